@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+STOKE = .venv/bin/stoke
+
+.PHONY: help setup setup-dev demo test check lock bench screenshots clean
+
+help:
+	@grep -hE '^## ' $(MAKEFILE_LIST) | sed 's/^## //'
+
+## make setup        .venv/bin/stoke, from the locked requirements
+setup:
+	@PYTHON="$(PYTHON)" tools/setup run
+
+setup-dev:
+	@PYTHON="$(PYTHON)" tools/setup dev
+
+## make demo         the main job on this machine: numpy and pandas, cold, then warm
+demo: setup
+	@.venv/bin/python tools/demo.py
+
+## make test         every test this machine can run (.ci/run brings the engines)
+test: setup-dev check
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+## make check        lint, types, import contracts
+check: setup-dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+## make bench        the figures, each as a ratio in one run
+bench: setup-dev
+	@.venv/bin/python -m bench
+
+## make screenshots  pictures of the real app running real jobs
+screenshots: setup-dev
+	@.venv/bin/python tools/screenshots.py
+
+## make lock         lock the dependencies again, with hashes
+lock: setup
+	@tools/lock
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,79 @@
+"""Reads the frames that a supervisor keeps (see `backends.local.supervisor`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from backends.local.supervisor import HEADER
+from stoke.backend import Frame
+
+# A follower looks again after a pause that grows from the first to the last of these, in seconds:
+# a job that ends at once is seen at once, and an idle one costs 20 looks a second.
+PAUSES = (0.001, 0.05)
+READ = 1 << 20
+
+
+class FrameFile:
+    """A `LogStream` over a frame file: frames from `since` on, until the job is over."""
+
+    def __init__(self, path: Path, since: int, follow: bool, is_over: Callable[[], bool]) -> None:
+        self._path = path
+        self._since = since
+        self._follow = follow
+        self._is_over = is_over
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            file = None
+        held = b""
+        pause, longest = PAUSES
+        over = not self._follow
+        try:
+            while not self._closed.is_set():
+                if file is None:
+                    file = self._try_open()
+                data = os.read(file, READ) if file is not None else b""
+                if data:
+                    pause = PAUSES[0]
+                    frames, held = self._split(held + data)
+                    if frames:
+                        yield frames
+                elif over:
+                    return
+                else:
+                    # Asked before the last look: what is written until a job is over is read.
+                    over = self._is_over()
+                    if not over:
+                        self._closed.wait(pause)
+                        pause = min(longest, pause * 1.5)
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _try_open(self) -> int | None:
+        try:
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+
+    def _split(self, data: bytes) -> tuple[list[Frame], bytes]:
+        frames = []
+        at = 0
+        while len(data) - at >= HEADER.size:
+            stream, length, time = HEADER.unpack_from(data, at)
+            end = at + HEADER.size + length
+            if end > len(data):
+                break
+            if time >= self._since:
+                frames.append(Frame(stream, time, data[at + HEADER.size : end]))
+            at = end
+        return frames, data[at:]

@@ -1,0 +1,198 @@
+"""The backend protocol: what a place that runs jobs has to do, and how one is found by name.
+
+A backend is found through the entry points `stoke.backends`, one loaded by name, so a third party
+adds one without a change here. Its methods block; callers put them on threads of their own.
+Engine trouble is raised as `EngineError`, never as a driver's exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from stoke.errors import RequestError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+    from stoke.config import Config
+    from stoke.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do. What it cannot is refused at the door, with the reason given here."""
+
+    images: bool
+    limits: bool
+    system_packages: bool
+    counts_bytes: bool
+    isolation: str
+    """One sentence for people: what stands between a job and the machine."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A job on its way to an engine. Nothing here is user text that could be taken for a command:
+    code, arguments, environment and secrets travel inside `payload`."""
+
+    job_id: str
+    spec: JobSpec
+    runner: bytes
+    """The source of `stoke.runner`."""
+    nonce: str
+    """What marks the runner's events in the log; kept with the job so that it can be followed later."""
+    payload: bytes
+    """gzip of the JSON that the runner reads."""
+    public_spec: bytes
+    """The spec as JSON without secrets, kept beside the job for whoever finds it later."""
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What the engine says of a job: the truth that every event gives way to.
+
+    `status` is "absent" (the engine knows nothing), "created" (not started yet), "running" or
+    "exited". Times are epoch seconds.
+    """
+
+    status: str
+    exit_code: int | None = None
+    reason: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A piece of a job's output as the engine stored it.
+
+    `stream` is 1 (stdout) or 2 (stderr); `time` is epoch nanoseconds by the engine's clock. A frame
+    is not a line: it may hold several or a part of one.
+    """
+
+    stream: int
+    time: int
+    data: bytes
+
+
+class LogStream(Protocol):
+    """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
+    is a hint and not the job's end. A cut connection raises `EngineError`.
+
+    `close` may be called from another thread and unblocks the reader within a second.
+    """
+
+    def __iter__(self) -> Iterator[list[Frame]]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class FoundJob:
+    """A job of ours that the engine knows, whoever submitted it. `public_spec` may be missing."""
+
+    job_id: str
+    scope: str
+    submitted_at: float
+    nonce: str | None = None
+    public_spec: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A cache volume (a folder on local). Unknown figures are None, never 0.
+
+    `bytes` counts a hard-linked file once; `measured_at` is epoch seconds.
+    """
+
+    backend: str
+    scope: str
+    kind: str
+    """"python" or "system"."""
+    name: str
+    node: str | None = None
+    bytes: int | None = None
+    measured_at: float | None = None
+    entries: int | None = None
+    in_use_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of `stoke doctor`: what was looked at, whether it works, and what mends it."""
+
+    what: str
+    works: bool
+    detail: str
+    mend: str | None = None
+
+
+PhaseReport = Callable[[str, float, float | None], None]
+"""Called with a phase's name, its start (epoch seconds) and its seconds (None when it begins)."""
+
+
+class Backend(Protocol):
+    name: str
+    capabilities: Capabilities
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        """Starts the job. Safe to repeat: the same job id is the same job."""
+
+    def inspect(self, job_id: str) -> EngineState:
+        """The engine's word on one job; "absent" when it knows none."""
+
+    def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
+        """The job's output from `since` (epoch nanoseconds, inclusive; 0: all) on.
+
+        With `follow` the stream stays open until the job ends. `EngineError` if it has gone.
+        """
+
+    def stop(self, job_id: str, grace: float) -> None:
+        """SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting for it.
+        A job that has ended or gone is no error."""
+
+    def remove(self, job_id: str) -> None:
+        """Takes a finished job's remains away from the engine. A job that has gone is no error."""
+
+    def jobs(self) -> list[FoundJob]:
+        """Every job of ours that the engine still holds, found by label."""
+
+    def volumes(self) -> list[Volume]:
+        """The cache volumes with what is known of them at no cost; measuring is another call."""
+
+    def measure(self, volume: Volume) -> Volume:
+        """The same volume with its bytes, entries and holders, measured now."""
+
+    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
+        """Empties the volume and returns the bytes freed. Refuses while a job holds it."""
+
+    def check(self) -> list[Finding]:
+        """Looks at what this backend needs; raises nothing."""
+
+    def close(self) -> None:
+        """Lets connections go."""
+
+
+def backend_names() -> list[str]:
+    """The names that can be asked for; loads none of them."""
+    return sorted(point.name for point in _entry_points())
+
+
+def load_backend(name: str, config: Config) -> Backend:
+    """The backend of that name, not connected yet. `RequestError` when there is none."""
+    for point in _entry_points():
+        if point.name == name:
+            made: Backend = point.load()(config)
+            return made
+    raise RequestError(
+        "backend",
+        f"there is no backend called {name!r}",
+        f"choose one of: {', '.join(backend_names())}",
+    )
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points
+
+    return entry_points(group="stoke.backends")

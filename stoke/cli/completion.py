@@ -1,0 +1,53 @@
+"""`stoke completion`: the script that makes a shell complete commands, options and job names."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from stoke.errors import StokeError
+from stoke.logs.sanitise import clean
+
+
+def complete_job(
+    _ctx: click.Context, _argument: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """The names of jobs that begin with what is typed, the newest first."""
+    from stoke.history import History
+    from stoke.paths import history_file
+
+    try:
+        if not history_file().exists():
+            return []
+        with History() as history:
+            jobs = history.list(limit=200)
+    except StokeError:
+        return []
+    return [
+        CompletionItem(clean(job.id), help=job.state) for job in jobs if job.id.startswith(typed)
+    ]
+
+
+def complete_backend(
+    _ctx: click.Context, _option: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    from stoke.backend import backend_names
+
+    return [CompletionItem(name) for name in backend_names() if name.startswith(typed)]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    stoke completion bash > ~/.local/share/bash-completion/completions/stoke
+    stoke completion zsh > "${fpath[1]}/_stoke"
+    stoke completion fish > ~/.config/fish/completions/stoke.fish
+    """
+    from stoke.cli.main import cli
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "stoke", "_STOKE_COMPLETE").source())

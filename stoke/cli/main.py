@@ -1,0 +1,139 @@
+"""The program `stoke`: finds the command, and says what goes wrong so that it can be mended.
+
+Nothing but click is loaded before the command is known; `stoke --help` loads no command at all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Our own folder first: somebody's PYTHONPATH may hold other packages called `tui` or `backends`.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
+
+from importlib import import_module
+
+import click
+from click.shell_completion import CompletionItem
+
+from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
+
+COMMANDS = {
+    "run": ("stoke.cli.run", "Run Python code with its packages, and wait for it."),
+    "submit": ("stoke.cli.submit", "Run a request that is written as JSON."),
+    "jobs": ("stoke.cli.jobs", "List jobs."),
+    "show": ("stoke.cli.show", "Show everything that is known about a job."),
+    "logs": ("stoke.cli.logs", "Print a job's output."),
+    "stop": ("stoke.cli.stop", "Stop jobs."),
+    "rm": ("stoke.cli.rm", "Remove finished jobs and their logs."),
+    "rerun": ("stoke.cli.rerun", "Run a job's request again."),
+    "render": ("stoke.cli.render", "Print what would be submitted, without submitting it."),
+    "cache": ("stoke.cli.cache", "See and clear the cache volumes."),
+    "setup": ("stoke.cli.setup", "Prepare an engine for jobs."),
+    "doctor": ("stoke.cli.doctor", "Say what works here, and what mends the rest."),
+    "completion": ("stoke.cli.completion", "Print the completion script for a shell."),
+}
+"""Each command's module, which has it as `command`, and its help in one line."""
+
+CLOSED_OUTPUT = 141
+"""What a shell shows for a program that nobody reads from any more (128 + SIGPIPE)."""
+
+
+class Commands(click.Group):
+    """The table above as a group: listing it, also for completion, imports no command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+
+
+def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"stoke {version('stoke-tui')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Print the version.",
+)  # fmt: skip
+@click.pass_context
+def cli(ctx: click.Context) -> int | None:
+    """Run Python somewhere else: in a container or on this machine, with caches that make the
+    second run start in milliseconds. Without a command: the screens.
+
+    \b
+    stoke run -w numpy -c 'import numpy; print(numpy.pi)'
+    stoke jobs
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    from stoke.cli.screens import open_screens
+
+    return open_screens()
+
+
+def main() -> int:
+    """Runs the command line and returns the exit code (`stoke.errors` lists them)."""
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more. Python would say so once again when it flushes on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return CLOSED_OUTPUT
+    return code
+
+
+def _run() -> int:
+    try:
+        code = cli.main(prog_name="stoke", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPT
+    except StokeError as error:
+        from stoke.cli.output import print_error
+
+        print_error(error.what, error.mend)
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("STOKE_DEBUG"):
+            raise
+        from stoke.cli.output import print_error
+
+        print_error(
+            f"stoke itself failed: {type(error).__name__}: {error}",
+            "run it again with STOKE_DEBUG=1 and report what it prints; this is a bug",
+        )
+        return EXIT_ENGINE
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,224 @@
+"""How the commands write: figures for people, tables, colours, errors, and a job as JSON.
+
+stdout is data, stderr is narration. Every string that came from outside goes through
+`stoke.logs.sanitise` here, so that no command has to think of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from stoke.job import Job, JobState
+from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
+
+if TYPE_CHECKING:
+    from stoke.history import History
+
+UNKNOWN = "-"
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
+_STATE_COLOURS = {
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.LOST: "red",
+    JobState.STOPPED: "yellow",
+    JobState.RUNNING: "cyan",
+}
+
+
+def shows_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that wants colours."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and stream.isatty()
+
+
+def paint(text: str, colour: str | None, stream: TextIO) -> str:
+    if colour is None or not shows_colour(stream):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def narrate(text: str) -> None:
+    """One line on stderr."""
+    print(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", file=sys.stderr, flush=True)
+
+
+def print_error(what: str, mend: str | None) -> None:
+    print(paint("error:", "red", sys.stderr), clean_block(what).strip(), file=sys.stderr)
+    if mend:
+        print(paint("hint:", "cyan", sys.stderr), clean_block(mend).strip(), file=sys.stderr)
+    sys.stderr.flush()
+
+
+def human_bytes(count: int | None) -> str:
+    """`6.6 MB`; units are powers of 1000."""
+    if count is None:
+        return UNKNOWN
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def human_seconds(seconds: float | None) -> str:
+    """`1 ms`, `0.41 s`, `12 s`, `3 min 20 s`, `1 h 05 min`, `2 d 3 h`."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.0995:
+        milli = seconds * 1000
+        return f"{milli:.1f} ms" if milli < 0.95 else f"{milli:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def human_age(then: float | None, now: float | None = None) -> str:
+    """`12 s ago`; a clock that went backwards gives `now`."""
+    if then is None:
+        return UNKNOWN
+    seconds = (time.time() if now is None else now) - then
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "now"
+
+
+def human_time(then: float | None) -> str:
+    """Local time, to the second."""
+    if then is None:
+        return UNKNOWN
+    return datetime.fromtimestamp(then).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def rfc3339(then: float | None) -> str | None:
+    if then is None:
+        return None
+    return (
+        datetime.fromtimestamp(then, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def state_text(job: Job) -> str:
+    """The state; with `?` where the engine has not confirmed it."""
+    return f"{job.state}?" if job.stale or job.provisional else str(job.state)
+
+
+def state_colour(job: Job) -> str | None:
+    return _STATE_COLOURS.get(job.state)
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(
+        0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+Cell = str | tuple[str, str | None]
+"""Text, or text and its colour."""
+
+
+def print_table(
+    heads: list[str], rows: list[list[Cell]], right: frozenset[int] = frozenset()
+) -> None:
+    """A table on stdout. Columns in `right` stand to the right; the last one is cut at a
+    terminal's edge."""
+    pairs = [[cell if isinstance(cell, tuple) else (cell, None) for cell in row] for row in rows]
+    cells = [[(clean(text), colour) for text, colour in row] for row in pairs]
+    widths = [
+        max([width(head), *(width(row[column][0]) for row in cells)])
+        for column, head in enumerate(heads)
+    ]
+    edge = os.get_terminal_size(1).columns if sys.stdout.isatty() else None
+    before = sum(widths[:-1]) + 2 * (len(heads) - 1)
+    lines: list[list[tuple[str, str | None]]] = [[(head, "bold") for head in heads], *cells]
+    for line in lines:
+        parts = []
+        for column, (text, colour) in enumerate(line):
+            last = column == len(line) - 1
+            if last and edge is not None:
+                text = _cut(text, max(8, edge - before))
+            space = "" if last and column not in right else " " * (widths[column] - width(text))
+            shown = paint(text, colour, sys.stdout)
+            parts.append(space + shown if column in right else shown + space)
+        print("  ".join(parts).rstrip())
+
+
+def _cut(text: str, columns: int) -> str:
+    if width(text) <= columns:
+        return text
+    while width(text) > columns - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def print_json(value: Any) -> None:
+    # ASCII only: whatever a name holds, nothing here can move a terminal's cursor.
+    print(json.dumps(value, indent=2), flush=True)
+
+
+def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec whose variables that look like secrets are masked; references stay as they are."""
+    env = {name: MASK if looks_secret(name) else value for name, value in spec["env"].items()}
+    return {**spec, "env": env}
+
+
+def job_document(job: Job, history: History) -> dict[str, Any]:
+    """The JSON of a job: times RFC 3339 in UTC, durations in seconds, sizes in bytes, unknown null."""
+    spec = history.spec(job.id)
+    lines, size = log_size(job)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "backend": job.backend,
+        "scope": job.scope,
+        "state": str(job.state),
+        "provisional": job.provisional,
+        "exit_code": job.exit_code,
+        "reason": job.reason,
+        "submitted_at": rfc3339(job.submitted_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "seconds": None if job.seconds is None else round(job.seconds, 6),
+        "cpu_seconds": job.cpu_seconds,
+        "peak_memory": job.peak_memory,
+        "phases": [phase.as_json() for phase in job.phases],
+        "predicted": {
+            "python": job.predicted.python,
+            "system": job.predicted.system,
+            "seconds": job.predicted.seconds,
+        },
+        "log": {"lines": lines, "bytes": size, "gaps": job.log_gaps},
+        "spec": None if spec is None else hidden_values(json.loads(spec)),
+    }
+
+
+def log_size(job: Job) -> tuple[int, int]:
+    """(lines, bytes) of a job's log, as far as it has come here."""
+    if job.state.finished and not job.provisional:
+        return job.log_lines, job.log_bytes
+    from stoke.logs.spool import SpoolReader
+    from stoke.paths import job_dir
+
+    reader = SpoolReader(job_dir(job.id))
+    size, lines = reader.size()
+    reader.close()
+    return lines, size

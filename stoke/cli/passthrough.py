@@ -1,0 +1,121 @@
+"""A job's output from the spool to our own stdout and stderr: exactly, or safe for a terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+
+from stoke.cli.terminal import TerminalFilter
+from stoke.errors import EngineError
+from stoke.logs.sanitise import clean
+from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
+
+_BLOCK = 4096
+
+
+class Outlet:
+    """One of our own streams. A terminal gets filtered text, everything else the bytes as they are."""
+
+    def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
+        self._descriptor = descriptor
+        self.is_terminal = os.isatty(descriptor)
+        self._filter = TerminalFilter(encoding) if self.is_terminal else None
+        self.at_line_start = True
+
+    def write(self, data: bytes) -> None:
+        if self._filter is not None:
+            data = self._filter.feed(data)
+        self._write(data)
+
+    def finish(self) -> None:
+        if self._filter is not None:
+            self._write(self._filter.finish())
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.at_line_start = data.endswith(b"\n")
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:
+                # Somebody handed us a stream that does not wait.
+                select.select([], [self._descriptor], [])
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                name = {1: "standard output", 2: "standard error"}[self._descriptor]
+                raise EngineError(f"cannot write to {name}: {error.strerror}") from error
+
+
+class Passthrough:
+    """Copies what the spool gains, row by row, each row to its own stream.
+
+    The end of stderr may lack a newline that is held back until it is known not to belong to an
+    event (`stoke.events`). Somebody at a terminal should not wait for it: `borrow_newline` writes it
+    in advance, and it is left out when it comes.
+    """
+
+    def __init__(self, folder: Path, stdout: Outlet, stderr: Outlet, first_row: int = 0) -> None:
+        self._reader = SpoolReader(folder)
+        self._stdout = stdout
+        self._stderr = stderr
+        self._row = first_row
+        # Where in the log the rest of row `_row` begins; None at its beginning.
+        self._offset: int | None = None
+        self._borrowed = False
+
+    @property
+    def at_line_start(self) -> bool:
+        """Whether a line of ours would begin a line, as far as the two streams share a screen."""
+        shared = self._stdout.is_terminal
+        return self._stderr.at_line_start and (self._stdout.at_line_start or not shared)
+
+    def pump(self) -> int:
+        """Copies all there is, and returns up to which byte of the log that was."""
+        size, rows = self._reader.size()
+        while self._row < rows:
+            some = self._reader.rows(self._row, min(_BLOCK, rows - self._row) + 1)
+            here = some[:_BLOCK]
+            ends = [offset for offset, _, _ in some[1 : len(here) + 1]]
+            ends += [size] * (len(here) - len(ends))
+            self._copy(here, ends)
+            last = self._row + len(here) >= rows
+            # The last row may still grow; the next look begins with it.
+            self._row += len(here) - last
+            self._offset = size if last else None
+            if last:
+                break
+        return size
+
+    def _copy(self, rows: list[tuple[int, int, int]], ends: list[int]) -> None:
+        """Neighbouring rows of one stream in one write."""
+        start = rows[0][0] if self._offset is None else self._offset
+        for number, (_, _, stream) in enumerate(rows):
+            if number + 1 < len(rows) and rows[number + 1][2] == stream and stream != NOTE:
+                continue
+            self._write(stream, self._reader.read(start, ends[number]))
+            start = ends[number]
+
+    def _write(self, stream: int, data: bytes) -> None:
+        if not data:
+            return
+        if stream == NOTE:
+            text = clean(data.decode(errors="replace").rstrip("\n"))
+            self._stderr.write(f"stoke: {text}\n".encode())
+            return
+        if stream == STDERR and self._borrowed:
+            self._borrowed = False
+            data = data.removeprefix(b"\n")
+        (self._stdout if stream == STDOUT else self._stderr).write(data)
+
+    def borrow_newline(self) -> None:
+        if self._stderr.is_terminal and not self._borrowed and not self._stderr.at_line_start:
+            self._stderr.write(b"\n")
+            self._borrowed = True
+
+    def close(self) -> None:
+        self._stdout.finish()
+        self._stderr.finish()
+        self._reader.close()

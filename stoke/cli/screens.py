@@ -1,0 +1,21 @@
+"""`stoke` without a command: the screens."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from stoke.errors import RequestError
+
+
+def open_screens() -> int:
+    """Opens the screens, and returns when they are left."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        raise RequestError(
+            "terminal", "the screens need one that can draw", "use the commands: stoke --help"
+        )
+    # The command line's only door to the screens; nothing else may load Textual.
+    from tui.app import StokeApp
+
+    StokeApp().run()
+    return 0

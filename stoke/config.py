@@ -1,0 +1,84 @@
+"""The configuration: `config.toml` and `STOKE_*` variables, checked in one place.
+
+Variables win over the file; `__` goes a level down: `STOKE_DOCKER__HOST`. With neither a file nor a
+variable the defaults stand, and pydantic-settings (46 ms) is not even loaded: see `load_config`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stoke.errors import RequestError
+from stoke.paths import config_file
+from stoke.spec import IndexSettings, Memory, Scope, explain
+
+# These STOKE_* variables move folders and are read by `stoke.paths`; they are not settings.
+_NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG"}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DockerConfig(Section):
+    """The Docker engine and what every container there gets."""
+
+    host: str | None = None
+    """The engine's address; without it DOCKER_HOST, the current docker context, the default socket."""
+    image: str | None = None
+    """The image when a request names none; without it the one `stoke setup image` made, or else the
+    public Python image."""
+    network: str | None = None
+    """The network to attach to ("none" cuts jobs off); without it the engine's default."""
+    pids_limit: int = Field(default=4096, gt=0)
+
+
+class LogConfig(Section):
+    max_size: Memory = 50 * 1024**2
+    """How much of one job's log the engine keeps, in bytes, before it drops the oldest part."""
+
+
+class Config(Section):
+    """Everything that can be configured. A request's own fields win over these."""
+
+    backend: str = "local"
+    scope: Scope = "default"
+    lock_ttl: int = Field(default=24 * 3600, ge=0)
+    """Seconds for which a stored lock answers without asking the index."""
+    stop_grace: float = Field(default=10, ge=0)
+    """Seconds between a polite stop and a hard one."""
+    theme: str = "textual-dark"
+    index: IndexSettings = IndexSettings()
+    docker: DockerConfig = DockerConfig()
+    log: LogConfig = LogConfig()
+    color: Literal["auto", "never"] = "auto"
+
+
+def load_config() -> Config:
+    """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
+    path = config_file()
+    from_variables = [
+        name for name in os.environ if name.startswith("STOKE_") and name not in _NOT_SETTINGS
+    ]
+    settings = (name for name in from_variables if not name.startswith("STOKE_TEST_"))
+    if not any(settings) and not path.exists():
+        return Config(index=_index_of_this_machine(IndexSettings()))
+    from stoke.config_sources import read_sources
+
+    try:
+        config = Config.model_validate(read_sources(path))
+    except ValidationError as error:
+        field, why = explain(error)
+        raise RequestError(field, f"{why} (in {path} or the STOKE_* variables)") from None
+    return config.model_copy(update={"index": _index_of_this_machine(config.index)})
+
+
+def _index_of_this_machine(index: IndexSettings) -> IndexSettings:
+    """Where this machine trusts a certificate authority of its own, jobs elsewhere have to as well."""
+    bundle = os.environ.get("SSL_CERT_FILE")
+    if index.ca_bundle is None and bundle:
+        return index.model_copy(update={"ca_bundle": bundle})
+    return index

@@ -1,0 +1,288 @@
+"""The history: every job this user submitted, in SQLite, for any number of programs at once.
+
+WAL, so a reader never waits for a writer. `user_version` is the schema's version; `MIGRATIONS`
+holds the steps, applied in order on opening. A finished job's state never changes back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stoke.errors import EngineError, UnknownJobError
+from stoke.job import PHASES, Job, JobState, Phase, Prediction
+from stoke.paths import history_file, make_private
+
+MIGRATIONS = (
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        state TEXT NOT NULL,
+        provisional INTEGER NOT NULL DEFAULT 0,
+        stop_requested INTEGER NOT NULL DEFAULT 0,
+        exit_code INTEGER,
+        reason TEXT,
+        submitted_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        cpu_seconds REAL,
+        peak_memory INTEGER,
+        image TEXT,
+        request_hash TEXT,
+        predicted_python TEXT,
+        predicted_system TEXT,
+        predicted_seconds REAL,
+        log_lines INTEGER NOT NULL DEFAULT 0,
+        log_bytes INTEGER NOT NULL DEFAULT 0,
+        log_gaps INTEGER NOT NULL DEFAULT 0,
+        spec TEXT,
+        nonce TEXT
+    );
+    CREATE INDEX jobs_by_time ON jobs (submitted_at);
+    CREATE INDEX jobs_by_request ON jobs (request_hash, backend, scope, submitted_at);
+    CREATE INDEX jobs_unfinished ON jobs (state)
+        WHERE state IN ('queued', 'starting', 'running') OR provisional;
+    CREATE TABLE phases (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        seconds REAL,
+        hit INTEGER,
+        packages INTEGER,
+        cached INTEGER,
+        bytes INTEGER,
+        PRIMARY KEY (job_id, name)
+    ) WITHOUT ROWID;
+    """,
+)
+
+Jobs = list[Job]  # inside the class, `list` is the method
+
+_JOB_COLUMNS = (
+    "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
+    "started_at, finished_at, cpu_seconds, peak_memory, image, request_hash, predicted_python, "
+    "predicted_system, predicted_seconds, log_lines, log_bytes, log_gaps"
+)
+_UPDATABLE = frozenset(_JOB_COLUMNS.split(", ")) - {"id"}
+_UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
+
+
+class History:
+    """The open history. Safe to use from several threads."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or history_file()
+        make_private(self.path.parent)
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(
+                self.path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > len(MIGRATIONS):
+            raise EngineError(
+                f"{self.path} was written by a newer stoke (schema {version}, this one knows "
+                f"{len(MIGRATIONS)})",
+                "upgrade stoke, or keep another history: export STOKE_STATE_DIR=/some/folder",
+            )
+        if version == len(MIGRATIONS):
+            return
+        # Under the write lock, and looked at again there: two programs may open a new file at once.
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for number in range(self._version(), len(MIGRATIONS)):
+                for statement in MIGRATIONS[number].split(";"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _trouble(self, error: sqlite3.Error) -> EngineError:
+        if "malformed" in str(error) or "not a database" in str(error):
+            return EngineError(
+                f"the history {self.path} is damaged ({error})",
+                f"put it aside and begin a new one: mv {self.path} {self.path}.damaged",
+            )
+        return EngineError(
+            f"cannot use the history {self.path}: {error}",
+            "make the folder writable, or name another: export STOKE_STATE_DIR=/some/folder",
+        )
+
+    def _do(self, sql: str, values: Iterable[Any] = ()) -> Sequence[sqlite3.Row]:
+        with self._lock:
+            try:
+                return self._db.execute(sql, tuple(values)).fetchall()
+            except sqlite3.Error as error:
+                raise self._trouble(error) from error
+
+    def add(self, job: Job, spec: str | None, nonce: str | None) -> None:
+        """Adds a job. `spec` is its JSON with references for secrets, never their values. A job that
+        is there already stays as it is."""
+        self._do(
+            "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
+            "request_hash, predicted_python, predicted_system, predicted_seconds, spec, nonce) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                job.id, job.name, job.backend, job.scope, job.state, job.submitted_at, job.image,
+                job.request_hash, job.predicted.python, job.predicted.system, job.predicted.seconds,
+                spec, nonce,
+            ),
+        )  # fmt: skip
+
+    def update(self, job_id: str, **columns: Any) -> None:
+        """Sets columns of a job that is not finished, or whose end is still provisional."""
+        unknown = columns.keys() - _UPDATABLE
+        if unknown:
+            raise ValueError(f"no such columns: {unknown}")
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._do(
+            f"UPDATE jobs SET {names} WHERE id = ? AND {_UNFINISHED}",  # noqa: S608
+            (*columns.values(), job_id),
+        )
+
+    def set_phase(self, job_id: str, phase: Phase) -> None:
+        self._do(
+            "INSERT OR REPLACE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                job_id, phase.name, phase.started_at, phase.seconds, phase.hit, phase.packages,
+                phase.cached, phase.bytes,
+            ),
+        )  # fmt: skip
+
+    def get(self, job_id: str) -> Job | None:
+        rows = self._do(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))  # noqa: S608
+        return self._jobs(rows)[0] if rows else None
+
+    def find(self, prefix: str) -> Job:
+        """The one job whose id is `prefix` or begins with it; `UnknownJobError` otherwise."""
+        exact = self.get(prefix)
+        if exact:
+            return exact
+        rows = self._do(
+            "SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY submitted_at DESC LIMIT 6",
+            (len(prefix), prefix),
+        )
+        if not rows or not prefix:
+            raise UnknownJobError(
+                f"no job is called {prefix!r}", "list the jobs there are: stoke jobs --all"
+            )
+        if len(rows) > 1:
+            names = ", ".join(row["id"] for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+            raise UnknownJobError(
+                f"{prefix!r} begins the names of more than one job: {names}",
+                "write more of the name",
+            )
+        found = self.get(rows[0]["id"])
+        assert found is not None
+        return found
+
+    def list(self, limit: int | None = None, unfinished: bool = False) -> Jobs:
+        """Jobs with their phases, the newest first."""
+        where = f"WHERE {_UNFINISHED}" if unfinished else ""
+        rows = self._do(
+            f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
+            (-1 if limit is None else limit,),
+        )
+        return self._jobs(rows)
+
+    def spec(self, job_id: str) -> str | None:
+        rows = self._do("SELECT spec FROM jobs WHERE id = ?", (job_id,))
+        return rows[0]["spec"] if rows else None
+
+    def nonce(self, job_id: str) -> str | None:
+        rows = self._do("SELECT nonce FROM jobs WHERE id = ?", (job_id,))
+        return rows[0]["nonce"] if rows else None
+
+    def environment_runs(self, request_hash: str, backend: str, scope: str) -> Jobs:
+        """Finished jobs that wanted the same environment in the same place, the newest first."""
+        rows = self._do(
+            f"SELECT {_JOB_COLUMNS} FROM jobs WHERE request_hash = ? AND backend = ? AND scope = ? "  # noqa: S608
+            "AND state IN ('succeeded', 'failed', 'stopped') ORDER BY submitted_at DESC LIMIT 20",
+            (request_hash, backend, scope),
+        )
+        return self._jobs(rows)
+
+    def remove(self, job_id: str) -> None:
+        self._do("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _jobs(self, rows: Iterable[sqlite3.Row]) -> Jobs:
+        jobs = [_job(row) for row in rows]
+        by_id = {job.id: job for job in jobs}
+        ids = list(by_id)
+        for start in range(0, len(ids), 500):
+            some = ids[start : start + 500]
+            marks = ", ".join("?" * len(some))
+            for row in self._do(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
+                by_id[row["job_id"]].phases.append(_phase(row))
+        for job in jobs:
+            job.phases.sort(key=lambda phase: PHASES.index(phase.name))
+        return jobs
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        id=row["id"],
+        name=row["name"],
+        backend=row["backend"],
+        scope=row["scope"],
+        state=JobState(row["state"]),
+        submitted_at=row["submitted_at"],
+        provisional=bool(row["provisional"]),
+        exit_code=row["exit_code"],
+        reason=row["reason"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        cpu_seconds=row["cpu_seconds"],
+        peak_memory=row["peak_memory"],
+        image=row["image"],
+        request_hash=row["request_hash"],
+        predicted=Prediction(
+            row["predicted_python"], row["predicted_system"], row["predicted_seconds"]
+        ),
+        log_lines=row["log_lines"],
+        log_bytes=row["log_bytes"],
+        log_gaps=row["log_gaps"],
+        stop_requested=bool(row["stop_requested"]),
+    )
+
+
+def _phase(row: sqlite3.Row) -> Phase:
+    return Phase(
+        name=row["name"],
+        started_at=row["started_at"],
+        seconds=row["seconds"],
+        hit=None if row["hit"] is None else bool(row["hit"]),
+        packages=row["packages"],
+        cached=row["cached"],
+        bytes=row["bytes"],
+    )

@@ -1,0 +1,283 @@
+"""What can be done with jobs: submit, stop, remove, find again. Screens and commands call these."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stoke.backend import Backend, Delivery, PhaseReport, load_backend
+from stoke.config import Config
+from stoke.environment import request_hash
+from stoke.errors import EngineError, RequestError, StokeError
+from stoke.history import History
+from stoke.job import Job, JobState, Phase, Prediction, new_job_id
+from stoke.paths import job_dir, make_private
+from stoke.payload import make_payload, runner_source
+from stoke.spec import JobSpec
+from stoke.tracker import Tracker, is_being_submitted
+
+ASK_SECONDS = 1.0
+"""For how long a listing waits for the backends of unfinished jobs."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A spec with what is chosen around it: name, backend, and whether a stored lock may answer."""
+
+    spec: JobSpec
+    name: str = "job"
+    program: str = "main.py"
+    upgrade: bool = False
+    lock_ttl: int = 24 * 3600
+    """Seconds for which a stored lock answers without asking the index."""
+
+
+class Backends:
+    """The backends in use, loaded once each, by name."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Backend] = {}
+
+    def get(self, name: str) -> Backend:
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load_backend(name, self.config)
+            return self._loaded[name]
+
+    def close(self) -> None:
+        with self._lock:
+            for backend in self._loaded.values():
+                backend.close()
+            self._loaded.clear()
+
+
+def check_request(spec: JobSpec, backend: Backend) -> None:
+    """Refuses what this backend cannot do, before anything is made."""
+    can = backend.capabilities
+    if spec.system and not can.system_packages:
+        raise RequestError(
+            "system",
+            f"system packages ({', '.join(spec.system[:5])}) are not available on the "
+            f"{backend.name} backend yet",
+            "leave them out, or use an image that has them: -b docker --image IMAGE",
+        )
+    if spec.image and not can.images:
+        raise RequestError(
+            "image", f"the {backend.name} backend runs no images", "choose one that does: -b docker"
+        )
+    for field in ("cpu", "memory"):
+        if getattr(spec, field) is not None and not can.limits:
+            raise RequestError(
+                field,
+                f"the {backend.name} backend cannot limit it: {can.isolation}",
+                "choose a backend that can: -b docker",
+            )
+
+
+def predict(spec: JobSpec, backend: str, history: History) -> Prediction:
+    """What the caches will do, from what earlier jobs with the same environment met."""
+    if not spec.has_packages:
+        return Prediction()
+    if not spec.use_cache:
+        return Prediction(python="miss")
+    runs = history.environment_runs(request_hash(spec), backend, spec.scope)
+    built = [run for run in runs if any(p.name == "run" for p in run.phases)]
+    warm = [
+        run.environment_seconds
+        for run in built
+        if any(p.name == "python" and p.hit for p in run.phases)
+    ]
+    known = sorted(seconds for seconds in warm if seconds is not None)
+    seconds = known[len(known) // 2] if known else None
+    return Prediction(python="hit" if built else "miss", seconds=seconds)
+
+
+def submit(
+    request: Request,
+    backend: Backend,
+    history: History,
+    report: PhaseReport = lambda name, start, seconds: None,
+) -> Job:
+    """Hands a job to its backend and returns its record; the job goes on without this program.
+
+    The row is in the history before the engine hears of the job, and the submit lock is held until
+    the engine has it, so a program that dies in between leaves nothing that a later one cannot
+    place.
+    """
+    spec = request.spec
+    check_request(spec, backend)
+    nonce = secrets.token_hex(8)
+    payload = make_payload(
+        spec,
+        nonce=nonce,
+        program=request.program,
+        lock_ttl=request.lock_ttl,
+        upgrade=request.upgrade,
+    )
+    job = Job(
+        id=new_job_id(request.name),
+        name=request.name,
+        backend=backend.name,
+        scope=spec.scope,
+        state=JobState.QUEUED,
+        submitted_at=time.time(),
+        image=spec.image,
+        request_hash=request_hash(spec),
+        predicted=predict(spec, backend.name, history),
+    )
+    public_spec = spec.model_dump_json()
+    folder = make_private(job_dir(job.id))
+    lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        history.add(job, public_spec, nonce)
+
+        def reported(name: str, start: float, seconds: float | None) -> None:
+            history.set_phase(job.id, Phase(name, start, seconds))
+            report(name, start, seconds)
+
+        delivery = Delivery(job.id, spec, runner_source(), nonce, payload, public_spec.encode())
+        try:
+            backend.submit(delivery, reported)
+        except StokeError as error:
+            _never_started(history, job.id, error.what)
+            raise
+        except BaseException:
+            # ctrl+c in the middle: whatever the engine holds of it goes away again.
+            _never_started(history, job.id, "interrupted while it was submitted")
+            backend.remove(job.id)
+            raise
+        history.update(job.id, state=JobState.STARTING)
+    finally:
+        os.close(lock)
+    submitted = history.get(job.id)
+    assert submitted is not None
+    return submitted
+
+
+def _never_started(history: History, job_id: str, reason: str) -> None:
+    history.update(
+        job_id, state=JobState.FAILED, exit_code=125, reason=reason, finished_at=time.time()
+    )
+
+
+def stop(job: Job, backend: Backend, history: History, grace: float) -> None:
+    """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once)."""
+    if job.state.finished:
+        return
+    history.update(job.id, stop_requested=True)
+    backend.stop(job.id, grace)
+
+
+def remove(job: Job, backend: Backend, history: History) -> None:
+    """Takes a finished job away: from the engine, its log, the history."""
+    if not job.state.finished:
+        raise RequestError(
+            job.id, f"is {job.state} and cannot be removed", f"stop it first: stoke stop {job.id}"
+        )
+    backend.remove(job.id)
+    shutil.rmtree(job_dir(job.id), ignore_errors=True)
+    history.remove(job.id)
+
+
+def refresh(
+    jobs: Iterable[Job], backends: Backends, history: History, seconds: float = ASK_SECONDS
+) -> list[Job]:
+    """Asks the backends of unfinished jobs how they stand, for at most `seconds` together.
+
+    What could not be asked comes back with `stale` set: a job that ended while nobody looked never
+    reads "running". Each job that is over is brought home on the way: its log into the spool, its
+    end into the history, its remains away from the engine.
+    """
+    asked = list(jobs)
+    answered: set[str] = set()
+
+    def ask(job: Job) -> None:
+        try:
+            settle(job, backends.get(job.backend), history)
+            answered.add(job.id)
+        except (EngineError, RequestError):
+            pass
+
+    def ask_all(of_one_backend: list[Job]) -> None:
+        for job in of_one_backend:
+            ask(job)
+
+    by_backend: dict[str, list[Job]] = {}
+    for job in asked:
+        by_backend.setdefault(job.backend, []).append(job)
+    threads = [
+        threading.Thread(target=ask_all, args=(some,), daemon=True) for some in by_backend.values()
+    ]
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    fresh = []
+    for job in asked:
+        now = history.get(job.id)
+        if now is None:
+            continue
+        now.stale = job.id not in answered and not now.state.finished
+        fresh.append(now)
+    return fresh
+
+
+def settle(job: Job, backend: Backend, history: History) -> None:
+    """Looks at one unfinished job and, if it is over, brings it home."""
+    if is_being_submitted(job.id):
+        return
+    engine = backend.inspect(job.id)
+    if engine.status == "running":
+        return
+    if engine.status == "created":
+        # Made and never started, and the program that made it is gone.
+        backend.remove(job.id)
+        history.update(
+            job.id,
+            state=JobState.LOST,
+            reason="the program that submitted it ended before the job began",
+            finished_at=time.time(),
+        )
+        return
+    Tracker(backend, history, job.id).run()
+    clean_up(job.id, backend, history)
+
+
+def clean_up(job_id: str, backend: Backend, history: History) -> None:
+    """Once a job's log and end are here, the engine need not keep them."""
+    job = history.get(job_id)
+    if job is not None and job.state.finished and not job.provisional:
+        try:
+            backend.remove(job_id)
+        except EngineError:
+            pass  # It stays labelled, and a later listing removes it.
+
+
+def adopt(backend: Backend, history: History) -> list[Job]:
+    """Jobs of ours that this backend holds and this history does not know, now in the history."""
+    adopted = []
+    for found in backend.jobs():
+        if history.get(found.job_id) is not None:
+            continue
+        job = Job(
+            id=found.job_id,
+            name=found.job_id.rpartition("-")[0],
+            backend=backend.name,
+            scope=found.scope,
+            state=JobState.STARTING,
+            submitted_at=found.submitted_at,
+        )
+        spec = found.public_spec.decode() if found.public_spec else None
+        history.add(job, spec, found.nonce)
+        adopted.append(job)
+    return adopted

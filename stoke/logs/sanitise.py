@@ -1,0 +1,72 @@
+"""Every string from outside passes here before it reaches a terminal: log lines, names, errors.
+
+What is left has no escape sequence, no control character but the tab, nothing that reverses the
+reading direction, and no half of a surrogate pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MASK = "***"
+
+# An escape sequence that is whole goes with all it holds. Of one that is not, only what introduces
+# it goes: an unended OSC must not hide the rest of a line, as it does on a real terminal. Payloads
+# exclude all that begins or cancels a sequence, so no text is looked at twice.
+_SEQUENCES = r"""
+    (?:\x1b\[|\x9b) [0-?]{0,256}+ [ -/]{0,16}+ [@-~]                                     # CSI
+  | (?:\x1b\]|\x9d) [^\x07\x18\x1a\x1b\x80-\x9f\r\n]{0,65536}+ (?:\x07|\x1b\\|\x9c)      # OSC
+  | (?:\x1b[PX^_]|[\x90\x98\x9e\x9f]) [^\x18\x1a\x1b\x80-\x9f\r\n]{0,65536}+ (?:\x1b\\|\x9c)
+  | \x1b[ -/]{0,16}+[0-~]                                                                # ESC x
+"""
+_CHARACTERS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_REMOVED = re.compile(rf"{_SEQUENCES}|{_CHARACTERS}", re.VERBOSE)
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_LINE_ENDS = re.compile(r"\r\n?|[\n\u2028\u2029]")
+
+_SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASS|AUTH|COOKIE|DSN", re.IGNORECASE)
+
+
+def clean(text: str) -> str:
+    """`text` as one harmless line: line ends become a space, the tab stays."""
+    if text.isprintable():
+        return text
+    return _LINE_ENDS.sub(" ", _clean(text))
+
+
+def clean_block(text: str) -> str:
+    """`text` as harmless lines: every line end becomes `\\n`, the tab stays."""
+    if text.isprintable():
+        return text
+    return _LINE_ENDS.sub("\n", _clean(text))
+
+
+def clean_line(raw: bytes) -> str:
+    """One line of a log, as its last state on a screen: of a progress bar the last bar.
+
+    Bytes that are not UTF-8 become U+FFFD.
+    """
+    text = raw.decode(errors="replace").rstrip("\r\n")
+    if "\r" not in text:
+        return clean(text)
+    for state in reversed(text.split("\r")):
+        if (cleaned := clean(state)).strip():
+            return cleaned
+    return ""
+
+
+def _clean(text: str) -> str:
+    return _SURROGATES.sub("\ufffd", _REMOVED.sub("", text))
+
+
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every secret replaced by `***`; one under four characters would mask too much."""
+    for secret in sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable's value is hidden, going by its name."""
+    return _SECRET_NAME.search(name) is not None

@@ -1,0 +1,197 @@
+"""The spool: one job's output on this machine, raw bytes and an index.
+
+`log` holds the user's bytes as they came, both streams after one another. `log.idx` holds a row a
+line: 16 bytes, little endian: the offset in `log` where the line begins, and its time in epoch
+nanoseconds shifted left by two with the stream in the low bits (1 stdout, 2 stderr, 3 a note of
+ours). A new row begins behind a newline and wherever the stream changes, so a row is what a screen
+shows as a line, and a reader that writes each row to its stream gives back the job's bytes exactly.
+
+One writer at a time (`stoke.logs.follower` holds the lock), any number of readers.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stoke.errors import EngineError
+from stoke.paths import make_private
+
+ROW = struct.Struct("<QQ")
+STDOUT, STDERR, NOTE = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds."""
+
+    number: int
+    stream: int
+    time: int
+    text: bytes
+
+
+class SpoolWriter:
+    """Appends to a spool. `flush` makes what was added visible to readers, rows last."""
+
+    def __init__(self, folder: Path) -> None:
+        make_private(folder)
+        self._folder = folder
+        self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
+        self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+        self.bytes = self._log.tell()
+        self.lines = self._index.tell() // ROW.size
+        self.gaps = 0
+        self._bytes_waiting: list[bytes] = []
+        self._rows_waiting: list[bytes] = []
+        # The stream whose line is unfinished; None at a line's beginning.
+        self._open_stream: int | None = None
+        if self.lines:
+            with open(folder / "log.idx", "rb") as index:
+                index.seek((self.lines - 1) * ROW.size)
+                offset, stamp = ROW.unpack(index.read(ROW.size))
+            with open(folder / "log", "rb") as log:
+                log.seek(max(offset, self.bytes - 1))
+                if log.read() != b"\n":
+                    self._open_stream = stamp & 3
+
+    def truncate(self, size: int, lines: int) -> None:
+        """Goes back to a state that was whole; what came after it is fetched again."""
+        self._log.truncate(size)
+        self._index.truncate(lines * ROW.size)
+        self._log.close()
+        self._index.close()
+        self.__init__(self._folder)  # type: ignore[misc]
+
+    def add(self, stream: int, time: int, data: bytes) -> None:
+        """Adds user bytes of one stream; `time` is that of their first byte."""
+        if not data:
+            return
+        stamp = time << 2 | stream
+        at = self.bytes
+        rows = self._rows_waiting
+        if self._open_stream != stream:
+            rows.append(ROW.pack(at, stamp))
+            self.lines += 1
+        newline = data.find(b"\n")
+        last = len(data) - 1
+        while -1 < newline < last:
+            rows.append(ROW.pack(at + newline + 1, stamp))
+            self.lines += 1
+            newline = data.find(b"\n", newline + 1)
+        self._open_stream = None if newline == last else stream
+        self._bytes_waiting.append(data)
+        self.bytes += len(data)
+
+    def note(self, time: int, text: str) -> None:
+        """A line of ours, such as a gap: shown in place, never taken for the job's."""
+        if self._open_stream is not None:
+            self._open_stream = None
+        self.add(NOTE, time, text.encode() + b"\n")
+
+    def flush(self) -> None:
+        """Writes what waits. On a full disk what is there stays whole and readable."""
+        if not self._bytes_waiting:
+            return
+        data, rows = b"".join(self._bytes_waiting), b"".join(self._rows_waiting)
+        self._bytes_waiting.clear()
+        self._rows_waiting.clear()
+        try:
+            _write(self._log, data)
+            _write(self._index, rows)
+        except OSError as error:
+            raise EngineError(
+                f"cannot keep the log in {self._folder}: {error.strerror}",
+                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+            ) from error
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._log.close()
+            self._index.close()
+
+
+def _write(file: object, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file.fileno(), view) :]  # type: ignore[attr-defined]
+
+
+class SpoolReader:
+    """Reads a spool that may still grow. Missing files are an empty spool."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._log: int | None = None
+        self._index: int | None = None
+
+    def _open(self) -> bool:
+        if self._log is None:
+            try:
+                self._log = os.open(self._folder / "log", os.O_RDONLY)
+                self._index = os.open(self._folder / "log.idx", os.O_RDONLY)
+            except FileNotFoundError:
+                self.close()
+                return False
+        return True
+
+    def size(self) -> tuple[int, int]:
+        """(bytes, rows) that can be read now."""
+        if not self._open():
+            return 0, 0
+        assert self._log is not None and self._index is not None
+        rows = os.fstat(self._index).st_size // ROW.size
+        return os.fstat(self._log).st_size, rows
+
+    def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
+        """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""
+        if count <= 0 or not self._open():
+            return []
+        assert self._index is not None
+        data = os.pread(self._index, count * ROW.size, first * ROW.size)
+        whole = len(data) - len(data) % ROW.size
+        return [(offset, stamp >> 2, stamp & 3) for offset, stamp in ROW.iter_unpack(data[:whole])]
+
+    def read(self, start: int, end: int) -> bytes:
+        """Raw bytes [start, end) of the log."""
+        if end <= start or not self._open():
+            return b""
+        assert self._log is not None
+        parts = []
+        while start < end:
+            part = os.pread(self._log, min(end - start, 1 << 20), start)
+            if not part:
+                break
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def lines(self, first: int = 0, count: int | None = None) -> Iterator[Line]:
+        """Lines from number `first` (0-based) on; the last may still be growing."""
+        size, total = self.size()
+        end = total if count is None else min(total, first + count)
+        step = 4096
+        for start in range(first, end, step):
+            rows = self.rows(start, min(step, end - start) + 1)
+            here = rows[: min(step, end - start)]
+            if not here:
+                return
+            stop = rows[len(here)][0] if len(rows) > len(here) else size
+            data = self.read(here[0][0], stop)
+            base = here[0][0]
+            ends = [row[0] for row in rows[1 : len(here)]] + [stop]
+            for number, ((offset, time, stream), after) in enumerate(
+                zip(here, ends, strict=True), start
+            ):
+                yield Line(number, stream, time, data[offset - base : after - base])
+
+    def close(self) -> None:
+        for descriptor in (self._log, self._index):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._log = self._index = None

@@ -1,0 +1,55 @@
+"""Where things stand on this machine: state (history, logs), local caches, configuration.
+
+Each follows the XDG folders and gives way to a `STOKE_*` variable. Nothing is made here before it
+is used; a folder that cannot be made is an error that names it and the variable that moves it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stoke.errors import EngineError
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    base = os.environ.get(variable, "")
+    # The standard says that a relative path here is to be ignored.
+    return Path(base) if base.startswith("/") else Path.home() / fallback
+
+
+def state_dir() -> Path:
+    own = os.environ.get("STOKE_STATE_DIR")
+    return Path(own).absolute() if own else _xdg("XDG_STATE_HOME", ".local/state") / "stoke"
+
+
+def cache_dir() -> Path:
+    own = os.environ.get("STOKE_CACHE_DIR")
+    return Path(own).absolute() if own else _xdg("XDG_CACHE_HOME", ".cache") / "stoke"
+
+
+def config_file() -> Path:
+    own = os.environ.get("STOKE_CONFIG")
+    return Path(own).absolute() if own else _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
+
+
+def history_file() -> Path:
+    return state_dir() / "history.sqlite"
+
+
+def job_dir(job_id: str) -> Path:
+    """The job's spool and locks, on this machine."""
+    return state_dir() / "jobs" / job_id
+
+
+def make_private(folder: Path) -> Path:
+    """Makes a folder only its owner can read (specs and logs hold what people wrote)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        variable = "STOKE_CACHE_DIR" if folder.is_relative_to(cache_dir()) else "STOKE_STATE_DIR"
+        raise EngineError(
+            f"cannot make {folder}: {error.strerror}",
+            f"name a folder you can write to: export {variable}=/some/folder",
+        ) from error
+    return folder

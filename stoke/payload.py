@@ -1,0 +1,154 @@
+"""What travels with a job: everything the runner needs, as gzip of JSON.
+
+Secrets and credentials are read here, from where the request says they stand, and go nowhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from stoke.environment import request_hash
+from stoke.errors import RequestError
+from stoke.paths import cache_dir
+from stoke.requirements import canonical_name
+from stoke.spec import JobSpec
+
+
+def runner_source() -> bytes:
+    """The source of the file that runs inside every job."""
+    return (resources.files("stoke") / "runner.py").read_bytes()
+
+
+def make_payload(spec: JobSpec, *, nonce: str, program: str, lock_ttl: int, upgrade: bool) -> bytes:
+    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
+
+    `RequestError` when a secret or a CA bundle is not where the request says.
+    """
+    parsed = spec.parsed_requirements()
+    wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
+    as_lock = parsed.is_lock() and not spec.dependencies
+    payload: dict[str, Any] = {
+        "nonce": nonce,
+        "program": program,
+        "code": spec.code,
+        "args": list(spec.args),
+        "env": {**spec.env, **_resolved(spec.secrets)},
+        "python": spec.python,
+        "requirements": [*parsed.options, *wanted] if wanted else [],
+        "hashes": {
+            canonical_name(entry.text): list(entry.hashes)
+            for entry in parsed.requirements
+            if entry.hashes
+        },
+        "lock": [[entry.text, list(entry.hashes)] for entry in parsed.requirements]
+        if as_lock
+        else None,
+        "request": request_hash(spec),
+        "lock_ttl": 0 if upgrade else lock_ttl,
+        "upgrade": upgrade,
+        "use_cache": spec.use_cache,
+        "timeout": spec.timeout,
+        "index": _index(spec),
+        "uv": {**_pinned_uv(), "index": _default_index()},
+    }
+    # mtime=0: the same request gives the same bytes.
+    return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
+
+
+def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The value behind `env:NAME` or `file:/path` (its last newline taken off)."""
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = environ.get(where)
+        if value is None:
+            raise RequestError(field, f"the variable {where} is not set", f"export {where}=...")
+        return value
+    try:
+        return Path(where).expanduser().read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(field, f"cannot read {where}: {error}") from None
+
+
+def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: read_reference(reference, f"secrets.{name}") for name, reference in secrets.items()
+    }
+
+
+def _index(spec: JobSpec) -> dict[str, Any]:
+    """Addresses with their credentials in them, the proxy, and the CA bundle's text."""
+    parsed = spec.parsed_requirements()
+    url = parsed.index or spec.index.url
+    extra = [*spec.index.extra, *parsed.extra_indexes]
+    secrets: list[str] = []
+    if spec.index.credentials:
+        credentials = read_reference(spec.index.credentials, "index.credentials")
+        if ":" not in credentials:
+            raise RequestError("index.credentials", "must hold user:password")
+        user, _, password = credentials.partition(":")
+        if url:
+            url = _with_credentials(url, user, password)
+        else:
+            extra = [_with_credentials(address, user, password) for address in extra]
+        secrets = [password]
+    bundle = None
+    if spec.index.ca_bundle:
+        try:
+            bundle = Path(spec.index.ca_bundle).expanduser().read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError("index.ca_bundle", f"cannot be read: {error}") from None
+    return {
+        "url": url,
+        "extra": extra,
+        "proxy": spec.index.proxy,
+        "ca_bundle": bundle,
+        "secrets": secrets,
+    }
+
+
+def _pinned_uv() -> dict[str, Any]:
+    """The version, file names and hashes of the uv that images without it get."""
+    pins: dict[str, Any] = json.loads((resources.files("stoke") / "uv_wheels.json").read_text())
+    return pins
+
+
+def _default_index() -> str | None:
+    """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
+    from uv import find_uv_bin
+
+    known = cache_dir() / "default-index"
+    try:
+        return known.read_text() or None
+    except OSError:
+        pass
+    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-cache", "--offline"]
+    asked = subprocess.run(
+        [*command, "--no-header", "--emit-index-url", "-"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+    )
+    url = asked.stdout.strip().removeprefix("--index-url ")
+    if not url.startswith("http"):
+        return None
+    try:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        known.write_text(url)
+    except OSError:
+        pass  # Asked again the next time.
+    return url
+
+
+def _with_credentials(url: str, user: str, password: str) -> str:
+    from urllib.parse import quote
+
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"

@@ -1,0 +1,120 @@
+"""The three sources of a JobSpec: options and code, our own JSON, the earlier web service's JSON.
+
+PEP 723 metadata inside the code joins each of them: its dependencies are added to those named
+otherwise, its requires-python stands where no version was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stoke.errors import RequestError
+from stoke.pep723 import read_script_metadata
+from stoke.requirements import RequirementError, parse_list
+from stoke.spec import JobSpec, make_spec
+
+MAX_REQUEST = 32 * 1024**2
+_EARLIER = {
+    "pythonCode": "code",
+    "dependencies": "dependencies",
+    "requirementsFile": "requirements",
+    "systemDependencies": "system",
+    "useCache": "use_cache",
+}
+
+
+def request_from_options(**fields: Any) -> JobSpec:
+    """A spec from a form or a command line. Fields that are None were not given."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return _with_script_metadata(given)
+
+
+def request_from_json(data: bytes, where: str) -> JobSpec:
+    """A spec from JSON: our own fields, or the earlier service's (`pythonCode` and its kin).
+
+    `where` names the source in errors ("standard input", a file's name).
+    """
+    if len(data) > MAX_REQUEST:
+        raise RequestError(where, f"is longer than {MAX_REQUEST // 1024**2} MiB")
+    try:
+        fields = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RequestError(where, f"is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            where, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except RecursionError:
+        raise RequestError(where, "is nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise RequestError(where, 'holds no JSON object; a request is {"code": ..., ...}')
+    if "pythonCode" in fields:
+        fields = _from_earlier_service(fields)
+    return _with_script_metadata(fields)
+
+
+def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
+    """`dependencies` and `systemDependencies` are text there: a list between commas or spaces."""
+    for name in fields:
+        if name not in _EARLIER:
+            raise RequestError(name, f"is not a field of such a request ({', '.join(_EARLIER)})")
+    out: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        ours = _EARLIER[name]
+        if ours in ("dependencies", "system", "requirements") and not isinstance(value, str):
+            raise RequestError(name, "must be text")
+        if ours == "dependencies":
+            out[ours] = split_dependencies(value, name)
+        elif ours == "system":
+            out[ours] = value.replace(",", " ").split()
+        else:
+            out[ours] = value
+    return out
+
+
+def split_dependencies(text: str, field: str = "dependencies") -> list[str]:
+    """A comma- or space-separated list as people type it; `pandas>=2,<3` stays one requirement."""
+    try:
+        return parse_list(text, field)
+    except RequirementError as error:
+        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+
+
+def read_code(path: Path) -> str:
+    """The code in a file, character for character (CRLF and a BOM included)."""
+    try:
+        return decode_code(path.read_bytes(), str(path))
+    except OSError as error:
+        raise RequestError(str(path), f"cannot be read: {error.strerror}") from None
+
+
+def decode_code(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RequestError(
+            where,
+            f"is not UTF-8 at line {line} (byte 0x{data[error.start]:02x})",
+            f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {where!r}",
+        ) from None
+
+
+def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:
+    code = fields.get("code")
+    try:
+        metadata = read_script_metadata(code) if isinstance(code, str) else None
+    except RequirementError as error:
+        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+    if metadata is None:
+        return make_spec(fields)
+    named = list(fields.get("dependencies") or ())
+    added = [text for text in metadata.dependencies if text not in named]
+    fields = {**fields, "dependencies": [*named, *added]}
+    if metadata.requires_python and not fields.get("python"):
+        fields["python"] = metadata.requires_python
+    return make_spec(fields)

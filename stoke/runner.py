@@ -1,0 +1,876 @@
+"""The file that runs inside every job, on the job's own Python (3.9 or later), alone.
+
+    python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container]
+
+PAYLOAD is gzip of JSON (`stoke.payload` writes it) and is unlinked once read: it may hold secrets.
+DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
+away. --container says that the network namespace and the cgroup are the job's own, so received
+bytes can be counted and an out-of-memory kill told.
+
+The phases lock, python and run follow one another; each says what it did in one event on stderr
+(`stoke.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for the
+timeout, 125 when the environment failed before the code began.
+
+On the cache volume:
+    locks/KEY.txt      requirements with hashes; KEY is over the request and the interpreter
+    venvs/KEY/         an environment, whole or not there: built as KEY.tmp and renamed
+    venvs/KEY.lock     held shared while a job uses KEY, exclusively while it is built or removed
+    uv/                uv's own cache; environments are hard links into it
+    bin/               uv itself, for images that lack it
+    pythons/           interpreters that uv manages
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Outcome = tuple[int, dict[str, object]]
+    """(exit code, facts for the end event)"""
+
+MARK = "stoke-environment.json"
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+EXIT_TIMEOUT = 124
+EXIT_ENVIRONMENT = 125
+KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
+LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
+MAX_TEXT = 2500  # keeps every event below PIPE_BUF, so no other writer can cut it in two
+
+
+class PhaseError(Exception):
+    """A phase cannot go on: what happened, and what mends it."""
+
+    def __init__(self, text: str, mend: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.mend = mend
+
+
+class StoppedError(Exception):
+    """A signal or the timeout ended the job before its code began."""
+
+
+# ---------------------------------------------------------------------------- events
+
+
+class Events:
+    """Writes event frames to stderr, each in one write."""
+
+    def __init__(self, nonce: str, secrets: list[str], count_bytes: bool) -> None:
+        self._mark = b"\n\x1e" + nonce.encode()
+        self._secrets = [secret for secret in secrets if secret]
+        self._count_bytes = count_bytes
+
+    def emit(self, event: str, **fields: object) -> None:
+        body = json.dumps({"event": event, **fields}, separators=(",", ":"))
+        data = self._mark + body.encode() + b"\n"
+        while data:
+            data = data[os.write(2, data) :]
+
+    def note(self, text: str) -> None:
+        self.emit("note", text=self.masked(text))
+
+    def masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
+
+    def received(self) -> int | None:
+        """Bytes received so far in the job's own network namespace; None on the host's."""
+        if not self._count_bytes:
+            return None
+        total = 0
+        try:
+            with open("/proc/net/dev") as table:
+                for line in table.readlines()[2:]:
+                    name, _, counts = line.partition(":")
+                    if name.strip() != "lo":
+                        total += int(counts.split()[0])
+        except OSError:
+            return None
+        return total
+
+
+class Phase:
+    """Reports one phase: `begin` on entering, what it did on leaving, also when it fails."""
+
+    def __init__(self, events: Events, name: str) -> None:
+        self._events = events
+        self.name = name
+        self.facts: dict[str, int | bool | None] = {"hit": None, "packages": None, "cached": None}
+
+    def __enter__(self) -> Phase:
+        self._events.emit("begin", phase=self.name, time=time.time())
+        self._start = time.time()
+        self._clock = time.perf_counter()
+        self._received = self._events.received()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = self._events.received()
+        self._events.emit(
+            "phase",
+            phase=self.name,
+            start=self._start,
+            seconds=round(time.perf_counter() - self._clock, 6),
+            bytes=None if after is None or self._received is None else after - self._received,
+            **self.facts,
+        )
+
+
+# ---------------------------------------------------------------------------- signals and children
+
+
+class Ending:
+    """Why the job is to end, and the process group that has to hear of it."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None  # "stopped" or "timeout" once it is to end
+        self._group: int | None = None
+
+    def install(self, timeout: float | None) -> None:
+        for number in (*ENDS, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._forward)
+        if timeout:
+            signal.signal(signal.SIGALRM, self._alarm)
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+
+    def watch(self, group: int | None) -> None:
+        self._group = group
+        if self.reason:  # it came while there was nobody to tell
+            self._tell(signal.SIGTERM)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        if number in ENDS:
+            self.reason = self.reason or "stopped"
+        self._tell(number)
+
+    def _alarm(self, _number: int, _frame: object) -> None:
+        if self.reason != "timeout":
+            self.reason = "timeout"
+            signal.setitimer(signal.ITIMER_REAL, KILL_AFTER, 1.0)
+            self._tell(signal.SIGTERM)
+        else:
+            self._tell(signal.SIGKILL)
+
+    def _tell(self, number: int) -> None:
+        if self._group is not None:
+            try:
+                os.killpg(self._group, number)
+            except OSError:
+                pass
+
+
+def run_tool(ending: Ending, argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+    """Runs a program of ours, never the user's code: (exit code, stderr, stdout)."""
+    import subprocess
+
+    process = subprocess.Popen(
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: os.setpgid(0, 0),
+    )
+    ending.watch(process.pid)
+    try:
+        out, err = process.communicate()
+    finally:
+        ending.watch(None)
+    if ending.reason:
+        raise StoppedError
+    return process.returncode, err.decode(errors="replace"), out.decode(errors="replace")
+
+
+# ---------------------------------------------------------------------------- interpreters
+
+
+def fingerprint() -> list[str]:
+    """What makes an environment of one interpreter unfit for another."""
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    machine = os.uname()
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION")
+    except (OSError, ValueError):
+        libc = "musl"
+    system = []
+    try:
+        with open("/etc/os-release") as release:
+            system = sorted(line.strip() for line in release if re.match("(ID|VERSION_ID)=", line))
+    except OSError:
+        pass
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    libc = libc or "unknown"
+    return [
+        sys.version,
+        EXTENSION_SUFFIXES[0],
+        os.path.realpath(base),
+        machine.sysname,
+        machine.machine,
+        libc,
+        *system,
+    ]
+
+
+def satisfies(version: tuple[int, ...], wanted: str) -> bool:
+    """Whether (3, 12, 1) is what "3.12" or ">=3.11,<3.14" asks for."""
+    for part in wanted.split(","):
+        match = re.match(r"\s*(~=|==|!=|<=|>=|<|>)?\s*([\d.]+?)(\.\*)?\s*$", part)
+        if not match:
+            return False
+        operator, digits, star = match.groups()
+        asked = tuple(int(digit) for digit in digits.split("."))
+        have = tuple(version[: len(asked)])
+        full = tuple(version[:3])
+        padded = asked + (0,) * (3 - len(asked))
+        fits = {
+            None: have == asked,
+            "==": have == asked if star or len(asked) == 3 else full == padded,
+            "!=": have != asked if star or len(asked) == 3 else full != padded,
+            "~=": full >= padded and have[:-1] == asked[:-1],
+            ">=": full >= padded,
+            "<=": full <= padded,
+            ">": full > padded,
+            "<": full < padded,
+        }
+        if not fits[operator]:
+            return False
+    return True
+
+
+# ---------------------------------------------------------------------------- the job
+
+
+class Job:
+    def __init__(self, payload: dict[str, Any], options: dict[str, str]) -> None:
+        index = payload["index"]
+        self.payload = payload
+        self.work = options["--work"]
+        self.container = "--container" in options
+        kept = options.get("--cache") if payload["use_cache"] else None
+        self.cache = kept or os.path.join(self.work, ".cache")
+        self.given_uv = options.get("--uv")
+        self.events = Events(payload["nonce"], index["secrets"], self.container)
+        self.ending = Ending()
+        self.python = sys.executable
+        self.fingerprint: list[str] = []
+        self.environment: str | None = None  # the folder of the environment in use
+        self._uv: str | None = None
+        self._held: list[Flock] = []  # until the job's end
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.cache, *names)
+
+    def waits(self, what: str) -> None:
+        self.events.note("another job %s the same environment; waiting for it" % what)
+
+    # ------------------------------------------------------------------ uv
+
+    def uv_environment(self) -> dict[str, str]:
+        """The environment of uv's processes: the index settings are here and nowhere else."""
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTHON")
+            and name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON")
+        }
+        index = self.payload["index"]
+        if index["url"]:
+            env.pop("UV_INDEX_URL", None)
+            env["UV_DEFAULT_INDEX"] = index["url"]
+        if index["extra"]:
+            env.pop("UV_EXTRA_INDEX_URL", None)
+            env["UV_INDEX"] = " ".join(index["extra"])
+        if index["proxy"]:
+            env.update(HTTP_PROXY=index["proxy"], HTTPS_PROXY=index["proxy"])
+            env.update(http_proxy=index["proxy"], https_proxy=index["proxy"])
+        if index["ca_bundle"]:
+            bundle = os.path.join(self.work, ".ca.pem")
+            if not os.path.exists(bundle):
+                write_whole(bundle, index["ca_bundle"])
+            env["SSL_CERT_FILE"] = bundle
+        env.update(
+            UV_CACHE_DIR=self.path("uv"),
+            UV_LINK_MODE="hardlink",
+            UV_NO_PROGRESS="1",
+            UV_PYTHON_INSTALL_DIR=self.path("pythons"),
+            UV_PYTHON_DOWNLOADS="never",
+            NO_COLOR="1",
+        )
+        return env
+
+    def uv(self, *arguments: str, **changes: str) -> tuple[str, str]:
+        """Runs uv: (stderr, stdout). A failure is a PhaseError with uv's explanation."""
+        if self._uv is None:
+            self._uv = self.given_uv or shutil.which("uv") or fetch_uv(self)
+        env = self.uv_environment()
+        env.update(changes)
+        code, err, out = run_tool(self.ending, [self._uv, *arguments], env)
+        if code != 0:
+            raise PhaseError(*self.explained(err))
+        return err, out
+
+    def explained(self, text: str) -> tuple[str, str | None]:
+        """uv's words, trimmed to what a person needs, and a mend where the cause is known."""
+        text = UV_PROGRESS.sub("", text)
+        text = re.sub(r"(?m)^\s*(error|cause): ", "", text)
+        text = re.sub(r"^No solution found when .*\n\s*", "no solution: ", text)
+        text = text.replace(self.work + "/", "")
+        text = self.events.masked(re.sub(r"\n\s*\n+", "\n", text).strip())
+        if "No space left" in text:
+            return text, "make room on the cache volume: stoke cache ls, then stoke cache clear"
+        if NETWORK_TROUBLE.search(text):
+            return (
+                "the package index could not be reached, and the cache does not hold everything: "
+                + text,
+                "check the network and the index settings: stoke doctor",
+            )
+        return text, None
+
+    # ------------------------------------------------------------------ interpreter
+
+    def choose_python(self) -> None:
+        """This interpreter, or the one that was asked for, and its fingerprint."""
+        wanted = self.payload["python"]
+        if not wanted or satisfies(sys.version_info[:3], wanted):
+            self.fingerprint = fingerprint()
+            return
+        try:
+            _, found = self.uv("python", "find", "--system", wanted)
+        except PhaseError:
+            try:
+                self.uv("python", "install", wanted, UV_PYTHON_DOWNLOADS="manual")
+                _, found = self.uv("python", "find", "--system", wanted)
+            except PhaseError as error:
+                raise PhaseError(
+                    "Python %s is not here (this is %s) and could not be fetched: %s"
+                    % (wanted, sys.version.split()[0], error.text),
+                    "name an image that has it, for example: -b docker --image python:%s-slim"
+                    % re.sub(r"[^\d.]", "", wanted.split(",")[0]),
+                ) from None
+        self.python = found.strip()
+        argv = [self.python, "-I", "-S", os.path.abspath(__file__), "--fingerprint"]
+        code, err, out = run_tool(self.ending, argv, dict(os.environ))
+        if code != 0:
+            raise PhaseError("%s does not run: %s" % (self.python, err.strip()))
+        self.fingerprint = json.loads(out)
+
+    # ------------------------------------------------------------------ lock
+
+    def lock(self, phase: Phase) -> str:
+        """The text of the lock: stored, given by the user, or resolved now."""
+        payload = self.payload
+        self.choose_python()
+        if payload["lock"] is not None:
+            phase.facts.update(hit=True, packages=len(payload["lock"]))
+            return "".join(lock_entry(text, hashes) for text, hashes in payload["lock"])
+        uv_settings = sorted(item for item in os.environ.items() if item[0].startswith("UV_"))
+        key = digest([payload["request"], self.fingerprint, uv_settings])
+        os.makedirs(self.path("locks"), exist_ok=True)
+        stored = self.path("locks", key + ".txt")
+        began = time.time()
+        text = read_fresh(stored, began - payload["lock_ttl"])
+        if text is None:
+            with Flock(stored[:-4] + ".lock") as flock:
+                flock.take(fcntl.LOCK_EX, lambda: self.waits("resolves"))
+                # Somebody may have resolved it while we waited.
+                text = read_fresh(stored, began - payload["lock_ttl"])
+                phase.facts["hit"] = text is not None
+                if text is None:
+                    text = self.resolve(stored)
+        else:
+            phase.facts["hit"] = True
+        phase.facts["packages"] = len(lock_packages(text))
+        return text
+
+    def resolve(self, stored: str) -> str:
+        """Asks the index. Without a network an older lock still answers, and the job says so."""
+        wanted = os.path.join(self.work, "requirements.in")
+        out = os.path.join(self.work, "requirements.lock")
+        write_whole(wanted, "".join(line + "\n" for line in self.payload["requirements"]))
+        arguments = ["--upgrade", "--refresh"] if self.payload["upgrade"] else []
+        try:
+            self.uv(
+                "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate",
+                "--python", self.python, "--output-file", out, *arguments, wanted,
+            )  # fmt: skip
+        except PhaseError as error:
+            older = read_fresh(stored, 0)
+            if older is None or not NETWORK_TROUBLE.search(error.text):
+                raise
+            age = (time.time() - os.stat(stored).st_mtime) / 3600
+            self.events.note("no network: using the lock of %.0f hours ago" % age)
+            return older
+        with open(out) as file:
+            text = keep_to_hashes(file.read(), self.payload["hashes"])
+        write_whole(stored, text)
+        return text
+
+    # ------------------------------------------------------------------ environment
+
+    def prepare_environment(self, phase: Phase, lock: str) -> None:
+        """Finds or builds the environment and keeps a shared lock on it until the job's end."""
+        key = digest([lock, self.fingerprint])[:32]
+        folder = self.path("venvs", key)
+        os.makedirs(self.path("venvs"), exist_ok=True)
+        flock = Flock(folder + ".lock")
+        self._held.append(flock)
+        phase.facts["hit"] = True
+        while True:
+            flock.take(fcntl.LOCK_SH, lambda: self.waits("builds"))
+            mark = read_mark(folder)
+            if mark is not None:
+                break
+            flock.release()
+            flock.take(fcntl.LOCK_EX, lambda: self.waits("builds"))
+            if read_mark(folder) is None:
+                phase.facts["hit"] = False
+                phase.facts["cached"] = self.build(folder, lock)
+            flock.release()
+        os.utime(folder + ".lock")
+        phase.facts["packages"] = len(mark["packages"])
+        if phase.facts["cached"] is None:
+            phase.facts["cached"] = len(mark["packages"])
+        self.environment = folder
+
+    def build(self, folder: str, lock: str) -> int:
+        """Builds aside and renames into place; returns how many packages the cache already had."""
+        aside = folder + ".tmp"
+        remove_tree(folder)  # damaged: it has no whole mark
+        remove_tree(aside)
+        packages = lock_packages(lock)
+        try:
+            self.uv("venv", "--quiet", "--relocatable", "--python", self.python, aside)
+            misses = self.install(aside, lock) if packages else []
+            mark = {"packages": packages, "built_at": time.time(), "lock": lock}
+            write_whole(os.path.join(aside, MARK), json.dumps(mark))
+            os.rename(aside, folder)
+        except BaseException:
+            remove_tree(aside)
+            raise
+        for some in chunks([name for name in packages if name not in misses]):
+            self.events.emit("packages", phase="python", hit=some, miss=[])
+        for some in chunks(misses):
+            self.events.emit("packages", phase="python", hit=[], miss=some)
+        return len(packages) - len(misses)
+
+    def install(self, folder: str, lock: str) -> list[str]:
+        """Installs exactly the lock and returns the packages that had to be downloaded."""
+        hashed: list[str] = []
+        bare: list[str] = []
+        for entry in lock_entries(lock):
+            (hashed if "--hash=" in entry else bare).append(entry)
+        misses: list[str] = []
+        for entries, flags in ((hashed, ["--require-hashes"]), (bare, [])):
+            if not entries:
+                continue
+            if not flags:
+                names = ", ".join(entry.split()[0] for entry in entries)
+                self.events.note("installed without a hash, from version control: " + names)
+            path = os.path.join(self.work, "requirements.install")
+            write_whole(path, "".join(entries))
+            err, _ = self.uv(
+                "pip", "install", "--verbose", "--no-deps", *flags, "--python",
+                os.path.join(folder, "bin", "python"), "--requirements", path,
+            )  # fmt: skip
+            misses += re.findall(r"Identified uncached distribution: (\S+)", err)
+        return misses
+
+    # ------------------------------------------------------------------ run
+
+    def run(self) -> Outcome:
+        """The user's code, as a child; returns (exit code, facts for the end event)."""
+        payload = self.payload
+        name = os.path.basename(payload["program"])
+        if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.py$", name):
+            name = "main.py"
+        folder = os.path.join(self.work, "files")
+        os.makedirs(folder, exist_ok=True)
+        script = os.path.join(folder, name)
+        with open(script, "w", encoding="utf-8", newline="") as file:
+            file.write(payload["code"])
+        os.chdir(folder)
+        python = self.python
+        env = dict(os.environ)
+        if not self.container or self.environment:
+            env = {name: env[name] for name in env if not name.startswith("PYTHON")}
+            env.pop("VIRTUAL_ENV", None)
+        if self.environment:
+            python = os.path.join(self.environment, "bin", "python")
+            env["VIRTUAL_ENV"] = self.environment
+            env["PATH"] = os.path.join(self.environment, "bin") + ":" + env.get("PATH", os.defpath)
+        env.update(payload["env"])
+        kills = out_of_memory_kills() if self.container else 0
+        if self.ending.reason:
+            raise StoppedError
+        child = os.posix_spawn(
+            python,
+            [python, "-u", script, *payload["args"]],
+            env,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)],
+            setpgroup=0,
+            # Python ignores these two; a child would inherit that.
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        self.ending.watch(child)
+        while True:  # as process 1 of a container, everybody's orphans end here
+            pid, status, usage = os.wait4(-1, 0)
+            if pid == child:
+                break
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+        reason: str | None = self.ending.reason
+        if code == 128 + signal.SIGKILL and self.container and out_of_memory_kills() > kills:
+            reason = "out of memory"
+        elif reason is None and code > 128:
+            reason = "killed by signal %d" % (code - 128) if os.WIFSIGNALED(status) else None
+        end_leftovers(child)
+        if reason == "timeout":
+            code = EXIT_TIMEOUT
+        unit = 1 if sys.platform == "darwin" else 1024
+        return code, {
+            "reason": reason,
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
+            "peak_memory": usage.ru_maxrss * unit,
+        }
+
+    def steps(self) -> Outcome:
+        """All phases, to the code's end or the first that fails; the failure is told on the way."""
+        name = "lock"
+        try:
+            os.makedirs(self.cache, exist_ok=True)
+            if self.payload["requirements"]:
+                with Phase(self.events, "lock") as phase:
+                    lock = self.lock(phase)
+                name = "python"
+                with Phase(self.events, "python") as phase:
+                    self.prepare_environment(phase, lock)
+            else:
+                self.choose_python()
+            name = "run"
+            with Phase(self.events, "run"):
+                return self.run()
+        except PhaseError as error:
+            text, mend = self.events.masked(error.text), error.mend
+        except StoppedError:
+            timeout = self.ending.reason == "timeout"
+            code = EXIT_TIMEOUT if timeout else 128 + signal.SIGTERM
+            return code, {"reason": self.ending.reason}
+        except OSError as error:
+            text = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
+            mend = None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                mend = "make room on the cache volume: stoke cache ls, then stoke cache clear"
+        self.events.emit("error", phase=name, text=text, mend=mend)
+        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (name, text.split("\n", 1)[0][:300])}
+
+
+# ---------------------------------------------------------------------------- locks and files
+
+
+class Flock:
+    """An advisory lock on a file that stays, so that nobody locks a name that is gone."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def take(self, kind: int, waiting: Callable[[], None]) -> None:
+        """Waits for the lock; `waiting` is called once if it is not free."""
+        try:
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(self._file, kind)
+
+    def release(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def __enter__(self) -> Flock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Written aside and renamed, so that a reader meets all of it or nothing."""
+    aside = "%s.%d.new" % (path, os.getpid())
+    try:
+        with open(aside, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.rename(aside, path)
+    except BaseException:
+        if os.path.exists(aside):
+            os.unlink(aside)
+        raise
+
+
+def remove_tree(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def read_fresh(path: str, not_before: float) -> str | None:
+    """The file's text if it is from `not_before` (epoch seconds) or later, else None."""
+    try:
+        if os.stat(path).st_mtime < not_before:
+            return None
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def read_mark(folder: str) -> dict[str, Any] | None:
+    """What a whole environment says of itself; None if it is damaged or its interpreter gone."""
+    try:
+        with open(os.path.join(folder, MARK)) as file:
+            mark: dict[str, Any] = json.load(file)
+        os.stat(os.path.join(folder, "bin", "python"))
+    except (OSError, ValueError):
+        return None
+    return mark
+
+
+def digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def chunks(names: list[str]) -> Iterator[list[str]]:
+    """Lists short enough for one event."""
+    some: list[str] = []
+    size = 0
+    for name in names:
+        if size + len(name) > MAX_TEXT and some:
+            yield some
+            some, size = [], 0
+        some.append(name)
+        size += len(name) + 3
+    if some:
+        yield some
+
+
+# ---------------------------------------------------------------------------- locks as text
+
+
+def lock_entry(text: str, hashes: list[str]) -> str:
+    return text + "".join(" \\\n    --hash=" + value for value in hashes) + "\n"
+
+
+def lock_entries(lock: str) -> list[str]:
+    """A lock's entries, each with hashes and newline; options and comments are left out."""
+    entries = re.findall(r"(?m)^[^\s#-](?:.*\\\n)*.*\n?", lock)
+    return [entry if entry.endswith("\n") else entry + "\n" for entry in entries]
+
+
+def lock_packages(lock: str) -> list[str]:
+    """`name==version`, or `name @ url`, of each entry."""
+    entries = lock_entries(lock)
+    return [re.split(r"\s*\\\n|\s+--hash|\s*;", entry, maxsplit=1)[0].strip() for entry in entries]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;@(]", name, maxsplit=1)[0]).lower()
+
+
+def keep_to_hashes(lock: str, given: dict[str, list[str]]) -> str:
+    """uv replaces the user's hashes by the index's; put back what the user allowed, or refuse."""
+    if not given:
+        return lock
+    kept = []
+    for entry in lock_entries(lock):
+        allowed = given.get(canonical(entry))
+        found = re.findall(r"--hash=(\S+)", entry)
+        if allowed and found:
+            both = [value for value in found if value in allowed]
+            name = lock_packages(entry)[0]
+            if not both:
+                raise PhaseError(
+                    "none of the hashes given for %s is one that the index has; given: %s"
+                    % (name, ", ".join(allowed)),
+                    "check where the hash comes from, and which index serves this package",
+                )
+            entry = lock_entry(re.split(r"\s*\\\n|\s+--hash", entry, maxsplit=1)[0].strip(), both)
+        kept.append(entry)
+    return "".join(kept)
+
+
+UV_PROGRESS = re.compile(
+    r"(?m)^\s*(DEBUG|TRACE|INFO|WARN|Using|Resolved|Prepared|Preparing|Building|Built|Downloading"
+    r"|Downloaded|Installed|Installing|Updating|Updated|Creating|Activate)\b.*\n?"
+)
+NETWORK_TROUBLE = re.compile(
+    r"error sending request|dns error|Connection refused|Connection reset|Could not connect|"
+    r"timed out|Network is unreachable|network connectivity|offline|tunnel error|failed to lookup",
+    re.IGNORECASE,
+)
+
+
+# ---------------------------------------------------------------------------- fetching uv
+
+
+def fetch_uv(job: Job) -> str:
+    """Puts uv on the volume, from its static wheel, checked against the pinned hash."""
+    import platform
+
+    pinned = job.payload["uv"]
+    machine = platform.machine()
+    wheel = pinned["wheels"].get(machine)
+    folder = job.path("bin")
+    program = os.path.join(folder, "uv-%s-%s" % (pinned["version"], machine))
+    if os.path.exists(program):
+        return program
+    mend = "use an image that has uv: stoke setup image makes one"
+    if wheel is None:
+        raise PhaseError("this image has no uv, and there is none for %s" % machine, mend)
+    index = job.payload["index"]["url"] or pinned["index"]
+    if not index:
+        raise PhaseError("this image has no uv, and there is no index to fetch it from", mend)
+    os.makedirs(folder, exist_ok=True)
+    with Flock(program + ".lock") as flock:
+        flock.take(fcntl.LOCK_EX, lambda: job.events.note("another job fetches uv; waiting"))
+        if os.path.exists(program):
+            return program
+        job.events.note("no uv in this image: putting %s on the volume" % pinned["version"])
+        try:
+            data = download(job, index.rstrip("/") + "/uv/", wheel["name"])
+        except (OSError, ValueError) as error:
+            raise PhaseError("could not fetch uv from the index: %s" % error, mend) from None
+        if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
+            raise PhaseError("the index's %s is not the one this stoke knows" % wheel["name"], mend)
+        import io
+        import zipfile
+
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            inside = [name for name in archive.namelist() if name.endswith(".data/scripts/uv")]
+            aside = program + ".tmp"
+            with open(aside, "wb") as file:
+                file.write(archive.read(inside[0]))
+        os.chmod(aside, 0o755)  # noqa: S103
+        os.rename(aside, program)
+    return program
+
+
+def download(job: Job, page: str, name: str) -> bytes:
+    """The file called `name` that an index page (PEP 503) links to."""
+    import base64
+    import ssl
+    import urllib.parse
+    import urllib.request
+
+    env = job.uv_environment()
+    context = ssl.create_default_context(cafile=env.get("SSL_CERT_FILE"))
+    handlers: list[Any] = [urllib.request.HTTPSHandler(context=context)]
+    if job.payload["index"]["proxy"]:
+        proxy = job.payload["index"]["proxy"]
+        handlers.append(urllib.request.ProxyHandler({"http": proxy, "https": proxy}))
+    opener = urllib.request.build_opener(*handlers)
+
+    def get(url: str) -> bytes:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError("%s is not a web address" % parts.scheme)
+        request = urllib.request.Request(
+            urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+            headers={"Accept": "text/html", "User-Agent": "stoke"},
+        )
+        if parts.username:
+            pair = urllib.parse.unquote("%s:%s" % (parts.username, parts.password or ""))
+            token = base64.b64encode(pair.encode()).decode()
+            request.add_header("Authorization", "Basic " + token)
+        with opener.open(request, timeout=60) as answer:
+            data: bytes = answer.read()
+        return data
+
+    for link in re.findall(r'href="([^"]+)"', get(page).decode(errors="replace")):
+        address = urllib.parse.urljoin(page, link.replace("&amp;", "&")).split("#")[0]
+        if urllib.parse.unquote(address.rsplit("/", 1)[-1]) == name:
+            return get(address)
+    raise ValueError("it does not list %s" % name)
+
+
+# ---------------------------------------------------------------------------- the end
+
+
+def out_of_memory_kills() -> int:
+    """How often the kernel killed in this container for want of memory (cgroup v2, then v1)."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path) as file:
+                for line in file:
+                    name, _, count = line.partition(" ")
+                    if name == "oom_kill":
+                        return int(count)
+        except OSError:
+            pass
+    return 0
+
+
+def end_leftovers(group: int) -> None:
+    """Ends what the code left running: all of a container, else the code's own process group."""
+    target = -1 if os.getpid() == 1 else -group
+    deadline = time.monotonic() + LEFTOVER_GRACE
+    number: int = signal.SIGTERM
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            if target == -1:
+                return
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            return
+        if number == signal.SIGKILL and target != -1:
+            return
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+        elif number == signal.SIGTERM:
+            number = 0  # said once; from here on only looking
+        time.sleep(0.01)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--fingerprint"]:
+        print(json.dumps(fingerprint()))
+        return 0
+    options: dict[str, str] = {}
+    flags = iter(arguments[1:])
+    for flag in flags:
+        options[flag] = "" if flag == "--container" else next(flags)
+    with open(arguments[0], "rb") as file:
+        payload = json.loads(zlib.decompress(file.read(), 31))
+    os.unlink(arguments[0])
+    os.makedirs(options["--work"], exist_ok=True)
+    job = Job(payload, options)
+    job.ending.install(payload["timeout"])
+    try:
+        code, facts = job.steps()
+    except Exception as error:
+        text = "the runner failed: %s: %s" % (type(error).__name__, error)
+        job.events.emit("error", phase="run", text=job.events.masked(text), mend=None)
+        code, facts = EXIT_ENVIRONMENT, {"reason": job.events.masked(text)[:300]}
+    if not payload["use_cache"]:
+        remove_tree(job.cache)
+    job.events.emit("end", time=time.time(), exit_code=code, **facts)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

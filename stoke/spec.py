@@ -1,0 +1,272 @@
+"""JobSpec: what a person asks to be run. Checked here, at the door, so that nothing wrong travels."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from stoke.errors import RequestError
+from stoke.requirements import (
+    ParsedRequirements,
+    RequirementError,
+    check_requirement,
+    parse_requirements,
+)
+
+MAX_CODE = 8 * 1024**2
+HIDDEN = "***"
+
+_SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
+_PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*")
+_REFERENCE = re.compile(r"(env|file):.+")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def parse_size(text: Any) -> Any:
+    """`512m`, `2Gi`, `1.5 GB` or plain bytes, as an int. Units are powers of 1024, as docker's."""
+    if not isinstance(text, str):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * 1024**power)
+
+
+def parse_duration(text: Any) -> Any:
+    """`90`, `90s`, `5m`, `1h30m`, `2d`, as seconds."""
+    if not isinstance(text, str):
+        return text
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
+        raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def check_scope(name: str) -> str:
+    if not _SCOPE.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a scope name; use up to 40 of a-z, 0-9 and -, not at its ends"
+        )
+    return name
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"has half a surrogate pair at character {error.start}") from None
+    if "\0" in text:
+        raise ValueError(f"has a NUL at character {text.index(chr(0))}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_utf8)]
+Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * 1024**2)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=365 * 86400)]
+Scope = Annotated[str, AfterValidator(check_scope)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IndexSettings(Model):
+    """The package index a request resolves against. Only the lock and python phases see it.
+
+    A password is never part of an address here: `credentials` refers to where `user:password`
+    stands, `env:NAME` or `file:/path`, and is read when the job is submitted.
+    """
+
+    url: Text | None = None
+    extra: tuple[Text, ...] = ()
+    credentials: Text | None = None
+    """Sent to `url`, or to the extra indexes when `url` is not set."""
+    proxy: Text | None = None
+    ca_bundle: Text | None = None
+    """A file on this machine; its text travels with the job."""
+
+    @field_validator("url", "proxy")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        return None if url is None else _check_address(url)
+
+    @field_validator("extra")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_check_address(url) for url in urls)
+
+    @field_validator("credentials")
+    @classmethod
+    def _reference(cls, reference: str | None) -> str | None:
+        return None if reference is None else _check_reference(reference)
+
+
+def _check_address(url: str) -> str:
+    if not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
+        raise ValueError(f"{url!r} is not a web address")
+    if "@" in url.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError(
+            "holds a password, which would be stored with the job; put user:password into a variable "
+            "and refer to it: --index-credentials env:NAME"
+        )
+    return url
+
+
+def _check_reference(reference: str) -> str:
+    if not _REFERENCE.fullmatch(reference):
+        raise ValueError(
+            f"{reference!r} does not say where the secret stands; write env:NAME or file:/path"
+        )
+    return reference
+
+
+class JobSpec(Model):
+    """One request. The JSON of `stoke show --json`'s `spec`, and what `stoke submit` reads."""
+
+    code: Text
+    args: tuple[Text, ...] = ()
+    dependencies: tuple[str, ...] = ()
+    """PEP 508, each exactly as written."""
+    requirements: Text = ""
+    """The text of a requirements file."""
+    system: tuple[str, ...] = ()
+    """Attribute names in nixpkgs."""
+    python: str | None = None
+    """A version or bounds: `3.12`, `>=3.11,<3.14`."""
+    env: dict[str, Text] = {}
+    secrets: dict[str, str] = {}
+    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted."""
+    index: IndexSettings = IndexSettings()
+    image: str | None = None
+    timeout: Seconds | None = None
+    cpu: float | None = Field(default=None, gt=0, le=4096)
+    memory: Memory | None = None
+    use_cache: bool = True
+    scope: Scope = "default"
+
+    @field_validator("code")
+    @classmethod
+    def _code(cls, code: str) -> str:
+        if not code.strip("\ufeff \t\r\n"):
+            raise ValueError("is empty; there is nothing to run")
+        if len(code.encode()) > MAX_CODE:
+            raise ValueError(f"is longer than {MAX_CODE // 1024**2} MiB")
+        return code
+
+    @field_validator("dependencies")
+    @classmethod
+    def _dependencies(cls, dependencies: tuple[str, ...]) -> tuple[str, ...]:
+        for number, text in enumerate(dependencies):
+            check_requirement(text, f"dependencies[{number}]")
+        return dependencies
+
+    @field_validator("system")
+    @classmethod
+    def _system(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) > 500:
+            raise ValueError(f"names {len(names)} system packages; 500 is the most")
+        for name in names:
+            if len(name) > 200 or not _SYSTEM.fullmatch(name):
+                raise ValueError(f"{name[:60]!r} is not the name of a Nix package")
+        return names
+
+    @field_validator("python")
+    @classmethod
+    def _python(cls, wanted: str | None) -> str | None:
+        if wanted is not None and not all(_PYTHON.fullmatch(part) for part in wanted.split(",")):
+            raise ValueError(f"{wanted!r} is not a Python version; write 3.12 or >=3.11,<3.14")
+        return wanted
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _variables(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name, value in variables.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a variable")
+            if value == HIDDEN:
+                raise ValueError(
+                    f"{name} was hidden when this was printed; give its value again, best as a secret: "
+                    f"--secret {name}=env:{name}"
+                )
+        return variables
+
+    @field_validator("secrets")
+    @classmethod
+    def _references(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for reference in secrets.values():
+            _check_reference(reference)
+        return secrets
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, image: str | None) -> str | None:
+        if image is not None and not _IMAGE.fullmatch(image):
+            raise ValueError(f"{image!r} is not the name of an image")
+        return image
+
+    @model_validator(mode="after")
+    def _requirements(self) -> JobSpec:
+        parsed = self.parsed_requirements()
+        if parsed.require_hashes and (self.dependencies or not parsed.is_lock()):
+            raise ValueError(
+                "requirements: --require-hashes needs every requirement pinned with == and hashed"
+            )
+        for name in self.secrets:
+            if name in self.env:
+                raise ValueError(f"{name} is given both in env and in secrets")
+        return self
+
+    def parsed_requirements(self) -> ParsedRequirements:
+        return parse_requirements(self.requirements)
+
+    @property
+    def has_packages(self) -> bool:
+        return bool(self.dependencies or self.parsed_requirements().requirements)
+
+
+def make_spec(fields: dict[str, Any]) -> JobSpec:
+    """A checked JobSpec, or a `RequestError` that names the field and what is wrong with it."""
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        field, why = explain(error)
+        raise RequestError(field, why) from None
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """The first problem as (field, what is wrong), in words a person can act on."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, RequirementError):
+        return cause.field, f"{cause.text!r} {cause.why}"
+    field = ".".join(str(part) for part in first["loc"] if part != "__root__")
+    if isinstance(cause, ValueError):
+        text = str(cause)
+        if not field and ": " in text:
+            field, text = text.split(": ", 1)
+        return field or "request", text
+    if first["type"] == "extra_forbidden":
+        return field, "is not a field of a request"
+    if first["type"] == "missing":
+        return field, "is missing"
+    return field or "request", first["msg"][0].lower() + first["msg"][1:]

@@ -1,0 +1,191 @@
+"""The tracker: one submitted job, from wherever it stands to its confirmed end.
+
+Events and the engine's word go into the history, the log into the spool; whoever shows a job reads
+those two. Several programs may track the same job: one follows, the others wait for what it writes
+and take over when it goes away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stoke.backend import Backend, EngineState
+from stoke.errors import EXIT_TIMEOUT, EngineError
+from stoke.events import Event
+from stoke.history import History
+from stoke.job import JobState, Phase
+from stoke.logs.follower import Follower, FollowerBusyError
+from stoke.paths import job_dir
+
+POLL_SECONDS = 0.1
+
+
+class Tracker:
+    """Tracks one job. `run` blocks until the end is confirmed; `close` ends it from elsewhere.
+
+    `on_change` is called, on the tracking thread, after the history or the spool has changed;
+    `on_event` with what the runner says beyond that (notes and errors); `on_trouble` when the engine
+    cannot be reached.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        history: History,
+        job_id: str,
+        on_change: Callable[[], None] = lambda: None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        on_trouble: Callable[[EngineError], None] = lambda error: None,
+    ) -> None:
+        self._backend = backend
+        self._history = history
+        self._job_id = job_id
+        self._on_change = on_change
+        self._on_event = on_event
+        self._on_trouble = on_trouble
+        self._closed = threading.Event()
+        self._follower: Follower | None = None
+        self._error: str | None = None
+
+    @property
+    def held(self) -> bytes:
+        """Stderr's last bytes when they may belong to an event (see `stoke.events`)."""
+        follower = self._follower
+        return follower.held if follower else b""
+
+    def run(self) -> None:
+        """Until the job's end is confirmed and its log whole, or `close`."""
+        while not self._closed.is_set():
+            job = self._history.get(self._job_id)
+            if job is None or (job.state.finished and not job.provisional):
+                return
+            try:
+                follower = Follower(
+                    self._backend,
+                    self._job_id,
+                    self._history.nonce(self._job_id) or "",
+                    job_dir(self._job_id),
+                    self._take_event,
+                    self._on_change,
+                    self._on_trouble,
+                )
+            except FollowerBusyError:
+                self._on_change()
+                self._closed.wait(POLL_SECONDS)
+                continue
+            self._follower = follower
+            if self._closed.is_set():
+                follower.close()
+            last = follower.run()
+            if last is not None:
+                self._confirm(last, follower)
+                self._on_change()
+                return
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._follower is not None:
+            self._follower.close()
+
+    def _take_event(self, event: Event) -> None:
+        kind = event["event"]
+        changes: dict[str, Any] = {}
+        if kind == "begin":
+            phase = Phase(event["phase"], event["time"])
+            self._history.set_phase(self._job_id, phase)
+            changes["state"] = JobState.RUNNING if phase.name == "run" else JobState.STARTING
+            if phase.name == "run":
+                changes["started_at"] = event["time"]
+        elif kind == "phase":
+            self._history.set_phase(
+                self._job_id,
+                Phase(
+                    event["phase"],
+                    event["start"],
+                    event["seconds"],
+                    event.get("hit"),
+                    event.get("packages"),
+                    event.get("cached"),
+                    event.get("bytes"),
+                ),
+            )
+        elif kind == "error":
+            self._error = f"{event['phase']}: {event['text']}"
+        elif kind == "end":
+            changes = self._outcome(event["exit_code"], event.get("reason"))
+            changes |= {
+                "provisional": True,
+                "finished_at": event["time"],
+                "cpu_seconds": event.get("cpu_seconds"),
+                "peak_memory": event.get("peak_memory"),
+            }
+        if changes:
+            self._history.update(self._job_id, **changes)
+        self._on_event(event)
+        self._on_change()
+
+    def _confirm(self, engine: EngineState, follower: Follower) -> None:
+        """The engine's word is the truth; what it contradicts is said, not hidden."""
+        job = self._history.get(self._job_id)
+        if job is None:
+            return
+        counts = {
+            "log_lines": follower.spool.lines,
+            "log_bytes": follower.spool.bytes,
+            "log_gaps": follower.spool.gaps,
+        }
+        if engine.status == "absent":
+            # The runner's own word stands where the engine has forgotten; without it the job is lost.
+            changes: dict[str, Any] = {"provisional": False}
+            if not job.provisional:
+                reason = (
+                    engine.reason or f"the {self._backend.name} backend no longer knows this job"
+                )
+                changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
+        else:
+            code = engine.exit_code if engine.exit_code is not None else -1
+            told = job.reason if job.provisional else self._error
+            changes = self._outcome(code, engine.reason or told)
+            if job.provisional and job.exit_code != code:
+                changes["reason"] = (
+                    f"the runner reported exit code {job.exit_code}, the engine {code}"
+                    + (f" ({engine.reason})" if engine.reason else "")
+                )
+            changes["provisional"] = False
+            if not job.provisional:
+                changes["finished_at"] = engine.finished_at or time.time()
+        self._history.update(self._job_id, **changes, **counts)
+
+    def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
+        job = self._history.get(self._job_id)
+        stopped = job is not None and job.stop_requested
+        if reason == "stopped" or (stopped and code != 0):
+            state = JobState.STOPPED
+        elif code == 0:
+            state = JobState.SUCCEEDED
+        else:
+            state = JobState.FAILED
+        if code == EXIT_TIMEOUT and reason == "timeout":
+            state = JobState.FAILED
+        return {"state": state, "exit_code": code, "reason": reason or self._error}
+
+
+def is_being_submitted(job_id: str) -> bool:
+    """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
+    try:
+        lock = os.open(job_dir(job_id) / "submit.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
