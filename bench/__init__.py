@@ -1,0 +1,5 @@
+"""The figures: each module measures one claim and prints it as a ratio, both sides in one run.
+
+python -m bench             all of them
+python -m bench startup     one
+"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from stoke.errors import RequestError
 
@@ -172,6 +172,27 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Lets connections go."""
+
+
+@runtime_checkable
+class RendersJobs(Protocol):
+    """What a backend may offer besides: `stoke render` for it."""
+
+    def render(self, delivery: Delivery) -> str:
+        """What the engine would be told of this job, for people to read. Connects to nothing."""
+
+
+@runtime_checkable
+class MakesImage(Protocol):
+    """What a backend may offer besides: `stoke setup image` for it."""
+
+    def setup_image(
+        self, base: str | None, tag: str | None, progress: Callable[[str], None]
+    ) -> str:
+        """Builds an image on `base` that is fit for jobs, and returns its name (`tag`, if given).
+
+        `progress` gets a line at a time. `EngineError` names the step that failed.
+        """
 
 
 def backend_names() -> list[str]:

@@ -15,8 +15,8 @@ from stoke.errors import RequestError
 from stoke.paths import config_file
 from stoke.spec import IndexSettings, Memory, Scope, explain
 
-# These STOKE_* variables move folders and are read by `stoke.paths`; they are not settings.
-_NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG"}
+# These STOKE_* variables are no settings: `stoke.paths` and `stoke.cli.main` read them.
+_NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"}
 
 
 class Section(BaseModel):

@@ -42,6 +42,8 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     out = dict(under)
     for name, value in over.items():
         below = out.get(name)
-        both = isinstance(value, dict) and isinstance(below, dict)
-        out[name] = _merged(below, value) if both else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            out[name] = _merged(below, value)
+        else:
+            out[name] = value
     return out

@@ -33,6 +33,8 @@ class StokeError(Exception):
         super().__init__(what)
         self.what = what
         self.mend = mend
+        # The job that came to nothing by it, where there is one in the history.
+        self.job_id: str | None = None
 
 
 class RequestError(StokeError):

@@ -149,6 +149,7 @@ def submit(
             backend.submit(delivery, reported)
         except StokeError as error:
             _never_started(history, job.id, error.what)
+            error.job_id = job.id
             raise
         except BaseException:
             # ctrl+c in the middle: whatever the engine holds of it goes away again.

@@ -40,6 +40,12 @@ def make_payload(spec: JobSpec, *, nonce: str, program: str, lock_ttl: int, upgr
         "code": spec.code,
         "args": list(spec.args),
         "env": {**spec.env, **_resolved(spec.secrets)},
+        # On this machine a job inherits our variables; the index's password is not for the code.
+        "withheld": [
+            reference.removeprefix("env:")
+            for reference in [spec.index.credentials]
+            if reference and reference.startswith("env:")
+        ],
         "python": spec.python,
         "requirements": [*parsed.options, *wanted] if wanted else [],
         "hashes": {

@@ -42,6 +42,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar(?:\.[a-z0-9]+)?|tgz|tbz|tlz|txz)\Z", re.IGNORECASE)
 _PATH = re.compile(r"\.{1,2}(?:[/\\]|\Z)|[/\\]|~(?!=)|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
 
+_LONGEST = 8192  # signed addresses reach 2000; what follows is not linear in a hostile text
 _DIRECT = ("https", "http", "git+https", "git+http", "git+ssh")
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _SHORT = {
@@ -65,7 +66,7 @@ _PUBLISH = "publish it to an index, or write NAME @ git+https://... or NAME @ ht
 
 _SECRET_IN_ADDRESS = re.compile(
     # The second form is a password with a slash in it, which ends the host part early.
-    r"://(?:[^/?#\s]*@|[^/?#\s:@\[]*:(?!\d+(?:[/?#\s]|\Z))\S*@)|[^\s/:@]+:[^\s/:@]+@"
+    r"://(?:[^/?#\s]*@|[^/?#\s:@\[]*:(?!\d+(?:[/?#\s]|\Z))\S*@)|(?<![^\s/:@])[^\s/:@]+:[^\s/:@]+@"
 )
 
 
@@ -78,7 +79,7 @@ class RequirementError(ValueError):
     """
 
     def __init__(self, field: str, text: str, why: str) -> None:
-        text = _SECRET_IN_ADDRESS.sub(_hide, text)
+        text = _SECRET_IN_ADDRESS.sub(_hide, text[:2000])
         self.field = field
         self.text = text if len(text) <= 200 else text[:199] + "\N{HORIZONTAL ELLIPSIS}"
         self.why = why
@@ -225,9 +226,7 @@ def check_requirement(text: str, field: str) -> None:
     other options, addresses that hold a password or cannot be installed from, line breaks, control
     and invisible characters.
     """
-    if _PLAIN.fullmatch(text):
-        return
-    if _ADDRESS.match(text) and not _PATH.match(text):
+    if _is_address(text):
         raise RequirementError(field, text, "has no name; write NAME @ in front of the address")
     _check(text, text, field)
 
@@ -287,6 +286,10 @@ def _canonical_name(text: str) -> str | None:
 
 def _check(text: str, requirement: str, field: str) -> None:
     """Check `requirement`, which may be `text` with a name in front; errors show `text`."""
+    if not text.strip():
+        raise RequirementError(field, text, "is empty")
+    if len(text) > _LONGEST:
+        raise RequirementError(field, text, f"is longer than {_LONGEST} characters")
     _check_characters(text, field)
     if text.startswith("-"):
         option = text.split()[0].partition("=")[0]
@@ -294,6 +297,8 @@ def _check(text: str, requirement: str, field: str) -> None:
             option, text, field, "is an option; options stand in the text of a requirements file"
         )
     _check_path(text, field)
+    if _PLAIN.fullmatch(requirement):
+        return
     from packaging.requirements import Requirement
 
     try:
@@ -306,12 +311,14 @@ def _check(text: str, requirement: str, field: str) -> None:
     if not re.fullmatch(_NAME, parsed.name):
         raise RequirementError(field, text, "has a name that does not end in a letter or digit")
     if parsed.url is not None:
-        if _PATH.match(parsed.url) or ("://" not in parsed.url and "/" in parsed.url):
+        if _PATH.match(parsed.url) or re.fullmatch(r"[^:@]*/[^:@]*", parsed.url):
             raise RequirementError(field, text, f"{_STAYS}; {_PUBLISH}")
         _check_address(parsed.url, _DIRECT, text, field)
 
 
 def _check_characters(text: str, field: str) -> None:
+    if text.replace("\t", " ").isprintable():
+        return
     for character in text:
         if character in "\r\n":
             raise RequirementError(field, text, "holds a line break; it must stand on one line")
@@ -321,10 +328,13 @@ def _check_characters(text: str, field: str) -> None:
             )
 
 
+def _is_address(text: str) -> bool:
+    return _ADDRESS.match(text) is not None and not _PATH.match(text)
+
+
 def _check_path(text: str, field: str) -> None:
     word = re.split(r"[\s;\[(<>=!~,@]", text, maxsplit=1)[0]
-    is_address = _ADDRESS.match(text) and not _PATH.match(text)
-    if not is_address and (
+    if not _is_address(text) and (
         _PATH.match(text) or "/" in word or "\\" in word or _ARCHIVE.search(word)
     ):
         raise RequirementError(field, text, f"{_STAYS}; {_PUBLISH}")
@@ -343,8 +353,9 @@ def _check_address(url: str, schemes: tuple[str, ...], text: str, field: str) ->
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
-    except ValueError as error:
-        raise RequirementError(field, text, f"has a broken address: {error}") from None
+    except ValueError:
+        # The reason would show a piece of a password with a slash in it, taken for a port.
+        raise RequirementError(field, text, "has a broken address: its host or port") from None
     user, at, _ = parts.netloc.rpartition("@")
     # `git@` is how every ssh server for repositories is called; a user alone elsewhere is a token.
     if at and (scheme != "git+ssh" or ":" in user):
@@ -374,6 +385,10 @@ def _mended(text: str, why: str) -> str:
     why = f"is not a requirement: {why[:1].lower()}{why[1:]}"
     if text[:1] in ("'", '"'):
         return f"{why}; take the quotes away"
+    if "no version specifier" in why and re.match(
+        rf"{_NAME}[ \t]*(?:\[[^\]]*\])?[ \t]*[<>=!~]{{2}}", text
+    ):
+        return "has bounds that are not versions"
     if re.match(r"[<>=!~]", text):
         return f"{why}; a requirement stands on one line, its name first"
     if re.match(rf"{_NAME}[ \t]*=[ \t]*[0-9]", text):
@@ -479,7 +494,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 def _entry(number: int, line: str, field: str) -> Entry:
     option = re.search(r"(?<=[ \t])-", line)
     text = line[: option.start()].rstrip() if option else line
-    if _ADDRESS.match(text) and not _PATH.match(text):
+    if _is_address(text):
         _check(text, f"unnamed @ {text}", field)
     else:
         check_requirement(text, field)
@@ -500,7 +515,7 @@ def _hashes(options: str, line: str, field: str) -> Iterator[str]:
                 _refuse_option(
                     option, line, field, f"has {option} behind a requirement; only --hash may"
                 )
-            raise RequirementError(field, line, f"has something behind its hash, {word!r}")
+            raise RequirementError(field, line, "has something other than --hash behind a hash")
         yield _hash(value if equals else next(words, ""), line, field)
 
 
@@ -533,7 +548,7 @@ def _line_options(line: str, field: str) -> Iterator[tuple[str, str]]:
             value = value if equals else next(words, "")
             _check_value(option, value, line, field)
         elif option not in _FLAGS or equals:
-            _refuse_option(option, line, field, f"has an option that is not known here, {word}")
+            _refuse_option(option, line, field, f"has an option that is not known here, {option}")
         yield option, value
 
 

@@ -65,15 +65,7 @@ class Tracker:
             if job is None or (job.state.finished and not job.provisional):
                 return
             try:
-                follower = Follower(
-                    self._backend,
-                    self._job_id,
-                    self._history.nonce(self._job_id) or "",
-                    job_dir(self._job_id),
-                    self._take_event,
-                    self._on_change,
-                    self._on_trouble,
-                )
+                follower = self._new_follower()
             except FollowerBusyError:
                 self._on_change()
                 self._closed.wait(POLL_SECONDS)
@@ -86,6 +78,25 @@ class Tracker:
                 self._confirm(last, follower)
                 self._on_change()
                 return
+
+    def catch_up(self) -> None:
+        """Brings log and history up to now. Where another program follows, they are already."""
+        try:
+            follower = self._new_follower()
+        except FollowerBusyError:
+            return
+        follower.catch_up()
+
+    def _new_follower(self) -> Follower:
+        return Follower(
+            self._backend,
+            self._job_id,
+            self._history.nonce(self._job_id) or "",
+            job_dir(self._job_id),
+            self._take_event,
+            self._on_change,
+            self._on_trouble,
+        )
 
     def close(self) -> None:
         self._closed.set()

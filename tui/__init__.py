@@ -1,0 +1,13 @@
+"""What you see: the screens. They talk to the core and reach backends through its registry only.
+
+Textual reads these variables when it is imported, so they are set before anything here imports it.
+Over SSH a frame costs 13 KiB and more, and frames queue up in front of the keys: few frames and no
+animations are what keeps a slow link quick. Whoever sets them keeps their own.
+"""
+
+import os
+
+_OVER_SSH = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
+
+os.environ.setdefault("TEXTUAL_FPS", "15" if _OVER_SSH else "30")
+os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

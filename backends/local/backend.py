@@ -48,6 +48,7 @@ class LocalBackend:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._supervisors: list[int] = []
         self._caches = LocalCaches(cache_dir() / "scopes", self._running_in)
 
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
@@ -63,7 +64,7 @@ class LocalBackend:
             if (folder / "status.json").exists():
                 return
             argv = self._deliver(delivery, folder)
-            _spawn(folder, lock, argv)
+            self._supervisors.append(_spawn(folder, lock, argv))
         except OSError as error:
             raise EngineError(
                 f"cannot start {delivery.job_id} in {folder}: {error.strerror}",
@@ -98,6 +99,7 @@ class LocalBackend:
         return argv
 
     def inspect(self, job_id: str) -> EngineState:
+        self._reap()
         folder = _folder(job_id)
         alive = _is_locked(folder / "alive.lock")
         # In this order: a supervisor writes the status first and lets go of the lock afterwards.
@@ -192,6 +194,16 @@ class LocalBackend:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _reap(self) -> None:
+        """Supervisors that ended are this program's children as long as it lives."""
+        for pid in list(self._supervisors):
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+            except ChildProcessError:
+                ended = True
+            if ended and pid in self._supervisors:
+                self._supervisors.remove(pid)
+
     def _running_in(self, scope: str) -> list[str]:
         """Ids of running jobs that use the scope's caches."""
         running = []
@@ -219,15 +231,15 @@ def _python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _spawn(folder: Path, lock: int, argv: list[str]) -> None:
+def _spawn(folder: Path, lock: int, argv: list[str]) -> int:
     """Starts the supervisor, detached, with the lock as its own from the first moment."""
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     command = [_python(), "-I", "-S", supervisor, str(folder), str(lock), *argv]
-    # A second descriptor of the same lock: inheritable, and the child's once this one is closed.
+    # The lock belongs to the open file, which the child inherits and keeps when this end is closed.
     os.set_inheritable(lock, True)
     log = os.open(folder / "supervisor.log", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        os.posix_spawn(
+        return os.posix_spawn(
             command[0],
             command,
             os.environ,

@@ -13,6 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+import click
+
 from stoke.job import Job, JobState
 from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
 
@@ -44,14 +46,14 @@ def paint(text: str, colour: str | None, stream: TextIO) -> str:
 
 def narrate(text: str) -> None:
     """One line on stderr."""
-    print(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", file=sys.stderr, flush=True)
+    click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", err=True)
 
 
 def print_error(what: str, mend: str | None) -> None:
-    print(paint("error:", "red", sys.stderr), clean_block(what).strip(), file=sys.stderr)
+    """Two lines on stderr (or more: a resolver's explanation has several)."""
+    click.echo(f"{paint('error:', 'red', sys.stderr)} {clean_block(what).strip()}", err=True)
     if mend:
-        print(paint("hint:", "cyan", sys.stderr), clean_block(mend).strip(), file=sys.stderr)
-    sys.stderr.flush()
+        click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(mend).strip()}", err=True)
 
 
 def human_bytes(count: int | None) -> str:
@@ -159,7 +161,7 @@ def print_table(
             space = "" if last and column not in right else " " * (widths[column] - width(text))
             shown = paint(text, colour, sys.stdout)
             parts.append(space + shown if column in right else shown + space)
-        print("  ".join(parts).rstrip())
+        click.echo("  ".join(parts).rstrip())
 
 
 def _cut(text: str, columns: int) -> str:
@@ -172,7 +174,7 @@ def _cut(text: str, columns: int) -> str:
 
 def print_json(value: Any) -> None:
     # ASCII only: whatever a name holds, nothing here can move a terminal's cursor.
-    print(json.dumps(value, indent=2), flush=True)
+    click.echo(json.dumps(value, indent=2))
 
 
 def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:

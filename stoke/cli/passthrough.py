@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 from pathlib import Path
 
 from stoke.cli.terminal import TerminalFilter
@@ -57,8 +58,18 @@ class Passthrough:
     in advance, and it is left out when it comes.
     """
 
-    def __init__(self, folder: Path, stdout: Outlet, stderr: Outlet, first_row: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stdout: Outlet,
+        stderr: Outlet,
+        first_row: int = 0,
+        stamp: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """Begins with row `first_row`. `stamp` makes what stands before each row from its time in
+        epoch nanoseconds."""
         self._reader = SpoolReader(folder)
+        self._stamp = stamp
         self._stdout = stdout
         self._stderr = stderr
         self._row = first_row
@@ -66,11 +77,12 @@ class Passthrough:
         self._offset: int | None = None
         self._borrowed = False
 
-    @property
-    def at_line_start(self) -> bool:
-        """Whether a line of ours would begin a line, as far as the two streams share a screen."""
-        shared = self._stdout.is_terminal
-        return self._stderr.at_line_start and (self._stdout.at_line_start or not shared)
+    def end_line(self) -> None:
+        """Sees to it that a line of ours begins a line."""
+        on_one_screen = self._stdout.is_terminal and self._stderr.is_terminal
+        if not self._stderr.at_line_start or (on_one_screen and not self._stdout.at_line_start):
+            self._stderr.write(b"\n")
+            self._stdout.at_line_start = self._stdout.at_line_start or on_one_screen
 
     def pump(self) -> int:
         """Copies all there is, and returns up to which byte of the log that was."""
@@ -84,18 +96,24 @@ class Passthrough:
             last = self._row + len(here) >= rows
             # The last row may still grow; the next look begins with it.
             self._row += len(here) - last
-            self._offset = size if last else None
+            # (Never back: a follower that takes over cuts the spool to where it was surely whole.)
+            self._offset = max(size, self._offset or 0) if last else None
             if last:
                 break
         return size
 
     def _copy(self, rows: list[tuple[int, int, int]], ends: list[int]) -> None:
-        """Neighbouring rows of one stream in one write."""
+        """Neighbouring rows of one stream in one write, unless each has its stamp."""
         start = rows[0][0] if self._offset is None else self._offset
-        for number, (_, _, stream) in enumerate(rows):
-            if number + 1 < len(rows) and rows[number + 1][2] == stream and stream != NOTE:
+        for number, (offset, time, stream) in enumerate(rows):
+            together = self._stamp is None and stream != NOTE
+            if together and number + 1 < len(rows) and rows[number + 1][2] == stream:
                 continue
-            self._write(stream, self._reader.read(start, ends[number]))
+            data = self._reader.read(start, ends[number])
+            if data and self._stamp is not None and start == offset:
+                outlet = self._stdout if stream == STDOUT else self._stderr
+                data = (b"" if outlet.at_line_start else b"\n") + self._stamp(time) + data
+            self._write(stream, data)
             start = ends[number]
 
     def _write(self, stream: int, data: bytes) -> None:

@@ -14,8 +14,9 @@ def open_screens() -> int:
         raise RequestError(
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
-    # The command line's only door to the screens; nothing else may load Textual.
-    from tui.app import StokeApp
+    from stoke.config import load_config
 
-    StokeApp().run()
-    return 0
+    # The command line's only door to the screens; nothing else may load Textual.
+    from tui.app import run
+
+    return run(load_config())

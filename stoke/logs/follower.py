@@ -102,9 +102,19 @@ class Follower:
                 self._wait(attempt)
             return None
         finally:
-            self._checkpoint()
-            self.spool.close()
-            os.close(self._lock_file)
+            self._let_go()
+
+    def catch_up(self) -> None:
+        """What the engine has by now, instead of `run`: does not wait for more."""
+        try:
+            self._read(follow=False)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._checkpoint()
+        self.spool.close()
+        os.close(self._lock_file)
 
     def close(self) -> None:
         self._closed.set()

@@ -45,9 +45,10 @@ def clean_block(text: str) -> str:
 def clean_line(raw: bytes) -> str:
     """One line of a log, as its last state on a screen: of a progress bar the last bar.
 
-    Bytes that are not UTF-8 become U+FFFD.
+    Bytes that are not UTF-8 become U+FFFD. A newline at the beginning ended the line before (see
+    `stoke.logs.spool`).
     """
-    text = raw.decode(errors="replace").rstrip("\r\n")
+    text = raw.decode(errors="replace").removeprefix("\n").rstrip("\r\n")
     if "\r" not in text:
         return clean(text)
     for state in reversed(text.split("\r")):

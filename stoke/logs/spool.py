@@ -5,6 +5,8 @@ line: 16 bytes, little endian: the offset in `log` where the line begins, and it
 nanoseconds shifted left by two with the stream in the low bits (1 stdout, 2 stderr, 3 a note of
 ours). A new row begins behind a newline and wherever the stream changes, so a row is what a screen
 shows as a line, and a reader that writes each row to its stream gives back the job's bytes exactly.
+A newline that comes late, when the line it ends is followed by the other stream's rows already,
+stands at the beginning of the next row and is not a line by itself.
 
 One writer at a time (`stoke.logs.follower` holds the lock), any number of readers.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +38,10 @@ class Line:
 
 
 class SpoolWriter:
-    """Appends to a spool. `flush` makes what was added visible to readers, rows last."""
+    """Appends to a spool. `flush` makes what was added visible to readers.
+
+    Rows go first: a byte in the log always has its row, so no reader takes it for another stream's.
+    """
 
     def __init__(self, folder: Path) -> None:
         make_private(folder)
@@ -49,6 +55,8 @@ class SpoolWriter:
         self._rows_waiting: list[bytes] = []
         # The stream whose line is unfinished; None at a line's beginning.
         self._open_stream: int | None = None
+        # Streams whose line is unfinished, and the other stream's rows follow.
+        self._interrupted: set[int] = set()
         if self.lines:
             with open(folder / "log.idx", "rb") as index:
                 index.seek((self.lines - 1) * ROW.size)
@@ -73,11 +81,16 @@ class SpoolWriter:
         stamp = time << 2 | stream
         at = self.bytes
         rows = self._rows_waiting
-        if self._open_stream != stream:
-            rows.append(ROW.pack(at, stamp))
-            self.lines += 1
         newline = data.find(b"\n")
         last = len(data) - 1
+        if self._open_stream != stream or stream == NOTE:
+            rows.append(ROW.pack(at, stamp))
+            self.lines += 1
+            if newline == 0 and stream in self._interrupted:
+                newline = data.find(b"\n", 1) if last else -1
+            if self._open_stream not in (None, NOTE):
+                self._interrupted.add(self._open_stream)
+            self._interrupted.discard(stream)
         while -1 < newline < last:
             rows.append(ROW.pack(at + newline + 1, stamp))
             self.lines += 1
@@ -88,25 +101,26 @@ class SpoolWriter:
 
     def note(self, time: int, text: str) -> None:
         """A line of ours, such as a gap: shown in place, never taken for the job's."""
-        if self._open_stream is not None:
-            self._open_stream = None
         self.add(NOTE, time, text.encode() + b"\n")
 
     def flush(self) -> None:
-        """Writes what waits. On a full disk what is there stays whole and readable."""
+        """Writes what waits, all or nothing: on a full disk it goes on waiting, and what is there stays
+        whole and readable."""
         if not self._bytes_waiting:
             return
         data, rows = b"".join(self._bytes_waiting), b"".join(self._rows_waiting)
-        self._bytes_waiting.clear()
-        self._rows_waiting.clear()
         try:
-            _write(self._log, data)
             _write(self._index, rows)
+            _write(self._log, data)
         except OSError as error:
+            self._log.truncate(self.bytes - len(data))
+            self._index.truncate(self.lines * ROW.size - len(rows))
             raise EngineError(
                 f"cannot keep the log in {self._folder}: {error.strerror}",
                 "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
             ) from error
+        self._bytes_waiting.clear()
+        self._rows_waiting.clear()
 
     def close(self) -> None:
         try:
@@ -141,12 +155,24 @@ class SpoolReader:
         return True
 
     def size(self) -> tuple[int, int]:
-        """(bytes, rows) that can be read now."""
+        """(bytes, rows) that can be read now: every byte has its row, every row a byte."""
         if not self._open():
             return 0, 0
         assert self._log is not None and self._index is not None
+        # In this order, because the writer writes rows first.
+        size = os.fstat(self._log).st_size
         rows = os.fstat(self._index).st_size // ROW.size
-        return os.fstat(self._log).st_size, rows
+        if rows and self._offset(rows - 1) >= size:
+            rows = bisect_left(range(rows), size, key=self._offset)
+        return size, rows
+
+    def _offset(self, row: int) -> int:
+        assert self._index is not None
+        data = os.pread(self._index, ROW.size, row * ROW.size)
+        if len(data) < ROW.size:
+            return 1 << 63  # A follower that took over has just cut it off.
+        offset: int = ROW.unpack(data)[0]
+        return offset
 
     def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""

@@ -1,0 +1,289 @@
+"""The Docker backend: a job is one labelled container, named by the job's id."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tarfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from backends.docker.check import look
+from backends.docker.container import (
+    FALLBACK_LOG_DRIVER,
+    FOLDER,
+    LOG_DRIVER,
+    SPEC,
+    container_config,
+    delivery_archive,
+    has_own_network,
+)
+from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
+from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, setup_image
+from backends.docker.log import DockerLog
+from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
+from backends.docker.volumes import Volumes
+from stoke.backend import (
+    Capabilities,
+    Delivery,
+    EngineState,
+    Finding,
+    FoundJob,
+    LogStream,
+    PhaseReport,
+    Volume,
+)
+from stoke.config import Config
+from stoke.errors import EngineError, RequestError
+
+# For how long `stop` stays for the engine's answer. It has what it needs once the request is sent.
+STOP_SECONDS = 0.3
+# A spec at its largest, every character of it escaped.
+MAX_SPEC = 64 * 1024**2
+
+
+class DockerBackend:
+    """Jobs in containers. Making one connects to nothing and imports nothing of docker's."""
+
+    name = "docker"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._engine = Engine(config.docker.host)
+        self._volumes = Volumes(self._engine)
+        self.capabilities = Capabilities(
+            images=True,
+            limits=True,
+            system_packages=False,
+            counts_bytes=has_own_network(config),
+            isolation="jobs run as root of a container without capabilities or new privileges; "
+            "jobs of one scope can change each other's packages",
+        )
+
+    # ------------------------------------------------------------------ jobs
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        wanted = delivery.spec.image or self._config.docker.image
+        image = choose_image(self._engine, wanted, report)
+        began = time.time()
+        report("start", began, None)
+        if delivery.spec.use_cache:
+            self._volumes.ensure(delivery.spec.scope, "python")
+        try:
+            if self._create(delivery, image):
+                self._deliver_and_start(delivery, image)
+        except BaseException:
+            # Also ctrl+c. What has begun is a job, whatever became of the engine's answer.
+            if not self._take_back(delivery.job_id):
+                raise
+        report("start", began, time.time() - began)
+
+    def _create(self, delivery: Delivery, image: str) -> bool:
+        """Makes the container. False when an earlier submit of this job has started it already."""
+        try:
+            try:
+                self._post_create(delivery, image, LOG_DRIVER)
+            except AnswerError as error:
+                if "log driver" not in error.explanation:
+                    raise
+                self._post_create(delivery, image, FALLBACK_LOG_DRIVER)
+        except AnswerError as error:
+            _refuse_limits(error)
+            if error.status != 409:
+                raise
+            record = self._record(delivery.job_id)
+            if record is None:
+                raise EngineError(
+                    f"a container called {delivery.job_id} is there and is not this job",
+                    f"remove or rename it: docker rename {delivery.job_id} NAME",
+                ) from error
+            return bool(record["State"]["Status"] == "created")
+        return True
+
+    def _post_create(self, delivery: Delivery, image: str, log_driver: str) -> None:
+        config = container_config(delivery, self._config, image, log_driver)
+        with self._engine.call(f"create {delivery.job_id}") as api:
+            api.create_container_from_config(config, name=delivery.job_id)
+
+    def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
+        archive = delivery_archive(delivery)
+        with self._engine.call(f"deliver {delivery.job_id}") as api:
+            api.put_archive(delivery.job_id, FOLDER, archive)
+        try:
+            with self._engine.call(f"start {delivery.job_id}") as api:
+                api.start(delivery.job_id)
+        except AnswerError as error:
+            if "python3" in error.explanation and "not found" in error.explanation:
+                raise EngineError(
+                    f"the image {image} has no python3",
+                    "name one with Python 3.9 or later: --image IMAGE",
+                ) from error
+            raise
+
+    def _take_back(self, job_id: str) -> bool:
+        """After a failed submit: False when nothing of it runs, and what was made is gone again."""
+        try:
+            record = self._record(job_id)
+            if record is None:
+                return False
+            if record["State"]["Status"] != "created":
+                return True
+            self.remove(job_id)
+        except EngineError:
+            pass  # Out of reach; it stays labelled, and whoever lists jobs next removes it.
+        return False
+
+    def inspect(self, job_id: str) -> EngineState:
+        record = self._record(job_id)
+        if record is None:
+            return EngineState("absent")
+        state = record["State"]
+        status = state["Status"]
+        if status == "created":
+            return EngineState("created", reason=state.get("Error") or None)
+        started = epoch(state["StartedAt"])
+        if status in ("running", "paused", "restarting"):
+            return EngineState("running", started_at=started)
+        code = state["ExitCode"]
+        reason = state.get("Error") or None
+        # The engine says so also of a child that the code outlived.
+        if state.get("OOMKilled") and code != 0:
+            reason = "out of memory"
+        return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
+
+    def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
+        return DockerLog(self._engine, job_id, since, follow)
+
+    def stop(self, job_id: str, grace: float) -> None:
+        if self._record(job_id) is None:
+            return
+        try:
+            with self._engine.call(f"stop {job_id}") as api:
+                if grace <= 0:
+                    api.kill(job_id, "SIGKILL")
+                else:
+                    _ask_to_stop(api, job_id, math.ceil(grace))
+        except AnswerError as error:
+            if error.status not in (404, 409):  # gone, ended
+                raise
+
+    def remove(self, job_id: str) -> None:
+        if self._record(job_id) is None:
+            return
+        try:
+            with self._engine.call(f"remove {job_id}") as api:
+                api.remove_container(job_id, force=True, v=True)
+        except AnswerError as error:
+            if error.status not in (404, 409):  # gone, going
+                raise
+
+    def jobs(self) -> list[FoundJob]:
+        filters = {"label": [f"{MANAGED}=true", f"{KIND}=job"]}
+        with self._engine.call("list the jobs") as api:
+            listed = api.containers(all=True, filters=filters)
+        found = []
+        for container in listed:
+            labels = container["Labels"]
+            job_id, scope = labels.get(JOB), labels.get(SCOPE)
+            if not scope or f"/{job_id}" not in container["Names"]:
+                continue  # Somebody copied our labels.
+            found.append(
+                FoundJob(
+                    job_id,
+                    scope,
+                    float(container["Created"]),
+                    labels.get(NONCE),
+                    self._public_spec(job_id),
+                )
+            )
+        return found
+
+    def _record(self, job_id: str) -> dict[str, Any] | None:
+        """What the engine knows of a job of ours; a container that only has its name is none."""
+        try:
+            with self._engine.call(f"inspect {job_id}") as api:
+                record: dict[str, Any] = api.inspect_container(job_id)
+        except AnswerError as error:
+            if error.status == 404:
+                return None
+            raise
+        ours = has_labels(record["Config"], {MANAGED: "true", KIND: "job", JOB: job_id})
+        return record if ours else None
+
+    def _public_spec(self, job_id: str) -> bytes | None:
+        """The spec beside the job, if it is still what we put there: the code can write to it."""
+        try:
+            with self._engine.call(f"read the spec of {job_id}") as api:
+                pieces, about = api.get_archive(job_id, f"{FOLDER}/{SPEC}")
+                if about["size"] > MAX_SPEC:
+                    return None
+                archive = io.BytesIO(b"".join(pieces))
+            with tarfile.open(fileobj=archive) as tar:
+                file = tar.extractfile(SPEC)
+                spec = file.read() if file else b""
+            json.loads(spec)
+        except (EngineError, tarfile.TarError, KeyError, ValueError):
+            return None
+        return spec
+
+    # ------------------------------------------------------------------ caches and the rest
+
+    def volumes(self) -> list[Volume]:
+        return self._volumes.found()
+
+    def measure(self, volume: Volume) -> Volume:
+        return self._volumes.measure(volume)
+
+    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
+        return self._volumes.clear(volume, progress)
+
+    def check(self) -> list[Finding]:
+        return look(self._engine, self._config)
+
+    def setup_image(
+        self, base: str | None, tag: str | None, progress: Callable[[str], None]
+    ) -> str:
+        """Builds the image that jobs run in by default; see `backends.docker.image`."""
+        tag = tag or OUR_IMAGE
+        setup_image(self._engine, base or PUBLIC_IMAGE, tag, progress)
+        return tag
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _refuse_limits(error: AnswerError) -> None:
+    """Only the engine knows how much of each its machine has."""
+    for field, words in (("cpu", "Range of CPUs"), ("memory", "memory limit")):
+        if error.status == 400 and words in error.explanation:
+            raise RequestError(field, f"the engine refuses it: {error.explanation}") from error
+
+
+def _ask_to_stop(api: Any, job_id: str, grace: int) -> None:
+    """The engine's own stop: it goes on with it, SIGKILL included, when we do not stay to hear.
+
+    A signal of our own before it would be a second one for the code; a thread of our own would end
+    with this program. The image's stop signal is not asked: the container has its own.
+    """
+    from requests.exceptions import ReadTimeout
+
+    try:
+        answer = api._post(
+            api._url("/containers/{0}/stop", job_id),
+            params={"t": grace},
+            timeout=(CONNECT_SECONDS, STOP_SECONDS),
+        )
+    except ReadTimeout:
+        return
+    api._raise_for_status(answer)
+
+
+def epoch(text: str) -> float | None:
+    """The engine's time as epoch seconds; None for the year 1, with which it says "never"."""
+    if text.startswith("0001-"):
+        return None
+    # Go writes up to nine digits of a second; fromisoformat takes what is more than six off.
+    return datetime.fromisoformat(text).timestamp()

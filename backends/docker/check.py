@@ -1,0 +1,69 @@
+"""What `stoke doctor` says of Docker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends.docker.container import FALLBACK_LOG_DRIVER, LOG_DRIVER
+from backends.docker.engine import Engine
+from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
+from stoke.backend import Finding
+from stoke.config import Config
+from stoke.errors import EngineError
+
+
+def look(engine: Engine, config: Config) -> list[Finding]:
+    """Engine first; where that does not answer there is nothing else to say."""
+    try:
+        address = engine.address()
+        with engine.call("ask the engine about itself") as api:
+            info: dict[str, Any] = api.info()
+        version = f"Docker {info['ServerVersion']} at {address.url} ({address.source})"
+        return [
+            Finding("engine", True, version),
+            _image(engine, config),
+            _log_driver(info),
+            _limits(info),
+            Finding("storage", True, f"{info['DockerRootDir']} ({info['Driver']})"),
+        ]
+    except EngineError as error:
+        return [Finding("engine", False, error.what, error.mend)]
+
+
+def _image(engine: Engine, config: Config) -> Finding:
+    wanted = config.docker.image
+    for image in [wanted] if wanted else [OUR_IMAGE, PUBLIC_IMAGE]:
+        if has_image(engine, image):
+            return Finding("image", True, image)
+    absent = wanted or PUBLIC_IMAGE
+    return Finding("image", False, f"{absent} is not here; the first job pulls it", NAME_ONE)
+
+
+def _log_driver(info: dict[str, Any]) -> Finding:
+    if LOG_DRIVER in (info["Plugins"].get("Log") or []):
+        return Finding("log driver", True, LOG_DRIVER)
+    return Finding(
+        "log driver",
+        False,
+        f"this engine has no {LOG_DRIVER!r}; logs go through {FALLBACK_LOG_DRIVER!r}, which replaces "
+        "bytes that are not UTF-8",
+        f"use an engine that has the log driver {LOG_DRIVER!r}",
+    )
+
+
+def _limits(info: dict[str, Any]) -> Finding:
+    kinds = {
+        "memory": "MemoryLimit",
+        "swap": "SwapLimit",
+        "cpu": "CpuCfsQuota",
+        "processes": "PidsLimit",
+    }
+    missing = [name for name, key in kinds.items() if not info.get(key)]
+    if not missing:
+        return Finding("limits", True, ", ".join(kinds))
+    return Finding(
+        "limits",
+        False,
+        f"this engine cannot limit: {', '.join(missing)}",
+        "turn these controllers on in the kernel: cgroup_enable=memory swapaccount=1",
+    )

@@ -1,0 +1,113 @@
+"""What a job is to the engine: the container's configuration and the files put into it.
+
+Pure functions. Nothing a person wrote stands in what the engine is told: code, arguments,
+environment and secrets are inside the payload.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any
+
+from backends.docker.names import job_labels, volume_labels, volume_name
+from stoke.backend import Delivery
+from stoke.config import Config
+
+FOLDER = "/stoke"
+CACHE = "/cache"
+SPEC = "spec.json"
+# Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
+LOG_DRIVER = "local"
+FALLBACK_LOG_DRIVER = "json-file"
+# The engine drops whole files: with two of them, at least `log.max_size` is always there.
+LOG_FILES = 2
+
+
+def container_config(
+    delivery: Delivery, config: Config, image: str, log_driver: str = LOG_DRIVER
+) -> dict[str, Any]:
+    """The body of the engine's `POST /containers/create`."""
+    spec = delivery.spec
+    command = [f"{FOLDER}/payload", "--work", f"{FOLDER}/work"]
+    mounts = []
+    if spec.use_cache:
+        command += ["--cache", CACHE]
+        mounts.append(_cache_mount(spec.scope, "python", CACHE))
+    if has_own_network(config):
+        command.append("--container")
+    host: dict[str, Any] = {
+        "Mounts": mounts,
+        "LogConfig": {
+            "Type": log_driver,
+            "Config": {"max-size": str(config.log.max_size), "max-file": str(LOG_FILES)},
+        },
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": config.docker.pids_limit,
+        # The runner is the first process and reaps; the engine's own would hide it.
+        "Init": False,
+        "Privileged": False,
+        "AutoRemove": False,
+        "RestartPolicy": {"Name": "no"},
+    }
+    if spec.memory is not None:
+        # Equal: no swap beyond it, so the limit is what it says.
+        host |= {"Memory": spec.memory, "MemorySwap": spec.memory}
+    if spec.cpu is not None:
+        host["NanoCpus"] = round(spec.cpu * 1e9)
+    if config.docker.network is not None:
+        host["NetworkMode"] = config.docker.network
+    return {
+        "Image": image,
+        "Entrypoint": ["python3", "-I", "-S", f"{FOLDER}/runner.py"],
+        "Cmd": command,
+        "User": "0:0",
+        "WorkingDir": "/",
+        # An image may say otherwise to each of these.
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": job_labels(delivery.job_id, spec.scope, delivery.nonce),
+        # Anonymous, and gone with the container. Files copied onto a volume are there before the
+        # start, and where the root is read-only.
+        "Volumes": {FOLDER: {}},
+        "Tty": False,
+        "OpenStdin": False,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "HostConfig": host,
+    }
+
+
+def has_own_network(config: Config) -> bool:
+    """Whether what a container receives can be told from what others receive."""
+    network = config.docker.network or ""
+    return network != "host" and not network.startswith("container:")
+
+
+def delivery_archive(delivery: Delivery) -> bytes:
+    """The tar that is unpacked into `/stoke` before the start; only root can read what is in it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in (
+            ("runner.py", delivery.runner),
+            ("payload", delivery.payload),
+            (SPEC, delivery.public_spec),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o600
+            tar.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
+    """The labels are for the moment in which somebody removes the volume under us: the engine would
+    make it again, and without them nobody would know whose it is."""
+    return {
+        "Type": "volume",
+        "Source": volume_name(scope, kind),
+        "Target": target,
+        "VolumeOptions": {"NoCopy": True, "Labels": volume_labels(scope, kind)},
+    }

@@ -1,0 +1,233 @@
+"""The connection to the engine: where it is, how it is reached, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stoke.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker.tls import TLSConfig
+
+CONNECT_SECONDS = 5
+# Between two bytes of one answer. Generous: an engine under load takes its time to add up sizes.
+ANSWER_SECONDS = 120
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+OTHERWISE = "or run here, without Docker: -b local"
+START_IT = f"start it: sudo systemctl start docker; {OTHERWISE}"
+
+
+class AnswerError(EngineError):
+    """The engine answered, and the answer was no: its HTTP status and its own words."""
+
+    def __init__(self, what: str, mend: str | None, status: int, explanation: str) -> None:
+        super().__init__(what, mend)
+        self.status = status
+        self.explanation = explanation
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an engine listens. `source` says, for people, where that was read."""
+
+    url: str
+    source: str
+    tls: TLSConfig | None = None
+
+
+class Engine:
+    """One engine, connected to at the first call. Safe to use from several threads."""
+
+    def __init__(self, host: str | None) -> None:
+        self._host = host
+        self._lock = threading.Lock()
+        self._address: Address | None = None
+        self._api: Any = None
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[Any]:
+        """Gives docker-py's APIClient; whatever goes wrong with it is raised as `EngineError`.
+
+        `what` completes "cannot ...". The client is untyped: its stubs leave out the requests that
+        its public calls are made of, and logs and stops need those.
+        """
+        import requests.exceptions
+        import urllib3.exceptions
+        from docker.errors import DockerException
+
+        try:
+            yield self._connected()
+        except EngineError:
+            raise
+        except (
+            DockerException,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        ) as error:
+            raise translated(error, what, self.address().url) from error
+
+    def address(self) -> Address:
+        """Read once, so that one program talks to one engine from its start to its end."""
+        if self._address is None:
+            self._address = find_address(self._host, os.environ)
+        return self._address
+
+    def close(self) -> None:
+        with self._lock:
+            if self._api is not None:
+                self._api.close()
+                self._api = None
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._api is None:
+                from docker import APIClient
+
+                address = self.address()
+                api = APIClient(
+                    base_url=address.url,
+                    version="auto",
+                    timeout=CONNECT_SECONDS,
+                    tls=address.tls or False,
+                )
+                # Only now: the constructor wants one number for both.
+                api.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)  # type: ignore[assignment]
+                # Else proxies, .netrc and REQUESTS_CA_BUNDLE, which are about the web, would apply
+                # to the engine, the last one in place of the engine's own certificate authority.
+                api.trust_env = False
+                self._api = api
+            return self._api
+
+
+def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:
+    """`docker.host` in the configuration, else DOCKER_HOST, else the docker context, else the socket.
+
+    An engine over the network is root on its machine for whoever reaches it, so it is refused
+    without TLS that checks both sides.
+    """
+    from docker.context import ContextAPI
+    from docker.context.config import get_current_context_name
+
+    if host := configured or environ.get("DOCKER_HOST"):
+        source = "docker.host in the configuration" if configured else "DOCKER_HOST"
+        return _checked(host, source, None if host.startswith("unix://") else _own_tls(environ))
+    name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    if name == "default":
+        return Address(DEFAULT_SOCKET, "the default socket")
+    try:
+        context = ContextAPI.get_context(name)
+    except Exception as error:  # docker-py raises bare ones here
+        raise EngineError(
+            f"the docker context {name!r} cannot be read: {error}", "docker context use default"
+        ) from error
+    if context is None or not context.Host:
+        raise EngineError(f"there is no docker context {name!r}", "docker context use default")
+    return _checked(context.Host, f"the docker context {name!r}", context.TLSConfig)
+
+
+def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
+    """What DOCKER_TLS_VERIFY and DOCKER_CERT_PATH ask for."""
+    from docker.errors import TLSParameterError
+    from docker.utils import kwargs_from_env
+
+    try:
+        tls: TLSConfig | None = kwargs_from_env(dict(environ)).get("tls")
+    except TLSParameterError as error:
+        folder = environ.get("DOCKER_CERT_PATH") or "~/.docker"
+        raise EngineError(
+            f"the certificates for the Docker engine are not in {folder}",
+            "export DOCKER_CERT_PATH=/folder/with/ca.pem-cert.pem-key.pem",
+        ) from error
+    return tls
+
+
+def _checked(url: str, source: str, tls: TLSConfig | None) -> Address:
+    if url.startswith("unix://"):
+        return Address(url, source)
+    if not url.startswith(("tcp://", "https://")):
+        raise EngineError(
+            f"{source} names {url}, which is neither a unix:// nor a tcp:// address",
+            "bring the engine's socket here: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
+            "then export DOCKER_HOST=unix:///tmp/docker.sock",
+        )
+    if tls is None or not tls.verify:
+        raise EngineError(
+            f"{source} names {url} without TLS that is verified; whoever reaches it is root there",
+            "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/certificates",
+        )
+    return Address(url, source, tls)
+
+
+def translated(error: BaseException, what: str, url: str) -> EngineError:
+    """An error of docker-py, requests or the socket as one sentence and what mends it."""
+    from docker.errors import APIError
+
+    if isinstance(error, APIError) and error.response is not None:
+        return _answer(error.response.status_code, str(error.explanation or ""), what)
+    cause = _os_error(error)
+    if isinstance(cause, FileNotFoundError):
+        return EngineError(
+            f"there is no Docker engine: {url} does not exist",
+            f"install Docker, or {START_IT}",
+        )
+    if isinstance(cause, PermissionError):
+        return EngineError(
+            f"no permission to use the Docker engine at {url}",
+            f"join its group: sudo usermod -aG docker $USER, and log in again; {OTHERWISE}",
+        )
+    if isinstance(cause, ConnectionRefusedError):
+        return EngineError(f"the Docker engine at {url} is not running", START_IT)
+    if _timed_out(error):
+        return EngineError(
+            f"cannot {what}: the Docker engine at {url} does not answer", "look at it: docker info"
+        )
+    if cause is not None:
+        why = cause.strerror or str(cause)
+        return EngineError(f"cannot {what}: lost the Docker engine at {url}: {why}", START_IT)
+    return EngineError(f"cannot {what}: {error}", "look at the engine: docker info")
+
+
+def _answer(status: int, explanation: str, what: str) -> AnswerError:
+    mend = None
+    if "no space left" in explanation.lower():
+        mend = "make room: stoke cache ls, then stoke cache clear; or docker system df"
+    elif status in (401, 403):
+        mend = "ask whoever runs this engine to allow it"
+    elif status >= 500:
+        mend = "the engine's own log may say more: sudo journalctl -u docker"
+    why = explanation or f"it answered with status {status}"
+    return AnswerError(f"cannot {what}: the Docker engine says: {why}", mend, status, explanation)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and all it was made from: causes, contexts and what the libraries wrap in `args`."""
+    queue, seen = [error], set[int]()
+    while queue:
+        one = queue.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inner = [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+        queue.extend(item for item in inner if isinstance(item, BaseException))
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    """The operating system's own word. requests' errors are OSErrors too, but have no number."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno is not None:
+            return one
+    return None
+
+
+def _timed_out(error: BaseException) -> bool:
+    import requests.exceptions
+
+    kinds = (TimeoutError, requests.exceptions.Timeout)
+    return any(isinstance(one, kinds) for one in _chain(error))

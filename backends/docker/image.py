@@ -1,0 +1,130 @@
+"""The image a job runs in: which one, how it comes, and how ours is built."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from backends.docker.engine import AnswerError, Engine
+from stoke.backend import PhaseReport
+from stoke.errors import EngineError
+
+PUBLIC_IMAGE = "python:3.13-slim-trixie"
+OUR_IMAGE = "stoke-python:3.13"
+"""What `stoke setup image` makes unless told otherwise, and what jobs run in where it is there."""
+NAME_ONE = "build one: stoke setup image; or name one that the engine has: --image IMAGE"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def choose_image(engine: Engine, wanted: str | None, report: PhaseReport) -> str:
+    """`wanted`, or else ours where the engine has it, or else the public one; pulled if absent."""
+    if wanted is None and has_image(engine, OUR_IMAGE):
+        return OUR_IMAGE
+    image = wanted or PUBLIC_IMAGE
+    if not has_image(engine, image):
+        began = time.time()
+        report("pull", began, None)
+        pull(engine, image)
+        report("pull", began, time.time() - began)
+    return image
+
+
+def has_image(engine: Engine, image: str) -> bool:
+    try:
+        with engine.call(f"look for the image {image}") as api:
+            api.inspect_image(image)
+    except AnswerError as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
+def pull(engine: Engine, image: str) -> None:
+    try:
+        with engine.call(f"pull the image {image}") as api:
+            for entry in api.pull(image, stream=True, decode=True):
+                if "error" in entry:
+                    raise EngineError(f"cannot pull the image {image}: {entry['error']}", NAME_ONE)
+    except AnswerError as error:
+        raise EngineError(error.what, NAME_ONE) from error
+
+
+def setup_image(engine: Engine, base: str, tag: str, progress: Callable[[str], None]) -> None:
+    """Builds our image on `base` (Debian or Ubuntu, with Python) and calls it `tag`.
+
+    `progress` gets the build's output, a line at a time. `EngineError` with the step that failed.
+    """
+    with engine.call("build the image") as api, tempfile.TemporaryFile() as context:
+        architecture = api.version()["Arch"]
+        uv, version = _uv_for(architecture)
+        if uv is None:
+            progress(f"no uv for {architecture} here: the first job will put it on its volume")
+        _write_context(context, uv)
+        output = api.build(
+            fileobj=context,
+            custom_context=True,
+            tag=tag,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            use_config_proxy=True,
+            buildargs={"BASE": base, "UV": version},
+        )
+        _follow_build(output, base, progress)
+
+
+def _follow_build(
+    output: Iterable[dict[str, Any]], base: str, progress: Callable[[str], None]
+) -> None:
+    step = "the build"
+    for entry in output:
+        if "error" in entry:
+            raise EngineError(
+                f"cannot build the image on {base}: {step}: {entry['error']}",
+                "its last lines say why; another base: stoke setup image --base IMAGE",
+            )
+        for line in str(entry.get("stream") or entry.get("status") or "").splitlines():
+            if line.startswith("Step "):
+                step = line
+            # A download's bars come many times a second; their layers' ids tell nobody anything.
+            if line.strip() and "progressDetail" not in entry:
+                progress(line)
+
+
+def _uv_for(architecture: str) -> tuple[Path | None, str]:
+    """The uv this program came with and its version, if the engine's machine can run it."""
+    import platform
+    import sys
+    from importlib.metadata import version
+
+    from uv import find_uv_bin
+
+    same = _ARCHITECTURES.get(platform.machine()) == architecture
+    if not (same and sys.platform == "linux"):
+        return None, ""
+    return Path(find_uv_bin()), version("uv")
+
+
+def _write_context(out: Any, uv: Path | None) -> None:
+    """The Dockerfile and the folder `bin` that it copies, which uv is in where it fits."""
+    dockerfile = (resources.files("backends.docker") / "Dockerfile").read_bytes()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile)
+        tar.addfile(entry, io.BytesIO(dockerfile))
+        folder = tarfile.TarInfo("bin")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(folder)
+        if uv is not None:
+            entry = tarfile.TarInfo("bin/uv")
+            entry.size, entry.mode = uv.stat().st_size, 0o755
+            with uv.open("rb") as program:
+                tar.addfile(entry, program)
+    out.seek(0)

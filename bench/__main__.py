@@ -1,0 +1,19 @@
+"""Runs the benchmarks named on the command line, or all of them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+ALL = ("startup", "local_warm", "docker_warm", "docker_cold", "ten_jobs")
+
+
+def main() -> None:
+    for name in sys.argv[1:] or ALL:
+        if name not in ALL:
+            sys.exit(f"no benchmark is called {name}; there are: {', '.join(ALL)}")
+        importlib.import_module(f"bench.{name}").main()
+
+
+if __name__ == "__main__":
+    main()

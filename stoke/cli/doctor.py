@@ -1,0 +1,116 @@
+"""`stoke doctor`: what works here, what does not, and what mends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stoke.backend import Finding, backend_names, load_backend
+from stoke.cli.output import paint, print_json
+from stoke.errors import StokeError
+from stoke.logs.sanitise import clean
+from stoke.paths import config_file, state_dir
+
+if TYPE_CHECKING:
+    from stoke.config import Config
+
+BROKEN = 1
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+def command(as_json: bool) -> int:
+    """Say what works here, what does not, and what mends it.
+
+    The exit code is 1 when the default backend does not work.
+
+    \b
+    stoke doctor
+    stoke doctor --json | jq '.backends.docker'
+    """
+    from stoke.config import Config, load_config
+
+    own = [_state()]
+    try:
+        config = load_config()
+        own.insert(0, _configuration())
+    except StokeError as error:
+        own.insert(
+            0, Finding("configuration", False, error.what, error.mend or f"edit {config_file()}")
+        )
+        config = Config()
+    backends = {name: _look_at(name, config) for name in backend_names()}
+    works = all(finding.works for finding in own + backends.get(config.backend, []))
+    if as_json:
+        print_json(
+            {
+                "works": works,
+                "default_backend": config.backend,
+                "stoke": [_document(finding) for finding in own],
+                "backends": {
+                    name: [_document(finding) for finding in findings]
+                    for name, findings in backends.items()
+                },
+            }
+        )
+    else:
+        _show("stoke", own)
+        for name, findings in backends.items():
+            _show(f"{name} (default)" if name == config.backend else name, findings)
+    return 0 if works and config.backend in backends else BROKEN
+
+
+def _configuration() -> Finding:
+    path = config_file()
+    detail = str(path) if path.exists() else f"the defaults ({path} is not there)"
+    return Finding("configuration", True, detail)
+
+
+def _state() -> Finding:
+    """Whether history and logs can be kept, without making anything."""
+    folder = state_dir()
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding("history and logs", True, str(folder))
+    return Finding(
+        "history and logs", False, f"{folder} cannot be written to",
+        "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
+    )  # fmt: skip
+
+
+def _look_at(name: str, config: Config) -> list[Finding]:
+    try:
+        backend = load_backend(name, config)
+        found = backend.check()
+        backend.close()
+    except StokeError as error:
+        return [Finding("backend", False, error.what, error.mend)]
+    except Exception as error:
+        # A third party's, broken or half installed: the others are still to be looked at.
+        return [Finding("backend", False, f"does not load: {type(error).__name__}: {error}")]
+    return found
+
+
+def _show(title: str, findings: list[Finding]) -> None:
+    click.echo(paint(clean(title), "bold", sys.stdout))
+    for finding in findings:
+        mark = paint("ok", "green", sys.stdout) if finding.works else paint("no", "red", sys.stdout)
+        click.echo(f"  {mark}  {clean(finding.what):<16}  {clean(finding.detail)}")
+        if finding.mend and not finding.works:
+            click.echo(
+                f"      {'':<16}  {paint('hint:', 'cyan', sys.stdout)} {clean(finding.mend)}"
+            )
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "what": finding.what,
+        "works": finding.works,
+        "detail": finding.detail,
+        "mend": finding.mend,
+    }

@@ -1,0 +1,109 @@
+"""What `run` says on stderr while a job goes on: one line a phase, brief, nothing with --quiet."""
+
+from __future__ import annotations
+
+from stoke.backend import Backend
+from stoke.cli.output import human_bytes, human_seconds, narrate
+from stoke.cli.passthrough import Passthrough
+from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.events import Event
+from stoke.job import Job, JobState, Phase, Prediction
+
+# `run` is the job's own time, which the last line tells.
+_UNTOLD = frozenset({"run"})
+
+
+def phase_facts(phase: Phase) -> str:
+    """`0.41 s  miss  41 packages  6.6 MB`: what is known of a phase that is over."""
+    parts = [human_seconds(phase.seconds)]
+    if phase.hit is not None:
+        parts.append(hit_text(phase))
+    if phase.packages is not None:
+        parts.append(f"{phase.packages} package{'' if phase.packages == 1 else 's'}")
+    if phase.bytes is not None:
+        parts.append(human_bytes(phase.bytes))
+    return "  ".join(parts)
+
+
+def hit_text(phase: Phase) -> str:
+    """ "hit", "miss" or "partial 39 of 41"; "-" where it is not known."""
+    if phase.hit is None:
+        return "-"
+    if phase.hit:
+        return "hit"
+    if phase.cached and phase.packages:
+        return f"partial {phase.cached} of {phase.packages}"
+    return "miss"
+
+
+def prediction_text(prediction: Prediction) -> str | None:
+    """`python hit, system miss, about 3 ms`; None where nothing is expected."""
+    parts = [
+        f"{name} {expected}"
+        for name, expected in (("python", prediction.python), ("system", prediction.system))
+        if expected
+    ]
+    if not parts:
+        return None
+    if prediction.seconds is not None:
+        parts.append(f"about {human_seconds(prediction.seconds)}")
+    return ", ".join(parts)
+
+
+class Narrator:
+    """Tells each thing once. All methods are for one thread."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._told: set[str] = set()
+        self._announced: set[str] = set()
+        self._troubles: set[str] = set()
+        self._passthrough: Passthrough | None = None
+
+    def beside(self, passthrough: Passthrough) -> None:
+        """Lines of ours stay clear of unfinished lines of the job's from here on."""
+        self._passthrough = passthrough
+
+    def say(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._passthrough is not None:
+            self._passthrough.end_line()
+        narrate(text)
+
+    def expect(self, backend: Backend, prediction: Prediction) -> None:
+        expected = prediction_text(prediction)
+        if expected:
+            self.say(f"on {backend.name}, expecting {expected}")
+
+    def submitting(self, name: str, _start: float, seconds: float | None) -> None:
+        """The backend's own phases, as they come (a `PhaseReport`)."""
+        if name == "pull" and seconds is None:
+            self.say("pull  fetching the image")
+
+    def phases(self, phases: list[Phase], now: float) -> None:
+        for phase in phases:
+            if phase.name in _UNTOLD or phase.name in self._told:
+                continue
+            if phase.seconds is not None:
+                self._told.add(phase.name)
+                self.say(f"{phase.name}  {phase_facts(phase)}")
+            elif now - phase.started_at > 1 and phase.name not in self._announced:
+                self._announced.add(phase.name)
+                self.say(f"{phase.name}  working")
+
+    def event(self, event: Event) -> None:
+        if event["event"] == "note":
+            self.say(str(event.get("text")))
+
+    def trouble(self, error: EngineError) -> None:
+        if error.what not in self._troubles:
+            self._troubles.add(error.what)
+            self.say(f"{error.what}; trying again")
+
+    def end(self, job: Job) -> None:
+        code = "" if job.exit_code is None else f" (exit {job.exit_code})"
+        # Why an environment failed is told as an error, with what mends it.
+        told_apart = job.exit_code == EXIT_ENGINE or job.state is JobState.SUCCEEDED
+        why = f": {job.reason}" if job.reason and not told_apart else ""
+        self.say(f"{job.state} in {human_seconds(job.seconds)}{code}{why} · job {job.id}")

@@ -1,0 +1,259 @@
+"""Submit and stay: a request handed to its backend, its output passed on, its exit code ours."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+
+import click
+
+from stoke.backend import Backend
+from stoke.cli.narration import Narrator
+from stoke.cli.output import job_document, print_error, print_json
+from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.config import Config
+from stoke.errors import (
+    EXIT_ENGINE,
+    EXIT_INTERRUPT,
+    EXIT_STOPPED,
+    EXIT_TIMEOUT,
+    EngineError,
+    StokeError,
+)
+from stoke.events import Event
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.lifecycle import Backends, Request, clean_up, predict, stop, submit
+from stoke.logs.spool import SpoolReader
+from stoke.paths import job_dir
+from stoke.tracker import Tracker
+
+LOOK_SECONDS = 0.5
+"""How often the history is looked at for phases that take long, while nothing else happens."""
+
+
+def run_request(
+    request: Request,
+    backend_name: str,
+    config: Config,
+    *,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Submits and, unless detached, stays until the end. Returns the exit code."""
+    narrator = Narrator(quiet)
+    with closing(Backends(config)) as backends, History() as history:
+        backend = backends.get(backend_name)
+        narrator.expect(backend, predict(request.spec, backend.name, history))
+        try:
+            job = submit(request, backend, history, narrator.submitting)
+        except StokeError as error:
+            failed = history.get(error.job_id) if error.job_id else None
+            if as_json and failed is not None:
+                print_json(job_document(failed, history))
+            raise
+        if detach:
+            if as_json:
+                # As it was handed over: nothing has been heard of it since.
+                print_json(job_document(replace(job, state=JobState.QUEUED), history))
+            else:
+                click.echo(job.id)
+            return 0
+        return _watch(job, backend, history, config, narrator, as_json)
+
+
+def _watch(
+    job: Job, backend: Backend, history: History, config: Config, narrator: Narrator, as_json: bool
+) -> int:
+    stderr = Outlet(2, sys.stderr.encoding)
+    stdout = stderr if as_json else Outlet(1, sys.stdout.encoding)
+    passthrough = Passthrough(job_dir(job.id), stdout, stderr)
+    narrator.beside(passthrough)
+    stopper = Stopper(job, backend, history, config.stop_grace, narrator)
+    follow = Follow(job.id, backend, history, passthrough, narrator, on_turn=stopper.act)
+    try:
+        with stopper.on_ctrl_c(follow.wake):
+            last = follow.run()
+    except (BrokenPipeError, KeyboardInterrupt):
+        narrator.say(f"the job goes on by itself: stoke logs -f {job.id}")
+        raise
+    passthrough.close()
+    clean_up(job.id, backend, history)
+    narrator.end(last)
+    if last.reason and exit_code(last) == EXIT_ENGINE:
+        print_error(follow.error or last.reason, follow.mend)
+    if as_json:
+        print_json(job_document(last, history))
+    return EXIT_INTERRUPT if stopper.pressed else exit_code(last)
+
+
+def exit_code(job: Job) -> int:
+    """What a program that waited for this job ends with."""
+    if job.state is JobState.STOPPED:
+        return EXIT_STOPPED
+    if job.state is JobState.FAILED and job.reason == "timeout":
+        return EXIT_TIMEOUT
+    if job.exit_code is None or not 0 <= job.exit_code <= 255:
+        return EXIT_ENGINE
+    return job.exit_code
+
+
+class Follow:
+    """Follows a job to its end: a `Tracker` on a thread, its output passed on by the caller's.
+
+    `wake` may be called from anywhere, also from a signal handler; `on_turn` is called after every
+    wake, on the thread that called `run`.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        backend: Backend,
+        history: History,
+        passthrough: Passthrough,
+        narrator: Narrator,
+        on_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._job_id = job_id
+        self._history = history
+        self._passthrough = passthrough
+        self._narrator = narrator
+        self._on_turn = on_turn
+        # Not an Event: its lock could be held by the very thread that a signal interrupts.
+        self._queue: SimpleQueue[Event | EngineError | None] = SimpleQueue()
+        self._is_awake = False
+        self._prepared = False
+        self._spool = SpoolReader(job_dir(job_id))
+        # How long the log was when its last newline began to be held back; None while none is.
+        self._held_at: int | None = None
+        self._failure: BaseException | None = None
+        self._tracker = Tracker(
+            backend,
+            history,
+            job_id,
+            on_change=self._on_change,
+            on_event=self._queue.put,
+            on_trouble=self._queue.put,
+        )
+        self.error: str | None = None
+        """What the runner said went wrong before the code began, if it did; and what mends it."""
+        self.mend: str | None = None
+
+    def run(self) -> Job:
+        """Until the job's end is confirmed. `EngineError` if that cannot be seen any more."""
+        thread = threading.Thread(target=self._track, name="tracker", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                self._turn(LOOK_SECONDS)
+            self._turn(0)
+        finally:
+            self._tracker.close()
+        if self._failure is not None:
+            raise self._failure
+        job = self._history.get(self._job_id)
+        if job is None:
+            raise EngineError(f"{self._job_id} was removed while it was followed")
+        return job
+
+    def wake(self) -> None:
+        if not self._is_awake:
+            self._is_awake = True
+            self._queue.put(None)
+
+    def _track(self) -> None:
+        try:
+            self._tracker.run()
+        except BaseException as error:
+            self._failure = error
+        self._queue.put(None)
+
+    def _on_change(self) -> None:
+        self._held_at = self._spool.size()[0] if self._tracker.held == b"\n" else None
+        self.wake()
+
+    def _turn(self, patience: float) -> None:
+        """Waits for something to happen, then tells and copies all there is."""
+        try:
+            said = self._queue.get(timeout=patience) if patience else None
+            while True:
+                self._tell(said)
+                said = self._queue.get_nowait()
+        except Empty:
+            pass
+        self._is_awake = False
+        self._on_turn()
+        if not self._prepared:
+            job = self._history.get(self._job_id)
+            phases = job.phases if job else []
+            self._prepared = any(phase.name == "run" for phase in phases)
+            self._narrator.phases(phases, time.time())
+        held_at = self._held_at
+        if self._passthrough.pump() == held_at:
+            self._passthrough.borrow_newline()
+
+    def _tell(self, said: Event | EngineError | None) -> None:
+        if isinstance(said, EngineError):
+            self._narrator.trouble(said)
+        elif said is not None:
+            self._narrator.event(said)
+            if said["event"] == "error":
+                self.error = f"{said['phase']}: {said['text']}"
+                self.mend = said.get("mend")
+
+
+class Stopper:
+    """ctrl+c: the first stops the job politely and goes on with its output, the second ends it at
+    once, the third leaves."""
+
+    def __init__(
+        self, job: Job, backend: Backend, history: History, grace: float, narrator: Narrator
+    ) -> None:
+        self._job = job
+        self._backend = backend
+        self._history = history
+        self._grace = grace
+        self._narrator = narrator
+        self._done = 0
+        self.pressed = 0
+
+    @contextmanager
+    def on_ctrl_c(self, wake: Callable[[], None]) -> Iterator[None]:
+        before = signal.getsignal(signal.SIGINT)
+        if before is signal.SIG_IGN:  # Started so that ctrl+c is for somebody else.
+            yield
+            return
+
+        def pressed(_number: int, _frame: object) -> None:
+            self.pressed += 1
+            if self.pressed > 2:
+                raise KeyboardInterrupt
+            wake()
+
+        signal.signal(signal.SIGINT, pressed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def act(self) -> None:
+        """Does what was asked for by now; on a thread of its own, because an engine may take long."""
+        while self._done < self.pressed:
+            self._done += 1
+            if self._done == 1:
+                self._narrator.say("stopping; ctrl+c again ends it at once")
+            grace = self._grace if self._done == 1 else 0
+            threading.Thread(target=self._stop, args=(grace,), daemon=True).start()
+
+    def _stop(self, grace: float) -> None:
+        try:
+            stop(self._job, self._backend, self._history, grace)
+        except EngineError as error:
+            print_error(error.what, error.mend)

@@ -1,0 +1,36 @@
+"""What a request leaves open, filled in from the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stoke.config import Config
+from stoke.spec import IndexSettings, JobSpec, make_spec
+
+
+def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
+    """`spec` with the configured scope and index settings where it names none itself."""
+    changes: dict[str, Any] = {"index": _index(spec.index, config.index)}
+    if "scope" not in spec.model_fields_set:
+        changes["scope"] = config.scope
+    return spec.model_copy(update=changes)
+
+
+def _index(asked: IndexSettings, configured: IndexSettings) -> IndexSettings:
+    # Configured credentials are for the configured indexes; another address must never see them.
+    own_addresses = asked.url is not None or bool(asked.extra)
+    return IndexSettings(
+        url=asked.url or configured.url,
+        extra=asked.extra or configured.extra,
+        credentials=asked.credentials or (None if own_addresses else configured.credentials),
+        proxy=asked.proxy or configured.proxy,
+        ca_bundle=asked.ca_bundle or configured.ca_bundle,
+    )
+
+
+def with_changes(spec: JobSpec, **fields: Any) -> JobSpec:
+    """`spec` with other values for some fields, checked like any; fields that are None stay."""
+    changes = {name: value for name, value in fields.items() if value is not None}
+    if not changes:
+        return spec
+    return make_spec({**spec.model_dump(exclude_unset=True), **changes})

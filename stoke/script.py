@@ -1,0 +1,51 @@
+"""A request as one script that runs anywhere (`stoke render script`); no secret is inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from importlib import resources
+from typing import Any
+
+from stoke.lifecycle import Request
+from stoke.logs.sanitise import looks_secret
+from stoke.payload import make_payload, runner_source
+
+
+def make_script(request: Request) -> str:
+    """The source of the script. Variables that look like secrets become references like those that
+    were given as such: they are read where and when the script runs."""
+    spec = request.spec
+    hidden = {name: f"env:{name}" for name in spec.env if looks_secret(name)}
+    public = spec.model_copy(
+        update={
+            "env": {name: value for name, value in spec.env.items() if name not in hidden},
+            "secrets": {},
+            "index": spec.index.model_copy(update={"credentials": None}),
+        }
+    )
+    payload = make_payload(
+        public,
+        nonce=secrets.token_hex(8),
+        program=request.program,
+        lock_ttl=request.lock_ttl,
+        upgrade=request.upgrade,
+    )
+    parcel: dict[str, Any] = {
+        "references": {"env": {**hidden, **spec.secrets}, "credentials": spec.index.credentials},
+        "runner": _text(runner_source()),
+        "events": _text((resources.files("stoke") / "events.py").read_bytes()),
+        "payload": _text(payload),
+    }
+    head = (resources.files("stoke") / "standalone.py").read_text()
+    # JSON of a string, in ASCII, is also a Python literal.
+    packed = json.dumps(json.dumps(parcel))
+    return (
+        f"#!/usr/bin/env python3\n{head}\n\n"
+        f'if __name__ == "__main__":\n    sys.exit(main(json.loads({packed})))\n'
+    )
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,353 @@
+"""What a job is, on every backend: output, exit code, limits, stopping, and being found again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stoke.backend import Delivery
+from stoke.errors import RequestError
+from stoke.history import History
+from stoke.job import JobState
+from stoke.lifecycle import Backends, Request, adopt, refresh, stop, submit
+from stoke.paths import job_dir
+from stoke.payload import make_payload, runner_source
+from tests.lab import Lab, until
+
+# Prints the SHA-256 of its own source, so any change on the way shows.
+TELLS_ITS_SOURCE = (
+    "import hashlib; print(hashlib.sha256(open(__file__, 'rb').read()).hexdigest())\n"
+)
+
+
+def test_both_streams_and_the_exit_code_arrive(lab: Lab) -> None:
+    done = lab.run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)")
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 7)
+    assert done.phase("run").seconds is not None
+    assert done.job.cpu_seconds is not None and done.job.cpu_seconds > 0
+    assert done.job.peak_memory is not None and done.job.peak_memory > 1024**2
+
+
+def test_output_is_kept_byte_for_byte(lab: Lab) -> None:
+    code = """
+        import os
+        os.write(1, bytes(range(256)) * 300)
+        os.write(2, b"no end, \\xff\\xfe, \\r\\n, \\x1e, \\n")
+        os.write(2, b"half a line")
+        """.replace("\n        ", "\n")
+    done = lab.run(code)
+    assert done.stdout == bytes(range(256)) * 300
+    assert done.stderr == b"no end, \xff\xfe, \r\n, \x1e, \nhalf a line"
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\n\n", b"\n\x1e"])
+def test_a_last_newline_is_the_users_or_not_there(lab: Lab, ending: bytes) -> None:
+    done = lab.run(f"import os; os.write(2, b'last' + {ending!r})")
+    assert done.stderr == b"last" + ending
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "# {{ workflow.name }} {{=1+1}} $(HOME) $$ `id` $(id)",
+        "# quotes ' \" ''' \\ \\n %s {0}",
+        "# CRLF\r\n# next\r\n",
+        "# emoji \N{SNAKE} \u202e",
+        "x = '" + "a" * 1024**2 + "'",
+    ],
+    ids=["templates", "quotes", "crlf", "emoji", "one-mebibyte"],
+)
+def test_code_arrives_unchanged(lab: Lab, tail: str) -> None:
+    code = TELLS_ITS_SOURCE + tail
+    done = lab.run(code)
+    assert done.stdout.decode().strip() == hashlib.sha256(code.encode()).hexdigest()
+
+
+def test_code_with_a_byte_order_mark_runs(lab: Lab) -> None:
+    done = lab.run("\ufeff" + TELLS_ITS_SOURCE)
+    expected = hashlib.sha256(("\ufeff" + TELLS_ITS_SOURCE).encode()).hexdigest()
+    assert done.stdout.decode().strip() == expected
+
+
+def test_a_syntax_error_is_pythons_own(lab: Lab) -> None:
+    done = lab.run("def broken(:\n")
+    assert done.job.exit_code == 1
+    assert b"SyntaxError" in done.stderr
+
+
+def test_arguments_environment_and_secrets_reach_the_code(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
+    hostile = ["--privileged", "$(id)", "a b", "", "\N{SNAKE}", "{{x}}"]
+    done = lab.run(
+        "import os, sys; print(sys.argv[1:], os.environ['PLAIN'], os.environ['TOKEN'][::-1])",
+        args=hostile,
+        env={"PLAIN": "$(HOME) {{y}}"},
+        secrets={"TOKEN": "env:WHERE_IT_STANDS"},
+    )
+    assert done.stdout.decode() == f"{hostile} $(HOME) {{{{y}}}} 2retnuh\n"
+    with History() as history:
+        assert "hunter2" not in (history.spec(done.job.id) or "")
+    for path in job_dir(done.job.id).parent.parent.rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_the_code_does_not_meet_what_marks_the_events(lab: Lab) -> None:
+    done = lab.run("import os, sys; print(sorted(os.environ.values()), sys.argv, sys.orig_argv)")
+    with History() as history:
+        nonce = history.nonce(done.job.id)
+    assert nonce and nonce.encode() not in done.stdout
+
+
+def test_standard_input_is_at_its_end(lab: Lab) -> None:
+    done = lab.run("import sys; print(repr(sys.stdin.read()))")
+    assert done.stdout == b"''\n"
+
+
+def test_a_signal_is_128_and_its_number(lab: Lab) -> None:
+    done = lab.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 137)
+    assert done.job.reason == "killed by signal 9"
+
+
+def test_children_that_outlive_the_code_do_not_outlive_the_job(lab: Lab) -> None:
+    code = """
+        import subprocess, sys
+        for session in (False, True):
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                             start_new_session=session)
+        print("done")
+        """.replace("\n        ", "\n")
+    done = lab.run(code)
+    assert (done.stdout, done.job.exit_code) == (b"done\n", 0)
+    survivors = subprocess.run(
+        ["pgrep", "-f", "^[^ ]*python[^ ]* -c import time; time.sleep.600"], capture_output=True
+    )
+    assert survivors.stdout == b""
+
+
+def test_orphans_are_reaped_while_the_code_runs(lab: Lab) -> None:
+    code = """
+        import os, time
+        for _ in range(20):
+            if os.fork() == 0:
+                if os.fork() == 0:
+                    os._exit(0)
+                os._exit(0)
+            os.wait()
+        deadline = time.time() + 20
+        def zombies():
+            count = 0
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                count += fields[0] == "Z" and fields[1] in ancestors
+            return count
+        ancestors, pid = set(), os.getpid()
+        while pid > 1:
+            pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+            ancestors.add(str(pid))
+        ancestors.discard("1") if len(ancestors) > 1 else None
+        while zombies() and time.time() < deadline:
+            time.sleep(0.05)
+        print("zombies", zombies())
+        """.replace("\n        ", "\n")
+    assert lab.run(code).stdout == b"zombies 0\n"
+
+
+WAITS = """
+import signal, sys, time
+def bye(number, frame):
+    print("bye", flush=True)
+    sys.exit(3)
+if "polite" in sys.argv:
+    signal.signal(signal.SIGTERM, bye)
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "grace", "exit_code", "output"),
+    [
+        ("plain", 30.0, 143, b"ready\n"),
+        ("polite", 30.0, 3, b"ready\nbye\n"),
+        ("deaf", 1.0, 137, b"ready\n"),
+        ("deaf", 0.0, 137, b"ready\n"),
+    ],
+)
+def test_stop_asks_first_and_then_kills(
+    lab: Lab, how: str, grace: float, exit_code: int, output: bytes
+) -> None:
+    job = lab.submit(WAITS, args=[how])
+    tracker = lab.track(job)
+    lab.until_output(job, b"ready\n")
+    tracker.close()
+    with History() as history:
+        stop(job, lab.backend, history, grace)
+    done = lab.finish(job)
+    assert (done.job.state, done.job.exit_code) == (JobState.STOPPED, exit_code)
+    assert done.stdout == output
+
+
+def test_stopping_what_has_ended_is_no_error(lab: Lab) -> None:
+    done = lab.run("pass")
+    lab.backend.stop(done.job.id, 1)
+    lab.backend.remove(done.job.id)
+    assert lab.backend.inspect(done.job.id).status == "absent"
+
+
+@pytest.mark.parametrize("how", ["plain", "deaf"])
+def test_a_timeout_is_124(lab: Lab, how: str) -> None:
+    done = lab.run(WAITS, args=[how], timeout=1)
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 124)
+    assert done.job.reason == "timeout"
+    assert done.stdout == b"ready\n"
+
+
+def test_the_same_submit_twice_is_one_job(lab: Lab) -> None:
+    job = lab.submit("import time; print('once'); time.sleep(1)")
+    with History() as history:
+        spec = lab.request("print('once')").spec
+        again = Request(spec)
+        other = submit(again, lab.backend, history)
+    assert other.id != job.id
+    payload = make_payload(spec, nonce="n", program="main.py", lock_ttl=0, upgrade=False)
+    delivery = Delivery(job.id, spec, runner_source(), "n", payload, b"{}")
+    lab.backend.submit(delivery, lambda *_: None)
+    assert lab.finish(job).stdout == b"once\n"
+    lab.finish(other)
+
+
+def test_a_job_is_found_by_a_program_that_never_heard_of_it(lab: Lab) -> None:
+    job = lab.submit("import time; print('still here', flush=True); time.sleep(1); print('done')")
+    with History() as history:
+        history.remove(job.id)
+        (found,) = [one for one in adopt(lab.backend, history) if one.id == job.id]
+    done = lab.finish(found)
+    assert (done.stdout, done.job.state) == (b"still here\ndone\n", JobState.SUCCEEDED)
+    assert done.job.scope == lab.scope
+    with History() as history:
+        assert "still here" in (history.spec(job.id) or "")
+
+
+def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
+    job = lab.submit("print('alone')")
+    until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
+    backends = Backends(lab.config)
+    with History() as history:
+        (fresh,) = refresh([job], backends, history, seconds=30)
+    assert (fresh.state, fresh.stale) == (JobState.SUCCEEDED, False)
+    assert lab.output(job, 1) == b"alone\n"
+    assert lab.backend.inspect(job.id).status == "absent"
+
+
+FOLLOWS = """
+import sys
+import time
+from stoke.config import load_config
+from stoke.history import History
+from stoke.lifecycle import Backends
+from stoke.tracker import Tracker
+Tracker(Backends(load_config()).get(sys.argv[1]), History(), sys.argv[2]).run()
+"""
+
+
+def test_a_client_killed_while_it_follows_loses_and_doubles_nothing(lab: Lab) -> None:
+    code = "for n in range(30000): print(n, 'x' * (n % 97), flush=n % 500 == 0)"
+    expected = b"".join(b"%d %s\n" % (n, b"x" * (n % 97)) for n in range(30000))
+    job = lab.submit("import time\n" + code + "\ntime.sleep(0.5); print('end')")
+    for _ in range(6):
+        before = len(lab.output(job, 1))
+        command = [sys.executable, "-c", FOLLOWS, lab.backend.name, job.id]
+        client = subprocess.Popen(command, env=os.environ)
+        while len(lab.output(job, 1)) == before and client.poll() is None:
+            time.sleep(0.005)
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+    done = lab.finish(job)
+    assert done.stdout == expected + b"end\n"
+
+
+SUBMITS = """
+import sys
+import time
+from stoke.config import load_config
+from stoke.history import History
+from stoke.lifecycle import Backends, Request, submit
+from stoke.request import request_from_options
+spec = request_from_options(code="print('survived')", scope=sys.argv[2])
+print("begin", flush=True)
+submit(Request(spec, name="killed"), Backends(load_config()).get(sys.argv[1]), History())
+"""
+
+
+def test_a_client_killed_at_any_moment_of_a_submit_leaves_a_whole_job_or_none(lab: Lab) -> None:
+    for delay in range(0, 60, 4):
+        client = subprocess.Popen(
+            [sys.executable, "-c", SUBMITS, lab.backend.name, lab.scope],
+            env=os.environ,
+            stdout=subprocess.PIPE,
+        )
+        assert client.stdout is not None
+        client.stdout.readline()
+        try:
+            client.wait(delay / 1000)
+        except subprocess.TimeoutExpired:
+            client.send_signal(signal.SIGKILL)
+            client.wait()
+    backends = Backends(lab.config)
+    with History() as history:
+        adopt(lab.backend, history)
+        until(
+            lambda: all(
+                job.state.finished
+                for job in refresh(history.list(unfinished=True), backends, history, seconds=30)
+            ),
+            "an end for every job",
+        )
+        jobs = history.list()
+    assert {job.state for job in jobs} <= {JobState.SUCCEEDED, JobState.LOST}
+    for job in jobs:
+        assert lab.backend.inspect(job.id).status == "absent"
+        wanted = b"survived\n" if job.state == JobState.SUCCEEDED else b""
+        assert lab.output(job, 1) == wanted
+
+
+def test_what_the_backend_cannot_do_is_refused_before_anything_is_made(lab: Lab) -> None:
+    can = lab.backend.capabilities
+    refused = {
+        "system": (["gcc"], can.system_packages),
+        "image": ("python:3.13", can.images),
+        "memory": ("64m", can.limits),
+        "cpu": (1.0, can.limits),
+    }
+    for field, (value, possible) in refused.items():
+        if possible:
+            continue
+        with pytest.raises(RequestError) as caught:
+            lab.submit("pass", **{field: value})
+        assert caught.value.field == field
+    with History() as history:
+        assert history.list() == []
+
+
+def test_memory_is_limited_and_its_end_is_named(lab: Lab) -> None:
+    if not lab.backend.capabilities.limits:
+        pytest.skip(f"the {lab.backend.name} backend refuses limits (tested above)")
+    done = lab.run("x = bytearray(512 * 1024**2); print(len(x))", memory="64m")
+    assert (done.job.exit_code, done.job.reason) == (137, "out of memory")

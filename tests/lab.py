@@ -1,0 +1,107 @@
+"""A laboratory for one backend: submits real jobs and brings them home, as the commands do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stoke.backend import Backend
+from stoke.config import Config
+from stoke.events import Event
+from stoke.history import History
+from stoke.job import Job, Phase
+from stoke.lifecycle import Request, clean_up, submit
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.paths import job_dir
+from stoke.request import request_from_options
+from stoke.tracker import Tracker
+
+
+@dataclass
+class Outcome:
+    """A job that is over: its record, its output byte for byte, and what the runner said."""
+
+    job: Job
+    stdout: bytes
+    stderr: bytes
+    events: list[Event]
+
+    def phase(self, name: str) -> Phase:
+        (phase,) = [phase for phase in self.job.phases if phase.name == name]
+        return phase
+
+    @property
+    def error(self) -> Event:
+        (error,) = [event for event in self.events if event["event"] == "error"]
+        return error
+
+
+class Lab:
+    """Jobs on one backend, in one scope, with a history of their own."""
+
+    def __init__(self, backend: Backend, config: Config, scope: str, address: str) -> None:
+        self.backend = backend
+        self.config = config
+        self.scope = scope
+        self.address = address
+        """Where jobs of this backend reach servers of the test."""
+        self.defaults: dict[str, Any] = {"scope": scope, "index": config.index.model_dump()}
+
+    def request(
+        self, code: str, name: str = "job", upgrade: bool = False, **fields: Any
+    ) -> Request:
+        spec = request_from_options(code=code, **{**self.defaults, **fields})
+        return Request(spec, name=name, upgrade=upgrade)
+
+    def submit(self, code: str, **fields: Any) -> Job:
+        with History() as history:
+            return submit(self.request(code, **fields), self.backend, history)
+
+    def finish(self, job: Job) -> Outcome:
+        """Tracks a job to its confirmed end."""
+        events: list[Event] = []
+        with History() as history:
+            tracker = Tracker(self.backend, history, job.id, on_event=events.append)
+            timer = threading.Timer(120, tracker.close)
+            timer.start()
+            try:
+                tracker.run()
+            finally:
+                timer.cancel()
+            done = history.get(job.id)
+            assert done is not None
+            assert done.state.finished and not done.provisional, f"still {done}"
+            clean_up(job.id, self.backend, history)
+        return Outcome(done, self.output(job, STDOUT), self.output(job, STDERR), events)
+
+    def run(self, code: str, **fields: Any) -> Outcome:
+        return self.finish(self.submit(code, **fields))
+
+    def output(self, job: Job, stream: int) -> bytes:
+        reader = SpoolReader(job_dir(job.id))
+        try:
+            return b"".join(line.text for line in reader.lines() if line.stream == stream)
+        finally:
+            reader.close()
+
+    def track(self, job: Job) -> Tracker:
+        """Follows a job on a thread of its own while the test goes on."""
+        history = History()
+        tracker = Tracker(self.backend, history, job.id)
+        threading.Thread(target=tracker.run, daemon=True).start()
+        return tracker
+
+    def until_output(self, job: Job, text: bytes) -> None:
+        """Waits until the job has printed `text`; somebody must be tracking it."""
+        until(lambda: text in self.output(job, STDOUT), f"{text!r} in the output of {job.id}")
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Polls until the condition holds; fails after a deadline that only a broken program meets."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.02)

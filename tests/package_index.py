@@ -1,0 +1,113 @@
+"""A real package index of our own: tiny wheels over HTTP, with a password if asked for.
+
+It listens on every address of this machine, so that containers reach it too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def wheel(name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> bytes:
+    """A wheel with one module that knows its version, and `size` bytes of ballast."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": f"version = {version!r}\n".encode(),
+        f"{info}/METADATA": (
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            + "Provides-Extra: more\n"
+            + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        ).encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\n"
+        b"Tag: py3-none-any\n",
+    }
+    if size:
+        # Bytes that do not compress, so that a wheel is as big as it says.
+        files[f"{name}/ballast.bin"] = hashlib.shake_256(name.encode()).digest(size)
+    rows = []
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append(f"{path},sha256={digest},{len(data)}")
+    files[f"{info}/RECORD"] = ("\n".join([*rows, f"{info}/RECORD,,"]) + "\n").encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in files.items():
+            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data)
+    return out.getvalue()
+
+
+class PackageIndex:
+    """Serves the wheels added to it. `requests` holds the path of every request answered."""
+
+    def __init__(self, address: str, password: str | None = None) -> None:
+        self._files: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self._password = password
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                index._answer(self)
+
+            def do_HEAD(self) -> None:
+                index._answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        self._server.daemon_threads = True
+        self.host = f"{address}:{self._server.server_address[1]}"
+        self.url = f"http://{self.host}/simple"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def add(self, name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> str:
+        """Adds a wheel and returns its sha256."""
+        data = wheel(name, version, requires, size)
+        self._files[f"{name}-{version}-py3-none-any.whl"] = data
+        return hashlib.sha256(data).hexdigest()
+
+    def file_url(self, name: str, version: str) -> str:
+        return f"http://{self.host}/files/{name}-{version}-py3-none-any.whl"
+
+    def stop(self) -> None:
+        """From here on the index cannot be reached."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append(request.path)
+        if self._password is not None:
+            token = base64.b64encode(self._password.encode()).decode()
+            if request.headers.get("Authorization") != f"Basic {token}":
+                request.send_response(401)
+                request.send_header("WWW-Authenticate", "Basic realm=index")
+                request.end_headers()
+                return
+        parts = request.path.strip("/").split("/")
+        body: bytes | None = None
+        if parts[0] == "simple" and len(parts) == 2:
+            links = [
+                f'<a href="/files/{file}#sha256={hashlib.sha256(data).hexdigest()}">{file}</a><br>'
+                for file, data in self._files.items()
+                if file.split("-")[0].replace("_", "-") == parts[1]
+            ]
+            body = ("<!DOCTYPE html><html><body>" + "\n".join(links)).encode() if links else None
+        elif parts[0] == "files" and len(parts) == 2:
+            body = self._files.get(parts[1])
+        if body is None:
+            request.send_error(404)
+            return
+        request.send_response(200)
+        kind = "text/html" if parts[0] == "simple" else "application/octet-stream"
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(body)

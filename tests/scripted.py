@@ -1,0 +1,143 @@
+"""An engine in memory whose connections and answers follow a script.
+
+No engine can be told to cut a connection behind its third frame; this one can. What it does is what
+real engines were measured to do: end a stream early and cleanly, cut it, refuse it, repeat.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from stoke.backend import (
+    Capabilities,
+    Delivery,
+    EngineState,
+    Finding,
+    FoundJob,
+    Frame,
+    PhaseReport,
+    Volume,
+)
+from stoke.errors import EngineError
+
+RUNNING = EngineState("running")
+ABSENT = EngineState("absent")
+
+
+def exited(code: int = 0, reason: str | None = None) -> EngineState:
+    return EngineState("exited", code, reason, started_at=1000.0, finished_at=1010.0)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How one connection goes: so many frames (None: all), and then its end.
+
+    `end` is "eof" (a clean end), "cut" (an error), "refused" (an error before anything) or "open"
+    (nothing more comes until somebody closes it).
+    """
+
+    frames: int | None = None
+    end: str = "eof"
+    batch: int = 1
+
+
+@dataclass
+class ScriptedBackend:
+    """`log` is what the engine holds, in its stored order. The n-th connection goes as `connections`
+    says, later ones serve all; the n-th question is answered from `states`, the last one for good."""
+
+    log: list[Frame] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+    states: list[EngineState | EngineError] = field(default_factory=lambda: [exited()])
+    name: str = "scripted"
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(
+            images=False,
+            limits=False,
+            system_packages=False,
+            counts_bytes=False,
+            isolation="none",
+        )
+    )
+    found: list[FoundJob] = field(default_factory=list)
+    on_submit: Callable[[Delivery, PhaseReport], None] = lambda delivery, report: None
+    opened: list[ScriptedLog] = field(default_factory=list)
+    asked: int = 0
+    submitted: list[Delivery] = field(default_factory=list)
+    stopped: list[tuple[str, float]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    waiting: threading.Event = field(default_factory=threading.Event)
+    """Set when a connection is open and nothing comes."""
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        self.submitted.append(delivery)
+        self.on_submit(delivery, report)
+
+    def inspect(self, job_id: str) -> EngineState:
+        state = self.states[min(self.asked, len(self.states) - 1)]
+        self.asked += 1
+        if isinstance(state, EngineError):
+            raise state
+        return state
+
+    def logs(self, job_id: str, since: int, follow: bool) -> ScriptedLog:
+        number = len(self.opened)
+        how = self.connections[number] if number < len(self.connections) else Connection()
+        stream = ScriptedLog(self, how, since, follow)
+        self.opened.append(stream)
+        if how.end == "refused":
+            raise EngineError("the connection was refused")
+        return stream
+
+    def stop(self, job_id: str, grace: float) -> None:
+        self.stopped.append((job_id, grace))
+
+    def remove(self, job_id: str) -> None:
+        self.removed.append(job_id)
+
+    def jobs(self) -> list[FoundJob]:
+        return self.found
+
+    def volumes(self) -> list[Volume]:
+        return []
+
+    def measure(self, volume: Volume) -> Volume:
+        return volume
+
+    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
+        return 0
+
+    def check(self) -> list[Finding]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedLog:
+    """One connection; see `stoke.backend.LogStream`."""
+
+    def __init__(self, backend: ScriptedBackend, how: Connection, since: int, follow: bool) -> None:
+        self.since = since
+        self.follow = follow
+        self.closed = threading.Event()
+        self._backend = backend
+        self._how = how
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        wanted = [frame for frame in self._backend.log if frame.time >= self.since]
+        served = wanted[: self._how.frames]
+        for at in range(0, len(served), self._how.batch):
+            if self.closed.is_set():
+                return
+            yield served[at : at + self._how.batch]
+        if self._how.end == "cut":
+            raise EngineError("the connection was cut")
+        if self._how.end == "open":
+            self._backend.waiting.set()
+            self.closed.wait()
+
+    def close(self) -> None:
+        self.closed.set()

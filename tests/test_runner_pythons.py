@@ -1,0 +1,137 @@
+"""The runner on every Python this machine offers, as an image with that Python would run it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from stoke.events import Event, EventScanner
+from tests.package_index import PackageIndex
+
+NO_INDEX: dict[str, Any] = {"url": None, "extra": [], "proxy": None, "ca_bundle": None, "secrets": []}
+RUNNER = Path(__file__).parent.parent / "stoke/runner.py"
+
+
+def pythons() -> list[str]:
+    """One interpreter a minor version from 3.9 on, from PATH and from version managers."""
+    managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    folders = [*os.environ["PATH"].split(os.pathsep), *map(str, managed.glob("3.*/bin"))]
+    found = {sys.version_info[1]: sys.executable}
+    for minor in range(9, 20):
+        for folder in folders:
+            python = Path(folder) / f"python3.{minor}"
+            # A version manager's shim is there for versions that are not.
+            if (
+                python.exists()
+                and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+            ):
+                found.setdefault(minor, str(python))
+    return [found[minor] for minor in sorted(found)]
+
+
+class Runner:
+    """Runs the runner alone, as an engine does, and takes its events out of its stderr."""
+
+    def __init__(self, python: str, folder: Path) -> None:
+        self.python = python
+        self.folder = folder
+
+    def run(self, code: str, **payload: Any) -> tuple[int, bytes, bytes, list[Event]]:
+        whole = {
+            "nonce": "0123456789abcdef",
+            "program": "main.py",
+            "code": code,
+            "args": [],
+            "env": {},
+            "withheld": [],
+            "python": None,
+            "requirements": [],
+            "hashes": {},
+            "lock": None,
+            "request": "r",
+            "lock_ttl": 86400,
+            "upgrade": False,
+            "use_cache": True,
+            "timeout": None,
+            "index": NO_INDEX,
+            "uv": {"version": "0", "wheels": {}, "index": None},
+            **payload,
+        }
+        path = self.folder / "payload"
+        path.write_bytes(gzip.compress(json.dumps(whole).encode()))
+        command = [self.python, "-I", "-S", str(RUNNER), str(path), "--uv", find_uv_bin()]
+        command += ["--cache", str(self.folder / "cache"), "--work", str(self.folder / "work")]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        assert not path.exists(), "the payload may hold secrets and has to be gone"
+        scanner = EventScanner("0123456789abcdef")
+        pieces = [*scanner.feed(done.stderr), scanner.flush()]
+        events = [piece for piece in pieces if isinstance(piece, dict)]
+        stderr = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+        return done.returncode, done.stdout, stderr, events
+
+
+@pytest.fixture(params=pythons())
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    return Runner(request.param, tmp_path)
+
+
+def test_code_runs_and_its_end_is_told(runner: Runner) -> None:
+    code, out, err, events = runner.run(
+        "import sys; print(sys.argv[1]); sys.exit(3)", args=["{{a}}"]
+    )
+    assert (code, out, err) == (3, b"{{a}}\n", b"")
+    assert [event["event"] for event in events] == ["begin", "phase", "end"]
+    assert events[-1]["exit_code"] == 3
+    assert events[-1]["peak_memory"] > 1024**2
+
+
+def test_an_environment_is_built_and_found(runner: Runner) -> None:
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    settings = {**NO_INDEX, "url": index.url}
+    hits = []
+    for _ in range(2):
+        code, out, err, events = runner.run(
+            "import alpha; print(alpha.version)", requirements=["alpha"], index=settings
+        )
+        assert (code, out, err) == (0, b"1.0\n", b""), events
+        hits.append([event["hit"] for event in events if event["event"] == "phase"])
+    index.stop()
+    assert hits == [[False, False, None], [True, True, None]]
+
+
+def test_a_python_that_is_not_there_is_refused_with_an_image_that_has_it(runner: Runner) -> None:
+    code, out, _, events = runner.run("print(1)", python="3.99")
+    (error,) = [event for event in events if event["event"] == "error"]
+    assert (code, out) == (125, b"")
+    assert "Python 3.99" in error["text"] and "python:3.99" in error["mend"]
+
+
+@pytest.mark.parametrize("wanted", ["==3.*", ">=3.9", ">=3.9,<4", "~=3.9"])
+def test_bounds_that_this_python_meets(runner: Runner, wanted: str) -> None:
+    code, _, _, events = runner.run("pass", python=wanted)
+    assert code == 0, events
+
+
+def test_a_hash_nobody_has_is_refused(runner: Runner) -> None:
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    settings = {**NO_INDEX, "url": index.url}
+    code, _, _, events = runner.run(
+        "import alpha",
+        requirements=["Alpha"],
+        hashes={"alpha": ["sha256:" + "0" * 64]},
+        index=settings,
+    )
+    index.stop()
+    (error,) = [event for event in events if event["event"] == "error"]
+    assert code == 125
+    assert "alpha==1.0" in error["text"]

@@ -1,0 +1,193 @@
+"""The program with the screens: what they share, and the way in and out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+from textual.signal import Signal
+
+from stoke import lifecycle
+from stoke.config import Config
+from stoke.errors import StokeError
+from stoke.history import History
+from stoke.job import Job
+from stoke.logs.sanitise import clean, clean_block
+from stoke.spec import JobSpec
+from styles import stylesheet
+from tui.commands import Actions
+from tui.jobs_service import JobsService, Snapshot
+from tui.screens.caches import CachesScreen
+from tui.screens.dialogs import Help
+from tui.screens.jobs import JobsScreen
+from tui.screens.new_job import NewJobScreen
+from tui.threads import on_thread
+from tui.widgets.top_bar import TopBar
+
+
+class SnapshotMessage(Message):
+    """The service has read the history anew; only the newest reading matters."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, SnapshotMessage)
+
+
+class StokeApp(App[None]):
+    """`clock` gives epoch seconds; tests stand it still. `StokeError` when there is no history."""
+
+    TITLE = "stoke"
+    CSS = stylesheet()
+    COMMANDS: ClassVar[set[type[Actions] | Callable[[], type[Actions]]]] = App.COMMANDS | {Actions}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
+        "jobs": JobsScreen,
+        "new": NewJobScreen,
+        "caches": CachesScreen,
+    }
+    DEFAULT_MODE = "jobs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch('jobs')", "Jobs", show=False, id="app.jobs"),
+        Binding("2", "switch('new')", "New job", show=False, id="app.new"),
+        Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
+        # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
+        Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
+        Binding("question_mark,f1", "help", "Help", id="app.help"),
+        Binding("q", "back_or_quit", "Quit", id="app.quit"),
+    ]
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        if config.color == "never":
+            os.environ["NO_COLOR"] = "1"
+        super().__init__()
+        self.config = config
+        self.clock = clock
+        self.history = History()
+        self.snapshot = Snapshot()
+        self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
+        self.service = JobsService(config, self.history, self._post_snapshot)
+
+    def on_mount(self) -> None:
+        if self.config.theme in self.available_themes:
+            self.theme = self.config.theme
+        else:
+            known = ", ".join(sorted(self.available_themes))
+            self.notify(
+                f"there is no theme called {clean(self.config.theme)}; choose one of: {known}",
+                severity="warning",
+                markup=False,
+            )
+        self.service.start()
+
+    def on_unmount(self) -> None:
+        self.service.close()
+
+    def _post_snapshot(self, snapshot: Snapshot) -> None:
+        try:
+            self.post_message(SnapshotMessage(snapshot))
+        except RuntimeError:
+            pass  # The program is leaving.
+
+    def on_snapshot_message(self, message: SnapshotMessage) -> None:
+        self.snapshot = message.snapshot
+        self.jobs_signal.publish(message.snapshot)
+
+    # --- what screens share -----------------------------------------------------------------------
+
+    def show_error(self, error: StokeError) -> None:
+        mend = f"\n{clean_block(error.mend)}" if error.mend else ""
+        self.notify(f"{clean_block(error.what)}{mend}", severity="error", markup=False, timeout=10)
+
+    def submit(
+        self,
+        backend: str,
+        spec: JobSpec,
+        name: str,
+        failed: Callable[[StokeError], object],
+        submitted: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Submits on a thread, then shows the job; `failed` gets what went wrong."""
+        request = lifecycle.Request(spec, name=name, lock_ttl=self.config.lock_ttl)
+
+        def work() -> Job:
+            engine = self.service.backends.get(backend)
+            return lifecycle.submit(request, engine, self.history)
+
+        def done(job: Job) -> None:
+            submitted()
+            self.notify(f"submitted {clean(job.id)}", markup=False, timeout=3)
+            self.service.choose(job.id)
+            self.service.look_now()
+            self._show_job(job.id)
+
+        def wrong(error: StokeError) -> None:
+            self.service.look_now()
+            failed(error)
+
+        on_thread(self, work, done, wrong)
+
+    def _show_job(self, job_id: str) -> None:
+        self.switch_mode("jobs")
+        screen = self.get_screen_stack("jobs")[0]
+        assert isinstance(screen, JobsScreen)
+        screen.watch_job(job_id)
+
+    def edit(self, spec: JobSpec, name: str, backend: str) -> None:
+        """Opens New job with this request in it."""
+
+        def fill() -> None:
+            screen = self.get_screen_stack("new")[0]
+            assert isinstance(screen, NewJobScreen)
+            screen.offer(spec, name, backend)
+
+        self.switch_mode("new")
+        self.call_after_refresh(fill)
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("switch", "help", "back_or_quit") and self.screen.is_modal:
+            return False
+        return True
+
+    def action_switch(self, mode: str) -> None:
+        if self.current_mode != mode:
+            self.switch_mode(mode)
+
+    def on_top_bar_picked(self, event: TopBar.Picked) -> None:
+        self.action_switch(event.mode)
+
+    def action_help(self) -> None:
+        focused = self.focused
+        where = {"jobs": "Jobs", "new": "New job", "caches": "Caches"}[self.current_mode]
+        if focused is not None and focused.id:
+            where += f", {focused.id.replace('-', ' ')}"
+        self.push_screen(Help(where, list(self.screen.active_bindings.values())))
+
+    def action_back_or_quit(self) -> None:
+        if self.current_mode == "jobs":
+            self.exit()
+        else:
+            self.switch_mode("jobs")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+
+def run(config: Config) -> int:
+    """Shows the screens until they are left, then says what still runs. Returns the exit code."""
+    app = StokeApp(config)
+    app.run()
+    for job in app.history.list(unfinished=True):
+        name = clean(job.id)
+        print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201
+    app.history.close()
+    return app.return_code or 0

@@ -1,0 +1,255 @@
+"""What keeps the screens current: one thread that looks at the history, and a tracker a running job.
+
+The history is asked for its data version, which costs microseconds, and read only when that has
+changed. Nothing is posted while nothing changes, so an idle program writes nothing to the terminal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from stoke import lifecycle
+from stoke.config import Config
+from stoke.errors import EngineError, StokeError
+from stoke.events import Event
+from stoke.history import History
+from stoke.job import Job
+from stoke.tracker import Tracker, is_being_submitted
+
+LISTED = 500
+"""Jobs a listing shows."""
+TRACKED = 8
+"""Jobs followed at once: the chosen one and the newest."""
+BUSY_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+RETRY_SECONDS = 5.0
+OTHERS_SECONDS = 10.0
+# A follower that cannot reach its engine tries again every 30 s at the latest, and says so again.
+TROUBLE_SECONDS = 45.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to show: the jobs, the newest first, and what is wrong with which backend."""
+
+    jobs: tuple[Job, ...] = ()
+    troubles: tuple[tuple[str, StokeError], ...] = ()
+
+
+@dataclass
+class _Tracked:
+    job_id: str
+    backend: str
+    thread: threading.Thread | None = None
+    tracker: Tracker | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    backend: str
+    error: StokeError
+    at: float = field(default_factory=time.monotonic)
+
+
+class JobsService:
+    """Runs until `close`. `publish` is called on the service's thread, only after a change."""
+
+    def __init__(
+        self, config: Config, history: History, publish: Callable[[Snapshot], object]
+    ) -> None:
+        self.backends = lifecycle.Backends(config)
+        self._config = config
+        self._history = history
+        self._publish = publish
+        self._closed = threading.Event()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._chosen: str | None = None
+        self._tracked: dict[str, _Tracked] = {}
+        self._retry_at: dict[str, float] = {}
+        self._troubles: dict[str, _Trouble] = {}
+        self._notes: dict[str, dict[str, None]] = {}
+        self._others_at = time.monotonic() + OTHERS_SECONDS
+        self._changed = True
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, daemon=True, name="jobs").start()
+        threading.Thread(target=self._adopt, daemon=True, name="adopt").start()
+
+    def close(self) -> None:
+        """Ends the trackers, for one second at most; the jobs go on."""
+        self._closed.set()
+        self._wake.set()
+        with self._lock:
+            tracked = list(self._tracked.values())
+        deadline = time.monotonic() + 1
+        for one in tracked:
+            self._end(one)
+        for one in tracked:
+            if one.thread is not None:
+                one.thread.join(max(0.0, deadline - time.monotonic()))
+        closing = threading.Thread(target=self.backends.close, daemon=True)
+        closing.start()
+        closing.join(max(0.0, deadline - time.monotonic()))
+
+    def choose(self, job_id: str | None) -> None:
+        """The job that is looked at is always among those tracked."""
+        self._chosen = job_id
+
+    def look_now(self) -> None:
+        """Something was done here; the listing need not wait for its turn."""
+        self._changed = True
+        self._wake.set()
+
+    def notes(self, job_id: str) -> list[str]:
+        """What the runner said of this job while it was tracked here: notes, errors, their mends."""
+        return list(self._notes.get(job_id, ()))
+
+    # --- the thread that looks --------------------------------------------------------------------
+
+    def _run(self) -> None:
+        version: object = None
+        # A connection of its own: the data version counts what *other* connections write.
+        database = sqlite3.connect(f"file:{quote(str(self._history.path))}?mode=ro", uri=True)
+        jobs: list[Job] = []
+        unfinished: list[Job] = []
+        while not self._closed.is_set():
+            try:
+                now = database.execute("PRAGMA data_version").fetchone()
+                if now != version or self._changed or self._expire():
+                    version, self._changed = now, False
+                    jobs = self._history.list(limit=LISTED)
+                    self._publish(self._snapshot(jobs))
+                unfinished = [job for job in jobs if not job.state.finished or job.provisional]
+                self._track(unfinished)
+            except (sqlite3.Error, StokeError) as error:
+                self._history_trouble(error, jobs)
+            self._wake.wait(BUSY_SECONDS if unfinished else IDLE_SECONDS)
+            self._wake.clear()
+        database.close()
+
+    def _snapshot(self, jobs: list[Job]) -> Snapshot:
+        with self._lock:
+            troubles = dict(self._troubles)
+        for job in jobs:
+            job.stale = job.id in troubles and not job.state.finished
+        by_backend = {trouble.backend: trouble.error for trouble in troubles.values()}
+        return Snapshot(tuple(jobs), tuple(by_backend.items()))
+
+    def _history_trouble(self, error: Exception, jobs: list[Job]) -> None:
+        known = isinstance(error, StokeError)
+        trouble = error if known else EngineError(f"cannot read the history: {error}")
+        assert isinstance(trouble, StokeError)
+        self._publish(Snapshot(tuple(jobs), (("history", trouble),)))
+        self._changed = True
+        self._closed.wait(RETRY_SECONDS)
+
+    def _expire(self) -> bool:
+        """Forgets troubles that were not met again. True if there were any."""
+        horizon = time.monotonic() - TROUBLE_SECONDS
+        with self._lock:
+            old = [name for name, trouble in self._troubles.items() if trouble.at < horizon]
+            for name in old:
+                del self._troubles[name]
+        return bool(old)
+
+    # --- tracking ---------------------------------------------------------------------------------
+
+    def _track(self, unfinished: list[Job]) -> None:
+        wanted = [job for job in unfinished if job.id == self._chosen]
+        wanted += [job for job in unfinished if job.id != self._chosen]
+        others, wanted = wanted[TRACKED:], wanted[:TRACKED]
+        names = {job.id for job in wanted}
+        with self._lock:
+            running = list(self._tracked.values())
+        for one in running:
+            if one.job_id not in names:
+                self._end(one)
+        now = time.monotonic()
+        for job in wanted:
+            due = self._retry_at.get(job.id, 0) <= now
+            if due and job.id not in self._tracked and not is_being_submitted(job.id):
+                self._begin(job)
+        if others and now >= self._others_at:
+            self._others_at = now + OTHERS_SECONDS
+            arguments = (others, self.backends, self._history)
+            threading.Thread(target=lifecycle.refresh, args=arguments, daemon=True).start()
+
+    def _begin(self, job: Job) -> None:
+        one = _Tracked(job.id, job.backend)
+        one.thread = threading.Thread(
+            target=self._follow, args=(one, job), daemon=True, name=f"track {job.id}"
+        )
+        with self._lock:
+            self._tracked[job.id] = one
+        one.thread.start()
+
+    def _end(self, one: _Tracked) -> None:
+        one.closed = True
+        if one.tracker is not None:
+            one.tracker.close()
+
+    def _follow(self, one: _Tracked, job: Job) -> None:
+        try:
+            backend = self.backends.get(one.backend)
+            # Settled first: a job that was made and never started has no end to wait for.
+            lifecycle.settle(job, backend, self._history)
+            one.tracker = Tracker(
+                backend,
+                self._history,
+                job.id,
+                on_change=lambda: self._recovered(one),
+                on_event=lambda event: self._note(job.id, event),
+                on_trouble=lambda error: self._failed(one, error),
+            )
+            self._recovered(one)
+            if not one.closed:
+                one.tracker.run()
+                lifecycle.clean_up(job.id, backend, self._history)
+        except StokeError as error:
+            self._failed(one, error)
+        except Exception as error:
+            # A fault in a backend must not take the listing with it, nor pass in silence.
+            self._failed(one, EngineError(f"{one.backend}: {type(error).__name__}: {error}"))
+        finally:
+            with self._lock:
+                self._tracked.pop(job.id, None)
+            self._wake.set()
+
+    def _failed(self, one: _Tracked, error: StokeError) -> None:
+        self._retry_at[one.job_id] = time.monotonic() + RETRY_SECONDS
+        with self._lock:
+            before = self._troubles.get(one.job_id)
+            self._troubles[one.job_id] = _Trouble(one.backend, error)
+        if before is None or before.error.what != error.what:
+            self._changed = True
+
+    def _recovered(self, one: _Tracked) -> None:
+        with self._lock:
+            had = self._troubles.pop(one.job_id, None)
+        if had is not None:
+            self._changed = True
+
+    def _note(self, job_id: str, event: Event) -> None:
+        if event["event"] not in ("note", "error"):
+            return
+        notes = self._notes.setdefault(job_id, {})
+        # Events come again after a reconnection; a dict keeps each once, in order.
+        notes[str(event["text"])] = None
+        if event.get("mend"):
+            notes[str(event["mend"])] = None
+        self._changed = True
+
+    def _adopt(self) -> None:
+        """Jobs that the default backend holds and this history does not know."""
+        try:
+            if lifecycle.adopt(self.backends.get(self._config.backend), self._history):
+                self.look_now()
+        except StokeError:
+            pass  # A backend that is down is said where it is used.

@@ -1,0 +1,99 @@
+"""A job's phases as a waterfall: when each began, how long it took, what the caches saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual.widget import Widget
+
+from stoke.job import Job, Phase
+from stoke.logs.sanitise import clean
+from tui import format as fmt
+
+_HIT_STYLES = {True: "green", False: "yellow", None: "dim"}
+# name, seconds, hit, packages, bytes with the blanks between them: what is left is the bar's.
+_FIGURES = 7 + 1 + 8 + 1 + 5 + 1 + 10 + 1 + 9
+_LEAST_BAR = 4
+
+
+class Waterfall(Widget):
+    """Draws the job it was given last. `show` draws again, with the time that is now."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._job: Job | None = None
+        self._notes: Sequence[str] = ()
+        self._now = 0.0
+
+    def show(self, job: Job | None, notes: Sequence[str], now: float) -> None:
+        """`notes`: what the runner said of this job; `now`: epoch seconds."""
+        self._job, self._notes, self._now = job, notes, now
+        self.refresh(layout=True)
+
+    def render(self) -> Text:
+        job = self._job
+        if job is None:
+            return Text()
+        text = Text(no_wrap=False, overflow="fold")
+        if not job.phases:
+            text.append("no phase has been reported yet\n", style="dim")
+        begin = min([job.submitted_at, *(phase.started_at for phase in job.phases)])
+        end = self._end(job)
+        bar = max(_LEAST_BAR, self.size.width - _FIGURES)
+        for phase in job.phases:
+            text.append_text(self._line(phase, begin, max(end - begin, 1e-6), bar))
+        text.append("\n")
+        text.append_text(self._summary(job))
+        for note in self._notes:
+            text.append("\n")
+            text.append_text(fmt.plain(note, "yellow"))
+        return text
+
+    def _end(self, job: Job) -> float:
+        if job.finished_at is not None:
+            return job.finished_at
+        ends = [phase.started_at + (phase.seconds or 0) for phase in job.phases]
+        return max([job.submitted_at, self._now, *ends])
+
+    def _line(self, phase: Phase, begin: float, whole: float, bar: int) -> Text:
+        going_on = phase.seconds is None
+        unfinished = self._job is not None and not self._job.state.finished
+        taken = phase.seconds
+        if going_on and unfinished:
+            taken = max(0.0, self._now - phase.started_at)
+        first = min(bar - 1, int((phase.started_at - begin) / whole * bar))
+        length = max(1, round((taken or 0) / whole * bar))
+        length = min(length, bar - first)
+        style = "cyan" if going_on and unfinished else _HIT_STYLES[phase.hit]
+        line = Text()
+        line.append(f"{clean(phase.name):<7} ", style="bold")
+        line.append(" " * first)
+        line.append("━" * length, style=style if style != "dim" else "blue")
+        line.append(" " * (bar - first - length))
+        line.append(f" {fmt.duration(taken):>7}")
+        line.append(f" {fmt.hit(phase.hit):<4}", style=style)
+        counted = phase.packages is not None
+        known = f"{phase.cached} of {phase.packages}" if phase.cached is not None else phase.packages
+        line.append(f" {known if counted else fmt.UNKNOWN:>10}")
+        line.append(f" {fmt.size(phase.bytes):>9}\n")
+        return line
+
+    def _summary(self, job: Job) -> Text:
+        text = Text()
+        rows = [
+            ("environment", fmt.duration(job.environment_seconds)),
+            ("received", fmt.size(job.received_bytes)),
+            ("cpu", fmt.duration(job.cpu_seconds)),
+            ("peak memory", fmt.size(job.peak_memory)),
+            ("exit code", fmt.UNKNOWN if job.exit_code is None else str(job.exit_code)),
+        ]
+        if job.predicted.python:
+            expected = job.predicted.python.upper()
+            if job.predicted.seconds is not None:
+                expected += f", {fmt.duration(job.predicted.seconds)}"
+            rows.insert(0, ("predicted", expected))
+        for name, value in rows:
+            text.append(f"{name:<12}", style="dim")
+            text.append(f"{clean(value)}\n")
+        return text
