@@ -60,7 +60,7 @@ def report(claim: str, ours: float, theirs: float, ratio: float, limit: float) -
 @contextmanager
 def own_home() -> Iterator[dict[str, str]]:
     """An environment in which stoke has no history, no cache and no configuration yet."""
-    with tempfile.TemporaryDirectory(prefix="stoke-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stoke-bench-", ignore_cleanup_errors=True) as folder:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         env |= {
             "STOKE_STATE_DIR": f"{folder}/state",

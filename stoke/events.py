@@ -93,9 +93,48 @@ class EventScanner:
         return len(data)
 
 
+# What an event of each kind holds, as the runner writes it; "?" may be null or missing. A kind that
+# is not here passes as it is.
+_NUMBER = (int, float)
+_HOLDS: dict[str, dict[str, Any]] = {
+    "begin": {"phase": str, "time": _NUMBER},
+    "phase": {
+        "phase": str,
+        "start": _NUMBER,
+        "seconds": _NUMBER,
+        "hit?": bool,
+        "packages?": int,
+        "cached?": int,
+        "bytes?": int,
+    },
+    "packages": {"phase": str, "hit": list, "miss": list},
+    "note": {"text": str},
+    "error": {"phase": str, "text": str, "mend?": str},
+    "end": {
+        "time": _NUMBER,
+        "exit_code": int,
+        "reason?": str,
+        "cpu_seconds?": _NUMBER,
+        "peak_memory?": int,
+    },
+}
+
+
 def _parse(body: bytes) -> Event | None:
+    """The event, if it is one that the runner could have written: what follows can rely on that."""
     try:
         event = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    for name, kind in _HOLDS.get(event["event"], {}).items():
+        value = event.get(name.rstrip("?"))
+        if value is None and name.endswith("?"):
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            return None
+        # Neither NaN nor infinite, and no more than the history can hold.
+        if isinstance(value, _NUMBER) and not abs(value) < 1 << 53:
+            return None
+    return event

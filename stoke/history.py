@@ -118,10 +118,13 @@ class History:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _trouble(self, error: sqlite3.Error) -> EngineError:
+        from shlex import quote
+
         if "malformed" in str(error) or "not a database" in str(error):
+            path, aside = quote(str(self.path)), quote(f"{self.path}.damaged")
             return EngineError(
                 f"the history {self.path} is damaged ({error})",
-                f"put it aside and begin a new one: mv {self.path} {self.path}.damaged",
+                f"put it aside and begin a new one: mv {path} {aside}",
             )
         return EngineError(
             f"cannot use the history {self.path}: {error}",
@@ -245,7 +248,7 @@ class History:
             for row in self._do(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
                 by_id[row["job_id"]].phases.append(_phase(row))
         for job in jobs:
-            job.phases.sort(key=lambda phase: PHASES.index(phase.name))
+            job.phases.sort(key=_place)
         return jobs
 
 
@@ -274,6 +277,11 @@ def _job(row: sqlite3.Row) -> Job:
         log_gaps=row["log_gaps"],
         stop_requested=bool(row["stop_requested"]),
     )
+
+
+def _place(phase: Phase) -> int:
+    """A phase that another version's runner knows comes last."""
+    return PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
 
 
 def _phase(row: sqlite3.Row) -> Phase:

@@ -234,11 +234,13 @@ def refresh(
 
 
 def settle(job: Job, backend: Backend, history: History) -> None:
-    """Looks at one unfinished job and, if it is over, brings it home."""
+    """Looks at one unfinished job: brings its record and log up to now, and home if it is over."""
     if is_being_submitted(job.id):
         return
     engine = backend.inspect(job.id)
     if engine.status == "running":
+        # How far it is stands in its log.
+        Tracker(backend, history, job.id).catch_up()
         return
     if engine.status == "created":
         # Made and never started, and the program that made it is gone.

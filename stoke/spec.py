@@ -123,7 +123,8 @@ class IndexSettings(Model):
 
 def _check_address(url: str) -> str:
     if not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
-        raise ValueError(f"{url!r} is not a web address")
+        # Its text is not repeated: it may hold a password all the same.
+        raise ValueError("is not a web address; write https://host/path")
     if "@" in url.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError(
             "holds a password, which would be stored with the job; put user:password into a variable "
@@ -134,9 +135,8 @@ def _check_address(url: str) -> str:
 
 def _check_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
-        raise ValueError(
-            f"{reference!r} does not say where the secret stands; write env:NAME or file:/path"
-        )
+        # Its text is not repeated: most likely it is the secret itself.
+        raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
     return reference
 
 

@@ -7,7 +7,7 @@ real engines were measured to do: end a stream early and cleanly, cut it, refuse
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stoke.backend import (
@@ -50,7 +50,7 @@ class ScriptedBackend:
 
     log: list[Frame] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
-    states: list[EngineState | EngineError] = field(default_factory=lambda: [exited()])
+    states: Sequence[EngineState | EngineError] = field(default_factory=lambda: [exited()])
     name: str = "scripted"
     capabilities: Capabilities = field(
         default_factory=lambda: Capabilities(
@@ -123,19 +123,22 @@ class ScriptedLog:
         self.since = since
         self.follow = follow
         self.closed = threading.Event()
+        self.served: list[Frame] = []
         self._backend = backend
-        self._how = how
+        self.how = how
 
     def __iter__(self) -> Iterator[list[Frame]]:
         wanted = [frame for frame in self._backend.log if frame.time >= self.since]
-        served = wanted[: self._how.frames]
-        for at in range(0, len(served), self._how.batch):
+        coming = wanted[: self.how.frames]
+        for at in range(0, len(coming), self.how.batch):
             if self.closed.is_set():
                 return
-            yield served[at : at + self._how.batch]
-        if self._how.end == "cut":
+            batch = coming[at : at + self.how.batch]
+            self.served += batch
+            yield batch
+        if self.how.end == "cut":
             raise EngineError("the connection was cut")
-        if self._how.end == "open":
+        if self.how.end == "open":
             self._backend.waiting.set()
             self.closed.wait()
 

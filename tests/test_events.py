@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,9 +19,23 @@ _RESEMBLING = st.sampled_from(
     [b"\n", b"\x1e", b"\n\x1e", MARK[:-1], NONCE.encode(), b'{"event":"note"}', b"\n\n", b"\r\n"]
 )
 USER_BYTES = st.lists(st.one_of(st.binary(max_size=40), _RESEMBLING), max_size=6).map(b"".join)
-EVENTS = st.fixed_dictionaries(
-    {"event": st.sampled_from(["begin", "phase", "note", "end"])},
-    optional={"text": st.text("ab\n\x1e\u00e9\U0001f600", max_size=40), "time": st.floats(0, 2e9), "hit": st.booleans()},
+_TEXT = st.text("ab\n\x1e\u00e9\U0001f600", max_size=40)
+_TIME = st.floats(0, 2e9)
+EVENTS = st.one_of(
+    st.builds(lambda text: {"event": "note", "text": text}, _TEXT),
+    st.builds(lambda phase, time: {"event": "begin", "phase": phase, "time": time}, _TEXT, _TIME),
+    st.builds(
+        lambda time, code, reason: {
+            "event": "end",
+            "time": time,
+            "exit_code": code,
+            "reason": reason,
+        },
+        _TIME,
+        st.integers(0, 255),
+        st.none() | _TEXT,
+    ),
+    st.builds(lambda text: {"event": "not known yet", "x": [text]}, _TEXT),
 )
 
 
@@ -42,7 +57,7 @@ def scan(pieces: list[bytes]) -> tuple[bytes, list[Event], list[int]]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,8 +65,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     parts=st.lists(st.one_of(USER_BYTES, EVENTS), max_size=8),
     places=st.lists(st.integers(0, 10**6), max_size=12),
 )
-@example(parts=[b"no end", {"event": "note"}, b"\n", {"event": "end"}], places=[])
-@example(parts=[b"\n", {"event": "note"}, b"\n\n"], places=list(range(60)))
+@example(parts=[b"no end", {"event": "ping"}, b"\n", {"event": "pong"}], places=[])
+@example(parts=[b"\n", {"event": "ping"}, b"\n\n"], places=list(range(60)))
 def test_events_and_user_bytes_come_apart_exactly(
     parts: list[bytes | Event], places: list[int]
 ) -> None:
@@ -96,26 +111,37 @@ def test_every_single_cut_of_a_stream_gives_the_same() -> None:
         b"{}",
         b'{"event": 3}',
         b'{"phase": "run"}',
-        b'{"event": "note"} and more',
+        b'{"event": "ping"} and more',
+        b'{"event": "begin", "phase": "run"}',
+        b'{"event": "begin", "phase": 3, "time": 1}',
+        b'{"event": "begin", "phase": "run", "time": "soon"}',
+        b'{"event": "begin", "phase": "run", "time": NaN}',
+        b'{"event": "begin", "phase": "run", "time": 1e999}',
+        b'{"event": "phase", "phase": "run", "start": 1, "seconds": 1, "bytes": "many"}',
+        b'{"event": "end", "time": 1, "exit_code": null}',
+        b'{"event": "end", "time": 1, "exit_code": true}',
+        b'{"event": "end", "time": 1, "exit_code": 99999999999999999999}',
+        b'{"event": "note"}',
+        b"[" * 5000,
         b'{"event": "\xff"}',
     ],
 )
 def test_what_is_no_event_behind_the_mark_is_the_users(body: bytes) -> None:
     log = b"before" + MARK + body + b"\nafter"
-    real = frame(NONCE, {"event": "end"})
+    real = frame(NONCE, {"event": "pong"})
 
     user, events, before = scan([log + real + b"last"])
 
     assert user == log + b"last"
-    assert events == [{"event": "end"}]
+    assert events == [{"event": "pong"}]
     assert before == [len(log)]
 
 
 def test_a_frame_right_behind_a_broken_one_is_found() -> None:
     broken = MARK + b"half of a fr"
-    user, events, _ = scan([broken + frame(NONCE, {"event": "end"})])
+    user, events, _ = scan([broken + frame(NONCE, {"event": "pong"})])
     assert user == broken
-    assert events == [{"event": "end"}]
+    assert events == [{"event": "pong"}]
 
 
 def test_another_jobs_frame_is_the_users_bytes() -> None:
@@ -127,7 +153,7 @@ def test_another_jobs_frame_is_the_users_bytes() -> None:
 
 
 def test_a_frame_that_is_cut_off_for_good_is_the_users_bytes() -> None:
-    whole = frame(NONCE, {"event": "end"})
+    whole = frame(NONCE, {"event": "pong"})
     for length in range(len(whole)):
         assert scan([b"x" + whole[:length]]) == (b"x" + whole[:length], [], [])
 
@@ -154,7 +180,7 @@ def test_the_users_line_is_not_held_longer_than_its_newline() -> None:
 
 
 def test_a_scanner_goes_on_where_another_one_stopped() -> None:
-    log = b"text" + frame(NONCE, {"event": "end"}) + b"more\n"
+    log = b"text" + frame(NONCE, {"event": "pong"}) + b"more\n"
     for place in range(len(log) + 1):
         first, second = EventScanner(NONCE), EventScanner(NONCE)
         parts = list(first.feed(log[:place]))
@@ -163,4 +189,4 @@ def test_a_scanner_goes_on_where_another_one_stopped() -> None:
         assert b"".join(part for part in parts if isinstance(part, bytes)) + second.flush() == (
             b"textmore\n"
         )
-        assert [part for part in parts if not isinstance(part, bytes)] == [{"event": "end"}]
+        assert [part for part in parts if not isinstance(part, bytes)] == [{"event": "pong"}]

@@ -47,7 +47,7 @@ class StokeApp(App[None]):
 
     TITLE = "stoke"
     CSS = stylesheet()
-    COMMANDS: ClassVar[set[type[Actions] | Callable[[], type[Actions]]]] = App.COMMANDS | {Actions}
+    COMMANDS = App.COMMANDS | {Actions}
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "jobs": JobsScreen,
         "new": NewJobScreen,
@@ -153,10 +153,8 @@ class StokeApp(App[None]):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("switch", "help", "back_or_quit") and self.screen.is_modal:
-            return False
-        return True
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        return not (action in ("switch", "help", "back_or_quit") and self.screen.is_modal)
 
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:
@@ -178,7 +176,7 @@ class StokeApp(App[None]):
         else:
             self.switch_mode("jobs")
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
 

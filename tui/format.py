@@ -22,11 +22,11 @@ def size(count: int | None) -> str:
     if count < 1024:
         return f"{count} B"
     amount = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
+    for unit in ("kB", "MB", "GB"):
         amount /= 1024
         if amount < 1000:
-            break
-    return f"{amount:.1f} {unit}"
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TB"
 
 
 def duration(seconds: float | None) -> str:

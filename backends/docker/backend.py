@@ -87,7 +87,7 @@ class DockerBackend:
             try:
                 self._post_create(delivery, image, LOG_DRIVER)
             except AnswerError as error:
-                if "log driver" not in error.explanation:
+                if not _lacks_log_driver(error):
                     raise
                 self._post_create(delivery, image, FALLBACK_LOG_DRIVER)
         except AnswerError as error:
@@ -253,6 +253,12 @@ class DockerBackend:
 
     def close(self) -> None:
         self._engine.close()
+
+
+def _lacks_log_driver(error: AnswerError) -> bool:
+    """Two wordings: the drivers that are built in are not asked for like those that are plugins."""
+    words = error.explanation.lower()
+    return "logging plugin" in words or "no log driver" in words
 
 
 def _refuse_limits(error: AnswerError) -> None:

@@ -142,7 +142,7 @@ def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
         folder = environ.get("DOCKER_CERT_PATH") or "~/.docker"
         raise EngineError(
             f"the certificates for the Docker engine are not in {folder}",
-            "export DOCKER_CERT_PATH=/folder/with/ca.pem-cert.pem-key.pem",
+            "put ca.pem, cert.pem and key.pem there, or: export DOCKER_CERT_PATH=/their/folder",
         ) from error
     return tls
 

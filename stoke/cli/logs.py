@@ -70,12 +70,9 @@ def _catch_up(job: Job, history: History) -> None:
     from stoke.config import load_config
     from stoke.errors import EngineError
     from stoke.lifecycle import Backends, settle
-    from stoke.tracker import Tracker
 
     try:
-        backend = Backends(load_config()).get(job.backend)
-        settle(job, backend, history)
-        Tracker(backend, history, job.id).catch_up()
+        settle(job, Backends(load_config()).get(job.backend), history)
     except EngineError as error:
         narrate(f"this may not be all of it: {error.what}")
 

@@ -39,6 +39,10 @@ CLOSED_OUTPUT = 141
 """What a shell shows for a program that nobody reads from any more (128 + SIGPIPE)."""
 
 
+class OutputClosedError(Exception):
+    """Nobody reads our output any more. Not an OSError, which click would end with exit code 1."""
+
+
 class Commands(click.Group):
     """The table above as a group: listing it, also for completion, imports no command."""
 
@@ -51,6 +55,12 @@ class Commands(click.Group):
         found = import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(found, click.Command)
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise OutputClosedError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -104,8 +114,8 @@ def main() -> int:
     try:
         code = _run()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads any more. Python would say so once again when it flushes on its way out.
+    except (BrokenPipeError, OutputClosedError):
+        # Python would say so once again when it flushes on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_OUTPUT
     return code
@@ -124,7 +134,7 @@ def _run() -> int:
 
         print_error(error.what, error.mend)
         return error.exit_code
-    except BrokenPipeError:
+    except OutputClosedError:
         raise
     except Exception as error:
         if os.environ.get("STOKE_DEBUG"):

@@ -11,6 +11,9 @@ from stoke.job import Job, JobState, Phase, Prediction
 
 # `run` is the job's own time, which the last line tells.
 _UNTOLD = frozenset({"run"})
+# Waiting for the engine is worth a line only when it is noticed.
+_OF_ENGINE = frozenset({"queue", "start"})
+_NOTICED_SECONDS = 0.5
 
 
 def phase_facts(phase: Phase) -> str:
@@ -87,6 +90,8 @@ class Narrator:
                 continue
             if phase.seconds is not None:
                 self._told.add(phase.name)
+                if phase.name in _OF_ENGINE and phase.seconds < _NOTICED_SECONDS:
+                    continue
                 self.say(f"{phase.name}  {phase_facts(phase)}")
             elif now - phase.started_at > 1 and phase.name not in self._announced:
                 self._announced.add(phase.name)

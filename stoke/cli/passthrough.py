@@ -111,10 +111,18 @@ class Passthrough:
                 continue
             data = self._reader.read(start, ends[number])
             if data and self._stamp is not None and start == offset:
-                outlet = self._stdout if stream == STDOUT else self._stderr
-                data = (b"" if outlet.at_line_start else b"\n") + self._stamp(time) + data
+                data = self._stamped(stream, time, data)
             self._write(stream, data)
             start = ends[number]
+
+    def _stamped(self, stream: int, time: int, row: bytes) -> bytes:
+        assert self._stamp is not None
+        outlet = self._stdout if stream == STDOUT else self._stderr
+        if outlet.at_line_start:
+            return self._stamp(time) + row
+        # The row before has not ended its line; if this one does so first, that is its end.
+        rest = row.removeprefix(b"\n")
+        return b"\n" + (self._stamp(time) + rest if rest else b"")
 
     def _write(self, stream: int, data: bytes) -> None:
         if not data:
@@ -123,6 +131,8 @@ class Passthrough:
             text = clean(data.decode(errors="replace").rstrip("\n"))
             self._stderr.write(f"stoke: {text}\n".encode())
             return
+        if stream == STDOUT and self._stdout.is_terminal:
+            self.borrow_newline()
         if stream == STDERR and self._borrowed:
             self._borrowed = False
             data = data.removeprefix(b"\n")

@@ -20,7 +20,7 @@ import threading
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class Follower:
         self._lock_file = _take_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
+        self._cut: EngineError | None = None
+        self._overlap = OVERLAP
         self._newest = 0
         self._window: deque[Key] = deque()
         self._seen: Counter[Key] = Counter()
@@ -91,11 +93,9 @@ class Follower:
         attempt = 0
         try:
             while not self._closed.is_set():
-                grown = self._read(follow=True)
+                grown, _ = self._read(follow=True)
                 state = self._ask()
-                if state is not None and state.status in ("exited", "absent"):
-                    while not self._closed.is_set() and self._read(follow=False):
-                        pass
+                if state and state.status in ("exited", "absent") and self._read_rest(state):
                     self._finish()
                     return state
                 attempt = 0 if grown else attempt + 1
@@ -112,9 +112,10 @@ class Follower:
             self._let_go()
 
     def _let_go(self) -> None:
-        self._checkpoint()
-        self.spool.close()
-        os.close(self._lock_file)
+        try:
+            self.spool.close()
+        finally:
+            os.close(self._lock_file)
 
     def close(self) -> None:
         self._closed.set()
@@ -123,6 +124,8 @@ class Follower:
             stream.close()
 
     def _ask(self) -> EngineState | None:
+        if self._closed.is_set():
+            return None
         try:
             return self._backend.inspect(self._job_id)
         except EngineError as error:
@@ -135,30 +138,66 @@ class Follower:
             pause = min(most, first * 2 ** min(attempt - 1, 10)) * random.uniform(0.1, 1)  # noqa: S311
             self._closed.wait(pause)
 
-    def _read(self, follow: bool) -> bool:
-        """One connection, to its end or cut. True if it brought anything new."""
-        since = max(0, self._newest - OVERLAP)
+    def _read_rest(self, state: EngineState) -> bool:
+        """Once the job is over: reads until nothing new comes. False when closed or cut before that."""
+        grown = True
+        while grown and not self._closed.is_set():
+            grown, error = self._read(follow=False)
+            if error is not None and state.status != "absent":
+                self._on_trouble(error)
+                return False
+        return not self._closed.is_set()
+
+    def _read(self, follow: bool) -> tuple[bool, EngineError | None]:
+        """One connection, to its end or cut. (Did it bring anything new, what cut it.)
+
+        Trouble with keeping what comes is no cut: it is raised, and the older checkpoint stands.
+        """
         expected = Counter(self._seen)
-        grown = False
+        grown = began = False
         try:
-            self._stream = self._backend.logs(self._job_id, since, follow)
-            if self._closed.is_set():
-                self._stream.close()
-            for batch in self._stream:
+            for batch in self._batches(follow):
+                if batch and not began:
+                    self._look_for_gap(batch[0], expected)
+                    began = True
                 grown = self._take(batch, expected) or grown
-        except EngineError:
-            pass
         finally:
             if self._stream is not None:
                 self._stream.close()
             self._stream = None
-            self._checkpoint()
-        return grown
+        if grown:
+            self._overlap = OVERLAP
+        elif began and self._cut is not None:
+            # Cut before it came to anything new, as it may be next time: begin closer to that.
+            self._overlap //= 2
+        self._checkpoint()
+        return grown, self._cut
+
+    def _batches(self, follow: bool) -> Iterator[list[Frame]]:
+        """What one connection brings; afterwards `_cut` says what cut it, if anything did."""
+        self._cut = None
+        try:
+            since = max(0, self._newest - self._overlap)
+            self._stream = self._backend.logs(self._job_id, since, follow)
+            if self._closed.is_set():
+                self._stream.close()
+            yield from self._stream
+        except EngineError as error:
+            self._cut = error
+
+    def _look_for_gap(self, first: Frame, expected: Counter[Key]) -> None:
+        """Whatever the engine gives again begins with something known, or it has dropped that."""
+        if not expected or expected[_key(first)]:
+            return
+        self._finish()
+        seconds = max(0, first.time - self._newest) / 1e9
+        self.spool.note(first.time, f"gap: {seconds:.1f} s of the log may be missing")
+        self.spool.gaps += 1
 
     def _take(self, batch: list[Frame], expected: Counter[Key]) -> bool:
         grown = False
         for frame in batch:
-            key = (frame.time, frame.stream, len(frame.data), zlib.crc32(frame.data))
+            key = _key(frame)
             if expected and expected[key] > 0:
                 expected[key] -= 1
                 continue
@@ -198,6 +237,7 @@ class Follower:
             self.spool.add(STDERR, self._newest, rest)
             self.spool.flush()
         self._on_flush()
+        self._checkpoint()
 
     def _checkpoint(self) -> None:
         """Written aside and renamed: a reader meets the old one or the new one."""
@@ -223,14 +263,22 @@ class Follower:
         try:
             position = json.loads((self._folder / "log.pos").read_text())
         except (OSError, ValueError):
+            position = {}
+        size, lines = position.get("bytes", 1 << 62), position.get("lines", 1 << 62)
+        if size > self.spool.bytes or lines > self.spool.lines:
+            # None yet, or the machine went down and kept it but not all of the log: from the start.
             self.spool.truncate(0, 0)
             return
-        self.spool.truncate(position["bytes"], position["lines"])
+        self.spool.truncate(size, lines)
         self.spool.gaps = position["gaps"]
         self._newest = position["newest"]
         self._window.extend((key[0], key[1], key[2], key[3]) for key in position["window"])
         self._seen.update(self._window)
         self._scanner.hold(base64.b64decode(position["held"]))
+
+
+def _key(frame: Frame) -> Key:
+    return (frame.time, frame.stream, len(frame.data), zlib.crc32(frame.data))
 
 
 def _take_lock(folder: Path) -> int:

@@ -30,16 +30,12 @@ _SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASS|AUTH|COOKIE|DSN", re.IGNORECASE
 
 def clean(text: str) -> str:
     """`text` as one harmless line: line ends become a space, the tab stays."""
-    if text.isprintable():
-        return text
-    return _LINE_ENDS.sub(" ", _clean(text))
+    return _clean(text, " ")
 
 
 def clean_block(text: str) -> str:
     """`text` as harmless lines: every line end becomes `\\n`, the tab stays."""
-    if text.isprintable():
-        return text
-    return _LINE_ENDS.sub("\n", _clean(text))
+    return _clean(text, "\n")
 
 
 def clean_line(raw: bytes) -> str:
@@ -57,8 +53,13 @@ def clean_line(raw: bytes) -> str:
     return ""
 
 
-def _clean(text: str) -> str:
-    return _SURROGATES.sub("\ufffd", _REMOVED.sub("", text))
+def _clean(text: str, line_end: str) -> str:
+    if text.isprintable():
+        return text
+    text = _REMOVED.sub("", text)
+    if text.isprintable():  # the usual case: colours were all there was
+        return text
+    return _LINE_ENDS.sub(line_end, _SURROGATES.sub("\ufffd", text))
 
 
 def mask_secrets(text: str, secrets: Iterable[str]) -> str:

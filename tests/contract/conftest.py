@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 
@@ -25,9 +26,12 @@ def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         engine = request.getfixturevalue("docker_engine")
         image = os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest")
         monkeypatch.setenv("STOKE_DOCKER__IMAGE", image)
-        bridge = engine.inspect_network("bridge")
-        address = bridge["IPAM"]["Config"][0]["Gateway"]
-        request.getfixturevalue("docker_cleanup")(scope)
+        subnet = engine.inspect_network("bridge")["IPAM"]["Config"][0]
+        # An engine that chose the subnet by itself does not name the gateway: the first address.
+        address = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
+        cleanup = request.getfixturevalue("docker_cleanup")
+        cleanup(scope)
+        cleanup(f"{scope}-b")
     config = load_config()
     backends = Backends(config)
     yield Lab(backends.get(name), config, scope, address)

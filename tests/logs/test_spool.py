@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoke.errors import EngineError
-from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader, SpoolWriter
+from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
 
 FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -24,9 +25,9 @@ Adds = list[tuple[int, bytes]]
 ADDS = st.lists(
     st.tuples(
         st.sampled_from([STDOUT, STDERR]),
-        st.lists(st.one_of(st.binary(max_size=12), st.just(b"\n"), st.just(b"a\nb")), max_size=4).map(
-            b"".join
-        ),
+        st.lists(
+            st.one_of(st.binary(max_size=12), st.just(b"\n"), st.just(b"a\nb")), max_size=4
+        ).map(b"".join),
     ),
     max_size=12,
 )
@@ -61,13 +62,15 @@ def of_stream(adds: Adds, stream: int) -> bytes:
 
 @FAST
 @given(adds=ADDS)
-def test_each_streams_bytes_come_back_exactly(
-    make_folder: Callable[[], Path], adds: Adds
-) -> None:
+def test_each_streams_bytes_come_back_exactly(make_folder: Callable[[], Path], adds: Adds) -> None:
     folder = make_folder()
     write(folder, adds)
 
-    assert read(folder) == {STDOUT: of_stream(adds, STDOUT), STDERR: of_stream(adds, STDERR), NOTE: b""}
+    assert read(folder) == {
+        STDOUT: of_stream(adds, STDOUT),
+        STDERR: of_stream(adds, STDERR),
+        NOTE: b"",
+    }
     assert (folder / "log").read_bytes() == b"".join(data for _, data in adds)
 
 
@@ -94,7 +97,7 @@ def test_a_row_is_a_line_however_it_arrived(
 ) -> None:
     folder = make_folder()
     edges = [0, *sorted(cuts), 60]
-    write(folder, [(STDOUT, text[a:b]) for a, b in zip(edges, edges[1:], strict=False)])
+    write(folder, [(STDOUT, text[a:b]) for a, b in pairwise(edges)])
 
     lines = [line.text for line in SpoolReader(folder).lines()]
 
@@ -122,13 +125,13 @@ def test_lines_keep_number_stream_time_and_order(tmp_path: Path) -> None:
     writer.add(STDOUT, time + 3, b"three")
     writer.close()
 
-    assert [(line.number, line.stream, line.time, line.text) for line in SpoolReader(tmp_path).lines()] == [
-        (0, STDOUT, time, b"one\n"),
-        (1, STDOUT, time, b"two\n"),
-        (2, STDERR, time + 1, b"oops\n"),
-        (3, NOTE, time + 2, b"2 s may be missing\n"),
-        (4, STDOUT, time + 3, b"three"),
-    ]  # fmt: skip
+    assert list(SpoolReader(tmp_path).lines()) == [
+        Line(0, STDOUT, time, b"one\n"),
+        Line(1, STDOUT, time, b"two\n"),
+        Line(2, STDERR, time + 1, b"oops\n"),
+        Line(3, NOTE, time + 2, b"2 s may be missing\n"),
+        Line(4, STDOUT, time + 3, b"three"),
+    ]
 
 
 def test_a_newline_that_comes_after_the_other_stream_makes_no_line_of_its_own(
@@ -187,7 +190,13 @@ def test_a_reader_never_gives_bytes_to_the_wrong_stream_or_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice_size: int
 ) -> None:
     """Whenever it looks: what it can read is a beginning of what the streams hold in the end."""
-    adds = [(STDOUT, b"a\nb"), (STDERR, b"error\n"), (STDOUT, b"c\n\n"), (STDERR, b"e"), (STDOUT, b"d")]
+    adds = [
+        (STDOUT, b"a\nb"),
+        (STDERR, b"error\n"),
+        (STDOUT, b"c\n\n"),
+        (STDERR, b"e"),
+        (STDOUT, b"d"),
+    ]
     looks = 0
     reader = SpoolReader(tmp_path)
 
@@ -280,7 +289,7 @@ def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
     assert str(tmp_path) in caught.value.what and "No space left" in caught.value.what
     assert caught.value.mend and "STOKE_STATE_DIR" in caught.value.mend
     assert read(tmp_path)[STDOUT].startswith(b"before\n")
-    assert [line.text for line in SpoolReader(tmp_path).lines()][0] == b"before\n"
+    assert next(SpoolReader(tmp_path).lines()).text == b"before\n"
 
     full_disk(None)
     writer.add(STDERR, 4, b"e3\n")
@@ -352,7 +361,9 @@ def test_a_reader_beside_a_writer_that_is_killed(tmp_path: Path) -> None:
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.wait()
-    expected = {stream: b"".join(b"%d of %d\n" % (n, stream) for n in range(10**5)) for stream in (1, 2)}
+    expected = {
+        stream: b"".join(b"%d of %d\n" % (n, stream) for n in range(10**5)) for stream in (1, 2)
+    }
     found = read(tmp_path)
     assert expected[STDOUT].startswith(found[STDOUT])
     assert expected[STDERR].startswith(found[STDERR])

@@ -7,10 +7,10 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ActiveBinding, ModalScreen
-from textual.widgets import Button, Static
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static, TextArea
 
 
 class Confirm(ModalScreen[bool]):
@@ -69,7 +69,9 @@ class Help(ModalScreen[None]):
         group = ""
         by_action: dict[tuple[str, str, str], list[str]] = {}
         for node, binding, enabled, _ in self._active:
-            if enabled and binding.description and not binding.system:
+            # An editor's own keys are worth a look; a table's are arrows everybody knows.
+            ours = bool(binding.id) or isinstance(node, Input | TextArea)
+            if enabled and binding.description and ours:
                 where = "Everywhere" if node is self.app else "On this screen"
                 if node is not self.app and not hasattr(node, "active_bindings"):
                     where = "Here"

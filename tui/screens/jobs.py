@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from stoke import lifecycle
@@ -22,16 +21,15 @@ from stoke.spec import JobSpec, make_spec
 from tui import clipboard
 from tui import format as fmt
 from tui.jobs_service import Snapshot
+from tui.screens.base import StokeScreen
 from tui.screens.dialogs import Confirm
 from tui.threads import on_thread
+from tui.widgets.editing import SafeInput
 from tui.widgets.job_table import JobTable, state_text
 from tui.widgets.log_pane import LogPane
 from tui.widgets.spec_view import SpecView
 from tui.widgets.top_bar import TopBar
 from tui.widgets.waterfall import Waterfall
-
-if TYPE_CHECKING:
-    from tui.app import StokeApp
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
@@ -39,8 +37,7 @@ _TABS = ("tab-log", "tab-phases", "tab-spec")
 _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -c 'print(1)'"
 
 
-class JobsScreen(Screen[None]):
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-wide")]
+class JobsScreen(StokeScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
         Binding("s", "stop", "Stop", id="jobs.stop"),
@@ -56,8 +53,6 @@ class JobsScreen(Screen[None]):
         Binding("escape", "back", "Back", show=False, id="jobs.back"),
     ]
 
-    app: StokeApp
-
     def __init__(self) -> None:
         super().__init__()
         self._snapshot = Snapshot()
@@ -69,7 +64,7 @@ class JobsScreen(Screen[None]):
         yield TopBar("jobs")
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
-                yield Input(id="jobs-filter", placeholder="filter the list", compact=True)
+                yield SafeInput(id="jobs-filter", placeholder="filter the list", compact=True)
                 yield JobTable(id="jobs-table")
                 yield Static(Text(_NONE_YET), id="jobs-empty")
             with Vertical(id="jobs-detail"):
@@ -90,9 +85,9 @@ class JobsScreen(Screen[None]):
     def on_mount(self) -> None:
         self._filter.display = False
         self.table.focus()
-        self.app.jobs_signal.subscribe(self, self._show)
+        self.stoke.jobs_signal.subscribe(self, self._show)
         self.set_interval(TICK_SECONDS, self._tick)
-        self._show(self.app.snapshot)
+        self._show(self.stoke.snapshot)
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -156,8 +151,9 @@ class JobsScreen(Screen[None]):
         some = bool(self._snapshot.jobs)
         self.table.display = some
         self.query_one("#jobs-empty").display = not some
+        self.query_one("#jobs-body").set_class(not some, "-empty")
         self.query_one("#jobs-detail").display = some
-        self._ages_at = self.app.clock()
+        self._ages_at = self.stoke.clock()
         self.table.show(jobs, self._ages_at)
 
     def _show_troubles(self) -> None:
@@ -174,8 +170,8 @@ class JobsScreen(Screen[None]):
         job = self.job
         self._log.show(job)
         self.query_one("#job-title", Static).update(self._title(job) if job else Text())
-        notes = self.app.service.notes(job.id) if job else ()
-        self.query_one(Waterfall).show(job, notes, self.app.clock())
+        notes = self.stoke.service.notes(job.id) if job else ()
+        self.query_one(Waterfall).show(job, notes, self.stoke.clock())
         if job is not None and job.id != self._spec_of:
             self._spec_of = job.id
             self.query_one(SpecView).show(job, self._spec(job))
@@ -193,7 +189,7 @@ class JobsScreen(Screen[None]):
 
     def _spec(self, job: Job) -> JobSpec | RequestError | None:
         try:
-            stored = self.app.history.spec(job.id)
+            stored = self.stoke.history.spec(job.id)
             return make_spec(json.loads(stored)) if stored else None
         except RequestError as error:
             return error
@@ -202,17 +198,17 @@ class JobsScreen(Screen[None]):
 
     def _tick(self) -> None:
         unfinished = any(not job.state.finished for job in self._snapshot.jobs)
-        if unfinished or self.app.clock() - self._ages_at >= AGES_SECONDS:
+        if unfinished or self.stoke.clock() - self._ages_at >= AGES_SECONDS:
             self._show_list()
         job = self.job
         if job is not None and not job.state.finished:
             self.query_one(Waterfall).show(
-                job, self.app.service.notes(job.id), self.app.clock()
+                job, self.stoke.service.notes(job.id), self.stoke.clock()
             )
 
     @on(JobTable.Chosen)
     def _chosen(self, event: JobTable.Chosen) -> None:
-        self.app.service.choose(event.job_id)
+        self.stoke.service.choose(event.job_id)
         self._show_job()
         self.refresh_bindings()
 
@@ -233,7 +229,7 @@ class JobsScreen(Screen[None]):
     def _keys_for(self, job: Job | None) -> tuple[object, ...] | None:
         return (job.id, job.state, job.stop_requested) if job else None
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         if not self.is_mounted:
             return True
         job = self.job
@@ -298,21 +294,21 @@ class JobsScreen(Screen[None]):
         def copied(route: str) -> None:
             self.app.notify(f"{what}: {route}", markup=False, timeout=3)
 
-        on_thread(self, lambda: clipboard.copy(self.app, text), copied, self.app.show_error)
+        on_thread(self, lambda: clipboard.copy(self.app, text), copied, self.stoke.show_error)
 
     def action_stop(self) -> None:
         job = self.job
         if job is None:
             return
-        grace = fmt.duration(self.app.config.stop_grace)
+        grace = fmt.duration(self.stoke.config.stop_grace)
         body = Text.assemble(
             fmt.plain(job.id, "bold"),
             f"\n\nIts code is asked to end; after {grace} it is killed. The log and the caches stay.",
         )
 
         def do() -> None:
-            backend = self.app.service.backends.get(job.backend)
-            lifecycle.stop(job, backend, self.app.history, self.app.config.stop_grace)
+            backend = self.stoke.service.backends.get(job.backend)
+            lifecycle.stop(job, backend, self.stoke.history, self.stoke.config.stop_grace)
 
         self._ask("Stop this job?", body, "Stop", do, "stopping")
 
@@ -327,7 +323,7 @@ class JobsScreen(Screen[None]):
         )
 
         def do() -> None:
-            lifecycle.remove(job, self.app.service.backends.get(job.backend), self.app.history)
+            lifecycle.remove(job, self.stoke.service.backends.get(job.backend), self.stoke.history)
 
         self._ask("Remove this job?", body, "Remove", do, "removed")
 
@@ -337,11 +333,11 @@ class JobsScreen(Screen[None]):
 
         def finished(_: None) -> None:
             self.app.notify(f"{name}: {done}", markup=False, timeout=3)
-            self.app.service.look_now()
+            self.stoke.service.look_now()
 
         def answered(yes: bool | None) -> None:
             if yes:
-                on_thread(self, do, finished, self.app.show_error)
+                on_thread(self, do, finished, self.stoke.show_error)
 
         self.app.push_screen(Confirm(title, body, verb), answered)
 
@@ -351,9 +347,9 @@ class JobsScreen(Screen[None]):
             return
         spec = self._spec(job)
         if not isinstance(spec, JobSpec):
-            self.app.show_error(spec or RequestError(job.id, "its engine kept no request"))
+            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
             return
-        self.app.submit(job.backend, spec, job.name, self.app.show_error)
+        self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
 
     def action_edit(self) -> None:
         job = self.job
@@ -361,6 +357,6 @@ class JobsScreen(Screen[None]):
             return
         spec = self._spec(job)
         if not isinstance(spec, JobSpec):
-            self.app.show_error(spec or RequestError(job.id, "its engine kept no request"))
+            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
             return
-        self.app.edit(spec, job.name, job.backend)
+        self.stoke.edit(spec, job.name, job.backend)

@@ -23,7 +23,7 @@ STATES = {
     JobState.LOST: ("? lost", "magenta"),
 }
 # Fixed widths: a table that measures its cells stands still for seconds with many rows.
-_COLUMNS = (("state", 12), ("job", 24), ("on", 6), ("age", 4), ("time", 6), ("py", 4))
+_COLUMNS = (("state", 12), ("job", 20), ("on", 6), ("age", 4), ("time", 6), ("py", 4))
 
 
 def state_text(job: Job) -> Text:
@@ -37,10 +37,10 @@ class JobTable(DataTable[Text]):
     """Rows are jobs, the newest first; `Chosen` says which one the cursor is on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Next job", show=False, id="jobs.down"),
-        Binding("k", "cursor_up", "Previous job", show=False, id="jobs.up"),
-        Binding("g", "scroll_top", "First job", show=False, id="jobs.first"),
-        Binding("G", "scroll_bottom", "Last job", show=False, id="jobs.last"),
+        Binding("down,j", "cursor_down", "Next job", show=False, id="jobs.down"),
+        Binding("up,k", "cursor_up", "Previous job", show=False, id="jobs.up"),
+        Binding("home,g", "scroll_top", "First job", show=False, id="jobs.first"),
+        Binding("end,G", "scroll_bottom", "Last job", show=False, id="jobs.last"),
     ]
 
     class Chosen(Message):

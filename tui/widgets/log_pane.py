@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from stoke.job import Job
 from stoke.paths import job_dir
 from tui import format as fmt
+from tui.widgets.editing import SafeInput
 from tui.widgets.log_view import LogView
 
 
@@ -29,7 +30,7 @@ class LogPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static(id="log-header")
         yield LogView(id="log-view")
-        yield Input(id="log-find", placeholder="find in the log", compact=True)
+        yield SafeInput(id="log-find", placeholder="find in the log", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#log-find").display = False
@@ -95,12 +96,10 @@ class LogPane(Vertical):
         self.view.find(event.value)
         self.view.focus()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         if action == "close_search":
             # False before the widgets are there: the footer may ask that early.
-            return bool(self.children) and (
-                self.find_input.display or self.view.search is not None
-            )
+            return bool(self.children) and (self.find_input.display or self.view.search is not None)
         return True
 
     def action_close_search(self) -> None:

@@ -204,9 +204,7 @@ class LogView(ScrollView, can_focus=True):
                     row += 1
                 del self._places[region.height :]
             else:
-                self._places = [
-                    (row, 0) for row in range(top, min(self.rows, top + region.height))
-                ]
+                self._places = [(row, 0) for row in range(top, min(self.rows, top + region.height))]
         return self._places
 
     def _drawn(self, row: int) -> list[Strip]:
@@ -421,7 +419,7 @@ class LogView(ScrollView, can_focus=True):
 
         on_thread(self, search.scan, done, failed)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         return self.search is not None if action == "match" else True
 
     def action_match(self, direction: int) -> None:

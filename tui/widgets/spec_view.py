@@ -13,12 +13,13 @@ from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
 from stoke.spec import JobSpec
 from tui import format as fmt
 from tui.equivalent import run_command
+from tui.widgets.editing import SafeTextArea
 
 
 class SpecView(VerticalScroll):
     def compose(self) -> ComposeResult:
         yield Static(id="spec-fields")
-        yield TextArea(
+        yield SafeTextArea(
             id="spec-code",
             language="python",
             read_only=True,

@@ -74,7 +74,9 @@ class Waterfall(Widget):
         line.append(f" {fmt.duration(taken):>7}")
         line.append(f" {fmt.hit(phase.hit):<4}", style=style)
         counted = phase.packages is not None
-        known = f"{phase.cached} of {phase.packages}" if phase.cached is not None else phase.packages
+        known = (
+            f"{phase.cached} of {phase.packages}" if phase.cached is not None else phase.packages
+        )
         line.append(f" {known if counted else fmt.UNKNOWN:>10}")
         line.append(f" {fmt.size(phase.bytes):>9}\n")
         return line

@@ -1,0 +1,95 @@
+"""An engine of the test's own: answers on a unix socket exactly the bytes it is told to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from stoke.config import Config, DockerConfig
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+HOLD = None
+"""In an answer: keep the connection open and say nothing more."""
+
+
+class FakeEngine:
+    """`answers` maps the end of a path to what is sent for it, piece by piece; then the connection
+    closes, unless the last piece is `HOLD`. `/version` is answered by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.answers: dict[str, list[bytes | None]] = {}
+        self.requests: list[str] = []
+        self.url = f"unix://{folder}/engine.sock"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(f"{folder}/engine.sock")
+        self._listener.listen(16)
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def config(self) -> Config:
+        return Config(docker=DockerConfig(host=self.url))
+
+    def close(self) -> None:
+        for one in [self._listener, *self._open]:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            one.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as file:
+            while request := file.readline():
+                while file.readline().strip():
+                    pass
+                path = request.split()[1].decode()
+                self.requests.append(path)
+                if path.endswith("/version"):
+                    connection.sendall(json_answer({"ApiVersion": "1.41", "Arch": "amd64"}))
+                    continue
+                name = path.partition("?")[0].rpartition("/")[2]
+                answer = self.answers.get(name, [json_answer({"message": "no"}, 404)])
+                with suppress(OSError):  # The client may leave in the middle.
+                    for piece in answer:
+                        if piece is HOLD:
+                            file.readline()
+                        else:
+                            connection.sendall(piece)
+                return
+
+
+@contextmanager
+def fake_engine(folder: Path) -> Iterator[FakeEngine]:
+    engine = FakeEngine(folder)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def json_answer(body: object, status: int = 200) -> bytes:
+    data = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,151 @@
+"""What the engine is told of a job: everything it needs, and nothing a person wrote."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import pytest
+
+from backends.docker import DockerBackend
+from backends.docker.container import container_config, delivery_archive
+from stoke.config import Config, DockerConfig, LogConfig
+from tests.backends.docker.deliveries import NONCE, delivery
+
+GOLDEN = {
+    "Image": "python:3.13",
+    "Entrypoint": ["python3", "-I", "-S", "/stoke/runner.py"],
+    "Cmd": ["/stoke/payload", "--work", "/stoke/work", "--cache", "/cache", "--container"],
+    "User": "0:0",
+    "WorkingDir": "/",
+    "StopSignal": "SIGTERM",
+    "Healthcheck": {"Test": ["NONE"]},
+    "Labels": {
+        "stoke.managed": "true",
+        "stoke.kind": "job",
+        "stoke.job": "fit-aaaaaa",
+        "stoke.scope": "team",
+        "stoke.nonce": NONCE,
+    },
+    "Volumes": {"/stoke": {}},
+    "Tty": False,
+    "OpenStdin": False,
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "HostConfig": {
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Source": "stoke-team-python",
+                "Target": "/cache",
+                "VolumeOptions": {
+                    "NoCopy": True,
+                    "Labels": {
+                        "stoke.managed": "true",
+                        "stoke.scope": "team",
+                        "stoke.kind": "python",
+                        "stoke.shared": "true",
+                    },
+                },
+            }
+        ],
+        "LogConfig": {"Type": "local", "Config": {"max-size": "1048576000", "max-file": "2"}},
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": 99,
+        "Init": False,
+        "Privileged": False,
+        "AutoRemove": False,
+        "RestartPolicy": {"Name": "no"},
+        "Memory": 536870912,
+        "MemorySwap": 536870912,
+        "NanoCpus": 1500000000,
+        "NetworkMode": "jobs",
+    },
+}
+CONFIG = Config(
+    docker=DockerConfig(network="jobs", pids_limit=99), log=LogConfig(max_size=1000 * 1024**2)
+)
+# Everything here would do something in a shell, a template, a label or an argument list.
+HOSTILE = [
+    "--privileged",
+    "-v=/:/host",
+    "$(touch /tmp/pwned)",
+    "`id`",
+    "a; rm -rf /",
+    "{{workflow.uid}}",
+    "\x1b]0;owned\x07",
+    "[@click=app.quit]x[/]",
+    "line\nbreak",
+    "'''+str(1)+r'''",
+]
+
+
+def test_the_whole_configuration() -> None:
+    made = replace(
+        delivery("pass", scope="team", memory="512m", cpu=1.5, image="python:3.13"),
+        job_id="fit-aaaaaa",
+    )
+    assert container_config(made, CONFIG, "python:3.13") == GOLDEN
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_people_write_is_in_the_payload_only(text: str) -> None:
+    marked = f"{text} MARK"
+    made = delivery(
+        f"print({marked!r})",
+        name=marked,
+        args=[marked],
+        env={"VALUE": marked},
+        requirements="# MARK\nsix",
+    )
+    config = container_config(made, Config(), "image")
+    assert "MARK" not in json.dumps(config)
+    assert text not in json.dumps(config, ensure_ascii=False)
+    assert "mark" in made.job_id  # the name lives on in the id, cleaned
+    assert set(made.job_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_without_limits_none_are_set() -> None:
+    host = container_config(delivery("pass"), Config(), "image")["HostConfig"]
+    assert not {"Memory", "MemorySwap", "NanoCpus", "NetworkMode"} & set(host)
+
+
+def test_without_a_cache_no_volume_is_mounted() -> None:
+    config = container_config(delivery("pass", use_cache=False), Config(), "image")
+    assert config["HostConfig"]["Mounts"] == []
+    assert "--cache" not in config["Cmd"]
+
+
+@pytest.mark.parametrize("network", ["host", "container:other"])
+def test_on_a_network_of_others_bytes_are_not_counted(network: str) -> None:
+    config = Config(docker=DockerConfig(network=network))
+    assert "--container" not in container_config(delivery("pass"), config, "image")["Cmd"]
+    assert not DockerBackend(config).capabilities.counts_bytes
+    assert DockerBackend(Config()).capabilities.counts_bytes
+
+
+def test_the_archive_holds_the_files_for_root_alone() -> None:
+    made = delivery("x = '" + "a" * 1024**2 + "'")
+    with tarfile.open(fileobj=io.BytesIO(delivery_archive(made))) as tar:
+        files = {entry.name: tar.extractfile(entry) for entry in tar}
+        held = {name: file.read() for name, file in files.items() if file}
+        assert {entry.mode for entry in tar} == {0o600}
+        assert {entry.uid for entry in tar} == {0}
+    assert held == {
+        "runner.py": made.runner,
+        "payload": made.payload,
+        "spec.json": made.public_spec,
+    }
+
+
+def test_rendering_needs_no_engine() -> None:
+    backend = DockerBackend(Config(docker=DockerConfig(host="unix:///nowhere/docker.sock")))
+    made = delivery("pass", image="team/python:3.12")
+    shown = json.loads(backend.render(made))
+    assert shown["name"] == made.job_id
+    assert shown["Image"] == "team/python:3.12"
+    assert shown["HostConfig"]["CapDrop"] == ["ALL"]

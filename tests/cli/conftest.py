@@ -1,0 +1,171 @@
+"""The installed program, run as people run it: a process with streams, or one at a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from stoke.history import History
+from stoke.job import Job
+from tests.lab import until
+from tests.package_index import PackageIndex
+
+PROGRAM = str(Path(sys.executable).parent / "stoke")
+PATIENCE = 120
+
+
+class Stoke(Protocol):
+    def __call__(
+        self, *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]: ...
+
+
+@pytest.fixture
+def stoke(own_home: Path) -> Stoke:
+    """Runs the console script to its end; its streams are pipes."""
+
+    def run(
+        *arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+@pytest.fixture
+def start(own_home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts the console script and leaves it running; it is gone after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+class Terminal:
+    """The console script at a terminal of its own. `screen` is every byte it wrote there."""
+
+    def __init__(self, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+        self.screen = b""
+        ours, theirs = pty.openpty()
+        self._terminal = ours
+        self.process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", **env},
+        )
+        os.close(theirs)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._terminal, 1 << 16)
+            except OSError:  # What Linux says when the other side is closed.
+                return
+            if not data:
+                return
+            self.screen += data
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def until(self, text: bytes) -> None:
+        until(lambda: text in self.screen, f"{text!r} on the screen, which has {self.screen!r}")
+
+    def wait(self) -> int:
+        """The exit code, once all that was written is on the screen."""
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE)
+        os.close(self._terminal)
+
+
+@pytest.fixture
+def terminal(own_home: Path) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Terminal:
+        opened.append(Terminal(arguments, env or {}))
+        return opened[-1]
+
+    yield run
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def no_job_left(own_home: Path) -> Iterator[None]:
+    """A test that fails in the middle leaves no process behind."""
+    yield
+    for started in own_home.glob("state/local/*/started.json"):
+        if not (started.parent / "status.json").exists():
+            pid = re.search(rb'"pid": (\d+)', started.read_bytes())
+            assert pid is not None
+            try:
+                os.kill(int(pid[1]), signal.SIGQUIT)
+            except ProcessLookupError:
+                pass
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    """alpha 1.0 and 2.0, beta 1.0 (needs alpha); what `run` asks unless told otherwise."""
+    served = PackageIndex("127.0.0.1")
+    served.add("alpha", "1.0")
+    served.add("alpha", "2.0")
+    served.add("beta", "1.0", ["alpha"])
+    monkeypatch.setenv("STOKE_INDEX__URL", served.url)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    yield served
+    served.stop()
+
+
+def only_job() -> Job:
+    """The one job in the history."""
+    with History() as history:
+        (job,) = history.list()
+    return job
+
+
+def job_count(home: Path) -> int:
+    if not (home / "state/history.sqlite").exists():
+        return 0
+    with History() as history:
+        return len(history.list())

@@ -1,0 +1,98 @@
+"""What every test stands on: a home of its own and, where it asks for it, a real Docker engine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.docker.names import MANAGED, SCOPE
+from stoke.config import DockerConfig
+from stoke.errors import EngineError
+
+# What .ci/run tells the tests.
+_KEPT = "STOKE_TEST_"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees or changes the state, caches or configuration of whoever runs it."""
+    for name in os.environ:
+        if name.startswith("STOKE_") and not name.startswith(_KEPT):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("STOKE_STATE_DIR", str(home / "state"))
+    monkeypatch.setenv("STOKE_CACHE_DIR", str(home / "cache"))
+    monkeypatch.setenv("STOKE_CONFIG", str(home / "config.toml"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Any]:
+    """docker-py's APIClient for the engine that stoke itself would use.
+
+    Where there is none the test is skipped, except under STOKE_TEST_DOCKER=1: then it fails.
+    """
+    from backends.docker.engine import Engine
+
+    engine = Engine(DockerConfig().host)
+    try:
+        with engine.call("use Docker in the tests") as api:
+            api.ping()
+    except EngineError as error:
+        if os.environ.get("STOKE_TEST_DOCKER"):
+            pytest.fail(f"STOKE_TEST_DOCKER is set and {error.what}", pytrace=False)
+        pytest.skip(error.what)
+    yield api
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def docker_image(docker_engine: Any) -> str:
+    """The image that tests run jobs in: Python 3.13, uv and Nix."""
+    return _present(docker_engine, os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest"))
+
+
+@pytest.fixture(scope="session")
+def bare_image(docker_engine: Any) -> str:
+    """An image that has Python and nothing else."""
+    image = os.environ.get("STOKE_TEST_IMAGE_BARE", "stoke-test/bare:latest")
+    return _present(docker_engine, image)
+
+
+def _present(engine: Any, image: str) -> str:
+    from docker.errors import ImageNotFound
+
+    try:
+        engine.inspect_image(image)
+    except ImageNotFound:
+        if os.environ.get("STOKE_TEST_DOCKER"):
+            pytest.fail(f"the engine has no image {image}; .ci/images makes it", pytrace=False)
+        pytest.skip(f"the engine has no image {image}; .ci/images makes it")
+    return image
+
+
+@pytest.fixture
+def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
+    """Call it with a scope: its containers and volumes are gone after the test, however it went."""
+    scopes: list[str] = []
+    yield scopes.append
+    for scope in scopes:
+        label = {"label": [f"{MANAGED}=true", f"{SCOPE}={scope}"]}
+        for container in docker_engine.containers(all=True, filters=label):
+            docker_engine.remove_container(container["Id"], force=True, v=True)
+        for volume in docker_engine.volumes(filters=label)["Volumes"] or []:
+            docker_engine.remove_volume(volume["Name"])
+
+
+@pytest.fixture
+def docker_scope(docker_cleanup: Callable[[str], None]) -> str:
+    """A scope that nobody else uses."""
+    scope = f"test-{secrets.token_hex(4)}"
+    docker_cleanup(scope)
+    return scope

@@ -1,0 +1,609 @@
+"""The follower's contract: every byte once and in order, whatever engine and machine do.
+
+The numbers in the names are the contract's: C1 exactly once, C2 an end is a hint, C3 a cut is no end,
+C5 the resume point, C6 repeats by content, C7 progress, C12 the last line, C19 gaps, C23 closing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stoke.backend import EngineState, Frame
+from stoke.errors import EngineError
+from stoke.events import Event, frame
+from stoke.logs import follower as follower_module
+from stoke.logs.follower import OVERLAP, Follower, FollowerBusyError
+from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
+from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+
+NONCE = "5f1c0a9be2d34718"
+START = 1_763_680_000_000_000_000
+MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.0, 0.0))
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[[], Path]:
+    """A new folder at every call: one for each example."""
+    numbers = iter(range(1_000_000))
+    return lambda: tmp_path / str(next(numbers))
+
+
+class Following:
+    """A follower and what it told."""
+
+    def __init__(self, backend: ScriptedBackend, folder: Path) -> None:
+        self.events: list[Event] = []
+        self.trouble: list[EngineError] = []
+        self.flushes = 0
+        self.follower = Follower(
+            backend,
+            "job-aaaaaa",
+            NONCE,
+            folder,
+            self.events.append,
+            self._flushed,
+            self.trouble.append,
+        )
+
+    def _flushed(self) -> None:
+        self.flushes += 1
+
+
+def follow(backend: ScriptedBackend, folder: Path) -> tuple[EngineState | None, Following]:
+    following = Following(backend, folder)
+    return following.follower.run(), following
+
+
+def spooled(folder: Path, stream: int) -> bytes:
+    reader = SpoolReader(folder)
+    try:
+        return b"".join(line.text for line in reader.lines() if line.stream == stream)
+    finally:
+        reader.close()
+
+
+def lines_of(count: int, stream: int = STDOUT, step: int = MS) -> list[Frame]:
+    return [Frame(stream, START + n * step, b"line %d\n" % n) for n in range(count)]
+
+
+def joined(log: list[Frame], stream: int) -> bytes:
+    return b"".join(frame.data for frame in log if frame.stream == stream)
+
+
+# --- any log, any cuts ---------------------------------------------------------------------------
+
+
+class Source:
+    """A log with events in it, as an engine that splits at newlines stores it."""
+
+    def __init__(self) -> None:
+        self.log: list[Frame] = []
+        self.user = {STDOUT: b"", STDERR: b""}
+        self.events: list[Event] = []
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> Source:
+    """Lines with and without ends on two streams, many of them equal, some at the same nanosecond;
+    stderr lags behind stdout's clock by up to 3 ms; events between them, whole or split at lines."""
+    source = Source()
+    now = START
+    for number in range(draw(st.integers(0, 14))):
+        now += draw(st.sampled_from([0, 0, 1, 100, MS, 4 * MS, 40 * MS]))
+        kind = draw(st.sampled_from(["out", "out", "err", "err", "event"]))
+        late = draw(st.sampled_from([0, 0, MS, 3 * MS])) if kind != "out" else 0
+        if kind == "event":
+            event = {"event": "note", "text": f"{number}"}
+            source.events.append(event)
+            whole = frame(NONCE, event)
+            parts = [whole[:1], whole[1:]] if draw(st.booleans()) else [whole]
+            source.log += [Frame(STDERR, now - late, part) for part in parts]
+            continue
+        stream = STDOUT if kind == "out" else STDERR
+        data = draw(
+            st.sampled_from([b"same\n", b"same\n", b"\n", b"no end", b"%d\n" % number, b"\xff\x1e"])
+        )
+        source.user[stream] += data
+        source.log.append(Frame(stream, now - late, data))
+    return source
+
+
+CONNECTIONS = st.lists(
+    st.builds(
+        Connection,
+        frames=st.one_of(st.none(), st.integers(0, 14)),
+        end=st.sampled_from(["eof", "cut", "cut", "refused"]),
+        batch=st.integers(1, 5),
+    ),
+    max_size=8,
+)
+STATES = st.lists(
+    st.sampled_from([RUNNING, RUNNING, EngineError("no answer"), exited()]), max_size=6
+).map(lambda states: [*states, exited()])
+FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+
+
+@FAST
+@given(source=sources(), connections=CONNECTIONS, states=STATES)
+def test_C1_C6_every_byte_once_and_in_order(
+    make_folder: Callable[[], Path],
+    source: Source,
+    connections: list[Connection],
+    states: list[EngineState | EngineError],
+) -> None:
+    """Clean ends may come early; the last pass of all is whole, as an engine's is."""
+    folder = make_folder()
+    # A clean end that lacks the tail happens while the log is followed, not to a re-reading pass.
+    backend = ScriptedBackend(source.log, connections, states)
+    faithful(backend)
+
+    state, following = follow(backend, folder)
+
+    assert state == exited()
+    assert spooled(folder, STDOUT) == source.user[STDOUT]
+    assert spooled(folder, STDERR) == source.user[STDERR]
+    assert following.events == source.events
+    assert following.follower.spool.gaps == 0
+
+
+def faithful(backend: ScriptedBackend) -> None:
+    """Only a followed log ends early without an error; a re-reading pass is whole or cut."""
+    scripted = backend.logs
+
+    def logs(job_id: str, since: int, follow: bool) -> object:
+        stream = scripted(job_id, since, follow)
+        if not follow and stream.how.end == "eof":
+            stream.how = Connection(batch=stream.how.batch)
+        return stream
+
+    backend.logs = logs  # type: ignore[method-assign, assignment]
+
+
+@settings(FAST, max_examples=80)
+@given(
+    source=sources(),
+    connections=CONNECTIONS,
+    kills=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+)
+def test_C1_kill_9_at_any_moment(
+    make_folder: Callable[[], Path],
+    source: Source,
+    connections: list[Connection],
+    kills: list[int],
+) -> None:
+    """Real processes that end in the middle of a write, before a rename, or between two batches."""
+    folder = make_folder()
+    for moment in kills:
+        die_following(source.log, list(connections), folder, moment)
+
+    state, _ = follow(ScriptedBackend(source.log), folder)
+
+    assert state == exited()
+    assert spooled(folder, STDOUT) == source.user[STDOUT]
+    assert spooled(folder, STDERR) == source.user[STDERR]
+    assert (folder / "log").stat().st_size == sum(map(len, source.user.values()))
+
+
+def die_following(
+    log: list[Frame], connections: list[Connection], folder: Path, moment: int
+) -> None:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        left = moment
+
+        def step() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os._exit(137)
+
+        real_write, real_replace = os.write, os.replace
+
+        def write(descriptor: int, data: bytes) -> int:
+            if left == 1:
+                real_write(descriptor, bytes(data[: len(data) // 2]))
+            step()
+            return real_write(descriptor, data)
+
+        def replace(source: str, target: str) -> None:
+            step()
+            real_replace(source, target)
+
+        os.write, os.replace = write, replace  # type: ignore[assignment]
+        backend = ScriptedBackend(log, connections, [RUNNING] * len(connections) + [exited()])
+        faithful(backend)
+        Follower(backend, "job-aaaaaa", NONCE, folder, lambda e: step(), step, lambda e: None).run()
+    finally:
+        os._exit(0)
+
+
+# --- ends and cuts -------------------------------------------------------------------------------
+
+
+def test_C1_cut_behind_every_frame(make_folder: Callable[[], Path]) -> None:
+    log = lines_of(40)
+    for frames in range(1, len(log)):
+        folder = make_folder()
+        backend = ScriptedBackend(log, [Connection(frames, "cut")], [RUNNING, exited()])
+        state, _ = follow(backend, folder)
+        assert state == exited()
+        assert spooled(folder, STDOUT) == joined(log, STDOUT)
+
+
+def test_C2_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
+    """Docker Engine 20.10 when a container exits before a slow reader has caught up."""
+    log = lines_of(1000, step=1000)
+    backend = ScriptedBackend(log, [Connection(100, "eof", batch=50)], [exited(3)])
+
+    state, _ = follow(backend, tmp_path)
+
+    assert state == exited(3)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert [stream.follow for stream in backend.opened][:2] == [True, False]
+
+
+def test_C2_reads_again_until_a_pass_adds_nothing(tmp_path: Path) -> None:
+    log = lines_of(30)
+    backend = ScriptedBackend(
+        log, [Connection(5), Connection(12), Connection(18), Connection(25)], [exited()]
+    )
+    follow(backend, tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+
+
+def test_C2_end_of_a_running_job_is_no_end(tmp_path: Path) -> None:
+    """A restarted engine, a proxy's idle limit: clean ends in the middle."""
+    log = lines_of(10)
+    backend = ScriptedBackend(
+        log, [Connection(3), Connection(3), Connection(5)], [RUNNING] * 3 + [exited()]
+    )
+    state, _ = follow(backend, tmp_path)
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+
+
+@pytest.mark.parametrize("end", ["cut", "refused"])
+def test_C3_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> None:
+    """The job is over and the engine goes away before its tail was read."""
+    log = lines_of(50)
+    backend = ScriptedBackend(
+        log, [Connection(20), Connection(0, end), Connection(0, end)], [exited()]
+    )
+
+    state, following = follow(backend, tmp_path)
+
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert following.trouble
+
+
+def test_C3_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path) -> None:
+    away = EngineError("cannot reach the engine")
+    backend = ScriptedBackend(
+        lines_of(3), [Connection(0, "refused")] * 3, [away, away, away, exited()]
+    )
+    state, following = follow(backend, tmp_path)
+    assert state == exited()
+    assert following.trouble == [away, away, away]
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+
+
+def test_C25_removed_while_it_is_followed(tmp_path: Path) -> None:
+    backend = ScriptedBackend(
+        lines_of(8), [Connection(), Connection(0, "refused"), Connection(0, "refused")], [ABSENT]
+    )
+    state, _ = follow(backend, tmp_path)
+    assert state == ABSENT
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+
+
+def test_C5_resumes_a_little_before_the_newest_frame_to_the_nanosecond(tmp_path: Path) -> None:
+    log = [Frame(STDOUT, START + 123_456_789, b"one\n"), Frame(STDOUT, START + 10**9 + 1, b"two\n")]
+    backend = ScriptedBackend(log, [Connection(1, "cut")], [RUNNING, exited()])
+    follow(backend, tmp_path)
+    assert [stream.since for stream in backend.opened] == [
+        0,
+        START + 123_456_789 - OVERLAP,
+        START + 10**9 + 1 - OVERLAP,
+    ]
+
+
+def test_C6_identical_lines_at_one_timestamp_keep_their_number(
+    make_folder: Callable[[], Path],
+) -> None:
+    log = [Frame(STDOUT, START, b"same\n")] * 7 + [Frame(STDERR, START, b"same\n")] * 5
+    for cuts in range(len(log) + 1):
+        folder = make_folder()
+        backend = ScriptedBackend(log, [Connection(cuts, "cut")] * 2, [RUNNING, RUNNING, exited()])
+        follow(backend, folder)
+        assert spooled(folder, STDOUT) == b"same\n" * 7
+        assert spooled(folder, STDERR) == b"same\n" * 5
+
+
+def test_C6_a_stream_that_goes_back_in_time(make_folder: Callable[[], Path]) -> None:
+    """Stderr is stored up to 3.56 ms behind its place, as measured on a real engine."""
+    log = []
+    for n in range(60):
+        log.append(Frame(STDOUT, START + n * MS, b"out %d\n" % n))
+        if n >= 4:
+            log.append(Frame(STDERR, START + n * MS - 3_560_000, b"err %d\n" % n))
+    for frames in range(1, len(log), 3):
+        folder = make_folder()
+        backend = ScriptedBackend(log, [Connection(frames, "cut")], [RUNNING, exited()])
+        follow(backend, folder)
+        assert spooled(folder, STDOUT) == joined(log, STDOUT)
+        assert spooled(folder, STDERR) == joined(log, STDERR)
+
+
+def test_C7_connections_cut_within_the_overlap_still_get_on(tmp_path: Path) -> None:
+    """Each brings fewer frames than the overlap holds."""
+    log = lines_of(300, step=OVERLAP // 200)
+    backend = ScriptedBackend(log, [Connection(100, "cut")] * 60, [RUNNING] * 60 + [exited()])
+    over_once_served(backend)
+
+    state, _ = follow(backend, tmp_path)
+
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    reached = [stream for stream in backend.opened if log[-1] in stream.served]
+    assert backend.opened.index(reached[0]) < 30
+
+
+def over_once_served(backend: ScriptedBackend) -> None:
+    """The job is over once all frames have been served to somebody."""
+    scripted = backend.inspect
+    newest = backend.log[-1]
+
+    def inspect(job_id: str) -> EngineState:
+        served = backend.opened[-1].served
+        return exited() if served and served[-1] is newest else scripted(job_id)
+
+    backend.inspect = inspect  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("stream", [STDOUT, STDERR])
+def test_C12_last_line_without_an_end_comes_once(tmp_path: Path, stream: int) -> None:
+    log = [Frame(stream, START, b"line\n"), Frame(stream, START + 1, b"no end")]
+    backend = ScriptedBackend(log, [Connection(1), Connection(2), Connection(2)], [exited()])
+    follow(backend, tmp_path)
+    assert spooled(tmp_path, stream) == b"line\nno end"
+
+
+@pytest.mark.parametrize(
+    "tail", [b"line\n", b"\n", b"\n\x1e", b"\n\x1e" + NONCE.encode() + b'{"event":']
+)
+def test_C12_bytes_that_look_like_the_beginning_of_an_event_come_at_the_end(
+    tmp_path: Path, tail: bytes
+) -> None:
+    follow(ScriptedBackend([Frame(STDERR, START, tail)]), tmp_path)
+    assert spooled(tmp_path, STDERR) == tail
+
+
+def test_C13_bytes_that_are_no_text_arrive_exactly(tmp_path: Path) -> None:
+    every = bytes(range(256)) * 3
+    follow(ScriptedBackend([Frame(STDOUT, START, every), Frame(STDERR, START, every)]), tmp_path)
+    assert spooled(tmp_path, STDOUT) == every
+    assert spooled(tmp_path, STDERR) == every
+
+
+def test_C19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> None:
+    log = lines_of(20, step=100 * MS)
+    backend = ScriptedBackend(log[:5], [Connection(5, "cut")], [RUNNING, exited()])
+
+    def rotate(job_id: str) -> EngineState:
+        backend.log = log[10:]
+        return exited()
+
+    backend.inspect = rotate  # type: ignore[method-assign]
+    _, following = follow(backend, tmp_path)
+
+    assert following.follower.spool.gaps == 1
+    assert spooled(tmp_path, STDOUT) == joined(log[:5] + log[10:], STDOUT)
+    texts = [line.text for line in SpoolReader(tmp_path).lines()]
+    assert texts[5] == b"gap: 0.6 s of the log may be missing\n"
+    assert spooled(tmp_path, NOTE) == texts[5]
+
+
+# --- taking over ---------------------------------------------------------------------------------
+
+
+def test_second_follower_of_the_same_folder_is_refused_while_the_first_lives(
+    tmp_path: Path,
+) -> None:
+    backend = ScriptedBackend(lines_of(3))
+    first = Following(backend, tmp_path)
+    with pytest.raises(FollowerBusyError):
+        Following(backend, tmp_path)
+    first.follower.run()
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+    state, second = follow(backend, tmp_path)
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+    assert second.events == []
+
+
+def test_catching_up_takes_what_there_is_and_lets_go(tmp_path: Path) -> None:
+    log = lines_of(10)
+    backend = ScriptedBackend(log[:6], states=[RUNNING])
+    Following(backend, tmp_path).follower.catch_up()
+    assert spooled(tmp_path, STDOUT) == joined(log[:6], STDOUT)
+
+    follow(ScriptedBackend(log), tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "ahead of the log"])
+def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) -> None:
+    """What a machine that lost power leaves."""
+    backend = ScriptedBackend(lines_of(10))
+    follow(backend, tmp_path)
+    position = tmp_path / "log.pos"
+    if damage == "missing":
+        position.unlink()
+    elif damage == "cut short":
+        position.write_bytes(position.read_bytes()[:30])
+    else:
+        os.truncate(tmp_path / "log", 20)
+
+    follow(backend, tmp_path)
+
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+
+
+@pytest.mark.parametrize("where", ["event", "spool"])
+def test_trouble_with_keeping_is_told_and_what_was_not_kept_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """F13: a full disk under the history or the spool. Nothing is lost once there is room."""
+    event = {"event": "note", "text": "x"}
+    log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
+    backend = ScriptedBackend(log)
+    folder = tmp_path / "job"
+    full = EngineError("the disk is full")
+    got: list[Event] = []
+
+    def refuse(event: Event) -> None:
+        raise full
+
+    following = Following(backend, folder)
+    following.follower._on_event = refuse if where == "event" else got.append
+    if where == "spool":
+        writes = iter(range(100))
+        real = os.write
+
+        def write(descriptor: int, data: bytes) -> int:
+            if next(writes) > 4:
+                raise OSError(28, "No space left on device")
+            return real(descriptor, data)
+
+        monkeypatch.setattr(os, "write", write)
+    with pytest.raises(EngineError):
+        following.follower.run()
+    monkeypatch.undo()
+
+    state, after = follow(backend, folder)
+
+    assert state == exited()
+    assert spooled(folder, STDOUT) == joined(log, STDOUT)
+    assert after.events == [event]
+
+
+# --- closing -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_background() -> Iterator[Callable[[Following], threading.Thread]]:
+    started: list[tuple[Following, threading.Thread]] = []
+
+    def start(following: Following) -> threading.Thread:
+        thread = threading.Thread(target=following.follower.run, daemon=True)
+        started.append((following, thread))
+        thread.start()
+        return thread
+
+    yield start
+    for following, thread in started:
+        following.follower.close()
+        thread.join(10)
+
+
+def ends(thread: threading.Thread) -> bool:
+    thread.join(10)
+    return not thread.is_alive()
+
+
+def test_C23_close_while_nothing_comes(
+    tmp_path: Path, in_background: Callable[[Following], threading.Thread]
+) -> None:
+    backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
+    following = Following(backend, tmp_path)
+    thread = in_background(following)
+    assert backend.waiting.wait(10)
+
+    following.follower.close()
+    following.follower.close()
+
+    assert ends(thread)
+    assert all(stream.closed.is_set() for stream in backend.opened)
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+    Following(backend, tmp_path).follower.catch_up()  # The folder is free again.
+
+
+def test_C23_close_while_it_waits_to_try_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_background: Callable[[Following], threading.Thread],
+) -> None:
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (10_000.0, 10_000.0))
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    backend = ScriptedBackend(connections=[Connection(0, "refused")] * 100, states=[RUNNING])
+    following = Following(backend, tmp_path)
+    thread = in_background(following)
+    while backend.asked == 0:
+        assert thread.is_alive()
+
+    following.follower.close()
+
+    assert ends(thread)
+
+
+def test_C23_close_before_it_began(tmp_path: Path) -> None:
+    backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
+    following = Following(backend, tmp_path)
+    following.follower.close()
+    assert following.follower.run() is None
+    assert backend.opened == []
+
+
+@pytest.mark.parametrize("frames", range(12))
+def test_C23_close_during_the_last_passes_does_not_pass_for_the_end(
+    tmp_path: Path, frames: int
+) -> None:
+    """The job is over, somebody leaves while its tail is read: the rest is for whoever comes next."""
+    log = lines_of(6)
+    backend = ScriptedBackend(log, [Connection(2)], [exited()])
+    following = Following(backend, tmp_path)
+    seen = 0
+
+    def flushed() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == frames:
+            following.follower.close()
+
+    following.follower._on_flush = flushed
+    state = following.follower.run()
+
+    if spooled(tmp_path, STDOUT) != joined(log, STDOUT):
+        assert state is None
+    follow(backend, tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+
+
+def test_C23_close_at_the_moment_the_connection_opens(tmp_path: Path) -> None:
+    backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
+    following = Following(backend, tmp_path)
+    scripted = backend.logs
+
+    def logs(job_id: str, since: int, follow: bool) -> object:
+        following.follower.close()
+        return scripted(job_id, since, follow)
+
+    backend.logs = logs  # type: ignore[method-assign, assignment]
+    assert following.follower.run() is None
+    assert backend.opened[0].closed.is_set()

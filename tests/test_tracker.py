@@ -1,0 +1,410 @@
+"""The tracker: what the runner says and what the engine says become one job's record."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoke.backend import EngineState, Frame
+from stoke.errors import EngineError
+from stoke.events import Event, frame
+from stoke.history import History
+from stoke.job import Job, JobState, Phase
+from stoke.logs import follower as follower_module
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.paths import job_dir
+from stoke.tracker import Tracker, is_being_submitted
+from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+
+NONCE = "5f1c0a9be2d34718"
+JOB = "fit-aaaaaa"
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.0, 0.0))
+
+
+@pytest.fixture
+def history() -> Iterator[History]:
+    with History() as history:
+        history.add(Job(JOB, "fit", "scripted", "default", JobState.STARTING, 1000.0), "{}", NONCE)
+        yield history
+
+
+def log_of(*parts: bytes | Event) -> list[Frame]:
+    """One frame a part, one millisecond apart: bytes on stdout, events on stderr."""
+    return [
+        Frame(STDOUT, 1000 * SECOND + number * 10**6, part)
+        if isinstance(part, bytes)
+        else Frame(STDERR, 1000 * SECOND + number * 10**6, frame(NONCE, part))
+        for number, part in enumerate(parts)
+    ]
+
+
+def begin(phase: str, time: float) -> Event:
+    return {"event": "begin", "phase": phase, "time": time}
+
+
+def end(code: int, reason: str | None = None, time: float = 1009.5) -> Event:
+    return {
+        "event": "end",
+        "time": time,
+        "exit_code": code,
+        "reason": reason,
+        "cpu_seconds": 0.5,
+        "peak_memory": 12345678,
+    }
+
+
+RUN = [begin("lock", 1001.0), begin("run", 1002.0)]
+
+
+def track(backend: ScriptedBackend, history: History, **calls: Any) -> Job:
+    Tracker(backend, history, JOB, **calls).run()
+    job = history.get(JOB)
+    assert job is not None
+    return job
+
+
+def test_events_become_states_phases_and_figures(history: History) -> None:
+    """As they come: a listing in the middle sees how far the job is."""
+    seen: list[tuple[JobState, bool, str]] = []
+    lock = {"phase": "lock", "start": 1001.0, "seconds": 0.25, "hit": True, "bytes": 0}
+    python = {"phase": "python", "start": 1001.5, "seconds": 2.5, "hit": False, "packages": 4}
+    run = {"phase": "run", "start": 1004.0, "seconds": 5.5, "bytes": None}
+    backend = ScriptedBackend(
+        log_of(
+            begin("lock", 1001.0),
+            {"event": "phase", **lock},
+            begin("python", 1001.5),
+            {"event": "phase", **python, "cached": 1, "bytes": 5_000_000},
+            begin("run", 1004.0),
+            b"hello\n",
+            {"event": "phase", **run},
+            end(0),
+        )
+    )
+
+    def changed() -> None:
+        job = history.get(JOB)
+        assert job is not None
+        seen.append((job.state, job.provisional, " ".join(phase.name for phase in job.phases)))
+
+    job = track(backend, history, on_change=changed)
+
+    assert job.phases == [
+        Phase("lock", 1001.0, 0.25, True, None, None, 0),
+        Phase("python", 1001.5, 2.5, False, 4, 1, 5_000_000),
+        Phase("run", 1004.0, 5.5, None, None, None, None),
+    ]
+    assert (job.state, job.exit_code, job.provisional, job.reason) == (
+        JobState.SUCCEEDED,
+        0,
+        False,
+        None,
+    )
+    assert (job.started_at, job.finished_at, job.seconds) == (1004.0, 1009.5, 9.5)
+    assert (job.cpu_seconds, job.peak_memory) == (0.5, 12345678)
+    assert (job.log_lines, job.log_bytes, job.log_gaps) == (1, 6, 0)
+    order = list(dict.fromkeys(seen))
+    assert order == [
+        (JobState.STARTING, False, "lock"),
+        (JobState.STARTING, False, "lock python"),
+        (JobState.RUNNING, False, "lock python run"),
+        (JobState.SUCCEEDED, True, "lock python run"),
+        (JobState.SUCCEEDED, False, "lock python run"),
+    ]
+
+
+def test_the_end_is_provisional_until_the_engine_confirms_it(history: History) -> None:
+    backend = ScriptedBackend(log_of(*RUN, end(0)), [Connection(end="open")], [RUNNING, exited(0)])
+    tracker = Tracker(backend, history, JOB)
+    thread = threading.Thread(target=tracker.run, daemon=True)
+    thread.start()
+    assert backend.waiting.wait(10)
+    job = history.get(JOB)
+    assert job is not None
+    assert (job.state, job.provisional, job.exit_code) == (JobState.SUCCEEDED, True, 0)
+    assert [found.id for found in history.list(unfinished=True)] == [JOB]
+
+    for stream in backend.opened:
+        stream.close()
+    thread.join(10)
+
+    job = history.get(JOB)
+    assert job is not None
+    assert (job.state, job.provisional, job.finished_at) == (JobState.SUCCEEDED, False, 1009.5)
+    assert history.list(unfinished=True) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "engine", "state"),
+    [
+        (0, exited(1), JobState.FAILED),
+        (0, exited(137, "out of memory"), JobState.FAILED),
+        (3, exited(0), JobState.SUCCEEDED),
+    ],
+)
+def test_the_engines_exit_code_wins_and_the_contradiction_shows(
+    history: History, told: int, engine: EngineState, state: JobState
+) -> None:
+    job = track(ScriptedBackend(log_of(*RUN, end(told)), states=[engine]), history)
+
+    assert (job.state, job.exit_code, job.provisional) == (state, engine.exit_code, False)
+    assert job.reason is not None
+    assert f"the runner reported exit code {told}, the engine {engine.exit_code}" in job.reason
+    assert (engine.reason or "") in job.reason
+
+
+def test_an_end_that_never_came_is_the_engines_alone(history: History) -> None:
+    """The runner was killed: no end event."""
+    job = track(
+        ScriptedBackend(log_of(*RUN, b"half"), states=[exited(137, "out of memory")]), history
+    )
+    assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, "out of memory")
+    assert job.finished_at == 1010.0
+    assert job.log_bytes == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "state"),
+    [
+        (0, None, JobState.SUCCEEDED),
+        (7, None, JobState.FAILED),
+        (124, "timeout", JobState.FAILED),
+        (143, "stopped", JobState.STOPPED),
+        (137, "out of memory", JobState.FAILED),
+    ],
+)
+def test_the_runners_reason_stays_with_the_confirmed_end(
+    history: History, code: int, reason: str | None, state: JobState
+) -> None:
+    job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
+    assert (job.state, job.exit_code, job.reason) == (state, code, reason)
+
+
+def test_an_error_of_the_environment_is_the_reason(history: History) -> None:
+    error = {"event": "error", "phase": "lock", "text": "no such package: nonesuch", "mend": None}
+    said: list[Event] = []
+    backend = ScriptedBackend(log_of(begin("lock", 1001.0), error), states=[exited(125)])
+
+    job = track(backend, history, on_event=said.append)
+
+    assert (job.state, job.exit_code) == (JobState.FAILED, 125)
+    assert job.reason == "lock: no such package: nonesuch"
+    assert error in said
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "state"),
+    [
+        (143, "stopped", JobState.STOPPED),
+        (137, None, JobState.STOPPED),
+        (1, None, JobState.STOPPED),
+        (0, None, JobState.SUCCEEDED),
+        (124, "timeout", JobState.FAILED),
+    ],
+)
+def test_a_stop_that_was_asked_for(
+    history: History, code: int, reason: str | None, state: JobState
+) -> None:
+    """Also where the code catches the signal and ends by itself, and where it was too late."""
+    history.update(JOB, stop_requested=True)
+    job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
+    assert (job.state, job.exit_code) == (state, code)
+
+
+def test_a_stop_that_needed_a_kill_ends_as_stopped(history: History) -> None:
+    history.update(JOB, stop_requested=True)
+    job = track(ScriptedBackend(log_of(*RUN), states=[exited(137)]), history)
+    assert (job.state, job.exit_code) == (JobState.STOPPED, 137)
+
+
+def test_a_job_the_engine_has_forgotten_is_lost(history: History) -> None:
+    gone = [Connection(0, "refused")] * 20
+    job = track(ScriptedBackend(connections=gone, states=[ABSENT]), history)
+    assert (job.state, job.exit_code, job.provisional) == (JobState.LOST, None, False)
+    assert job.reason and "scripted" in job.reason
+    assert job.finished_at is not None
+
+
+def test_the_runners_word_stands_where_the_engine_has_forgotten(history: History) -> None:
+    """Removed by another program right after its end."""
+    gone = [Connection()] + [Connection(0, "refused")] * 20
+    job = track(ScriptedBackend(log_of(*RUN, end(3)), gone, [ABSENT]), history)
+    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 3, False)
+    assert job.finished_at == 1009.5
+
+
+def test_trouble_with_the_engine_is_told_and_gone_through(history: History) -> None:
+    away = EngineError("cannot reach the engine", "start it")
+    told: list[EngineError] = []
+    backend = ScriptedBackend(
+        log_of(*RUN, end(0)), [Connection(0, "refused")] * 2, [away, away, exited()]
+    )
+    job = track(backend, history, on_trouble=told.append)
+    assert told == [away, away]
+    assert job.state is JobState.SUCCEEDED
+
+
+def test_a_finished_job_is_not_asked_for_again(history: History) -> None:
+    history.update(JOB, state=JobState.FAILED, exit_code=1)
+    backend = ScriptedBackend(log_of(*RUN, end(0)))
+    track(backend, history)
+    assert (backend.opened, backend.asked) == ([], 0)
+
+
+def test_closed_before_the_end_leaves_the_job_as_it_stands(history: History) -> None:
+    backend = ScriptedBackend(log_of(*RUN, b"so far\n"), [Connection(end="open")], [RUNNING])
+    tracker = Tracker(backend, history, JOB)
+    thread = threading.Thread(target=tracker.run, daemon=True)
+    thread.start()
+    assert backend.waiting.wait(10)
+    tracker.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    job = history.get(JOB)
+    assert job is not None and (job.state, job.exit_code) == (JobState.RUNNING, None)
+
+    more = ScriptedBackend([*backend.log, *log_of(*[b""] * 3, b"the rest\n", end(0))[3:]])
+    assert track(more, history).state is JobState.SUCCEEDED
+    assert output() == b"so far\nthe rest\n"
+
+
+def output() -> bytes:
+    reader = SpoolReader(job_dir(JOB))
+    text = b"".join(line.text for line in reader.lines() if line.stream == STDOUT)
+    reader.close()
+    return text
+
+
+def test_two_trackers_at_once_keep_everything_once(history: History) -> None:
+    """One follows; the other waits, takes over when the first leaves, and both see the end."""
+    backend = ScriptedBackend(log_of(*RUN, b"one\n"), [Connection(end="open")], [RUNNING])
+    first, second = Tracker(backend, history, JOB), Tracker(backend, history, JOB)
+    threads = [threading.Thread(target=tracker.run, daemon=True) for tracker in (first, second)]
+    for thread in threads:
+        thread.start()
+    assert backend.waiting.wait(10)
+    assert len(backend.opened) == 1
+
+    # The one that follows leaves; whichever is left goes on from its checkpoint.
+    backend.log += log_of(*[b""] * 3, b"two\n", end(0))[3:]
+    backend.states = [exited(0)]
+    following = first if first._follower is not None else second
+    following.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+    job = history.get(JOB)
+    assert job is not None and job.state is JobState.SUCCEEDED
+    assert output() == b"one\ntwo\n"
+
+
+def test_two_programs_track_one_job(history: History, tmp_path: Path) -> None:
+    """Real processes: the first is killed with -9 in the middle, the second finishes."""
+    code = textwrap.dedent(
+        """
+        from stoke.history import History
+        from stoke.tracker import Tracker
+        from tests.scripted import Connection, RUNNING, ScriptedBackend
+        from tests.test_tracker import JOB, RUN, log_of
+
+        backend = ScriptedBackend(log_of(*RUN, b"one\\n"), [Connection(end="open")], [RUNNING])
+        with History() as history:
+            print("tracking", flush=True)
+            Tracker(backend, history, JOB).run()
+        """
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    )
+    assert first.stdout is not None
+    first.stdout.readline()
+    while output() != b"one\n":
+        assert first.poll() is None
+    backend = ScriptedBackend(log_of(*RUN, b"one\n", b"two\n", end(0)))
+    done: list[Job] = []
+    second = threading.Thread(target=lambda: done.append(track(backend, history)), daemon=True)
+    second.start()
+    assert backend.opened == []
+    first.kill()
+    first.wait()
+    second.join(30)
+
+    assert [job.state for job in done] == [JobState.SUCCEEDED]
+    assert output() == b"one\ntwo\n"
+
+
+def test_catching_up_brings_the_record_up_to_now(history: History) -> None:
+    backend = ScriptedBackend(log_of(*RUN, b"so far\n"), states=[RUNNING])
+    Tracker(backend, history, JOB).catch_up()
+    job = history.get(JOB)
+    assert job is not None
+    assert (job.state, job.started_at) == (JobState.RUNNING, 1002.0)
+    assert output() == b"so far\n"
+
+
+def test_events_that_come_again_after_a_restart_change_nothing(history: History) -> None:
+    """Whatever was not in the checkpoint is read twice."""
+    backend = ScriptedBackend(log_of(*RUN, b"x\n", end(0)))
+    Tracker(backend, history, JOB).catch_up()
+    before = history.get(JOB)
+    (job_dir(JOB) / "log.pos").unlink()
+    Tracker(backend, history, JOB).catch_up()
+    assert history.get(JOB) == before
+
+
+def test_nothing_a_job_prints_breaks_its_record(history: History) -> None:
+    """Code that gets hold of the nonce can lie about itself, and no more than that."""
+    lies: list[Event] = [
+        {"event": "begin", "phase": "\x1b[2J", "time": 1.0},
+        {"event": "begin", "phase": "run"},
+        {"event": "end", "time": "x", "exit_code": "y"},
+        {"event": "end", "time": 1.0, "exit_code": 2**70},
+        {"event": "phase", "phase": "run", "start": [], "seconds": {}},
+        {"event": "error"},
+        {"event": "unheard of", "x": 1},
+        end(0),
+    ]
+    job = track(ScriptedBackend(log_of(*lies), states=[exited(9)]), history)
+    assert (job.state, job.exit_code) == (JobState.FAILED, 9)
+    assert [found.id for found in history.list()] == [JOB]
+    assert isinstance(job.seconds, float)
+
+
+def test_a_submit_in_progress_is_seen_from_outside(tmp_path: Path) -> None:
+    assert not is_being_submitted(JOB)
+    code = textwrap.dedent(
+        """
+        import fcntl, os, sys
+        os.makedirs(os.path.dirname(sys.argv[1]), exist_ok=True)
+        lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print("held", flush=True)
+        sys.stdin.read()
+        """
+    )
+    submitter = subprocess.Popen(
+        [sys.executable, "-c", code, os.fspath(job_dir(JOB) / "submit.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert submitter.stdout is not None
+    submitter.stdout.readline()
+    assert is_being_submitted(JOB)
+    submitter.kill()
+    submitter.wait()
+    assert not is_being_submitted(JOB)

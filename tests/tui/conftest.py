@@ -1,0 +1,234 @@
+"""Screens over a prepared history and spool, with backends that tests control and a still clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from stoke.backend import (
+    Capabilities,
+    Delivery,
+    EngineState,
+    Finding,
+    FoundJob,
+    Frame,
+    PhaseReport,
+    Volume,
+)
+from stoke.config import Config
+from stoke.errors import EngineError
+from stoke.history import History
+from stoke.job import Job, JobState, Phase
+from stoke.logs.spool import STDOUT, SpoolWriter
+from stoke.paths import job_dir
+from stoke.spec import JobSpec
+from tui.app import StokeApp
+
+NOW = 1_790_000_000.0
+"""The still clock, in epoch seconds."""
+
+WAIT_SECONDS = 20.0
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:
+    """Waits until `true()` holds; fails after a deadline."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"never came true: {what or true}"
+        await pilot.pause(0.02)
+
+
+class FakeStream:
+    """An open log without output; it ends when `goes_on` says no more."""
+
+    def __init__(self, goes_on: Callable[[], bool]) -> None:
+        self.closed = False
+        self._goes_on = goes_on
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        while not self.closed and self._goes_on():
+            time.sleep(0.02)
+            yield []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeBackend:
+    """A backend whose jobs run until a test ends them; `down` makes every call fail."""
+
+    name: str
+    capabilities: Capabilities = Capabilities(
+        images=False, limits=False, system_packages=False, counts_bytes=True, isolation="none"
+    )
+    down: EngineError | None = None
+    states: dict[str, EngineState] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
+    held: list[Volume] = field(default_factory=list)
+    measured: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def _answer(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        self._answer()
+        report("start", time.time(), 0.01)
+        self.deliveries.append(delivery)
+        self.states[delivery.job_id] = EngineState("running")
+
+    def inspect(self, job_id: str) -> EngineState:
+        self._answer()
+        return self.states.get(job_id, EngineState("absent"))
+
+    def logs(self, job_id: str, since: int, follow: bool) -> FakeStream:
+        self._answer()
+        return FakeStream(lambda: follow and self.inspect(job_id).status == "running")
+
+    def stop(self, job_id: str, grace: float) -> None:
+        self._answer()
+        self.stopped.append(job_id)
+
+    def remove(self, job_id: str) -> None:
+        self._answer()
+        self.removed.append(job_id)
+
+    def jobs(self) -> list[FoundJob]:
+        self._answer()
+        return []
+
+    def volumes(self) -> list[Volume]:
+        self._answer()
+        return list(self.held)
+
+    def measure(self, volume: Volume) -> Volume:
+        self._answer()
+        size, entries = self.measured[volume.name]
+        return replace(volume, bytes=size, entries=entries, measured_at=NOW)
+
+    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
+        self._answer()
+        progress("environments")
+        self.cleared.append(volume.name)
+        self.held.remove(volume)
+        return self.measured[volume.name][0]
+
+    def check(self) -> list[Finding]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class _Point:
+    def __init__(self, backend: FakeBackend) -> None:
+        self.name = backend.name
+        self._backend = backend
+
+    def load(self) -> Callable[[Config], FakeBackend]:
+        return lambda _: self._backend
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
+    """Two backends in the registry, in place of ours."""
+    made = {
+        "local": FakeBackend("local"),
+        "docker": FakeBackend(
+            "docker",
+            Capabilities(
+                images=True,
+                limits=True,
+                system_packages=True,
+                counts_bytes=True,
+                isolation="a container with no capabilities",
+            ),
+        ),
+    }
+    points = [_Point(backend) for backend in made.values()]
+    monkeypatch.setattr("stoke.backend._entry_points", lambda: points)
+    return made
+
+
+@dataclass
+class Desk:
+    """What stands in the history and the spool before the screens open."""
+
+    history: History
+
+    def job(
+        self,
+        job_id: str,
+        state: JobState = JobState.SUCCEEDED,
+        *,
+        age: float = 3600,
+        name: str = "job",
+        backend: str = "local",
+        log: bytes = b"",
+        hit: bool | None = None,
+        spec: dict[str, Any] | None = None,
+        **columns: Any,
+    ) -> Job:
+        begun = NOW - age
+        job = Job(job_id, name, backend, "default", JobState.QUEUED, begun)
+        made = JobSpec.model_validate({"code": "print(1)\n", **(spec or {})})
+        self.history.add(job, made.model_dump_json(), "0" * 16)
+        if hit is not None:
+            self.history.set_phase(job_id, Phase("start", begun, 0.4))
+            self.history.set_phase(job_id, Phase("lock", begun + 0.4, 0.002, True, 41, 41, 0))
+            self.history.set_phase(
+                job_id,
+                Phase("python", begun + 0.402, 0.001 if hit else 5.2, hit, 41, 41 if hit else 2,
+                      0 if hit else 48_300_000),
+            )  # fmt: skip
+            self.history.set_phase(job_id, Phase("run", begun + 5.7, 3.1))
+        self.spool(job_id, log)
+        if state.finished:
+            columns.setdefault("finished_at", begun + 8.8)
+            columns.setdefault("log_bytes", len(log))
+            columns.setdefault("log_lines", log.count(b"\n"))
+        self.history.update(job_id, state=state, **columns)
+        found = self.history.get(job_id)
+        assert found is not None
+        return found
+
+    def spool(self, job_id: str, log: bytes, stream: int = STDOUT) -> None:
+        writer = SpoolWriter(job_dir(job_id))
+        writer.add(stream, int(NOW * 1e9), log)
+        writer.close()
+
+    def raw(self, job_id: str, sql: str, *values: Any) -> None:
+        """What no spec of ours would let in: a history that something else wrote."""
+        self.history._do(sql, (*values, job_id))
+
+    def stored_spec(self, job_id: str, fields: dict[str, Any]) -> None:
+        self.raw(job_id, "UPDATE jobs SET spec = ? WHERE id = ?", json.dumps(fields))
+
+
+@pytest.fixture
+def desk(backends: dict[str, FakeBackend]) -> Iterator[Desk]:
+    history = History()
+    yield Desk(history)
+    history.close()
+
+
+@pytest.fixture
+def app(backends: dict[str, FakeBackend]) -> StokeApp:
+    return StokeApp(Config(), clock=lambda: NOW)
+
+
+def screen_text(app: StokeApp) -> str:
+    """What stands on the terminal now, line by line."""
+    width, height = app.size
+    lines = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in line) for line in lines[:height])

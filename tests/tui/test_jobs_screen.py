@@ -1,0 +1,233 @@
+"""Jobs: the list, the chosen job, and what keys do to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stoke.backend import EngineState
+from stoke.errors import EngineError
+from stoke.job import JobState
+from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.screens.jobs import JobsScreen
+from tui.widgets.job_table import JobTable
+from tui.widgets.log_view import LogView
+
+SIZES = [(80, 24), (120, 40)]
+
+
+def jobs_screen(app: StokeApp) -> JobsScreen:
+    screen = app.get_screen_stack("jobs")[0]
+    assert isinstance(screen, JobsScreen)
+    return screen
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_empty_list_says_how_to_begin(app: StokeApp, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        assert "stoke run" in screen_text(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_newest_job_is_first_and_shown(
+    app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    desk.job("old-aaaaaa", age=7200, log=b"old line\n")
+    desk.job("new-bbbbbb", JobState.FAILED, age=60, log=b"new line\n", reason="it broke")
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: "new line" in screen_text(app))
+        text = screen_text(app)
+        assert text.index("new-bbbbbb") < text.index("old-aaaaaa")
+        assert "it broke" in text
+        assert "1 line · 9 B · 0 gaps" in text
+        await pilot.press("j")
+        await until(pilot, lambda: "old line" in screen_text(app))
+
+
+async def test_filter_keeps_what_matches_and_escape_takes_it_back(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job("train-aaaaaa", age=60)
+    desk.job("clean-bbbbbb", age=120)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "clean-bbbbbb" in screen_text(app))
+        await pilot.press("slash", *"clean")
+        await until(pilot, lambda: "train-aaaaaa" not in screen_text(app))
+        assert jobs_screen(app).table.chosen == "clean-bbbbbb"
+        await pilot.press("enter")
+        await until(pilot, lambda: jobs_screen(app).table.has_focus)
+        await pilot.press("escape")
+        await until(pilot, lambda: "train-aaaaaa" in screen_text(app))
+
+
+async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk: Desk) -> None:
+    spec = {
+        "dependencies": ["pandas>=2,<3"],
+        "env": {"API_TOKEN": "hunter2", "MODE": "fast"},
+        "secrets": {"DB": "env:DB_URL"},
+    }
+    desk.job("job-aaaaaa", hit=False, spec=spec)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "job-aaaaaa" in screen_text(app))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "2 of 41" in screen_text(app))
+        assert "MISS" in screen_text(app)
+        assert "46.1 MB" in screen_text(app)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "stoke rerun job-aaaaaa" in screen_text(app))
+        text = screen_text(app)
+        assert "MODE=fast" in text
+        assert "API_TOKEN=***" in text
+        assert "hunter2" not in text
+
+
+async def test_stop_asks_with_cancel_focused(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("job-aaaaaa", JobState.RUNNING)
+    backends["local"].states["job-aaaaaa"] = EngineState("running")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "running" in screen_text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("enter")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert backends["local"].stopped == []
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
+
+
+async def test_remove_takes_a_finished_job_away(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("job-aaaaaa", age=60)
+    desk.job("job-bbbbbb", age=120)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: desk.history.get("job-aaaaaa") is None)
+        await until(pilot, lambda: jobs_screen(app).table.chosen == "job-bbbbbb")
+        assert backends["local"].removed == ["job-aaaaaa"]
+
+
+async def test_keys_that_cannot_work_are_not_offered(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("job-aaaaaa")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.pause()
+        keys = app.screen.active_bindings
+        assert "s" not in keys
+        assert "d" in keys
+        await pilot.press("s")
+        await pilot.pause()
+        assert not isinstance(app.screen, Confirm)
+
+
+async def test_rerun_submits_the_same_request_and_shows_it(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("fit-aaaaaa", name="fit", spec={"code": "print('{{x}}')", "args": ["-v"]})
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        made = backends["local"].deliveries[0]
+        assert made.spec.code == "print('{{x}}')"
+        assert made.spec.args == ("-v",)
+        await until(pilot, lambda: jobs_screen(app).table.chosen == made.job_id)
+        assert jobs_screen(app).query_one(LogView).has_focus
+
+
+async def test_a_backend_that_is_down_is_said_and_its_jobs_are_not_called_running(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    backends["docker"].down = EngineError("the engine does not answer", "systemctl start docker")
+    desk.job("job-aaaaaa", JobState.RUNNING, backend="docker", log=b"so far\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "the engine does not answer" in screen_text(app))
+        text = screen_text(app)
+        assert "systemctl start docker" in text
+        assert "● running?" in text
+        assert "so far" in text
+        backends["docker"].down = None
+        backends["docker"].states["job-aaaaaa"] = EngineState("exited", exit_code=0)
+        await until(pilot, lambda: "succeeded" in screen_text(app))
+        await until(pilot, lambda: "does not answer" not in screen_text(app))
+
+
+async def test_a_job_that_another_program_submits_appears(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        desk.job("late-aaaaaa", age=1)
+        await until(pilot, lambda: "late-aaaaaa" in screen_text(app))
+
+
+async def test_the_cursor_stays_on_its_job_when_a_new_one_arrives(
+    app: StokeApp, desk: Desk
+) -> None:
+    for number in range(30):
+        desk.job(f"job-{number:06}", age=100 + number)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query_one(JobTable).row_count == 30)
+        await pilot.press("j", "j", "j")
+        await until(pilot, lambda: jobs_screen(app).table.chosen == "job-000003")
+        desk.job("new-aaaaaa", age=1)
+        await until(pilot, lambda: app.screen.query_one(JobTable).row_count == 31)
+        await pilot.pause()
+        assert jobs_screen(app).table.chosen == "job-000003"
+        assert jobs_screen(app).table.cursor_row == 4
+
+
+async def test_edit_opens_new_job_with_the_request(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-aaaaaa", name="fit", spec={"code": "import x\n", "dependencies": ["x>=1,<2"]})
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("e")
+        await until(pilot, lambda: app.current_mode == "new")
+        await until(pilot, lambda: "import x" in screen_text(app))
+        assert "x>=1,<2" in screen_text(app)
+
+
+async def test_a_request_that_cannot_be_read_says_so(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa")
+    desk.stored_spec("job-aaaaaa", {"code": "print(1)", "colour": "red"})
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("r")
+        await until(pilot, lambda: "colour" in screen_text(app))
+        assert json.loads(desk.history.spec("job-aaaaaa") or "{}")["colour"] == "red"
+
+
+async def test_every_key_of_ours_stands_in_help_and_palette(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa")
+    async with app.run_test(size=(120, 60), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
+        for what in ("Find", "Run again", "Remove", "Timestamps", "New job", "Quit"):
+            assert what in screen_text(app)
+        await pilot.press("escape", "colon")
+        await pilot.press(*"timest")
+        await until(pilot, lambda: "key: t" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: jobs_screen(app).query_one(LogView).stamps)
+
+
+async def test_leaving_asks_nothing(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa", JobState.RUNNING)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await pilot.press("3", "q")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)

@@ -1,0 +1,40 @@
+"""The person's own editor, for the code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from stoke.errors import EngineError
+from stoke.request import read_code
+
+
+def edit(code: str) -> str:
+    """Opens the editor on `code` and returns what was saved. Needs the terminal; blocks.
+
+    `EngineError` when there is no editor or it fails, `RequestError` when what it saved is not text.
+    """
+    wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    command = shlex.split(wanted) if wanted else _first_there("nano", "vi")
+    # A folder of its own that only its owner can read: code may hold what others should not see.
+    with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
+        path = Path(folder) / "main.py"
+        path.write_bytes(code.encode(errors="surrogateescape"))
+        try:
+            subprocess.run([*command, str(path)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EngineError(
+                f"the editor {shlex.join(command)} failed: {error}", "export EDITOR=nano"
+            ) from error
+        return read_code(path)
+
+
+def _first_there(*names: str) -> list[str]:
+    for name in names:
+        if shutil.which(name):
+            return [name]
+    raise EngineError("no editor is set, and neither nano nor vi is here", "export EDITOR=...")

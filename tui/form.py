@@ -1,0 +1,137 @@
+"""New job's fields: text as typed, and what it means for a request."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stoke.errors import RequestError
+from stoke.request import request_from_options, split_dependencies
+from stoke.spec import IndexSettings, JobSpec, make_spec
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the form. `lines` above 1 makes it a box; `folded` ones start out of sight."""
+
+    name: str
+    label: str
+    hint: str = ""
+    lines: int = 1
+    folded: bool = False
+
+
+FIELDS = (
+    Field("name", "name", "job"),
+    Field("dependencies", "packages", "numpy, pandas>=2,<3"),
+    Field("requirements", "requirements file, as text", lines=4),
+    Field("system", "system packages", "gcc ffmpeg"),
+    Field("scope", "cache scope"),
+    Field("python", "python", "3.12 or >=3.11,<3.14"),
+    Field("image", "image"),
+    Field("args", "arguments", folded=True),
+    Field("env", "environment, NAME=value a line", lines=3, folded=True),
+    Field("secrets", "secrets, NAME=env:OTHER or NAME=file:/path a line", lines=3, folded=True),
+    Field("timeout", "timeout", "90s, 5m, 1h30m", folded=True),
+    Field("cpu", "cpu", "0.5", folded=True),
+    Field("memory", "memory", "512m, 2g", folded=True),
+)
+NAMES = frozenset(field.name for field in FIELDS)
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _arguments(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RequestError("args", f"cannot be split into words: {error}") from None
+
+
+def _variables(name: str) -> Callable[[str], dict[str, str]]:
+    def parse(text: str) -> dict[str, str]:
+        out = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            variable, equals, value = line.partition("=")
+            if not line.strip():
+                continue
+            if not equals:
+                raise RequestError(name, f"line {number} has no =; write NAME=value")
+            out[variable.strip()] = value
+        return out
+
+    return parse
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "dependencies": split_dependencies,
+    "requirements": str,
+    "system": _words,
+    "args": _arguments,
+    "env": _variables("env"),
+    "secrets": _variables("secrets"),
+}
+
+
+def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
+    """The request's fields; blank ones are left out."""
+    out: dict[str, Any] = {}
+    for name in NAMES - {"name"}:
+        text = values.get(name, "")
+        if text.strip():
+            out[name] = _PARSERS.get(name, str.strip)(text)
+    return out
+
+
+def build(code: str, values: Mapping[str, str], use_cache: bool, index: IndexSettings) -> JobSpec:
+    """The request, or a `RequestError` that names the field."""
+    return request_from_options(code=code, use_cache=use_cache, index=index, **_parsed(values))
+
+
+def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
+    """What is wrong, by field, each looked at alone. An empty code is not wrong before submitting."""
+    found: dict[str, RequestError] = {}
+    for name in NAMES - {"name"}:
+        try:
+            fields = _parsed({name: values.get(name, "")})
+            make_spec({"code": "pass", **fields})
+        except RequestError as error:
+            found[name] = error
+    if code.strip():
+        try:
+            request_from_options(code=code)
+        except RequestError as error:
+            found["code"] = error
+    return found
+
+
+def field_of(error: RequestError) -> str | None:
+    """Which field an error belongs to; None for the whole request."""
+    name = re.split(r"[.\[ ]", error.field)[0]
+    if name == "script":
+        return "code"
+    return name if name in NAMES | {"code", "backend"} else None
+
+
+def filled(spec: JobSpec, name: str) -> dict[str, str]:
+    """The texts that ask for `spec` again."""
+    return {
+        "name": name,
+        "dependencies": "  ".join(spec.dependencies),
+        "requirements": spec.requirements,
+        "system": " ".join(spec.system),
+        "scope": spec.scope,
+        "python": spec.python or "",
+        "image": spec.image or "",
+        "args": shlex.join(spec.args),
+        "env": "\n".join(f"{name}={value}" for name, value in spec.env.items()),
+        "secrets": "\n".join(f"{name}={value}" for name, value in spec.secrets.items()),
+        "timeout": "" if spec.timeout is None else f"{spec.timeout:g}",
+        "cpu": "" if spec.cpu is None else f"{spec.cpu:g}",
+        "memory": "" if spec.memory is None else str(spec.memory),
+    }

@@ -1,0 +1,22 @@
+"""What every screen of ours is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    from tui.app import StokeApp
+
+WIDE = 110
+
+
+class StokeScreen(Screen[None]):
+    """A screen of the program: below 110 columns things stand below one another."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+
+    @property
+    def stoke(self) -> StokeApp:
+        return cast("StokeApp", self.app)
