@@ -81,7 +81,9 @@ def engine(docker_engine: object, bare_image: str, tmp_path: Path) -> Iterator[P
         yield engine
     finally:
         engine.stop()
-        subprocess.run(["umount", "--recursive", "--quiet", str(tmp_path / "exec-root")])
+        # The engine mounts its data folder onto itself.
+        for mounted in ("exec-root/netns", "data-root"):
+            subprocess.run(["umount", "--recursive", "--lazy", "--quiet", tmp_path / mounted])
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
