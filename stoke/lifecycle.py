@@ -38,6 +38,10 @@ class Request:
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
 
+    @property
+    def seen_as(self) -> str:
+        return self.program or f"{self.name}.py"
+
 
 class Backends:
     """The backends in use, loaded once each, by name."""
@@ -119,7 +123,7 @@ def submit(
     payload = make_payload(
         spec,
         nonce=nonce,
-        program=request.program or f"{request.name}.py",
+        program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
     )
