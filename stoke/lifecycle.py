@@ -248,6 +248,8 @@ def settle(job: Job, backend: Backend, history: History) -> None:
         Tracker(backend, history, job.id).catch_up()
         return
     if engine.status == "created":
+        if _is_adopted(job):
+            return  # Whoever submits it may be at it, under another history.
         # Made and never started, and the program that made it is gone.
         backend.remove(job.id)
         history.update(
@@ -262,13 +264,24 @@ def settle(job: Job, backend: Backend, history: History) -> None:
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
-    """Once a job's log and end are here, the engine need not keep them."""
+    """Once a job's log and end are here, the engine need not keep them.
+
+    An adopted job stays there until it is removed by name: it is somebody else's as well, who shares
+    the engine and may not have its log yet.
+    """
     job = history.get(job_id)
-    if job is not None and job.state.finished and not job.provisional:
+    if job is None or _is_adopted(job):
+        return
+    if job.state.finished and not job.provisional:
         try:
             backend.remove(job_id)
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
+
+
+def _is_adopted(job: Job) -> bool:
+    """Whether it was found at the engine (`adopt`) and not submitted under this history."""
+    return job.request_hash is None
 
 
 def adopt(backend: Backend, history: History) -> list[Job]:
