@@ -123,8 +123,13 @@ def test_a_python_that_is_not_there_is_refused_with_an_image_that_has_it(runner:
 
 
 def test_an_error_too_long_for_an_event_is_cut_and_still_told(runner: Runner) -> None:
-    snakes = "\N{SNAKE}" * 5000
-    code, _, err, events = runner.run("pass", lock=[[f"{snakes}==1", []]], requirements=["x"])
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    snakes = {"alpha": ["\N{SNAKE}" * 5000]}
+    code, _, err, events = runner.run(
+        "pass", requirements=["alpha"], hashes=snakes, index={**NO_INDEX, "url": index.url}
+    )
+    index.stop()
     (error,) = [event for event in events if event["event"] == "error"]
     assert (code, err) == (125, b"")
     assert "\N{SNAKE}" in error["text"] and error["text"].endswith(" ...")
