@@ -14,6 +14,7 @@ from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -35,7 +36,15 @@ def read_sources(path: Path) -> dict[str, Any]:
             given = TomlConfigSettingsSource(_Settings, toml_file=path)()
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RequestError(str(path), f"cannot be read as TOML: {error}") from error
-    return _merged(given or {}, EnvSettingsSource(_Settings)() or {})
+    try:
+        variables = EnvSettingsSource(_Settings)() or {}
+    except SettingsError as error:
+        raise RequestError(
+            "the STOKE_* variables",
+            str(error),
+            "lists are written as JSON there: STOKE_NIX__SUBSTITUTERS='[\"https://host/path\"]'",
+        ) from error
+    return _merged(given or {}, variables)
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

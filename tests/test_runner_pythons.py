@@ -53,6 +53,7 @@ class Runner:
             "env": {},
             "withheld": [],
             "python": None,
+            "system": None,
             "requirements": [],
             "hashes": {},
             "lock": None,
