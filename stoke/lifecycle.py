@@ -32,7 +32,8 @@ class Request:
 
     spec: JobSpec
     name: str = "job"
-    program: str = "main.py"
+    program: str | None = None
+    """What the code sees as sys.argv[0]; without one, the job's name with .py."""
     upgrade: bool = False
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
@@ -126,7 +127,7 @@ def submit(
     payload = make_payload(
         spec,
         nonce=nonce,
-        program=request.program,
+        program=request.program or f"{request.name}.py",
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
     )

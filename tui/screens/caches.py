@@ -6,6 +6,7 @@ from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
@@ -18,14 +19,15 @@ from tui.screens.clear_cache import ClearCache
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
+# 79 columns with what stands between them; the line below the table has what they cut off.
 _COLUMNS = (
-    ("backend", 8),
-    ("scope", 16),
-    ("kind", 7),
+    ("backend", 7),
+    ("scope", 14),
+    ("kind", 6),
     ("size", 9),
-    ("measured", 9),
-    ("entries", 8),
-    ("in use by", 30),
+    ("measured", 8),
+    ("entries", 7),
+    ("in use by", 14),
 )
 _TRUST = (
     "Jobs that share a scope can change each other's packages: "
@@ -140,8 +142,16 @@ class CachesScreen(StokeScreen):
         )
         self.refresh_bindings()
 
+    @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
         text = Text()
+        chosen = self._chosen()
+        if chosen is not None:
+            volume = self._volumes[chosen]
+            text.append_text(fmt.plain(fmt.place(volume.name), "bold"))
+            if volume.in_use_by:
+                text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "yellow"))
+            text.append("\n")
         if self._volumes:
             total = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
             unmeasured = len(self._volumes) - len(total)
@@ -150,7 +160,7 @@ class CachesScreen(StokeScreen):
                 text.append(f", {unmeasured} not measured: m measures", style="yellow")
         for key, doing in self._busy.items():
             text.append("\n")
-            text.append_text(fmt.plain(f"{key[2]}: {doing}", "cyan"))
+            text.append_text(fmt.plain(f"{fmt.place(key[2])}: {doing}", "cyan"))
         self.query_one("#caches-detail", Static).update(text)
 
     def _row(self, key: Key, volume: Volume) -> tuple[Text, ...]:

@@ -69,7 +69,7 @@ class ClearCache(ModalScreen[bool]):
         volume = self._volume
         what = _KINDS.get(volume.kind, "everything in it")
         text = Text.assemble(
-            fmt.plain(volume.name, "bold"),
+            fmt.plain(fmt.place(volume.name), "bold"),
             f" on {clean(volume.backend)}\n\nWhat goes: {clean(what)}. Jobs that need it again "
             "build and download it again.\n",
         )
