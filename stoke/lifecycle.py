@@ -66,8 +66,9 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
     if spec.system and not can.system_packages:
         raise RequestError(
             "system",
-            f"the {backend.name} backend brings no system packages ({', '.join(spec.system[:5])})",
-            "leave them out and use what its machine has, or choose one that does: -b docker",
+            f"system packages ({', '.join(spec.system[:5])}) are not available on the "
+            f"{backend.name} backend",
+            "leave them out, or choose a backend that brings them: -b docker",
         )
     if spec.image and not can.images:
         raise RequestError(

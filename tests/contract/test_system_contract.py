@@ -144,6 +144,14 @@ print(os.path.dirname(shutil.which("python3")) == os.path.dirname(sys.executable
     assert names[names.index("lock") :] == ["lock", "system", "python", "run"]
 
 
+def test_without_python_packages_too_they_come_before_the_images(
+    system_lab: Lab, nix: NixCache
+) -> None:
+    code = CALLS + "print(sys.executable.startswith('/usr'))"
+    done = system_lab.run(code, args=["python3"], system=["python3"])
+    assert done.stdout == b"a python of Nix\nTrue\n"
+
+
 def test_a_warm_job_needs_neither_nix_nor_network(
     system_lab: Lab, nix: NixCache, bare_image: str
 ) -> None:
