@@ -38,6 +38,10 @@ class Request:
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
 
+    @property
+    def seen_as(self) -> str:
+        return self.program or f"{self.name}.py"
+
 
 class Backends:
     """The backends in use, loaded once each, by name."""
@@ -128,7 +132,7 @@ def submit(
     payload = make_payload(
         spec,
         nonce=nonce,
-        program=request.program or f"{request.name}.py",
+        program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
     )
@@ -253,6 +257,8 @@ def settle(job: Job, backend: Backend, history: History) -> None:
         Tracker(backend, history, job.id).catch_up()
         return
     if engine.status == "created":
+        if _is_adopted(job):
+            return  # Whoever submits it may be at it, under another history.
         # Made and never started, and the program that made it is gone.
         backend.remove(job.id)
         history.update(
@@ -267,13 +273,24 @@ def settle(job: Job, backend: Backend, history: History) -> None:
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
-    """Once a job's log and end are here, the engine need not keep them."""
+    """Once a job's log and end are here, the engine need not keep them.
+
+    An adopted job stays there until it is removed by name: it is somebody else's as well, who shares
+    the engine and may not have its log yet.
+    """
     job = history.get(job_id)
-    if job is not None and job.state.finished and not job.provisional:
+    if job is None or _is_adopted(job):
+        return
+    if job.state.finished and not job.provisional:
         try:
             backend.remove(job_id)
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
+
+
+def _is_adopted(job: Job) -> bool:
+    """Whether it was found at the engine (`adopt`) and not submitted under this history."""
+    return job.request_hash is None
 
 
 def adopt(backend: Backend, history: History) -> list[Job]:

@@ -284,6 +284,7 @@ def backends_of(*some: ScriptedBackend) -> Backends:
 
 def add(history: History, job_id: str = "a-aaaaaa", backend: str = "scripted") -> Job:
     job = Job(job_id, "a", backend, "default", JobState.RUNNING, 1000.0)
+    job.request_hash = "abc"
     history.add(job, "{}", "n0nce")
     return job
 
@@ -368,6 +369,24 @@ def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> No
     assert not job.state.finished
     assert (history.spec(job.id), history.nonce(job.id)) == ('{"code": "1"}', "n0nce")
     assert (history.spec("b-bbbbbb"), history.nonce("b-bbbbbb")) == (None, None)
+
+
+@pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])
+def test_looking_at_somebody_elses_job_takes_nothing_from_them(
+    history: History, state: EngineState
+) -> None:
+    """Who shares an engine may be submitting it right now, or may not have its log yet."""
+    backend = ScriptedBackend([Frame(STDOUT, 1000, b"theirs\n")], states=[state])
+    backend.found = [FoundJob("theirs-aaaaaa", "default", 900.0, "n0nce")]
+    adopted = adopt(backend, history)
+
+    (after,) = refresh(adopted, backends_of(backend), history, seconds=60)
+
+    assert backend.removed == []
+    assert after.state is (JobState.FAILED if state.exit_code else JobState.STARTING)
+    if state.exit_code:
+        remove(after, backend, history)
+        assert backend.removed == ["theirs-aaaaaa"]
 
 
 # --- stop and remove -----------------------------------------------------------------------------

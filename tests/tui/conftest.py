@@ -38,6 +38,12 @@ NOW = 1_790_000_000.0
 WAIT_SECONDS = 20.0
 
 
+@pytest.fixture(autouse=True)
+def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying must not reach the tmux that whoever runs the tests sits in."""
+    monkeypatch.delenv("TMUX", raising=False)
+
+
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:
     """Waits until `true()` holds; fails after a deadline."""
     deadline = time.monotonic() + WAIT_SECONDS

@@ -42,7 +42,7 @@ async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk:
         await until(pilot, lambda: "line 0 " in screen_text(app))
         desk.spool(JOB, lines(300, 400))
         await until(pilot, lambda: view.rows == 400)
-        await until(pilot, lambda: f"{view.below} below · f follows" in screen_text(app))
+        await until(pilot, lambda: f"{view.below} below, f follows" in screen_text(app))
         assert "line 0 " in screen_text(app)
         assert view.below > 300
         await pilot.press("f")
@@ -117,9 +117,7 @@ async def test_wrapping_shows_a_long_line_to_its_end(app: StokeApp, desk: Desk) 
         await until(pilot, lambda: "THE-END" in screen_text(app))
 
 
-async def test_timestamps_streams_and_notes(
-    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_timestamps_streams_and_notes(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=b"out\n")
     desk.spool(JOB, b"err\n", STDERR)
     writer = SpoolWriter(job_dir(JOB))
@@ -173,10 +171,7 @@ async def test_a_very_long_line_is_cut_in_the_middle(app: StokeApp, desk: Desk) 
         assert "1,934,478 bytes" in line
 
 
-async def test_copy_takes_the_line_under_the_cursor(
-    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TMUX", raising=False)
+async def test_copy_takes_the_line_under_the_cursor(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 5))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)

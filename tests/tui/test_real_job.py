@@ -34,13 +34,13 @@ async def test_submit_watch_and_see_the_end(size: tuple[int, int]) -> None:
         await until(pilot, lambda: "line 19" in screen_text(app))
         await until(pilot, lambda: "failed" in screen_text(app))
         await until(pilot, lambda: "exit 3" in screen_text(app))
-        assert "to stderr" in screen_text(app)
-        assert app.screen.query_one(LogView).rows == 21
+        await until(pilot, lambda: "to stderr" in screen_text(app))
+        await until(pilot, lambda: app.screen.query_one(LogView).rows == 21)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "run " in screen_text(app))
         job = app.history.list()[0]
         await until(pilot, lambda: not (app.history.get(job.id) or job).provisional)
-        assert job.state == JobState.FAILED
+        assert (app.history.get(job.id) or job).state == JobState.FAILED
 
 
 async def test_a_job_outlives_the_screens_and_is_found_and_stopped_by_the_next() -> None:

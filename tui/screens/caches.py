@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -246,7 +247,8 @@ class CachesScreen(StokeScreen):
 
         def done(freed: int) -> None:
             self._busy.pop(key, None)
-            self._volumes.pop(key, None)
+            # What was measured before says nothing any more.
+            self._volumes[key] = replace(volume, bytes=None, entries=None, measured_at=None)
             self.app.notify(f"freed {fmt.size(freed)}", markup=False)
             self.action_reload()
 

@@ -64,13 +64,13 @@ class LogPane(Vertical):
         text = Text(f"{view.rows:,} {lines} · {fmt.size(view.bytes)} · {job.log_gaps} {gaps}")
         if job.log_gaps:
             text.stylize("yellow")
-        if view.search is not None:
-            text.append("  ")
-            text.append_text(self._found())
         if not view.follow:
-            text.append(f"  {view.below:,} below · f follows", style="yellow")
+            text.append(f"  {view.below:,} below, f follows", style="yellow")
         elif not job.state.finished:
             text.append("  following", style="green")
+        if view.search is not None:
+            text.append("\n")
+            text.append_text(self._found())
         self.query_one("#log-header", Static).update(text)
 
     def _found(self) -> Text:
