@@ -648,14 +648,15 @@ NIX_EXPRESSION = """
 let
   asked = builtins.fromJSON (builtins.readFile ./asked.json);
   all = import (fetchTarball { inherit (asked) url sha256; }) { config = { }; overlays = [ ]; };
-  names = set: if set.type or null == "derivation" then [ ] else builtins.attrNames set;
-  find = set: path:
+  packages = map (path: { name = join path; } // find all [ ] path) asked.packages;
+  join = builtins.concatStringsSep ".";
+  find = set: above: path:
     if path == [ ] then found set
     else if builtins.isAttrs set && set ? ${builtins.head path}
-    then find set.${builtins.head path} (builtins.tail path)
-    else { missing = true; near = if builtins.isAttrs set then names set else [ ]; };
+    then find set.${builtins.head path} (above ++ [ (builtins.head path) ]) (builtins.tail path)
+    else { above = join above; inherit set; };
   found = package:
-    if package.type or null != "derivation" then { missing = false; }
+    if package.type or null != "derivation" then { }
     else { drv = package.drvPath; outputs = map (output package) (useful package); };
   output = package: name: { inherit name; path = package.${name}.outPath; };
   # What `nix-env --install` takes, without what only people read.
@@ -665,7 +666,16 @@ let
       read = [ "man" "info" "doc" "devdoc" ];
       used = builtins.filter (name: !(builtins.elem name read)) usual;
     in if used == [ ] then usual else used;
-in map (path: { name = builtins.concatStringsSep "." path; } // find all path) asked.packages
+  # What is in the sets in which a name was missed, each set once: it may hold 25,000 names.
+  missed = builtins.filter (one: one ? above) packages;
+  inside = one: { name = one.above; value = names one.set; };
+  names = set:
+    if builtins.isAttrs set && set.type or null != "derivation"
+    then builtins.attrNames set else [ ];
+in {
+  packages = map (one: removeAttrs one [ "set" ]) packages;
+  near = builtins.listToAttrs (map inside missed);
+}
 """
 NIX_MISREAD = re.compile(
     r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
@@ -822,10 +832,11 @@ class SystemPackages:
         out, _ = self.run(
             "nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", expression
         )
-        found: list[dict[str, Any]] = json.loads(out)
+        answer = json.loads(out)
+        found: list[dict[str, Any]] = answer["packages"]
         unknown = [one for one in found if "drv" not in one]
         if unknown:
-            raise PhaseError(*unknown_packages(unknown))
+            raise PhaseError(*unknown_packages(unknown, answer["near"]))
         return found
 
     def run(self, program: str, *arguments: str) -> tuple[str, str]:
@@ -881,22 +892,25 @@ class SystemPackages:
         return "empty the volume: stoke cache clear --kind system --scope %s" % self.asked["scope"]
 
 
-def unknown_packages(unknown: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """What is wrong with the names, and names that are near."""
+def unknown_packages(
+    unknown: list[dict[str, Any]], inside: dict[str, list[str]]
+) -> tuple[str, str | None]:
+    """What is wrong with the names, and names that are near; `inside` has each set's names."""
     import difflib
 
     said = []
     near: list[str] = []
     for one in unknown[:10]:
         name = one["name"]
-        if not one["missing"]:
+        if "above" not in one:
             said.append("%s is not a package; it may hold some: %s.NAME" % (name, name))
             continue
         said.append("there is no package called %s" % name)
+        names = inside[one["above"]]
         before, dot, last = name.rpartition(".")
-        matches = difflib.get_close_matches(last, one["near"], 3)
-        folded = [other for other in one["near"] if other.lower() == last.lower()]
-        near += [before + dot + other for other in dict.fromkeys([*folded, *matches])]
+        same = [other for other in names if other.lower() == last.lower()]
+        close = difflib.get_close_matches(last, names, 3)
+        near += [before + dot + other for other in dict.fromkeys([*same, *close])]
     if len(unknown) > 10:
         said.append("and %d more" % (len(unknown) - 10))
     if near:

@@ -55,6 +55,9 @@ in {
   ffmpeg = program "ffmpeg" "echo film";
   broken = make "broken-1.0" "echo there is no way on; exit 3";
   removed = throw "removed was taken out of the collection";
+  # As many names as nixpkgs has.
+  crowd = builtins.listToAttrs (
+    builtins.genList (n: { name = "one${toString n}"; value = leaf; }) 25000);
   sets.oak = program "oak" "echo oak";
 }
 """
