@@ -731,7 +731,7 @@ class SystemPackages:
                     return None
             for path in mark["paths"]:
                 os.lstat(path)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             return None
         return mark
 

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 # `leaf` stands alone, `tree` calls it, `forest` has two outputs, `gcc` has the name of a program
-# that images may have, `python3` brings a python; `broken` does not build.
+# that images may have, `python3` brings a python; `heavy` is 40 MB; `broken` does not build.
 COLLECTION = r"""
 { ... }:
 let
@@ -37,6 +37,7 @@ in {
   tree = program "tree" "echo a tree of $(${leaf}/bin/leaf)";
   bush = program "bush" "echo a bush of $(${leaf}/bin/leaf)";
   slow = make "slow-1.0" "sleep 1; mkdir -p $out/bin; echo 'echo slow' > $out/bin/slow";
+  heavy = make "heavy-1.0" "mkdir $out; head -c 40000000 /dev/zero > $out/ballast";
   forest = (derivation {
     name = "forest-1.0";
     system = builtins.currentSystem;

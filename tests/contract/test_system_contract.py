@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from backends.docker.names import volume_labels, volume_name
 from stoke.errors import RequestError
 from stoke.history import History
 from stoke.job import JobState
@@ -331,6 +332,24 @@ def test_a_package_that_cannot_be_made_says_why_and_leaves_nothing(
         "import glob; print(len(glob.glob('/nix/var/nix/gcroots/jobs/*')))", system=["leaf"]
     )
     assert left.stdout == b"1\n"
+
+
+@pytest.fixture(params=["1m", "30m"])
+def small_volume(system_lab: Lab, request: pytest.FixtureRequest) -> None:
+    """The scope's system volume on a small disk."""
+    request.getfixturevalue("docker_engine").create_volume(
+        volume_name(system_lab.scope, "system"),
+        labels=volume_labels(system_lab.scope, "system"),
+        driver_opts={"type": "tmpfs", "device": "tmpfs", "o": f"size={request.param}"},
+    )
+
+
+@pytest.mark.usefixtures("small_volume")
+def test_a_full_disk_is_named_with_what_makes_room(system_lab: Lab, nix: NixCache) -> None:
+    full = system_lab.run("print('never')", system=["leaf", "heavy"])
+    assert (full.job.exit_code, full.stdout) == (125, b"")
+    assert full.error["phase"] == "system"
+    assert "stoke cache" in full.error["mend"]
 
 
 def test_a_collection_that_cannot_be_reached_is_named(system_lab: Lab, nix: NixCache) -> None:
