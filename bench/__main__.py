@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("startup", "local_warm", "docker_warm", "docker_cold", "ten_jobs")
+ALL = ("startup", "local_warm", "docker_warm", "docker_cold", "ten_jobs", "system_warm")
 
 
 def main() -> None:
