@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from stoke.errors import EngineError
 
 # What .ci/run tells the tests.
 _KEPT = "STOKE_TEST_"
+
+
+def pytest_configure() -> None:
+    """Whoever starts the tests in the background may have had these signals ignored, and what is
+    ignored is inherited by every program that a test starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,7 @@ def test_scopes_are_apart(lab: Lab) -> None:
 def test_without_a_cache_every_job_builds_and_nothing_stays(lab: Lab) -> None:
     for _ in range(2):
         done = lab.run("import alpha; print(1)", dependencies=["alpha"], use_cache=False)
+        assert done.job.exit_code == 0, done
         assert (done.stdout, done.phase("python").hit) == (b"1\n", False)
     assert [volume for volume in lab.backend.volumes() if volume.scope == lab.scope] == []
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,14 +67,21 @@ class PrivateEngine:
 
 
 @pytest.fixture
-def engine(docker_engine: object, bare_image: str, tmp_path: Path) -> Iterator[PrivateEngine]:
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: the path of a socket may have 107 characters and no more."""
+    with tempfile.TemporaryDirectory(prefix="stoke-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def engine(docker_engine: object, bare_image: str, short_path: Path) -> Iterator[PrivateEngine]:
     if os.geteuid() != 0 or not shutil.which("dockerd"):
         if os.environ.get("STOKE_TEST_DOCKER"):
             pytest.fail("a private engine needs root and dockerd")
         pytest.skip("a private engine needs root and dockerd")
-    engine = PrivateEngine(tmp_path)
-    engine.start()
+    engine = PrivateEngine(short_path)
     try:
+        engine.start()
         save = subprocess.Popen(["docker", "save", bare_image], stdout=subprocess.PIPE)
         load = ["docker", "--host", engine.host, "load"]
         subprocess.run(load, stdin=save.stdout, check=True, capture_output=True)
@@ -83,7 +91,7 @@ def engine(docker_engine: object, bare_image: str, tmp_path: Path) -> Iterator[P
         engine.stop()
         # The engine mounts its data folder onto itself.
         for mounted in ("exec-root/netns", "data-root"):
-            subprocess.run(["umount", "--recursive", "--lazy", "--quiet", tmp_path / mounted])
+            subprocess.run(["umount", "--recursive", "--lazy", "--quiet", short_path / mounted])
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
