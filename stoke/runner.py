@@ -917,7 +917,7 @@ def unknown_packages(
     if len(unknown) > 10:
         said.append("and %d more" % (len(unknown) - 10))
     if near:
-        return "; ".join(said), "did you mean %s?" % ", ".join(near)
+        return "; ".join(said), "did you mean %s?" % ", ".join(near[:6])
     return "; ".join(said), "packages are called as in nixpkgs: nix search nixpkgs WORD"
 
 
