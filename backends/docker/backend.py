@@ -7,7 +7,7 @@ import json
 import math
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from backends.docker.container import (
     has_own_network,
 )
 from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
+from backends.docker.housekeep import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
@@ -234,11 +235,14 @@ class DockerBackend:
     def volumes(self) -> list[Volume]:
         return self._volumes.found()
 
-    def measure(self, volume: Volume) -> Volume:
-        return self._volumes.measure(volume)
-
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        return self._volumes.clear(volume, progress)
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        self._volumes.check_is_ours(volume.name)
+        if operation["do"] == "clear":
+            self._volumes.refuse_strangers(volume.name)
+        image = choose_image(self._engine, self._config.docker.image, lambda *_: None)
+        return housekeep(self._engine, self._config, image, volume, operation, progress)
 
     def check(self) -> list[Finding]:
         return look(self._engine, self._config)
