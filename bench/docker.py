@@ -10,20 +10,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.measure import own_home
+from bench.measure import STOKE, own_home
 
 IMAGE = os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest")
+RUN = [STOKE, "run", "-b", "docker", "--image", IMAGE]
 BAKED = "stoke-bench/baked:latest"
 
 
 @contextmanager
 def docker_home() -> Iterator[tuple[dict[str, str], str]]:
-    """(environment, scope) for `stoke run -b docker`; the scope's volumes go at the end."""
+    """(environment, scope) for `RUN`; the scope's volumes go at the end."""
     if subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
         sys.exit("this benchmark needs a Docker engine")
     scope = f"bench-{secrets.token_hex(4)}"
     with own_home() as env:
-        env["STOKE_DOCKER__IMAGE"] = IMAGE
         try:
             yield env, scope
         finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import subprocess
 
-from bench.docker import IMAGE, docker_home, trust
-from bench.measure import IMPORTS, PACKAGES, STOKE, pairs, report, seconds
+from bench.docker import IMAGE, RUN, docker_home, trust
+from bench.measure import IMPORTS, PACKAGES, pairs, report, seconds
 
 BY_HAND = (
     "uv venv --quiet /tmp/env && uv pip install --quiet --python /tmp/env/bin/python "
@@ -21,7 +21,7 @@ def main() -> None:
 
         def ours() -> float:
             scopes.append(f"{scope}-{secrets.token_hex(4)}")
-            command = [STOKE, "run", "-q", "-b", "docker", "--scope", scopes[-1]]
+            command = [*RUN, "-q", "--scope", scopes[-1]]
             for package in PACKAGES:
                 command += ["--with", package]
             return seconds([*command, "-c", IMPORTS], env)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 
-from bench.docker import BAKED, bake, docker_home
-from bench.measure import IMPORTS, PACKAGES, STOKE, pairs, report, seconds
+from bench.docker import BAKED, RUN, bake, docker_home
+from bench.measure import IMPORTS, PACKAGES, pairs, report, seconds
 
 
 def main() -> None:
     bake(PACKAGES)
     with docker_home() as (env, scope):
-        command = [STOKE, "run", "-b", "docker", "--scope", scope]
+        command = [*RUN, "--scope", scope]
         for package in PACKAGES:
             command += ["--with", package]
         seconds([*command, "-c", IMPORTS], env)  # cold: fills the cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 
-from bench.docker import docker_home
-from bench.measure import IMPORTS, PACKAGES, STOKE
+from bench.docker import RUN, docker_home
+from bench.measure import IMPORTS, PACKAGES
 
 JOBS = 10
 
@@ -15,7 +15,7 @@ def main() -> None:
     with docker_home() as (env, scope):
         seconds, received = {}, {}
         for how, flags in (("with", []), ("without", ["--no-cache"])):
-            command = [STOKE, "run", "--json", "-b", "docker", "--scope", scope, *flags]
+            command = [*RUN, "--json", "--scope", scope, *flags]
             for package in PACKAGES:
                 command += ["--with", package]
             documents = []

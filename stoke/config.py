@@ -37,7 +37,7 @@ class DockerConfig(Section):
 
 
 class LogConfig(Section):
-    max_size: Memory = 50 * 1024**2
+    max_size: Memory = 200 * 1024**2
     """How much of one job's log the engine keeps, in bytes, before it drops the oldest part."""
 
 
@@ -82,7 +82,7 @@ def load_config() -> Config:
         name for name in os.environ if name.startswith("STOKE_") and name not in _NOT_SETTINGS
     ]
     settings = (name for name in from_variables if not name.startswith("STOKE_TEST_"))
-    if not any(settings) and not path.exists():
+    if not any(settings) and not os.path.exists(path):
         return Config(index=_index_of_this_machine(IndexSettings()))
     from stoke.config_sources import read_sources
 

@@ -1,4 +1,4 @@
-"""Reads config.toml and the STOKE_* variables with pydantic-settings.
+"""Reads config.toml, and the STOKE_* variables with pydantic-settings.
 
 Apart from `stoke.config` because pydantic-settings costs as much to load as click does: it is
 imported only where there is something to read.
@@ -6,6 +6,8 @@ imported only where there is something to read.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
+    SettingsError,
 )
 
 from stoke.config import Config
@@ -29,13 +31,21 @@ class _Settings(BaseSettings, Config):
 
 def read_sources(path: Path) -> dict[str, Any]:
     """The settings as given, variables over the file, not validated yet."""
-    given: dict[str, Any] | None = None
-    if path.exists():
+    given: dict[str, Any] = {}
+    if os.path.exists(path):
         try:
-            given = TomlConfigSettingsSource(_Settings, toml_file=path)()
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise RequestError(str(path), f"cannot be read as TOML: {error}") from error
-    return _merged(given or {}, EnvSettingsSource(_Settings)() or {})
+    try:
+        return _merged(given, EnvSettingsSource(_Settings)() or {})
+    except SettingsError as error:
+        named = re.search(r'field "(\w+)"', str(error))
+        raise RequestError(
+            named[1] if named else "STOKE_*",
+            "a list or a table in a STOKE_* variable has to be JSON",
+            """for example: export STOKE_INDEX__EXTRA='["https://host/simple"]'""",
+        ) from None
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Request:
 
     spec: JobSpec
     name: str = "job"
-    program: str = "main.py"
+    program: str | None = None
+    """What the code sees as sys.argv[0]; without one, the job's name with .py."""
     upgrade: bool = False
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
@@ -41,6 +42,10 @@ class Request:
     """Where the cache is full, read-only or gone: "uncached" goes on without it, "fail" does not."""
     compile_bytecode: bool = False
     """Compile every module of the environment, so that the next job's imports do not."""
+
+    @property
+    def seen_as(self) -> str:
+        return self.program or f"{self.name}.py"
 
 
 class Backends:
@@ -123,7 +128,7 @@ def submit(
     payload = make_payload(
         spec,
         nonce=nonce,
-        program=request.program,
+        program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
         on_cache_trouble=request.on_cache_trouble,
@@ -250,6 +255,8 @@ def settle(job: Job, backend: Backend, history: History) -> None:
         Tracker(backend, history, job.id).catch_up()
         return
     if engine.status == "created":
+        if _is_adopted(job):
+            return  # Whoever submits it may be at it, under another history.
         # Made and never started, and the program that made it is gone.
         backend.remove(job.id)
         history.update(
@@ -264,15 +271,26 @@ def settle(job: Job, backend: Backend, history: History) -> None:
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
-    """Once a job's log and end are here, the engine need not keep them; and what it added to its
-    scope's cache may be more than the scope's budget."""
+    """Once a job's log and end are here, the engine need not keep them; and what it
+    added to its scope's cache may be more than the scope's budget.
+
+    An adopted job stays there until it is removed by name: it is somebody else's as well, who shares
+    the engine and may not have its log yet.
+    """
     job = history.get(job_id)
-    if job is not None and job.state.finished and not job.provisional:
+    if job is None or _is_adopted(job):
+        return
+    if job.state.finished and not job.provisional:
         try:
             backend.remove(job_id)
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
         keep_budget_later(job)
+
+
+def _is_adopted(job: Job) -> bool:
+    """Whether it was found at the engine (`adopt`) and not submitted under this history."""
+    return job.request_hash is None
 
 
 def adopt(backend: Backend, history: History) -> list[Job]:

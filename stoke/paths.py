@@ -15,7 +15,15 @@ from stoke.errors import EngineError
 def _xdg(variable: str, fallback: str) -> Path:
     base = os.environ.get(variable, "")
     # The standard says that a relative path here is to be ignored.
-    return Path(base) if base.startswith("/") else Path.home() / fallback
+    if base.startswith("/"):
+        return Path(base)
+    try:
+        return Path.home() / fallback
+    except RuntimeError:
+        raise EngineError(
+            "this user has no home folder to keep anything in",
+            "name one: export HOME=/some/folder",
+        ) from None
 
 
 def state_dir() -> Path:

@@ -9,7 +9,7 @@ import gzip
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from stoke.environment import request_hash
 from stoke.errors import RequestError
 from stoke.paths import cache_dir
-from stoke.requirements import canonical_name
+from stoke.requirements import Entry, canonical_name
 from stoke.spec import JobSpec
 
 
@@ -61,12 +61,10 @@ def make_payload(
             if reference and reference.startswith("env:")
         ],
         "python": spec.python,
-        "requirements": [*parsed.options, *wanted] if wanted else [],
-        "hashes": {
-            canonical_name(entry.text): list(entry.hashes)
-            for entry in parsed.requirements
-            if entry.hashes
-        },
+        # uv takes --pre on its command line only.
+        "requirements": [*(o for o in parsed.options if o != "--pre"), *wanted] if wanted else [],
+        "pre": "--pre" in parsed.options,
+        "hashes": _hashes(parsed.requirements),
         "lock": [[entry.text, list(entry.hashes)] for entry in parsed.requirements]
         if as_lock
         else None,
@@ -82,6 +80,15 @@ def make_payload(
     }
     # mtime=0: the same request gives the same bytes.
     return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
+
+
+def _hashes(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Canonical name to all hashes that the user allows for that package."""
+    hashes: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.hashes:
+            hashes.setdefault(canonical_name(entry.text), []).extend(entry.hashes)
+    return hashes
 
 
 def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -106,19 +113,22 @@ def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
 
 def _index(spec: JobSpec) -> dict[str, Any]:
     """Addresses with their credentials in them, the proxy, and the CA bundle's text."""
-    parsed = spec.parsed_requirements()
-    url = parsed.index or spec.index.url
-    extra = [*spec.index.extra, *parsed.extra_indexes]
+    own, parsed = spec.index, spec.parsed_requirements()
+    url = parsed.index or own.url
+    extra = [*own.extra, *parsed.extra_indexes]
     secrets: list[str] = []
-    if spec.index.credentials:
-        credentials = read_reference(spec.index.credentials, "index.credentials")
+    if own.credentials:
+        credentials = read_reference(own.credentials, "index.credentials")
         if ":" not in credentials:
             raise RequestError("index.credentials", "must hold user:password")
         user, _, password = credentials.partition(":")
-        if url:
+        # Addresses in a requirements file may be somebody else's: they are meant only where the
+        # request itself names none.
+        named = [own.url], own.extra, [parsed.index], parsed.extra_indexes
+        meant = next((some for some in named if any(some)), ())
+        if url and url in meant:
             url = _with_credentials(url, user, password)
-        else:
-            extra = [_with_credentials(address, user, password) for address in extra]
+        extra = [_with_credentials(it, user, password) if it in meant else it for it in extra]
         secrets = [password]
     bundle = None
     if spec.index.ca_bundle:
@@ -143,13 +153,13 @@ def _pinned_uv() -> dict[str, Any]:
 
 def _default_index() -> str | None:
     """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
-    from uv import find_uv_bin
-
     known = cache_dir() / "default-index"
     try:
         return known.read_text() or None
     except OSError:
         pass
+    from uv import find_uv_bin
+
     command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-cache", "--offline"]
     asked = subprocess.run(
         [*command, "--no-header", "--emit-index-url", "-"],

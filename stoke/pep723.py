@@ -68,10 +68,8 @@ def _blocks(lines: list[str]) -> Iterator[tuple[str, int, int]]:
 def _read(lines: list[str], opening: int, closing: int) -> ScriptMetadata:
     import tomllib
 
-    toml = "".join(
-        (line[2:] if line.startswith("# ") else line[1:]) + "\n"
-        for line in lines[opening + 1 : closing]
-    )
+    # Every line is "# ..." or a bare "#".
+    toml = "".join(line[2:] + "\n" for line in lines[opening + 1 : closing])
     try:
         fields = tomllib.loads(toml)
     except RecursionError:

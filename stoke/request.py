@@ -48,6 +48,8 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
         ) from None
     except RecursionError:
         raise RequestError(where, "is nested too deeply") from None
+    except ValueError as error:  # A number of thousands of digits.
+        raise RequestError(where, f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise RequestError(where, 'holds no JSON object; a request is {"code": ..., ...}')
     if "pythonCode" in fields:
@@ -112,9 +114,10 @@ def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:
         raise RequestError(error.field, f"{error.text!r} {error.why}") from None
     if metadata is None:
         return make_spec(fields)
-    named = list(fields.get("dependencies") or ())
-    added = [text for text in metadata.dependencies if text not in named]
-    fields = {**fields, "dependencies": [*named, *added]}
+    named = fields.get("dependencies") or ()
+    if isinstance(named, list | tuple):  # Anything else is refused below, as it was given.
+        added = [text for text in metadata.dependencies if text not in named]
+        fields = {**fields, "dependencies": [*named, *added]}
     if metadata.requires_python and not fields.get("python"):
         fields["python"] = metadata.requires_python
     return make_spec(fields)

@@ -70,7 +70,7 @@ class RequirementError(ValueError):
     def __init__(self, field: str, text: str, why: str) -> None:
         text = _SECRET_IN_ADDRESS.sub(_hide, text[:2000])
         self.field = field
-        self.text = text if len(text) <= 200 else text[:199] + "\N{HORIZONTAL ELLIPSIS}"
+        self.text = text if len(text) <= 200 else text[:199] + "\u2026"
         self.why = why
         super().__init__(field, self.text, why)
 
@@ -565,6 +565,6 @@ def _check_value(option: str, value: str, line: str, field: str) -> None:
         if not all(re.fullmatch(rf":all:|:none:|{_NAME}", name) for name in value.split(",")):
             raise RequirementError(field, line, f"needs names, :all: or :none: for {option}")
         return
-    if "://" not in value or _PATH.match(value):
+    if "://" not in value:
         raise RequirementError(field, line, f"{_STAYS}; give the address of an index")
     _check_address(value, ("https", "http"), line, field)

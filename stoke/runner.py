@@ -410,6 +410,8 @@ class Job:
         out = os.path.join(self.work, "requirements.lock")
         write_whole(wanted, "".join(line + "\n" for line in self.payload["requirements"]))
         arguments = ["--upgrade", "--refresh"] if self.payload["upgrade"] else []
+        if self.payload["pre"]:
+            arguments += ["--prerelease", "allow"]
         try:
             self.uv(
                 "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate",

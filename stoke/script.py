@@ -28,7 +28,7 @@ def make_script(request: Request) -> str:
     payload = make_payload(
         public,
         nonce=secrets.token_hex(8),
-        program=request.program,
+        program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
         on_cache_trouble=request.on_cache_trouble,

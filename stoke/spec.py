@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -31,10 +33,10 @@ _SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
-_PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*")
+_PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
 _REFERENCE = re.compile(r"(env|file):.+")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
 def parse_size(text: Any) -> Any:
@@ -45,7 +47,7 @@ def parse_size(text: Any) -> Any:
     if not match:
         raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
     power = " kmgt".index(match[2].lower() or " ")
-    return int(float(match[1]) * 1024**power)
+    return int(min(float(match[1]), 1e18) * 1024**power)
 
 
 def parse_duration(text: Any) -> Any:
@@ -53,7 +55,7 @@ def parse_duration(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     match = _DURATION.fullmatch(text)
     if not match or not text:
@@ -81,7 +83,7 @@ def _utf8(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_utf8)]
-Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * 1024**2)]
+Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * 1024**2, le=1 << 50)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=365 * 86400)]
 Scope = Annotated[str, AfterValidator(check_scope)]
 
@@ -122,10 +124,16 @@ class IndexSettings(Model):
 
 
 def _check_address(url: str) -> str:
-    if not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
+    try:
+        parts = urlsplit(url)
+        # A password with a slash in it ends the host early, and is no port.
+        whole = parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
         # Its text is not repeated: it may hold a password all the same.
         raise ValueError("is not a web address; write https://host/path")
-    if "@" in url.split("://", 1)[1].split("/", 1)[0]:
+    if "@" in parts.netloc:
         raise ValueError(
             "holds a password, which would be stored with the job; put user:password into a variable "
             "and refer to it: --index-credentials env:NAME"
@@ -138,6 +146,10 @@ def _check_reference(reference: str) -> str:
         # Its text is not repeated: most likely it is the secret itself.
         raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
     return reference
+
+
+# The same text is asked for its parts at every step from the door to the payload.
+_parsed = lru_cache(maxsize=4)(parse_requirements)
 
 
 class JobSpec(Model):
@@ -237,7 +249,7 @@ class JobSpec(Model):
         return self
 
     def parsed_requirements(self) -> ParsedRequirements:
-        return parse_requirements(self.requirements)
+        return _parsed(self.requirements)
 
     @property
     def has_packages(self) -> bool:

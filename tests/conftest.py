@@ -79,15 +79,20 @@ def _present(engine: Any, image: str) -> str:
 
 @pytest.fixture
 def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
-    """Call it with a scope: its containers and volumes are gone after the test, however it went."""
+    """Call it with a scope: containers and volumes of it, and of scopes whose names begin with it
+    and a hyphen, are gone after the test, however that went."""
     scopes: list[str] = []
     yield scopes.append
-    for scope in scopes:
-        label = {"label": [f"{MANAGED}=true", f"{SCOPE}={scope}"]}
-        for container in docker_engine.containers(all=True, filters=label):
-            docker_engine.remove_container(container["Id"], force=True, v=True)
-        for volume in docker_engine.volumes(filters=label)["Volumes"] or []:
-            docker_engine.remove_volume(volume["Name"])
+
+    def ours(thing: dict[str, Any]) -> bool:
+        scope = thing["Labels"].get(SCOPE, "")
+        return any(scope == one or scope.startswith(f"{one}-") for one in scopes)
+
+    managed = {"label": [f"{MANAGED}=true"]}
+    for container in filter(ours, docker_engine.containers(all=True, filters=managed)):
+        docker_engine.remove_container(container["Id"], force=True, v=True)
+    for volume in filter(ours, docker_engine.volumes(filters=managed)["Volumes"] or []):
+        docker_engine.remove_volume(volume["Name"])
 
 
 @pytest.fixture

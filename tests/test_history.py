@@ -269,7 +269,7 @@ def test_a_reader_is_not_kept_waiting_by_a_writer(tmp_path: Path) -> None:
     with History(path) as history:
         history.add(job(), None, None)
     writer = sqlite3.connect(path, isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("BEGIN EXCLUSIVE")
     writer.execute("UPDATE jobs SET name = 'half done'")
     try:
         with History(path) as history:

@@ -16,7 +16,13 @@ from uv import find_uv_bin
 from stoke.events import Event, EventScanner
 from tests.package_index import PackageIndex
 
-NO_INDEX: dict[str, Any] = {"url": None, "extra": [], "proxy": None, "ca_bundle": None, "secrets": []}
+NO_INDEX: dict[str, Any] = {
+    "url": None,
+    "extra": [],
+    "proxy": None,
+    "ca_bundle": None,
+    "secrets": [],
+}
 RUNNER = Path(__file__).parent.parent / "stoke/runner.py"
 
 
@@ -54,6 +60,7 @@ class Runner:
             "withheld": [],
             "python": None,
             "requirements": [],
+            "pre": False,
             "hashes": {},
             "lock": None,
             "request": "r",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.text import Text
 
 from stoke.errors import StokeError
@@ -13,6 +15,12 @@ UNKNOWN = "-"
 def plain(text: str, style: str = "") -> Text:
     """Text from outside, harmless on a terminal and never taken for markup."""
     return Text(clean(text), style=style)
+
+
+def place(name: str) -> str:
+    """A volume's name; a folder below the home directory begins with `~`."""
+    home = str(Path.home())
+    return f"~{name[len(home) :]}" if name.startswith(f"{home}/") else name
 
 
 def size(count: int | None) -> str:

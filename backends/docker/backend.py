@@ -247,6 +247,12 @@ class DockerBackend:
     def check(self) -> list[Finding]:
         return look(self._engine, self._config)
 
+    def render(self, delivery: Delivery) -> str:
+        """What the engine would be told, as JSON. It is not asked which images it has."""
+        image = delivery.spec.image or self._config.docker.image or OUR_IMAGE
+        config = container_config(delivery, self._config, image)
+        return json.dumps({"name": delivery.job_id, **config}, indent=2)
+
     def setup_image(
         self, base: str | None, tag: str | None, progress: Callable[[str], None]
     ) -> str:

@@ -23,6 +23,11 @@ READ_SIZE = 256 * 1024
 # The engine cuts lines at 16 KiB; what is longer than this is no frame.
 MAX_FRAME = 1024**2
 MAX_SIZE_LINE = 256
+# A frame of this size without a newline is a part of a line; the engine's buffer was full.
+PART_SIZE = 16 * 1024
+# Engines before 23.0 store the end of a line that came in parts and leave it out when they read it
+# back from the `local` driver.
+FIRST_WITH_WHOLE_LINES = (1, 42)
 HEADER = struct.Struct(">BxxxL")
 STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
@@ -78,9 +83,15 @@ class Frames:
 
     `failure` says why nothing more can be read: the engine's own report from inside the stream, or
     bytes that are no frame. Frames before it are still given.
+
+    `ends_lost` says that the engine leaves out the newline behind the last part of a line that came
+    in parts; it is put back. What cannot be told there is a long line that really has no end, as the
+    last of its stream: it gets one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ends_lost: bool = False) -> None:
+        self._ends_lost = ends_lost
+        self._in_parts: dict[int, int] = {}  # stream: time of a line whose last part is to come
         self.failure: str | None = None
         self._rest = b""
         # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
@@ -116,16 +127,22 @@ class Frames:
             if not known and not self._learn(data, start, stop):
                 self.failure = "a line without a timestamp"
                 break
-            frames.append(
-                Frame(
-                    stream,
-                    self._epoch + int(data[start + 20 : start + 29]),
-                    data[space + 1 : stop],
-                )
-            )
+            time = self._epoch + int(data[start + 20 : start + 29])
+            text = data[space + 1 : stop]
+            if self._ends_lost and (self._in_parts or stop - space > PART_SIZE):
+                text = self._with_its_end(stream, time, text)
+            frames.append(Frame(stream, time, text))
             at = stop
         self._rest = data[at:] if self.failure is None else b""
         return frames
+
+    def _with_its_end(self, stream: int, time: int, text: bytes) -> bytes:
+        """All parts of a line carry the same time, and all but the last are of the same size."""
+        if len(text) == PART_SIZE and not text.endswith(b"\n"):
+            self._in_parts[stream] = time
+        elif self._in_parts.pop(stream, None) == time and not text.endswith(b"\n"):
+            return text + b"\n"
+        return text
 
     def _learn(self, data: bytes, start: int, stop: int) -> bool:
         """Reads the whole timestamp at `start`, once a second."""
@@ -154,6 +171,8 @@ class DockerLog:
             # As text: a float is off by up to 119 ns, and the resume point is exact.
             params["since"] = f"{since // 1_000_000_000}.{since % 1_000_000_000:09d}"
         with engine.call(f"read the log of {job_id}") as api:
+            version = tuple(int(part) for part in api.api_version.split("."))
+            self._frames = Frames(ends_lost=version < FIRST_WITH_WHOLE_LINES)
             self._response = api._get(
                 api._url("/containers/{0}/logs", job_id),
                 params=params,
@@ -175,7 +194,7 @@ class DockerLog:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def __iter__(self) -> Iterator[list[Frame]]:
-        frames = Frames()
+        frames = self._frames
         try:
             for data in self._bodies():
                 batch = frames.feed(data)

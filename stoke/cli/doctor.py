@@ -23,7 +23,7 @@ BROKEN = 1
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
 def command(as_json: bool) -> int:
-    """Say what works here, what does not, and what mends it.
+    """Say what works here, and what mends the rest.
 
     The exit code is 1 when the default backend does not work.
 

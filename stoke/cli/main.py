@@ -12,11 +12,14 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "run": ("stoke.cli.run", "Run Python code with its packages, and wait for it."),
@@ -69,6 +72,8 @@ class Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         if incomplete.startswith("-"):
             return click.Command.shell_complete(self, ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
         return [
             CompletionItem(name, help=text)
             for name, (_, text) in COMMANDS.items()
@@ -109,8 +114,18 @@ def cli(ctx: click.Context) -> int | None:
     return open_screens()
 
 
+def _fill_closed_streams() -> None:
+    """A stream that was closed before we began: the next file opened would take its number, and be
+    written to in its place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number, which is this one.
+            setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w"))
+
+
 def main() -> int:
     """Runs the command line and returns the exit code (`stoke.errors` lists them)."""
+    _fill_closed_streams()
     try:
         code = _run()
         sys.stdout.flush()

@@ -11,6 +11,7 @@ import click
 
 from stoke.cli.completion import complete_backend, complete_job
 from stoke.errors import RequestError
+from stoke.logs.sanitise import clean
 
 if TYPE_CHECKING:
     from stoke.config import Config
@@ -155,12 +156,20 @@ def request_from(
     stem = Path(program).stem if program not in ("-", "-c") else ""
     return Request(
         with_defaults(spec, config),
-        name=name or stem or "job",
+        name=job_name(name, stem),
         program=program,
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
     )
+
+
+def job_name(*wanted: str | None) -> str:
+    """The first name that is one, without what a history or a terminal could not take."""
+    for name in wanted:
+        if name and (cleaned := clean(name).strip()):
+            return cleaned[:200]
+    return "job"
 
 
 def read_input(where: str) -> bytes:

@@ -13,6 +13,9 @@ from stoke.logs.sanitise import clean
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
 
 _BLOCK = 4096
+"""Rows that are looked at together."""
+_PIECE = 1 << 20
+"""Bytes that are copied together: a line may be as long as the log."""
 
 
 class Outlet:
@@ -109,10 +112,11 @@ class Passthrough:
             together = self._stamp is None and stream != NOTE
             if together and number + 1 < len(rows) and rows[number + 1][2] == stream:
                 continue
-            data = self._reader.read(start, ends[number])
-            if data and self._stamp is not None and start == offset:
-                data = self._stamped(stream, time, data)
-            self._write(stream, data)
+            for at in range(start, ends[number], _PIECE):
+                data = self._reader.read(at, min(at + _PIECE, ends[number]))
+                if self._stamp is not None and at == offset:
+                    data = self._stamped(stream, time, data)
+                self._write(stream, data)
             start = ends[number]
 
     def _stamped(self, stream: int, time: int, row: bytes) -> bytes:

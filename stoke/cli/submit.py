@@ -33,7 +33,7 @@ def command(
     stoke submit request.json -b docker --detach
     stoke show JOB --json | jq .spec | stoke submit -
     """
-    from stoke.cli.options import read_input
+    from stoke.cli.options import job_name, read_input
     from stoke.cli.watch import run_request
     from stoke.config import load_config
     from stoke.defaults import with_changes, with_defaults
@@ -45,7 +45,7 @@ def command(
     spec = with_changes(spec, image=image, scope=scope, use_cache=False if no_cache else None)
     request = Request(
         with_defaults(spec, config),
-        name=name or (Path(where).stem if where != "-" else "") or "job",
+        name=job_name(name, Path(where).stem if where != "-" else None),
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,

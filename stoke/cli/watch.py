@@ -81,7 +81,7 @@ def _watch(
     try:
         with stopper.on_ctrl_c(follow.wake):
             last = follow.run()
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (BrokenPipeError, KeyboardInterrupt, EngineError):
         narrator.say(f"the job goes on by itself: stoke logs -f {job.id}")
         raise
     passthrough.close()

@@ -1,164 +1,121 @@
-"""`stoke cache` as people and schedules use it."""
+"""`stoke cache` and `stoke doctor`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from stoke.history import History
 from tests.cli.conftest import Stoke, Terminal
+from tests.lab import until
 from tests.package_index import PackageIndex
 
-pytestmark = pytest.mark.usefixtures("index")
+KEYS = [
+    "backend", "node", "scope", "kind", "name", "bytes", "measured_at", "entries", "hit_rate",
+    "saved_seconds", "saved_bytes", "in_use_by",
+]  # fmt: skip
+LOCAL = ("-b", "local")
 
 
-@pytest.fixture
-def filled(stoke: Stoke, index: PackageIndex) -> Path:
-    """Two environments in the default scope, alpha's used twice; returns the cache's folder."""
-    index.add("heavy", "1.0", size=2_000_000)
-    for name in ("heavy", "alpha", "alpha"):
-        assert stoke("run", "-q", "-w", name, "-c", f"import {name}").returncode == 0
-    return Path(os.environ["STOKE_CACHE_DIR"]) / "scopes/default/python"
+def volumes(stoke: Stoke) -> list[dict[str, object]]:
+    done = stoke("cache", "ls", *LOCAL, "--measure", "--json")
+    assert done.returncode == 0
+    listed: list[dict[str, object]] = json.loads(done.stdout)
+    return listed
 
 
-def du(folder: Path) -> int:
-    done = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, check=True)
-    return int(done.stdout.split()[0])
-
-
-def listed(stoke: Stoke, *options: str) -> dict[str, object]:
-    done = stoke("cache", "ls", "-b", "local", "--json", *options)
-    (volume,) = json.loads(done.stdout)
-    assert isinstance(volume, dict)
-    return volume
-
-
-def test_sizes_are_those_of_the_last_measuring(stoke: Stoke, filled: Path) -> None:
-    unmeasured = listed(stoke)
-    assert (unmeasured["bytes"], unmeasured["measured_at"], unmeasured["entries"]) == (None,) * 3
-    assert b"never measured" in stoke("cache", "ls", "-b", "local").stderr
-    measured = listed(stoke, "--measure")
-    assert measured["bytes"] == pytest.approx(du(filled), rel=0.01)
-    assert measured["entries"] == 2
-    assert listed(stoke) == measured
-    assert stoke("run", "-q", "-w", "beta", "-c", "import beta").returncode == 0
-    after = listed(stoke)
-    assert after["bytes"] == measured["bytes"], "as it was when it was measured"
-
-
-def test_environments_are_shown(stoke: Stoke, filled: Path) -> None:
-    last, first = json.loads(stoke("cache", "show", "-b", "local", "--json").stdout)
-    assert (last["packages"], last["uses"], last["in_use"]) == (["alpha==2.0"], 2, False)
-    assert (first["packages"], first["uses"]) == (["heavy==1.0"], 1)
-    assert first["would_free"] > 2_000_000
-    table = stoke("cache", "show").stdout
-    assert b"heavy==1.0" in table and b"WOULD FREE" in table
-    nobody = stoke("cache", "show", "nobody")
-    assert (nobody.returncode, nobody.stdout) == (2, b"")
-
-
-def test_pruning_says_first_what_goes(stoke: Stoke, filled: Path) -> None:
-    before = du(filled)
-    dry = stoke("cache", "prune", "--unused", "0s", "--dry-run")
-    assert dry.returncode == 0 and b"2 environments and 2 packages go" in dry.stderr
-    asked = stoke("cache", "prune", "--unused", "0s")
-    assert asked.returncode == 2 and b"--yes" in asked.stderr
-    assert du(filled) == pytest.approx(before, abs=20_000)
-    some = stoke("cache", "prune", "--max-size", str(before - 1_000_000), "--yes")
-    assert some.returncode == 0 and b"freed" in some.stderr
-    assert before - du(filled) > 2_000_000
-    (left,) = json.loads(stoke("cache", "show", "--json").stdout)
-    assert left["packages"] == ["alpha==2.0"]
-
-
-def test_pruning_asks_at_a_terminal(
-    terminal: Callable[..., Terminal], stoke: Stoke, filled: Path
+def test_ls_has_the_designs_keys_and_knows_what_was_saved(
+    stoke: Stoke, index: PackageIndex
 ) -> None:
-    no = terminal("cache", "prune", "--unused", "0s")
-    no.until(b"Drop them?")
-    no.type("\n")
-    assert no.wait() == 2
-    assert len(json.loads(stoke("cache", "show", "--json").stdout)) == 2
-    yes = terminal("cache", "prune", "--unused", "0s")
-    yes.until(b"Drop them?")
-    yes.type("y\n")
-    assert yes.wait() == 0
-    assert json.loads(stoke("cache", "show", "--json").stdout) == []
+    assert volumes(stoke) == []
+    for _ in range(2):
+        assert stoke("run", "-q", "-w", "alpha", "-c", "1").returncode == 0
+    (volume,) = volumes(stoke)
+    assert list(volume) == KEYS
+    assert (volume["backend"], volume["scope"], volume["kind"]) == ("local", "default", "python")
+    assert isinstance(volume["bytes"], int) and volume["bytes"] > 0
+    assert (volume["entries"], volume["hit_rate"], volume["in_use_by"]) == (1, 0.5, [])
+    assert isinstance(volume["saved_seconds"], float)
+    # This backend cannot count what it receives.
+    assert (volume["saved_bytes"], volume["node"]) == (None, None)
+    table = stoke("cache", "ls", *LOCAL).stdout.decode()
+    assert "50%" in table and table.startswith("BACKEND")
 
 
-def test_without_limits_the_budgets_stand(stoke: Stoke, filled: Path, own_home: Path) -> None:
-    none = stoke("cache", "prune", "--yes")
-    assert none.returncode == 2 and b"--unused" in none.stderr
-    (own_home / "config.toml").write_text('max_size = "4m"\n[scopes.default]\nmax_size = "1g"\n')
-    assert b"nothing to drop" in stoke("cache", "prune", "--yes").stderr
-    (own_home / "config.toml").write_text('[scopes.default]\nmax_size = "1k"\n')
-    wrong = stoke("cache", "prune", "--yes")
-    assert wrong.returncode == 2 and b"scopes.default.max_size" in wrong.stderr
-
-
-@pytest.mark.parametrize(
-    "options", [["--unused", "soon"], ["--max-size", "much"], ["--max-size", "-1"]]
-)
-def test_a_limit_that_is_none_is_refused(stoke: Stoke, filled: Path, options: list[str]) -> None:
-    done = stoke("cache", "prune", "--yes", *options)
-    assert done.returncode == 2, done.stderr
-    assert options[0].encode() in done.stderr or options[0][2:].encode() in done.stderr
-    assert len(json.loads(stoke("cache", "show", "--json").stdout)) == 2
-
-
-def test_warming_makes_the_next_job_a_hit(stoke: Stoke, own_home: Path) -> None:
-    done = stoke("cache", "warm", "-w", "beta")
-    assert done.returncode == 0, done.stderr
-    compiled = own_home.glob(
-        "cache/scopes/default/python/venvs/*/lib/*/site-packages/*/__pycache__"
-    )
-    assert sorted(folder.parent.name for folder in compiled) == ["alpha", "beta"]
-    job = json.loads(stoke("run", "--json", "-q", "-w", "beta", "-c", "import beta").stdout)
-    (python,) = [phase for phase in job["phases"] if phase["name"] == "python"]
-    assert python["hit"] is True
-
-
-def test_warming_the_most_used(stoke: Stoke, filled: Path) -> None:
-    assert stoke("run", "-q", "-c", "print(1)").returncode == 0
-    assert stoke("cache", "prune", "--unused", "0s", "--yes").returncode == 0
-    assert stoke("cache", "warm", "--top", "1").returncode == 0
-    (environment,) = json.loads(stoke("cache", "show", "--json").stdout)
-    assert environment["packages"] == ["alpha==2.0"]
-    with History() as history:
-        (warm,) = [job for job in history.list() if job.name == "warm"]
-    assert warm.exit_code == 0
-    nothing = stoke("cache", "warm", "--top", "1", "--scope", "elsewhere")
-    assert nothing.returncode == 2 and b"no job has asked" in nothing.stderr
-    assert stoke("cache", "warm").returncode == 2
-
-
-def test_clearing_wants_the_scopes_name(
-    terminal: Callable[..., Terminal], stoke: Stoke, filled: Path
+def test_ls_leaves_out_a_backend_that_cannot_be_asked_unless_it_was_named(
+    stoke: Stoke, tmp_path: Path
 ) -> None:
-    asked = terminal("cache", "clear")
-    asked.until(b"Type the scope's name")
-    asked.type("defualt\n")
-    assert asked.wait() == 2
-    assert len(json.loads(stoke("cache", "show", "--json").stdout)) == 2
-    assert stoke("cache", "clear").returncode == 2
-    asked = terminal("cache", "clear")
-    asked.until(b"Type the scope's name")
-    asked.type("default\n")
-    assert asked.wait() == 0
-    assert json.loads(stoke("cache", "show", "--json").stdout) == []
+    gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    done = stoke("cache", "ls", "--json", env=gone)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert b"docker is left out" in done.stderr
+    named = stoke("cache", "ls", "-b", "docker", env=gone)
+    assert named.returncode == 125 and named.stderr.startswith(b"error: ")
 
 
-def test_the_schedule_that_is_printed_runs(stoke: Stoke, filled: Path) -> None:
-    line = stoke("setup", "schedule", "--unused", "0s").stdout.decode()
-    times, command = line.split(" ", 5)[:5], line.split(" ", 5)[5]
-    assert times == ["17", "4", "*", "*", "*"]
-    subprocess.run(["sh", "-c", command], check=True, cwd="/")
-    assert json.loads(stoke("cache", "show", "--json").stdout) == []
-    units = stoke("setup", "schedule", "--every", "weekly", "--systemd").stdout
-    assert b"OnCalendar=weekly" in units and b"cache prune --yes" in units
-    assert stoke("setup", "schedule", "--unused", "soon").returncode == 2
+def test_clear_needs_a_yes_and_then_says_what_it_freed(stoke: Stoke, index: PackageIndex) -> None:
+    assert stoke("run", "-q", "-w", "alpha", "-c", "1").returncode == 0
+    asked = stoke("cache", "clear", *LOCAL)
+    assert asked.returncode == 2 and b"hint: say it was meant: --yes" in asked.stderr
+    (before,) = volumes(stoke)
+    assert before["entries"] == 1
+    done = stoke("cache", "clear", *LOCAL, "--yes")
+    assert done.returncode == 0 and b"freed " in done.stderr
+    assert [volume["entries"] for volume in volumes(stoke)] in ([0], [])
+    assert stoke("run", "-q", "-w", "alpha", "-c", "import alpha").returncode == 0
+
+
+def test_clear_at_a_terminal_asks_for_the_scopes_name(
+    stoke: Stoke, terminal: Callable[..., Terminal], index: PackageIndex
+) -> None:
+    assert stoke("run", "-q", "-w", "alpha", "-c", "1", "--scope", "team-a").returncode == 0
+    wrong = terminal("cache", "clear", *LOCAL, "--scope", "team-a")
+    wrong.until(b"Type the scope's name (team-a)")
+    wrong.type("y\n")
+    assert wrong.wait() == 2
+    assert b"nothing was cleared" in wrong.screen
+    (volume,) = volumes(stoke)
+    assert volume["entries"] == 1
+    right = terminal("cache", "clear", *LOCAL, "--scope", "team-a")
+    right.until(b"Type the scope's name (team-a)")
+    right.type("team-a\n")
+    assert right.wait() == 0
+    assert b"freed " in right.screen
+
+
+def test_clear_refuses_while_a_job_uses_it(stoke: Stoke, index: PackageIndex) -> None:
+    code = "import time\nwhile True: time.sleep(0.05)"
+    job_id = stoke("run", "--detach", "-w", "alpha", "-c", code).stdout.decode().strip()
+    until(lambda: [v["entries"] for v in volumes(stoke)] == [1], "its environment")
+    refused = stoke("cache", "clear", *LOCAL, "--yes")
+    assert refused.returncode == 125
+    first, second = refused.stderr.decode().splitlines()[-2:]
+    assert job_id in first and second.endswith(f"stoke stop {job_id}")
+    assert [volume["in_use_by"] for volume in volumes(stoke)] == [[job_id]]
+    assert stoke("stop", "--now", job_id).returncode == 0
+
+
+def test_clear_of_nothing_says_so(stoke: Stoke) -> None:
+    done = stoke("cache", "clear", *LOCAL, "--scope", "nobody", "--yes")
+    assert done.returncode == 2
+    assert b"nobody has no caches on the local backend" in done.stderr
+
+
+def test_doctor_says_what_works_and_what_mends_the_rest(stoke: Stoke, tmp_path: Path) -> None:
+    gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    done = stoke("doctor", env=gone)
+    assert done.returncode == 0  # The default backend works; nobody asked for the other.
+    told = done.stdout.decode()
+    assert "local (default)" in told and "  no  " in told and "hint: " in told
+    document = json.loads(stoke("doctor", "--json", env=gone).stdout)
+    assert (document["works"], document["default_backend"]) == (True, "local")
+    assert list(document["backends"]["local"][0]) == ["what", "works", "detail", "mend"]
+    broken = stoke("doctor", env={**gone, "STOKE_BACKEND": "docker"})
+    assert broken.returncode == 1
+
+
+def test_doctor_survives_a_wrong_configuration(stoke: Stoke, own_home: Path) -> None:
+    (own_home / "config.toml").write_text("scope = 3 3\n")
+    done = stoke("doctor")
+    assert done.returncode == 1
+    assert b"no  configuration" in done.stdout and b"cannot be read as TOML" in done.stdout

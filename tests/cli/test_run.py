@@ -14,7 +14,7 @@ import pytest
 
 from stoke.history import History
 from stoke.job import JobState
-from tests.cli.conftest import Stoke, Terminal, job_count, only_job
+from tests.cli.conftest import PROGRAM, Stoke, Terminal, job_count, only_job
 from tests.lab import until
 from tests.package_index import PackageIndex
 
@@ -73,8 +73,6 @@ def test_standard_input_is_at_its_end(stoke: Stoke) -> None:
 
 def test_nobody_reading_ends_quietly_and_leaves_the_job(own_home: Path) -> None:
     code = "import time\nfor n in range(100000):\n    print(n, flush=True)\n    time.sleep(0.001)"
-    from tests.cli.conftest import PROGRAM
-
     process = subprocess.Popen(
         [PROGRAM, "run", "-q", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -86,6 +84,16 @@ def test_nobody_reading_ends_quietly_and_leaves_the_job(own_home: Path) -> None:
     assert not only_job().state.finished
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_harm_nothing(stoke: Stoke, own_home: Path, closed: str) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr)"
+    line = f'exec "$@" {closed}'
+    done = subprocess.run(["sh", "-c", line, "sh", PROGRAM, "run", "-c", code], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    again = stoke("logs", only_job().id)
+    assert (again.stdout, again.stderr) == (b"out\n", b"err\n")
+
+
 # ------------------------------------------------------------------ code and arguments
 
 
@@ -95,6 +103,16 @@ def test_code_from_a_file_is_called_by_its_name(stoke: Stoke, tmp_path: Path) ->
     done = stoke("run", "-q", str(script), "--", "--epochs", "3", "$(id)", "a b", "")
     assert done.stdout == b"['--epochs', '3', '$(id)', 'a b', ''] __main__\n"
     assert only_job().id.startswith("train-model-")
+
+
+def test_a_files_name_may_be_anything(stoke: Stoke, tmp_path: Path) -> None:
+    for name in (b"\xff\xfe.py", "日本 \x1b[2J.py".encode(), b"-rf.py"):
+        script = os.fsencode(tmp_path) + b"/" + name
+        with open(script, "wb") as file:
+            file.write(b"print('ran')")
+        done = stoke("run", os.fsdecode(script))
+        assert (done.returncode, done.stdout) == (0, b"ran\n"), done.stderr
+        assert b"\x1b" not in done.stderr
 
 
 def test_code_from_standard_input(stoke: Stoke) -> None:
@@ -393,8 +411,6 @@ def test_a_background_job_is_not_hit_by_somebody_elses_ctrl_c(
     own_home: Path, signal_ignored: bool
 ) -> None:
     """A shell starts what stands before `&` with ctrl+c ignored; that has to stay so."""
-    from tests.cli.conftest import PROGRAM
-
     process = subprocess.Popen(
         [PROGRAM, "run", "-q", "-c", "import time; print('began', flush=True); time.sleep(0.5)"],
         stdout=subprocess.PIPE,

@@ -157,6 +157,13 @@ def test_without_a_network_a_warm_cache_is_enough_and_a_cold_one_says_so(
     assert cold.error["mend"]
 
 
+def test_a_prerelease_is_taken_only_where_the_file_says_so(lab: Lab, index: PackageIndex) -> None:
+    index.add("alpha", "3.0rc1")
+    code = "import alpha; print(alpha.version)"
+    assert lab.run(code, requirements="alpha\n").stdout == b"2.0\n"
+    assert lab.run(code, requirements="--pre\nalpha\n").stdout == b"3.0rc1\n"
+
+
 def test_upgrade_asks_the_index_again(lab: Lab, index: PackageIndex) -> None:
     code = "import alpha; print(alpha.version)"
     assert lab.run(code, dependencies=["alpha"]).stdout == b"2.0\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +38,12 @@ NOW = 1_790_000_000.0
 WAIT_SECONDS = 20.0
 
 
+@pytest.fixture(autouse=True)
+def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying must not reach the tmux that whoever runs the tests sits in."""
+    monkeypatch.delenv("TMUX", raising=False)
+
+
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:
     """Waits until `true()` holds; fails after a deadline."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -60,14 +68,17 @@ class FakeStream:
         self.closed = True
 
 
+PLAIN = Capabilities(
+    images=False, limits=False, system_packages=False, counts_bytes=True, isolation="none"
+)
+
+
 @dataclass
 class FakeBackend:
     """A backend whose jobs run until a test ends them; `down` makes every call fail."""
 
     name: str
-    capabilities: Capabilities = Capabilities(
-        images=False, limits=False, system_packages=False, counts_bytes=True, isolation="none"
-    )
+    capabilities: Capabilities = PLAIN
     down: EngineError | None = None
     states: dict[str, EngineState] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -177,6 +188,8 @@ class Desk:
     """What stands in the history and the spool before the screens open."""
 
     history: History
+    backends: dict[str, FakeBackend]
+    locks: list[int] = field(default_factory=list)
 
     def job(
         self,
@@ -209,10 +222,21 @@ class Desk:
             columns.setdefault("finished_at", begun + 8.8)
             columns.setdefault("log_bytes", len(log))
             columns.setdefault("log_lines", log.count(b"\n"))
+        else:
+            # Another program follows it, so that what stands in the spool stays.
+            self.backends[backend].states.setdefault(job_id, EngineState("running"))
+            lock = os.open(job_dir(job_id) / "follow.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.locks.append(lock)
         self.history.update(job_id, state=state, **columns)
         found = self.history.get(job_id)
         assert found is not None
         return found
+
+    def let_go(self) -> None:
+        """The other program that follows the unfinished jobs goes away."""
+        while self.locks:
+            os.close(self.locks.pop())
 
     def spool(self, job_id: str, log: bytes, stream: int = STDOUT) -> None:
         writer = SpoolWriter(job_dir(job_id))
@@ -230,7 +254,9 @@ class Desk:
 @pytest.fixture
 def desk(backends: dict[str, FakeBackend]) -> Iterator[Desk]:
     history = History()
-    yield Desk(history)
+    made = Desk(history, backends)
+    yield made
+    made.let_go()
     history.close()
 
 
@@ -241,6 +267,5 @@ def app(backends: dict[str, FakeBackend]) -> StokeApp:
 
 def screen_text(app: StokeApp) -> str:
     """What stands on the terminal now, line by line."""
-    width, height = app.size
     lines = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in line) for line in lines[:height])
+    return "\n".join("".join(segment.text for segment in line) for line in lines)

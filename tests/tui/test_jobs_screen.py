@@ -89,7 +89,6 @@ async def test_stop_asks_with_cancel_focused(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
     desk.job("job-aaaaaa", JobState.RUNNING)
-    backends["local"].states["job-aaaaaa"] = EngineState("running")
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "running" in screen_text(app))
         await pilot.press("s")
@@ -159,6 +158,7 @@ async def test_a_backend_that_is_down_is_said_and_its_jobs_are_not_called_runnin
         assert "systemctl start docker" in text
         assert "● running?" in text
         assert "so far" in text
+        desk.let_go()
         backends["docker"].down = None
         backends["docker"].states["job-aaaaaa"] = EngineState("exited", exit_code=0)
         await until(pilot, lambda: "succeeded" in screen_text(app))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
@@ -19,14 +21,15 @@ from tui.screens.clear_cache import ClearCache
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
+# 79 columns with what stands between them; the line below the table has what they cut off.
 _COLUMNS = (
-    ("backend", 8),
-    ("scope", 16),
-    ("kind", 7),
+    ("backend", 7),
+    ("scope", 14),
+    ("kind", 6),
     ("size", 9),
-    ("measured", 9),
-    ("entries", 8),
-    ("in use by", 30),
+    ("measured", 8),
+    ("entries", 7),
+    ("in use by", 14),
 )
 _TRUST = (
     "Jobs that share a scope can change each other's packages: "
@@ -144,8 +147,16 @@ class CachesScreen(StokeScreen):
         )
         self.refresh_bindings()
 
+    @on(DataTable.RowHighlighted)
     def _show_detail(self) -> None:
         text = Text()
+        chosen = self._chosen()
+        if chosen is not None:
+            volume = self._volumes[chosen]
+            text.append_text(fmt.plain(fmt.place(volume.name), "bold"))
+            if volume.in_use_by:
+                text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "yellow"))
+            text.append("\n")
         if self._volumes:
             total = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
             unmeasured = len(self._volumes) - len(total)
@@ -154,7 +165,7 @@ class CachesScreen(StokeScreen):
                 text.append(f", {unmeasured} not measured: m measures", style="yellow")
         for key, doing in self._busy.items():
             text.append("\n")
-            text.append_text(fmt.plain(f"{key[2]}: {doing}", "cyan"))
+            text.append_text(fmt.plain(f"{fmt.place(key[2])}: {doing}", "cyan"))
         self.query_one("#caches-detail", Static).update(text)
 
     def _row(self, key: Key, volume: Volume) -> tuple[Text, ...]:
@@ -242,7 +253,8 @@ class CachesScreen(StokeScreen):
 
         def done(freed: int) -> None:
             self._busy.pop(key, None)
-            self._volumes.pop(key, None)
+            # What was measured before says nothing any more.
+            self._volumes[key] = replace(volume, bytes=None, entries=None, measured_at=None)
             self.app.notify(f"freed {fmt.size(freed)}", markup=False)
             self.action_reload()
 

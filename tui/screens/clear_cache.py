@@ -69,7 +69,7 @@ class ClearCache(ModalScreen[bool]):
         volume = self._volume
         what = _KINDS.get(volume.kind, "everything in it")
         text = Text.assemble(
-            fmt.plain(volume.name, "bold"),
+            fmt.plain(fmt.place(volume.name), "bold"),
             f" on {clean(volume.backend)}\n\nWhat goes: {clean(what)}. Jobs that need it again "
             "build and download it again.\n",
         )
@@ -80,7 +80,8 @@ class ClearCache(ModalScreen[bool]):
             text.append("\nmeasuring ...", style="dim")
         else:
             count = fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"
-            text.append(f"\n{fmt.size(volume.bytes)} in {count} entries", style="bold")
+            entries = "entry" if volume.entries == 1 else "entries"
+            text.append(f"\n{fmt.size(volume.bytes)} in {count} {entries}", style="bold")
         if volume.in_use_by:
             text.append("\nHeld by ", style="red")
             text.append_text(fmt.plain(", ".join(volume.in_use_by), "red"))

@@ -102,6 +102,11 @@ class NewJobScreen(StokeScreen):
         self.query_one("#code").focus()
         self._check()
 
+    def on_screen_resume(self) -> None:
+        # A job that ran meanwhile has changed what the caches hold.
+        if self.query("#submit"):
+            self._check()
+
     def on_unmount(self) -> None:
         self._save()
 
@@ -191,12 +196,16 @@ class NewJobScreen(StokeScreen):
                 found[form.field_of(error) or "request"] = error
         self._show_errors(found)
         backend = self._backend
+        # What is right already is held against the backend, whatever else is wrong.
+        names = ("system", "image", "cpu", "memory")
+        values = {name: draft.values[name] for name in names if name not in found}
+        right = self._spec(drafts.Draft(values=values), "pass")
 
         def look() -> tuple[str, RequestError | None, Prediction | None]:
             engine = self.stoke.service.backends.get(backend)
             refused = None
             try:
-                lifecycle.check_request(spec or self._spec(drafts.Draft(), "pass"), engine)
+                lifecycle.check_request(spec or right, engine)
             except RequestError as error:
                 refused = error
             expected = lifecycle.predict(spec, backend, self.stoke.history) if spec else None
@@ -281,6 +290,10 @@ class NewJobScreen(StokeScreen):
     def _refuse(self, error: StokeError) -> None:
         """Shows the error where it belongs and puts the cursor there."""
         self._set_submitting(False)
+        # A check that is still under way knows nothing of this error and would wipe it out.
+        self._checks += 1
+        if "check" in self._pending:
+            self._pending["check"].stop()
         if not isinstance(error, RequestError):
             error = _at_backend(error)
         name = form.field_of(error) or "request"

@@ -37,6 +37,7 @@ class JobTable(DataTable[Text]):
     """Rows are jobs, the newest first; `Chosen` says which one the cursor is on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Look at the job", show=False, id="jobs.enter"),
         Binding("down,j", "cursor_down", "Next job", show=False, id="jobs.down"),
         Binding("up,k", "cursor_up", "Previous job", show=False, id="jobs.up"),
         Binding("home,g", "scroll_top", "First job", show=False, id="jobs.first"),

@@ -64,22 +64,25 @@ class LogPane(Vertical):
         text = Text(f"{view.rows:,} {lines} · {fmt.size(view.bytes)} · {job.log_gaps} {gaps}")
         if job.log_gaps:
             text.stylize("yellow")
-        if view.search is not None:
-            text.append("  ")
-            text.append_text(self._found())
         if not view.follow:
-            text.append(f"  {view.below:,} below · f follows", style="yellow")
+            text.append(f"  {view.below:,} below, f follows", style="yellow")
         elif not job.state.finished:
             text.append("  following", style="green")
+        if view.search is not None:
+            text.append("\n")
+            text.append_text(self._found())
         self.query_one("#log-header", Static).update(text)
 
     def _found(self) -> Text:
         search = self.view.search
         assert search is not None
-        if not search.rows:
-            return Text("searching" if self.view.searching else "not found", style="yellow")
-        place = search.place(self.view.cursor)
-        return Text(f"match {place if place else '-'}/{len(search.rows):,}", style="bold")
+        text = fmt.plain(f"/{search.query} ", "bold")
+        if search.rows:
+            place = search.place(self.view.cursor)
+            text.append(f"match {place if place else '-'}/{len(search.rows):,}", style="bold")
+        else:
+            text.append("searching" if self.view.searching else "not found", style="yellow")
+        return text
 
     # --- searching --------------------------------------------------------------------------------
 
@@ -93,6 +96,7 @@ class LogPane(Vertical):
         if not event.value:
             self.action_close_search()
             return
+        self.find_input.display = False
         self.view.find(event.value)
         self.view.focus()
 

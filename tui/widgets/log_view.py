@@ -217,7 +217,7 @@ class LogView(ScrollView, can_focus=True):
             self._strips[row] = strips
             if not self.wrap and strip.cell_length > self._widest:
                 self._widest = strip.cell_length
-                self.call_after_refresh(self._extend)
+                self.call_after_refresh(self._widen)
         return strips
 
     def _strip(self, row: _Row) -> Strip:
@@ -262,6 +262,12 @@ class LogView(ScrollView, can_focus=True):
             self.virtual_size = Size(0, self._top_for(self.rows - 1) + height)
         else:
             self.virtual_size = Size(self._widest, self.rows)
+
+    def _widen(self) -> None:
+        """A wider line may bring the lower scrollbar, which takes a line from the window."""
+        self._extend()
+        if self.follow:
+            self.call_after_refresh(self._to_end)
 
     def _top_for(self, bottom: int) -> int:
         """The highest row from which the window reaches down to the whole of row `bottom`."""

@@ -11,9 +11,8 @@ from stoke.job import Job, Phase
 from stoke.logs.sanitise import clean
 from tui import format as fmt
 
-_HIT_STYLES = {True: "green", False: "yellow", None: "dim"}
-# name, seconds, hit, packages, bytes with the blanks between them: what is left is the bar's.
-_FIGURES = 7 + 1 + 8 + 1 + 5 + 1 + 10 + 1 + 9
+_HIT_STYLES = {True: "green", False: "yellow", None: "blue"}
+_NAME = 8
 _LEAST_BAR = 4
 
 
@@ -40,9 +39,21 @@ class Waterfall(Widget):
             text.append("no phase has been reported yet\n", style="dim")
         begin = min([job.submitted_at, *(phase.started_at for phase in job.phases)])
         end = self._end(job)
-        bar = max(_LEAST_BAR, self.size.width - _FIGURES)
-        for phase in job.phases:
-            text.append_text(self._line(phase, begin, max(end - begin, 1e-6), bar))
+        figures = [self._figures(phase) for phase in job.phases]
+        # A column that nobody knows anything for gives its room to the bars.
+        widths = [
+            0 if all(cell == fmt.UNKNOWN for cell in column) else max(map(len, column))
+            for column in zip(*figures, strict=True)
+        ]
+        taken = _NAME + sum(width + 1 for width in widths if width)
+        bar = max(_LEAST_BAR, self.size.width - taken)
+        for phase, cells in zip(job.phases, figures, strict=True):
+            text.append_text(self._bar(phase, begin, max(end - begin, 1e-6), bar))
+            for width, cell in zip(widths, cells, strict=True):
+                if width:
+                    style = _HIT_STYLES[phase.hit] if cell in ("HIT", "MISS") else ""
+                    text.append(f" {cell:>{width}}", style=style)
+            text.append("\n")
         text.append("\n")
         text.append_text(self._summary(job))
         for note in self._notes:
@@ -56,29 +67,29 @@ class Waterfall(Widget):
         ends = [phase.started_at + (phase.seconds or 0) for phase in job.phases]
         return max([job.submitted_at, self._now, *ends])
 
-    def _line(self, phase: Phase, begin: float, whole: float, bar: int) -> Text:
-        going_on = phase.seconds is None
-        unfinished = self._job is not None and not self._job.state.finished
-        taken = phase.seconds
-        if going_on and unfinished:
-            taken = max(0.0, self._now - phase.started_at)
+    def _seconds(self, phase: Phase) -> float | None:
+        """What the phase took, or has taken so far."""
+        if phase.seconds is None and self._job is not None and not self._job.state.finished:
+            return max(0.0, self._now - phase.started_at)
+        return phase.seconds
+
+    def _figures(self, phase: Phase) -> tuple[str, str, str, str]:
+        packages = fmt.UNKNOWN if phase.packages is None else f"{phase.packages:,}"
+        if phase.packages is not None and phase.cached is not None:
+            packages = f"{phase.cached:,} of {phase.packages:,}"
+        seconds = fmt.duration(self._seconds(phase))
+        return seconds, fmt.hit(phase.hit), packages, fmt.size(phase.bytes)
+
+    def _bar(self, phase: Phase, begin: float, whole: float, bar: int) -> Text:
         first = min(bar - 1, int((phase.started_at - begin) / whole * bar))
-        length = max(1, round((taken or 0) / whole * bar))
+        length = max(1, round((self._seconds(phase) or 0) / whole * bar))
         length = min(length, bar - first)
-        style = "cyan" if going_on and unfinished else _HIT_STYLES[phase.hit]
-        line = Text()
-        line.append(f"{clean(phase.name):<7} ", style="bold")
+        style = "cyan" if phase.seconds is None else _HIT_STYLES[phase.hit]
+        line = Text(no_wrap=True)
+        line.append(f"{clean(phase.name):<{_NAME}}", style="bold")
         line.append(" " * first)
-        line.append("━" * length, style=style if style != "dim" else "blue")
+        line.append("━" * length, style=style)
         line.append(" " * (bar - first - length))
-        line.append(f" {fmt.duration(taken):>7}")
-        line.append(f" {fmt.hit(phase.hit):<4}", style=style)
-        counted = phase.packages is not None
-        known = (
-            f"{phase.cached} of {phase.packages}" if phase.cached is not None else phase.packages
-        )
-        line.append(f" {known if counted else fmt.UNKNOWN:>10}")
-        line.append(f" {fmt.size(phase.bytes):>9}\n")
         return line
 
     def _summary(self, job: Job) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from itertools import pairwise
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.docker.log import MAX_FRAME, Chunks, Frames
+from backends.docker.log import MAX_FRAME, PART_SIZE, Chunks, Frames
 from stoke.backend import Frame
 from tests.backends.docker.fake_engine import LAST_CHUNK, chunk
-from tests.backends.docker.streams import encode, raw, stamp
+from tests.backends.docker.streams import encode, raw, stamp, stored
 
 SECOND = 1_000_000_000
 # Few seconds, so that they repeat, go back and meet their neighbours.
@@ -121,3 +122,49 @@ def test_times_are_exact_to_the_nanosecond() -> None:
     for time in (0, 999_999_999, 1_709_164_800 * SECOND - 1, 4_102_444_800 * SECOND + 1):
         (frame,) = Frames().feed(encode(Frame(2, time, b"x")))
         assert frame.time == time
+
+
+sizes = st.sampled_from([0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 2 * PART_SIZE, 40_000])
+lines = st.lists(sizes, min_size=1, max_size=6)
+
+
+@given(lines, lines, st.booleans(), st.randoms(use_true_random=False))
+def test_lines_in_parts_keep_their_ends_on_every_engine(
+    out: list[int], err: list[int], ends_lost: bool, order: random.Random
+) -> None:
+    written = {
+        stream: b"".join(b"x" * size + b"\n" for size in those)
+        for stream, those in ((1, out), (2, err))
+    }
+    waiting = [
+        list(stored(text, stream, 1_700_000_000 * SECOND, ends_lost))
+        for stream, text in written.items()
+    ]
+    reader = Frames(ends_lost)
+    got = {1: b"", 2: b""}
+    # The two streams' parts come in any order between each other.
+    while any(waiting):
+        frame = order.choice([one for one in waiting if one]).pop(0)
+        for read in reader.feed(encode(frame)):
+            got[read.stream] += read.data
+    assert got == written
+
+
+@pytest.mark.parametrize("size", [5, PART_SIZE, 2 * PART_SIZE])
+@pytest.mark.parametrize("ends_lost", [True, False])
+def test_a_last_line_without_an_end_gets_none(size: int, ends_lost: bool) -> None:
+    text = b"first\n" + b"x" * size
+    reader = Frames(ends_lost)
+    whole = b"".join(map(encode, stored(text, 1, 0, ends_lost)))
+    assert b"".join(frame.data for frame in reader.feed(whole)) == text
+
+
+@pytest.mark.parametrize("ends_lost", [True, False])
+def test_reading_from_the_middle_gives_the_same_frames(ends_lost: bool) -> None:
+    text = b"".join(b"x" * size + b"\n" for size in (3, 40_000, PART_SIZE, 5, 20_000))
+    frames = list(stored(text, 1, 0, ends_lost))
+    everything = Frames(ends_lost).feed(b"".join(map(encode, frames)))
+    for time in range(7):
+        rest = [frame for frame in frames if frame.time >= time]
+        again = Frames(ends_lost).feed(b"".join(map(encode, rest)))
+        assert again == [frame for frame in everything if frame.time >= time]

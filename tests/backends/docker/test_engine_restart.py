@@ -1,0 +1,120 @@
+"""The engine goes away in the middle of a job and comes back: on a private engine of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stoke.config import Config, DockerConfig
+from stoke.errors import EngineError
+from stoke.history import History
+from stoke.job import JobState
+from stoke.lifecycle import Backends
+from stoke.tracker import Tracker
+from tests.lab import Lab, until
+
+pytestmark = pytest.mark.docker
+
+
+NO_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false")
+
+
+class PrivateEngine:
+    """A dockerd with its own data and its own network namespace.
+
+    Its own namespace, because an engine without a bridge takes away the bridge of every other.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = f"unix://{folder}/sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        places = [
+            f"--{name}={self.folder / name}" for name in ("data-root", "exec-root", "pidfile")
+        ]
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "--net", "dockerd", *places, *NO_NETWORK, "--host", self.host],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(self._answers, f"an answer of the engine in {self.folder}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process is None:
+            return
+        # unshare executes dockerd: this is the engine itself.
+        self._process.send_signal(number)
+        self._process.wait(60)
+        self._process = None
+        # A killed engine's containerd is killed with it and leaves a file that says it runs.
+        (self.folder / "exec-root/containerd/containerd.pid").unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        command = ["docker", "--host", self.host, "version"]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def engine(docker_engine: object, bare_image: str, tmp_path: Path) -> Iterator[PrivateEngine]:
+    if os.geteuid() != 0 or not shutil.which("dockerd"):
+        if os.environ.get("STOKE_TEST_DOCKER"):
+            pytest.fail("a private engine needs root and dockerd")
+        pytest.skip("a private engine needs root and dockerd")
+    engine = PrivateEngine(tmp_path)
+    engine.start()
+    try:
+        save = subprocess.Popen(["docker", "save", bare_image], stdout=subprocess.PIPE)
+        load = ["docker", "--host", engine.host, "load"]
+        subprocess.run(load, stdin=save.stdout, check=True, capture_output=True)
+        assert save.wait() == 0
+        yield engine
+    finally:
+        engine.stop()
+        # The engine mounts its data folder onto itself.
+        for mounted in ("exec-root/netns", "data-root"):
+            subprocess.run(["umount", "--recursive", "--lazy", "--quiet", tmp_path / mounted])
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_is_found_again_after_the_engine_went_away_in_its_middle(
+    engine: PrivateEngine, bare_image: str, how: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoke.logs.follower.BACKOFF_SECONDS", (0.05, 0.2))
+    config = Config(docker=DockerConfig(host=engine.host, image=bare_image, network="none"))
+    backends = Backends(config)
+    lab = Lab(backends.get("docker"), config, "default", "")
+    code = "import time; print('before', flush=True); time.sleep(600); print('after')"
+    job = lab.submit(code, use_cache=False)
+    troubles: list[EngineError] = []
+    with History() as history:
+        tracker = Tracker(lab.backend, history, job.id, on_trouble=troubles.append)
+        thread = threading.Thread(target=tracker.run)
+        thread.start()
+        lab.until_output(job, b"before\n")
+        engine.stop(how)
+        until(lambda: bool(troubles), "word that the engine cannot be reached")
+        during = history.get(job.id)
+        assert during is not None and (not during.state.finished or during.provisional)
+        engine.start()
+        if how == signal.SIGKILL:
+            # What the engine left running it takes up again, as it should; end it.
+            lab.backend.stop(job.id, 0)
+        thread.join(60)
+        assert not thread.is_alive()
+        ended = history.get(job.id)
+    assert ended is not None and not ended.provisional
+    assert ended.state in (JobState.FAILED, JobState.STOPPED)
+    assert ended.exit_code in (137, 143)
+    assert lab.output(job, 1) == b"before\n"
+    backends.close()

@@ -1,0 +1,135 @@
+"""What is loaded where: the quick commands stay quick, and the house's walls stand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+STOKE = Path(sys.executable).with_name("stoke")
+ENGINES = {"docker", "kubernetes", "hera"}
+SCREENS = {"textual", "rich", "tui", "styles"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules, and ours with their full names, that a fresh Python has after `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print('\\n' + ' '.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    names = done.stdout.rpartition("\n\n")[2].split() or done.stdout.split()
+    return {name.partition(".")[0] for name in names} | set(names)
+
+
+def command(*words: str) -> str:
+    """Code that runs a command in this Python, as the installed program does."""
+    return (
+        f"import sys; sys.argv = ['stoke', *{words!r}]\n"
+        "from stoke.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "sys.stdout.flush()"
+    )
+
+
+def test_records_and_history_need_no_pydantic() -> None:
+    loaded = loaded_by("import stoke.history, stoke.job, stoke.errors, stoke.paths, stoke.events")
+    assert not loaded & (
+        {"pydantic", "importlib.metadata", "packaging", "click"} | ENGINES | SCREENS
+    )
+
+
+@pytest.mark.parametrize(
+    "module", ["stoke.lifecycle", "stoke.tracker", "stoke.request", "stoke.logs.follower"]
+)
+def test_the_core_loads_no_engine_and_no_screen(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
+    assert loaded & ({"pydantic_settings", "backends"} | ENGINES | SCREENS) == set()
+
+
+def test_loading_the_local_backend_loads_no_other() -> None:
+    loaded = loaded_by(
+        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "load_backend('local', Config())"
+    )
+    assert "backends.local" in loaded
+    assert loaded & ({"backends.docker"} | ENGINES | SCREENS) == set()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["jobs"], ["jobs", "--json"]])
+def test_help_and_jobs_load_next_to_nothing(words: list[str]) -> None:
+    loaded = loaded_by(command(*words))
+    assert loaded & ({"pydantic", "importlib.metadata", "backends"} | ENGINES | SCREENS) == set()
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["logs", "--help"], ["doctor", "--help"]])
+def test_a_commands_help_loads_no_engine_and_no_screen(words: list[str]) -> None:
+    assert loaded_by(command(*words)) & (ENGINES | SCREENS) == set()
+
+
+def test_logs_of_a_finished_job_load_no_engine() -> None:
+    code = """
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.logs.spool import SpoolWriter
+from stoke.paths import job_dir
+with History() as history:
+    history.add(Job('a-aaaaaa', 'a', 'docker', 'default', JobState.QUEUED, 1.0), '{}', 'n')
+    history.update('a-aaaaaa', state=JobState.SUCCEEDED, exit_code=0, finished_at=2.0)
+writer = SpoolWriter(job_dir('a-aaaaaa'))
+writer.add(1, 1, b'hello\\n')
+writer.close()
+"""
+    loaded = loaded_by(code + command("logs", "a-aaaaaa"))
+    assert loaded & ({"backends.docker"} | ENGINES | SCREENS) == set()
+    loaded = loaded_by(command("jobs"))
+    assert loaded & ({"pydantic", "backends"} | ENGINES | SCREENS) == set()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> dict[str, str]:
+    """An environment whose PYTHONPATH holds somebody else's packages by the names of ours."""
+    for name in ("tui", "backends", "styles", "stoke"):
+        (tmp_path / "foreign" / name).mkdir(parents=True)
+        (tmp_path / "foreign" / name / "__init__.py").write_text("raise SystemExit('foreign')\n")
+    return {**os.environ, "PYTHONPATH": str(tmp_path / "foreign")}
+
+
+@pytest.mark.parametrize("name", ["tui", "backends", "styles"])
+def test_the_installed_program_works_beside_packages_of_the_same_names(
+    foreign: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    """`stoke` itself is ours alone: whoever shadows it runs another program."""
+    (tmp_path / "foreign" / "stoke" / "__init__.py").unlink()
+    (tmp_path / "foreign" / "stoke").rmdir()
+    for words in (["--version"], ["jobs"], ["run", "-b", "local", "-c", "print(42)"]):
+        done = subprocess.run(
+            [str(STOKE), *words],
+            env=foreign,
+            cwd=tmp_path / "foreign",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "foreign" not in done.stdout + done.stderr
+    assert done.stdout == "42\n"
+
+
+def test_the_walls_between_the_parts_stand() -> None:
+    """The import contracts in pyproject.toml."""
+    done = subprocess.run(
+        [str(STOKE.with_name("lint-imports")), "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout

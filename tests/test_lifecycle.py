@@ -1,0 +1,542 @@
+"""Submitting, stopping, removing and finding jobs again, on an engine that follows a script."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoke.backend import (
+    Backend,
+    Capabilities,
+    Delivery,
+    EngineState,
+    FoundJob,
+    Frame,
+    PhaseReport,
+)
+from stoke.config import Config
+from stoke.errors import EngineError, RequestError
+from stoke.events import frame
+from stoke.history import History
+from stoke.job import Job, JobState, Phase, Prediction
+from stoke.lifecycle import (
+    Backends,
+    Request,
+    adopt,
+    check_request,
+    clean_up,
+    predict,
+    refresh,
+    remove,
+    settle,
+    stop,
+    submit,
+)
+from stoke.logs import follower as follower_module
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.paths import job_dir, state_dir
+from stoke.spec import make_spec
+from stoke.tracker import is_being_submitted
+from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+
+CREATED = EngineState("created")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.0, 0.0))
+
+
+@pytest.fixture
+def history() -> Iterator[History]:
+    with History() as history:
+        yield history
+
+
+def request(**fields: Any) -> Request:
+    return Request(make_spec({"code": "print(1)", **fields}), name="Fit Model")
+
+
+def found(history: History, job_id: str) -> Job:
+    job = history.get(job_id)
+    assert job is not None
+    return job
+
+
+# --- submit --------------------------------------------------------------------------------------
+
+
+def test_a_job_is_in_the_history_before_the_engine_hears_of_it(history: History) -> None:
+    """A program killed right then leaves a row that a later one can place."""
+    met: list[tuple[JobState, str | None, bool]] = []
+    backend = ScriptedBackend()
+
+    def look(delivery: Delivery, report: PhaseReport) -> None:
+        job = found(history, delivery.job_id)
+        met.append((job.state, history.nonce(job.id), is_being_submitted(job.id)))
+
+    backend.on_submit = look
+    job = submit(request(scope="team"), backend, history)
+
+    (delivery,) = backend.submitted
+    assert met == [(JobState.QUEUED, delivery.nonce, True)]
+    assert job.id == delivery.job_id and job.id.startswith("fit-model-")
+    assert (job.state, job.scope, job.backend) == (JobState.STARTING, "team", "scripted")
+    assert job.request_hash
+    assert not is_being_submitted(job.id)
+    assert json.loads(history.spec(job.id) or "")["code"] == "print(1)"
+
+
+def test_what_is_delivered_is_all_the_engine_needs(history: History) -> None:
+    backend = ScriptedBackend()
+    asked = dataclasses.replace(
+        request(dependencies=["numpy"]), program="fit.py", upgrade=True, lock_ttl=5
+    )
+    submit(asked, backend, history)
+    (delivery,) = backend.submitted
+    payload = json.loads(gzip.decompress(delivery.payload))
+    assert payload["nonce"] == delivery.nonce
+    assert (payload["program"], payload["upgrade"], payload["lock_ttl"]) == ("fit.py", True, 0)
+    assert json.loads(delivery.public_spec)["dependencies"] == ["numpy"]
+    assert b"def main" in delivery.runner
+
+
+def test_two_jobs_have_nothing_in_common(history: History) -> None:
+    backend = ScriptedBackend()
+    submit(request(), backend, history)
+    submit(request(), backend, history)
+    one, two = backend.submitted
+    assert one.job_id != two.job_id
+    assert one.nonce != two.nonce
+    assert len(one.nonce) >= 16
+
+
+def test_no_secret_stays_on_this_machine(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "hunter2")
+    monkeypatch.setenv("CREDENTIALS", "user:hunter2")
+    backend = ScriptedBackend()
+    submit(
+        request(
+            secrets={"TOKEN": "env:PLACE"},
+            index={"url": "https://i.example/s", "credentials": "env:CREDENTIALS"},
+        ),
+        backend,
+        history,
+    )
+    (delivery,) = backend.submitted
+    assert b"hunter2" in gzip.decompress(delivery.payload)
+    assert b"hunter2" not in delivery.public_spec
+    history.close()
+    for path in state_dir().rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_the_engines_phases_are_kept_and_reported(history: History) -> None:
+    backend = ScriptedBackend()
+
+    def pull(delivery: Delivery, report: PhaseReport) -> None:
+        report("pull", 1000.0, None)
+        report("pull", 1000.0, 2.5)
+
+    backend.on_submit = pull
+    reported: list[tuple[str, float, float | None]] = []
+    job = submit(request(), backend, history, lambda *phase: reported.append(phase))
+    assert job.phases == [Phase("pull", 1000.0, 2.5)]
+    assert reported == [("pull", 1000.0, None), ("pull", 1000.0, 2.5)]
+
+
+def test_an_engine_that_refuses_leaves_a_failed_job_with_the_reason(history: History) -> None:
+    backend = ScriptedBackend()
+
+    def refuse(delivery: Delivery, report: PhaseReport) -> None:
+        raise EngineError("there is no image called x", "stoke setup image")
+
+    backend.on_submit = refuse
+    with pytest.raises(EngineError, match="no image called x"):
+        submit(request(), backend, history)
+    (job,) = history.list()
+    assert (job.state, job.exit_code, job.reason) == (
+        JobState.FAILED,
+        125,
+        "there is no image called x",
+    )
+    assert job.finished_at is not None
+    assert not is_being_submitted(job.id)
+
+
+def test_ctrl_c_in_the_middle_takes_everything_back(history: History) -> None:
+    backend = ScriptedBackend()
+
+    def interrupt(delivery: Delivery, report: PhaseReport) -> None:
+        raise KeyboardInterrupt
+
+    backend.on_submit = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        submit(request(), backend, history)
+    (job,) = history.list()
+    assert (job.state, job.exit_code) == (JobState.FAILED, 125)
+    assert backend.removed == [job.id]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"system": ["gcc", "make"]}, "system", ["gcc, make", "scripted"]),
+        ({"image": "python:3.13"}, "image", ["scripted"]),
+        ({"cpu": 2}, "cpu", ["a sentence about isolation"]),
+        ({"memory": "1g"}, "memory", ["a sentence about isolation"]),
+    ],
+)
+def test_what_a_backend_cannot_do_is_refused_before_anything_is_made(
+    history: History, fields: dict[str, Any], field: str, words: list[str]
+) -> None:
+    able = Capabilities(True, True, True, True, "")
+    unable = Capabilities(False, False, False, False, "a sentence about isolation")
+    backend = ScriptedBackend(capabilities=unable)
+    with pytest.raises(RequestError) as caught:
+        submit(request(**fields), backend, history)
+    assert caught.value.field == field
+    for word in words:
+        assert word in caught.value.why
+    assert caught.value.mend
+    assert (history.list(), backend.submitted) == ([], [])
+    check_request(request(**fields).spec, ScriptedBackend(capabilities=able))
+
+
+def test_a_secret_that_is_missing_makes_no_job(history: History) -> None:
+    backend = ScriptedBackend()
+    with pytest.raises(RequestError):
+        submit(request(secrets={"A": "env:NOT_SET_ANYWHERE"}), backend, history)
+    assert (history.list(), backend.submitted) == ([], [])
+    assert not job_dir("x").parent.exists()
+
+
+KILLED = textwrap.dedent(
+    """
+    import os, signal, sys
+    from stoke.history import History
+    from stoke.lifecycle import Request, submit
+    from stoke.spec import make_spec
+    from tests.scripted import ScriptedBackend
+
+    def die(delivery, report):
+        print(delivery.job_id, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with History() as history:
+        submit(Request(make_spec({"code": "1"})), ScriptedBackend(on_submit=die), history)
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(CREATED, JobState.LOST), (ABSENT, JobState.LOST), (exited(0), JobState.SUCCEEDED)],
+)
+def test_a_submit_killed_with_9_is_placed_by_the_next_program(
+    history: History, state: EngineState, expected: JobState
+) -> None:
+    """Whatever the engine has of it: nothing, a container that never started, or all of it."""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -9, killed.stderr
+    job = found(history, killed.stdout.strip())
+    assert (job.state, is_being_submitted(job.id)) == (JobState.QUEUED, False)
+
+    backend = ScriptedBackend(states=[state])
+    if state == ABSENT:
+        backend.connections = [Connection(0, "refused")] * 20
+    (after,) = refresh([job], backends_of(backend), history, seconds=60)
+
+    assert (after.state, after.stale) == (expected, False)
+    assert after.finished_at is not None
+    if state == CREATED:
+        assert backend.removed == [job.id]
+        assert "ended before the job began" in (after.reason or "")
+
+
+# --- listing -------------------------------------------------------------------------------------
+
+
+def backends_of(*some: ScriptedBackend) -> Backends:
+    known: dict[str, Backend] = {backend.name: backend for backend in some}
+    backends = Backends(Config())
+    backends._loaded.update(known)
+    return backends
+
+
+def add(history: History, job_id: str = "a-aaaaaa", backend: str = "scripted") -> Job:
+    job = Job(job_id, "a", backend, "default", JobState.RUNNING, 1000.0)
+    job.request_hash = "abc"
+    history.add(job, "{}", "n0nce")
+    return job
+
+
+def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) -> None:
+    job = add(history)
+    end = {"event": "end", "time": 1009.0, "exit_code": 3, "reason": None}
+    log = [
+        Frame(STDOUT, 1000, b"out\n"),
+        Frame(STDERR, 1001, b"err\n" + frame("n0nce", end)),
+    ]
+    backend = ScriptedBackend(log, states=[exited(3)])
+
+    (after,) = refresh([job], backends_of(backend), history, seconds=60)
+
+    assert (after.state, after.exit_code, after.finished_at) == (JobState.FAILED, 3, 1009.0)
+    assert (after.stale, after.log_bytes) == (False, 8)
+    assert backend.removed == [job.id]
+    assert [line.text for line in SpoolReader(job_dir(job.id)).lines()] == [b"out\n", b"err\n"]
+
+
+def test_a_job_that_runs_is_left_running_with_its_log_up_to_now(history: History) -> None:
+    job = add(history)
+    event = {"event": "begin", "phase": "run", "time": 1002.0}
+    log = [Frame(STDERR, 1, frame("n0nce", event)), Frame(STDOUT, 2, b"so far\n")]
+    backend = ScriptedBackend(log, states=[RUNNING])
+    (after,) = refresh([job], backends_of(backend), history, seconds=60)
+    assert (after.state, after.stale, after.started_at) == (JobState.RUNNING, False, 1002.0)
+    assert backend.removed == []
+    assert [line.text for line in SpoolReader(job_dir(job.id)).lines()] == [b"so far\n"]
+
+
+@pytest.mark.parametrize("trouble", ["no answer", "no such backend", "hangs"])
+def test_a_job_that_cannot_be_asked_about_is_stale_and_not_running(
+    history: History, trouble: str
+) -> None:
+    release = threading.Event()
+    backend = ScriptedBackend(states=[EngineError("cannot reach the engine")])
+    job = add(history, backend="unheard-of" if trouble == "no such backend" else "scripted")
+    if trouble == "hangs":
+
+        def hang(job_id: str) -> EngineState:
+            release.wait(60)
+            raise EngineError("at last")
+
+        backend.inspect = hang  # type: ignore[method-assign]
+    other = ScriptedBackend(states=[RUNNING], name="other")
+    beside = add(history, "b-bbbbbb", "other")
+
+    asked = refresh([job, beside], backends_of(backend, other), history, seconds=1)
+    release.set()
+
+    assert [(after.id, after.state, after.stale) for after in asked] == [
+        (job.id, JobState.RUNNING, True),
+        (beside.id, JobState.RUNNING, False),
+    ]
+
+
+def test_a_job_that_is_being_submitted_is_left_alone(history: History) -> None:
+    backend = ScriptedBackend(states=[CREATED])
+
+    def look(delivery: Delivery, report: PhaseReport) -> None:
+        settle(found(history, delivery.job_id), backend, history)
+
+    backend.on_submit = look
+    job = submit(request(), backend, history)
+    assert job.state is JobState.STARTING
+    assert (backend.asked, backend.removed) == (0, [])
+
+
+def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> None:
+    backend = ScriptedBackend(
+        found=[
+            FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", b'{"code": "1"}'),
+            FoundJob("b-bbbbbb", "default", 901.0),
+        ]
+    )
+    assert {job.id for job in adopt(backend, history)} == {"fit-model-aaaaaa", "b-bbbbbb"}
+    assert adopt(backend, history) == []
+    job = found(history, "fit-model-aaaaaa")
+    assert (job.name, job.scope, job.submitted_at) == ("fit-model", "team", 900.0)
+    assert not job.state.finished
+    assert (history.spec(job.id), history.nonce(job.id)) == ('{"code": "1"}', "n0nce")
+    assert (history.spec("b-bbbbbb"), history.nonce("b-bbbbbb")) == (None, None)
+
+
+@pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])
+def test_looking_at_somebody_elses_job_takes_nothing_from_them(
+    history: History, state: EngineState
+) -> None:
+    """Who shares an engine may be submitting it right now, or may not have its log yet."""
+    backend = ScriptedBackend([Frame(STDOUT, 1000, b"theirs\n")], states=[state])
+    backend.found = [FoundJob("theirs-aaaaaa", "default", 900.0, "n0nce")]
+    adopted = adopt(backend, history)
+
+    (after,) = refresh(adopted, backends_of(backend), history, seconds=60)
+
+    assert backend.removed == []
+    assert after.state is (JobState.FAILED if state.exit_code else JobState.STARTING)
+    if state.exit_code:
+        remove(after, backend, history)
+        assert backend.removed == ["theirs-aaaaaa"]
+
+
+# --- stop and remove -----------------------------------------------------------------------------
+
+
+def test_a_stop_is_put_down_before_the_engine_is_asked(history: History) -> None:
+    """Whoever tracks the job tells a stop from a failure by it."""
+    job = add(history)
+    seen: list[bool] = []
+    backend = ScriptedBackend()
+    backend.stop = lambda job_id, grace: seen.append(  # type: ignore[method-assign]
+        found(history, job_id).stop_requested
+    )
+    stop(job, backend, history, 10)
+    assert seen == [True]
+
+
+def test_a_finished_job_is_not_stopped(history: History) -> None:
+    job = add(history)
+    history.update(job.id, state=JobState.SUCCEEDED)
+    backend = ScriptedBackend()
+    stop(found(history, job.id), backend, history, 10)
+    assert backend.stopped == []
+    assert not found(history, job.id).stop_requested
+
+
+def test_removing_takes_a_finished_job_from_everywhere(history: History) -> None:
+    job = add(history)
+    history.update(job.id, state=JobState.FAILED)
+    job_dir(job.id).mkdir(parents=True)
+    (job_dir(job.id) / "log").write_bytes(b"x")
+    backend = ScriptedBackend()
+    remove(found(history, job.id), backend, history)
+    assert backend.removed == [job.id]
+    assert history.get(job.id) is None
+    assert not job_dir(job.id).exists()
+
+
+def test_an_unfinished_job_is_not_removed(history: History) -> None:
+    job = add(history)
+    backend = ScriptedBackend()
+    with pytest.raises(RequestError) as caught:
+        remove(job, backend, history)
+    assert f"stoke stop {job.id}" in (caught.value.mend or "")
+    assert backend.removed == []
+    assert history.get(job.id) is not None
+
+
+def test_a_job_stays_known_when_the_engine_cannot_remove_it(history: History) -> None:
+    job = add(history)
+    history.update(job.id, state=JobState.FAILED)
+    backend = ScriptedBackend()
+
+    def refuse(job_id: str) -> None:
+        raise EngineError("cannot reach the engine")
+
+    backend.remove = refuse  # type: ignore[method-assign]
+    with pytest.raises(EngineError):
+        remove(found(history, job.id), backend, history)
+    assert history.get(job.id) is not None
+
+
+def test_the_engine_keeps_what_is_not_home_yet(history: History) -> None:
+    job = add(history)
+    backend = ScriptedBackend()
+    clean_up(job.id, backend, history)
+    history.update(job.id, state=JobState.SUCCEEDED, provisional=True)
+    clean_up(job.id, backend, history)
+    assert backend.removed == []
+    history.update(job.id, provisional=False)
+    clean_up(job.id, backend, history)
+    assert backend.removed == [job.id]
+
+
+# --- prediction ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(history: History) -> Callable[..., None]:
+    numbers = iter(range(100))
+
+    def run(spec: Any, hit: bool, seconds: float, built: bool = True, **fields: Any) -> None:
+        from stoke.environment import request_hash
+
+        job_id = f"past-{next(numbers):06}"
+        job = Job(job_id, "past", "scripted", spec.scope, JobState.QUEUED, 1000.0)
+        job.request_hash = request_hash(spec)
+        for name, value in fields.items():
+            setattr(job, name, value)
+        history.add(job, None, None)
+        history.set_phase(job_id, Phase("python", 1.0, seconds, hit if built else None))
+        if built:
+            history.set_phase(job_id, Phase("run", 2.0, 1.0))
+        history.update(job_id, state=JobState.SUCCEEDED if built else JobState.FAILED)
+
+    return run
+
+
+def test_predictions_come_from_what_the_same_request_met(
+    history: History, ran: Callable[..., None]
+) -> None:
+    spec = request(dependencies=["numpy"]).spec
+    assert predict(spec, "scripted", history) == Prediction(python="miss")
+    ran(spec, hit=False, seconds=5.0)
+    assert predict(spec, "scripted", history) == Prediction(python="hit")
+    for seconds in (0.3, 0.1, 0.2):
+        ran(spec, hit=True, seconds=seconds)
+    assert predict(spec, "scripted", history) == Prediction(python="hit", seconds=0.2)
+    assert predict(spec, "docker", history) == Prediction(python="miss")
+    other = request(dependencies=["pandas"]).spec
+    assert predict(other, "scripted", history) == Prediction(python="miss")
+    team = request(dependencies=["numpy"], scope="team").spec
+    assert predict(team, "scripted", history) == Prediction(python="miss")
+
+
+def test_predictions_that_need_no_past(history: History, ran: Callable[..., None]) -> None:
+    assert predict(request().spec, "scripted", history) == Prediction()
+    spec = request(dependencies=["numpy"], use_cache=False).spec
+    ran(spec, hit=True, seconds=0.1)
+    assert predict(spec, "scripted", history) == Prediction(python="miss")
+
+
+def test_an_environment_that_was_never_built_is_a_miss(
+    history: History, ran: Callable[..., None]
+) -> None:
+    spec = request(dependencies=["nonesuch"]).spec
+    ran(spec, hit=False, seconds=1.0, built=False)
+    assert predict(spec, "scripted", history) == Prediction(python="miss")
+
+
+# --- backends ------------------------------------------------------------------------------------
+
+
+def test_a_backend_nobody_has_names_those_there_are() -> None:
+    with pytest.raises(RequestError) as caught:
+        Backends(Config()).get("cloud")
+    assert caught.value.field == "backend"
+    assert "'cloud'" in caught.value.why
+    assert "docker" in (caught.value.mend or "") and "local" in (caught.value.mend or "")
+
+
+def test_a_backend_is_loaded_once_and_by_name() -> None:
+    backends = Backends(Config())
+    try:
+        assert backends.get("local") is backends.get("local")
+        assert backends.get("local").name == "local"
+    finally:
+        backends.close()
+
+
+def test_the_folder_of_a_job_is_only_for_its_owner(history: History) -> None:
+    job = submit(request(), ScriptedBackend(), history)
+    assert os.stat(job_dir(job.id)).st_mode & 0o077 == 0

@@ -1,0 +1,135 @@
+"""Caches: what volumes hold, measuring, and clearing that asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Button, Input
+
+from stoke.backend import Volume
+from stoke.errors import EngineError
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tui.app import StokeApp
+from tui.screens.caches import CachesScreen
+from tui.screens.clear_cache import ClearCache
+
+
+@pytest.fixture
+def local(backends: dict[str, FakeBackend]) -> FakeBackend:
+    made = backends["local"]
+    made.held = [
+        Volume("local", "default", "python", "stoke-default-python"),
+        Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-aaaaaa",),
+               bytes=5 * 1024**3, entries=12, measured_at=NOW - 7200),
+    ]  # fmt: skip
+    made.measured = {
+        "stoke-default-python": (300 * 1024**2, 4),
+        "stoke-team-a-python": (5 * 1024**3, 12),
+    }
+    return made
+
+
+async def opened(pilot: Pilot[Any], app: StokeApp) -> None:
+    await pilot.press("3")
+    await until(pilot, lambda: isinstance(app.screen, CachesScreen))
+    await until(pilot, lambda: "team-a" in screen_text(app))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_rows_show_size_age_and_holders(
+    app: StokeApp, desk: Desk, local: FakeBackend, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await opened(pilot, app)
+        text = screen_text(app)
+        for what in ("5.0 GB", "2h ago", "fit-aaaaaa", "nobody", "1 not measured"):
+            assert what in text
+        assert "can change each other's packages" in " ".join(text.split())
+
+
+async def test_measuring_fills_the_row(app: StokeApp, desk: Desk, local: FakeBackend) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("m")
+        await until(pilot, lambda: "300.0 MB" in screen_text(app))
+        assert "not measured" not in screen_text(app)
+
+
+async def test_clearing_wants_the_scope_typed(
+    app: StokeApp, desk: Desk, local: FakeBackend
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("c")
+        await until(pilot, lambda: "300.0 MB in 4 entries" in screen_text(app))
+        assert app.screen.query_one("#cancel", Button).has_focus
+        assert "No running job holds it" in screen_text(app)
+        go = app.screen.query_one("#go", Button)
+        assert go.disabled
+        app.screen.query_one(Input).focus()
+        await pilot.press(*"defaul")
+        await pilot.pause()
+        assert go.disabled
+        await pilot.press("t", "enter", "enter")
+        await until(pilot, lambda: local.cleared == ["stoke-default-python"])
+        await until(pilot, lambda: "freed 300.0 MB" in screen_text(app))
+        await until(pilot, lambda: "nobody" not in screen_text(app))
+
+
+async def test_cancel_clears_nothing(app: StokeApp, desk: Desk, local: FakeBackend) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        for key in ("enter", "escape"):
+            await pilot.press("c")
+            await until(pilot, lambda: isinstance(app.screen, ClearCache))
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, CachesScreen))
+        assert local.cleared == []
+
+
+async def test_what_is_held_cannot_be_cleared(
+    app: StokeApp, desk: Desk, local: FakeBackend
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("j", "c")
+        await until(pilot, lambda: "Held by fit-aaaaaa" in screen_text(app))
+        await until(pilot, lambda: "5.0 GB in 12 entries" in screen_text(app))
+        app.screen.query_one(Input).focus()
+        await pilot.press(*"team-a")
+        await pilot.pause()
+        assert app.screen.query_one("#go", Button).disabled
+
+
+async def test_a_backend_that_is_down_has_its_line_and_the_others_their_rows(
+    app: StokeApp, desk: Desk, local: FakeBackend, backends: dict[str, FakeBackend]
+) -> None:
+    backends["docker"].down = EngineError("no engine answers", "start it: dockerd")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await until(pilot, lambda: "docker: no engine answers" in screen_text(app))
+        assert "start it: dockerd" in screen_text(app)
+
+
+async def test_an_error_while_clearing_is_shown_with_its_mend(
+    app: StokeApp, desk: Desk, local: FakeBackend
+) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("c")
+        await until(pilot, lambda: "300.0 MB in 4 entries" in screen_text(app))
+        local.down = EngineError("a job took it meanwhile", "stop it first")
+        app.screen.query_one(Input).value = "default"
+        await pilot.pause()
+        app.screen.query_one("#go", Button).press()
+        await until(pilot, lambda: "a job took it meanwhile" in screen_text(app))
+        assert "stop it first" in screen_text(app)
+
+
+async def test_no_volume_yet(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: "No cache yet" in screen_text(app))
+        assert "m" not in app.screen.active_bindings

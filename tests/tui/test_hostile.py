@@ -1,0 +1,130 @@
+"""Whatever comes from outside is text: it neither drives the terminal nor is taken for markup."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from textual.widgets import TextArea
+
+from stoke.backend import Volume
+from stoke.errors import EngineError
+from stoke.job import JobState
+from stoke.logs.spool import STDERR
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tui.app import StokeApp
+from tui.form import FIELDS
+from tui.screens.jobs import JobsScreen
+from tui.widgets.form_field import FormField
+
+HOSTILE = [
+    "\x1b]0;PWN\x1b\\",
+    "\x1b]52;c;UFdOQ0xJUA==\x1b\\",
+    "\x1b[2J\x1b[H",
+    "\x1b]8;;http://evil\x1b\\x",
+    '\x1bP$q"p\x1b\\',
+    "\x1b[6n",
+    "\x1b[?1049l",
+    "\x9b31m",
+    "\x9d0;x\x9c",
+    "\u202e",
+    "\x07\x08\x7f",
+    "[@click=app.quit]CLICK[/]",
+    "[/nope]",
+    "[link=file:///etc/passwd]x[/]",
+    "[tag=value: z]",
+    "[/",
+]
+ALL = " ".join(HOSTILE)
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(app: StokeApp) -> str:
+    """What is on the screen, after checking that nothing in it acts on a terminal or a click."""
+    for line in app.screen._compositor.render_strips():
+        for segment in line:
+            assert not CONTROL.search(segment.text), repr(segment.text)
+            meta = segment.style.meta if segment.style else {}
+            assert "quit" not in str(meta.get("@click", ""))
+            assert not (segment.style and segment.style.link)
+    return screen_text(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_names_reasons_logs_specs_and_errors(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    job = "job-aaaaaa"
+    spec = {"code": f"x = {ALL!r}\n# {ALL}\n", "args": [ALL], "env": {"A": ALL}}
+    desk.job(job, JobState.FAILED, spec=spec, hit=True, reason=f"end-of-reason {ALL}")
+    desk.spool(job, ("start-of-line " + ALL + "\n").encode())
+    desk.spool(job, (ALL + "\n").encode(), STDERR)
+    desk.raw(job, "UPDATE jobs SET name = ?, backend = ?, scope = ? WHERE id = ?", ALL, ALL, ALL)
+    backends["local"].down = EngineError(ALL, ALL)
+    desk.job("job-bbbbbb", JobState.RUNNING, age=9999)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: "end-of-reason" in screen_text(app))
+        await until(pilot, lambda: "start-of-line" in screen_text(app))
+        assert "[/nope]" in harmless(app)
+        for key in ("w", "right_square_bracket", "right_square_bracket", "question_mark", "escape"):
+            await pilot.press(key)
+            await pilot.pause()
+            harmless(app)
+        for key in ("d", "escape", "r", "y"):
+            await pilot.press(key)
+            await pilot.pause(0.1)
+            harmless(app)
+
+
+async def test_a_hostile_id_in_dialogs_and_toasts(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("job-aaaaaa")
+    desk.raw("job-aaaaaa", "UPDATE jobs SET id = ? WHERE id = ?", f"[/nope]{HOSTILE[0]}")
+    backends["local"].down = EngineError(f"[/nope] {ALL}", ALL)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        screen = app.get_screen_stack("jobs")[0]
+        assert isinstance(screen, JobsScreen)
+        await until(pilot, lambda: screen.job is not None)
+        await pilot.press("d")
+        await until(pilot, lambda: "Remove this job?" in screen_text(app))
+        harmless(app)
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "[tag=value: z]" in harmless(app))
+
+
+async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
+    app: StokeApp, desk: Desk
+) -> None:
+    async with app.run_test(size=(120, 70), notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen.query(FormField))
+        await until(pilot, lambda: app.screen.query_one("#code").has_focus)
+        code = app.screen.query_one("#code", TextArea)
+        code.load_text(ALL)
+        for field in app.screen.query(FormField):
+            field.text = ALL
+            await until(
+                pilot,
+                lambda field=field: (
+                    field.field.name in ("name", "image", "args", "requirements")  # type: ignore[misc]
+                    or field.query_one(".field-error").display
+                ),
+            )
+            harmless(app)
+        assert code.text == ALL
+        assert len(app.screen.query(FormField)) == len(FIELDS)
+        await pilot.press("ctrl+r")
+        await pilot.pause(0.3)
+        harmless(app)
+
+
+async def test_volumes(app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]) -> None:
+    volume = Volume(ALL, ALL, ALL, ALL, ALL, 1, NOW, 1, (ALL,))
+    backends["local"].held = [volume]
+    backends["docker"].down = EngineError(ALL, ALL)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: "[/nope]" in harmless(app))
+        await pilot.press("c")
+        await until(pilot, lambda: "Clear this cache?" in harmless(app))

@@ -1,0 +1,246 @@
+"""New job: what is typed is checked, kept, predicted and submitted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Select
+
+from stoke.errors import EngineError
+from stoke.paths import state_dir
+from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.screens.new_job import NewJobScreen
+from tui.widgets.form_field import FormField
+
+SIZE = (120, 50)
+
+
+async def opened(pilot: Pilot[Any], app: StokeApp) -> NewJobScreen:
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+    screen = app.screen
+    assert isinstance(screen, NewJobScreen)
+    await until(pilot, lambda: screen.query("#code") and screen.query_one("#code").has_focus)
+    return screen
+
+
+def field(screen: NewJobScreen, name: str) -> FormField:
+    return screen.query_one(f"#field-{name}", FormField)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_typed_code_and_packages_are_submitted_and_watched(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)")
+        field(screen, "dependencies").control.focus()
+        await pilot.press(*"pandas", "greater_than_sign", "equals_sign", *"2,", *"<3 numpy")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        made = backends["local"].deliveries[0]
+        assert made.spec.code == "print(1)"
+        assert made.spec.dependencies == ("pandas>=2,<3", "numpy")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        await until(pilot, lambda: made.job_id in screen_text(app))
+
+
+async def test_a_wrong_requirement_is_named_below_its_field(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        field(screen, "dependencies").control.focus()
+        await pilot.press(*"-e .")
+        await until(pilot, lambda: "does not travel" in screen_text(app))
+        field(screen, "dependencies").text = "numpy"
+        await until(pilot, lambda: "does not travel" not in screen_text(app))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("requirements", "numpy\n-e .", "does not travel"),
+        ("scope", "Team A", "is not a scope name"),
+        ("python", "three", "is not a Python version"),
+        ("timeout", "soon", "is not a duration"),
+        ("memory", "lots", "is not a size"),
+        ("env", "NAME", "has no ="),
+        ("secrets", "DB=hunter2", "does not say where the secret stands"),
+        ("args", "'unclosed", "cannot be split"),
+    ],
+)
+async def test_each_field_says_what_is_wrong_with_it(
+    app: StokeApp, desk: Desk, name: str, text: str, why: str
+) -> None:
+    async with app.run_test(size=(120, 70), notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        field(screen, name).text = text
+        error = field(screen, name).query_one(".field-error")
+        await until(pilot, lambda: error.display)
+        assert why in str(error.render())
+
+
+async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        field(screen, "system").text = "gcc"
+        error = field(screen, "system").query_one(".field-error")
+        await until(pilot, lambda: error.display)
+        assert "not available on the local backend" in str(error.render())
+        screen.query_one("#backend", Select).value = "docker"
+        await until(pilot, lambda: not error.display)
+        assert "a container with no capabilities" in screen_text(app)
+
+
+async def test_an_error_on_submitting_loses_nothing(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    backends["local"].down = EngineError("the disk is full", "make room")
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "there is nothing to run" in screen_text(app))
+        await pilot.press(*"print(2)")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "the disk is full" in screen_text(app))
+        assert "print(2)" in screen_text(app)
+        assert app.current_mode == "new"
+        backends["local"].down = None
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert screen.query_one("#code").text == "print(2)"  # type: ignore[attr-defined]
+
+
+async def test_a_secret_that_is_missing_is_named(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(2)")
+        field(screen, "secrets").text = "DB=env:STOKE_TEST_NOT_SET"
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: field(screen, "secrets").query_one(".field-error").display)
+        assert backends["local"].deliveries == []
+        assert field(screen, "secrets").control.has_focus
+
+
+async def test_the_draft_is_on_disk_as_it_is_typed(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    kept = state_dir() / "draft.json"
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"x = 1")
+        field(screen, "dependencies").text = "numpy"
+        await until(pilot, lambda: kept.exists() and "numpy" in kept.read_text())
+    assert kept.stat().st_mode & 0o077 == 0
+    again = StokeApp(app.config)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, again)
+        await until(pilot, lambda: "x = 1" in screen_text(again))
+        assert "numpy" in screen_text(again)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}'])
+async def test_a_draft_that_cannot_be_read_is_left_alone(
+    app: StokeApp, desk: Desk, text: str
+) -> None:
+    (state_dir() / "draft.json").write_text(text)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+
+
+async def test_the_prediction_comes_from_earlier_jobs(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)")
+        field(screen, "dependencies").text = "numpy"
+        await until(pilot, lambda: "python MISS" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        made = backends["local"].deliveries[0].job_id
+        desk.raw(made, "UPDATE jobs SET state = 'succeeded', finished_at = 9e9 WHERE id = ?")
+        for name in ("lock", "python", "run"):
+            desk.raw(
+                made,
+                "INSERT INTO phases (name, started_at, seconds, hit, job_id) "
+                "VALUES (?, 1, 0.004, 1, ?)",
+                name,
+            )
+        await until(pilot, lambda: app.current_mode == "jobs")
+        await pilot.press("escape", "2")
+        field(screen, "dependencies").text = "numpy "
+        await until(pilot, lambda: "python HIT, about 8 ms" in screen_text(app))
+
+
+async def test_the_editor_gets_the_code_and_gives_it_back(
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from contextlib import nullcontext
+
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\ncp "$1" "$0.was"\nprintf "after = 2\\n" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    monkeypatch.setattr(app, "suspend", nullcontext)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"before")
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: "after = 2" in screen_text(app))
+        assert (tmp_path / "editor.was").read_text() == "before"
+        monkeypatch.setenv("VISUAL", str(tmp_path / "no-such-editor"))
+        await pilot.press("ctrl+e")
+        await until(pilot, lambda: "no-such-editor" in screen_text(app))
+        assert "after = 2" in screen_text(app)
+
+
+async def test_other_code_is_replaced_only_after_asking(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-aaaaaa", spec={"code": "import x\n"})
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"mine")
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        await until(pilot, lambda: "fit-aaaaaa" in screen_text(app))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("enter")
+        await until(pilot, lambda: "mine" in screen_text(app))
+        assert "import x" not in screen_text(app)
+
+
+async def test_a_request_comes_back_as_it_went(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    """Edit and run without an edit is the same request."""
+    spec: dict[str, Any] = {
+        "code": "import sys\n",
+        "args": ["a b", "-x"],
+        "dependencies": ["pandas>=2,<3", "x[y]; python_version > '3'"],
+        "requirements": "numpy==2.0\n",
+        "python": ">=3.11,<3.14",
+        "env": {"A": "1=2", "B": " two "},
+        "timeout": 90,
+        "use_cache": False,
+        "scope": "team-a",
+    }
+    desk.job("fit-aaaaaa", name="fit", spec=spec)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: "fit-aaaaaa" in screen_text(app))
+        await pilot.press("e")
+        await until(pilot, lambda: app.current_mode == "new")
+        await until(pilot, lambda: "import sys" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        made = json.loads(backends["local"].deliveries[0].spec.model_dump_json())
+        for name, value in spec.items():
+            assert made[name] == value, name

@@ -1,0 +1,64 @@
+"""One real job, from the form to its end, on the local backend."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import TextArea
+
+from stoke.config import Config
+from stoke.job import JobState
+from tests.tui.conftest import screen_text, until
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.widgets.log_view import LogView
+
+CODE = """\
+import sys, time
+for number in range(20):
+    print("line", number, flush=True)
+    time.sleep(0.05)
+print("to stderr", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_submit_watch_and_see_the_end(size: tuple[int, int]) -> None:
+    app = StokeApp(Config())
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen.query("#code"))
+        app.screen.query_one("#code", TextArea).load_text(CODE)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        await until(pilot, lambda: "line 19" in screen_text(app))
+        await until(pilot, lambda: "failed" in screen_text(app))
+        await until(pilot, lambda: "exit 3" in screen_text(app))
+        await until(pilot, lambda: "to stderr" in screen_text(app))
+        await until(pilot, lambda: app.screen.query_one(LogView).rows == 21)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "run " in screen_text(app))
+        job = app.history.list()[0]
+        await until(pilot, lambda: not (app.history.get(job.id) or job).provisional)
+        assert (app.history.get(job.id) or job).state == JobState.FAILED
+
+
+async def test_a_job_outlives_the_screens_and_is_found_and_stopped_by_the_next() -> None:
+    first = StokeApp(Config())
+    async with first.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: first.screen.query("#code"))
+        first.screen.query_one("#code", TextArea).load_text(
+            "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+        )
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "begun" in screen_text(first))
+        await pilot.press("q")
+    second = StokeApp(Config())
+    async with second.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "running" in screen_text(second))
+        await until(pilot, lambda: "begun" in screen_text(second))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(second.screen, Confirm))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "stopped" in screen_text(second))

@@ -1,0 +1,162 @@
+"""How the screens look. After a wanted change: pytest tests/tui/test_snapshots.py --snapshot-update"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import TextArea
+
+from stoke.backend import Volume
+from stoke.errors import EngineError
+from stoke.job import JobState
+from stoke.logs.spool import STDERR
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tui.app import StokeApp
+from tui.widgets.form_field import FormField
+
+SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+Compare = Callable[..., bool]
+
+
+def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Presses keys once something stands there, and waits for `what`."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = pilot.app
+        assert isinstance(app, StokeApp)
+        await until(pilot, lambda: "No jobs yet" in screen_text(app) or "lines" in screen_text(app))
+        await pilot.press(*keys)
+        await until(pilot, lambda: what in screen_text(app), what)
+        await pilot.pause(0.3)
+
+    return run
+
+
+@pytest.fixture
+def jobs(desk: Desk) -> Desk:
+    """A warm run, a cold one, one that failed and one that goes on."""
+    log = b"".join(b"epoch %d  loss %.4f\n" % (number, 1 / (number + 1)) for number in range(60))
+    spec = {
+        "code": "import numpy\n\nprint(numpy.arange(3))\n",
+        "dependencies": ["numpy", "pandas>=2,<3"],
+        "env": {"MODE": "fast", "API_TOKEN": "hidden"},
+    }
+    desk.job("fit-model-aaaaaa", age=90, hit=True, log=log, spec=spec, exit_code=0, cpu_seconds=2.5,
+             peak_memory=180_000_000, predicted_python="hit", predicted_seconds=0.003)  # fmt: skip
+    desk.job("fit-model-bbbbbb", age=4000, hit=False, log=log, backend="docker", exit_code=0)
+    desk.job("report-cccccc", JobState.RUNNING, age=9000, log=b"working\nand working\n")
+    desk.job("clean-up-dddddd", JobState.STOPPED, age=90_000, hit=True, exit_code=143)
+    return desk
+
+
+@SIZES
+def test_jobs_empty(snap_compare: Compare, app: StokeApp, size: tuple[int, int]) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("No jobs yet"))
+
+
+@SIZES
+def test_jobs(snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple[int, int]) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("epoch 59"))
+
+
+@SIZES
+def test_jobs_failed(
+    snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple[int, int]
+) -> None:
+    jobs.job("broken-eeeeee", JobState.FAILED, age=30, log=b"reading\nlines of data\n", exit_code=125,
+             reason="lock: there is no package called nmpy")  # fmt: skip
+    jobs.spool("broken-eeeeee", b"Traceback (most recent call last):\nKeyError: 'x'\n", STDERR)
+    assert snap_compare(app, terminal_size=size, run_before=shows("no package called nmpy"))
+
+
+@SIZES
+def test_phases(snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple[int, int]) -> None:
+    assert snap_compare(
+        app, terminal_size=size, run_before=shows("2 of 41", "j", "right_square_bracket")
+    )
+
+
+def test_spec(snap_compare: Compare, app: StokeApp, jobs: Desk) -> None:
+    keys = ("left_square_bracket",)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=shows("stoke rerun", *keys))
+
+
+@SIZES
+def test_stop_asks(snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple[int, int]) -> None:
+    keys = ("j", "j", "s")
+    assert snap_compare(app, terminal_size=size, run_before=shows("Stop this job?", *keys))
+
+
+def test_help(snap_compare: Compare, app: StokeApp, jobs: Desk) -> None:
+    assert snap_compare(
+        app, terminal_size=(80, 24), run_before=shows("Keys: Jobs", "question_mark")
+    )
+
+
+@SIZES
+def test_new_job_empty(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("nothing to build", "2"))
+
+
+@SIZES
+def test_new_job_with_errors(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        await shows("nothing to build", "2")(pilot)
+        code = app.screen.query_one("#code", TextArea)
+        code.load_text("import numpy\n\n\ndef main() -> None:\n    print(numpy.arange(3))\n")
+        app.screen.query_one("#field-dependencies", FormField).text = "numpy, ./mine"
+        app.screen.query_one("#field-system", FormField).text = "gcc"
+        app.screen.query_one("#field-dependencies", FormField).control.focus()
+        await until(pilot, lambda: "does not travel" in screen_text(app))
+        await pilot.pause(0.3)
+
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+def test_caches_empty(snap_compare: Compare, app: StokeApp, desk: Desk) -> None:
+    assert snap_compare(app, terminal_size=(80, 24), run_before=shows("No cache yet", "3"))
+
+
+@SIZES
+def test_caches(
+    snap_compare: Compare,
+    app: StokeApp,
+    desk: Desk,
+    backends: dict[str, FakeBackend],
+    size: tuple[int, int],
+) -> None:
+    backends["docker"].down = EngineError("no Docker engine answers", "start it: dockerd")
+    backends["local"].held = [
+        Volume(
+            "local", "default", "python", "stoke-default-python", None, 3 * 1024**3, NOW - 300, 41
+        ),
+        Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-model-aaaaaa",)),
+    ]
+    assert snap_compare(app, terminal_size=size, run_before=shows("no Docker engine answers", "3"))
+
+
+@SIZES
+def test_clear_asks(
+    snap_compare: Compare,
+    app: StokeApp,
+    desk: Desk,
+    backends: dict[str, FakeBackend],
+    size: tuple[int, int],
+) -> None:
+    backends["local"].held = [Volume("local", "default", "python", "stoke-default-python")]
+    backends["local"].measured = {"stoke-default-python": (3 * 1024**3, 41)}
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await shows("stoke", "3")(pilot)
+        await until(pilot, lambda: "nobody" in screen_text(app))
+        await pilot.press("c")
+        await until(pilot, lambda: "in 41 entries" in screen_text(app))
+
+    assert snap_compare(app, terminal_size=size, run_before=run)

@@ -1,0 +1,144 @@
+"""Makes screenshots/*.svg from the real program running real jobs on the local backend.
+
+    python tools/screenshots.py
+
+Everything happens in a folder of its own that is gone afterwards. The pictures hold no address to
+fetch a font from: whoever looks at them uses their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
+
+    from tui.app import StokeApp
+
+SIZE = (120, 40)
+WAIT_SECONDS = 180.0
+CODE = '''\
+"""Fit a line to noisy points, step by step."""
+import time
+
+import numpy as np
+import pandas as pd
+
+rng = np.random.default_rng(7)
+x = np.linspace(0, 10, 400)
+points = pd.DataFrame({"x": x, "y": 3 * x + 2 + rng.normal(size=x.size)})
+
+slope = level = 0.0
+for step in range(1, 41):
+    error = slope * points.x + level - points.y
+    slope -= 0.01 * (error * points.x).mean()
+    level -= 0.05 * error.mean()
+    print(f"step {step:3}  loss {(error**2).mean():8.3f}  y = {slope:.3f} x + {level:.3f}", flush=True)
+    time.sleep(0.1)
+print(points.describe().round(2))
+'''
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"screenshots: waited {WAIT_SECONDS:.0f} s in vain")
+        await pilot.pause(0.05)
+
+
+def save(app: StokeApp, name: str) -> None:
+    svg = app.export_screenshot(title="stoke")
+    svg = re.sub(r"@font-face\s*{[^}]*}", "", svg)
+    svg = svg.replace("Fira Code", "monospace")
+    # Numbers the exporter draws anew each time would make every run a change.
+    svg = re.sub(r"terminal-\d+", "terminal", svg)
+    path = ROOT / "screenshots" / f"{name}.svg"
+    path.write_text(svg)
+    print(path.relative_to(ROOT))
+
+
+def show_local_only() -> None:
+    """The pictures show this folder's jobs only, whatever engine this machine has."""
+    from stoke import backend
+
+    points = backend._entry_points()
+    backend._entry_points = lambda: points.select(name="local")
+
+
+async def take() -> None:
+    from textual.widgets import TextArea
+
+    from stoke.config import load_config
+    from stoke.job import Job
+    from tui.app import StokeApp
+    from tui.widgets.form_field import FormField
+
+    app = StokeApp(load_config())
+
+    def newest() -> Job | None:
+        return next(iter(app.history.list(limit=1)), None)
+
+    def over(count: int) -> bool:
+        jobs = app.history.list()
+        return len(jobs) == count and all(
+            job.state.finished and not job.provisional for job in jobs
+        )
+
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen.query("#code"))
+        app.screen.query_one("#code", TextArea).load_text(CODE)
+        app.screen.query_one("#field-name", FormField).text = "fit-line"
+        app.screen.query_one("#field-dependencies", FormField).text = "numpy, pandas>=2,<3"
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: over(1))
+        # Again: the environment is there now.
+        await pilot.press("escape", "r")
+        await until(pilot, lambda: over(2))
+        await pilot.press("escape", "r")
+        await until(pilot, lambda: (job := newest()) is not None and job.started_at is not None)
+        await until(pilot, lambda: app.screen.query_one("#log-view").rows > 24)  # type: ignore[attr-defined]
+        app.clear_notifications()
+        await pilot.pause(0.3)
+        save(app, "jobs")
+        await until(pilot, lambda: over(3))
+        await pilot.press("escape", "j", "j", "right_square_bracket")
+        await pilot.pause(1)
+        save(app, "phases")
+        await pilot.press("2")
+        await pilot.pause(1)
+        app.clear_notifications()
+        await pilot.pause(0.3)
+        save(app, "new-job")
+        await pilot.press("escape", "escape", "3")
+        await pilot.pause(1)
+        await pilot.press("m")
+        await pilot.pause(2)
+        save(app, "caches")
+
+
+def main() -> None:
+    (ROOT / "screenshots").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
+        for name in [name for name in os.environ if name.startswith(("STOKE_", "XDG_"))]:
+            del os.environ[name]
+        # A home of its own, so that a folder reads ~/... and names no machine.
+        os.environ["HOME"] = folder
+        show_local_only()
+        asyncio.run(take())
+
+
+if __name__ == "__main__":
+    main()
