@@ -24,6 +24,8 @@ from stoke.config import Config
 FOLDER = "/stoke"
 CACHE = "/cache"
 SPEC = "spec.json"
+# Where each kind of cache volume is mounted.
+TARGETS = {"python": CACHE, "system": "/nix"}
 HOUSEKEEPING = "housekeeping.py"
 # Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
 LOG_DRIVER = "local"
@@ -99,7 +101,7 @@ def housekeeping_config(
 ) -> dict[str, Any]:
     """The same for a container that looks after a volume. It needs no network; the engine removes it
     when it ends, also where nobody is left who would."""
-    target = {"python": CACHE}[volume.kind]
+    target = TARGETS[volume.kind]
     return {
         "Image": image,
         "Entrypoint": ["python3", "-I", "-S", f"{FOLDER}/{HOUSEKEEPING}"],

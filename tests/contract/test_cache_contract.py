@@ -333,3 +333,19 @@ def test_a_budget_is_kept_after_a_job(lab: Lab, cache: Cache, index: PackageInde
     assert cache.du() <= limit
     assert lab.run("import four", dependencies=["four"]).phase("python").hit is True
     assert lab.run("import three", dependencies=["three"]).phase("python").hit is False
+
+
+def test_a_folder_that_is_not_a_cache_is_left_alone(lab: Lab, cache: Cache, tmp_path: Path) -> None:
+    if lab.backend.name != "local":
+        pytest.skip("volumes are refused by their labels: test_bad_days")
+    lab.run("pass")
+    mine = tmp_path / "scopes" / lab.scope / "python"
+    untagged = cache.folder.parent.with_name("other") / "python"
+    for folder in (mine, untagged):
+        folder.mkdir(parents=True)
+        (folder / "precious").write_text("x")
+        volume = Volume("local", lab.scope, "python", str(folder))
+        with pytest.raises(EngineError, match="not a cache of stoke"):
+            cache.housekeeper.prune(lab.backend, volume, lambda _: None, unused=0)
+        assert [one.name for one in folder.iterdir()] == ["precious"]
+    assert str(untagged) not in [one.name for one in lab.backend.volumes()]
