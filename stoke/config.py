@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stoke.errors import RequestError
 from stoke.paths import config_file
-from stoke.spec import IndexSettings, Memory, Scope, explain
+from stoke.spec import IndexSettings, Memory, NixSettings, Scope, explain
 
 # These STOKE_* variables are no settings: `stoke.paths` and `stoke.cli.main` read them.
 _NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"}
@@ -59,6 +59,7 @@ class Config(Section):
     """Seconds between a polite stop and a hard one."""
     theme: str = "textual-dark"
     index: IndexSettings = IndexSettings()
+    nix: NixSettings = NixSettings()
     on_cache_trouble: Literal["uncached", "fail"] = "uncached"
     """What a job does whose cache is full, read-only or gone: go on without it, or fail."""
     max_size: Memory | None = None

@@ -9,10 +9,12 @@ from stoke.spec import IndexSettings, JobSpec, make_spec
 
 
 def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
-    """`spec` with the configured scope and index settings where it names none itself."""
+    """`spec` with the configured scope, index and Nix settings where it names none itself."""
     changes: dict[str, Any] = {"index": _index(spec.index, config.index)}
     if "scope" not in spec.model_fields_set:
         changes["scope"] = config.scope
+    if spec.system and spec.nix is None:
+        changes["nix"] = config.nix
     return spec.model_copy(update=changes)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from stoke.spec import JobSpec
+from stoke.spec import JobSpec, NixSettings
 
 
 def environment_request(spec: JobSpec) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def environment_request(spec: JobSpec) -> dict[str, Any]:
     The order in which packages are named does not matter; index settings and the image do.
     """
     parsed = spec.parsed_requirements()
-    return {
+    wanted: dict[str, Any] = {
         "dependencies": sorted(spec.dependencies),
         "requirements": sorted([entry.text, sorted(entry.hashes)] for entry in parsed.requirements),
         "options": sorted(parsed.options),
@@ -29,6 +29,9 @@ def environment_request(spec: JobSpec) -> dict[str, Any]:
         "index": spec.index.model_dump(mode="json"),
         "indexes": [parsed.index, *parsed.extra_indexes],
     }
+    if spec.system:
+        wanted["nix"] = (spec.nix or NixSettings()).model_dump(mode="json")
+    return wanted
 
 
 def request_hash(spec: JobSpec) -> str:

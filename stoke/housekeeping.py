@@ -2,7 +2,7 @@
 
     python3 -I -S housekeeping.py VOLUME OPERATION [--uv PATH]
 
-OPERATION is a JSON object with `kind` ("python") and `do`:
+OPERATION is a JSON object with `kind` ("python", "system") and `do`:
     usage   what the volume holds
     prune   drops environments: with `unused` those unused for so many seconds, with `max_bytes` the
             least recently used until no more is left; never one in use. Then the packages that no
@@ -353,8 +353,8 @@ class Index:
                 pass
 
 
-class PythonVolume:
-    """A scope's python volume: environments, and uv's cache that they are hard links into."""
+class Volume:
+    """What housekeeping of every kind of volume needs: progress, an index, a trash folder."""
 
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
         self._top = top
@@ -363,10 +363,6 @@ class PythonVolume:
         self._said_at = 0.0
         self._doing = "looking"
         self._index = Index(self.path("housekeeping.json"))
-        self.environments: list[Environment] = []
-        self.locks: list[StoredLock] = []
-        self.archives: dict[str, int] = {}  # path -> bytes
-        self.packages: dict[str, list[str]] = {}  # name -> all of its paths in uv's cache
 
     def path(self, *names: str) -> str:
         return os.path.join(self._top, *names)
@@ -380,6 +376,34 @@ class PythonVolume:
         if now - self._said_at >= PROGRESS_SECONDS:
             self._said_at = now
             self._progress(self._doing)
+
+    def throw_away(self, path: str) -> None:
+        """Out of everybody's sight at once; `empty_trash` does what takes long."""
+        trash = self.path("trash")
+        if os.path.islink(trash):
+            os.unlink(trash)
+        if os.path.dirname(path) == trash:
+            return
+        os.makedirs(trash, exist_ok=True)
+        aside = "%s-%d-%d" % (os.path.basename(path), os.getpid(), time.monotonic_ns())
+        os.rename(path, os.path.join(trash, aside))
+
+    def empty_trash(self) -> None:
+        names = names_in(self.path("trash"))
+        for number, name in enumerate(names):
+            self.do("removed %d of %d" % (number, len(names)))
+            remove(self.path("trash", name))
+
+
+class PythonVolume(Volume):
+    """A scope's python volume: environments, and uv's cache that they are hard links into."""
+
+    def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
+        super().__init__(top, uv, progress)
+        self.environments: list[Environment] = []
+        self.locks: list[StoredLock] = []
+        self.archives: dict[str, int] = {}  # path -> bytes
+        self.packages: dict[str, list[str]] = {}  # name -> all of its paths in uv's cache
 
     # ------------------------------------------------------------------ measuring
 
@@ -664,23 +688,6 @@ class PythonVolume:
                     found.append(path)
         return found
 
-    def throw_away(self, path: str) -> None:
-        """Out of everybody's sight at once; `empty_trash` does what takes long."""
-        trash = self.path("trash")
-        if os.path.islink(trash):
-            os.unlink(trash)
-        if os.path.dirname(path) == trash:
-            return
-        os.makedirs(trash, exist_ok=True)
-        aside = "%s-%d-%d" % (os.path.basename(path), os.getpid(), time.monotonic_ns())
-        os.rename(path, os.path.join(trash, aside))
-
-    def empty_trash(self) -> None:
-        names = names_in(self.path("trash"))
-        for number, name in enumerate(names):
-            self.do("removed %d of %d" % (number, len(names)))
-            remove(self.path("trash", name))
-
     # ------------------------------------------------------------------ uv
 
     def find_uv(self) -> str | None:
@@ -780,10 +787,117 @@ def package_entries(bucket: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+class SystemVolume(Volume):
+    """A scope's system volume, mounted at /nix: sets of packages, roots into Nix's store."""
+
+    def sets(self) -> list[Environment]:
+        """Every set: `own` are bytes of store paths that no other set needs, `linked` the others'."""
+        roots = self.path("var", "nix", "gcroots", "jobs")
+        found = []
+        paths: dict[str, list[str]] = {}
+        users: dict[str, int] = {}
+        for name in names_in(roots):
+            text = read_text(os.path.join(roots, name, MARK))
+            if not ENVIRONMENT.fullmatch(name) or text is None:
+                continue
+            one = Environment(name)
+            try:
+                mark = json.loads(text)
+                one.built_at = float(mark["built_at"])
+                one.packages = sorted(str(package) for package in mark["programs"])
+                paths[name] = sorted({os.path.basename(str(path)) for path in mark["paths"]})
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+            one.last_used = one.built_at
+            try:
+                used = os.lstat(self.lock_of(one))
+                one.last_used, one.uses = max(one.last_used, used.st_mtime), used.st_size
+            except FileNotFoundError:
+                pass
+            for path in paths[name]:
+                users[path] = users.get(path, 0) + 1
+            found.append(one)
+        sizes = {path: self.size_of(path) for path in users}
+        for one in found:
+            one.own = sum(sizes[path] for path in paths[one.name] if users[path] == 1)
+            one.linked = sum(sizes[path] for path in paths[one.name]) - one.own
+        return found
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a path in the store, which never changes."""
+        self.do("measuring the store")
+        values = self._index.get("store/" + name, [], (int,))
+        if values is None:
+            values = [allocated(walk(self.path("store", name), self.tick))]
+            self._index.put("store/" + name, [], values)
+        size: int = values[0]
+        return size
+
+    def lock_of(self, one: Environment) -> str:
+        return self.path("var", "stoke", one.name + ".lock")
+
+    def usage(self, lock_ttl: float) -> dict[str, Any]:  # noqa: ARG002
+        sets = self.sets()
+        self._index.save()
+        return {
+            "bytes": allocated(walk(self._top, self.tick)),
+            "uv_bytes": 0,
+            "measured_at": time.time(),
+            "environments": [
+                {
+                    "key": one.name,
+                    "bytes": one.own + one.linked,
+                    "goes": one.own,
+                    "built_at": one.built_at,
+                    "last_used": one.last_used,
+                    "uses": one.uses,
+                    "packages": one.packages,
+                    "busy": is_held(self.lock_of(one)),
+                }
+                for one in sets
+            ],
+        }
+
+    def clear(self) -> dict[str, Any]:
+        """Everything goes but the lock that every job with system packages holds."""
+        with Alone(self):
+            state = self.path("var", "stoke")
+            lock = take(os.path.join(state, "gc.lock")) if names_in(state) else None
+            if lock is None and names_in(state):
+                raise RefusedError("a running job uses this cache; nothing was cleared")
+            try:
+                total = allocated(walk(self._top, self.tick))
+                keys = [one.name for one in self.sets()]
+                for folder, kept in (
+                    (self._top, (*KEPT_BY_CLEAR, "var")),
+                    (self.path("var"), ("stoke",)),
+                    (state, ("gc.lock",)),
+                ):
+                    for name in names_in(folder):
+                        if name not in kept:
+                            self.throw_away(os.path.join(folder, name))
+            finally:
+                if lock is not None:
+                    os.close(lock)
+            going = Going(self.tick)
+            for name in names_in(self.path("trash")):
+                going.add(self.path("trash", name))
+            self.empty_trash()
+        return {
+            "bytes": going.bytes,
+            "left": total - going.bytes,
+            "entries": 0,
+            "environments": keys,
+            "packages": [],
+            "busy": [],
+            "trouble": None,
+        }
+
+
 class Alone:
     """Waits for other housekeeping on the volume to end, and keeps more from beginning."""
 
-    def __init__(self, volume: PythonVolume) -> None:
+    def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._lock: int | None = None
 
@@ -802,7 +916,10 @@ class Alone:
 
 # ---------------------------------------------------------------------------- the program
 
-KINDS = {"python": PythonVolume}
+KINDS: dict[str, type[PythonVolume] | type[SystemVolume]] = {
+    "python": PythonVolume,
+    "system": SystemVolume,
+}
 
 
 def say(**line: object) -> None:
@@ -821,6 +938,8 @@ def perform(top: str, operation: dict[str, Any], uv: str | None) -> dict[str, An
         return volume.usage(operation["lock_ttl"])
     if what == "clear":
         return volume.clear()
+    if not isinstance(volume, PythonVolume):
+        raise RefusedError("system packages cannot be pruned yet; they can be cleared")
     return volume.prune(
         operation["unused"], operation["max_bytes"], operation["lock_ttl"], operation["dry_run"]
     )

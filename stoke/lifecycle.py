@@ -76,8 +76,8 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
         raise RequestError(
             "system",
             f"system packages ({', '.join(spec.system[:5])}) are not available on the "
-            f"{backend.name} backend yet",
-            "leave them out, or use an image that has them: -b docker --image IMAGE",
+            f"{backend.name} backend",
+            "leave them out, or choose a backend that brings them: -b docker",
         )
     if spec.image and not can.images:
         raise RequestError(
@@ -94,20 +94,29 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
 
 def predict(spec: JobSpec, backend: str, history: History) -> Prediction:
     """What the caches will do, from what earlier jobs with the same environment met."""
-    if not spec.has_packages:
+    kinds = [
+        kind for kind, asked in (("python", spec.has_packages), ("system", spec.system)) if asked
+    ]
+    if not kinds:
         return Prediction()
     if not spec.use_cache:
-        return Prediction(python="miss")
+        return _expected(kinds, "miss", None)
     runs = history.environment_runs(request_hash(spec), backend, spec.scope)
     built = [run for run in runs if any(p.name == "run" for p in run.phases)]
     warm = [
         run.environment_seconds
         for run in built
-        if any(p.name == "python" and p.hit for p in run.phases)
+        if all(any(p.name == kind and p.hit for p in run.phases) for kind in kinds)
     ]
     known = sorted(seconds for seconds in warm if seconds is not None)
     seconds = known[len(known) // 2] if known else None
-    return Prediction(python="hit" if built else "miss", seconds=seconds)
+    return _expected(kinds, "hit" if built else "miss", seconds)
+
+
+def _expected(kinds: list[str], outcome: str, seconds: float | None) -> Prediction:
+    return Prediction(
+        outcome if "python" in kinds else None, outcome if "system" in kinds else None, seconds
+    )
 
 
 def submit(

@@ -18,7 +18,7 @@ from stoke.environment import request_hash
 from stoke.errors import RequestError
 from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
-from stoke.spec import JobSpec
+from stoke.spec import JobSpec, NixSettings
 
 
 def runner_source() -> bytes:
@@ -61,6 +61,7 @@ def make_payload(
             if reference and reference.startswith("env:")
         ],
         "python": spec.python,
+        "system": _system(spec),
         # uv takes --pre on its command line only.
         "requirements": [*(o for o in parsed.options if o != "--pre"), *wanted] if wanted else [],
         "pre": "--pre" in parsed.options,
@@ -142,6 +143,18 @@ def _index(spec: JobSpec) -> dict[str, Any]:
         "proxy": spec.index.proxy,
         "ca_bundle": bundle,
         "secrets": secrets,
+    }
+
+
+def _system(spec: JobSpec) -> dict[str, Any] | None:
+    """The system packages in the order in which PATH will have them, and where Nix gets them."""
+    if not spec.system:
+        return None
+    nix = spec.nix or NixSettings()
+    return {
+        "packages": list(dict.fromkeys(spec.system)),
+        "scope": spec.scope,
+        **nix.model_dump(mode="json"),
     }
 
 

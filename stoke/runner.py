@@ -1,13 +1,14 @@
 """The file that runs inside every job, on the job's own Python (3.9 or later), alone.
 
-    python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container]
+    python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container] [--nix]
 
 PAYLOAD is gzip of JSON (`stoke.payload` writes it) and is unlinked once read: it may hold secrets.
 DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
 away. --container says that the network namespace and the cgroup are the job's own, so received
-bytes can be counted and an out-of-memory kill told.
+bytes can be counted and an out-of-memory kill told. --nix says that /nix is the scope's system
+volume, or at least nobody else's.
 
-The phases lock, python and run follow one another; each says what it did in one event on stderr
+The phases lock, system, python and run follow one another; each says what it did in one event on stderr
 (`stoke.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for the
 timeout, 125 when the environment failed before the code began.
 
@@ -20,6 +21,12 @@ On the cache volume:
     uv/                uv's own cache; environments are hard links into it
     bin/               uv itself, for images that lack it
     pythons/           interpreters that uv manages
+
+On the system volume, beside what is Nix's own:
+    var/nix/gcroots/jobs/KEY/  a link for each package: whole or not there, as an environment
+    var/stoke/KEY.lock         as venvs/KEY.lock
+    var/stoke/gc.lock          held shared while anything in /nix is made or used, and exclusively
+                               by whoever collects garbage
 """
 
 from __future__ import annotations
@@ -48,6 +55,7 @@ MARK = "stoke-environment.json"
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_TIMEOUT = 124
 EXIT_ENVIRONMENT = 125
+NIX = "/nix"
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
 MAKE_ROOM = "make room on the cache volume: stoke cache prune --unused 7d, or stoke cache clear"
@@ -86,6 +94,13 @@ class Events:
 
     def note(self, text: str) -> None:
         self.emit("note", text=self.masked(text))
+
+    def packages(self, phase: str, hits: list[str], misses: list[str]) -> None:
+        """Which packages were there already, and which had to come; each list may be long."""
+        for some in chunks(hits):
+            self.emit("packages", phase=phase, hit=some, miss=[])
+        for some in chunks(misses):
+            self.emit("packages", phase=phase, hit=[], miss=some)
 
     def masked(self, text: str) -> str:
         for secret in self._secrets:
@@ -275,6 +290,8 @@ class Job:
         self.python = sys.executable
         self.fingerprint: list[str] = []
         self.environment: str | None = None  # the folder of the environment in use
+        self.programs: list[str] = []  # the bin folders of the system packages
+        self.nix = "--nix" in options
         self.phase = "lock"
         self._uv: str | None = None
         self._held: list[Flock] = []  # until the job's end
@@ -302,14 +319,7 @@ class Job:
         if index["extra"]:
             env.pop("UV_EXTRA_INDEX_URL", None)
             env["UV_INDEX"] = " ".join(index["extra"])
-        if index["proxy"]:
-            env.update(HTTP_PROXY=index["proxy"], HTTPS_PROXY=index["proxy"])
-            env.update(http_proxy=index["proxy"], https_proxy=index["proxy"])
-        if index["ca_bundle"]:
-            bundle = os.path.join(self.work, ".ca.pem")
-            if not os.path.exists(bundle):
-                write_whole(bundle, index["ca_bundle"])
-            env["SSL_CERT_FILE"] = bundle
+        env.update(self.way_out())
         env.update(
             UV_CACHE_DIR=self.path("uv"),
             UV_LINK_MODE="hardlink",
@@ -318,6 +328,20 @@ class Job:
             UV_PYTHON_DOWNLOADS="never",
             NO_COLOR="1",
         )
+        return env
+
+    def way_out(self) -> dict[str, str]:
+        """The variables for proxy and certificate authorities: the same for all that downloads."""
+        index = self.payload["index"]
+        env: dict[str, str] = {}
+        if index["proxy"]:
+            env.update(HTTP_PROXY=index["proxy"], HTTPS_PROXY=index["proxy"])
+            env.update(http_proxy=index["proxy"], https_proxy=index["proxy"])
+        if index["ca_bundle"]:
+            bundle = os.path.join(self.work, ".ca.pem")
+            if not os.path.exists(bundle):
+                write_whole(bundle, index["ca_bundle"])
+            env["SSL_CERT_FILE"] = bundle
         return env
 
     def uv(self, *arguments: str, **changes: str) -> tuple[str, str]:
@@ -436,21 +460,12 @@ class Job:
         key = digest([lock, self.fingerprint])[:32]
         folder = self.path("venvs", key)
         os.makedirs(self.path("venvs"), exist_ok=True)
-        flock = Flock(folder + ".lock")
-        self._held.append(flock)
-        phase.facts["hit"] = True
-        while True:
-            flock.take(fcntl.LOCK_SH, lambda: self.waits("builds"))
-            mark = read_mark(folder)
-            if mark is not None:
-                break
-            flock.release()
-            flock.take(fcntl.LOCK_EX, lambda: self.waits("builds"))
-            if read_mark(folder) is None:
-                phase.facts["hit"] = False
-                phase.facts["cached"] = self.build(folder, lock)
-            flock.release()
-        flock.count_use()
+        mark = self.find_or_build(
+            phase,
+            folder + ".lock",
+            lambda: read_mark(folder),
+            lambda: self.build(folder, lock),
+        )
         if self.payload["compile"]:
             # What is compiled already is left alone; a file that does not compile costs nothing.
             python = os.path.join(folder, "bin", "python")
@@ -460,6 +475,40 @@ class Job:
         if phase.facts["cached"] is None:
             phase.facts["cached"] = len(mark["packages"])
         self.environment = folder
+
+    def find_or_build(
+        self,
+        phase: Phase,
+        lock: str,
+        find: Callable[[], dict[str, Any] | None],
+        build: Callable[[], int],
+    ) -> dict[str, Any]:
+        """What `find` finds, or else finds once `build` has run, in one of all the jobs that look.
+
+        `lock` is a file; it stays held, shared, until the job's end, and counts its uses.
+        `build` returns how many packages were there already.
+        """
+        flock = self.hold(lock)
+        phase.facts["hit"] = True
+        while True:
+            flock.take(fcntl.LOCK_SH, lambda: self.waits("builds"))
+            mark = find()
+            if mark is not None:
+                break
+            flock.release()
+            flock.take(fcntl.LOCK_EX, lambda: self.waits("builds"))
+            if find() is None:
+                phase.facts["hit"] = False
+                phase.facts["cached"] = build()
+            flock.release()
+        flock.count_use()
+        return mark
+
+    def hold(self, path: str) -> Flock:
+        """A lock that is let go of at the job's end."""
+        flock = Flock(path)
+        self._held.append(flock)
+        return flock
 
     def build(self, folder: str, lock: str) -> int:
         """Builds aside and renames into place; returns how many packages the cache already had."""
@@ -476,10 +525,7 @@ class Job:
         except BaseException:
             remove_tree(aside)
             raise
-        for some in chunks([name for name in packages if name not in misses]):
-            self.events.emit("packages", phase="python", hit=some, miss=[])
-        for some in chunks(misses):
-            self.events.emit("packages", phase="python", hit=[], miss=some)
+        self.events.packages("python", [name for name in packages if name not in misses], misses)
         return len(packages) - len(misses)
 
     def install(self, folder: str, lock: str) -> list[str]:
@@ -526,7 +572,9 @@ class Job:
         if self.environment:
             python = os.path.join(self.environment, "bin", "python")
             env["VIRTUAL_ENV"] = self.environment
-            env["PATH"] = os.path.join(self.environment, "bin") + ":" + env.get("PATH", os.defpath)
+        # The environment's python stays the job's, also beside a Python that Nix brings.
+        first = [os.path.join(self.environment, "bin")] if self.environment else []
+        env["PATH"] = ":".join([*first, *self.programs, env.get("PATH", os.defpath)])
         for name in payload["withheld"]:
             env.pop(name, None)
         env.update(payload["env"])
@@ -572,14 +620,20 @@ class Job:
         flock = Flock(self.path("in-use.lock"))
         self._held.append(flock)
         flock.take(fcntl.LOCK_SH, lambda: self.events.note("the cache is being cleared; waiting"))
+        lock = None
         if self.payload["requirements"]:
             with Phase(self.events, "lock") as phase:
                 lock = self.lock(phase)
+        else:
+            self.choose_python()
+        if self.payload["system"]:
+            self.phase = "system"
+            with Phase(self.events, "system") as phase:
+                self.programs = SystemPackages(self).prepare(phase)
+        if lock is not None:
             self.phase = "python"
             with Phase(self.events, "python") as phase:
                 self.prepare_environment(phase, lock)
-        else:
-            self.choose_python()
 
     def leave_cache(self, why: str) -> None:
         """The cache is in trouble: from here on this job builds what it needs for itself."""
@@ -598,6 +652,7 @@ class Job:
                 why = cache_trouble(error, self.cache)
                 if (
                     why is None
+                    or self.phase == "system"  # there is no other /nix to go to
                     or self.cache == self.private_cache
                     or self.payload["on_cache_trouble"] == "fail"
                 ):
@@ -620,6 +675,283 @@ class Job:
                 mend = MAKE_ROOM
         self.events.emit("error", phase=self.phase, text=text, mend=mend)
         return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (self.phase, text.split("\n", 1)[0][:300])}
+
+
+# ---------------------------------------------------------------------------- system packages
+
+# Names, address and hash are data in a file beside it: nothing a person wrote joins this text.
+NIX_EXPRESSION = """
+let
+  asked = builtins.fromJSON (builtins.readFile ./asked.json);
+  all = import (fetchTarball { inherit (asked) url sha256; }) { config = { }; overlays = [ ]; };
+  packages = map (path: { name = join path; } // find all [ ] path) asked.packages;
+  join = builtins.concatStringsSep ".";
+  find = set: above: path:
+    if path == [ ] then found set
+    else if builtins.isAttrs set && set ? ${builtins.head path}
+    then find set.${builtins.head path} (above ++ [ (builtins.head path) ]) (builtins.tail path)
+    else { above = join above; inherit set; };
+  found = package:
+    if package.type or null != "derivation" then { }
+    else { drv = package.drvPath; outputs = map (output package) (useful package); };
+  output = package: name: { inherit name; path = package.${name}.outPath; };
+  # What `nix-env --install` takes, without what only people read.
+  useful = package:
+    let
+      usual = package.meta.outputsToInstall or [ package.outputName ];
+      read = [ "man" "info" "doc" "devdoc" ];
+      used = builtins.filter (name: !(builtins.elem name read)) usual;
+    in if used == [ ] then usual else used;
+  # What is in the sets in which a name was missed, each set once: it may hold 25,000 names.
+  missed = builtins.filter (one: one ? above) packages;
+  inside = one: { name = one.above; value = names one.set; };
+  names = set:
+    if builtins.isAttrs set && set.type or null != "derivation"
+    then builtins.attrNames set else [ ];
+in {
+  packages = map (one: removeAttrs one [ "set" ]) packages;
+  near = builtins.listToAttrs (map inside missed);
+}
+"""
+NIX_MISREAD = re.compile(
+    r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
+)
+NIX_UNREACHED = re.compile(r"unable to download|unable to connect|resolve host", re.I)
+
+
+class SystemPackages:
+    """The request's system packages: programs that Nix keeps on the scope's volume.
+
+    Warm, this reads one folder; neither Nix nor a network is needed.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.asked = job.payload["system"]
+        self.names = sorted(set(self.asked["packages"]))
+        key = digest([self.names, self.asked["sha256"], os.uname().machine])[:32]
+        self.folder = os.path.join(NIX, "var/nix/gcroots/jobs", key)
+        self.state = os.path.join(NIX, "var/stoke")
+        self.lock = os.path.join(self.state, key + ".lock")
+
+    def prepare(self, phase: Phase) -> list[str]:
+        """Finds or makes the packages and keeps them from being collected until the job's end.
+
+        Returns their bin folders, in the order in which the packages were asked for.
+        """
+        if not self.job.nix:
+            raise PhaseError(
+                "system packages (%s) need a volume at /nix, and there is none here"
+                % ", ".join(self.names[:5]),
+                "run it in a container: stoke run -b docker",
+            )
+        os.makedirs(self.state, exist_ok=True)
+        collecting = self.job.hold(os.path.join(self.state, "gc.lock"))
+        collecting.take(
+            fcntl.LOCK_SH,
+            lambda: self.job.events.note("room is being made on the system volume; waiting"),
+        )
+        mark = self.job.find_or_build(phase, self.lock, self.find, self.build)
+        phase.facts["packages"] = len(mark["paths"])
+        if phase.facts["cached"] is None:
+            phase.facts["cached"] = len(mark["paths"])
+        return [folder for name in self.asked["packages"] for folder in mark["programs"][name]]
+
+    def find(self) -> dict[str, Any] | None:
+        """What a whole set says of itself; None if it is not there or any of its paths is gone."""
+        try:
+            with open(os.path.join(self.folder, MARK)) as file:
+                mark: dict[str, Any] = json.load(file)
+            for name, path in mark["links"].items():
+                if os.readlink(os.path.join(self.folder, name)) != path:
+                    return None
+            for path in mark["paths"]:
+                os.lstat(path)
+        except (OSError, ValueError, KeyError):
+            return None
+        return mark
+
+    def build(self) -> int:
+        """Makes the folder aside and renames it; returns how many paths the store already had."""
+        self.check_store()
+        aside = self.folder + ".tmp"
+        remove_tree(self.folder)  # damaged
+        remove_tree(aside)
+        store = os.path.join(NIX, "store")
+        before = set(os.listdir(store))
+        links: dict[str, str] = {}
+        programs: dict[str, list[str]] = {}
+        derivations = []
+        for package in self.evaluate():
+            name, outputs = package["name"], package["outputs"]
+            derivations.append(package["drv"] + "!" + ",".join(one["name"] for one in outputs))
+            for number, output in enumerate(outputs):
+                links[name if number == 0 else name + "^" + output["name"]] = output["path"]
+            programs[name] = [os.path.join(output["path"], "bin") for output in outputs]
+        os.makedirs(aside)
+        try:
+            # The links come first: from the moment a path is whole, nobody collects it.
+            for name, path in links.items():
+                os.symlink(path, os.path.join(aside, name))
+            self.announce(derivations)
+            paths = self.realise(derivations, list(links.values()))
+            for name, folders in programs.items():
+                programs[name] = [folder for folder in folders if os.path.isdir(folder)]
+            mark = {"links": links, "programs": programs, "paths": paths, "built_at": time.time()}
+            write_whole(os.path.join(aside, MARK), json.dumps(mark))
+            os.rename(aside, self.folder)
+        except BaseException:
+            remove_tree(aside)
+            raise
+        names = [os.path.basename(path) for path in paths]
+        there = [name[33:] for name in names if name in before]  # without the store's hash
+        came = [name[33:] for name in names if name not in before]
+        self.job.events.packages("system", there, came)
+        return len(there)
+
+    def announce(self, derivations: list[str]) -> None:
+        """Says how much has to come: building what no cache has may take hours."""
+        _, err = self.run("nix-store", "--realise", "--dry-run", *derivations)
+        for line in re.findall(r"(?m)^(th(?:is|ese) .* will be .*):$", err):
+            self.job.events.note(line)
+
+    def realise(self, derivations: list[str], outputs: list[str]) -> list[str]:
+        """Fetches or builds; returns all paths that the outputs need at run time. What the database
+        holds and the disk does not is made again, once."""
+        for repaired in (False, True):
+            # Without the builders' output: then an error has its end.
+            _, err = self.run("nix-store", "--realise", "--no-build-output", *derivations)
+            for line in re.findall(r"(?m)^warning: (ignoring substitute .*)$", err):
+                self.job.events.note(line)
+            listed, _ = self.run("nix-store", "--query", "--requisites", *outputs)
+            paths = sorted(set(listed.split()))
+            gone = [path for path in paths if not os.path.lexists(path)]
+            if not gone:
+                return paths
+            if not repaired:
+                self.job.events.note("%s is damaged: making it again" % os.path.basename(gone[0]))
+                self.run("nix-store", "--verify", "--repair")
+        raise PhaseError("%s is gone and could not be made again" % gone[0], self.empty_it())
+
+    def check_store(self) -> None:
+        """Nix is here, and its database is there or can be made."""
+        if not (shutil.which("nix-store") and shutil.which("nix-instantiate")):
+            raise PhaseError(
+                "this image has no Nix, and the system volume does not hold %s yet"
+                % ", ".join(self.names[:5]),
+                "use an image that has it: stoke setup image",
+            )
+        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
+        database = os.path.join(NIX, "var/nix/db/db.sqlite")
+        with Flock(os.path.join(self.state, "init.lock")) as flock:
+            flock.take(fcntl.LOCK_EX, lambda: None)
+            if not os.path.exists(database):
+                store = os.path.join(NIX, "store")
+                if os.path.isdir(store) and any(name[0] != "." for name in os.listdir(store)):
+                    # Nix would take every path for a leftover, and remove those that jobs use.
+                    raise PhaseError("the volume's Nix database is gone", self.empty_it())
+                self.run("nix-store", "--init")
+                os.makedirs(store, exist_ok=True)
+
+    def evaluate(self) -> list[dict[str, Any]]:
+        """For each of `names` its derivation and the outputs to use. Unknown ones are refused."""
+        folder = os.path.join(self.job.work, "nix")
+        os.makedirs(folder, exist_ok=True)
+        asked = {
+            "url": self.asked["url"],
+            "sha256": self.asked["sha256"],
+            "packages": [name.split(".") for name in self.names],
+        }
+        write_whole(os.path.join(folder, "asked.json"), json.dumps(asked))
+        expression = os.path.join(folder, "packages.nix")
+        write_whole(expression, NIX_EXPRESSION)
+        out, _ = self.run(
+            "nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", expression
+        )
+        answer = json.loads(out)
+        found: list[dict[str, Any]] = answer["packages"]
+        unknown = [one for one in found if "drv" not in one]
+        if unknown:
+            raise PhaseError(*unknown_packages(unknown, answer["near"]))
+        return found
+
+    def run(self, program: str, *arguments: str) -> tuple[str, str]:
+        """Runs one of Nix's programs: (stdout, stderr). A failure is a PhaseError with its words."""
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("NIX_", "XDG_", "PYTHON"))
+        }
+        settings = ["sandbox = false", "build-users-group =", "connect-timeout = 15"]
+        for setting, values in (
+            ("substituters", self.asked["substituters"]),
+            ("trusted-public-keys", self.asked["trusted_keys"]),
+        ):
+            if values is not None:
+                settings.append("%s = %s" % (setting, " ".join(values)))
+        env.update(self.job.way_out())
+        if "SSL_CERT_FILE" in env:
+            env["NIX_SSL_CERT_FILE"] = env["SSL_CERT_FILE"]
+        env.update(
+            NIX_CONFIG="\n".join(settings),  # wins over the image's nix.conf, whatever that says
+            NIX_REMOTE="local",
+            XDG_CACHE_HOME=os.path.join(self.state, "cache"),
+            XDG_CONFIG_HOME=os.path.join(self.job.work, "nix"),
+        )
+        code, err, out = run_tool(self.job.ending, [program, *arguments], env)
+        if code == -signal.SIGKILL:
+            raise PhaseError(
+                "%s was killed, most likely for want of memory" % program,
+                "give the job more: --memory 2g. Once the packages are there, it needs less",
+            )
+        if code != 0:
+            raise PhaseError(*self.explained(err))
+        return out, err
+
+    def explained(self, text: str) -> tuple[str, str | None]:
+        """Nix's words, without the way to them, and a mend where the cause is known."""
+        _, _, build = text.partition("error: builder for ")
+        text = "builder for " + build if build else text.rpartition("error:")[2]
+        text = re.sub(r"(?m)^ *(For full logs, run|error: \d+ dependenc|at /stoke/).*\n?", "", text)
+        text = self.job.events.masked(re.sub(r"\n\s+", "\n", text).strip())
+        if "No space left" in text or "database or disk is full" in text:
+            return text, MAKE_ROOM
+        if NIX_MISREAD.search(text):
+            return "the volume's Nix database cannot be used: " + text, self.empty_it()
+        if "hash mismatch" in text:
+            return text, "set nix.url and nix.sha256 to a pair that belongs together"
+        if NIX_UNREACHED.search(text) or NETWORK_TROUBLE.search(text):
+            return text, "check the network and the settings nix.url and nix.substituters"
+        return text, None
+
+    def empty_it(self) -> str:
+        return "empty the volume: stoke cache clear --kind system --scope %s" % self.asked["scope"]
+
+
+def unknown_packages(
+    unknown: list[dict[str, Any]], inside: dict[str, list[str]]
+) -> tuple[str, str | None]:
+    """What is wrong with the names, and names that are near; `inside` has each set's names."""
+    import difflib
+
+    said = []
+    near: list[str] = []
+    for one in unknown[:10]:
+        name = one["name"]
+        if "above" not in one:
+            said.append("%s is not a package; it may hold some: %s.NAME" % (name, name))
+            continue
+        said.append("there is no package called %s" % name)
+        names = inside[one["above"]]
+        before, dot, last = name.rpartition(".")
+        same = [other for other in names if other.lower() == last.lower()]
+        close = difflib.get_close_matches(last, names, 3)
+        near += [before + dot + other for other in dict.fromkeys([*same, *close])]
+    if len(unknown) > 10:
+        said.append("and %d more" % (len(unknown) - 10))
+    if near:
+        return "; ".join(said), "did you mean %s?" % ", ".join(near)
+    return "; ".join(said), "packages are called as in nixpkgs: nix search nixpkgs WORD"
 
 
 # ---------------------------------------------------------------------------- locks and files
@@ -939,7 +1271,7 @@ def main(arguments: list[str]) -> int:
     options: dict[str, str] = {}
     flags = iter(arguments[1:])
     for flag in flags:
-        options[flag] = "" if flag == "--container" else next(flags)
+        options[flag] = "" if flag in ("--container", "--nix") else next(flags)
     with open(arguments[0], "rb") as file:
         payload = json.loads(zlib.decompress(file.read(), 31))
     os.unlink(arguments[0])

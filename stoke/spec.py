@@ -32,6 +32,7 @@ HIDDEN = "***"
 _SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
+_NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
 _REFERENCE = re.compile(r"(env|file):.+")
@@ -123,6 +124,67 @@ class IndexSettings(Model):
         return None if reference is None else _check_reference(reference)
 
 
+class NixSettings(Model):
+    """Where system packages come from: a revision of nixpkgs, fixed by its hash, and binary caches.
+
+    The hash is that of the unpacked archive, as `nix-prefetch-url --unpack URL` prints it. Binary
+    caches and keys replace the ones that Nix would use by itself; None leaves it its own.
+    """
+
+    # nixos-25.11, in May 2026. For another revision set both.
+    url: Text = (
+        "https://github.com/NixOS/nixpkgs/archive/25f538306313eae3927264466c70d7001dcea1df.tar.gz"
+    )
+    sha256: str = "sha256-ZsIrKmhp4vbBXoXXmR/tBXA/UCsAQiJL9vsgZEduhVY="
+    substituters: tuple[Text, ...] | None = None
+    trusted_keys: tuple[str, ...] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return _check_address(url)
+
+    @field_validator("sha256")
+    @classmethod
+    def _hash(cls, text: str) -> str:
+        if not _NIX_HASH.fullmatch(text):
+            raise ValueError(f"{text[:80]!r} is not a hash as Nix prints it")
+        return text
+
+    @field_validator("substituters")
+    @classmethod
+    def _substituters(cls, addresses: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for address in addresses or ():
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]+", address):
+                raise ValueError("is not an address; write https://host/path")
+            if "@" in urlsplit(address).netloc:
+                raise ValueError("holds a password, which would be stored with the job")
+        return addresses
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _keys(cls, keys: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for key in keys or ():
+            if not re.fullmatch(r"[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=", key):
+                raise ValueError(f"{key[:80]!r} is not a public key of Nix's; write name:base64")
+        return keys
+
+    @model_validator(mode="after")
+    def _pair(self) -> NixSettings:
+        given = self.model_fields_set
+        if "url" in given and "sha256" not in given:
+            raise ValueError(
+                "sha256 is missing beside url; obtain it: docker run --rm stoke-python:3.13 "
+                f"nix-prefetch-url --unpack {self.url}"
+            )
+        if "sha256" in given and "url" not in given:
+            raise ValueError(
+                "url is missing beside sha256; write the archive of a revision: "
+                "https://github.com/NixOS/nixpkgs/archive/REVISION.tar.gz"
+            )
+        return self
+
+
 def _check_address(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -169,6 +231,8 @@ class JobSpec(Model):
     secrets: dict[str, str] = {}
     """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted."""
     index: IndexSettings = IndexSettings()
+    nix: NixSettings | None = None
+    """Where `system` comes from; None without system packages, and for this program's own pin."""
     image: str | None = None
     timeout: Seconds | None = None
     cpu: float | None = Field(default=None, gt=0, le=4096)

@@ -19,6 +19,14 @@ from stoke.paths import job_dir
 from stoke.request import request_from_options
 from stoke.tracker import Tracker
 
+# A test that wants system packages puts its own in; nothing else must ever be asked.
+NO_NIX = {
+    "url": "http://127.0.0.1:9/nothing.tar.gz",
+    "sha256": "0" * 64,
+    "substituters": (),
+    "trusted_keys": (),
+}
+
 
 @dataclass
 class Outcome:
@@ -48,7 +56,11 @@ class Lab:
         self.scope = scope
         self.address = address
         """Where jobs of this backend reach servers of the test."""
-        self.defaults: dict[str, Any] = {"scope": scope, "index": config.index.model_dump()}
+        self.defaults: dict[str, Any] = {
+            "scope": scope,
+            "index": config.index.model_dump(),
+            "nix": {**NO_NIX},
+        }
 
     def request(
         self,

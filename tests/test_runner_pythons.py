@@ -59,6 +59,7 @@ class Runner:
             "env": {},
             "withheld": [],
             "python": None,
+            "system": None,
             "requirements": [],
             "pre": False,
             "hashes": {},

@@ -387,6 +387,7 @@ SPECS = st.fixed_dictionaries(
         "env": st.dictionaries(st.sampled_from(["A", "_B1"]), st.sampled_from(["", "x=y", "é"])),
         "secrets": st.dictionaries(st.just("TOKEN"), st.sampled_from(["env:X", "file:/x y"])),
         "index": st.just({"url": "https://i.example/simple", "credentials": "env:C"}),
+        "nix": st.just({"url": "https://n.example/1.tar.gz", "sha256": "0" * 64}),
         "image": st.just("python:3.13"),
         "timeout": st.sampled_from(["5m", 1.5, "1h"]),
         "cpu": st.sampled_from([0.5, 2]),

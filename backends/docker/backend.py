@@ -58,7 +58,7 @@ class DockerBackend:
         self.capabilities = Capabilities(
             images=True,
             limits=True,
-            system_packages=False,
+            system_packages=True,
             counts_bytes=has_own_network(config),
             isolation="jobs run as root of a container without capabilities or new privileges; "
             "jobs of one scope can change each other's packages",
@@ -73,6 +73,8 @@ class DockerBackend:
         report("start", began, None)
         if delivery.spec.use_cache:
             self._volumes.ensure(delivery.spec.scope, "python")
+            if delivery.spec.system:
+                self._volumes.ensure(delivery.spec.scope, "system")
         try:
             if self._create(delivery, image):
                 self._deliver_and_start(delivery, image)

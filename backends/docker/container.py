@@ -23,9 +23,10 @@ from stoke.config import Config
 
 FOLDER = "/stoke"
 CACHE = "/cache"
+NIX = "/nix"
 SPEC = "spec.json"
 # Where each kind of cache volume is mounted.
-TARGETS = {"python": CACHE, "system": "/nix"}
+TARGETS = {"python": CACHE, "system": NIX}
 HOUSEKEEPING = "housekeeping.py"
 # Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
 LOG_DRIVER = "local"
@@ -44,6 +45,15 @@ def container_config(
     if spec.use_cache:
         command += ["--cache", CACHE]
         mounts.append(_cache_mount(spec.scope, "python", CACHE))
+    # Anonymous, and gone with the container. Files copied onto a volume are there before the start,
+    # and where the root is read-only.
+    volumes: dict[str, dict[str, str]] = {FOLDER: {}}
+    if spec.system:
+        command.append("--nix")
+        if spec.use_cache:
+            mounts.append(_cache_mount(spec.scope, "system", NIX))
+        else:
+            volumes[NIX] = {}
     if has_own_network(config):
         command.append("--container")
     host: dict[str, Any] = {
@@ -78,9 +88,7 @@ def container_config(
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": job_labels(delivery.job_id, spec.scope, delivery.nonce),
-        # Anonymous, and gone with the container. Files copied onto a volume are there before the
-        # start, and where the root is read-only.
-        "Volumes": {FOLDER: {}},
+        "Volumes": volumes,
         "Tty": False,
         "OpenStdin": False,
         "AttachStdin": False,

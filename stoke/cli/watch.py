@@ -29,7 +29,7 @@ from stoke.errors import (
 from stoke.events import Event
 from stoke.history import History
 from stoke.job import Job, JobState
-from stoke.lifecycle import Backends, Request, clean_up, predict, stop, submit
+from stoke.lifecycle import Backends, Request, check_request, clean_up, predict, stop, submit
 from stoke.logs.spool import SpoolReader
 from stoke.paths import job_dir
 from stoke.tracker import Tracker
@@ -51,6 +51,7 @@ def run_request(
     narrator = Narrator(quiet)
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
+        check_request(request.spec, backend)
         narrator.expect(backend, predict(request.spec, backend.name, history))
         try:
             job = submit(request, backend, history, narrator.submitting)

@@ -6,18 +6,33 @@ import os
 import secrets
 from collections.abc import Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
 from stoke.config import load_config
 from stoke.lifecycle import Backends
 from tests.lab import Lab
+from tests.nix_cache import NixCache, NixFiles, make_files
 from tests.package_index import PackageIndex
 
+DOCKER = pytest.param("docker", marks=pytest.mark.docker)
 
-@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.docker)])
+
+@pytest.fixture(params=["local", DOCKER])
 def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    name: str = request.param
+    yield from _open(request.param, request, monkeypatch)
+
+
+@pytest.fixture(params=[DOCKER])
+def system_lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """The backends that bring system packages."""
+    yield from _open(request.param, request, monkeypatch)
+
+
+def _open(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Lab]:
     address = "127.0.0.1"
     scope = f"test-{secrets.token_hex(4)}"
     # An index that is gone shows at once instead of after uv's patience.
@@ -61,3 +76,17 @@ def index(lab: Lab) -> Iterator[PackageIndex]:
 def private_index(lab: Lab) -> Iterator[PackageIndex]:
     """The same packages for those who know the password."""
     yield from _serve(lab, "ada:correct horse/battery")
+
+
+@pytest.fixture(scope="session")
+def nix_files(docker_engine: Any, docker_image: str) -> NixFiles:
+    return make_files(docker_engine, docker_image)
+
+
+@pytest.fixture
+def nix(system_lab: Lab, nix_files: NixFiles) -> Iterator[NixCache]:
+    """A package collection of our own, which every request takes; nothing is substituted."""
+    served = NixCache(system_lab.address, nix_files)
+    system_lab.defaults["nix"] = served.settings()
+    yield served
+    served.stop()

@@ -15,6 +15,7 @@ from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Stati
 
 from stoke import lifecycle
 from stoke.backend import backend_names
+from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.job import Prediction
 from stoke.logs.sanitise import clean
@@ -230,18 +231,22 @@ class NewJobScreen(StokeScreen):
         on_thread(self, look, done, failed)
 
     def _spec(self, draft: drafts.Draft, code: str) -> JobSpec:
-        return form.build(code, draft.values, draft.use_cache, self.stoke.config.index)
+        config = self.stoke.config
+        spec = form.build(code, draft.values, draft.use_cache, config.index)
+        return with_defaults(spec, config)
 
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()
         if spec is None or expected is None:
             text.append("prediction: -", style="dim")
-        elif expected.python is None:
+        elif expected.python is None and expected.system is None:
             text.append("prediction: no packages, nothing to build")
         else:
-            hit = expected.python == "hit"
-            text.append("prediction: python ")
-            text.append(clean(expected.python).upper(), style="green" if hit else "yellow")
+            text.append("prediction:")
+            for kind, word in (("python", expected.python), ("system", expected.system)):
+                if word is not None:
+                    text.append(f" {kind} ")
+                    text.append(clean(word).upper(), style="green" if word == "hit" else "yellow")
             if expected.seconds is not None:
                 text.append(f", about {fmt.duration(expected.seconds)}")
             elif not spec.use_cache:

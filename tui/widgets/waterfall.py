@@ -101,8 +101,10 @@ class Waterfall(Widget):
             ("peak memory", fmt.size(job.peak_memory)),
             ("exit code", fmt.UNKNOWN if job.exit_code is None else str(job.exit_code)),
         ]
-        if job.predicted.python:
-            expected = job.predicted.python.upper()
+        words = {word for word in (job.predicted.python, job.predicted.system) if word}
+        if words:
+            # Both kinds are ready only together.
+            expected = "MISS" if len(words) > 1 else words.pop().upper()
             if job.predicted.seconds is not None:
                 expected += f", {fmt.duration(job.predicted.seconds)}"
             rows.insert(0, ("predicted", expected))

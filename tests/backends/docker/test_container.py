@@ -120,6 +120,19 @@ def test_without_a_cache_no_volume_is_mounted() -> None:
     assert "--cache" not in config["Cmd"]
 
 
+def test_system_packages_bring_the_scopes_volume_or_one_that_goes_with_the_job() -> None:
+    config = container_config(delivery("pass", system=["gcc"], scope="team"), Config(), "image")
+    assert "--nix" in config["Cmd"]
+    mount = config["HostConfig"]["Mounts"][1]
+    assert (mount["Source"], mount["Target"]) == ("stoke-team-system", "/nix")
+    assert mount["VolumeOptions"]["Labels"]["stoke.kind"] == "system"
+    assert list(config["Volumes"]) == ["/stoke"]
+    config = container_config(delivery("pass", system=["gcc"], use_cache=False), Config(), "image")
+    assert "--nix" in config["Cmd"]
+    assert config["HostConfig"]["Mounts"] == []
+    assert list(config["Volumes"]) == ["/stoke", "/nix"]
+
+
 @pytest.mark.parametrize("network", ["host", "container:other"])
 def test_on_a_network_of_others_bytes_are_not_counted(network: str) -> None:
     config = Config(docker=DockerConfig(network=network))
