@@ -105,7 +105,10 @@ class Events:
     def masked(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
+        whole = text
+        while len(json.dumps(text)) > MAX_TEXT:
+            text = text[: len(text) * 9 // 10]
+        return text if text == whole else text + " ..."
 
     def received(self) -> int | None:
         """Bytes received so far in the job's own network namespace; None on the host's."""

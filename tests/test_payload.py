@@ -51,14 +51,18 @@ def test_what_the_code_gets_is_in_it_exactly() -> None:
 def test_packages_of_both_lists_travel_as_they_were_written() -> None:
     payload = payload_of(
         dependencies=["pandas>=2,<3"],
-        requirements='--pre\nuvicorn[standard] >= 0.30 ; python_version>"3.8"\n# end\n',
+        requirements=(
+            '--pre\n--only-binary :all:\nuvicorn[standard] >= 0.30 ; python_version>"3.8"\n# end\n'
+        ),
     )
     assert payload["requirements"] == [
-        "--pre",
+        "--only-binary :all:",
         "pandas>=2,<3",
         'uvicorn[standard] >= 0.30 ; python_version>"3.8"',
     ]
+    assert payload["pre"] is True
     assert payload["lock"] is None
+    assert payload_of()["pre"] is False
     assert payload_of()["requirements"] == []
     assert payload_of(requirements="--pre\n")["requirements"] == []
 

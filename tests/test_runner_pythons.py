@@ -125,6 +125,19 @@ def test_a_python_that_is_not_there_is_refused_with_an_image_that_has_it(runner:
     assert "Python 3.99" in error["text"] and "python:3.99" in error["mend"]
 
 
+def test_an_error_too_long_for_an_event_is_cut_and_still_told(runner: Runner) -> None:
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    snakes = {"alpha": ["\N{SNAKE}" * 5000]}
+    code, _, err, events = runner.run(
+        "pass", requirements=["alpha"], hashes=snakes, index={**NO_INDEX, "url": index.url}
+    )
+    index.stop()
+    (error,) = [event for event in events if event["event"] == "error"]
+    assert (code, err) == (125, b"")
+    assert "\N{SNAKE}" in error["text"] and error["text"].endswith(" ...")
+
+
 @pytest.mark.parametrize("wanted", ["==3.*", ">=3.9", ">=3.9,<4", "~=3.9"])
 def test_bounds_that_this_python_meets(runner: Runner, wanted: str) -> None:
     code, _, _, events = runner.run("pass", python=wanted)
