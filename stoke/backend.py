@@ -166,7 +166,8 @@ class Backend(Protocol):
     ) -> dict[str, Any]:
         """Runs `stoke/housekeeping.py` where the volume is mounted and returns its result.
 
-        `stoke.caches` makes operations and reads results. `progress` is called at least every second
+        `stoke.caches` makes operations and reads results; `image` in an operation is one that a job
+        in this scope named last, for backends that need one. `progress` is called at least every second
         or so; what it raises ends the operation and comes out here. `EngineError` when the operation
         is refused, or the volume is not ours.
         """

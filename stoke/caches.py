@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ class Housekeeper:
     def usage(self, backend: Backend, volume: Volume, progress: Progress) -> Usage:
         """Measures now. What `progress` raises ends it."""
         operation = {"do": "usage", "kind": volume.kind, "lock_ttl": self._lock_ttl}
-        result = backend.housekeep(volume, operation, progress)
+        result = self._do(backend, volume, operation, progress)
         environments = tuple(
             Environment(**{**row, "packages": tuple(row["packages"])})
             for row in result["environments"]
@@ -174,7 +174,7 @@ class Housekeeper:
             "lock_ttl": self._lock_ttl,
             "dry_run": dry_run,
         }
-        pruned = _pruned(backend.housekeep(volume, operation, progress))
+        pruned = _pruned(self._do(backend, volume, operation, progress))
         if not dry_run:
             self._remember(volume, pruned.left, pruned.entries, time.time())
         return pruned
@@ -190,9 +190,16 @@ class Housekeeper:
                 f"wait for them, or stop them: stoke stop {' '.join(holders)}",
             )
         operation = {"do": "clear", "kind": volume.kind}
-        pruned = _pruned(backend.housekeep(volume, operation, progress))
+        pruned = _pruned(self._do(backend, volume, operation, progress))
         self._remember(volume, pruned.left, pruned.entries, time.time())
         return pruned
+
+    def _do(
+        self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress
+    ) -> dict[str, Any]:
+        # One that is there, should the backend need an image and the configuration name none.
+        image = self._history.last_image(backend.name, volume.scope)
+        return backend.housekeep(volume, {**operation, "image": image}, progress)
 
     def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
         self._history.add_cache_size(

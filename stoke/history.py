@@ -278,6 +278,15 @@ class History:
         )
         return [row["spec"] for row in rows]
 
+    def last_image(self, backend: str, scope: str) -> str | None:
+        """The image that somebody named last for a job in that place."""
+        rows = self._do(
+            "SELECT image FROM jobs WHERE backend = ? AND scope = ? AND image IS NOT NULL "
+            "ORDER BY submitted_at DESC LIMIT 1",
+            (backend, scope),
+        )
+        return rows[0]["image"] if rows else None
+
     def add_cache_size(self, size: CacheSize) -> None:
         self._do(
             "INSERT OR REPLACE INTO cache_sizes VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -23,7 +23,7 @@ from backends.docker.container import (
 )
 from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
 from backends.docker.housekeep import housekeep
-from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, setup_image
+from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
 from backends.docker.volumes import Volumes
@@ -243,7 +243,10 @@ class DockerBackend:
         self._volumes.check_is_ours(volume.name)
         if operation["do"] == "clear":
             self._volumes.refuse_strangers(volume.name)
-        image = choose_image(self._engine, self._config.docker.image, lambda *_: None)
+        wanted, last = self._config.docker.image, operation.get("image")
+        if wanted is None and isinstance(last, str) and has_image(self._engine, last):
+            wanted = last
+        image = choose_image(self._engine, wanted, lambda *_: None)
         return housekeep(self._engine, self._config, image, volume, operation, progress)
 
     def check(self) -> list[Finding]:

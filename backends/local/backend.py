@@ -139,7 +139,8 @@ class LocalBackend:
 
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
-        if _is_locked(folder / "alive.lock"):
+        # Its supervisor lets go of the lock a moment after it wrote the status, and does nothing more.
+        if _is_locked(folder / "alive.lock") and not (folder / "status.json").exists():
             raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
         shutil.rmtree(folder, ignore_errors=True)
 
