@@ -5,7 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("startup", "local_warm", "docker_warm", "docker_cold", "ten_jobs", "system_warm")
+ALL = (
+    "startup",
+    "local_warm",
+    "docker_warm",
+    "docker_cold",
+    "ten_jobs",
+    "system_warm",
+    "cache_usage",
+    "prune_under_load",
+)
 
 
 def main() -> None:

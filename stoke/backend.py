@@ -7,9 +7,9 @@ Engine trouble is raised as `EngineError`, never as a driver's exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from stoke.errors import RequestError
 
@@ -159,13 +159,18 @@ class Backend(Protocol):
         """Every job of ours that the engine still holds, found by label."""
 
     def volumes(self) -> list[Volume]:
-        """The cache volumes with what is known of them at no cost; measuring is another call."""
+        """The cache volumes with what is known of them at no cost: not what they hold."""
 
-    def measure(self, volume: Volume) -> Volume:
-        """The same volume with its bytes, entries and holders, measured now."""
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Runs `stoke/housekeeping.py` where the volume is mounted and returns its result.
 
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        """Empties the volume and returns the bytes freed. Refuses while a job holds it."""
+        `stoke.caches` makes operations and reads results; `image` in an operation is one that a job
+        in this scope named last, for backends that need one. `progress` is called at least every second
+        or so; what it raises ends the operation and comes out here. `EngineError` when the operation
+        is refused, or the volume is not ours.
+        """
 
     def check(self) -> list[Finding]:
         """Looks at what this backend needs; raises nothing."""

@@ -41,6 +41,13 @@ class LogConfig(Section):
     """How much of one job's log the engine keeps, in bytes, before it drops the oldest part."""
 
 
+class ScopeConfig(Section):
+    """What is said of one scope: `[scopes.NAME]`."""
+
+    max_size: Memory | None = None
+    """How much its python cache may hold, in bytes; without it, the budget of every scope."""
+
+
 class Config(Section):
     """Everything that can be configured. A request's own fields win over these."""
 
@@ -53,9 +60,20 @@ class Config(Section):
     theme: str = "textual-dark"
     index: IndexSettings = IndexSettings()
     nix: NixSettings = NixSettings()
+    on_cache_trouble: Literal["uncached", "fail"] = "uncached"
+    """What a job does whose cache is full, read-only or gone: go on without it, or fail."""
+    max_size: Memory | None = None
+    """How much each scope's python cache may hold, in bytes. What is least recently used goes after
+    a job that added to it; without it nothing goes by itself."""
+    scopes: dict[Scope, ScopeConfig] = {}
     docker: DockerConfig = DockerConfig()
     log: LogConfig = LogConfig()
     color: Literal["auto", "never"] = "auto"
+
+    def budget(self, scope: str) -> int | None:
+        """Bytes that a scope's python cache may hold; None: as much as there is room for."""
+        own = self.scopes.get(scope)
+        return own.max_size if own and own.max_size is not None else self.max_size
 
 
 def load_config() -> Config:

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,38 @@ MIGRATIONS = (
         PRIMARY KEY (job_id, name)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE cache_sizes (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        measured_at REAL NOT NULL,
+        bytes INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
+        PRIMARY KEY (backend, node, scope, kind, measured_at)
+    ) WITHOUT ROWID;
+    """,
 )
 
-Jobs = list[Job]  # inside the class, `list` is the method
+
+@dataclass(frozen=True)
+class CacheSize:
+    """What a cache volume held when it was measured (epoch seconds): bytes, environments."""
+
+    backend: str
+    node: str | None
+    scope: str
+    kind: str
+    measured_at: float
+    bytes: int
+    entries: int
+
+
+# Inside the class, `list` is the method.
+Jobs = list[Job]
+Specs = list[str]
+CacheSizes = list[CacheSize]
 
 _JOB_COLUMNS = (
     "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
@@ -237,6 +267,51 @@ class History:
             (request_hash, backend, scope),
         )
         return self._jobs(rows)
+
+    def most_used(self, backend: str, scope: str) -> Specs:
+        """For each environment that was asked for in one place, a spec that asks for it, as JSON:
+        the most used first."""
+        rows = self._do(
+            "SELECT spec, MAX(submitted_at) AS latest FROM jobs WHERE backend = ? AND scope = ? "
+            "AND spec IS NOT NULL GROUP BY request_hash ORDER BY COUNT(*) DESC, latest DESC",
+            (backend, scope),
+        )
+        return [row["spec"] for row in rows]
+
+    def last_image(self, backend: str, scope: str) -> str | None:
+        """The image that somebody named last for a job in that place."""
+        rows = self._do(
+            "SELECT image FROM jobs WHERE backend = ? AND scope = ? AND image IS NOT NULL "
+            "ORDER BY submitted_at DESC LIMIT 1",
+            (backend, scope),
+        )
+        return rows[0]["image"] if rows else None
+
+    def add_cache_size(self, size: CacheSize) -> None:
+        self._do(
+            "INSERT OR REPLACE INTO cache_sizes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                size.backend, size.node or "", size.scope, size.kind, size.measured_at, size.bytes,
+                size.entries,
+            ),
+        )  # fmt: skip
+
+    def cache_sizes(self, since: float | None = None) -> CacheSizes:
+        """The last measurement of every volume; with `since` (epoch seconds) all from then on, the
+        oldest first."""
+        rows = self._do(
+            "SELECT *, MAX(measured_at) FROM cache_sizes GROUP BY backend, node, scope, kind"
+            if since is None
+            else "SELECT * FROM cache_sizes WHERE measured_at >= ? ORDER BY measured_at",
+            () if since is None else (since,),
+        )
+        return [
+            CacheSize(
+                row["backend"], row["node"] or None, row["scope"], row["kind"], row["measured_at"],
+                row["bytes"], row["entries"],
+            )
+            for row in rows
+        ]  # fmt: skip
 
     def remove(self, job_id: str) -> None:
         self._do("DELETE FROM jobs WHERE id = ?", (job_id,))

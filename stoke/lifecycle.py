@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stoke.backend import Backend, Delivery, PhaseReport, load_backend
+from stoke.budget import keep_budget_later
 from stoke.config import Config
 from stoke.environment import request_hash
 from stoke.errors import EngineError, RequestError, StokeError
@@ -37,6 +38,10 @@ class Request:
     upgrade: bool = False
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
+    on_cache_trouble: str = "uncached"
+    """Where the cache is full, read-only or gone: "uncached" goes on without it, "fail" does not."""
+    compile_bytecode: bool = False
+    """Compile every module of the environment, so that the next job's imports do not."""
 
     @property
     def seen_as(self) -> str:
@@ -135,6 +140,8 @@ def submit(
         program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
+        on_cache_trouble=request.on_cache_trouble,
+        compile_bytecode=request.compile_bytecode,
     )
     job = Job(
         id=new_job_id(request.name),
@@ -273,7 +280,8 @@ def settle(job: Job, backend: Backend, history: History) -> None:
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
-    """Once a job's log and end are here, the engine need not keep them.
+    """Once a job's log and end are here, the engine need not keep them; and what it
+    added to its scope's cache may be more than the scope's budget.
 
     An adopted job stays there until it is removed by name: it is somebody else's as well, who shares
     the engine and may not have its log yet.
@@ -286,6 +294,7 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
             backend.remove(job_id)
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
+        keep_budget_later(job)
 
 
 def _is_adopted(job: Job) -> bool:

@@ -26,7 +26,21 @@ def runner_source() -> bytes:
     return (resources.files("stoke") / "runner.py").read_bytes()
 
 
-def make_payload(spec: JobSpec, *, nonce: str, program: str, lock_ttl: int, upgrade: bool) -> bytes:
+def housekeeping_source() -> bytes:
+    """The source of the file that looks after a cache volume, where it is mounted."""
+    return (resources.files("stoke") / "housekeeping.py").read_bytes()
+
+
+def make_payload(
+    spec: JobSpec,
+    *,
+    nonce: str,
+    program: str,
+    lock_ttl: int,
+    upgrade: bool,
+    on_cache_trouble: str = "uncached",
+    compile_bytecode: bool = False,
+) -> bytes:
     """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
     `RequestError` when a secret or a CA bundle is not where the request says.
@@ -59,6 +73,8 @@ def make_payload(spec: JobSpec, *, nonce: str, program: str, lock_ttl: int, upgr
         "lock_ttl": 0 if upgrade else lock_ttl,
         "upgrade": upgrade,
         "use_cache": spec.use_cache,
+        "on_cache_trouble": on_cache_trouble,
+        "compile": compile_bytecode,
         "timeout": spec.timeout,
         "index": _index(spec),
         "uv": {**_pinned_uv(), "index": _default_index()},

@@ -15,7 +15,9 @@ timeout, 125 when the environment failed before the code began.
 On the cache volume:
     locks/KEY.txt      requirements with hashes; KEY is over the request and the interpreter
     venvs/KEY/         an environment, whole or not there: built as KEY.tmp and renamed
-    venvs/KEY.lock     held shared while a job uses KEY, exclusively while it is built or removed
+    venvs/KEY.lock     held shared while a job uses KEY, exclusively while it is built or removed;
+                       a byte a use, so it tells how many there were and when the last one was
+    in-use.lock        held shared by every job, exclusively while everything is cleared
     uv/                uv's own cache; environments are hard links into it
     bin/               uv itself, for images that lack it
     pythons/           interpreters that uv manages
@@ -56,7 +58,7 @@ EXIT_ENVIRONMENT = 125
 NIX = "/nix"
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
-MAKE_ROOM = "make room on the cache volume: stoke cache ls, then stoke cache clear"
+MAKE_ROOM = "make room on the cache volume: stoke cache prune --unused 7d, or stoke cache clear"
 MAX_TEXT = 2500  # keeps every event below PIPE_BUF, so no other writer can cut it in two
 
 
@@ -283,7 +285,8 @@ class Job:
         self.work = options["--work"]
         self.container = "--container" in options
         kept = options.get("--cache") if payload["use_cache"] else None
-        self.cache = kept or os.path.join(self.work, ".cache")
+        self.private_cache = os.path.join(self.work, ".cache")
+        self.cache = kept or self.private_cache
         self.given_uv = options.get("--uv")
         self.events = Events(payload["nonce"], index["secrets"], self.container)
         self.ending = Ending()
@@ -292,6 +295,7 @@ class Job:
         self.environment: str | None = None  # the folder of the environment in use
         self.programs: list[str] = []  # the bin folders of the system packages
         self.nix = "--nix" in options
+        self.phase = "lock"
         self._uv: str | None = None
         self._held: list[Flock] = []  # until the job's end
 
@@ -465,6 +469,11 @@ class Job:
             lambda: read_mark(folder),
             lambda: self.build(folder, lock),
         )
+        if self.payload["compile"]:
+            # What is compiled already is left alone; a file that does not compile costs nothing.
+            python = os.path.join(folder, "bin", "python")
+            argv = [python, "-I", "-m", "compileall", "-q", "-j", "0", os.path.join(folder, "lib")]
+            run_tool(self.ending, argv, dict(os.environ))
         phase.facts["packages"] = len(mark["packages"])
         if phase.facts["cached"] is None:
             phase.facts["cached"] = len(mark["packages"])
@@ -479,8 +488,8 @@ class Job:
     ) -> dict[str, Any]:
         """What `find` finds, or else finds once `build` has run, in one of all the jobs that look.
 
-        `lock` is a file; it stays held, shared, until the job's end, and its time says when it was
-        last used. `build` returns how many packages were there already.
+        `lock` is a file; it stays held, shared, until the job's end, and counts its uses.
+        `build` returns how many packages were there already.
         """
         flock = self.hold(lock)
         phase.facts["hit"] = True
@@ -495,7 +504,7 @@ class Job:
                 phase.facts["hit"] = False
                 phase.facts["cached"] = build()
             flock.release()
-        os.utime(lock)
+        flock.count_use()
         return mark
 
     def hold(self, path: str) -> Flock:
@@ -607,26 +616,53 @@ class Job:
             "peak_memory": usage.ru_maxrss * unit,
         }
 
+    def prepare(self) -> None:
+        """All phases before the code's own."""
+        self.phase = "lock"
+        os.makedirs(self.cache, exist_ok=True)
+        flock = Flock(self.path("in-use.lock"))
+        self._held.append(flock)
+        flock.take(fcntl.LOCK_SH, lambda: self.events.note("the cache is being cleared; waiting"))
+        lock = None
+        if self.payload["requirements"]:
+            with Phase(self.events, "lock") as phase:
+                lock = self.lock(phase)
+        else:
+            self.choose_python()
+        if self.payload["system"]:
+            self.phase = "system"
+            with Phase(self.events, "system") as phase:
+                self.programs = SystemPackages(self).prepare(phase)
+        if lock is not None:
+            self.phase = "python"
+            with Phase(self.events, "python") as phase:
+                self.prepare_environment(phase, lock)
+
+    def leave_cache(self, why: str) -> None:
+        """The cache is in trouble: from here on this job builds what it needs for itself."""
+        self.events.note("going on without the cache, it cannot be used: " + why)
+        for flock in self._held:
+            flock.close()
+        self._held.clear()
+        self.cache = self.private_cache
+
     def steps(self) -> Outcome:
         """All phases, to the code's end or the first that fails; the failure is told on the way."""
-        name = "lock"
         try:
-            os.makedirs(self.cache, exist_ok=True)
-            lock = None
-            if self.payload["requirements"]:
-                with Phase(self.events, "lock") as phase:
-                    lock = self.lock(phase)
-            else:
-                self.choose_python()
-            if self.payload["system"]:
-                name = "system"
-                with Phase(self.events, "system") as phase:
-                    self.programs = SystemPackages(self).prepare(phase)
-            if lock is not None:
-                name = "python"
-                with Phase(self.events, "python") as phase:
-                    self.prepare_environment(phase, lock)
-            name = "run"
+            try:
+                self.prepare()
+            except (PhaseError, OSError) as error:
+                why = cache_trouble(error, self.cache)
+                if (
+                    why is None
+                    or self.phase == "system"  # there is no other /nix to go to
+                    or self.cache == self.private_cache
+                    or self.payload["on_cache_trouble"] == "fail"
+                ):
+                    raise
+                self.leave_cache(why)
+                self.prepare()
+            self.phase = "run"
             with Phase(self.events, "run"):
                 return self.run()
         except PhaseError as error:
@@ -640,8 +676,8 @@ class Job:
             mend = None
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 mend = MAKE_ROOM
-        self.events.emit("error", phase=name, text=text, mend=mend)
-        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (name, text.split("\n", 1)[0][:300])}
+        self.events.emit("error", phase=self.phase, text=text, mend=mend)
+        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (self.phase, text.split("\n", 1)[0][:300])}
 
 
 # ---------------------------------------------------------------------------- system packages
@@ -925,27 +961,50 @@ def unknown_packages(
 
 
 class Flock:
-    """An advisory lock on a file that stays, so that nobody locks a name that is gone."""
+    """An advisory lock on a file. Housekeeping removes the file of what it drops, under the lock, so
+    whoever gets the lock looks whether it is still the file of that name."""
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path = path
+        self._file = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return os.open(self._path, flags, 0o666)
 
     def take(self, kind: int, waiting: Callable[[], None]) -> None:
         """Waits for the lock; `waiting` is called once if it is not free."""
-        try:
-            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(self._file, kind)
+        while True:
+            try:
+                fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(self._file, kind)
+            try:
+                if os.path.samestat(os.fstat(self._file), os.stat(self._path)):
+                    return
+            except FileNotFoundError:
+                pass
+            os.close(self._file)
+            self._file = self._open()
 
     def release(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def count_use(self) -> None:
+        try:
+            os.write(self._file, b".")
+        except OSError:  # a full disk is no reason not to use what is there
+            pass
+
+    def close(self) -> None:
+        os.close(self._file)
 
     def __enter__(self) -> Flock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self.close()
 
 
 def write_whole(path: str, text: str) -> None:
@@ -959,6 +1018,19 @@ def write_whole(path: str, text: str) -> None:
         if os.path.exists(aside):
             os.unlink(aside)
         raise
+
+
+def cache_trouble(error: PhaseError | OSError, cache: str) -> str | None:
+    """What is wrong with the cache, if it is the cache that is in trouble: full, read-only, gone."""
+    if isinstance(error, PhaseError):
+        found = re.search(
+            r"No space left|quota exceeded|Read-only file|Permission denied", error.text
+        )
+        return error.text if found else None
+    name = str(error.filename or " ")
+    if name.startswith(cache) or cache.startswith(name):  # below it, or above
+        return "%s: %s" % (name, error.strerror)
+    return str(error) if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
 
 
 def remove_tree(path: str) -> None:
@@ -1215,8 +1287,7 @@ def main(arguments: list[str]) -> int:
         text = "the runner failed: %s: %s" % (type(error).__name__, error)
         job.events.emit("error", phase="run", text=job.events.masked(text), mend=None)
         code, facts = EXIT_ENVIRONMENT, {"reason": job.events.masked(text)[:300]}
-    if not payload["use_cache"]:
-        remove_tree(job.cache)
+    remove_tree(job.private_cache)
     job.events.emit("end", time=time.time(), exit_code=code, **facts)
     return code
 

@@ -31,6 +31,7 @@ def make_script(request: Request) -> str:
         program=request.seen_as,
         lock_ttl=request.lock_ttl,
         upgrade=request.upgrade,
+        on_cache_trouble=request.on_cache_trouble,
     )
     parcel: dict[str, Any] = {
         "references": {"env": {**hidden, **spec.secrets}, "credentials": spec.index.credentials},

@@ -63,10 +63,22 @@ class Lab:
         }
 
     def request(
-        self, code: str, name: str = "job", upgrade: bool = False, **fields: Any
+        self,
+        code: str,
+        name: str = "job",
+        upgrade: bool = False,
+        on_cache_trouble: str = "uncached",
+        compile_bytecode: bool = False,
+        **fields: Any,
     ) -> Request:
         spec = request_from_options(code=code, **{**self.defaults, **fields})
-        return Request(spec, name=name, upgrade=upgrade)
+        return Request(
+            spec,
+            name=name,
+            upgrade=upgrade,
+            on_cache_trouble=on_cache_trouble,
+            compile_bytecode=compile_bytecode,
+        )
 
     def submit(self, code: str, **fields: Any) -> Job:
         with History() as history:

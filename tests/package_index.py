@@ -61,7 +61,11 @@ class PackageIndex:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            # Many clients at once; the default turns the sixth away.
+            request_queue_size = 128
+
+        self._server = Server(("0.0.0.0", 0), Handler)
         self._server.daemon_threads = True
         self.host = f"{address}:{self._server.server_address[1]}"
         self.url = f"http://{self.host}/simple"

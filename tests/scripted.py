@@ -7,8 +7,9 @@ real engines were measured to do: end a stream early and cleanly, cut it, refuse
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from stoke.backend import (
     Capabilities,
@@ -103,11 +104,10 @@ class ScriptedBackend:
     def volumes(self) -> list[Volume]:
         return []
 
-    def measure(self, volume: Volume) -> Volume:
-        return volume
-
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        return 0
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        raise EngineError("this engine has no caches")
 
     def check(self) -> list[Finding]:
         return []

@@ -68,6 +68,8 @@ class Runner:
             "lock_ttl": 86400,
             "upgrade": False,
             "use_cache": True,
+            "on_cache_trouble": "fail",
+            "compile": False,
             "timeout": None,
             "index": NO_INDEX,
             "uv": {"version": "0", "wheels": {}, "index": None},

@@ -115,7 +115,12 @@ class StokeApp(App[None]):
         submitted: Callable[[], object] = lambda: None,
     ) -> None:
         """Submits on a thread, then shows the job; `failed` gets what went wrong."""
-        request = lifecycle.Request(spec, name=name, lock_ttl=self.config.lock_ttl)
+        request = lifecycle.Request(
+            spec,
+            name=name,
+            lock_ttl=self.config.lock_ttl,
+            on_cache_trouble=self.config.on_cache_trouble,
+        )
 
         def work() -> Job:
             engine = self.service.backends.get(backend)

@@ -7,7 +7,7 @@ import json
 import math
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,8 @@ from backends.docker.container import (
     has_own_network,
 )
 from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
-from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, setup_image
+from backends.docker.housekeep import housekeep
+from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
 from backends.docker.volumes import Volumes
@@ -236,11 +237,17 @@ class DockerBackend:
     def volumes(self) -> list[Volume]:
         return self._volumes.found()
 
-    def measure(self, volume: Volume) -> Volume:
-        return self._volumes.measure(volume)
-
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        return self._volumes.clear(volume, progress)
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        self._volumes.check_is_ours(volume.name)
+        if operation["do"] == "clear":
+            self._volumes.refuse_strangers(volume.name)
+        wanted, last = self._config.docker.image, operation.get("image")
+        if wanted is None and isinstance(last, str) and has_image(self._engine, last):
+            wanted = last
+        image = choose_image(self._engine, wanted, lambda *_: None)
+        return housekeep(self._engine, self._config, image, volume, operation, progress)
 
     def check(self) -> list[Finding]:
         return look(self._engine, self._config)

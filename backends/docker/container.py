@@ -7,17 +7,27 @@ environment and secrets are inside the payload.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
+from collections.abc import Mapping
 from typing import Any
 
-from backends.docker.names import job_labels, volume_labels, volume_name
-from stoke.backend import Delivery
+from backends.docker.names import (
+    housekeeping_labels,
+    job_labels,
+    volume_labels,
+    volume_name,
+)
+from stoke.backend import Delivery, Volume
 from stoke.config import Config
 
 FOLDER = "/stoke"
 CACHE = "/cache"
 NIX = "/nix"
 SPEC = "spec.json"
+# Where each kind of cache volume is mounted.
+TARGETS = {"python": CACHE, "system": NIX}
+HOUSEKEEPING = "housekeeping.py"
 # Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
 LOG_DRIVER = "local"
 FALLBACK_LOG_DRIVER = "json-file"
@@ -94,15 +104,54 @@ def has_own_network(config: Config) -> bool:
     return network != "host" and not network.startswith("container:")
 
 
+def housekeeping_config(
+    volume: Volume, operation: Mapping[str, object], config: Config, image: str
+) -> dict[str, Any]:
+    """The same for a container that looks after a volume. It needs no network; the engine removes it
+    when it ends, also where nobody is left who would."""
+    target = TARGETS[volume.kind]
+    return {
+        "Image": image,
+        "Entrypoint": ["python3", "-I", "-S", f"{FOLDER}/{HOUSEKEEPING}"],
+        "Cmd": [target, json.dumps(operation)],
+        "User": "0:0",
+        "WorkingDir": "/",
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": housekeeping_labels(volume.scope),
+        "Volumes": {FOLDER: {}},
+        "Tty": False,
+        "OpenStdin": False,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "Mounts": [_cache_mount(volume.scope, volume.kind, target)],
+            "LogConfig": {"Type": "none"},
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": config.docker.pids_limit,
+            "Init": False,
+            "Privileged": False,
+            "AutoRemove": True,
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
 def delivery_archive(delivery: Delivery) -> bytes:
     """The tar that is unpacked into `/stoke` before the start; only root can read what is in it."""
+    files = {
+        "runner.py": delivery.runner,
+        "payload": delivery.payload,
+        SPEC: delivery.public_spec,
+    }
+    return archive_of(files)
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in (
-            ("runner.py", delivery.runner),
-            ("payload", delivery.payload),
-            (SPEC, delivery.public_spec),
-        ):
+        for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             entry.mode = 0o600

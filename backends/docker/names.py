@@ -19,6 +19,10 @@ def job_labels(job_id: str, scope: str, nonce: str) -> dict[str, str]:
     return {MANAGED: "true", KIND: "job", JOB: job_id, SCOPE: scope, NONCE: nonce}
 
 
+def housekeeping_labels(scope: str) -> dict[str, str]:
+    return {MANAGED: "true", KIND: "housekeeping", SCOPE: scope}
+
+
 def volume_name(scope: str, kind: str) -> str:
     return f"stoke-{scope}-{kind}"
 

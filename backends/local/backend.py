@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,8 @@ class LocalBackend:
 
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
-        if _is_locked(folder / "alive.lock"):
+        # Its supervisor lets go of the lock a moment after it wrote the status, and does nothing more.
+        if _is_locked(folder / "alive.lock") and not (folder / "status.json").exists():
             raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -161,11 +162,12 @@ class LocalBackend:
     def volumes(self) -> list[Volume]:
         return self._caches.volumes()
 
-    def measure(self, volume: Volume) -> Volume:
-        return self._caches.measure(volume)
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        from uv import find_uv_bin
 
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        return self._caches.clear(volume, progress)
+        return self._caches.housekeep(volume, operation, progress, _python(), find_uv_bin())
 
     def check(self) -> list[Finding]:
         from uv import find_uv_bin
@@ -210,7 +212,8 @@ class LocalBackend:
         for folder in _all_folders():
             job = _read_json(folder / "job.json")
             uses = job is not None and job["scope"] == scope and job["use_cache"]
-            if uses and _is_locked(folder / "alive.lock"):
+            over = (folder / "status.json").exists()
+            if uses and not over and _is_locked(folder / "alive.lock"):
                 running.append(folder.name)
         return running
 

@@ -1,14 +1,16 @@
-"""`stoke cache`: what the cache volumes hold, and emptying them."""
+"""`stoke cache`: what the cache volumes hold, keeping them in bounds, and filling them beforehand."""
 
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
 from stoke.backend import Backend, Volume, backend_names
-from stoke.caches import savings
+from stoke.caches import Housekeeper, Pruned, savings
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import (
     UNKNOWN,
@@ -24,10 +26,14 @@ from stoke.cli.output import (
 from stoke.errors import EngineError, RequestError
 from stoke.history import History
 from stoke.logs.sanitise import clean
-from stoke.paths import history_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stoke.caches import Environment
+    from stoke.config import Config
     from stoke.job import Job
+    from stoke.lifecycle import Backends
 
 KINDS = ["python", "system"]
 HEADS = [
@@ -37,49 +43,214 @@ HEADS = [
 TO_THE_RIGHT = frozenset({3, 5, 6, 7, 8})
 
 
+ENVIRONMENT_HEADS = ["ENVIRONMENT", "SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAGES"]
+
+
 @click.group()
 def command() -> None:
-    """See and clear the cache volumes.
+    """See, prune, warm and clear the cache volumes.
 
     \b
     stoke cache ls
+    stoke cache prune --unused 30d
     stoke cache clear --scope team-a --kind python
     """
 
 
 @command.command("ls")
 @apply(BACKEND)
+@click.option("--measure", is_flag=True, help="Measure now instead of showing the last figures.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-def list_volumes(backend: str | None, as_json: bool) -> None:
+def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
     """List the cache volumes: their size, what they saved, who uses them.
 
-    Of every backend that can be asked, or of the one that is named. What a volume saved is told from
-    the jobs of this machine's history.
+    Of every backend that can be asked, or of the one that is named. Sizes are those of the last
+    measuring, whose age stands beside them. What a volume saved is told from the jobs of this
+    machine's history.
 
     \b
     stoke cache ls
-    stoke cache ls -b docker --json
+    stoke cache ls -b docker --measure --json
     """
-    from stoke.config import load_config
-    from stoke.lifecycle import Backends
-
-    backends = Backends(load_config())
-    volumes: list[Volume] = []
-    for name in [backend] if backend else backend_names():
-        try:
-            chosen = backends.get(name)
-            volumes += [_measured(chosen, volume) for volume in chosen.volumes()]
-        except EngineError as error:
-            if backend:
-                raise
-            narrate(f"{name} is left out: {error.what}")
-    jobs = _history()
+    with History() as history, closing(_backends()) as backends:
+        housekeeper = Housekeeper(history, backends.config.lock_ttl)
+        volumes: list[Volume] = []
+        for name in [backend] if backend else backend_names():
+            try:
+                chosen = backends.get(name)
+                found = housekeeper.volumes(chosen)
+            except EngineError as error:
+                if backend:
+                    raise
+                narrate(f"{name} is left out: {error.what}")
+                continue
+            if measure:
+                found = [_measured(housekeeper, chosen, volume) for volume in found]
+            volumes += found
+        jobs = history.list()
     if as_json:
         print_json([_document(volume, jobs) for volume in volumes])
-    elif volumes:
-        print_table(HEADS, [_row(volume, jobs) for volume in volumes], TO_THE_RIGHT)
-    else:
+        return
+    if not volumes:
         narrate("no cache volumes yet; the first job with packages makes one")
+        return
+    print_table(HEADS, [_row(volume, jobs) for volume in volumes], TO_THE_RIGHT)
+    if any(volume.bytes is None for volume in volumes):
+        narrate("some were never measured: stoke cache ls --measure")
+
+
+@command.command("show")
+@click.argument("scope", required=False)
+@apply(BACKEND)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def show(scope: str | None, backend: str | None, as_json: bool) -> None:
+    """List the environments in a scope's python cache, the last used first.
+
+    SIZE is that of all its files, many of which other environments have too; WOULD FREE is what is
+    freed when it goes.
+
+    \b
+    stoke cache show
+    stoke cache show team-a -b docker --json
+    """
+    with History() as history, closing(_backends()) as backends:
+        config = backends.config
+        chosen = backends.get(backend or config.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        (volume,) = _volumes(housekeeper, chosen, scope or config.scope, "python")
+        with _Progress() as progress:
+            usage = housekeeper.usage(chosen, volume, progress)
+    environments = sorted(usage.environments, key=lambda one: -one.last_used)
+    if as_json:
+        print_json([_environment_document(one) for one in environments])
+        return
+    narrate(
+        f"{volume.name}: {human_bytes(usage.bytes)}, of which {human_bytes(usage.uv_bytes)} are "
+        "downloaded packages"
+    )
+    rows = [_environment_row(one) for one in environments]
+    print_table(ENVIRONMENT_HEADS, rows, frozenset({1, 2, 3}))
+
+
+@command.command("prune")
+@click.option(
+    "--scope", metavar="SCOPE", help="Only this scope's cache; without it, every scope's."
+)
+@click.option("--unused", metavar="TIME", help="Drop what was not used for so long: 30d, 12h.")
+@click.option(
+    "--max-size", metavar="SIZE",
+    help="Drop the least recently used until no more than so much is left: 10g.",
+)  # fmt: skip
+@apply(BACKEND)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it there.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(
+    scope: str | None,
+    unused: str | None,
+    max_size: str | None,
+    backend: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Drop environments that are not needed any more, with their packages.
+
+    Never what a job uses. Without --unused and --max-size, to the budgets in the configuration
+    (max_size). Says first what will go and how much that frees.
+
+    \b
+    stoke cache prune --unused 30d
+    stoke cache prune --scope team-a --max-size 10g --dry-run
+    """
+    seconds, limit = _duration(unused), _size(max_size)
+    with History() as history, closing(_backends()) as backends:
+        config = backends.config
+        chosen = backends.get(backend or config.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        volumes = [
+            volume
+            for volume in housekeeper.volumes(chosen)
+            if volume.kind == "python" and scope in (None, volume.scope)
+        ]
+        if not volumes:
+            narrate(f"no python cache on the {chosen.name} backend; nothing to drop")
+            return
+        plans = []
+        for volume in volumes:
+            size = config.budget(volume.scope) if seconds is None and limit is None else limit
+            if seconds is None and size is None:
+                continue
+
+            def run(dry: bool, volume: Volume = volume, size: int | None = size) -> Pruned:
+                with _Progress() as progress:
+                    return housekeeper.prune(
+                        chosen, volume, progress, unused=seconds, max_bytes=size, dry_run=dry
+                    )
+
+            plans.append((volume, run))
+        if not plans:
+            raise RequestError(
+                "max_size",
+                "nothing says what may go: no budget is configured",
+                "name a limit: stoke cache prune --unused 30d",
+            )
+        promised = [_promise(volume, run(True)) for volume, run in plans]
+        if dry_run or not any(promised):
+            return
+        if not yes:
+            _confirm()
+        freed = sum(_pruned(volume, run(False)) for volume, run in plans)
+    narrate(f"freed {human_bytes(freed)}")
+
+
+@command.command("warm")
+@click.option(
+    "-w", "--with", "packages", multiple=True, metavar="REQ",
+    help="A Python package, or a list of them. Again for more.",
+)  # fmt: skip
+@click.option("-r", "--requirements", metavar="FILE", help="Packages from a requirements file.")
+@click.option("--lock", metavar="FILE", help="Packages from a lock.")
+@click.option("--python", metavar="VERSION", help="The Python to prepare them for.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="The N most used so far.")
+@click.option("--image", metavar="IMAGE", help="The image to prepare them in.")
+@click.option("--scope", metavar="SCOPE", help="Whose cache to fill.")
+@click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest.")
+@apply(BACKEND)
+def warm(
+    packages: tuple[str, ...],
+    requirements: str | None,
+    lock: str | None,
+    python: str | None,
+    top: int | None,
+    image: str | None,
+    scope: str | None,
+    upgrade: bool,
+    backend: str | None,
+) -> int:
+    """Build environments before they are needed, with their bytecode.
+
+    A job like any other whose code does nothing: it is in the list of jobs. --top takes those that
+    the history's jobs asked for most in this place.
+
+    \b
+    stoke cache warm -w 'numpy, pandas'
+    stoke cache warm -r requirements.txt --scope team-a -b docker
+    stoke cache warm --top 5
+    """
+    from stoke.cli.warm import environment_request, most_used, warm_up
+
+    config = _config()
+    place = backend or config.backend
+    if packages or requirements or lock:
+        if top is not None:
+            raise click.UsageError("--top names the packages already.")
+        requests = [
+            environment_request(config, packages, requirements, lock, python, image, scope, upgrade)
+        ]
+    elif top is None:
+        raise click.UsageError("Nothing to warm: name packages, or --top N.")
+    else:
+        requests = most_used(config, place, scope or config.scope, top, upgrade)
+    return warm_up(requests, place, config)
 
 
 @command.command("clear")
@@ -97,35 +268,139 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
     stoke cache clear
     stoke cache clear --scope team-a --kind python -b docker --yes
     """
+    with History() as history, closing(_backends()) as backends:
+        config = backends.config
+        scope = scope or config.scope
+        chosen = backends.get(backend or config.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        volumes = [
+            _measured(housekeeper, chosen, volume)
+            for volume in _volumes(housekeeper, chosen, scope, kind)
+        ]
+        for volume in volumes:
+            environments = "" if volume.entries is None else f", {volume.entries} environments"
+            narrate(f"{volume.name}: {human_bytes(volume.bytes)}{environments}")
+        holders = sorted({job for volume in volumes for job in volume.in_use_by})
+        if holders:
+            raise EngineError(
+                f"in use by {', '.join(holders)}; nothing was cleared",
+                f"wait for them, or stop them: stoke stop {' '.join(holders)}",
+            )
+        if not yes:
+            _ask(scope)
+        freed = 0
+        for volume in volumes:
+            with _Progress() as progress:
+                freed += housekeeper.clear(chosen, volume, progress).bytes
+    narrate(f"freed {human_bytes(freed)}")
+
+
+# ---------------------------------------------------------------------------- what they share
+
+
+def _config() -> Config:
     from stoke.config import load_config
+
+    return load_config()
+
+
+def _backends() -> Backends:
     from stoke.lifecycle import Backends
 
-    config = load_config()
-    scope = scope or config.scope
-    chosen = Backends(config).get(backend or config.backend)
-    volumes = [
-        _measured(chosen, volume)
-        for volume in chosen.volumes()
+    return Backends(_config())
+
+
+def _volumes(
+    housekeeper: Housekeeper, backend: Backend, scope: str, kind: str | None
+) -> list[Volume]:
+    """Those of the scope, of one kind or all; an error where there is none."""
+    found = [
+        volume
+        for volume in housekeeper.volumes(backend)
         if volume.scope == scope and kind in (None, volume.kind)
     ]
-    if not volumes:
+    if not found:
         what = f"{kind} cache" if kind else "caches"
         raise RequestError(
-            "scope", f"{scope} has no {what} on the {chosen.name} backend", "see: stoke cache ls"
+            "scope", f"{scope} has no {what} on the {backend.name} backend", "see: stoke cache ls"
         )
-    for volume in volumes:
-        environments = "" if volume.entries is None else f", {volume.entries} environments"
-        narrate(f"{volume.name}: {human_bytes(volume.bytes)}{environments}")
-    holders = sorted({job for volume in volumes for job in volume.in_use_by})
-    if holders:
-        raise EngineError(
-            f"in use by {', '.join(holders)}; nothing was cleared",
-            f"wait for them, or stop them: stoke stop {' '.join(holders)}",
-        )
-    if not yes:
-        _ask(scope)
-    freed = sum(chosen.clear(volume, narrate) for volume in volumes)
-    narrate(f"freed {human_bytes(freed)}")
+    return found
+
+
+class _Progress:
+    """The latest line of progress at a terminal, overwritten in place; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._shows = sys.stderr.isatty()
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        if self._shows:
+            line = clean(text)[:100]
+            click.echo("\r" + line.ljust(self._width), err=True, nl=False)
+            self._width = len(line)
+
+    def __enter__(self) -> Callable[[str], None]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+
+
+def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Volume:
+    """With its size, if that can be had; a volume that cannot be measured is listed all the same."""
+    try:
+        with _Progress() as progress:
+            return housekeeper.measured(backend, volume, progress)
+    except EngineError as error:
+        narrate(f"{volume.name} could not be measured: {error.what}")
+        return volume
+
+
+def _duration(text: str | None) -> float | None:
+    return None if text is None else float(_parsed("unused", text))
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else int(_parsed("max-size", text))
+
+
+def _parsed(field: str, text: str) -> float:
+    from stoke.spec import parse_duration, parse_size
+
+    try:
+        value: float = parse_duration(text) if field == "unused" else parse_size(text)
+    except ValueError as error:
+        raise RequestError(field, str(error)) from None
+    return value
+
+
+def _promise(volume: Volume, pruned: Pruned) -> bool:
+    """Says what would go from a volume; whether that is anything."""
+    count, busy = len(pruned.environments), len(pruned.busy)
+    held = f"; {busy} more in use" if busy else ""
+    if not pruned.bytes:
+        narrate(f"{volume.name}: nothing to drop{held}")
+        return False
+    narrate(
+        f"{volume.name}: {count} environments and {len(pruned.packages)} packages go, "
+        f"{human_bytes(pruned.bytes)}; {human_bytes(pruned.left)} stay{held}"
+    )
+    return True
+
+
+def _pruned(volume: Volume, pruned: Pruned) -> int:
+    if pruned.trouble:
+        narrate(f"{volume.name}: {pruned.trouble}; a later prune frees the rest")
+    return pruned.bytes
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise RequestError("prune", "nobody is here to confirm this", "say it was meant: --yes")
+    if not click.confirm("Drop them?", default=False, err=True):
+        raise RequestError("prune", "nothing was dropped")
 
 
 def _ask(scope: str) -> None:
@@ -139,20 +414,30 @@ def _ask(scope: str) -> None:
         raise RequestError("scope", "that is not its name; nothing was cleared")
 
 
-def _measured(backend: Backend, volume: Volume) -> Volume:
-    """With its size, if that can be had; a volume that cannot be measured is listed all the same."""
-    try:
-        return backend.measure(volume)
-    except EngineError as error:
-        narrate(f"{volume.name} could not be measured: {error.what}")
-        return volume
+def _environment_document(one: Environment) -> dict[str, object]:
+    return {
+        "key": one.key,
+        "bytes": one.bytes,
+        "would_free": one.goes,
+        "built_at": rfc3339(one.built_at),
+        "last_used": rfc3339(one.last_used),
+        "uses": one.uses,
+        "in_use": one.busy,
+        "packages": list(one.packages),
+    }
 
 
-def _history() -> list[Job]:
-    if not history_file().exists():
-        return []
-    with History() as history:
-        return history.list()
+def _environment_row(one: Environment) -> list[Cell]:
+    now = time.time()
+    return [
+        one.key[:12],
+        human_bytes(one.bytes),
+        human_bytes(one.goes),
+        str(one.uses),
+        ("in use", "yellow") if one.busy else human_age(one.last_used, now),
+        human_age(one.built_at, now),
+        ", ".join(one.packages),
+    ]
 
 
 def _document(volume: Volume, jobs: list[Job]) -> dict[str, object]:

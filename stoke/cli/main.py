@@ -31,8 +31,8 @@ COMMANDS = {
     "rm": ("stoke.cli.rm", "Remove finished jobs and their logs."),
     "rerun": ("stoke.cli.rerun", "Run a job's request again."),
     "render": ("stoke.cli.render", "Print what would be submitted, without submitting it."),
-    "cache": ("stoke.cli.cache", "See and clear the cache volumes."),
-    "setup": ("stoke.cli.setup", "Prepare an engine for jobs."),
+    "cache": ("stoke.cli.cache", "See, prune, warm and clear the cache volumes."),
+    "setup": ("stoke.cli.setup", "Prepare an engine for jobs; schedule the pruning of caches."),
     "doctor": ("stoke.cli.doctor", "Say what works here, and what mends the rest."),
     "completion": ("stoke.cli.completion", "Print the completion script for a shell."),
 }

@@ -160,6 +160,7 @@ def request_from(
         program=program,
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
     )
 
 

@@ -50,7 +50,13 @@ def command(
     spec = with_changes(
         make_spec(json.loads(text)), scope=scope, use_cache=False if no_cache else None
     )
-    request = Request(spec, name=earlier.name, upgrade=upgrade, lock_ttl=config.lock_ttl)
+    request = Request(
+        spec,
+        name=earlier.name,
+        upgrade=upgrade,
+        lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
+    )
     return run_request(
         request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet
     )

@@ -9,10 +9,11 @@ from stoke.cli.options import BACKEND, apply
 
 @click.group()
 def command() -> None:
-    """Prepare an engine for jobs.
+    """Prepare an engine for jobs; schedule the pruning of caches.
 
     \b
     stoke setup image
+    stoke setup schedule --unused 30d
     """
 
 
@@ -42,3 +43,70 @@ def image(base: str | None, tag: str | None, backend: str | None) -> None:
     made = chosen.setup_image(base, tag, narrate)
     narrate(f"built {made}")
     chosen.close()
+
+
+CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0"}
+
+
+@command.command()
+@click.option(
+    "--every",
+    type=click.Choice(list(CALENDAR)),
+    default="daily",
+    show_default=True,
+    help="How often.",
+)
+@click.option("--unused", metavar="TIME", help="As for stoke cache prune; without it, the budgets.")
+@click.option("--systemd", is_flag=True, help="A service and a timer of systemd instead.")
+@apply(BACKEND)
+def schedule(every: str, unused: str | None, systemd: bool, backend: str | None) -> None:
+    """Print what prunes the caches regularly: a line for cron, or units for systemd.
+
+    Nothing is installed. The schedule is this user's: it needs neither root nor a service of ours.
+
+    \b
+    (crontab -l; stoke setup schedule --unused 30d) | crontab -
+    stoke setup schedule --every weekly --systemd
+    """
+    import shlex
+    import sys
+    from pathlib import Path
+
+    from stoke.errors import RequestError
+    from stoke.spec import parse_duration
+
+    argv = [str(Path(sys.argv[0]).absolute()), "cache", "prune", "--yes"]
+    if unused is not None:
+        try:
+            parse_duration(unused)
+        except ValueError as error:
+            raise RequestError("unused", str(error)) from None
+        argv += ["--unused", unused]
+    if backend is not None:
+        argv += ["--backend", backend]
+    line = shlex.join(argv)
+    if not systemd:
+        # cron takes a % for the line's end.
+        click.echo(f"{CALENDAR[every]} {line.replace('%', chr(92) + '%')} 2>/dev/null")
+        return
+    folder = "~/.config/systemd/user"
+    click.echo(f"""# {folder}/stoke-prune.service
+[Unit]
+Description=Prune the caches of stoke
+
+[Service]
+Type=oneshot
+ExecStart={line.replace("%", "%%")}
+
+# {folder}/stoke-prune.timer
+[Unit]
+Description=Prune the caches of stoke {every}
+
+[Timer]
+OnCalendar={every}
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# then: systemctl --user daemon-reload && systemctl --user enable --now stoke-prune.timer""")

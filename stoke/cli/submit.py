@@ -48,6 +48,7 @@ def command(
         name=job_name(name, Path(where).stem if where != "-" else None),
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
     )
     return run_request(
         request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet

@@ -18,7 +18,7 @@ LOCAL = ("-b", "local")
 
 
 def volumes(stoke: Stoke) -> list[dict[str, object]]:
-    done = stoke("cache", "ls", *LOCAL, "--json")
+    done = stoke("cache", "ls", *LOCAL, "--measure", "--json")
     assert done.returncode == 0
     listed: list[dict[str, object]] = json.loads(done.stdout)
     return listed

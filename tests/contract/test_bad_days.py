@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from backends.docker.names import volume_labels, volume_name
+from stoke.backend import Volume
+from stoke.caches import Housekeeper
 from stoke.errors import EngineError
+from stoke.history import History
 from tests.lab import Lab
 from tests.package_index import PackageIndex
 
@@ -41,7 +44,7 @@ def test_a_full_disk_names_the_step_and_leaves_no_half_environment(
     lab: Lab, index: PackageIndex
 ) -> None:
     index.add("heavy", "1.0", size=8_000_000)
-    full = lab.run("print('never')", dependencies=["heavy"])
+    full = lab.run("print('never')", dependencies=["heavy"], on_cache_trouble="fail")
     assert (full.job.exit_code, full.stdout) == (125, b"")
     assert full.error["phase"] == "python"
     assert "No space left" in full.error["text"]
@@ -51,13 +54,65 @@ def test_a_full_disk_names_the_step_and_leaves_no_half_environment(
     assert small.phase("python").hit is False
 
 
+@pytest.mark.usefixtures("small_cache")
+def test_a_full_disk_is_done_without_unless_told_otherwise(lab: Lab, index: PackageIndex) -> None:
+    index.add("heavy", "1.0", size=8_000_000)
+    code = "import heavy, os; print(os.path.dirname(heavy.__file__))"
+    done = lab.run(code, dependencies=["heavy"])
+    assert done.job.exit_code == 0
+    assert b"/work/.cache/venvs/" in done.stdout
+    (note,) = [event["text"] for event in done.events if event["event"] == "note"]
+    assert "without the cache" in note and "No space left" in note
+    assert lab.run("import alpha", dependencies=["alpha"]).job.exit_code == 0
+
+
+@pytest.fixture(params=["read-only", "somebody else's", "missing"])
+def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The scope's python cache, which jobs cannot write to."""
+    name = volume_name(lab.scope, "python")
+    labels = volume_labels(lab.scope, "python")
+    if lab.backend.name == "docker":
+        engine = request.getfixturevalue("docker_engine")
+        if request.param == "missing":
+            pytest.skip("the engine makes a volume that is gone again, with our labels")
+        # Without capabilities root cannot write where only somebody else may.
+        flags = {"read-only": "ro", "somebody else's": "uid=1234,mode=700"}[request.param]
+        options = {"type": "tmpfs", "device": "tmpfs", "o": flags}
+        engine.create_volume(name, labels=labels, driver_opts=options)
+        yield request.param
+        return
+    folder = Path(os.environ["STOKE_CACHE_DIR"])
+    if request.param == "missing":
+        folder.write_text("a file where the folder should be")
+        yield request.param
+        return
+    if os.geteuid() != 0 or request.param == "somebody else's":
+        pytest.skip("mounting needs root, and root may write everywhere")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], check=True)
+    yield request.param
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_cache_that_cannot_be_written_to_is_done_without(
+    lab: Lab, index: PackageIndex, closed_cache: str
+) -> None:
+    done = lab.run("import alpha; print(alpha.version)", dependencies=["alpha"])
+    assert (done.stdout, done.phase("python").hit) == (b"2.0\n", False)
+    notes = [event["text"] for event in done.events if event["event"] == "note"]
+    assert any("without the cache" in note for note in notes)
+    failed = lab.run("print('never')", dependencies=["alpha"], on_cache_trouble="fail")
+    assert (failed.job.exit_code, failed.stdout) == (125, b"")
+
+
 def test_a_cache_that_is_cleared_is_built_again(lab: Lab, index: PackageIndex) -> None:
     lab.run("import beta", dependencies=["beta"])
     (volume,) = [v for v in lab.backend.volumes() if (v.scope, v.kind) == (lab.scope, "python")]
-    measured = lab.backend.measure(volume)
-    assert (measured.bytes or 0) > 0 and measured.in_use_by == ()
-    freed = lab.backend.clear(volume, lambda _: None)
-    assert freed > 0
+    with History() as history:
+        housekeeper = Housekeeper(history, lock_ttl=3600)
+        measured = housekeeper.measured(lab.backend, volume, lambda _: None)
+        assert (measured.bytes or 0) > 0 and measured.in_use_by == ()
+        assert housekeeper.clear(lab.backend, volume, lambda _: None).bytes > 0
     again = lab.run("import beta; print('again')", dependencies=["beta"])
     assert (again.stdout, again.phase("python").hit) == (b"again\n", False)
 
@@ -68,8 +123,8 @@ def test_a_cache_in_use_is_not_cleared(lab: Lab, index: PackageIndex) -> None:
     tracker = lab.track(job)
     lab.until_output(job, b"holding\n")
     (volume,) = [v for v in lab.backend.volumes() if (v.scope, v.kind) == (lab.scope, "python")]
-    with pytest.raises(EngineError) as refused:
-        lab.backend.clear(volume, lambda _: None)
+    with History() as history, pytest.raises(EngineError) as refused:
+        Housekeeper(history, lock_ttl=3600).clear(lab.backend, volume, lambda _: None)
     assert job.id in refused.value.what
     tracker.close()
     lab.backend.stop(job.id, 0)
@@ -90,5 +145,8 @@ def test_a_volume_of_our_name_that_is_not_ours_is_refused(
         with pytest.raises(EngineError, match=name):
             lab.submit("print('never')")
         assert [v for v in lab.backend.volumes() if v.name == name] == []
+        with History() as history, pytest.raises(EngineError, match=name):
+            volume = Volume("docker", lab.scope, "python", name)
+            Housekeeper(history, lock_ttl=3600).usage(lab.backend, volume, lambda _: None)
     finally:
         engine.remove_volume(name)

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from backends.docker.names import volume_labels, volume_name
+from stoke.caches import Housekeeper
 from stoke.errors import RequestError
 from stoke.history import History
 from stoke.job import JobState
@@ -420,7 +421,13 @@ def test_a_damaged_database_hurts_no_warm_job_and_is_named_by_the_next_cold_one(
         for one in system_lab.backend.volumes()
         if (one.scope, one.kind) == (system_lab.scope, "system")
     ]
-    assert system_lab.backend.clear(volume, lambda _: None) > 0
+    with History() as history:
+        housekeeper = Housekeeper(history, lock_ttl=3600)
+        usage = housekeeper.usage(system_lab.backend, volume, lambda _: None)
+        assert [one.packages for one in usage.environments] == [("tree",)]
+        assert usage.bytes > usage.environments[0].goes > 0
+        assert housekeeper.clear(system_lab.backend, volume, lambda _: None).bytes > 0
+        assert housekeeper.usage(system_lab.backend, volume, lambda _: None).environments == ()
     assert call(system_lab, "bush", system=["bush"]).stdout == b"a bush of leaf\n"
 
 

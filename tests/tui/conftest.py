@@ -6,8 +6,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -122,17 +122,29 @@ class FakeBackend:
         self._answer()
         return list(self.held)
 
-    def measure(self, volume: Volume) -> Volume:
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
         self._answer()
         size, entries = self.measured[volume.name]
-        return replace(volume, bytes=size, entries=entries, measured_at=NOW)
-
-    def clear(self, volume: Volume, progress: Callable[[str], None]) -> int:
-        self._answer()
+        if operation["do"] == "usage":
+            row = {
+                "bytes": 1,
+                "goes": 1,
+                "built_at": NOW,
+                "last_used": NOW,
+                "uses": 1,
+                "busy": False,
+            }
+            rows = [{**row, "key": str(number), "packages": []} for number in range(entries)]
+            return {"bytes": size, "uv_bytes": 0, "measured_at": NOW, "environments": rows}
         progress("environments")
         self.cleared.append(volume.name)
-        self.held.remove(volume)
-        return self.measured[volume.name][0]
+        self.held = [one for one in self.held if one.name != volume.name]
+        return {
+            "bytes": size, "left": 0, "entries": 0, "environments": [], "packages": [], "busy": [],
+            "trouble": None,
+        }  # fmt: skip
 
     def check(self) -> list[Finding]:
         return []

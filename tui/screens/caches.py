@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
 from stoke.backend import Volume, backend_names
+from stoke.caches import Housekeeper
 from stoke.errors import StokeError
 from tui import format as fmt
 from tui.screens.base import StokeScreen
@@ -98,7 +99,10 @@ class CachesScreen(StokeScreen):
         self._show()
 
     def _look(self, name: str) -> list[Volume]:
-        return self.stoke.service.backends.get(name).volumes()
+        return self._housekeeper().volumes(self.stoke.service.backends.get(name))
+
+    def _housekeeper(self) -> Housekeeper:
+        return Housekeeper(self.stoke.history, self.stoke.config.lock_ttl)
 
     def _found(self, name: str, volumes: list[Volume]) -> None:
         self._looking.discard(name)
@@ -196,7 +200,8 @@ class CachesScreen(StokeScreen):
         return True
 
     def _measure(self, volume: Volume) -> Volume:
-        return self.stoke.service.backends.get(volume.backend).measure(volume)
+        backend = self.stoke.service.backends.get(volume.backend)
+        return self._housekeeper().measured(backend, volume, lambda _: None)
 
     def action_measure(self) -> None:
         key = self._chosen()
@@ -243,7 +248,8 @@ class CachesScreen(StokeScreen):
             self.app.call_later(self._set_busy, key, f"clearing: {step}")
 
         def work() -> int:
-            return self.stoke.service.backends.get(volume.backend).clear(volume, progress)
+            backend = self.stoke.service.backends.get(volume.backend)
+            return self._housekeeper().clear(backend, volume, progress).bytes
 
         def done(freed: int) -> None:
             self._busy.pop(key, None)

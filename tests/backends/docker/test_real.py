@@ -14,7 +14,13 @@ import pytest
 
 import backends.docker.backend as backend_module
 from backends.docker import DockerBackend
-from backends.docker.names import volume_labels, volume_name
+from backends.docker.names import (
+    KIND,
+    SCOPE,
+    housekeeping_labels,
+    volume_labels,
+    volume_name,
+)
 from stoke.backend import Delivery, Volume
 from stoke.config import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
@@ -27,6 +33,7 @@ WAITS = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = (
     "import signal; signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True));" + WAITS
 )
+CLEAR = {"kind": "python", "do": "clear"}
 DEAF_FOREVER = DEAF.replace("time.sleep(600)", "\nwhile True: time.sleep(1)")
 
 
@@ -208,7 +215,7 @@ def test_a_volume_that_only_has_the_name_is_refused(
         assert backend.inspect(made.job_id).status == "absent"
         assert [volume for volume in backend.volumes() if volume.name == name] == []
         with pytest.raises(EngineError, match="was not made by stoke"):
-            backend.clear(Volume("docker", docker_scope, "python", name), quiet)
+            backend.housekeep(Volume("docker", docker_scope, "python", name), CLEAR, quiet)
         assert docker_engine.inspect_volume(name)
     finally:
         docker_engine.remove_volume(name)
@@ -423,44 +430,6 @@ def test_a_spec_that_the_code_has_spoilt_is_none(
 # ---------------------------------------------------------------------------- caches
 
 
-def test_a_volume_is_measured_and_cleared(backend: DockerBackend, docker_scope: str) -> None:
-    size = 5 * 1024**2
-    writes = (
-        f"open('/cache/big', 'wb').write(bytes({size}))\n"
-        "import os; os.link('/cache/big', '/cache/same')"
-    )
-    made = start(backend, writes, docker_scope)
-    assert ended(backend, made.job_id).exit_code == 0
-    volume = python_volume(backend, docker_scope)
-    assert (volume.backend, volume.kind, volume.bytes) == ("docker", "python", None)
-    measured = backend.measure(volume)
-    assert measured.bytes is not None and size <= measured.bytes < 1.5 * size
-    assert measured.measured_at is not None
-
-    with pytest.raises(EngineError, match=made.job_id) as caught:
-        backend.clear(volume, quiet)
-    assert "stoke jobs" in (caught.value.mend or "")
-    assert backend.inspect(made.job_id).status == "exited"  # its log may not have been read
-
-    backend.remove(made.job_id)
-    said: list[str] = []
-    assert backend.clear(volume, said.append) == measured.bytes
-    assert said
-    assert backend.measure(python_volume(backend, docker_scope)).bytes == 0
-
-
-def test_a_volume_in_use_is_not_cleared(backend: DockerBackend, docker_scope: str) -> None:
-    made = start(backend, "open('/cache/kept', 'w').write('x');" + WAITS, docker_scope)
-    until_output(backend, made.job_id, b"up\n")
-    volume = python_volume(backend, docker_scope)
-    assert volume.in_use_by == (made.job_id,)
-    with pytest.raises(EngineError, match=made.job_id) as caught:
-        backend.clear(volume, quiet)
-    assert f"stoke stop {made.job_id}" in (caught.value.mend or "")
-    reads = start(backend, "print(open('/cache/kept').read())", docker_scope)
-    assert ended(backend, reads.job_id).exit_code == 0
-
-
 def test_a_volume_that_somebody_else_mounts_is_not_cleared(
     backend: DockerBackend, docker_engine: Any, docker_image: str, docker_scope: str
 ) -> None:
@@ -469,10 +438,11 @@ def test_a_volume_that_somebody_else_mounts_is_not_cleared(
     backend.remove(made.job_id)
     name = volume_name(docker_scope, "python")
     binds = docker_engine.create_host_config(binds=[f"{name}:/theirs"])
-    other = docker_engine.create_container(docker_image, ["true"], host_config=binds)["Id"]
+    other = docker_engine.create_container(docker_image, ["sleep", "600"], host_config=binds)["Id"]
+    docker_engine.start(other)
     try:
         with pytest.raises(EngineError, match="not a job of stoke") as caught:
-            backend.clear(python_volume(backend, docker_scope), quiet)
+            backend.housekeep(python_volume(backend, docker_scope), CLEAR, quiet)
         assert name in (caught.value.mend or "")
     finally:
         docker_engine.remove_container(other, force=True)
@@ -488,8 +458,49 @@ def test_scopes_whose_names_begin_alike_are_apart(
     ended(backend, short.job_id)
     backend.remove(short.job_id)
     assert python_volume(backend, docker_scope).in_use_by == ()
-    backend.clear(python_volume(backend, docker_scope), quiet)
+    backend.housekeep(python_volume(backend, docker_scope), CLEAR, quiet)
     assert python_volume(backend, longer).in_use_by == (made.job_id,)
+
+
+def housekeepers(engine: Any, scope: str) -> list[Any]:
+    label = [f"{SCOPE}={scope}", f"{KIND}=housekeeping"]
+    found: list[Any] = engine.containers(all=True, filters={"label": label})
+    return found
+
+
+def test_housekeeping_leaves_no_container(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str
+) -> None:
+    made = start(backend, "pass", docker_scope)
+    ended(backend, made.job_id)
+    usage = {"kind": "python", "do": "usage", "lock_ttl": 60}
+    assert backend.housekeep(python_volume(backend, docker_scope), usage, quiet)["bytes"] > 0
+    assert housekeepers(docker_engine, docker_scope) == []
+
+    def given_up(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.housekeep(python_volume(backend, docker_scope), usage, given_up)
+    assert housekeepers(docker_engine, docker_scope) == []
+
+
+def test_housekeeping_whose_program_died_is_taken_away(
+    backend: DockerBackend, docker_engine: Any, docker_image: str, docker_scope: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made = start(backend, "pass", docker_scope)
+    ended(backend, made.job_id)
+    config = docker_engine.create_container_config(
+        docker_image, ["true"], labels=housekeeping_labels(docker_scope)
+    )
+    docker_engine.create_container_from_config(config)  # and there it died
+    usage = {"kind": "python", "do": "usage", "lock_ttl": 60}
+    backend.housekeep(python_volume(backend, docker_scope), usage, quiet)
+    assert len(housekeepers(docker_engine, docker_scope)) == 1, "it may be about to start it"
+    monkeypatch.setattr("backends.docker.housekeep.ABANDONED_SECONDS", -60.0)
+    backend.housekeep(python_volume(backend, docker_scope), usage, quiet)
+    assert housekeepers(docker_engine, docker_scope) == []
 
 
 # ---------------------------------------------------------------------------- setting up

@@ -1,0 +1,79 @@
+"""What `stoke cache warm` runs: jobs that build an environment and do nothing in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stoke.cli.options import request_from
+from stoke.cli.output import narrate
+from stoke.cli.watch import run_request
+from stoke.errors import RequestError
+from stoke.history import History
+from stoke.lifecycle import Request
+from stoke.spec import make_spec
+
+if TYPE_CHECKING:
+    from stoke.config import Config
+
+CODE = "# stoke cache warm\n"
+# What decides the environment; nothing else of an earlier request is wanted again.
+ENVIRONMENT_FIELDS = {"dependencies", "requirements", "system", "python", "index", "image", "scope"}
+
+
+def environment_request(
+    config: Config,
+    packages: tuple[str, ...],
+    requirements: str | None,
+    lock: str | None,
+    python: str | None,
+    image: str | None,
+    scope: str | None,
+    upgrade: bool,
+) -> Request:
+    """The request that the command's options make."""
+    request = request_from(
+        config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
+        system=(), python=python, env=(), secret=(), index=None, extra_index=(),
+        index_credentials=None, cpu=None, memory=None, timeout=None, image=image, scope=scope,
+        no_cache=False, upgrade=upgrade, name="warm",
+    )  # fmt: skip
+    return replace(request, compile_bytecode=True)
+
+
+def most_used(config: Config, backend: str, scope: str, count: int, upgrade: bool) -> list[Request]:
+    """Requests for the environments that jobs asked for most on this backend, in this scope."""
+    requests: list[Request] = []
+    with History() as history:
+        for text in history.most_used(backend, scope):
+            asked = json.loads(text)
+            fields = {name: asked[name] for name in ENVIRONMENT_FIELDS if name in asked}
+            spec = make_spec({**fields, "code": CODE})
+            if len(requests) == count:
+                break
+            if spec.has_packages:
+                requests.append(
+                    Request(
+                        spec, name="warm", upgrade=upgrade, lock_ttl=config.lock_ttl,
+                        on_cache_trouble=config.on_cache_trouble, compile_bytecode=True,
+                    )
+                )  # fmt: skip
+    if not requests:
+        raise RequestError(
+            "top", f"no job has asked for packages in scope {scope} on {backend} yet",
+            "name them: stoke cache warm -w numpy",
+        )  # fmt: skip
+    return requests
+
+
+def warm_up(requests: list[Request], backend: str, config: Config) -> int:
+    """Runs them one after the other; the first exit code that is not 0, or 0."""
+    failed = 0
+    for number, request in enumerate(requests, start=1):
+        if len(requests) > 1:
+            names = ", ".join(request.spec.dependencies) or "a requirements file"
+            narrate(f"{number} of {len(requests)}: {names}")
+        code = run_request(request, backend, config, detach=False, as_json=False, quiet=False)
+        failed = failed or code
+    return failed

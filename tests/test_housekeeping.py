@@ -1,0 +1,170 @@
+"""Housekeeping on folders of our own making: what it chooses, and what it makes of nonsense."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoke import housekeeping
+from tests.test_runner_pythons import pythons
+
+BLOCK = 4096
+
+
+def run(top: Path, python: str = sys.executable, **operation: Any) -> dict[str, Any]:
+    """The last line of what the file prints, as an engine sees it."""
+    whole = {"kind": "python", "lock_ttl": 3600, **operation}
+    if whole["do"] == "prune":
+        whole = {"unused": None, "max_bytes": None, "dry_run": False, **whole}
+    done = subprocess.run(
+        [python, "-I", "-S", housekeeping.__file__, str(top), json.dumps(whole)],
+        capture_output=True,
+        env={"PATH": "/nowhere"},  # no uv
+    )
+    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode == 0) == ("result" in last), done.stderr
+    return last
+
+
+def make_environment(top: Path, number: int, blocks: int, used_at: float) -> Path:
+    folder = top / "venvs" / f"{number:032x}"
+    folder.mkdir(parents=True)
+    (folder / "own").write_bytes(b"x" * blocks * BLOCK)
+    mark = {"packages": [f"p{number}==1"], "built_at": used_at, "lock": str(number)}
+    (folder / housekeeping.MARK).write_text(json.dumps(mark))
+    os.utime(folder / housekeeping.MARK, (used_at, used_at))
+    lock = folder.with_name(folder.name + ".lock")
+    lock.write_bytes(b".")
+    os.utime(lock, (used_at, used_at))
+    return folder
+
+
+def du(top: Path) -> int:
+    done = subprocess.run(["du", "-s", "--block-size=1", top], capture_output=True, check=True)
+    return int(done.stdout.split()[0])
+
+
+environments = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 10_000), st.booleans()), min_size=1, max_size=7
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(environments, st.integers(0, 250), st.data())
+def test_the_least_recently_used_go_and_no_more_than_needed(
+    made: list[tuple[int, int, bool]], blocks: int, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        held = []
+        for number, (size, used_at, busy) in enumerate(made):
+            made_at = make_environment(top, number, size, used_at)
+            if busy:
+                lock = os.open(made_at.with_name(made_at.name + ".lock"), os.O_RDWR)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                held.append(lock)
+            # Some share a file, which goes with the last of them.
+            others = data.draw(st.sets(st.integers(0, number)))
+            for other in others - {number}:
+                os.link(top / "venvs" / f"{other:032x}" / "own", made_at / f"linked{other}")
+        before = du(top)
+        limit = blocks * BLOCK
+        promised = run(top, do="prune", max_bytes=limit, dry_run=True)["result"]
+        assert du(top) - before in range(3 * BLOCK), "a dry run leaves only its own files"
+        before = du(top)
+        done = run(top, do="prune", max_bytes=limit)["result"]
+        after = du(top)
+        for lock in held:
+            os.close(lock)
+
+        assert done["environments"] == promised["environments"]
+        assert done["bytes"] == promised["bytes"]
+        # The trash folder is new.
+        assert abs(before - after - promised["bytes"]) <= 2 * BLOCK
+        free = [
+            number
+            for number in sorted(range(len(made)), key=lambda one: made[one][1])
+            if not made[number][2]
+        ]
+        gone = [int(name, 16) for name in done["environments"]]
+        times = [made[number][1] for number in gone]
+        assert times == sorted(times)
+        assert sorted(times) == sorted(made[number][1] for number in free)[: len(gone)]
+        assert not {number for number, one in enumerate(made) if one[2]} & set(gone)
+        assert after <= limit + 2 * BLOCK or len(gone) == len(free)
+        for number in gone:
+            assert not (top / "venvs" / f"{number:032x}").exists()
+
+
+def test_nonsense_on_the_volume_is_measured_and_goes(tmp_path: Path) -> None:
+    """Jobs can write whatever they like to the volume."""
+    top = tmp_path
+    for number in range(6):
+        make_environment(top, number, 3, 1000 + number)
+    marks = [top / "venvs" / f"{number:032x}" / housekeeping.MARK for number in range(6)]
+    marks[0].write_text("not json")
+    marks[1].write_text('{"packages": 3, "built_at": "x", "lock": []}')
+    marks[2].unlink()
+    marks[3].unlink()
+    os.mkfifo(marks[3])
+    marks[4].write_text('{"packages": [1, null], "built_at": 1, "lock": 5}')
+    (top / "housekeeping.json").write_text('{"venvs/x": 3, "y": [[], "z"]}')
+    (top / "venvs" / "strange name").mkdir()
+    (top / "locks").write_text("a file")
+    (top / "uv" / "wheels-v7" / "pypi" / "--force").mkdir(parents=True)
+    first = run(top, do="usage")["result"]
+    assert first["bytes"] == pytest.approx(du(top), abs=3 * BLOCK)
+    for text in ("[]", "null", "{", json.dumps({"venvs/" + "0" * 32: [[1, 2, 3], [1]]})):
+        (top / "housekeeping.json").write_text(text)
+        assert len(run(top, do="usage")["result"]["environments"]) == 6
+    done = run(top, do="prune", unused=0)["result"]
+    assert len(done["environments"]) == 6
+    assert (top / "venvs" / "strange name").exists()
+    assert run(top, do="clear")["result"]["entries"] == 0
+    assert not (top / "venvs").exists()
+
+
+def test_clearing_is_refused_while_a_job_is_there(tmp_path: Path) -> None:
+    make_environment(tmp_path, 1, 3, 1000)
+    with open(tmp_path / "in-use.lock", "w") as job:
+        fcntl.flock(job, fcntl.LOCK_SH)
+        refused = run(tmp_path, do="clear")
+        assert "running job" in refused["error"]
+    with open(tmp_path / "venvs" / f"{1:032x}.lock") as job:
+        fcntl.flock(job, fcntl.LOCK_SH)
+        refused = run(tmp_path, do="clear")
+        assert f"{1:032x}" in refused["error"]
+    assert (tmp_path / "venvs" / f"{1:032x}" / "own").exists()
+    assert run(tmp_path, do="clear")["result"]["bytes"] >= 3 * BLOCK
+    assert sorted(os.listdir(tmp_path)) == ["housekeeping.lock", "in-use.lock", "trash"]
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    make_environment(tmp_path, 1, 3, 1000)
+    (tmp_path / "trash" / "half" / "closed").mkdir(parents=True)
+    (tmp_path / "trash" / "half" / "closed" / "big").write_bytes(b"x" * 50 * BLOCK)
+    (tmp_path / "trash" / "half" / "closed").chmod(0)
+    done = run(tmp_path, do="prune", max_bytes=1 << 40)["result"]
+    assert done["bytes"] >= (50 if os.geteuid() == 0 else 0) * BLOCK
+    assert os.listdir(tmp_path / "trash") == []
+
+
+def test_a_kind_that_nobody_looks_after_is_refused(tmp_path: Path) -> None:
+    assert "no housekeeping" in run(tmp_path, do="usage", kind="ghost")["error"]
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_it_runs_on_every_python_that_jobs_run_on(tmp_path: Path, python: str) -> None:
+    make_environment(tmp_path, 1, 3, 1000)
+    assert len(run(tmp_path, python, do="usage")["result"]["environments"]) == 1
+    assert len(run(tmp_path, python, do="prune", unused=0)["result"]["environments"]) == 1
