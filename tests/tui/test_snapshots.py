@@ -28,11 +28,26 @@ def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
         app = pilot.app
         assert isinstance(app, StokeApp)
         await until(pilot, lambda: "No jobs yet" in screen_text(app) or "lines" in screen_text(app))
-        await pilot.press(*keys)
+        # Tabs tell of their first activation late; a key that comes before is undone by it.
+        await still(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
         await until(pilot, lambda: what in screen_text(app), what)
-        await pilot.pause(0.3)
+        await still(pilot)
 
     return run
+
+
+async def still(pilot: Pilot[Any]) -> None:
+    """Waits until nothing on the screen changes any more."""
+    pictures: list[str] = []
+
+    def unchanged() -> bool:
+        pictures.append(pilot.app.export_screenshot(simplify=True))
+        return len(pictures) > 5 and len(set(pictures[-5:])) == 1
+
+    await until(pilot, unchanged, "a screen that stands still")
 
 
 @pytest.fixture
