@@ -7,8 +7,6 @@ and take over when it goes away.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from stoke.errors import EXIT_TIMEOUT, EngineError
 from stoke.events import Event
 from stoke.history import History
 from stoke.job import JobState, Phase
+from stoke.locks import is_locked
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.paths import job_dir
 
@@ -188,15 +187,4 @@ class Tracker:
 
 def is_being_submitted(job_id: str) -> bool:
     """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
-    try:
-        lock = os.open(job_dir(job_id) / "submit.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(lock)
+    return is_locked(job_dir(job_id) / "submit.lock")

@@ -31,6 +31,7 @@ from stoke.backend import (
 )
 from stoke.config import Config
 from stoke.errors import EngineError
+from stoke.locks import is_locked
 from stoke.paths import cache_dir, make_private, state_dir
 
 
@@ -101,7 +102,7 @@ class LocalBackend:
     def inspect(self, job_id: str) -> EngineState:
         self._reap()
         folder = _folder(job_id)
-        alive = _is_locked(folder / "alive.lock")
+        alive = is_locked(folder / "alive.lock")
         # In this order: a supervisor writes the status first and lets go of the lock afterwards.
         status = _read_json(folder / "status.json")
         started = (_read_json(folder / "started.json") or {}).get("started_at")
@@ -127,7 +128,7 @@ class LocalBackend:
 
     def stop(self, job_id: str, grace: float) -> None:
         started = _read_json(_folder(job_id) / "started.json")
-        if started is None or not _is_locked(_folder(job_id) / "alive.lock"):
+        if started is None or not is_locked(_folder(job_id) / "alive.lock"):
             return
         pid = started["pid"]
         if grace <= 0:
@@ -140,7 +141,7 @@ class LocalBackend:
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
         # Its supervisor lets go of the lock a moment after it wrote the status, and does nothing more.
-        if _is_locked(folder / "alive.lock") and not (folder / "status.json").exists():
+        if is_locked(folder / "alive.lock") and not (folder / "status.json").exists():
             raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -213,7 +214,7 @@ class LocalBackend:
             job = _read_json(folder / "job.json")
             uses = job is not None and job["scope"] == scope and job["use_cache"]
             over = (folder / "status.json").exists()
-            if uses and not over and _is_locked(folder / "alive.lock"):
+            if uses and not over and is_locked(folder / "alive.lock"):
                 running.append(folder.name)
         return running
 
@@ -258,21 +259,6 @@ def _spawn(folder: Path, lock: int, argv: list[str]) -> int:
     finally:
         os.close(log)
         os.set_inheritable(lock, False)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(lock)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
