@@ -6,6 +6,7 @@ It listens on every address of this machine, so that containers reach it too.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import threading
@@ -114,4 +115,5 @@ class PackageIndex:
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         if request.command == "GET":
-            request.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # whoever asked was ended meanwhile
+                request.wfile.write(body)
