@@ -76,6 +76,19 @@ class Config(Section):
         return own.max_size if own and own.max_size is not None else self.max_size
 
 
+def unknown_variables() -> list[str]:
+    """STOKE_* variables that are no settings, misspelt most likely. They are passed over, as one of
+    another version's may be among them; `stoke doctor` names them."""
+    known = _NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
+    return sorted(
+        name
+        for name in os.environ
+        if name.upper().startswith("STOKE_")
+        and name.upper().partition("__")[0] not in known
+        and not name.startswith(("STOKE_TEST_", "STOKE_CI_"))
+    )
+
+
 def load_config() -> Config:
     """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
     path = config_file()

@@ -31,7 +31,7 @@ def command(as_json: bool) -> int:
     stoke doctor
     stoke doctor --json | jq '.backends.docker'
     """
-    from stoke.config import Config, load_config
+    from stoke.config import Config, load_config, unknown_variables
 
     own = [_state()]
     try:
@@ -44,6 +44,7 @@ def command(as_json: bool) -> int:
         config = Config()
     backends = {name: _look_at(name, config) for name in backend_names()}
     works = all(finding.works for finding in own + backends.get(config.backend, []))
+    own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
     if as_json:
         print_json(
             {
@@ -81,6 +82,17 @@ def _state() -> Finding:
         "history and logs", False, f"{folder} cannot be written to",
         "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
     )  # fmt: skip
+
+
+def _variable(name: str) -> Finding:
+    from difflib import get_close_matches
+
+    from stoke.config import Config
+
+    settings = [f"STOKE_{field.upper()}" for field in Config.model_fields]
+    near = get_close_matches(name.upper().partition("__")[0], settings, 1)
+    mend = f"did you mean {near[0]}?" if near else f"take it away: unset {name}"
+    return Finding("variable", False, f"{name} is set and is no setting", mend)
 
 
 def _look_at(name: str, config: Config) -> list[Finding]:

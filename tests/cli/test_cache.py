@@ -119,3 +119,11 @@ def test_doctor_survives_a_wrong_configuration(stoke: Stoke, own_home: Path) -> 
     done = stoke("doctor")
     assert done.returncode == 1
     assert b"no  configuration" in done.stdout and b"cannot be read as TOML" in done.stdout
+
+
+def test_doctor_names_variables_that_are_no_settings(stoke: Stoke) -> None:
+    done = stoke("doctor", env={"STOKE_SCOP": "team-a", "STOKE_DOCKER__NETWORK": "none"})
+    assert done.returncode == 0  # They keep nothing from working.
+    told = done.stdout.decode()
+    assert "STOKE_SCOP is set and is no setting" in told and "did you mean STOKE_SCOPE?" in told
+    assert "STOKE_DOCKER" not in told
