@@ -12,20 +12,11 @@ import click
 from stoke.backend import Backend, Volume, backend_names
 from stoke.caches import Housekeeper, Pruned, savings
 from stoke.cli.options import BACKEND, apply
-from stoke.cli.output import (
-    UNKNOWN,
-    Cell,
-    human_age,
-    human_bytes,
-    human_seconds,
-    narrate,
-    print_json,
-    print_table,
-    rfc3339,
-)
+from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339, time_ago
 from stoke.errors import EngineError, RequestError
 from stoke.history import History
 from stoke.logs.sanitise import clean
+from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -434,8 +425,8 @@ def _environment_row(one: Environment) -> list[Cell]:
         human_bytes(one.bytes),
         human_bytes(one.goes),
         str(one.uses),
-        ("in use", "yellow") if one.busy else human_age(one.last_used, now),
-        human_age(one.built_at, now),
+        ("in use", "yellow") if one.busy else time_ago(one.last_used, now),
+        time_ago(one.built_at, now),
         ", ".join(one.packages),
     ]
 
@@ -465,7 +456,7 @@ def _row(volume: Volume, jobs: list[Job]) -> list[Cell]:
         volume.scope,
         volume.kind,
         human_bytes(volume.bytes),
-        human_age(volume.measured_at),
+        time_ago(volume.measured_at),
         UNKNOWN if volume.entries is None else str(volume.entries),
         UNKNOWN if saved.hit_rate is None else f"{saved.hit_rate:.0%}",
         human_seconds(saved.seconds),

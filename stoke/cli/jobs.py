@@ -11,21 +11,19 @@ import click
 
 from stoke.cli.finding import fresh
 from stoke.cli.output import (
-    UNKNOWN,
     Cell,
-    human_age,
-    human_bytes,
-    human_seconds,
     job_document,
     narrate,
     print_json,
     print_table,
     state_colour,
     state_text,
+    time_ago,
 )
 from stoke.history import History
 from stoke.job import Job, JobState
 from stoke.paths import history_file
+from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 HEADS = ["ID", "STATE", "BACKEND", "SUBMITTED", "TOOK", "ENV", "PYTHON", "RECEIVED", "NAME"]
 TO_THE_RIGHT = frozenset({4, 5, 7})
@@ -104,7 +102,7 @@ def _row(job: Job) -> list[Cell]:
         job.id,
         (state_text(job), state_colour(job)),
         job.backend,
-        human_age(job.submitted_at),
+        time_ago(job.submitted_at),
         human_seconds(took),
         human_seconds(job.environment_seconds),
         _python(job),

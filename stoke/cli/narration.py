@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from stoke.backend import Backend
-from stoke.cli.output import human_bytes, human_seconds, narrate
+from stoke.cli.output import narrate
 from stoke.cli.passthrough import Passthrough
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.events import Event
 from stoke.job import Job, JobState, Phase, Prediction
+from stoke.sizes import human_bytes, human_seconds
 
 # `run` is the job's own time, which the last line tells.
 _UNTOLD = frozenset({"run"})

@@ -17,11 +17,11 @@ import click
 
 from stoke.job import Job, JobState
 from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
+from stoke.sizes import UNKNOWN, human_age
 
 if TYPE_CHECKING:
     from stoke.history import History
 
-UNKNOWN = "-"
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _STATE_COLOURS = {
     JobState.SUCCEEDED: "green",
@@ -56,46 +56,12 @@ def print_error(what: str, mend: str | None) -> None:
         click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(mend).strip()}", err=True)
 
 
-def human_bytes(count: int | None) -> str:
-    """`6.6 MB`; units are powers of 1000."""
-    if count is None:
-        return UNKNOWN
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def human_seconds(seconds: float | None) -> str:
-    """`1 ms`, `0.41 s`, `12 s`, `3 min 20 s`, `1 h 05 min`, `2 d 3 h`."""
-    if seconds is None:
-        return UNKNOWN
-    if seconds < 0.0995:
-        milli = seconds * 1000
-        return f"{milli:.1f} ms" if milli < 0.95 else f"{milli:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def human_age(then: float | None, now: float | None = None) -> str:
-    """`12 s ago`; a clock that went backwards gives `now`."""
+def time_ago(then: float | None, now: float | None = None) -> str:
+    """`12s ago`; a clock that went backwards gives `now`."""
     if then is None:
         return UNKNOWN
     seconds = (time.time() if now is None else now) - then
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return "now"
+    return f"{human_age(seconds)} ago" if seconds >= 1 else "now"
 
 
 def human_time(then: float | None) -> str:

@@ -12,12 +12,8 @@ from stoke.cli.finding import find_job, fresh, open_history
 from stoke.cli.narration import hit_text, prediction_text
 from stoke.cli.options import JOB, apply
 from stoke.cli.output import (
-    UNKNOWN,
     Cell,
     hidden_values,
-    human_age,
-    human_bytes,
-    human_seconds,
     human_time,
     job_document,
     log_size,
@@ -26,9 +22,11 @@ from stoke.cli.output import (
     print_table,
     state_colour,
     state_text,
+    time_ago,
 )
 from stoke.job import Job
 from stoke.logs.sanitise import MASK, clean, clean_block
+from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 MOST_LINES = 40
 """How much of the code is shown; `--json` has all of it."""
@@ -82,7 +80,7 @@ def _show_job(job: Job) -> None:
         {
             "name": job.name,
             "backend": f"{job.backend}, scope {job.scope}",
-            "submitted": f"{human_time(job.submitted_at)} ({human_age(job.submitted_at)})",
+            "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
             "code began": human_time(job.started_at) if job.started_at else None,
             "took": ", ".join([human_seconds(job.seconds), *used]),
             "why": job.reason,

@@ -139,7 +139,7 @@ def test_show_tells_everything_and_hides_secrets(stoke: Stoke) -> None:
     shown = stoke("show", "fit").stdout.decode()
     for expected in (
         f"{job.id}  failed  exit 3", "local, scope default", "1 lines, 2 B", "PLAIN=seen",
-        "MY_TOKEN=***", "PIN=*** (env:LOGIN)", "1 min 30 s", "sys.exit(3)", f"stoke rerun {job.id}",
+        "MY_TOKEN=***", "PIN=*** (env:LOGIN)", "1m30s", "sys.exit(3)", f"stoke rerun {job.id}",
     ):  # fmt: skip
         assert expected in shown
     document = json.loads(stoke("show", "fit", "--json").stdout)

@@ -22,11 +22,11 @@ def local(backends: dict[str, FakeBackend]) -> FakeBackend:
     made.held = [
         Volume("local", "default", "python", "stoke-default-python"),
         Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-aaaaaa",),
-               bytes=5 * 1024**3, entries=12, measured_at=NOW - 7200),
+               bytes=5 * 1000**3, entries=12, measured_at=NOW - 7200),
     ]  # fmt: skip
     made.measured = {
-        "stoke-default-python": (300 * 1024**2, 4),
-        "stoke-team-a-python": (5 * 1024**3, 12),
+        "stoke-default-python": (300 * 1000**2, 4),
+        "stoke-team-a-python": (5 * 1000**3, 12),
     }
     return made
 
@@ -53,7 +53,7 @@ async def test_measuring_fills_the_row(app: StokeApp, desk: Desk, local: FakeBac
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("m")
-        await until(pilot, lambda: "300.0 MB" in screen_text(app))
+        await until(pilot, lambda: "300 MB" in screen_text(app))
         assert "not measured" not in screen_text(app)
 
 
@@ -63,7 +63,7 @@ async def test_clearing_wants_the_scope_typed(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("c")
-        await until(pilot, lambda: "300.0 MB in 4 entries" in screen_text(app))
+        await until(pilot, lambda: "300 MB in 4 entries" in screen_text(app))
         assert app.screen.query_one("#cancel", Button).has_focus
         assert "No running job holds it" in screen_text(app)
         go = app.screen.query_one("#go", Button)
@@ -74,7 +74,7 @@ async def test_clearing_wants_the_scope_typed(
         assert go.disabled
         await pilot.press("t", "enter", "enter")
         await until(pilot, lambda: local.cleared == ["stoke-default-python"])
-        await until(pilot, lambda: "freed 300.0 MB" in screen_text(app))
+        await until(pilot, lambda: "freed 300 MB" in screen_text(app))
         await until(pilot, lambda: "nobody" not in screen_text(app))
 
 
@@ -119,7 +119,7 @@ async def test_an_error_while_clearing_is_shown_with_its_mend(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("c")
-        await until(pilot, lambda: "300.0 MB in 4 entries" in screen_text(app))
+        await until(pilot, lambda: "300 MB in 4 entries" in screen_text(app))
         local.down = EngineError("a job took it meanwhile", "stop it first")
         app.screen.query_one(Input).value = "default"
         await pilot.pause()

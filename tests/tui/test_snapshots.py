@@ -150,7 +150,7 @@ def test_caches(
     backends["docker"].down = EngineError("no Docker engine answers", "start it: dockerd")
     backends["local"].held = [
         Volume(
-            "local", "default", "python", "stoke-default-python", None, 3 * 1024**3, NOW - 300, 41
+            "local", "default", "python", "stoke-default-python", None, 3 * 1000**3, NOW - 300, 41
         ),
         Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-model-aaaaaa",)),
     ]
@@ -166,7 +166,7 @@ def test_clear_asks(
     size: tuple[int, int],
 ) -> None:
     backends["local"].held = [Volume("local", "default", "python", "stoke-default-python")]
-    backends["local"].measured = {"stoke-default-python": (3 * 1024**3, 41)}
+    backends["local"].measured = {"stoke-default-python": (3 * 1000**3, 41)}
 
     async def run(pilot: Pilot[Any]) -> None:
         await shows("stoke", "3")(pilot)
