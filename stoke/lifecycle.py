@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from stoke.backend import Backend, Delivery, PhaseReport, load_backend
 from stoke.budget import keep_budget_later
 from stoke.config import Config
-from stoke.environment import request_hash
+from stoke.environment import named_packages, python_hash, request_hash, system_hash
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job, JobState, Phase, Prediction, new_job_id
@@ -152,6 +152,8 @@ def submit(
         submitted_at=time.time(),
         image=spec.image,
         request_hash=request_hash(spec),
+        python_hash=python_hash(spec),
+        system_hash=system_hash(spec),
         predicted=predict(spec, backend.name, history),
     )
     public_spec = spec.model_dump_json()
@@ -160,6 +162,8 @@ def submit(
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         history.add(job, public_spec, nonce)
+        for kind, names in named_packages(spec).items():
+            history.add_asked(request_hash(spec), kind, names)
 
         def reported(name: str, start: float, seconds: float | None) -> None:
             history.set_phase(job.id, Phase(name, start, seconds))

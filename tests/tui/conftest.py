@@ -245,7 +245,7 @@ class Desk:
 
     def raw(self, job_id: str, sql: str, *values: Any) -> None:
         """What no spec of ours would let in: a history that something else wrote."""
-        self.history._do(sql, (*values, job_id))
+        self.history.query(sql, (*values, job_id))
 
     def stored_spec(self, job_id: str, fields: dict[str, Any]) -> None:
         self.raw(job_id, "UPDATE jobs SET spec = ? WHERE id = ?", json.dumps(fields))
