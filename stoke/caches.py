@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoke.errors import EngineError
 from stoke.history import CacheSize
+from stoke.volume_index import VolumeIndex
 
 if TYPE_CHECKING:
     from stoke.backend import Backend, Volume
@@ -42,6 +43,8 @@ class Usage:
     """How much of it is uv's cache, which environments are hard links into."""
     measured_at: float
     environments: tuple[Environment, ...]
+    requests: Mapping[str, str]
+    """Request hash to the key of the environment that last answered it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Housekeeper:
 
     def __init__(self, history: History, lock_ttl: int) -> None:
         self._history = history
+        self._index = VolumeIndex(history)
         self._lock_ttl = lock_ttl
 
     def volumes(self, backend: Backend) -> list[Volume]:
@@ -79,7 +83,10 @@ class Housekeeper:
             if size.backend == backend.name
         }
         found = []
-        for volume in backend.volumes():
+        asked_at = time.time()
+        there = backend.volumes()
+        self._index.volumes(backend.name, there, asked_at)
+        for volume in there:
             size = sizes.get((volume.node, volume.scope, volume.kind))
             if size is not None:
                 volume = replace(
@@ -98,6 +105,8 @@ class Housekeeper:
         )
         usage = Usage(**{**result, "environments": environments})
         self._remember(volume, usage.bytes, len(environments), usage.measured_at)
+        held = {one.key: one.packages for one in environments}
+        self._index.measured(volume, held, usage.requests, usage.measured_at)
         return usage
 
     def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
@@ -132,7 +141,7 @@ class Housekeeper:
         }
         pruned = _pruned(self._do(backend, volume, operation, progress))
         if not dry_run:
-            self._remember(volume, pruned.left, pruned.entries, time.time())
+            self._went(volume, pruned)
         return pruned
 
     def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
@@ -147,8 +156,14 @@ class Housekeeper:
             )
         operation = {"do": "clear", "kind": volume.kind}
         pruned = _pruned(self._do(backend, volume, operation, progress))
-        self._remember(volume, pruned.left, pruned.entries, time.time())
+        self._went(volume, pruned)
         return pruned
+
+    def lock(self, backend: Backend, volume: Volume, key: str) -> str:
+        """The text of the lock that an environment was built from."""
+        operation = {"do": "lock", "kind": volume.kind, "key": key}
+        text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
+        return text
 
     def _do(
         self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress
@@ -156,6 +171,10 @@ class Housekeeper:
         # One that is there, should the backend need an image and the configuration name none.
         image = self._history.last_image(backend.name, volume.scope)
         return backend.housekeep(volume, {**operation, "image": image}, progress)
+
+    def _went(self, volume: Volume, pruned: Pruned) -> None:
+        self._remember(volume, pruned.left, pruned.entries, time.time())
+        self._index.dropped(volume, pruned.environments, time.time())
 
     def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
         self._history.add_cache_size(

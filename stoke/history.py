@@ -10,7 +10,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,21 @@ MIGRATIONS = (
         scope TEXT NOT NULL,
         kind TEXT NOT NULL,
         key TEXT NOT NULL,
-        packages TEXT,
         present INTEGER NOT NULL,
         changed_at REAL NOT NULL,
         PRIMARY KEY (backend, scope, kind, key, node)
     ) WITHOUT ROWID;
+    CREATE TABLE held_packages (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        name TEXT NOT NULL,
+        package TEXT NOT NULL,
+        PRIMARY KEY (backend, scope, kind, key, node, name, package)
+    ) WITHOUT ROWID;
+    CREATE INDEX held_by_name ON held_packages (backend, scope, kind, name);
     CREATE TABLE held_requests (
         backend TEXT NOT NULL,
         node TEXT NOT NULL,
@@ -143,10 +154,26 @@ class CacheSize:
     entries: int
 
 
+@dataclass(frozen=True)
+class Note:
+    """What the runner said beside its phases: a "note", or an "error" with what mends it."""
+
+    kind: str
+    text: str
+    mend: str | None = None
+
+
+MOST_NOTES = 100
+MOST_PACKAGES = 2000
+"""So much is kept of one job; a hostile one could say more."""
+
 # Inside the class, `list` is the method.
 Jobs = list[Job]
 Specs = list[str]
 CacheSizes = list[CacheSize]
+Names = list[str]
+Notes = list[Note]
+Packages = dict[str, dict[str, bool]]
 
 _JOB_COLUMNS = (
     "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
@@ -236,6 +263,26 @@ class History:
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
 
+    def query_many(self, sql: str, rows: Iterable[Iterable[Any]]) -> None:
+        """One statement for each of many rows of values."""
+        with self._lock:
+            try:
+                self._db.executemany(sql, [tuple(row) for row in rows])
+            except sqlite3.Error as error:
+                raise self._trouble(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written in it is there as a whole or not at all."""
+        with self._lock:
+            self.query("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.query("ROLLBACK")
+                raise
+            self.query("COMMIT")
+
     def add(self, job: Job, spec: str | None, nonce: str | None) -> None:
         """Adds a job. `spec` is its JSON with references for secrets, never their values. A job that
         is there already stays as it is."""
@@ -255,10 +302,17 @@ class History:
 
     def add_asked(self, request_hash: str, kind: str, names: Iterable[str]) -> None:
         """Which packages requests with that hash name: "python" or "system" ones."""
-        for name in names:
-            self.query(
-                "INSERT OR IGNORE INTO asked_packages VALUES (?, ?, ?)", (request_hash, kind, name)
-            )
+        self.query_many(
+            "INSERT OR IGNORE INTO asked_packages VALUES (?, ?, ?)",
+            [(request_hash, kind, name) for name in names],
+        )
+
+    def asked(self, request_hash: str, kind: str) -> Names:
+        rows = self.query(
+            "SELECT name FROM asked_packages WHERE request_hash = ? AND kind = ?",
+            (request_hash, kind),
+        )
+        return [row["name"] for row in rows]
 
     def update(self, job_id: str, **columns: Any) -> None:
         """Sets columns of a job that is not finished, or whose end is still provisional."""
@@ -280,6 +334,36 @@ class History:
                 phase.cached, phase.bytes, phase.key, phase.made_at,
             ),
         )  # fmt: skip
+
+    def add_note(self, job_id: str, note: Note) -> None:
+        """Keeps what the runner said, once, however often it is heard."""
+        self.query(
+            "INSERT OR IGNORE INTO notes SELECT ?1, count(*), ?2, ?3, ?4 FROM notes "
+            "WHERE job_id = ?1 HAVING count(*) < ?5",
+            (job_id, note.kind, note.text, note.mend, MOST_NOTES),
+        )
+
+    def notes(self, job_id: str) -> Notes:
+        """What the runner said of a job, in its order."""
+        rows = self.query("SELECT * FROM notes WHERE job_id = ? ORDER BY number", (job_id,))
+        return [Note(row["kind"], row["text"], row["mend"]) for row in rows]
+
+    def add_packages(self, job_id: str, kind: str, packages: Iterable[str], cached: bool) -> None:
+        """Packages that a job found in the cache (`cached`), or had to download or build."""
+        self.query_many(
+            "INSERT OR IGNORE INTO job_packages SELECT ?1, ?2, ?3, ?4 "
+            "WHERE (SELECT count(*) FROM job_packages WHERE job_id = ?1 AND kind = ?2) < ?5",
+            [(job_id, kind, package, cached, MOST_PACKAGES) for package in packages],
+        )
+
+    def packages(self, job_id: str) -> Packages:
+        """{kind: {package: whether it was cached}} of a job that built an environment."""
+        found: Packages = {}
+        for row in self.query(
+            "SELECT * FROM job_packages WHERE job_id = ? ORDER BY kind, package", (job_id,)
+        ):
+            found.setdefault(row["kind"], {})[row["package"]] = bool(row["cached"])
+        return found
 
     def get(self, job_id: str) -> Job | None:
         rows = self.query(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))  # noqa: S608

@@ -203,11 +203,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         "cpu_seconds": job.cpu_seconds,
         "peak_memory": job.peak_memory,
         "phases": [phase.as_json() for phase in job.phases],
-        "predicted": {
-            "python": job.predicted.python,
-            "system": job.predicted.system,
-            "seconds": job.predicted.seconds,
-        },
+        "predicted": job.predicted.as_json(),
         "log": {"lines": lines, "bytes": size, "gaps": job.log_gaps},
         "spec": None if spec is None else hidden_values(json.loads(spec)),
     }
