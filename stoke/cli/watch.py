@@ -53,7 +53,8 @@ def run_request(
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
         check_request(request.spec, backend)
-        narrator.expect(backend, predict(request.spec, backend.name, history))
+        if not request.lock_only:
+            narrator.expect(backend, predict(request.spec, backend.name, history))
         try:
             job = submit(request, backend, history, narrator.submitting)
         except StokeError as error:

@@ -137,7 +137,8 @@ class FakeBackend:
                 "busy": False,
             }
             rows = [{**row, "key": str(number), "packages": []} for number in range(entries)]
-            return {"bytes": size, "uv_bytes": 0, "measured_at": NOW, "environments": rows}
+            result: dict[str, Any] = {"bytes": size, "uv_bytes": 0, "measured_at": NOW}
+            return {**result, "environments": rows, "requests": {}}
         progress("environments")
         self.cleared.append(volume.name)
         self.held = [one for one in self.held if one.name != volume.name]

@@ -248,6 +248,9 @@ class NewJobScreen(StokeScreen):
                 if word is not None:
                     text.append(f" {kind} ")
                     text.append(clean(word).upper(), style="green" if word == "hit" else "yellow")
+                    if counts := expected.counts.get(kind):
+                        named = " named" if counts.named else ""
+                        text.append(f" {counts.cached} of {counts.packages}{named}")
             if expected.seconds is not None:
                 text.append(f", about {fmt.duration(expected.seconds)}")
             elif not spec.use_cache:
