@@ -109,7 +109,7 @@ def read_metrics(
         if counted and run.predicted is not None:
             judged += 1
             right += (run.predicted == "hit") == run.hit
-            exact += run.predicted == outcome(run.hit, run.cached)
+            exact += run.predicted == outcome(bool(run.hit), run.cached)
     places = {key: place for key, place in sorted(places.items()) if place.times}
     first = since
     if first is None:
@@ -145,7 +145,7 @@ class _Run(NamedTuple):
     submitted_at: float
     request: str | None
     predicted: str | None
-    hit: bool
+    hit: int
     seconds: float
     cached: int | None
     bytes: int | None
@@ -169,9 +169,7 @@ def _runs(history: History, backend: str | None, scope: str | None) -> Iterator[
         "ORDER BY jobs.submitted_at",
         (backend, scope),
     )
-    for row in rows:
-        run = _Run._make(row)
-        yield run._replace(hit=bool(run.hit))
+    return map(_Run._make, rows)
 
 
 def _package_uses(
@@ -205,7 +203,7 @@ class _Place:
             reference = None
         if not counted:
             return
-        self.times.append((run.submitted_at, run.hit))
+        self.times.append((run.submitted_at, run.hit > 0))
         (self.warm if run.hit else self.cold).append(run.seconds)
         if reference is None:
             return
@@ -220,11 +218,16 @@ class _Place:
             jobs=jobs,
             hits=hits,
             hit_rate=hits / jobs if jobs else None,
-            cold_seconds=median(self.cold),
-            warm_seconds=median(self.warm),
-            saved_seconds=self.saved_seconds,
+            cold_seconds=_rounded(median(self.cold)),
+            warm_seconds=_rounded(median(self.warm)),
+            saved_seconds=_rounded(self.saved_seconds),
             saved_bytes=self.saved_bytes,
         )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """To what the runner measures, a microsecond."""
+    return None if seconds is None else round(seconds, 6)
 
 
 def _points(

@@ -11,6 +11,7 @@ import click
 
 from stoke.backend import Backend, Volume, backend_names
 from stoke.caches import Housekeeper, Pruned
+from stoke.cli.cache_stats import command as stats
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import (
     UNKNOWN,
@@ -55,6 +56,7 @@ def command() -> None:
 
     \b
     stoke cache ls
+    stoke cache stats --since 30d
     stoke cache prune --unused 30d
     stoke cache clear --scope team-a --kind python
     """
@@ -296,6 +298,9 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             with _Progress() as progress:
                 freed += housekeeper.clear(chosen, volume, progress).bytes
     narrate(f"freed {human_bytes(freed)}")
+
+
+command.add_command(stats)
 
 
 # ---------------------------------------------------------------------------- what they share
