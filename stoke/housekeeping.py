@@ -401,6 +401,17 @@ class Volume:
                 found[name] = key
         return found
 
+    def stale_requests(self, folder: str, environments: str, going: Iterable[str]) -> list[str]:
+        """Files of requests whose environment is gone, or among those `going`."""
+        gone = frozenset(going)
+        found = []
+        for name in names_in(folder):
+            key = read_text(os.path.join(folder, name)) or ""
+            there = ENVIRONMENT.fullmatch(key) and os.path.lexists(os.path.join(environments, key))
+            if REQUEST.fullmatch(name) and (key in gone or not there):
+                found.append(os.path.join(folder, name))
+        return found
+
     def empty_trash(self) -> None:
         names = names_in(self.path("trash"))
         for number, name in enumerate(names):
@@ -630,7 +641,10 @@ class PythonVolume(Volume):
                     self.add_packages(going, unnamed)
             for lock in naming.going_locks:
                 self.drop_lock(lock, going, dry_run)
-            self.drop_requests(dropped, going, dry_run)
+            for path in self.stale_requests(self.path("requests"), self.path("venvs"), dropped):
+                going.add(path)
+                if not dry_run:
+                    remove(path)
         trouble = None
         freed = going.bytes
         if not dry_run:
@@ -689,12 +703,6 @@ class PythonVolume(Volume):
                 os.unlink(path + ".lock")
         finally:
             os.close(held)
-
-    def drop_requests(self, dropped: list[str], going: Going, dry_run: bool) -> None:
-        for name in self.requests(self.path("requests"), dropped):
-            going.add(self.path("requests", name))
-            if not dry_run:
-                remove(self.path("requests", name))
 
     def lock(self, key: str) -> dict[str, Any]:
         """Of an environment that may go in this moment: then there is none."""
