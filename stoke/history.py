@@ -126,7 +126,7 @@ MIGRATIONS = (
         package TEXT NOT NULL,
         PRIMARY KEY (backend, scope, kind, key, node, name, package)
     ) WITHOUT ROWID;
-    CREATE INDEX held_by_name ON held_packages (backend, scope, kind, name);
+    CREATE INDEX held_by_name ON held_packages (backend, scope, kind, name, package);
     CREATE TABLE held_requests (
         backend TEXT NOT NULL,
         node TEXT NOT NULL,

@@ -50,10 +50,9 @@ def _expect(spec: JobSpec, place: Place, names: list[str], index: VolumeIndex) -
     parsed = spec.parsed_requirements()
     if counts is None and place.kind == "python" and parsed.is_lock() and not spec.dependencies:
         packages = [entry.text.partition(";")[0].strip() for entry in parsed.requirements]
-        cached, whole = index.of_packages(place, packages)
-        if whole:
+        if index.is_whole(place, packages):
             return "hit", None
-        counts = Counts(cached, len(packages), named=False)
+        counts = Counts(index.of_packages(place, packages), len(packages), named=False)
     if counts is None:
         counts = Counts(index.of_names(place, names), len(names), named=True)
     return ("partial", counts) if counts.cached else ("miss", None)

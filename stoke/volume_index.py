@@ -110,50 +110,61 @@ class VolumeIndex:
     def of_lock(self, place: Place, key: str) -> Counts | None:
         """How many of an environment's packages are there; None if its packages are not known."""
         rows = self._history.query(
-            "SELECT count(*) AS packages, coalesce(sum(EXISTS (SELECT 1 FROM held_packages AS other "
-            "JOIN held_environments USING (backend, scope, kind, key, node) WHERE present "
-            "AND other.backend = one.backend AND other.scope = one.scope AND other.kind = one.kind "
-            "AND other.name = one.name AND other.package = one.package)), 0) AS cached "
-            "FROM (SELECT DISTINCT backend, scope, kind, name, package FROM held_packages "
-            "WHERE backend = ? AND scope = ? AND kind = ? AND key = ?) AS one",
+            "SELECT DISTINCT package FROM held_packages "
+            "WHERE backend = ? AND scope = ? AND kind = ? AND key = ?",
             (*_row(place), key),
         )
-        counts = rows[0]
-        return Counts(counts["cached"], counts["packages"], False) if counts["packages"] else None
+        packages = [row["package"] for row in rows]
+        return Counts(self.of_packages(place, packages), len(packages), False) if packages else None
 
     def of_names(self, place: Place, names: Iterable[str]) -> int:
         """How many of these names (canonical) are there, in whatever version."""
-        rows = self._history.query(
-            "SELECT count(DISTINCT name) AS cached FROM held_packages "
-            "JOIN held_environments USING (backend, scope, kind, key, node) WHERE present "
-            "AND backend = ? AND scope = ? AND kind = ? AND name IN (SELECT value FROM json_each(?))",
-            (*_row(place), json.dumps(list(names))),
+        return self._count(
+            "SELECT count(*) FROM json_each(?4) AS wanted WHERE EXISTS (SELECT 1 "
+            "FROM held_packages AS one CROSS JOIN held_environments USING "
+            "(backend, scope, kind, key, node) WHERE one.backend = ?1 AND one.scope = ?2 "
+            "AND one.kind = ?3 AND one.name = wanted.value AND present)",
+            place,
+            sorted(set(names)),
         )
-        return int(rows[0]["cached"])
 
-    def of_packages(self, place: Place, packages: Iterable[str]) -> tuple[int, bool]:
-        """(how many of these are there, exactly as written; whether they are all of an environment)."""
-        wanted = sorted(set(packages))
-        names = sorted({_name(place.kind, package) for package in wanted})
-        rows = self._history.query(
-            "WITH present AS (SELECT key, node, package FROM held_packages "
-            "JOIN held_environments USING (backend, scope, kind, key, node) WHERE present "
-            "AND backend = ?1 AND scope = ?2 AND kind = ?3 "
-            "AND name IN (SELECT value FROM json_each(?5))) "
-            "SELECT (SELECT count(DISTINCT package) FROM present "
-            "WHERE package IN (SELECT value FROM json_each(?4))) AS cached, "
-            "EXISTS (SELECT 1 FROM present GROUP BY key, node HAVING "
-            "sum(package IN (SELECT value FROM json_each(?4))) = json_array_length(?4) "
-            "AND (SELECT count(*) FROM held_packages AS every WHERE every.backend = ?1 "
-            "AND every.scope = ?2 AND every.kind = ?3 AND every.key = present.key "
-            "AND every.node = present.node) = json_array_length(?4)) AS whole",
-            (
-                *_row(place),
-                json.dumps(wanted),
-                json.dumps(names),
-            ),
+    def of_packages(self, place: Place, packages: Iterable[str]) -> int:
+        """How many of these are there, exactly as written."""
+        return self._count(
+            "SELECT count(*) FROM json_each(?4) AS wanted WHERE EXISTS (SELECT 1 "
+            "FROM held_packages AS one CROSS JOIN held_environments USING "
+            "(backend, scope, kind, key, node) WHERE one.backend = ?1 AND one.scope = ?2 "
+            "AND one.kind = ?3 AND one.name = json_extract(wanted.value, '$[0]') "
+            "AND one.package = json_extract(wanted.value, '$[1]') AND present)",
+            place,
+            [(_name(place.kind, package), package) for package in sorted(set(packages))],
         )
-        return int(rows[0]["cached"]), bool(rows[0]["whole"])
+
+    def is_whole(self, place: Place, packages: Iterable[str]) -> bool:
+        """Whether there is an environment of exactly these packages."""
+        wanted = sorted(set(packages))
+        rows = self._history.query(
+            # Those that have the first of them, and as many, and no other.
+            "SELECT 1 FROM held_packages AS one CROSS JOIN held_environments USING "
+            "(backend, scope, kind, key, node) WHERE one.backend = ?1 AND one.scope = ?2 "
+            "AND one.kind = ?3 AND one.name = ?4 AND one.package = ?5 AND present "
+            "AND (SELECT count(*) FROM held_packages AS other WHERE other.backend = ?1 "
+            "AND other.scope = ?2 AND other.kind = ?3 AND other.key = one.key "
+            "AND other.node = one.node) = ?6 "
+            "AND NOT EXISTS (SELECT 1 FROM held_packages AS other WHERE other.backend = ?1 "
+            "AND other.scope = ?2 AND other.kind = ?3 AND other.key = one.key "
+            "AND other.node = one.node AND other.package NOT IN (SELECT value FROM json_each(?7))) "
+            "LIMIT 1",
+            (
+                *_row(place), _name(place.kind, wanted[0]), wanted[0], len(wanted),
+                json.dumps(wanted),
+            ),
+        )  # fmt: skip
+        return bool(rows)
+
+    def _count(self, sql: str, place: Place, wanted: object) -> int:
+        # CROSS JOIN keeps SQLite to this order: by name, and then whether its environment is there.
+        return int(self._history.query(sql, (*_row(place), json.dumps(wanted)))[0][0])
 
     # ----------------------------------------------------------------------------------------------
 

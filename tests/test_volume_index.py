@@ -77,14 +77,22 @@ def test_packages_by_name_and_as_written(index: VolumeIndex) -> None:
     index.used(PLACE, "k2", 10, Q, ["beta==1.0", "gamma @ https://h/gamma-1.whl"])
     assert index.of_names(PLACE, ["alpha-one", "beta", "gamma", "delta"]) == 3
     assert index.of_names(Place("docker", "other", "python"), ["beta"]) == 0
-    assert index.of_packages(PLACE, ["beta==2.0", "beta==3.0"]) == (1, False)
-    assert index.of_packages(PLACE, ["beta==2.0", "Alpha_One==1.0"]) == (2, True)
-    # All of it is there, but in two environments.
-    assert index.of_packages(PLACE, ["beta==1.0", "Alpha_One==1.0"]) == (2, False)
-    # A part of an environment is not the environment.
-    assert index.of_packages(PLACE, ["beta==2.0"]) == (1, False)
+    assert index.of_packages(PLACE, ["beta==2.0", "beta==3.0"]) == 1
+    assert index.of_packages(PLACE, ["beta==1.0", "Alpha_One==1.0"]) == 2
     index.dropped(VOLUME, ["k1"], 20)
-    assert index.of_packages(PLACE, ["beta==2.0", "Alpha_One==1.0"]) == (0, False)
+    assert index.of_packages(PLACE, ["beta==2.0", "Alpha_One==1.0"]) == 0
+
+
+def test_an_environment_of_exactly_these_packages(index: VolumeIndex) -> None:
+    index.used(PLACE, "k1", 10, R, ["Alpha_One==1.0", "beta==2.0"])
+    index.used(PLACE, "k2", 10, Q, ["beta==1.0", "gamma==1.0"])
+    assert index.is_whole(PLACE, ["beta==2.0", "Alpha_One==1.0"])
+    # All of it is there, but in two environments; a part of one; one and more.
+    assert not index.is_whole(PLACE, ["beta==1.0", "Alpha_One==1.0"])
+    assert not index.is_whole(PLACE, ["beta==2.0"])
+    assert not index.is_whole(PLACE, ["Alpha_One==1.0", "beta==2.0", "gamma==1.0"])
+    index.dropped(VOLUME, ["k1"], 20)
+    assert not index.is_whole(PLACE, ["beta==2.0", "Alpha_One==1.0"])
 
 
 def test_a_system_package_is_its_own_name(index: VolumeIndex) -> None:
