@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stoke.errors import EngineError
@@ -43,7 +43,7 @@ class Usage:
     """How much of it is uv's cache, which environments are hard links into."""
     measured_at: float
     environments: tuple[Environment, ...]
-    requests: Mapping[str, str]
+    requests: Mapping[str, str] = field(default_factory=dict)
     """Request hash to the key of the environment that last answered it."""
 
 
