@@ -337,7 +337,7 @@ def test_json_is_all_of_stdout_and_has_the_designs_shape(stoke: Stoke, index: Pa
     assert phases["python"]["hit"] is False and phases["python"]["packages"] == 1
     # This backend cannot count them: unknown, not 0.
     assert phases["python"]["bytes"] is None and phases["run"]["hit"] is None
-    expected = {"python": "miss", "system": None, "seconds": None, "counts": {}}
+    expected: dict[str, object] = {"python": "miss", "system": None, "seconds": None, "counts": {}}
     assert document["predicted"] == expected
     assert document["packages"] == {"python": {"cached": [], "downloaded": ["alpha==2.0"]}}
     assert document["log"] == {"lines": 2, "bytes": 8, "gaps": 0}

@@ -6,14 +6,19 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stoke.backend import Volume
+from stoke.caches import Housekeeper
+from stoke.history import History
 from stoke.job import Counts, JobState, Prediction
 from stoke.metrics import read_metrics
 from stoke.prediction import predict
 from tests.contract.test_cache_contract import Cache
 from tests.lab import Lab
+from tests.nix_cache import NixCache
 from tests.package_index import PackageIndex
 
 JOBS = {"local": 200, "docker": 40}
@@ -121,3 +126,40 @@ def test_a_cache_in_trouble_teaches_nothing(lab: Lab, cache: Cache, index: Packa
     assert alone.phase("python").key is None
     wanted = lab.request("pass", dependencies=["two"]).spec
     assert predict(wanted, lab.backend.name, cache.history).python == "miss"
+
+
+def test_system_packages_are_predicted_by_what_they_are(
+    system_lab: Lab, nix: NixCache, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the Python packages beside them, nor by who built them or in which order they stand."""
+    index = PackageIndex(system_lab.address)
+    index.add("one", "1.0")
+    system_lab.defaults["index"]["url"] = index.url
+    with History() as history:
+
+        def told(*system: str, **fields: Any) -> Prediction:
+            wanted = system_lab.request("pass", system=system, **fields)
+            return predict(wanted.spec, system_lab.backend.name, history)
+
+        system_lab.run("pass", system=["tree", "leaf"])
+        assert told("leaf", "tree").system == "hit"
+        both = told("tree", "leaf", dependencies=["one"])
+        assert (both.python, both.system) == ("miss", "hit")
+        assert told("tree").counts == {"system": Counts(1, 1, named=True)}
+
+        housekeeper = Housekeeper(history, 3600)
+
+        def volume() -> Volume:
+            found = housekeeper.volumes(system_lab.backend)
+            (one,) = [it for it in found if (it.scope, it.kind) == (system_lab.scope, "system")]
+            return one
+
+        with monkeypatch.context() as somebody:
+            somebody.setenv("STOKE_STATE_DIR", str(own_home / "somebody"))
+            system_lab.run("pass", system=["tree"])
+        usage = housekeeper.usage(system_lab.backend, volume(), lambda _: None)
+        assert len(usage.requests) == 2
+        assert told("tree").system == "hit"
+        housekeeper.clear(system_lab.backend, volume(), lambda _: None)
+        assert told("tree").system == "miss"
+    index.stop()
