@@ -278,10 +278,11 @@ class History:
             self.query("BEGIN IMMEDIATE")
             try:
                 yield
+                self.query("COMMIT")
             except BaseException:
-                self.query("ROLLBACK")
+                if self._db.in_transaction:
+                    self.query("ROLLBACK")
                 raise
-            self.query("COMMIT")
 
     def add(self, job: Job, spec: str | None, nonce: str | None) -> None:
         """Adds a job. `spec` is its JSON with references for secrets, never their values. A job that

@@ -197,6 +197,21 @@ def test_many_candidates_are_cut_short(tmp_path: Path) -> None:
     assert caught.value.what.endswith("fit-000025, ...")
 
 
+def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        with pytest.raises(ZeroDivisionError), history.transaction():
+            history.add(job(), None, None)
+            raise ZeroDivisionError
+        assert history.list() == []
+        with pytest.raises(EngineError), history.transaction():
+            history.add(job(), None, None)
+            history.query("INSERT INTO nothing VALUES (1)")
+        assert history.list() == []
+        with history.transaction():
+            history.add(job(), None, None)
+        assert len(history.list()) == 1
+
+
 def test_what_the_runner_said_is_kept_once_and_bounded(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         history.add(job(), None, None)
