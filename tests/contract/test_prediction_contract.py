@@ -47,6 +47,7 @@ def index(index: PackageIndex) -> PackageIndex:
     return index
 
 
+@pytest.mark.timeout(900)  # two hundred jobs, on a machine that may be busy
 def test_mixed_jobs_are_predicted(lab: Lab, cache: Cache, index: PackageIndex) -> None:
     """What nobody can know beforehand happens too: a damaged environment, a release on the index."""
     chance = random.Random(SEED)
