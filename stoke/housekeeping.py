@@ -896,7 +896,8 @@ class SystemVolume(Volume):
                 for one in sets
             ],
             "requests": self.requests(
-                self.path("var", "stoke", "requests"), [one.name for one in sets]
+                self.path("var", "stoke", "requests"),
+                names_in(self.path("var", "nix", "gcroots", "jobs")),
             ),
         }
 
