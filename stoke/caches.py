@@ -1,63 +1,20 @@
-"""The caches: what they saved, told from the history; what they hold; and keeping that in bounds."""
+"""The cache volumes: what they hold, and keeping that in bounds."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from stoke.errors import EngineError
 from stoke.history import CacheSize
-from stoke.job import Job, Phase
+from stoke.volume_index import VolumeIndex
 
 if TYPE_CHECKING:
     from stoke.backend import Backend, Volume
     from stoke.history import History
-
-
-@dataclass(frozen=True)
-class Savings:
-    """One cache's record: hits among jobs that used it, seconds and bytes not spent again.
-
-    None where nothing is known. What a job saved is what the latest miss with the same request took,
-    less what it took itself; a hit whose miss nobody saw counts for nothing.
-    """
-
-    hit_rate: float | None = None
-    seconds: float | None = None
-    bytes: int | None = None
-
-
-def savings(jobs: Iterable[Job], backend: str, scope: str, kind: str) -> Savings:
-    """From the history's jobs, in any order. `kind` is "python" or "system", as the phase is called."""
-    hits = 0
-    used = 0
-    seconds: float | None = None
-    received: int | None = None
-    misses: dict[str | None, Phase] = {}
-    for job in sorted(jobs, key=lambda job: job.submitted_at):
-        if (job.backend, job.scope) != (backend, scope):
-            continue
-        phase = next((phase for phase in job.phases if phase.name == kind), None)
-        if phase is None or phase.hit is None or phase.seconds is None:
-            continue
-        used += 1
-        if not phase.hit:
-            misses[job.request_hash] = phase
-            continue
-        hits += 1
-        miss = misses.get(job.request_hash)
-        if miss is None or miss.seconds is None:
-            continue
-        seconds = (seconds or 0) + max(0, miss.seconds - phase.seconds)
-        if miss.bytes is not None and phase.bytes is not None:
-            received = (received or 0) + max(0, miss.bytes - phase.bytes)
-    return Savings(hits / used if used else None, seconds, received)
-
-
-# ---------------------------------------------------------------------------- housekeeping
 
 
 @dataclass(frozen=True)
@@ -86,6 +43,8 @@ class Usage:
     """How much of it is uv's cache, which environments are hard links into."""
     measured_at: float
     environments: tuple[Environment, ...]
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """Request hash to the key of the environment that last answered it."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +72,7 @@ class Housekeeper:
 
     def __init__(self, history: History, lock_ttl: int) -> None:
         self._history = history
+        self._index = VolumeIndex(history)
         self._lock_ttl = lock_ttl
 
     def volumes(self, backend: Backend) -> list[Volume]:
@@ -123,7 +83,10 @@ class Housekeeper:
             if size.backend == backend.name
         }
         found = []
-        for volume in backend.volumes():
+        asked_at = time.time()
+        there = backend.volumes()
+        self._index.volumes(backend.name, there, asked_at)
+        for volume in there:
             size = sizes.get((volume.node, volume.scope, volume.kind))
             if size is not None:
                 volume = replace(
@@ -142,6 +105,8 @@ class Housekeeper:
         )
         usage = Usage(**{**result, "environments": environments})
         self._remember(volume, usage.bytes, len(environments), usage.measured_at)
+        held = {one.key: one.packages for one in environments}
+        self._index.measured(volume, held, usage.requests, usage.measured_at)
         return usage
 
     def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
@@ -176,7 +141,7 @@ class Housekeeper:
         }
         pruned = _pruned(self._do(backend, volume, operation, progress))
         if not dry_run:
-            self._remember(volume, pruned.left, pruned.entries, time.time())
+            self._went(volume, pruned)
         return pruned
 
     def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
@@ -191,8 +156,14 @@ class Housekeeper:
             )
         operation = {"do": "clear", "kind": volume.kind}
         pruned = _pruned(self._do(backend, volume, operation, progress))
-        self._remember(volume, pruned.left, pruned.entries, time.time())
+        self._went(volume, pruned)
         return pruned
+
+    def lock(self, backend: Backend, volume: Volume, key: str) -> str:
+        """The text of the lock that an environment was built from."""
+        operation = {"do": "lock", "kind": volume.kind, "key": key}
+        text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
+        return text
 
     def _do(
         self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress
@@ -200,6 +171,10 @@ class Housekeeper:
         # One that is there, should the backend need an image and the configuration name none.
         image = self._history.last_image(backend.name, volume.scope)
         return backend.housekeep(volume, {**operation, "image": image}, progress)
+
+    def _went(self, volume: Volume, pruned: Pruned) -> None:
+        self._remember(volume, pruned.left, pruned.entries, time.time())
+        self._index.dropped(volume, pruned.environments, time.time())
 
     def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
         self._history.add_cache_size(

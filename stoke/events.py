@@ -106,6 +106,8 @@ _HOLDS: dict[str, dict[str, Any]] = {
         "packages?": int,
         "cached?": int,
         "bytes?": int,
+        "key?": str,
+        "made_at?": _NUMBER,
     },
     "packages": {"phase": str, "hit": list, "miss": list},
     "note": {"text": str},

@@ -6,16 +6,18 @@ holds the steps, applied in order on opening. A finished job's state never chang
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stoke.errors import EngineError, UnknownJobError
-from stoke.job import PHASES, Job, JobState, Phase, Prediction
+from stoke.job import PHASES, Counts, Job, JobState, Phase, Prediction
 from stoke.paths import history_file, make_private
 
 MIGRATIONS = (
@@ -74,6 +76,68 @@ MIGRATIONS = (
         PRIMARY KEY (backend, node, scope, kind, measured_at)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN python_hash TEXT;
+    ALTER TABLE jobs ADD COLUMN system_hash TEXT;
+    ALTER TABLE jobs ADD COLUMN predicted_counts TEXT;
+    ALTER TABLE jobs ADD COLUMN use_cache INTEGER NOT NULL DEFAULT 1;
+    UPDATE jobs SET use_cache = 0 WHERE json_valid(spec) AND json_extract(spec, '$.use_cache') = 0;
+    ALTER TABLE phases ADD COLUMN key TEXT;
+    ALTER TABLE phases ADD COLUMN made_at REAL;
+    CREATE TABLE asked_packages (
+        request_hash TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (request_hash, kind, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE notes (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL,
+        mend TEXT,
+        PRIMARY KEY (job_id, number),
+        UNIQUE (job_id, kind, text)
+    ) WITHOUT ROWID;
+    CREATE TABLE job_packages (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        package TEXT NOT NULL,
+        cached INTEGER NOT NULL,
+        PRIMARY KEY (job_id, kind, package)
+    ) WITHOUT ROWID;
+    CREATE TABLE held_environments (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        present INTEGER NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (backend, scope, kind, key, node)
+    ) WITHOUT ROWID;
+    CREATE TABLE held_packages (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        name TEXT NOT NULL,
+        package TEXT NOT NULL,
+        PRIMARY KEY (backend, scope, kind, key, node, name, package)
+    ) WITHOUT ROWID;
+    CREATE INDEX held_by_name ON held_packages (backend, scope, kind, name, package);
+    CREATE TABLE held_requests (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        request TEXT NOT NULL,
+        key TEXT NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (backend, scope, kind, request, node)
+    ) WITHOUT ROWID;
+    """,
 )
 
 
@@ -90,15 +154,32 @@ class CacheSize:
     entries: int
 
 
+@dataclass(frozen=True)
+class Note:
+    """What the runner said beside its phases: a "note", or an "error" with what mends it."""
+
+    kind: str
+    text: str
+    mend: str | None = None
+
+
+MOST_NOTES = 100
+MOST_PACKAGES = 2000
+"""So much is kept of one job; a hostile one could say more."""
+
 # Inside the class, `list` is the method.
 Jobs = list[Job]
 Specs = list[str]
 CacheSizes = list[CacheSize]
+Names = list[str]
+Notes = list[Note]
+Packages = dict[str, dict[str, bool]]
 
 _JOB_COLUMNS = (
     "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
-    "started_at, finished_at, cpu_seconds, peak_memory, image, request_hash, predicted_python, "
-    "predicted_system, predicted_seconds, log_lines, log_bytes, log_gaps"
+    "started_at, finished_at, cpu_seconds, peak_memory, image, request_hash, python_hash, "
+    "system_hash, predicted_python, predicted_system, predicted_seconds, predicted_counts, "
+    "log_lines, log_bytes, log_gaps"
 )
 _UPDATABLE = frozenset(_JOB_COLUMNS.split(", ")) - {"id"}
 _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
@@ -174,26 +255,65 @@ class History:
             "make the folder writable, or name another: export STOKE_STATE_DIR=/some/folder",
         )
 
-    def _do(self, sql: str, values: Iterable[Any] = ()) -> Sequence[sqlite3.Row]:
+    def query(self, sql: str, values: Iterable[Any] = ()) -> Sequence[sqlite3.Row]:
+        """One statement and its rows; for here and for the modules whose tables stand here."""
         with self._lock:
             try:
                 return self._db.execute(sql, tuple(values)).fetchall()
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
 
+    def query_many(self, sql: str, rows: Iterable[Iterable[Any]]) -> None:
+        """One statement for each of many rows of values."""
+        with self._lock:
+            try:
+                self._db.executemany(sql, [tuple(row) for row in rows])
+            except sqlite3.Error as error:
+                raise self._trouble(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written in it is there as a whole or not at all."""
+        with self._lock:
+            self.query("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.query("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self.query("ROLLBACK")
+                raise
+
     def add(self, job: Job, spec: str | None, nonce: str | None) -> None:
         """Adds a job. `spec` is its JSON with references for secrets, never their values. A job that
         is there already stays as it is."""
-        self._do(
+        self.query(
             "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
-            "request_hash, predicted_python, predicted_system, predicted_seconds, spec, nonce) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "request_hash, python_hash, system_hash, predicted_python, predicted_system, "
+            "predicted_seconds, predicted_counts, spec, nonce, use_cache) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
+            "CASE WHEN json_valid(?15) THEN coalesce(json_extract(?15, '$.use_cache'), 1) ELSE 1 END)",
             (
                 job.id, job.name, job.backend, job.scope, job.state, job.submitted_at, job.image,
-                job.request_hash, job.predicted.python, job.predicted.system, job.predicted.seconds,
-                spec, nonce,
+                job.request_hash, job.python_hash, job.system_hash, job.predicted.python,
+                job.predicted.system, job.predicted.seconds, _counts_text(job.predicted), spec,
+                nonce,
             ),
         )  # fmt: skip
+
+    def add_asked(self, request_hash: str, kind: str, names: Iterable[str]) -> None:
+        """Which packages requests with that hash name: "python" or "system" ones."""
+        self.query_many(
+            "INSERT OR IGNORE INTO asked_packages VALUES (?, ?, ?)",
+            [(request_hash, kind, name) for name in names],
+        )
+
+    def asked(self, request_hash: str, kind: str) -> Names:
+        rows = self.query(
+            "SELECT name FROM asked_packages WHERE request_hash = ? AND kind = ?",
+            (request_hash, kind),
+        )
+        return [row["name"] for row in rows]
 
     def update(self, job_id: str, **columns: Any) -> None:
         """Sets columns of a job that is not finished, or whose end is still provisional."""
@@ -201,22 +321,53 @@ class History:
         if unknown:
             raise ValueError(f"no such columns: {unknown}")
         names = ", ".join(f"{name} = ?" for name in columns)
-        self._do(
+        self.query(
             f"UPDATE jobs SET {names} WHERE id = ? AND {_UNFINISHED}",  # noqa: S608
             (*columns.values(), job_id),
         )
 
     def set_phase(self, job_id: str, phase: Phase) -> None:
-        self._do(
-            "INSERT OR REPLACE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        self.query(
+            "INSERT OR REPLACE INTO phases (job_id, name, started_at, seconds, hit, packages, cached, "
+            "bytes, key, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job_id, phase.name, phase.started_at, phase.seconds, phase.hit, phase.packages,
-                phase.cached, phase.bytes,
+                phase.cached, phase.bytes, phase.key, phase.made_at,
             ),
         )  # fmt: skip
 
+    def add_note(self, job_id: str, note: Note) -> None:
+        """Keeps what the runner said, once, however often it is heard."""
+        self.query(
+            "INSERT OR IGNORE INTO notes SELECT ?1, count(*), ?2, ?3, ?4 FROM notes "
+            "WHERE job_id = ?1 HAVING count(*) < ?5",
+            (job_id, note.kind, note.text, note.mend, MOST_NOTES),
+        )
+
+    def notes(self, job_id: str) -> Notes:
+        """What the runner said of a job, in its order."""
+        rows = self.query("SELECT * FROM notes WHERE job_id = ? ORDER BY number", (job_id,))
+        return [Note(row["kind"], row["text"], row["mend"]) for row in rows]
+
+    def add_packages(self, job_id: str, kind: str, packages: Iterable[str], cached: bool) -> None:
+        """Packages that a job found in the cache (`cached`), or had to download or build."""
+        self.query_many(
+            "INSERT OR IGNORE INTO job_packages SELECT ?1, ?2, ?3, ?4 "
+            "WHERE (SELECT count(*) FROM job_packages WHERE job_id = ?1 AND kind = ?2) < ?5",
+            [(job_id, kind, package, cached, MOST_PACKAGES) for package in packages],
+        )
+
+    def packages(self, job_id: str) -> Packages:
+        """{kind: {package: whether it was cached}} of a job that built an environment."""
+        found: Packages = {}
+        for row in self.query(
+            "SELECT * FROM job_packages WHERE job_id = ? ORDER BY kind, package", (job_id,)
+        ):
+            found.setdefault(row["kind"], {})[row["package"]] = bool(row["cached"])
+        return found
+
     def get(self, job_id: str) -> Job | None:
-        rows = self._do(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))  # noqa: S608
+        rows = self.query(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))  # noqa: S608
         return self._jobs(rows)[0] if rows else None
 
     def find(self, prefix: str) -> Job:
@@ -224,7 +375,7 @@ class History:
         exact = self.get(prefix)
         if exact:
             return exact
-        rows = self._do(
+        rows = self.query(
             "SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY submitted_at DESC LIMIT 6",
             (len(prefix), prefix),
         )
@@ -245,23 +396,23 @@ class History:
     def list(self, limit: int | None = None, unfinished: bool = False) -> Jobs:
         """Jobs with their phases, the newest first."""
         where = f"WHERE {_UNFINISHED}" if unfinished else ""
-        rows = self._do(
+        rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
             (-1 if limit is None else limit,),
         )
         return self._jobs(rows)
 
     def spec(self, job_id: str) -> str | None:
-        rows = self._do("SELECT spec FROM jobs WHERE id = ?", (job_id,))
+        rows = self.query("SELECT spec FROM jobs WHERE id = ?", (job_id,))
         return rows[0]["spec"] if rows else None
 
     def nonce(self, job_id: str) -> str | None:
-        rows = self._do("SELECT nonce FROM jobs WHERE id = ?", (job_id,))
+        rows = self.query("SELECT nonce FROM jobs WHERE id = ?", (job_id,))
         return rows[0]["nonce"] if rows else None
 
     def environment_runs(self, request_hash: str, backend: str, scope: str) -> Jobs:
         """Finished jobs that wanted the same environment in the same place, the newest first."""
-        rows = self._do(
+        rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs WHERE request_hash = ? AND backend = ? AND scope = ? "  # noqa: S608
             "AND state IN ('succeeded', 'failed', 'stopped') ORDER BY submitted_at DESC LIMIT 20",
             (request_hash, backend, scope),
@@ -271,7 +422,7 @@ class History:
     def most_used(self, backend: str, scope: str) -> Specs:
         """For each environment that was asked for in one place, a spec that asks for it, as JSON:
         the most used first."""
-        rows = self._do(
+        rows = self.query(
             "SELECT spec, MAX(submitted_at) AS latest FROM jobs WHERE backend = ? AND scope = ? "
             "AND spec IS NOT NULL GROUP BY request_hash ORDER BY COUNT(*) DESC, latest DESC",
             (backend, scope),
@@ -280,7 +431,7 @@ class History:
 
     def last_image(self, backend: str, scope: str) -> str | None:
         """The image that somebody named last for a job in that place."""
-        rows = self._do(
+        rows = self.query(
             "SELECT image FROM jobs WHERE backend = ? AND scope = ? AND image IS NOT NULL "
             "ORDER BY submitted_at DESC LIMIT 1",
             (backend, scope),
@@ -288,7 +439,7 @@ class History:
         return rows[0]["image"] if rows else None
 
     def add_cache_size(self, size: CacheSize) -> None:
-        self._do(
+        self.query(
             "INSERT OR REPLACE INTO cache_sizes VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 size.backend, size.node or "", size.scope, size.kind, size.measured_at, size.bytes,
@@ -299,7 +450,7 @@ class History:
     def cache_sizes(self, since: float | None = None) -> CacheSizes:
         """The last measurement of every volume; with `since` (epoch seconds) all from then on, the
         oldest first."""
-        rows = self._do(
+        rows = self.query(
             "SELECT *, MAX(measured_at) FROM cache_sizes GROUP BY backend, node, scope, kind"
             if since is None
             else "SELECT * FROM cache_sizes WHERE measured_at >= ? ORDER BY measured_at",
@@ -314,7 +465,7 @@ class History:
         ]  # fmt: skip
 
     def remove(self, job_id: str) -> None:
-        self._do("DELETE FROM jobs WHERE id = ?", (job_id,))
+        self.query("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def close(self) -> None:
         with self._lock:
@@ -333,7 +484,7 @@ class History:
         for start in range(0, len(ids), 500):
             some = ids[start : start + 500]
             marks = ", ".join("?" * len(some))
-            for row in self._do(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
+            for row in self.query(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
                 by_id[row["job_id"]].phases.append(_phase(row))
         for job in jobs:
             job.phases.sort(key=_place)
@@ -357,8 +508,13 @@ def _job(row: sqlite3.Row) -> Job:
         peak_memory=row["peak_memory"],
         image=row["image"],
         request_hash=row["request_hash"],
+        python_hash=row["python_hash"],
+        system_hash=row["system_hash"],
         predicted=Prediction(
-            row["predicted_python"], row["predicted_system"], row["predicted_seconds"]
+            row["predicted_python"],
+            row["predicted_system"],
+            row["predicted_seconds"],
+            _counts(row["predicted_counts"]),
         ),
         log_lines=row["log_lines"],
         log_bytes=row["log_bytes"],
@@ -381,4 +537,17 @@ def _phase(row: sqlite3.Row) -> Phase:
         packages=row["packages"],
         cached=row["cached"],
         bytes=row["bytes"],
+        key=row["key"],
+        made_at=row["made_at"],
     )
+
+
+def _counts_text(prediction: Prediction) -> str | None:
+    counts = {
+        kind: [one.cached, one.packages, one.named] for kind, one in prediction.counts.items()
+    }
+    return json.dumps(counts) if counts else None
+
+
+def _counts(text: str | None) -> dict[str, Counts]:
+    return {kind: Counts(*row) for kind, row in json.loads(text).items()} if text else {}

@@ -8,6 +8,7 @@ OPERATION is a JSON object with `kind` ("python", "system") and `do`:
             least recently used until no more is left; never one in use. Then the packages that no
             environment names go from uv's cache. `dry_run` says what would go and touches nothing.
     clear   drops everything; refuses while a job uses the volume
+    lock    the text of the lock that the environment `key` was built from
 A stored lock younger than `lock_ttl` seconds names packages too: a job may be about to build from it.
 
 stdout is JSON, a line each: {"progress": text} any number of times, at least every second, then
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 MARK = "stoke-environment.json"
 MAX_MARK = 32 * 1024**2
 ENVIRONMENT = re.compile(r"[0-9a-f]{32}")
+REQUEST = re.compile(r"[0-9a-f]{64}")
 PACKAGE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 KEPT_BY_CLEAR = ("CACHEDIR.TAG", "in-use.lock", "housekeeping.lock", "trash")
 # For how long uv waits for other uvs to leave its cache.
@@ -388,6 +390,28 @@ class Volume:
         aside = "%s-%d-%d" % (os.path.basename(path), os.getpid(), time.monotonic_ns())
         os.rename(path, os.path.join(trash, aside))
 
+    def requests(self, folder: str, keys: Iterable[str]) -> dict[str, str]:
+        """Request hash to the environment, of those in `keys`, that last answered it."""
+        known = frozenset(keys)
+        found = {}
+        for name in names_in(folder):
+            self.do("reading what was asked for")
+            key = read_text(os.path.join(folder, name)) or ""
+            if REQUEST.fullmatch(name) and key in known:
+                found[name] = key
+        return found
+
+    def stale_requests(self, folder: str, environments: str, going: Iterable[str]) -> list[str]:
+        """Files of requests whose environment is gone, or among those `going`."""
+        gone = frozenset(going)
+        found = []
+        for name in names_in(folder):
+            key = read_text(os.path.join(folder, name)) or ""
+            there = ENVIRONMENT.fullmatch(key) and os.path.lexists(os.path.join(environments, key))
+            if REQUEST.fullmatch(name) and (key in gone or not there):
+                found.append(os.path.join(folder, name))
+        return found
+
     def empty_trash(self) -> None:
         names = names_in(self.path("trash"))
         for number, name in enumerate(names):
@@ -427,6 +451,9 @@ class PythonVolume(Volume):
                 }
                 for one in self.environments
             ],
+            "requests": self.requests(
+                self.path("requests"), [one.name for one in self.environments]
+            ),
         }
 
     def measure(self) -> tuple[int, int]:
@@ -614,6 +641,10 @@ class PythonVolume(Volume):
                     self.add_packages(going, unnamed)
             for lock in naming.going_locks:
                 self.drop_lock(lock, going, dry_run)
+            for path in self.stale_requests(self.path("requests"), self.path("venvs"), dropped):
+                going.add(path)
+                if not dry_run:
+                    remove(path)
         trouble = None
         freed = going.bytes
         if not dry_run:
@@ -673,6 +704,14 @@ class PythonVolume(Volume):
         finally:
             os.close(held)
 
+    def lock(self, key: str) -> dict[str, Any]:
+        """Of an environment that may go in this moment: then there is none."""
+        text = read_text(self.path("venvs", key, MARK)) if ENVIRONMENT.fullmatch(key) else None
+        try:
+            return {"lock": str(json.loads(text or "")["lock"])}
+        except (ValueError, TypeError, KeyError):
+            raise RefusedError("there is no environment %s any more" % key[:32]) from None
+
     def leftovers(self) -> list[str]:
         """What dead builds and writers left: nobody holds the lock that they held, or a day passed."""
         found = [self.path("trash", name) for name in names_in(self.path("trash"))]
@@ -681,7 +720,7 @@ class PythonVolume(Volume):
             lock = self.path("venvs", key + ".lock")
             if end == "tmp" and ENVIRONMENT.fullmatch(key) and not is_held(lock):
                 found.append(self.path("venvs", name))
-        for folder in ("locks", "venvs"):
+        for folder in ("locks", "venvs", "requests"):
             for name in names_in(self.path(folder)):
                 path = self.path(folder, name)
                 if name.endswith(".new") and os.lstat(path).st_mtime < time.time() - FOREIGN_AGE:
@@ -856,6 +895,10 @@ class SystemVolume(Volume):
                 }
                 for one in sets
             ],
+            "requests": self.requests(
+                self.path("var", "stoke", "requests"),
+                names_in(self.path("var", "nix", "gcroots", "jobs")),
+            ),
         }
 
     def clear(self) -> dict[str, Any]:
@@ -940,6 +983,8 @@ def perform(top: str, operation: dict[str, Any], uv: str | None) -> dict[str, An
         return volume.clear()
     if not isinstance(volume, PythonVolume):
         raise RefusedError("system packages cannot be pruned yet; they can be cleared")
+    if what == "lock":
+        return volume.lock(operation["key"])
     return volume.prune(
         operation["unused"], operation["max_bytes"], operation["lock_ttl"], operation["dry_run"]
     )

@@ -7,6 +7,7 @@ person asks for is `stoke.spec.JobSpec`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,6 +49,14 @@ class Phase:
     packages: int | None = None
     cached: int | None = None
     bytes: int | None = None
+    key: str | None = None
+    """What on the cache volume served it: a lock, an environment, a set of system packages."""
+    made_at: float | None = None
+    """When the lock was resolved; of the lock phase only."""
+
+    @property
+    def outcome(self) -> str | None:
+        return outcome(self.hit, self.cached)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -57,16 +66,55 @@ class Phase:
             "packages": self.packages,
             "cached": self.cached,
             "bytes": self.bytes,
+            "key": self.key,
         }
+
+
+def outcome(hit: bool | None, cached: int | None) -> str | None:
+    """ "hit", "partial" (a miss for which some packages were there) or "miss"; None if not known."""
+    if hit is None or hit:
+        return None if hit is None else "hit"
+    return "partial" if cached else "miss"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of how many packages a partial hit finds."""
+
+    cached: int
+    packages: int
+    named: bool
+    """Of the packages that the request names; else of all that the lock holds."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected of the caches before a job runs: "hit", "partial", "miss" or None."""
+    """What is expected of the caches before a job runs: "hit", "partial", "miss" or None.
+
+    `seconds` is what lock, system and python took together when it last went like that. `counts`
+    has an entry for each kind that is partial.
+    """
 
     python: str | None = None
     system: str | None = None
     seconds: float | None = None
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """`counts`: {kind: {cached, packages, of}}, `of` being "lock" or "request"."""
+        return {
+            "python": self.python,
+            "system": self.system,
+            "seconds": self.seconds,
+            "counts": {
+                kind: {
+                    "cached": one.cached,
+                    "packages": one.packages,
+                    "of": "request" if one.named else "lock",
+                }
+                for kind, one in self.counts.items()
+            },
+        }
 
 
 @dataclass
@@ -93,6 +141,8 @@ class Job:
     peak_memory: int | None = None
     image: str | None = None
     request_hash: str | None = None
+    python_hash: str | None = None
+    system_hash: str | None = None
     predicted: Prediction = field(default_factory=Prediction)
     log_lines: int = 0
     log_bytes: int = 0

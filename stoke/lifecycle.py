@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from stoke.backend import Backend, Delivery, PhaseReport, load_backend
 from stoke.budget import keep_budget_later
 from stoke.config import Config
-from stoke.environment import request_hash
+from stoke.environment import named_packages, python_hash, request_hash, system_hash
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history import History
-from stoke.job import Job, JobState, Phase, Prediction, new_job_id
+from stoke.job import Job, JobState, Phase, new_job_id
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
+from stoke.prediction import predict
 from stoke.spec import JobSpec
 from stoke.tracker import Tracker, is_being_submitted
 
@@ -42,6 +43,8 @@ class Request:
     """Where the cache is full, read-only or gone: "uncached" goes on without it, "fail" does not."""
     compile_bytecode: bool = False
     """Compile every module of the environment, so that the next job's imports do not."""
+    lock_only: bool = False
+    """Resolve and print the lock; build and run nothing."""
 
     @property
     def seen_as(self) -> str:
@@ -92,33 +95,6 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
             )
 
 
-def predict(spec: JobSpec, backend: str, history: History) -> Prediction:
-    """What the caches will do, from what earlier jobs with the same environment met."""
-    kinds = [
-        kind for kind, asked in (("python", spec.has_packages), ("system", spec.system)) if asked
-    ]
-    if not kinds:
-        return Prediction()
-    if not spec.use_cache:
-        return _expected(kinds, "miss", None)
-    runs = history.environment_runs(request_hash(spec), backend, spec.scope)
-    built = [run for run in runs if any(p.name == "run" for p in run.phases)]
-    warm = [
-        run.environment_seconds
-        for run in built
-        if all(any(p.name == kind and p.hit for p in run.phases) for kind in kinds)
-    ]
-    known = sorted(seconds for seconds in warm if seconds is not None)
-    seconds = known[len(known) // 2] if known else None
-    return _expected(kinds, "hit" if built else "miss", seconds)
-
-
-def _expected(kinds: list[str], outcome: str, seconds: float | None) -> Prediction:
-    return Prediction(
-        outcome if "python" in kinds else None, outcome if "system" in kinds else None, seconds
-    )
-
-
 def submit(
     request: Request,
     backend: Backend,
@@ -142,6 +118,7 @@ def submit(
         upgrade=request.upgrade,
         on_cache_trouble=request.on_cache_trouble,
         compile_bytecode=request.compile_bytecode,
+        lock_only=request.lock_only,
     )
     job = Job(
         id=new_job_id(request.name),
@@ -152,6 +129,8 @@ def submit(
         submitted_at=time.time(),
         image=spec.image,
         request_hash=request_hash(spec),
+        python_hash=python_hash(spec),
+        system_hash=system_hash(spec),
         predicted=predict(spec, backend.name, history),
     )
     public_spec = spec.model_dump_json()
@@ -160,6 +139,8 @@ def submit(
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         history.add(job, public_spec, nonce)
+        for kind, names in named_packages(spec).items():
+            history.add_asked(request_hash(spec), kind, names)
 
         def reported(name: str, start: float, seconds: float | None) -> None:
             history.set_phase(job.id, Phase(name, start, seconds))

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stoke.environment import request_hash
+from stoke.environment import python_hash, system_hash
 from stoke.errors import RequestError
 from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
@@ -40,6 +40,7 @@ def make_payload(
     upgrade: bool,
     on_cache_trouble: str = "uncached",
     compile_bytecode: bool = False,
+    lock_only: bool = False,
 ) -> bytes:
     """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
@@ -69,12 +70,13 @@ def make_payload(
         "lock": [[entry.text, list(entry.hashes)] for entry in parsed.requirements]
         if as_lock
         else None,
-        "request": request_hash(spec),
+        "request": python_hash(spec),
         "lock_ttl": 0 if upgrade else lock_ttl,
         "upgrade": upgrade,
         "use_cache": spec.use_cache,
         "on_cache_trouble": on_cache_trouble,
         "compile": compile_bytecode,
+        "lock_only": lock_only,
         "timeout": spec.timeout,
         "index": _index(spec),
         "uv": {**_pinned_uv(), "index": _default_index()},
@@ -154,6 +156,7 @@ def _system(spec: JobSpec) -> dict[str, Any] | None:
     return {
         "packages": list(dict.fromkeys(spec.system)),
         "scope": spec.scope,
+        "request": system_hash(spec),
         **nix.model_dump(mode="json"),
     }
 

@@ -17,6 +17,7 @@ On the cache volume:
     venvs/KEY/         an environment, whole or not there: built as KEY.tmp and renamed
     venvs/KEY.lock     held shared while a job uses KEY, exclusively while it is built or removed;
                        a byte a use, so it tells how many there were and when the last one was
+    requests/HASH      the KEY of the environment that last answered that request
     in-use.lock        held shared by every job, exclusively while everything is cleared
     uv/                uv's own cache; environments are hard links into it
     bin/               uv itself, for images that lack it
@@ -25,6 +26,7 @@ On the cache volume:
 On the system volume, beside what is Nix's own:
     var/nix/gcroots/jobs/KEY/  a link for each package: whole or not there, as an environment
     var/stoke/KEY.lock         as venvs/KEY.lock
+    var/stoke/requests/HASH    as requests/HASH
     var/stoke/gc.lock          held shared while anything in /nix is made or used, and exclusively
                                by whoever collects garbage
 """
@@ -88,9 +90,7 @@ class Events:
 
     def emit(self, event: str, **fields: object) -> None:
         body = json.dumps({"event": event, **fields}, separators=(",", ":"))
-        data = self._mark + body.encode() + b"\n"
-        while data:
-            data = data[os.write(2, data) :]
+        write_all(2, self._mark + body.encode() + b"\n")
 
     def note(self, text: str) -> None:
         self.emit("note", text=self.masked(text))
@@ -132,7 +132,7 @@ class Phase:
     def __init__(self, events: Events, name: str) -> None:
         self._events = events
         self.name = name
-        self.facts: dict[str, int | bool | None] = {"hit": None, "packages": None, "cached": None}
+        self.facts: dict[str, Any] = {"hit": None, "packages": None, "cached": None}
 
     def __enter__(self) -> Phase:
         self._events.emit("begin", phase=self.name, time=time.time())
@@ -294,6 +294,7 @@ class Job:
         self.fingerprint: list[str] = []
         self.environment: str | None = None  # the folder of the environment in use
         self.programs: list[str] = []  # the bin folders of the system packages
+        self.lock_text: str | None = None
         self.nix = "--nix" in options
         self.phase = "lock"
         self._uv: str | None = None
@@ -428,7 +429,11 @@ class Job:
                     text = self.resolve(stored)
         else:
             phase.facts["hit"] = True
-        phase.facts["packages"] = len(lock_packages(text))
+        phase.facts.update(packages=len(lock_packages(text)), key=key)
+        try:
+            phase.facts["made_at"] = os.stat(stored).st_mtime
+        except FileNotFoundError:  # dropped by housekeeping in this moment
+            pass
         return text
 
     def resolve(self, stored: str) -> str:
@@ -477,6 +482,8 @@ class Job:
         phase.facts["packages"] = len(mark["packages"])
         if phase.facts["cached"] is None:
             phase.facts["cached"] = len(mark["packages"])
+        if self.cache != self.private_cache:
+            remember_request(phase, self.path("requests"), self.payload["request"], key)
         self.environment = folder
 
     def find_or_build(
@@ -623,20 +630,22 @@ class Job:
         flock = Flock(self.path("in-use.lock"))
         self._held.append(flock)
         flock.take(fcntl.LOCK_SH, lambda: self.events.note("the cache is being cleared; waiting"))
-        lock = None
+        self.lock_text = None
         if self.payload["requirements"]:
             with Phase(self.events, "lock") as phase:
-                lock = self.lock(phase)
+                self.lock_text = self.lock(phase)
         else:
             self.choose_python()
+        if self.payload["lock_only"]:
+            return
         if self.payload["system"]:
             self.phase = "system"
             with Phase(self.events, "system") as phase:
                 self.programs = SystemPackages(self).prepare(phase)
-        if lock is not None:
+        if self.lock_text is not None:
             self.phase = "python"
             with Phase(self.events, "python") as phase:
-                self.prepare_environment(phase, lock)
+                self.prepare_environment(phase, self.lock_text)
 
     def leave_cache(self, why: str) -> None:
         """The cache is in trouble: from here on this job builds what it needs for itself."""
@@ -662,6 +671,9 @@ class Job:
                     raise
                 self.leave_cache(why)
                 self.prepare()
+            if self.payload["lock_only"]:
+                write_all(1, (self.lock_text or "").encode())
+                return 0, {}
             self.phase = "run"
             with Phase(self.events, "run"):
                 return self.run()
@@ -732,10 +744,10 @@ class SystemPackages:
         self.job = job
         self.asked = job.payload["system"]
         self.names = sorted(set(self.asked["packages"]))
-        key = digest([self.names, self.asked["sha256"], os.uname().machine])[:32]
-        self.folder = os.path.join(NIX, "var/nix/gcroots/jobs", key)
+        self.key = digest([self.names, self.asked["sha256"], os.uname().machine])[:32]
+        self.folder = os.path.join(NIX, "var/nix/gcroots/jobs", self.key)
         self.state = os.path.join(NIX, "var/stoke")
-        self.lock = os.path.join(self.state, key + ".lock")
+        self.lock = os.path.join(self.state, self.key + ".lock")
 
     def prepare(self, phase: Phase) -> list[str]:
         """Finds or makes the packages and keeps them from being collected until the job's end.
@@ -758,6 +770,9 @@ class SystemPackages:
         phase.facts["packages"] = len(mark["paths"])
         if phase.facts["cached"] is None:
             phase.facts["cached"] = len(mark["paths"])
+        if self.job.payload["use_cache"]:
+            requests = os.path.join(self.state, "requests")
+            remember_request(phase, requests, self.asked["request"], self.key)
         return [folder for name in self.asked["packages"] for folder in mark["programs"][name]]
 
     def find(self) -> dict[str, Any] | None:
@@ -1007,6 +1022,11 @@ class Flock:
         self.close()
 
 
+def write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def write_whole(path: str, text: str) -> None:
     """Written aside and renamed, so that a reader meets all of it or nothing."""
     aside = "%s.%d.new" % (path, os.getpid())
@@ -1018,6 +1038,19 @@ def write_whole(path: str, text: str) -> None:
         if os.path.exists(aside):
             os.unlink(aside)
         raise
+
+
+def remember_request(phase: Phase, folder: str, request: str, key: str) -> None:
+    """Says which environment answered a request: in the event, and on the volume for all who share it,
+    so that they can tell a hit beforehand."""
+    phase.facts["key"] = key
+    path = os.path.join(folder, request)
+    try:
+        if read_fresh(path, 0) != key:
+            os.makedirs(folder, exist_ok=True)
+            write_whole(path, key)
+    except OSError:  # full or read-only: nobody knows it beforehand
+        pass
 
 
 def cache_trouble(error: PhaseError | OSError, cache: str) -> str | None:

@@ -15,11 +15,12 @@ from typing import Any
 from stoke.backend import Backend, EngineState
 from stoke.errors import EXIT_TIMEOUT, EngineError
 from stoke.events import Event
-from stoke.history import History
+from stoke.history import History, Note
 from stoke.job import JobState, Phase
 from stoke.locks import is_locked
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.paths import job_dir
+from stoke.volume_index import Place, VolumeIndex
 
 POLL_SECONDS = 0.1
 
@@ -122,10 +123,19 @@ class Tracker:
                     event.get("packages"),
                     event.get("cached"),
                     event.get("bytes"),
+                    event.get("key"),
+                    event.get("made_at"),
                 ),
             )
+            self._index(event)
+        elif kind == "packages":
+            self._history.add_packages(self._job_id, event["phase"], _names(event["hit"]), True)
+            self._history.add_packages(self._job_id, event["phase"], _names(event["miss"]), False)
+        elif kind == "note":
+            self._history.add_note(self._job_id, Note("note", event["text"]))
         elif kind == "error":
             self._error = f"{event['phase']}: {event['text']}"
+            self._history.add_note(self._job_id, Note("error", self._error, event.get("mend")))
         elif kind == "end":
             changes = self._outcome(event["exit_code"], event.get("reason"))
             changes |= {
@@ -138,6 +148,24 @@ class Tracker:
             self._history.update(self._job_id, **changes)
         self._on_event(event)
         self._on_change()
+
+    def _index(self, event: Event) -> None:
+        """The environment that the job used is on its scope's volume now, whoever asks for it next."""
+        kind, key = event["phase"], event.get("key")
+        job = self._history.get(self._job_id) if key and kind in ("python", "system") else None
+        if key is None or job is None:
+            return
+        if kind == "python":
+            request = job.python_hash
+            built = list(self._history.packages(job.id).get(kind, ()))
+            packages = built if len(built) == event.get("packages") else []
+        else:
+            # The events name paths in the store; what was asked for are programs.
+            request = job.system_hash
+            packages = self._history.asked(job.request_hash or "", kind)
+        place = Place(job.backend, job.scope, kind)
+        at = event["start"] + event["seconds"]
+        VolumeIndex(self._history).used(place, key, at, request, packages)
 
     def _confirm(self, engine: EngineState, follower: Follower) -> None:
         """The engine's word is the truth; what it contradicts is said, not hidden."""
@@ -188,3 +216,7 @@ class Tracker:
 def is_being_submitted(job_id: str) -> bool:
     """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
     return is_locked(job_dir(job_id) / "submit.lock")
+
+
+def _names(listed: list[object]) -> list[str]:
+    return [name for name in listed if isinstance(name, str)]

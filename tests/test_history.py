@@ -19,8 +19,9 @@ import pytest
 
 from stoke import history as history_module
 from stoke.errors import EngineError, UnknownJobError
-from stoke.history import MIGRATIONS, History
-from stoke.job import Job, JobState, Phase, Prediction
+from stoke.history import MIGRATIONS, MOST_NOTES, MOST_PACKAGES, History, Note
+from stoke.job import Counts, Job, JobState, Phase, Prediction
+from stoke.metrics import read_metrics
 
 
 def job(job_id: str = "fit-aaaaaa", submitted_at: float = 1000.0, **fields: Any) -> Job:
@@ -33,7 +34,11 @@ def job(job_id: str = "fit-aaaaaa", submitted_at: float = 1000.0, **fields: Any)
 def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         history.add(
-            job(image="img", request_hash="abc", predicted=Prediction("hit", None, 0.5)),
+            job(
+                image="img",
+                request_hash="abc",
+                predicted=Prediction("partial", None, 0.5, {"python": Counts(1, 4, True)}),
+            ),
             '{"code": "1"}',
             "0123456789abcdef",
         )
@@ -48,7 +53,7 @@ def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
             started_at=1002.0,
             image="img",
             request_hash="abc",
-            predicted=Prediction("hit", None, 0.5),
+            predicted=Prediction("partial", None, 0.5, {"python": Counts(1, 4, True)}),
             phases=[Phase("lock", 1001.0, 0.25, True, 4, 4, 0), Phase("run", 1002.0)],
         )
         assert history.spec("fit-aaaaaa") == '{"code": "1"}'
@@ -190,6 +195,68 @@ def test_many_candidates_are_cut_short(tmp_path: Path) -> None:
         with pytest.raises(UnknownJobError) as caught:
             history.find("fit")
     assert caught.value.what.endswith("fit-000025, ...")
+
+
+def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        with pytest.raises(ZeroDivisionError), history.transaction():
+            history.add(job(), None, None)
+            raise ZeroDivisionError
+        assert history.list() == []
+        with pytest.raises(EngineError), history.transaction():
+            history.add(job(), None, None)
+            history.query("INSERT INTO nothing VALUES (1)")
+        assert history.list() == []
+        with history.transaction():
+            history.add(job(), None, None)
+        assert len(history.list()) == 1
+
+
+def test_what_the_runner_said_is_kept_once_and_bounded(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.add(job(), None, None)
+        first, second = Note("note", "waiting"), Note("error", "python: no", "try again")
+        for note in (first, second, first):  # a connection that was cut says things again
+            history.add_note("fit-aaaaaa", note)
+        assert history.notes("fit-aaaaaa") == [first, second]
+        for number in range(MOST_NOTES + 50):
+            history.add_note("fit-aaaaaa", Note("note", str(number)))
+        assert len(history.notes("fit-aaaaaa")) == MOST_NOTES
+
+        history.add_packages("fit-aaaaaa", "python", ["b==1", "a==1"], cached=True)
+        history.add_packages("fit-aaaaaa", "python", ["c==1", "a==1"], cached=False)
+        expected = {"a==1": True, "b==1": True, "c==1": False}
+        assert history.packages("fit-aaaaaa") == {"python": expected}
+        many = [f"p{number}" for number in range(MOST_PACKAGES + 50)]
+        history.add_packages("fit-aaaaaa", "system", many, cached=False)
+        assert len(history.packages("fit-aaaaaa")["system"]) == MOST_PACKAGES
+
+        history.remove("fit-aaaaaa")
+        assert (history.notes("fit-aaaaaa"), history.packages("fit-aaaaaa")) == ([], {})
+
+
+def test_a_history_of_the_second_schema_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "h.sqlite"
+    with sqlite3.connect(path) as db:
+        for step in MIGRATIONS[:2]:
+            db.executescript(step)
+        db.execute("PRAGMA user_version = 2")
+        for number, spec in enumerate(('{"use_cache": false}', '{"code": "1"}', "not JSON", None)):
+            db.execute(
+                "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, request_hash, spec) "
+                "VALUES (?, 'fit', 'local', 'default', 'succeeded', ?, 'r', ?)",
+                (f"j{number}-aaaaaa", number, spec),
+            )
+            db.execute(
+                "INSERT INTO phases VALUES (?, 'python', 1, 2, 0, 3, 0, NULL)",
+                (f"j{number}-aaaaaa",),
+            )
+    with History(path) as history:
+        assert [found.phases[0].packages for found in history.list()] == [3, 3, 3, 3]
+        (figures,) = read_metrics(history).figures
+        assert figures.jobs == 3
 
 
 def test_environment_runs_are_of_one_place_and_over(tmp_path: Path) -> None:

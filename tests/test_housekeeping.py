@@ -168,3 +168,50 @@ def test_it_runs_on_every_python_that_jobs_run_on(tmp_path: Path, python: str) -
     make_environment(tmp_path, 1, 3, 1000)
     assert len(run(tmp_path, python, do="usage")["result"]["environments"]) == 1
     assert len(run(tmp_path, python, do="prune", unused=0)["result"]["environments"]) == 1
+
+
+def ask(top: Path, request: str, key: str) -> Path:
+    """What a job leaves of a request that an environment answered."""
+    path = top / "requests" / (request * 64)[:64]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(key)
+    return path
+
+
+def test_usage_tells_which_environment_answers_which_request(tmp_path: Path) -> None:
+    key = make_environment(tmp_path, 1, 1, 100).name
+    ask(tmp_path, "a", key)
+    ask(tmp_path, "b", key)
+    ask(tmp_path, "c", "0" * 32)  # gone
+    ask(tmp_path, "d", "../../etc")
+    (tmp_path / "requests" / "x").write_text(key)
+    (tmp_path / "requests" / ("e" * 64)).symlink_to(tmp_path / "requests" / ("a" * 64))
+    usage = run(tmp_path, do="usage")["result"]
+    assert usage["requests"] == {"a" * 64: key, "b" * 64: key}
+
+
+def test_pruning_forgets_the_requests_of_what_went(tmp_path: Path) -> None:
+    going, staying = (make_environment(tmp_path, number, 1, 100).name for number in (1, 2))
+    used = tmp_path / "venvs" / f"{staying}.lock"
+    os.utime(used, None)
+    paths = {name: ask(tmp_path, name, key) for name, key in (("a", going), ("b", staying))}
+    paths["c"] = ask(tmp_path, "c", "0" * 32)
+    promised = run(tmp_path, do="prune", unused=3600.0, dry_run=True)["result"]
+    assert all(path.exists() for path in paths.values())
+    before = du(tmp_path)
+    pruned = run(tmp_path, do="prune", unused=3600.0)["result"]
+    assert pruned["environments"] == [going]
+    assert [name for name, path in paths.items() if path.exists()] == ["b"]
+    assert promised["bytes"] == pruned["bytes"] >= before - du(tmp_path) - 3 * BLOCK
+
+
+def test_an_environments_lock_is_told(tmp_path: Path) -> None:
+    folder = make_environment(tmp_path, 1, 1, 100)
+    assert run(tmp_path, do="lock", key=folder.name)["result"] == {"lock": "1"}
+    secret = tmp_path / "elsewhere"
+    secret.mkdir()
+    (secret / housekeeping.MARK).write_text('{"lock": "secret"}')
+    (tmp_path / "venvs" / ("f" * 32)).mkdir()
+    (tmp_path / "venvs" / ("f" * 32) / housekeeping.MARK).symlink_to(secret / housekeeping.MARK)
+    for key in ("0" * 32, "f" * 32, "../elsewhere", ""):
+        assert "no environment" in run(tmp_path, do="lock", key=key)["error"]

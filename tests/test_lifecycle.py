@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,13 @@ from stoke.config import Config
 from stoke.errors import EngineError, RequestError
 from stoke.events import frame
 from stoke.history import History
-from stoke.job import Job, JobState, Phase, Prediction
+from stoke.job import Job, JobState, Phase
 from stoke.lifecycle import (
     Backends,
     Request,
     adopt,
     check_request,
     clean_up,
-    predict,
     refresh,
     remove,
     settle,
@@ -459,62 +458,6 @@ def test_the_engine_keeps_what_is_not_home_yet(history: History) -> None:
     history.update(job.id, provisional=False)
     clean_up(job.id, backend, history)
     assert backend.removed == [job.id]
-
-
-# --- prediction ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ran(history: History) -> Callable[..., None]:
-    numbers = iter(range(100))
-
-    def run(spec: Any, hit: bool, seconds: float, built: bool = True, **fields: Any) -> None:
-        from stoke.environment import request_hash
-
-        job_id = f"past-{next(numbers):06}"
-        job = Job(job_id, "past", "scripted", spec.scope, JobState.QUEUED, 1000.0)
-        job.request_hash = request_hash(spec)
-        for name, value in fields.items():
-            setattr(job, name, value)
-        history.add(job, None, None)
-        history.set_phase(job_id, Phase("python", 1.0, seconds, hit if built else None))
-        if built:
-            history.set_phase(job_id, Phase("run", 2.0, 1.0))
-        history.update(job_id, state=JobState.SUCCEEDED if built else JobState.FAILED)
-
-    return run
-
-
-def test_predictions_come_from_what_the_same_request_met(
-    history: History, ran: Callable[..., None]
-) -> None:
-    spec = request(dependencies=["numpy"]).spec
-    assert predict(spec, "scripted", history) == Prediction(python="miss")
-    ran(spec, hit=False, seconds=5.0)
-    assert predict(spec, "scripted", history) == Prediction(python="hit")
-    for seconds in (0.3, 0.1, 0.2):
-        ran(spec, hit=True, seconds=seconds)
-    assert predict(spec, "scripted", history) == Prediction(python="hit", seconds=0.2)
-    assert predict(spec, "docker", history) == Prediction(python="miss")
-    other = request(dependencies=["pandas"]).spec
-    assert predict(other, "scripted", history) == Prediction(python="miss")
-    team = request(dependencies=["numpy"], scope="team").spec
-    assert predict(team, "scripted", history) == Prediction(python="miss")
-
-
-def test_predictions_that_need_no_past(history: History, ran: Callable[..., None]) -> None:
-    assert predict(request().spec, "scripted", history) == Prediction()
-    spec = request(dependencies=["numpy"], use_cache=False).spec
-    ran(spec, hit=True, seconds=0.1)
-    assert predict(spec, "scripted", history) == Prediction(python="miss")
-
-
-def test_an_environment_that_was_never_built_is_a_miss(
-    history: History, ran: Callable[..., None]
-) -> None:
-    spec = request(dependencies=["nonesuch"]).spec
-    ran(spec, hit=False, seconds=1.0, built=False)
-    assert predict(spec, "scripted", history) == Prediction(python="miss")
 
 
 # --- backends ------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ class Runner:
             "use_cache": True,
             "on_cache_trouble": "fail",
             "compile": False,
+            "lock_only": False,
             "timeout": None,
             "index": NO_INDEX,
             "uv": {"version": "0", "wheels": {}, "index": None},
@@ -158,3 +159,38 @@ def test_a_hash_nobody_has_is_refused(runner: Runner) -> None:
     (error,) = [event for event in events if event["event"] == "error"]
     assert code == 125
     assert "alpha==1.0" in error["text"]
+
+
+def test_what_answered_a_request_stands_on_the_volume(runner: Runner) -> None:
+    """A lock of no package: an environment that needs no index."""
+    kept = runner.folder / "cache" / "requests" / "r"
+    looked = []
+    for hit in (False, True):
+        code, _, err, events = runner.run("pass", requirements=["x"], lock=[])
+        assert code == 0, err
+        (python,) = [
+            event for event in events if event["event"] == "phase" and event["phase"] == "python"
+        ]
+        assert (python["hit"], kept.read_text()) == (hit, python["key"])
+        assert (runner.folder / "cache" / "venvs" / python["key"]).is_dir()
+        looked.append(kept.stat())
+    assert looked[0] == looked[1], "a warm job writes nothing"
+
+    code, _, _, events = runner.run(
+        "pass", requirements=["x"], lock=[], use_cache=False, request="q"
+    )
+    assert code == 0
+    assert not kept.with_name("q").exists()
+    assert not any(event.get("key") for event in events)
+
+
+def test_a_lock_alone_is_printed_and_nothing_is_built(runner: Runner) -> None:
+    lock = [["alpha==1", ["sha256:aa", "sha256:bb"]], ["beta==2", ["sha256:cc"]]]
+    code, out, err, events = runner.run(
+        "print('no')", requirements=["x"], lock=lock, lock_only=True
+    )
+    assert (code, err) == (0, b"")
+    text = "alpha==1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+    assert out.decode() == text + "beta==2 \\\n    --hash=sha256:cc\n"
+    assert [event["phase"] for event in events if event["event"] == "phase"] == ["lock"]
+    assert not (runner.folder / "cache" / "venvs").exists()

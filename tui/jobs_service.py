@@ -16,7 +16,6 @@ from urllib.parse import quote
 from stoke import lifecycle
 from stoke.config import Config
 from stoke.errors import EngineError, StokeError
-from stoke.events import Event
 from stoke.history import History
 from stoke.job import Job
 from stoke.tracker import Tracker, is_being_submitted
@@ -74,7 +73,6 @@ class JobsService:
         self._tracked: dict[str, _Tracked] = {}
         self._retry_at: dict[str, float] = {}
         self._troubles: dict[str, _Trouble] = {}
-        self._notes: dict[str, dict[str, None]] = {}
         self._others_at = time.monotonic() + OTHERS_SECONDS
         self._changed = True
 
@@ -108,8 +106,13 @@ class JobsService:
         self._wake.set()
 
     def notes(self, job_id: str) -> list[str]:
-        """What the runner said of this job while it was tracked here: notes, errors, their mends."""
-        return list(self._notes.get(job_id, ()))
+        """What the runner said of this job: notes, errors, their mends."""
+        try:
+            notes = self._history.notes(job_id)
+        except StokeError:
+            return []  # The listing says what is wrong with the history.
+        said = [text for note in notes for text in (note.text, note.mend)]
+        return list(dict.fromkeys(text for text in said if text))
 
     # --- the thread that looks --------------------------------------------------------------------
 
@@ -205,7 +208,6 @@ class JobsService:
                 self._history,
                 job.id,
                 on_change=lambda: self._recovered(one),
-                on_event=lambda event: self._note(job.id, event),
                 on_trouble=lambda error: self._failed(one, error),
             )
             self._recovered(one)
@@ -235,16 +237,6 @@ class JobsService:
             had = self._troubles.pop(one.job_id, None)
         if had is not None:
             self._changed = True
-
-    def _note(self, job_id: str, event: Event) -> None:
-        if event["event"] not in ("note", "error"):
-            return
-        notes = self._notes.setdefault(job_id, {})
-        # Events come again after a reconnection; a dict keeps each once, in order.
-        notes[str(event["text"])] = None
-        if event.get("mend"):
-            notes[str(event["mend"])] = None
-        self._changed = True
 
     def _adopt(self) -> None:
         """Jobs that the default backend holds and this history does not know."""

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.backend import Backend, Volume, backend_names
-from stoke.caches import Housekeeper, Pruned, savings
+from stoke.caches import Housekeeper, Pruned
+from stoke.cli.cache_stats import command as stats
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339, time_ago
 from stoke.errors import EngineError, RequestError
 from stoke.history import History
 from stoke.logs.sanitise import clean
+from stoke.metrics import read_metrics
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
     from stoke.caches import Environment
     from stoke.config import Config
-    from stoke.job import Job
     from stoke.lifecycle import Backends
+    from stoke.metrics import CacheFigures, Key
+
+    Figures = dict[Key, CacheFigures]
 
 KINDS = ["python", "system"]
 HEADS = [
@@ -43,6 +47,7 @@ def command() -> None:
 
     \b
     stoke cache ls
+    stoke cache stats --since 30d
     stoke cache prune --unused 30d
     stoke cache clear --scope team-a --kind python
     """
@@ -78,14 +83,14 @@ def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
             if measure:
                 found = [_measured(housekeeper, chosen, volume) for volume in found]
             volumes += found
-        jobs = history.list()
+        figures = _figures(history)
     if as_json:
-        print_json([_document(volume, jobs) for volume in volumes])
+        print_json([_document(volume, figures) for volume in volumes])
         return
     if not volumes:
         narrate("no cache volumes yet; the first job with packages makes one")
         return
-    print_table(HEADS, [_row(volume, jobs) for volume in volumes], TO_THE_RIGHT)
+    print_table(HEADS, [_row(volume, figures) for volume in volumes], TO_THE_RIGHT)
     if any(volume.bytes is None for volume in volumes):
         narrate("some were never measured: stoke cache ls --measure")
 
@@ -286,6 +291,9 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
     narrate(f"freed {human_bytes(freed)}")
 
 
+command.add_command(stats)
+
+
 # ---------------------------------------------------------------------------- what they share
 
 
@@ -431,8 +439,12 @@ def _environment_row(one: Environment) -> list[Cell]:
     ]
 
 
-def _document(volume: Volume, jobs: list[Job]) -> dict[str, object]:
-    saved = savings(jobs, volume.backend, volume.scope, volume.kind)
+def _figures(history: History) -> Figures:
+    return {(one.backend, one.scope, one.kind): one for one in read_metrics(history).figures}
+
+
+def _document(volume: Volume, figures: Figures) -> dict[str, object]:
+    saved = figures.get((volume.backend, volume.scope, volume.kind))
     return {
         "backend": volume.backend,
         "node": volume.node,
@@ -442,15 +454,15 @@ def _document(volume: Volume, jobs: list[Job]) -> dict[str, object]:
         "bytes": volume.bytes,
         "measured_at": rfc3339(volume.measured_at),
         "entries": volume.entries,
-        "hit_rate": saved.hit_rate,
-        "saved_seconds": saved.seconds,
-        "saved_bytes": saved.bytes,
+        "hit_rate": saved.hit_rate if saved else None,
+        "saved_seconds": saved.saved_seconds if saved else None,
+        "saved_bytes": saved.saved_bytes if saved else None,
         "in_use_by": list(volume.in_use_by),
     }
 
 
-def _row(volume: Volume, jobs: list[Job]) -> list[Cell]:
-    saved = savings(jobs, volume.backend, volume.scope, volume.kind)
+def _row(volume: Volume, figures: Figures) -> list[Cell]:
+    saved = figures.get((volume.backend, volume.scope, volume.kind))
     return [
         volume.backend,
         volume.scope,
@@ -458,8 +470,8 @@ def _row(volume: Volume, jobs: list[Job]) -> list[Cell]:
         human_bytes(volume.bytes),
         time_ago(volume.measured_at),
         UNKNOWN if volume.entries is None else str(volume.entries),
-        UNKNOWN if saved.hit_rate is None else f"{saved.hit_rate:.0%}",
-        human_seconds(saved.seconds),
-        human_bytes(saved.bytes),
+        UNKNOWN if saved is None or saved.hit_rate is None else f"{saved.hit_rate:.0%}",
+        human_seconds(saved.saved_seconds if saved else None),
+        human_bytes(saved.saved_bytes if saved else None),
         ", ".join(volume.in_use_by),
     ]

@@ -8,13 +8,15 @@ from stoke.cli.passthrough import Passthrough
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.events import Event
 from stoke.job import Job, JobState, Phase, Prediction
-from stoke.sizes import human_bytes, human_seconds
+from stoke.sizes import human_age, human_bytes, human_seconds
 
 # `run` is the job's own time, which the last line tells.
 _UNTOLD = frozenset({"run"})
 # Waiting for the engine is worth a line only when it is noticed.
 _OF_ENGINE = frozenset({"queue", "start"})
 _NOTICED_SECONDS = 0.5
+# A lock's age is worth saying when it may no longer be what the index would answer.
+_OLD_SECONDS = 60.0
 
 
 def phase_facts(phase: Phase) -> str:
@@ -26,24 +28,23 @@ def phase_facts(phase: Phase) -> str:
         parts.append(f"{phase.packages} package{'' if phase.packages == 1 else 's'}")
     if phase.bytes is not None:
         parts.append(human_bytes(phase.bytes))
+    if phase.hit and phase.made_at is not None and phase.started_at - phase.made_at >= _OLD_SECONDS:
+        age = human_age(phase.started_at - phase.made_at)
+        parts.append(f"{age} old; --upgrade refreshes it")
     return "  ".join(parts)
 
 
 def hit_text(phase: Phase) -> str:
     """ "hit", "miss" or "partial 39 of 41"; "-" where it is not known."""
-    if phase.hit is None:
-        return "-"
-    if phase.hit:
-        return "hit"
-    if phase.cached and phase.packages:
+    if phase.outcome == "partial" and phase.packages:
         return f"partial {phase.cached} of {phase.packages}"
-    return "miss"
+    return phase.outcome or "-"
 
 
 def prediction_text(prediction: Prediction) -> str | None:
-    """`python hit, system miss, about 3 ms`; None where nothing is expected."""
+    """`python partial 39 of 41, system miss, about 3 s`; None where nothing is expected."""
     parts = [
-        f"{name} {expected}"
+        " ".join([name, expected, *_counts(prediction, name)])
         for name, expected in (("python", prediction.python), ("system", prediction.system))
         if expected
     ]
@@ -52,6 +53,14 @@ def prediction_text(prediction: Prediction) -> str | None:
     if prediction.seconds is not None:
         parts.append(f"about {human_seconds(prediction.seconds)}")
     return ", ".join(parts)
+
+
+def _counts(prediction: Prediction, kind: str) -> list[str]:
+    counts = prediction.counts.get(kind)
+    if counts is None:
+        return []
+    # What the named ones need besides is not known before they are resolved.
+    return [f"{counts.cached} of {counts.packages}{' named' if counts.named else ''}"]
 
 
 class Narrator:

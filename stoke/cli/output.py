@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -169,14 +170,28 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         "cpu_seconds": job.cpu_seconds,
         "peak_memory": job.peak_memory,
         "phases": [phase.as_json() for phase in job.phases],
-        "predicted": {
-            "python": job.predicted.python,
-            "system": job.predicted.system,
-            "seconds": job.predicted.seconds,
+        "predicted": job.predicted.as_json(),
+        "lock": _lock_document(job),
+        "packages": {
+            kind: {
+                "cached": [name for name, cached in packages.items() if cached],
+                "downloaded": [name for name, cached in packages.items() if not cached],
+            }
+            for kind, packages in history.packages(job.id).items()
         },
+        "notes": [asdict(note) for note in history.notes(job.id)],
         "log": {"lines": lines, "bytes": size, "gaps": job.log_gaps},
         "spec": None if spec is None else hidden_values(json.loads(spec)),
     }
+
+
+def _lock_document(job: Job) -> dict[str, Any] | None:
+    """When the job's lock was resolved, and how many seconds before its use; None where unknown."""
+    phase = next((one for one in job.phases if one.name == "lock"), None)
+    if phase is None or phase.made_at is None:
+        return None
+    age = max(0.0, phase.started_at - phase.made_at)
+    return {"made_at": rfc3339(phase.made_at), "age": round(age, 3)}
 
 
 def log_size(job: Job) -> tuple[int, int]:

@@ -6,33 +6,55 @@ from typing import Any
 
 import click
 
-from stoke.cli.options import CODE, PLACE, apply, request_from
+from stoke.cli.completion import complete_job
+from stoke.cli.options import BACKEND, CODE, PLACE, apply, request_from
 from stoke.errors import RequestError
 
-FORMS = ["docker", "script", "json"]
+FORMS = ["docker", "script", "json", "lock"]
 
 
 @click.command()
 @click.argument("form", type=click.Choice(FORMS))
-@apply(CODE, PLACE)
-def command(form: str, **options: Any) -> None:
+@apply(CODE, PLACE, BACKEND)
+@click.option("--job", metavar="JOB", shell_complete=complete_job, help="For lock: of this job.")
+def command(form: str, backend: str | None, job: str | None, **options: Any) -> int:
     """Print what would be submitted, without submitting it.
 
     \b
     docker  the container as the engine would be told to create it
     script  a Python script that holds everything and runs the job anywhere
     json    the request, as `stoke submit` reads it
+    lock    all packages with their hashes, for --lock; a job resolves them
     Secrets are in none of them.
 
     \b
     stoke render json train.py -w numpy > request.json
     stoke render script train.py -w numpy > job.py; ssh elsewhere python3 - < job.py
+    stoke render lock -w numpy -b docker > requirements.lock
+    stoke render lock --job train-7k2pqa > requirements.lock
     """
     from stoke.config import load_config
     from stoke.lifecycle import Request
 
     config = load_config()
+    if form != "lock" and (job or backend):
+        raise click.UsageError(f"--job and --backend are for locks, not for {form}.")
+    if job and any(options.values()):
+        raise click.UsageError("--job says already what to lock.")
+    if job:
+        from stoke.cli.lock import print_lock_of
+
+        print_lock_of(job, config)
+        return 0
+    if form == "lock" and not options["words"] and options["code"] is None:
+        from stoke.cli.lock import CODE as NO_CODE
+
+        options |= {"code": NO_CODE, "name": options["name"] or "lock"}
     request: Request = request_from(config, **options)
+    if form == "lock":
+        from stoke.cli.lock import print_lock
+
+        return print_lock(request, backend or config.backend, config)
     if form == "json":
         from stoke.cli.output import hidden_values, print_json
 
@@ -53,3 +75,4 @@ def command(form: str, **options: Any) -> None:
         # Runner, payload and secrets travel as files; what the engine is told holds none of them.
         delivery = Delivery(new_job_id(request.name), request.spec, b"", "0" * 16, b"", b"")
         click.echo(chosen.render(delivery).rstrip("\n"))
+    return 0

@@ -24,12 +24,14 @@ from stoke.cli.output import (
     state_text,
     time_ago,
 )
+from stoke.history import Note
 from stoke.job import Job
 from stoke.logs.sanitise import MASK, clean, clean_block
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 MOST_LINES = 40
 """How much of the code is shown; `--json` has all of it."""
+MOST_PACKAGES = 20
 
 
 @click.command()
@@ -51,11 +53,20 @@ def command(job: str, as_json: bool) -> None:
         if as_json:
             print_json(job_document(found, history))
             return
-        spec = history.spec(found.id)
+        spec, notes = history.spec(found.id), history.notes(found.id)
+        packages = history.packages(found.id)
     _show_job(found)
     if found.phases:
         click.echo()
         _show_phases(found)
+    if notes or packages:
+        click.echo()
+        _pairs(
+            {
+                **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
+                "said": "\n".join(_note_text(note) for note in notes),
+            }
+        )
     if spec is not None:
         click.echo()
         _show_spec(hidden_values(json.loads(spec)))
@@ -85,6 +96,7 @@ def _show_job(job: Job) -> None:
             "took": ", ".join([human_seconds(job.seconds), *used]),
             "why": job.reason,
             "environment": _against(job),
+            "lock": _lock_text(job),
             "log": f"{lines} lines, {human_bytes(size)}{gaps}: stoke logs {job.id}",
         }
     )
@@ -98,6 +110,32 @@ def _against(job: Job) -> str | None:
     if expected:
         parts.append(f"expected {expected}")
     return ", ".join(parts) or None
+
+
+def _lock_text(job: Job) -> str | None:
+    phase = next((one for one in job.phases if one.name == "lock"), None)
+    if phase is None or phase.made_at is None:
+        return None
+    made = f"resolved {human_time(phase.made_at)} ({time_ago(phase.made_at)})"
+    return f"{made}: stoke render lock --job {job.id}"
+
+
+def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
+    """What a job that built an environment found, and what it had to fetch."""
+    phase = next((one for one in job.phases if one.name == kind), None)
+    total = (phase.packages if phase else None) or len(packages)
+    cached = phase.cached if phase and phase.cached is not None else sum(packages.values())
+    fetched = [name for name, was_cached in packages.items() if not was_cached]
+    text = f"{cached} of {total} packages from the cache"
+    if fetched:
+        more = len(fetched) - MOST_PACKAGES
+        names = fetched[:MOST_PACKAGES] + ([f"and {more} more"] if more > 0 else [])
+        text += f"; downloaded: {', '.join(names)}"
+    return text
+
+
+def _note_text(note: Note) -> str:
+    return f"{note.text}\nhint: {note.mend}" if note.mend else note.text
 
 
 def _show_phases(job: Job) -> None:

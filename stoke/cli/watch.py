@@ -29,9 +29,10 @@ from stoke.errors import (
 from stoke.events import Event
 from stoke.history import History
 from stoke.job import Job, JobState
-from stoke.lifecycle import Backends, Request, check_request, clean_up, predict, stop, submit
+from stoke.lifecycle import Backends, Request, check_request, clean_up, stop, submit
 from stoke.logs.spool import SpoolReader
 from stoke.paths import job_dir
+from stoke.prediction import predict
 from stoke.tracker import Tracker
 
 LOOK_SECONDS = 0.5
@@ -52,7 +53,8 @@ def run_request(
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
         check_request(request.spec, backend)
-        narrator.expect(backend, predict(request.spec, backend.name, history))
+        if not request.lock_only:
+            narrator.expect(backend, predict(request.spec, backend.name, history))
         try:
             job = submit(request, backend, history, narrator.submitting)
         except StokeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
+from stoke.history import History, Note
 from stoke.job import Job, JobState, Phase
 from tests.cli.conftest import Stoke, Terminal, job_count, only_job
 from tests.lab import until
+from tests.package_index import PackageIndex
 
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
 
@@ -146,6 +148,49 @@ def test_show_tells_everything_and_hides_secrets(stoke: Stoke) -> None:
     assert document["spec"]["env"] == {"PLAIN": "seen", "MY_TOKEN": "***"}
     assert document["spec"]["secrets"] == {"PIN": "env:LOGIN"}
     assert "hunter" not in shown + json.dumps(document)
+
+
+def test_show_tells_what_was_downloaded_and_what_was_said(
+    stoke: Stoke, index: PackageIndex
+) -> None:
+    assert stoke("run", "-q", "-c", "pass", "-w", "alpha", "--name", "one").returncode == 0
+    assert stoke("run", "-q", "-c", "pass", "-w", "beta", "--name", "two").returncode == 0
+    shown = stoke("show", "two").stdout.decode()
+    assert "1 of 2 packages from the cache; downloaded: beta==1.0" in shown
+    assert "expected miss" not in shown
+    assert "render lock --job two-" in shown
+    document = json.loads(stoke("show", "two", "--json").stdout)
+    assert document["packages"] == {
+        "python": {"cached": ["alpha==2.0"], "downloaded": ["beta==1.0"]}
+    }
+    assert document["notes"] == []
+    assert 0 <= document["lock"]["age"] < 60
+
+    assert stoke("run", "-q", "-c", "pass", "-w", "nonesuch", "--name", "bad").returncode == 125
+    (note,) = json.loads(stoke("show", "bad", "--json").stdout)["notes"]
+    assert note["kind"] == "error" and "nonesuch" in note["text"]
+    assert "nonesuch was not found" in stoke("show", "bad").stdout.decode()
+
+
+def test_what_the_runner_said_cannot_move_the_cursor(stoke: Stoke) -> None:
+    """A history that somebody else wrote."""
+    add("job-aaaaaa")
+    with History() as history:
+        history.add_note("job-aaaaaa", Note("note", "a\x1b[2Jb", "c\rd"))
+        history.add_packages("job-aaaaaa", "python", ["evil\x1b]0;x\x07==1"], cached=False)
+    shown = stoke("show", "job-aaaaaa").stdout
+    assert b"downloaded: evil" in shown and b"hint: c" in shown
+    assert not {b"\x1b", b"\x07", b"\r"} & {shown[n : n + 1] for n in range(len(shown))}
+
+
+def test_an_old_lock_says_how_old_it_is(stoke: Stoke, index: PackageIndex, own_home: Path) -> None:
+    assert stoke("run", "-q", "-c", "pass", "-w", "alpha").returncode == 0
+    (lock,) = own_home.glob("**/locks/*.txt")
+    then = time.time() - 3 * 3600 - 5
+    os.utime(lock, (then, then))
+    again = stoke("run", "-c", "pass", "-w", "alpha", "--json")
+    assert b"3h old; --upgrade refreshes it" in again.stderr
+    assert json.loads(again.stdout)["lock"]["age"] == pytest.approx(3 * 3600, abs=60)
 
 
 def test_show_of_a_job_without_a_spec(stoke: Stoke) -> None:

@@ -105,3 +105,53 @@ def test_a_script_reads_the_indexs_password_where_it_runs(stoke: Stoke, tmp_path
     private.stop()
     assert (done.returncode, done.stdout) == (0, b"1.0\n"), done.stderr
     assert b"battery" not in done.stderr
+
+
+def test_a_lock_comes_back_as_the_same_environment(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    lock = tmp_path / "requirements.lock"
+    rendered = stoke("render", "lock", "-w", "beta")
+    assert rendered.returncode == 0, rendered.stderr
+    assert rendered.stdout.startswith(b"alpha==2.0 \\\n    --hash=sha256:")
+    lock.write_bytes(rendered.stdout)
+    assert b"expecting" not in rendered.stderr
+
+    # What is stored answers: a release in between changes nothing.
+    index.add("alpha", "3.0")
+    assert stoke("render", "lock", "-w", "beta").stdout == rendered.stdout
+    first = stoke("run", "-c", "import alpha; print(alpha.version)", "-w", "beta", "--json")
+    given = stoke("run", "-c", "import alpha; print(alpha.version)", "--lock", str(lock), "--json")
+    one, two = (json.loads(done.stdout) for done in (first, given))
+    python = {phase["name"]: phase for phase in two["phases"]}["python"]
+    assert two["predicted"]["python"] == "hit" and python["hit"] is True
+    assert python["key"] == next(it["key"] for it in one["phases"] if it["name"] == "python")
+    assert one["lock"]["age"] > 0 and two["lock"] is None
+
+    newer = stoke("render", "lock", "-w", "beta", "--upgrade").stdout
+    assert newer.startswith(b"alpha==3.0 ")
+    # A job's lock is that of the environment it ran in, whatever was resolved since.
+    assert stoke("render", "lock", "--job", one["id"]).stdout == rendered.stdout
+    assert stoke("render", "lock", "--job", two["id"]).stdout == rendered.stdout
+
+
+def test_a_lock_that_cannot_be_had_says_why(stoke: Stoke, index: PackageIndex) -> None:
+    nothing = stoke("render", "lock")
+    assert nothing.returncode == 2
+    assert b"nothing to lock" in nothing.stderr
+    unknown = stoke("render", "lock", "-w", "nonesuch")
+    assert (unknown.returncode, unknown.stdout) == (125, b"")
+    assert b"nonesuch" in unknown.stderr
+
+    alone = json.loads(stoke("run", "-c", "1", "-w", "alpha", "--no-cache", "--json").stdout)["id"]
+    refused = stoke("render", "lock", "--job", alone)
+    assert (refused.returncode, refused.stdout) == (125, b"")
+    assert f"stoke rerun {alone}".encode() in refused.stderr
+
+    kept = json.loads(stoke("run", "-c", "1", "-w", "alpha", "--json").stdout)["id"]
+    assert stoke("cache", "clear", "--yes").returncode == 0
+    gone = stoke("render", "lock", "--job", kept)
+    assert gone.returncode == 125
+    assert b"no environment" in gone.stderr and b"stoke rerun" in gone.stderr
+    assert stoke("render", "lock", "--job", kept, "-w", "beta").returncode == 2
+    assert stoke("render", "json", "--job", kept).returncode == 2

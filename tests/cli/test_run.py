@@ -20,8 +20,8 @@ from tests.package_index import PackageIndex
 
 JOB_KEYS = [
     "id", "name", "backend", "scope", "state", "provisional", "exit_code", "reason", "submitted_at",
-    "started_at", "finished_at", "seconds", "cpu_seconds", "peak_memory", "phases", "predicted", "log",
-    "spec",
+    "started_at", "finished_at", "seconds", "cpu_seconds", "peak_memory", "phases", "predicted", "lock",
+    "packages", "notes", "log", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "args", "dependencies", "requirements", "system", "python", "env", "secrets", "index",
@@ -333,11 +333,13 @@ def test_json_is_all_of_stdout_and_has_the_designs_shape(stoke: Stoke, index: Pa
     phases = {phase["name"]: phase for phase in document["phases"]}
     assert {"lock", "python", "run"} <= phases.keys()
     for phase in phases.values():
-        assert list(phase) == ["name", "seconds", "hit", "packages", "cached", "bytes"]
+        assert list(phase) == ["name", "seconds", "hit", "packages", "cached", "bytes", "key"]
     assert phases["python"]["hit"] is False and phases["python"]["packages"] == 1
     # This backend cannot count them: unknown, not 0.
     assert phases["python"]["bytes"] is None and phases["run"]["hit"] is None
-    assert document["predicted"] == {"python": "miss", "system": None, "seconds": None}
+    expected: dict[str, object] = {"python": "miss", "system": None, "seconds": None, "counts": {}}
+    assert document["predicted"] == expected
+    assert document["packages"] == {"python": {"cached": [], "downloaded": ["alpha==2.0"]}}
     assert document["log"] == {"lines": 2, "bytes": 8, "gaps": 0}
     assert document["spec"]["dependencies"] == ["alpha"]
     assert document["spec"]["timeout"] == 60

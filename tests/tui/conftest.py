@@ -137,7 +137,8 @@ class FakeBackend:
                 "busy": False,
             }
             rows = [{**row, "key": str(number), "packages": []} for number in range(entries)]
-            return {"bytes": size, "uv_bytes": 0, "measured_at": NOW, "environments": rows}
+            result: dict[str, Any] = {"bytes": size, "uv_bytes": 0, "measured_at": NOW}
+            return {**result, "environments": rows, "requests": {}}
         progress("environments")
         self.cleared.append(volume.name)
         self.held = [one for one in self.held if one.name != volume.name]
@@ -245,7 +246,7 @@ class Desk:
 
     def raw(self, job_id: str, sql: str, *values: Any) -> None:
         """What no spec of ours would let in: a history that something else wrote."""
-        self.history._do(sql, (*values, job_id))
+        self.history.query(sql, (*values, job_id))
 
     def stored_spec(self, job_id: str, fields: dict[str, Any]) -> None:
         self.raw(job_id, "UPDATE jobs SET spec = ? WHERE id = ?", json.dumps(fields))

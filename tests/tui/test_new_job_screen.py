@@ -12,6 +12,7 @@ from textual.widgets import Select
 
 from stoke.errors import EngineError
 from stoke.paths import state_dir
+from stoke.volume_index import Place, VolumeIndex
 from tests.tui.conftest import Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
@@ -175,10 +176,17 @@ async def test_the_prediction_comes_from_earlier_jobs(
                 "VALUES (?, 1, 0.004, 1, ?)",
                 name,
             )
+        job = desk.history.get(made)
+        assert job is not None
+        place = Place("local", job.scope, "python")
+        packages = ["numpy==2.1", "six==1.17"]
+        VolumeIndex(desk.history).used(place, "key", 1.0, job.python_hash, packages)
         await until(pilot, lambda: app.current_mode == "jobs")
         await pilot.press("escape", "2")
         field(screen, "dependencies").text = "numpy "
         await until(pilot, lambda: "python HIT, about 8 ms" in screen_text(app))
+        field(screen, "dependencies").text = "numpy torch"
+        await until(pilot, lambda: "python PARTIAL 1 of 2 named" in screen_text(app))
 
 
 async def test_the_editor_gets_the_code_and_gives_it_back(

@@ -19,6 +19,7 @@ from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.job import Prediction
 from stoke.logs.sanitise import clean
+from stoke.prediction import predict
 from stoke.spec import JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
@@ -209,7 +210,7 @@ class NewJobScreen(StokeScreen):
                 lifecycle.check_request(spec or right, engine)
             except RequestError as error:
                 refused = error
-            expected = lifecycle.predict(spec, backend, self.stoke.history) if spec else None
+            expected = predict(spec, backend, self.stoke.history) if spec else None
             return engine.capabilities.isolation, refused, expected
 
         def done(seen: tuple[str, RequestError | None, Prediction | None]) -> None:
@@ -247,6 +248,9 @@ class NewJobScreen(StokeScreen):
                 if word is not None:
                     text.append(f" {kind} ")
                     text.append(clean(word).upper(), style="green" if word == "hit" else "yellow")
+                    if counts := expected.counts.get(kind):
+                        named = " named" if counts.named else ""
+                        text.append(f" {counts.cached} of {counts.packages}{named}")
             if expected.seconds is not None:
                 text.append(f", about {fmt.duration(expected.seconds)}")
             elif not spec.use_cache:

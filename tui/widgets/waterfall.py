@@ -101,10 +101,11 @@ class Waterfall(Widget):
             ("peak memory", fmt.size(job.peak_memory)),
             ("exit code", fmt.UNKNOWN if job.exit_code is None else str(job.exit_code)),
         ]
-        words = {word for word in (job.predicted.python, job.predicted.system) if word}
+        kinds = (("python", job.predicted.python), ("system", job.predicted.system))
+        words = {kind: word.upper() for kind, word in kinds if word}
         if words:
-            # Both kinds are ready only together.
-            expected = "MISS" if len(words) > 1 else words.pop().upper()
+            told = [f"{kind} {word}" for kind, word in words.items()]
+            expected = ", ".join(words.values() if len(words) == 1 else told)
             if job.predicted.seconds is not None:
                 expected += f", {fmt.duration(job.predicted.seconds)}"
             rows.insert(0, ("predicted", expected))

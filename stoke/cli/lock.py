@@ -1,0 +1,61 @@
+"""`stoke render lock`: every package of a request with its hash, or of what a job ran in."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import click
+
+from stoke.caches import Housekeeper
+from stoke.cli.finding import find_job, open_history
+from stoke.cli.output import narrate
+from stoke.cli.watch import run_request
+from stoke.config import Config
+from stoke.errors import EngineError, RequestError
+from stoke.lifecycle import Backends, Request
+from stoke.requirements import parse_requirements
+
+CODE = "# stoke render lock\n"
+
+
+def print_lock(request: Request, backend: str, config: Config) -> int:
+    """Has a job resolve the request where it would run, whose output is the lock; its exit code."""
+    if not request.spec.has_packages:
+        raise RequestError(
+            "dependencies", "there is nothing to lock: no Python package is named",
+            "name one: stoke render lock -w numpy",
+        )  # fmt: skip
+    request = replace(request, lock_only=True)
+    return run_request(request, backend, config, detach=False, as_json=False, quiet=False)
+
+
+def print_lock_of(prefix: str, config: Config) -> None:
+    """The lock that a job's environment was built from, read from the environment itself."""
+    with open_history() as history, closing(Backends(config)) as backends:
+        job = find_job(history, prefix)
+        again = f"run it again, then ask again: stoke rerun {job.id}"
+        key = next((phase.key for phase in job.phases if phase.name == "python"), None)
+        if key is None:
+            raise EngineError(f"no cache holds an environment that {job.id} ran in", again)
+        backend = backends.get(job.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        volumes = [
+            volume
+            for volume in housekeeper.volumes(backend)
+            if (volume.scope, volume.kind) == (job.scope, "python")
+        ]
+        trouble = EngineError(
+            f"scope {job.scope} has no python cache on {job.backend} any more", again
+        )
+        for volume in volumes:
+            try:
+                text = housekeeper.lock(backend, volume, key)
+                break
+            except EngineError as error:
+                trouble = EngineError(f"{volume.name}: {error.what}", error.mend or again)
+        else:
+            raise trouble
+    if not parse_requirements(text).is_lock():
+        narrate("some packages have no hash (they come from version control): --lock refuses them")
+    click.echo(text, nl=False)
