@@ -26,9 +26,12 @@ from tui.jobs_service import JobsService, Snapshot
 from tui.screens.caches import CachesScreen
 from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
+from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
+
+WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
 
 
 class SnapshotMessage(Message):
@@ -52,12 +55,14 @@ class StokeApp(App[None]):
         "jobs": JobsScreen,
         "new": NewJobScreen,
         "caches": CachesScreen,
+        "metrics": MetricsScreen,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch('jobs')", "Jobs", show=False, id="app.jobs"),
         Binding("2", "switch('new')", "New job", show=False, id="app.new"),
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
+        Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -170,7 +175,7 @@ class StokeApp(App[None]):
 
     def action_help(self) -> None:
         focused = self.focused
-        where = {"jobs": "Jobs", "new": "New job", "caches": "Caches"}[self.current_mode]
+        where = WHERE[self.current_mode]
         if focused is not None and focused.id:
             where += f", {focused.id.replace('-', ' ')}"
         self.push_screen(Help(where, list(self.screen.active_bindings.values())))

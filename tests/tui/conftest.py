@@ -87,6 +87,10 @@ class FakeBackend:
     cleared: list[str] = field(default_factory=list)
     held: list[Volume] = field(default_factory=list)
     measured: dict[str, tuple[int, int]] = field(default_factory=dict)
+    packages: list[str] = field(default_factory=list)
+    """In every environment."""
+    at_work: bool = False
+    """Housekeeping goes on for as long as this holds."""
 
     def _answer(self) -> None:
         if self.down is not None:
@@ -126,6 +130,9 @@ class FakeBackend:
         self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
     ) -> dict[str, Any]:
         self._answer()
+        while self.at_work:
+            progress("measured 1,200 of 3,000")
+            time.sleep(0.02)
         size, entries = self.measured[volume.name]
         if operation["do"] == "usage":
             row = {
@@ -136,15 +143,21 @@ class FakeBackend:
                 "uses": 1,
                 "busy": False,
             }
-            rows = [{**row, "key": str(number), "packages": []} for number in range(entries)]
+            rows = [
+                {**row, "key": str(number), "packages": self.packages} for number in range(entries)
+            ]
             return {"bytes": size, "uv_bytes": 0, "measured_at": NOW, "environments": rows}
-        progress("environments")
-        self.cleared.append(volume.name)
-        self.held = [one for one in self.held if one.name != volume.name]
-        return {
+        pruned = {
             "bytes": size, "left": 0, "entries": 0, "environments": [], "packages": [], "busy": [],
             "trouble": None,
         }  # fmt: skip
+        if operation["do"] == "prune":
+            keys = [str(number) * 32 for number in range(entries)]
+            return {**pruned, "environments": keys, "packages": self.packages}
+        progress("environments")
+        self.cleared.append(volume.name)
+        self.held = [one for one in self.held if one.name != volume.name]
+        return pruned
 
     def check(self) -> list[Finding]:
         return []
