@@ -282,3 +282,8 @@ def screen_text(app: StokeApp) -> str:
     """What stands on the terminal now, line by line."""
     lines = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+def said(app: StokeApp) -> str:
+    """The words on the terminal, also those that a border or a toast broke over several lines."""
+    return " ".join(screen_text(app).translate(dict.fromkeys(map(ord, "│▌╭╮╰╯─"), " ")).split())

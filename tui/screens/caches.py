@@ -242,13 +242,15 @@ class CachesScreen(StokeScreen):
                 text.append(f", {unmeasured} not measured: m measures", style="yellow")
         for key, work in self._works.items():
             step = "ending" if work.given_up else f"{work.step or 'beginning'} (esc ends it)"
-            text.append_text(fmt.plain(f"\n{work.doing} {_short(key)}: {step}", "cyan"))
+            text.append("\n")
+            text.append_text(fmt.plain(f"{work.doing} {_short(key)}: {step}", "cyan"))
         jobs = {job.id: job for job in self.stoke.snapshot.jobs}
         for job_id in sorted(self._warming):
             job = jobs.get(job_id)
             phase = f", {job.phases[-1].name}" if job and job.phases else ""
             state = job.state if job else "submitted"
-            text.append_text(fmt.plain(f"\n{job_id}: {state}{phase} (1 lists it)", "cyan"))
+            text.append("\n")
+            text.append_text(fmt.plain(f"{job_id}: {state}{phase} (1 lists it)", "cyan"))
         self.query_one("#caches-detail", Static).update(text)
 
     def _show_plots(self) -> None:

@@ -107,7 +107,8 @@ class EnvironmentsScreen(StokeScreen):
         text = fmt.plain(f"{fmt.place(volume.name)}", "bold")
         text.append_text(fmt.plain(f" · {volume.backend} · {volume.scope} · {volume.kind}"))
         if volume.in_use_by:
-            text.append_text(fmt.plain(f"\nin use by {', '.join(volume.in_use_by)}", "yellow"))
+            text.append("\n")
+            text.append_text(fmt.plain(f"in use by {', '.join(volume.in_use_by)}", "yellow"))
         if usage is not None:
             count = len(usage.environments)
             text.append(f"\n{fmt.size(usage.bytes)} in {fmt.count(count, 'environment')}")
@@ -116,7 +117,8 @@ class EnvironmentsScreen(StokeScreen):
             text.append(f" · measured {fmt.age(self.stoke.clock() - usage.measured_at)} ago")
         if self._work is not None:
             step = f"{self._work.step or 'beginning'} (ctrl+c ends it)"
-            text.append_text(fmt.plain(f"\nmeasuring: {step}", "cyan"))
+            text.append("\n")
+            text.append_text(fmt.plain(f"measuring: {step}", "cyan"))
         if self._trouble is not None:
             text.append("\n")
             text.append_text(fmt.error_text(self._trouble))

@@ -131,7 +131,8 @@ class PruneCache(ModalScreen[Plan | None]):
         keys = [key[:8] for key in pruned.environments]
         for what, names in (("environment", keys), ("package", pruned.packages)):
             if names:
-                text.append_text(fmt.plain(f"\n{fmt.count(len(names), what)}: {', '.join(names)}"))
+                text.append("\n")
+                text.append_text(fmt.plain(f"{fmt.count(len(names), what)}: {', '.join(names)}"))
         self._say(text)
         self._looked = plan if pruned.bytes and plan == self._plan_now() else None
         self.query_one("#go", Button).disabled = self._looked is None
