@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
@@ -164,7 +165,10 @@ class StokeApp(App[None]):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not (action in ("switch", "help", "back_or_quit") and self.screen.is_modal)
+        if action not in ("switch", "help", "back_or_quit"):
+            return True
+        # The palette is a dialog too, and offers them.
+        return not self.screen.is_modal or isinstance(self.screen, CommandPalette)
 
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:

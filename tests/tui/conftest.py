@@ -219,6 +219,7 @@ class Desk:
     ) -> Job:
         begun = NOW - age
         job = Job(job_id, name, backend, "default", JobState.QUEUED, begun)
+        job.request_hash = columns.pop("request_hash", None)
         made = JobSpec.model_validate({"code": "print(1)\n", **(spec or {})})
         self.history.add(job, made.model_dump_json(), "0" * 16)
         if hit is not None:

@@ -36,7 +36,8 @@ class PruneCache(ModalScreen[Plan | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="prune.cancel"),
-        Binding("ctrl+c", "end", "End looking", show=False, id="prune.end"),
+        # Before the fields, which copy with it.
+        Binding("ctrl+c", "end", "End looking", show=False, priority=True, id="prune.end"),
     ]
 
     def __init__(
