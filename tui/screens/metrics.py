@@ -22,6 +22,7 @@ from tui.threads import on_thread
 from tui.widgets.bars import Bar, Bars
 from tui.widgets.top_bar import TopBar
 
+CHANGED_SECONDS = 2.0
 _DAY = 86400.0
 _SPANS = (
     ("everything", None, 30),
@@ -73,6 +74,7 @@ class MetricsScreen(StokeScreen):
         self._trouble: StokeError | None = None
         self._reading = False
         self._again = False
+        self._due = False
 
     def compose(self) -> ComposeResult:
         # Here, so that the first paint of the program need not wait for plotext.
@@ -103,6 +105,13 @@ class MetricsScreen(StokeScreen):
         self._show()
 
     def _jobs_changed(self, _: Snapshot) -> None:
+        """A running job changes often; the figures are read in peace."""
+        if self.is_current and not self._due:
+            self._due = True
+            self.set_timer(CHANGED_SECONDS, self._read_due)
+
+    def _read_due(self) -> None:
+        self._due = False
         if self.is_current:
             self.action_reload()
 
@@ -147,7 +156,7 @@ class MetricsScreen(StokeScreen):
         known = records is not None and bool(records.metrics.figures or records.sizes)
         self.query_one("#metrics-body").display = known
         empty = self.query_one("#metrics-empty", Static)
-        empty.display = not known
+        empty.display = not known and self._trouble is None
         chosen = self._backend or self._scope or self._span
         nothing = "No job of this choice named packages." if chosen else _NONE_YET
         empty.update(Text("looking ..." if self._reading and records is None else nothing))

@@ -59,8 +59,9 @@ class PruneCache(ModalScreen[Plan | None]):
                 yield SafeInput("30d", id="prune-unused", placeholder="30d, 12h", compact=True)
             with Horizontal(classes="dialog-line"):
                 yield Static(Text("down to"), classes="dialog-label")
-                budget = "" if self._budget is None else f"{self._budget}"
-                yield SafeInput(budget, id="prune-size", placeholder="10g, 500m", compact=True)
+                yield SafeInput(
+                    _typed(self._budget), id="prune-size", placeholder="10g, 500m", compact=True
+                )
             with VerticalScroll(id="prune-what", can_focus=False):
                 yield Static(id="prune-text")
             with Horizontal(classes="dialog-buttons"):
@@ -171,3 +172,13 @@ class PruneCache(ModalScreen[Plan | None]):
 
     def action_cancel(self) -> None:
         self.dismiss(None)
+
+
+def _typed(size: int | None) -> str:
+    """What reads back as `size`: `20g`."""
+    if size is None:
+        return ""
+    for power, unit in ((3, "g"), (2, "m"), (1, "k")):
+        if size % 1024**power == 0:
+            return f"{size // 1024**power}{unit}"
+    return str(size)

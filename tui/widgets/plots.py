@@ -18,6 +18,10 @@ from tui import format as fmt
 _COLOURS = {"python": "green", "system": "cyan"}
 
 
+MOST = 300
+"""Points of one line, more than a wide screen has columns for."""
+
+
 @dataclass(frozen=True)
 class Line:
     """`label` is a cache's kind, and decides the colour; `figure` stands beside it in the title.
@@ -84,8 +88,9 @@ class TimePlot(Vertical):
         first = min(line.points[0][0] for line in lines)
         now = max(now, *(line.points[-1][0] for line in lines))
         for line in lines:
-            times = [at - now for at, _ in line.points]
-            values = [value for _, value in line.points]
+            points = thinned(line.points)
+            times = [at - now for at, _ in points]
+            values = [value for _, value in points]
             if len(times) == 1:
                 plt.scatter(times, values, marker="●", color=_colour(line))
             else:
@@ -103,6 +108,15 @@ class TimePlot(Vertical):
         plt.xaxes(True, False)
         plt.yaxes(True, False)
         plot.refresh()
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most `MOST` + 1 of them, the last of each stretch of time: drawing 10,000 takes 0.7 s."""
+    if len(points) <= MOST:
+        return points
+    first, last = points[0][0], points[-1][0]
+    length = max(last - first, 1e-9) / MOST
+    return list({int((at - first) / length): (at, value) for at, value in points}.values())
 
 
 def _colour(line: Line) -> str:
