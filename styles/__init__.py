@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-SHEETS = ("base", "dialogs", "jobs", "new_job", "caches")
+SHEETS = ("base", "dialogs", "jobs", "new_job", "caches", "metrics")
 
 
 def stylesheet() -> str:

@@ -133,3 +133,7 @@ def test_the_walls_between_the_parts_stand() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
+
+
+def test_the_first_paint_does_not_wait_for_plots() -> None:
+    assert not loaded_by("import tui.app") & {"plotext", "textual_plotext"}

@@ -127,6 +127,9 @@ async def take() -> None:
         await pilot.press("m")
         await pilot.pause(2)
         save(app, "caches")
+        await pilot.press("4")
+        await pilot.pause(2)
+        save(app, "metrics")
 
 
 def main() -> None:

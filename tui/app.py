@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
@@ -26,9 +27,12 @@ from tui.jobs_service import JobsService, Snapshot
 from tui.screens.caches import CachesScreen
 from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
+from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
+
+WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
 
 
 class SnapshotMessage(Message):
@@ -52,12 +56,14 @@ class StokeApp(App[None]):
         "jobs": JobsScreen,
         "new": NewJobScreen,
         "caches": CachesScreen,
+        "metrics": MetricsScreen,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch('jobs')", "Jobs", show=False, id="app.jobs"),
         Binding("2", "switch('new')", "New job", show=False, id="app.new"),
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
+        Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -159,7 +165,10 @@ class StokeApp(App[None]):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not (action in ("switch", "help", "back_or_quit") and self.screen.is_modal)
+        if action not in ("switch", "help", "back_or_quit"):
+            return True
+        # The palette is a dialog too, and offers them.
+        return not self.screen.is_modal or isinstance(self.screen, CommandPalette)
 
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:
@@ -170,7 +179,7 @@ class StokeApp(App[None]):
 
     def action_help(self) -> None:
         focused = self.focused
-        where = {"jobs": "Jobs", "new": "New job", "caches": "Caches"}[self.current_mode]
+        where = WHERE[self.current_mode]
         if focused is not None and focused.id:
             where += f", {focused.id.replace('-', ' ')}"
         self.push_screen(Help(where, list(self.screen.active_bindings.values())))

@@ -12,14 +12,18 @@ from stoke.errors import RequestError
 from stoke.request import request_from_options, split_dependencies
 from stoke.spec import IndexSettings, JobSpec, make_spec
 
+TRUST = "Jobs that share a scope can change each other's packages."
+
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the form. `lines` above 1 makes it a box; `folded` ones start out of sight."""
+    """One field of the form. `hint` stands in it while it is empty, `note` below it always. `lines`
+    above 1 makes it a box; `folded` ones start out of sight."""
 
     name: str
     label: str
     hint: str = ""
+    note: str = ""
     lines: int = 1
     folded: bool = False
 
@@ -29,7 +33,7 @@ FIELDS = (
     Field("dependencies", "packages", "numpy, pandas>=2,<3"),
     Field("requirements", "requirements file, as text", lines=4),
     Field("system", "system packages", "gcc ffmpeg"),
-    Field("scope", "cache scope"),
+    Field("scope", "cache scope", note=TRUST),
     Field("python", "python", "3.12 or >=3.11,<3.14"),
     Field("image", "image"),
     Field("args", "arguments", folded=True),

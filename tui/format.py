@@ -32,6 +32,21 @@ def age(seconds: float) -> str:
     return "<1m" if seconds < 60 else human_age(seconds)
 
 
+def count(number: int, what: str) -> str:
+    """`1 job`, `1,200 jobs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def share(part: float | None) -> str:
+    """A part of 1: `95%`. What is not all of it never reads 100%, what is something never 0%."""
+    if part is None:
+        return UNKNOWN
+    percent = round(part * 100)
+    if 0 < part < 1:
+        percent = min(99, max(1, percent))
+    return f"{percent}%"
+
+
 def hit(value: bool | None) -> str:
     return {True: "HIT", False: "MISS", None: UNKNOWN}[value]
 

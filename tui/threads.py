@@ -18,6 +18,40 @@ from stoke.errors import StokeError
 T = TypeVar("T")
 
 
+class GivenUpError(StokeError):
+    """Somebody ended the work from the screen."""
+
+
+class Work:
+    """What a piece of long work is at, and the way to end it. `on_step` is called on its thread."""
+
+    def __init__(self, doing: str, on_step: Callable[[], object]) -> None:
+        self.doing = doing
+        self.step = ""
+        self.given_up = False
+        self._on_step = on_step
+
+    def progress(self, step: str) -> None:
+        """For the worker: says where it is. `GivenUpError` once nobody wants the rest."""
+        if self.given_up:
+            raise GivenUpError(f"{self.doing} was ended")
+        if step != self.step:
+            self.step = step
+            self._on_step()
+
+    def give_up(self) -> None:
+        """Ends the work at its next step, within a second or so."""
+        self.given_up = True
+
+
+def answer(pump: MessagePump, callback: Callable[[], object]) -> None:
+    """From any thread: runs `callback` in `pump`'s own context."""
+    try:
+        pump.call_later(callback)
+    except RuntimeError:
+        pass  # The program is leaving; there is nobody to answer.
+
+
 def on_thread(
     pump: MessagePump,
     work: Callable[[], T],
@@ -29,23 +63,17 @@ def on_thread(
     Any exception reaches `failed`; one that is no `StokeError` is a fault of ours and says so.
     """
 
-    def answer(callback: Callable[[], object]) -> None:
-        try:
-            pump.call_later(callback)
-        except RuntimeError:
-            pass  # The program is leaving; there is nobody to answer.
-
     def run() -> None:
         try:
             result = work()
         except StokeError as error:
             trouble = error
-            answer(lambda: failed(trouble))
+            answer(pump, lambda: failed(trouble))
         except Exception as error:
             fault = StokeError(f"{type(error).__name__}: {error}", "this is a fault in stoke")
-            answer(lambda: failed(fault))
+            answer(pump, lambda: failed(fault))
         else:
-            answer(lambda: done(result))
+            answer(pump, lambda: done(result))
 
     # The copied context tells Textual which app the thread belongs to.
     context = contextvars.copy_context()

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stoke.cli.options import request_from
 from stoke.cli.output import narrate
 from stoke.cli.watch import run_request
-from stoke.errors import RequestError
 from stoke.history import History
-from stoke.lifecycle import Request
-from stoke.spec import make_spec
+from stoke.warming import CODE
+from stoke.warming import most_used as most_used_in
 
 if TYPE_CHECKING:
     from stoke.config import Config
-
-CODE = "# stoke cache warm\n"
-# What decides the environment; nothing else of an earlier request is wanted again.
-ENVIRONMENT_FIELDS = {"dependencies", "requirements", "system", "python", "index", "image", "scope"}
+    from stoke.lifecycle import Request
 
 
 def environment_request(
@@ -43,28 +38,8 @@ def environment_request(
 
 
 def most_used(config: Config, backend: str, scope: str, count: int, upgrade: bool) -> list[Request]:
-    """Requests for the environments that jobs asked for most on this backend, in this scope."""
-    requests: list[Request] = []
     with History() as history:
-        for text in history.most_used(backend, scope):
-            asked = json.loads(text)
-            fields = {name: asked[name] for name in ENVIRONMENT_FIELDS if name in asked}
-            spec = make_spec({**fields, "code": CODE})
-            if len(requests) == count:
-                break
-            if spec.has_packages:
-                requests.append(
-                    Request(
-                        spec, name="warm", upgrade=upgrade, lock_ttl=config.lock_ttl,
-                        on_cache_trouble=config.on_cache_trouble, compile_bytecode=True,
-                    )
-                )  # fmt: skip
-    if not requests:
-        raise RequestError(
-            "top", f"no job has asked for packages in scope {scope} on {backend} yet",
-            "name them: stoke cache warm -w numpy",
-        )  # fmt: skip
-    return requests
+        return most_used_in(history, config, backend, scope, count, upgrade)
 
 
 def warm_up(requests: list[Request], backend: str, config: Config) -> int:

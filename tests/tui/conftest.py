@@ -87,6 +87,10 @@ class FakeBackend:
     cleared: list[str] = field(default_factory=list)
     held: list[Volume] = field(default_factory=list)
     measured: dict[str, tuple[int, int]] = field(default_factory=dict)
+    packages: list[str] = field(default_factory=list)
+    """In every environment."""
+    at_work: bool = False
+    """Housekeeping goes on for as long as this holds."""
 
     def _answer(self) -> None:
         if self.down is not None:
@@ -126,6 +130,9 @@ class FakeBackend:
         self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
     ) -> dict[str, Any]:
         self._answer()
+        while self.at_work:
+            progress("measured 1,200 of 3,000")
+            time.sleep(0.02)
         size, entries = self.measured[volume.name]
         if operation["do"] == "usage":
             row = {
@@ -136,16 +143,22 @@ class FakeBackend:
                 "uses": 1,
                 "busy": False,
             }
-            rows = [{**row, "key": str(number), "packages": []} for number in range(entries)]
+            rows = [
+                {**row, "key": str(number), "packages": self.packages} for number in range(entries)
+            ]
             result: dict[str, Any] = {"bytes": size, "uv_bytes": 0, "measured_at": NOW}
             return {**result, "environments": rows, "requests": {}}
-        progress("environments")
-        self.cleared.append(volume.name)
-        self.held = [one for one in self.held if one.name != volume.name]
-        return {
+        pruned = {
             "bytes": size, "left": 0, "entries": 0, "environments": [], "packages": [], "busy": [],
             "trouble": None,
         }  # fmt: skip
+        if operation["do"] == "prune":
+            keys = [str(number) * 32 for number in range(entries)]
+            return {**pruned, "environments": keys, "packages": self.packages}
+        progress("environments")
+        self.cleared.append(volume.name)
+        self.held = [one for one in self.held if one.name != volume.name]
+        return pruned
 
     def check(self) -> list[Finding]:
         return []
@@ -207,6 +220,7 @@ class Desk:
     ) -> Job:
         begun = NOW - age
         job = Job(job_id, name, backend, "default", JobState.QUEUED, begun)
+        job.request_hash = columns.pop("request_hash", None)
         made = JobSpec.model_validate({"code": "print(1)\n", **(spec or {})})
         self.history.add(job, made.model_dump_json(), "0" * 16)
         if hit is not None:
@@ -270,3 +284,8 @@ def screen_text(app: StokeApp) -> str:
     """What stands on the terminal now, line by line."""
     lines = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+def said(app: StokeApp) -> str:
+    """The words on the terminal, also those that a border or a toast broke over several lines."""
+    return " ".join(screen_text(app).translate(dict.fromkeys(map(ord, "│▌╭╮╰╯─"), " ")).split())

@@ -11,6 +11,7 @@ from stoke.backend import Volume
 from stoke.errors import EngineError
 from stoke.job import JobState
 from stoke.logs.spool import STDERR
+from stoke.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
 from tui.form import FIELDS
@@ -120,11 +121,46 @@ async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
 
 
 async def test_volumes(app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]) -> None:
-    volume = Volume(ALL, ALL, ALL, ALL, ALL, 1, NOW, 1, (ALL,))
+    volume = Volume("local", ALL, ALL, ALL, ALL, 1, NOW, 1, (ALL,))
     backends["local"].held = [volume]
+    backends["local"].measured = {ALL: (10**9, 2)}
+    backends["local"].packages = HOSTILE
     backends["docker"].down = EngineError(ALL, ALL)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("3")
         await until(pilot, lambda: "[/nope]" in harmless(app))
         await pilot.press("c")
         await until(pilot, lambda: "Clear this cache?" in harmless(app))
+        await pilot.press("escape", "p", "enter")
+        await until(pilot, lambda: "2 environments" in harmless(app))
+        await pilot.press("escape", "w")
+        await until(pilot, lambda: "packages" in harmless(app))
+        await pilot.press(*"./[/nope]", "enter")
+        await until(pilot, lambda: "does not travel" in harmless(app))
+        await pilot.press("escape", "enter")
+        await until(pilot, lambda: "in 2 environments" in harmless(app))
+        await pilot.press("escape", "m")
+        backends["local"].down = EngineError(ALL, ALL)
+        await pilot.press("m")
+        await until(pilot, lambda: "[tag=value: z]" in harmless(app))
+
+
+async def test_figures(app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = tuple(
+        CacheFigures(name, name, kind, 10, 5, 0.5, 3.0, 0.1, 10.0, 10**6)
+        for kind, name in zip(("python", "system", ALL), (ALL, HOSTILE[0], "[/nope]"), strict=True)
+    )
+    made = Metrics(
+        None,
+        figures,
+        {(one.backend, one.scope, one.kind): (Point(NOW - 60, 10, 5),) for one in figures},
+        (),
+        tuple(PackageUse(name, ALL, 5) for name in (ALL, *HOSTILE)),
+        PredictionFigures(10, 9, 0.9),
+    )
+    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("4")
+        await until(pilot, lambda: "predicted right 90%" in harmless(app))
+        await pilot.press("b", "s")
+        await until(pilot, lambda: "every backend" not in harmless(app))

@@ -9,11 +9,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
-from stoke.backend import Volume
-from stoke.errors import EngineError
 from stoke.job import JobState
 from stoke.logs.spool import STDERR
-from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import Desk, screen_text, until
 from tui.app import StokeApp
 from tui.widgets.form_field import FormField
 
@@ -131,47 +129,5 @@ def test_new_job_with_errors(
         app.screen.query_one("#field-dependencies", FormField).control.focus()
         await until(pilot, lambda: "does not travel" in screen_text(app))
         await pilot.pause(0.3)
-
-    assert snap_compare(app, terminal_size=size, run_before=run)
-
-
-def test_caches_empty(snap_compare: Compare, app: StokeApp, desk: Desk) -> None:
-    assert snap_compare(app, terminal_size=(80, 24), run_before=shows("No cache yet", "3"))
-
-
-@SIZES
-def test_caches(
-    snap_compare: Compare,
-    app: StokeApp,
-    desk: Desk,
-    backends: dict[str, FakeBackend],
-    size: tuple[int, int],
-) -> None:
-    backends["docker"].down = EngineError("no Docker engine answers", "start it: dockerd")
-    backends["local"].held = [
-        Volume(
-            "local", "default", "python", "stoke-default-python", None, 3 * 1000**3, NOW - 300, 41
-        ),
-        Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-model-aaaaaa",)),
-    ]
-    assert snap_compare(app, terminal_size=size, run_before=shows("no Docker engine answers", "3"))
-
-
-@SIZES
-def test_clear_asks(
-    snap_compare: Compare,
-    app: StokeApp,
-    desk: Desk,
-    backends: dict[str, FakeBackend],
-    size: tuple[int, int],
-) -> None:
-    backends["local"].held = [Volume("local", "default", "python", "stoke-default-python")]
-    backends["local"].measured = {"stoke-default-python": (3 * 1000**3, 41)}
-
-    async def run(pilot: Pilot[Any]) -> None:
-        await shows("stoke", "3")(pilot)
-        await until(pilot, lambda: "nobody" in screen_text(app))
-        await pilot.press("c")
-        await until(pilot, lambda: "in 41 entries" in screen_text(app))
 
     assert snap_compare(app, terminal_size=size, run_before=run)

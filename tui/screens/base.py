@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 if TYPE_CHECKING:
     from tui.app import StokeApp
 
 WIDE = 110
+
+
+def app_of(node: DOMNode) -> StokeApp:
+    return cast("StokeApp", node.app)
 
 
 class StokeScreen(Screen[None]):
@@ -19,4 +24,4 @@ class StokeScreen(Screen[None]):
 
     @property
     def stoke(self) -> StokeApp:
-        return cast("StokeApp", self.app)
+        return app_of(self)

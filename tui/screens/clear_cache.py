@@ -14,10 +14,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from stoke.backend import Volume
+from stoke.caches import Progress
 from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
 from tui import format as fmt
-from tui.threads import on_thread
+from tui.threads import Work, answer, on_thread
 from tui.widgets.editing import SafeInput
 
 _KINDS = {
@@ -27,16 +28,17 @@ _KINDS = {
 
 
 class ClearCache(ModalScreen[bool]):
-    """`measure` is called on a thread, so that the figures are those of now."""
+    """`measure` is called on a thread, so that the figures are those of now; leaving ends it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="clear.cancel"),
     ]
 
-    def __init__(self, volume: Volume, measure: Callable[[], Volume]) -> None:
+    def __init__(self, volume: Volume, measure: Callable[[Progress], Volume]) -> None:
         super().__init__()
         self._volume = volume
         self._measure = measure
+        self._work = Work("measuring", lambda: answer(self, self._show))
         self._known = False
         self._trouble: StokeError | None = None
 
@@ -54,7 +56,10 @@ class ClearCache(ModalScreen[bool]):
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
         self._show()
-        on_thread(self, self._measure, self._measured, self._failed)
+        on_thread(self, lambda: self._measure(self._work.progress), self._measured, self._failed)
+
+    def on_unmount(self) -> None:
+        self._work.give_up()
 
     def _measured(self, volume: Volume) -> None:
         self._volume = volume
@@ -77,7 +82,7 @@ class ClearCache(ModalScreen[bool]):
             text.append("\nIts size could not be measured: ")
             text.append_text(fmt.error_text(self._trouble))
         elif not self._known:
-            text.append("\nmeasuring ...", style="dim")
+            text.append(f"\nmeasuring: {clean(self._work.step or 'beginning')}", style="dim")
         else:
             count = fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"
             entries = "entry" if volume.entries == 1 else "entries"

@@ -30,6 +30,8 @@ class FormField(Vertical):
             box = SafeTextArea(compact=True, tab_behavior="focus", id=self.field.name)
             box.styles.height = self.field.lines
             yield box
+        if self.field.note:
+            yield Static(Text(self.field.note), classes="hint")
         error = Static(classes="field-error")
         error.display = False
         yield error

@@ -7,7 +7,12 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Static
 
-SCREENS = (("jobs", "1 Jobs"), ("new", "2 New job"), ("caches", "3 Caches"))
+SCREENS = (
+    ("jobs", "1 Jobs"),
+    ("new", "2 New job"),
+    ("caches", "3 Caches"),
+    ("metrics", "4 Metrics"),
+)
 
 
 class TopBar(Static):

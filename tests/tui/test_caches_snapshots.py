@@ -1,0 +1,221 @@
+"""How Caches and Metrics look. After a wanted change: pytest tests/tui/test_caches_snapshots.py
+--snapshot-update"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from stoke.backend import Volume
+from stoke.errors import EngineError
+from stoke.history import CacheSize
+from stoke.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tests.tui.test_snapshots import Compare, shows, still
+from tui.app import StokeApp
+from tui.widgets.bars import Bars
+
+SIZES = pytest.mark.parametrize(
+    "size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"]
+)
+HOSTILE = "[/nope]\x1b]0;PWN\x1b\\\u202e日本[@click=app.quit]x"
+DAY = 86400.0
+
+
+@pytest.fixture
+def held(desk: Desk, backends: dict[str, FakeBackend]) -> dict[str, FakeBackend]:
+    """Four volumes: one is in use, one was never measured."""
+    backends["local"].held = [
+        Volume("local", "default", "python", "stoke-default-python"),
+        Volume("local", "team-a", "python", "stoke-team-a-python", in_use_by=("fit-model-aaaaaa",)),
+    ]
+    backends["local"].measured = {"stoke-default-python": (3 * 10**9, 4)}
+    backends["local"].packages = ["numpy==2.4.0", "pandas==2.9.1", "six==1.17.0"]
+    backends["docker"].held = [
+        Volume("docker", "default", kind, f"stoke-default-{kind}") for kind in ("python", "system")
+    ]
+    for day in range(20):
+        size = (2 + day % 5 + day / 4) * 10**8
+        for backend, kind in (("docker", "python"), ("docker", "system"), ("local", "python")):
+            when = NOW - (20 - day) * DAY
+            row = CacheSize(backend, None, "default", kind, when, int(size), 10 + day)
+            desk.history.add_cache_size(row)
+    return backends
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in: what is read from a history depends on the clock of the machine."""
+    rows = (
+        CacheFigures("docker", "default", "python", 120, 104, 0.87, 12.4, 0.002, 1289.5, 5 * 10**9),
+        CacheFigures("docker", "default", "system", 25, 20, 0.8, 38.0, 0.001, 760.0, 3 * 10**9),
+        CacheFigures("local", "default", "python", 48, 24, 0.5, 7.5, 0.002, 180.0, None),
+        CacheFigures("local", "team-a", "python", 3, 0, 0.0, 5.5, None, None, None),
+    )  # fmt: skip
+    over_time = {
+        (one.backend, one.scope, one.kind): tuple(
+            Point(NOW - (24 - hour) * DAY, 5, min(5, hour * (one.hits > 20) // 4))
+            for hour in range(24)
+        )
+        for one in rows
+    }
+    names = ("numpy", "pandas", "scikit-learn", "torch", "gcc", "polars", "requests", "pydantic")
+    packages = tuple(
+        PackageUse(name, "system" if name == "gcc" else "python", 100 - 9 * number)
+        for number, name in enumerate(names)
+    )
+    made = Metrics(None, rows, over_time, (), packages, PredictionFigures(196, 190, 190 / 196))
+    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+
+
+@SIZES
+def test_caches_empty(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("No cache yet", "3"))
+
+
+@SIZES
+def test_caches(
+    snap_compare: Compare,
+    app: StokeApp,
+    held: dict[str, FakeBackend],
+    figures: None,
+    size: tuple[int, int],
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("hit rate  python 87%", "3"))
+
+
+@SIZES
+def test_caches_at_work(
+    snap_compare: Compare,
+    app: StokeApp,
+    held: dict[str, FakeBackend],
+    figures: None,
+    size: tuple[int, int],
+) -> None:
+    held["local"].at_work = True
+    keys = ("3", "G", "m")
+    run = shows("measured 1,200 of 3,000", *keys)
+    assert snap_compare(app, terminal_size=size, run_before=run)
+    held["local"].at_work = False
+
+
+@SIZES
+def test_caches_with_an_engine_down(
+    snap_compare: Compare,
+    app: StokeApp,
+    held: dict[str, FakeBackend],
+    figures: None,
+    size: tuple[int, int],
+) -> None:
+    held["docker"].down = EngineError("no Docker engine answers", "start it: dockerd")
+    assert snap_compare(app, terminal_size=size, run_before=shows("no Docker engine answers", "3"))
+
+
+@SIZES
+def test_caches_with_hostile_names(
+    snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    held["local"].held = [Volume("local", HOSTILE, HOSTILE, HOSTILE, None, 1, NOW, 1, (HOSTILE,))]
+    held["docker"].down = EngineError(HOSTILE, HOSTILE)
+    assert snap_compare(app, terminal_size=size, run_before=shows("[/nope]", "3"))
+
+
+@SIZES
+def test_environments(
+    snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    held["docker"].held = []
+    run = shows("in 4 environments", "3", "enter")
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_clear_asks(
+    snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    held["docker"].held = []
+    run = shows("in 4 entries", "3", "c")
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_prune_says_what_would_go(
+    snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    held["docker"].held = []
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await shows("What would go?", "3", "p")(pilot)
+        app.screen.query_one("#prune-size", Input).value = "1g"
+        await pilot.press("enter")
+        await until(pilot, lambda: "4 environments" in screen_text(app))
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_warm_asks(
+    snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
+) -> None:
+    held["docker"].held = []
+    run = shows("Warm default on local", "3", "w")
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_metrics_empty(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("No figures yet", "4"))
+
+
+@SIZES
+def test_metrics(
+    snap_compare: Compare,
+    app: StokeApp,
+    held: dict[str, FakeBackend],
+    figures: None,
+    size: tuple[int, int],
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows("predicted right 97%", "4"))
+
+
+@SIZES
+def test_metrics_failed(
+    snap_compare: Compare,
+    app: StokeApp,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise EngineError("the history is damaged (file is not a database)", f"mv {HOSTILE} aside")
+
+    monkeypatch.setattr("tui.cache_figures.read_metrics", broken)
+    assert snap_compare(app, terminal_size=size, run_before=shows("history is damaged", "4"))
+
+
+@SIZES
+def test_metrics_with_hostile_names(
+    snap_compare: Compare,
+    app: StokeApp,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+) -> None:
+    row = CacheFigures("local", HOSTILE, "python", 9, 8, 8 / 9, 3.0, 0.1, 10.0, 10**6)
+    use = PackageUse(HOSTILE, "python", 9)
+    made = Metrics(None, (row,), {}, (), (use,), PredictionFigures(0, 0, None))
+    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await shows("[/nope]", "4")(pilot)
+        await until(pilot, lambda: app.screen.query(Bars))
+
+    assert snap_compare(app, terminal_size=size, run_before=run)

@@ -1,0 +1,96 @@
+"""Metrics: what the history tells of the caches, by backend and scope and over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from stoke.errors import EngineError
+from stoke.history import CacheSize
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tui.app import StokeApp
+from tui.screens.metrics import MetricsScreen
+
+
+async def opened(pilot: Pilot[Any], app: StokeApp, what: str) -> None:
+    await pilot.press("4")
+    await until(pilot, lambda: isinstance(app.screen, MetricsScreen))
+    await until(pilot, lambda: what in screen_text(app), what)
+
+
+@pytest.fixture
+def jobs(desk: Desk) -> Desk:
+    """One cold run and three warm ones on local; one cold run on docker, long before."""
+    numpy = {"dependencies": ["numpy"]}
+    for number, hit in enumerate((False, True, True, True)):
+        desk.job(f"fit-aaaaa{number}", age=5000 - number, hit=hit, spec=numpy, request_hash="a",
+                 predicted_python="hit" if hit else "miss")  # fmt: skip
+    desk.job("old-bbbbbb", age=90 * 86400, hit=False, backend="docker",
+             spec={"dependencies": ["pandas"]}, request_hash="b", predicted_python="hit")  # fmt: skip
+    desk.history.add_cache_size(
+        CacheSize("local", None, "default", "python", NOW - 9, 7 * 10**8, 3)
+    )
+    return desk
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_figures_of_the_history(app: StokeApp, jobs: Desk, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await opened(pilot, app, "75%")
+        text = screen_text(app)
+        for what in ("5.2 s", "1 ms", "16 s", "700 MB", "predicted right 80% of 5"):
+            assert what in text, what
+
+
+async def test_a_key_chooses_backend_scope_and_time(app: StokeApp, jobs: Desk) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app, "on every backend, every scope, everything")
+        await pilot.press("b")
+        await until(pilot, lambda: "on docker, every scope" in screen_text(app))
+        await until(pilot, lambda: "75%" not in screen_text(app))
+        await pilot.press("b", "s")
+        await until(pilot, lambda: "on local, scope default" in screen_text(app))
+        await until(pilot, lambda: "75%" in screen_text(app))
+        await pilot.press("b", "s")
+        await until(pilot, lambda: "on every backend, every scope" in screen_text(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "the last day" in screen_text(app))
+        await until(pilot, lambda: "local" in screen_text(app) and "docker" not in screen_text(app))
+
+
+async def test_no_job_yet(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app, "No figures yet")
+        # A job that comes meanwhile is told of without a key.
+        desk.job("fit-aaaaaa", hit=True, request_hash="a", spec={"dependencies": ["numpy"]})
+        await until(pilot, lambda: "python 100%" in screen_text(app))
+
+
+async def test_a_history_that_cannot_be_read_is_said(
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise EngineError("the history is damaged", "put it aside")
+
+    monkeypatch.setattr("tui.cache_figures.read_metrics", broken)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app, "the history is damaged")
+        assert "put it aside" in screen_text(app)
+        await pilot.press("3")
+        await until(pilot, lambda: "history: the history is damaged" in screen_text(app))
+
+
+async def test_the_palette_and_the_keys_lead_there_and_back(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        await pilot.press("colon")
+        await pilot.press(*"Metrics")
+        await until(pilot, lambda: "key: 4" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, MetricsScreen))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys: Metrics" in screen_text(app))
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: app.current_mode == "jobs")
