@@ -1,4 +1,4 @@
-"""What `stoke cache warm` runs: jobs that build an environment and do nothing in it."""
+"""What `stoke cache warm` runs: jobs that make an environment or system packages, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 CODE = "# stoke cache warm\n"
 # What decides the environment; nothing else of an earlier request is wanted again.
-ENVIRONMENT_FIELDS = {"dependencies", "requirements", "system", "python", "index", "image", "scope"}
+ENVIRONMENT_FIELDS = {
+    "dependencies",
+    "requirements",
+    "system",
+    "nix",
+    "python",
+    "index",
+    "image",
+    "scope",
+}
 
 
 def environment_request(
@@ -27,6 +36,7 @@ def environment_request(
     packages: tuple[str, ...],
     requirements: str | None,
     lock: str | None,
+    system: tuple[str, ...],
     python: str | None,
     image: str | None,
     scope: str | None,
@@ -35,7 +45,7 @@ def environment_request(
     """The request that the command's options make."""
     request = request_from(
         config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
-        system=(), python=python, env=(), secret=(), index=None, extra_index=(),
+        system=system, python=python, env=(), secret=(), index=None, extra_index=(),
         index_credentials=None, cpu=None, memory=None, timeout=None, image=image, scope=scope,
         no_cache=False, upgrade=upgrade, name="warm",
     )  # fmt: skip
@@ -52,7 +62,7 @@ def most_used(config: Config, backend: str, scope: str, count: int, upgrade: boo
             spec = make_spec({**fields, "code": CODE})
             if len(requests) == count:
                 break
-            if spec.has_packages:
+            if spec.has_packages or spec.system:
                 requests.append(
                     Request(
                         spec, name="warm", upgrade=upgrade, lock_ttl=config.lock_ttl,
@@ -72,7 +82,8 @@ def warm_up(requests: list[Request], backend: str, config: Config) -> int:
     failed = 0
     for number, request in enumerate(requests, start=1):
         if len(requests) > 1:
-            names = ", ".join(request.spec.dependencies) or "a requirements file"
+            names = ", ".join((*request.spec.dependencies, *request.spec.system))
+            names = names or "a requirements file"
             narrate(f"{number} of {len(requests)}: {names}")
         code = run_request(request, backend, config, detach=False, as_json=False, quiet=False)
         failed = failed or code
