@@ -229,7 +229,10 @@ class Housekeeper:
         limits: list[int | None] = [max_bytes] * len(volumes)
         sizes = [0] * len(volumes)
         if max_bytes is not None and len(volumes) > 1:
-            usages = [self.usage(backend, volume, progress) for volume in volumes]
+            try:
+                usages = [self.usage(backend, volume, progress) for volume in volumes]
+            except EngineError as error:
+                return [error for _ in volumes]
             limits = share_out(usages, max_bytes)
             sizes = [usage.bytes for usage in usages]
         for number, volume in enumerate(volumes):

@@ -133,20 +133,25 @@ def test_a_cache_in_use_is_not_cleared(lab: Lab, index: PackageIndex) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("kind", ["python", "system"])
 def test_a_volume_of_our_name_that_is_not_ours_is_refused(
-    lab: Lab, request: pytest.FixtureRequest
+    lab: Lab, request: pytest.FixtureRequest, kind: str
 ) -> None:
     if lab.backend.name != "docker":
         pytest.skip("only volumes have names that somebody else can take")
     engine = request.getfixturevalue("docker_engine")
-    name = volume_name(lab.scope, "python")
+    name = volume_name(lab.scope, kind)
     engine.create_volume(name)
     try:
         with pytest.raises(EngineError, match=name):
-            lab.submit("print('never')")
+            lab.submit("print('never')", system=["leaf"] if kind == "system" else [])
         assert [v for v in lab.backend.volumes() if v.name == name] == []
-        with History() as history, pytest.raises(EngineError, match=name):
-            volume = Volume("docker", lab.scope, "python", name)
-            Housekeeper(history, lock_ttl=3600).usage(lab.backend, volume, lambda _: None)
+        volume = Volume("docker", lab.scope, kind, name)
+        with History() as history:
+            housekeeper = Housekeeper(history, lock_ttl=3600)
+            with pytest.raises(EngineError, match=name):
+                housekeeper.usage(lab.backend, volume, lambda _: None)
+            with pytest.raises(EngineError, match=name):
+                housekeeper.prune(lab.backend, volume, lambda _: None, unused=0)
     finally:
         engine.remove_volume(name)
