@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 
 from bench.measure import STOKE, own_home
 
@@ -32,6 +33,12 @@ def docker_home() -> Iterator[tuple[dict[str, str], str]]:
                     ["docker", "volume", "rm", "--force", f"stoke-{scope}-{kind}"],
                     capture_output=True,
                 )
+
+
+def bridge_address() -> str:
+    """Where containers reach servers of this machine."""
+    subnet = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]
+    return str(subnet.get("Gateway") or ip_network(subnet["Subnet"])[1])
 
 
 def docker(*words: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-from ipaddress import ip_network
 
-from bench.docker import IMAGE, RUN, docker, docker_home
+from bench.docker import IMAGE, RUN, bridge_address, docker_home
 from tests.nix_cache import NixCache, make_files
 
 ROOTS = 1000
@@ -38,8 +37,7 @@ for _ in range(16):
 def main() -> None:
     from backends.docker.engine import Engine
 
-    subnet = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]
-    address = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
+    address = bridge_address()
     engine = Engine(None)
     with engine.call("make the packages") as api:
         served = NixCache(address, make_files(api, IMAGE))

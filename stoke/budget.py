@@ -2,7 +2,8 @@
 
     python -P -m stoke.budget BACKEND SCOPE
 
-Only a job that built an environment can have made its cache grow by much, so only then one starts.
+Only a job that built an environment or made system packages can have made its caches grow by much,
+so only then one starts.
 At most one a scope is at work and one waits for it: who comes later is covered by the one that waits.
 """
 
@@ -22,7 +23,7 @@ from stoke.paths import make_private, state_dir
 
 def keep_budget_later(job: Job) -> None:
     """Starts it for a job that is over, if its scope has a budget; returns at once."""
-    if not any(phase.name == "python" and phase.hit is False for phase in job.phases):
+    if not any(phase.name in ("python", "system") and phase.hit is False for phase in job.phases):
         return
     from stoke.config import load_config
 
@@ -45,8 +46,8 @@ def keep_budget_later(job: Job) -> None:
 
 
 def keep_budget(backend_name: str, scope: str) -> None:
-    """Prunes a scope's python cache to its budget, after whoever does so already."""
-    from stoke.caches import Housekeeper
+    """Prunes a scope's caches to its budget, after whoever does so already."""
+    from stoke.caches import Housekeeper, by_place
     from stoke.config import load_config
     from stoke.history import History
     from stoke.lifecycle import Backends
@@ -61,10 +62,10 @@ def keep_budget(backend_name: str, scope: str) -> None:
     with History() as history:
         backend = Backends(config).get(backend_name)
         housekeeper = Housekeeper(history, config.lock_ttl)
-        for volume in backend.volumes():
-            if (volume.scope, volume.kind) == (scope, "python"):
-                pruned = housekeeper.prune(backend, volume, lambda _: None, max_bytes=size)
-                print(pruned, flush=True)  # noqa: T201
+        volumes = [volume for volume in backend.volumes() if volume.scope == scope]
+        for together in by_place(volumes):
+            pruned = housekeeper.prune_together(backend, together, lambda _: None, max_bytes=size)
+            print(pruned, flush=True)  # noqa: T201
 
 
 def _folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment on a python volume. Times are epoch seconds."""
+    """An environment on a python volume, or a set of packages on a system volume. Times are epoch
+    seconds."""
 
     key: str
     bytes: int
-    """Of all its files, those included that it shares with uv's cache."""
+    """Of all its files, those included that others have too."""
     goes: int
     """What is freed if it is dropped together with the packages that nobody else names."""
     built_at: float | None
@@ -41,6 +42,8 @@ class Usage:
     bytes: int
     uv_bytes: int
     """How much of it is uv's cache, which environments are hard links into."""
+    garbage: int
+    """About how much of it no environment names: the next prune takes it first."""
     measured_at: float
     environments: tuple[Environment, ...]
     requests: Mapping[str, str] = field(default_factory=dict)
@@ -55,16 +58,47 @@ class Pruned:
     left: int
     """Bytes that the volume holds afterwards."""
     entries: int
-    """Environments that are left."""
+    """Environments that are left, or sets of system packages."""
     environments: tuple[str, ...]
     packages: tuple[str, ...]
     busy: tuple[str, ...]
     """Environments that should have gone and are in use."""
     trouble: str | None
-    """Why uv's cache was left as it was, if it was; running it again later frees the rest."""
+    """Why uv's cache or Nix's store was left as it was, if it was; a later prune frees the rest."""
 
 
 Progress = Callable[[str], None]
+
+
+def by_place(volumes: Iterable[Volume]) -> list[list[Volume]]:
+    """Grouped: those that lie in one place and belong to one scope share its budget."""
+    groups: dict[tuple[str | None, str], list[Volume]] = {}
+    for volume in volumes:
+        groups.setdefault((volume.node, volume.scope), []).append(volume)
+    return list(groups.values())
+
+
+def share_out(usages: Sequence[Usage], max_bytes: int) -> list[int | None]:
+    """How much each of a scope's volumes may hold, for all of them to hold `max_bytes` together: what
+    was least recently used goes first, whichever volume it is on. None: nothing has to go from it."""
+    going = [(0.0, number, usage.garbage) for number, usage in enumerate(usages)]
+    going += [
+        (one.last_used, number, one.goes)
+        for number, usage in enumerate(usages)
+        for one in usage.environments
+        if not one.busy
+    ]
+    goes = [0] * len(usages)
+    excess = sum(usage.bytes for usage in usages) - max_bytes
+    for _, number, size in sorted(going):
+        if excess <= 0:
+            break
+        goes[number] += min(size, excess)
+        excess -= size
+    if excess > 0:
+        # What several have in common is in nobody's figure: from now on all that can go has to.
+        return [0] * len(usages)
+    return [usage.bytes - size if size else None for usage, size in zip(usages, goes, strict=True)]
 
 
 class Housekeeper:
@@ -143,6 +177,44 @@ class Housekeeper:
         if not dry_run:
             self._went(volume, pruned)
         return pruned
+
+    def prune_together(
+        self,
+        backend: Backend,
+        volumes: Sequence[Volume],
+        progress: Progress,
+        *,
+        unused: float | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> list[Pruned | EngineError]:
+        """The same for volumes that may hold `max_bytes` together. For each of them what went, or why
+        it could not be pruned."""
+        outcomes: list[Pruned | EngineError] = []
+        limits: list[int | None] = [max_bytes] * len(volumes)
+        sizes = [0] * len(volumes)
+        if max_bytes is not None and len(volumes) > 1:
+            try:
+                usages = [self.usage(backend, volume, progress) for volume in volumes]
+            except EngineError as error:
+                return [error for _ in volumes]
+            limits = share_out(usages, max_bytes)
+            sizes = [usage.bytes for usage in usages]
+        for number, volume in enumerate(volumes):
+            limit = limits[number]
+            if max_bytes is not None and number == len(volumes) - 1:
+                # More or less than its share, as the others came out.
+                limit = max(0, max_bytes - sum(sizes[:number]))
+            try:
+                pruned = self.prune(
+                    backend, volume, progress, unused=unused, max_bytes=limit, dry_run=dry_run
+                )
+            except EngineError as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(pruned)
+                sizes[number] = pruned.left
+        return outcomes
 
     def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
         """Empties the volume. `EngineError` while a job holds it."""

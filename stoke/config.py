@@ -45,7 +45,7 @@ class ScopeConfig(Section):
     """What is said of one scope: `[scopes.NAME]`."""
 
     max_size: Memory | None = None
-    """How much its python cache may hold, in bytes; without it, the budget of every scope."""
+    """How much its caches may hold together, in bytes; without it, the budget of every scope."""
 
 
 class Config(Section):
@@ -63,15 +63,15 @@ class Config(Section):
     on_cache_trouble: Literal["uncached", "fail"] = "uncached"
     """What a job does whose cache is full, read-only or gone: go on without it, or fail."""
     max_size: Memory | None = None
-    """How much each scope's python cache may hold, in bytes. What is least recently used goes after
-    a job that added to it; without it nothing goes by itself."""
+    """How much each scope's caches may hold together, in bytes: python and system, on one node. What is
+    least recently used goes after a job that added to them; without it nothing goes by itself."""
     scopes: dict[Scope, ScopeConfig] = {}
     docker: DockerConfig = DockerConfig()
     log: LogConfig = LogConfig()
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:
-        """Bytes that a scope's python cache may hold; None: as much as there is room for."""
+        """Bytes that a scope's caches may hold together; None: as much as there is room for."""
         own = self.scopes.get(scope)
         return own.max_size if own and own.max_size is not None else self.max_size
 

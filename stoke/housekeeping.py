@@ -4,9 +4,10 @@
 
 OPERATION is a JSON object with `kind` ("python", "system") and `do`:
     usage   what the volume holds
-    prune   drops environments: with `unused` those unused for so many seconds, with `max_bytes` the
-            least recently used until no more is left; never one in use. Then the packages that no
-            environment names go from uv's cache. `dry_run` says what would go and touches nothing.
+    prune   drops environments (sets of system packages): with `unused` those unused for so many
+            seconds, with `max_bytes` the least recently used until no more is left; never one in
+            use. Then what none of them names goes: packages from uv's cache, paths from Nix's store,
+            which needs Nix. `dry_run` says what would go and touches nothing.
     clear   drops everything; refuses while a job uses the volume
     lock    the text of the lock that the environment `key` was built from
 A stored lock younger than `lock_ttl` seconds names packages too: a job may be about to build from it.
@@ -14,6 +15,8 @@ A stored lock younger than `lock_ttl` seconds names packages too: a job may be a
 stdout is JSON, a line each: {"progress": text} any number of times, at least every second, then
 {"result": object} or {"error": text, "mend": text or null}. SIGTERM ends it at any point and leaves
 the volume whole: what goes is renamed into trash/ first, and the next run empties that.
+
+A system volume is mounted at /nix, because Nix's paths are absolute.
 
 Symbolic links are never followed, neither when measuring nor when deleting. Bytes are allocated
 ones, and a hard-linked file counts once. `stoke/runner.py` says what lies where on the volume;
@@ -49,12 +52,16 @@ MARK = "stoke-environment.json"
 MAX_MARK = 32 * 1024**2
 ENVIRONMENT = re.compile(r"[0-9a-f]{32}")
 REQUEST = re.compile(r"[0-9a-f]{64}")
+STORE_PATH = re.compile(r"[0-9a-z]{32}-[^/]+")
 PACKAGE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+EMPTY_IT = "empty the volume: stoke cache clear --kind system"
 KEPT_BY_CLEAR = ("CACHEDIR.TAG", "in-use.lock", "housekeeping.lock", "trash")
 # For how long uv waits for other uvs to leave its cache.
 UV_PATIENCE = "5"
 NAMES_AT_ONCE = 500
 PROGRESS_SECONDS = 0.25
+# For how long collecting waits for builds in the store to end; they may take hours.
+BUILDERS_PATIENCE = 5.0
 FOREIGN_AGE = 86400.0  # what a killed writer left aside is nobody's after a day
 
 
@@ -379,6 +386,19 @@ class Volume:
             self._said_at = now
             self._progress(self._doing)
 
+    def run(self, argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:
+        """Runs a program, with progress meanwhile: (exit code, stdout, stderr)."""
+        process = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        while True:
+            try:
+                out, err = process.communicate(timeout=PROGRESS_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                self.tick()
+        return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
     def throw_away(self, path: str) -> None:
         """Out of everybody's sight at once; `empty_trash` does what takes long."""
         trash = self.path("trash")
@@ -412,6 +432,13 @@ class Volume:
                 found.append(os.path.join(folder, name))
         return found
 
+    def thrown_away(self) -> int:
+        """Bytes that go when the trash is emptied."""
+        going = Going(self.tick)
+        for name in names_in(self.path("trash")):
+            going.add(self.path("trash", name))
+        return going.bytes
+
     def empty_trash(self) -> None:
         names = names_in(self.path("trash"))
         for number, name in enumerate(names):
@@ -433,10 +460,14 @@ class PythonVolume(Volume):
 
     def usage(self, lock_ttl: float) -> dict[str, Any]:
         total, uv_bytes = self.measure()
-        goes = self.would_go(lock_ttl)
+        naming = Naming(self.environments, self.locks, time.time() - lock_ttl)
+        goes = self.would_go(naming)
+        garbage = Going(self.tick)
+        self.add_packages(garbage, naming.unnamed(self.packages))
         return {
             "bytes": total,
             "uv_bytes": uv_bytes,
+            "garbage": garbage.bytes,
             "measured_at": time.time(),
             "environments": [
                 {
@@ -583,9 +614,9 @@ class PythonVolume(Volume):
                     if archive in self.archives:
                         yield archive
 
-    def would_go(self, lock_ttl: float) -> dict[str, int]:
+    def would_go(self, naming: Naming) -> dict[str, int]:
         """For each environment: the bytes that go with it and with the packages only it names."""
-        named = Naming(self.environments, self.locks, time.time() - lock_ttl).counts
+        named = naming.counts
         sizes: dict[str, int] = {}
         for name, paths in self.packages.items():
             if list(named.get(name, {}).values()) == [1]:
@@ -651,10 +682,7 @@ class PythonVolume(Volume):
             trouble = self.clean_uv(lock_ttl) if packages else None
             if trouble is not None:
                 # What stays in uv's cache keeps what is linked to it: count again what really goes.
-                only = Going(self.tick)
-                for name in names_in(self.path("trash")):
-                    only.add(self.path("trash", name))
-                freed, packages = only.bytes, []
+                freed, packages = self.thrown_away(), []
             self.empty_trash()
         return {
             "bytes": freed,
@@ -723,8 +751,10 @@ class PythonVolume(Volume):
         for folder in ("locks", "venvs", "requests"):
             for name in names_in(self.path(folder)):
                 path = self.path(folder, name)
-                if name.endswith(".new") and os.lstat(path).st_mtime < time.time() - FOREIGN_AGE:
-                    found.append(path)
+                with contextlib.suppress(FileNotFoundError):
+                    old = os.lstat(path).st_mtime < time.time() - FOREIGN_AGE
+                    if name.endswith(".new") and old:
+                        found.append(path)
         return found
 
     # ------------------------------------------------------------------ uv
@@ -767,18 +797,9 @@ class PythonVolume(Volume):
         for start in range(0, len(names), NAMES_AT_ONCE):
             self.do("cleaning %d packages out of uv's cache" % len(names))
             argv = [uv, "cache", "clean", "--quiet", *names[start : start + NAMES_AT_ONCE]]
-            process = subprocess.Popen(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )  # fmt: skip
-            while True:
-                try:
-                    _, err = process.communicate(timeout=PROGRESS_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    self.tick()
-            if process.returncode != 0:
-                lines = err.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            code, _, err = self.run(argv, env)
+            if code != 0:
+                lines = err.strip().splitlines() or ["no reason given"]
                 return "uv did not clean its cache: " + lines[-1][:300]
         return None
 
@@ -800,13 +821,11 @@ class PythonVolume(Volume):
             finally:
                 # Jobs that wait find an empty volume; they need not wait for the deleting.
                 os.close(lock)
-            going = Going(self.tick)
-            for name in names_in(self.path("trash")):
-                going.add(self.path("trash", name))
+            freed = self.thrown_away()
             self.empty_trash()
         return {
-            "bytes": going.bytes,
-            "left": total - going.bytes,
+            "bytes": freed,
+            "left": total - freed,
             "entries": 0,
             "environments": [one.name for one in self.environments],
             "packages": sorted(self.packages),
@@ -826,61 +845,43 @@ def package_entries(bucket: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+class PackageSet(Environment):
+    """A set of system packages. `paths` are all names in the store that it needs, and nixpkgs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.paths: list[str] = []
+
+
 class SystemVolume(Volume):
     """A scope's system volume, mounted at /nix: sets of packages, roots into Nix's store."""
 
-    def sets(self) -> list[Environment]:
-        """Every set: `own` are bytes of store paths that no other set needs, `linked` the others'."""
-        roots = self.path("var", "nix", "gcroots", "jobs")
-        found = []
-        paths: dict[str, list[str]] = {}
-        users: dict[str, int] = {}
-        for name in names_in(roots):
-            text = read_text(os.path.join(roots, name, MARK))
-            if not ENVIRONMENT.fullmatch(name) or text is None:
-                continue
-            one = Environment(name)
-            try:
-                mark = json.loads(text)
-                one.built_at = float(mark["built_at"])
-                one.packages = sorted(str(package) for package in mark["programs"])
-                paths[name] = sorted({os.path.basename(str(path)) for path in mark["paths"]})
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue
-            one.last_used = one.built_at
-            try:
-                used = os.lstat(self.lock_of(one))
-                one.last_used, one.uses = max(one.last_used, used.st_mtime), used.st_size
-            except FileNotFoundError:
-                pass
-            for path in paths[name]:
-                users[path] = users.get(path, 0) + 1
-            found.append(one)
-        sizes = {path: self.size_of(path) for path in users}
-        for one in found:
-            one.own = sum(sizes[path] for path in paths[one.name] if users[path] == 1)
-            one.linked = sum(sizes[path] for path in paths[one.name]) - one.own
-        return found
+    def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
+        super().__init__(top, uv, progress)
+        self.sets: list[PackageSet] = []
+        self.store: dict[str, int] = {}  # what is in the store -> bytes
+        self.users: dict[str, int] = {}  # path -> how many sets need it
+        self.roots = self.path("var", "nix", "gcroots", "jobs")
+        self.state = self.path("var", "stoke")
+        self.database = self.path("var", "nix", "db")
+        # Nix gives this file up when it collects, to have room for its database.
+        self.reserve = os.path.join(self.database, "reserved")
+        # What Nix makes again when it is wanted: its downloads' index and its builders' logs.
+        spare = [os.path.join(self.state, "cache"), self.path("var", "log", "nix", "drvs")]
+        self.spare = [path for path in spare if not self.leads_out(path)]
 
-    def size_of(self, name: str) -> int:
-        """Bytes of a path in the store, which never changes."""
-        self.do("measuring the store")
-        values = self._index.get("store/" + name, [], (int,))
-        if values is None:
-            values = [allocated(walk(self.path("store", name), self.tick))]
-            self._index.put("store/" + name, [], values)
-        size: int = values[0]
-        return size
-
-    def lock_of(self, one: Environment) -> str:
-        return self.path("var", "stoke", one.name + ".lock")
+    # ------------------------------------------------------------------ measuring
 
     def usage(self, lock_ttl: float) -> dict[str, Any]:  # noqa: ARG002
-        sets = self.sets()
-        self._index.save()
+        total = self.measure()
+        garbage = Going(self.tick)
+        for path in self.spare:
+            garbage.add(path)
         return {
-            "bytes": allocated(walk(self._top, self.tick)),
+            "bytes": total,
             "uv_bytes": 0,
+            "garbage": garbage.bytes
+            + sum(size for path, size in self.store.items() if path not in self.users),
             "measured_at": time.time(),
             "environments": [
                 {
@@ -891,9 +892,9 @@ class SystemVolume(Volume):
                     "last_used": one.last_used,
                     "uses": one.uses,
                     "packages": one.packages,
-                    "busy": is_held(self.lock_of(one)),
+                    "busy": is_held(self.lock_of(one.name)),
                 }
-                for one in sets
+                for one in self.sets
             ],
             "requests": self.requests(
                 self.path("var", "stoke", "requests"),
@@ -901,40 +902,330 @@ class SystemVolume(Volume):
             ),
         }
 
+    def measure(self) -> int:
+        """Fills in everything; returns the bytes of the volume."""
+        store = self.path("store")
+        for name in names_in(store):
+            if name[0] != ".":
+                self.store[name] = self.size_of(os.path.join(store, name))
+        self.read_sets()
+        self._index.save()
+        self.do("adding up")
+        if names_in(os.path.join(store, ".links")):
+            # Somebody had Nix link equal files to one another: only looking at every one tells.
+            return allocated(walk(self._top, self.tick))
+        paths = [os.path.join(store, name) for name in self.store]
+        return allocated(walk(self._top, self.tick, paths)) + sum(self.store.values())
+
+    def size_of(self, path: str) -> int:
+        self.do("measuring the store")
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:  # a lock of Nix's, or what it is making
+            return 0
+        name = "store/" + os.path.basename(path)
+        looks = [status.st_ino, status.st_mtime_ns]
+        values = self._index.get(name, looks, (int,))
+        if values is None:
+            values = [allocated(walk(path, self.tick))]
+            if (
+                int(status.st_mtime) == 1
+            ):  # Nix's sign that it is whole; from then on it never changes
+                self._index.put(name, looks, values)
+        size: int = values[0]
+        return size
+
+    def read_sets(self) -> None:
+        """Every set: `own` are bytes of paths that no other set needs, `linked` the others'."""
+        self.sets = [
+            self.read_set(name) for name in names_in(self.roots) if ENVIRONMENT.fullmatch(name)
+        ]
+        for one in self.sets:
+            for path in one.paths:
+                self.users[path] = self.users.get(path, 0) + 1
+        for one in self.sets:
+            sizes = {path: self.store.get(path, 0) for path in one.paths}
+            one.own = sum(size for path, size in sizes.items() if self.users[path] == 1)
+            one.linked = sum(sizes.values()) - one.own
+
+    def read_set(self, name: str) -> PackageSet:
+        one = PackageSet(name)
+        used = 0.0
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(self.lock_of(name))
+            used, one.uses = status.st_mtime, status.st_size
+        try:
+            mark = json.loads(read_text(os.path.join(self.roots, name, MARK)) or "")
+            paths = {os.path.basename(str(path)) for path in (*mark["paths"], mark["source"])}
+            packages = sorted(str(package) for package in mark["programs"])
+            one.built_at = float(mark["built_at"])
+        except (ValueError, TypeError, KeyError):
+            return one  # damaged: nobody can use it, so it was last used in 1970
+        one.paths = sorted(path for path in paths if STORE_PATH.fullmatch(path))
+        one.packages = packages
+        one.last_used = max(one.built_at, used)
+        return one
+
+    def leads_out(self, path: str) -> bool:
+        """Whether a folder above it is a link."""
+        above = os.path.dirname(os.path.relpath(path, self._top))
+        real = os.path.join(os.path.realpath(self._top), above)
+        return os.path.realpath(real) != real
+
+    def lock_of(self, name: str) -> str:
+        return os.path.join(self.state, name + ".lock")
+
+    # ------------------------------------------------------------------ pruning
+
+    def prune(
+        self,
+        unused: float | None,
+        max_bytes: int | None,
+        lock_ttl: float,  # noqa: ARG002
+        dry_run: bool,
+    ) -> dict[str, Any]:
+        with contextlib.nullcontext() if dry_run else Alone(self):
+            return self.prune_alone(unused, max_bytes, dry_run)
+
+    def prune_alone(
+        self, unused: float | None, max_bytes: int | None, dry_run: bool
+    ) -> dict[str, Any]:
+        total = self.measure()
+        now = time.time()
+        going = Going(self.tick)
+        for name in names_in(self.path("trash")):
+            going.add(self.path("trash", name))
+
+        def too_much() -> bool:
+            return max_bytes is not None and total - going.bytes - from_store > max_bytes
+
+        packages: list[str] = []
+        from_store = 0
+        dropped: list[str] = []
+        busy: list[str] = []
+        collects = bool(self.store) and (unused is not None or too_much())
+        # Nothing is touched before it is clear that Nix can collect.
+        kept = self.kept_by_others() if collects else set()
+        for key in self.unfinished():
+            self.drop(key, ".tmp", going, dry_run)
+        if collects:
+            packages = [path for path in self.store if path not in self.users and path not in kept]
+            from_store = sum(self.store[path] for path in packages)
+            for path in (*self.spare, self.reserve):
+                going.add(path)
+            for one in sorted(self.sets, key=lambda one: one.last_used):
+                self.do("choosing what goes: %d sets" % len(dropped))
+                is_old = unused is not None and one.last_used < now - unused
+                if not (is_old or too_much()):
+                    break  # and so are all that were used later
+                if not self.drop(one.name, "", going, dry_run, one.uses):
+                    busy.append(one.name)
+                    continue
+                dropped.append(one.name)
+                for path in one.paths:
+                    self.users[path] -= 1
+                    if not self.users[path] and path not in kept:
+                        packages.append(path)
+                        from_store += self.store.get(path, 0)
+        trouble = None
+        freed = going.bytes + from_store
+        if not dry_run:
+            freed = allocated(walk(self.database, self.tick))
+            if collects:
+                trouble = self.collect()
+            freed -= allocated(walk(self.database, self.tick))
+            there = set(names_in(self.path("store")))
+            packages = [path for path in self.store if path not in there]
+            freed += self.thrown_away() + sum(self.store[path] for path in packages)
+            for path in self.stale_requests(
+                os.path.join(self.state, "requests"), self.roots, dropped
+            ):
+                remove(path)
+            self.empty_trash()
+        return {
+            "bytes": freed,
+            "left": total - freed,
+            "entries": len(self.sets) - len(dropped),
+            "environments": dropped,
+            # Without the store's hash, and without what says how to build.
+            "packages": sorted(path[33:] for path in packages if not path.endswith(".drv")),
+            "busy": busy,
+            "trouble": trouble,
+        }
+
+    def unfinished(self) -> list[str]:
+        """Keys of sets that somebody makes, or was making when he was killed."""
+        names = [name.partition(".") for name in names_in(self.roots)]
+        return [key for key, _, end in names if end == "tmp" and ENVIRONMENT.fullmatch(key)]
+
+    def drop(
+        self, key: str, end: str, going: Going, dry_run: bool, uses: int | None = None
+    ) -> bool:
+        """Puts a set into the trash, where Nix does not look for roots; False if it is in use, or was
+        since `uses` were counted."""
+        path = self.lock_of(key)
+        lock = take(path)
+        if lock is None:
+            return False
+        try:
+            if uses not in (None, os.fstat(lock).st_size):
+                return False
+            folder = os.path.join(self.roots, key + end)
+            going.add(folder)
+            going.add(path)
+            if not dry_run and os.path.lexists(folder):
+                self.throw_away(folder)
+                # Whoever waits for this lock looks again, finds another file, and locks that.
+                os.unlink(path)
+        finally:
+            os.close(lock)
+        return True
+
+    # ------------------------------------------------------------------ Nix
+
+    def kept_by_others(self) -> set[str]:
+        """What Nix keeps for roots that are no whole set: those that jobs or people made. A damaged
+        set's paths are found on the way."""
+        whole = {one.name for one in self.sets if one.built_at is not None}
+        damaged = {one.name: one for one in self.sets if one.built_at is None}
+        targets: dict[str, list[str]] = {}
+        for line in self.nix("--gc", "--print-roots").splitlines():
+            link, _, target = line.partition(" -> ")
+            if link.startswith("{temp:"):
+                continue  # a process is making it: it need not be there yet, and nobody collects now
+            folder, key = os.path.split(os.path.dirname(link))
+            ours = folder == self.roots and (key in whole or key in damaged)
+            if key not in whole or not ours:
+                targets.setdefault(key if ours else "", []).append(target)
+        for key, one in damaged.items():
+            one.paths = self.closure(targets.get(key, []))
+            for path in one.paths:
+                self.users[path] = self.users.get(path, 0) + 1
+        return set(self.closure(targets.get("", [])))
+
+    def closure(self, targets: list[str]) -> list[str]:
+        found: set[str] = set()
+        for start in range(0, len(targets), NAMES_AT_ONCE):
+            listed = self.nix("--query", "--requisites", *targets[start : start + NAMES_AT_ONCE])
+            found.update(os.path.basename(path) for path in listed.split())
+        return sorted(found)
+
+    def collect(self) -> str | None:
+        """Has Nix collect what has no root; why it could not be, if so."""
+        began = time.monotonic()
+        while True:
+            lock = take(os.path.join(self.state, "gc.lock"))
+            if lock is not None:
+                break
+            if time.monotonic() - began > BUILDERS_PATIENCE:
+                return "a job is making system packages, so nothing was collected from the store"
+            self.do("waiting for jobs that make system packages")
+            time.sleep(0.05)
+        try:
+            for path in self.spare:
+                if names_in(path):
+                    self.throw_away(path)
+            self.do("collecting what no set needs")
+            self.nix("--gc")
+        except RefusedError as error:
+            return error.text
+        finally:
+            os.close(lock)
+        return None
+
+    def nix(self, *arguments: str) -> str:
+        """What `nix-store` prints."""
+        program = shutil.which("nix-store")
+        if program is None:
+            raise RefusedError(
+                "the image for housekeeping has no Nix, which knows what the store still needs",
+                "make one that has it: stoke setup image; or name one in docker.image",
+            )
+        if not os.path.exists(os.path.join(self.database, "db.sqlite")):
+            raise RefusedError("the volume's Nix database is gone", EMPTY_IT)
+        try:
+            reserved = os.lstat(self.reserve).st_size
+        except FileNotFoundError:
+            reserved = 0
+        settings = [
+            "build-users-group =",
+            "substituters =",
+            "keep-outputs = false",
+            "keep-derivations = false",
+            "gc-reserved-space = %d" % reserved,  # else a question would make it again
+        ]
+        env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "NIX_CONFIG": "\n".join(settings),
+            "NIX_REMOTE": "local",
+            "XDG_CACHE_HOME": os.path.join(self.state, "cache"),
+        }
+        code, out, err = self.run([program, *arguments], env)
+        if code != 0:
+            said = err.rpartition("error:")[2].strip() or "no reason given"
+            raise RefusedError("the volume's Nix database cannot be used: " + said[:300], EMPTY_IT)
+        return out
+
+    # ------------------------------------------------------------------ clearing
+
     def clear(self) -> dict[str, Any]:
-        """Everything goes but the lock that every job with system packages holds."""
+        """Everything goes but the locks that are not ours to take: of sets that jobs wait to make."""
         with Alone(self):
-            state = self.path("var", "stoke")
-            lock = take(os.path.join(state, "gc.lock")) if names_in(state) else None
-            if lock is None and names_in(state):
-                raise RefusedError("a running job uses this cache; nothing was cleared")
+            locks = self.take_all()
             try:
-                total = allocated(walk(self._top, self.tick))
-                keys = [one.name for one in self.sets()]
+                total = self.measure()
                 for folder, kept in (
                     (self._top, (*KEPT_BY_CLEAR, "var")),
                     (self.path("var"), ("stoke",)),
-                    (state, ("gc.lock",)),
+                    (self.state, ()),
                 ):
                     for name in names_in(folder):
-                        if name not in kept:
-                            self.throw_away(os.path.join(folder, name))
+                        path = os.path.join(folder, name)
+                        ours = name in kept or (folder == self.state and name.endswith(".lock"))
+                        if os.path.islink(path) or not ours:
+                            self.throw_away(path)
+                for path in locks:
+                    if os.path.basename(path) != "gc.lock":
+                        os.unlink(path)
             finally:
-                if lock is not None:
+                # Jobs that wait find an empty volume; they need not wait for the deleting.
+                for lock in locks.values():
                     os.close(lock)
-            going = Going(self.tick)
-            for name in names_in(self.path("trash")):
-                going.add(self.path("trash", name))
+            freed = self.thrown_away()
             self.empty_trash()
         return {
-            "bytes": going.bytes,
-            "left": total - going.bytes,
+            "bytes": freed,
+            "left": total - freed,
             "entries": 0,
-            "environments": keys,
-            "packages": [],
+            "environments": [one.name for one in self.sets],
+            "packages": sorted(path[33:] for path in self.store if not path.endswith(".drv")),
             "busy": [],
             "trouble": None,
         }
+
+    def take_all(self) -> dict[str, int]:
+        """The locks of everything on the volume, or a refusal."""
+        found = names_in(self.state)
+        if not found:
+            return {}
+        wanted = {"gc.lock", *(name for name in found if name.endswith(".lock"))}
+        wanted |= {key + ".lock" for key in names_in(self.roots) if ENVIRONMENT.fullmatch(key)}
+        locks: dict[str, int] = {}
+        try:
+            for name in sorted(wanted):
+                path = os.path.join(self.state, name)
+                if os.path.islink(path):
+                    continue
+                lock = take(path)
+                if lock is None:
+                    raise RefusedError("a running job uses this cache; nothing was cleared")
+                locks[path] = lock
+        except BaseException:
+            for lock in locks.values():
+                os.close(lock)
+            raise
+        return locks
 
 
 class Alone:
@@ -981,9 +1272,9 @@ def perform(top: str, operation: dict[str, Any], uv: str | None) -> dict[str, An
         return volume.usage(operation["lock_ttl"])
     if what == "clear":
         return volume.clear()
-    if not isinstance(volume, PythonVolume):
-        raise RefusedError("system packages cannot be pruned yet; they can be cleared")
     if what == "lock":
+        if not isinstance(volume, PythonVolume):
+            raise RefusedError("only Python environments have a lock")
         return volume.lock(operation["key"])
     return volume.prune(
         operation["unused"], operation["max_bytes"], operation["lock_ttl"], operation["dry_run"]

@@ -27,8 +27,9 @@ On the system volume, beside what is Nix's own:
     var/nix/gcroots/jobs/KEY/  a link for each package: whole or not there, as an environment
     var/stoke/KEY.lock         as venvs/KEY.lock
     var/stoke/requests/HASH    as requests/HASH
-    var/stoke/gc.lock          held shared while anything in /nix is made or used, and exclusively
-                               by whoever collects garbage
+    var/stoke/gc.lock          held shared while anything in /nix is made, and exclusively by whoever
+                               collects garbage; taken after KEY.lock
+A set that is whole is a root of Nix's, so who only uses one needs no more than KEY.lock.
 """
 
 from __future__ import annotations
@@ -698,7 +699,8 @@ class Job:
 NIX_EXPRESSION = """
 let
   asked = builtins.fromJSON (builtins.readFile ./asked.json);
-  all = import (fetchTarball { inherit (asked) url sha256; }) { config = { }; overlays = [ ]; };
+  source = fetchTarball { inherit (asked) url sha256; };
+  all = import source { config = { }; overlays = [ ]; };
   packages = map (path: { name = join path; } // find all [ ] path) asked.packages;
   join = builtins.concatStringsSep ".";
   find = set: above: path:
@@ -724,6 +726,7 @@ let
     if builtins.isAttrs set && set.type or null != "derivation"
     then builtins.attrNames set else [ ];
 in {
+  source = toString source;
   packages = map (one: removeAttrs one [ "set" ]) packages;
   near = builtins.listToAttrs (map inside missed);
 }
@@ -760,13 +763,11 @@ class SystemPackages:
                 % ", ".join(self.names[:5]),
                 "run it in a container: stoke run -b docker",
             )
-        os.makedirs(self.state, exist_ok=True)
-        collecting = self.job.hold(os.path.join(self.state, "gc.lock"))
-        collecting.take(
-            fcntl.LOCK_SH,
-            lambda: self.job.events.note("room is being made on the system volume; waiting"),
-        )
-        mark = self.job.find_or_build(phase, self.lock, self.find, self.build)
+        try:
+            os.makedirs(self.state, exist_ok=True)
+            mark = self.job.find_or_build(phase, self.lock, self.find, self.build)
+        except OSError as error:
+            raise PhaseError(*self.shut_out(error)) from None
         phase.facts["packages"] = len(mark["paths"])
         if phase.facts["cached"] is None:
             phase.facts["cached"] = len(mark["paths"])
@@ -790,37 +791,54 @@ class SystemPackages:
         return mark
 
     def build(self) -> int:
-        """Makes the folder aside and renames it; returns how many paths the store already had."""
+        """Makes the set; returns how many paths the store already had."""
+        with Flock(os.path.join(self.state, "gc.lock")) as flock:
+            flock.take(
+                fcntl.LOCK_SH,
+                lambda: self.job.events.note("room is being made on the system volume; waiting"),
+            )
+            aside = self.folder + ".tmp"
+            remove_tree(self.folder)  # damaged
+            remove_tree(aside)
+            os.makedirs(aside)
+            try:
+                return self.build_aside(aside)
+            except BaseException:
+                remove_tree(aside)
+                raise
+
+    def build_aside(self, aside: str) -> int:
+        """Fills the folder and renames it into place."""
         self.check_store()
-        aside = self.folder + ".tmp"
-        remove_tree(self.folder)  # damaged
-        remove_tree(aside)
-        store = os.path.join(NIX, "store")
-        before = set(os.listdir(store))
+        before = set(os.listdir(os.path.join(NIX, "store")))
         links: dict[str, str] = {}
         programs: dict[str, list[str]] = {}
         derivations = []
-        for package in self.evaluate():
+        source, packages = self.evaluate()
+        for package in packages:
             name, outputs = package["name"], package["outputs"]
             derivations.append(package["drv"] + "!" + ",".join(one["name"] for one in outputs))
             for number, output in enumerate(outputs):
                 links[name if number == 0 else name + "^" + output["name"]] = output["path"]
             programs[name] = [os.path.join(output["path"], "bin") for output in outputs]
-        os.makedirs(aside)
-        try:
-            # The links come first: from the moment a path is whole, nobody collects it.
-            for name, path in links.items():
-                os.symlink(path, os.path.join(aside, name))
-            self.announce(derivations)
-            paths = self.realise(derivations, list(links.values()))
-            for name, folders in programs.items():
-                programs[name] = [folder for folder in folders if os.path.isdir(folder)]
-            mark = {"links": links, "programs": programs, "paths": paths, "built_at": time.time()}
-            write_whole(os.path.join(aside, MARK), json.dumps(mark))
-            os.rename(aside, self.folder)
-        except BaseException:
-            remove_tree(aside)
-            raise
+        # The links come first: from the moment a path is whole, nobody collects it.
+        for name, path in links.items():
+            os.symlink(path, os.path.join(aside, name))
+        # nixpkgs itself stays as long as a set that was made from it: another may be wanted.
+        os.symlink(source, os.path.join(aside, ".nixpkgs"))
+        self.announce(derivations)
+        paths = self.realise(derivations, list(links.values()))
+        for name, folders in programs.items():
+            programs[name] = [folder for folder in folders if os.path.isdir(folder)]
+        mark = {
+            "links": links,
+            "programs": programs,
+            "paths": paths,
+            "source": source,
+            "built_at": time.time(),
+        }
+        write_whole(os.path.join(aside, MARK), json.dumps(mark))
+        os.rename(aside, self.folder)
         names = [os.path.basename(path) for path in paths]
         there = [name[33:] for name in names if name in before]  # without the store's hash
         came = [name[33:] for name in names if name not in before]
@@ -859,7 +877,6 @@ class SystemPackages:
                 % ", ".join(self.names[:5]),
                 "use an image that has it: stoke setup image",
             )
-        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
         database = os.path.join(NIX, "var/nix/db/db.sqlite")
         with Flock(os.path.join(self.state, "init.lock")) as flock:
             flock.take(fcntl.LOCK_EX, lambda: None)
@@ -871,8 +888,9 @@ class SystemPackages:
                 self.run("nix-store", "--init")
                 os.makedirs(store, exist_ok=True)
 
-    def evaluate(self) -> list[dict[str, Any]]:
-        """For each of `names` its derivation and the outputs to use. Unknown ones are refused."""
+    def evaluate(self) -> tuple[str, list[dict[str, Any]]]:
+        """The path of nixpkgs, and for each of `names` its derivation and the outputs to use. Unknown
+        names are refused."""
         folder = os.path.join(self.job.work, "nix")
         os.makedirs(folder, exist_ok=True)
         asked = {
@@ -891,7 +909,7 @@ class SystemPackages:
         unknown = [one for one in found if "drv" not in one]
         if unknown:
             raise PhaseError(*unknown_packages(unknown, answer["near"]))
-        return found
+        return answer["source"], found
 
     def run(self, program: str, *arguments: str) -> tuple[str, str]:
         """Runs one of Nix's programs: (stdout, stderr). A failure is a PhaseError with its words."""
@@ -900,7 +918,12 @@ class SystemPackages:
             for name, value in os.environ.items()
             if not name.startswith(("NIX_", "XDG_", "PYTHON"))
         }
-        settings = ["sandbox = false", "build-users-group =", "connect-timeout = 15"]
+        settings = [
+            "sandbox = false",
+            "build-users-group =",
+            "connect-timeout = 15",
+            "auto-optimise-store = false",  # housekeeping counts on paths that share no files
+        ]
         for setting, values in (
             ("substituters", self.asked["substituters"]),
             ("trusted-public-keys", self.asked["trusted_keys"]),
@@ -941,6 +964,23 @@ class SystemPackages:
         if NIX_UNREACHED.search(text) or NETWORK_TROUBLE.search(text):
             return text, "check the network and the settings nix.url and nix.substituters"
         return text, None
+
+    def shut_out(self, error: OSError) -> tuple[str, str | None]:
+        """What keeps this job from the volume. What is mounted at /nix cannot be changed from inside,
+        so `on_cache_trouble` has no other way to offer."""
+        names = ", ".join(self.names[:5])
+        instead = "run it with a /nix of its own: --no-cache"
+        if error.errno == errno.EROFS:
+            return "the system volume is read-only and does not hold %s" % names, instead
+        if error.errno in (errno.EACCES, errno.EPERM):
+            owner = os.stat(NIX).st_uid
+            return (
+                "the system volume belongs to user %d, and this job (user %d) may not use %s"
+                % (owner, os.getuid(), error.filename)
+            ), instead  # fmt: skip
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "the system volume is full", MAKE_ROOM
+        return "%s: %s" % (error.filename, error.strerror), None
 
     def empty_it(self) -> str:
         return "empty the volume: stoke cache clear --kind system --scope %s" % self.asked["scope"]
@@ -985,7 +1025,13 @@ class Flock:
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        return os.open(self._path, flags, 0o666)
+        try:
+            return os.open(self._path, flags, 0o666)
+        except OSError as error:
+            # A volume that can only be read serves what it holds: to lock a file is not to write it.
+            if error.errno in (errno.EROFS, errno.EACCES) and os.path.exists(self._path):
+                return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            raise
 
     def take(self, kind: int, waiting: Callable[[], None]) -> None:
         """Waits for the lock; `waiting` is called once if it is not free."""

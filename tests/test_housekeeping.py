@@ -159,6 +159,79 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "trash") == []
 
 
+def make_set(top: Path, number: int, blocks: int) -> str:
+    """A set of one store path, as a runner leaves it; returns its key."""
+    key = f"{number:032x}"
+    path = top / "store" / f"{number:032d}-p{number}-1.0"
+    path.mkdir(parents=True)
+    (path / "own").write_bytes(b"x" * blocks * BLOCK)
+    root = top / "var/nix/gcroots/jobs" / key
+    root.mkdir(parents=True)
+    paths = [f"/nix/store/{path.name}"]
+    mark = {"links": {}, "programs": {f"p{number}": []}, "paths": paths, "built_at": 1000.0}
+    (root / housekeeping.MARK).write_text(json.dumps({**mark, "source": "/nix/store/x"}))
+    (top / "var/stoke").mkdir(exist_ok=True)
+    (top / "var/stoke" / f"{key}.lock").write_bytes(b".")
+    return key
+
+
+def test_a_system_volume_is_not_cleared_under_a_job_that_uses_or_makes_a_set(
+    tmp_path: Path,
+) -> None:
+    key = make_set(tmp_path, 1, 3)
+    for name in (key, "gc", "f" * 32):
+        with open(tmp_path / "var/stoke" / f"{name}.lock", "a") as job:
+            fcntl.flock(job, fcntl.LOCK_SH)
+            assert "running job" in run(tmp_path, kind="system", do="clear")["error"]
+    assert (tmp_path / "store").exists()
+    # A key that somebody begins with while the volume is cleared keeps its lock: only locks that
+    # were taken go.
+    assert run(tmp_path, kind="system", do="clear")["result"]["bytes"] >= 3 * BLOCK
+    assert not (tmp_path / "store").exists()
+    assert os.listdir(tmp_path / "var/stoke") == ["gc.lock"]
+
+
+def test_on_a_system_volume_no_link_is_followed(tmp_path: Path) -> None:
+    """Jobs can put links anywhere; what they point to is neither measured nor removed."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_bytes(b"x" * 1000 * BLOCK)
+    (outside / "gc.lock").write_text("")
+    top = tmp_path / "nix"
+    make_set(top, 1, 3)
+    roots = top / "var/nix/gcroots/jobs"
+    (roots / ("a" * 32)).symlink_to(outside)
+    (roots / ("b" * 32)).mkdir()
+    (roots / ("b" * 32) / housekeeping.MARK).symlink_to(outside / "precious")
+    (roots / ("c" * 32 + ".tmp")).symlink_to(outside)
+    (top / "store" / ("0" * 32 + "-x")).symlink_to(outside)
+    (top / "var/stoke/cache").symlink_to(outside)
+    (top / "var/log").symlink_to(outside)
+    (top / "trash").symlink_to(outside)
+    (top / "var/stoke/init.lock").symlink_to(outside / "precious")
+    usage = run(top, kind="system", do="usage")["result"]
+    assert usage["bytes"] == pytest.approx(du(top), abs=3 * BLOCK)
+    mark = json.loads((roots / f"{1:032x}" / housekeeping.MARK).read_text())
+    mark["paths"] += ["/nix/store/../..", "..", "/nix/store/" + "0" * 32 + "-x/.."]
+    (roots / f"{1:032x}" / housekeeping.MARK).write_text(json.dumps(mark))
+    sizes = {
+        one["key"]: one["bytes"]
+        for one in run(top, kind="system", do="usage")["result"]["environments"]
+    }
+    assert sizes[f"{1:032x}"] < 10 * BLOCK
+    done = run(top, kind="system", do="clear")["result"]
+    assert done["bytes"] < 50 * BLOCK
+    assert sorted(os.listdir(outside)) == ["gc.lock", "precious"]
+    assert du(top) < 10 * BLOCK
+    for link in ("var/stoke", "var"):
+        path = top / link
+        subprocess.run(["rm", "-rf", path], check=True)
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(outside)
+        assert "result" in run(top, kind="system", do="clear")
+        assert sorted(os.listdir(outside)) == ["gc.lock", "precious"]
+
+
 def test_a_kind_that_nobody_looks_after_is_refused(tmp_path: Path) -> None:
     assert "no housekeeping" in run(tmp_path, do="usage", kind="ghost")["error"]
 

@@ -244,8 +244,8 @@ class DockerBackend:
         if operation["do"] == "clear":
             self._volumes.refuse_strangers(volume.name)
         wanted, last = self._config.docker.image, operation.get("image")
-        if wanted is None and isinstance(last, str) and has_image(self._engine, last):
-            wanted = last
+        if wanted is None and isinstance(last, str) and not has_image(self._engine, OUR_IMAGE):
+            wanted = last if has_image(self._engine, last) else None
         image = choose_image(self._engine, wanted, lambda *_: None)
         return housekeep(self._engine, self._config, image, volume, operation, progress)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.backend import Backend, Volume, backend_names
-from stoke.caches import Housekeeper, Pruned
+from stoke.caches import Housekeeper
 from stoke.cli.cache_stats import command as stats
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339, time_ago
+from stoke.cli.progress import ProgressLine
 from stoke.errors import EngineError, RequestError
 from stoke.history import History
 from stoke.logs.sanitise import clean
@@ -21,8 +22,6 @@ from stoke.metrics import read_metrics
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stoke.caches import Environment
     from stoke.config import Config
     from stoke.lifecycle import Backends
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     Figures = dict[Key, CacheFigures]
 
 KINDS = ["python", "system"]
+KIND = click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
 HEADS = [
     "BACKEND", "SCOPE", "KIND", "SIZE", "MEASURED", "ENTRIES", "HITS", "SAVED", "NOT RECEIVED",
     "IN USE BY",
@@ -38,7 +38,7 @@ HEADS = [
 TO_THE_RIGHT = frozenset({3, 5, 6, 7, 8})
 
 
-ENVIRONMENT_HEADS = ["ENVIRONMENT", "SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAGES"]
+ENVIRONMENT_HEADS = ["SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAGES"]
 
 
 @click.group()
@@ -55,9 +55,13 @@ def command() -> None:
 
 @command.command("ls")
 @apply(BACKEND)
+@click.option("--scope", metavar="SCOPE", help="Only this scope's.")
+@KIND
 @click.option("--measure", is_flag=True, help="Measure now instead of showing the last figures.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
+def list_volumes(
+    backend: str | None, scope: str | None, kind: str | None, measure: bool, as_json: bool
+) -> None:
     """List the cache volumes: their size, what they saved, who uses them.
 
     Of every backend that can be asked, or of the one that is named. Sizes are those of the last
@@ -66,7 +70,7 @@ def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
 
     \b
     stoke cache ls
-    stoke cache ls -b docker --measure --json
+    stoke cache ls -b docker --scope team-a --measure --json
     """
     with History() as history, closing(_backends()) as backends:
         housekeeper = Housekeeper(history, backends.config.lock_ttl)
@@ -80,6 +84,11 @@ def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
                     raise
                 narrate(f"{name} is left out: {error.what}")
                 continue
+            found = [
+                volume
+                for volume in found
+                if scope in (None, volume.scope) and kind in (None, volume.kind)
+            ]
             if measure:
                 found = [_measured(housekeeper, chosen, volume) for volume in found]
             volumes += found
@@ -88,7 +97,8 @@ def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
         print_json([_document(volume, figures) for volume in volumes])
         return
     if not volumes:
-        narrate("no cache volumes yet; the first job with packages makes one")
+        which = "such cache" if scope or kind else "cache"
+        narrate(f"no {which} volumes yet; the first job with packages makes one")
         return
     print_table(HEADS, [_row(volume, figures) for volume in volumes], TO_THE_RIGHT)
     if any(volume.bytes is None for volume in volumes):
@@ -97,105 +107,99 @@ def list_volumes(backend: str | None, measure: bool, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("scope", required=False)
+@click.option(
+    "--kind", type=click.Choice(KINDS), default="python", show_default=True,
+    help="Environments, or sets of system packages.",
+)  # fmt: skip
 @apply(BACKEND)
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-def show(scope: str | None, backend: str | None, as_json: bool) -> None:
-    """List the environments in a scope's python cache, the last used first.
+def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> None:
+    """List what is in a scope's cache, the last used first.
 
-    SIZE is that of all its files, many of which other environments have too; WOULD FREE is what is
-    freed when it goes.
+    SIZE is that of all its files, many of which others have too; WOULD FREE is what is freed when it
+    goes.
 
     \b
     stoke cache show
-    stoke cache show team-a -b docker --json
+    stoke cache show team-a -b docker --kind system
     """
     with History() as history, closing(_backends()) as backends:
         config = backends.config
         chosen = backends.get(backend or config.backend)
         housekeeper = Housekeeper(history, config.lock_ttl)
-        (volume,) = _volumes(housekeeper, chosen, scope or config.scope, "python")
-        with _Progress() as progress:
+        (volume,) = _volumes(housekeeper, chosen, scope or config.scope, kind)
+        with ProgressLine() as progress:
             usage = housekeeper.usage(chosen, volume, progress)
     environments = sorted(usage.environments, key=lambda one: -one.last_used)
     if as_json:
         print_json([_environment_document(one) for one in environments])
         return
+    downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
     narrate(
-        f"{volume.name}: {human_bytes(usage.bytes)}, of which {human_bytes(usage.uv_bytes)} are "
-        "downloaded packages"
+        f"{volume.name}: {human_bytes(usage.bytes)}, of which "
+        f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
     )
     rows = [_environment_row(one) for one in environments]
-    print_table(ENVIRONMENT_HEADS, rows, frozenset({1, 2, 3}))
+    entry = "ENVIRONMENT" if kind == "python" else "SET"
+    print_table([entry, *ENVIRONMENT_HEADS], rows, frozenset({1, 2, 3}))
 
 
 @command.command("prune")
 @click.option(
-    "--scope", metavar="SCOPE", help="Only this scope's cache; without it, every scope's."
+    "--scope", metavar="SCOPE", help="Only this scope's caches; without it, every scope's."
 )
+@KIND
 @click.option("--unused", metavar="TIME", help="Drop what was not used for so long: 30d, 12h.")
 @click.option(
     "--max-size", metavar="SIZE",
-    help="Drop the least recently used until no more than so much is left: 10g.",
+    help="Drop the least recently used until no more than so much is left of a scope: 10g.",
 )  # fmt: skip
 @apply(BACKEND)
 @click.option("--dry-run", is_flag=True, help="Say what would go, and leave it there.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-q", "--quiet", is_flag=True, help="With --yes: print errors and nothing else.")
 def prune(
     scope: str | None,
+    kind: str | None,
     unused: str | None,
     max_size: str | None,
     backend: str | None,
     dry_run: bool,
     yes: bool,
-) -> None:
-    """Drop environments that are not needed any more, with their packages.
+    quiet: bool,
+) -> int:
+    """Drop environments and sets of system packages that are not needed any more.
 
     Never what a job uses. Without --unused and --max-size, to the budgets in the configuration
-    (max_size). Says first what will go and how much that frees.
+    (max_size). Says first what will go and how much that frees. A scope's two caches have one size
+    between them; --kind chooses one.
 
     \b
     stoke cache prune --unused 30d
     stoke cache prune --scope team-a --max-size 10g --dry-run
     """
+    from stoke.cli.prune import prune_caches
+
     seconds, limit = _duration(unused), _size(max_size)
     with History() as history, closing(_backends()) as backends:
-        config = backends.config
-        chosen = backends.get(backend or config.backend)
-        housekeeper = Housekeeper(history, config.lock_ttl)
+        chosen = backends.get(backend or backends.config.backend)
+        housekeeper = Housekeeper(history, backends.config.lock_ttl)
         volumes = [
             volume
             for volume in housekeeper.volumes(chosen)
-            if volume.kind == "python" and scope in (None, volume.scope)
+            if scope in (None, volume.scope) and kind in (None, volume.kind)
         ]
+        if not volumes and scope is not None:
+            raise _no_such_cache(chosen, scope, kind)
         if not volumes:
-            narrate(f"no python cache on the {chosen.name} backend; nothing to drop")
-            return
-        plans = []
-        for volume in volumes:
-            size = config.budget(volume.scope) if seconds is None and limit is None else limit
-            if seconds is None and size is None:
-                continue
-
-            def run(dry: bool, volume: Volume = volume, size: int | None = size) -> Pruned:
-                with _Progress() as progress:
-                    return housekeeper.prune(
-                        chosen, volume, progress, unused=seconds, max_bytes=size, dry_run=dry
-                    )
-
-            plans.append((volume, run))
-        if not plans:
-            raise RequestError(
-                "max_size",
-                "nothing says what may go: no budget is configured",
-                "name a limit: stoke cache prune --unused 30d",
-            )
-        promised = [_promise(volume, run(True)) for volume, run in plans]
-        if dry_run or not any(promised):
-            return
-        if not yes:
-            _confirm()
-        freed = sum(_pruned(volume, run(False)) for volume, run in plans)
-    narrate(f"freed {human_bytes(freed)}")
+            if not quiet:
+                what = f"{kind} cache" if kind else "caches"
+                narrate(f"no {what} on the {chosen.name} backend; nothing to drop")
+            return 0
+        return prune_caches(
+            housekeeper, chosen, volumes, backends.config, seconds, limit,
+            dry_run=dry_run, yes=yes, quiet=quiet,
+        )  # fmt: skip
 
 
 @command.command("warm")
@@ -205,6 +209,10 @@ def prune(
 )  # fmt: skip
 @click.option("-r", "--requirements", metavar="FILE", help="Packages from a requirements file.")
 @click.option("--lock", metavar="FILE", help="Packages from a lock.")
+@click.option(
+    "-s", "--system", multiple=True, metavar="PKG",
+    help="A system package, or a list of them. Again for more.",
+)  # fmt: skip
 @click.option("--python", metavar="VERSION", help="The Python to prepare them for.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="The N most used so far.")
 @click.option("--image", metavar="IMAGE", help="The image to prepare them in.")
@@ -215,6 +223,7 @@ def warm(
     packages: tuple[str, ...],
     requirements: str | None,
     lock: str | None,
+    system: tuple[str, ...],
     python: str | None,
     top: int | None,
     image: str | None,
@@ -222,25 +231,28 @@ def warm(
     upgrade: bool,
     backend: str | None,
 ) -> int:
-    """Build environments before they are needed, with their bytecode.
+    """Build environments before they are needed, with their bytecode, and fetch system packages.
 
-    A job like any other whose code does nothing: it is in the list of jobs. --top takes those that
-    the history's jobs asked for most in this place.
+    A job like any other whose code does nothing: it is in the list of jobs. --top takes what the
+    history's jobs asked for most in this place.
 
     \b
     stoke cache warm -w 'numpy, pandas'
     stoke cache warm -r requirements.txt --scope team-a -b docker
+    stoke cache warm -s 'gcc ffmpeg' -b docker
     stoke cache warm --top 5
     """
     from stoke.cli.warm import environment_request, most_used, warm_up
 
     config = _config()
     place = backend or config.backend
-    if packages or requirements or lock:
+    if packages or requirements or lock or system:
         if top is not None:
             raise click.UsageError("--top names the packages already.")
         requests = [
-            environment_request(config, packages, requirements, lock, python, image, scope, upgrade)
+            environment_request(
+                config, packages, requirements, lock, system, python, image, scope, upgrade
+            )
         ]
     elif top is None:
         raise click.UsageError("Nothing to warm: name packages, or --top N.")
@@ -251,7 +263,7 @@ def warm(
 
 @command.command("clear")
 @click.option("--scope", metavar="SCOPE", help="Whose caches; without it, the configured scope's.")
-@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@KIND
 @apply(BACKEND)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -> None:
@@ -274,8 +286,9 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             for volume in _volumes(housekeeper, chosen, scope, kind)
         ]
         for volume in volumes:
-            environments = "" if volume.entries is None else f", {volume.entries} environments"
-            narrate(f"{volume.name}: {human_bytes(volume.bytes)}{environments}")
+            what = "environments" if volume.kind == "python" else "sets of packages"
+            entries = "" if volume.entries is None else f", {volume.entries} {what}"
+            narrate(f"{volume.name}: {human_bytes(volume.bytes)}{entries}")
         holders = sorted({job for volume in volumes for job in volume.in_use_by})
         if holders:
             raise EngineError(
@@ -286,7 +299,7 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             _ask(scope)
         freed = 0
         for volume in volumes:
-            with _Progress() as progress:
+            with ProgressLine() as progress:
                 freed += housekeeper.clear(chosen, volume, progress).bytes
     narrate(f"freed {human_bytes(freed)}")
 
@@ -319,38 +332,21 @@ def _volumes(
         if volume.scope == scope and kind in (None, volume.kind)
     ]
     if not found:
-        what = f"{kind} cache" if kind else "caches"
-        raise RequestError(
-            "scope", f"{scope} has no {what} on the {backend.name} backend", "see: stoke cache ls"
-        )
+        raise _no_such_cache(backend, scope, kind)
     return found
 
 
-class _Progress:
-    """The latest line of progress at a terminal, overwritten in place; elsewhere nothing."""
-
-    def __init__(self) -> None:
-        self._shows = sys.stderr.isatty()
-        self._width = 0
-
-    def __call__(self, text: str) -> None:
-        if self._shows:
-            line = clean(text)[:100]
-            click.echo("\r" + line.ljust(self._width), err=True, nl=False)
-            self._width = len(line)
-
-    def __enter__(self) -> Callable[[str], None]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._width:
-            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+def _no_such_cache(backend: Backend, scope: str, kind: str | None) -> RequestError:
+    what = f"{kind} cache" if kind else "caches"
+    return RequestError(
+        "scope", f"{scope} has no {what} on the {backend.name} backend", "see: stoke cache ls"
+    )
 
 
 def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Volume:
     """With its size, if that can be had; a volume that cannot be measured is listed all the same."""
     try:
-        with _Progress() as progress:
+        with ProgressLine() as progress:
             return housekeeper.measured(backend, volume, progress)
     except EngineError as error:
         narrate(f"{volume.name} could not be measured: {error.what}")
@@ -373,33 +369,6 @@ def _parsed(field: str, text: str) -> float:
     except ValueError as error:
         raise RequestError(field, str(error)) from None
     return value
-
-
-def _promise(volume: Volume, pruned: Pruned) -> bool:
-    """Says what would go from a volume; whether that is anything."""
-    count, busy = len(pruned.environments), len(pruned.busy)
-    held = f"; {busy} more in use" if busy else ""
-    if not pruned.bytes:
-        narrate(f"{volume.name}: nothing to drop{held}")
-        return False
-    narrate(
-        f"{volume.name}: {count} environments and {len(pruned.packages)} packages go, "
-        f"{human_bytes(pruned.bytes)}; {human_bytes(pruned.left)} stay{held}"
-    )
-    return True
-
-
-def _pruned(volume: Volume, pruned: Pruned) -> int:
-    if pruned.trouble:
-        narrate(f"{volume.name}: {pruned.trouble}; a later prune frees the rest")
-    return pruned.bytes
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise RequestError("prune", "nobody is here to confirm this", "say it was meant: --yes")
-    if not click.confirm("Drop them?", default=False, err=True):
-        raise RequestError("prune", "nothing was dropped")
 
 
 def _ask(scope: str) -> None:

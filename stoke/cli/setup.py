@@ -62,7 +62,8 @@ CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0
 def schedule(every: str, unused: str | None, systemd: bool, backend: str | None) -> None:
     """Print what prunes the caches regularly: a line for cron, or units for systemd.
 
-    Nothing is installed. The schedule is this user's: it needs neither root nor a service of ours.
+    Nothing is installed. It says only what goes wrong, which cron mails and systemd keeps in its
+    journal. The schedule is this user's: it needs neither root nor a service of ours.
 
     \b
     (crontab -l; stoke setup schedule --unused 30d) | crontab -
@@ -75,7 +76,7 @@ def schedule(every: str, unused: str | None, systemd: bool, backend: str | None)
     from stoke.errors import RequestError
     from stoke.spec import parse_duration
 
-    argv = [str(Path(sys.argv[0]).absolute()), "cache", "prune", "--yes"]
+    argv = [str(Path(sys.argv[0]).absolute()), "cache", "prune", "--yes", "--quiet"]
     if unused is not None:
         try:
             parse_duration(unused)
@@ -87,7 +88,7 @@ def schedule(every: str, unused: str | None, systemd: bool, backend: str | None)
     line = shlex.join(argv)
     if not systemd:
         # cron takes a % for the line's end.
-        click.echo(f"{CALENDAR[every]} {line.replace('%', chr(92) + '%')} 2>/dev/null")
+        click.echo(f"{CALENDAR[every]} {line.replace('%', chr(92) + '%')}")
         return
     folder = "~/.config/systemd/user"
     click.echo(f"""# {folder}/stoke-prune.service

@@ -1,4 +1,4 @@
-"""What `stoke cache warm` runs: jobs that build an environment and do nothing in it."""
+"""What `stoke cache warm` runs: jobs that make an environment or system packages, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def environment_request(
     packages: tuple[str, ...],
     requirements: str | None,
     lock: str | None,
+    system: tuple[str, ...],
     python: str | None,
     image: str | None,
     scope: str | None,
@@ -30,7 +31,7 @@ def environment_request(
     """The request that the command's options make."""
     request = request_from(
         config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
-        system=(), python=python, env=(), secret=(), index=None, extra_index=(),
+        system=system, python=python, env=(), secret=(), index=None, extra_index=(),
         index_credentials=None, cpu=None, memory=None, timeout=None, image=image, scope=scope,
         no_cache=False, upgrade=upgrade, name="warm",
     )  # fmt: skip
@@ -47,7 +48,8 @@ def warm_up(requests: list[Request], backend: str, config: Config) -> int:
     failed = 0
     for number, request in enumerate(requests, start=1):
         if len(requests) > 1:
-            names = ", ".join(request.spec.dependencies) or "a requirements file"
+            names = ", ".join((*request.spec.dependencies, *request.spec.system))
+            names = names or "a requirements file"
             narrate(f"{number} of {len(requests)}: {names}")
         code = run_request(request, backend, config, detach=False, as_json=False, quiet=False)
         failed = failed or code

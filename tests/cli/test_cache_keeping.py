@@ -157,8 +157,59 @@ def test_the_schedule_that_is_printed_runs(stoke: Stoke, filled: Path) -> None:
     line = stoke("setup", "schedule", "--unused", "0s").stdout.decode()
     times, command = line.split(" ", 5)[:5], line.split(" ", 5)[5]
     assert times == ["17", "4", "*", "*", "*"]
-    subprocess.run(["sh", "-c", command], check=True, cwd="/")
+    done = subprocess.run(["sh", "-c", command], check=True, cwd="/", capture_output=True)
+    assert (done.stdout, done.stderr) == (b"", b""), "cron mails whatever is said"
     assert json.loads(stoke("cache", "show", "--json").stdout) == []
     units = stoke("setup", "schedule", "--every", "weekly", "--systemd").stdout
-    assert b"OnCalendar=weekly" in units and b"cache prune --yes" in units
+    assert b"OnCalendar=weekly" in units and b"cache prune --yes --quiet" in units
     assert stoke("setup", "schedule", "--unused", "soon").returncode == 2
+
+
+def test_a_quiet_prune_says_errors_and_nothing_else(
+    stoke: Stoke, filled: Path, tmp_path: Path
+) -> None:
+    for limits in (["--unused", "9d"], ["--unused", "0s"], ["--unused", "0s", "--kind", "system"]):
+        done = stoke("cache", "prune", "--yes", "-q", *limits)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert json.loads(stoke("cache", "show", "--json").stdout) == []
+    none = stoke("cache", "prune", "--yes", "-q")
+    assert none.returncode == 2 and b"no budget is configured" in none.stderr
+    gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    down = stoke("cache", "prune", "--yes", "-q", "--unused", "0s", "-b", "docker", env=gone)
+    assert down.returncode == 125 and down.stderr.startswith(b"error: ")
+
+
+@pytest.mark.parametrize("scope", ["..", "nobody", "../default", "-rf", "a b"])
+def test_a_scope_that_is_none_is_refused_by_every_command(
+    stoke: Stoke, filled: Path, scope: str
+) -> None:
+    for words in (
+        ["prune", "--unused", "0s", "--yes", f"--scope={scope}"],
+        ["clear", "--yes", f"--scope={scope}"],
+        ["show", "--", scope],
+    ):
+        done = stoke("cache", *words)
+        assert (done.returncode, done.stdout) == (2, b""), words
+        assert b"scope" in done.stderr
+    assert json.loads(stoke("cache", "ls", "--json", f"--scope={scope}").stdout) == []
+    assert len(json.loads(stoke("cache", "show", "--json").stdout)) == 2
+
+
+def test_listing_is_narrowed_to_a_scope_and_a_kind(stoke: Stoke, filled: Path) -> None:
+    assert stoke("run", "-q", "-w", "alpha", "--scope", "team-a", "-c", "1").returncode == 0
+    for options, scopes, measured in (
+        ([], ["default", "team-a"], [False, False]),
+        (["--scope", "team-a", "--measure"], ["team-a"], [True]),
+        (["--kind", "system"], [], []),
+        (["--kind", "python"], ["default", "team-a"], [False, True]),
+    ):
+        listed = json.loads(stoke("cache", "ls", "-b", "local", "--json", *options).stdout)
+        assert [volume["scope"] for volume in listed] == scopes
+        assert [volume["bytes"] is not None for volume in listed] == measured
+
+
+def test_warming_system_packages_here_is_refused_with_a_place_for_it(stoke: Stoke) -> None:
+    done = stoke("cache", "warm", "-s", "gcc")
+    assert done.returncode == 2 and b"-b docker" in done.stderr
+    wrong = stoke("cache", "warm", "-s", "gcc; rm -rf /")
+    assert wrong.returncode == 2 and b"system" in wrong.stderr

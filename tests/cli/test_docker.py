@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Stoke, only_job
+from tests.nix_cache import NixCache, make_files
 
 pytestmark = pytest.mark.docker
 
@@ -64,3 +67,51 @@ def test_caches_of_a_scope_are_listed_and_cleared(stoke: Stoke, place: list[str]
     done = stoke("cache", "clear", "-b", "docker", "--scope", scope, "--yes")
     assert done.returncode == 0, done.stderr
     assert volume()["bytes"] < 50_000
+
+
+@pytest.fixture
+def nix(docker_engine: Any, docker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package collection of our own, which jobs take."""
+    subnet = docker_engine.inspect_network("bridge")["IPAM"]["Config"][0]
+    address = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
+    served = NixCache(address, make_files(docker_engine, docker_image))
+    monkeypatch.setenv("STOKE_NIX", json.dumps(served.settings()))
+    monkeypatch.setenv("STOKE_BACKEND", "docker")
+    monkeypatch.setenv("STOKE_DOCKER__IMAGE", docker_image)
+    yield
+    served.stop()
+
+
+@pytest.mark.usefixtures("nix")
+def test_system_packages_are_warmed_shown_and_pruned(
+    stoke: Stoke, place: list[str], bare_image: str
+) -> None:
+    scope = ["--scope", place[-1]]
+    warmed = stoke("cache", "warm", "-s", "tree\nheavy", "-s", "leaf", *scope)
+    assert warmed.returncode == 0, warmed.stderr
+    job = json.loads(
+        stoke("run", "-q", "--json", *scope, "-s", "leaf,tree,heavy", "-c", "1").stdout
+    )
+    assert [one["hit"] for one in job["phases"] if one["name"] == "system"] == [True]
+    assert stoke("run", "-q", *scope, "-s", "bush", "-c", "1").returncode == 0
+
+    last, first = json.loads(stoke("cache", "show", place[-1], "--kind", "system", "--json").stdout)
+    assert (last["packages"], first["packages"]) == (["bush"], ["heavy", "leaf", "tree"])
+    assert first["would_free"] > 40_000_000
+    table = stoke("cache", "show", place[-1], "--kind", "system")
+    assert table.stdout.startswith(b"SET ") and b"nothing needs" in table.stderr
+
+    dry = stoke("cache", "prune", *scope, "--unused", "0s", "--dry-run")
+    assert dry.returncode == 0 and b"2 sets and 5 store paths go" in dry.stderr
+    without = stoke(
+        "cache", "prune", *scope, "--unused", "0s", "--yes", "-q",
+        env={"STOKE_DOCKER__IMAGE": bare_image},
+    )  # fmt: skip
+    assert without.returncode == 125
+    assert b"no Nix" in without.stderr and b"stoke setup image" in without.stderr
+    pruned = stoke("cache", "prune", *scope, "--unused", "0s", "--yes", "--kind", "system")
+    assert pruned.returncode == 0 and b"freed 48." in pruned.stderr
+    # What the most used request names is warmed again, its system packages too.
+    assert stoke("cache", "warm", "--top", "1", *scope).returncode == 0
+    (again,) = json.loads(stoke("cache", "show", place[-1], "--kind", "system", "--json").stdout)
+    assert again["packages"] == ["heavy", "leaf", "tree"]

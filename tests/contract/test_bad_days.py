@@ -105,6 +105,32 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
     assert (failed.job.exit_code, failed.stdout) == (125, b"")
 
 
+@pytest.mark.docker
+def test_a_read_only_cache_serves_what_it_holds(
+    lab: Lab, index: PackageIndex, request: pytest.FixtureRequest
+) -> None:
+    if lab.backend.name != "docker":
+        pytest.skip(
+            "one folder, once to write to and once to read: a volume of Docker's can be that"
+        )
+    lab.run("import alpha", dependencies=["alpha"])
+    engine = request.getfixturevalue("docker_engine")
+    folder = engine.inspect_volume(volume_name(lab.scope, "python"))["Mountpoint"]
+    scope = f"{lab.scope}-b"
+    engine.create_volume(
+        volume_name(scope, "python"),
+        labels=volume_labels(scope, "python"),
+        driver_opts={"type": "none", "device": folder, "o": "bind,ro"},
+    )
+    held = lab.run("import alpha; print('here')", dependencies=["alpha"], scope=scope)
+    assert (held.stdout, held.phase("python").hit) == (b"here\n", True)
+    assert [event for event in held.events if event["event"] == "note"] == []
+    built = lab.run("import beta; print('built')", dependencies=["beta"], scope=scope)
+    assert (built.stdout, built.phase("python").hit) == (b"built\n", False)
+    notes = [event["text"] for event in built.events if event["event"] == "note"]
+    assert any("without the cache" in note and "Read-only" in note for note in notes)
+
+
 def test_a_cache_that_is_cleared_is_built_again(lab: Lab, index: PackageIndex) -> None:
     lab.run("import beta", dependencies=["beta"])
     (volume,) = [v for v in lab.backend.volumes() if (v.scope, v.kind) == (lab.scope, "python")]
@@ -133,20 +159,25 @@ def test_a_cache_in_use_is_not_cleared(lab: Lab, index: PackageIndex) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("kind", ["python", "system"])
 def test_a_volume_of_our_name_that_is_not_ours_is_refused(
-    lab: Lab, request: pytest.FixtureRequest
+    lab: Lab, request: pytest.FixtureRequest, kind: str
 ) -> None:
     if lab.backend.name != "docker":
         pytest.skip("only volumes have names that somebody else can take")
     engine = request.getfixturevalue("docker_engine")
-    name = volume_name(lab.scope, "python")
+    name = volume_name(lab.scope, kind)
     engine.create_volume(name)
     try:
         with pytest.raises(EngineError, match=name):
-            lab.submit("print('never')")
+            lab.submit("print('never')", system=["leaf"] if kind == "system" else [])
         assert [v for v in lab.backend.volumes() if v.name == name] == []
-        with History() as history, pytest.raises(EngineError, match=name):
-            volume = Volume("docker", lab.scope, "python", name)
-            Housekeeper(history, lock_ttl=3600).usage(lab.backend, volume, lambda _: None)
+        volume = Volume("docker", lab.scope, kind, name)
+        with History() as history:
+            housekeeper = Housekeeper(history, lock_ttl=3600)
+            with pytest.raises(EngineError, match=name):
+                housekeeper.usage(lab.backend, volume, lambda _: None)
+            with pytest.raises(EngineError, match=name):
+                housekeeper.prune(lab.backend, volume, lambda _: None, unused=0)
     finally:
         engine.remove_volume(name)

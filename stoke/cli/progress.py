@@ -1,0 +1,34 @@
+"""Progress of what takes long, at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from stoke.logs.sanitise import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ProgressLine:
+    """The latest line of progress at a terminal, overwritten in place; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._shows = sys.stderr.isatty()
+        self._width = 0
+
+    def __call__(self, text: str) -> None:
+        if self._shows:
+            line = clean(text)[:100]
+            click.echo("\r" + line.ljust(self._width), err=True, nl=False)
+            self._width = len(line)
+
+    def __enter__(self) -> Callable[[str], None]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
