@@ -11,6 +11,7 @@ ALL = (
     "docker_warm",
     "docker_cold",
     "ten_jobs",
+    "log_tail",
     "system_warm",
     "cache_usage",
     "prune_under_load",

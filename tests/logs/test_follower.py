@@ -466,41 +466,80 @@ def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) ->
 
 
 @pytest.mark.parametrize("where", ["event", "spool"])
-def test_trouble_with_keeping_is_told_and_what_was_not_kept_comes_again(
+def test_f13_full_disk_is_told_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """F13: a full disk under the history or the spool. Nothing is lost once there is room."""
+    """Under the history or the spool: what is there stays, and it goes on once there is room."""
+    monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
-    backend = ScriptedBackend(log)
-    folder = tmp_path / "job"
-    full = EngineError("the disk is full")
-    got: list[Event] = []
+    following = Following(ScriptedBackend(log), tmp_path)
+    refusals = iter(range(7))
 
-    def refuse(event: Event) -> None:
-        raise full
+    def no_room() -> None:
+        if next(refusals, None) is not None:
+            raise OSError(28, "No space left on device")
 
-    following = Following(backend, folder)
-    following.follower._on_event = refuse if where == "event" else got.append
-    if where == "spool":
-        writes = iter(range(100))
+    if where == "event":
+
+        def keep(event: Event) -> None:
+            try:
+                no_room()
+            except OSError as error:
+                raise EngineError("the disk is full") from error
+            following.events.append(event)
+
+        following.follower._on_event = keep
+    else:
         real = os.write
 
         def write(descriptor: int, data: bytes) -> int:
-            if next(writes) > 4:
-                raise OSError(28, "No space left on device")
+            no_room()
             return real(descriptor, data)
 
         monkeypatch.setattr(os, "write", write)
-    with pytest.raises(EngineError):
-        following.follower.run()
+
+    assert following.follower.run() == exited()
+
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert following.events == [event]
+    assert len(following.trouble) == 7
+
+
+def test_f13_leaving_while_the_disk_is_full_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = lines_of(200)
+    following = Following(ScriptedBackend(log), tmp_path)
+    real = os.write
+    writes = iter(range(21))
+
+    def write(descriptor: int, data: bytes) -> int:
+        if next(writes, None) is None:
+            following.follower.close()
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    assert following.follower.run() is None
     monkeypatch.undo()
+    assert joined(log, STDOUT).startswith(spooled(tmp_path, STDOUT))
 
-    state, after = follow(backend, folder)
+    follow(ScriptedBackend(log), tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
 
-    assert state == exited()
-    assert spooled(folder, STDOUT) == joined(log, STDOUT)
-    assert after.events == [event]
+
+def test_f13_catching_up_does_not_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = Following(ScriptedBackend(lines_of(3)), tmp_path)
+
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(EngineError):
+        following.follower.catch_up()
 
 
 # --- closing -------------------------------------------------------------------------------------
