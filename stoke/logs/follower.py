@@ -225,13 +225,16 @@ class Follower:
         self._flush()
 
     def _take(self, batch: list[Frame]) -> None:
-        start = 0
         streams, times, pieces = zip(*batch, strict=True)
-        for stream, run in groupby(streams):
-            end = start + sum(1 for _ in run)
-            self._keep(stream, times[start:end], pieces[start:end])
-            start = end
-        self._point.take(batch)
+        if streams.count(streams[0]) == len(streams):
+            self._keep(streams[0], times, pieces)
+        else:
+            start = 0
+            for stream, run in groupby(streams):
+                end = start + len(list(run))
+                self._keep(stream, times[start:end], pieces[start:end])
+                start = end
+        self._point.take(batch, max(times), b"".join(pieces))
         self._flush()
         self._on_flush()
         if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:

@@ -45,13 +45,12 @@ class ResumePoint:
     def clock_went_back(self) -> bool:
         return self._last < self.newest - OVERLAP or clock_offset() < self._clock - OVERLAP
 
-    def take(self, batch: Sequence[Frame]) -> None:
-        """Remembers frames that are new and kept."""
-        newest = max(batch, key=_time).time
+    def take(self, batch: Sequence[Frame], newest: int, data: bytes) -> None:
+        """Remembers frames that are new, their newest time and what they hold together."""
         self.newest = max(self.newest, newest)
         self._last = batch[-1].time
         self._frames += len(batch)
-        self._checksum = zlib.crc32(b"".join([frame.data for frame in batch]), self._checksum)
+        self._checksum = zlib.crc32(data, self._checksum)
         self._clock = clock_offset()
         self._recent.append((newest, batch))
         while self._recent[0][0] < self.newest - OVERLAP:
@@ -170,7 +169,3 @@ def clock_offset() -> int:
 
 def _key(frame: Frame) -> Key:
     return (frame.time, frame.stream, len(frame.data), zlib.crc32(frame.data))
-
-
-def _time(frame: Frame) -> int:
-    return frame.time

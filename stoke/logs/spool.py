@@ -21,7 +21,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
-from operator import methodcaller
 from pathlib import Path
 
 from stoke.errors import EngineError
@@ -29,7 +28,6 @@ from stoke.paths import make_private
 
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
-_ENDS_LINE = methodcaller("endswith", b"\n")
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,7 @@ class SpoolWriter:
                 self._interrupted.add(self._open_stream)
             self._interrupted.discard(stream)
         if -1 < newline < last:
-            sizes = [len(line) + 1 for line in data[newline + 1 :].split(b"\n")]
-            if sizes[-1] == 1:
-                sizes.pop()  # The last line has its end.
+            sizes = _line_sizes(data[newline + 1 :])
             self._add_rows(at + newline + 1, sizes, repeat(stamp, len(sizes)))
         self._open_stream = None if newline >= 0 and data.endswith(b"\n") else stream
         self._bytes_waiting.append(data)
@@ -109,10 +105,12 @@ class SpoolWriter:
         """`add` for many pieces of one stream; quick where each is a line with its end."""
         self.add(stream, times[0], pieces[0])
         if len(pieces) > 2 and self._open_stream is None:
-            lines, data = pieces[1:-1], b"".join(pieces[1:-1])
-            if data.count(b"\n") == len(lines) and all(map(_ENDS_LINE, lines)):
+            between = pieces[1:-1]
+            data = b"".join(between)
+            sizes = list(map(len, between))
+            if data.endswith(b"\n") and _line_sizes(data) == sizes:
                 stamps = [time << 2 | stream for time in times[1:-1]]
-                self._add_rows(self.bytes, list(map(len, lines)), stamps)
+                self._add_rows(self.bytes, sizes, stamps)
                 self._bytes_waiting.append(data)
                 self.bytes += len(data)
                 times, pieces = times[-2:], pieces[-2:]
@@ -158,6 +156,15 @@ class SpoolWriter:
         finally:
             self._log.close()
             self._index.close()
+
+
+def _line_sizes(data: bytes) -> list[int]:
+    """How long each line is with its end; the last one may have none."""
+    sizes = [size + 1 for size in map(len, data.split(b"\n"))]
+    sizes[-1] -= 1
+    if not sizes[-1]:
+        sizes.pop()
+    return sizes
 
 
 def _write(file: object, data: bytes) -> None:
