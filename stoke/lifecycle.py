@@ -18,6 +18,7 @@ from stoke.environment import request_hash
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job, JobState, Phase, Prediction, new_job_id
+from stoke.logs.retention import keep_within
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
 from stoke.spec import JobSpec
@@ -295,6 +296,16 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
         keep_budget_later(job)
+        _keep_logs_within_budget(history)
+
+
+def _keep_logs_within_budget(history: History) -> None:
+    from stoke.config import load_config
+
+    try:
+        keep_within(load_config().log.spool_max, history)
+    except StokeError:
+        pass  # The next job's end tries again.
 
 
 def _is_adopted(job: Job) -> bool:

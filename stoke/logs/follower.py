@@ -70,7 +70,7 @@ class Follower:
         self._on_flush = on_flush
         self._on_trouble = on_trouble
         self._scanner = EventScanner(nonce)
-        self._lock_file = _take_lock(folder)
+        self._lock_file = take_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
         self._cut: EngineError | None = None
@@ -317,7 +317,8 @@ class Follower:
         self._scanner.hold(base64.b64decode(position["held"]))
 
 
-def _take_lock(folder: Path) -> int:
+def take_lock(folder: Path) -> int:
+    """The lock of whoever writes a spool, to be closed; `FollowerBusyError` while another has it."""
     make_private(folder)
     lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

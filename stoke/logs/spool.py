@@ -13,11 +13,12 @@ One writer at a time (`stoke.logs.follower` holds the lock), any number of reade
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
@@ -28,16 +29,21 @@ from stoke.paths import make_private
 
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
+# What a reader takes at once.
+_ROWS = 4096
+_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds."""
+    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds;
+    `cut` is how many bytes of it were left out."""
 
     number: int
     stream: int
     time: int
     text: bytes
+    cut: int = 0
 
 
 class SpoolWriter:
@@ -211,6 +217,14 @@ class SpoolReader:
         offset: int = ROW.unpack(data)[0]
         return offset
 
+    def gaps(self) -> int:
+        """How many notes of a gap stand in the log, going by the follower's checkpoint."""
+        try:
+            gaps: int = json.loads((self._folder / "log.pos").read_bytes())["gaps"]
+        except (OSError, ValueError, LookupError):
+            return 0
+        return gaps
+
     def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""
         if count <= 0 or not self._open():
@@ -234,24 +248,45 @@ class SpoolReader:
             start += len(part)
         return b"".join(parts)
 
-    def lines(self, first: int = 0, count: int | None = None) -> Iterator[Line]:
-        """Lines from number `first` (0-based) on; the last may still be growing."""
+    def first_since(self, time: int) -> int:
+        """The number of the first row that is not older than `time` (nanoseconds)."""
+        _, rows = self.size()
+        return bisect_left(range(rows), time, key=lambda row: self._row_time(row))
+
+    def _row_time(self, row: int) -> int:
+        found = self.rows(row, 1)
+        return found[0][1] if found else 1 << 62
+
+    def lines(
+        self, first: int = 0, count: int | None = None, longest: int | None = None
+    ) -> Iterator[Line]:
+        """Lines from number `first` (0-based) on; the last may still be growing.
+
+        Of a line of more than `longest` bytes only so many are read; `cut` says how many are left out.
+        """
         size, total = self.size()
         end = total if count is None else min(total, first + count)
-        step = 4096
-        for start in range(first, end, step):
-            rows = self.rows(start, min(step, end - start) + 1)
-            here = rows[: min(step, end - start)]
+        number = first
+        while number < end:
+            rows = self.rows(number, min(_ROWS, end - number) + 1)
+            here = rows[: min(_ROWS, end - number)]
             if not here:
                 return
-            stop = rows[len(here)][0] if len(rows) > len(here) else size
-            data = self.read(here[0][0], stop)
+            stops = [row[0] for row in rows[1:]]
+            if len(stops) < len(here):
+                stops.append(size)
             base = here[0][0]
-            ends = [row[0] for row in rows[1 : len(here)]] + [stop]
-            for number, ((offset, time, stream), after) in enumerate(
-                zip(here, ends, strict=True), start
-            ):
-                yield Line(number, stream, time, data[offset - base : after - base])
+            # No more at once than is read quickly: a line may be as long as the log.
+            fitting = max(1, bisect_right(stops, base + _BYTES))
+            here, stops = here[:fitting], stops[:fitting]
+            stop = stops[-1]
+            if fitting == 1 and longest is not None:
+                stop = min(stop, base + longest)
+            data = self.read(base, stop)
+            for (offset, time, stream), after in zip(here, stops, strict=True):
+                until = after if longest is None else min(after, offset + longest)
+                yield Line(number, stream, time, data[offset - base : until - base], after - until)
+                number += 1
 
     def close(self) -> None:
         for descriptor in (self._log, self._index):
