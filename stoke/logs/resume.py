@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stoke.backend import Frame
@@ -52,9 +52,15 @@ class ResumePoint:
         self._frames += len(batch)
         self._checksum = zlib.crc32(data, self._checksum)
         self._clock = clock_offset()
-        self._recent.append((newest, batch))
-        while self._recent[0][0] < self.newest - OVERLAP:
+        horizon = self.newest - OVERLAP
+        if newest >= horizon:
+            self._recent.append((newest, batch))
+        while self._recent and self._recent[0][0] < horizon:
             self._recent.popleft()
+
+    def count_from(self, frames: int, checksum: int) -> None:
+        """The engine has not what was taken: from now on this is what its log begins with."""
+        self._frames, self._checksum = frames, checksum
 
     def window(self) -> list[Key]:
         """Keys of all that was taken and may come again."""
@@ -67,7 +73,7 @@ class ResumePoint:
     def repeats(self, overlap: int) -> Repeats:
         """For a connection that begins now; a smaller overlap than `OVERLAP` may miss what is late."""
         if self._frames and self.clock_went_back:
-            return CountedRepeats(self._frames, self._checksum)
+            return CountedRepeats(self._frames, self._checksum, self.count_from)
         return Repeats(max(0, self.newest - overlap), self.newest, Counter(self.window()))
 
     def as_json(self) -> dict[str, Any]:
@@ -129,10 +135,12 @@ class Repeats:
 class CountedRepeats(Repeats):
     """The same by counting: `frames` of them, which have this checksum, came earlier."""
 
-    def __init__(self, frames: int, checksum: int) -> None:
+    def __init__(self, frames: int, checksum: int, on_other: Callable[[int, int], None]) -> None:
+        """`on_other` gets how many frames there are in their place, and their checksum."""
         super().__init__(0, 0, Counter())
-        self._left = frames
+        self._frames = self._left = frames
         self._wanted = checksum
+        self._on_other = on_other
         self._checksum = 0
 
     def new(self, batch: list[Frame]) -> list[Frame]:
@@ -150,6 +158,8 @@ class CountedRepeats(Repeats):
             self.gap = (
                 "the clock went back, and the engine has not all of the log: some may be missing"
             )
+            self._on_other(self._frames - self._left, self._checksum)
+            self._left, self._wanted = 0, self._checksum
 
 
 def clock_offset() -> int:
