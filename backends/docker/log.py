@@ -180,6 +180,10 @@ class Lines:
     def ended(self) -> bool:
         return self._chunks.ended
 
+    @property
+    def failure(self) -> str | None:
+        return self._frames.failure
+
     def feed(self, data: bytes) -> list[Frame]:
         """`ValueError` when this is no chunked stream."""
         chunks, frames = self._chunks, self._frames
