@@ -12,6 +12,7 @@ ALL = (
     "docker_cold",
     "ten_jobs",
     "log_tail",
+    "log_many",
     "system_warm",
     "cache_usage",
     "prune_under_load",

@@ -25,12 +25,12 @@ LINES = 1_000_000
 PAIRS = 3
 CUTS = 20
 # Waits for a signal, so that both sides are there before the first line.
-CODE = f"""
+CODE = """
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 signal.sigwait([signal.SIGUSR1])
-for start in range(0, {LINES}, 1000):
-    sys.stdout.write("".join(f"{{n:099d}}\\n" for n in range(start, start + 1000)))
+for start in range(0, LINES, 1000):
+    sys.stdout.write("".join(f"{n:099d}\\n" for n in range(start, start + 1000)))
 """
 
 
@@ -77,13 +77,13 @@ def _report(what: str, ours: list[Tail], theirs: list[Tail]) -> None:
             verdict = "exact" if tail.exact else f"NOT EXACT ({tail.lines} lines)"
             print(
                 f"{what}, {name}: {tail.lines / tail.seconds:.0f} lines/s, {verdict}"
-                + (f", grew by {tail.grown:.1f} MB" if tail.grown else ""),
+                + (f", grew by {tail.grown:.1f} MB" if name == "ours" else ""),
                 flush=True,
             )
 
 
 def _ours(host: str, expected: bytes) -> Tail:
-    with _container() as name, tempfile.TemporaryDirectory(prefix="stoke-bench-") as folder:
+    with waiting_container() as name, tempfile.TemporaryDirectory(prefix="stoke-bench-") as folder:
         command = [sys.executable, "-m", "bench.log_follow", host, name, folder]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -96,7 +96,7 @@ def _ours(host: str, expected: bytes) -> Tail:
 
 
 def _cli(expected: bytes) -> Tail:
-    with _container() as name, tempfile.NamedTemporaryFile(prefix="stoke-bench-") as file:
+    with waiting_container() as name, tempfile.NamedTemporaryFile(prefix="stoke-bench-") as file:
         process = subprocess.Popen(["docker", "logs", "-f", name], stdout=file)
         time.sleep(0.5)
         began = _go(name)
@@ -118,13 +118,23 @@ def _digest(path: Path) -> bytes:
 
 
 @contextmanager
-def _container() -> Iterator[str]:
+def waiting_container(lines: int = LINES) -> Iterator[str]:
     """A container with a job's labels and log settings that waits for USR1; gone at the end."""
     name = f"stoke-bench-{secrets.token_hex(4)}"
     labels = job_labels(name, "bench", "0" * 16)
     options = [f"--label={key}={value}" for key, value in labels.items()]
     options += ["--log-driver=local", "--log-opt=max-size=1g", "--log-opt=max-file=2"]
-    docker("run", "-d", "--name", name, *options, "--entrypoint=python3", IMAGE, "-c", CODE)
+    docker(
+        "run",
+        "-d",
+        "--name",
+        name,
+        *options,
+        "--entrypoint=python3",
+        IMAGE,
+        "-c",
+        f"LINES = {lines}{CODE}",
+    )
     try:
         yield name
     finally:

@@ -19,6 +19,7 @@ from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job, JobState, Phase, Prediction, new_job_id
 from stoke.logs.retention import keep_within
+from stoke.logs.spool import cannot_keep
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
 from stoke.spec import JobSpec
@@ -157,7 +158,10 @@ def submit(
     )
     public_spec = spec.model_dump_json()
     folder = make_private(job_dir(job.id))
-    lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_keep(folder, error) from error
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         history.add(job, public_spec, nonce)

@@ -25,7 +25,7 @@ from stoke.backend import Backend, EngineState, Frame, LogDeniedError, LogStream
 from stoke.errors import EngineError
 from stoke.events import Event, EventScanner
 from stoke.logs.resume import OVERLAP, Repeats, ResumePoint
-from stoke.logs.spool import STDERR, SpoolWriter
+from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
 from stoke.paths import make_private
 
 CHECKPOINT_SECONDS = 0.25
@@ -79,8 +79,12 @@ class Follower:
         self._checkpointed = 0.0
         # Whether to wait where nothing can be kept, or to give up at once.
         self._patient = True
-        self.spool = SpoolWriter(folder)
-        self._restore()
+        try:
+            self.spool = SpoolWriter(folder)
+            self._restore()
+        except BaseException:
+            os.close(self._lock_file)
+            raise
 
     @property
     def held(self) -> bytes:
@@ -320,7 +324,10 @@ class Follower:
 def take_lock(folder: Path) -> int:
     """The lock of whoever writes a spool, to be closed; `FollowerBusyError` while another has it."""
     make_private(folder)
-    lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_keep(folder, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from stoke.errors import EngineError
 from stoke.history import History
 from stoke.logs.follower import FollowerBusyError, take_lock
 from stoke.paths import job_dir, state_dir
@@ -65,7 +66,7 @@ def _sizes() -> dict[str, int]:
 def _remove(folder: Path, limit: int) -> bool:
     try:
         lock = take_lock(folder)
-    except (FollowerBusyError, OSError):
+    except (FollowerBusyError, EngineError):
         return False
     try:
         (folder / _REMOVED).write_text(str(limit))

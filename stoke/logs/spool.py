@@ -55,8 +55,11 @@ class SpoolWriter:
     def __init__(self, folder: Path) -> None:
         make_private(folder)
         self._folder = folder
-        self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
-        self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+        try:
+            self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
+            self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise cannot_keep(folder, error) from error
         self.bytes = self._log.tell()
         self.lines = self._index.tell() // ROW.size
         self.gaps = 0
@@ -149,10 +152,7 @@ class SpoolWriter:
         except OSError as error:
             self._log.truncate(self.bytes - len(data))
             self._index.truncate(self.lines * ROW.size - len(rows))
-            raise EngineError(
-                f"cannot keep the log in {self._folder}: {error.strerror}",
-                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
-            ) from error
+            raise cannot_keep(self._folder, error) from error
         self._bytes_waiting.clear()
         self._rows_waiting.clear()
 
@@ -162,6 +162,13 @@ class SpoolWriter:
         finally:
             self._log.close()
             self._index.close()
+
+
+def cannot_keep(folder: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"cannot keep the log in {folder}: {error.strerror}",
+        "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+    )
 
 
 def _line_sizes(data: bytes) -> list[int]:
