@@ -236,7 +236,7 @@ def test_c23_closing_leaves_no_thread_and_no_socket(
     assert not thread.is_alive()
     ours = {one for one in threading.enumerate() if one.name != "engine"} - threads
     assert ours == set()
-    assert open_files("spool") == [] and connections_to(engine) == 0
+    assert open_files(str(tmp_path / "spool")) == [] and connections_to(engine) == 0
 
 
 def open_files(word: str) -> list[str]:
