@@ -11,6 +11,8 @@ ALL = (
     "docker_warm",
     "docker_cold",
     "ten_jobs",
+    "log_tail",
+    "log_many",
     "environments_warm",
     "system_warm",
     "cache_usage",

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from stoke.errors import RequestError
+from stoke.errors import EngineError, RequestError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
     from stoke.config import Config
     from stoke.spec import JobSpec
+
+
+SILENCE_SECONDS = 60.0
+"""For how long a followed log may be silent before the transport ends the connection."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,11 @@ class EngineState:
     finished_at: float | None = None
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A piece of a job's output as the engine stored it.
 
-    `stream` is 1 (stdout) or 2 (stderr); `time` is epoch nanoseconds by the engine's clock. A frame
-    is not a line: it may hold several or a part of one.
+    `stream` is 1 (stdout), 2 (stderr) or 3 (a note of the engine); `time` is epoch nanoseconds by the
+    engine's clock. A frame is not a line: it may hold several or a part of one.
     """
 
     stream: int
@@ -77,9 +80,24 @@ class Frame:
     data: bytes
 
 
+class LogDeniedError(EngineError):
+    """The engine will not give this log, however often it is asked: no right to it, no such driver."""
+
+
 class LogStream(Protocol):
     """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
     is a hint and not the job's end. A cut connection raises `EngineError`.
+
+    What a transport promises, because the follower relies on it:
+
+    - every frame not older than `since`, in the order in which the engine keeps them, which is the
+      same for every request; a transport that can only ask in whole seconds leaves out the older ones
+      itself, by their time alone (equal frames at one time are all given);
+    - the same frame is cut in the same places every time it is given, time, stream and bytes;
+    - times as the engine stores them, also where they go back; 0 for `since` means from the start;
+    - a stream that is not followed ends cleanly only once it is whole: anything else is a cut;
+    - a connection that may fall silent without ending (a network, a rotated file) is ended by the
+      transport after `SILENCE_SECONDS` without a byte; the follower asks again from where it was.
 
     `close` may be called from another thread and unblocks the reader within a second.
     """
@@ -145,7 +163,8 @@ class Backend(Protocol):
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         """The job's output from `since` (epoch nanoseconds, inclusive; 0: all) on.
 
-        With `follow` the stream stays open until the job ends. `EngineError` if it has gone.
+        With `follow` the stream stays open until the job ends. `EngineError` if it has gone,
+        `LogDeniedError` where asking again is no use.
         """
 
     def stop(self, job_id: str, grace: float) -> None:

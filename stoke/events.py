@@ -12,7 +12,7 @@ contract test feeds what it writes to what is here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 SEPARATOR = b"\x1e"
@@ -79,6 +79,22 @@ class EventScanner:
                 yield data[at:start]
             yield event
             at = end + 1
+
+    def feed_plain(self, pieces: Sequence[bytes]) -> Sequence[bytes] | None:
+        """`feed` for many pieces at once where there is no event in them: the user's bytes, piece by
+        piece. None, and nothing is fed, where there may be one."""
+        data = self._held + b"".join(pieces)
+        if self._mark in data:
+            return None
+        keep = self._possible_start(data, 0)
+        held = data[keep:]
+        if len(held) > len(pieces[-1]):
+            return None
+        plain = list(pieces)
+        plain[-1] = plain[-1][: len(plain[-1]) - len(held)]
+        plain[0] = self._held + plain[0]
+        self._held = held
+        return plain
 
     def flush(self) -> bytes:
         """The stream is over: what was held is the user's."""

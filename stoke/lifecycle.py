@@ -18,6 +18,8 @@ from stoke.environment import named_packages, python_hash, request_hash, system_
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job, JobState, Phase, new_job_id
+from stoke.logs.retention import keep_within
+from stoke.logs.spool import cannot_keep
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
 from stoke.prediction import predict
@@ -135,7 +137,10 @@ def submit(
     )
     public_spec = spec.model_dump_json()
     folder = make_private(job_dir(job.id))
-    lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_keep(folder, error) from error
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         history.add(job, public_spec, nonce)
@@ -276,6 +281,16 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
         keep_budget_later(job)
+        _keep_logs_within_budget(history)
+
+
+def _keep_logs_within_budget(history: History) -> None:
+    from stoke.config import load_config
+
+    try:
+        keep_within(load_config().log.spool_max, history)
+    except StokeError:
+        pass  # The next job's end tries again.
 
 
 def _is_adopted(job: Job) -> bool:

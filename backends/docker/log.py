@@ -13,10 +13,11 @@ import struct
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
-from backends.docker.engine import Engine
-from stoke.backend import Frame
+from backends.docker.engine import AnswerError, Engine
+from stoke.backend import SILENCE_SECONDS, Frame, LogDeniedError
 from stoke.errors import EngineError
 
 READ_SIZE = 256 * 1024
@@ -36,24 +37,30 @@ _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d
 class Chunks:
     """Takes HTTP's chunked encoding off a stream of bytes, however it is cut.
 
-    `ended` says that the last chunk has come; without it the stream was cut.
+    `ended` says that the last chunk has come; without it the stream was cut. `left` is how many
+    bytes of the current chunk are still to come.
     """
 
     def __init__(self) -> None:
         self.ended = False
-        self._left = 0  # bytes of the current chunk still to come
+        self.left = 0
         # What stands between two chunks and is not whole yet: the end of one, the size of the next.
         # Begun with an end, so that the first chunk is like the others.
         self._rest = b"\r\n"
+
+    def take_rest(self) -> bytes:
+        """What stands between two chunks and is not whole yet, given back to be fed again."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def feed(self, data: bytes) -> bytes:
         """The bytes inside. `ValueError` when this is no chunked stream."""
         pieces = []
         at, end = 0, len(data)
-        if self._left:
-            pieces.append(data[: self._left])
-            at = min(self._left, end)
-            self._left -= at
+        if self.left:
+            pieces.append(data[: self.left])
+            at = min(self.left, end)
+            self.left -= at
         elif self._rest:
             data, self._rest = self._rest + data, b""
             end = len(data)
@@ -72,7 +79,7 @@ class Chunks:
             if size > 0:
                 pieces.append(data[begin:at])
                 if at > end:
-                    self._left = at - end
+                    self.left = at - end
             else:
                 self.ended = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -103,6 +110,11 @@ class Frames:
     def within(self) -> bool:
         """Whether the stream stands in the middle of a frame."""
         return bool(self._rest)
+
+    @property
+    def between_lines(self) -> bool:
+        """Whether what comes next begins a frame, and no line that came in parts is unfinished."""
+        return not (self._rest or self._in_parts or self.failure)
 
     def feed(self, data: bytes) -> list[Frame]:
         if self._rest:
@@ -149,32 +161,116 @@ class Frames:
         stamp = _STAMP.match(data, start, stop)
         if stamp is None:
             return False
-        moment = datetime.fromisoformat((stamp[1] + stamp[3]).decode())
         self._second, self._zone = stamp[1] + b".", stamp[3]
-        self._epoch = int(moment.timestamp()) * 1_000_000_000
+        self._epoch = _epoch(stamp[1], stamp[3])
         return True
+
+
+class Lines:
+    """`Chunks` and `Frames` in one, for the usual case at a fraction of the price: a chunk is a frame
+    is a line. Whole blocks of those are taken apart without a step of ours for each; everything else
+    (parts of lines, ends, errors, what the reads have cut in two) goes to those two.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._chunks = Chunks()
+        self._frames = frames
+
+    @property
+    def ended(self) -> bool:
+        return self._chunks.ended
+
+    @property
+    def failure(self) -> str | None:
+        return self._frames.failure
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """`ValueError` when this is no chunked stream."""
+        chunks, frames = self._chunks, self._frames
+        got: list[Frame] = []
+        if left := chunks.left:
+            got = frames.feed(chunks.feed(data[:left]))
+            data = data[left:]
+        else:
+            data = chunks.take_rest() + data
+        if frames.between_lines:
+            lines, data = whole_lines(data)
+            got += lines
+        if data and frames.failure is None:
+            got += frames.feed(chunks.feed(data))
+        return got
+
+
+# A chunk's size, a frame's header and time, and a line with its end; or all that is left, so that
+# nothing between two lines can be passed over.
+_LINE = re.compile(
+    rb"(\r\n[0-9a-f]{1,5}\r\n[\x01\x02]\0\0\0[\0-\xff]{4})"
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z ([^\n]*\n)|([\0-\xff]+)"
+)
+_STAMP_SIZE = 31
+
+
+def whole_lines(data: bytes) -> tuple[list[Frame], bytes]:
+    """The lines that `data` begins with, if it does so with whole ones at once, and what is left.
+
+    Gives none where a single one of them is not of the size that it says: that needs a closer look.
+    """
+    found = _LINE.findall(data)
+    rest = b""
+    if found and found[-1][4]:
+        rest = found.pop()[4]
+    if not found:
+        return [], data
+    heads, seconds, nanoseconds, texts, _ = zip(*found, strict=True)
+    streams: dict[bytes, int] = {}
+    for head, size in set(zip(heads, map(len, texts), strict=True)):
+        stream, length = HEADER.unpack(head[-8:])
+        if not length + 8 == size + _STAMP_SIZE + 8 == int(head[2:-10], 16):
+            return [], data
+        streams[head] = stream
+    epochs = {second: _epoch(second, b"Z") for second in set(seconds)}
+    whole = map(epochs.__getitem__, seconds)
+    times = map(int.__add__, whole, map(int, nanoseconds))
+    fields = zip(map(streams.__getitem__, heads), times, texts, strict=True)
+    return list(map(tuple.__new__, repeat(Frame), fields)), rest
+
+
+def _epoch(second: bytes, zone: bytes) -> int:
+    """Nanoseconds."""
+    return int(datetime.fromisoformat((second + zone).decode()).timestamp()) * 1_000_000_000
 
 
 class DockerLog:
     """One open connection to a container's log; see `stoke.backend.LogStream`.
 
-    `EngineError` when the container has gone or its log cannot be read.
+    `EngineError` when the container has gone or its log cannot be read; `LogDeniedError` when the
+    engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, as a hint: the
+    connection may be half open, and nobody would know.
     """
 
     def __init__(self, engine: Engine, job_id: str, since: int, follow: bool) -> None:
         self._engine = engine
         self._job_id = job_id
+        self._follow = follow
         self._lock = threading.Lock()
         self._closed = threading.Event()
         params: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
         if since > 0:
             # As text: a float is off by up to 119 ns, and the resume point is exact.
             params["since"] = f"{since // 1_000_000_000}.{since % 1_000_000_000:09d}"
-        with engine.call(f"read the log of {job_id}") as api:
+        try:
+            self._open(params)
+        except AnswerError as error:
+            if error.status in (401, 403, 501):  # no right to it, a log driver that cannot read
+                raise LogDeniedError(error.what, error.mend) from error
+            raise
+
+    def _open(self, params: dict[str, Any]) -> None:
+        with self._engine.call(f"read the log of {self._job_id}") as api:
             version = tuple(int(part) for part in api.api_version.split("."))
             self._frames = Frames(ends_lost=version < FIRST_WITH_WHOLE_LINES)
             self._response = api._get(
-                api._url("/containers/{0}/logs", job_id),
+                api._url("/containers/{0}/logs", self._job_id),
                 params=params,
                 stream=True,
             )
@@ -188,16 +284,14 @@ class DockerLog:
         self._chunked: bool = self._response.raw.chunked
         self._file = self._response.raw._fp.fp
         self._socket: socket.socket = self._file.raw._sock
-        # A job may be quiet for hours.
-        self._socket.settimeout(None)
+        self._socket.settimeout(SILENCE_SECONDS)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def __iter__(self) -> Iterator[list[Frame]]:
         frames = self._frames
         try:
-            for data in self._bodies():
-                batch = frames.feed(data)
+            for batch in self._batches():
                 if batch:
                     yield batch
                 if frames.failure is not None:
@@ -221,27 +315,29 @@ class DockerLog:
             pass
         self._response.close()
 
-    def _bodies(self) -> Iterator[bytes]:
+    def _batches(self) -> Iterator[list[Frame]]:
         """What each read brings, without HTTP's framing, until the engine ends it or `close`."""
-        chunks = Chunks()
-        while not (self._closed.is_set() or chunks.ended):
+        lines = Lines(self._frames)
+        while not (self._closed.is_set() or lines.ended):
             try:
-                data = self._file.read1(READ_SIZE) if self._chunked else self._response.raw.read1()
-                if data and self._chunked:
-                    data, more = chunks.feed(data), True
+                if self._chunked:
+                    data = self._file.read1(READ_SIZE)
+                    batch = lines.feed(data) if data else []
                 else:
-                    more = bool(data)
+                    data = self._response.raw.read1()
+                    batch = self._frames.feed(data)
             except Exception as error:
                 # A closed file, a reset connection, TLS, no chunks: all of them a cut.
                 if self._closed.is_set():
                     return
+                if isinstance(error, TimeoutError) and self._follow:
+                    return  # Silent for long: whoever follows asks again.
                 raise self._cut(str(error)) from error
-            if not more:
+            if not data:
                 if self._chunked and not self._closed.is_set():
                     raise self._cut("the engine closed it")
                 return
-            if data:
-                yield data
+            yield batch
 
     def _cut(self, why: str) -> EngineError:
         return EngineError(f"the connection to the log of {self._job_id} was cut: {why}")

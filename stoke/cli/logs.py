@@ -1,21 +1,23 @@
-"""`stoke logs`: a job's output from the spool, which outlives the container.
+"""`stoke logs`: the output of jobs from the spool, which outlives the container.
 
-Imports nothing that is slow to load when the job is over.
+Imports nothing that is slow to load when the jobs are over.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING
 
 import click
 
-from stoke.cli.finding import find_job, open_history
-from stoke.cli.options import JOB, apply
-from stoke.cli.output import narrate
+from stoke.cli.finding import find_jobs, open_history
+from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
+from stoke.cli.options import JOBS, apply
+from stoke.cli.output import narrate, print_error, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.logs.spool import SpoolReader
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
 from stoke.paths import job_dir
 
 if TYPE_CHECKING:
@@ -23,37 +25,129 @@ if TYPE_CHECKING:
     from stoke.job import Job
 
 
-@click.command()
-@apply(JOB)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
-@click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
-def command(job: str, follow: bool, tail: int | None, timestamps: bool) -> None:
-    """Print a job's output.
+def _pattern(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise click.BadParameter(f"is no regular expression: {error}") from None
 
-    What the job wrote to stdout goes to stdout and what it wrote to stderr to stderr, byte for byte.
-    Leaving with ctrl+c leaves the job running.
+
+@click.command()
+@apply(JOBS)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the jobs end.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only lines from then on: 90s, 5m, 2h, 1d ago, or a date and time.",
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only what went there.")
+@click.option("--grep", metavar="REGEX", callback=_pattern, help="Only lines in which it is found.")
+@click.option("--json", "as_json", is_flag=True, help="Each line as a line of JSON.")
+def command(
+    jobs: tuple[str, ...],
+    follow: bool,
+    tail: int | None,
+    since: str | None,
+    timestamps: bool,
+    stream: str | None,
+    grep: re.Pattern[str] | None,
+    as_json: bool,
+) -> int:
+    """Print the output of jobs.
+
+    What a job wrote to stdout goes to stdout and what it wrote to stderr to stderr, byte for byte
+    unless each line is asked to carry more. Of several jobs each line begins with its job's name.
+    Leaving with ctrl+c leaves the jobs running.
 
     \b
     stoke logs train-7k2pqa
-    stoke logs -f train
-    stoke logs --tail 20 --timestamps train
+    stoke logs -f train eval
+    stoke logs --since 5m --grep 'loss=nan' train
+    stoke logs --json train | jq -r 'select(.stream == "stderr").text'
     """
+    wanted = Wanted(
+        stream={None: None, "stdout": STDOUT, "stderr": STDERR}[stream],
+        since=0 if since is None else since_time(since, time.time()),
+        grep=grep,
+    )
     with open_history() as history:
-        found = find_job(history, job)
+        found, unknown = find_jobs(history, jobs)
+        for error in unknown:
+            print_error(error.what, error.mend)
+        code = max((error.exit_code for error in unknown), default=0)
+        for job in found:
+            if removed := removed_log(job):
+                narrate(f"{job.id}: {removed}")
+                code = code or 1
         stdout, stderr = Outlet(1, sys.stdout.encoding), Outlet(2, sys.stderr.encoding)
-        unfinished = not found.state.finished or found.provisional
-        if unfinished and not follow:
-            _catch_up(found, history)
-        first = _first_row(found, tail)
-        passthrough = Passthrough(
-            job_dir(found.id), stdout, stderr, first, _stamp if timestamps else None
-        )
-        if unfinished and follow:
-            _follow(found, history, passthrough)
-        else:
-            passthrough.pump()
-        passthrough.close()
+        if len(found) == 1 and wanted == Wanted() and not as_json:
+            _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
+        elif found:
+            printer = Printer(
+                stdout,
+                stderr,
+                [job.id for job in found],
+                as_json=as_json,
+                timestamps=timestamps,
+                colours=shows_colour(sys.stdout),
+                grep=grep,
+            )
+            _print_lines(found, history, printer, wanted, follow, tail)
+            stdout.finish()
+            stderr.finish()
+    return code
+
+
+def _copy(
+    job: Job,
+    history: History,
+    stdout: Outlet,
+    stderr: Outlet,
+    follow: bool,
+    tail: int | None,
+    timestamps: bool,
+) -> None:
+    """One job's output as it is."""
+    if _is_open(job) and not follow:
+        _catch_up(job, history)
+    first = _first_row(job, tail)
+    before = (lambda moment: stamp(moment).encode()) if timestamps else None
+    passthrough = Passthrough(job_dir(job.id), stdout, stderr, first, before)
+    if _is_open(job) and follow:
+        _follow(job, history, passthrough)
+    else:
+        passthrough.pump()
+    passthrough.close()
+
+
+def _print_lines(
+    jobs: list[Job],
+    history: History,
+    printer: Printer,
+    wanted: Wanted,
+    follow: bool,
+    tail: int | None,
+) -> None:
+    unfinished = [job for job in jobs if _is_open(job)]
+    if not follow:
+        for job in unfinished:
+            _catch_up(job, history)
+    sources = [Source(job.id, wanted, tail) for job in jobs]
+    if follow and unfinished:
+        from stoke.cli.watch import follow_together
+
+        follow_together(unfinished, history, lambda all_of_it: printer.merged(sources, all_of_it))
+    printer.merged(sources, all_of_it=True)
+    for source in sources:
+        source.close()
+
+
+def _is_open(job: Job) -> bool:
+    return not job.state.finished or job.provisional
 
 
 def _first_row(job: Job, tail: int | None) -> int:
@@ -86,8 +180,3 @@ def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
     backend = Backends(load_config()).get(job.backend)
     Follow(job.id, backend, history, passthrough, Narrator(quiet=True)).run()
     clean_up(job.id, backend, history)
-
-
-def _stamp(time: int) -> bytes:
-    moment = datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="milliseconds")
-    return moment.replace("+00:00", "Z ").encode()

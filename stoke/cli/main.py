@@ -26,7 +26,7 @@ COMMANDS = {
     "submit": ("stoke.cli.submit", "Run a request that is written as JSON."),
     "jobs": ("stoke.cli.jobs", "List jobs."),
     "show": ("stoke.cli.show", "Show everything that is known about a job."),
-    "logs": ("stoke.cli.logs", "Print a job's output."),
+    "logs": ("stoke.cli.logs", "Print the output of jobs."),
     "stop": ("stoke.cli.stop", "Stop jobs."),
     "rm": ("stoke.cli.rm", "Remove finished jobs and their logs."),
     "rerun": ("stoke.cli.rerun", "Run a job's request again."),

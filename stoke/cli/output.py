@@ -18,7 +18,7 @@ import click
 
 from stoke.job import Job, JobState
 from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
-from stoke.sizes import UNKNOWN, human_age
+from stoke.sizes import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
     from stoke.history import History
@@ -139,6 +139,18 @@ def _cut(text: str, columns: int) -> str:
     return text + "…"
 
 
+def removed_log(job: Job) -> str | None:
+    """Says that a job's log is here no more, and why; None where it is."""
+    if not job.state.finished:
+        return None
+    from stoke.logs.retention import removed_within
+
+    limit = removed_within(job.id)
+    if limit is None:
+        return None
+    return f"its log was removed to keep all logs within {human_bytes(limit)} (log.spool_max)"
+
+
 def print_json(value: Any) -> None:
     # ASCII only: whatever a name holds, nothing here can move a terminal's cursor.
     click.echo(json.dumps(value, indent=2))
@@ -153,7 +165,7 @@ def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
 def job_document(job: Job, history: History) -> dict[str, Any]:
     """The JSON of a job: times RFC 3339 in UTC, durations in seconds, sizes in bytes, unknown null."""
     spec = history.spec(job.id)
-    lines, size = log_size(job)
+    lines, size, gaps = log_size(job)
     return {
         "id": job.id,
         "name": job.name,
@@ -180,7 +192,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
             for kind, packages in history.packages(job.id).items()
         },
         "notes": [asdict(note) for note in history.notes(job.id)],
-        "log": {"lines": lines, "bytes": size, "gaps": job.log_gaps},
+        "log": {"lines": lines, "bytes": size, "gaps": gaps},
         "spec": None if spec is None else hidden_values(json.loads(spec)),
     }
 
@@ -194,14 +206,15 @@ def _lock_document(job: Job) -> dict[str, Any] | None:
     return {"made_at": rfc3339(phase.made_at), "age": round(age, 3)}
 
 
-def log_size(job: Job) -> tuple[int, int]:
-    """(lines, bytes) of a job's log, as far as it has come here."""
+def log_size(job: Job) -> tuple[int, int, int]:
+    """(lines, bytes, gaps) of a job's log, as far as it has come here."""
     if job.state.finished and not job.provisional:
-        return job.log_lines, job.log_bytes
+        return job.log_lines, job.log_bytes, job.log_gaps
     from stoke.logs.spool import SpoolReader
     from stoke.paths import job_dir
 
     reader = SpoolReader(job_dir(job.id))
     size, lines = reader.size()
+    gaps = reader.gaps()
     reader.close()
-    return lines, size
+    return lines, size, gaps

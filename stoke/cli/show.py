@@ -20,6 +20,7 @@ from stoke.cli.output import (
     paint,
     print_json,
     print_table,
+    removed_log,
     state_colour,
     state_text,
     time_ago,
@@ -77,8 +78,9 @@ def _show_job(job: Job) -> None:
     state = paint(state_text(job), state_colour(job), sys.stdout)
     code = "" if job.exit_code is None else f"  exit {job.exit_code}"
     click.echo(f"{paint(clean(job.id), 'bold', sys.stdout)}  {state}{code}")
-    lines, size = log_size(job)
-    gaps = f", {job.log_gaps} gaps" if job.log_gaps else ""
+    lines, size, missing = log_size(job)
+    gaps = f", {missing} gap{'s' if missing > 1 else ''}" if missing else ""
+    removed = removed_log(job)
     used = [
         f"{what} {figure}"
         for what, figure in (
@@ -97,7 +99,8 @@ def _show_job(job: Job) -> None:
             "why": job.reason,
             "environment": _against(job),
             "lock": _lock_text(job),
-            "log": f"{lines} lines, {human_bytes(size)}{gaps}: stoke logs {job.id}",
+            "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
+            + (removed or f"stoke logs {job.id}"),
         }
     )
 

@@ -17,7 +17,7 @@ from stoke.backend import Backend
 from stoke.cli.narration import Narrator
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.config import Config
+from stoke.config import Config, load_config
 from stoke.errors import (
     EXIT_ENGINE,
     EXIT_INTERRUPT,
@@ -210,6 +210,56 @@ class Follow:
             if said["event"] == "error":
                 self.error = f"{said['phase']}: {said['text']}"
                 self.mend = said.get("mend")
+
+
+def follow_together(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
+    """Follows several jobs until all of them are over. `show` is called on this thread whenever one
+    of them may have written; with False, because more may come."""
+    queue: SimpleQueue[EngineError | None] = SimpleQueue()
+    failures: list[BaseException] = []
+    narrator = Narrator(quiet=True)
+
+    def track(tracker: Tracker, job: Job) -> None:
+        try:
+            tracker.run()
+            clean_up(job.id, backends.get(job.backend), history)
+        except BaseException as error:
+            failures.append(error)
+        queue.put(None)
+
+    with closing(Backends(load_config())) as backends:
+        trackers = [
+            Tracker(
+                backends.get(job.backend),
+                history,
+                job.id,
+                on_change=lambda: queue.put(None),
+                on_trouble=queue.put,
+            )
+            for job in jobs
+        ]
+        threads = [
+            threading.Thread(target=track, args=pair, daemon=True)
+            for pair in zip(trackers, jobs, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                try:
+                    said = queue.get(timeout=LOOK_SECONDS)
+                    while True:
+                        if said is not None:
+                            narrator.trouble(said)
+                        said = queue.get_nowait()
+                except Empty:
+                    pass
+                show(False)
+        finally:
+            for tracker in trackers:
+                tracker.close()
+    if failures:
+        raise failures[0]
 
 
 class Stopper:

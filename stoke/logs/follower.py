@@ -1,9 +1,7 @@
 """The follower: brings one job's log from its engine into the spool, every byte once.
 
 The end of a stream is a hint; the engine's state decides. After every end or cut the follower asks
-the engine, and goes on from its resume point: the time of what it has less a small overlap, because
-an engine's two streams go back in time against each other by a few milliseconds. What it has seen
-of that overlap is dropped by content, with multiplicity, not by time.
+the engine, and goes on from its resume point (`stoke.logs.resume`).
 
 `log.pos` beside the spool is the checkpoint: a later program cuts the spool back to it and goes on
 from there, so a kill -9 at any moment neither loses nor doubles a byte.
@@ -18,29 +16,33 @@ import os
 import random
 import threading
 import time
-import zlib
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stoke.backend import Backend, EngineState, Frame, LogStream
+from stoke.backend import Backend, EngineState, Frame, LogDeniedError, LogStream
 from stoke.errors import EngineError
 from stoke.events import Event, EventScanner
-from stoke.logs.spool import STDERR, SpoolWriter
+from stoke.logs.resume import OVERLAP, Repeats, ResumePoint
+from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
 from stoke.paths import make_private
 
-# Frames of a container's two streams were measured up to 3.6 ms out of order.
-OVERLAP = 10_000_000
 CHECKPOINT_SECONDS = 0.25
 BACKOFF_SECONDS = (0.5, 30.0)
-
-Key = tuple[int, int, int, int]
-"""(time, stream, length, CRC) of a frame."""
+# A connection that lasted so long was good, also if it brought nothing.
+GOOD_SECONDS = 20.0
+# How often a job that was made and has not begun is looked at, and a disk that is full.
+START_SECONDS = 0.1
+FULL_SECONDS = 1.0
 
 
 class FollowerBusyError(Exception):
     """Another program follows this job; its spool can be read meanwhile."""
+
+
+class LeftError(Exception):
+    """Closed while something waited for room: it is not kept, and fetched again by whoever follows."""
 
 
 class Follower:
@@ -48,7 +50,7 @@ class Follower:
 
     `on_event` gets each of the runner's events, some again after a restart (events are idempotent);
     `on_flush` is called when the spool has grown, `on_trouble` when the engine could not be reached
-    (the follower goes on trying).
+    or the disk is full (the follower goes on trying).
     """
 
     def __init__(
@@ -68,17 +70,21 @@ class Follower:
         self._on_flush = on_flush
         self._on_trouble = on_trouble
         self._scanner = EventScanner(nonce)
-        self._lock_file = _take_lock(folder)
+        self._lock_file = take_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
         self._cut: EngineError | None = None
         self._overlap = OVERLAP
-        self._newest = 0
-        self._window: deque[Key] = deque()
-        self._seen: Counter[Key] = Counter()
+        self._point = ResumePoint()
         self._checkpointed = 0.0
-        self.spool = SpoolWriter(folder)
-        self._restore()
+        # Whether to wait where nothing can be kept, or to give up at once.
+        self._patient = True
+        try:
+            self.spool = SpoolWriter(folder)
+            self._restore()
+        except BaseException:
+            os.close(self._lock_file)
+            raise
 
     @property
     def held(self) -> bytes:
@@ -90,22 +96,36 @@ class Follower:
 
         Returns the engine's last word, or None when closed first.
         """
-        attempt = 0
         try:
-            while not self._closed.is_set():
-                grown, _ = self._read(follow=True)
-                state = self._ask()
-                if state and state.status in ("exited", "absent") and self._read_rest(state):
-                    self._finish()
-                    return state
-                attempt = 0 if grown else attempt + 1
-                self._wait(attempt)
+            return self._run()
+        except LeftError:
             return None
         finally:
             self._let_go()
 
+    def _run(self) -> EngineState | None:
+        attempt = 0
+        while not self._closed.is_set():
+            began = time.monotonic()
+            grown, cut = self._read(follow=True)
+            state = self._ask()
+            if state and state.status == "created":
+                attempt = 0
+                self._closed.wait(START_SECONDS)
+                continue
+            if state and state.status in ("exited", "absent") and self._read_rest(state):
+                self._finish()
+                return state
+            if state and cut is not None and not grown and attempt:
+                self._on_trouble(cut)  # It answers, and gives no log.
+            good = grown or time.monotonic() - began > GOOD_SECONDS
+            attempt = 0 if good else attempt + 1
+            self._wait(attempt)
+        return None
+
     def catch_up(self) -> None:
-        """What the engine has by now, instead of `run`: does not wait for more."""
+        """What the engine has by now, instead of `run`: does not wait for more, nor for room."""
+        self._patient = False
         try:
             self._read(follow=False)
         finally:
@@ -114,6 +134,9 @@ class Follower:
     def _let_go(self) -> None:
         try:
             self.spool.close()
+        except EngineError:
+            if not self._closed.is_set():
+                raise
         finally:
             os.close(self._lock_file)
 
@@ -135,14 +158,16 @@ class Follower:
     def _wait(self, attempt: int) -> None:
         first, most = BACKOFF_SECONDS
         if attempt:
-            pause = min(most, first * 2 ** min(attempt - 1, 10)) * random.uniform(0.1, 1)  # noqa: S311
-            self._closed.wait(pause)
+            self._closed.wait(random.uniform(0, min(most, first * 2 ** min(attempt - 1, 10))))  # noqa: S311
 
     def _read_rest(self, state: EngineState) -> bool:
         """Once the job is over: reads until nothing new comes. False when closed or cut before that."""
         grown = True
         while grown and not self._closed.is_set():
             grown, error = self._read(follow=False)
+            if isinstance(error, LogDeniedError):
+                self._note_gap(f"the engine does not give its log: {error.what}")
+                return True
             if error is not None and state.status != "absent":
                 self._on_trouble(error)
                 return False
@@ -151,16 +176,24 @@ class Follower:
     def _read(self, follow: bool) -> tuple[bool, EngineError | None]:
         """One connection, to its end or cut. (Did it bring anything new, what cut it.)
 
-        Trouble with keeping what comes is no cut: it is raised, and the older checkpoint stands.
+        Trouble with keeping what comes is no cut: it is waited out, or raised, and then the older
+        checkpoint stands.
         """
-        expected = Counter(self._seen)
+        repeats = self._point.repeats(self._overlap)
         grown = began = False
         try:
-            for batch in self._batches(follow):
-                if batch and not began:
-                    self._look_for_gap(batch[0], expected)
-                    began = True
-                grown = self._take(batch, expected) or grown
+            for batch in self._batches(repeats.since, follow):
+                if not batch:
+                    continue
+                began = True
+                new = repeats.new(batch)
+                self._note_gap_of(repeats)
+                if new:
+                    self._take(new)
+                    grown = True
+            if self._cut is None and not follow and not self._closed.is_set():
+                repeats.end()
+                self._note_gap_of(repeats)
         finally:
             if self._stream is not None:
                 self._stream.close()
@@ -173,11 +206,10 @@ class Follower:
         self._checkpoint()
         return grown, self._cut
 
-    def _batches(self, follow: bool) -> Iterator[list[Frame]]:
+    def _batches(self, since: int, follow: bool) -> Iterator[list[Frame]]:
         """What one connection brings; afterwards `_cut` says what cut it, if anything did."""
         self._cut = None
         try:
-            since = max(0, self._newest - self._overlap)
             self._stream = self._backend.logs(self._job_id, since, follow)
             if self._closed.is_set():
                 self._stream.close()
@@ -185,59 +217,73 @@ class Follower:
         except EngineError as error:
             self._cut = error
 
-    def _look_for_gap(self, first: Frame, expected: Counter[Key]) -> None:
-        """Whatever the engine gives again begins with something known, or it has dropped that."""
-        if not expected or expected[_key(first)]:
-            return
+    def _note_gap_of(self, repeats: Repeats) -> None:
+        if repeats.gap is not None:
+            self._note_gap(repeats.gap)
+            repeats.gap = None
+
+    def _note_gap(self, text: str) -> None:
         self._finish()
-        seconds = max(0, first.time - self._newest) / 1e9
-        self.spool.note(first.time, f"gap: {seconds:.1f} s of the log may be missing")
+        self.spool.note(self._point.newest or time.time_ns(), f"gap: {text}")
         self.spool.gaps += 1
+        self._flush()
 
-    def _take(self, batch: list[Frame], expected: Counter[Key]) -> bool:
-        grown = False
-        for frame in batch:
-            key = _key(frame)
-            if expected and expected[key] > 0:
-                expected[key] -= 1
-                continue
-            grown = True
-            self._remember(key)
-            if frame.stream != STDERR:
-                self.spool.add(frame.stream, frame.time, frame.data)
-                continue
-            for piece in self._scanner.feed(frame.data):
+    def _take(self, batch: list[Frame]) -> None:
+        streams, times, pieces = zip(*batch, strict=True)
+        if streams.count(streams[0]) == len(streams):
+            self._keep(streams[0], times, pieces)
+        else:
+            start = 0
+            for stream, run in groupby(streams):
+                end = start + len(list(run))
+                self._keep(stream, times[start:end], pieces[start:end])
+                start = end
+        self._point.take(batch, max(times), b"".join(pieces))
+        self._flush()
+        self._on_flush()
+        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            self._checkpoint()
+
+    def _keep(self, stream: int, times: tuple[int, ...], pieces: tuple[bytes, ...]) -> None:
+        if stream != STDERR:
+            self.spool.add_all(stream, times, pieces)
+            return
+        plain = self._scanner.feed_plain(pieces)
+        if plain is not None:
+            self.spool.add_all(STDERR, times, plain)
+            return
+        for moment, data in zip(times, pieces, strict=True):
+            for piece in self._scanner.feed(data):
                 if isinstance(piece, bytes):
-                    self.spool.add(STDERR, frame.time, piece)
+                    self.spool.add(STDERR, moment, piece)
                 else:
-                    self._on_event(piece)
-        if grown:
-            self.spool.flush()
-            self._on_flush()
-            if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
-                self._checkpoint()
-        return grown
-
-    def _remember(self, key: Key) -> None:
-        self._window.append(key)
-        self._seen[key] += 1
-        if key[0] > self._newest:
-            self._newest = key[0]
-            horizon = self._newest - OVERLAP
-            while self._window and self._window[0][0] < horizon:
-                old = self._window.popleft()
-                if self._seen[old] == 1:
-                    del self._seen[old]
-                else:
-                    self._seen[old] -= 1
+                    self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
 
     def _finish(self) -> None:
         rest = self._scanner.flush()
         if rest:
-            self.spool.add(STDERR, self._newest, rest)
-            self.spool.flush()
+            self.spool.add(STDERR, self._point.newest, rest)
+            self._flush()
         self._on_flush()
         self._checkpoint()
+
+    def _flush(self) -> None:
+        self._patiently(self.spool.flush)
+
+    def _patiently(self, keep: Callable[[], None]) -> None:
+        """Does what needs room on a disk; where there is none, says so and waits for it.
+
+        Meanwhile nothing is read: the engine keeps what comes.
+        """
+        while True:
+            try:
+                return keep()
+            except EngineError as error:
+                if not self._patient:
+                    raise
+                self._on_trouble(error)
+                if self._closed.wait(FULL_SECONDS):
+                    raise LeftError from error
 
     def _checkpoint(self) -> None:
         """Written aside and renamed: a reader meets the old one or the new one."""
@@ -246,44 +292,42 @@ class Follower:
             "bytes": self.spool.bytes,
             "lines": self.spool.lines,
             "gaps": self.spool.gaps,
-            "newest": self._newest,
-            "window": list(self._window),
             "held": base64.b64encode(self._scanner.held).decode(),
+            **self._point.as_json(),
         }
         aside = self._folder / "log.pos.new"
         try:
             self.spool.flush()
             aside.write_text(json.dumps(position))
             aside.replace(self._folder / "log.pos")
-        except OSError:
+        except (OSError, EngineError):
             pass  # A full disk: the older checkpoint stands, and what follows it is fetched again.
 
     def _restore(self) -> None:
-        position: dict[str, Any]
         try:
-            position = json.loads((self._folder / "log.pos").read_text())
-        except (OSError, ValueError):
-            position = {}
-        size, lines = position.get("bytes", 1 << 62), position.get("lines", 1 << 62)
-        if size > self.spool.bytes or lines > self.spool.lines:
-            # None yet, or the machine went down and kept it but not all of the log: from the start.
+            position: dict[str, Any] = json.loads((self._folder / "log.pos").read_text())
+            size, lines = position["bytes"], position["lines"]
+            if size > self.spool.bytes or lines > self.spool.lines:
+                raise ValueError("ahead of the log")
+            self._point.restore(position)
+        except (OSError, ValueError, LookupError, TypeError):
+            # None yet, an older program's, or the machine went down and kept it but not all of the
+            # log: from the start.
+            self._point = ResumePoint()
             self.spool.truncate(0, 0)
             return
         self.spool.truncate(size, lines)
         self.spool.gaps = position["gaps"]
-        self._newest = position["newest"]
-        self._window.extend((key[0], key[1], key[2], key[3]) for key in position["window"])
-        self._seen.update(self._window)
         self._scanner.hold(base64.b64decode(position["held"]))
 
 
-def _key(frame: Frame) -> Key:
-    return (frame.time, frame.stream, len(frame.data), zlib.crc32(frame.data))
-
-
-def _take_lock(folder: Path) -> int:
+def take_lock(folder: Path) -> int:
+    """The lock of whoever writes a spool, to be closed; `FollowerBusyError` while another has it."""
     make_private(folder)
-    lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_keep(folder, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

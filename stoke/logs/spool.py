@@ -13,11 +13,15 @@ One writer at a time (`stoke.logs.follower` holds the lock), any number of reade
 
 from __future__ import annotations
 
+import json
 import os
 import struct
-from bisect import bisect_left
-from collections.abc import Iterator
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from pathlib import Path
 
 from stoke.errors import EngineError
@@ -25,16 +29,21 @@ from stoke.paths import make_private
 
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
+# What a reader takes at once.
+_ROWS = 4096
+_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds."""
+    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds;
+    `cut` is how many bytes of it were left out."""
 
     number: int
     stream: int
     time: int
     text: bytes
+    cut: int = 0
 
 
 class SpoolWriter:
@@ -46,8 +55,11 @@ class SpoolWriter:
     def __init__(self, folder: Path) -> None:
         make_private(folder)
         self._folder = folder
-        self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
-        self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+        try:
+            self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
+            self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise cannot_keep(folder, error) from error
         self.bytes = self._log.tell()
         self.lines = self._index.tell() // ROW.size
         self.gaps = 0
@@ -91,13 +103,38 @@ class SpoolWriter:
             if self._open_stream not in (None, NOTE):
                 self._interrupted.add(self._open_stream)
             self._interrupted.discard(stream)
-        while -1 < newline < last:
-            rows.append(ROW.pack(at + newline + 1, stamp))
-            self.lines += 1
-            newline = data.find(b"\n", newline + 1)
-        self._open_stream = None if newline == last else stream
+        if -1 < newline < last:
+            sizes = _line_sizes(data[newline + 1 :])
+            self._add_rows(at + newline + 1, sizes, repeat(stamp, len(sizes)))
+        self._open_stream = None if newline >= 0 and data.endswith(b"\n") else stream
         self._bytes_waiting.append(data)
         self.bytes += len(data)
+
+    def add_all(self, stream: int, times: Sequence[int], pieces: Sequence[bytes]) -> None:
+        """`add` for many pieces of one stream; quick where each is a line with its end."""
+        self.add(stream, times[0], pieces[0])
+        if len(pieces) > 2 and self._open_stream is None:
+            between = pieces[1:-1]
+            data = b"".join(between)
+            sizes = list(map(len, between))
+            if data.endswith(b"\n") and _line_sizes(data) == sizes:
+                stamps = [time << 2 | stream for time in times[1:-1]]
+                self._add_rows(self.bytes, sizes, stamps)
+                self._bytes_waiting.append(data)
+                self.bytes += len(data)
+                times, pieces = times[-2:], pieces[-2:]
+        for time, piece in zip(times[1:], pieces[1:], strict=True):
+            self.add(stream, time, piece)
+
+    def _add_rows(self, start: int, sizes: list[int], stamps: Iterable[int]) -> None:
+        """Rows for lines of these sizes that follow one another from `start` on."""
+        rows = array("Q", bytes(ROW.size * len(sizes)))
+        rows[0::2] = array("Q", accumulate(sizes[:-1], initial=start))
+        rows[1::2] = array("Q", stamps)
+        if sys.byteorder == "big":
+            rows.byteswap()
+        self._rows_waiting.append(rows.tobytes())
+        self.lines += len(sizes)
 
     def note(self, time: int, text: str) -> None:
         """A line of ours, such as a gap: shown in place, never taken for the job's."""
@@ -115,10 +152,7 @@ class SpoolWriter:
         except OSError as error:
             self._log.truncate(self.bytes - len(data))
             self._index.truncate(self.lines * ROW.size - len(rows))
-            raise EngineError(
-                f"cannot keep the log in {self._folder}: {error.strerror}",
-                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
-            ) from error
+            raise cannot_keep(self._folder, error) from error
         self._bytes_waiting.clear()
         self._rows_waiting.clear()
 
@@ -128,6 +162,22 @@ class SpoolWriter:
         finally:
             self._log.close()
             self._index.close()
+
+
+def cannot_keep(folder: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"cannot keep the log in {folder}: {error.strerror}",
+        "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+    )
+
+
+def _line_sizes(data: bytes) -> list[int]:
+    """How long each line is with its end; the last one may have none."""
+    sizes = [size + 1 for size in map(len, data.split(b"\n"))]
+    sizes[-1] -= 1
+    if not sizes[-1]:
+        sizes.pop()
+    return sizes
 
 
 def _write(file: object, data: bytes) -> None:
@@ -174,6 +224,14 @@ class SpoolReader:
         offset: int = ROW.unpack(data)[0]
         return offset
 
+    def gaps(self) -> int:
+        """How many notes of a gap stand in the log, going by the follower's checkpoint."""
+        try:
+            gaps: int = json.loads((self._folder / "log.pos").read_bytes())["gaps"]
+        except (OSError, ValueError, LookupError):
+            return 0
+        return gaps
+
     def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""
         if count <= 0 or not self._open():
@@ -197,24 +255,45 @@ class SpoolReader:
             start += len(part)
         return b"".join(parts)
 
-    def lines(self, first: int = 0, count: int | None = None) -> Iterator[Line]:
-        """Lines from number `first` (0-based) on; the last may still be growing."""
+    def first_since(self, time: int) -> int:
+        """The number of the first row that is not older than `time` (nanoseconds)."""
+        _, rows = self.size()
+        return bisect_left(range(rows), time, key=lambda row: self._row_time(row))
+
+    def _row_time(self, row: int) -> int:
+        found = self.rows(row, 1)
+        return found[0][1] if found else 1 << 62
+
+    def lines(
+        self, first: int = 0, count: int | None = None, longest: int | None = None
+    ) -> Iterator[Line]:
+        """Lines from number `first` (0-based) on; the last may still be growing.
+
+        Of a line of more than `longest` bytes only so many are read; `cut` says how many are left out.
+        """
         size, total = self.size()
         end = total if count is None else min(total, first + count)
-        step = 4096
-        for start in range(first, end, step):
-            rows = self.rows(start, min(step, end - start) + 1)
-            here = rows[: min(step, end - start)]
+        number = first
+        while number < end:
+            rows = self.rows(number, min(_ROWS, end - number) + 1)
+            here = rows[: min(_ROWS, end - number)]
             if not here:
                 return
-            stop = rows[len(here)][0] if len(rows) > len(here) else size
-            data = self.read(here[0][0], stop)
+            stops = [row[0] for row in rows[1:]]
+            if len(stops) < len(here):
+                stops.append(size)
             base = here[0][0]
-            ends = [row[0] for row in rows[1 : len(here)]] + [stop]
-            for number, ((offset, time, stream), after) in enumerate(
-                zip(here, ends, strict=True), start
-            ):
-                yield Line(number, stream, time, data[offset - base : after - base])
+            # No more at once than is read quickly: a line may be as long as the log.
+            fitting = max(1, bisect_right(stops, base + _BYTES))
+            here, stops = here[:fitting], stops[:fitting]
+            stop = stops[-1]
+            if fitting == 1 and longest is not None:
+                stop = min(stop, base + longest)
+            data = self.read(base, stop)
+            for (offset, time, stream), after in zip(here, stops, strict=True):
+                until = after if longest is None else min(after, offset + longest)
+                yield Line(number, stream, time, data[offset - base : until - base], after - until)
+                number += 1
 
     def close(self) -> None:
         for descriptor in (self._log, self._index):

@@ -1,12 +1,15 @@
 """The follower's contract: every byte once and in order, whatever engine and machine do.
 
-The numbers in the names are the contract's: C1 exactly once, C2 an end is a hint, C3 a cut is no end,
-C5 the resume point, C6 repeats by content, C7 progress, C12 the last line, C19 gaps, C23 closing.
+The numbers in the names are the contract's: c01 exactly once, c02 an end is a hint, c03 a cut is no
+end, c05 the resume point, c06 repeats by content and clocks that go back, c07 progress, c12 the last
+line, c13 any bytes, c16 the start, c19 gaps, c22 pauses, c23 closing, c24 memory, c25 removal. The f
+numbers are faults.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.backend import EngineState, Frame
+from stoke.backend import EngineState, Frame, LogDeniedError
 from stoke.errors import EngineError
 from stoke.events import Event, frame
 from stoke.logs import follower as follower_module
-from stoke.logs.follower import OVERLAP, Follower, FollowerBusyError
+from stoke.logs import resume
+from stoke.logs.follower import Follower, FollowerBusyError
+from stoke.logs.resume import OVERLAP
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
 
@@ -137,7 +142,7 @@ FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_exam
 
 @FAST
 @given(source=sources(), connections=CONNECTIONS, states=STATES)
-def test_C1_C6_every_byte_once_and_in_order(
+def test_c01_c06_every_byte_once_and_in_order(
     make_folder: Callable[[], Path],
     source: Source,
     connections: list[Connection],
@@ -177,7 +182,7 @@ def faithful(backend: ScriptedBackend) -> None:
     connections=CONNECTIONS,
     kills=st.lists(st.integers(1, 30), min_size=1, max_size=3),
 )
-def test_C1_kill_9_at_any_moment(
+def test_c01_kill_9_at_any_moment(
     make_folder: Callable[[], Path],
     source: Source,
     connections: list[Connection],
@@ -235,7 +240,7 @@ def die_following(
 # --- ends and cuts -------------------------------------------------------------------------------
 
 
-def test_C1_cut_behind_every_frame(make_folder: Callable[[], Path]) -> None:
+def test_c01_cut_behind_every_frame(make_folder: Callable[[], Path]) -> None:
     log = lines_of(40)
     for frames in range(1, len(log)):
         folder = make_folder()
@@ -245,7 +250,7 @@ def test_C1_cut_behind_every_frame(make_folder: Callable[[], Path]) -> None:
         assert spooled(folder, STDOUT) == joined(log, STDOUT)
 
 
-def test_C2_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
+def test_c02_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
     """Docker Engine 20.10 when a container exits before a slow reader has caught up."""
     log = lines_of(1000, step=1000)
     backend = ScriptedBackend(log, [Connection(100, "eof", batch=50)], [exited(3)])
@@ -257,7 +262,7 @@ def test_C2_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
     assert [stream.follow for stream in backend.opened][:2] == [True, False]
 
 
-def test_C2_reads_again_until_a_pass_adds_nothing(tmp_path: Path) -> None:
+def test_c02_reads_again_until_a_pass_adds_nothing(tmp_path: Path) -> None:
     log = lines_of(30)
     backend = ScriptedBackend(
         log, [Connection(5), Connection(12), Connection(18), Connection(25)], [exited()]
@@ -266,7 +271,7 @@ def test_C2_reads_again_until_a_pass_adds_nothing(tmp_path: Path) -> None:
     assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
 
 
-def test_C2_end_of_a_running_job_is_no_end(tmp_path: Path) -> None:
+def test_c02_end_of_a_running_job_is_no_end(tmp_path: Path) -> None:
     """A restarted engine, a proxy's idle limit: clean ends in the middle."""
     log = lines_of(10)
     backend = ScriptedBackend(
@@ -278,7 +283,7 @@ def test_C2_end_of_a_running_job_is_no_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["cut", "refused"])
-def test_C3_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> None:
+def test_c03_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> None:
     """The job is over and the engine goes away before its tail was read."""
     log = lines_of(50)
     backend = ScriptedBackend(
@@ -292,7 +297,7 @@ def test_C3_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> Non
     assert following.trouble
 
 
-def test_C3_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path) -> None:
+def test_c03_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path) -> None:
     away = EngineError("cannot reach the engine")
     backend = ScriptedBackend(
         lines_of(3), [Connection(0, "refused")] * 3, [away, away, away, exited()]
@@ -303,7 +308,7 @@ def test_C3_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path) 
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
 
 
-def test_C25_removed_while_it_is_followed(tmp_path: Path) -> None:
+def test_c25_removed_while_it_is_followed(tmp_path: Path) -> None:
     backend = ScriptedBackend(
         lines_of(8), [Connection(), Connection(0, "refused"), Connection(0, "refused")], [ABSENT]
     )
@@ -312,7 +317,7 @@ def test_C25_removed_while_it_is_followed(tmp_path: Path) -> None:
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
 
 
-def test_C5_resumes_a_little_before_the_newest_frame_to_the_nanosecond(tmp_path: Path) -> None:
+def test_c05_resumes_a_little_before_the_newest_frame_to_the_nanosecond(tmp_path: Path) -> None:
     log = [Frame(STDOUT, START + 123_456_789, b"one\n"), Frame(STDOUT, START + 10**9 + 1, b"two\n")]
     backend = ScriptedBackend(log, [Connection(1, "cut")], [RUNNING, exited()])
     follow(backend, tmp_path)
@@ -323,7 +328,7 @@ def test_C5_resumes_a_little_before_the_newest_frame_to_the_nanosecond(tmp_path:
     ]
 
 
-def test_C6_identical_lines_at_one_timestamp_keep_their_number(
+def test_c06_identical_lines_at_one_timestamp_keep_their_number(
     make_folder: Callable[[], Path],
 ) -> None:
     log = [Frame(STDOUT, START, b"same\n")] * 7 + [Frame(STDERR, START, b"same\n")] * 5
@@ -335,7 +340,7 @@ def test_C6_identical_lines_at_one_timestamp_keep_their_number(
         assert spooled(folder, STDERR) == b"same\n" * 5
 
 
-def test_C6_a_stream_that_goes_back_in_time(make_folder: Callable[[], Path]) -> None:
+def test_c06_a_stream_that_goes_back_in_time(make_folder: Callable[[], Path]) -> None:
     """Stderr is stored up to 3.56 ms behind its place, as measured on a real engine."""
     log = []
     for n in range(60):
@@ -350,7 +355,7 @@ def test_C6_a_stream_that_goes_back_in_time(make_folder: Callable[[], Path]) -> 
         assert spooled(folder, STDERR) == joined(log, STDERR)
 
 
-def test_C7_connections_cut_within_the_overlap_still_get_on(tmp_path: Path) -> None:
+def test_c07_connections_cut_within_the_overlap_still_get_on(tmp_path: Path) -> None:
     """Each brings fewer frames than the overlap holds."""
     log = lines_of(300, step=OVERLAP // 200)
     backend = ScriptedBackend(log, [Connection(100, "cut")] * 60, [RUNNING] * 60 + [exited()])
@@ -377,7 +382,7 @@ def over_once_served(backend: ScriptedBackend) -> None:
 
 
 @pytest.mark.parametrize("stream", [STDOUT, STDERR])
-def test_C12_last_line_without_an_end_comes_once(tmp_path: Path, stream: int) -> None:
+def test_c12_last_line_without_an_end_comes_once(tmp_path: Path, stream: int) -> None:
     log = [Frame(stream, START, b"line\n"), Frame(stream, START + 1, b"no end")]
     backend = ScriptedBackend(log, [Connection(1), Connection(2), Connection(2)], [exited()])
     follow(backend, tmp_path)
@@ -387,21 +392,21 @@ def test_C12_last_line_without_an_end_comes_once(tmp_path: Path, stream: int) ->
 @pytest.mark.parametrize(
     "tail", [b"line\n", b"\n", b"\n\x1e", b"\n\x1e" + NONCE.encode() + b'{"event":']
 )
-def test_C12_bytes_that_look_like_the_beginning_of_an_event_come_at_the_end(
+def test_c12_bytes_that_look_like_the_beginning_of_an_event_come_at_the_end(
     tmp_path: Path, tail: bytes
 ) -> None:
     follow(ScriptedBackend([Frame(STDERR, START, tail)]), tmp_path)
     assert spooled(tmp_path, STDERR) == tail
 
 
-def test_C13_bytes_that_are_no_text_arrive_exactly(tmp_path: Path) -> None:
+def test_c13_bytes_that_are_no_text_arrive_exactly(tmp_path: Path) -> None:
     every = bytes(range(256)) * 3
     follow(ScriptedBackend([Frame(STDOUT, START, every), Frame(STDERR, START, every)]), tmp_path)
     assert spooled(tmp_path, STDOUT) == every
     assert spooled(tmp_path, STDERR) == every
 
 
-def test_C19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> None:
+def test_c19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> None:
     log = lines_of(20, step=100 * MS)
     backend = ScriptedBackend(log[:5], [Connection(5, "cut")], [RUNNING, exited()])
 
@@ -417,6 +422,173 @@ def test_C19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> 
     texts = [line.text for line in SpoolReader(tmp_path).lines()]
     assert texts[5] == b"gap: 0.6 s of the log may be missing\n"
     assert spooled(tmp_path, NOTE) == texts[5]
+
+
+# --- clocks --------------------------------------------------------------------------------------
+
+
+HOUR = 3600 * 10**9
+
+
+def stepped(before: int, after: int, step: int = HOUR) -> list[Frame]:
+    """Lines of a job whose engine's clock was set back by `step` in its middle."""
+    back = [
+        Frame(STDOUT, START + (before + n) * MS - step, b"after %d\n" % n) for n in range(after)
+    ]
+    return [*lines_of(before), *back]
+
+
+@pytest.mark.parametrize("step", [HOUR, 50 * MS, -HOUR])
+def test_c06_f06_clock_set_back_wherever_it_is_cut(
+    make_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Behind the step the frames tell of it. Before it, this machine's clock does when the follower
+    comes back: the log has gone on meanwhile."""
+    log = stepped(30, 30, step)
+    for frames in range(1, len(log), 3):
+        folder = make_folder()
+        backend = ScriptedBackend(log, [Connection(frames, "cut")], [RUNNING, exited()])
+
+        def offset(backend: ScriptedBackend = backend, frames: int = frames) -> int:
+            return -step if backend.asked or frames > 30 else 0
+
+        monkeypatch.setattr(resume, "clock_offset", offset)
+        state, following = follow(backend, folder)
+        assert state == exited()
+        assert spooled(folder, STDOUT) == joined(log, STDOUT), frames
+        assert following.follower.spool.gaps == 0
+
+
+def test_c06_f06_clock_set_back_and_another_program_goes_on(tmp_path: Path) -> None:
+    log = stepped(10, 10)
+    Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
+    follow(ScriptedBackend(log), tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+
+
+def test_c19_clock_set_back_and_the_beginning_dropped_is_a_gap(tmp_path: Path) -> None:
+    log = stepped(10, 20)
+    Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
+    _, following = follow(ScriptedBackend(log[5:]), tmp_path)
+    assert following.follower.spool.gaps == 1
+    assert b"the clock went back" in spooled(tmp_path, NOTE)
+
+
+def test_the_clock_of_this_machine_stands_still_against_its_own_uptime() -> None:
+    offsets = [resume.clock_offset() for _ in range(200)]
+    assert max(offsets) - min(offsets) < OVERLAP
+
+
+# --- starts and pauses ---------------------------------------------------------------------------
+
+
+CREATED = EngineState("created")
+
+
+def test_c16_job_that_has_not_begun_is_waited_for_without_growing_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (10_000.0, 10_000.0))
+    monkeypatch.setattr(follower_module, "START_SECONDS", 0.0)
+    backend = ScriptedBackend(
+        lines_of(5), [Connection(0)] * 20, [CREATED] * 20 + [RUNNING, exited()]
+    )
+    state, following = follow(backend, tmp_path)
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+    assert following.trouble == []
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """The bounds between which each pause is drawn; no pause is made."""
+    drawn: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return 0
+
+    monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.5, 30.0))
+    monkeypatch.setattr("random.uniform", uniform)
+    return drawn
+
+
+def test_c22_pauses_double_from_half_a_second_to_thirty_with_full_jitter(
+    tmp_path: Path, pauses: list[tuple[float, float]]
+) -> None:
+    refused = [Connection(0, "refused")] * 9
+    follow(ScriptedBackend(lines_of(3), refused, [RUNNING] * 9 + [exited()]), tmp_path)
+    assert pauses == [(0, most) for most in (0.5, 1, 2, 4, 8, 16, 30, 30, 30)]
+
+
+def test_c22_whatever_brought_something_or_lasted_is_gone_on_from_at_once(
+    tmp_path: Path, pauses: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = lines_of(4)
+    brought = [Connection(0, "refused"), Connection(2), Connection(0, "refused")]
+    follow(ScriptedBackend(log, brought, [RUNNING] * 3 + [exited()]), tmp_path / "1")
+    assert pauses == [(0, 0.5), (0, 0.5)]
+
+    pauses.clear()
+    monkeypatch.setattr(follower_module, "GOOD_SECONDS", -1.0)
+    follow(ScriptedBackend(log, [Connection(0)] * 5, [RUNNING] * 5 + [exited()]), tmp_path / "2")
+    assert pauses == []
+
+
+def test_c22_never_gives_up_while_the_job_is_there(
+    tmp_path: Path, pauses: list[tuple[float, float]]
+) -> None:
+    refused = [Connection(0, "refused")] * 500
+    backend = ScriptedBackend(lines_of(3), refused, [RUNNING] * 500 + [exited()])
+    state, following = follow(backend, tmp_path)
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+    assert following.trouble, "an engine that answers and gives no log is told of"
+
+
+def test_c03_access_denied_is_an_end_that_says_what_is_missing(tmp_path: Path) -> None:
+    backend = ScriptedBackend(lines_of(3), states=[exited(4)])
+
+    def logs(job_id: str, since: int, follow: bool) -> object:
+        raise LogDeniedError("no right to read pods/log")
+
+    backend.logs = logs  # type: ignore[method-assign, assignment]
+    state, following = follow(backend, tmp_path)
+    assert state == exited(4)
+    assert following.follower.spool.gaps == 1
+    assert b"no right to read pods/log" in spooled(tmp_path, NOTE)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_c24_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
+    """What is kept of a log is what may come again: 10 ms of it, and the batch at hand."""
+
+    class Long:
+        def __iter__(self) -> Iterator[list[Frame]]:
+            for start in range(0, 500_000, 2000):
+                yield [
+                    Frame(STDOUT, START + n * 7000, b"%099d\n" % n)
+                    for n in range(start, start + 2000)
+                ]
+
+        def close(self) -> None:
+            pass
+
+    backend = ScriptedBackend()
+    backend.logs = lambda *_: Long()  # type: ignore[method-assign, assignment]
+    child = os.fork()
+    if not child:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            Following(backend, tmp_path).follower.catch_up()
+        finally:
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            os._exit(min(255, grown // 1024))  # MiB
+    megabytes = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert SpoolReader(tmp_path).size() == (50_000_000, 500_000)
+    assert megabytes < 16
 
 
 # --- taking over ---------------------------------------------------------------------------------
@@ -466,41 +638,80 @@ def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) ->
 
 
 @pytest.mark.parametrize("where", ["event", "spool"])
-def test_trouble_with_keeping_is_told_and_what_was_not_kept_comes_again(
+def test_f13_full_disk_is_told_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """F13: a full disk under the history or the spool. Nothing is lost once there is room."""
+    """Under the history or the spool: what is there stays, and it goes on once there is room."""
+    monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
-    backend = ScriptedBackend(log)
-    folder = tmp_path / "job"
-    full = EngineError("the disk is full")
-    got: list[Event] = []
+    following = Following(ScriptedBackend(log), tmp_path)
+    refusals = iter(range(7))
 
-    def refuse(event: Event) -> None:
-        raise full
+    def no_room() -> None:
+        if next(refusals, None) is not None:
+            raise OSError(28, "No space left on device")
 
-    following = Following(backend, folder)
-    following.follower._on_event = refuse if where == "event" else got.append
-    if where == "spool":
-        writes = iter(range(100))
+    if where == "event":
+
+        def keep(event: Event) -> None:
+            try:
+                no_room()
+            except OSError as error:
+                raise EngineError("the disk is full") from error
+            following.events.append(event)
+
+        following.follower._on_event = keep
+    else:
         real = os.write
 
         def write(descriptor: int, data: bytes) -> int:
-            if next(writes) > 4:
-                raise OSError(28, "No space left on device")
+            no_room()
             return real(descriptor, data)
 
         monkeypatch.setattr(os, "write", write)
-    with pytest.raises(EngineError):
-        following.follower.run()
+
+    assert following.follower.run() == exited()
+
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert following.events == [event]
+    assert len(following.trouble) == 7
+
+
+def test_f13_leaving_while_the_disk_is_full_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = lines_of(200)
+    following = Following(ScriptedBackend(log), tmp_path)
+    real = os.write
+    writes = iter(range(21))
+
+    def write(descriptor: int, data: bytes) -> int:
+        if next(writes, None) is None:
+            following.follower.close()
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    assert following.follower.run() is None
     monkeypatch.undo()
+    assert joined(log, STDOUT).startswith(spooled(tmp_path, STDOUT))
 
-    state, after = follow(backend, folder)
+    follow(ScriptedBackend(log), tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
 
-    assert state == exited()
-    assert spooled(folder, STDOUT) == joined(log, STDOUT)
-    assert after.events == [event]
+
+def test_f13_catching_up_does_not_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = Following(ScriptedBackend(lines_of(3)), tmp_path)
+
+    def write(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(EngineError):
+        following.follower.catch_up()
 
 
 # --- closing -------------------------------------------------------------------------------------
@@ -527,7 +738,7 @@ def ends(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
-def test_C23_close_while_nothing_comes(
+def test_c23_close_while_nothing_comes(
     tmp_path: Path, in_background: Callable[[Following], threading.Thread]
 ) -> None:
     backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
@@ -544,13 +755,13 @@ def test_C23_close_while_nothing_comes(
     Following(backend, tmp_path).follower.catch_up()  # The folder is free again.
 
 
-def test_C23_close_while_it_waits_to_try_again(
+def test_c23_close_while_it_waits_to_try_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     in_background: Callable[[Following], threading.Thread],
 ) -> None:
     monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (10_000.0, 10_000.0))
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
     backend = ScriptedBackend(connections=[Connection(0, "refused")] * 100, states=[RUNNING])
     following = Following(backend, tmp_path)
     thread = in_background(following)
@@ -562,7 +773,7 @@ def test_C23_close_while_it_waits_to_try_again(
     assert ends(thread)
 
 
-def test_C23_close_before_it_began(tmp_path: Path) -> None:
+def test_c23_close_before_it_began(tmp_path: Path) -> None:
     backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
     following = Following(backend, tmp_path)
     following.follower.close()
@@ -571,7 +782,7 @@ def test_C23_close_before_it_began(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", range(12))
-def test_C23_close_during_the_last_passes_does_not_pass_for_the_end(
+def test_c23_close_during_the_last_passes_does_not_pass_for_the_end(
     tmp_path: Path, frames: int
 ) -> None:
     """The job is over, somebody leaves while its tail is read: the rest is for whoever comes next."""
@@ -595,7 +806,7 @@ def test_C23_close_during_the_last_passes_does_not_pass_for_the_end(
     assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
 
 
-def test_C23_close_at_the_moment_the_connection_opens(tmp_path: Path) -> None:
+def test_c23_close_at_the_moment_the_connection_opens(tmp_path: Path) -> None:
     backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])
     following = Following(backend, tmp_path)
     scripted = backend.logs

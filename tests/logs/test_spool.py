@@ -106,7 +106,7 @@ def test_a_row_is_a_line_however_it_arrived(
     )
 
 
-def test_C14_blank_lines_and_carriage_returns_are_kept(tmp_path: Path) -> None:
+def test_c14_blank_lines_and_carriage_returns_are_kept(tmp_path: Path) -> None:
     write(tmp_path, [(STDOUT, b"\n\r\n\x0c\xe2\x80\xa8\x85\n10%\r20%\n")])
     assert [line.text for line in SpoolReader(tmp_path).lines()] == [
         b"\n",

@@ -29,7 +29,7 @@ class FakeEngine:
         self._listener.bind(f"{folder}/engine.sock")
         self._listener.listen(16)
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._accept, name="engine", daemon=True).start()
 
     @property
     def config(self) -> Config:
@@ -50,7 +50,9 @@ class FakeEngine:
             except OSError:
                 return
             self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(connection,), name="engine", daemon=True
+            ).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.docker.log import MAX_FRAME, PART_SIZE, Chunks, Frames
+from backends.docker.log import MAX_FRAME, PART_SIZE, Chunks, Frames, Lines
 from stoke.backend import Frame
 from tests.backends.docker.fake_engine import LAST_CHUNK, chunk
 from tests.backends.docker.streams import encode, raw, stamp, stored
 
 SECOND = 1_000_000_000
+good = Frame(1, 1_700_000_000 * SECOND + 7, b"before\n")
 # Few seconds, so that they repeat, go back and meet their neighbours.
 times = st.integers(1_700_000_000 * SECOND, 1_700_000_003 * SECOND)
 data = st.one_of(
@@ -62,6 +63,44 @@ def test_a_stream_cut_anywhere_never_looks_ended(sent: list[Frame], choice: st.D
     assert got == sent[: len(got)]
 
 
+text = st.one_of(data, data.map(lambda some: some.replace(b"\n", b"") + b"\n"))
+mixed = st.lists(st.builds(Frame, st.sampled_from([1, 2]), times, text), max_size=12)
+
+
+@given(mixed, cuts, st.sampled_from([0, 120]), st.booleans(), st.booleans())
+def test_c09_lines_at_once_are_what_a_closer_look_gives(
+    sent: list[Frame], at: list[int], offset: int, chunks_are_frames: bool, ends_lost: bool
+) -> None:
+    pieces = [encode(frame, offset) for frame in sent]
+    if not chunks_are_frames:
+        pieces = pieces_of(b"".join(pieces), at)
+    body = b"".join(chunk(piece) for piece in pieces if piece) + LAST_CHUNK
+    chunks, closer, lines = Chunks(), Frames(ends_lost), Lines(Frames(ends_lost))
+    expected = [frame for piece in pieces_of(body, at) for frame in closer.feed(chunks.feed(piece))]
+    assert [frame for piece in pieces_of(body, at) for frame in lines.feed(piece)] == expected
+    assert lines.ended
+
+
+rubbish = st.lists(
+    st.sampled_from([b"\r\n", b"5\r\n", b"x", b"\n", raw(1, b""), LAST_CHUNK]), max_size=8
+).map(b"".join)
+
+
+@given(rubbish)
+def test_c09_no_bytes_are_passed_over(between: bytes) -> None:
+    line = chunk(encode(good))
+    body = line * 2 + between + line + LAST_CHUNK
+    lines, chunks, closer = Lines(Frames()), Chunks(), Frames()
+    try:
+        expected = closer.feed(chunks.feed(body))
+    except ValueError:
+        with pytest.raises(ValueError):
+            lines.feed(body)
+        return
+    assert lines.feed(body) == expected
+    assert lines.failure == closer.failure
+
+
 def test_one_byte_at_a_time() -> None:
     sent = [Frame(1, 1_700_000_000 * SECOND + n, b"line %d\n" % n) for n in range(50)]
     body = b"".join(chunk(encode(frame)) for frame in sent) + LAST_CHUNK
@@ -87,9 +126,6 @@ def test_one_byte_at_a_time() -> None:
 def test_what_is_not_chunked_is_refused(wire: bytes) -> None:
     with pytest.raises(ValueError):
         Chunks().feed(wire)
-
-
-good = Frame(1, 1_700_000_000 * SECOND + 7, b"before\n")
 
 
 @pytest.mark.parametrize(

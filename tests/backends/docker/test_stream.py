@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from backends.docker import DockerBackend
-from stoke.backend import Frame
+from backends.docker.log import PART_SIZE
+from backends.docker.names import job_labels
+from stoke.backend import Frame, LogDeniedError
 from stoke.errors import EngineError
+from stoke.logs.follower import Follower
 from tests.backends.docker.fake_engine import (
     CHUNKED,
     HOLD,
@@ -22,6 +27,7 @@ from tests.backends.docker.fake_engine import (
     json_answer,
 )
 from tests.backends.docker.streams import encode, raw
+from tests.lab import until
 
 SENT = [Frame(1 + n % 2, 1_700_000_000_000_000_000 + n, b"line %d\n" % n) for n in range(20)]
 BODY = b"".join(chunk(encode(frame)) for frame in SENT)
@@ -147,3 +153,112 @@ def test_closing_before_reading_leaves_nothing_to_read(
     log = backend.logs("job-aaaaaa", 0, follow=True)
     log.close()
     assert list(log) == []
+
+
+def test_c09_parts_of_lines_ends_and_whole_lines_in_one_read(
+    engine: FakeEngine, backend: DockerBackend
+) -> None:
+    """What is taken apart at once and what needs a closer look, in any neighbourhood."""
+    part = b"x" * PART_SIZE
+    datas = [
+        b"a\n",
+        b"b\n",
+        part,
+        b"rest\n",
+        b"\n",
+        b"no end",
+        b"c\n",
+        b"\x01\0\0\0\0\0\0\x05\n",
+        b"d\n",
+    ]
+    sent = [Frame(1 + n % 2, 1_700_000_000_000_000_000 + n, data) for n, data in enumerate(datas)]
+    # The API version of the fake engine puts the end of a line in parts back; these have theirs.
+    engine.answers["logs"] = [CHUNKED, *[chunk(encode(frame)) for frame in sent], LAST_CHUNK]
+    got, error = read(backend)
+    assert error is None
+    assert [frame.data for frame in got] == datas
+    assert got == sent
+
+
+def test_c19_c21_a_silent_connection_ends_as_a_hint_and_no_more(
+    engine: FakeEngine, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half open, or of a file that was rotated away: whoever follows asks again."""
+    monkeypatch.setattr("backends.docker.log.SILENCE_SECONDS", 0.05)
+    engine.answers["logs"] = [CHUNKED, BODY, HOLD]
+    assert read(backend) == (SENT, None)
+    # A pass that is not followed must not pass for whole.
+    log = backend.logs("job-aaaaaa", 0, follow=False)
+    with pytest.raises(EngineError, match="cut"):
+        for _ in log:
+            pass
+
+
+@pytest.mark.parametrize("status", [401, 403, 501])
+def test_c03_a_log_that_is_never_given(
+    engine: FakeEngine, backend: DockerBackend, status: int
+) -> None:
+    engine.answers["logs"] = [json_answer({"message": "not for you"}, status)]
+    with pytest.raises(LogDeniedError, match="not for you"):
+        backend.logs("job-aaaaaa", 0, follow=True)
+
+
+@pytest.mark.parametrize("answer", [[CHUNKED, HOLD], [CHUNKED, BODY, HOLD], []])
+def test_c23_closing_leaves_no_thread_and_no_socket(
+    engine: FakeEngine, backend: DockerBackend, tmp_path: Path, answer: list[bytes | None]
+) -> None:
+    """While nothing comes, behind what came, and while it waits to try again."""
+    running: dict[str, dict[str, object]] = {
+        "Config": {"Labels": job_labels("job-aaaaaa", "default", "0" * 16)}
+    }
+    running["State"] = {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z"}
+    engine.answers["json"] = [json_answer(running)]
+    engine.answers["logs"] = answer
+    threads = set(threading.enumerate())
+    told: list[EngineError] = []
+    follower = Follower(
+        backend,
+        "job-aaaaaa",
+        "0" * 16,
+        tmp_path / "spool",
+        lambda _: None,
+        lambda: None,
+        told.append,
+    )
+    thread = threading.Thread(target=follower.run)
+    thread.start()
+    until(lambda: any("/logs" in path for path in engine.requests), "the log asked for")
+    if answer == [CHUNKED, BODY, HOLD]:
+        until(lambda: follower.spool.lines == len(SENT), "its lines")
+    follower.close()
+    thread.join(20)
+    backend.close()
+    assert not thread.is_alive()
+    ours = {one for one in threading.enumerate() if one.name != "engine"} - threads
+    assert ours == set()
+    assert open_files(str(tmp_path / "spool")) == [] and connections_to(engine) == 0
+
+
+def open_files(word: str) -> list[str]:
+    names = [os.readlink(f"/proc/self/fd/{number}") for number in listed_descriptors()]
+    return [name for name in names if word in name]
+
+
+def listed_descriptors() -> list[str]:
+    return [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+
+
+def connections_to(engine: FakeEngine) -> int:
+    """Sockets of this process whose other end is the engine's."""
+    count = 0
+    for name in listed_descriptors():
+        try:
+            one = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with one:
+            try:
+                count += one.getpeername() == engine.url.removeprefix("unix://")
+            except OSError:
+                pass
+    return count

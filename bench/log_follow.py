@@ -1,0 +1,40 @@
+"""One follower in a process of its own, for `bench.log_tail`: follows a container into a spool.
+
+    python -m bench.log_follow SOCKET CONTAINER FOLDER
+
+Prints one line of JSON: lines, gaps, and by how many MB the program grew while it followed.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from stoke.backend import load_backend
+from stoke.config import Config, DockerConfig
+from stoke.logs import follower as module
+from stoke.logs.follower import Follower
+
+
+def main() -> None:
+    host, container, folder = sys.argv[1:]
+    # A cut is nobody's fault here, and the pause behind it is not what is measured.
+    module.BACKOFF_SECONDS = (0.01, 0.01)
+    backend = load_backend("docker", Config(docker=DockerConfig(host=host)))
+    backend.inspect(container)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    follower = Follower(
+        backend, container, "0" * 16, Path(folder), lambda _: None, lambda: None, lambda _: None
+    )
+    print("ready", flush=True)
+    state = follower.run()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert state is not None and state.exit_code == 0, state
+    figures = {"lines": follower.spool.lines, "gaps": follower.spool.gaps, "grown": grown / 1000}
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

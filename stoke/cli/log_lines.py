@@ -1,0 +1,183 @@
+"""Logs line by line: chosen, searched, stamped, of several jobs at once, or as JSON.
+
+`stoke.cli.passthrough` copies one job's bytes as they are; here every line is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import repeat
+
+import click
+
+from stoke.cli.passthrough import Outlet
+from stoke.logs.sanitise import clean, clean_line
+from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
+from stoke.paths import job_dir
+
+LONGEST = 1 << 20
+"""Bytes of a line that are shown; what is beyond is counted and left out."""
+
+STREAMS = {STDOUT: "stdout", STDERR: "stderr", NOTE: "note"}
+_COLOURS = (36, 33, 32, 35, 34, 31)
+_MATCH = "\x1b[1;31m"
+_RESET = "\x1b[0m"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which lines: of one stream, not older than `since` (nanoseconds), that `grep` is found in."""
+
+    stream: int | None = None
+    since: int = 0
+    grep: re.Pattern[str] | None = None
+
+    def has(self, line: Line) -> bool:
+        if line.stream == NOTE:
+            return line.time >= self.since  # What is missing is never left out.
+        return (
+            (self.stream is None or line.stream == self.stream)
+            and line.time >= self.since
+            and (self.grep is None or self.grep.search(clean_line(line.text)) is not None)
+        )
+
+
+class Source:
+    """One job's lines, from where the last look ended."""
+
+    def __init__(self, job_id: str, wanted: Wanted, tail: int | None) -> None:
+        self.job_id = job_id
+        self._wanted = wanted
+        self._reader = SpoolReader(job_dir(job_id))
+        self._tail = tail
+        self._next = self._reader.first_since(wanted.since) if wanted.since else 0
+
+    def new(self, all_of_it: bool) -> Iterator[Line]:
+        """What has come since. A line without an end waits for it, unless this is all."""
+        found = filter(self._wanted.has, self._whole(all_of_it))
+        if self._tail is None:
+            return found
+        last, self._tail = deque(found, self._tail), None
+        return iter(last)
+
+    def _whole(self, all_of_it: bool) -> Iterator[Line]:
+        _, rows = self._reader.size()
+        for line in self._reader.lines(self._next, longest=LONGEST):
+            last = line.number + 1 >= rows
+            if last and not all_of_it and (line.cut or not line.text.endswith(b"\n")):
+                return
+            self._next = line.number + 1
+            yield line
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class Printer:
+    """Writes lines, each to its own stream; as JSON all to stdout."""
+
+    def __init__(
+        self,
+        stdout: Outlet,
+        stderr: Outlet,
+        jobs: list[str],
+        *,
+        as_json: bool,
+        timestamps: bool,
+        colours: bool,
+        grep: re.Pattern[str] | None,
+    ) -> None:
+        self._outlets = {STDOUT: stdout, STDERR: stderr, NOTE: stderr}
+        self._as_json = as_json
+        self._timestamps = timestamps
+        self._colours = colours
+        self._grep = grep
+        self._prefixes: dict[str, str] = {}
+        if len(jobs) > 1:
+            width = max(map(len, jobs))
+            for number, job in enumerate(jobs):
+                name = f"{clean(job):<{width}} |"
+                colour = _COLOURS[number % len(_COLOURS)]
+                self._prefixes[job] = f"\x1b[{colour}m{name}{_RESET} " if colours else f"{name} "
+
+    def merged(self, sources: Iterable[Source], all_of_it: bool) -> None:
+        """What all of them have, by time; the order within one is never changed."""
+        each = [zip(source.new(all_of_it), repeat(source.job_id)) for source in sources]
+        for line, job in merge(*each, key=lambda pair: pair[0].time):
+            self._print(line, job)
+
+    def _print(self, line: Line, job: str) -> None:
+        if self._as_json:
+            self._outlets[STDOUT].write(_as_json(line, job))
+            return
+        outlet = self._outlets[line.stream]
+        begin = self._prefixes.get(job, "")
+        if self._timestamps:
+            begin += stamp(line.time)
+        if line.stream == NOTE:
+            outlet.write(f"{begin}stoke: {clean_line(line.text)}\n".encode())
+        elif outlet.is_terminal or begin or line.cut:
+            outlet.write(begin.encode() + self._text(line, outlet) + b"\n")
+        else:
+            outlet.write(line.text)
+
+    def _text(self, line: Line, outlet: Outlet) -> bytes:
+        """A line without its end. On a terminal, of a progress bar the last bar, and matches marked."""
+        raw = line.text.removeprefix(b"\n").removesuffix(b"\n")
+        if outlet.is_terminal:
+            if self._grep is not None and self._colours:
+                raw = self._grep.sub(_marked, clean_line(raw)).encode()
+            elif b"\r" in raw.rstrip(b"\r"):
+                raw = clean_line(raw).encode()
+            if b"\x1b" in raw:
+                raw += _RESET.encode()
+        if line.cut:
+            raw += f" [line cut: {line.cut} bytes more]".encode()
+        return raw
+
+
+def _marked(found: re.Match[str]) -> str:
+    return f"{_MATCH}{found[0]}{_RESET}" if found[0] else ""
+
+
+def _as_json(line: Line, job: str) -> bytes:
+    text = line.text.removeprefix(b"\n").removesuffix(b"\n").decode(errors="replace")
+    value = {
+        "job": job,
+        "time": stamp(line.time).strip(),
+        "stream": STREAMS[line.stream],
+        "text": text,
+    }
+    if line.cut:
+        value["cut"] = str(line.cut)
+    # ASCII only, so nothing in it acts on a terminal.
+    return json.dumps(value).encode() + b"\n"
+
+
+def stamp(time: int) -> str:
+    """`2026-01-31T12:00:00.000Z `, from epoch nanoseconds."""
+    moment = datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z ")
+
+
+def since_time(text: str, now: float) -> int:
+    """Epoch nanoseconds for `90s`, `5m`, `2h`, `1d` before `now`, or for a date and time (local where
+    it names no zone). `click.BadParameter` for anything else."""
+    short = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if short:
+        return max(0, int((now - float(short[1]) * _UNITS[short[2]]) * 1e9))
+    try:
+        return max(0, int(datetime.fromisoformat(text).astimezone().timestamp() * 1e9))
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{clean(text)!r} is neither a duration (90s, 5m, 2h, 1d) nor a time "
+            "(2026-01-31T12:00)",
+            param_hint="--since",
+        ) from None

@@ -1,0 +1,79 @@
+"""A budget for all spools: the logs of the jobs that finished first go first.
+
+Never that of a job that is not over, nor one that somebody follows. Whose log went keeps a note, so
+that an empty log and one that was removed are told apart.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stoke.errors import EngineError
+from stoke.history import History
+from stoke.logs.follower import FollowerBusyError, take_lock
+from stoke.paths import job_dir, state_dir
+
+_REMOVED = "log.removed"
+_PARTS = ("log", "log.idx", "log.pos")
+
+
+def keep_within(limit: int, history: History) -> list[str]:
+    """Removes logs until all of them together take no more than `limit` bytes. Returns whose went."""
+    sizes = _sizes()
+    total = sum(sizes.values())
+    if total <= limit:
+        return []
+    over = [job for job in history.list() if job.state.finished and not job.provisional]
+    went = []
+    for job in sorted(over, key=lambda job: job.finished_at or job.submitted_at):
+        size = sizes.get(job.id, 0)
+        if size and _remove(job_dir(job.id), limit):
+            went.append(job.id)
+            total -= size
+            if total <= limit:
+                break
+    return went
+
+
+def removed_within(job_id: str) -> int | None:
+    """The budget in bytes for which a job's log was removed; None where it was not."""
+    try:
+        return int((job_dir(job_id) / _REMOVED).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _sizes() -> dict[str, int]:
+    """Bytes that each job's log takes; those that have none are left out."""
+    sizes: dict[str, int] = {}
+    try:
+        folders = list(os.scandir(state_dir() / "jobs"))
+    except OSError:
+        return sizes
+    for folder in folders:
+        size = 0
+        for part in _PARTS:
+            try:
+                size += os.stat(os.path.join(folder.path, part)).st_size
+            except OSError:
+                continue
+        if size:
+            sizes[folder.name] = size
+    return sizes
+
+
+def _remove(folder: Path, limit: int) -> bool:
+    try:
+        lock = take_lock(folder)
+    except (FollowerBusyError, EngineError):
+        return False
+    try:
+        (folder / _REMOVED).write_text(str(limit))
+        for part in _PARTS:
+            (folder / part).unlink(missing_ok=True)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

@@ -1,0 +1,261 @@
+"""`stoke logs` beyond a plain copy: chosen lines, several jobs, JSON, and logs that are gone."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from stoke.cli.log_lines import since_time
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.logs.retention import keep_within
+from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
+from stoke.paths import job_dir
+from tests.cli.conftest import PROGRAM, Stoke, Terminal
+from tests.lab import until
+
+SECOND = 1_000_000_000
+NOON = 1_763_726_400 * SECOND
+"""2025-11-21T12:00:00Z"""
+
+Lines = list[tuple[int, int, bytes]]
+
+
+def finished(job_id: str, lines: Lines, age: float = 0) -> None:
+    """A job that is over, with this log: stream, seconds after noon, bytes."""
+    now = time.time() - age
+    with History() as history:
+        history.add(Job(job_id, "job", "local", "default", JobState.QUEUED, now), None, None)
+        history.update(job_id, state=JobState.SUCCEEDED, exit_code=0, finished_at=now)
+    writer = SpoolWriter(job_dir(job_id))
+    for stream, seconds, data in lines:
+        writer.add(stream, NOON + seconds * SECOND, data)
+    writer.close()
+
+
+@pytest.fixture
+def two_jobs() -> None:
+    finished(
+        "first-aaaaaa",
+        [(STDOUT, 0, b"one\n"), (STDERR, 2, b"oops\n"), (STDOUT, 4, b"three\n")],
+    )
+    finished("other-bbbbbb", [(STDOUT, 1, b"uno\n"), (STDOUT, 3, b"tres\n"), (STDOUT, 5, b"rest")])
+
+
+def test_lines_of_one_stream_are_its_bytes(two_jobs: None, stoke: Stoke) -> None:
+    finished(
+        "raw-cccccc", [(STDOUT, 0, b"\xff\x00\r\nno "), (STDERR, 1, b"x\n"), (STDOUT, 2, b"end")]
+    )
+    done = stoke("logs", "--stream", "stdout", "raw")
+    assert (done.stdout, done.stderr) == (b"\xff\x00\r\nno end", b"")
+    done = stoke("logs", "--stream", "stderr", "first")
+    assert (done.stdout, done.stderr) == (b"", b"oops\n")
+
+
+def test_lines_since_a_time(two_jobs: None, stoke: Stoke) -> None:
+    done = stoke("logs", "--since", "2025-11-21T12:00:02Z", "first")
+    assert (done.stdout, done.stderr) == (b"three\n", b"oops\n")
+    assert stoke("logs", "--since", "1s", "first").stdout == b""
+    wrong = stoke("logs", "--since", "yesterday", "first")
+    assert wrong.returncode == 2 and b"neither a duration" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 910), ("5m", 700), ("0.5s", 999.5), ("1970-01-01T00:00:07+00:00", 7), ("2d", 0)],
+)
+def test_what_since_understands(text: str, seconds: float) -> None:
+    assert since_time(text, now=1000) == int(seconds * SECOND)
+
+
+def test_lines_that_match_and_the_last_of_them(two_jobs: None, stoke: Stoke) -> None:
+    assert stoke("logs", "--grep", "^t", "first").stdout == b"three\n"
+    assert stoke("logs", "--grep", "e", "--tail", "1", "--stream", "stdout", "first").stdout == (
+        b"three\n"
+    )
+    wrong = stoke("logs", "--grep", "(", "first")
+    assert wrong.returncode == 2 and b"regular expression" in wrong.stderr
+
+
+def test_a_pattern_that_takes_for_ever_can_be_left(
+    start: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    """A line can be written so that a harmless-looking pattern never ends on it."""
+    finished("slow-aaaaaa", [(STDOUT, 0, b"before\n" + b"a" * 4000 + b"!\n")])
+    process = start("logs", "--grep", "before|^(a+)+$", "slow")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"before\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+
+
+def test_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Stoke) -> None:
+    done = stoke("logs", "first", "other")
+    assert done.stdout.decode().splitlines() == [
+        "first-aaaaaa | one",
+        "other-bbbbbb | uno",
+        "other-bbbbbb | tres",
+        "first-aaaaaa | three",
+        "other-bbbbbb | rest",
+    ]
+    assert done.stderr == b"first-aaaaaa | oops\n"
+    stamped = stoke("logs", "-t", "--tail", "1", "first", "other").stdout.splitlines()
+    assert stamped[0] == b"first-aaaaaa | 2025-11-21T12:00:04.000Z three"
+
+
+def test_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
+    finished("back-aaaaaa", [(STDOUT, 9, b"1\n"), (STDOUT, 3, b"2\n"), (STDOUT, 6, b"3\n")])
+    finished("even-bbbbbb", [(STDOUT, 5, b"4\n")])
+    lines = stoke("logs", "back", "even").stdout.split()
+    assert [line for line in lines if line in (b"1", b"2", b"3")] == [b"1", b"2", b"3"]
+
+
+def test_an_unknown_job_beside_a_known_one(two_jobs: None, stoke: Stoke) -> None:
+    done = stoke("logs", "first", "nobody")
+    assert done.returncode == 1
+    assert done.stdout == b"one\nthree\n"
+    assert b"no job is called 'nobody'" in done.stderr
+
+
+def test_each_line_as_json(two_jobs: None, stoke: Stoke) -> None:
+    finished("bad-cccccc", [(STDOUT, 0, b"\xff \x1b[31mred\r\n"), (STDERR, 1, b"no end")])
+    got = [json.loads(line) for line in stoke("logs", "--json", "bad").stdout.splitlines()]
+    assert got == [
+        {
+            "job": "bad-cccccc",
+            "time": "2025-11-21T12:00:00.000Z",
+            "stream": "stdout",
+            "text": "\ufffd \x1b[31mred\r",
+        },
+        {
+            "job": "bad-cccccc",
+            "time": "2025-11-21T12:00:01.000Z",
+            "stream": "stderr",
+            "text": "no end",
+        },
+    ]
+    assert stoke("logs", "--json", "bad").stdout.isascii()
+
+
+def test_c10_a_very_long_line_is_whole_as_a_copy_and_cut_where_lines_are_shown(
+    stoke: Stoke,
+) -> None:
+    long = b"x" * 20_000_000
+    finished("long-aaaaaa", [(STDOUT, 0, b"before\n" + long), (STDOUT, 1, b"\nafter\n")])
+    assert stoke("logs", "long").stdout == b"before\n" + long + b"\nafter\n"
+    lines = stoke("logs", "--grep", "", "long").stdout.splitlines()
+    assert [len(line) < 1_100_000 for line in lines] == [True] * 3
+    assert lines[1].endswith(b" [line cut: 18951425 bytes more]")
+    assert lines[2] == b"after"
+
+
+def test_gaps_show_whatever_is_searched_for(stoke: Stoke) -> None:
+    finished("gap-aaaaaa", [(STDOUT, 0, b"x\n")])
+    writer = SpoolWriter(job_dir("gap-aaaaaa"))
+    writer.note(NOON + SECOND, "gap: 3.0 s of the log may be missing")
+    writer.close()
+    done = stoke("logs", "--grep", "nothing", "gap")
+    assert (done.stdout, done.stderr) == (b"", b"stoke: gap: 3.0 s of the log may be missing\n")
+
+
+def test_nobody_reads_any_more() -> None:
+    finished("big-aaaaaa", [(STDOUT, 0, b"line\n" * 200_000)])
+    for options in ("", "--grep i"):
+        shell = f"set -o pipefail; {PROGRAM} logs {options} big | head -1"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (141, b"line\n", b"")
+
+
+def test_following_several_jobs_ends_with_the_last_of_them(stoke: Stoke) -> None:
+    ids = []
+    for name, pause in (("quick", 0), ("slower", 0.5)):
+        code = f"import time; print('{name}', flush=True); time.sleep({pause}); print('end')"
+        done = stoke("run", "--detach", "--name", name, "-c", code)
+        ids.append(done.stdout.decode().strip())
+    done = stoke("logs", "-f", *ids)
+    assert done.returncode == 0, done.stderr
+    width = max(map(len, ids))
+    lines = [re.split(r" +\| ", line) for line in done.stdout.decode().splitlines()]
+    for job_id, name in zip(ids, ("quick", "slower"), strict=True):
+        assert [text for who, text in lines if who == job_id] == [name, "end"]
+        assert len(job_id) <= width
+    with History() as history:
+        assert all(job.state is JobState.SUCCEEDED for job in history.list())
+
+
+def test_on_a_terminal_matches_are_marked_and_nothing_else_passes(
+    terminal: Callable[..., Terminal],
+) -> None:
+    finished(
+        "tty-aaaaaa", [(STDOUT, 0, b"a \x1b]0;PWN\x07needle \x9b31m\xe2\x80\xae b\n10%\r20%\n")]
+    )
+    shown = terminal("logs", "--grep", "needle|%", "tty")
+    assert shown.wait() == 0
+    lines = [line.removesuffix(b"\x1b[0m") for line in shown.screen.split(b"\r\n")]
+    assert lines[0].startswith(b"a \x1b[1;31mneedle\x1b[0m ")
+    assert lines[1].startswith(b"20\x1b[1;31m%\x1b[0m")
+    assert b"PWN" not in shown.screen and b"\xe2\x80\xae" not in shown.screen
+
+
+def test_f13_a_folder_that_takes_nothing_is_said_and_what_is_here_is_shown(
+    stoke: Stoke, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """Root writes everywhere, so a folder stands where the follower's lock would."""
+    code = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
+    job_id = stoke("run", "--detach", "-c", code).stdout.decode().strip()
+    until(lambda: stoke("logs", job_id).stdout == b"began\n", "the log so far")
+    lock = job_dir(job_id) / "follow.lock"
+    lock.unlink()
+    lock.mkdir()
+    shown = stoke("logs", job_id)
+    assert (shown.returncode, shown.stdout) == (0, b"began\n")
+    assert shown.stderr.count(b"cannot keep the log in") == 1
+    followed = stoke("logs", "-f", job_id)
+    assert followed.returncode == 125
+    assert followed.stderr.count(b"cannot keep the log in") == 1
+    assert b"hint: make room there, or name another folder" in followed.stderr
+    lock.rmdir()
+    assert stoke("stop", "--now", job_id).returncode == 0
+
+
+# ------------------------------------------------------------------ the budget of all logs
+
+
+def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
+    for age, name in ((30, "old"), (20, "middle"), (10, "new")):
+        finished(f"{name}-aaaaaa", [(STDOUT, 0, b"x" * 999 + b"\n")], age)
+    with History() as history:
+        assert keep_within(2500, history) == ["old-aaaaaa"]
+        assert keep_within(2500, history) == []
+    done = stoke("logs", "old")
+    assert (done.returncode, done.stdout) == (1, b"")
+    words = b"its log was removed to keep all logs within 2.5 kB (log.spool_max)"
+    assert words in done.stderr
+    assert words in stoke("show", "old").stdout
+    assert stoke("logs", "new").returncode == 0
+
+
+def test_no_log_goes_that_is_written_or_whose_job_is_not_over() -> None:
+    from stoke.logs.follower import take_lock
+
+    finished("held-aaaaaa", [(STDOUT, 0, b"x" * 1000)], 30)
+    take_lock(job_dir("held-aaaaaa"))
+    with History() as history:
+        history.add(Job("runs-aaaaaa", "job", "local", "default", JobState.QUEUED, 1.0), None, None)
+        writer = SpoolWriter(job_dir("runs-aaaaaa"))
+        writer.add(STDOUT, NOON, b"x" * 1000)
+        writer.close()
+        assert keep_within(0, history) == []
+
+
+def test_the_budget_is_kept_after_a_job(stoke: Stoke) -> None:
+    finished("old-aaaaaa", [(STDOUT, 0, b"x" * 6_000_000)], 30)
+    done = stoke("run", "-q", "-c", "print('here')", env={"STOKE_LOG__SPOOL_MAX": "5MB"})
+    assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
+    assert b"was removed" in stoke("logs", "old").stderr
