@@ -316,6 +316,8 @@ class LogWindow(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         if round(old_value) == round(new_value) or self._scrolling:
             return
+        if self._arranged_for != (self._width, self._height):
+            return  # Nobody scrolled: the window has grown. What was looked at is arranged anew.
         # The scrollbar: the cursor comes along, and at the end it follows again.
         self._part = 0
         if new_value >= self.max_scroll_y:
@@ -380,18 +382,22 @@ class LogWindow(ScrollView, can_focus=True):
         self.cursor = self._last
         self._scroll(*self._top_for(self._last))
 
-    def _to(self, line: int) -> None:
+    def _to(self, line: int, upwards: bool = False) -> None:
         self.cursor = max(0, min(line, self._last))
         self.follow = self.cursor == self._last
-        self._show_cursor()
+        self._show_cursor(upwards)
         self.refresh()
         self._say()
 
-    def _show_cursor(self) -> None:
-        """Scrolls as little as shows the cursor's line whole, or from its beginning if it is taller."""
+    def _show_cursor(self, upwards: bool = False) -> None:
+        """Scrolls as little as shows the cursor's line. Of one that is taller than the window its
+        beginning, or its end for whoever comes from below, unless some of it is in sight already."""
         top = (self.scroll_offset.y, self._part)
         lowest = self._top_for(self.cursor)
-        if (self.cursor, 0) < top or lowest > (self.cursor, 0):
+        if lowest > (self.cursor, 0):
+            if all(line != self.cursor for line, _ in self._layout()):
+                self._scroll(*(lowest if upwards else (self.cursor, 0)))
+        elif (self.cursor, 0) < top:
             self._scroll(self.cursor, 0)
         elif lowest > top:
             self._scroll(*lowest)
@@ -406,7 +412,7 @@ class LogWindow(ScrollView, can_focus=True):
         if edge[0] == self.cursor and edge[1] != last:
             self._scroll_lines(step)
         else:
-            self._to(self.cursor + step)
+            self._to(self.cursor + step, upwards=step < 0)
 
     def action_page(self, direction: int) -> None:
         before, cursor = (self.scroll_offset.y, self._part), self.cursor
