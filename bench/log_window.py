@@ -27,16 +27,21 @@ from pathlib import Path
 from bench.measure import STOKE, own_home
 
 LINES = 1_000_000
-LAST = f"epoch {LINES - 1:07}"
-NEEDLE = f"epoch {LINES - 10_000:07}"
+# Unlike any other line in every cell: what draws only cells that change draws these whole.
+FIRST, NEEDLE, LAST = "=FIRST=LINE=", "#WHAT#IS#LOOKED#FOR#", "=VERY=LAST=LINE="
+BELOW = "=JUST=BELOW=IT="
+NEEDLE_AT = LINES - 10_000
 ROUNDS = 5
-_LINE = "epoch %07d  INFO worker: some words about how it went, loss 0.123456, and more, to 100 bytes\n"
+_LINE = (
+    "epoch %07d  INFO worker: some words about how it went, loss 0.123456, and more, to 100 bytes\n"
+)
 _FLOOD = f"""
 import sys
 line = {_LINE!r}
 for first in range(0, {LINES}, 1000):
     sys.stdout.write("".join(line % number for number in range(first, first + 1000)))
     sys.stdout.flush()
+print({LAST!r})
 """
 # The screens, with a clock that ticks inside their event loop and notes when it was late.
 _WATCHED = """
@@ -133,8 +138,14 @@ def finished_job(lines: int) -> Path:
         history.update(name, state=JobState.SUCCEEDED, finished_at=time.time())
     writer = SpoolWriter(job_dir(name))
     for first in range(0, lines, 10_000):
-        rows = range(first, min(lines, first + 10_000))
-        writer.add(STDOUT, time.time_ns(), "".join(_LINE % row for row in rows).encode())
+        rows = [_LINE % row for row in range(first, first + 10_000)]
+        if first == 0:
+            rows[0] = f"{FIRST}\n"
+        if first == NEEDLE_AT:
+            rows[0:2] = [f"{NEEDLE}\n", f"{BELOW}\n"]
+        if first + 10_000 == lines:
+            rows[-1] = f"{LAST}\n"
+        writer.add(STDOUT, time.time_ns(), "".join(rows).encode())
         writer.flush()
     writer.close()
     return job_dir(name) / "log"
@@ -187,7 +198,7 @@ def peers(log: Path, action: str) -> str:
                     taken = terminal.until(LAST)
                 elif action == "find":
                     terminal.press(f"/{NEEDLE}\r")
-                    taken = terminal.until(rf"{NEEDLE}  INFO[\s\S]*{LINES - 9_999:07}")
+                    taken = terminal.until(BELOW)
                 times.append(taken)
         said.append(f"{name} {statistics.median(times):.3g} s")
     return f"; {', '.join(said)}" if said else ""
@@ -216,23 +227,20 @@ def looking() -> None:
             ends, finds = [], []
             for _ in range(ROUNDS):
                 terminal.press("g")
-                terminal.until("epoch 0000000")
+                terminal.until(FIRST)
                 terminal.rest(0.5)
                 terminal.press("G")
                 ends.append(terminal.until(LAST))
                 terminal.rest(0.5)
             begun = time.monotonic()
-            for number in range(ROUNDS):
-                terminal.press("g")
-                terminal.rest(0.5)
-                terminal.press("/")
-                terminal.rest(0.5)
-                # What stands in the prompt is chosen, so typing replaces it.
-                terminal.press(f"{NEEDLE[:-1]}{number}")
-                terminal.rest(0.5)
+            for _ in range(ROUNDS):
+                for keys in ("g", "/", NEEDLE):
+                    terminal.press(keys)
+                    terminal.rest(0.5)
                 terminal.press("\r")
-                finds.append(terminal.until("1 of 1"))
-                terminal.rest(0.3)
+                finds.append(terminal.until(BELOW))
+                terminal.press("\x1b")
+                terminal.rest(0.5)
             pause = pauses(Path(late.name), begun)
         say("jump to the end", statistics.median(ends) * 1000, "ms", 50, peers(log, "end"))
         say("search to line 990,000", statistics.median(finds), "s", 0.5, peers(log, "find"))
@@ -249,8 +257,9 @@ def following() -> None:
             begun = time.monotonic()
             command = [STOKE, "run", "--detach", "--name", "flood", "-c", _FLOOD]
             subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
-            terminal.press("g")
             terminal.until("flood")
+            terminal.press("g")
+            terminal.rest(0.2)
             terminal.press("\r")
             terminal.until(r"epoch \d")
             keys = []
@@ -279,9 +288,8 @@ def _ended() -> str | None:
 
 
 def main() -> None:
-    opening()
-    looking()
-    following()
+    for part in (opening, looking, following):
+        part()
 
 
 if __name__ == "__main__":

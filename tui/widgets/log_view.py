@@ -121,7 +121,7 @@ class LogView(LogWindow):
             row = self._kept_row
             if row is not None and (matches.whole or matches.scanned > row):
                 self._kept_row = None
-                self._to(self.lines.line(row))
+                self._go(self.lines.line(row))
         if matches in (self.filter, self.search) and self._kept_row is None:
             self._hunt()
             self._say()
@@ -140,7 +140,7 @@ class LogView(LogWindow):
 
     def _to_match(self, row: int) -> None:
         line = self.lines.line(row)
-        self._to(line)
+        self._go(line)
         marks = self.marked(line)
         if self.wrap or not marks:
             return
@@ -189,7 +189,7 @@ class LogView(LogWindow):
                 where = "below" if step > 0 else "above"
                 self.app.notify(f"no error further {where}", markup=False, timeout=3)
             else:
-                self._to(self.lines.line(found))
+                self._go(self.lines.line(found))
 
         on_thread(self, hunt, done, self._failed)
 
@@ -197,7 +197,7 @@ class LogView(LogWindow):
         """Goes to a time, such as `12:03` or `-5m`; `RequestError` when `text` is none."""
         ends = self.lines.span
         if ends is not None:
-            self._to(self.lines.at(view.moment(text, ends, self._load(self.cursor).time)))
+            self._go(self.lines.at(view.moment(text, ends, self._load(self.cursor).time)))
 
     # --- selecting --------------------------------------------------------------------------------
 

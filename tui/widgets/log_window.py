@@ -389,6 +389,16 @@ class LogWindow(ScrollView, can_focus=True):
         self.refresh()
         self._say()
 
+    def _go(self, line: int) -> None:
+        """Goes to a line that may be far, and shows what stands around it."""
+        if all(seen != line for seen, _ in self._layout()):
+            top, above = line, 0
+            while top > 0 and above < self._height // 3:
+                top -= 1
+                above += self._parts(top)
+            self._scroll(*min((top, 0), self._top_for(self._last)))
+        self._to(line)
+
     def _show_cursor(self, upwards: bool = False) -> None:
         """Scrolls as little as shows the cursor's line. Of one that is taller than the window its
         beginning, or its end for whoever comes from below, unless some of it is in sight already."""
