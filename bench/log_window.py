@@ -239,8 +239,6 @@ def looking() -> None:
                     terminal.rest(0.5)
                 terminal.press("\r")
                 finds.append(terminal.until(BELOW))
-                terminal.press("\x1b")
-                terminal.rest(0.5)
             pause = pauses(Path(late.name), begun)
         say("jump to the end", statistics.median(ends) * 1000, "ms", 50, peers(log, "end"))
         say("search to line 990,000", statistics.median(finds), "s", 0.5, peers(log, "find"))
@@ -266,7 +264,7 @@ def following() -> None:
             while not (done := _ended()):
                 terminal.press("?")
                 keys.append(terminal.until("Keys: Jobs"))
-                terminal.press("\x1b")
+                terminal.press("q")
                 terminal.rest(0.3)
             terminal.press("G")
             terminal.until(LAST)

@@ -110,7 +110,7 @@ class LogPane(Vertical):
             chosen = abs(log.cursor - log.selected_from) + 1
             text.append(f"  {chosen:,} selected, y copies", style="bold")
         elif not log.follow:
-            text.append(f"  {log.below:,} below, f follows", style="yellow")
+            text.append(f"  {log.below:,} below", style="yellow")
         elif not job.state.finished:
             text.append("  following", style="green")
         return text
