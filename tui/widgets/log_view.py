@@ -13,6 +13,7 @@ from textual.selection import Selection
 from stoke.errors import StokeError
 from stoke.logs import view
 from stoke.logs.matching import Query
+from stoke.logs.sanitise import clean
 from stoke.logs.sgr import Styled
 from stoke.logs.view import Matches
 from tui.threads import on_thread
@@ -112,7 +113,7 @@ class LogView(LogWindow):
         self._say()
 
     def _failed(self, error: StokeError) -> None:
-        self.app.notify(error.what, severity="error", markup=False)
+        self.app.notify(clean(error.what), severity="error", markup=False)
 
     def _progressed(self, matches: Matches) -> None:
         """A scan has got further: shows what it brought, and goes where one waits to go."""
