@@ -247,7 +247,8 @@ def looking() -> None:
 
 def following() -> None:
     with home(None) as (env, _), tempfile.NamedTemporaryFile() as late:
-        subprocess.run([STOKE, "run", "-q", "-c", "print('before')"], env=env, check=True)
+        first = [STOKE, "run", "-q", "-c", "print('before')"]
+        subprocess.run(first, env=env, check=True, stdout=subprocess.DEVNULL)
         with opened([sys.executable, "-c", _WATCHED, late.name], env) as terminal:
             terminal.until("before")
             terminal.rest(2)
