@@ -17,6 +17,7 @@ ALL = (
     "system_warm",
     "cache_usage",
     "prune_under_load",
+    "log_window",
 )
 
 

@@ -7,7 +7,7 @@ animations are what keeps a slow link quick. Whoever sets them keeps their own.
 
 import os
 
-_OVER_SSH = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
+OVER_SSH = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
 
-os.environ.setdefault("TEXTUAL_FPS", "15" if _OVER_SSH else "30")
+os.environ.setdefault("TEXTUAL_FPS", "15" if OVER_SSH else "30")
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

@@ -241,6 +241,20 @@ class SpoolReader:
         whole = len(data) - len(data) % ROW.size
         return [(offset, stamp >> 2, stamp & 3) for offset, stamp in ROW.iter_unpack(data[:whole])]
 
+    def columns(self, first: int, count: int) -> tuple[array[int], array[int]]:
+        """(offsets, stamps) of up to `count` rows from `first` on; a stamp is time << 2 | stream.
+
+        What `rows` gives, quick enough to look through millions.
+        """
+        cells = array("Q")
+        if count > 0 and self._open():
+            assert self._index is not None
+            data = os.pread(self._index, count * ROW.size, first * ROW.size)
+            cells.frombytes(data[: len(data) - len(data) % ROW.size])
+            if sys.byteorder == "big":
+                cells.byteswap()
+        return cells[0::2], cells[1::2]
+
     def read(self, start: int, end: int) -> bytes:
         """Raw bytes [start, end) of the log."""
         if end <= start or not self._open():

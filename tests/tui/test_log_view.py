@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from stoke.job import JobState
-from stoke.logs.spool import NOTE, STDERR, SpoolWriter
+from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
-from tests.tui.conftest import Desk, screen_text, until
+from tests.tui.conftest import NOW, Desk, screen_text, until
 from tui.app import StokeApp
 from tui.widgets.log_view import LogView
 
@@ -23,7 +27,9 @@ def lines(first: int, last: int) -> bytes:
 
 async def opened(pilot: Pilot[Any], app: StokeApp) -> LogView:
     """The log of the only job, focused."""
-    await until(pilot, lambda: app.screen.query(LogView) and app.screen.query_one(LogView).rows)
+    await until(
+        pilot, lambda: app.screen.query(LogView) and app.screen.query_one(LogView).lines.rows
+    )
     await pilot.press("enter")
     view = app.screen.query_one(LogView)
     await until(pilot, lambda: view.has_focus)
@@ -41,8 +47,8 @@ async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk:
         await pilot.press("g")
         await until(pilot, lambda: "line 0 " in screen_text(app))
         desk.spool(JOB, lines(300, 400))
-        await until(pilot, lambda: view.rows == 400)
-        await until(pilot, lambda: f"{view.below} below, f follows" in screen_text(app))
+        await until(pilot, lambda: view.lines.rows == 400)
+        await until(pilot, lambda: f"{view.below} below" in screen_text(app))
         assert "line 0 " in screen_text(app)
         assert view.below > 300
         await pilot.press("f")
@@ -72,10 +78,10 @@ async def test_search_counts_goes_round_and_ends(app: StokeApp, desk: Desk) -> N
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
         await pilot.press("slash", *"error", "enter")
-        await until(pilot, lambda: "match 1/100" in screen_text(app))
+        await until(pilot, lambda: "1 of 100" in screen_text(app))
         assert view.cursor == 7
         await pilot.press("N")
-        await until(pilot, lambda: "match 100/100" in screen_text(app))
+        await until(pilot, lambda: "100 of 100" in screen_text(app))
         assert view.cursor == 9907
         assert "an Error here" in screen_text(app)
         await pilot.press("n", "n")
@@ -90,9 +96,9 @@ async def test_search_finds_what_arrives_later(app: StokeApp, desk: Desk) -> Non
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("slash", *"needle", "enter")
-        await until(pilot, lambda: "match 1/1" in screen_text(app))
+        await until(pilot, lambda: "1 of 1" in screen_text(app))
         desk.spool(JOB, b"hay\nneedle\n")
-        await until(pilot, lambda: "match 1/2" in screen_text(app))
+        await until(pilot, lambda: "1 of 2" in screen_text(app))
 
 
 async def test_what_is_not_there_is_not_found(app: StokeApp, desk: Desk) -> None:
@@ -110,7 +116,7 @@ async def test_wrapping_shows_a_long_line_to_its_end(app: StokeApp, desk: Desk) 
         assert "THE-END" not in screen_text(app)
         await pilot.press("w")
         await until(pilot, lambda: "THE-END" in screen_text(app))
-        assert "last" in screen_text(app)
+        await until(pilot, lambda: "last" in screen_text(app))
         await pilot.press("g")
         await until(pilot, lambda: "line 0 " in screen_text(app))
         await pilot.press("G")
@@ -126,10 +132,10 @@ async def test_timestamps_streams_and_notes(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
         await until(pilot, lambda: "-- 214 lines lost" in screen_text(app))
-        rows = {view._load(row, 1)[0].stream for row in range(3)}
-        assert rows == {1, STDERR, NOTE}
-        styles = [next(iter(view._drawn(row)[0])).style for row in range(3)]
-        assert len({str(style.color) for style in styles if style is not None}) == 3
+        assert [view.lines.load(line).stream for line in range(3)] == [STDOUT, STDERR, NOTE]
+        text = screen_text(app)
+        assert " out" in text
+        assert "│err" in text
         await pilot.press("t")
         await until(pilot, lambda: ".000 out" in screen_text(app))
 
@@ -158,17 +164,25 @@ async def test_a_long_log_costs_little(app: StokeApp, desk: Desk) -> None:
         assert "1,000,002 lines" in screen_text(app)
         await pilot.press("g")
         await until(pilot, lambda: "x" * 20 in screen_text(app))
-        assert len(view._texts) <= 2000
+        assert len(view.lines._drawn) <= 1000
 
 
-async def test_a_very_long_line_is_cut_in_the_middle(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=b"begin " + b"z" * 2_000_000 + b" finish\n")
+async def test_a_very_long_line_is_cut_in_the_middle_and_scrolls_sideways_to_its_end(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, log=b"begin " + b"z" * 100_000_000 + b" finish\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
-        line = view.line() or ""
-        assert line.startswith("begin ")
-        assert line.endswith(" finish")
-        assert "1,934,478 bytes" in line
+        await until(pilot, lambda: "begin zzz" in screen_text(app))
+        await pilot.press("right")
+        await until(pilot, lambda: "begin" not in screen_text(app))
+        await pilot.press("dollar_sign")
+        await until(pilot, lambda: "zzz finish" in screen_text(app))
+        assert "99,967,246 bytes" in view.lines.load(0).text
+        await pilot.press("0")
+        await until(pilot, lambda: "begin" in screen_text(app))
+        await pilot.press("w", "G")
+        await until(pilot, lambda: "zz finish" in screen_text(app))
 
 
 async def test_copy_takes_the_line_under_the_cursor(app: StokeApp, desk: Desk) -> None:
@@ -194,3 +208,278 @@ async def test_a_log_that_does_not_change_is_not_drawn_again(app: StokeApp, desk
             view.look()
             await pilot.pause()
         assert drawn == []
+
+
+# --- looking for something ------------------------------------------------------------------------
+
+
+async def ask(pilot: Pilot[Any], key: str, text: str) -> None:
+    """Opens a prompt, replaces what stands in it and answers."""
+    await pilot.press(key)
+    prompt = pilot.app.screen.query_one("#log-prompt-input", Input)
+    await until(pilot, lambda: prompt.has_focus)
+    prompt.value = text
+    await pilot.press("enter")
+
+
+async def test_a_word_with_colours_inside_is_found_and_marked(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=lines(0, 300) + b"\x1b[1mnee\x1b[31mdle\x1b[0m\n" + lines(0, 300))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await ask(pilot, "slash", "needle")
+        await until(pilot, lambda: "1 of 1" in screen_text(app))
+        assert view.cursor == 300
+        strip = view.render_line(
+            next(y for y, (line, _) in enumerate(view._layout()) if line == 300)
+        )
+        marked = [
+            segment.text
+            for segment in strip
+            if segment.style and segment.style.bgcolor == view._style("log--match").bgcolor
+        ]
+        assert "".join(marked) == "needle"
+
+
+async def test_a_match_far_to_the_right_is_scrolled_to(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=b"x" * 2000 + b"needle" + b"y" * 2000 + b"\nnext\n")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        await ask(pilot, "slash", "needle")
+        await until(pilot, lambda: "needleyyy" in screen_text(app))
+
+
+async def test_a_regular_expression_is_one_when_asked_for(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=b"a.c\nabc\n(\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await ask(pilot, "slash", "a.c")
+        await until(pilot, lambda: "1 of 1" in screen_text(app))
+        await pilot.press("slash", "ctrl+r")
+        await until(pilot, lambda: "/ regular expression" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "1 of 2" in screen_text(app))
+        await ask(pilot, "slash", "(")
+        await until(pilot, lambda: "no regular expression" in screen_text(app))
+        assert not view.has_focus
+
+
+async def test_a_filter_shows_what_holds_it_now_and_later_and_keeps_the_place(
+    app: StokeApp, desk: Desk
+) -> None:
+    log = b"".join(b"%s %d\n" % (b"odd" if n % 2 else b"even", n) for n in range(1000))
+    desk.job(JOB, JobState.RUNNING, log=log)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await ask(pilot, "ampersand", "odd")
+        await until(pilot, lambda: "&odd 500 of 1,000 lines" in screen_text(app))
+        await until(pilot, lambda: "odd 999" in screen_text(app))
+        assert "even" not in screen_text(app)
+        desk.spool(JOB, b"even 1000\nodd 1001\n")
+        await until(pilot, lambda: "odd 1001" in screen_text(app))
+        assert "even" not in screen_text(app)
+        await ask(pilot, "slash", "even")
+        await until(pilot, lambda: "not found" in screen_text(app))
+        await ask(pilot, "slash", "odd 101")
+        await until(pilot, lambda: "1 of 1" in screen_text(app))
+        assert view.row == 101
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: "even 100" in screen_text(app))
+        assert "&odd" not in screen_text(app)
+        assert view.row == 101
+        assert not view.follow
+        await ask(pilot, "ampersand", "even")
+        await until(pilot, lambda: "even 102" in screen_text(app))
+        await until(pilot, lambda: view.row == 102)
+
+
+async def test_escape_takes_back_one_thing_at_a_time(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=lines(0, 100))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await ask(pilot, "ampersand", "line")
+        await ask(pilot, "slash", "9")
+        await pilot.press("v", "slash")
+        for undone in (
+            lambda: view.has_focus and view.selected_from is not None,
+            lambda: view.selected_from is None and view.search is not None,
+            lambda: view.search is None and view.filter is not None,
+            lambda: view.filter is None and view.has_focus,
+            lambda: not view.has_focus,
+        ):
+            await pilot.press("escape")
+            await until(pilot, undone)
+
+
+async def test_the_next_error_and_the_one_before(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=lines(0, 500) + b"ERROR one\n" + lines(0, 500))
+    desk.spool(JOB, b"Traceback (most recent call last):\n  File\nKeyError: 1\n", STDERR)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press("E")
+        await until(pilot, lambda: view.cursor == 1001)
+        await pilot.press("E")
+        await until(pilot, lambda: view.cursor == 500)
+        assert "ERROR one" in screen_text(app)
+        await pilot.press("E")
+        await until(pilot, lambda: "no error further above" in screen_text(app))
+        await pilot.press("e")
+        await until(pilot, lambda: view.cursor == 1001)
+
+
+async def test_a_time_is_gone_to_and_what_is_none_is_said(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB)
+    writer = SpoolWriter(job_dir(JOB))
+    for minute in range(120):
+        writer.add(STDOUT, int((NOW + 60 * minute) * 1e9), b"minute %d\n" % minute)
+    writer.close()
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await ask(pilot, "at", "-19m")
+        await until(pilot, lambda: view.cursor == 100)
+        await ask(pilot, "at", "+5m")
+        await until(pilot, lambda: view.cursor == 5)
+        await ask(pilot, "at", f"{datetime.fromtimestamp(NOW + 60 * 77):%H:%M:%S}")
+        await until(pilot, lambda: view.cursor == 77)
+        await ask(pilot, "at", "noon")
+        await until(pilot, lambda: "no time" in screen_text(app))
+
+
+# --- long lines -----------------------------------------------------------------------------------
+
+
+async def test_a_wrapped_line_taller_than_the_window_is_read_from_end_to_end(
+    app: StokeApp, desk: Desk
+) -> None:
+    words = " ".join(f"word{number:04}" for number in range(500))
+    desk.job(JOB, log=b"first\n" + words.encode() + b"\nlast\n")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press("w", "g")
+        await until(pilot, lambda: "word0000" in screen_text(app))
+        seen = set(re.findall(r"word\d{4}", screen_text(app)))
+        for _ in range(200):
+            if view.follow:
+                break
+            await pilot.press("j")
+            seen |= set(re.findall(r"word\d{4}", screen_text(app)))
+        # A word that is broken by the window's edge is on two lines.
+        assert len(seen) > 400
+        await until(pilot, lambda: "last" in screen_text(app))
+        assert "word0499" in screen_text(app)
+        await pilot.press("k", "k")
+        assert "word0499" in screen_text(app)
+        await pilot.press("pageup")
+        await until(pilot, lambda: "word0499" not in screen_text(app))
+        assert "word0000" not in screen_text(app)
+
+
+async def test_wide_characters_tabs_and_stacked_marks(app: StokeApp, desk: Desk) -> None:
+    log = (
+        "a\tb\n" + "語\tb\n" + "語" * 100 + "END\n" + "e" + "\u0301" * 5000 + "|\n"
+        + "👩‍👩‍👧" * 60 + "END\n\x00nul\x00\n\n\nafter\n"
+    )  # fmt: skip
+    desk.job(JOB, log=log.encode())
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("g")
+        await until(pilot, lambda: " a       b" in screen_text(app))
+        assert " 語      b" in screen_text(app)
+        assert screen_text(app).count("\u0301") < 20
+        assert "nul" in screen_text(app)
+        await pilot.press("right", "right", "right", "right")
+        await until(pilot, lambda: "語END" in screen_text(app))
+        await pilot.press("w")
+        await until(pilot, lambda: screen_text(app).count("語") == 101)
+        for line in app.screen._compositor.render_strips():
+            assert line.cell_length == 80
+
+
+# --- selecting, copying, saving -------------------------------------------------------------------
+
+
+async def test_lines_are_selected_with_v_and_copied(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=b"one\t1\n\x1b[31mtwo\x1b[0m\nthree\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press("v", "g")
+        await until(pilot, lambda: "3 selected, y copies" in screen_text(app))
+        await pilot.press("y")
+        await until(pilot, lambda: app.clipboard == "one\t1\ntwo\nthree")
+        await until(pilot, lambda: "3 lines: copied" in screen_text(app))
+        assert view.selected_from is None
+
+
+async def test_what_the_mouse_went_over_is_copied(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=b"".join(b"line %d\n" % n for n in range(5)))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.mouse_down(view, offset=(3, 1))
+        await pilot.hover(view, offset=(6, 3))
+        await pilot.mouse_up(view, offset=(6, 3))
+        await until(pilot, lambda: view.text_selection is not None)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app.clipboard == "ne 1\nline 2\nline 3")
+
+
+async def test_more_than_a_clipboard_should_hold_is_said(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=(b"x" * 1_000_000 + b"\n") * 20)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("v", "g", "y")
+        await until(pilot, lambda: "more than a clipboard should hold" in screen_text(app))
+
+
+async def test_the_log_is_saved_and_nothing_is_replaced_unasked(
+    app: StokeApp, desk: Desk, tmp_path: Path
+) -> None:
+    log = b"\x1b[31mred\x1b[0m\n\xff raw\r\n"
+    desk.job(JOB, log=log)
+    target = tmp_path / "saved.log"
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await ask(pilot, "s", str(target))
+        await until(pilot, lambda: target.exists() and target.read_bytes() == log)
+        await until(pilot, lambda: "saved" in screen_text(app))
+        target.write_bytes(b"mine")
+        await ask(pilot, "s", str(target))
+        await until(pilot, lambda: "Replace this file?" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.is_modal)
+        assert target.read_bytes() == b"mine"
+        await ask(pilot, "s", str(target))
+        await until(pilot, lambda: "Replace this file?" in screen_text(app))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: target.read_bytes() == log)
+        await ask(pilot, "s", str(tmp_path / "no" / "where"))
+        await until(pilot, lambda: "cannot save the log" in screen_text(app))
+
+
+async def test_colours_of_the_job_stay_and_nothing_hides_or_blinks(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, log=b"\x1b[1;31;5;8mred\x1b[0m plain \x1b[48;2;1;2;3mback\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        styles = {segment.text: segment.style for segment in view.render_line(0)}
+        red, plain, back = styles["red"], styles[" plain "], styles["back"]
+        assert red and plain and back
+        assert red.bold
+        assert not red.blink
+        assert not red.conceal
+        assert red.color != plain.color
+        assert back.bgcolor != plain.bgcolor
+
+
+async def test_every_key_of_the_log_stands_in_help_and_palette(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, log=b"x\n")
+    async with app.run_test(size=(120, 70), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
+        for what in ("Next error", "Filter", "Go to a time", "Save", "Select lines", "Edit"):
+            assert what in screen_text(app)
+        await pilot.press("escape", "colon")
+        await pilot.press(*"go to a")
+        await until(pilot, lambda: "key: @" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "before the end" in screen_text(app))

@@ -35,7 +35,7 @@ async def test_submit_watch_and_see_the_end(size: tuple[int, int]) -> None:
         await until(pilot, lambda: "failed" in screen_text(app))
         await until(pilot, lambda: "exit 3" in screen_text(app))
         await until(pilot, lambda: "to stderr" in screen_text(app))
-        await until(pilot, lambda: app.screen.query_one(LogView).rows == 21)
+        await until(pilot, lambda: app.screen.query_one(LogView).lines.rows == 21)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "run " in screen_text(app))
         job = app.history.list()[0]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
@@ -40,9 +41,10 @@ _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -
 class JobsScreen(StokeScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
-        Binding("s", "stop", "Stop", id="jobs.stop"),
+        # The second keys work in the log too, where the first save it and find errors.
+        Binding("s,ctrl+k", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
-        Binding("e", "edit", "Edit and run", id="jobs.edit"),
+        Binding("e,ctrl+e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
         Binding("f", "follow", "Follow", id="jobs.follow"),
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
@@ -249,7 +251,7 @@ class JobsScreen(StokeScreen):
 
     def action_find(self) -> None:
         if self._log.view.has_focus:
-            self._log.open_search()
+            self._log.action_ask("find")
         else:
             self._filter.display = True
             self._filter.focus()
@@ -286,15 +288,20 @@ class JobsScreen(StokeScreen):
             self._focus_detail()
 
     def action_copy(self) -> None:
-        line = self._log.view.line() if self._log.view.has_focus else None
-        job = self.job
-        what = "line" if line is not None else "job id"
-        text = line if line is not None else job.id if job else ""
+        log, job = self._log.view, self.job
+        chosen = log.chosen() if log.has_focus or log.selecting else None
+        what, read = chosen or ("job id", lambda: job.id if job else "")
 
         def copied(route: str) -> None:
-            self.app.notify(f"{what}: {route}", markup=False, timeout=3)
+            self.app.notify(f"{what}: {route}", markup=False, timeout=4)
+            log.drop_selection()
 
-        on_thread(self, lambda: clipboard.copy(self.app, text), copied, self.stoke.show_error)
+        on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.stoke.show_error)
+
+    def action_copy_text(self) -> None:
+        if not self._log.view.selecting:
+            raise SkipAction
+        self.action_copy()
 
     def action_stop(self) -> None:
         job = self.job

@@ -1,113 +1,268 @@
-"""A job's log: its figures, the window over the spool, and the line that searches it."""
+"""A job's log: its figures, the window over the spool, and the line that asks what to look for."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
 
+from stoke.errors import RequestError, StokeError
 from stoke.job import Job
+from stoke.logs import view
+from stoke.logs.matching import Query
+from stoke.logs.sanitise import clean
+from stoke.logs.view import Matches
 from stoke.paths import job_dir
 from tui import format as fmt
+from tui.screens.dialogs import Confirm
+from tui.threads import on_thread
 from tui.widgets.editing import SafeInput
 from tui.widgets.log_view import LogView
 
 
+class _Prompt(NamedTuple):
+    sign: str
+    placeholder: str
+    takes_regex: bool = False
+
+
+_PROMPTS = {
+    "find": _Prompt("/", "find in the log (ctrl+r: a regular expression)", takes_regex=True),
+    "filter": _Prompt("&", "show only lines with (ctrl+r: a regular expression)", takes_regex=True),
+    "time": _Prompt("@", "12:03, 11-21 12:03, -5m before the end, +90s after the beginning"),
+    "save": _Prompt("save as", "a file"),
+}
+
+
 class LogPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close_search", "Close search", show=False, id="log.close_search"),
+        Binding("ampersand", "ask('filter')", "Filter", id="log.filter"),
+        Binding("at", "ask('time')", "Go to a time", show=False, id="log.time"),
+        Binding("s", "ask('save')", "Save", id="log.save"),
+        Binding("ctrl+r", "regex", "As a regular expression", id="log.regex"),
+        Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._job: Job | None = None
+        self._asked = ""
+        self._regex = {"find": False, "filter": False}
+        self._keys: tuple[bool, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Static(id="log-header")
         yield LogView(id="log-view")
-        yield SafeInput(id="log-find", placeholder="find in the log", compact=True)
+        with Horizontal(id="log-prompt"):
+            yield Static(id="log-prompt-sign")
+            yield SafeInput(id="log-prompt-input", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one("#log-find").display = False
+        self.query_one("#log-prompt").display = False
 
     @property
     def view(self) -> LogView:
         return self.query_one(LogView)
-
-    @property
-    def find_input(self) -> Input:
-        return self.query_one("#log-find", Input)
 
     def show(self, job: Job | None) -> None:
         """Shows this job's log; a job that is shown already keeps its place."""
         other = (job.id if job else None) != (self._job.id if self._job else None)
         self._job = job
         if other:
-            self.find_input.display = False
-            self.find_input.value = ""
+            self._close_prompt()
             self.view.show(job_dir(job.id) if job else None)
         self._header()
 
+    # --- the figures ------------------------------------------------------------------------------
+
     @on(LogView.Changed)
     def _header(self) -> None:
-        view, job = self.view, self._job
-        if job is None:
-            self.query_one("#log-header", Static).update("")
+        header = self.query_one("#log-header", Static)
+        if self._job is None:
+            header.update("")
             return
-        lines = "line" if view.rows == 1 else "lines"
+        text = self._figures(self._job)
+        looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
+        if looked_for:
+            text.append("\n")
+            text.append_text(looked_for)
+        header.update(text)
+        keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
+
+    def _figures(self, job: Job) -> Text:
+        log = self.view
+        rows = log.lines.rows
+        lines = "line" if rows == 1 else "lines"
         gaps = "gap" if job.log_gaps == 1 else "gaps"
-        text = Text(f"{view.rows:,} {lines} · {fmt.size(view.bytes)} · {job.log_gaps} {gaps}")
+        text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)} · {job.log_gaps} {gaps}")
         if job.log_gaps:
             text.stylize("yellow")
-        if not view.follow:
-            text.append(f"  {view.below:,} below, f follows", style="yellow")
+        if log.selected_from is not None:
+            chosen = abs(log.cursor - log.selected_from) + 1
+            text.append(f"  {chosen:,} selected, y copies", style="bold")
+        elif not log.follow:
+            text.append(f"  {log.below:,} below", style="yellow")
         elif not job.state.finished:
             text.append("  following", style="green")
-        if view.search is not None:
-            text.append("\n")
-            text.append_text(self._found())
-        self.query_one("#log-header", Static).update(text)
-
-    def _found(self) -> Text:
-        search = self.view.search
-        assert search is not None
-        text = fmt.plain(f"/{search.query} ", "bold")
-        if search.rows:
-            place = search.place(self.view.cursor)
-            text.append(f"match {place if place else '-'}/{len(search.rows):,}", style="bold")
-        else:
-            text.append("searching" if self.view.searching else "not found", style="yellow")
         return text
 
-    # --- searching --------------------------------------------------------------------------------
+    def _filtered(self) -> Text | None:
+        matches = self.view.filter
+        if matches is None:
+            return None
+        text = self._wanted("&", matches)
+        text.append(f"{len(matches.rows):,} of {self.view.lines.rows:,} lines")
+        return text.append_text(self._progress(matches))
 
-    def open_search(self) -> None:
-        self.find_input.display = True
-        self.find_input.focus()
+    def _found(self) -> Text | None:
+        matches = self.view.search
+        if matches is None:
+            return None
+        text = self._wanted("/", matches)
+        if matches.rows:
+            at = matches.place(self.view.row)
+            text.append(f"{f'{at:,}' if at else '-'} of {len(matches.rows):,}")
+        elif matches.whole:
+            text.append("not found", style="yellow")
+        return text.append_text(self._progress(matches))
 
-    @on(Input.Submitted, "#log-find")
-    def _search(self, event: Input.Submitted) -> None:
-        event.stop()
-        if not event.value:
-            self.action_close_search()
-            return
-        self.find_input.display = False
-        self.view.find(event.value)
-        self.view.focus()
+    def _wanted(self, sign: str, matches: Matches) -> Text:
+        query = matches.queries[-1]
+        regex = " (regular expression)" if query.regex else ""
+        return Text.assemble(fmt.plain(f"{sign}{query.text[:60]}", "bold"), regex, " ")
+
+    def _progress(self, matches: Matches) -> Text:
+        if matches.whole:
+            return Text()
+        share = matches.scanned / max(1, self.view.lines.rows)
+        return Text(f" searching, {share:.0%}", style="yellow")
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    @property
+    def _input(self) -> Input:
+        return self.query_one("#log-prompt-input", Input)
+
+    @property
+    def _asking(self) -> bool:
+        return bool(self.children) and self.query_one("#log-prompt").display
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        if action == "close_search":
-            # False before the widgets are there: the footer may ask that early.
-            return bool(self.children) and (self.find_input.display or self.view.search is not None)
+        # False before the widgets are there: the footer may ask that early.
+        if action == "ask":
+            return bool(self.children) and self._job is not None and not self._asking
+        if action == "regex":
+            return self._asking and _PROMPTS[self._asked].takes_regex
+        if action == "step_back":
+            return bool(self.children) and (
+                self._asking
+                or self.view.selecting
+                or self.view.search is not None
+                or self.view.filter is not None
+            )
         return True
 
-    def action_close_search(self) -> None:
-        self.find_input.display = False
-        self.find_input.value = ""
-        self.view.find("")
+    def action_ask(self, what: str) -> None:
+        self._asked = what
+        now = {"find": self.view.search, "filter": self.view.filter}.get(what)
+        value = now.queries[-1].text if now is not None else ""
+        if what == "save" and self._job is not None:
+            value = f"{clean(self._job.id)}.log"
+        self._input.value = value
+        self._input.placeholder = _PROMPTS[what].placeholder
+        self._sign()
+        self.query_one("#log-prompt").display = True
+        self._input.focus()
+        self._input.action_select_all()
+        self.refresh_bindings()
+
+    def _sign(self) -> None:
+        prompt = _PROMPTS[self._asked]
+        regex = " regular expression" if self._regex.get(self._asked) else ""
+        self.query_one("#log-prompt-sign", Static).update(Text(f"{prompt.sign}{regex} "))
+
+    def action_regex(self) -> None:
+        self._regex[self._asked] = not self._regex[self._asked]
+        self._sign()
+
+    @on(Input.Submitted, "#log-prompt-input")
+    def _answered(self, event: Input.Submitted) -> None:
+        event.stop()
+        try:
+            if self._asked == "save":
+                self._save(event.value.strip())
+            elif self._asked == "time":
+                self.view.jump(event.value)
+            else:
+                query = Query(event.value, self._regex[self._asked]) if event.value else None
+                (self.view.find if self._asked == "find" else self.view.show_only)(query)
+        except RequestError as error:
+            # The prompt stays, so that what is wrong can be mended.
+            self._tell(error)
+            return
+        self._close_prompt()
         self.view.focus()
+
+    def _close_prompt(self) -> None:
+        self.query_one("#log-prompt").display = False
+        self.refresh_bindings()
+
+    def action_step_back(self) -> None:
+        """Takes back one thing: the prompt, the selection, the search, the filter."""
+        if self._asking:
+            self._close_prompt()
+        elif self.view.selecting:
+            self.view.drop_selection()
+        elif self.view.search is not None:
+            self.view.find(None)
+        else:
+            self.view.show_only(None)
+        self.view.focus()
+        self.refresh_bindings()
+
+    def _tell(self, error: StokeError) -> None:
+        mend = f"\n{clean(error.mend)}" if error.mend else ""
+        self.app.notify(f"{clean(error.what)}{mend}", severity="error", markup=False)
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def _save(self, name: str) -> None:
+        if not name or self._job is None:
+            return
+        try:
+            target = Path(name).expanduser().absolute()
+        except RuntimeError as error:
+            raise RequestError("file", f"{name!r}: {error}") from error
+        folder = job_dir(self._job.id)
+
+        def write(replace: bool) -> None:
+            on_thread(self, lambda: save(replace), done, self._tell)
+
+        def save(replace: bool) -> int | None:
+            try:
+                return view.save(folder, target, replace)
+            except FileExistsError:
+                return None
+
+        def done(size: int | None) -> None:
+            if size is not None:
+                saved = f"saved {fmt.size(size)} as {clean(fmt.place(str(target)))}"
+                self.app.notify(saved, markup=False, timeout=5)
+                return
+            body = Text.assemble(fmt.plain(str(target), "bold"), "\n\nIt is there already.")
+            self.app.push_screen(Confirm("Replace this file?", body, "Replace"), answered)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                write(True)
+
+        write(False)
