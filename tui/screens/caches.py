@@ -50,6 +50,7 @@ class CachesTable(DataTable[Text]):
 
 
 class CachesScreen(StokeScreen):
+    CHANGES = frozenset({"clear"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "Measure", id="caches.measure"),
         Binding("c", "clear", "Clear", id="caches.clear"),
@@ -193,7 +194,9 @@ class CachesScreen(StokeScreen):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not super().check_action(action, parameters):
+            return False
         if action in ("measure", "clear") and self.is_mounted:
             chosen = self._chosen()
             return chosen is not None and chosen not in self._busy
