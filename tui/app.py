@@ -98,6 +98,7 @@ class StokeApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda theme: self.keep(theme=theme.name))
         if self._kept.get("mode") in self.MODES:
             self.switch_mode(self._kept["mode"])
+        self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
         self.service.start()
 
     def keep(self, **values: object) -> None:
@@ -197,7 +198,6 @@ class StokeApp(App[None]):
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
-            self.keep(mode=mode)
 
     def on_top_bar_picked(self, event: TopBar.Picked) -> None:
         self.action_switch(event.mode)
@@ -213,7 +213,7 @@ class StokeApp(App[None]):
         if self.current_mode == "jobs":
             self.exit()
         else:
-            self.action_switch("jobs")
+            self.switch_mode("jobs")
 
     def action_mouse(self) -> None:
         """With the mouse off the terminal selects text as it does elsewhere."""
@@ -226,7 +226,7 @@ class StokeApp(App[None]):
         # Textual has no public switch; its version is pinned.
         (driver._enable_mouse_support if on else driver._disable_mouse_support)()  # type: ignore[attr-defined]
         driver._mouse = on
-        self.notify(f"mouse {'on' if on else 'off: the terminal selects'}", timeout=3)
+        self.notify("mouse on" if on else "mouse off: the terminal selects", timeout=3)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)

@@ -32,7 +32,7 @@ class TopBar(Static):
 
     def on_mount(self) -> None:
         if cast("StokeApp", self.app).config.read_only:
-            self.update(self._bar + Text("  read-only", style="bold yellow"))
+            self.update(Text.assemble(self._bar, ("  read-only", "bold yellow")))
 
     def on_click(self, event: events.Click) -> None:
         start = len(" stoke ")
