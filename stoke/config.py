@@ -60,7 +60,17 @@ class Config(Section):
     """Seconds for which a stored lock answers without asking the index."""
     stop_grace: float = Field(default=10, ge=0)
     """Seconds between a polite stop and a hard one."""
-    theme: str = "textual-dark"
+    theme: str | None = None
+    """The screens' colours; without it those chosen last in the program."""
+    read_only: bool = False
+    """The screens look and change nothing: no submit, stop, remove, clear, prune or warm."""
+    mouse: bool = True
+    """Whether the screens take the mouse from the terminal; a key switches it as well."""
+    bell: Literal["off", "bell", "desktop"] = "bell"
+    """How the screens call when a long job ends: not at all, the terminal's bell, or its desktop
+    notification (OSC 9) with the bell."""
+    bell_after: float = Field(default=30, ge=0)
+    """Seconds that a job must have taken to be called for."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings = NixSettings()
     on_cache_trouble: Literal["uncached", "fail"] = "uncached"

@@ -16,12 +16,14 @@ from textual.signal import Signal
 
 from stoke import lifecycle
 from stoke.config import Config
-from stoke.errors import StokeError
+from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
 from stoke.spec import JobSpec
 from styles import stylesheet
+from tui import kept, keymap, themes
+from tui.bell import Bell
 from tui.commands import Actions
 from tui.jobs_service import JobsService, Snapshot
 from tui.screens.caches import CachesScreen
@@ -67,6 +69,7 @@ class StokeApp(App[None]):
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
+        Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
 
@@ -80,18 +83,37 @@ class StokeApp(App[None]):
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
         self.service = JobsService(config, self.history, self._post_snapshot)
+        self._bell = Bell(config.bell, config.bell_after)
+        self._kept = kept.load("screens")
 
     def on_mount(self) -> None:
-        if self.config.theme in self.available_themes:
-            self.theme = self.config.theme
-        else:
+        own, wrong = themes.load()
+        for one in own:
+            self.register_theme(one)
+        keys, problems = keymap.load()
+        self.set_keymap(keys)
+        wrong += problems
+        wanted = self.config.theme or self._kept.get("theme")
+        if wanted in self.available_themes:
+            self.theme = wanted
+        elif wanted is not None:
             known = ", ".join(sorted(self.available_themes))
-            self.notify(
-                f"there is no theme called {clean(self.config.theme)}; choose one of: {known}",
-                severity="warning",
-                markup=False,
-            )
+            wrong.append(f"there is no theme called {wanted}; choose one of: {known}")
+        for what in wrong:
+            self.notify(clean(what), severity="warning", markup=False, timeout=10)
+        self.theme_changed_signal.subscribe(self, lambda theme: self.keep(theme=theme.name))
+        if self._kept.get("mode") in self.MODES:
+            self.switch_mode(self._kept["mode"])
+        self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
         self.service.start()
+
+    def keep(self, **values: object) -> None:
+        """Keeps how the screens stand, for the next start."""
+        self._kept.update(values)
+        try:
+            kept.save("screens", self._kept)
+        except StokeError as error:
+            self.show_error(error)
 
     def on_unmount(self) -> None:
         self.service.close()
@@ -103,8 +125,17 @@ class StokeApp(App[None]):
             pass  # The program is leaving.
 
     def on_snapshot_message(self, message: SnapshotMessage) -> None:
+        self._call(self._bell.ended(self.snapshot.jobs, message.snapshot.jobs))
         self.snapshot = message.snapshot
         self.jobs_signal.publish(message.snapshot)
+
+    def _call(self, ended: list[Job]) -> None:
+        """Tells of jobs that took long and are over."""
+        for job in ended:
+            self.notify(f"{clean(job.id)} {job.state}", markup=False)
+        sequence = self._bell.sequence(ended)
+        if sequence and self._driver is not None:
+            self._driver.write(sequence)
 
     # --- what screens share -----------------------------------------------------------------------
 
@@ -121,6 +152,9 @@ class StokeApp(App[None]):
         submitted: Callable[[], object] = lambda: None,
     ) -> None:
         """Submits on a thread, then shows the job; `failed` gets what went wrong."""
+        if self.config.read_only:
+            failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
+            return
         request = lifecycle.Request(
             spec,
             name=name,
@@ -190,6 +224,19 @@ class StokeApp(App[None]):
         else:
             self.switch_mode("jobs")
 
+    def action_mouse(self) -> None:
+        """With the mouse off the terminal selects text as it does elsewhere."""
+        driver = self._driver
+        if driver is None:
+            return
+        # A driver without a mouse ignores both calls, so it is on while they are made.
+        on = not driver._mouse
+        driver._mouse = True
+        # Textual has no public switch; its version is pinned.
+        (driver._enable_mouse_support if on else driver._disable_mouse_support)()  # type: ignore[attr-defined]
+        driver._mouse = on
+        self.notify("mouse on" if on else "mouse off: the terminal selects", timeout=3)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
@@ -197,9 +244,17 @@ class StokeApp(App[None]):
 def run(config: Config) -> int:
     """Shows the screens until they are left, then says what still runs. Returns the exit code."""
     app = StokeApp(config)
-    app.run()
-    for job in app.history.list(unfinished=True):
+    app.run(mouse=config.mouse)
+    running = app.history.list(unfinished=True)
+    for job in running:
         name = clean(job.id)
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201
+    if running:
+        print("the screens come back with: stoke")  # noqa: T201
     app.history.close()
     return app.return_code or 0
+
+
+def keys_file() -> str:
+    """A keys.toml with every action of the screens."""
+    return keymap.as_file()

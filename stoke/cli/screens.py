@@ -7,6 +7,15 @@ import sys
 
 from stoke.errors import RequestError
 
+# The command line's only door to the screens; nothing else may load Textual.
+
+
+def keys_file() -> str:
+    """A keys.toml with every action of the screens."""
+    from tui import app
+
+    return app.keys_file()
+
 
 def open_screens() -> int:
     """Opens the screens, and returns when they are left."""
@@ -15,8 +24,6 @@ def open_screens() -> int:
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
     from stoke.config import load_config
-
-    # The command line's only door to the screens; nothing else may load Textual.
     from tui.app import run
 
     return run(load_config())

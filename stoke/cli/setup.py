@@ -111,3 +111,15 @@ Persistent=true
 WantedBy=timers.target
 
 # then: systemctl --user daemon-reload && systemctl --user enable --now stoke-prune.timer""")
+
+
+@command.command()
+def keys() -> None:
+    """Print a keys.toml with every action of the screens and its keys.
+
+    \b
+    stoke setup keys > ~/.config/stoke/keys.toml
+    """
+    from stoke.cli.screens import keys_file
+
+    click.echo(keys_file(), nl=False)

@@ -172,3 +172,15 @@ def test_a_lost_connection_loses_no_draft(terminal: Terminal) -> None:
     terminal.program.send_signal(signal.SIGHUP)
     terminal.program.wait(WAIT_SECONDS)
     assert "precious = 1" in kept.read_text()
+
+
+def test_a_key_gives_the_mouse_back_to_the_terminal(terminal: Terminal) -> None:
+    terminal.until("No jobs yet")
+    assert b"\x1b[?1000h" in terminal.written
+    terminal.press(b"M")
+    terminal.until("mouse off")
+    assert b"\x1b[?1000l" in terminal.written
+    terminal.written = b""
+    terminal.press(b"M")
+    terminal.until("mouse on")
+    assert b"\x1b[?1000h" in terminal.written

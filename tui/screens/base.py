@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -21,6 +21,11 @@ class StokeScreen(Screen[None]):
     """A screen of the program: below 110 columns things stand below one another."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+    CHANGES: ClassVar[frozenset[str]] = frozenset()
+    """The actions that a read-only program does not offer."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        return not (action in self.CHANGES and self.stoke.config.read_only)
 
     @property
     def stoke(self) -> StokeApp:

@@ -64,6 +64,7 @@ class CachesTable(DataTable[Text]):
 
 
 class CachesScreen(StokeScreen):
+    CHANGES = frozenset({"prune", "clear", "warm"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "Measure", id="caches.measure"),
         Binding("p", "prune", "Prune", id="caches.prune"),
@@ -299,7 +300,9 @@ class CachesScreen(StokeScreen):
 
     # --- work on a volume -------------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not super().check_action(action, parameters):
+            return False
         if not self.is_mounted:
             return True
         chosen = self._chosen()

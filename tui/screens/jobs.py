@@ -39,6 +39,7 @@ _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -
 
 
 class JobsScreen(StokeScreen):
+    CHANGES = frozenset({"stop", "rerun", "edit", "remove"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
         # The second keys work in the log too, where the first save it and find errors.
@@ -231,7 +232,9 @@ class JobsScreen(StokeScreen):
     def _keys_for(self, job: Job | None) -> tuple[object, ...] | None:
         return (job.id, job.state, job.stop_requested) if job else None
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not super().check_action(action, parameters):
+            return False
         if not self.is_mounted:
             return True
         job = self.job

@@ -48,6 +48,7 @@ class CodeEditor(SafeTextArea):
 
 
 class NewJobScreen(StokeScreen):
+    CHANGES = frozenset({"submit"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
@@ -269,7 +270,9 @@ class NewJobScreen(StokeScreen):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not super().check_action(action, parameters):
+            return False
         return not self._submitting if action == "submit" else True
 
     @on(Button.Pressed, "#submit")

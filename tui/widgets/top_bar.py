@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from rich.text import Text
 from textual import events
 from textual.message import Message
 from textual.widgets import Static
+
+if TYPE_CHECKING:
+    from tui.app import StokeApp
 
 SCREENS = (
     ("jobs", "1 Jobs"),
@@ -22,13 +27,17 @@ class TopBar(Static):
             self.mode = mode
 
     def __init__(self, mode: str) -> None:
-        text = Text(" stoke ", style="bold")
+        self._bar = text = Text(" stoke ", style="bold")
         self._ends: list[tuple[int, str]] = []
         for name, label in SCREENS:
             text.append("  ")
             text.append(f" {label} ", style="reverse" if name == mode else "")
             self._ends.append((len(text.plain), name))
         super().__init__(text, classes="top-bar")
+
+    def on_mount(self) -> None:
+        if cast("StokeApp", self.app).config.read_only:
+            self.update(Text.assemble(self._bar, ("  read-only", "bold yellow")))
 
     def on_click(self, event: events.Click) -> None:
         start = len(" stoke ")

@@ -1,0 +1,133 @@
+"""What a habit expects of the whole program: keys and themes of one's own, read-only, the bell, and
+everything as it was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stoke.config import Config
+from stoke.job import JobState
+from stoke.paths import config_file
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tui import keymap, themes
+from tui.app import StokeApp
+from tui.bell import Bell
+
+
+def write(name: str, text: str) -> Path:
+    path = config_file().parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def notes(app: StokeApp) -> str:
+    return "\n".join(str(note.message) for note in app._notifications)
+
+
+async def test_a_key_of_ones_own_replaces_the_old_one(desk: Desk, app: StokeApp) -> None:
+    desk.job("fit-7k2pqa")
+    write("keys.toml", '[jobs]\nremove = "x"\nfind = "/,ctrl+f"\n')
+    async with app.run_test(notifications=True) as pilot:
+        await until(pilot, lambda: "fit-7k2pqa" in screen_text(app))
+        await pilot.press("d")
+        assert not app.screen.is_modal
+        await pilot.press("x")
+        await until(pilot, lambda: app.screen.is_modal)
+        assert not app._notifications
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[jobs]\nremov = 'x'\n", "there is no action jobs.remov; did you mean jobs.remove?"),
+        ("[jobs]\nstop = 3\n", "jobs.stop needs keys as text"),
+        ("[jobs]\nstop = ''\n", "jobs.stop needs keys as text"),
+        ("jobs = 'x'\n", "there is no action jobs"),
+        ("[jobs]\nstop = 'r'\n", "r is taken by jobs.rerun already; jobs.stop keeps its own"),
+        ("[app]\nhelp = 's'\n", "s is taken by jobs.stop already; app.help keeps its own"),
+        ("[jobs\n", "cannot be read, every key is as it was"),
+    ],
+)
+async def test_a_mistake_in_the_keys_is_named_and_costs_only_that_line(
+    desk: Desk, app: StokeApp, text: str, said: str
+) -> None:
+    write("keys.toml", text)
+    async with app.run_test(notifications=True) as pilot:
+        await pilot.pause()
+        assert said in notes(app)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: app.screen.is_modal)
+
+
+def test_two_actions_may_swap_their_keys() -> None:
+    write("keys.toml", '[jobs]\nstop = "r"\nrerun = "s"\n')
+    assert keymap.load() == ({"jobs.stop": "r", "jobs.rerun": "s"}, [])
+
+
+def test_the_printed_file_names_every_action_and_changes_nothing() -> None:
+    text = keymap.as_file()
+    assert '# stop = "s"  # Stop' in text
+    write("keys.toml", text.replace('\n# stop = "s"', '\nstop = "s"'))
+    assert keymap.load() == ({"jobs.stop": "s"}, [])
+
+
+async def test_a_theme_of_ones_own_is_there_and_a_wrong_one_is_named(desk: Desk) -> None:
+    write("themes/night.toml", 'primary = "#0055aa"\nbackground = "#101418"\n')
+    write("themes/broken.toml", 'primary = "#nothing"\n')
+    write("themes/odd.toml", 'primary = "red"\ncolour = "red"\n')
+    app = StokeApp(Config(theme="night"), clock=lambda: NOW)
+    async with app.run_test(notifications=True) as pilot:
+        await pilot.pause()
+        assert app.theme == "night"
+        assert "broken.toml is left out: primary is no colour: #nothing" in notes(app)
+        assert "odd.toml is left out: colour is none of" in notes(app)
+
+
+def test_every_colour_of_the_high_contrast_theme_is_one() -> None:
+    assert themes.HIGH_CONTRAST.to_color_system().generate()
+
+
+async def test_theme_and_screen_are_as_they_were_left(desk: Desk, app: StokeApp) -> None:
+    async with app.run_test() as pilot:
+        app.theme = "high-contrast"
+        await pilot.press("3")
+        await until(pilot, lambda: app.current_mode == "caches")
+    again = StokeApp(Config(), clock=lambda: NOW)
+    async with again.run_test() as pilot:
+        await until(pilot, lambda: again.current_mode == "caches")
+        assert again.theme == "high-contrast"
+
+
+async def test_read_only_offers_nothing_that_changes_anything(desk: Desk) -> None:
+    desk.job("fit-7k2pqa")
+    app = StokeApp(Config(read_only=True), clock=lambda: NOW)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "fit-7k2pqa" in screen_text(app))
+        shown = screen_text(app)
+        assert "read-only" in shown and "Remove" not in shown and "Run again" not in shown
+        await pilot.press("d", "r", "s")
+        assert not app.screen.is_modal and not desk.backends["local"].deliveries
+        await pilot.press("2")
+        await until(pilot, lambda: app.current_mode == "new")
+        await pilot.press("ctrl+r")
+        await pilot.click("#submit")
+        await pilot.pause()
+        assert not desk.backends["local"].deliveries
+
+
+def test_the_bell_calls_for_long_jobs_that_have_just_ended(desk: Desk) -> None:
+    running = desk.job("fit-7k2pqa", JobState.RUNNING, age=3600)
+    old = desk.job("old-7k2pqa")
+    desk.history.update(running.id, state=JobState.FAILED, finished_at=NOW)
+    ended = desk.history.get(running.id)
+    assert ended is not None
+    bell = Bell("desktop", 30)
+    assert bell.ended([running, old], [ended, old]) == [ended]
+    assert bell.ended([ended, old], [ended, old]) == []
+    assert Bell("desktop", 7200).ended([running], [ended]) == []
+    assert bell.sequence([ended]) == "\x1b]9;stoke: fit-7k2pqa failed\x07\a"
+    assert Bell("bell", 0).sequence([ended]) == "\a"
+    assert Bell("off", 0).sequence([ended]) == bell.sequence([]) == ""
