@@ -146,7 +146,12 @@ class FakeBackend:
             rows = [
                 {**row, "key": str(number), "packages": self.packages} for number in range(entries)
             ]
-            result: dict[str, Any] = {"bytes": size, "uv_bytes": 0, "measured_at": NOW}
+            result: dict[str, Any] = {
+                "bytes": size,
+                "uv_bytes": 0,
+                "garbage": 0,
+                "measured_at": NOW,
+            }
             return {**result, "environments": rows, "requests": {}}
         pruned = {
             "bytes": size, "left": 0, "entries": 0, "environments": [], "packages": [], "busy": [],
