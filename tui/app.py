@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -243,6 +244,9 @@ class StokeApp(App[None]):
 
 def run(config: Config) -> int:
     """Shows the screens until they are left, then says what still runs. Returns the exit code."""
+    # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
+    # a flood of output in must not hold up the keys.
+    sys.setswitchinterval(0.001)
     app = StokeApp(config)
     app.run(mouse=config.mouse)
     running = app.history.list(unfinished=True)
