@@ -69,14 +69,38 @@ class SpoolWriter:
         self._open_stream: int | None = None
         # Streams whose line is unfinished, and the other stream's rows follow.
         self._interrupted: set[int] = set()
-        if self.lines:
-            with open(folder / "log.idx", "rb") as index:
-                index.seek((self.lines - 1) * ROW.size)
-                offset, stamp = ROW.unpack(index.read(ROW.size))
-            with open(folder / "log", "rb") as log:
-                log.seek(max(offset, self.bytes - 1))
-                if log.read() != b"\n":
-                    self._open_stream = stamp & 3
+        # Whether the last row is so far only the newline that came late: its line ends there, and
+        # still the stream's next line stands in it.
+        self._late = False
+        self._look_at_the_end()
+
+    def _look_at_the_end(self) -> None:
+        """Whose lines are unfinished, told from the last rows of each stream."""
+        if not self.lines:
+            return
+        first = max(0, self.lines - _ROWS)
+        with open(self._folder / "log.idx", "rb") as index:
+            index.seek(first * ROW.size)
+            rows = list(ROW.iter_unpack(index.read((self.lines - first) * ROW.size)))
+        starts = [offset for offset, _ in rows]
+        last: dict[int, list[tuple[int, int]]] = {}
+        for (start, stamp), end in zip(rows, [*starts[1:], self.bytes], strict=True):
+            last[stamp & 3] = [*last.get(stamp & 3, [])[-1:], (start, end)]
+        with open(self._folder / "log", "rb") as log:
+
+            def is_whole(row: tuple[int, int]) -> bool:
+                log.seek(row[1] - 1)
+                return log.read(1) == b"\n"
+
+            for stream in (STDOUT, STDERR):
+                *before, row = last.get(stream, [(0, 0)])
+                late = row[1] - row[0] == 1 and before != [] and not is_whole(before[0])
+                if row[1] == 0 or (is_whole(row) and not late):
+                    continue
+                if row[1] == self.bytes:
+                    self._open_stream, self._late = stream, late and is_whole(row)
+                elif not (late and is_whole(row)):
+                    self._interrupted.add(stream)
 
     def truncate(self, size: int, lines: int) -> None:
         """Goes back to a state that was whole; what came after it is fetched again."""
@@ -95,14 +119,17 @@ class SpoolWriter:
         rows = self._rows_waiting
         newline = data.find(b"\n")
         last = len(data) - 1
+        late = False
         if self._open_stream != stream or stream == NOTE:
             rows.append(ROW.pack(at, stamp))
             self.lines += 1
             if newline == 0 and stream in self._interrupted:
                 newline = data.find(b"\n", 1) if last else -1
-            if self._open_stream not in (None, NOTE):
+                late = not last
+            if self._open_stream not in (None, NOTE) and not self._late:
                 self._interrupted.add(self._open_stream)
             self._interrupted.discard(stream)
+        self._late = late
         if -1 < newline < last:
             sizes = _line_sizes(data[newline + 1 :])
             self._add_rows(at + newline + 1, sizes, repeat(stamp, len(sizes)))

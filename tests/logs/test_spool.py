@@ -88,6 +88,9 @@ def test_a_writer_that_comes_later_goes_on(
         start = max(start, end)
 
     assert read(again) == read(once)
+    assert [(line.stream, line.text) for line in SpoolReader(again).lines()] == [
+        (line.stream, line.text) for line in SpoolReader(once).lines()
+    ]
 
 
 @FAST
@@ -152,6 +155,13 @@ def test_a_newline_that_comes_after_the_other_stream_makes_no_line_of_its_own(
         (STDERR, b"\n"),
         (STDERR, b"end\n"),
     ]
+
+
+def test_after_a_late_newline_a_blank_line_is_a_line(tmp_path: Path) -> None:
+    adds = [(STDERR, b"warning"), (STDOUT, b"a\n"), (STDERR, b"\n"), (STDOUT, b"b\n"),
+            (STDERR, b"\n")]  # fmt: skip
+    write(tmp_path, adds)
+    assert [line.text for line in SpoolReader(tmp_path).lines()][2:] == [b"\n", b"b\n", b"\n"]
 
 
 def test_a_window_of_lines_is_what_it_is_in_the_whole(tmp_path: Path) -> None:
