@@ -100,7 +100,8 @@ def list_volumes(
         which = "such cache" if scope or kind else "cache"
         narrate(f"no {which} volumes yet; the first job with packages makes one")
         return
-    print_table(HEADS, [_row(volume, figures) for volume in volumes], TO_THE_RIGHT)
+    rows = [_row(volume, figures) for volume in volumes]
+    _print_with_nodes(HEADS, rows, [volume.node for volume in volumes], TO_THE_RIGHT)
     if any(volume.bytes is None for volume in volumes):
         narrate("some were never measured: stoke cache ls --measure")
 
@@ -127,21 +128,27 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
         config = backends.config
         chosen = backends.get(backend or config.backend)
         housekeeper = Housekeeper(history, config.lock_ttl)
-        (volume,) = _volumes(housekeeper, chosen, scope or config.scope, kind)
+        volumes = _volumes(housekeeper, chosen, scope or config.scope, kind)
         with ProgressLine() as progress:
-            usage = housekeeper.usage(chosen, volume, progress)
-    environments = sorted(usage.environments, key=lambda one: -one.last_used)
+            usages = [housekeeper.usage(chosen, volume, progress) for volume in volumes]
+    found = [
+        (volume.node, one)
+        for volume, usage in zip(volumes, usages, strict=True)
+        for one in usage.environments
+    ]
+    found.sort(key=lambda pair: -pair[1].last_used)
     if as_json:
-        print_json([_environment_document(one) for one in environments])
+        print_json([{"node": node, **_environment_document(one)} for node, one in found])
         return
-    downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
-    narrate(
-        f"{volume.name}: {human_bytes(usage.bytes)}, of which "
-        f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
-    )
-    rows = [_environment_row(one) for one in environments]
-    entry = "ENVIRONMENT" if kind == "python" else "SET"
-    print_table([entry, *ENVIRONMENT_HEADS], rows, frozenset({1, 2, 3}))
+    for volume, usage in zip(volumes, usages, strict=True):
+        downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
+        narrate(
+            f"{volume.name}{_on(volume.node)}: {human_bytes(usage.bytes)}, of which "
+            f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
+        )
+    heads = ["ENVIRONMENT" if kind == "python" else "SET", *ENVIRONMENT_HEADS]
+    rows = [_environment_row(one) for _, one in found]
+    _print_with_nodes(heads, rows, [node for node, _ in found], frozenset({1, 2, 3}))
 
 
 @command.command("prune")
@@ -308,6 +315,23 @@ command.add_command(stats)
 
 
 # ---------------------------------------------------------------------------- what they share
+
+
+def _on(node: str | None) -> str:
+    return f" on {node}" if node else ""
+
+
+def _print_with_nodes(
+    heads: list[str], rows: list[list[Cell]], nodes: list[str | None], right: frozenset[int]
+) -> None:
+    """A table with a column of nodes in front, where there are any."""
+    if not any(nodes):
+        print_table(heads, rows, right)
+        return
+    named: list[list[Cell]] = [
+        [node or UNKNOWN, *row] for node, row in zip(nodes, rows, strict=True)
+    ]
+    print_table(["NODE", *heads], named, frozenset(column + 1 for column in right))
 
 
 def _config() -> Config:

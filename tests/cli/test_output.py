@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stoke.cli.cache import _print_with_nodes
 from stoke.cli.output import rfc3339, time_ago, width
 
 
@@ -29,3 +30,10 @@ def test_times_are_utc() -> None:
 
 def test_width_counts_columns() -> None:
     assert [width(text) for text in ("abc", "日本", "e\u0301")] == [3, 4, 1]
+
+
+def test_nodes_get_a_column_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_with_nodes(["KIND"], [["python"], ["system"]], [None, None], frozenset())
+    assert capsys.readouterr().out.split() == ["KIND", "python", "system"]
+    _print_with_nodes(["KIND"], [["python"], ["system"]], ["node-1", None], frozenset())
+    assert capsys.readouterr().out.split() == ["NODE", "KIND", "node-1", "python", "-", "system"]
