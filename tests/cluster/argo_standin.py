@@ -48,6 +48,9 @@ NOTIFY_SECONDS = 1.0
 # After a pod's own end and before Argo deletes it, where the workflow says nothing.
 GC_SECONDS = 5.0
 TERMINATION_SECONDS = 30
+# How long a workflow waits for a pod that it may only not have seen yet, and for results.
+RECENT_SECONDS = 10
+RESULT_SECONDS = 600
 WORKFLOWS = f"/apis/{GROUP}/{VERSION}"
 OVER = ("Succeeded", "Failed", "Error")
 Key = tuple[str, str]
@@ -112,7 +115,8 @@ class Standin:
         key = _key(found)
         if what == "DELETED":
             self._workflows.pop(key, None)
-            self._wake_waiting(found)
+            if _held(found) or _waiting(found):
+                self._wake_waiting()
             return
         known = self._workflows.get(key)
         if known is not None and _version(known) > _version(found):
@@ -167,6 +171,10 @@ class Standin:
         status = workflow.get("status") or {}
         try:
             spec = self._spec(workflow)
+        except TemplateError as error:
+            self._finish(workflow, "Error", str(error))
+            return
+        try:
             template = entry_template(workflow, spec)
         except TemplateError as error:
             self._finish(workflow, "Failed", f"invalid spec: {error}")
@@ -185,12 +193,12 @@ class Standin:
             self._assess(workflow, spec, template, node, pod)
 
     def _begin(self, workflow: Object, spec: Object, template: Object) -> None:
-        if spec.get("shutdown"):
-            self._finish(workflow, "Failed", f"Stopped with strategy '{spec['shutdown']}'")
-            return
         status: Object = {"phase": "Running", "startedAt": _now(), "progress": "0/1"}
         if spec.get("suspend"):
-            self._write(workflow, status)
+            self._write(workflow, status)  # and it stays so, even where it is shut down
+            return
+        if spec.get("shutdown"):
+            self._finish(workflow, "Failed", f"Stopped with strategy '{spec['shutdown']}'")
             return
         namespace, name = _key(workflow)
         started = (workflow.get("status") or {}).get("startedAt") or status["startedAt"]
@@ -216,13 +224,14 @@ class Standin:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 # Denied by a quota, by Pod Security, by a webhook, or no such service account.
-                message = f"error in entry template execution: {error.message}"
+                node["message"] = error.message
                 if error.status == 403 and "exceeded quota" in error.message:
-                    node["message"] = error.message
                     self._write(workflow, {**status, "nodes": {name: node}})
                     self._enqueue((namespace, name), REQUEUE)
                     return
-                self._finish(workflow, "Error", message, startedAt=started)
+                node.update(phase="Error", finishedAt=_now())
+                message = f"error in entry template execution: {error.message}"
+                self._finish(workflow, "Error", message, startedAt=started, nodes={name: node})
                 return
         self._write(workflow, {**status, "startedAt": started, "nodes": {name: node}})
         if seconds := spec.get("activeDeadlineSeconds"):
@@ -238,24 +247,27 @@ class Standin:
             return
         phase = pod["status"].get("phase")
         node["hostNodeName"] = pod["spec"].get("nodeName", "")
-        over = node["phase"] in OVER
-        if phase in ("Pending", "Running") and not over:
+        if phase in ("Succeeded", "Failed"):
+            # Also where it was said to have failed when it was told to stop.
+            node["phase"], node["message"] = _outcome(pod)
+            node["finishedAt"] = _ended_at(pod)
+            node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
+            code = _exit_code(pod)
+            if code is not None:
+                node["outputs"] = {"exitCode": str(code)}
+        elif node["phase"] not in OVER:
             node["phase"] = phase
             node["message"] = _pending_reason(pod) if phase == "Pending" else ""
             reason = self._reason_to_stop(workflow, spec)
             if reason:
                 self._terminate(pod)
                 node.update(phase="Failed", message=reason, finishedAt=_now())
-        elif phase in ("Succeeded", "Failed") and not over:
-            node["phase"], node["message"] = _outcome(pod)
-            node["finishedAt"] = _now()
-            node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
-            code = _exit_code(pod)
-            if code is not None:
-                node["outputs"] = {"exitCode": str(code)}
         status: Object = {"nodes": {name: node}, "progress": node["progress"]}
-        if node["phase"] not in OVER or not self._results_complete(namespace, name, pod):
+        if node["phase"] not in OVER:
             self._write(workflow, {**status, "phase": "Running"})
+        elif self._results_under_way(namespace, name, node):
+            self._write(workflow, {**status, "phase": "Running"})
+            self._enqueue((namespace, name), REQUEUE)
         elif spec.get("shutdown"):
             message = f"Stopped with strategy '{spec['shutdown']}'"
             self._finish(workflow, node["phase"], message, **status)
@@ -267,15 +279,28 @@ class Standin:
     ) -> None:
         """It is deleted, or not yet seen."""
         key = _key(workflow)
-        if node["phase"] in OVER:
-            self._finish(workflow, node["phase"], node.get("message", ""))
-        elif time.time() - _epoch(node["startedAt"]) < 10:
-            self._enqueue(key, REQUEUE)
+        if shutdown := spec.get("shutdown"):
+            if node["phase"] not in OVER:
+                message = f"workflow shutdown with strategy: {shutdown}"
+                node.update(phase="Failed", message=message, finishedAt=_now())
+            message = f"Stopped with strategy '{shutdown}'"
+        elif node["phase"] in OVER:
+            message = node.get("message", "")
         elif node["phase"] == "Pending":
             self._begin(workflow, spec, template)
+            return
+        elif time.time() - _epoch(node["startedAt"]) < RECENT_SECONDS:
+            self._enqueue(key, REQUEUE)
+            return
         else:
-            node.update(phase="Error", message="pod deleted", finishedAt=_now())
-            self._finish(workflow, "Error", "pod deleted", nodes={key[1]: node})
+            message = "pod deleted"
+            node.update(phase="Error", message=message, finishedAt=_now())
+        status: Object = {"nodes": {key[1]: node}}
+        if self._results_under_way(*key, node):
+            self._write(workflow, status)
+            self._enqueue(key, REQUEUE)
+        else:
+            self._finish(workflow, node["phase"], message, **status)
 
     def _reason_to_stop(self, workflow: Object, spec: Object) -> str:
         if spec.get("shutdown"):
@@ -338,19 +363,22 @@ class Standin:
         self._write(workflow, {"synchronization": {"mutex": holding}, "message": ""})
         return True
 
-    def _wake_waiting(self, freed: Object) -> None:
-        if _held(freed) or _waiting(freed):
-            for key, one in list(self._workflows.items()):
-                if _waiting(one) and not _completed(one):
-                    self._enqueue(key, NOTIFY_SECONDS)
+    def _wake_waiting(self) -> None:
+        for key, one in list(self._workflows.items()):
+            if _waiting(one):
+                self._enqueue(key, NOTIFY_SECONDS)
 
     # ---- its end ----
 
     def _finish(self, workflow: Object, phase: str, message: str, **status: Any) -> None:
         known = workflow.get("status") or {}
+        locked = bool(_held(workflow) or _waiting(workflow))
         finished = _now()
         labels = {f"{PREFIX}completed": "true"}
-        conditions = [{"type": "Completed", "status": "True"}]
+        conditions = [
+            {"type": "PodRunning", "status": "False"},
+            {"type": "Completed", "status": "True"},
+        ]
         self._write(
             workflow,
             {
@@ -360,12 +388,16 @@ class Standin:
                 "message": message,
                 "finishedAt": finished,
                 "conditions": conditions,
+                "synchronization": None,
             },
             labels,
         )
-        current = self._workflows.get(_key(workflow), workflow)
-        self._wake_waiting(current)
-        self._expire(current)
+        if locked:
+            self._wake_waiting()
+        namespace, name = _key(workflow)
+        path = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults/{name}"
+        self._gone(lambda: self._api.delete(path))
+        self._expire(workflow)
 
     def _expire(self, workflow: Object) -> None:
         """podGC and ttlStrategy of a workflow that is over."""
@@ -435,32 +467,34 @@ class Standin:
                 said = self._api.execute(*_key(pod), name, [program, "kill", str(number), "1"])
                 print(f"{_key(pod)} {name}: {said.strip()}", flush=True)
 
-    def _results_complete(self, namespace: str, name: str, pod: Object) -> bool:
-        """Whether the wait container has said that it has reported all, or never will."""
-        states = {one["name"]: one["state"] for one in pod["status"].get("containerStatuses", [])}
-        ended = states.get("wait", {}).get("terminated")
-        if ended is None and pod["status"].get("phase") == "Running":
-            return False
+    def _results_under_way(self, namespace: str, name: str, node: Object) -> bool:
+        """Whether the wait container has begun to report and not yet said that it is done. Where it
+        was killed it never will; Argo then waits long."""
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults/{name}"
         try:
             labels = self._api.get(path)["metadata"].get("labels", {})
         except ApiError as error:
             if error.status == 404:
-                return True
+                return False
             raise
-        return labels.get(f"{PREFIX}report-outputs-completed") == "true" or ended is not None
+        if labels.get(f"{PREFIX}report-outputs-completed") == "true":
+            return False
+        return time.time() - _epoch(node["finishedAt"]) < RESULT_SECONDS
 
     def _write(
         self, workflow: Object, status: Object, labels: Mapping[str, str] | None = None
     ) -> None:
         """`status` over what there is, and the labels that go with it."""
         namespace, name = _key(workflow)
+        status = _without_empty(status)
         current = workflow.get("status") or {}
         phase = status.get("phase") or current.get("phase")
         wanted: dict[str, str] = {}
         if phase:
             completed = (workflow["metadata"].get("labels") or {}).get(f"{PREFIX}completed")
             wanted = {f"{PREFIX}phase": phase, f"{PREFIX}completed": completed or "false"}
+        if ref := workflow["spec"].get("workflowTemplateRef"):
+            wanted[f"{PREFIX}workflow-template"] = ref["name"]
         wanted |= labels or {}
         known = workflow["metadata"].get("labels") or {}
         if all(current.get(one) == value for one, value in status.items()) and all(
@@ -468,7 +502,13 @@ class Standin:
         ):
             return
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflows/{name}"
-        body = {"metadata": {"uid": _uid(workflow), "labels": wanted}, "status": status}
+        # The uid: not to an object of the same name that came later.
+        metadata = {
+            "uid": _uid(workflow),
+            "labels": wanted,
+            "annotations": {f"{PREFIX}pod-name-format": "v2"},
+        }
+        body = {"metadata": metadata, "status": status}
         try:
             written = self._api.merge(path, body)
         except ApiError as error:
@@ -503,6 +543,16 @@ def _uid(found: Object) -> str:
 
 def _version(found: Object) -> int:
     return int(found["metadata"]["resourceVersion"])
+
+
+def _without_empty(status: Any) -> Any:
+    """A message that is empty is not there at all, also where there was one."""
+    if not isinstance(status, dict):
+        return status
+    return {
+        field: None if field == "message" and not value else _without_empty(value)
+        for field, value in status.items()
+    }
 
 
 def _completed(workflow: Object) -> bool:
@@ -572,6 +622,15 @@ def _outcome(pod: Object) -> tuple[str, str]:
                 message += f": {ended['message']}"
             return ("Failed" if container["name"] == "main" else "Error"), message
     return "Failed", "pod failed for unknown reason"
+
+
+def _ended_at(pod: Object) -> str:
+    ends = [
+        container["state"]["terminated"].get("finishedAt") or ""
+        for container in pod["status"].get("containerStatuses", [])
+        if "terminated" in container["state"]
+    ]
+    return max(ends, default="") or _now()
 
 
 def _exit_code(pod: Object) -> int | None:

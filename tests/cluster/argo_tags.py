@@ -42,14 +42,19 @@ def known(workflow: Mapping[str, Any], spec: Mapping[str, Any], pod: str) -> dic
 def substituted(name: str, template: Any, tags: Mapping[str, str]) -> Any:
     """`template` with its tags replaced, in whatever strings they stand. `TemplateError` where
     one that Argo takes for its own is not known."""
-    text = json.dumps(template)
+    # In this form, and with the container last, what is not closed in its own string finds the end of
+    # the object as its own, as it does in Argo.
+    ordered = template
+    if isinstance(template, dict):
+        ordered = dict(sorted(template.items(), key=lambda one: one[0] in ("container", "script")))
+    text = json.dumps(ordered, separators=(",", ":"))
 
     def replace(found: re.Match[str]) -> str:
         # The tag is read from JSON text, and its value is put back into it.
         try:
             tag = json.loads(f'"{found.group(1)}"').strip()
         except ValueError:
-            tag = found.group(1).strip()  # not closed in its own string: Argo does not look at that
+            tag = found.group(1).strip()
         if tag.startswith("="):
             raise TemplateError(f"templates.{name}: the stand-in evaluates no expressions: {tag}")
         if tag in tags:
@@ -58,7 +63,4 @@ def substituted(name: str, template: Any, tags: Mapping[str, str]) -> Any:
             raise TemplateError(f"templates.{name}: failed to resolve {{{{{tag}}}}}")
         return found.group(0)
 
-    replaced = _TAG.sub(replace, text)
-    if "{{" in _TAG.sub("", text):
-        raise TemplateError(f"templates.{name}: Cannot find end tag")
-    return json.loads(replaced)
+    return json.loads(_TAG.sub(replace, text))

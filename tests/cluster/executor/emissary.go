@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -22,11 +23,11 @@ func emissary(command []string) (code int) {
 	syscall.Umask(0o022)
 	defer func() { _ = os.WriteFile(own+"/exitcode", []byte(strconv.Itoa(code)), 0o644) }()
 	if _, err := os.ReadFile(templateFile); err != nil {
-		return complain(ownFailure, "failed to read template: %v", err)
+		return refuse("failed to read template: %v", err)
 	}
 	program, err := exec.LookPath(command[0])
 	if err != nil {
-		return complain(ownFailure, "failed to find name in PATH: %v", err)
+		return refuse("failed to find name in PATH: %v", err)
 	}
 
 	signals := make(chan os.Signal, 16)
@@ -36,13 +37,16 @@ func emissary(command []string) (code int) {
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
-		return complain(ownFailure, "failed to start command: %v", err)
+		return refuse("failed to start command: %v", err)
 	}
 	pid := child.Pid
 	_ = child.Release() // reaped below, with what it leaves behind
 	say("waiting for signals", "signalPath="+own+"/signal")
 	go func() {
 		for one := range signals {
+			if one == syscall.SIGTERM {
+				handlerEnds.Do(sayHandlerEnds)
+			}
 			if one != syscall.SIGCHLD && one != syscall.SIGURG {
 				_ = syscall.Kill(-pid, one.(syscall.Signal))
 			}
@@ -60,11 +64,16 @@ func emissary(command []string) (code int) {
 		ended = `"exit status ` + strconv.Itoa(code) + `"`
 	}
 	say("sub-process exited", "error="+ended)
+	handlerEnds.Do(sayHandlerEnds) // Argo's does not always live to write it, or writes it before the other
 	if code != 0 {
-		return complain(code, "exit status %d", code)
+		fmt.Fprintf(os.Stderr, "Error: exit status %d\n", code)
 	}
-	return 0
+	return code
 }
+
+var handlerEnds sync.Once
+
+func sayHandlerEnds() { say("file signal handler exiting due to context cancellation") }
 
 // passOn signals the job with the number that it finds in a file. The wait container may write it.
 func passOn(path string, pid int) {
@@ -101,9 +110,12 @@ func reap(pid int) syscall.WaitStatus {
 	}
 }
 
-func complain(code int, format string, values ...any) int {
-	fmt.Fprintf(os.Stderr, "Error: "+format+"\n", values...)
-	return code
+// refuse says why nothing was run: in the log, twice, and where the container's status shows it.
+func refuse(format string, values ...any) int {
+	message := fmt.Sprintf(format, values...)
+	fmt.Fprintf(os.Stderr, "Error: %s\n%s\n", message, message)
+	_ = os.WriteFile("/dev/termination-log", []byte(message), 0o644)
+	return ownFailure
 }
 
 // kill is what the controller has run inside a container: `kill SIGNAL PID`.

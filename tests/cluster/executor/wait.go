@@ -46,14 +46,14 @@ func stageScript(template string) error {
 	return os.WriteFile("/argo/staging/script", []byte(parsed.Script.Source), 0o755)
 }
 
-// wait is the wait container: looks once a second whether main is over, and reports to the API. A service
-// account without the right to do so ends it with a failure, which is the workflow's.
+// wait is the wait container: when main is over it says so to the API. With a service
+// account that has not the right to do so it fails, and the workflow with it.
 func wait() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	say("Starting Workflow Executor", "version=stand-in")
 	if err := report("false"); err != nil {
-		fail("%v", err)
+		say("failed to patch task result", fmt.Sprintf("error=%q", err))
 	}
 	for {
 		if _, err := os.Stat(folder("main") + "/exitcode"); err == nil {
@@ -64,12 +64,13 @@ func wait() {
 			say("main container is not over", "error="+fmt.Sprintf("%q", ctx.Err()))
 			_ = report("true")
 			return
-		case <-time.After(time.Second):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 	say("Main container completed")
 	if err := report("true"); err != nil {
-		fail("%v", err)
+		refuse("%v", err)
+		os.Exit(ownFailure)
 	}
 }
 
