@@ -47,7 +47,7 @@ class ClusterError(Exception):
 def up(folder: Path, wanted: list[str], argo: str) -> str:
     """Starts a cluster in `folder`, unless it runs already; the environment for the tests, a line
     a variable."""
-    layout = _found(folder)
+    layout = found(folder)
     if layout is not None and _lives(layout):
         return layout.env.read_text()
     down(folder)
@@ -83,6 +83,12 @@ def down(folder: Path) -> None:
         raise ClusterError(
             f"{folder} cannot be removed; see what still uses it: fuser -vm {folder}"
         )
+
+
+def found(folder: Path) -> Layout | None:
+    """The cluster that was started there."""
+    state = _state(folder)
+    return Layout(folder, state["number"]) if state else None
 
 
 def processes(layout: Layout) -> dict[str, Process]:
@@ -185,7 +191,7 @@ def _bring_up(layout: Layout, wanted: list[str], argo: str) -> None:
                 raise ClusterError(str(error)) from error
     if argo == "standin":
         _start_standin(layout)
-    env = {
+    env: dict[str, object] = {
         "STOKE_TEST_KUBECONFIG": layout.kubeconfig("admin"),
         "STOKE_TEST_KUBECONFIG_USER": layout.kubeconfig("user"),
         "STOKE_TEST_KUBECONFIG_NOBODY": layout.kubeconfig("nobody"),
@@ -193,6 +199,8 @@ def _bring_up(layout: Layout, wanted: list[str], argo: str) -> None:
         "STOKE_TEST_CLUSTER_HOST": layout.host,
         "STOKE_TEST_CLUSTER_DIR": layout.folder,
     }
+    if argo == "standin":
+        env["STOKE_TEST_ARGO"] = "standin"
     _write(layout.env, "".join(f"{name}={value}\n" for name, value in env.items()))
 
 
@@ -272,11 +280,6 @@ def _keep_logs(folder: Path) -> None:
     shutil.rmtree(kept, ignore_errors=True)
     if (folder / "logs").exists():
         shutil.copytree(folder / "logs", kept)
-
-
-def _found(folder: Path) -> Layout | None:
-    state = _state(folder)
-    return Layout(folder, state["number"]) if state else None
 
 
 def _lives(layout: Layout) -> bool:
