@@ -122,7 +122,7 @@ def _requirements() -> str:
 
 def _start(folder: Path, plugins: str) -> Layout:
     """The node's first process, connected; its programs are still starting."""
-    for name in ("logs", "pids", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
+    for name in ("logs", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
         (folder / name).mkdir(parents=True, mode=0o755)
     folder.chmod(0o711)  # a job may run as anybody and has its volumes in here
     (folder / "tmp").chmod(0o1777)

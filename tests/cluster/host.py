@@ -26,8 +26,7 @@ def connect(layout: Layout, node: int, mtu: int) -> None:
     # A Docker engine has everything dropped that it does not forward itself.
     for rule in _rules(layout):
         run("iptables", "-w", *_table(rule), "-I", *rule[1:])
-    if FORWARDING.read_text().strip() != "1":
-        FORWARDING.write_text("1")
+    FORWARDING.write_text("1")  # and it stays so: a Docker engine wants it as well
 
 
 def disconnect(layout: Layout) -> None:
@@ -43,9 +42,11 @@ def _rules(layout: Layout) -> list[tuple[str, ...]]:
     name = layout.interface
     return [
         ("filter", "FORWARD", "-i", name, "-j", "ACCEPT"),
-        ("filter", "FORWARD", "-o", name, "-j", "ACCEPT"),
+        # Answers alone: nobody from outside reaches the node.
+        ("filter", "FORWARD", "-o", name, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED",
+         "-j", "ACCEPT"),
         ("nat", "POSTROUTING", "-s", layout.line, "!", "-o", name, "-j", "MASQUERADE"),
-    ]
+    ]  # fmt: skip
 
 
 def _table(rule: tuple[str, ...]) -> tuple[str, str]:

@@ -14,10 +14,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.cluster.layout import INSIDE, OWN_FOLDERS, Layout
-from tests.cluster.programs import CONTAINERD, SERVICE_ADDRESS, commands
+from tests.cluster.layout import API_SERVICE, INSIDE, OWN_FOLDERS, Layout
+from tests.cluster.programs import CONTAINERD, commands
 
 # The kubelet sets these for the whole machine. It is shown what it wants to see instead.
 KERNEL_SETTINGS = {
@@ -57,14 +58,11 @@ class Node:
                     self._commands[program], stdout=log, stderr=log, stdin=subprocess.DEVNULL
                 )
             self._running[process.pid] = program
-            Path(f"{INSIDE}/pids/{program}").write_text(str(process.pid))
             process.returncode = 0  # it is reaped below: Popen must not wait for it
 
-    def attend(self, until: object = None) -> None:
-        """Reaps and starts again, until `until()`, or for ever."""
-        while True:
-            if callable(until) and until():
-                return
+    def attend(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Reaps what has ended, and starts again what should run, until `until()`."""
+        while not until():
             while True:
                 try:
                     pid, status = os.waitpid(-1, os.WNOHANG)
@@ -101,7 +99,7 @@ def _connect(layout: Layout) -> None:
     while subprocess.run(["ip", "link", "show", "eth0"], capture_output=True).returncode:
         time.sleep(0.02)
     _run("ip", "link", "set", "lo", "up")
-    _run("ip", "address", "add", SERVICE_ADDRESS, "dev", "lo")
+    _run("ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo")
     _run("ip", "address", "add", f"{layout.node}/30", "dev", "eth0")
     _run("ip", "link", "set", "eth0", "up")
     _run("ip", "route", "add", "default", "via", layout.host)

@@ -7,7 +7,7 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from tests.cluster.layout import API_SERVICE, NAMESPACE, NODE, Layout
+from tests.cluster.layout import API_SERVICE, INSIDE, NAMESPACE, NODE, Layout
 
 # kubeconfig -> its user and groups. `user` and `nobody` have the rights that manifests.py or a test
 # gives them.
@@ -22,7 +22,7 @@ USERS = {
 def make(layout: Layout) -> None:
     """Writes pki/, tokens.csv and one kubeconfig for each of USERS."""
     folder = layout.folder / "pki"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     _openssl(
         folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.crt",
         "-subj", "/CN=stoke-test", "-days", "30",
@@ -31,15 +31,8 @@ def make(layout: Layout) -> None:
     names += [
         f"DNS:{name}" for name in ("kubernetes.default.svc", "kubernetes.default", "localhost")
     ]
-    _openssl(
-        folder, "req", *_NEW_KEY, "-keyout", "server.key", "-out", "server.csr",
-        "-subj", "/CN=kube-apiserver",
-    )  # fmt: skip
-    (folder / "server.ext").write_text(f"subjectAltName={','.join(names)}\n")
-    _openssl(
-        folder, "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-        "-CAcreateserial", "-out", "server.crt", "-days", "30", "-extfile", "server.ext",
-    )  # fmt: skip
+    _certify(folder, "server", f"subjectAltName={','.join(names)}")
+    _certify(folder, "client", "extendedKeyUsage=clientAuth")
     # In this older form the API server takes the public key from the private one.
     _openssl(folder, "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "accounts.key")
 
@@ -53,11 +46,24 @@ def make(layout: Layout) -> None:
         _private(layout.kubeconfig(name), _kubeconfig(name, layout.server, layout.ca, token))
     # The same for the programs on the node, which know the folder by another name.
     for name in ("admin", "kubelet"):
-        config = _kubeconfig(name, "https://127.0.0.1:443", Path("/mnt/pki/ca.crt"), tokens[name])
+        config = _kubeconfig(name, "https://127.0.0.1:443", Path(f"{INSIDE}/pki/ca.crt"), tokens[name])
         _private(layout.folder / f"{name}.inside", config)
 
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def _certify(folder: Path, name: str, extension: str) -> None:
+    """A key and a certificate by our own authority."""
+    _openssl(
+        folder, "req", *_NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr",
+        "-subj", f"/CN=kube-apiserver-{name}",
+    )  # fmt: skip
+    (folder / f"{name}.ext").write_text(f"{extension}\n")
+    _openssl(
+        folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+        "-CAcreateserial", "-out", f"{name}.crt", "-days", "30", "-extfile", f"{name}.ext",
+    )  # fmt: skip
 
 
 def _openssl(folder: Path, *arguments: str) -> None:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from tests.cluster.images import PAUSE_IMAGE
-from tests.cluster.layout import API_SERVICE, INSIDE, NODE, POD_NETWORK, SERVICE_NETWORK, Layout
+from tests.cluster.layout import INSIDE, NODE, POD_NETWORK, SERVICE_NETWORK, Layout
 
 CONTAINERD = f"{INSIDE}/containerd.sock"
 
@@ -41,6 +41,8 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             f"--service-account-key-file={INSIDE}/pki/accounts.key",
             f"--service-account-signing-key-file={INSIDE}/pki/accounts.key",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={INSIDE}/pki/client.crt",
+            f"--kubelet-client-key={INSIDE}/pki/client.key",
         ],
         "kube-controller-manager": [
             f"{INSIDE}/bin/kube-controller-manager",
@@ -120,7 +122,12 @@ def _kubelet(layout: Layout) -> dict[str, object]:
             "imagefs.available": "0%",
         },
         "imageGCHighThresholdPercent": 100,  # nobody could pull them again
-        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        # Whoever has a certificate, which is the API server alone, may do everything.
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": False},
+            "x509": {"clientCAFile": f"{INSIDE}/pki/ca.crt"},
+        },
         "authorization": {"mode": "AlwaysAllow"},
         "resolvConf": f"{INSIDE}/resolv.conf",
         "healthzPort": 0,
@@ -141,6 +148,3 @@ def _pod_network(mtu: int) -> dict[str, object]:
         },
     }
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
-
-
-SERVICE_ADDRESS = f"{API_SERVICE}/32"
