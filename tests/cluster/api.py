@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,6 @@ class Api:
     def create(self, path: str, body: Object) -> Object:
         return self._call("POST", path, body)
 
-    def replace(self, path: str, body: Object) -> Object:
-        return self._call("PUT", path, body)
-
     def merge(self, path: str, body: Object) -> Object:
         return self._call("PATCH", path, body, "application/merge-patch+json")
 
@@ -54,11 +50,10 @@ class Api:
         return self._answer("GET", path, query, None, "").data.decode(errors="replace")
 
     def watch(
-        self, path: str, version: str, stop: threading.Event, query: Mapping[str, str] | None = None
+        self, path: str, version: str, query: Mapping[str, str] | None = None
     ) -> Iterator[Object]:
-        """The events after `version` until the server ends the answer, which it does after 5 s:
-        so `stop` is heard without closing a connection that another thread reads."""
-        asked = {**(query or {}), "watch": "1", "resourceVersion": version, "timeoutSeconds": "5"}
+        """The events after `version`, until the server ends the answer after some seconds."""
+        asked = {**(query or {}), "watch": "1", "resourceVersion": version, "timeoutSeconds": "20"}
         asked["allowWatchBookmarks"] = "true"
         response = self._answer("GET", path, asked, None, "", preload=False)
         rest = b""
@@ -66,8 +61,6 @@ class Api:
             for chunk in response.stream(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    if stop.is_set():
-                        return
                     yield json.loads(line)
         finally:
             response.close()

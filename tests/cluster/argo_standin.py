@@ -38,6 +38,7 @@ import urllib3
 
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
+from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
 from tests.cluster.argo_tags import TemplateError
 from tests.cluster.manifests import GROUP, VERSION
 
@@ -64,7 +65,6 @@ class Standin:
         self._workflows: dict[Key, Object] = {}
         self._pods: dict[Key, Object] = {}
         self._due: list[tuple[float, Key]] = []
-        self._stop = threading.Event()
         self._done: set[str] = set()
         """Uids of pods whose cleaning up is under way."""
 
@@ -84,6 +84,7 @@ class Standin:
                 self._enqueue(key, 1.0)
             except Exception:
                 traceback.print_exc()  # one workflow must not end all
+                self._enqueue(key, REQUEUE)
 
     # ---- what is known, and when it is looked at ----
 
@@ -96,7 +97,7 @@ class Standin:
                 version = listed["metadata"]["resourceVersion"]
                 take("LISTED", listed)
                 while True:
-                    for event in self._api.watch(path, version, self._stop, query):
+                    for event in self._api.watch(path, version, query):
                         if event["type"] == "ERROR":
                             raise ApiError(410, "Expired", str(event["object"]))
                         version = event["object"]["metadata"]["resourceVersion"]
@@ -249,15 +250,15 @@ class Standin:
         node["hostNodeName"] = pod["spec"].get("nodeName", "")
         if phase in ("Succeeded", "Failed"):
             # Also where it was said to have failed when it was told to stop.
-            node["phase"], node["message"] = _outcome(pod)
-            node["finishedAt"] = _ended_at(pod)
+            node["phase"], node["message"] = outcome(pod)
+            node["finishedAt"] = ended_at(pod) or _now()
             node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
-            code = _exit_code(pod)
+            code = exit_code(pod)
             if code is not None:
                 node["outputs"] = {"exitCode": str(code)}
         elif node["phase"] not in OVER:
             node["phase"] = phase
-            node["message"] = _pending_reason(pod) if phase == "Pending" else ""
+            node["message"] = pending_reason(pod) if phase == "Pending" else ""
             reason = self._reason_to_stop(workflow, spec)
             if reason:
                 self._terminate(pod)
@@ -343,7 +344,8 @@ class Standin:
         ]
         if not wanted or _held(workflow):
             return True
-        others = [one for one in self._workflows.values() if _uid(one) != _uid(workflow)]
+        # The list first, at once: another thread changes the dictionary.
+        others = [one for one in list(self._workflows.values()) if _uid(one) != _uid(workflow)]
         ahead = [one for one in others if _waiting(one) and _older(one, workflow)]
         taken = {mutex for one in others if not _completed(one) for mutex in _held(one)}
         taken |= {mutex for one in ahead if not _completed(one) for mutex in _waiting(one)}
@@ -379,7 +381,7 @@ class Standin:
             {"type": "PodRunning", "status": "False"},
             {"type": "Completed", "status": "True"},
         ]
-        self._write(
+        written = self._write(
             workflow,
             {
                 "startedAt": known.get("startedAt") or finished,
@@ -394,6 +396,8 @@ class Standin:
         )
         if locked:
             self._wake_waiting()
+        if not written:
+            return
         namespace, name = _key(workflow)
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults/{name}"
         self._gone(lambda: self._api.delete(path))
@@ -483,8 +487,8 @@ class Standin:
 
     def _write(
         self, workflow: Object, status: Object, labels: Mapping[str, str] | None = None
-    ) -> None:
-        """`status` over what there is, and the labels that go with it."""
+    ) -> bool:
+        """`status` over what there is, and the labels that go with it. False: it is gone."""
         namespace, name = _key(workflow)
         status = _without_empty(status)
         current = workflow.get("status") or {}
@@ -500,7 +504,7 @@ class Standin:
         if all(current.get(one) == value for one, value in status.items()) and all(
             known.get(one) == value for one, value in wanted.items()
         ):
-            return
+            return True
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflows/{name}"
         # The uid: not to an object of the same name that came later.
         metadata = {
@@ -513,11 +517,12 @@ class Standin:
             written = self._api.merge(path, body)
         except ApiError as error:
             if error.status in (404, 409):
-                return  # gone, or gone and made again
+                return False  # or gone and made again
             raise
         workflow.clear()
         workflow.update(written)
         self._workflows[(namespace, name)] = written
+        return True
 
     def _later(self, seconds: float, do: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, do)
@@ -578,67 +583,6 @@ def _older(one: Object, other: Object) -> bool:
         other["metadata"]["creationTimestamp"],
         _version(other),
     )
-
-
-def _pending_reason(pod: Object) -> str:
-    status = pod["status"]
-    for container in status.get("containerStatuses", []):
-        if waiting := container["state"].get("waiting"):
-            return _joined(waiting.get("reason", ""), waiting.get("message", ""))
-    for condition in status.get("conditions", []):
-        if condition.get("reason") == "Unschedulable":
-            return _joined("Unschedulable", condition.get("message", ""))
-    return ""
-
-
-def _joined(reason: str, message: str) -> str:
-    return f"{reason}: {message}" if message else reason
-
-
-def _outcome(pod: Object) -> tuple[str, str]:
-    """Phase and message of the node of a pod that is over."""
-    status = pod["status"]
-    if status["phase"] == "Succeeded":
-        return "Succeeded", ""
-    if status.get("message"):
-        return "Failed", status["message"]
-    order = {"main": 1, "wait": 2}
-    containers = sorted(
-        status.get("containerStatuses", []), key=lambda one: order.get(one["name"], 3)
-    )
-    for container in [*status.get("initContainerStatuses", []), *containers]:
-        if waiting := container["state"].get("waiting"):
-            reason = f"{waiting.get('reason', '')}: {waiting.get('message', '')}"
-            return (
-                "Error",
-                f"Pod failed before {container['name']} container starts due to {reason}",
-            )
-        ended = container["state"].get("terminated")
-        if ended and ended["exitCode"]:
-            message = (
-                f"{container['name']}: {ended.get('reason', '')} (exit code {ended['exitCode']})"
-            )
-            if ended.get("message"):
-                message += f": {ended['message']}"
-            return ("Failed" if container["name"] == "main" else "Error"), message
-    return "Failed", "pod failed for unknown reason"
-
-
-def _ended_at(pod: Object) -> str:
-    ends = [
-        container["state"]["terminated"].get("finishedAt") or ""
-        for container in pod["status"].get("containerStatuses", [])
-        if "terminated" in container["state"]
-    ]
-    return max(ends, default="") or _now()
-
-
-def _exit_code(pod: Object) -> int | None:
-    for container in pod["status"].get("containerStatuses", []):
-        ended = container["state"].get("terminated")
-        if container["name"] == "main" and ended:
-            return int(ended["exitCode"])
-    return None
 
 
 def _seconds(duration: str | None, default: float) -> float:

@@ -46,7 +46,9 @@ def make(layout: Layout) -> None:
         _private(layout.kubeconfig(name), _kubeconfig(name, layout.server, layout.ca, token))
     # The same for the programs on the node, which know the folder by another name.
     for name in ("admin", "kubelet"):
-        config = _kubeconfig(name, "https://127.0.0.1:443", Path(f"{INSIDE}/pki/ca.crt"), tokens[name])
+        config = _kubeconfig(
+            name, "https://127.0.0.1:443", Path(f"{INSIDE}/pki/ca.crt"), tokens[name]
+        )
         _private(layout.folder / f"{name}.inside", config)
 
 
