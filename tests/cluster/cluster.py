@@ -64,13 +64,17 @@ def up(folder: Path, wanted: list[str], argo: str) -> str:
 
 def down(folder: Path) -> None:
     """Ends what `up` started there and removes the folder. Does nothing where there is nothing."""
+    if not folder.exists():
+        return
     state = _state(folder)
-    if state:
+    if not state:
+        raise ClusterError(f"{folder} is no cluster's folder: name one that does not exist")
+    # The node last: with its first process all others end.
+    for name in ("argo", "node"):
+        if name in state["processes"]:
+            Process(*state["processes"][name]).end()
+    if state["number"] is not None:
         layout = Layout(folder, state["number"])
-        # The node last: with its first process all others end.
-        for name in ("argo", "node"):
-            if name in state["processes"]:
-                Process(*state["processes"][name]).end()
         try:
             host.disconnect(layout)
             host.remove_cgroup(layout)
@@ -78,6 +82,10 @@ def down(folder: Path) -> None:
             raise ClusterError(
                 f"the control group of {folder} cannot be removed: {error}"
             ) from error
+    # What says that it is ours goes last: whoever is interrupted can go on from there.
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise ClusterError(
@@ -87,21 +95,22 @@ def down(folder: Path) -> None:
 
 def found(folder: Path) -> Layout | None:
     """The cluster that was started there."""
-    state = _state(folder)
-    return Layout(folder, state["number"]) if state else None
+    number = _state(folder).get("number")
+    return None if number is None else Layout(folder, number)
 
 
 def processes(layout: Layout) -> dict[str, Process]:
     """The programs of the node, as they are numbered outside of it."""
-    found = {}
+    by_name = {}
     for pid in Process(*_state(layout.folder)["processes"]["node"]).children():
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found[name] = Process.of(pid)
+            by_name[name] = Process.of(pid)
         except (OSError, ProcessLookupError):
             continue  # it ended meanwhile
     # The kernel keeps 15 characters of a name.
-    return {name: found[name[:15]] for name in programs.commands(layout) if name[:15] in found}
+    wanted = programs.commands(layout)
+    return {name: by_name[name[:15]] for name in wanted if name[:15] in by_name}
 
 
 def _requirements() -> str:
@@ -122,9 +131,11 @@ def _requirements() -> str:
 
 def _start(folder: Path, plugins: str) -> Layout:
     """The node's first process, connected; its programs are still starting."""
-    for name in ("logs", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
-        (folder / name).mkdir(parents=True, mode=0o755)
+    folder.mkdir(parents=True)
     folder.chmod(0o711)  # a job may run as anybody and has its volumes in here
+    _write(folder / "state.json", json.dumps({"number": None, "processes": {}}))
+    for name in ("logs", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
+        (folder / name).mkdir(mode=0o755)
     (folder / "tmp").chmod(0o1777)
     (folder / "etcd").chmod(0o700)
     layout, lock = _claim_number(folder)
@@ -243,10 +254,12 @@ def _tried(ask: Callable[[], bool]) -> bool | None:
     """None where it must be asked again."""
     try:
         return ask() or None
-    except (ApiError, urllib3.exceptions.HTTPError) as error:
-        if isinstance(error, ApiError) and error.reason == "AlreadyExists":
-            return True
+    except urllib3.exceptions.HTTPError:
         return None
+    except ApiError as error:
+        if error.status in (400, 422):
+            raise ClusterError(f"the API server refuses what it is asked for: {error}") from error
+        return True if error.reason == "AlreadyExists" else None
 
 
 def _until(program: str, layout: Layout, ask: Callable[[], T | None]) -> T:
@@ -283,9 +296,8 @@ def _keep_logs(folder: Path) -> None:
 
 
 def _lives(layout: Layout) -> bool:
-    processes = _state(layout.folder)["processes"]
-    alive = processes and all(Process(*one).alive for one in processes.values())
-    return bool(alive) and layout.env.exists()
+    started = _state(layout.folder)["processes"].values()
+    return layout.env.exists() and all(Process(*one).alive for one in started)
 
 
 def _state(folder: Path) -> dict[str, Any]:

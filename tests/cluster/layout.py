@@ -25,10 +25,10 @@ MAX_CLUSTERS = 20
 
 @dataclass(frozen=True)
 class Layout:
-    """One cluster: its folder, and its number among those of this machine (-1: not yet known)."""
+    """One cluster: its folder, and its number among those of this machine."""
 
     folder: Path
-    number: int = -1
+    number: int
 
     @property
     def host(self) -> str:

@@ -344,3 +344,11 @@ def test_a_program_that_does_not_start_is_named_with_the_end_of_its_log(
     assert str(caught.value).startswith("kube-apiserver ended with code 3\n")
     assert "no such luck" in str(caught.value)
     assert not folder.exists()
+
+
+def test_a_folder_that_is_no_clusters_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    for verb in (cluster.down, lambda folder: cluster.up(folder, [], "none")):
+        with pytest.raises(cluster.ClusterError, match="is no cluster's folder"):
+            verb(tmp_path)
+    assert (tmp_path / "mine").exists()
