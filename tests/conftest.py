@@ -24,6 +24,9 @@ def pytest_configure() -> None:
     ignored is inherited by every program that a test starts and interrupts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Tests that need a cluster are skipped without one. Where one is promised, that must not hide.
+    if os.environ.get("STOKE_TEST_CLUSTER") and not os.environ.get("STOKE_TEST_KUBECONFIG"):
+        raise pytest.UsageError("STOKE_TEST_CLUSTER is set and STOKE_TEST_KUBECONFIG is not")
 
 
 @pytest.fixture(autouse=True)
