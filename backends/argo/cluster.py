@@ -113,7 +113,8 @@ class Cluster:
         until = time.monotonic() + timeout
         while True:
             try:
-                answer = self._answered(method, path, query or {}, headers, data, until)
+                with self.translated(method, path):
+                    answer = self.opened(method, path, query or {}, headers, data, until).read()
                 return json.loads(answer) if answer else None
             except ApiError as error:
                 wait = error.retry_after
@@ -137,28 +138,6 @@ class Cluster:
             if self._access is not None:
                 self._access.pool.clear()
 
-    def _answered(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        data: bytes | None,
-        until: float,
-    ) -> bytes:
-        """The body of the answer. An idle connection may have died: what only reads is asked again."""
-        tries = 2 if method == "GET" else 1
-        while True:
-            try:
-                with self.translated(method, path):
-                    response = self.opened(method, path, query, headers, data, until=until)
-                    body: bytes = response.read()
-                    return body
-            except ApiError as error:
-                tries -= 1
-                if error.reason != "Cut" or not tries:
-                    raise
-
     def opened(
         self,
         method: str,
@@ -166,35 +145,49 @@ class Cluster:
         query: Mapping[str, str],
         headers: Mapping[str, str],
         data: bytes | None = None,
-        *,
         until: float | None = None,
         silence: float | None = None,
     ) -> Any:
         """A good answer as urllib3 has it, its body still to be read; what fails is urllib3's error
-        or, where the server said no, `ApiError`. Old credentials are replaced once."""
+        or, where the server said no, `ApiError`.
+
+        Credentials that are refused are replaced once. A connection that was idle may have died
+        meanwhile, so what only reads is asked once more.
+        """
         from urllib3 import Timeout
+        from urllib3.exceptions import ProtocolError
 
         access = self._connected()
-        for last in (False, True):
+        again = method == "GET"
+        renewed = False
+        while True:
             left = silence if until is None else max(0.1, until - time.monotonic())
-            response = access.pool.request(
-                method,
-                f"{access.server}{path}" + (f"?{urlencode(query)}" if query else ""),
-                body=data,
-                headers={**access.headers, **headers},
-                timeout=Timeout(connect=min(CONNECT_SECONDS, left or CONNECT_SECONDS), read=left),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
+            try:
+                response = access.pool.request(
+                    method,
+                    f"{access.server}{path}" + (f"?{urlencode(query)}" if query else ""),
+                    body=data,
+                    headers={**access.headers, **headers},
+                    timeout=Timeout(
+                        connect=min(CONNECT_SECONDS, left or CONNECT_SECONDS), read=left
+                    ),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+            except ProtocolError:
+                if not again:
+                    raise
+                again = False
+                continue
             if response.status < 300:
                 return response
             said = response.read(MAX_STATUS)
             response.close()
-            if response.status == 401 and not last:
-                access = self._connected(instead_of=access)
-                continue
-            break
+            if response.status != 401 or renewed:
+                break
+            renewed = True
+            access = self._connected(instead_of=access)
         wait = response.headers.get("Retry-After", "")
         raise refusal(
             f"{_verb(method, path, query)} on {self.context_name}",

@@ -1,0 +1,216 @@
+"""A container's log through the API server, as frames for the follower.
+
+The server merges a container's two streams, so every frame says stderr: the runner puts both into
+one and tells in its events which is which (see `stoke.events`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from backends.argo.cluster import ApiError, Cluster, RawStream, pods_path
+from stoke.backend import Frame
+
+# A node may go silent for good when it rotates a log, and so may a connection that a balancer on the
+# way forgot: after this long a second request takes over, if there is something to read or not.
+SILENCE_SECONDS = 60
+# Nodes store a longer line in parts of this size, and may give the first ones before the rest is
+# there. Frames are cut at the same places, so that they are the same whenever they are read.
+PART_SIZE = 16 * 1024
+# 2006-01-02T15:04:05.000000000 and a zone.
+STAMP_SIZE = 36
+STDERR = 2
+# A second request begins this much before the newest that came: a container's streams were measured
+# up to 3.6 ms out of order. What is kept for comparison reaches further back than that.
+OVERLAP = 10_000_000
+KEPT = 10 * OVERLAP
+SECOND = 1_000_000_000
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
+# What a node writes into a log that it cannot read on, where a line would begin: never with a
+# timestamp, which every line of the job has.
+_NODE_FAILED = re.compile(
+    rb"(unable to retrieve container logs for|failed to (create fsnotify watcher|open log file"
+    rb"|try resolving symlinks|watch)|rpc error: code = |error watching file)"
+)
+
+
+class Lines:
+    """Takes timestamps off: one frame a line, or several for a line longer than `PART_SIZE`.
+
+    Only a line's first part has a timestamp, and a line that has none belongs to the one before.
+    `failure` says that the node cannot go on; frames before it are still given.
+    """
+
+    def __init__(self, time: int = 0) -> None:
+        self.failure: str | None = None
+        self._rest = b""
+        self._time = time
+        # Whether what follows belongs to a line whose timestamp has been seen.
+        self._inside = False
+        # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
+        self._second = b"?"
+        self._zone = b""
+        self._epoch = 0
+
+    def feed(self, data: bytes, last: bool = False) -> list[Frame]:
+        """`last`: nothing comes behind it, so a line that has no end is whole."""
+        if self._rest:
+            data = self._rest + data
+        frames: list[Frame] = []
+        at, end = 0, len(data)
+        while at < end and self.failure is None:
+            if self._inside:
+                begin = at
+            else:
+                space = data.find(b" ", at + 29, at + STAMP_SIZE)
+                if (
+                    data.startswith(self._second, at)
+                    and data[at + 29 : space] == self._zone
+                    and (fraction := data[at + 20 : at + 29]).isdigit()
+                ):
+                    self._time = self._epoch + int(fraction)
+                    begin = space + 1
+                elif stamp := _STAMP.match(data, at):
+                    self._learn(stamp)
+                    begin = stamp.end()
+                elif end - at < STAMP_SIZE and not last and data.find(b"\n", at) < 0:
+                    break
+                elif _NODE_FAILED.match(data, at):
+                    self.failure = data[at:].partition(b"\n")[0].decode(errors="replace")
+                    break
+                else:
+                    begin = at
+            stop = data.find(b"\n", begin, begin + PART_SIZE) + 1
+            if stop:
+                self._inside = False
+            elif end - begin >= PART_SIZE:
+                stop = begin + PART_SIZE
+                self._inside = True
+            elif last:
+                stop = end
+            else:
+                break
+            if stop > begin:
+                frames.append(Frame(STDERR, self._time, data[begin:stop]))
+            at = stop
+        self._rest = data[at:]
+        return frames
+
+    def _learn(self, stamp: re.Match[bytes]) -> None:
+        moment = datetime.fromisoformat((stamp[1] + stamp[3]).decode())
+        self._second, self._zone = stamp[1] + b".", stamp[3]
+        self._epoch = int(moment.timestamp()) * SECOND
+        self._time = self._epoch + int(stamp[2])
+
+
+class PodLog:
+    """One container's log from `since` (epoch nanoseconds) on; see `stoke.backend.LogStream`.
+
+    `ApiError` tells what there is none for: status 400 while the container waits to start, 404 when
+    the pod has gone, 403 without the right to read logs.
+
+    With `follow` a last line that has no end yet is not given: it may still grow. Nor is it when
+    `ended` says that the container still runs. `previous` reads the container before its restart.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pod: str,
+        container: str,
+        since: int,
+        follow: bool,
+        *,
+        ended: bool = True,
+        previous: bool = False,
+    ) -> None:
+        self._cluster = cluster
+        self._pod = pod
+        self._since = since
+        self._whole = ended and not follow
+        self._query = {"container": container, "timestamps": "true"}
+        if follow:
+            self._query["follow"] = "true"
+        if previous:
+            self._query["previous"] = "true"
+        self._lock = threading.Lock()
+        self._closed = False
+        self._stream: RawStream | None = None
+        self._recent: deque[list[Frame]] = deque()
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        silent = True
+        try:
+            while silent:
+                silent = False
+                try:
+                    yield from self._connection()
+                except ApiError as error:
+                    if error.reason != "Timeout":
+                        raise
+                    silent = True
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._stream is not None:
+                self._stream.close()
+
+    def _connection(self) -> Iterator[list[Frame]]:
+        """What one request brings that has not come yet."""
+        given = [frame for batch in self._recent for frame in batch]
+        newest = max((frame.time for frame in given), default=0)
+        since = max(self._since, newest - OVERLAP)
+        expected = Counter(frame for frame in given if frame.time >= since)
+        stream = self._open(since)
+        if stream is None:
+            return
+        lines = Lines(since)
+        for data in stream:
+            yield from self._new(lines.feed(data), since, expected)
+            if lines.failure is not None:
+                raise ApiError(
+                    f"the node of {self._pod} cannot read its log: {lines.failure}",
+                    f"look at it: kubectl describe pod {self._pod}",
+                    reason="Cut",
+                )
+        if self._whole and not self._closed:
+            yield from self._new(lines.feed(b"", last=True), since, expected)
+
+    def _new(
+        self, frames: list[Frame], since: int, expected: Counter[Frame]
+    ) -> Iterator[list[Frame]]:
+        """Those that are neither older than `since` nor expected again: one batch, or none."""
+        frames = [frame for frame in frames if frame.time >= since]
+        if expected:
+            repeated, frames = frames, []
+            for frame in repeated:
+                if expected[frame] > 0:
+                    expected[frame] -= 1
+                else:
+                    frames.append(frame)
+        if frames:
+            self._recent.append(frames)
+            while self._recent[0][-1].time < frames[-1].time - KEPT:
+                self._recent.popleft()
+            yield frames
+
+    def _open(self, since: int) -> RawStream | None:
+        query = dict(self._query)
+        if since > 0:
+            # The server cuts it to whole seconds whatever is sent.
+            moment = datetime.fromtimestamp(since // SECOND, UTC)
+            query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = pods_path(self._cluster.namespace, self._pod, "log")
+        with self._lock:
+            if self._closed:
+                return None
+            silence = SILENCE_SECONDS if "follow" in query else None
+            self._stream = self._cluster.stream(path, query, silence)
+            return self._stream
