@@ -124,13 +124,17 @@ class Cluster:
                 raise ApiError(f"{self.server} did not answer {method} {path} with JSON") from error
 
     def stream(
-        self, path: str, query: Mapping[str, str], silence: float | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        silence: float | None = None,
     ) -> RawStream:
         """An answer as it comes. Connects at the first read, so that it can be closed before.
 
         `silence`: seconds without a byte after which it counts as cut; None for ever.
         """
-        return RawStream(self, path, query, silence)
+        return RawStream(self, path, query, headers or {}, silence)
 
     def close(self) -> None:
         self._closed.set()
@@ -260,16 +264,23 @@ class Cluster:
 class RawStream:
     """The body of one answer, as many bytes at a time as have come; see `Cluster.stream`.
 
-    Iterating ends where the server ends it. A cut, a silence or a refusal is `ApiError`. `close` may
-    be called from another thread and ends the iteration within a second, without an error.
+    The first are none: they say that the server has begun to answer. Iterating ends where the server
+    ends it. A cut, a silence or a refusal is `ApiError`. `close` may be called from another thread and
+    ends the iteration within a second, without an error.
     """
 
     def __init__(
-        self, cluster: Cluster, path: str, query: Mapping[str, str], silence: float | None
+        self,
+        cluster: Cluster,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        silence: float | None,
     ) -> None:
         self._cluster = cluster
         self._path = path
         self._query = query
+        self._headers = headers
         self._silence = silence
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -285,8 +296,9 @@ class RawStream:
             with self._cluster.translated("GET", self._path):
                 with announcing(self._use):
                     response = self._cluster.opened(
-                        "GET", self._path, self._query, {"Accept": "*/*"}, silence=self._silence
+                        "GET", self._path, self._query, self._headers, silence=self._silence
                     )
+                yield b""
                 yield from self._bodies(response)
         except ApiError:
             if not self._closed.is_set():
@@ -310,9 +322,8 @@ class RawStream:
                 _shut(connection)
 
     def _bodies(self, response: Any) -> Iterator[bytes]:
-        if not response.chunked:
-            while data := response.read1(READ_SIZE):
-                yield data
+        if not response.chunked or response.headers.get("Content-Encoding"):
+            yield from response.stream(READ_SIZE, decode_content=True)
             return
         # The buffered reader below urllib3 and http.client: theirs give one chunk a call, and the
         # server sends one a line.

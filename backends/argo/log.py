@@ -212,5 +212,5 @@ class PodLog:
             if self._closed:
                 return None
             silence = SILENCE_SECONDS if "follow" in query else None
-            self._stream = self._cluster.stream(path, query, silence)
+            self._stream = self._cluster.stream(path, query, silence=silence)
             return self._stream
