@@ -139,6 +139,8 @@ def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
             f"see whether kubectl can use them: kubectl --context {found.name} version",
         ) from error
     headers = {"User-Agent": "stoke"}
+    # What is old is read anew as a whole; the package's own way would run the plugin twice.
+    configuration.refresh_api_key_hook = None
     token = configuration.get_api_key_with_prefix("BearerToken")
     if token:
         headers["Authorization"] = token
