@@ -74,9 +74,8 @@ class Lines:
                 ):
                     self._time = self._epoch + int(fraction)
                     begin = space + 1
-                elif stamp := _STAMP.match(data, at):
-                    self._learn(stamp)
-                    begin = stamp.end()
+                elif after := self._learn(data, at):
+                    begin = after
                 elif end - at < STAMP_SIZE and not last and data.find(b"\n", at) < 0:
                     break
                 elif _NODE_FAILED.match(data, at):
@@ -100,11 +99,19 @@ class Lines:
         self._rest = data[at:]
         return frames
 
-    def _learn(self, stamp: re.Match[bytes]) -> None:
-        moment = datetime.fromisoformat((stamp[1] + stamp[3]).decode())
+    def _learn(self, data: bytes, at: int) -> int:
+        """Reads the whole timestamp at `at`, once a second; where it ends, 0 if there is none."""
+        stamp = _STAMP.match(data, at)
+        if stamp is None:
+            return 0
+        try:
+            moment = datetime.fromisoformat((stamp[1] + stamp[3]).decode())
+        except ValueError:
+            return 0
         self._second, self._zone = stamp[1] + b".", stamp[3]
         self._epoch = int(moment.timestamp()) * SECOND
         self._time = self._epoch + int(stamp[2])
+        return stamp.end()
 
 
 class PodLog:
@@ -113,8 +120,7 @@ class PodLog:
     `ApiError` tells what there is none for: status 400 while the container waits to start, 404 when
     the pod has gone, 403 without the right to read logs.
 
-    With `follow` a last line that has no end yet is not given: it may still grow. Nor is it when
-    `ended` says that the container still runs. `previous` reads the container before its restart.
+    With `follow` a last line that has no end yet is not given, because it may still grow.
     """
 
     def __init__(
@@ -124,19 +130,14 @@ class PodLog:
         container: str,
         since: int,
         follow: bool,
-        *,
-        ended: bool = True,
-        previous: bool = False,
     ) -> None:
         self._cluster = cluster
         self._pod = pod
         self._since = since
-        self._whole = ended and not follow
+        self._follow = follow
         self._query = {"container": container, "timestamps": "true"}
         if follow:
             self._query["follow"] = "true"
-        if previous:
-            self._query["previous"] = "true"
         self._lock = threading.Lock()
         self._closed = False
         self._stream: RawStream | None = None
@@ -180,7 +181,7 @@ class PodLog:
                     f"look at it: kubectl describe pod {self._pod}",
                     reason="Cut",
                 )
-        if self._whole and not self._closed:
+        if not self._follow and not self._closed:
             yield from self._new(lines.feed(b"", last=True), since, expected)
 
     def _new(
@@ -211,6 +212,6 @@ class PodLog:
         with self._lock:
             if self._closed:
                 return None
-            silence = SILENCE_SECONDS if "follow" in query else None
+            silence = SILENCE_SECONDS if self._follow else None
             self._stream = self._cluster.stream(path, query, silence=silence)
             return self._stream
