@@ -30,6 +30,8 @@ class Capabilities:
     counts_bytes: bool
     isolation: str
     """One sentence for people: what stands between a job and the machine."""
+    named_secrets: bool = False
+    """Whether it keeps secrets of its own that a request can refer to: `secret:NAME/KEY`."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ class Delivery:
 class EngineState:
     """What the engine says of a job: the truth that every event gives way to.
 
-    `status` is "absent" (the engine knows nothing), "created" (not started yet), "running" or
-    "exited". Times are epoch seconds.
+    `status` is "absent" (the engine knows nothing), "created" (made, and will not start by itself),
+    "running" (also while it waits for its turn) or "exited". Times are epoch seconds.
+
+    `exit_code` is None for a job that ended without one or whose code the engine has forgotten. A
+    running job has a `reason` when something keeps it from starting, and `mend` what helps.
     """
 
     status: str
@@ -62,14 +67,22 @@ class EngineState:
     reason: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    mend: str | None = None
+    phases: tuple[tuple[str, float, float | None], ...] = ()
+    """What came before the runner began, where only the engine knows: a phase's name, its start and
+    its seconds (None while it goes on)."""
+
+
+ENGINE = 0
+"""The stream of a frame that is the engine's own word and not the job's."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """A piece of a job's output as the engine stored it.
 
-    `stream` is 1 (stdout) or 2 (stderr); `time` is epoch nanoseconds by the engine's clock. A frame
-    is not a line: it may hold several or a part of one.
+    `stream` is 1 (stdout), 2 (stderr) or `ENGINE`; `time` is epoch nanoseconds by the engine's clock.
+    A frame is not a line: it may hold several or a part of one.
     """
 
     stream: int
@@ -79,7 +92,8 @@ class Frame:
 
 class LogStream(Protocol):
     """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
-    is a hint and not the job's end. A cut connection raises `EngineError`.
+    is a hint and not the job's end. A cut connection raises `EngineError`. A batch without a frame says
+    that the job has come further without printing anything: that it is worth asking for its state.
 
     `close` may be called from another thread and unblocks the reader within a second.
     """
@@ -90,13 +104,14 @@ class LogStream(Protocol):
 
 @dataclass(frozen=True)
 class FoundJob:
-    """A job of ours that the engine knows, whoever submitted it. `public_spec` may be missing."""
+    """A job of ours that the engine knows, whoever submitted it. `read_spec` asks the engine for the
+    public spec, which may be missing."""
 
     job_id: str
     scope: str
     submitted_at: float
     nonce: str | None = None
-    public_spec: bytes | None = None
+    read_spec: Callable[[], bytes | None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,13 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
         raise RequestError(
             "image", f"the {backend.name} backend runs no images", "choose one that does: -b docker"
         )
+    for name, reference in spec.secrets.items():
+        if reference.startswith("secret:") and not can.named_secrets:
+            raise RequestError(
+                f"secrets.{name}",
+                f"the {backend.name} backend keeps no secrets that could be named",
+                f"have it read here: --secret {name}=env:{name}",
+            )
     for field in ("cpu", "memory"):
         if getattr(spec, field) is not None and not can.limits:
             raise RequestError(
@@ -316,7 +323,7 @@ def adopt(backend: Backend, history: History) -> list[Job]:
             state=JobState.STARTING,
             submitted_at=found.submitted_at,
         )
-        spec = found.public_spec.decode() if found.public_spec else None
-        history.add(job, spec, found.nonce)
+        spec = found.read_spec()
+        history.add(job, spec.decode() if spec else None, found.nonce)
         adopted.append(job)
     return adopted

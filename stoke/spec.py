@@ -35,7 +35,7 @@ _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*"
 _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
-_REFERENCE = re.compile(r"(env|file):.+")
+_REFERENCE = re.compile(r"(env|file):.+|secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -121,6 +121,8 @@ class IndexSettings(Model):
     @field_validator("credentials")
     @classmethod
     def _reference(cls, reference: str | None) -> str | None:
+        if reference is not None and reference.startswith("secret:"):
+            raise ValueError("is read here and not by the engine; write env:NAME or file:/path")
         return None if reference is None else _check_reference(reference)
 
 
@@ -206,7 +208,10 @@ def _check_address(url: str) -> str:
 def _check_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         # Its text is not repeated: most likely it is the secret itself.
-        raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
+        raise ValueError(
+            "does not say where the secret stands; write env:NAME, file:/path or, for one of the "
+            "cluster's, secret:NAME/KEY"
+        )
     return reference
 
 
@@ -229,7 +234,8 @@ class JobSpec(Model):
     """A version or bounds: `3.12`, `>=3.11,<3.14`."""
     env: dict[str, Text] = {}
     secrets: dict[str, str] = {}
-    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted."""
+    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
+    `secret:NAME/KEY`, which the engine reads."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages, and for this program's own pin."""

@@ -358,7 +358,7 @@ def test_a_job_that_is_being_submitted_is_left_alone(history: History) -> None:
 def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> None:
     backend = ScriptedBackend(
         found=[
-            FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", b'{"code": "1"}'),
+            FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", lambda: b'{"code": "1"}'),
             FoundJob("b-bbbbbb", "default", 901.0),
         ]
     )

@@ -15,7 +15,7 @@ from stoke.cli.finding import find_job, open_history
 from stoke.cli.options import JOB, apply
 from stoke.cli.output import narrate
 from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.logs.spool import SpoolReader
+from stoke.logs.spool import ENGINE_LOG, SpoolReader
 from stoke.paths import job_dir
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 @apply(JOB)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option("--engine", is_flag=True, help="Only what the engine wrote into the log itself.")
 @click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
-def command(job: str, follow: bool, tail: int | None, timestamps: bool) -> None:
+def command(job: str, follow: bool, tail: int | None, engine: bool, timestamps: bool) -> None:
     """Print a job's output.
 
     What the job wrote to stdout goes to stdout and what it wrote to stderr to stderr, byte for byte.
@@ -45,6 +46,9 @@ def command(job: str, follow: bool, tail: int | None, timestamps: bool) -> None:
         unfinished = not found.state.finished or found.provisional
         if unfinished and not follow:
             _catch_up(found, history)
+        if engine:
+            _print_engine_log(found, stdout)
+            return
         first = _first_row(found, tail)
         passthrough = Passthrough(
             job_dir(found.id), stdout, stderr, first, _stamp if timestamps else None
@@ -54,6 +58,15 @@ def command(job: str, follow: bool, tail: int | None, timestamps: bool) -> None:
         else:
             passthrough.pump()
         passthrough.close()
+
+
+def _print_engine_log(job: Job, stdout: Outlet) -> None:
+    """Argo's own lines, for example: they say why a container came to nothing."""
+    try:
+        stdout.write((job_dir(job.id) / ENGINE_LOG).read_bytes())
+    except FileNotFoundError:
+        narrate("the engine wrote nothing into it")
+    stdout.finish()
 
 
 def _first_row(job: Job, tail: int | None) -> int:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stoke.backend import Backend, EngineState, Frame, LogStream
+from stoke.backend import ENGINE, Backend, EngineState, Frame, LogStream
 from stoke.errors import EngineError
 from stoke.events import Event, EventScanner
 from stoke.logs.spool import STDERR, SpoolWriter
@@ -34,6 +34,7 @@ from stoke.paths import make_private
 OVERLAP = 10_000_000
 CHECKPOINT_SECONDS = 0.25
 BACKOFF_SECONDS = (0.5, 30.0)
+OVER = ("exited", "absent")
 
 Key = tuple[int, int, int, int]
 """(time, stream, length, CRC) of a frame."""
@@ -48,7 +49,7 @@ class Follower:
 
     `on_event` gets each of the runner's events, some again after a restart (events are idempotent);
     `on_flush` is called when the spool has grown, `on_trouble` when the engine could not be reached
-    (the follower goes on trying).
+    (the follower goes on trying), `on_state` with what the engine said of the job.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Follower:
         on_event: Callable[[Event], None],
         on_flush: Callable[[], None],
         on_trouble: Callable[[EngineError], None],
+        on_state: Callable[[EngineState], None] = lambda state: None,
     ) -> None:
         self._backend = backend
         self._job_id = job_id
@@ -67,6 +69,7 @@ class Follower:
         self._on_event = on_event
         self._on_flush = on_flush
         self._on_trouble = on_trouble
+        self._on_state = on_state
         self._scanner = EventScanner(nonce)
         self._lock_file = _take_lock(folder)
         self._closed = threading.Event()
@@ -95,7 +98,7 @@ class Follower:
             while not self._closed.is_set():
                 grown, _ = self._read(follow=True)
                 state = self._ask()
-                if state and state.status in ("exited", "absent") and self._read_rest(state):
+                if state and state.status in OVER and self._read_rest(state):
                     self._finish()
                     return state
                 attempt = 0 if grown else attempt + 1
@@ -127,10 +130,12 @@ class Follower:
         if self._closed.is_set():
             return None
         try:
-            return self._backend.inspect(self._job_id)
+            state = self._backend.inspect(self._job_id)
         except EngineError as error:
             self._on_trouble(error)
             return None
+        self._on_state(state)
+        return state
 
     def _wait(self, attempt: int) -> None:
         first, most = BACKOFF_SECONDS
@@ -157,7 +162,7 @@ class Follower:
         grown = began = False
         try:
             for batch in self._batches(follow):
-                if batch and not began:
+                if not began:
                     self._look_for_gap(batch[0], expected)
                     began = True
                 grown = self._take(batch, expected) or grown
@@ -181,7 +186,11 @@ class Follower:
             self._stream = self._backend.logs(self._job_id, since, follow)
             if self._closed.is_set():
                 self._stream.close()
-            yield from self._stream
+            for batch in self._stream:
+                if batch:
+                    yield batch
+                elif (state := self._ask()) and state.status in OVER:
+                    return
         except EngineError as error:
             self._cut = error
 
@@ -203,6 +212,9 @@ class Follower:
                 continue
             grown = True
             self._remember(key)
+            if frame.stream == ENGINE:
+                self.spool.put_aside(frame.data)
+                continue
             if frame.stream != STDERR:
                 self.spool.add(frame.stream, frame.time, frame.data)
                 continue
@@ -247,6 +259,7 @@ class Follower:
             "lines": self.spool.lines,
             "gaps": self.spool.gaps,
             "newest": self._newest,
+            "aside": self.spool.aside_bytes,
             "window": list(self._window),
             "held": base64.b64encode(self._scanner.held).decode(),
         }
@@ -267,9 +280,9 @@ class Follower:
         size, lines = position.get("bytes", 1 << 62), position.get("lines", 1 << 62)
         if size > self.spool.bytes or lines > self.spool.lines:
             # None yet, or the machine went down and kept it but not all of the log: from the start.
-            self.spool.truncate(0, 0)
+            self.spool.truncate(0, 0, 0)
             return
-        self.spool.truncate(size, lines)
+        self.spool.truncate(size, lines, position.get("aside", 0))
         self.spool.gaps = position["gaps"]
         self._newest = position["newest"]
         self._window.extend((key[0], key[1], key[2], key[3]) for key in position["window"])
