@@ -51,9 +51,8 @@ class Lines:
         self._time = time
         # Whether what follows belongs to a line whose timestamp has been seen.
         self._inside = False
-        # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
-        self._second = b"?"
-        self._zone = b""
+        # The last second seen, and what stands behind its fraction; few lines begin a new one.
+        self._second = self._zone = b"?"
         self._epoch = 0
 
     def feed(self, data: bytes, last: bool = False) -> list[Frame]:
@@ -65,24 +64,22 @@ class Lines:
         while at < end and self.failure is None:
             if self._inside:
                 begin = at
+            elif (
+                data.startswith(self._second, at)
+                and data.startswith(self._zone, at + 29)
+                and (fraction := data[at + 20 : at + 29]).isdigit()
+            ):
+                self._time = self._epoch + int(fraction)
+                begin = at + 29 + len(self._zone)
+            elif after := self._learn(data, at):
+                begin = after
+            elif end - at < STAMP_SIZE and not last and data.find(b"\n", at) < 0:
+                break
+            elif _NODE_FAILED.match(data, at):
+                self.failure = data[at:].partition(b"\n")[0].decode(errors="replace")
+                break
             else:
-                space = data.find(b" ", at + 29, at + STAMP_SIZE)
-                if (
-                    data.startswith(self._second, at)
-                    and data[at + 29 : space] == self._zone
-                    and (fraction := data[at + 20 : at + 29]).isdigit()
-                ):
-                    self._time = self._epoch + int(fraction)
-                    begin = space + 1
-                elif after := self._learn(data, at):
-                    begin = after
-                elif end - at < STAMP_SIZE and not last and data.find(b"\n", at) < 0:
-                    break
-                elif _NODE_FAILED.match(data, at):
-                    self.failure = data[at:].partition(b"\n")[0].decode(errors="replace")
-                    break
-                else:
-                    begin = at
+                begin = at
             stop = data.find(b"\n", begin, begin + PART_SIZE) + 1
             if stop:
                 self._inside = False
@@ -108,7 +105,7 @@ class Lines:
             moment = datetime.fromisoformat((stamp[1] + stamp[3]).decode())
         except ValueError:
             return 0
-        self._second, self._zone = stamp[1] + b".", stamp[3]
+        self._second, self._zone = stamp[1] + b".", stamp[3] + b" "
         self._epoch = int(moment.timestamp()) * SECOND
         self._time = self._epoch + int(stamp[2])
         return stamp.end()

@@ -14,10 +14,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
+from urllib3.util.ssl_ import create_urllib3_context
 
 from backends.argo import kubeconfig
 from backends.argo.cluster import (
@@ -161,7 +164,7 @@ def test_a_kubeconfig_that_is_no_use_is_named(
 def test_in_a_pod_its_service_account_is_used(
     certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vouched = (certificates / "tls.crt").read_text()
+    vouched = (certificates / "ca.crt").read_text()
     for name, content in [("token", "of-the-pod"), ("ca.crt", vouched), ("namespace", "jobs")]:
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(kubeconfig, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
@@ -481,11 +484,27 @@ def test_a_plugin_that_is_missing_comes_with_its_hint(
         Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
 
 
+@contextmanager
+def typed(text: bytes) -> Iterator[None]:
+    """This program's own standard input holds `text`."""
+    reading, writing = os.pipe()
+    os.write(writing, text)
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        for one in (reading, writing, kept):
+            os.close(one)
+
+
 def test_a_plugin_cannot_read_the_terminal(server: ScriptedServer, tmp_path: Path) -> None:
     script = plugin_answering(tmp_path, count=tmp_path / "count")
     script.write_text("read line && exit 9\n" + script.read_text())
     path = server.kubeconfig(tmp_path, user=plugin_user(script))
-    Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
+    with typed(b"what was meant for the screen\n"):
+        Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
     (tmp_path / "always").mkdir()
     user = plugin_user(script, interactiveMode="Always")
     path = server.kubeconfig(tmp_path / "always", user=user)
@@ -516,20 +535,26 @@ def test_a_plugin_is_told_of_the_cluster_where_it_asks(
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that vouches for itself, as `tls.crt` and `tls.key`.
+    """An authority `ca.crt`, and its certificate for 127.0.0.1: `tls.crt` and `tls.key`.
 
-    Without the extensions that Python wants from 3.13 on, as many a cluster's own CA is.
+    Without the extensions that Python wants from 3.13 on, as many a cluster's own.
     """
     folder = tmp_path_factory.mktemp("certificates")
-    subprocess.run(
-        [
-            *["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-            *["-nodes", "-keyout", f"{folder}/tls.key", "-out", f"{folder}/tls.crt", "-days", "2"],
-            *["-subj", "/CN=scripted", "-addext", "subjectAltName=IP:127.0.0.1"],
-        ],
-        check=True,
-        capture_output=True,
+    (folder / "ca.cnf").write_text(
+        "[req]\ndistinguished_name=name\nx509_extensions=more\nprompt=no\n"
+        "[name]\nCN=authority\n[more]\nbasicConstraints=CA:TRUE\n"
     )
+    (folder / "tls.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"]
+    for command in (
+        ["req", "-x509", *key, "ca.key", "-out", "ca.crt", "-days", "2", "-config", "ca.cnf"],
+        ["req", *key, "tls.key", "-out", "tls.csr", "-subj", "/CN=scripted"],
+        [
+            *["x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "2"],
+            *["-CAcreateserial", "-extfile", "tls.cnf", "-out", "tls.crt"],
+        ],
+    ):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
     return folder
 
 
@@ -537,7 +562,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def safe_server(certificates: Path) -> Iterator[ScriptedServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
-    context.load_verify_locations(certificates / "tls.crt")
+    context.load_verify_locations(certificates / "ca.crt")
     context.verify_mode = ssl.CERT_OPTIONAL
     with scripted_server(context) as server:
         server.answers["/pods"] = [json_answer(NOTHING)]
@@ -547,8 +572,29 @@ def safe_server(certificates: Path) -> Iterator[ScriptedServer]:
 def test_a_cluster_vouched_for_by_its_kubeconfig_is_trusted(
     safe_server: ScriptedServer, certificates: Path, tmp_path: Path
 ) -> None:
-    trusted = {"certificate-authority": str(certificates / "tls.crt")}
+    trusted = {"certificate-authority": str(certificates / "ca.crt")}
     path = safe_server.kubeconfig(tmp_path, cluster=dict(trusted))
+    assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
+
+
+def test_what_python_wants_of_an_authority_beyond_what_kubectl_does_is_not_asked_for(
+    safe_server: ScriptedServer,
+    certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def strict() -> ssl.SSLContext:
+        """As it is from Python 3.13 on."""
+        context = create_urllib3_context()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    trusted = str(certificates / "ca.crt")
+    pool = urllib3.PoolManager(ssl_context=strict(), ca_certs=trusted)
+    with pytest.raises(urllib3.exceptions.SSLError, match="verify failed"):
+        pool.request("GET", safe_server.url, retries=False)
+    monkeypatch.setattr("backends.argo.kubeconfig.create_urllib3_context", strict)
+    path = safe_server.kubeconfig(tmp_path, cluster={"certificate-authority": trusted})
     assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
 
 
@@ -578,7 +624,7 @@ def test_keys_inside_a_kubeconfig_leave_no_file_behind(
     path = safe_server.kubeconfig(
         tmp_path,
         user={"client-certificate-data": data("tls.crt"), "client-key-data": data("tls.key")},
-        cluster={"certificate-authority-data": data("tls.crt")},
+        cluster={"certificate-authority-data": data("ca.crt")},
     )
     for _ in range(2):
         cluster = Cluster(context=None, namespace=None, kubeconfig=path)
@@ -596,7 +642,7 @@ def streaming(
     if request.param == "tls":
         server = request.getfixturevalue("safe_server")
         folder = request.getfixturevalue("certificates")
-        trusted: dict[str, object] = {"certificate-authority": str(folder / "tls.crt")}
+        trusted: dict[str, object] = {"certificate-authority": str(folder / "ca.crt")}
     else:
         server, trusted = request.getfixturevalue("server"), {}
     path = server.kubeconfig(tmp_path, cluster=trusted)

@@ -161,6 +161,16 @@ def test_c11_a_line_without_a_timestamp_is_kept_with_the_one_before() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "looks_like", [stamp(START), stamp(START)[:20] + b"x" * 12, b"rpc error: code = "]
+)
+def test_c11_what_looks_like_a_beginning_within_a_line_is_the_jobs(looks_like: bytes) -> None:
+    output = b"x" * PART_SIZE + looks_like + b"y\n"
+    wire = served(entries_of(output, START), whole_log())
+    for sizes in ([1000], [PART_SIZE + 31], []):
+        assert text(parsed(wire, sizes)) == output
+
+
 def test_c11_what_is_no_moment_is_no_timestamp() -> None:
     wire = b"2026-99-99T99:99:99.123456789Z x\n"
     assert text(parsed(wire, [1])) == wire
