@@ -7,7 +7,7 @@ Engine trouble is raised as `EngineError`, never as a driver's exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -213,6 +213,42 @@ class MakesImage(Protocol):
 
         `progress` gets a line at a time. `EngineError` names the step that failed.
         """
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One thing that jobs need at a place, such as a role: what it is called and how it is written.
+
+    `compare` asks the place and returns what would change there, as a unified diff (empty: nothing);
+    `apply` changes it. Both raise `EngineError`.
+    """
+
+    name: str
+    manifest: str
+    compare: Callable[[], str]
+    apply: Callable[[], None]
+
+
+@runtime_checkable
+class PreparesPlace(Protocol):
+    """What a backend may offer besides: `stoke setup` for the place where its jobs run."""
+
+    def preparations(
+        self,
+        scopes: Sequence[str],
+        users: Sequence[str],
+        groups: Sequence[str],
+        prune: tuple[str, float] | None,
+    ) -> list[Preparation]:
+        """Everything that jobs in these scopes need, in the order in which it has to be made.
+
+        `users` and `groups` are who gets the rights to submit; `prune` is when (as cron has it) to
+        drop what has been unused for so many seconds.
+        """
+
+    def allow_plugin(self) -> str | None:
+        """Lets the program run that the configuration names for getting credentials; returns it as
+        text, or None where there is none."""
 
 
 def backend_names() -> list[str]:

@@ -89,12 +89,13 @@ def write_all(descriptor: int, data: bytes) -> None:
 class Tagged:
     r"""Both streams as lines of one, each with a tag: what has none, the engine wrote.
 
-    A tag is \x1e and a letter: O, o for stdout, E, e for stderr. After a small letter the newline is
-    not the job's: its text had none there, or not yet. A line is short enough for no engine to cut it.
+    A line begins with \x1e and ends with a letter: O, o for stdout, E, e for stderr. Behind a small
+    letter the newline is not the job's: its text had none there, or not yet. So no line is long enough
+    for an engine to cut it, and none ends with \r, which some drop.
     """
 
-    SEPARATOR = b"\x1e"
-    TAGS = ((b"o", b"O"), (b"e", b"E"))
+    MARK = b"\x1e"
+    LETTERS = ((b"o\n", b"O\n"), (b"e\n", b"E\n"))
     LONGEST = 8192
 
     def __init__(self) -> None:
@@ -109,14 +110,14 @@ class Tagged:
 
     @classmethod
     def lines(cls, stream: int, data: bytes) -> bytes:
-        open_tag, tag = (cls.SEPARATOR + letter for letter in cls.TAGS[stream - 1])
+        unended, ended = cls.LETTERS[stream - 1]
         pieces = []
         *lines, rest = data.split(b"\n")
-        for line in [line + b"\n" for line in lines] + ([rest] if rest else []):
+        for line, end in [(line, ended) for line in lines] + ([(rest, unended)] if rest else []):
             while len(line) > cls.LONGEST:
-                pieces.append(open_tag + line[: cls.LONGEST] + b"\n")
+                pieces += [cls.MARK, line[: cls.LONGEST], unended]
                 line = line[cls.LONGEST :]
-            pieces.append(tag + line if line.endswith(b"\n") else open_tag + line + b"\n")
+            pieces += [cls.MARK, line, end]
         return b"".join(pieces)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from backends.argo.names import (
     request_label,
 )
 from backends.argo.places import Place, Places
+from backends.argo.plugins import allow
+from backends.argo.setup import preparations
 from backends.argo.state import (
     Moments,
     epoch,
@@ -56,6 +59,7 @@ from stoke.backend import (
     FoundJob,
     LogStream,
     PhaseReport,
+    Preparation,
     Volume,
 )
 from stoke.config import Config
@@ -328,6 +332,24 @@ class ArgoBackend:
         """As YAML that `kubectl create -f -` and, where it is one object, `argo submit -` take."""
         made = make_job(delivery, self._config)
         return as_yaml(*whole(made))
+
+    def preparations(
+        self,
+        scopes: Sequence[str],
+        users: Sequence[str],
+        groups: Sequence[str],
+        prune: tuple[str, float] | None,
+    ) -> list[Preparation]:
+        here = self._places.here
+        volumes = here.volumes.found() if prune else ()
+        return preparations(here.cluster, self._config, volumes, scopes, users, groups, prune)
+
+    def allow_plugin(self) -> str | None:
+        plugin = self._places.here.cluster.plugin
+        if plugin is None:
+            return None
+        allow(plugin)
+        return shlex.join(plugin.command)
 
     def close(self) -> None:
         self._places.close()

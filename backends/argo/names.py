@@ -18,7 +18,7 @@ CACHES = "stoke.caches"
 REQUEST = "stoke.request"
 """What a job's environment is made for: the beginning of its request's hash."""
 WAITS = "stoke.waits"
-"""On a workflow whose delivery is not whole yet: it is suspended until then."""
+"""On a workflow whose delivery may not be whole yet: its pod cannot start before it is."""
 STOPPED = "stoke.stopped"
 
 WORKFLOW = "workflows.argoproj.io/workflow"

@@ -39,7 +39,7 @@ def epoch(text: str | None) -> float | None:
 
 def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
     """`workflow` may be its metadata alone while there is a pod."""
-    if WAITS in labels_of(workflow):
+    if WAITS in labels_of(workflow) and not (pod is not None and has_started(pod)):
         return EngineState("created")
     if pod is not None:
         return _state_of_pod(workflow, pod, phases)

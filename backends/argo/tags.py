@@ -1,7 +1,8 @@
 r"""Takes a job's two streams out of the one log that Kubernetes keeps of a container.
 
-The runner tags every line it lets out (`Tagged` in stoke/runner.py): \x1e and a letter, O, o for
-stdout, E, e for stderr; behind a small letter the newline is not the job's. What has no tag is Argo's.
+The runner tags every line it lets out (`Tagged` in stoke/runner.py): \x1e in front and a letter at its
+end, O, o for stdout, E, e for stderr; behind a small letter the newline is not the job's. What has no
+tag is Argo's.
 """
 
 from __future__ import annotations
@@ -9,23 +10,26 @@ from __future__ import annotations
 from stoke.backend import ENGINE, Frame
 from stoke.logs.spool import STDERR, STDOUT
 
-SEPARATOR = 0x1E
-# letter: (stream, whether the newline is the job's)
+MARK = 0x1E
+# letter: (stream, what the line ends with)
 _TAGS = {
-    ord("O"): (STDOUT, True),
-    ord("o"): (STDOUT, False),
-    ord("E"): (STDERR, True),
-    ord("e"): (STDERR, False),
+    ord("O"): (STDOUT, b"\n"),
+    ord("o"): (STDOUT, b""),
+    ord("E"): (STDERR, b"\n"),
+    ord("e"): (STDERR, b""),
 }
 
 
 def untagged(frame: Frame) -> Frame:
     """One line of the container's log as what it is."""
     data = frame.data
-    tag = _TAGS.get(data[1]) if len(data) > 1 and data[0] == SEPARATOR else None
+    if not data or data[0] != MARK:
+        return Frame(ENGINE, frame.time, data)
+    if data[-1] != 0x0A:
+        # Cut off when the container ended hard, before it said whose it is.
+        return Frame(STDOUT, frame.time, data[1:])
+    tag = _TAGS.get(data[-2])
     if tag is None:
         return Frame(ENGINE, frame.time, data)
-    stream, has_newline = tag
-    if has_newline or not data.endswith(b"\n"):
-        return Frame(stream, frame.time, data[2:])
-    return Frame(stream, frame.time, data[2:-1])
+    stream, end = tag
+    return Frame(stream, frame.time, data[1:-2] + end)

@@ -45,8 +45,8 @@ HOUSEKEEPING_KEPT = 60
 
 @dataclass(frozen=True)
 class Made:
-    """A workflow to create; with `carried`, suspended until that object, a ConfigMap or a Secret, is
-    there and owned by it."""
+    """A workflow to create; with `carried`, a ConfigMap or a Secret, its pod cannot start before that
+    is there, owned by the workflow. (Suspending it would cost Argo's ten seconds of looking again.)"""
 
     workflow: dict[str, Any]
     carried: dict[str, Any] | None = None
@@ -90,7 +90,7 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
     ]
     workflow = _workflow(
         delivery.job_id,
-        labels | ({WAITS: "true"} if kind else {}),
+        labels,
         argo,
         image=spec.image or argo.image or PUBLIC_IMAGE,
         variables=variables,
@@ -100,7 +100,7 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
         deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
-        suspend=kind is not None,
+        waits=kind is not None,
         mutex=f"stoke-{spec.scope}" if caches and argo.cache == "shared-claim" else None,
         nodes=nodes,
     )
@@ -138,7 +138,7 @@ def make_housekeeping(
         deadline=HOUSEKEEPING_SECONDS,
         grace=5,
         keep=HOUSEKEEPING_KEPT,
-        suspend=False,
+        waits=False,
         mutex=None,
         node=volume.node,
     )
@@ -152,9 +152,7 @@ def whole(made: Made) -> list[dict[str, Any]]:
         return [made.workflow]
     about = made.workflow["metadata"]
     labels = {name: value for name, value in about["labels"].items() if name != WAITS}
-    spec = {name: value for name, value in made.workflow["spec"].items() if name != "suspend"}
-    workflow = {**made.workflow, "metadata": {**about, "labels": labels}, "spec": spec}
-    return [made.carried, workflow]
+    return [made.carried, {**made.workflow, "metadata": {**about, "labels": labels}}]
 
 
 def owner_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,8 +171,8 @@ def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
     return ("python", "system") if system else ("python",)
 
 
-DELIVERED: dict[str, Any] = {"metadata": {"labels": {WAITS: None}}, "spec": {"suspend": None}}
-"""The merge patch that lets a workflow begin whose delivery is whole."""
+DELIVERED: dict[str, Any] = {"metadata": {"labels": {WAITS: None}}}
+"""The merge patch that says of a workflow that what it waits for is there."""
 SHUTDOWN: dict[str, Any] = {
     "metadata": {"labels": {STOPPED: "true"}},
     "spec": {"shutdown": "Terminate"},
@@ -265,7 +263,7 @@ def _workflow(
     deadline: int | None,
     grace: int,
     keep: int,
-    suspend: bool,
+    waits: bool,
     mutex: str | None,
     nodes: tuple[str, ...] = (),
     node: str | None = None,
@@ -290,9 +288,8 @@ def _workflow(
     with Workflow(
         name=name,
         entrypoint="main",
-        labels=labels,
+        labels=labels | ({WAITS: "true"} if waits else {}),
         pod_metadata=models.Metadata(labels=labels),
-        suspend=suspend or None,
         service_account_name=argo.service_account,
         image_pull_secrets=[
             models.LocalObjectReference(name=secret) for secret in argo.image_pull_secrets

@@ -163,7 +163,11 @@ def test_without_its_pod_argos_notes_are_what_is_left() -> None:
 
 
 def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
-    assert state_of(workflow(**{"stoke.waits": "true"}), None).status == "created"
+    waits = workflow(**{"stoke.waits": "true"})
+    assert state_of(waits, None).status == "created"
+    assert state_of(waits, pod(waiting("ContainerCreating"))).status == "created"
+    # Whoever delivered it died before it could say so.
+    assert state_of(waits, pod({"running": {"startedAt": CREATED}})).status == "running"
 
 
 def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None:

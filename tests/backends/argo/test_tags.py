@@ -34,7 +34,10 @@ def test_both_streams_come_back_byte_for_byte(writes: list[tuple[int, bytes]]) -
 def test_every_line_is_whole_and_short_enough_for_the_engine(data: bytes) -> None:
     out = Tagged.lines(1, data * 500)
     assert out == b"" or out.endswith(b"\n")
-    assert max(map(len, out.split(b"\n"))) < 16 * 1024
+    lines = out.split(b"\n")
+    assert max(map(len, lines)) < 16 * 1024
+    # A runtime drops a \r before the end of a line.
+    assert not any(line.endswith(b"\r") for line in lines)
 
 
 def test_argos_lines_are_argos() -> None:
@@ -55,5 +58,4 @@ def test_a_line_of_the_job_that_looks_like_argos_stays_the_jobs() -> None:
 
 
 def test_a_line_that_was_cut_off_is_kept_as_far_as_it_came() -> None:
-    assert untagged(Frame(2, 7, b"\x1eohalf")) == Frame(1, 7, b"half")
-    assert untagged(Frame(2, 7, b"\x1eEhalf")) == Frame(2, 7, b"half")
+    assert untagged(Frame(2, 7, b"\x1ehalf")) == Frame(1, 7, b"half")

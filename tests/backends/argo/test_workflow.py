@@ -181,13 +181,13 @@ def test_code_up_to_some_size_travels_in_the_workflow_itself() -> None:
     assert made.carried is None
     assert len(variables(made)["STOKE_BUNDLE"]) <= 90_000
     assert len(json.dumps(made.workflow)) <= 120 * 1024
-    assert "suspend" not in made.workflow["spec"]
+    assert WAITS not in made.workflow["metadata"]["labels"]
 
 
 def test_longer_code_travels_beside_a_workflow_that_waits_for_it() -> None:
     made = made_of("x = '" + NOISE + "'")
-    assert made.workflow["spec"]["suspend"] is True
     assert made.workflow["metadata"]["labels"][WAITS] == "true"
+    assert WAITS not in made.workflow["spec"]["podMetadata"]["labels"]
     assert "STOKE_BUNDLE" not in variables(made)
     assert len(json.dumps(made.workflow)) <= 120 * 1024
     assert made.carried is not None and made.carried["kind"] == "ConfigMap"
@@ -295,7 +295,7 @@ def test_the_manifest_holds_the_whole_job(monkeypatch: pytest.MonkeyPatch) -> No
     made = made_of("x = '" + NOISE + "'")
     carried, workflow = whole(made)
     assert carried == made.carried
-    assert "suspend" not in workflow["spec"] and WAITS not in workflow["metadata"]["labels"]
+    assert WAITS not in workflow["metadata"]["labels"]
     import yaml  # type: ignore[import-untyped]
 
     text = ArgoBackend(CONFIG).render(delivery("print('yes')", name="yes"))
