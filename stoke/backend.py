@@ -30,6 +30,8 @@ class Capabilities:
     counts_bytes: bool
     isolation: str
     """One sentence for people: what stands between a job and the machine."""
+    stop_forgets_log: bool = False
+    """Whether a job's log goes away with its stopping: what it has printed is fetched before."""
     named_secrets: bool = False
     """Whether it keeps secrets of its own that a request can refer to: `secret:NAME/KEY`."""
 

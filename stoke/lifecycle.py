@@ -203,6 +203,8 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> None:
     if job.state.finished:
         return
     history.update(job.id, stop_requested=True)
+    if backend.capabilities.stop_forgets_log:
+        Tracker(backend, history, job.id).catch_up()
     backend.stop(job.id, grace)
 
 

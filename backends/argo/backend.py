@@ -94,6 +94,7 @@ class ArgoBackend:
             + ("without root" if argo.restricted else "as root without capabilities")
             + "; jobs of one scope can change each other's packages",
             named_secrets=True,
+            stop_forgets_log=True,
         )
 
     # ------------------------------------------------------------------ jobs
@@ -227,30 +228,12 @@ class ArgoBackend:
         if pod is None or terminated(pod) is not None:
             return
         # Argo does it by itself, 5 to 8 seconds later.
-        seconds = max(HARD_SECONDS, math.ceil(grace))
+        seconds = max(HARD_SECONDS, math.ceil(grace)) if has_started(pod) else 0
         try:
-            if not has_started(pod):
-                records.delete_pod(job_id, 0)
-            elif not self._end(job_id, pod, seconds):
-                records.delete_pod(job_id, seconds)
+            records.delete_pod(job_id, seconds)
         except ApiError as error:
             if error.status != 403:
                 raise
-
-    def _end(self, job_id: str, pod: Object, seconds: int) -> bool:
-        """Ends a pod and leaves it there, with its log and its exit code; False where that cannot be:
-        its grace was fixed when it was made."""
-        if pod["spec"].get("terminationGracePeriodSeconds") != seconds:
-            return False
-        try:
-            self._places.of(job_id).records.patch_pod(
-                job_id, {"spec": {"activeDeadlineSeconds": 1}}
-            )
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return False
-        return True
 
     def remove(self, job_id: str) -> None:
         if self._metadata(job_id) is not None:

@@ -70,10 +70,14 @@ class Records:
 
     def patch_workflow(self, name: str, changes: Object) -> None:
         """Nothing is wrong with one that has gone meanwhile."""
-        self._patch(workflows_path(self._cluster.namespace, name), changes)
-
-    def patch_pod(self, name: str, changes: Object) -> None:
-        self._patch(pods_path(self._cluster.namespace, name), changes)
+        path = workflows_path(self._cluster.namespace, name)
+        try:
+            self._cluster.request(
+                "PATCH", path, body=changes, content_type=MERGE, accept=METADATA_ONE
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     def delete_workflow(self, name: str) -> None:
         """With everything that belongs to it: the pod, what it carried."""
@@ -93,15 +97,6 @@ class Records:
                 return None
             raise
         return found
-
-    def _patch(self, path: str, changes: Object) -> None:
-        try:
-            self._cluster.request(
-                "PATCH", path, body=changes, content_type=MERGE, accept=METADATA_ONE
-            )
-        except ApiError as error:
-            if error.status != 404:
-                raise
 
     def _delete(self, path: str, query: dict[str, str]) -> None:
         try:

@@ -21,7 +21,7 @@ USER = (
     Right(ARGO, "workflows", ("create", "get", "list", "watch", "patch", "delete")),
     Right("", "pods", ("get", "list", "watch")),
     Right("", "pods/log", ("get",)),
-    Right("", "pods", ("patch", "delete"), "stopping a job takes 10 seconds longer"),
+    Right("", "pods", ("delete",), "stopping a job takes 10 seconds longer"),
     Right(
         "",
         "configmaps",

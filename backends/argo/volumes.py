@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.cluster import METADATA_LIST, ApiError, Cluster, pods_path, resource_path
+from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.names import (
     CACHES,
     JOB,
@@ -24,7 +25,8 @@ from backends.argo.names import (
     labels_of,
     register_name,
 )
-from backends.argo.records import MERGE
+from backends.argo.records import MERGE, Records
+from backends.argo.state import is_over
 from backends.argo.workflow import claim
 from stoke.backend import Volume
 from stoke.config import ArgoConfig
@@ -32,8 +34,18 @@ from stoke.errors import EngineError
 
 KINDS = ("python", "system")
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+# As kubectl's own lists: a pod's node without the rest of it.
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 # How many environments a node is remembered to have; the oldest are forgotten.
 REMEMBERED = 200
+
+
+@dataclass(frozen=True)
+class _User:
+    job: str
+    scope: str
+    kinds: tuple[str, ...]
+    node: str | None
 
 
 class Volumes:
@@ -132,31 +144,31 @@ class Volumes:
             raise _foreign(volume.name)
 
     def _on_nodes(self) -> list[Volume]:
-        listed = self._cluster.request(
-            "GET", self._config_maps(), query={"labelSelector": f"{OURS},{KIND}=nodes"}
-        )
-        volumes = []
-        for record in listed.get("items") or ():
-            scope = labels_of(record).get(SCOPE, "")
-            if record["metadata"]["name"] != register_name(scope):
-                continue
-            for node, noted in _read_register(record).items():
-                holders = self._holders(scope, node)
-                volumes += [
-                    Volume(
-                        "argo",
-                        scope,
-                        kind,
-                        f"{self._argo.cache_path.rstrip('/')}/{scope}/{kind}",
-                        node,
-                        in_use_by=tuple(holders.get(kind, ())),
-                    )
-                    for kind in KINDS
-                    if kind in noted["kinds"]
-                ]
-        return volumes
+        users = self._users()
+        # Those that were noted, and those that a job is about to make.
+        kinds: dict[tuple[str, str], set[str]] = {}
+        for scope, noted in self._registers():
+            for node, what in noted.items():
+                kinds.setdefault((scope, node), set()).update(what["kinds"])
+        for user in users:
+            if user.node is not None:
+                kinds.setdefault((user.scope, user.node), set()).update(user.kinds)
+        return [
+            Volume(
+                "argo",
+                scope,
+                kind,
+                f"{self._argo.cache_path.rstrip('/')}/{scope}/{kind}",
+                node,
+                in_use_by=_holders(users, scope, kind, node),
+            )
+            for (scope, node), some in kinds.items()
+            for kind in KINDS
+            if kind in some
+        ]
 
     def _claimed(self) -> list[Volume]:
+        users = self._users()
         listed = self._cluster.request("GET", self._claims(), query={"labelSelector": OURS})
         volumes = []
         for record in listed.get("items") or ():
@@ -164,28 +176,49 @@ class Volumes:
             scope, kind = labels.get(SCOPE, ""), labels.get(KIND, "")
             name = record["metadata"]["name"]
             if kind in KINDS and name == claim_name(scope, kind):
-                holders = self._holders(scope, None)
-                in_use_by = tuple(holders.get(kind, ()))
+                in_use_by = _holders(users, scope, kind, None)
                 volumes.append(Volume("argo", scope, kind, name, in_use_by=in_use_by))
         return volumes
 
-    def _holders(self, scope: str, node: str | None) -> dict[str, list[str]]:
-        """Kind of cache to the jobs that use it now, or are about to."""
-        where = UNFINISHED + (f",spec.nodeName={node}" if node else "")
-        listed = self._cluster.request(
+    def _users(self) -> list[_User]:
+        """The jobs that use caches now, or are about to."""
+        unfinished = {
+            workflow["metadata"]["name"]
+            for workflow in Records(self._cluster).listed(JOBS)
+            if not is_over(workflow)
+        }
+        table = self._cluster.request(
             "GET",
             pods_path(self._cluster.namespace),
-            query={"labelSelector": f"{JOBS},{SCOPE}={scope}", "fieldSelector": where},
-            accept=METADATA_LIST,
+            query={"labelSelector": JOBS, "fieldSelector": UNFINISHED},
+            accept=TABLE,
         )
-        holders: dict[str, list[str]] = {}
-        for pod in listed.get("items") or ():
-            labels = labels_of(pod)
-            for kind in labels.get(CACHES, "").split("."):
-                holders.setdefault(kind, []).append(labels.get(JOB, pod["metadata"]["name"]))
-        return {kind: sorted(jobs) for kind, jobs in holders.items()}
+        columns = [column["name"] for column in table["columnDefinitions"]]
+        users = []
+        for row in table.get("rows") or ():
+            labels = labels_of(row["object"])
+            job, scope = labels.get(JOB, ""), labels.get(SCOPE, "")
+            node = dict(zip(columns, row["cells"], strict=False)).get("Node")
+            kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
+            # A workflow that was removed takes its pod with it, a little later.
+            if job in unfinished and scope and kinds:
+                users.append(_User(job, scope, kinds, None if node in (None, "<none>") else node))
+        return users
 
     # ------------------------------------------------------------------ the register
+
+    def _registers(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+        query = {"labelSelector": f"{OURS},{KIND}=nodes"}
+        try:
+            listed = self._cluster.request("GET", self._config_maps(), query=query)
+        except ApiError as error:
+            if error.status == 403:
+                return  # Without that right, what running jobs use is all that is known.
+            raise
+        for record in listed.get("items") or ():
+            scope = labels_of(record).get(SCOPE, "")
+            if record["metadata"]["name"] == register_name(scope):
+                yield scope, _read_register(record)
 
     def _register(self, scope: str) -> dict[str, dict[str, Any]]:
         try:
@@ -218,6 +251,17 @@ class Volumes:
 
     def _claims(self, name: str = "") -> str:
         return resource_path("v1", self._cluster.namespace, "persistentvolumeclaims", name)
+
+
+def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) -> tuple[str, ...]:
+    """Those who use one cache; `node` None: wherever they are."""
+    return tuple(
+        sorted(
+            user.job
+            for user in users
+            if user.scope == scope and kind in user.kinds and node in (None, user.node)
+        )
+    )
 
 
 def _read_register(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -187,15 +187,12 @@ def test_a_job_is_looked_for_where_it_was_submitted(server: ScriptedServer, tmp_
 # ---------------------------------------------------------------------------- stop
 
 
-def running(grace: int = 10) -> dict[str, Any]:
-    state = {"running": {"startedAt": "2026-11-21T10:00:00Z"}}
-    return {
-        "metadata": {"name": "x"},
-        "spec": {"terminationGracePeriodSeconds": grace},
-        "status": {"containerStatuses": [{"name": "main", "state": state}]},
-    }
-
-
+_STATE = {"running": {"startedAt": "2026-11-21T10:00:00Z"}}
+RUNNING: dict[str, Any] = {
+    "metadata": {"name": "x"},
+    "spec": {},
+    "status": {"containerStatuses": [{"name": "main", "state": _STATE}]},
+}
 PENDING: dict[str, Any] = {"metadata": {"name": "x"}, "spec": {}, "status": {"phase": "Pending"}}
 NO = status(403, "Forbidden", "pods is forbidden")
 YES = json_answer({})
@@ -206,7 +203,7 @@ def stopped(
 ) -> list[Request]:
     """What is sent to stop a job, beginning with the workflow's shutdown."""
     job = delivery("print(1)")
-    about_pod = by_method(GET=json_answer(pod), PATCH=YES, DELETE=YES)
+    about_pod = by_method(GET=json_answer(pod), DELETE=YES)
     server.answers = {
         f"/workflows/{job.job_id}": [json_answer(as_posted(job))],
         f"/pods/{job.job_id}": [lambda request: refused.get(request.method) or about_pod(request)],
@@ -215,20 +212,12 @@ def stopped(
     return [one for one in server.requests if one.method != "GET"]
 
 
-def test_a_polite_stop_leaves_the_pod_with_its_log(server: ScriptedServer, tmp_path: Path) -> None:
-    shutdown, deadline = stopped(server, tmp_path, running(), 10)
-    assert json.loads(shutdown.body)["spec"] == {"shutdown": "Terminate"}
-    assert (deadline.method, json.loads(deadline.body)) == (
-        "PATCH",
-        {"spec": {"activeDeadlineSeconds": 1}},
-    )
-
-
 @pytest.mark.parametrize(("grace", "seconds"), [(0, "1"), (2.5, "3"), (30, "30")])
-def test_another_grace_than_the_pods_takes_its_deletion(
+def test_the_workflow_is_shut_down_and_its_pod_deleted(
     server: ScriptedServer, tmp_path: Path, grace: float, seconds: str
 ) -> None:
-    _, deletion = stopped(server, tmp_path, running(), grace)
+    shutdown, deletion = stopped(server, tmp_path, RUNNING, grace)
+    assert json.loads(shutdown.body)["spec"] == {"shutdown": "Terminate"}
     assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": seconds})
 
 
@@ -238,6 +227,5 @@ def test_a_pod_that_has_not_started_goes_at_once(server: ScriptedServer, tmp_pat
 
 
 def test_who_may_not_end_pods_leaves_it_to_argo(server: ScriptedServer, tmp_path: Path) -> None:
-    shutdown, deadline, deletion = stopped(server, tmp_path, running(), 10, PATCH=NO, DELETE=NO)
-    assert shutdown.path.endswith("workflows/" + deadline.path.rpartition("/")[2])
-    assert (deadline.method, deletion.method) == ("PATCH", "DELETE")
+    shutdown, deletion = stopped(server, tmp_path, RUNNING, 10, DELETE=NO)
+    assert (shutdown.method, deletion.method) == ("PATCH", "DELETE")
