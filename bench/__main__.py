@@ -14,6 +14,8 @@ ALL = (
     "system_warm",
     "cache_usage",
     "prune_under_load",
+    "argo_list",
+    "argo_log",
 )
 
 

@@ -168,7 +168,7 @@ def test_w01_a_list_by_pages_and_a_watch_from_where_it_stood(
     assert len(watch.objects) == 4
     *lists, watching = script.asked
     assert [one.query for one in lists] == [
-        {"labelSelector": "x=y", "limit": "500"},
+        {"labelSelector": "x=y", "limit": "500", "resourceVersion": "0"},
         {"labelSelector": "x=y", "limit": "500", "continue": "page-2"},
         {"labelSelector": "x=y", "limit": "500", "continue": "page-3"},
     ]
