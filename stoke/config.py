@@ -61,9 +61,6 @@ class ArgoConfig(Section):
     restricted: bool = False
     """Jobs run as user 1000 without anything that Pod Security `restricted` forbids. Without root there
     are no system packages."""
-    workflow_template: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
-    """The WorkflowTemplate that jobs refer to, where the cluster runs no others; `stoke setup argo`
-    prints it."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
     image_pull_secrets: tuple[str, ...] = ()

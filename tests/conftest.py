@@ -100,6 +100,8 @@ class TestCluster:
     """Where its pods reach servers of the test."""
     image: str
     """One that its nodes have: Python 3.13, uv and Nix."""
+    service_account: str | None
+    """Who may report results there; None: the namespace's default."""
 
     def on_node(self, path: str) -> Path:
         """Where a folder of the node is on this machine; the test is skipped where it is not."""
@@ -124,6 +126,7 @@ def cluster() -> TestCluster:
         kubeconfig,
         os.environ.get("STOKE_TEST_CLUSTER_HOST", "127.0.0.1"),
         os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest"),
+        os.environ.get("STOKE_TEST_SERVICE_ACCOUNT"),
     )
 
 

@@ -202,7 +202,7 @@ class ArgoBackend:
         ended = terminated(pod) if pod is not None else None
         if pod is not None and ended is not None:
             if ended["exitCode"] != EXIT_ENGINE:
-                _note(place, pod)
+                _note(place, labels_of(workflow), pod)
         elif pod is None or is_over(workflow):
             # What Argo noted of it stands in its status, which metadata lacks.
             workflow = place.records.workflow(job_id) or workflow
@@ -244,7 +244,9 @@ class ArgoBackend:
         self._places.forget(job_id)
 
     def jobs(self) -> list[FoundJob]:
-        found = []
+        found: list[FoundJob] = []
+        if not self._places.here.is_configured():
+            return found
         for workflow in self._places.here.records.listed(JOBS):
             labels = labels_of(workflow)
             name, scope = workflow["metadata"]["name"], labels.get(SCOPE)
@@ -293,6 +295,8 @@ class ArgoBackend:
     # ------------------------------------------------------------------ caches and the rest
 
     def volumes(self) -> list[Volume]:
+        if not self._places.here.is_configured():
+            return []
         return self._places.here.volumes.found()
 
     def housekeep(
@@ -338,9 +342,8 @@ class ArgoBackend:
         self._places.close()
 
 
-def _note(place: Place, pod: Object) -> None:
+def _note(place: Place, labels: Mapping[str, str], pod: Object) -> None:
     """That the node has the caches that the job used."""
-    labels = labels_of(pod)
     kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
     node = pod["spec"].get("nodeName")
     if node and labels.get(SCOPE) and labels.get(REQUEST):

@@ -7,7 +7,9 @@ that was looked for elsewhere would seem lost.
 from __future__ import annotations
 
 import json
+import os
 import threading
+from pathlib import Path
 
 from backends.argo import plugins
 from backends.argo.cluster import Cluster
@@ -18,6 +20,7 @@ from stoke.config import ArgoConfig
 from stoke.paths import job_dir, make_private
 
 NOTE = "cluster.json"
+DEFAULT_FILE = Path("~/.kube/config")
 
 
 class Place:
@@ -34,7 +37,14 @@ class Place:
         )
         self.records = Records(self.cluster)
         self.volumes = Volumes(self.cluster, argo)
+        self._context = context
         self._kubeconfig = kubeconfig
+
+    def is_configured(self) -> bool:
+        """Whether anything says that there is a cluster; who has none need not hear of it."""
+        named = self._kubeconfig or os.environ.get("KUBECONFIG")
+        in_a_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+        return bool(named or self._context) or in_a_pod or DEFAULT_FILE.expanduser().exists()
 
     def note(self) -> tuple[str | None, str, str | None]:
         """What finds it again, whatever the kubeconfig's current context is then."""

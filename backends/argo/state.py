@@ -251,10 +251,6 @@ _BY_MESSAGE = (
         "stoke setup argo --apply",
     ),
     (r"pod deleted", "somebody deleted its pod; run it again: stoke rerun"),
-    (
-        r"templateReferencing|must use workflowTemplateRef",
-        "set argo.workflow_template; stoke setup argo prints one",
-    ),
     (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
 )  # fmt: skip
 

@@ -14,11 +14,11 @@ from typing import Any
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.names import (
     CACHES,
-    JOB,
     JOBS,
     KIND,
     OURS,
     SCOPE,
+    WORKFLOW,
     cache_labels,
     claim_name,
     has_labels,
@@ -182,26 +182,27 @@ class Volumes:
 
     def _users(self) -> list[_User]:
         """The jobs that use caches now, or are about to."""
+        # A workflow that was removed takes its pod with it, a little later.
         unfinished = {
-            workflow["metadata"]["name"]
+            workflow["metadata"]["name"]: labels_of(workflow)
             for workflow in Records(self._cluster).listed(JOBS)
             if not is_over(workflow)
         }
         table = self._cluster.request(
             "GET",
             pods_path(self._cluster.namespace),
-            query={"labelSelector": JOBS, "fieldSelector": UNFINISHED},
+            query={"labelSelector": WORKFLOW, "fieldSelector": UNFINISHED},
             accept=TABLE,
         )
         columns = [column["name"] for column in table["columnDefinitions"]]
         users = []
         for row in table.get("rows") or ():
-            labels = labels_of(row["object"])
-            job, scope = labels.get(JOB, ""), labels.get(SCOPE, "")
+            job = labels_of(row["object"]).get(WORKFLOW, "")
+            labels = unfinished.get(job, {})
+            scope = labels.get(SCOPE)
             node = dict(zip(columns, row["cells"], strict=False)).get("Node")
             kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
-            # A workflow that was removed takes its pod with it, a little later.
-            if job in unfinished and scope and kinds:
+            if scope and kinds:
                 users.append(_User(job, scope, kinds, None if node in (None, "<none>") else node))
         return users
 

@@ -289,7 +289,6 @@ def _workflow(
         name=name,
         entrypoint="main",
         labels=labels | ({WAITS: "true"} if waits else {}),
-        pod_metadata=models.Metadata(labels=labels),
         service_account_name=argo.service_account,
         image_pull_secrets=[
             models.LocalObjectReference(name=secret) for secret in argo.image_pull_secrets

@@ -52,6 +52,8 @@ def _open(
         cluster = request.getfixturevalue("cluster")
         monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
         monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
+        if cluster.service_account:
+            monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
         address = cluster.host
         request.getfixturevalue("cluster_cleanup")(scope)
     config = load_config()

@@ -131,7 +131,6 @@ def test_the_whole_workflow() -> None:
     workflow = json.loads(json.dumps(made.workflow))
     env = workflow["spec"]["templates"][0]["container"].pop("env")
     labels = workflow["metadata"].pop("labels")
-    assert workflow["spec"].pop("podMetadata") == {"labels": labels}
     assert workflow.pop("metadata") == {"name": job.job_id}
     assert workflow == GOLDEN
     assert {one["name"] for one in env} == {"STOKE_BUNDLE", "STOKE_SPEC"}
@@ -187,7 +186,6 @@ def test_code_up_to_some_size_travels_in_the_workflow_itself() -> None:
 def test_longer_code_travels_beside_a_workflow_that_waits_for_it() -> None:
     made = made_of("x = '" + NOISE + "'")
     assert made.workflow["metadata"]["labels"][WAITS] == "true"
-    assert WAITS not in made.workflow["spec"]["podMetadata"]["labels"]
     assert "STOKE_BUNDLE" not in variables(made)
     assert len(json.dumps(made.workflow)) <= 120 * 1024
     assert made.carried is not None and made.carried["kind"] == "ConfigMap"
