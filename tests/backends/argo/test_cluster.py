@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def test_nothing_is_read_or_imported_before_it_is_needed() -> None:
     code = (
         "import sys; from backends.argo.cluster import Cluster;"
         "Cluster(context='none', namespace=None, kubeconfig='/does/not/exist');"
-        "assert not {'kubernetes', 'urllib3', 'yaml'} & set(sys.modules), sys.modules"
+        "early = {'kubernetes', 'urllib3', 'yaml', 'hera'} & set(sys.modules);"
+        "assert not early, early"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -630,6 +631,87 @@ def test_keys_inside_a_kubeconfig_leave_no_file_behind(
         cluster = Cluster(context=None, namespace=None, kubeconfig=path)
         assert cluster.request("GET", PODS) == NOTHING
         assert list(temporary.iterdir()) == []
+
+
+# --- proxies -------------------------------------------------------------------------------------
+
+
+class Tunnel:
+    """An HTTP proxy that passes on what it is asked to CONNECT to."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked: list[str] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(1)
+            target = head.split()[1].decode()
+            self.asked.append(target)
+            host, _, port = target.rpartition(":")
+            server = socket.create_connection((host, int(port)))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def tunnel() -> Iterator[Tunnel]:
+    tunnel = Tunnel()
+    yield tunnel
+    tunnel.close()
+
+
+@pytest.mark.parametrize("by", ["kubeconfig", "environment"])
+def test_a_proxy_is_used_and_streams_through_it_can_be_closed(
+    safe_server: ScriptedServer,
+    certificates: Path,
+    tunnel: Tunnel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    place: dict[str, object] = {"certificate-authority": str(certificates / "ca.crt")}
+    if by == "kubeconfig":
+        place["proxy-url"] = tunnel.url
+    else:
+        monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+    path = safe_server.kubeconfig(tmp_path, cluster=place)
+    cluster = Cluster(context=None, namespace=None, kubeconfig=path)
+    assert cluster.request("GET", PODS) == NOTHING
+    assert tunnel.asked == [safe_server.url.removeprefix("https://")]
+    safe_server.answers["/log"] = [[Hold]]
+    stream = cluster.stream(pods_path("team-a", "job", "log"), {})
+    reader = threading.Thread(target=list, args=(stream,))
+    reader.start()
+    safe_server.wait_for(2)
+    stream.close()
+    reader.join(20)
+    assert not reader.is_alive()
+    cluster.close()
 
 
 # --- streams -------------------------------------------------------------------------------------

@@ -387,6 +387,13 @@ def test_c23_a_log_that_was_closed_asks_nothing(cluster: Cluster, server: Script
     assert server.requests == []
 
 
+@pytest.mark.parametrize("size", [1, 2, 33])
+def test_c09_slices_of_any_size(cluster: Cluster, server: ScriptedServer, size: int) -> None:
+    entries = lines_of(50)
+    server.answers["/log"] = [ScriptedPodLog(entries, chunk_size=size)]
+    assert text(read(cluster)) == b"".join(one.data for one in entries)
+
+
 def test_c24_a_slow_reader_loses_nothing(cluster: Cluster, server: ScriptedServer) -> None:
     entries = lines_of(20_000, step=1000)
     server.answers["/log"] = [ScriptedPodLog(entries, chunk_size=997)]

@@ -6,6 +6,7 @@ what cannot be read, W5 one diff after a gap, W6 terminal states; C22 pauses, C2
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.backends.argo.scripted_server import (
     CHUNKED,
     LAST,
     Hold,
+    Keep,
     Piece,
     Request,
     Reset,
@@ -202,6 +204,17 @@ def test_w01_a_watch_that_says_nothing_beyond_its_end_is_dead(
     script.watches = [watched(end=OPEN), watched(END)]
     assert batches(Watch(cluster, PATH), AT_END)
     assert script.watch_versions == ["10", "10"]
+
+
+def test_w01_a_list_may_come_compressed(cluster: Cluster, script: Script) -> None:
+    page = {"metadata": {"resourceVersion": "10"}, "items": [workflow("a", 1)]}
+    body = gzip.compress(json.dumps(page).encode())
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    script.lists = [[head + body, Keep]]
+    watch = Watch(cluster, PATH)
+    assert told(next(iter(watch))) == [("ADDED", "a", "1")]
+    watch.close()
+    assert script.asked[0].headers["accept-encoding"] == "gzip"
 
 
 # --- versions ------------------------------------------------------------------------------------
