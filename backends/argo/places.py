@@ -13,7 +13,6 @@ from pathlib import Path
 
 from backends.argo import plugins
 from backends.argo.cluster import Cluster
-from backends.argo.kubeconfig import IN_CLUSTER
 from backends.argo.records import Records
 from backends.argo.volumes import Volumes
 from stoke.config import ArgoConfig
@@ -48,6 +47,8 @@ class Place:
 
     def note(self) -> tuple[str | None, str, str | None]:
         """What finds it again, whatever the kubeconfig's current context is then."""
+        from backends.argo.kubeconfig import IN_CLUSTER  # Loads kubernetes.
+
         name = self.cluster.context_name
         context = None if name == IN_CLUSTER else name
         return context, self.cluster.namespace, self._kubeconfig

@@ -10,10 +10,13 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from backends.argo.kubeconfig import Plugin
 from stoke.errors import EngineError
 from stoke.paths import make_private, state_dir
+
+if TYPE_CHECKING:
+    from backends.argo.kubeconfig import Plugin
 
 
 def refuse_unknown(plugin: Plugin) -> None:
