@@ -6,12 +6,14 @@ credentials and rights, W8 a connection that died while idle.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -563,8 +565,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def safe_server(certificates: Path) -> Iterator[ScriptedServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
-    context.load_verify_locations(certificates / "ca.crt")
-    context.verify_mode = ssl.CERT_OPTIONAL
     with scripted_server(context) as server:
         server.answers["/pods"] = [json_answer(NOTHING)]
         yield server
@@ -607,30 +607,42 @@ def test_another_cluster_is_not(safe_server: ScriptedServer, tmp_path: Path) -> 
     assert safe_server.requests == []
 
 
-def test_keys_inside_a_kubeconfig_leave_no_file_behind(
-    safe_server: ScriptedServer,
-    certificates: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("by", ["kubeconfig", "plugin"])
+def test_keys_serve_and_leave_no_file_behind(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    import base64
-    import tempfile
-
     def data(name: str) -> str:
         return base64.b64encode((certificates / name).read_bytes()).decode()
 
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    path = safe_server.kubeconfig(
-        tmp_path,
-        user={"client-certificate-data": data("tls.crt"), "client-key-data": data("tls.key")},
-        cluster={"certificate-authority-data": data("ca.crt")},
-    )
-    for _ in range(2):
-        cluster = Cluster(context=None, namespace=None, kubeconfig=path)
-        assert cluster.request("GET", PODS) == NOTHING
-        assert list(temporary.iterdir()) == []
+    user: dict[str, Any] = {
+        "client-certificate-data": data("tls.crt"),
+        "client-key-data": data("tls.key"),
+    }
+    if by == "plugin":
+        names = {"clientCertificateData": "tls.crt", "clientKeyData": "tls.key"}
+        status = {key: (certificates / name).read_text() for key, name in names.items()}
+        answer = {"apiVersion": "client.authentication.k8s.io/v1", "status": status}
+        (tmp_path / "answer").write_text(json.dumps({**answer, "kind": "ExecCredential"}))
+        (tmp_path / "plugin.sh").write_text(f"cat {tmp_path}/answer")
+        user = plugin_user(tmp_path / "plugin.sh")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
+    context.load_verify_locations(certificates / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with scripted_server(context) as server:
+        server.answers["/pods"] = [json_answer(NOTHING)]
+        trusted = {"certificate-authority-data": data("ca.crt")}
+        path = server.kubeconfig(tmp_path, user=user, cluster=dict(trusted))
+        for _ in range(2):
+            cluster = Cluster(context=None, namespace=None, kubeconfig=path)
+            assert cluster.request("GET", PODS) == NOTHING
+            assert list(temporary.iterdir()) == []
+        path = server.kubeconfig(tmp_path, cluster=dict(trusted))
+        with pytest.raises(ApiError):
+            Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
 
 
 # --- proxies -------------------------------------------------------------------------------------
