@@ -36,6 +36,8 @@ DEFAULT_FILE = "~/.kube/config"
 IN_CLUSTER = "in-cluster"
 # A plugin may have to ask a server of its own for a token.
 PLUGIN_SECONDS = 60
+# That wait to be used again: a screen asks for many things at once.
+CONNECTIONS = 32
 # A token is not used in its last seconds: it would run out on the way.
 EXPIRES_EARLY = datetime.timedelta(seconds=10)
 
@@ -308,6 +310,8 @@ def _tls(configuration: Any) -> ssl.SSLContext:
     context = create_urllib3_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not configuration.verify_ssl:
+        # Whoever wrote the kubeconfig knows; and a screen may be where the warning would go.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif configuration.ssl_ca_cert:
@@ -323,6 +327,7 @@ def _pool(configuration: Any, context: ssl.SSLContext) -> urllib3.PoolManager:
     """The package's own pool, for proxies and server names; certificates are in `context` already."""
     configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None
     configuration.keep_alive = True
+    configuration.connection_pool_maxsize = CONNECTIONS
     pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
     pool.connection_pool_kw["ssl_context"] = context
     pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

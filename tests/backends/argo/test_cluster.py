@@ -578,6 +578,14 @@ def test_a_cluster_vouched_for_by_its_kubeconfig_is_trusted(
     assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
 
 
+@pytest.mark.filterwarnings("error")
+def test_who_trusts_everybody_is_not_told_each_time(
+    safe_server: ScriptedServer, tmp_path: Path
+) -> None:
+    path = safe_server.kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})
+    assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
+
+
 def test_what_python_wants_of_an_authority_beyond_what_kubectl_does_is_not_asked_for(
     safe_server: ScriptedServer,
     certificates: Path,
