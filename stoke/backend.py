@@ -73,6 +73,8 @@ class EngineState:
     phases: tuple[tuple[str, float, float | None], ...] = ()
     """What came before the runner began, where only the engine knows: a phase's name, its start and
     its seconds (None while it goes on)."""
+    log_gone: bool = False
+    """Whether the engine has dropped the log of a job that it still knows."""
 
 
 ENGINE = 0

@@ -194,6 +194,10 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
+        if engine.log_gone and not job.provisional:
+            # Without the runner's end there is no telling how much of it came.
+            gone = "its log had gone before all of it was read"
+            changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
         self._history.update(self._job_id, **changes, **counts)
 
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:

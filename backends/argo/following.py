@@ -35,7 +35,7 @@ class Sight:
         self.pod_is_gone = False
         self.workflow_is_over = False
         self._on_pod = on_pod
-        self._news: SimpleQueue[ApiError | None] = SimpleQueue()
+        self._news: SimpleQueue[EngineError | None] = SimpleQueue()
         namespace = cluster.namespace
         self._pods = Watch(
             cluster, pods_path(namespace), query={"labelSelector": f"{WORKFLOW}={job_id}"}
@@ -69,7 +69,7 @@ class Sight:
             for changes in watch:
                 take(changes)
                 self._news.put(None)
-        except ApiError as error:
+        except EngineError as error:
             self._news.put(error)
 
     def _take_pod(self, changes: list[Change]) -> None:

@@ -118,15 +118,17 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
         if noted is not None and str(noted).isdecimal():
             code = int(noted)
     phase = status.get("phase") or labels_of(workflow).get(PHASE)
+    reason = NOTHING
     if phase == "Succeeded":
-        return EngineState("exited", 0, None, finished_at=finished, phases=phases)
-    if was_stopped(workflow):
-        return EngineState("exited", code or None, None, finished_at=finished, phases=phases)
-    reason = why_no_pod(workflow)
-    if reason.text is None:
-        reason = Reason(f"the workflow ended as {phase}, and its pod has gone")
+        code = 0
+    else:
+        code = code or None
+        if not was_stopped(workflow):
+            reason = why_no_pod(workflow)
+            if reason.text is None:
+                reason = Reason(f"the workflow ended as {phase}, and its pod has gone")
     return EngineState(
-        "exited", code or None, reason.text, finished_at=finished, mend=reason.mend, phases=phases
+        "exited", code, reason.text, None, finished, reason.mend, phases, log_gone=True
     )
 
 

@@ -158,7 +158,8 @@ def test_without_its_pod_argos_notes_are_what_is_left() -> None:
     over = workflow(phase="Failed")
     over["status"]["nodes"] = {"job-aaaaaa": {"outputs": {"exitCode": "5"}}}
     assert state_of(over, None).exit_code == 5
-    assert state_of(workflow(phase="Succeeded"), None).exit_code == 0
+    done = state_of(workflow(phase="Succeeded"), None)
+    assert (done.exit_code, done.reason, done.log_gone) == (0, None, True)
     assert state_of(workflow(phase="Running"), None).status == "running"
 
 
