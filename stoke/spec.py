@@ -35,7 +35,8 @@ _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*"
 _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
-_REFERENCE = re.compile(r"(env|file):.+|secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
+_REFERENCE = re.compile(r"(env|file):.+")
+_ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -121,8 +122,6 @@ class IndexSettings(Model):
     @field_validator("credentials")
     @classmethod
     def _reference(cls, reference: str | None) -> str | None:
-        if reference is not None and reference.startswith("secret:"):
-            raise ValueError("is read here and not by the engine; write env:NAME or file:/path")
         return None if reference is None else _check_reference(reference)
 
 
@@ -208,10 +207,7 @@ def _check_address(url: str) -> str:
 def _check_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         # Its text is not repeated: most likely it is the secret itself.
-        raise ValueError(
-            "does not say where the secret stands; write env:NAME, file:/path or, for one of the "
-            "cluster's, secret:NAME/KEY"
-        )
+        raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
     return reference
 
 
@@ -296,7 +292,8 @@ class JobSpec(Model):
     @classmethod
     def _references(cls, secrets: dict[str, str]) -> dict[str, str]:
         for reference in secrets.values():
-            _check_reference(reference)
+            if not _ENGINES_SECRET.fullmatch(reference):
+                _check_reference(reference)
         return secrets
 
     @field_validator("image")
