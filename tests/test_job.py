@@ -101,4 +101,14 @@ def test_a_phase_as_json_has_every_field_and_null_for_unknown() -> None:
 
 
 def test_phases_are_in_the_order_in_which_a_job_meets_them() -> None:
-    assert PHASES == ("queue", "pull", "start", "lock", "system", "python", "run", "results")
+    assert PHASES == (
+        "queue",
+        "schedule",
+        "pull",
+        "start",
+        "lock",
+        "system",
+        "python",
+        "run",
+        "results",
+    )

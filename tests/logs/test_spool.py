@@ -237,7 +237,7 @@ def test_going_back_to_a_whole_state_forgets_what_came_after(tmp_path: Path) -> 
     writer.add(STDERR, 3, b"gone\n")
     writer.flush()
 
-    writer.truncate(size, lines)
+    writer.truncate(size, lines, 0)
 
     assert (writer.bytes, writer.lines) == (size, lines)
     writer.add(STDOUT, 4, b" and the rest\n")
