@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from backends.argo.cluster import ApiError, Cluster, RawStream, pods_path
@@ -38,6 +38,14 @@ _NODE_FAILED = re.compile(
 )
 
 
+Make = Callable[[int, bytes], Frame]
+
+
+def as_stderr(time: int, data: bytes) -> Frame:
+    """A line of a container whose streams nobody can tell apart."""
+    return Frame(STDERR, time, data)
+
+
 class Lines:
     """Takes timestamps off: one frame a line, or several for a line longer than `PART_SIZE`.
 
@@ -45,7 +53,8 @@ class Lines:
     `failure` says that the node cannot go on; frames before it are still given.
     """
 
-    def __init__(self, time: int = 0) -> None:
+    def __init__(self, time: int = 0, make: Make = as_stderr) -> None:
+        self._make = make
         self.failure: str | None = None
         self._rest = b""
         self._time = time
@@ -91,7 +100,7 @@ class Lines:
             else:
                 break
             if stop > begin:
-                frames.append(Frame(STDERR, self._time, data[begin:stop]))
+                frames.append(self._make(self._time, data[begin:stop]))
             at = stop
         self._rest = data[at:]
         return frames
@@ -117,7 +126,8 @@ class PodLog:
     `ApiError` tells what there is none for: status 400 while the container waits to start, 404 when
     the pod has gone, 403 without the right to read logs.
 
-    With `follow` a last line that has no end yet is not given, because it may still grow.
+    With `follow` a last line that has no end yet is not given, because it may still grow. `make` makes
+    a frame of a line's time and bytes.
     """
 
     def __init__(
@@ -127,8 +137,10 @@ class PodLog:
         container: str,
         since: int,
         follow: bool,
+        make: Make = as_stderr,
     ) -> None:
         self._cluster = cluster
+        self._make = make
         self._pod = pod
         self._since = since
         self._follow = follow
@@ -169,7 +181,7 @@ class PodLog:
         stream = self._open(since)
         if stream is None:
             return
-        lines = Lines(since)
+        lines = Lines(since, self._make)
         for data in stream:
             yield from self._new(lines.feed(data), since, expected)
             if lines.failure is not None:
