@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from backends.argo.tags import untagged
-from stoke.backend import ENGINE, Frame
+from stoke.backend import ENGINE
 from stoke.events import EventScanner
 from stoke.payload import make_payload, runner_source
 from stoke.request import request_from_options
@@ -26,7 +26,7 @@ def run_tagged(folder: Path, code: str) -> tuple[int, dict[int, bytes], list[str
         [*command, "--work", f"{folder}/work", "--tagged"], capture_output=True, timeout=60
     )
     assert done.stderr == b""
-    frames = [untagged(Frame(0, 1, line + b"\n")) for line in done.stdout.split(b"\n")[:-1]]
+    frames = [untagged(7, line + b"\n") for line in done.stdout.split(b"\n")[:-1]]
     assert ENGINE not in {frame.stream for frame in frames}
     streams = {1: b"", 2: b""}
     for frame in frames:

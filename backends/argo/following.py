@@ -104,14 +104,13 @@ class JobLog:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sight: Sight | None = None
-        self._log = PodLog(cluster, job_id, MAIN, since, follow)
+        self._log = PodLog(cluster, job_id, MAIN, since, follow, untagged)
 
     def __iter__(self) -> Iterator[list[Frame]]:
         try:
             if self._follow:
                 yield from self._until_started()
-            for batch in self._batches():
-                yield [untagged(frame) for frame in batch]
+            yield from self._batches()
             if self._follow and not self.was_silent:
                 self._until_ended()
         finally:

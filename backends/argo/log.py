@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from backends.argo.cluster import ApiError, Cluster, RawStream, pods_path
@@ -30,6 +30,14 @@ _NODE_FAILED = re.compile(
 )
 
 
+Make = Callable[[int, bytes], Frame]
+
+
+def as_stderr(time: int, data: bytes) -> Frame:
+    """A line of a container whose streams nobody can tell apart."""
+    return Frame(STDERR, time, data)
+
+
 class Lines:
     """Takes timestamps off: one frame a line, or several for a line longer than `PART_SIZE`.
 
@@ -37,7 +45,8 @@ class Lines:
     `failure` says that the node cannot go on; frames before it are still given.
     """
 
-    def __init__(self, time: int = 0) -> None:
+    def __init__(self, time: int = 0, make: Make = as_stderr) -> None:
+        self._make = make
         self.failure: str | None = None
         self._rest = b""
         self._time = time
@@ -83,7 +92,7 @@ class Lines:
             else:
                 break
             if stop > begin:
-                frames.append(Frame(STDERR, self._time, data[begin:stop]))
+                frames.append(self._make(self._time, data[begin:stop]))
             at = stop
         self._rest = data[at:]
         return frames
@@ -112,6 +121,7 @@ class PodLog:
     With `follow` a last line that has no end yet is not given, because it may still grow; and a log
     that is silent for `SILENCE_SECONDS` ends, as a hint: a node may go silent for good when it
     rotates a log, and so may a connection that a balancer on the way forgot. `was_silent` says so.
+    `make` makes a frame of a line's time and bytes.
     """
 
     def __init__(
@@ -121,8 +131,10 @@ class PodLog:
         container: str,
         since: int,
         follow: bool,
+        make: Make = as_stderr,
     ) -> None:
         self._cluster = cluster
+        self._make = make
         self._pod = pod
         self._since = since
         self._follow = follow
@@ -156,7 +168,7 @@ class PodLog:
         stream = self._open()
         if stream is None:
             return
-        lines = Lines(self._since)
+        lines = Lines(self._since, self._make)
         for data in stream:
             yield from self._new(lines.feed(data))
             if lines.failure is not None:

@@ -11,25 +11,24 @@ from stoke.backend import ENGINE, Frame
 from stoke.logs.spool import STDERR, STDOUT
 
 MARK = 0x1E
-# letter: (stream, what the line ends with)
+# letter: (stream, whether the line ends there)
 _TAGS = {
-    ord("O"): (STDOUT, b"\n"),
-    ord("o"): (STDOUT, b""),
-    ord("E"): (STDERR, b"\n"),
-    ord("e"): (STDERR, b""),
+    ord("O"): (STDOUT, True),
+    ord("o"): (STDOUT, False),
+    ord("E"): (STDERR, True),
+    ord("e"): (STDERR, False),
 }
 
 
-def untagged(frame: Frame) -> Frame:
+def untagged(time: int, data: bytes) -> Frame:
     """One line of the container's log as what it is."""
-    data = frame.data
     if not data or data[0] != MARK:
-        return Frame(ENGINE, frame.time, data)
+        return Frame(ENGINE, time, data)
     if data[-1] != 0x0A:
         # Cut off when the container ended hard, before it said whose it is.
-        return Frame(STDOUT, frame.time, data[1:])
+        return Frame(STDOUT, time, data[1:])
     tag = _TAGS.get(data[-2])
     if tag is None:
-        return Frame(ENGINE, frame.time, data)
-    stream, end = tag
-    return Frame(stream, frame.time, data[1:-2] + end)
+        return Frame(ENGINE, time, data)
+    stream, ends = tag
+    return Frame(stream, time, data[1:-2] + b"\n" if ends else data[1:-2])

@@ -18,7 +18,7 @@ _WRITES = st.lists(st.tuples(st.sampled_from([1, 2]), _BYTES))
 def through_the_log(writes: list[tuple[int, bytes]]) -> list[Frame]:
     """The runner's lines as the log has them, one frame each."""
     out = b"".join(Tagged.lines(stream, data) for stream, data in writes)
-    return [untagged(Frame(2, 7, line + b"\n")) for line in out.split(b"\n")[:-1]]
+    return [untagged(7, line + b"\n") for line in out.split(b"\n")[:-1]]
 
 
 @given(_WRITES)
@@ -48,7 +48,7 @@ def test_argos_lines_are_argos() -> None:
         b"\x1e\n",
         b"\x1ex not a tag\n",
     ):
-        assert untagged(Frame(2, 7, line)) == Frame(ENGINE, 7, line)
+        assert untagged(7, line) == Frame(ENGINE, 7, line)
 
 
 def test_a_line_of_the_job_that_looks_like_argos_stays_the_jobs() -> None:
@@ -58,4 +58,4 @@ def test_a_line_of_the_job_that_looks_like_argos_stays_the_jobs() -> None:
 
 
 def test_a_line_that_was_cut_off_is_kept_as_far_as_it_came() -> None:
-    assert untagged(Frame(2, 7, b"\x1ehalf")) == Frame(1, 7, b"half")
+    assert untagged(7, b"\x1ehalf") == Frame(1, 7, b"half")
