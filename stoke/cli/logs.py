@@ -17,6 +17,7 @@ from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
 from stoke.cli.options import JOBS, apply
 from stoke.cli.output import narrate, print_error, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.logs.sanitise import clean
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
 from stoke.paths import job_dir
 
@@ -164,13 +165,15 @@ def _print_engine_logs(jobs: list[Job], history: History, stdout: Outlet) -> Non
         if _is_open(job):
             _catch_up(job, history)
         try:
-            lines = (job_dir(job.id) / ENGINE_LOG).read_bytes().splitlines(keepends=True)
+            data = (job_dir(job.id) / ENGINE_LOG).read_bytes()
         except FileNotFoundError:
             if not removed_log(job):
                 narrate(f"{job.id}: the engine wrote nothing into its log")
             continue
-        name = f"{job.id} | ".encode() if len(jobs) > 1 else b""
-        stdout.write(b"".join(name + line for line in lines))
+        if len(jobs) > 1:
+            name = f"{clean(job.id)} | ".encode()
+            data = b"".join(name + line + b"\n" for line in data.splitlines())
+        stdout.write(data)
     stdout.finish()
 
 

@@ -675,6 +675,7 @@ def test_f13_full_disk_is_told_and_waited_out(
     monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
+    log += [Frame(ENGINE, START + 6 * MS, b"argo=true\n")]
     following = Following(ScriptedBackend(log), tmp_path)
     refusals = iter(range(7))
 
@@ -704,6 +705,7 @@ def test_f13_full_disk_is_told_and_waited_out(
     assert following.follower.run() == exited()
 
     assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert (tmp_path / ENGINE_LOG).read_bytes() == b"argo=true\n"
     assert following.events == [event]
     assert len(following.trouble) == 7
 
