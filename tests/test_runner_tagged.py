@@ -15,10 +15,17 @@ from stoke.request import request_from_options
 NONCE = "0123456789abcdef"
 
 
-def run_tagged(folder: Path, code: str) -> tuple[int, dict[int, bytes], list[str]]:
-    """(exit code, what each stream had, the events' kinds); nothing may be outside of the tags."""
-    spec = request_from_options(code=code)
-    payload = make_payload(spec, nonce=NONCE, program="main.py", lock_ttl=0, upgrade=False)
+def run_tagged(
+    folder: Path, code: str, lock: str | None = None
+) -> tuple[int, dict[int, bytes], list[str]]:
+    """(exit code, what each stream had, the events' kinds); nothing may be outside of the tags.
+
+    With `lock` it only prints that.
+    """
+    spec = request_from_options(code=code, requirements=lock)
+    payload = make_payload(
+        spec, nonce=NONCE, program="main.py", lock_ttl=0, upgrade=False, lock_only=lock is not None
+    )
     (folder / "payload").write_bytes(payload)
     (folder / "runner.py").write_bytes(runner_source())
     command = [sys.executable, "-I", "-S", f"{folder}/runner.py", f"{folder}/payload"]
@@ -74,3 +81,10 @@ if os.fork() == 0:
 """
     exit_code, streams, events = run_tagged(tmp_path, code)
     assert (exit_code, streams[1], events[-1]) == (0, b"before\n", "end")
+
+
+def test_a_lock_that_is_printed_is_tagged_too(tmp_path: Path) -> None:
+    lock = f"alpha==1 --hash=sha256:{'a' * 64}\n"
+    exit_code, streams, events = run_tagged(tmp_path, "print('no')", lock)
+    assert (exit_code, events) == (0, ["begin", "phase", "end"])
+    assert streams[1].startswith(b"alpha==1") and streams[1].endswith(b"a" * 64 + b"\n")
