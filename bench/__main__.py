@@ -18,6 +18,8 @@ ALL = (
     "cache_usage",
     "prune_under_load",
     "log_window",
+    "argo_list",
+    "argo_log",
 )
 
 

@@ -7,7 +7,7 @@ Engine trouble is raised as `EngineError`, never as a driver's exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -34,6 +34,10 @@ class Capabilities:
     counts_bytes: bool
     isolation: str
     """One sentence for people: what stands between a job and the machine."""
+    stop_forgets_log: bool = False
+    """Whether a job's log goes away with its stopping: what it has printed is fetched before."""
+    named_secrets: bool = False
+    """Whether it keeps secrets of its own that a request can refer to: `secret:NAME/KEY`."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ class Delivery:
 class EngineState:
     """What the engine says of a job: the truth that every event gives way to.
 
-    `status` is "absent" (the engine knows nothing), "created" (not started yet), "running" or
-    "exited". Times are epoch seconds.
+    `status` is "absent" (the engine knows nothing), "created" (made, and will not start by itself),
+    "running" (also while it waits for its turn) or "exited". Times are epoch seconds.
+
+    `exit_code` is None for a job that ended without one or whose code the engine has forgotten. A
+    running job has a `reason` when something keeps it from starting, and `mend` what helps.
     """
 
     status: str
@@ -66,13 +73,23 @@ class EngineState:
     reason: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    mend: str | None = None
+    phases: tuple[tuple[str, float, float | None], ...] = ()
+    """What came before the runner began, where only the engine knows: a phase's name, its start and
+    its seconds (None while it goes on)."""
+    log_gone: bool = False
+    """Whether the engine has dropped the log of a job that it still knows."""
+
+
+ENGINE = 0
+"""The stream of a frame that is the engine's own word and not the job's."""
 
 
 class Frame(NamedTuple):
     """A piece of a job's output as the engine stored it.
 
-    `stream` is 1 (stdout), 2 (stderr) or 3 (a note of the engine); `time` is epoch nanoseconds by the
-    engine's clock. A frame is not a line: it may hold several or a part of one.
+    `stream` is 1 (stdout), 2 (stderr), 3 (a note of the engine) or `ENGINE`; `time` is epoch
+    nanoseconds by the engine's clock. A frame is not a line: it may hold several or a part of one.
     """
 
     stream: int
@@ -86,7 +103,8 @@ class LogDeniedError(EngineError):
 
 class LogStream(Protocol):
     """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
-    is a hint and not the job's end. A cut connection raises `EngineError`.
+    is a hint and not the job's end. A cut connection raises `EngineError`. A batch without a frame says
+    that the job has come further without printing anything: that it is worth asking for its state.
 
     What a transport promises, because the follower relies on it:
 
@@ -108,13 +126,14 @@ class LogStream(Protocol):
 
 @dataclass(frozen=True)
 class FoundJob:
-    """A job of ours that the engine knows, whoever submitted it. `public_spec` may be missing."""
+    """A job of ours that the engine knows, whoever submitted it. `read_spec` asks the engine for the
+    public spec, which may be missing."""
 
     job_id: str
     scope: str
     submitted_at: float
     nonce: str | None = None
-    public_spec: bytes | None = None
+    read_spec: Callable[[], bytes | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -217,6 +236,42 @@ class MakesImage(Protocol):
 
         `progress` gets a line at a time. `EngineError` names the step that failed.
         """
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One thing that jobs need at a place, such as a role: what it is called and how it is written.
+
+    `compare` asks the place and returns what would change there, as a unified diff (empty: nothing);
+    `apply` changes it. Both raise `EngineError`.
+    """
+
+    name: str
+    manifest: str
+    compare: Callable[[], str]
+    apply: Callable[[], None]
+
+
+@runtime_checkable
+class PreparesPlace(Protocol):
+    """What a backend may offer besides: `stoke setup` for the place where its jobs run."""
+
+    def preparations(
+        self,
+        scopes: Sequence[str],
+        users: Sequence[str],
+        groups: Sequence[str],
+        prune: tuple[str, float] | None,
+    ) -> list[Preparation]:
+        """Everything that jobs in these scopes need, in the order in which it has to be made.
+
+        `users` and `groups` are who gets the rights to submit; `prune` is when (as cron has it) to
+        drop what has been unused for so many seconds.
+        """
+
+    def allow_plugin(self) -> str | None:
+        """Lets the program run that the configuration names for getting credentials; returns it as
+        text, or None where there is none."""
 
 
 def backend_names() -> list[str]:

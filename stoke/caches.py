@@ -218,7 +218,9 @@ class Housekeeper:
 
     def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
         """Empties the volume. `EngineError` while a job holds it."""
-        now = [one for one in backend.volumes() if one.name == volume.name]
+        now = [
+            one for one in backend.volumes() if (one.name, one.node) == (volume.name, volume.node)
+        ]
         holders = sorted({job for one in now for job in one.in_use_by})
         if holders:
             raise EngineError(

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stoke.errors import RequestError
 from stoke.paths import config_file
-from stoke.spec import IndexSettings, Memory, NixSettings, Scope, explain
+from stoke.spec import IndexSettings, Memory, NixSettings, Scope, Seconds, explain
 
+_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 # These STOKE_* variables are no settings: `stoke.paths` and `stoke.cli.main` read them.
 _NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"}
 
@@ -34,6 +35,37 @@ class DockerConfig(Section):
     network: str | None = None
     """The network to attach to ("none" cuts jobs off); without it the engine's default."""
     pids_limit: int = Field(default=4096, gt=0)
+
+
+class ArgoConfig(Section):
+    """The cluster and namespace where Argo Workflows runs jobs, and what every pod there gets."""
+
+    context: str | None = None
+    """Of the kubeconfig; without it the current one."""
+    namespace: str | None = None
+    """Without it the context's."""
+    kubeconfig: str | None = None
+    """Without it KUBECONFIG, then ~/.kube/config, then the pod that this runs in."""
+    image: str | None = None
+    """The image when a request names none; without it the public Python image."""
+    service_account: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
+    """Who Argo's part of each pod is; without it the namespace's default."""
+    cache: Literal["hostpath", "claim", "shared-claim", "none"] = "hostpath"
+    """Where caches live: a folder of each node; a claim that one node mounts at a time; a claim that
+    all nodes mount, with one job of a scope at a time; nowhere."""
+    cache_path: str = Field(default="/var/lib/stoke", pattern=r"^/[A-Za-z0-9._/-]+$")
+    """The nodes' folder, for "hostpath"."""
+    claim_size: str = Field(default="20Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")
+    storage_class: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
+    """For claims; without it the cluster's default."""
+    restricted: bool = False
+    """Jobs run as user 1000 without anything that Pod Security `restricted` forbids. Without root there
+    are no system packages."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[dict[str, str | int], ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    keep: Seconds = 86400.0
+    """Seconds for which a finished workflow, its pod and its log stay for somebody who comes late."""
 
 
 class LogConfig(Section):
@@ -80,6 +112,7 @@ class Config(Section):
     least recently used goes after a job that added to them; without it nothing goes by itself."""
     scopes: dict[Scope, ScopeConfig] = {}
     docker: DockerConfig = DockerConfig()
+    argo: ArgoConfig = ArgoConfig()
     log: LogConfig = LogConfig()
     color: Literal["auto", "never"] = "auto"
 

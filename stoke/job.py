@@ -29,8 +29,8 @@ class JobState(StrEnum):
 
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.LOST})
 
-# In the order in which a job meets them. The first three are the backend's, the others the runner's.
-PHASES = ("queue", "pull", "start", "lock", "system", "python", "run", "results")
+# In the order in which a job meets them. The first four are the backend's, the others the runner's.
+PHASES = ("queue", "schedule", "pull", "start", "lock", "system", "python", "run", "results")
 # What a cache can save; `run` is the job's own time.
 ENVIRONMENT_PHASES = ("lock", "system", "python")
 

@@ -88,6 +88,13 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
         raise RequestError(
             "image", f"the {backend.name} backend runs no images", "choose one that does: -b docker"
         )
+    for name, reference in spec.secrets.items():
+        if reference.startswith("secret:") and not can.named_secrets:
+            raise RequestError(
+                f"secrets.{name}",
+                f"the {backend.name} backend keeps no secrets that could be named",
+                f"have it read here: --secret {name}=env:{name}",
+            )
     for field in ("cpu", "memory"):
         if getattr(spec, field) is not None and not can.limits:
             raise RequestError(
@@ -182,6 +189,8 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> None:
     if job.state.finished:
         return
     history.update(job.id, stop_requested=True)
+    if backend.capabilities.stop_forgets_log:
+        Tracker(backend, history, job.id).catch_up()
     backend.stop(job.id, grace)
 
 
@@ -312,7 +321,7 @@ def adopt(backend: Backend, history: History) -> list[Job]:
             state=JobState.STARTING,
             submitted_at=found.submitted_at,
         )
-        spec = found.public_spec.decode() if found.public_spec else None
-        history.add(job, spec, found.nonce)
+        spec = found.read_spec()
+        history.add(job, spec.decode() if spec else None, found.nonce)
         adopted.append(job)
     return adopted

@@ -109,8 +109,11 @@ def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.e
 
 
 def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
+    """Those that stand on this machine; an engine's own it gives to the code itself."""
     return {
-        name: read_reference(reference, f"secrets.{name}") for name, reference in secrets.items()
+        name: read_reference(reference, f"secrets.{name}")
+        for name, reference in secrets.items()
+        if not reference.startswith("secret:")
     }
 
 

@@ -1,12 +1,14 @@
 """The file that runs inside every job, on the job's own Python (3.9 or later), alone.
 
     python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container] [--nix]
+                            [--tagged]
 
 PAYLOAD is gzip of JSON (`stoke.payload` writes it) and is unlinked once read: it may hold secrets.
 DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
 away. --container says that the network namespace and the cgroup are the job's own, so received
 bytes can be counted and an out-of-memory kill told. --nix says that /nix is the scope's system
-volume, or at least nobody else's.
+volume, or at least nobody else's. --tagged says that the engine keeps stdout and stderr not apart and
+writes lines of its own between: see `Tagged`.
 
 The phases lock, system, python and run follow one another; each says what it did in one event on stderr
 (`stoke.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for the
@@ -59,6 +61,7 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_TIMEOUT = 124
 EXIT_ENVIRONMENT = 125
 NIX = "/nix"
+FLAGS = ("--container", "--nix", "--tagged")  # options without a value
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
 MAKE_ROOM = "make room on the cache volume: stoke cache prune --unused 7d, or stoke cache clear"
@@ -81,17 +84,112 @@ class StoppedError(Exception):
 # ---------------------------------------------------------------------------- events
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+class Tagged:
+    r"""Both streams as lines of one, each with a tag: what has none, the engine wrote.
+
+    A line begins with \x1e and ends with a letter: O, o for stdout, E, e for stderr. Behind a small
+    letter the newline is not the job's: its text had none there, or not yet. So no line is long enough
+    for an engine to cut it, and none ends with \r, which some drop.
+    """
+
+    MARK = b"\x1e"
+    LETTERS = ((b"o\n", b"O\n"), (b"e\n", b"E\n"))
+    LONGEST = 8192
+
+    def __init__(self) -> None:
+        import threading
+
+        self._lock = threading.Lock()
+
+    def write(self, stream: int, data: bytes) -> None:
+        """`stream` as a descriptor: 1 or 2."""
+        with self._lock:
+            write_all(1, self.lines(stream, data))
+
+    @classmethod
+    def lines(cls, stream: int, data: bytes) -> bytes:
+        unended, ended = cls.LETTERS[stream - 1]
+        pieces = []
+        *lines, rest = data.split(b"\n")
+        for line, end in [(line, ended) for line in lines] + ([(rest, unended)] if rest else []):
+            while len(line) > cls.LONGEST:
+                pieces += [cls.MARK, line[: cls.LONGEST], unended]
+                line = line[cls.LONGEST :]
+            pieces += [cls.MARK, line, end]
+        return b"".join(pieces)
+
+
+class Pump:
+    """Reads what the code writes, from two pipes, and passes it on with tags."""
+
+    def __init__(self, tagged: Tagged) -> None:
+        import threading
+
+        self._tagged = tagged
+        self._ends: dict[int, int] = {}  # the pipe that we read: the stream that it is
+        self.given: list[int] = []  # what the code writes to: stdout, stderr
+        for stream in (1, 2):
+            ours, theirs = os.pipe()
+            self._ends[ours] = stream
+            self.given.append(theirs)
+        self._wake, self._waker = os.pipe()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        for theirs in self.given:
+            os.close(theirs)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Once the code is over: passes on what it had written. Whoever it left behind and still
+        holds a pipe is not waited for."""
+        os.write(self._waker, b".")
+        self._thread.join()
+
+    def _run(self) -> None:
+        import select
+
+        poll = select.poll()
+        for ours in (*self._ends, self._wake):
+            poll.register(ours, select.POLLIN)
+        open_ends = len(self._ends)
+        last = False
+        while open_ends:
+            ready = [number for number, _ in poll.poll(0 if last else None)]
+            if self._wake in ready:
+                last = True
+                poll.unregister(self._wake)
+                ready.remove(self._wake)
+            elif last and not ready:
+                return
+            for ours in ready:
+                data = os.read(ours, 65536)
+                if data:
+                    self._tagged.write(self._ends[ours], data)
+                else:
+                    poll.unregister(ours)
+                    open_ends -= 1
+
+
 class Events:
     """Writes event frames to stderr, each in one write."""
 
-    def __init__(self, nonce: str, secrets: list[str], count_bytes: bool) -> None:
+    def __init__(
+        self, nonce: str, secrets: list[str], count_bytes: bool, write: Callable[[int, bytes], None]
+    ) -> None:
         self._mark = b"\n\x1e" + nonce.encode()
         self._secrets = [secret for secret in secrets if secret]
         self._count_bytes = count_bytes
+        self._write = write
 
     def emit(self, event: str, **fields: object) -> None:
         body = json.dumps({"event": event, **fields}, separators=(",", ":"))
-        write_all(2, self._mark + body.encode() + b"\n")
+        self._write(2, self._mark + body.encode() + b"\n")
 
     def note(self, text: str) -> None:
         self.emit("note", text=self.masked(text))
@@ -289,7 +387,9 @@ class Job:
         self.private_cache = os.path.join(self.work, ".cache")
         self.cache = kept or self.private_cache
         self.given_uv = options.get("--uv")
-        self.events = Events(payload["nonce"], index["secrets"], self.container)
+        self.tagged = Tagged() if "--tagged" in options else None
+        self.write = self.tagged.write if self.tagged else write_all
+        self.events = Events(payload["nonce"], index["secrets"], self.container, self.write)
         self.ending = Ending()
         self.python = sys.executable
         self.fingerprint: list[str] = []
@@ -593,16 +693,25 @@ class Job:
         if self.ending.reason:
             raise StoppedError
         forget_peak_memory()
+        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        pump = Pump(self.tagged) if self.tagged else None
+        if pump:
+            actions += [
+                (os.POSIX_SPAWN_DUP2, theirs, stream)
+                for stream, theirs in enumerate(pump.given, start=1)
+            ]
         child = os.posix_spawn(
             python,
             [python, "-u", script, *payload["args"]],
             env,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)],
+            file_actions=actions,
             setpgroup=0,
             # Python ignores these two; a child would inherit that.
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
         self.ending.watch(child)
+        if pump:
+            pump.start()
         while True:  # as process 1 of a container, everybody's orphans end here
             pid, status, usage = os.wait4(-1, 0)
             if pid == child:
@@ -615,6 +724,8 @@ class Job:
         elif reason is None and code > 128:
             reason = "killed by signal %d" % (code - 128) if os.WIFSIGNALED(status) else None
         end_leftovers(child)
+        if pump:
+            pump.finish()
         if reason == "timeout":
             code = EXIT_TIMEOUT
         unit = 1 if sys.platform == "darwin" else 1024
@@ -673,7 +784,7 @@ class Job:
                 self.leave_cache(why)
                 self.prepare()
             if self.payload["lock_only"]:
-                write_all(1, (self.lock_text or "").encode())
+                self.write(1, (self.lock_text or "").encode())
                 return 0, {}
             self.phase = "run"
             with Phase(self.events, "run"):
@@ -1068,11 +1179,6 @@ class Flock:
         self.close()
 
 
-def write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
 def write_whole(path: str, text: str) -> None:
     """Written aside and renamed, so that a reader meets all of it or nothing."""
     aside = "%s.%d.new" % (path, os.getpid())
@@ -1353,7 +1459,7 @@ def main(arguments: list[str]) -> int:
     options: dict[str, str] = {}
     flags = iter(arguments[1:])
     for flag in flags:
-        options[flag] = "" if flag in ("--container", "--nix") else next(flags)
+        options[flag] = "" if flag in FLAGS else next(flags)
     with open(arguments[0], "rb") as file:
         payload = json.loads(zlib.decompress(file.read(), 31))
     os.unlink(arguments[0])

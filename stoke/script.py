@@ -25,6 +25,11 @@ def make_script(request: Request) -> str:
             "index": spec.index.model_copy(update={"credentials": None}),
         }
     )
+    # An engine's own secret is a variable of that name wherever else the script runs.
+    references = {
+        name: f"env:{name}" if reference.startswith("secret:") else reference
+        for name, reference in spec.secrets.items()
+    }
     payload = make_payload(
         public,
         nonce=secrets.token_hex(8),
@@ -34,7 +39,7 @@ def make_script(request: Request) -> str:
         on_cache_trouble=request.on_cache_trouble,
     )
     parcel: dict[str, Any] = {
-        "references": {"env": {**hidden, **spec.secrets}, "credentials": spec.index.credentials},
+        "references": {"env": {**hidden, **references}, "credentials": spec.index.credentials},
         "runner": _text(runner_source()),
         "events": _text((resources.files("stoke") / "events.py").read_bytes()),
         "payload": _text(payload),

@@ -36,6 +36,7 @@ _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
 _REFERENCE = re.compile(r"(env|file):.+")
+_ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -229,7 +230,8 @@ class JobSpec(Model):
     """A version or bounds: `3.12`, `>=3.11,<3.14`."""
     env: dict[str, Text] = {}
     secrets: dict[str, str] = {}
-    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted."""
+    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
+    `secret:NAME/KEY`, which the engine reads."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages, and for this program's own pin."""
@@ -290,7 +292,8 @@ class JobSpec(Model):
     @classmethod
     def _references(cls, secrets: dict[str, str]) -> dict[str, str]:
         for reference in secrets.values():
-            _check_reference(reference)
+            if not _ENGINES_SECRET.fullmatch(reference):
+                _check_reference(reference)
         return secrets
 
     @field_validator("image")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stoke.backend import Backend, EngineState
-from stoke.errors import EXIT_TIMEOUT, EngineError
+from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError
 from stoke.events import Event
 from stoke.history import History, Note
 from stoke.job import JobState, Phase
@@ -51,6 +51,8 @@ class Tracker:
         self._closed = threading.Event()
         self._follower: Follower | None = None
         self._error: str | None = None
+        self._told: tuple[tuple[str, float, float | None], ...] = ()
+        self._waits_for: str | None = None
 
     @property
     def held(self) -> bytes:
@@ -96,12 +98,26 @@ class Tracker:
             self._take_event,
             self._on_change,
             self._on_trouble,
+            self._take_state,
         )
 
     def close(self) -> None:
         self._closed.set()
         if self._follower is not None:
             self._follower.close()
+
+    def _take_state(self, engine: EngineState) -> None:
+        """What the engine knows of the time before the runner: phases, and what keeps it waiting."""
+        news = [Phase(*phase) for phase in engine.phases if phase not in self._told]
+        for phase in news:
+            self._history.set_phase(self._job_id, phase)
+        self._told = engine.phases
+        waits_for = engine.reason if engine.status == "running" else None
+        if waits_for and waits_for != self._waits_for:
+            self._on_trouble(EngineError(waits_for, engine.mend))
+        self._waits_for = waits_for
+        if news:
+            self._on_change()
 
     def _take_event(self, event: Event) -> None:
         kind = event["event"]
@@ -185,8 +201,17 @@ class Tracker:
                     engine.reason or f"the {self._backend.name} backend no longer knows this job"
                 )
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
+        elif engine.exit_code is None:
+            # Over, and nobody knows with what: the runner's word stands, if it had come to one.
+            changes = {"provisional": False}
+            if not job.provisional:
+                code = EXIT_STOPPED if job.stop_requested else EXIT_ENGINE
+                changes |= self._outcome(code, engine.reason)
+                if job.started_at is not None and code == EXIT_ENGINE:
+                    changes["exit_code"] = None  # The code had begun.
+                changes["finished_at"] = engine.finished_at or time.time()
         else:
-            code = engine.exit_code if engine.exit_code is not None else -1
+            code = engine.exit_code
             told = job.reason if job.provisional else self._error
             changes = self._outcome(code, engine.reason or told)
             if job.provisional and job.exit_code != code:
@@ -197,6 +222,10 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
+        if engine.log_gone and not job.provisional:
+            # Without the runner's end there is no telling how much of it came.
+            gone = "its log had gone before all of it was read"
+            changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
         self._history.update(self._job_id, **changes, **counts)
 
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:

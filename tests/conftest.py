@@ -6,14 +6,18 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from backends.docker.names import MANAGED, SCOPE
 from stoke.config import DockerConfig
 from stoke.errors import EngineError
+
+if TYPE_CHECKING:
+    from backends.argo.cluster import Cluster
 
 # What .ci/run tells the tests.
 _KEPT = "STOKE_TEST_"
@@ -24,6 +28,9 @@ def pytest_configure() -> None:
     ignored is inherited by every program that a test starts and interrupts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Tests that need a cluster are skipped without one. Where one is promised, that must not hide.
+    if os.environ.get("STOKE_TEST_CLUSTER") and not os.environ.get("STOKE_TEST_KUBECONFIG"):
+        raise pytest.UsageError("STOKE_TEST_CLUSTER is set and STOKE_TEST_KUBECONFIG is not")
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +90,72 @@ def _present(engine: Any, image: str) -> str:
             pytest.fail(f"the engine has no image {image}; .ci/images makes it", pytrace=False)
         pytest.skip(f"the engine has no image {image}; .ci/images makes it")
     return image
+
+
+@dataclass(frozen=True)
+class TestCluster:
+    """A cluster that the tests may use: a kubeconfig whose current context names the namespace."""
+
+    __test__ = False
+
+    kubeconfig: str
+    host: str
+    """Where its pods reach servers of the test."""
+    image: str
+    """One that its nodes have: Python 3.13, uv and Nix."""
+    service_account: str | None
+    """Who may report results there; None: the namespace's default."""
+
+    def on_node(self, path: str) -> Path:
+        """Where a folder of the node is on this machine; the test is skipped where it is not."""
+        folder = os.environ.get("STOKE_TEST_CLUSTER_DIR")
+        if not folder or not path.startswith("/var/lib/"):
+            pytest.skip("the cluster's node is another machine")
+        return Path(folder) / "var-lib" / path.removeprefix("/var/lib/")
+
+    def connect(self, namespace: str | None = None) -> Cluster:
+        from backends.argo.cluster import Cluster
+
+        return Cluster(context=None, namespace=namespace, kubeconfig=self.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> TestCluster:
+    """What `python -m tests.cluster up` printed, or any cluster with Argo."""
+    kubeconfig = os.environ.get("STOKE_TEST_KUBECONFIG")
+    if not kubeconfig:
+        pytest.skip("no cluster: STOKE_TEST_KUBECONFIG is not set")
+    return TestCluster(
+        kubeconfig,
+        os.environ.get("STOKE_TEST_CLUSTER_HOST", "127.0.0.1"),
+        os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest"),
+        os.environ.get("STOKE_TEST_SERVICE_ACCOUNT"),
+    )
+
+
+@pytest.fixture
+def cluster_cleanup(cluster: TestCluster) -> Iterator[Callable[[str], None]]:
+    """Call it with a scope: what is in the cluster of it, and of scopes whose names begin with it and a
+    hyphen, is gone after the test, however that went."""
+    from backends.argo.cluster import METADATA_LIST, resource_path, workflows_path
+    from backends.argo.names import OURS, labels_of
+
+    scopes: list[str] = []
+    yield scopes.append
+    api = cluster.connect()
+    namespace = api.namespace
+    for path in (
+        workflows_path(namespace),
+        resource_path("v1", namespace, "configmaps"),
+        resource_path("v1", namespace, "persistentvolumeclaims"),
+    ):
+        listed = api.request("GET", path, query={"labelSelector": OURS}, accept=METADATA_LIST)
+        for one in listed["items"] or ():
+            scope = labels_of(one).get(SCOPE, "")
+            if any(scope == mine or scope.startswith(f"{mine}-") for mine in scopes):
+                query = {"propagationPolicy": "Background"}
+                api.request("DELETE", f"{path}/{one['metadata']['name']}", query=query)
+    api.close()
 
 
 @pytest.fixture

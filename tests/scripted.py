@@ -36,12 +36,14 @@ class Connection:
     """How one connection goes: so many frames (None: all), and then its end.
 
     `end` is "eof" (a clean end), "cut" (an error), "refused" (an error before anything) or "open"
-    (nothing more comes until somebody closes it).
+    (nothing more comes until somebody closes it). `news` is how often it says beforehand that the job
+    has come further.
     """
 
     frames: int | None = None
     end: str = "eof"
     batch: int = 1
+    news: int = 0
 
 
 @dataclass
@@ -128,6 +130,8 @@ class ScriptedLog:
         self.how = how
 
     def __iter__(self) -> Iterator[list[Frame]]:
+        for _ in range(self.how.news):
+            yield []
         wanted = [frame for frame in self._backend.log if frame.time >= self.since]
         coming = wanted[: self.how.frames]
         for at in range(0, len(coming), self.how.batch):

@@ -62,6 +62,15 @@ def test_loading_the_local_backend_loads_no_other() -> None:
     assert loaded & ({"backends.docker"} | ENGINES | SCREENS) == set()
 
 
+def test_a_cluster_that_is_only_looked_at_costs_no_models() -> None:
+    loaded = loaded_by(
+        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "load_backend('argo', Config()).volumes()"
+    )
+    assert "backends.argo" in loaded
+    assert loaded & ({"backends.docker", "backends.local"} | ENGINES | SCREENS) == set()
+
+
 @pytest.mark.parametrize("words", [["--help"], ["jobs"], ["jobs", "--json"]])
 def test_help_and_jobs_load_next_to_nothing(words: list[str]) -> None:
     loaded = loaded_by(command(*words))

@@ -89,6 +89,7 @@ def test_a_phase_as_json_has_every_field_and_null_for_unknown() -> None:
         "packages": None,
         "cached": None,
         "bytes": None,
+        "key": None,
     }
     assert Phase("lock", 1.0, 0.123456789, False, 0, 0, 0).as_json() == {
         "name": "lock",
@@ -97,8 +98,19 @@ def test_a_phase_as_json_has_every_field_and_null_for_unknown() -> None:
         "packages": 0,
         "cached": 0,
         "bytes": 0,
+        "key": None,
     }
 
 
 def test_phases_are_in_the_order_in_which_a_job_meets_them() -> None:
-    assert PHASES == ("queue", "pull", "start", "lock", "system", "python", "run", "results")
+    assert PHASES == (
+        "queue",
+        "schedule",
+        "pull",
+        "start",
+        "lock",
+        "system",
+        "python",
+        "run",
+        "results",
+    )

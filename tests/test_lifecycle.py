@@ -357,7 +357,7 @@ def test_a_job_that_is_being_submitted_is_left_alone(history: History) -> None:
 def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> None:
     backend = ScriptedBackend(
         found=[
-            FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", b'{"code": "1"}'),
+            FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", lambda: b'{"code": "1"}'),
             FoundJob("b-bbbbbb", "default", 901.0),
         ]
     )
@@ -483,3 +483,23 @@ def test_a_backend_is_loaded_once_and_by_name() -> None:
 def test_the_folder_of_a_job_is_only_for_its_owner(history: History) -> None:
     job = submit(request(), ScriptedBackend(), history)
     assert os.stat(job_dir(job.id)).st_mode & 0o077 == 0
+
+
+def test_a_named_secret_needs_an_engine_that_keeps_some(history: History) -> None:
+    spec = make_spec({"code": "pass", "secrets": {"TOKEN": "secret:api/token"}})
+    with pytest.raises(RequestError) as refused:
+        submit(Request(spec), ScriptedBackend(), history)
+    assert refused.value.field == "secrets.TOKEN"
+    assert "env:TOKEN" in (refused.value.mend or "")
+
+
+def test_a_log_that_goes_with_the_stopping_is_fetched_before(history: History) -> None:
+    backend = ScriptedBackend([Frame(STDOUT, 1000, b"so far\n")], states=[RUNNING])
+    backend.capabilities = dataclasses.replace(backend.capabilities, stop_forgets_log=True)
+    job = submit(Request(make_spec({"code": "pass"})), backend, history)
+    stop(job, backend, history, 5)
+    assert [log.follow for log in backend.opened] == [False]
+    reader = SpoolReader(job_dir(job.id))
+    assert [line.text for line in reader.lines()] == [b"so far\n"]
+    reader.close()
+    assert backend.stopped == [(job.id, 5)]

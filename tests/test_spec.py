@@ -429,3 +429,11 @@ def test_a_spec_cannot_be_changed_behind_the_door() -> None:
     spec = make_spec({"code": CODE})
     with pytest.raises(ValueError, match="frozen"):
         setattr(spec, "code", "import os")  # noqa: B010
+
+
+def test_a_secret_that_the_engine_keeps_is_named_and_no_credential() -> None:
+    spec = make_spec({"code": "pass", "secrets": {"TOKEN": "secret:team.api/token_1"}})
+    assert spec.secrets == {"TOKEN": "secret:team.api/token_1"}
+    for text in ("secret:", "secret:api", "secret:Api/x", "secret:a/b/c", "secret:a/{{x}}"):
+        refused("secrets", secrets={"TOKEN": text})
+    refused("index.credentials", index={"credentials": "secret:api/token"})

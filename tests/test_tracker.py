@@ -247,6 +247,49 @@ def test_the_runners_word_stands_where_the_engine_has_forgotten(history: History
     assert job.finished_at == 1009.5
 
 
+def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> None:
+    told: list[EngineError] = []
+    waits = EngineState(
+        "running", reason="no image", mend="name one", phases=(("queue", 1.0, None),)
+    )
+    started = EngineState("running", phases=(("queue", 1.0, 2.0), ("start", 3.0, 4.0)))
+    backend = ScriptedBackend(
+        log_of(*RUN, end(0)), [Connection(news=3)], [waits, waits, started, exited(0)]
+    )
+    job = track(backend, history, on_trouble=told.append)
+    assert [(one.what, one.mend) for one in told] == [("no image", "name one")]
+    assert job.phases[:2] == [Phase("queue", 1.0, 2.0), Phase("start", 3.0, 4.0)]
+    assert job.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("log", "stopped", "state", "code"),
+    [
+        ([*RUN, end(3)], False, JobState.FAILED, 3),
+        ([*RUN, end(143, "stopped")], True, JobState.STOPPED, 143),
+        (RUN, False, JobState.FAILED, None),
+        (RUN[:1], False, JobState.FAILED, 125),
+        (RUN, True, JobState.STOPPED, 143),
+    ],
+)
+def test_an_end_without_an_exit_code_leaves_the_runners_word(
+    history: History, log: list[Event], stopped: bool, state: JobState, code: int | None
+) -> None:
+    history.update(JOB, stop_requested=stopped)
+    job = track(ScriptedBackend(log_of(*log), states=[EngineState("exited")]), history)
+    assert (job.state, job.exit_code, job.provisional) == (state, code, False)
+
+
+@pytest.mark.parametrize(("log", "says"), [([*RUN, end(0)], False), ([], True)])
+def test_a_log_that_had_gone_before_it_was_read_is_missed(
+    history: History, log: list[Event], says: bool
+) -> None:
+    gone = EngineState("exited", 0, log_gone=True)
+    job = track(ScriptedBackend(log_of(*log), states=[gone]), history)
+    assert job.state is JobState.SUCCEEDED
+    assert ("log had gone" in (job.reason or "")) == says
+
+
 def test_trouble_with_the_engine_is_told_and_gone_through(history: History) -> None:
     away = EngineError("cannot reach the engine", "start it")
     told: list[EngineError] = []

@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from backends.docker.check import look
@@ -199,7 +200,7 @@ class DockerBackend:
                     scope,
                     float(container["Created"]),
                     labels.get(NONCE),
-                    self._public_spec(job_id),
+                    partial(self._public_spec, job_id),
                 )
             )
         return found

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,12 +152,9 @@ class LocalBackend:
             job = _read_json(folder / "job.json")
             if job is None:
                 continue
-            try:
-                spec = (folder / "spec.json").read_bytes()
-            except OSError:
-                spec = None
+            read_spec = partial(_read_bytes, folder / "spec.json")
             found.append(
-                FoundJob(folder.name, job["scope"], job["submitted_at"], job["nonce"], spec)
+                FoundJob(folder.name, job["scope"], job["submitted_at"], job["nonce"], read_spec)
             )
         return found
 
@@ -259,6 +257,13 @@ def _spawn(folder: Path, lock: int, argv: list[str]) -> int:
     finally:
         os.close(log)
         os.set_inheritable(lock, False)
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stoke.backend import Finding, backend_names, load_backend
+from stoke.cli.options import CLUSTER, apply
 from stoke.cli.output import paint, print_json
 from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
@@ -21,6 +22,7 @@ BROKEN = 1
 
 
 @click.command()
+@apply(CLUSTER)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
 def command(as_json: bool) -> int:
     """Say what works here, and what mends the rest.

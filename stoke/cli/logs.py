@@ -17,7 +17,8 @@ from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
 from stoke.cli.options import JOBS, apply
 from stoke.cli.output import narrate, print_error, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.sanitise import clean
+from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
 from stoke.paths import job_dir
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _pattern(
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only what went there.")
 @click.option("--grep", metavar="REGEX", callback=_pattern, help="Only lines in which it is found.")
 @click.option("--json", "as_json", is_flag=True, help="Each line as a line of JSON.")
+@click.option("--engine", is_flag=True, help="Only what the engine wrote into the log itself.")
 def command(
     jobs: tuple[str, ...],
     follow: bool,
@@ -56,6 +58,7 @@ def command(
     stream: str | None,
     grep: re.Pattern[str] | None,
     as_json: bool,
+    engine: bool,
 ) -> int:
     """Print the output of jobs.
 
@@ -69,6 +72,10 @@ def command(
     stoke logs --since 5m --grep 'loss=nan' train
     stoke logs --json train | jq -r 'select(.stream == "stderr").text'
     """
+    if engine and (follow or tail is not None or since or timestamps or stream or grep or as_json):
+        raise click.UsageError(
+            "--engine prints all that is there as it is: no option goes with it."
+        )
     wanted = Wanted(
         stream={None: None, "stdout": STDOUT, "stderr": STDERR}[stream],
         since=0 if since is None else since_time(since, time.time()),
@@ -84,7 +91,9 @@ def command(
                 narrate(f"{job.id}: {removed}")
                 code = code or 1
         stdout, stderr = Outlet(1, sys.stdout.encoding), Outlet(2, sys.stderr.encoding)
-        if len(found) == 1 and wanted == Wanted() and not as_json:
+        if engine:
+            _print_engine_logs(found, history, stdout)
+        elif len(found) == 1 and wanted == Wanted() and not as_json:
             _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
         elif found:
             printer = Printer(
@@ -148,6 +157,24 @@ def _print_lines(
 
 def _is_open(job: Job) -> bool:
     return not job.state.finished or job.provisional
+
+
+def _print_engine_logs(jobs: list[Job], history: History, stdout: Outlet) -> None:
+    """Argo's own lines, for example: they say why a container came to nothing."""
+    for job in jobs:
+        if _is_open(job):
+            _catch_up(job, history)
+        try:
+            data = (job_dir(job.id) / ENGINE_LOG).read_bytes()
+        except FileNotFoundError:
+            if not removed_log(job):
+                narrate(f"{job.id}: the engine wrote nothing into its log")
+            continue
+        if len(jobs) > 1:
+            name = f"{clean(job.id)} | ".encode()
+            data = b"".join(name + line + b"\n" for line in data.splitlines())
+        stdout.write(data)
+    stdout.finish()
 
 
 def _first_row(job: Job, tail: int | None) -> int:

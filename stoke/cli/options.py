@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,8 @@ CODE: tuple[Option[Any], ...] = (
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the code."),
     click.option(
         "--secret", multiple=True, metavar="NAME=REF",
-        help="A variable that is read here, on submitting: env:NAME or file:/path.",
+        help="A variable that is read here, on submitting: env:NAME or file:/path; or a secret of "
+        "the cluster: secret:NAME/KEY (argo).",
     ),
     click.option("--index", metavar="URL", help="The package index."),
     click.option("--extra-index", multiple=True, metavar="URL", help="One more package index."),
@@ -68,11 +70,31 @@ CODE: tuple[Option[Any], ...] = (
     click.option("--timeout", metavar="TIME", help="End the job after 90s, 5m or 1h30m."),
 )  # fmt: skip
 
+
+def _into_variable(ctx: click.Context, option: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+    """An option that is a setting for this once: the variable of that setting, for whoever reads the
+    configuration from here on, also in another process."""
+    if value is not None:
+        os.environ[f"STOKE_ARGO__{str(option.name).upper()}"] = value
+
+
+CLUSTER: tuple[Option[Any], ...] = (
+    click.option(
+        "--context", metavar="CONTEXT", expose_value=False, callback=_into_variable,
+        help="The cluster, by its context in the kubeconfig (argo).",
+    ),
+    click.option(
+        "--namespace", metavar="NAMESPACE", expose_value=False, callback=_into_variable,
+        help="The namespace there (argo).",
+    ),
+)  # fmt: skip
+
 BACKEND: tuple[Option[Any], ...] = (
     click.option(
         "-b", "--backend", metavar="BACKEND", shell_complete=complete_backend,
-        help="Where to run: local, docker, or another that is installed.",
+        help="Where to run: local, docker, argo, or another that is installed.",
     ),
+    *CLUSTER,
 )  # fmt: skip
 
 PLACE: tuple[Option[Any], ...] = (

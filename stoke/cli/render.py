@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,10 @@ from stoke.cli.completion import complete_job
 from stoke.cli.options import BACKEND, CODE, PLACE, apply, request_from
 from stoke.errors import RequestError
 
-FORMS = ["docker", "script", "json", "lock"]
+if TYPE_CHECKING:
+    from stoke.spec import JobSpec
+
+FORMS = ["argo", "docker", "script", "json", "lock"]
 
 
 @click.command()
@@ -21,6 +24,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     """Print what would be submitted, without submitting it.
 
     \b
+    argo    the workflow, as kubectl create -f - and argo submit - take it
     docker  the container as the engine would be told to create it
     script  a Python script that holds everything and runs the job anywhere
     json    the request, as `stoke submit` reads it
@@ -32,6 +36,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     stoke render script train.py -w numpy > job.py; ssh elsewhere python3 - < job.py
     stoke render lock -w numpy -b docker > requirements.lock
     stoke render lock --job train-7k2pqa > requirements.lock
+    stoke render argo train.py -w numpy | kubectl create -f -
     """
     from stoke.config import load_config
     from stoke.lifecycle import Request
@@ -64,15 +69,40 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         click.echo(make_script(request), nl=False)
     else:
+        import secrets
+
         from stoke.backend import Delivery, RendersJobs, load_backend
         from stoke.job import new_job_id
         from stoke.lifecycle import check_request
+        from stoke.payload import make_payload, runner_source
 
         chosen = load_backend(form, config)
         if not isinstance(chosen, RendersJobs):
             raise RequestError("backend", f"the {form} backend shows nothing of what it submits")
         check_request(request.spec, chosen)
-        # Runner, payload and secrets travel as files; what the engine is told holds none of them.
-        delivery = Delivery(new_job_id(request.name), request.spec, b"", "0" * 16, b"", b"")
+        spec = _without_secrets(request.spec)
+        nonce = secrets.token_hex(8)
+        payload = make_payload(
+            spec, nonce=nonce, program=request.seen_as, lock_ttl=request.lock_ttl,
+            upgrade=request.upgrade, on_cache_trouble=request.on_cache_trouble,
+        )  # fmt: skip
+        delivery = Delivery(
+            new_job_id(request.name), spec, runner_source(), nonce, payload,
+            spec.model_dump_json().encode(),
+        )  # fmt: skip
         click.echo(chosen.render(delivery).rstrip("\n"))
     return 0
+
+
+def _without_secrets(spec: JobSpec) -> JobSpec:
+    """What is read on this machine stays here; a secret of the cluster's is only a name."""
+    named = {name: text for name, text in spec.secrets.items() if text.startswith("secret:")}
+    left_out = [name for name in spec.secrets if name not in named]
+    if spec.index.credentials:
+        left_out.append("the index's credentials")
+    if left_out:
+        from stoke.cli.output import narrate
+
+        narrate(f"left out, because they would stand in it: {', '.join(left_out)}")
+    index = spec.index.model_copy(update={"credentials": None})
+    return spec.model_copy(update={"secrets": named, "index": index})

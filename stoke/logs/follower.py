@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stoke.backend import Backend, EngineState, Frame, LogDeniedError, LogStream
+from stoke.backend import ENGINE, Backend, EngineState, Frame, LogDeniedError, LogStream
 from stoke.errors import EngineError
 from stoke.events import Event, EventScanner
 from stoke.logs.resume import OVERLAP, Repeats, ResumePoint
@@ -32,6 +32,7 @@ from stoke.paths import make_private
 # one costs some 15 ms.
 CHECKPOINT_SECONDS = 1.0
 BACKOFF_SECONDS = (0.5, 30.0)
+OVER = ("exited", "absent")
 # A connection that lasted so long was good, also if it brought nothing.
 GOOD_SECONDS = 20.0
 # How often a job that was made and has not begun is looked at, and a disk that is full.
@@ -52,7 +53,7 @@ class Follower:
 
     `on_event` gets each of the runner's events, some again after a restart (events are idempotent);
     `on_flush` is called when the spool has grown, `on_trouble` when the engine could not be reached
-    or the disk is full (the follower goes on trying).
+    or the disk is full (the follower goes on trying), `on_state` with what the engine said of the job.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Follower:
         on_event: Callable[[Event], None],
         on_flush: Callable[[], None],
         on_trouble: Callable[[EngineError], None],
+        on_state: Callable[[EngineState], None] = lambda state: None,
     ) -> None:
         self._backend = backend
         self._job_id = job_id
@@ -71,6 +73,7 @@ class Follower:
         self._on_event = on_event
         self._on_flush = on_flush
         self._on_trouble = on_trouble
+        self._on_state = on_state
         self._scanner = EventScanner(nonce)
         self._lock_file = take_lock(folder)
         self._closed = threading.Event()
@@ -152,10 +155,12 @@ class Follower:
         if self._closed.is_set():
             return None
         try:
-            return self._backend.inspect(self._job_id)
+            state = self._backend.inspect(self._job_id)
         except EngineError as error:
             self._on_trouble(error)
             return None
+        self._patiently(lambda: self._on_state(state))
+        return state
 
     def _wait(self, attempt: int) -> None:
         first, most = BACKOFF_SECONDS
@@ -185,8 +190,6 @@ class Follower:
         grown = began = False
         try:
             for batch in self._batches(repeats.since, follow):
-                if not batch:
-                    continue
                 began = True
                 new = repeats.new(batch)
                 self._note_gap_of(repeats)
@@ -215,7 +218,11 @@ class Follower:
             self._stream = self._backend.logs(self._job_id, since, follow)
             if self._closed.is_set():
                 self._stream.close()
-            yield from self._stream
+            for batch in self._stream:
+                if batch:
+                    yield batch
+                elif (state := self._ask()) and state.status in OVER:
+                    return
         except EngineError as error:
             self._cut = error
 
@@ -247,6 +254,9 @@ class Follower:
             self._checkpoint()
 
     def _keep(self, stream: int, times: tuple[int, ...], pieces: tuple[bytes, ...]) -> None:
+        if stream == ENGINE:
+            self._patiently(lambda: self.spool.put_aside(b"".join(pieces)))
+            return
         if stream != STDERR:
             self.spool.add_all(stream, times, pieces)
             return
@@ -294,6 +304,7 @@ class Follower:
             "bytes": self.spool.bytes,
             "lines": self.spool.lines,
             "gaps": self.spool.gaps,
+            "aside": self.spool.aside_bytes,
             "held": base64.b64encode(self._scanner.held).decode(),
             **self._point.as_json(),
         }
@@ -308,17 +319,18 @@ class Follower:
     def _restore(self) -> None:
         try:
             position: dict[str, Any] = json.loads((self._folder / "log.pos").read_text())
-            size, lines = position["bytes"], position["lines"]
-            if size > self.spool.bytes or lines > self.spool.lines:
+            size, lines, aside = position["bytes"], position["lines"], position["aside"]
+            spool = self.spool
+            if size > spool.bytes or lines > spool.lines or aside > spool.aside_bytes:
                 raise ValueError("ahead of the log")
             self._point.restore(position)
         except (OSError, ValueError, LookupError, TypeError):
             # None yet, an older program's, or the machine went down and kept it but not all of the
             # log: from the start.
             self._point = ResumePoint()
-            self.spool.truncate(0, 0)
+            self.spool.truncate(0, 0, 0)
             return
-        self.spool.truncate(size, lines)
+        self.spool.truncate(size, lines, aside)
         self.spool.gaps = position["gaps"]
         self._scanner.hold(base64.b64decode(position["held"]))
 

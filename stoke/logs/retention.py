@@ -12,10 +12,11 @@ from pathlib import Path
 from stoke.errors import EngineError
 from stoke.history import History
 from stoke.logs.follower import FollowerBusyError, take_lock
+from stoke.logs.spool import ENGINE_LOG
 from stoke.paths import job_dir, state_dir
 
 _REMOVED = "log.removed"
-_PARTS = ("log", "log.idx", "log.pos")
+_PARTS = ("log", "log.idx", "log.pos", ENGINE_LOG)
 
 
 def keep_within(limit: int, history: History) -> list[str]:

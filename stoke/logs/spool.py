@@ -8,6 +8,9 @@ shows as a line, and a reader that writes each row to its stream gives back the 
 A newline that comes late, when the line it ends is followed by the other stream's rows already,
 stands at the beginning of the next row and is not a line by itself.
 
+`log.engine` holds what the engine wrote into the job's log on its own account. It is no part of the
+output and has no rows.
+
 One writer at a time (`stoke.logs.follower` holds the lock), any number of readers.
 """
 
@@ -29,6 +32,7 @@ from stoke.paths import make_private
 
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
+ENGINE_LOG = "log.engine"
 # What a reader takes at once.
 _ROWS = 4096
 _BYTES = 4 << 20
@@ -63,6 +67,11 @@ class SpoolWriter:
         self.bytes = self._log.tell()
         self.lines = self._index.tell() // ROW.size
         self.gaps = 0
+        self._aside = folder / ENGINE_LOG
+        try:
+            self.aside_bytes = self._aside.stat().st_size
+        except FileNotFoundError:
+            self.aside_bytes = 0
         self._bytes_waiting: list[bytes] = []
         self._rows_waiting: list[bytes] = []
         # The stream whose line is unfinished; None at a line's beginning.
@@ -102,8 +111,10 @@ class SpoolWriter:
                 elif not (late and is_whole(row)):
                     self._interrupted.add(stream)
 
-    def truncate(self, size: int, lines: int) -> None:
+    def truncate(self, size: int, lines: int, aside: int) -> None:
         """Goes back to a state that was whole; what came after it is fetched again."""
+        if self.aside_bytes > aside:
+            os.truncate(self._aside, aside)
         self._log.truncate(size)
         self._index.truncate(lines * ROW.size)
         self._log.close()
@@ -166,6 +177,19 @@ class SpoolWriter:
     def note(self, time: int, text: str) -> None:
         """A line of ours, such as a gap: shown in place, never taken for the job's."""
         self.add(NOTE, time, text.encode() + b"\n")
+
+    def put_aside(self, data: bytes) -> None:
+        """Lines that the engine wrote, all or nothing; so few that they do not wait for `flush`."""
+        try:
+            with open(self._aside, "ab", buffering=0) as aside:
+                try:
+                    _write(aside, data)
+                except OSError:
+                    aside.truncate(self.aside_bytes)
+                    raise
+        except OSError as error:
+            raise cannot_keep(self._folder, error) from error
+        self.aside_bytes += len(data)
 
     def flush(self) -> None:
         """Writes what waits, all or nothing: on a full disk it goes on waiting, and what is there stays

@@ -15,7 +15,7 @@ from stoke.cli.log_lines import since_time
 from stoke.history import History
 from stoke.job import Job, JobState
 from stoke.logs.retention import keep_within
-from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
+from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
 from tests.cli.conftest import PROGRAM, Stoke, Terminal
 from tests.lab import until
@@ -224,15 +224,52 @@ def test_f13_a_folder_that_takes_nothing_is_said_and_what_is_here_is_shown(
     assert stoke("stop", "--now", job_id).returncode == 0
 
 
+# ------------------------------------------------------------------ what the engine wrote itself
+
+
+def test_what_the_engine_wrote_is_shown_alone(
+    stoke: Stoke, terminal: Callable[..., Terminal]
+) -> None:
+    for name, said in (("first-aaaaaa", b"argo=true\n\x1b[2Jexit 137"), ("other-bbbbbb", b"two\n")):
+        finished(name, [(STDOUT, 0, b"the job's\n")])
+        (job_dir(name) / ENGINE_LOG).write_bytes(said)
+    finished("third-cccccc", [(STDOUT, 0, b"the job's\n")])
+
+    assert stoke("logs", "--engine", "other").stdout == b"two\n"
+    together = stoke("logs", "--engine", "first", "other", "third")
+    assert together.stdout.splitlines() == [
+        b"first-aaaaaa | argo=true",
+        b"first-aaaaaa | \x1b[2Jexit 137",
+        b"other-bbbbbb | two",
+    ]
+    assert together.stderr == b"stoke: third-cccccc: the engine wrote nothing into its log\n"
+    assert stoke("logs", "first").stdout == b"the job's\n"
+    shown = terminal("logs", "--engine", "first")
+    assert shown.wait() == 0
+    assert b"exit 137" in shown.screen and b"\x1b[2J" not in shown.screen
+
+
+@pytest.mark.parametrize("option", ["-f", "-t", "--json", "--tail=0", "--since=1d", "--grep=x"])
+def test_nothing_chooses_among_what_the_engine_wrote(
+    two_jobs: None, stoke: Stoke, option: str
+) -> None:
+    done = stoke("logs", "--engine", option, "first")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--engine" in done.stderr
+
+
 # ------------------------------------------------------------------ the budget of all logs
 
 
 def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
     for age, name in ((30, "old"), (20, "middle"), (10, "new")):
         finished(f"{name}-aaaaaa", [(STDOUT, 0, b"x" * 999 + b"\n")], age)
+    engines = job_dir("old-aaaaaa") / ENGINE_LOG
+    engines.write_bytes(b"argo=true\n")
     with History() as history:
         assert keep_within(2500, history) == ["old-aaaaaa"]
         assert keep_within(2500, history) == []
+    assert not engines.exists()
     done = stoke("logs", "old")
     assert (done.returncode, done.stdout) == (1, b"")
     words = b"its log was removed to keep all logs within 2.5 kB (log.spool_max)"

@@ -17,14 +17,15 @@ from tests.nix_cache import NixCache, NixFiles, make_files
 from tests.package_index import PackageIndex
 
 DOCKER = pytest.param("docker", marks=pytest.mark.docker)
+ARGO = pytest.param("argo", marks=pytest.mark.cluster)
 
 
-@pytest.fixture(params=["local", DOCKER])
+@pytest.fixture(params=["local", DOCKER, ARGO])
 def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     yield from _open(request.param, request, monkeypatch)
 
 
-@pytest.fixture(params=[DOCKER])
+@pytest.fixture(params=[DOCKER, ARGO])
 def system_lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """The backends that bring system packages."""
     yield from _open(request.param, request, monkeypatch)
@@ -47,6 +48,14 @@ def _open(
         cleanup = request.getfixturevalue("docker_cleanup")
         cleanup(scope)
         cleanup(f"{scope}-b")
+    if name == "argo":
+        cluster = request.getfixturevalue("cluster")
+        monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
+        monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
+        if cluster.service_account:
+            monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
+        address = cluster.host
+        request.getfixturevalue("cluster_cleanup")(scope)
     config = load_config()
     backends = Backends(config)
     yield Lab(backends.get(name), config, scope, address)

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.backend import EngineState, Frame, LogDeniedError
+from stoke.backend import ENGINE, EngineState, Frame, LogDeniedError
 from stoke.errors import EngineError
 from stoke.events import Event, frame
 from stoke.logs import follower as follower_module
 from stoke.logs import resume
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.resume import OVERLAP
-from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, SpoolReader
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
 
 NONCE = "5f1c0a9be2d34718"
@@ -305,6 +305,31 @@ def test_c03_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path)
     assert state == exited()
     assert following.trouble == [away, away, away]
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
+
+
+def test_c02_news_that_the_job_is_over_end_the_waiting(tmp_path: Path) -> None:
+    backend = ScriptedBackend([], [Connection(end="open", news=2)], [RUNNING, exited(125)])
+    state, _ = follow(backend, tmp_path)
+    assert state == exited(125)
+    assert backend.opened[0].closed.is_set()
+
+
+def test_c18_what_the_engine_wrote_itself_is_put_aside_once(tmp_path: Path) -> None:
+    log = lines_of(6)
+    log[0] = Frame(ENGINE, START, b"waiting for signals\n")
+    log[4] = Frame(ENGINE, START + 4 * MS, b"sub-process exited\n")
+    backend = ScriptedBackend(
+        log, [Connection(3, "cut"), Connection(1, "cut")], [RUNNING, exited()]
+    )
+    follow(backend, tmp_path)
+    assert spooled(tmp_path, STDOUT) == b"line 1\nline 2\nline 3\nline 5\n"
+    assert spooled(tmp_path, ENGINE) == b""
+    aside = (tmp_path / ENGINE_LOG).read_bytes()
+    assert aside == b"waiting for signals\nsub-process exited\n"
+    # A checkpoint that is older than the log: what came behind it is fetched again.
+    (tmp_path / "log.pos").unlink()
+    follow(ScriptedBackend(log), tmp_path)
+    assert (tmp_path / ENGINE_LOG).read_bytes() == aside
 
 
 def test_c25_removed_while_it_is_followed(tmp_path: Path) -> None:
@@ -650,6 +675,7 @@ def test_f13_full_disk_is_told_and_waited_out(
     monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
+    log += [Frame(ENGINE, START + 6 * MS, b"argo=true\n")]
     following = Following(ScriptedBackend(log), tmp_path)
     refusals = iter(range(7))
 
@@ -679,6 +705,7 @@ def test_f13_full_disk_is_told_and_waited_out(
     assert following.follower.run() == exited()
 
     assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert (tmp_path / ENGINE_LOG).read_bytes() == b"argo=true\n"
     assert following.events == [event]
     assert len(following.trouble) == 7
 

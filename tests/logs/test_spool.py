@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoke.errors import EngineError
-from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
+from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
 
 FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -247,7 +247,7 @@ def test_going_back_to_a_whole_state_forgets_what_came_after(tmp_path: Path) -> 
     writer.add(STDERR, 3, b"gone\n")
     writer.flush()
 
-    writer.truncate(size, lines)
+    writer.truncate(size, lines, 0)
 
     assert (writer.bytes, writer.lines) == (size, lines)
     writer.add(STDOUT, 4, b" and the rest\n")
@@ -309,6 +309,22 @@ def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
         STDERR: b"e1\ne2\ne3\n",
         NOTE: b"",
     }
+
+
+def test_F13_a_line_of_the_engine_that_the_disk_has_no_room_for_is_left_out_whole(
+    tmp_path: Path, full_disk: Callable[[int | None], None]
+) -> None:
+    writer = SpoolWriter(tmp_path)
+    writer.put_aside(b"before\n")
+    full_disk(3)
+    with pytest.raises(EngineError, match="No space left"):
+        writer.put_aside(b"too much\n")
+    full_disk(None)
+    assert (tmp_path / ENGINE_LOG).read_bytes() == b"before\n"
+    writer.put_aside(b"after\n")
+    assert (tmp_path / ENGINE_LOG).read_bytes() == b"before\nafter\n"
+    assert writer.aside_bytes == len(b"before\nafter\n")
+    writer.close()
 
 
 def test_F13_a_real_limit_on_the_files_size(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_spool_that_was_cut_back_is_looked_at_again(tmp_path: Path) -> None:
     matches = Matches(tmp_path, Query("foo"))
     matches.scan()
     writer = SpoolWriter(tmp_path)
-    writer.truncate(4 * 4, 4)
+    writer.truncate(4 * 4, 4, 0)
     writer.add(STDOUT, 0, b"bar\nfoo\n")
     writer.close()
     matches.scan()

@@ -402,7 +402,7 @@ def test_jobs_are_found_by_label_with_their_spec(backend: DockerBackend, docker_
     made = start(backend, WAITS, docker_scope)
     (found,) = [job for job in backend.jobs() if job.scope == docker_scope]
     assert (found.job_id, found.nonce) == (made.job_id, made.nonce)
-    assert found.public_spec == made.public_spec
+    assert found.read_spec() == made.public_spec
     state = backend.inspect(made.job_id)
     assert state.started_at and abs(found.submitted_at - state.started_at) < 60
 
@@ -424,7 +424,7 @@ def test_a_spec_that_the_code_has_spoilt_is_none(
     made = start(backend, code, docker_scope)
     assert ended(backend, made.job_id).exit_code == 0
     (found,) = [job for job in backend.jobs() if job.scope == docker_scope]
-    assert found.public_spec is None
+    assert found.read_spec() is None
 
 
 # ---------------------------------------------------------------------------- caches

@@ -1,0 +1,350 @@
+"""The Argo backend: a job is one Workflow of one pod, both named by the job's id."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from backends.argo.bundle import SPEC_VARIABLE, unpack_spec
+from backends.argo.check import look
+from backends.argo.cluster import ApiError
+from backends.argo.following import JobLog
+from backends.argo.housekeep import housekeep
+from backends.argo.manifest import as_yaml
+from backends.argo.names import (
+    CACHES,
+    JOB,
+    JOBS,
+    MANAGED,
+    NONCE,
+    REQUEST,
+    SCOPE,
+    WAITS,
+    has_labels,
+    labels_of,
+    request_label,
+)
+from backends.argo.places import Place, Places
+from backends.argo.plugins import allow
+from backends.argo.setup import preparations
+from backends.argo.state import (
+    Moments,
+    epoch,
+    explained,
+    has_started,
+    is_over,
+    state_of,
+    terminated,
+)
+from backends.argo.workflow import (
+    DELIVERED,
+    PUBLIC_IMAGE,
+    SHUTDOWN,
+    Made,
+    make_job,
+    owner_of,
+    used_caches,
+    whole,
+)
+from stoke.backend import (
+    Capabilities,
+    Delivery,
+    EngineState,
+    Finding,
+    FoundJob,
+    LogStream,
+    PhaseReport,
+    Preparation,
+    Volume,
+)
+from stoke.config import Config
+from stoke.environment import request_hash
+from stoke.errors import EXIT_ENGINE, EngineError
+
+Object = dict[str, Any]
+# What a pod gets for a hard stop: with 0 the cluster forgets it at once, and its log with it.
+HARD_SECONDS = 1
+RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
+
+
+class ArgoBackend:
+    """Jobs on a cluster. Making one connects to nothing and imports neither kubernetes nor hera."""
+
+    name = "argo"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        argo = config.argo
+        self._places = Places(argo)
+        self._lock = threading.Lock()
+        self._moments: dict[str, Moments] = {}
+        # As they were seen last: a pod that was deleted has an end that nobody else remembers.
+        self._pods: dict[str, Object] = {}
+        self.capabilities = Capabilities(
+            images=True,
+            limits=True,
+            system_packages=not argo.restricted,
+            counts_bytes=True,
+            isolation="jobs run in pods of their own, "
+            + ("without root" if argo.restricted else "as root without capabilities")
+            + "; jobs of one scope can change each other's packages",
+            named_secrets=True,
+            stop_forgets_log=True,
+        )
+
+    # ------------------------------------------------------------------ jobs
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        spec = delivery.spec
+        began = time.time()
+        nodes: tuple[str, ...] = ()
+        self._places.remember(delivery.job_id)
+        volumes = self._places.here.volumes
+        for kind in used_caches(spec.use_cache, bool(spec.system)):
+            volumes.ensure(spec.scope, kind)
+        if spec.use_cache and spec.has_packages:
+            nodes = volumes.warm_nodes(spec.scope, request_label(request_hash(spec)))
+        made = make_job(delivery, self._config, nodes)
+        try:
+            self._create(delivery.job_id, made)
+        except BaseException:
+            # Also ctrl+c. What has begun is a job, whatever became of the cluster's answer.
+            if not self._take_back(delivery.job_id):
+                raise
+        with self._lock:
+            self._moments[delivery.job_id] = Moments(began)
+        report("queue", began, None)
+
+    def _create(self, job_id: str, made: Made) -> None:
+        records = self._places.here.records
+        try:
+            posted = records.create("workflows", made.workflow)
+        except ApiError as error:
+            # Sent before, or it came and its answer did not: then it is there.
+            there = self._metadata(job_id) if error.status in (0, 409) else None
+            if there is None:
+                raise self._refused(error, job_id) from error
+            posted = there
+        if made.carried is None or WAITS not in labels_of(posted):
+            return
+        kind = made.carried["kind"]
+        owner = owner_of({**posted, "apiVersion": made.workflow["apiVersion"]})
+        about = {**made.carried["metadata"], "ownerReferences": [owner]}
+        try:
+            records.create(RESOURCES[kind], {**made.carried, "metadata": about})
+        except ApiError as error:
+            if error.status == 403:
+                raise EngineError(
+                    f"the job needs a {kind} beside its workflow, and you may not make one: "
+                    f"{error.message}",
+                    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have the "
+                    "right given: stoke setup argo --apply"
+                    if kind == "Secret"
+                    else "have the right given: stoke setup argo --apply",
+                ) from error
+            if error.status != 409:
+                raise
+        records.patch_workflow(job_id, DELIVERED)
+
+    def _refused(self, error: ApiError, job_id: str) -> EngineError:
+        cluster = self._places.here.cluster
+        namespace = cluster.namespace
+        if error.status == 409:
+            return EngineError(
+                f"a workflow called {job_id} is there and is not this job",
+                f"look at it: kubectl get workflow {job_id} -n {namespace}",
+            )
+        if error.status == 404 and "namespace" in error.message:
+            return EngineError(
+                f"the cluster has no namespace {namespace}",
+                "choose another: --namespace NAMESPACE; or make it: stoke setup argo --apply",
+            )
+        if error.status == 404:
+            return EngineError(
+                f"the cluster of the context {cluster.context_name} has no Argo Workflows",
+                "choose another: --context CONTEXT; see what is there: stoke doctor",
+            )
+        if error.mend is None and error.message:
+            return EngineError(error.what, explained(error.message).mend)
+        return error
+
+    def _take_back(self, job_id: str) -> bool:
+        """After a failed submit: False when nothing of it runs, and what was made is gone again."""
+        try:
+            workflow = self._metadata(job_id)
+            if workflow is None:
+                return False
+            if WAITS not in labels_of(workflow):
+                return True
+            self.remove(job_id)
+        except EngineError:
+            pass  # Out of reach; it stays labelled, and whoever lists jobs next removes it.
+        return False
+
+    def inspect(self, job_id: str) -> EngineState:
+        workflow = self._metadata(job_id)
+        if workflow is None:
+            return EngineState("absent")
+        place = self._places.of(job_id)
+        pod = place.records.pod(job_id)
+        with self._lock:
+            last = self._pods.get(job_id)
+            if pod is None and last is not None and terminated(last) is not None:
+                pod = last
+            moments = self._moments.setdefault(job_id, Moments())
+            moments.see(pod, time.time())
+            phases = moments.phases(epoch(workflow["metadata"].get("creationTimestamp")))
+        ended = terminated(pod) if pod is not None else None
+        if pod is not None and ended is not None:
+            if ended["exitCode"] != EXIT_ENGINE:
+                _note(place, labels_of(workflow), pod)
+        elif pod is None or is_over(workflow):
+            # What Argo noted of it stands in its status, which metadata lacks.
+            workflow = place.records.workflow(job_id) or workflow
+        return state_of(workflow, pod, phases)
+
+    def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
+        return JobLog(
+            self._places.of(job_id).cluster,
+            job_id,
+            since,
+            follow,
+            partial(self._see, job_id),
+            partial(self._look_for_pull, job_id),
+        )
+
+    def stop(self, job_id: str, grace: float) -> None:
+        workflow = self._metadata(job_id)
+        if workflow is None or is_over(workflow):
+            return
+        records = self._places.of(job_id).records
+        records.patch_workflow(job_id, SHUTDOWN)
+        pod = records.pod(job_id)
+        if pod is None or terminated(pod) is not None:
+            return
+        # Argo does it by itself, 5 to 8 seconds later.
+        seconds = max(HARD_SECONDS, math.ceil(grace)) if has_started(pod) else 0
+        try:
+            records.delete_pod(job_id, seconds)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+
+    def remove(self, job_id: str) -> None:
+        if self._metadata(job_id) is not None:
+            self._places.of(job_id).records.delete_workflow(job_id)
+        with self._lock:
+            self._moments.pop(job_id, None)
+            self._pods.pop(job_id, None)
+        self._places.forget(job_id)
+
+    def jobs(self) -> list[FoundJob]:
+        found: list[FoundJob] = []
+        if not self._places.here.is_configured():
+            return found
+        for workflow in self._places.here.records.listed(JOBS):
+            labels = labels_of(workflow)
+            name, scope = workflow["metadata"]["name"], labels.get(SCOPE)
+            if not scope or labels.get(JOB) != name:
+                continue  # Somebody copied our labels.
+            submitted = epoch(workflow["metadata"]["creationTimestamp"]) or 0.0
+            read_spec = partial(self._public_spec, name)
+            found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
+        return found
+
+    def _metadata(self, job_id: str) -> Object | None:
+        """A job of ours; a workflow that only has its name is none."""
+        workflow = self._places.of(job_id).records.metadata(job_id)
+        if workflow is None or not has_labels(workflow, {MANAGED: "true", JOB: job_id}):
+            return None
+        return workflow
+
+    def _public_spec(self, job_id: str) -> bytes | None:
+        """As it stands in the workflow, unless it was too long for that."""
+        try:
+            workflow = self._places.of(job_id).records.workflow(job_id) or {}
+            variables = workflow["spec"]["templates"][0]["container"]["env"]
+            (packed,) = [one["value"] for one in variables if one["name"] == SPEC_VARIABLE]
+        except (EngineError, KeyError, IndexError, TypeError, ValueError):
+            return None
+        return unpack_spec(packed)
+
+    # ------------------------------------------------------------------ what is seen on the way
+
+    def _see(self, job_id: str, pod: Object | None) -> None:
+        """A change of a job's pod, while its log is followed."""
+        with self._lock:
+            if pod is not None:
+                self._pods[job_id] = pod
+            self._moments.setdefault(job_id, Moments()).see(pod, time.time())
+
+    def _look_for_pull(self, job_id: str) -> None:
+        """Once its container has started: how long it took to get the image."""
+        try:
+            events = self._places.of(job_id).records.events(job_id)
+        except EngineError:
+            return  # Without the right to read them it is a part of the start.
+        with self._lock:
+            self._moments.setdefault(job_id, Moments()).see_events(events)
+
+    # ------------------------------------------------------------------ caches and the rest
+
+    def volumes(self) -> list[Volume]:
+        if not self._places.here.is_configured():
+            return []
+        return self._places.here.volumes.found()
+
+    def housekeep(
+        self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        self._places.here.volumes.check_is_ours(volume)
+        last = operation.get("image")
+        image = self._config.argo.image or (last if isinstance(last, str) else PUBLIC_IMAGE)
+        result = housekeep(
+            self._places.here.cluster, self._config, image, volume, operation, progress
+        )
+        if operation["do"] != "usage" and not operation.get("dry_run") and volume.node:
+            self._places.here.volumes.forget(volume.scope, volume.node)
+        return result
+
+    def check(self) -> list[Finding]:
+        return look(self._places.here.cluster, self._config)
+
+    def render(self, delivery: Delivery) -> str:
+        """As YAML that `kubectl create -f -` and, where it is one object, `argo submit -` take."""
+        made = make_job(delivery, self._config)
+        return as_yaml(*whole(made))
+
+    def preparations(
+        self,
+        scopes: Sequence[str],
+        users: Sequence[str],
+        groups: Sequence[str],
+        prune: tuple[str, float] | None,
+    ) -> list[Preparation]:
+        here = self._places.here
+        volumes = here.volumes.found() if prune else ()
+        return preparations(here.cluster, self._config, volumes, scopes, users, groups, prune)
+
+    def allow_plugin(self) -> str | None:
+        plugin = self._places.here.cluster.plugin
+        if plugin is None:
+            return None
+        allow(plugin)
+        return shlex.join(plugin.command)
+
+    def close(self) -> None:
+        self._places.close()
+
+
+def _note(place: Place, labels: Mapping[str, str], pod: Object) -> None:
+    """That the node has the caches that the job used."""
+    kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
+    node = pod["spec"].get("nodeName")
+    if node and labels.get(SCOPE) and labels.get(REQUEST):
+        place.volumes.note(labels[SCOPE], node, kinds, labels[REQUEST])

@@ -1,0 +1,187 @@
+"""What `stoke doctor` says of a cluster."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from backends.argo import plugins, rights
+from backends.argo.cluster import WORKFLOWS, ApiError, Cluster
+from backends.argo.names import claim_name
+from backends.argo.rights import CLAIMS, EXECUTOR, Right
+from backends.argo.workflow import PUBLIC_IMAGE
+from stoke.backend import Finding
+from stoke.config import Config
+from stoke.errors import EngineError
+
+REVIEWS = "/apis/authorization.k8s.io/v1"
+ENFORCED = "pod-security.kubernetes.io/enforce"
+SETUP = "stoke setup argo --apply; or have it done by somebody who may"
+# Questions at once; there are some twenty.
+AT_ONCE = 8
+
+
+def look(cluster: Cluster, config: Config) -> list[Finding]:
+    """Cluster first; where that does not answer there is nothing else to say."""
+    try:
+        if cluster.plugin is not None:
+            plugins.refuse_unknown(cluster.plugin)
+        version = cluster.request("GET", "/version", timeout=5)
+        where = f"{cluster.server} (context {cluster.context_name})"
+        found = [Finding("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
+        found.append(_argo(cluster))
+        found.append(_namespace(cluster))
+        found += _rights(cluster, config)
+        found.append(_executor(cluster, config))
+        found.append(_caches(cluster, config))
+    except EngineError as error:
+        return [Finding("cluster", False, error.what, error.mend)]
+    image = config.argo.image or PUBLIC_IMAGE
+    # No failure: the nodes pull it, where there is a registry to pull it from.
+    found.append(Finding("image", True, f"{image}, where a request names none"))
+    return found
+
+
+def _argo(cluster: Cluster) -> Finding:
+    mend = "install Argo Workflows, or choose another cluster: --context CONTEXT"
+    try:
+        served = cluster.request("GET", f"/apis/{WORKFLOWS}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return Finding("argo", False, "this cluster has no Argo Workflows", mend)
+    names = {one["name"] for one in served.get("resources") or ()}
+    missing = {"workflows", "workflowtaskresults"} - names
+    if missing:
+        return Finding("argo", False, f"its {', '.join(sorted(missing))} are missing", mend)
+    return Finding("argo", True, WORKFLOWS)
+
+
+def _namespace(cluster: Cluster) -> Finding:
+    name = cluster.namespace
+    try:
+        cluster.request("GET", f"/api/v1/namespaces/{name}")
+    except ApiError as error:
+        if error.status == 403:
+            return Finding("namespace", True, f"{name} (you may not look at it)")
+        if error.status != 404:
+            raise
+        mend = f"choose another: --namespace NAMESPACE; or {SETUP}"
+        return Finding("namespace", False, f"there is none called {name}", mend)
+    return Finding("namespace", True, name)
+
+
+def _rights(cluster: Cluster, config: Config) -> list[Finding]:
+    wanted = [*rights.USER]
+    if config.argo.cache in ("claim", "shared-claim"):
+        wanted.append(CLAIMS)
+    asked = [(right, verb) for right in wanted for verb in right.verbs]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda one: _may(cluster, *one), asked))
+    missing: dict[str | None, list[str]] = {}
+    for (right, verb), allowed in zip(asked, answers, strict=True):
+        if not allowed:
+            missing.setdefault(right.without, []).append(f"{verb} {_resource(right)}")
+    needed = missing.pop(None, [])
+    found = [
+        Finding("rights", not needed, f"you may not: {', '.join(needed)}", SETUP)
+        if needed
+        else Finding("rights", True, "to submit, watch, read logs, stop and remove")
+    ]
+    for without, some in missing.items():
+        found.append(Finding("rights", False, f"you may not {', '.join(some)}: {without}", SETUP))
+    return found
+
+
+def _may(cluster: Cluster, right: Right, verb: str) -> bool:
+    resource, _, sub = right.resource.partition("/")
+    attributes = {
+        "namespace": cluster.namespace,
+        "verb": verb,
+        "group": right.group,
+        "resource": resource,
+        "subresource": sub,
+    }
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = cluster.request("POST", f"{REVIEWS}/selfsubjectaccessreviews", body=body)
+    return bool(answer["status"]["allowed"])
+
+
+def _executor(cluster: Cluster, config: Config) -> Finding:
+    """Whether the pods' service account has what Argo's part of a pod needs."""
+    account, namespace = config.argo.service_account or "default", cluster.namespace
+    missing = []
+    for verb in EXECUTOR.verbs:
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "LocalSubjectAccessReview",
+            "metadata": {"namespace": namespace},
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"],
+                "resourceAttributes": {
+                    "namespace": namespace,
+                    "verb": verb,
+                    "group": EXECUTOR.group,
+                    "resource": EXECUTOR.resource,
+                },
+            },
+        }
+        path = f"{REVIEWS}/namespaces/{namespace}/localsubjectaccessreviews"
+        try:
+            answer = cluster.request("POST", path, body=body)
+        except ApiError as error:
+            if error.status in (403, 404):
+                detail = f"{account}; you may not ask what it is allowed"
+                return Finding("service account", True, detail)
+            raise
+        if not answer["status"]["allowed"]:
+            missing.append(verb)
+    if missing:
+        detail = (
+            f"{account} may not {', '.join(missing)} {_resource(EXECUTOR)}: workflows would hang"
+        )
+        return Finding("service account", False, detail, SETUP)
+    return Finding("service account", True, account)
+
+
+def _caches(cluster: Cluster, config: Config) -> Finding:
+    argo, namespace = config.argo, cluster.namespace
+    level = _pod_security(cluster)
+    if level == "restricted" and not argo.restricted:
+        return Finding(
+            "pod security", False, f"{namespace} enforces restricted, and jobs ask for root",
+            'set argo.restricted = true, and argo.cache = "claim" or "none"',
+        )  # fmt: skip
+    if argo.cache == "hostpath":
+        if level in ("baseline", "restricted"):
+            return Finding(
+                "caches", False, f"{namespace} enforces {level}, which forbids folders of nodes",
+                'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
+            )  # fmt: skip
+        return Finding("caches", True, f"{argo.cache_path} on every node")
+    if argo.cache == "none":
+        return Finding("caches", True, "none: every job builds its environment")
+    kinds = "python" if argo.restricted else "python, system"
+    name = claim_name(config.scope, "python")
+    return Finding("caches", True, f"claims for {kinds}, as {name}; the first job makes them")
+
+
+def _pod_security(cluster: Cluster) -> str | None:
+    """The level that the namespace enforces; None where nobody says."""
+    try:
+        namespace: dict[str, Any] = cluster.request(
+            "GET", f"/api/v1/namespaces/{cluster.namespace}"
+        )
+    except ApiError:
+        return None
+    level: str | None = (namespace["metadata"].get("labels") or {}).get(ENFORCED)
+    return level
+
+
+def _resource(right: Right) -> str:
+    return f"{right.resource}.{right.group}" if right.group else right.resource

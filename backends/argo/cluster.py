@@ -1,0 +1,434 @@
+"""The connection to one cluster: raw JSON over the kubernetes package's pool, and its errors in our
+words. Models would cost half a second to import and refuse fields that are newer than they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from stoke.errors import EngineError
+from stoke.logs.chunks import Chunks
+
+if TYPE_CHECKING:
+    from backends.argo.kubeconfig import Access, Context, Plugin
+
+CONNECT_SECONDS = 5
+READ_SIZE = 256 * 1024
+# What an error's body may hold at most; more is no Status.
+MAX_STATUS = 256 * 1024
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+WORKFLOWS = "argoproj.io/v1alpha1"
+
+
+class ApiError(EngineError):
+    """The API server said no (`status`, its `reason` and its own `message`), or nothing: status 0,
+    and the reason is "Unreachable", "Untrusted", "Timeout" or "Cut"."""
+
+    def __init__(
+        self,
+        what: str,
+        mend: str | None = None,
+        *,
+        status: int = 0,
+        reason: str = "",
+        message: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, mend)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Cluster:
+    """One cluster and namespace, connected to at the first use. Safe to use from several threads.
+
+    `approve` is called before a program that the kubeconfig names is run for credentials; what it
+    raises comes out of the request.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: str | None,
+        namespace: str | None,
+        kubeconfig: str | None = None,
+        approve: Callable[[Plugin], None] | None = None,
+    ) -> None:
+        self._asked = (context, kubeconfig)
+        self._namespace = namespace
+        self._approve = approve
+        self._lock = threading.Lock()
+        self._found: Context | None = None
+        self._access: Access | None = None
+        self._closed = threading.Event()
+
+    @property
+    def namespace(self) -> str:
+        return self._namespace or self._context().namespace
+
+    @property
+    def context_name(self) -> str:
+        return self._context().name
+
+    @property
+    def server(self) -> str:
+        return self._context().server
+
+    @property
+    def plugin(self) -> Plugin | None:
+        """The program that gets the credentials, where the kubeconfig names one. Runs nothing."""
+        return self._context().plugin
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str | None = None,
+        accept: str | None = None,
+        timeout: float = 10,
+    ) -> Any:
+        """The answer's JSON, or None when it is empty; `ApiError` when there is none.
+
+        `timeout` seconds for all of it, with the waiting that the server asks for.
+        """
+        headers = {"Accept": accept or "application/json", "Accept-Encoding": "gzip"}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = content_type or "application/json"
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                with self.translated(method, path):
+                    answer = self.opened(method, path, query or {}, headers, data, until).read()
+                return json.loads(answer) if answer else None
+            except ApiError as error:
+                wait = error.retry_after
+                if wait is None or time.monotonic() + wait >= until or self._closed.wait(wait):
+                    raise
+            except ValueError as error:
+                raise ApiError(f"{self.server} did not answer {method} {path} with JSON") from error
+
+    def stream(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        silence: float | None = None,
+    ) -> RawStream:
+        """An answer as it comes. Connects at the first read, so that it can be closed before.
+
+        `silence`: seconds without a byte after which it counts as cut; None for ever.
+        """
+        return RawStream(self, path, query, headers or {}, silence)
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            if self._access is not None:
+                self._access.pool.clear()
+
+    def opened(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        until: float | None = None,
+        silence: float | None = None,
+    ) -> Any:
+        """A good answer as urllib3 has it, its body still to be read; what fails is urllib3's error
+        or, where the server said no, `ApiError`.
+
+        Credentials that are refused are replaced once. A connection that was idle may have died
+        meanwhile, so what only reads is asked once more.
+        """
+        from urllib3 import Timeout
+        from urllib3.exceptions import ProtocolError
+
+        access = self._connected()
+        again = method == "GET"
+        renewed = False
+        while True:
+            left = silence if until is None else max(0.1, until - time.monotonic())
+            try:
+                response = access.pool.request(
+                    method,
+                    f"{access.server}{path}" + (f"?{urlencode(query)}" if query else ""),
+                    body=data,
+                    headers={**access.headers, **headers},
+                    timeout=Timeout(
+                        connect=min(CONNECT_SECONDS, left or CONNECT_SECONDS), read=left
+                    ),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+            except ProtocolError:
+                if not again:
+                    raise
+                again = False
+                continue
+            if response.status < 300:
+                return response
+            said = response.read(MAX_STATUS)
+            response.close()
+            if response.status != 401 or renewed:
+                break
+            renewed = True
+            access = self._connected(instead_of=access)
+        wait = response.headers.get("Retry-After", "")
+        raise refusal(
+            f"{_verb(method, path, query)} on {self.context_name}",
+            self.context_name,
+            response.status,
+            said,
+            float(wait) if wait.isdecimal() else None,
+        )
+
+    @contextmanager
+    def translated(self, method: str, path: str) -> Iterator[None]:
+        """Raises what goes wrong with the connection as `ApiError`."""
+        from urllib3.exceptions import (
+            ConnectTimeoutError,
+            HTTPError,
+            NewConnectionError,
+            ProxyError,
+            ReadTimeoutError,
+            SSLError,
+        )
+
+        try:
+            yield
+        except (HTTPError, OSError) as error:
+            where = f"the cluster at {self.server} (context {self.context_name})"
+            why = _why(error)
+            if isinstance(error, SSLError):
+                what, reason = f"no safe connection to {where}: {why}", "Untrusted"
+                mend = "the kubeconfig's certificate-authority has to be the one of that cluster"
+            elif isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
+                what, reason = f"no connection to {where}: {why}", "Unreachable"
+                mend = f"is the network or VPN up? kubectl --context {self.context_name} version"
+            elif isinstance(error, ReadTimeoutError | TimeoutError):
+                what, reason = f"{where} does not answer {method} {path}", "Timeout"
+                mend = f"look at it: kubectl --context {self.context_name} get --raw /readyz"
+            else:
+                what, reason = f"the connection to {where} was cut: {why}", "Cut"
+                mend = f"look at it: kubectl --context {self.context_name} get --raw /readyz"
+            raise ApiError(what, mend, reason=reason) from error
+
+    def _context(self) -> Context:
+        with self._lock:
+            return self._found_context()
+
+    def _found_context(self) -> Context:
+        if self._found is None:
+            from backends.argo import kubeconfig
+
+            self._found = kubeconfig.find(*self._asked)
+        return self._found
+
+    def _connected(self, instead_of: Access | None = None) -> Access:
+        """Credentials that are good by their own word; new ones in place of those that were refused."""
+        from backends.argo import kubeconfig
+
+        with self._lock:
+            if self._access is not None and (self._access is instead_of or self._access.expired):
+                # Read again, because another program may have renewed what stands there; the same
+                # context, whatever is the current one by now.
+                name = (
+                    None if self._access.context == kubeconfig.IN_CLUSTER else self._access.context
+                )
+                self._found = kubeconfig.find(name, self._asked[1])
+                self._access = None
+            if self._access is None:
+                self._access = kubeconfig.connect(self._found_context(), self._approve)
+            return self._access
+
+
+class RawStream:
+    """The body of one answer, as many bytes at a time as have come; see `Cluster.stream`.
+
+    The first are none: they say that the server has begun to answer. Iterating ends where the server
+    ends it. A cut, a silence or a refusal is `ApiError`. `close` may be called from another thread and
+    ends the iteration within a second, without an error.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        silence: float | None,
+    ) -> None:
+        self._cluster = cluster
+        self._path = path
+        self._query = query
+        self._headers = headers
+        self._silence = silence
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._socket: Any = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        from backends.argo.kubeconfig import announcing
+
+        if self._closed.is_set():
+            return
+        response = None
+        try:
+            with self._cluster.translated("GET", self._path):
+                with announcing(self._use):
+                    response = self._cluster.opened(
+                        "GET", self._path, self._query, self._headers, silence=self._silence
+                    )
+                yield b""
+                yield from self._bodies(response)
+        except ApiError:
+            if not self._closed.is_set():
+                raise
+        finally:
+            self.close()
+            if response is not None:
+                response.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            _shut(self._socket)
+            self._socket = None
+
+    def _use(self, connection: Any) -> None:
+        """Called when a request is out and its answer is waited for."""
+        with self._lock:
+            self._socket = connection
+            if self._closed.is_set():
+                _shut(connection)
+
+    def _bodies(self, response: Any) -> Iterator[bytes]:
+        if not response.chunked or response.headers.get("Content-Encoding"):
+            yield from response.stream(READ_SIZE, decode_content=True)
+            return
+        # The buffered reader below urllib3 and http.client: theirs give one chunk a call, and the
+        # server sends one a line.
+        file = response._fp.fp
+        chunks = Chunks()
+        while not (chunks.ended or self._closed.is_set()):
+            data = file.read1(READ_SIZE)
+            if not data:
+                raise ConnectionResetError("it ended in the middle")
+            try:
+                body = chunks.feed(data)
+            except ValueError as error:
+                raise ConnectionResetError(str(error)) from error
+            if body:
+                yield body
+
+
+def resource_path(api: str, namespace: str, resource: str, name: str = "", sub: str = "") -> str:
+    """`api` is "v1" or, for what is not in the core, a group and version: "argoproj.io/v1alpha1"."""
+    parts = [
+        "apis" if "/" in api else "api",
+        api,
+        "namespaces",
+        quote(namespace, safe=""),
+        resource,
+    ]
+    return "/" + "/".join(parts + [quote(one, safe="") for one in (name, sub) if one])
+
+
+def workflows_path(namespace: str, name: str = "") -> str:
+    return resource_path(WORKFLOWS, namespace, "workflows", name)
+
+
+def pods_path(namespace: str, name: str = "", sub: str = "") -> str:
+    return resource_path("v1", namespace, "pods", name, sub)
+
+
+def refusal(
+    doing: str, context: str, status: int, said: bytes, retry_after: float | None
+) -> ApiError:
+    """What the server answered in place of what was asked. `doing` completes "cannot ..."."""
+    try:
+        answer = json.loads(said)
+        message, reason = str(answer.get("message") or ""), str(answer.get("reason") or "")
+    except (ValueError, AttributeError):
+        # A proxy on the way has no Status; neither has a kubelet.
+        message, reason = said.decode(errors="replace").strip()[:500], ""
+    why = message or f"it answered with status {status}"
+    mend = None
+    if status == 401:
+        what = f"the cluster of the context {context} does not know who you are: {why}"
+        mend = f"log in to it again; then try: kubectl --context {context} auth whoami"
+    elif status == 403 and (missing := _MISSING_RIGHT.search(message)):
+        verb, resource, group, namespace = missing.groups()
+        resource = f"{resource}.{group}" if group else resource
+        place = f"-n {namespace}" if namespace else "--all-namespaces"
+        what = f"cannot {doing}: you may not {verb} {resource} there"
+        ask = f"kubectl --context {context} auth can-i {verb} {resource} {place}"
+        mend = f"ask for that right, then try: {ask}"
+    else:
+        what = f"cannot {doing}: {why}"
+    return ApiError(
+        what, mend, status=status, reason=reason, message=message, retry_after=retry_after
+    )
+
+
+_MISSING_RIGHT = re.compile(
+    r'cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?'
+)
+_PATH = re.compile(
+    r"/apis?/[^/]+(?:/v[^/]+)?(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)(?:/(?P<name>.+))?"
+)
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def _verb(method: str, path: str, query: Mapping[str, str]) -> str:
+    """A request in words: "list pods in team-a"."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return f"{method} {path}"
+    verb = _VERBS.get(method) or ("get" if found["name"] else "list")
+    if query.get("watch"):
+        verb = "watch"
+    words = [verb, found["resource"], *([found["name"]] if found["name"] else [])]
+    return " ".join(words + ([f"in {found['namespace']}"] if found["namespace"] else []))
+
+
+def _shut(connection: Any) -> None:
+    """Wakes whoever reads from it; closing alone would not."""
+    if connection is None:
+        return
+    try:
+        # Through a proxy, TLS lies around the socket in an object of urllib3's own.
+        plain = getattr(connection, "socket", connection)
+        socket.socket.shutdown(plain, socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _why(error: BaseException) -> str:
+    """The innermost reason, without the library's names around it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        found = inner.__cause__ or inner.__context__ or getattr(inner, "reason", None)
+        inner = found if isinstance(found, BaseException) else None
+    return str(error.args[-1] if error.args else error)

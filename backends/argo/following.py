@@ -1,0 +1,169 @@
+"""A job's log from before its container is there until it has ended, however late somebody begins.
+
+Kubernetes has no log before a container has started, and ends one a second before it says that the
+container has. Both are waited for with a watch on the job's pod.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
+from backends.argo.log import PodLog
+from backends.argo.names import WORKFLOW
+from backends.argo.state import MAIN, has_ended, has_started, is_over
+from backends.argo.tags import untagged
+from backends.argo.watch import Change, Watch
+from stoke.backend import Frame
+from stoke.errors import EngineError
+
+# Between the end of a log and the container's status: 1.2 to 1.7 s were measured.
+END_SECONDS = 10.0
+
+
+class Sight:
+    """The newest that is known of a job's pod and workflow, kept by two watches on threads."""
+
+    def __init__(
+        self, cluster: Cluster, job_id: str, on_pod: Callable[[dict[str, Any] | None], None]
+    ) -> None:
+        self.pod: dict[str, Any] | None = None
+        self.pod_is_gone = False
+        self.workflow_is_over = False
+        self._on_pod = on_pod
+        self._news: SimpleQueue[EngineError | None] = SimpleQueue()
+        namespace = cluster.namespace
+        self._pods = Watch(
+            cluster, pods_path(namespace), query={"labelSelector": f"{WORKFLOW}={job_id}"}
+        )
+        self._workflows = Watch(
+            cluster,
+            workflows_path(namespace),
+            query={"fieldSelector": f"metadata.name={job_id}"},
+            metadata=True,
+        )
+        for watch, take in ((self._pods, self._take_pod), (self._workflows, self._take_workflow)):
+            threading.Thread(target=self._read, args=(watch, take), daemon=True).start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until there are news; False when none came in that time. Raises what ended a watch."""
+        try:
+            trouble = self._news.get(timeout=seconds)
+        except Empty:
+            return False
+        if trouble is not None:
+            raise trouble
+        return True
+
+    def close(self) -> None:
+        self._pods.close()
+        self._workflows.close()
+        self._news.put(None)
+
+    def _read(self, watch: Watch, take: Callable[[list[Change]], None]) -> None:
+        try:
+            for changes in watch:
+                take(changes)
+                self._news.put(None)
+        except EngineError as error:
+            self._news.put(error)
+
+    def _take_pod(self, changes: list[Change]) -> None:
+        for change in changes:
+            self.pod = change.object
+            self.pod_is_gone = change.kind == "DELETED"
+        self._on_pod(self.pod)
+
+    def _take_workflow(self, changes: list[Change]) -> None:
+        for change in changes:
+            self.workflow_is_over = change.kind == "DELETED" or is_over(change.object)
+
+
+class JobLog:
+    """See `stoke.backend.LogStream`. `on_pod` hears of every change of the pod that is seen on the way
+    (None: there is none yet), `on_start` once when its container has started."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        job_id: str,
+        since: int,
+        follow: bool,
+        on_pod: Callable[[dict[str, Any] | None], None],
+        on_start: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._job_id = job_id
+        self._follow = follow
+        self._on_pod = on_pod
+        self._on_start = on_start
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._sight: Sight | None = None
+        self._log = PodLog(cluster, job_id, MAIN, since, follow, untagged)
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        try:
+            if self._follow:
+                yield from self._until_started()
+            yield from self._batches()
+            if self._follow and not self.was_silent:
+                self._until_ended()
+        finally:
+            self.close()
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether it ended because nothing came for long, while the job may go on."""
+        return self._log.was_silent
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            sight = self._sight
+        if sight is not None:
+            sight.close()
+        self._log.close()
+
+    def _batches(self) -> Iterator[list[Frame]]:
+        try:
+            yield from self._log
+        except ApiError as error:
+            # Not there yet, or not any more: how the job stands is asked elsewhere.
+            if error.status not in (400, 404):
+                raise
+
+    def _until_started(self) -> Iterator[list[Frame]]:
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._sight = sight = Sight(self._cluster, self._job_id, self._on_pod)
+        try:
+            while sight.wait() and not self._closed.is_set():
+                if sight.pod is not None and (has_started(sight.pod) or has_ended(sight.pod)):
+                    self._on_start()
+                    yield []
+                    return
+                yield []
+                if sight.workflow_is_over:
+                    return
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            # Who may not watch has to ask again and again, which the follower does.
+
+    def _until_ended(self) -> None:
+        sight = self._sight
+        deadline = time.monotonic() + END_SECONDS
+        while sight is not None and not self._closed.is_set():
+            if sight.pod is None or sight.pod_is_gone or has_ended(sight.pod):
+                return
+            try:
+                if not sight.wait(max(0.0, deadline - time.monotonic())):
+                    return
+            except EngineError:
+                return

@@ -1,0 +1,75 @@
+"""Looking after a cache: a short workflow that mounts it and runs `stoke/housekeeping.py`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from backends.argo.cluster import Cluster
+from backends.argo.following import JobLog
+from backends.argo.records import Records
+from backends.argo.state import state_of
+from backends.argo.workflow import make_housekeeping
+from stoke.backend import EngineState, Volume
+from stoke.caches import read_outcome
+from stoke.config import Config
+from stoke.errors import EngineError
+
+
+def housekeep(
+    cluster: Cluster,
+    config: Config,
+    image: str,
+    volume: Volume,
+    operation: Mapping[str, object],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    name = f"stoke-housekeeping-{secrets.token_hex(4)}"
+    workflow = make_housekeeping(name, volume, operation, config, image)
+    records = Records(cluster)
+    records.create("workflows", workflow)
+    lines = _lines(cluster, records, name, progress)
+    try:
+        return read_outcome(lines, progress)
+    finally:
+        # Argo removes it by itself a minute after its end, should this program not come to it.
+        lines.close()
+        records.delete_workflow(name)
+
+
+def _lines(
+    cluster: Cluster, records: Records, name: str, progress: Callable[[str], None]
+) -> Generator[bytes]:
+    """What housekeeping printed, without Argo's lines; an error when it came to nothing."""
+    given = 0
+    silent = True
+    while silent:
+        log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None)
+        # After a silence all comes again; it is little.
+        again = given
+        try:
+            for batch in log:
+                if not batch:
+                    progress("waiting for the pod")
+                    _look_for_trouble(records, name)
+                for frame in batch:
+                    # JSON objects, a line each; Argo's lines begin with a word.
+                    if not frame.data.startswith(b'{"'):
+                        continue
+                    if again:
+                        again -= 1
+                        continue
+                    given += 1
+                    yield frame.data
+            silent = log.was_silent
+        finally:
+            log.close()
+
+
+def _look_for_trouble(records: Records, name: str) -> None:
+    workflow = records.workflow(name)
+    state = state_of(workflow, records.pod(name)) if workflow else EngineState("absent")
+    if state.status in ("exited", "absent") and state.exit_code != 0:
+        why = state.reason or "its workflow has gone"
+        raise EngineError(f"housekeeping came to nothing: {why}", state.mend)

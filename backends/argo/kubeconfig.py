@@ -1,0 +1,378 @@
+"""Where the cluster is and who we are there: kubectl's rules, read with the kubernetes package.
+
+Imported at the first request: the package takes some 0.2 s to load.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.incluster_config import (
+    SERVICE_CERT_FILENAME,
+    SERVICE_TOKEN_FILENAME,
+    InClusterConfigLoader,
+)
+from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConfigMerger
+from urllib3.util.ssl_ import create_urllib3_context
+
+from stoke.errors import EngineError
+
+DEFAULT_FILE = "~/.kube/config"
+IN_CLUSTER = "in-cluster"
+# A plugin may have to ask a server of its own for a token.
+PLUGIN_SECONDS = 60
+# That wait to be used again: a screen asks for many things at once.
+CONNECTIONS = 32
+# A token is not used in its last seconds: it would run out on the way.
+EXPIRES_EARLY = datetime.timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A program that the kubeconfig names for getting credentials: `command` as it would be run, with
+    `variables` added to the environment. `source` is the file that says so."""
+
+    command: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """A cluster and the right to talk to it: a pool of connections, and the headers that say who."""
+
+    server: str
+    context: str
+    namespace: str
+    pool: urllib3.PoolManager
+    headers: Mapping[str, str]
+    expires: datetime.datetime | None
+
+    @property
+    def expired(self) -> bool:
+        now = datetime.datetime.now(datetime.UTC)
+        return self.expires is not None and now + EXPIRES_EARLY >= self.expires
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the kubeconfig says of one context, before anybody is asked for credentials."""
+
+    name: str
+    server: str
+    namespace: str
+    plugin: Plugin | None
+    merged: Any = field(repr=False)
+
+
+def find(context: str | None, kubeconfig: str | None) -> Context:
+    """The context to use. Reads files and runs nothing. `EngineError` when there is none.
+
+    `kubeconfig` stands in for KUBECONFIG: one file, or several with colons between; what several
+    name is taken from the first. Without any, a pod's own service account.
+    """
+    paths = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_FILE
+    try:
+        merged = KubeConfigMerger(paths)
+    except (
+        Exception
+    ) as error:  # YAML's own, a file's, and those of a file that holds something else
+        raise EngineError(
+            f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
+            "look at it: kubectl config view; or name another: export KUBECONFIG=/its/path",
+        ) from error
+    if merged.config is None:
+        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return Context(IN_CLUSTER, _in_cluster_server(), _in_cluster_namespace(), None, None)
+        raise EngineError(
+            f"there is no kubeconfig: {paths} does not exist",
+            "name one: export KUBECONFIG=/its/path; or run here, without a cluster: -b local",
+        )
+    name = context or _current(merged)
+    try:
+        return _context(merged, name)
+    except ConfigException as error:
+        raise EngineError(
+            f"the kubeconfig {paths} has no usable context {name!r}: {_one_line(error)}",
+            "see which there are: kubectl config get-contexts",
+        ) from error
+
+
+def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
+    """Gets the credentials, running the plugin if the context has one and `approve` does not raise."""
+    configuration = Configuration()
+    loader: Any
+    try:
+        # Certificates and keys inside a kubeconfig become files for as long as it takes to load them.
+        with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
+            if found.merged is None:
+                loader = InClusterConfigLoader(SERVICE_TOKEN_FILENAME, SERVICE_CERT_FILENAME)
+                loader.load_and_set(configuration)
+            else:
+                if found.plugin is not None and approve is not None:
+                    approve(found.plugin)
+                loader = _Loader(  # type: ignore[no-untyped-call]
+                    found.merged.config,
+                    active_context=found.name,
+                    config_persister=found.merged.save_changes,
+                    temp_file_path=folder,
+                )
+                loader.plugin = found.plugin
+                loader.load_and_set(configuration)
+            context = _tls(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise EngineError(
+            f"the credentials of the context {found.name!r} cannot be used: {_one_line(error)}",
+            f"see whether kubectl can use them: kubectl --context {found.name} version",
+        ) from error
+    headers = {"User-Agent": "stoke"}
+    # What is old is read anew as a whole; the package's own way would run the plugin twice.
+    configuration.refresh_api_key_hook = None
+    token = configuration.get_api_key_with_prefix("BearerToken")
+    if token:
+        headers["Authorization"] = token
+    return Access(
+        server=found.server,
+        context=found.name,
+        namespace=found.namespace,
+        pool=_pool(configuration, context),
+        headers=headers,
+        expires=getattr(loader, "expiry", None),
+    )
+
+
+class _Loader(KubeConfigLoader):
+    """Runs plugins so that nothing of theirs reaches the terminal and no failure is passed over."""
+
+    plugin: Plugin | None = None
+    _user: Any
+    _cluster: Any
+
+    def _load_from_exec_plugin(self) -> bool | None:
+        if self.plugin is None:
+            return None
+        status = run_plugin(self.plugin, self._user["exec"].value, self._cluster.value)
+        if status.get("token"):
+            self.token = f"Bearer {status['token']}"
+        if status.get("clientCertificateData"):
+            for name, key in ("cert_file", "clientCertificateData"), ("key_file", "clientKeyData"):
+                kept = FileOrData(
+                    status,
+                    None,
+                    key,
+                    base64_file_content=False,
+                    temp_file_path=self._temp_file_path,
+                )
+                setattr(self, name, kept.as_file())
+        if status.get("expirationTimestamp"):
+            self.expiry = datetime.datetime.fromisoformat(status["expirationTimestamp"])
+        return True
+
+
+def run_plugin(
+    plugin: Plugin, asked: Mapping[str, Any], cluster: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The status that the plugin answers with; `asked` is its entry in the kubeconfig."""
+    version = str(asked.get("apiVersion"))
+    spec: dict[str, Any] = {"interactive": False}
+    if asked.get("provideClusterInfo"):
+        spec["cluster"] = _cluster_info(cluster)
+    request = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
+    shown = " ".join(plugin.command)
+    if asked.get("interactiveMode") == "Always":
+        raise ConfigException(f"{shown} wants to ask you something, and cannot from here")
+    try:
+        done = subprocess.run(
+            plugin.command,
+            # Not this program's terminal: a screen may be on it.
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PLUGIN_SECONDS,
+            env={
+                **os.environ,
+                **dict(plugin.variables),
+                "KUBERNETES_EXEC_INFO": json.dumps(request),
+            },
+        )
+    except FileNotFoundError:
+        hint = asked.get("installHint") or f"{plugin.source} names it"
+        raise ConfigException(f"{plugin.command[0]} is not installed: {hint}") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigException(f"{shown} took longer than {PLUGIN_SECONDS} s") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise ConfigException(f"{shown} ended with status {done.returncode}: {said}")
+    try:
+        answer = json.loads(done.stdout)
+        status = answer["status"]
+        if answer["apiVersion"] != version:
+            raise ConfigException(f"{shown} speaks {answer['apiVersion']}, not {version}")
+    except (ValueError, KeyError, TypeError):
+        raise ConfigException(f"{shown} did not answer with an ExecCredential") from None
+    whole = status.get("clientCertificateData") and status.get("clientKeyData")
+    if not isinstance(status, dict) or not (status.get("token") or whole):
+        raise ConfigException(f"{shown} answered with neither a token nor a certificate")
+    return status
+
+
+def _context(merged: Any, name: str) -> Context:
+    config = merged.config
+    inside = config["contexts"].get_with_name(name)["context"]
+    cluster = config["clusters"].get_with_name(inside["cluster"])
+    plugin = None
+    if inside.safe_get("user"):
+        user = config["users"].get_with_name(inside["user"])["user"]
+        if isinstance(user.value, dict) and user.value.get("exec"):
+            plugin = _plugin(user)
+    return Context(
+        name=name,
+        server=str(cluster["cluster"]["server"]).rstrip("/"),
+        namespace=inside.safe_get("namespace") or "default",
+        plugin=plugin,
+        merged=merged,
+    )
+
+
+def _plugin(user: Any) -> Plugin:
+    asked = user["exec"].value
+    command = str(asked.get("command") or "")
+    if not command:
+        raise ConfigException("its exec plugin has no command")
+    if "/" in command:
+        # As kubectl has it: from the folder of the file that names it.
+        command = str(Path(user.path).parent.absolute() / command)
+    return Plugin(
+        command=(command, *(str(one) for one in asked.get("args") or ())),
+        variables=tuple((str(one["name"]), str(one["value"])) for one in asked.get("env") or ()),
+        source=str(user.path),
+    )
+
+
+def _current(merged: Any) -> str:
+    """As kubectl has it: the first file that names one. The package takes the last."""
+    for content in merged.config_files.values():
+        if name := content.get("current-context"):
+            return str(name)
+    raise EngineError(
+        "the kubeconfig names no current context",
+        "choose one: kubectl config use-context NAME, or give --context NAME",
+    )
+
+
+def _cluster_info(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: cluster[key]
+        for key in (
+            "server",
+            "tls-server-name",
+            "insecure-skip-tls-verify",
+            "certificate-authority-data",
+            "proxy-url",
+        )
+        if key in cluster
+    }
+    for extension in cluster.get("extensions") or ():
+        if extension.get("name") == "client.authentication.k8s.io/exec":
+            kept["config"] = extension.get("extension")
+    return kept
+
+
+def _in_cluster_server() -> str:
+    host = os.environ["KUBERNETES_SERVICE_HOST"]
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _in_cluster_namespace() -> str:
+    try:
+        return Path(SERVICE_TOKEN_FILENAME).with_name("namespace").read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+def _tls(configuration: Any) -> ssl.SSLContext:
+    """Checks certificates as kubectl does: Python from 3.13 on refuses many a cluster's own CA."""
+    context = create_urllib3_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not configuration.verify_ssl:
+        # Whoever wrote the kubeconfig knows; and a screen may be where the warning would go.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif configuration.ssl_ca_cert:
+        context.load_verify_locations(configuration.ssl_ca_cert)
+    else:
+        context.load_default_certs()
+    if configuration.cert_file and configuration.key_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context
+
+
+def _pool(configuration: Any, context: ssl.SSLContext) -> urllib3.PoolManager:
+    """The package's own pool, for proxies and server names; certificates are in `context` already."""
+    configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None
+    configuration.keep_alive = True
+    configuration.connection_pool_maxsize = CONNECTIONS
+    pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+    pool.connection_pool_kw["ssl_context"] = context
+    pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    return pool
+
+
+_announce = threading.local()
+
+
+@contextmanager
+def announcing(tell: Callable[[Any], None]) -> Iterator[None]:
+    """Within it, this thread's requests `tell` the socket that their answer will come on, before they
+    wait for it: a log has no answer yet while its container is silent, and must be closable."""
+    _announce.tell = tell
+    try:
+        yield
+    finally:
+        _announce.tell = None
+
+
+class _Announcing:
+    sock: Any
+
+    def getresponse(self) -> Any:
+        tell = getattr(_announce, "tell", None)
+        if tell is not None:
+            tell(self.sock)
+        return super().getresponse()  # type: ignore[misc]
+
+
+class _HTTPConnection(_Announcing, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Announcing, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,108 @@
+"""Workflows and pods as the API server has them, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from backends.argo.cluster import (
+    METADATA_LIST,
+    METADATA_ONE,
+    ApiError,
+    Cluster,
+    pods_path,
+    resource_path,
+    workflows_path,
+)
+
+Object = dict[str, Any]
+MERGE = "application/merge-patch+json"
+PAGE = "500"
+
+
+class Records:
+    """Of one namespace. What is not there is None."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def metadata(self, name: str) -> Object | None:
+        """A workflow's labels and times: 1 KB where the whole of it may be a hundred."""
+        return self._get(workflows_path(self._cluster.namespace, name), METADATA_ONE)
+
+    def workflow(self, name: str) -> Object | None:
+        return self._get(workflows_path(self._cluster.namespace, name))
+
+    def pod(self, name: str) -> Object | None:
+        """The pod of a workflow that has one template: it has the workflow's name."""
+        return self._get(pods_path(self._cluster.namespace, name))
+
+    def listed(self, selector: str) -> Iterator[Object]:
+        """The metadata of the workflows with these labels."""
+        # From the server's memory, which may lag by milliseconds: a tenth of the time.
+        query = {"labelSelector": selector, "limit": PAGE, "resourceVersion": "0"}
+        path = workflows_path(self._cluster.namespace)
+        while True:
+            page = self._cluster.request("GET", path, query=query, accept=METADATA_LIST)
+            yield from page.get("items") or ()
+            more = page["metadata"].get("continue")
+            if not more:
+                return
+            query.pop("resourceVersion", None)
+            query["continue"] = more
+
+    def events(self, name: str) -> list[Object]:
+        """What happened to a pod, in the cluster's words."""
+        path = resource_path("v1", self._cluster.namespace, "events")
+        query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={name}"}
+        listed = self._cluster.request("GET", path, query=query)
+        events: list[Object] = listed.get("items") or []
+        return events
+
+    def create(self, resource: str, body: Object) -> Object:
+        """Returns the new object's metadata."""
+        namespace = self._cluster.namespace
+        path = (
+            workflows_path(namespace)
+            if resource == "workflows"
+            else resource_path("v1", namespace, resource)
+        )
+        made: Object = self._cluster.request("POST", path, body=body, accept=METADATA_ONE)
+        return made
+
+    def patch_workflow(self, name: str, changes: Object) -> None:
+        """Nothing is wrong with one that has gone meanwhile."""
+        path = workflows_path(self._cluster.namespace, name)
+        try:
+            self._cluster.request(
+                "PATCH", path, body=changes, content_type=MERGE, accept=METADATA_ONE
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def delete_workflow(self, name: str) -> None:
+        """With everything that belongs to it: the pod, what it carried."""
+        self._delete(
+            workflows_path(self._cluster.namespace, name), {"propagationPolicy": "Background"}
+        )
+
+    def delete_pod(self, name: str, grace: int) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL; with 0 it is forgotten at once."""
+        self._delete(pods_path(self._cluster.namespace, name), {"gracePeriodSeconds": str(grace)})
+
+    def _get(self, path: str, accept: str | None = None) -> Object | None:
+        try:
+            found: Object = self._cluster.request("GET", path, accept=accept)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    def _delete(self, path: str, query: dict[str, str]) -> None:
+        try:
+            self._cluster.request("DELETE", path, query=query)
+        except ApiError as error:
+            if error.status != 404:
+                raise

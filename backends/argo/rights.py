@@ -1,0 +1,46 @@
+"""What stoke does in a namespace, as rights: asked about by `doctor`, given by `setup argo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ARGO = "argoproj.io"
+
+
+@dataclass(frozen=True)
+class Right:
+    """Verbs on one resource. `without` says what does not work without them; None: nothing does."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    without: str | None = None
+
+
+USER = (
+    Right(ARGO, "workflows", ("create", "get", "list", "watch", "patch", "delete")),
+    Right("", "pods", ("get", "list", "watch")),
+    Right("", "pods/log", ("get",)),
+    Right("", "pods", ("delete",), "stopping a job takes 10 seconds longer"),
+    Right(
+        "",
+        "configmaps",
+        ("create", "get", "list", "patch"),
+        "code beyond some 60 KB is refused, and nobody knows which node has which caches",
+    ),
+    Right("", "secrets", ("create",), "secrets have to be in the cluster already"),
+    Right("", "events", ("list",), "the time to pull an image counts as start"),
+)
+CLAIMS = Right(
+    "", "persistentvolumeclaims", ("get", "list", "create"), "somebody else has to make the claims"
+)
+EXECUTOR = Right(ARGO, "workflowtaskresults", ("create", "patch"))
+"""For the service account: without it Argo's part of a pod cannot say how it ended."""
+
+
+def rules(rights: tuple[Right, ...]) -> list[dict[str, list[str]]]:
+    """As a Role has them."""
+    return [
+        {"apiGroups": [one.group], "resources": [one.resource], "verbs": list(one.verbs)}
+        for one in rights
+    ]

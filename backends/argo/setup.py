@@ -1,0 +1,180 @@
+"""What jobs need in a namespace, as objects: rights, claims, and a schedule that prunes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from backends.argo import rights
+from backends.argo.cluster import WORKFLOWS, ApiError, Cluster, resource_path
+from backends.argo.manifest import as_yaml, difference
+from backends.argo.names import MANAGED, cache_labels
+from backends.argo.rights import CLAIMS, EXECUTOR, Right
+from backends.argo.volumes import KINDS
+from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping
+from stoke.backend import Preparation, Volume
+from stoke.config import Config
+
+Object = dict[str, Any]
+RBAC = "rbac.authorization.k8s.io/v1"
+APPLY = "application/apply-patch+yaml"
+OWNER = "stoke"
+RESOURCES = {
+    "ServiceAccount": "serviceaccounts",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "CronWorkflow": "cronworkflows",
+}
+
+
+def preparations(
+    cluster: Cluster,
+    config: Config,
+    volumes: Sequence[Volume],
+    scopes: Sequence[str],
+    users: Sequence[str],
+    groups: Sequence[str],
+    prune: tuple[str, float] | None,
+) -> list[Preparation]:
+    namespace = cluster.namespace
+    objects = [_namespace(namespace), *_executor(config, namespace), *_user(config, users, groups)]
+    if config.argo.cache in ("claim", "shared-claim"):
+        objects += [
+            claim(scope, kind, cache_labels(scope, kind), config.argo)
+            for scope in scopes
+            for kind in KINDS
+            if kind == "python" or not config.argo.restricted
+        ]
+    if prune is not None:
+        calendar, unused = prune
+        objects += [
+            _prune(config, volume, calendar, unused)
+            for volume in volumes
+            if volume.kind == "python" and volume.scope in scopes
+        ]
+    return [
+        Preparation(
+            f"{one['kind']} {one['metadata']['name']}",
+            as_yaml(one),
+            partial(_compare, cluster, one),
+            partial(_apply, cluster, one),
+        )
+        for one in (_in(namespace, one) for one in objects)
+    ]
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _in(namespace: str, one: Object) -> Object:
+    if one["kind"] == "Namespace":
+        return one
+    labels = {MANAGED: "true", **one["metadata"].get("labels", {})}
+    return {**one, "metadata": {**one["metadata"], "namespace": namespace, "labels": labels}}
+
+
+def _executor(config: Config, namespace: str) -> list[Object]:
+    """For Argo's part of each pod; jobs can use it too, so it is no more than that part needs."""
+    account = config.argo.service_account or "default"
+    objects = []
+    if account != "default":  # which every namespace has
+        objects.append(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
+        )
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    return [*objects, *_role("stoke-executor", (EXECUTOR,), [subject])]
+
+
+def _user(config: Config, users: Sequence[str], groups: Sequence[str]) -> list[Object]:
+    """For people who submit. Who may create a workflow may run any pod in the namespace."""
+    claims = config.argo.cache in ("claim", "shared-claim")
+    subjects = [
+        {"apiGroup": RBAC.partition("/")[0], "kind": kind, "name": name}
+        for kind, names in (("User", users), ("Group", groups))
+        for name in names
+    ]
+    return _role("stoke-user", (*rights.USER, *((CLAIMS,) if claims else ())), subjects)
+
+
+def _role(name: str, given: tuple[Right, ...], subjects: list[Object]) -> list[Object]:
+    role = {
+        "apiVersion": RBAC,
+        "kind": "Role",
+        "metadata": {"name": name},
+        "rules": rights.rules(given),
+    }
+    if not subjects:
+        return [role]
+    binding = {
+        "apiVersion": RBAC,
+        "kind": "RoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": RBAC.partition("/")[0], "kind": "Role", "name": name},
+        "subjects": subjects,
+    }
+    return [role, binding]
+
+
+def _prune(config: Config, volume: Volume, calendar: str, unused: float) -> Object:
+    """One for each cache: that of a node can be looked after only there."""
+    name = f"stoke-prune-{volume.scope}"[:45].rstrip("-")
+    if volume.node:
+        name += "-" + hashlib.sha256(volume.node.encode()).hexdigest()[:6]
+    operation = {
+        "do": "prune",
+        "kind": volume.kind,
+        "unused": unused,
+        "max_bytes": config.budget(volume.scope),
+        "lock_ttl": config.lock_ttl,
+        "dry_run": False,
+    }
+    image = config.argo.image or PUBLIC_IMAGE
+    workflow = make_housekeeping(name, volume, operation, config, image)
+    return {
+        "apiVersion": WORKFLOWS,
+        "kind": "CronWorkflow",
+        "metadata": {"name": name, "labels": workflow["metadata"]["labels"]},
+        "spec": {
+            "schedules": [calendar],
+            "concurrencyPolicy": "Forbid",
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "workflowSpec": workflow["spec"],
+        },
+    }
+
+
+def _path(one: Object) -> str:
+    name = one["metadata"]["name"]
+    if one["kind"] == "Namespace":
+        return f"/api/v1/namespaces/{quote(name, safe='')}"
+    namespace = one["metadata"]["namespace"]
+    return resource_path(one["apiVersion"], namespace, RESOURCES[one["kind"]], name)
+
+
+def _compare(cluster: Cluster, one: Object) -> str:
+    try:
+        there = cluster.request("GET", _path(one))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        there = None
+    if there is not None and one["kind"] == "PersistentVolumeClaim":
+        return ""  # What a claim asks for is fixed once it is made.
+    return difference(there, one)
+
+
+def _apply(cluster: Cluster, one: Object) -> None:
+    """Makes it or changes it: the server merges, and remembers which fields are ours."""
+    cluster.request(
+        "PATCH",
+        _path(one),
+        query={"fieldManager": OWNER, "force": "true"},
+        body=one,
+        content_type=APPLY,
+    )

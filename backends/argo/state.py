@@ -1,0 +1,358 @@
+"""How a job stands, told from its pod and its workflow; pure functions over the API's objects.
+
+The container's status is the early truth: Argo writes the workflow's phase some six seconds later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backends.argo.names import COMPLETED, PHASE, STOPPED, WAITS, labels_of
+from stoke.backend import EngineState
+
+MAIN = "main"
+Object = Mapping[str, Any]
+Phases = tuple[tuple[str, float, float | None], ...]
+# The emissary ends so when it could not start the command.
+COULD_NOT_START = 64
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a job waits or came to nothing, if it does, and what mends it."""
+
+    text: str | None = None
+    mend: str | None = None
+
+
+NOTHING = Reason()
+
+
+def epoch(text: str | None) -> float | None:
+    """A time of the API's as epoch seconds. It has whole seconds only."""
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
+    """`workflow` may be its metadata alone while there is a pod."""
+    if WAITS in labels_of(workflow) and not (pod is not None and has_started(pod)):
+        return EngineState("created")
+    if pod is not None:
+        return _state_of_pod(workflow, pod, phases)
+    if is_over(workflow):
+        return _state_without_pod(workflow, phases)
+    waits = why_no_pod(workflow)
+    return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+
+
+def is_over(workflow: Object) -> bool:
+    labels = labels_of(workflow)
+    return labels.get(COMPLETED) == "true" or labels.get(PHASE) in ("Succeeded", "Failed", "Error")
+
+
+def was_stopped(workflow: Object) -> bool:
+    return STOPPED in labels_of(workflow)
+
+
+def container(pod: Object) -> Mapping[str, Any] | None:
+    """The status of the container that runs the job."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((one for one in statuses if one["name"] == MAIN), None)
+
+
+def terminated(pod: Object) -> Mapping[str, Any] | None:
+    status = container(pod)
+    ended: Mapping[str, Any] | None = (status or {}).get("state", {}).get("terminated")
+    return ended
+
+
+def has_started(pod: Object) -> bool:
+    status = container(pod)
+    state = (status or {}).get("state", {})
+    return "running" in state or "terminated" in state
+
+
+def has_ended(pod: Object) -> bool:
+    """Also when it never started, and never will."""
+    return terminated(pod) is not None or pod.get("status", {}).get("phase") in (
+        "Failed",
+        "Succeeded",
+    )
+
+
+def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
+    ended = terminated(pod)
+    status = pod.get("status", {})
+    if ended is not None:
+        reason = _why_ended(workflow, pod, ended)
+        return EngineState(
+            "exited",
+            ended["exitCode"],
+            reason.text,
+            epoch(ended.get("startedAt")),
+            epoch(ended.get("finishedAt")),
+            reason.mend,
+            phases,
+        )
+    if status.get("phase") in ("Failed", "Succeeded"):
+        reason = NOTHING if was_stopped(workflow) else _why_pod_failed(pod)
+        return EngineState("exited", None, reason.text, mend=reason.mend, phases=phases)
+    if has_started(pod):
+        running = (container(pod) or {})["state"]["running"]
+        return EngineState("running", started_at=epoch(running.get("startedAt")), phases=phases)
+    waits = why_waiting(pod)
+    return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+
+
+def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
+    """Its pod was never made, or has gone: what Argo noted of it is all there is."""
+    status = workflow.get("status") or {}
+    finished = epoch(status.get("finishedAt"))
+    code = None
+    for node in (status.get("nodes") or {}).values():
+        noted = (node.get("outputs") or {}).get("exitCode")
+        if noted is not None and str(noted).isdecimal():
+            code = int(noted)
+    phase = status.get("phase") or labels_of(workflow).get(PHASE)
+    reason = NOTHING
+    if phase == "Succeeded":
+        code = 0
+    else:
+        code = code or None
+        if not was_stopped(workflow):
+            reason = why_no_pod(workflow)
+            if reason.text is None:
+                reason = Reason(f"the workflow ended as {phase}, and its pod has gone")
+    return EngineState(
+        "exited", code, reason.text, None, finished, reason.mend, phases, log_gone=True
+    )
+
+
+# ---------------------------------------------------------------------------- reasons
+
+_BY_WAITING = {
+    "ErrImagePull": "pull",
+    "ImagePullBackOff": "pull",
+    "InvalidImageName": "pull",
+    "ErrImageNeverPull": "pull",
+    "RegistryUnavailable": "pull",
+}
+
+
+def why_waiting(pod: Object) -> Reason:
+    """What keeps a pod from starting, if something does."""
+    status = pod.get("status", {})
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    for one in every:
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        why = waiting.get("reason", "")
+        said = _one_line(waiting.get("message"))
+        if why in _BY_WAITING:
+            return Reason(
+                f"the node cannot get the image {one.get('image', '?')}: {why}"
+                + (f": {said}" if said else ""),
+                "name one that the cluster can pull: --image IMAGE; for a private registry set "
+                "argo.image_pull_secrets",
+            )
+        if why.startswith("CreateContainer") or why == "RunContainerError":
+            mend = None
+            if "secret" in said:
+                mend = (
+                    "make the secret, or refer to one that is there: --secret NAME=secret:NAME/KEY"
+                )
+            elif "runAsNonRoot" in said:
+                mend = "this cluster gives jobs no root: set argo.restricted = true"
+            return Reason(f"the container cannot be made: {said or why}", mend)
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            said = _one_line(condition.get("message")) or condition.get("reason", "")
+            return Reason(f"no node takes it: {said}", _mend_unschedulable(said))
+    return NOTHING
+
+
+def _mend_unschedulable(said: str) -> str | None:
+    if "Insufficient" in said:
+        return "ask for less: --cpu, --memory; or wait for room"
+    if "persistentvolumeclaim" in said:
+        return "make the claims: stoke setup argo --apply"
+    if "taint" in said:
+        return "name what the nodes demand: argo.tolerations"
+    if "affinity" in said or "selector" in said:
+        return "look at argo.node_selector; the nodes' labels: kubectl get nodes --show-labels"
+    return None
+
+
+def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reason:
+    code, why = ended["exitCode"], ended.get("reason", "")
+    said = _one_line(ended.get("message"))
+    if code == 0 or was_stopped(workflow):
+        return NOTHING
+    if why == "OOMKilled":
+        return Reason("out of memory", "give it more: --memory 2g")
+    if pod.get("status", {}).get("reason"):
+        return _why_pod_failed(pod)
+    if code == COULD_NOT_START and "python3" in said:
+        return Reason(
+            "the image has no python3", "name one with Python 3.9 or later: --image IMAGE"
+        )
+    if code == COULD_NOT_START and said:
+        return Reason(f"Argo could not start it: {said}")
+    if why == "ContainerStatusUnknown":
+        return Reason("the node was lost while it ran")
+    return NOTHING
+
+
+def _why_pod_failed(pod: Object) -> Reason:
+    status = pod.get("status", {})
+    why, said = status.get("reason", ""), _one_line(status.get("message"))
+    if why == "Evicted":
+        return Reason(
+            f"evicted by its node: {said}", "say what it needs, so that it is given room: --memory"
+        )
+    if why == "DeadlineExceeded":
+        return Reason(
+            "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"
+        )
+    if why in ("NodeLost", "NodeShutdown", "Terminated", "Preempting", "Shutdown"):
+        return Reason(
+            f"the node was lost while it ran ({why}): {said}", "run it again: stoke rerun"
+        )
+    if why or said:
+        return Reason(": ".join(part for part in (why, said) if part))
+    for one in status.get("initContainerStatuses") or ():
+        ended = (one.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            return Reason(
+                f"Argo's container {one['name']} failed: "
+                f"{_one_line(ended.get('message')) or ended.get('reason', '')}",
+                f"see its log: kubectl logs {pod['metadata']['name']} -c {one['name']}",
+            )
+    return NOTHING
+
+
+_BY_MESSAGE = (
+    (r"exceeded quota", "wait for others to end, or ask for less: --cpu, --memory"),
+    (r"must specify (limits|requests)", "say what it needs: --cpu 1 --memory 1g"),
+    (
+        r"violates PodSecurity.*hostPath",
+        "keep caches elsewhere: set argo.cache to claim, or none",
+    ),
+    (r"violates PodSecurity", "this namespace gives jobs no root: set argo.restricted = true"),
+    (
+        r"serviceaccount .* not found",
+        "make it: stoke setup argo --apply; or name another: argo.service_account",
+    ),
+    (r"persistentvolumeclaim .* not found", "make it: stoke setup argo --apply"),
+    (
+        r"workflowtaskresults",
+        "the service account lacks the right that Argo's part of the pod needs: "
+        "stoke setup argo --apply",
+    ),
+    (r"pod deleted", "somebody deleted its pod; run it again: stoke rerun"),
+    (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
+)  # fmt: skip
+
+
+def why_no_pod(workflow: Object) -> Reason:
+    """What Argo noted on a workflow, which is where the cluster's refusals end up."""
+    status = workflow.get("status") or {}
+    said = [status.get("message"), *(
+        node.get("message") for node in (status.get("nodes") or {}).values()
+    )]  # fmt: skip
+    text = next((_one_line(one) for one in said if one), "")
+    return explained(text) if text else NOTHING
+
+
+def explained(text: str) -> Reason:
+    """The cluster's words, with what mends them where that is known."""
+    for pattern, mend in _BY_MESSAGE:
+        if re.search(pattern, text, re.IGNORECASE):
+            return Reason(text, mend)
+    return Reason(text)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text or "").split())[:500]
+
+
+# ---------------------------------------------------------------------------- moments
+
+_GO_DURATION = re.compile(r" in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)(ms|s))")
+
+
+class Moments:
+    """When a job came how far on its way to its container, as well as we know it.
+
+    The API has whole seconds. What was seen to happen while somebody watched is known better.
+    """
+
+    def __init__(self, submitted: float | None = None) -> None:
+        self._submitted = submitted
+        self._at: dict[str, float] = {}
+        self._unseen: set[str] = set()
+        self._pull: tuple[float, float] | None = None
+
+    def see(self, pod: Object | None, now: float) -> None:
+        """Takes note of how it stands now; `pod` is None before there is one."""
+        for name, at in _boundaries(pod).items():
+            if at is None:
+                self._unseen.add(name)
+            elif name not in self._at:
+                self._at[name] = now if name in self._unseen else at
+
+    def see_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """The cluster's events about the pod: only they know how long it took to get the image."""
+        for event in events:
+            took = _GO_DURATION.search(event.get("message", ""))
+            of_main = "{main}" in (event.get("involvedObject") or {}).get("fieldPath", "")
+            if event.get("reason") != "Pulled" or not of_main or not took:
+                continue
+            hours, minutes, seconds, unit = took.groups()
+            scale = 0.001 if unit == "ms" else 1
+            length = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds) * scale
+            ended = epoch(event.get("lastTimestamp") or event.get("eventTime"))
+            if ended is not None:
+                self._pull = (ended - length, length)
+
+    def phases(self, created: float | None) -> Phases:
+        """`created` is the workflow's own time, for a job that somebody else submitted."""
+        at = self._at
+        began = self._submitted or created
+        if began is None:
+            return ()
+        found: list[tuple[str, float, float | None]] = []
+        for name, until in (("queue", "pod"), ("schedule", "scheduled"), ("start", "started")):
+            if name == "start" and self._pull is not None:
+                start, length = self._pull
+                found.append(("pull", max(start, began), length))
+                began = max(began, start + length)
+            end = at.get(until)
+            found.append((name, began, None if end is None else max(0.0, end - began)))
+            if end is None:
+                break
+            began = max(began, end)
+        return tuple(found)
+
+
+def _boundaries(pod: Object | None) -> dict[str, float | None]:
+    if pod is None:
+        return {"pod": None, "scheduled": None, "started": None}
+    scheduled = next(
+        (
+            epoch(condition.get("lastTransitionTime"))
+            for condition in pod.get("status", {}).get("conditions") or ()
+            if condition["type"] == "PodScheduled" and condition["status"] == "True"
+        ),
+        None,
+    )
+    state = (container(pod) or {}).get("state", {})
+    main = state.get("running") or state.get("terminated") or {}
+    return {
+        "pod": epoch(pod["metadata"].get("creationTimestamp")),
+        "scheduled": scheduled,
+        "started": epoch(main.get("startedAt")),
+    }

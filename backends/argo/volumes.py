@@ -1,0 +1,285 @@
+"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims.
+
+Who may list no nodes still learns here which of them have a cache, whoever's job made it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
+from backends.argo.names import (
+    CACHES,
+    JOBS,
+    KIND,
+    OURS,
+    SCOPE,
+    WORKFLOW,
+    cache_labels,
+    claim_name,
+    has_labels,
+    labels_of,
+    register_name,
+)
+from backends.argo.records import MERGE, Records
+from backends.argo.state import is_over
+from backends.argo.workflow import claim
+from stoke.backend import Volume
+from stoke.config import ArgoConfig
+from stoke.errors import EngineError
+
+KINDS = ("python", "system")
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+# As kubectl's own lists: a pod's node without the rest of it.
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
+# How many environments a node is remembered to have; the oldest are forgotten.
+REMEMBERED = 200
+
+
+@dataclass(frozen=True)
+class _User:
+    job: str
+    scope: str
+    kinds: tuple[str, ...]
+    node: str | None
+
+
+class Volumes:
+    """The caches of one namespace. Safe to use from several threads."""
+
+    def __init__(self, cluster: Cluster, argo: ArgoConfig) -> None:
+        self._cluster = cluster
+        self._argo = argo
+        self._ensured: set[tuple[str, str]] = set()
+        self._noted: set[tuple[str, str, str]] = set()
+
+    # ------------------------------------------------------------------ before a job
+
+    def ensure(self, scope: str, kind: str) -> None:
+        """Makes the claim unless it is there; a node's folder is made by the node."""
+        if self._argo.cache not in ("claim", "shared-claim") or (scope, kind) in self._ensured:
+            return
+        name = claim_name(scope, kind)
+        body = claim(scope, kind, cache_labels(scope, kind), self._argo)
+        try:
+            found = self._cluster.request("GET", self._claims(name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            try:
+                found = self._cluster.request("POST", self._claims(), body=body)
+            except ApiError as refused:
+                if refused.status == 409:  # somebody was quicker
+                    return
+                if refused.status == 403:
+                    raise EngineError(
+                        f"the claim {name} is not there, and you may not make it: {refused.message}",
+                        "have it made by somebody who may: stoke setup argo "
+                        f'--scope {scope} --apply; or keep no cache: argo.cache = "none"',
+                    ) from refused
+                raise
+        if not has_labels(found, cache_labels(scope, kind)):
+            raise _foreign(name)
+        self._ensured.add((scope, kind))
+
+    def warm_nodes(self, scope: str, request: str) -> tuple[str, ...]:
+        """The nodes that have the environment of a request, as far as anybody noted it."""
+        if self._argo.cache != "hostpath":
+            return ()
+        try:
+            known = self._register(scope)
+        except EngineError:
+            return ()  # A preference; the job runs without it.
+        return tuple(sorted(node for node, noted in known.items() if request in noted["requests"]))
+
+    # ------------------------------------------------------------------ after a job
+
+    def note(self, scope: str, node: str, kinds: tuple[str, ...], request: str) -> None:
+        """Notes that a job of this scope has used its caches on a node. Nothing is lost where that is
+        not allowed: only these figures and preferences."""
+        if self._argo.cache != "hostpath" or not kinds or (scope, node, request) in self._noted:
+            return
+        self._noted.add((scope, node, request))
+        try:
+            noted = self._register(scope).get(node, {"kinds": [], "requests": {}})
+            requests = {**noted["requests"], request: round(time.time())}
+            newest = sorted(requests, key=lambda one: -requests[one])[:REMEMBERED]
+            text = json.dumps(
+                {
+                    "kinds": sorted({*noted["kinds"], *kinds}),
+                    "requests": {one: requests[one] for one in newest},
+                },
+                separators=(",", ":"),
+            )
+            self._write_register(scope, {node: text})
+        except EngineError:
+            pass
+
+    def forget(self, scope: str, node: str) -> None:
+        """After a cache was cleared or pruned: what the node has is noted anew, job by job."""
+        try:
+            noted = self._register(scope).get(node)
+            if noted is not None:
+                text = json.dumps({**noted, "requests": {}}, separators=(",", ":"))
+                self._write_register(scope, {node: text})
+        except EngineError:
+            pass
+        self._noted = {one for one in self._noted if one[:2] != (scope, node)}
+
+    # ------------------------------------------------------------------ what there is
+
+    def found(self) -> list[Volume]:
+        if self._argo.cache == "none":
+            return []
+        found = self._on_nodes() if self._argo.cache == "hostpath" else self._claimed()
+        return sorted(found, key=lambda one: (one.scope, one.kind, one.node or ""))
+
+    def check_is_ours(self, volume: Volume) -> None:
+        """`EngineError` unless it is one of the caches that are found now."""
+        if not any((one.name, one.node) == (volume.name, volume.node) for one in self.found()):
+            raise _foreign(volume.name)
+
+    def _on_nodes(self) -> list[Volume]:
+        users = self._users()
+        # Those that were noted, and those that a job is about to make.
+        kinds: dict[tuple[str, str], set[str]] = {}
+        for scope, noted in self._registers():
+            for node, what in noted.items():
+                kinds.setdefault((scope, node), set()).update(what["kinds"])
+        for user in users:
+            if user.node is not None:
+                kinds.setdefault((user.scope, user.node), set()).update(user.kinds)
+        return [
+            Volume(
+                "argo",
+                scope,
+                kind,
+                f"{self._argo.cache_path.rstrip('/')}/{scope}/{kind}",
+                node,
+                in_use_by=_holders(users, scope, kind, node),
+            )
+            for (scope, node), some in kinds.items()
+            for kind in KINDS
+            if kind in some
+        ]
+
+    def _claimed(self) -> list[Volume]:
+        users = self._users()
+        listed = self._cluster.request("GET", self._claims(), query={"labelSelector": OURS})
+        volumes = []
+        for record in listed.get("items") or ():
+            labels = labels_of(record)
+            scope, kind = labels.get(SCOPE, ""), labels.get(KIND, "")
+            name = record["metadata"]["name"]
+            if kind in KINDS and name == claim_name(scope, kind):
+                in_use_by = _holders(users, scope, kind, None)
+                volumes.append(Volume("argo", scope, kind, name, in_use_by=in_use_by))
+        return volumes
+
+    def _users(self) -> list[_User]:
+        """The jobs that use caches now, or are about to."""
+        # A workflow that was removed takes its pod with it, a little later.
+        unfinished = {
+            workflow["metadata"]["name"]: labels_of(workflow)
+            for workflow in Records(self._cluster).listed(JOBS)
+            if not is_over(workflow)
+        }
+        table = self._cluster.request(
+            "GET",
+            pods_path(self._cluster.namespace),
+            query={"labelSelector": WORKFLOW, "fieldSelector": UNFINISHED},
+            accept=TABLE,
+        )
+        columns = [column["name"] for column in table["columnDefinitions"]]
+        users = []
+        for row in table.get("rows") or ():
+            job = labels_of(row["object"]).get(WORKFLOW, "")
+            labels = unfinished.get(job, {})
+            scope = labels.get(SCOPE)
+            node = dict(zip(columns, row["cells"], strict=False)).get("Node")
+            kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
+            if scope and kinds:
+                users.append(_User(job, scope, kinds, None if node in (None, "<none>") else node))
+        return users
+
+    # ------------------------------------------------------------------ the register
+
+    def _registers(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+        query = {"labelSelector": f"{OURS},{KIND}=nodes"}
+        try:
+            listed = self._cluster.request("GET", self._config_maps(), query=query)
+        except ApiError as error:
+            if error.status == 403:
+                return  # Without that right, what running jobs use is all that is known.
+            raise
+        for record in listed.get("items") or ():
+            scope = labels_of(record).get(SCOPE, "")
+            if record["metadata"]["name"] == register_name(scope):
+                yield scope, _read_register(record)
+
+    def _register(self, scope: str) -> dict[str, dict[str, Any]]:
+        try:
+            record = self._cluster.request("GET", self._config_maps(register_name(scope)))
+        except ApiError as error:
+            if error.status == 404:
+                return {}
+            raise
+        return _read_register(record)
+
+    def _write_register(self, scope: str, nodes: Mapping[str, str]) -> None:
+        name = register_name(scope)
+        try:
+            self._cluster.request(
+                "PATCH", self._config_maps(name), body={"data": nodes}, content_type=MERGE
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            body = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "labels": cache_labels(scope, "nodes")},
+                "data": nodes,
+            }
+            self._cluster.request("POST", self._config_maps(), body=body)
+
+    def _config_maps(self, name: str = "") -> str:
+        return resource_path("v1", self._cluster.namespace, "configmaps", name)
+
+    def _claims(self, name: str = "") -> str:
+        return resource_path("v1", self._cluster.namespace, "persistentvolumeclaims", name)
+
+
+def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) -> tuple[str, ...]:
+    """Those who use one cache; `node` None: wherever they are."""
+    return tuple(
+        sorted(
+            user.job
+            for user in users
+            if user.scope == scope and kind in user.kinds and node in (None, user.node)
+        )
+    )
+
+
+def _read_register(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Node to what was noted of it; what is not as we write it is passed over."""
+    nodes = {}
+    for node, text in (record.get("data") or {}).items():
+        try:
+            noted = json.loads(text)
+            kinds, requests = list(noted["kinds"]), dict(noted["requests"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        nodes[node] = {"kinds": kinds, "requests": requests}
+    return nodes
+
+
+def _foreign(name: str) -> EngineError:
+    return EngineError(
+        f"the cache {name} was not made by stoke and is left alone",
+        "choose another scope: --scope NAME",
+    )

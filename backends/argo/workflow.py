@@ -1,0 +1,404 @@
+"""What a job is to Argo: a Workflow of one pod, and where it does not fit in, the object beside it.
+
+Pure functions. Nothing a person wrote stands in what the cluster is told: code, arguments and
+environment are inside the bundle. hera builds the objects and sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backends.argo import bundle
+from backends.argo.names import (
+    STOPPED,
+    WAITS,
+    claim_name,
+    housekeeping_labels,
+    job_labels,
+    request_label,
+)
+from stoke.backend import Delivery, Volume
+from stoke.config import ArgoConfig, Config
+from stoke.environment import request_hash
+from stoke.errors import RequestError
+from stoke.payload import housekeeping_source
+
+if TYPE_CHECKING:
+    from hera.workflows import models
+
+PUBLIC_IMAGE = "python:3.13-slim-trixie"
+CACHE = "/cache"
+NIX = "/nix"
+TARGETS = {"python": CACHE, "system": NIX}
+HOSTNAME = "kubernetes.io/hostname"
+USER = 1000  # whom a restricted job runs as
+# Argo's deadline counts from the pod's start, the runner's timeout from its own: between them lie
+# pulling the image and ending politely.
+DEADLINE_SLACK = 900
+HOUSEKEEPING_SECONDS = 3600
+HOUSEKEEPING_KEPT = 60
+
+
+@dataclass(frozen=True)
+class Made:
+    """A workflow to create; with `carried`, a ConfigMap or a Secret, its pod cannot start before that
+    is there, owned by the workflow. (Suspending it would cost Argo's ten seconds of looking again.)"""
+
+    workflow: dict[str, Any]
+    carried: dict[str, Any] | None = None
+
+
+def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) -> Made:
+    """`nodes` are those that have the environment already: preferred, not demanded.
+
+    `RequestError` when the job does not fit, or a field would be changed by Argo on its way.
+    """
+    spec, argo = delivery.spec, config.argo
+    if spec.system and argo.restricted:
+        raise RequestError(
+            "system",
+            "system packages need root, and argo.restricted says that this cluster gives none",
+            "leave them out, or use an image that has them",
+        )
+    caches = used_caches(spec.use_cache, bool(spec.system))
+    argv = [f"{bundle.FOLDER}/runner.py", f"{bundle.FOLDER}/payload"]
+    argv += ["--work", f"{bundle.FOLDER}/work", "--container", "--tagged"]
+    argv += ["--cache", CACHE] if spec.use_cache else []
+    argv += ["--nix"] if spec.system else []
+    packed = bundle.pack({"runner.py": delivery.runner, "payload": delivery.payload}, argv)
+    kind = _carrier(delivery, packed)
+    request = request_label(request_hash(spec))
+    labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
+    variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
+    public = bundle.pack_spec(delivery.public_spec)
+    if public is not None:
+        variables[bundle.SPEC_VARIABLE] = public
+    secrets = {
+        f"{bundle.SECRET_PREFIX}{name}": reference.removeprefix("secret:").partition("/")
+        for name, reference in spec.secrets.items()
+        if reference.startswith("secret:")
+    }
+    volumes = [
+        *_cache_volumes(spec.scope, caches, argo),
+        # Without a cache /nix is the job's own, and goes with it.
+        *([("nix", NIX, {"emptyDir": {}})] if spec.system and "system" not in caches else []),
+        *([("carried", bundle.CARRIED, _carried_volume(kind, delivery.job_id))] if kind else []),
+    ]
+    workflow = _workflow(
+        delivery.job_id,
+        labels,
+        argo,
+        image=spec.image or argo.image or PUBLIC_IMAGE,
+        variables=variables,
+        secrets={name: (secret, key) for name, (secret, _, key) in secrets.items()},
+        volumes=volumes,
+        limits=_limits(spec.cpu, spec.memory),
+        deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
+        grace=math.ceil(config.stop_grace),
+        keep=math.ceil(argo.keep),
+        waits=kind is not None,
+        mutex=f"stoke-{spec.scope}" if caches and argo.cache == "shared-claim" else None,
+        nodes=nodes,
+    )
+    _refuse_templates(workflow)
+    if kind is None:
+        return Made(workflow)
+    field = "binaryData" if kind == "ConfigMap" else "data"
+    carried = {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": delivery.job_id, "labels": labels},
+        field: {bundle.KEY: bundle.as_text(packed)},
+        "immutable": True,
+    }
+    return Made(workflow, carried)
+
+
+def make_housekeeping(
+    name: str, volume: Volume, operation: Mapping[str, object], config: Config, image: str
+) -> dict[str, Any]:
+    """A workflow that looks after one cache, on the node that has it."""
+    argo = config.argo
+    target = TARGETS[volume.kind]
+    argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
+    packed = bundle.pack({"housekeeping.py": housekeeping_source()}, argv)
+    workflow = _workflow(
+        name,
+        housekeeping_labels(volume.scope),
+        argo,
+        image=image,
+        variables={bundle.VARIABLE: bundle.as_text(packed)},
+        secrets={},
+        volumes=_cache_volumes(volume.scope, (volume.kind,), argo),
+        limits={},
+        deadline=HOUSEKEEPING_SECONDS,
+        grace=5,
+        keep=HOUSEKEEPING_KEPT,
+        waits=False,
+        mutex=None,
+        node=volume.node,
+    )
+    _refuse_templates(workflow)
+    return workflow
+
+
+def whole(made: Made) -> list[dict[str, Any]]:
+    """As objects that can be created one after the other, without anybody who goes on from there."""
+    if made.carried is None:
+        return [made.workflow]
+    about = made.workflow["metadata"]
+    labels = {name: value for name, value in about["labels"].items() if name != WAITS}
+    return [made.carried, {**made.workflow, "metadata": {**about, "labels": labels}}]
+
+
+def owner_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
+    """So that what belongs to a workflow goes with it."""
+    return {
+        "apiVersion": workflow["apiVersion"],
+        "kind": "Workflow",
+        "name": workflow["metadata"]["name"],
+        "uid": workflow["metadata"]["uid"],
+    }
+
+
+def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
+    if not use_cache:
+        return ()
+    return ("python", "system") if system else ("python",)
+
+
+DELIVERED: dict[str, Any] = {"metadata": {"labels": {WAITS: None}}}
+"""The merge patch that says of a workflow that what it waits for is there."""
+SHUTDOWN: dict[str, Any] = {
+    "metadata": {"labels": {STOPPED: "true"}},
+    "spec": {"shutdown": "Terminate"},
+}
+
+
+def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) -> dict[str, Any]:
+    mode = "ReadWriteMany" if argo.cache == "shared-claim" else "ReadWriteOnce"
+    spec: dict[str, Any] = {
+        "accessModes": [mode],
+        "resources": {"requests": {"storage": argo.claim_size}},
+    }
+    if argo.storage_class is not None:
+        spec["storageClassName"] = argo.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim_name(scope, kind), "labels": dict(labels)},
+        "spec": spec,
+    }
+
+
+# ---------------------------------------------------------------------------- parts
+
+
+def _carrier(delivery: Delivery, packed: bytes) -> str | None:
+    """What holds the bundle beside the workflow: None where the workflow itself does.
+
+    A workflow can be read by many who may not read secrets.
+    """
+    spec = delivery.spec
+    read_here = any(not reference.startswith("secret:") for reference in spec.secrets.values())
+    if len(packed) > bundle.MAX_CARRIED:
+        raise RequestError(
+            "code",
+            f"with its requirements it is {len(packed) // 1024} KiB, packed, and a cluster takes at "
+            f"most {bundle.MAX_CARRIED // 1024} KiB with a job",
+            "have the code fetch its data when it runs, or run it elsewhere: -b docker",
+        )
+    if read_here or spec.index.credentials:
+        return "Secret"
+    return "ConfigMap" if len(bundle.as_text(packed)) > bundle.MAX_INLINE else None
+
+
+def _carried_volume(kind: str, name: str) -> dict[str, Any]:
+    return (
+        {"configMap": {"name": name}} if kind == "ConfigMap" else {"secret": {"secretName": name}}
+    )
+
+
+def _cache_volumes(
+    scope: str, kinds: tuple[str, ...], argo: ArgoConfig
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, where it is mounted, what it is)."""
+    volumes = []
+    for kind in kinds:
+        source: dict[str, Any]
+        if argo.cache == "hostpath":
+            path = f"{argo.cache_path.rstrip('/')}/{scope}/{kind}"
+            source = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+        elif argo.cache == "none":
+            source = {"emptyDir": {}}
+        else:
+            source = {"persistentVolumeClaim": {"claimName": claim_name(scope, kind)}}
+        volumes.append((kind, TARGETS[kind], source))
+    return volumes
+
+
+def _limits(cpu: float | None, memory: int | None) -> dict[str, str]:
+    limits = {}
+    if cpu is not None:
+        limits["cpu"] = f"{max(1, round(cpu * 1000))}m"
+    if memory is not None:
+        limits["memory"] = str(memory)
+    return limits
+
+
+def _workflow(
+    name: str,
+    labels: dict[str, str],
+    argo: ArgoConfig,
+    *,
+    image: str,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, tuple[str, str]],
+    volumes: list[tuple[str, str, dict[str, Any]]],
+    limits: dict[str, str],
+    deadline: int | None,
+    grace: int,
+    keep: int,
+    waits: bool,
+    mutex: str | None,
+    nodes: tuple[str, ...] = (),
+    node: str | None = None,
+) -> dict[str, Any]:
+    from hera.workflows import Container, Workflow, models
+
+    env: list[models.EnvVar] = [
+        models.EnvVar(name=variable, value=value) for variable, value in variables.items()
+    ]
+    env += [
+        models.EnvVar(
+            name=variable,
+            value_from=models.EnvVarSource(
+                secret_key_ref=models.SecretKeySelector(name=secret, key=key)
+            ),
+        )
+        for variable, (secret, key) in secrets.items()
+    ]
+    # What is delivered is unpacked there; the image's own folders may not be ours to write to.
+    mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
+    on_node = {HOSTNAME: node} if node else {}
+    with Workflow(
+        name=name,
+        entrypoint="main",
+        labels=labels | ({WAITS: "true"} if waits else {}),
+        service_account_name=argo.service_account,
+        image_pull_secrets=[
+            models.LocalObjectReference(name=secret) for secret in argo.image_pull_secrets
+        ]
+        or None,
+        node_selector={**argo.node_selector, **on_node} or None,
+        tolerations=[models.Toleration.model_validate(one) for one in argo.tolerations] or None,
+        affinity=_prefer(nodes) if nodes else None,
+        # Both are set, whatever the cluster's defaults say: a log that is gone cannot be read late.
+        ttl_strategy=models.TTLStrategy(seconds_after_completion=keep),
+        pod_gc=models.PodGC(strategy="OnWorkflowCompletion", delete_delay_duration=f"{keep}s"),
+        volumes=[models.Volume.model_validate({"name": one, **what}) for one, _, what in mounts],
+        security_context=_pod_security() if argo.restricted else None,
+        pod_spec_patch=_pod_patch(grace, argo.restricted),
+        synchronization=models.Synchronization(mutexes=[models.Mutex(name=mutex)])
+        if mutex
+        else None,
+    ) as workflow:
+        Container(
+            name="main",
+            image=image,
+            image_pull_policy="IfNotPresent",
+            command=list(bundle.COMMAND),
+            env=env,
+            volume_mounts=[
+                models.VolumeMount(name=one, mount_path=path) for one, path, _ in mounts
+            ],
+            resources=_resources(limits),
+            security_context=_container_security(argo.restricted),
+            active_deadline_seconds=deadline,
+        )
+    made: dict[str, Any] = workflow.to_dict()
+    return made
+
+
+def _resources(limits: dict[str, str]) -> models.ResourceRequirements | None:
+    from hera.workflows import models
+
+    return models.ResourceRequirements.model_validate({"limits": limits}) if limits else None
+
+
+def _prefer(nodes: tuple[str, ...]) -> models.Affinity:
+    from hera.workflows import models
+
+    return models.Affinity.model_validate(
+        {
+            "nodeAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 50,
+                        "preference": {
+                            "matchExpressions": [
+                                {"key": HOSTNAME, "operator": "In", "values": list(nodes)}
+                            ]
+                        },
+                    }
+                ]
+            }
+        }
+    )
+
+
+def _container_security(restricted: bool) -> models.SecurityContext:
+    from hera.workflows import models
+
+    return models.SecurityContext.model_validate(
+        {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            **({} if restricted else {"runAsUser": 0}),
+        }
+    )
+
+
+def _pod_security() -> models.PodSecurityContext:
+    from hera.workflows import models
+
+    return models.PodSecurityContext.model_validate(
+        {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    )
+
+
+def _pod_patch(grace: int, restricted: bool) -> str:
+    """What Argo has no field for."""
+    patch: dict[str, Any] = {"terminationGracePeriodSeconds": max(1, grace)}
+    if restricted:
+        # Argo's own containers have to keep to it as well.
+        secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        patch["initContainers"] = [{"name": "init", "securityContext": secure}]
+        patch["containers"] = [{"name": "wait", "securityContext": secure}]
+    return json.dumps(patch)
+
+
+def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
+    """Argo would replace `{{...}}`, or refuse the workflow, in any field; there is no escape."""
+    if isinstance(workflow, str):
+        if "{{" in workflow:
+            raise RequestError(
+                field, "holds '{{', which Argo takes for a template of its own", "write it without"
+            )
+    elif isinstance(workflow, Mapping):
+        for name, value in workflow.items():
+            _refuse_templates(name, field)
+            _refuse_templates(value, f"{field}.{name}")
+    elif isinstance(workflow, list):
+        for number, value in enumerate(workflow):
+            _refuse_templates(value, f"{field}[{number}]")

@@ -1,0 +1,20 @@
+"""Jobs as they are handed to the backend, without the history around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stoke.backend import Delivery
+from stoke.job import new_job_id
+from stoke.payload import make_payload, runner_source
+from stoke.request import request_from_options
+
+NONCE = "0123456789abcdef"
+
+
+def delivery(code: str, *, name: str = "job", **fields: Any) -> Delivery:
+    """`fields` are the spec's."""
+    spec = request_from_options(code=code, **fields)
+    payload = make_payload(spec, nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False)
+    public_spec = spec.model_dump_json().encode()
+    return Delivery(new_job_id(name), spec, runner_source(), NONCE, payload, public_spec)

@@ -1,0 +1,231 @@
+"""Submitting and stopping against an API server that refuses, forgets, or does not answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo import ArgoBackend
+from backends.argo.names import WAITS
+from stoke.backend import Delivery
+from stoke.config import ArgoConfig, Config
+from stoke.errors import EngineError
+from tests.backends.argo.deliveries import delivery
+from tests.backends.argo.scripted_server import (
+    Piece,
+    Request,
+    Reset,
+    ScriptedServer,
+    json_answer,
+    scripted_server,
+    status,
+)
+
+Answers = Callable[[Request], list[Piece]]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server() as scripted:
+        yield scripted
+
+
+def backend_for(server: ScriptedServer, folder: Path, **argo: Any) -> ArgoBackend:
+    folder.mkdir(exist_ok=True)
+    kubeconfig = server.kubeconfig(folder)
+    return ArgoBackend(Config(argo=ArgoConfig(kubeconfig=kubeconfig, cache="none", **argo)))
+
+
+def by_method(**answers: list[Piece]) -> Answers:
+    return lambda request: answers[request.method]
+
+
+def as_posted(job: Delivery, **labels: str) -> dict[str, Any]:
+    known = {"stoke.managed": "true", "stoke.job": job.job_id, **labels}
+    return {"metadata": {"name": job.job_id, "uid": "1", "labels": known}}
+
+
+def unreported(name: str, start: float, seconds: float | None) -> None:
+    """A phase report that nobody reads."""
+
+
+def asked(server: ScriptedServer) -> list[tuple[str, str]]:
+    """Method and the last part of the path of every request."""
+    return [(one.method, one.path.rpartition("/")[2]) for one in server.requests]
+
+
+NOT_FOUND = status(404, "NotFound", 'workflows.argoproj.io "x" not found')
+THERE = status(409, "AlreadyExists", "already exists")
+
+
+# ---------------------------------------------------------------------------- submit
+
+
+def test_an_answer_that_was_lost_is_looked_up(server: ScriptedServer, tmp_path: Path) -> None:
+    job = delivery("print(1)")
+    server.answers = {
+        "/workflows": [[Reset]],
+        f"/{job.job_id}": [json_answer(as_posted(job))],
+    }
+    backend_for(server, tmp_path).submit(job, unreported)
+    assert asked(server)[-1] == ("GET", job.job_id)
+
+
+def test_a_request_that_was_lost_made_no_job(server: ScriptedServer, tmp_path: Path) -> None:
+    job = delivery("print(1)")
+    server.answers = {"/workflows": [[Reset]], f"/{job.job_id}": [NOT_FOUND]}
+    with pytest.raises(EngineError, match="cut"):
+        backend_for(server, tmp_path).submit(job, unreported)
+
+
+def test_submitting_again_finds_the_job(server: ScriptedServer, tmp_path: Path) -> None:
+    job = delivery("print(1)")
+    server.answers = {"/workflows": [THERE], f"/{job.job_id}": [json_answer(as_posted(job))]}
+    backend_for(server, tmp_path).submit(job, unreported)
+
+
+def test_a_workflow_that_only_has_the_name_is_left_alone(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    job = delivery("print(1)")
+    foreign = {"metadata": {"name": job.job_id, "uid": "1"}}
+    server.answers = {"/workflows": [THERE], f"/{job.job_id}": [json_answer(foreign)]}
+    backend = backend_for(server, tmp_path)
+    with pytest.raises(EngineError, match="is not this job"):
+        backend.submit(job, unreported)
+    assert backend.inspect(job.job_id).status == "absent"
+    backend.remove(job.job_id)
+    backend.stop(job.job_id, 1)
+    assert {method for method, _ in asked(server)} == {"POST", "GET"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "what", "mend"),
+    [
+        (status(404, "NotFound", "the server could not find it"), "no Argo Workflows", "--context"),
+        (status(404, "NotFound", 'namespaces "team-a" not found'), "no namespace", "--namespace"),
+        (
+            status(403, "Forbidden", "workflows is forbidden: exceeded quota: team"),
+            "exceeded quota",
+            "--cpu",
+        ),
+        (
+            status(400, "BadRequest", 'admission webhook "policy" denied the request: no root'),
+            "no root",
+            "who runs it",
+        ),
+        (status(401, "Unauthorized", "token expired"), "who you are", "log in"),
+    ],
+)
+def test_a_refusal_is_named_with_what_mends_it(
+    server: ScriptedServer, tmp_path: Path, answer: list[Piece], what: str, mend: str
+) -> None:
+    job = delivery("print(1)")
+    server.answers = {"/workflows": [answer], f"/{job.job_id}": [NOT_FOUND]}
+    with pytest.raises(EngineError, match=what) as refused:
+        backend_for(server, tmp_path).submit(job, unreported)
+    assert mend in (refused.value.mend or "")
+
+
+def test_what_does_not_fit_in_comes_behind_the_workflow_and_belongs_to_it(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
+    job = delivery("print(1)", secrets={"TOKEN": "env:WHERE_IT_STANDS"})
+    posted = json_answer(as_posted(job, **{WAITS: "true"}))
+    server.answers = {
+        "/workflows": [posted], "/secrets": [posted], f"/{job.job_id}": [posted]
+    }  # fmt: skip
+    backend_for(server, tmp_path).submit(job, unreported)
+    assert asked(server) == [("POST", "workflows"), ("POST", "secrets"), ("PATCH", job.job_id)]
+    workflow, secret, patch = (json.loads(one.body) for one in server.requests)
+    assert b"hunter2" not in server.requests[0].body
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Workflow", job.job_id, "1")
+    assert workflow["metadata"]["labels"][WAITS] == "true"
+    assert patch == {"metadata": {"labels": {WAITS: None}}}
+
+
+def test_a_workflow_whose_delivery_is_refused_is_taken_back(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
+    job = delivery("print(1)", secrets={"TOKEN": "env:WHERE_IT_STANDS"})
+    posted = json_answer(as_posted(job, **{WAITS: "true"}))
+    server.answers = {
+        "/workflows": [posted],
+        "/secrets": [status(403, "Forbidden", 'secrets is forbidden: User "ada" cannot create')],
+        f"/{job.job_id}": [posted],
+    }
+    with pytest.raises(EngineError, match="Secret") as refused:
+        backend_for(server, tmp_path).submit(job, unreported)
+    assert "secret:NAME/KEY" in (refused.value.mend or "")
+    assert asked(server)[-1] == ("DELETE", job.job_id)
+
+
+# ---------------------------------------------------------------------------- where a job is
+
+
+def test_a_job_is_looked_for_where_it_was_submitted(server: ScriptedServer, tmp_path: Path) -> None:
+    job = delivery("print(1)")
+    server.answers = {
+        "/workflows": [json_answer(as_posted(job))], f"/{job.job_id}": [json_answer(as_posted(job))]
+    }  # fmt: skip
+    backend_for(server, tmp_path / "first").submit(job, unreported)
+    with scripted_server() as other:
+        later = backend_for(other, tmp_path / "second")
+        assert later.inspect(job.job_id).status == "running"
+        assert other.requests == []
+        assert later.inspect("somebody-elses").status == "absent"
+        assert other.requests
+
+
+# ---------------------------------------------------------------------------- stop
+
+
+_STATE = {"running": {"startedAt": "2026-11-21T10:00:00Z"}}
+RUNNING: dict[str, Any] = {
+    "metadata": {"name": "x"},
+    "spec": {},
+    "status": {"containerStatuses": [{"name": "main", "state": _STATE}]},
+}
+PENDING: dict[str, Any] = {"metadata": {"name": "x"}, "spec": {}, "status": {"phase": "Pending"}}
+NO = status(403, "Forbidden", "pods is forbidden")
+YES = json_answer({})
+
+
+def stopped(
+    server: ScriptedServer, folder: Path, pod: dict[str, Any], grace: float, **refused: list[Piece]
+) -> list[Request]:
+    """What is sent to stop a job, beginning with the workflow's shutdown."""
+    job = delivery("print(1)")
+    about_pod = by_method(GET=json_answer(pod), DELETE=YES)
+    server.answers = {
+        f"/workflows/{job.job_id}": [json_answer(as_posted(job))],
+        f"/pods/{job.job_id}": [lambda request: refused.get(request.method) or about_pod(request)],
+    }
+    backend_for(server, folder).stop(job.job_id, grace)
+    return [one for one in server.requests if one.method != "GET"]
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0, "1"), (2.5, "3"), (30, "30")])
+def test_the_workflow_is_shut_down_and_its_pod_deleted(
+    server: ScriptedServer, tmp_path: Path, grace: float, seconds: str
+) -> None:
+    shutdown, deletion = stopped(server, tmp_path, RUNNING, grace)
+    assert json.loads(shutdown.body)["spec"] == {"shutdown": "Terminate"}
+    assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": seconds})
+
+
+def test_a_pod_that_has_not_started_goes_at_once(server: ScriptedServer, tmp_path: Path) -> None:
+    _, deletion = stopped(server, tmp_path, PENDING, 10)
+    assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": "0"})
+
+
+def test_who_may_not_end_pods_leaves_it_to_argo(server: ScriptedServer, tmp_path: Path) -> None:
+    shutdown, deletion = stopped(server, tmp_path, RUNNING, 10, DELETE=NO)
+    assert (shutdown.method, deletion.method) == ("PATCH", "DELETE")

@@ -1,0 +1,276 @@
+"""Logs and watches of a real API server and a real node: what the scripted server takes for granted.
+
+The numbers in the names are those of the follower's and the watcher's contracts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
+from backends.argo.log import PodLog
+from backends.argo.watch import Watch
+from stoke.backend import EngineState, Frame
+from stoke.errors import EngineError
+from stoke.logs.follower import Follower
+from stoke.logs.spool import NOTE, SpoolReader
+from tests.conftest import TestCluster
+from tests.scripted import ScriptedBackend
+
+Pod = dict[str, Any]
+
+
+@pytest.fixture
+def real(cluster: TestCluster) -> Iterator[Cluster]:
+    connection = Cluster(context=None, namespace=None, kubeconfig=cluster.kubeconfig)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def start(real: Cluster, cluster: TestCluster) -> Iterator[Callable[..., str]]:
+    """Starts a pod that runs Python code, and gives its name; it is gone after the test."""
+    names: list[str] = []
+
+    def started(code: str, **container: Any) -> str:
+        name = f"test-{secrets.token_hex(4)}"
+        command = ["python3", "-u", "-c", code]
+        body = {
+            "metadata": {"name": name},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [
+                    {
+                        "name": "main",
+                        "image": cluster.image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": command,
+                        **container,
+                    }
+                ],
+            },
+        }
+        real.request("POST", pods_path(real.namespace), body=body)
+        names.append(name)
+        return name
+
+    yield started
+    for name in names:
+        with suppress(ApiError):
+            real.request(
+                "DELETE", pods_path(real.namespace, name), query={"gracePeriodSeconds": "0"}
+            )
+
+
+def has(pod: Pod, *states: str) -> bool:
+    statuses = pod["status"].get("containerStatuses") or ()
+    return any(state in one.get("state", {}) for one in statuses for state in states)
+
+
+def wait_for(real: Cluster, name: str, *states: str) -> None:
+    """Until the container is in one of these states."""
+    query = {"fieldSelector": f"metadata.name={name}"}
+    watch = Watch(real, pods_path(real.namespace), query=query)
+    for changes in watch:
+        if any(has(one.object, *states) for one in changes):
+            break
+    watch.close()
+
+
+def read(real: Cluster, name: str, since: int = 0) -> list[Frame]:
+    return [frame for batch in PodLog(real, name, "main", since, follow=False) for frame in batch]
+
+
+def test_c12_c13_c14_what_a_container_wrote_comes_back(
+    real: Cluster, start: Callable[..., str]
+) -> None:
+    """All but a \\r before a newline, which the container runtime itself leaves out."""
+    output = b"".join(
+        [
+            b"plain\n\n \n",
+            b"\xff\xfe\x00 bin\ra\r\x1b[31m\n",
+            *(b"%d" % (size % 10) * size + b"\n" for size in (16383, 16384, 16385, 50_000)),
+            b"no end",
+        ]
+    )
+    name = start(f"import os; os.write(1, {output[:100]!r}); os.write(1, {output[100:]!r})")
+    wait_for(real, name, "terminated")
+    frames = read(real, name)
+    assert b"".join(frame.data for frame in frames) == output
+    for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
+        assert read(real, name, frame.time) == [one for one in frames if one.time >= frame.time]
+        assert read(real, name, frame.time + 1) == [one for one in frames if one.time > frame.time]
+
+
+def test_c16_a_container_that_cannot_start_has_no_log(
+    real: Cluster, start: Callable[..., str]
+) -> None:
+    name = start("pass", image="stoke-test/does-not-exist:1", imagePullPolicy="Never")
+    wait_for(real, name, "waiting")
+    with pytest.raises(ApiError, match=r"waiting to start|ErrImageNeverPull") as caught:
+        read(real, name)
+    assert caught.value.status == 400
+
+
+def test_c03_a_pod_that_is_not_there(real: Cluster) -> None:
+    with pytest.raises(ApiError, match="not found") as caught:
+        read(real, "test-not-there")
+    assert (caught.value.status, caught.value.reason) == (404, "NotFound")
+
+
+def test_c23_a_silent_log_can_be_closed(real: Cluster, start: Callable[..., str]) -> None:
+    name = start("import time; time.sleep(600)")
+    wait_for(real, name, "running")
+    log = PodLog(real, name, "main", 0, follow=True)
+    reader = threading.Thread(target=list, args=(log,))
+    reader.start()
+    log.close()
+    reader.join(20)
+    assert not reader.is_alive()
+
+
+def test_w03_a_right_that_is_missing_is_named() -> None:
+    kubeconfig = os.environ.get("STOKE_TEST_KUBECONFIG_NOBODY")
+    if kubeconfig is None:
+        pytest.skip("no kubeconfig of somebody without rights")
+    nobody = Cluster(context=None, namespace=None, kubeconfig=kubeconfig)
+    with pytest.raises(ApiError, match="you may not get pods/log") as caught:
+        read(nobody, "test-not-there")
+    assert caught.value.status == 403
+    with pytest.raises(ApiError, match="you may not list pods"):
+        list(Watch(nobody, pods_path(nobody.namespace)))
+    nobody.close()
+
+
+def test_w01_w02_what_changes_is_seen(real: Cluster) -> None:
+    path = resource_path("v1", real.namespace, "configmaps")
+    run = secrets.token_hex(4)
+    watch = Watch(real, path, query={"labelSelector": f"test-run={run}"}, metadata=True)
+    batches = iter(watch)
+    assert next(batches) == []
+    body = {"metadata": {"name": f"test-{run}", "labels": {"test-run": run}}, "data": {"a": "b"}}
+    real.request("POST", path, body=body)
+    own = f"{path}/test-{run}"
+    merge = "application/merge-patch+json"
+    real.request("PATCH", own, body={"data": {"a": "c"}}, content_type=merge)
+    real.request("DELETE", own)
+    seen = []
+    for batch in batches:
+        seen += batch
+        if seen and seen[-1].kind == "DELETED":
+            break
+    watch.close()
+    assert [one.kind for one in seen] == ["ADDED", "MODIFIED", "DELETED"]
+    assert all("data" not in one.object for one in seen)
+    assert watch.objects == {}
+
+
+# --- a connection that is cut --------------------------------------------------------------------
+
+
+class CuttingProxy:
+    """Between a client and the API server: ends every connection after so many bytes of answers."""
+
+    def __init__(self, server: str, sizes: Callable[[], int]) -> None:
+        parts = urlsplit(server)
+        self._server = (parts.hostname, parts.port or 443)
+        self._sizes = sizes
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._server)
+            for ends in ((client, server, None), (server, client, self._sizes())):
+                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, left: int | None) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data if left is None else data[:left])
+                if left is not None:
+                    left -= len(data)
+                    if left <= 0:
+                        self.cuts += 1
+                        break
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+class OnePod(ScriptedBackend):
+    """The log of one pod, and how it really stands."""
+
+    def __init__(self, through: Cluster, real: Cluster, name: str) -> None:
+        super().__init__()
+        self.through, self.real, self.pod = through, real, name
+
+    def logs(self, job_id: str, since: int, follow: bool) -> PodLog:  # type: ignore[override]
+        return PodLog(self.through, self.pod, "main", since, follow)
+
+    def inspect(self, job_id: str) -> EngineState:
+        pod = self.real.request("GET", pods_path(self.real.namespace, self.pod))
+        return EngineState("exited", 0) if has(pod, "terminated") else EngineState("running")
+
+
+def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
+    real: Cluster, cluster: TestCluster, start: Callable[..., str], tmp_path: Path
+) -> None:
+    count = 20_000
+    name = start(
+        f"import time\nfor number in range({count}):\n"
+        "    print('%099d' % number)\n"
+        "    if number % 100 == 0: time.sleep(0.02)"
+    )
+    wait_for(real, name, "running", "terminated")
+    choose = random.Random(20)
+    proxy = CuttingProxy(real.server, lambda: choose.randint(300_000, 1_500_000))
+    config = yaml.safe_load(Path(cluster.kubeconfig).read_text())
+    (place,) = [one for one in config["clusters"] if one["cluster"]["server"] == real.server]
+    place["cluster"]["tls-server-name"] = urlsplit(real.server).hostname
+    place["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    through = Cluster(context=None, namespace=real.namespace, kubeconfig=str(path))
+    trouble: list[EngineError] = []
+    follower = Follower(
+        OnePod(through, real, name),
+        "job-aaaaaa",
+        "5f1c0a9be2d34718",
+        tmp_path / "job",
+        lambda event: None,
+        lambda: None,
+        trouble.append,
+    )
+    follower.run()
+    through.close()
+    proxy.close()
+    reader = SpoolReader(tmp_path / "job")
+    numbers = [int(line.text) for line in reader.lines() if line.stream != NOTE]
+    reader.close()
+    assert proxy.cuts > 0
+    assert numbers == list(range(count))
+    assert follower.spool.gaps == 0

@@ -1,0 +1,220 @@
+"""What pods and workflows say, told as a job's state with its reason and what mends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.argo.state import Moments, state_of
+
+CREATED = "2026-11-21T10:00:00Z"
+AT = 1795255200.0
+
+
+def workflow(
+    *, phase: str | None = None, message: str | None = None, **labels: str
+) -> dict[str, Any]:
+    over = phase in ("Succeeded", "Failed", "Error")
+    known = {"workflows.argoproj.io/phase": phase} if phase else {}
+    known |= {"workflows.argoproj.io/completed": "true"} if over else {}
+    status = {"phase": phase, "message": message, "finishedAt": CREATED}
+    return {
+        "metadata": {"name": "job-aaaaaa", "labels": {**known, **labels}},
+        "status": {name: value for name, value in status.items() if value},
+    }
+
+
+def pod(
+    main: dict[str, Any] | None = None, *, init: dict[str, Any] | None = None, **status: Any
+) -> dict[str, Any]:
+    def one(name: str, state: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "image": "team/image:1", "state": state}
+
+    if main is not None:
+        status["containerStatuses"] = [one("wait", {"running": {}}), one("main", main)]
+    if init is not None:
+        status["initContainerStatuses"] = [one("init", init)]
+    return {"metadata": {"name": "job-aaaaaa", "creationTimestamp": CREATED}, "status": status}
+
+
+def terminated(code: int, **more: str) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "startedAt": CREATED, "finishedAt": CREATED, **more}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient memory.",
+}
+
+
+def test_the_container_is_believed_before_the_workflow() -> None:
+    state = state_of(workflow(phase="Running"), pod(terminated(3)))
+    assert (state.status, state.exit_code, state.finished_at) == ("exited", 3, AT)
+    early = state_of(workflow(phase="Failed"), pod({"running": {"startedAt": CREATED}}))
+    assert (early.status, early.started_at) == ("running", AT)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason", "mend"),
+    [
+        (pod(waiting("ImagePullBackOff", "Back-off pulling")), "image team/image:1", "--image"),
+        (pod(waiting("ErrImageNeverPull")), "ErrImageNeverPull", "--image"),
+        (pod(waiting("PodInitializing"), init=waiting("ErrImagePull")), "ErrImagePull", "--image"),
+        (pod(conditions=[UNSCHEDULABLE]), "Insufficient memory", "--memory"),
+        (
+            pod(waiting("CreateContainerConfigError", 'secret "team" not found')),
+            'secret "team" not found',
+            "--secret",
+        ),
+        (
+            pod(waiting("CreateContainerConfigError", "container has runAsNonRoot and image ...")),
+            "runAsNonRoot",
+            "argo.restricted",
+        ),
+    ],
+)
+def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, mend: str) -> None:
+    state = state_of(workflow(phase="Pending"), made)
+    assert state.status == "running"
+    assert reason in (state.reason or "") and mend in (state.mend or "")
+
+
+@pytest.mark.parametrize(
+    "made", [pod(), pod(waiting("PodInitializing")), pod(waiting("ContainerCreating"))]
+)
+def test_waiting_as_usual_is_no_trouble(made: dict[str, Any]) -> None:
+    assert state_of(workflow(phase="Pending"), made).reason is None
+
+
+@pytest.mark.parametrize(
+    ("message", "mend"),
+    [
+        ('pods "x" is forbidden: exceeded quota: team, requested: pods=1', "--cpu"),
+        ("failed quota: team: must specify limits.cpu for: main", "--cpu 1"),
+        ('violates PodSecurity "baseline:latest": hostPath volumes', "argo.cache"),
+        ('violates PodSecurity "restricted:latest": runAsNonRoot != true', "argo.restricted"),
+        ('serviceaccount "stoke" not found', "stoke setup argo"),
+        ("workflowtaskresults.argoproj.io is forbidden", "stoke setup argo"),
+        ('admission webhook "policy" denied the request', "ask who runs it"),
+        ("pod deleted", "stoke rerun"),
+    ],
+)
+@pytest.mark.parametrize("phase", ["Pending", "Error"])
+def test_what_the_cluster_refuses_is_named_with_what_mends_it(
+    message: str, mend: str, phase: str
+) -> None:
+    state = state_of(workflow(phase=phase, message=message), None)
+    assert state.status == ("running" if phase == "Pending" else "exited")
+    assert state.exit_code is None
+    assert message in (state.reason or "") and mend in (state.mend or "")
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (pod(terminated(137, reason="OOMKilled")), "out of memory"),
+        (
+            pod(terminated(64, message='exec: "python3": executable file not found')),
+            "no python3",
+        ),
+        (pod(terminated(137), phase="Failed", reason="Evicted", message="disk"), "evicted"),
+        (pod(phase="Failed", reason="Evicted", message="The node was low on memory"), "evicted"),
+        (pod(phase="Failed", reason="DeadlineExceeded"), "deadline"),
+        (pod(phase="Failed", reason="NodeShutdown"), "node was lost"),
+        (pod(terminated(137, reason="ContainerStatusUnknown")), "node was lost"),
+        (
+            pod(init=terminated(1, message="cannot load artifact"), phase="Failed"),
+            "cannot load artifact",
+        ),
+    ],
+)
+def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
+    state = state_of(workflow(phase="Failed"), made)
+    assert state.status == "exited"
+    assert reason in (state.reason or "")
+
+
+def test_an_exit_code_of_the_job_needs_no_reason() -> None:
+    state = state_of(workflow(phase="Failed"), pod(terminated(2, reason="Error")))
+    assert (state.exit_code, state.reason) == (2, None)
+
+
+def test_a_stopped_job_ended_because_it_was_stopped() -> None:
+    stopped = workflow(phase="Failed", **{"stoke.stopped": "true"})
+    dead = pod(terminated(143), phase="Failed", reason="DeadlineExceeded")
+    assert (state_of(stopped, dead).exit_code, state_of(stopped, dead).reason) == (143, None)
+    gone = state_of(stopped, None)
+    assert (gone.status, gone.exit_code, gone.reason) == ("exited", None, None)
+
+
+def test_without_its_pod_argos_notes_are_what_is_left() -> None:
+    over = workflow(phase="Failed")
+    over["status"]["nodes"] = {"job-aaaaaa": {"outputs": {"exitCode": "5"}}}
+    assert state_of(over, None).exit_code == 5
+    done = state_of(workflow(phase="Succeeded"), None)
+    assert (done.exit_code, done.reason, done.log_gone) == (0, None, True)
+    assert state_of(workflow(phase="Running"), None).status == "running"
+
+
+def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
+    waits = workflow(**{"stoke.waits": "true"})
+    assert state_of(waits, None).status == "created"
+    assert state_of(waits, pod(waiting("ContainerCreating"))).status == "created"
+    # Whoever delivered it died before it could say so.
+    assert state_of(waits, pod({"running": {"startedAt": CREATED}})).status == "running"
+
+
+def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None:
+    moments = Moments(AT + 0.2)
+    moments.see(None, AT + 0.25)
+    assert moments.phases(AT) == (("queue", AT + 0.2, None),)
+    scheduled = {
+        "type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T10:00:01Z"
+    }  # fmt: skip
+    moments.see(pod(conditions=[scheduled]), AT + 1.5)
+    moments.see(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 3.25)
+    queue, schedule, start = moments.phases(AT)
+    assert (queue[0], round(queue[2] or 0, 3)) == ("queue", 1.3)
+    assert (schedule[0], schedule[2]) == ("schedule", 0.0)
+    assert (start[0], start[1], start[2]) == ("start", AT + 1.5, 1.75)
+
+
+def test_a_job_that_somebody_else_submitted_has_the_apis_moments() -> None:
+    moments = Moments()
+    moments.see(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 99)
+    assert moments.phases(AT)[0] == ("queue", AT, 0.0)
+
+
+def test_the_time_to_get_the_image_is_told_by_an_event() -> None:
+    moments = Moments(AT)
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CREATED}
+    moments.see(
+        pod({"running": {"startedAt": "2026-11-21T10:01:10Z"}}, conditions=[scheduled]), AT + 99
+    )
+    moments.see_events(
+        [
+            {
+                "reason": "Pulled",
+                "message": 'Successfully pulled image "x" in 1m2.5s (1m2.5s including waiting)',
+                "involvedObject": {"fieldPath": "spec.containers{main}"},
+                "lastTimestamp": "2026-11-21T10:01:09Z",
+            },
+            {
+                "reason": "Pulled",
+                "message": 'Container image "y" already present on machine',
+                "involvedObject": {"fieldPath": "spec.containers{wait}"},
+                "lastTimestamp": "2026-11-21T10:01:09Z",
+            },
+        ]
+    )
+    names = [phase[0] for phase in moments.phases(AT)]
+    assert names == ["queue", "schedule", "pull", "start"]
+    pull, start = moments.phases(AT)[2:]
+    assert (pull[2], start[2]) == (62.5, 1.0)

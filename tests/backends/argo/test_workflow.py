@@ -1,0 +1,345 @@
+"""What Argo is told of a job: everything it needs, and nothing a person wrote."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo import ArgoBackend, bundle
+from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
+from backends.argo.names import WAITS
+from backends.argo.workflow import Made, make_housekeeping, make_job, whole
+from stoke.backend import Volume
+from stoke.config import ArgoConfig, Config
+from stoke.errors import RequestError
+from tests.backends.argo.deliveries import NONCE, delivery
+
+CONFIG = Config(
+    argo=ArgoConfig(
+        service_account="jobs",
+        node_selector={"pool": "batch"},
+        tolerations=({"key": "batch", "operator": "Exists", "effect": "NoSchedule"},),
+        image_pull_secrets=("registry",),
+        keep=3600,
+    )
+)
+GOLDEN: dict[str, Any] = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
+    "spec": {
+        "entrypoint": "main",
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "batch"},
+        "podGC": {"strategy": "OnWorkflowCompletion", "deleteDelayDuration": "3600s"},
+        "podSpecPatch": '{"terminationGracePeriodSeconds": 10}',
+        "serviceAccountName": "jobs",
+        "tolerations": [{"key": "batch", "operator": "Exists", "effect": "NoSchedule"}],
+        "ttlStrategy": {"secondsAfterCompletion": 3600},
+        "templates": [
+            {
+                "name": "main",
+                "activeDeadlineSeconds": 1800,
+                "container": {
+                    "image": "python:3.13",
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python3", "-I", "-S", "-c", BOOTSTRAP],
+                    "resources": {"limits": {"cpu": "1500m", "memory": "536870912"}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "runAsUser": 0,
+                    },
+                    "volumeMounts": [
+                        {"name": "stoke", "mountPath": "/stoke"},
+                        {"name": "python", "mountPath": "/cache"},
+                        {"name": "system", "mountPath": "/nix"},
+                    ],
+                },
+            }
+        ],
+        "volumes": [
+            {"name": "stoke", "emptyDir": {}},
+            {
+                "name": "python",
+                "hostPath": {"path": "/var/lib/stoke/team/python", "type": "DirectoryOrCreate"},
+            },
+            {
+                "name": "system",
+                "hostPath": {"path": "/var/lib/stoke/team/system", "type": "DirectoryOrCreate"},
+            },
+        ],
+    },
+}
+# Everything here would do something in a shell, a template, a label or an argument list.
+HOSTILE = [
+    "--privileged",
+    "$(touch /tmp/pwned)",
+    "`id`",
+    "a; rm -rf /",
+    "{{workflow.uid}}",
+    "{{=sprig.uuidv4()}}",
+    "$(HOME) $$",
+    "\x1b]0;owned\x07",
+]
+NOISE = random.Random(7).randbytes(400_000).hex()
+
+
+def made_of(code: str = "print(1)", config: Config = CONFIG, **fields: Any) -> Made:
+    return make_job(delivery(code, **fields), config)
+
+
+def container(made: Made) -> dict[str, Any]:
+    found: dict[str, Any] = made.workflow["spec"]["templates"][0]["container"]
+    return found
+
+
+def variables(made: Made) -> dict[str, Any]:
+    return {
+        one["name"]: one.get("value", one.get("valueFrom"))
+        for one in container(made).get("env", [])
+    }
+
+
+def texts(thing: object) -> Iterator[str]:
+    if isinstance(thing, str):
+        yield thing
+    elif isinstance(thing, dict):
+        for name, value in thing.items():
+            yield from texts(name)
+            yield from texts(value)
+    elif isinstance(thing, list):
+        for value in thing:
+            yield from texts(value)
+
+
+def test_the_whole_workflow() -> None:
+    job = delivery(
+        "print(1)", name="fit", scope="team", system=["gcc"], image="python:3.13", cpu=1.5,
+        memory="512m", timeout="15m",
+    )  # fmt: skip
+    made = make_job(job, CONFIG)
+    workflow = json.loads(json.dumps(made.workflow))
+    env = workflow["spec"]["templates"][0]["container"].pop("env")
+    labels = workflow["metadata"].pop("labels")
+    assert workflow.pop("metadata") == {"name": job.job_id}
+    assert workflow == GOLDEN
+    assert {one["name"] for one in env} == {"STOKE_BUNDLE", "STOKE_SPEC"}
+    assert len(labels.pop("stoke.request")) == 32
+    assert labels == {
+        "stoke.managed": "true",
+        "stoke.kind": "job",
+        "stoke.job": job.job_id,
+        "stoke.scope": "team",
+        "stoke.nonce": NONCE,
+        "stoke.caches": "python.system",
+    }
+    assert made.carried is None
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_a_person_wrote_stands_in_it(text: str) -> None:
+    made = made_of(
+        f"print({text!r})", args=[text], env={"PLAIN": text}, name=text, requirements=f"# {text}"
+    )
+    for stands in texts(made.workflow):
+        assert text not in stands
+        assert "{{" not in stands
+    # Kubernetes expands these in variables and commands.
+    for stands in [*container(made)["command"], *variables(made).values()]:
+        assert "$(" not in stands and "$$" not in stands
+
+
+@pytest.mark.parametrize(
+    ("argo", "field"),
+    [
+        ({"node_selector": {"pool": "{{workflow.name}}"}}, "pool"),
+        ({"tolerations": ({"key": "{{x}}"},)}, "tolerations"),
+        ({"image_pull_secrets": ("{{=1}}",)}, "imagePullSecrets"),
+    ],
+)
+def test_what_argo_would_replace_is_refused_where_it_cannot_be_escaped(
+    argo: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(RequestError) as refused:
+        made_of(config=Config(argo=ArgoConfig(**argo)))
+    assert field in refused.value.field
+
+
+def test_code_up_to_some_size_travels_in_the_workflow_itself() -> None:
+    made = made_of("x = '" + NOISE[:80_000] + "'")
+    assert made.carried is None
+    assert len(variables(made)["STOKE_BUNDLE"]) <= 90_000
+    assert len(json.dumps(made.workflow)) <= 120 * 1024
+    assert WAITS not in made.workflow["metadata"]["labels"]
+
+
+def test_longer_code_travels_beside_a_workflow_that_waits_for_it() -> None:
+    made = made_of("x = '" + NOISE + "'")
+    assert made.workflow["metadata"]["labels"][WAITS] == "true"
+    assert "STOKE_BUNDLE" not in variables(made)
+    assert len(json.dumps(made.workflow)) <= 120 * 1024
+    assert made.carried is not None and made.carried["kind"] == "ConfigMap"
+    name = made.workflow["metadata"]["name"]
+    assert made.carried["metadata"]["name"] == name
+    assert {"name": "carried", "configMap": {"name": name}} in made.workflow["spec"]["volumes"]
+    assert len(base64.b64decode(made.carried["binaryData"]["bundle"])) < 1024**2
+
+
+def test_code_that_no_cluster_takes_is_refused() -> None:
+    code = "x = '" + random.Random(1).randbytes(1_500_000).hex() + "'"
+    with pytest.raises(RequestError) as refused:
+        made_of(code)
+    assert (refused.value.field, "1024 KiB" in refused.value.why) == ("code", True)
+
+
+def test_secrets_that_are_read_here_travel_in_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
+    made = made_of(secrets={"TOKEN": "env:WHERE_IT_STANDS"})
+    assert made.carried is not None and made.carried["kind"] == "Secret"
+    assert "STOKE_BUNDLE" not in variables(made)
+    (carried,) = [v for v in made.workflow["spec"]["volumes"] if v["name"] == "carried"]
+    assert carried["secret"] == {"secretName": made.workflow["metadata"]["name"]}
+
+
+def test_a_secret_of_the_cluster_is_referred_to() -> None:
+    made = made_of(secrets={"TOKEN": "secret:team.api/token_1"})
+    assert made.carried is None
+    assert variables(made)["STOKE_SECRET_TOKEN"] == {
+        "secretKeyRef": {"name": "team.api", "key": "token_1"}
+    }
+
+
+def test_whoever_finds_the_job_finds_its_spec() -> None:
+    job = delivery("print('{{x}}')", dependencies=["numpy"])
+    packed = variables(make_job(job, CONFIG))["STOKE_SPEC"]
+    assert unpack_spec(packed) == job.public_spec
+    assert unpack_spec("not ours") is None
+
+
+def test_a_job_without_cache_mounts_none() -> None:
+    made = made_of(use_cache=False, system=["gcc"])
+    assert made.workflow["spec"]["volumes"] == [
+        {"name": "stoke", "emptyDir": {}},
+        {"name": "nix", "emptyDir": {}},
+    ]
+    assert "stoke.caches" not in made.workflow["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("cache", "source"),
+    [
+        ("claim", {"persistentVolumeClaim": {"claimName": "stoke-team-python"}}),
+        ("shared-claim", {"persistentVolumeClaim": {"claimName": "stoke-team-python"}}),
+        ("none", {"emptyDir": {}}),
+    ],
+)
+def test_where_the_cache_is(cache: Any, source: dict[str, Any]) -> None:
+    made = made_of(config=Config(argo=ArgoConfig(cache=cache)), scope="team")
+    assert {"name": "python", **source} in made.workflow["spec"]["volumes"]
+    # A file system that several nodes mount has locks that nobody should rely on.
+    mutexes = {"mutexes": [{"name": "stoke-team"}]}
+    expected = mutexes if cache == "shared-claim" else None
+    assert made.workflow["spec"].get("synchronization") == expected
+
+
+def test_restricted_jobs_ask_for_nothing_that_is_forbidden() -> None:
+    config = Config(argo=ArgoConfig(restricted=True, cache="none"))
+    made = made_of(config=config)
+    assert made.workflow["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert container(made)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    patch = json.loads(made.workflow["spec"]["podSpecPatch"])
+    assert [one["name"] for one in patch["initContainers"] + patch["containers"]] == [
+        "init",
+        "wait",
+    ]
+    with pytest.raises(RequestError, match="root"):
+        made_of(config=config, system=["gcc"])
+
+
+def test_warm_nodes_are_preferred_and_not_demanded() -> None:
+    made = make_job(delivery("print(1)"), CONFIG, ("node-a", "node-b"))
+    (term,) = made.workflow["spec"]["affinity"]["nodeAffinity"].values()
+    (expression,) = term[0]["preference"]["matchExpressions"]
+    assert expression["values"] == ["node-a", "node-b"]
+    assert list(made.workflow["spec"]["affinity"]["nodeAffinity"]) == [
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+
+
+def test_housekeeping_goes_to_the_node_that_has_the_cache() -> None:
+    volume = Volume("argo", "team", "system", "/var/lib/stoke/team/system", "node-b")
+    workflow = make_housekeeping("stoke-housekeeping-1", volume, {"do": "usage"}, CONFIG, "image")
+    assert workflow["spec"]["nodeSelector"] == {
+        "pool": "batch",
+        "kubernetes.io/hostname": "node-b",
+    }
+    assert workflow["metadata"]["labels"]["stoke.kind"] == "housekeeping"
+
+
+def test_the_manifest_holds_the_whole_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_of("x = '" + NOISE + "'")
+    carried, workflow = whole(made)
+    assert carried == made.carried
+    assert WAITS not in workflow["metadata"]["labels"]
+    import yaml  # type: ignore[import-untyped]
+
+    text = ArgoBackend(CONFIG).render(delivery("print('yes')", name="yes"))
+    (read,) = yaml.safe_load_all(text)
+    assert read["kind"] == "Workflow"
+    assert read["metadata"]["labels"]["stoke.managed"] == "true"
+
+
+def unpacked_in(folder: Path, environ: dict[str, str]) -> str:
+    """Runs the bootstrap with its folder moved here; what it starts prints what it met."""
+    code = BOOTSTRAP.replace(bundle.FOLDER, str(folder))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], env={**os.environ, **environ},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+MEETS = b"""
+import os, stat, sys
+here = os.path.dirname(__file__)
+print(sys.argv[1:], oct(stat.S_IMODE(os.stat(here + "/payload").st_mode)))
+print(open(here + "/payload", "rb").read() == bytes(range(256)) * 9)
+print(sorted(n for n in os.environ if n.startswith(("STOKE_", "ARGO_", "TOKEN"))))
+"""
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_what_is_packed_is_unpacked_before_the_job_begins(tmp_path: Path, carried: bool) -> None:
+    files = {"runner.py": MEETS, "payload": bytes(range(256)) * 9}
+    packed = pack(files, [f"{tmp_path}/runner.py", "--x", "a b"])
+    environ = {
+        "STOKE_SPEC": "s", "ARGO_TEMPLATE": "{}", "STOKE_SECRET_TOKEN": "t", "STOKE_STATE_DIR": "x"
+    }  # fmt: skip
+    if carried:
+        (tmp_path / "carried").mkdir()
+        (tmp_path / "carried" / "bundle").write_bytes(packed)
+    else:
+        environ["STOKE_BUNDLE"] = bundle.as_text(packed)
+    said = unpacked_in(tmp_path, environ)
+    assert said.splitlines()[:2] == ["['--x', 'a b'] 0o600", "True"]
+    met = eval(said.splitlines()[2])
+    assert "TOKEN" in met
+    assert not {"STOKE_BUNDLE", "STOKE_SPEC", "ARGO_TEMPLATE", "STOKE_SECRET_TOKEN"} & set(met)
+
+
+def test_two_submits_of_one_job_are_the_same_workflow() -> None:
+    job = delivery("print(1)")
+    assert make_job(job, CONFIG) == make_job(replace(job), CONFIG)

@@ -1,0 +1,183 @@
+"""The commands on a real cluster: what differs there from jobs on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from backends.argo.cluster import ApiError, Cluster, resource_path, workflows_path
+from tests.cli.conftest import Stoke, only_job
+from tests.conftest import TestCluster
+from tests.lab import until
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def scope(
+    cluster: TestCluster, cluster_cleanup: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A scope that nobody else uses; every command of the test knows the cluster."""
+    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
+    monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
+    if cluster.service_account:
+        monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
+    # The certificates of this machine would be the longest part of every job.
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    scope = f"test-{secrets.token_hex(4)}"
+    monkeypatch.setenv("STOKE_SCOPE", scope)
+    monkeypatch.setenv("STOKE_BACKEND", "argo")
+    cluster_cleanup(scope)
+    return scope
+
+
+@pytest.fixture
+def api(cluster: TestCluster) -> Iterator[Cluster]:
+    connected = cluster.connect()
+    yield connected
+    connected.close()
+
+
+def is_gone(api: Cluster, resource: str, name: str) -> bool:
+    try:
+        api.request("GET", resource_path("v1", api.namespace, resource, name))
+    except ApiError as error:
+        return error.status == 404
+    return False
+
+
+@pytest.mark.usefixtures("scope")
+def test_streams_exit_code_and_document(stoke: Stoke) -> None:
+    code = "import os, sys; os.write(1, b'\\xff out\\r\\n'); os.write(2, b'err'); sys.exit(3)"
+    done = stoke("run", "-q", "--memory", "256m", "-c", code)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"\xff out\r\n", b"err")
+    job_id = only_job().id
+    document = json.loads(stoke("show", "--json", job_id).stdout)
+    assert (document["backend"], document["spec"]["memory"]) == ("argo", 256 * 1024**2)
+    phases = [phase["name"] for phase in document["phases"]]
+    assert phases[:2] == ["queue", "schedule"] and phases[-1] == "run"
+    # Argo's own lines are no part of the output, and not lost either.
+    assert b"argo=true" in stoke("logs", "--engine", job_id).stdout
+
+
+@pytest.mark.usefixtures("scope")
+def test_what_does_not_fit_into_a_workflow_arrives_and_goes_with_it(
+    stoke: Stoke, api: Cluster, tmp_path: Path
+) -> None:
+    noise = random.Random(7).randbytes(150_000).hex()
+    file = tmp_path / "long.py"
+    file.write_text(f"import os; print(len({noise!r}), os.environ['TOKEN'][::-1])")
+    done = stoke("run", "-q", str(file), "--secret", "TOKEN=env:HELD", env={"HELD": "hunter2"})
+    assert (done.returncode, done.stdout) == (0, b"300000 2retnuh\n"), done.stderr
+    until(lambda: is_gone(api, "secrets", only_job().id), "the end of what it carried")
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_secret_of_the_cluster_reaches_the_code(stoke: Stoke, api: Cluster) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    path = resource_path("v1", api.namespace, "secrets")
+    body = {"metadata": {"name": name}, "stringData": {"token": "hunter2"}}
+    api.request("POST", path, body={"apiVersion": "v1", "kind": "Secret", **body})
+    try:
+        code = (
+            "import os; print(os.environ['TOKEN'][::-1], [n for n in os.environ if 'STOKE' in n])"
+        )
+        done = stoke("run", "-q", "-c", code, "--secret", f"TOKEN=secret:{name}/token")
+        assert (done.returncode, done.stdout) == (0, b"2retnuh []\n"), done.stderr
+    finally:
+        api.request("DELETE", f"{path}/{name}")
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_job_of_somebody_elses_history_is_found_again(stoke: Stoke, tmp_path: Path) -> None:
+    code = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
+    elsewhere = {"STOKE_STATE_DIR": f"{tmp_path}/elsewhere"}
+    done = stoke("run", "--detach", "-c", code, env=elsewhere)
+    job_id = done.stdout.decode().strip()
+    assert stoke("show", job_id).returncode == 1
+    assert job_id in stoke("jobs", "--all").stdout.decode()
+    assert json.loads(stoke("show", "--json", job_id).stdout)["spec"]["code"] == code
+    until(lambda: stoke("logs", job_id).stdout == b"began\n", "its first line")
+    assert stoke("stop", "--now", job_id).returncode == 0
+    assert stoke("logs", job_id).stdout == b"began\n"
+
+
+def test_caches_of_a_scope_are_listed_with_their_node_and_cleared(stoke: Stoke, scope: str) -> None:
+    fill = "open('/cache/ballast', 'wb').write(b'x' * 100_000)"
+    assert stoke("run", "-q", "-c", fill).returncode == 0
+
+    def volume() -> dict[str, Any]:
+        listed = json.loads(stoke("cache", "ls", "-b", "argo", "--measure", "--json").stdout)
+        (found,) = [volume for volume in listed if volume["scope"] == scope]
+        return dict(found)
+
+    before = volume()
+    assert before["kind"] == "python" and before["node"]
+    assert before["bytes"] >= 100_000
+    done = stoke("cache", "clear", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert volume()["bytes"] < 50_000
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_rendered_manifest_is_taken_as_it_is(stoke: Stoke, api: Cluster) -> None:
+    text = stoke("render", "argo", "-c", "print('{{rendered}}')").stdout
+    (manifest,) = yaml.safe_load_all(text)
+    api.request("POST", workflows_path(api.namespace), body=manifest)
+    job_id = manifest["metadata"]["name"]
+    until(lambda: job_id in stoke("jobs", "--all").stdout.decode(), "the job")
+    until(lambda: stoke("logs", job_id).stdout == b"{{rendered}}\n", "its output")
+
+
+@pytest.mark.usefixtures("scope")
+def test_who_has_no_right_is_told_which(stoke: Stoke) -> None:
+    nobody = os.environ.get("STOKE_TEST_KUBECONFIG_NOBODY")
+    if nobody is None:
+        pytest.skip("nobody in this cluster is without rights")
+    done = stoke("run", "-c", "print(1)", env={"STOKE_ARGO__KUBECONFIG": nobody})
+    assert done.returncode == 125
+    assert b"you may not create workflows.argoproj.io" in done.stderr
+    assert b"hint:" in done.stderr
+    report = json.loads(stoke("doctor", "--json", env={"STOKE_ARGO__KUBECONFIG": nobody}).stdout)
+    broken = [one["detail"] for one in report["backends"]["argo"] if not one["works"]]
+    assert any("create workflows.argoproj.io" in detail for detail in broken)
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_namespace_is_prepared_and_then_needs_nothing_more(stoke: Stoke, api: Cluster) -> None:
+    name = f"stoke-setup-{secrets.token_hex(4)}"
+    words = ["setup", "argo", "--namespace", name, "--user", "ada", "--apply"]
+    try:
+        refused = stoke(*words)
+        assert refused.returncode == 2 and b"--yes" in refused.stderr
+        done = stoke(*words, "--yes")
+        assert done.returncode == 0, done.stderr
+        assert b"+kind: RoleBinding" in done.stdout
+        again = stoke(*words, "--yes")
+        assert b"everything is there already" in again.stderr and again.stdout == b""
+    finally:
+        api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.mark.usefixtures("scope")
+def test_pod_security_is_named_and_kept_to(stoke: Stoke, cluster: TestCluster) -> None:
+    namespace = "stoke-restricted"
+    try:
+        cluster.connect().request("GET", f"/api/v1/namespaces/{namespace}")
+    except ApiError:
+        pytest.skip(f"this cluster has no namespace {namespace} that enforces `restricted`")
+    report = json.loads(stoke("doctor", "--json", "--namespace", namespace).stdout)
+    broken = {one["what"]: one["mend"] for one in report["backends"]["argo"] if not one["works"]}
+    assert "argo.restricted = true" in broken["pod security"]
+    settings = {"STOKE_ARGO__RESTRICTED": "true", "STOKE_ARGO__CACHE": "none"}
+    code = "import os; print(os.getuid())"
+    done = stoke("run", "-q", "--namespace", namespace, "-c", code, env=settings)
+    assert (done.returncode, done.stdout) == (0, b"1000\n"), done.stderr

@@ -1,0 +1,3 @@
+module stoke.test/executor
+
+go 1.24
