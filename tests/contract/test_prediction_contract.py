@@ -21,7 +21,7 @@ from tests.lab import Lab
 from tests.nix_cache import NixCache
 from tests.package_index import PackageIndex
 
-JOBS = {"local": 200, "docker": 40}
+JOBS = {"local": 200, "docker": 40, "argo": 24}
 SEED = 20
 
 # Whoever works asks for the same few most of the time.
