@@ -83,6 +83,7 @@ class CachesScreen(StokeScreen):
         self._records: Records | None = None
         self._troubles: dict[str, StokeError] = {}
         self._looking: set[str] = set()
+        self._all_told = False
 
     def compose(self) -> ComposeResult:
         # Here, so that the first paint of the program need not wait for plotext.
@@ -196,12 +197,15 @@ class CachesScreen(StokeScreen):
     def _show(self) -> None:
         table = self.query_one(CachesTable)
         chosen = self._chosen()
+        # Backends answer in any order at first; who has not moved yet stays on the first row.
+        stays = self._all_told or table.cursor_row > 0
+        self._all_told = self._all_told or not self._looking
         keys = sorted(self._volumes)
         with self.prevent(DataTable.RowHighlighted):
             table.clear()
             for key in keys:
                 table.add_row(*self._row(key, self._volumes[key]), key="/".join(key))
-            if chosen in self._volumes:
+            if chosen in self._volumes and stays:
                 table.move_cursor(row=keys.index(chosen))
         table.display = bool(self._volumes)
         self.query_one("#caches-plots").display = bool(self._volumes)
