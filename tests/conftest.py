@@ -137,7 +137,7 @@ def cluster() -> TestCluster:
 def cluster_cleanup(cluster: TestCluster) -> Iterator[Callable[[str], None]]:
     """Call it with a scope: what is in the cluster of it, and of scopes whose names begin with it and a
     hyphen, is gone after the test, however that went."""
-    from backends.argo.cluster import METADATA_LIST, resource_path, workflows_path
+    from backends.argo.cluster import METADATA_LIST, ApiError, resource_path, workflows_path
     from backends.argo.names import OURS, labels_of
 
     scopes: list[str] = []
@@ -154,7 +154,12 @@ def cluster_cleanup(cluster: TestCluster) -> Iterator[Callable[[str], None]]:
             scope = labels_of(one).get(SCOPE, "")
             if any(scope == mine or scope.startswith(f"{mine}-") for mine in scopes):
                 query = {"propagationPolicy": "Background"}
-                api.request("DELETE", f"{path}/{one['metadata']['name']}", query=query)
+                try:
+                    api.request("DELETE", f"{path}/{one['metadata']['name']}", query=query)
+                except ApiError as error:
+                    # What it belonged to went first, and took it along.
+                    if error.status != 404:
+                        raise
     api.close()
 
 
