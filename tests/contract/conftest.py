@@ -22,16 +22,16 @@ ARGO = pytest.param("argo", marks=pytest.mark.cluster)
 
 @pytest.fixture(params=["local", DOCKER, ARGO])
 def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    yield from _open(request.param, request, monkeypatch)
+    yield from open_lab(request.param, request, monkeypatch)
 
 
 @pytest.fixture(params=[DOCKER, ARGO])
 def system_lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """The backends that bring system packages."""
-    yield from _open(request.param, request, monkeypatch)
+    yield from open_lab(request.param, request, monkeypatch)
 
 
-def _open(
+def open_lab(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Lab]:
     address = "127.0.0.1"
