@@ -1,7 +1,7 @@
 """The system volume, kept in bounds by a real Nix: pruned as promised, never under a running job.
 
-On Docker, where this machine sees into a volume and can spoil it. On a cluster the same file looks after
-the volume; `test_system_contract` and `test_cache_contract` have it run there.
+On Docker, where this machine sees into a volume and can spoil it. On a cluster the same program looks
+after the volume; `test_system_contract` and `test_cache_contract` have it run there.
 """
 
 from __future__ import annotations
