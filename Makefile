@@ -19,8 +19,9 @@ demo: setup
 	@.venv/bin/python tools/demo.py
 
 ## make test         every test this machine can run (.ci/run brings the engines)
+# Most tests wait for processes, containers and pods, so there are more of them at once than cores.
 test: setup-dev check
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 ## make check        lint, types, import contracts
 check: setup-dev

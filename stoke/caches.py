@@ -33,6 +33,8 @@ class Environment:
     packages: tuple[str, ...]
     busy: bool
     """A job uses it now."""
+    in_use_by: tuple[str, ...] = ()
+    """Those of them that this history knows; jobs submitted from elsewhere are not among them."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,12 @@ class Housekeeper:
         """Measures now. What `progress` raises ends it."""
         operation = {"do": "usage", "kind": volume.kind, "lock_ttl": self._lock_ttl}
         result = self._do(backend, volume, operation, progress)
+        holders = self._holders(volume)
         environments = tuple(
-            Environment(**{**row, "packages": tuple(row["packages"])})
+            Environment(
+                **{**row, "packages": tuple(row["packages"])},
+                in_use_by=tuple(holders.get(row["key"], ())) if row["busy"] else (),
+            )
             for row in result["environments"]
         )
         usage = Usage(**{**result, "environments": environments})
@@ -238,6 +244,16 @@ class Housekeeper:
         operation = {"do": "lock", "kind": volume.kind, "key": key}
         text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
         return text
+
+    def _holders(self, volume: Volume) -> dict[str, list[str]]:
+        """Environment key to the unfinished jobs that were given it."""
+        holders: dict[str, list[str]] = {}
+        for job in self._history.list(unfinished=True):
+            if (job.backend, job.scope) == (volume.backend, volume.scope):
+                for phase in job.phases:
+                    if phase.name == volume.kind and phase.key is not None:
+                        holders.setdefault(phase.key, []).append(job.id)
+        return holders
 
     def _do(
         self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress

@@ -415,6 +415,7 @@ def _environment_document(one: Environment) -> dict[str, object]:
         "last_used": rfc3339(one.last_used),
         "uses": one.uses,
         "in_use": one.busy,
+        "in_use_by": list(one.in_use_by),
         "packages": list(one.packages),
     }
 
@@ -426,7 +427,9 @@ def _environment_row(one: Environment) -> list[Cell]:
         human_bytes(one.bytes),
         human_bytes(one.goes),
         str(one.uses),
-        ("in use", "yellow") if one.busy else time_ago(one.last_used, now),
+        (", ".join(one.in_use_by) or "in use", "yellow")
+        if one.busy
+        else time_ago(one.last_used, now),
         time_ago(one.built_at, now),
         ", ".join(one.packages),
     ]

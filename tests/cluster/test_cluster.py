@@ -196,13 +196,6 @@ def test_rights_are_asked_for(running: Layout, admin: Api, name: str) -> None:
     assert caught.value.status == 403
 
 
-def test_the_api_server_comes_back_after_it_was_killed(running: Layout, admin: Api) -> None:
-    before = cluster.processes(running)["kube-apiserver"]
-    before.end()
-    assert eventually(lambda: admin.text("/readyz")) == "ok"
-    assert cluster.processes(running)["kube-apiserver"] != before
-
-
 # ---- the stand-in ----
 
 
@@ -309,7 +302,10 @@ def traces(folder: Path, layout: Layout) -> list[str]:
     return lines + [str(group) for group in groups] + ([str(folder)] if folder.exists() else [])
 
 
-def test_nothing_is_left_of_a_cluster_that_ran_a_pod(running: Layout, tmp_path: Path) -> None:
+def test_a_killed_api_server_comes_back_and_nothing_is_left_of_a_cluster(
+    running: Layout, tmp_path: Path
+) -> None:
+    """On a cluster of its own: other tests use the one that runs at the same time."""
     folder = tmp_path / "second"
     try:
         cluster.up(folder, [IMAGE], "standin")
@@ -319,6 +315,10 @@ def test_nothing_is_left_of_a_cluster_that_ran_a_pod(running: Layout, tmp_path: 
         api = Api(layout.kubeconfig("admin"))
         submit(api, "left", workflow("import time; print('up'); time.sleep(600)"))
         says(api, "left", "up")
+        before = cluster.processes(layout)["kube-apiserver"]
+        before.end()
+        assert eventually(lambda: api.text("/readyz")) == "ok"
+        assert cluster.processes(layout)["kube-apiserver"] != before
         assert traces(folder, layout)
     finally:
         cluster.down(folder)

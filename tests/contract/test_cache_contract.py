@@ -224,6 +224,7 @@ def test_what_is_in_use_stays(lab: Lab, cache: Cache, index: PackageIndex) -> No
     lab.run("import two", dependencies=["two"])
     held = {one.packages: one for one in cache.usage().environments}
     assert held[("one==1.0",)].busy and not held[("two==1.0",)].busy
+    assert held[("one==1.0",)].in_use_by == (job.id,) and not held[("two==1.0",)].in_use_by
     done = cache.prune(unused=0)
     assert done.busy == (held[("one==1.0",)].key,)
     assert done.packages == ("two",)

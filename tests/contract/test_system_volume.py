@@ -196,6 +196,7 @@ def test_what_is_in_use_stays_whole(system_lab: Lab, cache: SystemCache, nix: Ni
     call(system_lab, "bush")
     held = {one.packages: one for one in cache.usage().environments}
     assert held["tree",].busy and not held["bush",].busy
+    assert (held["tree",].in_use_by, held["bush",].in_use_by) == ((job.id,), ())
     done = cache.prune(unused=0.0)
     assert (done.environments, done.busy) == ((held["bush",].key,), (held["tree",].key,))
     assert done.packages == ("bush-1.0",)

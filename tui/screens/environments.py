@@ -168,6 +168,9 @@ class EnvironmentsScreen(StokeScreen):
                 built = f"{fmt.age(self.stoke.clock() - one.built_at)} ago"
             text = fmt.plain(one.key, "bold")
             text.append(f" built {built}, {fmt.count(len(one.packages), 'package')}\n")
+            if one.in_use_by:
+                used_by = f"in use by {', '.join(one.in_use_by)}\n"
+                text.append_text(fmt.plain(used_by, "yellow"))
             text.append_text(fmt.plain("  ".join(one.packages)))
         elif self._usage is not None:
             text.append("It holds no environment.", style="dim")
