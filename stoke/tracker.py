@@ -212,6 +212,8 @@ class Tracker:
                     engine.reason or f"the {self._backend.name} backend no longer knows this job"
                 )
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
+            elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
+                changes["reason"] = engine.reason  # Not by us.
         elif engine.exit_code is None:
             # Over, and nobody knows with what: the runner's word stands, if it had come to one.
             changes = {"provisional": False}

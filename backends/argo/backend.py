@@ -69,6 +69,7 @@ from stoke.backend import (
 from stoke.config import Config
 from stoke.environment import request_hash
 from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.sizes import human_seconds
 
 Object = dict[str, Any]
 # What a pod gets for a hard stop: with 0 the cluster forgets it at once, and its log with it.
@@ -193,7 +194,7 @@ class ArgoBackend:
     def inspect(self, job_id: str) -> EngineState:
         workflow = self._metadata(job_id)
         if workflow is None:
-            return EngineState("absent")
+            return EngineState("absent", reason=self._why_absent())
         place = self._places.of(job_id)
         pod = place.records.pod(job_id)
         with self._lock:
@@ -282,6 +283,13 @@ class ArgoBackend:
             read_spec = partial(self._public_spec, name)
             found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
         return found
+
+    def _why_absent(self) -> str:
+        keep = human_seconds(self._config.argo.keep)
+        return (
+            "the cluster no longer has its workflow: somebody deleted it, "
+            f"or it ended more than {keep} ago (argo.keep)"
+        )
 
     def _metadata(self, job_id: str) -> Object | None:
         """A job of ours; a workflow that only has its name is none."""

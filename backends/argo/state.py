@@ -232,7 +232,29 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
     if code == COULD_NOT_START and said:
         return Reason(f"Argo could not start it: {said}")
     if why == "ContainerStatusUnknown":
-        return Reason("the node was lost while it ran")
+        return Reason("the node was lost while it ran", _AGAIN)
+    return _why_deleted(pod)
+
+
+_AGAIN = "run it again: stoke rerun"
+# What the cluster itself says when it takes a pod away, by its condition's reason.
+_DISRUPTIONS = {
+    "PreemptionByScheduler": "the cluster gave its room to a more important pod",
+    "DeletionByTaintManager": "its node was lost, or does not want it any more",
+    "EvictionByEvictionAPI": "its node is being emptied",
+    "DeletionByPodGC": "its node has gone",
+    "TerminationByKubelet": "its node ended it, to save itself or to shut down",
+}
+
+
+def _why_deleted(pod: Object) -> Reason:
+    """Who took a pod away that we did not end."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            why = _DISRUPTIONS.get(condition.get("reason", ""), condition.get("reason", ""))
+            return Reason(f"evicted: {why}", _AGAIN)
+    if pod["metadata"].get("deletionTimestamp"):
+        return Reason("somebody deleted its pod while it ran", _AGAIN)
     return NOTHING
 
 
@@ -248,9 +270,7 @@ def _why_pod_failed(pod: Object) -> Reason:
             "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"
         )
     if why in ("NodeLost", "NodeShutdown", "Terminated", "Preempting", "Shutdown"):
-        return Reason(
-            f"the node was lost while it ran ({why}): {said}", "run it again: stoke rerun"
-        )
+        return Reason(f"the node was lost while it ran ({why}): {said}", _AGAIN)
     if why or said:
         return Reason(": ".join(part for part in (why, said) if part))
     for one in status.get("initContainerStatuses") or ():
@@ -282,7 +302,7 @@ _BY_MESSAGE = (
         "the service account lacks the right that Argo's part of the pod needs: "
         "stoke setup argo --apply",
     ),
-    (r"pod deleted", "somebody deleted its pod; run it again: stoke rerun"),
+    (r"pod deleted", f"somebody deleted its pod; {_AGAIN}"),
     (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
 )  # fmt: skip
 

@@ -173,6 +173,26 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
     assert reason in (state.reason or "")
 
 
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ([], "somebody deleted its pod"),
+        (
+            [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+            "its node is being emptied",
+        ),
+    ],
+)
+def test_a_pod_that_was_taken_away_was_not_stopped(
+    conditions: list[dict[str, str]], reason: str
+) -> None:
+    gone = pod(terminated(143, reason="Error"), conditions=conditions)
+    gone["metadata"]["deletionTimestamp"] = CREATED
+    state = state_of(workflow(phase="Running"), gone)
+    assert reason in (state.reason or "") and "rerun" in (state.mend or "")
+    assert state_of(workflow(**{"stoke.stopped": "true"}), gone).reason is None
+
+
 def test_an_exit_code_of_the_job_needs_no_reason() -> None:
     state = state_of(workflow(phase="Failed"), pod(terminated(2, reason="Error")))
     assert (state.exit_code, state.reason) == (2, None)
