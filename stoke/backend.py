@@ -186,9 +186,10 @@ class Backend(Protocol):
         `LogDeniedError` where asking again is no use.
         """
 
-    def stop(self, job_id: str, grace: float) -> None:
-        """SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting for it.
-        A job that has ended or gone is no error."""
+    def stop(self, job_id: str, grace: float) -> str | None:
+        """SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting for it, with
+        a sentence where people have to know more: that it takes longer, and why. A job that has ended
+        or gone is no error."""
 
     def remove(self, job_id: str) -> None:
         """Takes a finished job's remains away from the engine. A job that has gone is no error."""

@@ -64,6 +64,8 @@ class ArgoConfig(Section):
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
+    start_timeout: Seconds = 300.0
+    """Seconds after which a pod that cannot start on its node (no image, no secret) is given up."""
     keep: Seconds = 86400.0
     """Seconds for which a finished workflow, its pod and its log stay for somebody who comes late."""
 

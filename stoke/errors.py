@@ -56,3 +56,7 @@ class UnknownJobError(StokeError):
 
 class EngineError(StokeError):
     """The backend cannot do what was asked: not installed, not running, not allowed, out of room."""
+
+
+class WaitingError(EngineError):
+    """A job cannot start yet, and its backend says why: nothing is wrong with asking."""

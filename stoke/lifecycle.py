@@ -184,14 +184,15 @@ def _never_started(history: History, job_id: str, reason: str) -> None:
     )
 
 
-def stop(job: Job, backend: Backend, history: History, grace: float) -> None:
-    """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once)."""
+def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
+    """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once). Returns
+    what its backend has to say of that, if anything."""
     if job.state.finished:
-        return
+        return None
     history.update(job.id, stop_requested=True)
     if backend.capabilities.stop_forgets_log:
         Tracker(backend, history, job.id).catch_up()
-    backend.stop(job.id, grace)
+    return backend.stop(job.id, grace)
 
 
 def remove(job: Job, backend: Backend, history: History) -> None:
@@ -255,8 +256,10 @@ def settle(job: Job, backend: Backend, history: History) -> None:
         return
     engine = backend.inspect(job.id)
     if engine.status == "running":
-        # How far it is stands in its log.
-        Tracker(backend, history, job.id).catch_up()
+        # How far it is stands in its log; why it has none yet, the engine says.
+        tracker = Tracker(backend, history, job.id)
+        tracker.take_state(engine)
+        tracker.catch_up()
         return
     if engine.status == "created":
         if _is_adopted(job):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stoke.backend import Backend, EngineState
-from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError
+from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
 from stoke.events import Event
 from stoke.history import History, Note
 from stoke.job import JobState, Phase
@@ -30,7 +30,7 @@ class Tracker:
 
     `on_change` is called, on the tracking thread, after the history or the spool has changed;
     `on_event` with what the runner says beyond that (notes and errors); `on_trouble` when the engine
-    cannot be reached.
+    cannot be reached, and with a `WaitingError` when it says what keeps the job from starting.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Tracker:
             self._take_event,
             self._on_change,
             self._on_trouble,
-            self._take_state,
+            self.take_state,
         )
 
     def close(self) -> None:
@@ -106,18 +106,29 @@ class Tracker:
         if self._follower is not None:
             self._follower.close()
 
-    def _take_state(self, engine: EngineState) -> None:
+    def take_state(self, engine: EngineState) -> None:
         """What the engine knows of the time before the runner: phases, and what keeps it waiting."""
         news = [Phase(*phase) for phase in engine.phases if phase not in self._told]
         for phase in news:
             self._history.set_phase(self._job_id, phase)
         self._told = engine.phases
-        waits_for = engine.reason if engine.status == "running" else None
-        if waits_for and waits_for != self._waits_for:
-            self._on_trouble(EngineError(waits_for, engine.mend))
-        self._waits_for = waits_for
-        if news:
+        news_of_waiting = engine.status == "running" and self._note_waiting(engine)
+        if news or news_of_waiting:
             self._on_change()
+
+    def _note_waiting(self, engine: EngineState) -> bool:
+        """Keeps in the job's record why it waits, and that it no longer does; whether that is news."""
+        job = self._history.get(self._job_id)
+        if job is None or job.state.finished:
+            return False
+        if engine.reason and engine.reason != self._waits_for:
+            self._on_trouble(WaitingError(engine.reason, engine.mend))
+        self._waits_for = engine.reason
+        waits_for = "; ".join(text for text in (engine.reason, engine.mend) if text) or None
+        if waits_for == job.reason:
+            return False
+        self._history.update(self._job_id, reason=waits_for)
+        return True
 
     def _take_event(self, event: Event) -> None:
         kind = event["event"]
@@ -201,6 +212,8 @@ class Tracker:
                     engine.reason or f"the {self._backend.name} backend no longer knows this job"
                 )
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
+            elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
+                changes["reason"] = engine.reason  # Not by us.
         elif engine.exit_code is None:
             # Over, and nobody knows with what: the runner's word stands, if it had come to one.
             changes = {"provisional": False}
@@ -227,6 +240,8 @@ class Tracker:
             gone = "its log had gone before all of it was read"
             changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
         self._history.update(self._job_id, **changes, **counts)
+        if engine.reason and engine.mend:
+            self._history.add_note(self._job_id, Note("error", engine.reason, engine.mend))
 
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
         job = self._history.get(self._job_id)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from stoke.backend import EngineState, Frame
-from stoke.errors import EngineError
+from stoke.errors import EngineError, WaitingError
 from stoke.events import Event, frame
-from stoke.history import History
+from stoke.history import History, Note
 from stoke.job import Job, JobState, Phase
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT, SpoolReader
@@ -249,6 +249,13 @@ def test_the_runners_word_stands_where_the_engine_has_forgotten(history: History
 
 def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> None:
     told: list[EngineError] = []
+    seen: list[str | None] = []
+
+    def changed() -> None:
+        job = history.get(JOB)
+        assert job is not None
+        seen.append(job.reason)
+
     waits = EngineState(
         "running", reason="no image", mend="name one", phases=(("queue", 1.0, None),)
     )
@@ -256,10 +263,19 @@ def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> 
     backend = ScriptedBackend(
         log_of(*RUN, end(0)), [Connection(news=3)], [waits, waits, started, exited(0)]
     )
-    job = track(backend, history, on_trouble=told.append)
+    job = track(backend, history, on_trouble=told.append, on_change=changed)
     assert [(one.what, one.mend) for one in told] == [("no image", "name one")]
+    assert isinstance(told[0], WaitingError)
+    assert seen[0] == "no image; name one" and seen[-1] is None
     assert job.phases[:2] == [Phase("queue", 1.0, 2.0), Phase("start", 3.0, 4.0)]
     assert job.state is JobState.SUCCEEDED
+
+
+def test_what_mends_an_end_that_only_the_engine_knows_is_kept(history: History) -> None:
+    killed = EngineState("exited", 137, "out of memory", mend="give it more")
+    job = track(ScriptedBackend(log_of(*RUN), states=[killed]), history)
+    assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, "out of memory")
+    assert history.notes(JOB) == [Note("error", "out of memory", "give it more")]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from stoke import lifecycle
 from stoke.config import Config
-from stoke.errors import EngineError, StokeError
+from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history import History
 from stoke.job import Job
 from stoke.tracker import Tracker, is_being_submitted
@@ -225,6 +225,8 @@ class JobsService:
             self._wake.set()
 
     def _failed(self, one: _Tracked, error: StokeError) -> None:
+        if isinstance(error, WaitingError):
+            return  # Its backend answers; why the job waits is in its record.
         self._retry_at[one.job_id] = time.monotonic() + RETRY_SECONDS
         with self._lock:
             before = self._troubles.get(one.job_id)

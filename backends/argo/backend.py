@@ -31,21 +31,25 @@ from backends.argo.names import (
 )
 from backends.argo.places import Place, Places
 from backends.argo.plugins import allow
+from backends.argo.records import Records
 from backends.argo.setup import preparations
 from backends.argo.state import (
     Moments,
     epoch,
     explained,
+    gives_up_at,
     has_started,
     is_over,
     state_of,
     terminated,
+    why_waiting,
 )
 from backends.argo.workflow import (
     DELIVERED,
     PUBLIC_IMAGE,
     SHUTDOWN,
     Made,
+    given_up,
     make_job,
     owner_of,
     used_caches,
@@ -65,6 +69,7 @@ from stoke.backend import (
 from stoke.config import Config
 from stoke.environment import request_hash
 from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.sizes import human_seconds
 
 Object = dict[str, Any]
 # What a pod gets for a hard stop: with 0 the cluster forgets it at once, and its log with it.
@@ -189,7 +194,7 @@ class ArgoBackend:
     def inspect(self, job_id: str) -> EngineState:
         workflow = self._metadata(job_id)
         if workflow is None:
-            return EngineState("absent")
+            return EngineState("absent", reason=self._why_absent())
         place = self._places.of(job_id)
         pod = place.records.pod(job_id)
         with self._lock:
@@ -200,7 +205,9 @@ class ArgoBackend:
             moments.see(pod, time.time())
             phases = moments.phases(epoch(workflow["metadata"].get("creationTimestamp")))
         ended = terminated(pod) if pod is not None else None
-        if pod is not None and ended is not None:
+        if pod is not None and self._should_give_up(pod):
+            workflow = self._give_up(place.records, workflow, pod)
+        elif pod is not None and ended is not None:
             if ended["exitCode"] != EXIT_ENGINE:
                 _note(place, labels_of(workflow), pod)
         elif pod is None or is_over(workflow):
@@ -216,24 +223,44 @@ class ArgoBackend:
             follow,
             partial(self._see, job_id),
             partial(self._look_for_pull, job_id),
+            self._config.argo.start_timeout,
         )
 
-    def stop(self, job_id: str, grace: float) -> None:
+    def stop(self, job_id: str, grace: float) -> str | None:
         workflow = self._metadata(job_id)
         if workflow is None or is_over(workflow):
-            return
+            return None
         records = self._places.of(job_id).records
         records.patch_workflow(job_id, SHUTDOWN)
         pod = records.pod(job_id)
         if pod is None or terminated(pod) is not None:
-            return
-        # Argo does it by itself, 5 to 8 seconds later.
+            return None
         seconds = max(HARD_SECONDS, math.ceil(grace)) if has_started(pod) else 0
         try:
             records.delete_pod(job_id, seconds)
         except ApiError as error:
             if error.status != 403:
                 raise
+            # Argo does it by itself, 5 to 8 seconds later.
+            return "you may not delete its pod, so Argo ends it, which may take 10 seconds"
+        return None
+
+    def _should_give_up(self, pod: Object) -> bool:
+        at = gives_up_at(pod, self._config.argo.start_timeout)
+        return at is not None and time.time() >= at
+
+    def _give_up(self, records: Records, workflow: Object, pod: Object) -> Object:
+        """Ends a job that cannot start, with the reason where every client finds it; the workflow as
+        it is then. Without the right to do so it goes on waiting."""
+        name, waits = pod["metadata"]["name"], why_waiting(pod)
+        text = f"given up, because {waits.text}\n{waits.mend or ''}"
+        try:
+            records.patch_workflow(name, given_up(text))
+            records.delete_pod(name, 0)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+        return records.metadata(name) or workflow
 
     def remove(self, job_id: str) -> None:
         if self._metadata(job_id) is not None:
@@ -256,6 +283,13 @@ class ArgoBackend:
             read_spec = partial(self._public_spec, name)
             found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
         return found
+
+    def _why_absent(self) -> str:
+        keep = human_seconds(self._config.argo.keep)
+        return (
+            "the cluster no longer has its workflow: somebody deleted it, "
+            f"or it ended more than {keep} ago (argo.keep)"
+        )
 
     def _metadata(self, job_id: str) -> Object | None:
         """A job of ours; a workflow that only has its name is none."""

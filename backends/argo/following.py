@@ -15,7 +15,7 @@ from typing import Any
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
 from backends.argo.log import PodLog
 from backends.argo.names import WORKFLOW
-from backends.argo.state import MAIN, has_ended, has_started, is_over
+from backends.argo.state import MAIN, gives_up_at, has_ended, has_started, is_over
 from backends.argo.tags import untagged
 from backends.argo.watch import Change, Watch
 from stoke.backend import Frame
@@ -23,6 +23,8 @@ from stoke.errors import EngineError
 
 # Between the end of a log and the container's status: 1.2 to 1.7 s were measured.
 END_SECONDS = 10.0
+# How often one is asked for that should no longer be waited for, and is.
+AGAIN_SECONDS = 10.0
 
 
 class Sight:
@@ -85,7 +87,8 @@ class Sight:
 
 class JobLog:
     """See `stoke.backend.LogStream`. `on_pod` hears of every change of the pod that is seen on the way
-    (None: there is none yet), `on_start` once when its container has started."""
+    (None: there is none yet), `on_start` once when its container has started. `start_timeout` is for
+    how many seconds one that cannot start is waited for: then it is worth asking how the job stands."""
 
     def __init__(
         self,
@@ -95,12 +98,14 @@ class JobLog:
         follow: bool,
         on_pod: Callable[[dict[str, Any] | None], None],
         on_start: Callable[[], None],
+        start_timeout: float,
     ) -> None:
         self._cluster = cluster
         self._job_id = job_id
         self._follow = follow
         self._on_pod = on_pod
         self._on_start = on_start
+        self._start_timeout = start_timeout
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sight: Sight | None = None
@@ -143,7 +148,10 @@ class JobLog:
                 return
             self._sight = sight = Sight(self._cluster, self._job_id, self._on_pod)
         try:
-            while sight.wait() and not self._closed.is_set():
+            while True:
+                sight.wait(self._patience(sight.pod))
+                if self._closed.is_set():
+                    return
                 if sight.pod is not None and (has_started(sight.pod) or has_ended(sight.pod)):
                     self._on_start()
                     yield []
@@ -155,6 +163,11 @@ class JobLog:
             if error.status != 403:
                 raise
             # Who may not watch has to ask again and again, which the follower does.
+
+    def _patience(self, pod: dict[str, Any] | None) -> float | None:
+        at = None if pod is None else gives_up_at(pod, self._start_timeout)
+        left = None if at is None else at - time.time()
+        return left if left is None or left > 0 else AGAIN_SECONDS
 
     def _until_ended(self) -> None:
         sight = self._sight

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from backends.argo.cluster import Cluster
 from backends.argo.following import JobLog
 from backends.argo.records import Records
-from backends.argo.state import state_of
+from backends.argo.state import gives_up_at, state_of
 from backends.argo.workflow import make_housekeeping
 from stoke.backend import EngineState, Volume
 from stoke.caches import read_outcome
@@ -29,7 +30,7 @@ def housekeep(
     workflow = make_housekeeping(name, volume, operation, config, image)
     records = Records(cluster)
     records.create("workflows", workflow)
-    lines = _lines(cluster, records, name, progress)
+    lines = _lines(cluster, records, name, progress, config.argo.start_timeout)
     try:
         return read_outcome(lines, progress)
     finally:
@@ -39,20 +40,24 @@ def housekeep(
 
 
 def _lines(
-    cluster: Cluster, records: Records, name: str, progress: Callable[[str], None]
+    cluster: Cluster,
+    records: Records,
+    name: str,
+    progress: Callable[[str], None],
+    start_timeout: float,
 ) -> Generator[bytes]:
     """What housekeeping printed, without Argo's lines; an error when it came to nothing."""
     given = 0
     silent = True
     while silent:
-        log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None)
+        log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None, start_timeout)
         # After a silence all comes again; it is little.
         again = given
         try:
             for batch in log:
                 if not batch:
                     progress("waiting for the pod")
-                    _look_for_trouble(records, name)
+                    _look_for_trouble(records, name, start_timeout)
                 for frame in batch:
                     # JSON objects, a line each; Argo's lines begin with a word.
                     if not frame.data.startswith(b'{"'):
@@ -67,9 +72,12 @@ def _lines(
             log.close()
 
 
-def _look_for_trouble(records: Records, name: str) -> None:
-    workflow = records.workflow(name)
-    state = state_of(workflow, records.pod(name)) if workflow else EngineState("absent")
-    if state.status in ("exited", "absent") and state.exit_code != 0:
+def _look_for_trouble(records: Records, name: str, start_timeout: float) -> None:
+    workflow, pod = records.workflow(name), records.pod(name)
+    state = state_of(workflow, pod) if workflow else EngineState("absent")
+    at = None if pod is None else gives_up_at(pod, start_timeout)
+    given_up = at is not None and time.time() >= at
+    over = state.status in ("exited", "absent") and state.exit_code != 0
+    if over or given_up:
         why = state.reason or "its workflow has gone"
         raise EngineError(f"housekeeping came to nothing: {why}", state.mend)

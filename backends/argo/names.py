@@ -20,6 +20,8 @@ REQUEST = "stoke.request"
 WAITS = "stoke.waits"
 """On a workflow whose delivery may not be whole yet: its pod cannot start before it is."""
 STOPPED = "stoke.stopped"
+GAVE_UP = "stoke.gave-up"
+"""An annotation: why a job that could not start was ended, and behind a newline what mends it."""
 
 WORKFLOW = "workflows.argoproj.io/workflow"
 PHASE = "workflows.argoproj.io/phase"

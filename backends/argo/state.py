@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backends.argo.names import COMPLETED, PHASE, STOPPED, WAITS, labels_of
+from backends.argo.names import COMPLETED, GAVE_UP, PHASE, STOPPED, WAITS, labels_of
 from stoke.backend import EngineState
 
 MAIN = "main"
@@ -39,8 +39,12 @@ def epoch(text: str | None) -> float | None:
 
 def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
     """`workflow` may be its metadata alone while there is a pod."""
-    if WAITS in labels_of(workflow) and not (pod is not None and has_started(pod)):
-        return EngineState("created")
+    if pod is None or not has_started(pod):
+        gave_up = why_given_up(workflow)
+        if gave_up is not None:
+            return EngineState("exited", None, gave_up.text, mend=gave_up.mend, phases=phases)
+        if WAITS in labels_of(workflow):
+            return EngineState("created")
     if pod is not None:
         return _state_of_pod(workflow, pod, phases)
     if is_over(workflow):
@@ -56,6 +60,15 @@ def is_over(workflow: Object) -> bool:
 
 def was_stopped(workflow: Object) -> bool:
     return STOPPED in labels_of(workflow)
+
+
+def why_given_up(workflow: Object) -> Reason | None:
+    """What a client noted that ended a job because it could not start; None where nobody did."""
+    noted = (workflow["metadata"].get("annotations") or {}).get(GAVE_UP)
+    if noted is None:
+        return None
+    text, _, mend = noted.partition("\n")
+    return Reason(text, mend or None)
 
 
 def container(pod: Object) -> Mapping[str, Any] | None:
@@ -134,31 +147,48 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
 
 # ---------------------------------------------------------------------------- reasons
 
-_BY_WAITING = {
-    "ErrImagePull": "pull",
-    "ImagePullBackOff": "pull",
-    "InvalidImageName": "pull",
-    "ErrImageNeverPull": "pull",
-    "RegistryUnavailable": "pull",
-}
+_NO_IMAGE = (
+    *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"),
+    "InvalidImageName",
+)
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+def gives_up_at(pod: Object, start_timeout: float) -> float | None:
+    """When (epoch seconds) a pod that cannot start is no longer waited for; None while it may yet.
+
+    A pod without a node may: somebody's job ends, or a node is added. On its node it cannot, and keeps
+    what it asks for from others; a name that is no image's never will.
+    """
+    scheduled = _scheduled(pod)
+    reasons = {waiting.get("reason") for _, waiting in _waiting(pod)}
+    if scheduled is None or reasons.isdisjoint((*_NO_IMAGE, *_NO_CONTAINER)):
+        return None
+    return scheduled if "InvalidImageName" in reasons else scheduled + start_timeout
+
+
+def _waiting(pod: Object) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """The containers that wait, with what is said of that."""
+    status = pod.get("status", {})
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    states = [(one, (one.get("state") or {}).get("waiting")) for one in every]
+    return [(one, waiting) for one, waiting in states if waiting]
 
 
 def why_waiting(pod: Object) -> Reason:
     """What keeps a pod from starting, if something does."""
     status = pod.get("status", {})
-    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    for one in every:
-        waiting = (one.get("state") or {}).get("waiting") or {}
+    for one, waiting in _waiting(pod):
         why = waiting.get("reason", "")
         said = _one_line(waiting.get("message"))
-        if why in _BY_WAITING:
+        if why in _NO_IMAGE:
             return Reason(
                 f"the node cannot get the image {one.get('image', '?')}: {why}"
                 + (f": {said}" if said else ""),
                 "name one that the cluster can pull: --image IMAGE; for a private registry set "
                 "argo.image_pull_secrets",
             )
-        if why.startswith("CreateContainer") or why == "RunContainerError":
+        if why in _NO_CONTAINER:
             mend = None
             if "secret" in said:
                 mend = (
@@ -202,7 +232,29 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
     if code == COULD_NOT_START and said:
         return Reason(f"Argo could not start it: {said}")
     if why == "ContainerStatusUnknown":
-        return Reason("the node was lost while it ran")
+        return Reason("the node was lost while it ran", _AGAIN)
+    return _why_deleted(pod)
+
+
+_AGAIN = "run it again: stoke rerun"
+# What the cluster itself says when it takes a pod away, by its condition's reason.
+_DISRUPTIONS = {
+    "PreemptionByScheduler": "the cluster gave its room to a more important pod",
+    "DeletionByTaintManager": "its node was lost, or does not want it any more",
+    "EvictionByEvictionAPI": "its node is being emptied",
+    "DeletionByPodGC": "its node has gone",
+    "TerminationByKubelet": "its node ended it, to save itself or to shut down",
+}
+
+
+def _why_deleted(pod: Object) -> Reason:
+    """Who took a pod away that we did not end."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            why = _DISRUPTIONS.get(condition.get("reason", ""), condition.get("reason", ""))
+            return Reason(f"evicted: {why}", _AGAIN)
+    if pod["metadata"].get("deletionTimestamp"):
+        return Reason("somebody deleted its pod while it ran", _AGAIN)
     return NOTHING
 
 
@@ -218,9 +270,7 @@ def _why_pod_failed(pod: Object) -> Reason:
             "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"
         )
     if why in ("NodeLost", "NodeShutdown", "Terminated", "Preempting", "Shutdown"):
-        return Reason(
-            f"the node was lost while it ran ({why}): {said}", "run it again: stoke rerun"
-        )
+        return Reason(f"the node was lost while it ran ({why}): {said}", _AGAIN)
     if why or said:
         return Reason(": ".join(part for part in (why, said) if part))
     for one in status.get("initContainerStatuses") or ():
@@ -252,7 +302,7 @@ _BY_MESSAGE = (
         "the service account lacks the right that Argo's part of the pod needs: "
         "stoke setup argo --apply",
     ),
-    (r"pod deleted", "somebody deleted its pod; run it again: stoke rerun"),
+    (r"pod deleted", f"somebody deleted its pod; {_AGAIN}"),
     (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
 )  # fmt: skip
 
@@ -341,7 +391,17 @@ class Moments:
 def _boundaries(pod: Object | None) -> dict[str, float | None]:
     if pod is None:
         return {"pod": None, "scheduled": None, "started": None}
-    scheduled = next(
+    state = (container(pod) or {}).get("state", {})
+    main = state.get("running") or state.get("terminated") or {}
+    return {
+        "pod": epoch(pod["metadata"].get("creationTimestamp")),
+        "scheduled": _scheduled(pod),
+        "started": epoch(main.get("startedAt")),
+    }
+
+
+def _scheduled(pod: Object) -> float | None:
+    return next(
         (
             epoch(condition.get("lastTransitionTime"))
             for condition in pod.get("status", {}).get("conditions") or ()
@@ -349,10 +409,3 @@ def _boundaries(pod: Object | None) -> dict[str, float | None]:
         ),
         None,
     )
-    state = (container(pod) or {}).get("state", {})
-    main = state.get("running") or state.get("terminated") or {}
-    return {
-        "pod": epoch(pod["metadata"].get("creationTimestamp")),
-        "scheduled": scheduled,
-        "started": epoch(main.get("startedAt")),
-    }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import (
+    GAVE_UP,
     STOPPED,
     WAITS,
     claim_name,
@@ -177,6 +178,11 @@ SHUTDOWN: dict[str, Any] = {
     "metadata": {"labels": {STOPPED: "true"}},
     "spec": {"shutdown": "Terminate"},
 }
+
+
+def given_up(why: str) -> dict[str, Any]:
+    """The merge patch that ends a workflow whose pod cannot start."""
+    return {"metadata": {"annotations": {GAVE_UP: why}}, "spec": {"shutdown": "Terminate"}}
 
 
 def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stoke.backend import Backend
 from stoke.cli.output import narrate
 from stoke.cli.passthrough import Passthrough
-from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.errors import EXIT_ENGINE, EngineError, WaitingError
 from stoke.events import Event
 from stoke.job import Job, JobState, Phase, Prediction
 from stoke.sizes import human_age, human_bytes, human_seconds
@@ -112,8 +112,12 @@ class Narrator:
             self.say(str(event.get("text")))
 
     def trouble(self, error: EngineError) -> None:
-        if error.what not in self._troubles:
-            self._troubles.add(error.what)
+        if error.what in self._troubles:
+            return
+        self._troubles.add(error.what)
+        if isinstance(error, WaitingError):
+            self.say(f"waits: {error.what}" + (f"; {error.mend}" if error.mend else ""))
+        else:
             self.say(f"{error.what}; trying again")
 
     def end(self, job: Job) -> None:

@@ -42,7 +42,9 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     def end(job: Job, history: History) -> None:
         try:
             backend = backends.get(job.backend)
-            stop(job, backend, history, grace)
+            said = stop(job, backend, history, grace)
+            if said:
+                narrate(f"{job.id}: {said}")
             Tracker(backend, history, job.id).run()
             clean_up(job.id, backend, history)
         except StokeError as error:

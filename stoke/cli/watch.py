@@ -90,8 +90,13 @@ def _watch(
     passthrough.close()
     clean_up(job.id, backend, history)
     narrator.end(last)
+    # What the engine knows that the runner could not tell: out of memory, evicted.
+    mends = (note.mend for note in history.notes(job.id) if note.text == last.reason)
+    mend = follow.mend or next(mends, None)
     if last.reason and exit_code(last) == EXIT_ENGINE:
-        print_error(follow.error or last.reason, follow.mend)
+        print_error(follow.error or last.reason, mend)
+    elif mend and last.state is not JobState.SUCCEEDED:
+        narrator.say(f"hint: {mend}")
     if as_json:
         print_json(job_document(last, history))
     return EXIT_INTERRUPT if stopper.pressed else exit_code(last)
@@ -307,6 +312,8 @@ class Stopper:
 
     def _stop(self, grace: float) -> None:
         try:
-            stop(self._job, self._backend, self._history, grace)
+            said = stop(self._job, self._backend, self._history, grace)
+            if said:
+                self._narrator.say(said)
         except EngineError as error:
             print_error(error.what, error.mend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Protocol
 
 import pytest
 
+from backends.argo.cluster import Cluster
 from stoke.history import History
 from stoke.job import Job
+from tests.conftest import TestCluster
 from tests.lab import until
 from tests.package_index import PackageIndex
 
@@ -169,3 +172,28 @@ def job_count(home: Path) -> int:
         return 0
     with History() as history:
         return len(history.list())
+
+
+@pytest.fixture
+def scope(
+    cluster: TestCluster, cluster_cleanup: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A scope on the cluster that nobody else uses; every command of the test knows that cluster."""
+    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
+    monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
+    if cluster.service_account:
+        monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
+    # The certificates of this machine would be the longest part of every job.
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    scope = f"test-{secrets.token_hex(4)}"
+    monkeypatch.setenv("STOKE_SCOPE", scope)
+    monkeypatch.setenv("STOKE_BACKEND", "argo")
+    cluster_cleanup(scope)
+    return scope
+
+
+@pytest.fixture
+def api(cluster: TestCluster) -> Iterator[Cluster]:
+    connected = cluster.connect()
+    yield connected
+    connected.close()

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,6 @@ from tests.conftest import TestCluster
 from tests.lab import until
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def scope(
-    cluster: TestCluster, cluster_cleanup: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """A scope that nobody else uses; every command of the test knows the cluster."""
-    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
-    monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
-    if cluster.service_account:
-        monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
-    # The certificates of this machine would be the longest part of every job.
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    scope = f"test-{secrets.token_hex(4)}"
-    monkeypatch.setenv("STOKE_SCOPE", scope)
-    monkeypatch.setenv("STOKE_BACKEND", "argo")
-    cluster_cleanup(scope)
-    return scope
-
-
-@pytest.fixture
-def api(cluster: TestCluster) -> Iterator[Cluster]:
-    connected = cluster.connect()
-    yield connected
-    connected.close()
 
 
 def is_gone(api: Cluster, resource: str, name: str) -> bool:

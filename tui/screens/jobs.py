@@ -316,9 +316,9 @@ class JobsScreen(StokeScreen):
             f"\n\nIts code is asked to end; after {grace} it is killed. The log and the caches stay.",
         )
 
-        def do() -> None:
+        def do() -> str | None:
             backend = self.stoke.service.backends.get(job.backend)
-            lifecycle.stop(job, backend, self.stoke.history, self.stoke.config.stop_grace)
+            return lifecycle.stop(job, backend, self.stoke.history, self.stoke.config.stop_grace)
 
         self._ask("Stop this job?", body, "Stop", do, "stopping")
 
@@ -337,12 +337,15 @@ class JobsScreen(StokeScreen):
 
         self._ask("Remove this job?", body, "Remove", do, "removed")
 
-    def _ask(self, title: str, body: Text, verb: str, do: Callable[[], None], done: str) -> None:
+    def _ask(
+        self, title: str, body: Text, verb: str, do: Callable[[], str | None], done: str
+    ) -> None:
         job = self.job
         name = clean(job.id) if job else ""
 
-        def finished(_: None) -> None:
-            self.app.notify(f"{name}: {done}", markup=False, timeout=3)
+        def finished(said: str | None) -> None:
+            text = f"{name}: {done}" + (f". {clean(said)}" if said else "")
+            self.app.notify(text, markup=False, timeout=8 if said else 3)
             self.stoke.service.look_now()
 
         def answered(yes: bool | None) -> None:

@@ -200,32 +200,36 @@ YES = json_answer({})
 
 def stopped(
     server: ScriptedServer, folder: Path, pod: dict[str, Any], grace: float, **refused: list[Piece]
-) -> list[Request]:
-    """What is sent to stop a job, beginning with the workflow's shutdown."""
+) -> tuple[str | None, list[Request]]:
+    """What is said of stopping a job, and what is sent for it: first the workflow's shutdown."""
     job = delivery("print(1)")
     about_pod = by_method(GET=json_answer(pod), DELETE=YES)
     server.answers = {
         f"/workflows/{job.job_id}": [json_answer(as_posted(job))],
         f"/pods/{job.job_id}": [lambda request: refused.get(request.method) or about_pod(request)],
     }
-    backend_for(server, folder).stop(job.job_id, grace)
-    return [one for one in server.requests if one.method != "GET"]
+    said = backend_for(server, folder).stop(job.job_id, grace)
+    return said, [one for one in server.requests if one.method != "GET"]
 
 
 @pytest.mark.parametrize(("grace", "seconds"), [(0, "1"), (2.5, "3"), (30, "30")])
 def test_the_workflow_is_shut_down_and_its_pod_deleted(
     server: ScriptedServer, tmp_path: Path, grace: float, seconds: str
 ) -> None:
-    shutdown, deletion = stopped(server, tmp_path, RUNNING, grace)
+    said, (shutdown, deletion) = stopped(server, tmp_path, RUNNING, grace)
+    assert said is None
     assert json.loads(shutdown.body)["spec"] == {"shutdown": "Terminate"}
     assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": seconds})
 
 
 def test_a_pod_that_has_not_started_goes_at_once(server: ScriptedServer, tmp_path: Path) -> None:
-    _, deletion = stopped(server, tmp_path, PENDING, 10)
+    _, (_, deletion) = stopped(server, tmp_path, PENDING, 10)
     assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": "0"})
 
 
-def test_who_may_not_end_pods_leaves_it_to_argo(server: ScriptedServer, tmp_path: Path) -> None:
-    shutdown, deletion = stopped(server, tmp_path, RUNNING, 10, DELETE=NO)
+def test_who_may_not_end_pods_leaves_it_to_argo_and_is_told(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    said, (shutdown, deletion) = stopped(server, tmp_path, RUNNING, 10, DELETE=NO)
+    assert said is not None and "10 seconds" in said
     assert (shutdown.method, deletion.method) == ("PATCH", "DELETE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def watched(there: list[dict[str, Any]], *later: Piece | tuple[str, dict[str, An
 
 def job_log(server: ScriptedServer, folder: Path, follow: bool = True) -> JobLog:
     cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(folder))
-    return JobLog(cluster, JOB, 0, follow, lambda _: None, lambda: None)
+    return JobLog(cluster, JOB, 0, follow, lambda _: None, lambda: None, start_timeout=0.3)
 
 
 def log_answer(*lines: bytes, end: Piece = LAST) -> list[Any]:
@@ -110,6 +111,22 @@ def test_it_waits_for_the_container_and_for_its_end(server: ScriptedServer, tmp_
         if len(frames) == len(FRAMES):
             ended.set()
     assert frames == FRAMES
+    server.wait_until_nobody_is_connected()
+
+
+def test_a_pod_that_cannot_start_is_worth_asking_for_once_its_time_is_over(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    stuck = pod({"waiting": {"reason": "ImagePullBackOff"}}, phase="Pending")
+    now = datetime.now(UTC).isoformat()
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
+    stuck["status"]["conditions"] = [scheduled]
+    server.answers = {"/pods": watched([stuck]), "/workflows": watched([workflow()])}
+    log = job_log(server, tmp_path)
+    batches = iter(log)
+    # Twice for what the watches say first; nothing comes after that, but the time.
+    assert [next(batches) for _ in range(3)] == [[], [], []]
+    log.close()
     server.wait_until_nobody_is_connected()
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from backends.argo.state import Moments, state_of
+from backends.argo.names import GAVE_UP
+from backends.argo.state import Moments, gives_up_at, state_of
 
 CREATED = "2026-11-21T10:00:00Z"
 AT = 1795255200.0
@@ -54,6 +55,9 @@ UNSCHEDULABLE = {
 }
 
 
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CREATED}
+
+
 def test_the_container_is_believed_before_the_workflow() -> None:
     state = state_of(workflow(phase="Running"), pod(terminated(3)))
     assert (state.status, state.exit_code, state.finished_at) == ("exited", 3, AT)
@@ -91,6 +95,34 @@ def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, mend:
 )
 def test_waiting_as_usual_is_no_trouble(made: dict[str, Any]) -> None:
     assert state_of(workflow(phase="Pending"), made).reason is None
+
+
+@pytest.mark.parametrize(
+    ("made", "at"),
+    [
+        (pod(waiting("ImagePullBackOff"), conditions=[SCHEDULED]), AT + 300),
+        (pod(waiting("CreateContainerConfigError"), conditions=[SCHEDULED]), AT + 300),
+        (pod(waiting("InvalidImageName"), conditions=[SCHEDULED]), AT),
+        (pod(waiting("ContainerCreating"), conditions=[SCHEDULED]), None),
+        (pod({"running": {}}, conditions=[SCHEDULED]), None),
+        (pod(conditions=[UNSCHEDULABLE]), None),
+    ],
+)
+def test_only_what_cannot_start_on_its_node_is_given_up(
+    made: dict[str, Any], at: float | None
+) -> None:
+    assert gives_up_at(made, 300) == at
+
+
+def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
+    ended = workflow(phase="Failed", message="Stopped with strategy 'Terminate'")
+    ended["metadata"]["annotations"] = {GAVE_UP: "given up, because of this\ndo that"}
+    for left in (None, pod(waiting("ImagePullBackOff"), conditions=[SCHEDULED])):
+        state = state_of(ended, left)
+        assert (state.status, state.exit_code, state.log_gone) == ("exited", None, False)
+        assert (state.reason, state.mend) == ("given up, because of this", "do that")
+    # The image came after all: what became of the job counts.
+    assert state_of(ended, pod(terminated(0))).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -139,6 +171,26 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
     state = state_of(workflow(phase="Failed"), made)
     assert state.status == "exited"
     assert reason in (state.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ([], "somebody deleted its pod"),
+        (
+            [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+            "its node is being emptied",
+        ),
+    ],
+)
+def test_a_pod_that_was_taken_away_was_not_stopped(
+    conditions: list[dict[str, str]], reason: str
+) -> None:
+    gone = pod(terminated(143, reason="Error"), conditions=conditions)
+    gone["metadata"]["deletionTimestamp"] = CREATED
+    state = state_of(workflow(phase="Running"), gone)
+    assert reason in (state.reason or "") and "rerun" in (state.mend or "")
+    assert state_of(workflow(**{"stoke.stopped": "true"}), gone).reason is None
 
 
 def test_an_exit_code_of_the_job_needs_no_reason() -> None:

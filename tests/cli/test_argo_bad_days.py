@@ -1,0 +1,283 @@
+"""Bad days of a real cluster while a job waits or runs there: the commands name them, and get over
+those that end."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo import rights
+from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path, workflows_path
+from backends.argo.rights import Right
+from tests.cli.conftest import Stoke, only_job
+from tests.cluster import cluster as own_cluster
+from tests.conftest import TestCluster
+from tests.lab import until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("scope")]
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+RBAC = "rbac.authorization.k8s.io/v1"
+
+
+class Gate:
+    """Lets a job on when the test says so: its code connects, and goes on when that is closed."""
+
+    def __init__(self, host: str) -> None:
+        self._listener = socket.create_server(("0.0.0.0", 0))
+        self._listener.settimeout(60)
+        port = self._listener.getsockname()[1]
+        self.code = f"import socket; socket.create_connection(({host!r}, {port})).recv(1)\n"
+        self._job: socket.socket | None = None
+
+    def wait(self) -> None:
+        """Until the job is there."""
+        self._job, _ = self._listener.accept()
+
+    def open(self) -> None:
+        assert self._job is not None
+        self._job.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        if self._job is not None:
+            self._job.close()
+
+
+@pytest.fixture
+def gate(cluster: TestCluster) -> Iterator[Gate]:
+    gate = Gate(cluster.host)
+    yield gate
+    gate.close()
+
+
+class Person:
+    """Somebody with a kubeconfig of their own and the rights that a test gives and takes."""
+
+    def __init__(self, api: Cluster, cluster: TestCluster, folder: Path) -> None:
+        self._api = api
+        self._config = json.loads(Path(cluster.kubeconfig).read_text())
+        self._name = f"test-{secrets.token_hex(4)}"
+        self.kubeconfig = folder / "person.kubeconfig"
+        self._make("serviceaccounts", "v1", {})
+        self.log_in()
+
+    def log_in(self) -> None:
+        path = resource_path("v1", self._api.namespace, "serviceaccounts", self._name, "token")
+        answer = self._api.request("POST", path, body={"spec": {}})
+        self._config["users"][0]["user"] = {"token": answer["status"]["token"]}
+        self.kubeconfig.write_text(json.dumps(self._config))
+
+    def give(self, given: tuple[Right, ...]) -> None:
+        subject = {"kind": "ServiceAccount", "name": self._name, "namespace": self._api.namespace}
+        role = {"apiGroup": RBAC.partition("/")[0], "kind": "Role", "name": self._name}
+        self._make("roles", RBAC, {"rules": rights.rules(given)})
+        self._make("rolebindings", RBAC, {"subjects": [subject], "roleRef": role})
+
+    def take(self) -> None:
+        for resource in ("rolebindings", "roles"):
+            self._remove(resource, RBAC)
+
+    def forget(self) -> None:
+        """The token is no good any more, nor will it be."""
+        self._remove("serviceaccounts", "v1")
+        self._make("serviceaccounts", "v1", {})
+
+    def close(self) -> None:
+        self.take()
+        self._remove("serviceaccounts", "v1")
+
+    def _make(self, resource: str, api: str, body: dict[str, Any]) -> None:
+        path = resource_path(api, self._api.namespace, resource)
+        self._api.request("POST", path, body={"metadata": {"name": self._name}, **body})
+
+    def _remove(self, resource: str, api: str) -> None:
+        path = resource_path(api, self._api.namespace, resource, self._name)
+        with suppress(ApiError):
+            self._api.request("DELETE", path)
+
+
+@pytest.fixture
+def person(
+    api: Cluster, cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Person]:
+    """The commands of the test are theirs."""
+    person = Person(api, cluster, tmp_path)
+    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", str(person.kubeconfig))
+    yield person
+    person.close()
+
+
+class Said:
+    """What a running command has written to stderr so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        os.set_blocking(process.stderr.fileno(), False)
+        self._file = process.stderr
+        self.text = b""
+
+    def until(self, text: bytes) -> None:
+        def came() -> bool:
+            self.text += self._file.read() or b""
+            return text in self.text
+
+        until(came, f"{text!r} in {self.text!r}")
+
+
+# --- a job that cannot start ---------------------------------------------------------------------
+
+
+def test_an_image_that_nobody_has_is_named_and_given_up(
+    stoke: Stoke, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = "stoke-test/nobody-has-this:1"
+    running = start("run", "--image", image, "-c", "print(1)")
+    said = Said(running)
+    said.until(f"waits: the node cannot get the image {image}".encode())
+    assert image.encode() in stoke("show", only_job().id).stdout
+    # Whoever looks once its time is over ends it, and whoever follows hears of that.
+    monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")
+    until(lambda: only_job().state == "failed" or stoke("jobs").returncode != 0, "its end")
+    said.until(b"error: given up, because the node cannot get the image")
+    said.until(b"hint: name one that the cluster can pull")
+    assert running.wait(60) == 125
+
+
+def test_a_job_that_no_node_has_room_for_waits_and_says_why(stoke: Stoke) -> None:
+    job_id = stoke("run", "--detach", "--memory", "900g", "-c", "print(1)").stdout.decode().strip()
+    until(lambda: b"Insufficient memory" in stoke("show", job_id).stdout, "why it waits")
+    assert b"--memory; or wait for room" in stoke("show", job_id).stdout
+    assert only_job().state == "starting"
+    assert stoke("stop", job_id).returncode == 0
+    assert only_job().state == "stopped"
+
+
+def test_a_quota_is_named_and_waited_for(stoke: Stoke, api: Cluster) -> None:
+    namespace = f"stoke-quota-{secrets.token_hex(4)}"
+    quotas = resource_path("v1", namespace, "resourcequotas")
+    pods = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}}
+    try:
+        done = stoke("setup", "argo", "--namespace", namespace, "--apply", "--yes")
+        assert done.returncode == 0, done.stderr
+        api.request("POST", quotas, body=pods)
+        status = f"{quotas}/small"
+        until(lambda: "hard" in api.request("GET", status).get("status", {}), "the quota")
+        words = ["run", "--detach", "--namespace", namespace, "-c", "print('room')"]
+        job_id = stoke(*words).stdout.decode().strip()
+        until(lambda: b"exceeded quota" in stoke("show", job_id).stdout, "why it waits")
+        api.request("DELETE", status)
+        until(lambda: stoke("logs", job_id).stdout == b"room\n", "its turn")
+    finally:
+        api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+# --- rights and credentials ----------------------------------------------------------------------
+
+
+def test_rights_that_are_taken_in_mid_run_are_named_and_waited_for(
+    start: Start, person: Person, gate: Gate
+) -> None:
+    person.give(rights.USER)
+    running = start("run", "-c", f"{gate.code}print('ended')")
+    said = Said(running)
+    gate.wait()
+    person.take()
+    gate.open()
+    said.until(b"you may not get workflows.argoproj.io there; trying again")
+    person.give(rights.USER)
+    assert running.wait(60) == 0
+    assert running.stdout is not None and running.stdout.read() == b"ended\n"
+
+
+def test_who_logs_in_again_in_mid_run_goes_on(start: Start, person: Person, gate: Gate) -> None:
+    person.give(rights.USER)
+    running = start("run", "-c", f"{gate.code}print('ended')")
+    said = Said(running)
+    gate.wait()
+    person.forget()
+    # The server remembers for some seconds whom it knew.
+    lost = Cluster(context=None, namespace=None, kubeconfig=str(person.kubeconfig))
+
+    def is_unknown() -> bool:
+        try:
+            lost.request("GET", workflows_path(lost.namespace))
+        except ApiError as error:
+            return error.status == 401
+        return False
+
+    until(is_unknown, "the end of the token")
+    lost.close()
+    gate.open()
+    said.until(b"does not know who you are")
+    person.log_in()
+    assert running.wait(60) == 0
+    assert running.stdout is not None and running.stdout.read() == b"ended\n"
+
+
+def test_who_may_not_delete_pods_is_told_that_stopping_takes_longer(
+    stoke: Stoke, start: Start, person: Person, gate: Gate
+) -> None:
+    person.give(tuple(right for right in rights.USER if "delete" not in right.verbs or right.group))
+    job_id = stoke("run", "--detach", "-c", gate.code).stdout.decode().strip()
+    gate.wait()
+    done = stoke("stop", job_id)
+    assert done.returncode == 0 and b"may take 10 seconds" in done.stderr
+    assert only_job().state == "stopped"
+
+
+# --- somebody else, and the cluster itself -------------------------------------------------------
+
+
+def test_a_workflow_that_somebody_deletes_ends_the_job(
+    stoke: Stoke, start: Start, api: Cluster, gate: Gate
+) -> None:
+    running = start("run", "-c", f"print('began', flush=True)\n{gate.code}")
+    gate.wait()
+    until(lambda: stoke("logs", only_job().id).stdout == b"began\n", "its first line")
+    api.request("DELETE", workflows_path(api.namespace, only_job().id))
+    output, said = running.communicate(timeout=60)
+    assert output == b"began\n"
+    assert running.returncode != 0 and b"somebody deleted it" in said
+
+
+def test_a_node_that_is_emptied_is_named(
+    stoke: Stoke, start: Start, api: Cluster, gate: Gate
+) -> None:
+    running = start("run", "-c", f"print('began', flush=True)\n{gate.code}")
+    gate.wait()
+    until(lambda: stoke("logs", only_job().id).stdout == b"began\n", "its first line")
+    name = only_job().id
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    api.request("POST", pods_path(api.namespace, name, "eviction"), body=eviction)
+    output, said = running.communicate(timeout=60)
+    assert (running.returncode, output) == (143, b"began\n")
+    assert b"its node is being emptied" in said and b"stoke rerun" in said
+    assert only_job().state == "failed"
+
+
+def test_the_api_server_is_started_again_while_a_log_is_followed(
+    start: Start, gate: Gate, cluster: TestCluster
+) -> None:
+    folder = os.environ.get("STOKE_TEST_CLUSTER_DIR")
+    if not folder:
+        pytest.skip("no cluster of our own, whose API server could be ended")
+    layout = own_cluster.found(Path(folder))
+    assert layout is not None
+    count = "for number in range({}, {}): print(number, flush=True)\n"
+    running = start("run", "-c", count.format(0, 500) + gate.code + count.format(500, 1000))
+    gate.wait()
+    own_cluster.processes(layout)["kube-apiserver"].end()
+    gate.open()
+    output, said = running.communicate(timeout=90)
+    assert running.returncode == 0, said
+    assert output.split() == [b"%d" % number for number in range(1000)]
