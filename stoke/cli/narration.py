@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from stoke.backend import Backend
-from stoke.cli.output import narrate
+from stoke.cli.output import narrate, print_unkept
 from stoke.cli.passthrough import Passthrough
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.events import Event
 from stoke.job import Job, JobState, Phase, Prediction
+from stoke.logs.unkept import UnkeptError
 from stoke.sizes import human_age, human_bytes, human_seconds
 
 # `run` is the job's own time, which the last line tells.
@@ -112,9 +113,16 @@ class Narrator:
             self.say(str(event.get("text")))
 
     def trouble(self, error: EngineError) -> None:
-        if error.what not in self._troubles:
-            self._troubles.add(error.what)
+        if error.what in self._troubles:
+            return
+        self._troubles.add(error.what)
+        if not isinstance(error, UnkeptError):
             self.say(f"{error.what}; trying again")
+            return
+        # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
+        if self._passthrough is not None:
+            self._passthrough.end_line()
+        print_unkept(error)
 
     def end(self, job: Job) -> None:
         code = "" if job.exit_code is None else f" (exit {job.exit_code})"
