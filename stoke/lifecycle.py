@@ -8,8 +8,9 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from stoke.backend import Backend, Delivery, PhaseReport, load_backend
 from stoke.budget import keep_budget_later
@@ -20,11 +21,12 @@ from stoke.history import History
 from stoke.job import Job, JobState, Phase, new_job_id
 from stoke.logs.retention import keep_within
 from stoke.logs.spool import cannot_keep
+from stoke.logs.unkept import UnkeptError
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
 from stoke.prediction import predict
 from stoke.spec import JobSpec
-from stoke.tracker import Tracker, is_being_submitted
+from stoke.tracker import Tracker, is_being_submitted, submit_locks
 
 ASK_SECONDS = 1.0
 """For how long a listing waits for the backends of unfinished jobs."""
@@ -143,12 +145,7 @@ def submit(
         predicted=predict(spec, backend.name, history),
     )
     public_spec = spec.model_dump_json()
-    folder = make_private(job_dir(job.id))
-    try:
-        lock = os.open(folder / "submit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise cannot_keep(folder, error) from error
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock_file, lock = _submit_lock(job.id)
     try:
         history.add(job, public_spec, nonce)
         for kind, names in named_packages(spec).items():
@@ -172,10 +169,30 @@ def submit(
             raise
         history.update(job.id, state=JobState.STARTING)
     finally:
+        try:
+            lock_file.unlink()
+        except OSError:
+            pass  # Nobody holds it, and that is what counts.
         os.close(lock)
     submitted = history.get(job.id)
     assert submitted is not None
     return submitted
+
+
+def _submit_lock(job_id: str) -> tuple[Path, int]:
+    """Held from now on until its descriptor is closed."""
+    usual, spare = submit_locks(job_id)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        make_private(usual.parent)
+        path, lock = usual, os.open(usual, flags, 0o600)
+    except (OSError, EngineError):
+        try:
+            path, lock = spare, os.open(spare, flags, 0o600)
+        except OSError as error:
+            raise cannot_keep(usual.parent, error) from error
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return path, lock
 
 
 def _never_started(history: History, job_id: str, reason: str) -> None:
@@ -250,14 +267,22 @@ def refresh(
     return fresh
 
 
-def settle(job: Job, backend: Backend, history: History) -> None:
-    """Looks at one unfinished job: brings its record and log up to now, and home if it is over."""
+def settle(
+    job: Job,
+    backend: Backend,
+    history: History,
+    on_unkept: Callable[[UnkeptError], None] | None = None,
+) -> None:
+    """Looks at one unfinished job: brings its record and log up to now, and home if it is over.
+
+    `on_unkept` is for whoever shows the log (see `Tracker`).
+    """
     if is_being_submitted(job.id):
         return
     engine = backend.inspect(job.id)
     if engine.status == "running":
         # How far it is stands in its log; why it has none yet, the engine says.
-        tracker = Tracker(backend, history, job.id)
+        tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
         tracker.take_state(engine)
         tracker.catch_up()
         return
@@ -273,7 +298,7 @@ def settle(job: Job, backend: Backend, history: History) -> None:
             finished_at=time.time(),
         )
         return
-    Tracker(backend, history, job.id).run()
+    Tracker(backend, history, job.id, on_unkept=on_unkept).run()
     clean_up(job.id, backend, history)
 
 

@@ -3,6 +3,9 @@
 Events and the engine's word go into the history, the log into the spool; whoever shows a job reads
 those two. Several programs may track the same job: one follows, the others wait for what it writes
 and take over when it goes away.
+
+Where the log cannot be kept, whoever shows it follows it all the same, into a temporary folder. The
+end then stays provisional and the job with its engine, so that a later program can keep the log.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from stoke.backend import Backend, EngineState
@@ -19,7 +23,8 @@ from stoke.history import History, Note
 from stoke.job import JobState, Phase
 from stoke.locks import is_locked
 from stoke.logs.follower import Follower, FollowerBusyError
-from stoke.paths import job_dir
+from stoke.logs.unkept import UnkeptError, kept_again, stand_in, unkept
+from stoke.paths import job_dir, state_dir
 from stoke.volume_index import Place, VolumeIndex
 
 POLL_SECONDS = 0.1
@@ -31,6 +36,8 @@ class Tracker:
     `on_change` is called, on the tracking thread, after the history or the spool has changed;
     `on_event` with what the runner says beyond that (notes and errors); `on_trouble` when the engine
     cannot be reached, and with a `WaitingError` when it says what keeps the job from starting.
+    `on_unkept` is called with the reason when the log cannot be kept and is only shown; without it,
+    that is an `EngineError`.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Tracker:
         on_change: Callable[[], None] = lambda: None,
         on_event: Callable[[Event], None] = lambda event: None,
         on_trouble: Callable[[EngineError], None] = lambda error: None,
+        on_unkept: Callable[[UnkeptError], None] | None = None,
     ) -> None:
         self._backend = backend
         self._history = history
@@ -48,6 +56,7 @@ class Tracker:
         self._on_change = on_change
         self._on_event = on_event
         self._on_trouble = on_trouble
+        self._on_unkept = on_unkept
         self._closed = threading.Event()
         self._follower: Follower | None = None
         self._error: str | None = None
@@ -90,11 +99,25 @@ class Tracker:
         follower.catch_up()
 
     def _new_follower(self) -> Follower:
+        folder = job_dir(self._job_id)
+        try:
+            follower = self._follower_in(folder)
+        except EngineError as error:
+            known = unkept(folder)
+            if self._on_unkept is None or (known and known.whole):
+                raise
+            shown = stand_in(folder, error)
+            self._on_unkept(shown.why)
+            return self._follower_in(shown.folder)
+        kept_again(folder)
+        return follower
+
+    def _follower_in(self, folder: Path) -> Follower:
         return Follower(
             self._backend,
             self._job_id,
             self._history.nonce(self._job_id) or "",
-            job_dir(self._job_id),
+            folder,
             self._take_event,
             self._on_change,
             self._on_trouble,
@@ -235,6 +258,10 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
+        shown = unkept(job_dir(self._job_id))
+        if shown is not None:
+            shown.whole = True
+            changes["provisional"] = engine.status != "absent"
         if engine.log_gone and not job.provisional:
             # Without the runner's end there is no telling how much of it came.
             gone = "its log had gone before all of it was read"
@@ -259,7 +286,12 @@ class Tracker:
 
 def is_being_submitted(job_id: str) -> bool:
     """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
-    return is_locked(job_dir(job_id) / "submit.lock")
+    return any(is_locked(place) for place in submit_locks(job_id))
+
+
+def submit_locks(job_id: str) -> tuple[Path, Path]:
+    """Where a job's submit lock is; the second is for a job whose folder takes nothing."""
+    return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"
 
 
 def _names(listed: list[object]) -> list[str]:

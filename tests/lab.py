@@ -86,6 +86,11 @@ class Lab:
 
     def finish(self, job: Job) -> Outcome:
         """Tracks a job to its confirmed end."""
+        done, events = self.follow(job)
+        return Outcome(done, self.output(job, STDOUT), self.output(job, STDERR), events)
+
+    def follow(self, job: Job) -> tuple[Job, list[Event]]:
+        """The same, and leaves its output in the spool."""
         events: list[Event] = []
         with History() as history:
             tracker = Tracker(self.backend, history, job.id, on_event=events.append)
@@ -99,7 +104,7 @@ class Lab:
             assert done is not None
             assert done.state.finished and not done.provisional, f"still {done}"
             clean_up(job.id, self.backend, history)
-        return Outcome(done, self.output(job, STDOUT), self.output(job, STDERR), events)
+        return done, events
 
     def run(self, code: str, **fields: Any) -> Outcome:
         return self.finish(self.submit(code, **fields))

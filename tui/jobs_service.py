@@ -18,6 +18,7 @@ from stoke.config import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history import History
 from stoke.job import Job
+from stoke.logs.unkept import UnkeptError
 from stoke.tracker import Tracker, is_being_submitted
 
 LISTED = 500
@@ -202,13 +203,14 @@ class JobsService:
         try:
             backend = self.backends.get(one.backend)
             # Settled first: a job that was made and never started has no end to wait for.
-            lifecycle.settle(job, backend, self._history)
+            lifecycle.settle(job, backend, self._history, on_unkept=self._unkept)
             one.tracker = Tracker(
                 backend,
                 self._history,
                 job.id,
                 on_change=lambda: self._recovered(one),
                 on_trouble=lambda error: self._failed(one, error),
+                on_unkept=self._unkept,
             )
             self._recovered(one)
             if not one.closed:
@@ -239,6 +241,10 @@ class JobsService:
             had = self._troubles.pop(one.job_id, None)
         if had is not None:
             self._changed = True
+
+    def _unkept(self, _error: UnkeptError) -> None:
+        """The log's own header says it."""
+        self.look_now()
 
     def _adopt(self) -> None:
         """Jobs that the default backend holds and this history does not know."""

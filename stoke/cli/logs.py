@@ -15,7 +15,7 @@ import click
 from stoke.cli.finding import find_jobs, open_history
 from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
 from stoke.cli.options import JOBS, apply
-from stoke.cli.output import narrate, print_error, removed_log, shows_colour
+from stoke.cli.output import narrate, print_error, print_unkept, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
 from stoke.logs.sanitise import clean
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
@@ -193,7 +193,7 @@ def _catch_up(job: Job, history: History) -> None:
     from stoke.lifecycle import Backends, settle
 
     try:
-        settle(job, Backends(load_config()).get(job.backend), history)
+        settle(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
     except EngineError as error:
         narrate(f"this may not be all of it: {error.what}")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from stoke.backend import Backend
-from stoke.cli.output import narrate
+from stoke.cli.output import narrate, print_unkept
 from stoke.cli.passthrough import Passthrough
 from stoke.errors import EXIT_ENGINE, EngineError, WaitingError
 from stoke.events import Event
 from stoke.job import Job, JobState, Phase, Prediction
+from stoke.logs.unkept import UnkeptError
 from stoke.sizes import human_age, human_bytes, human_seconds
 
 # `run` is the job's own time, which the last line tells.
@@ -117,8 +118,14 @@ class Narrator:
         self._troubles.add(error.what)
         if isinstance(error, WaitingError):
             self.say(f"waits: {error.what}" + (f"; {error.mend}" if error.mend else ""))
-        else:
+            return
+        if not isinstance(error, UnkeptError):
             self.say(f"{error.what}; trying again")
+            return
+        # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
+        if self._passthrough is not None:
+            self._passthrough.end_line()
+        print_unkept(error)
 
     def end(self, job: Job) -> None:
         code = "" if job.exit_code is None else f" (exit {job.exit_code})"

@@ -22,6 +22,7 @@ from stoke.sizes import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
     from stoke.history import History
+    from stoke.logs.unkept import UnkeptError
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _STATE_COLOURS = {
@@ -55,6 +56,10 @@ def print_error(what: str, mend: str | None) -> None:
     click.echo(f"{paint('error:', 'red', sys.stderr)} {clean_block(what).strip()}", err=True)
     if mend:
         click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(mend).strip()}", err=True)
+
+
+def print_unkept(error: UnkeptError) -> None:
+    narrate(f"{error.what}; {error.mend}" if error.mend else error.what)
 
 
 def time_ago(then: float | None, now: float | None = None) -> str:

@@ -149,6 +149,7 @@ class Follow:
             on_change=self._on_change,
             on_event=self._queue.put,
             on_trouble=self._queue.put,
+            on_unkept=self._queue.put,
         )
         self.error: str | None = None
         """What the runner said went wrong before the code began, if it did; and what mends it."""
@@ -240,6 +241,7 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
                 job.id,
                 on_change=lambda: queue.put(None),
                 on_trouble=queue.put,
+                on_unkept=queue.put,
             )
             for job in jobs
         ]

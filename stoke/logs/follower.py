@@ -87,6 +87,7 @@ class Follower:
         try:
             self.spool = SpoolWriter(folder)
             self._restore()
+            self._try_folder()
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -297,7 +298,20 @@ class Follower:
                 if self._closed.wait(FULL_SECONDS):
                     raise LeftError from error
 
+    def _try_folder(self) -> None:
+        """Room that comes later is waited for; what has none to begin with is said at once."""
+        try:
+            self._write_checkpoint()
+        except OSError as error:
+            raise cannot_keep(self._folder, error) from error
+
     def _checkpoint(self) -> None:
+        try:
+            self._write_checkpoint()
+        except (OSError, EngineError):
+            pass  # A full disk: the older checkpoint stands, and what follows it is fetched again.
+
+    def _write_checkpoint(self) -> None:
         """Written aside and renamed: a reader meets the old one or the new one."""
         self._checkpointed = time.monotonic()
         position = {
@@ -309,12 +323,9 @@ class Follower:
             **self._point.as_json(),
         }
         aside = self._folder / "log.pos.new"
-        try:
-            self.spool.flush()
-            aside.write_text(json.dumps(position))
-            aside.replace(self._folder / "log.pos")
-        except (OSError, EngineError):
-            pass  # A full disk: the older checkpoint stands, and what follows it is fetched again.
+        self.spool.flush()
+        aside.write_text(json.dumps(position))
+        aside.replace(self._folder / "log.pos")
 
     def _restore(self) -> None:
         try:

@@ -22,6 +22,8 @@ from stoke.backend import Frame
 
 # Frames of a container's two streams were measured up to 3.6 ms out of order.
 OVERLAP = 10_000_000
+# Bytes of such frames that are kept; of more than that, keys. All parts of a long line have one time.
+MOST_KEPT = 4 << 20
 
 Key = tuple[int, int, int, int]
 """(time, stream, length, CRC) of a frame."""
@@ -36,10 +38,12 @@ class ResumePoint:
         self._frames = 0
         self._checksum = 0
         self._clock = clock_offset()
-        # What was taken within the overlap: batches with their newest time, and, of an earlier
-        # program's, keys.
-        self._recent: deque[tuple[int, Sequence[Frame]]] = deque()
+        # What was taken within the overlap: batches with their newest time and bytes, and keys of
+        # what is older or an earlier program's, with the newest time among them.
+        self._recent: deque[tuple[int, int, Sequence[Frame]]] = deque()
+        self._recent_bytes = 0
         self._older: list[Key] = []
+        self._older_newest = 0
 
     @property
     def clock_went_back(self) -> bool:
@@ -54,9 +58,16 @@ class ResumePoint:
         self._clock = clock_offset()
         horizon = self.newest - OVERLAP
         if newest >= horizon:
-            self._recent.append((newest, batch))
-        while self._recent and self._recent[0][0] < horizon:
-            self._recent.popleft()
+            self._recent.append((newest, len(data), batch))
+            self._recent_bytes += len(data)
+        while self._recent and (self._recent[0][0] < horizon or self._recent_bytes > MOST_KEPT):
+            latest, size, frames = self._recent.popleft()
+            self._recent_bytes -= size
+            if latest >= horizon:
+                self._older += map(_key, frames)
+                self._older_newest = max(self._older_newest, latest)
+        if self._older_newest < horizon:
+            self._older.clear()
 
     def count_from(self, frames: int, checksum: int) -> None:
         """The engine has not what was taken: from now on this is what its log begins with."""
@@ -66,7 +77,7 @@ class ResumePoint:
         """Keys of all that was taken and may come again."""
         horizon = self.newest - OVERLAP
         keys = [key for key in self._older if key[0] >= horizon]
-        for _, batch in self._recent:
+        for _, _, batch in self._recent:
             keys += [_key(frame) for frame in batch if frame.time >= horizon]
         return keys
 
@@ -93,6 +104,7 @@ class ResumePoint:
         self._checksum = kept["checksum"]
         self._clock = kept["clock"]
         self._older = [(key[0], key[1], key[2], key[3]) for key in kept["window"]]
+        self._older_newest = self.newest
 
 
 class Repeats:

@@ -12,11 +12,10 @@ from pathlib import Path
 from stoke.errors import EngineError
 from stoke.history import History
 from stoke.logs.follower import FollowerBusyError, take_lock
-from stoke.logs.spool import ENGINE_LOG
+from stoke.logs.unkept import PARTS
 from stoke.paths import job_dir, state_dir
 
 _REMOVED = "log.removed"
-_PARTS = ("log", "log.idx", "log.pos", ENGINE_LOG)
 
 
 def keep_within(limit: int, history: History) -> list[str]:
@@ -54,7 +53,7 @@ def _sizes() -> dict[str, int]:
         return sizes
     for folder in folders:
         size = 0
-        for part in _PARTS:
+        for part in PARTS:
             try:
                 size += os.stat(os.path.join(folder.path, part)).st_size
             except OSError:
@@ -71,7 +70,7 @@ def _remove(folder: Path, limit: int) -> bool:
         return False
     try:
         (folder / _REMOVED).write_text(str(limit))
-        for part in _PARTS:
+        for part in PARTS:
             (folder / part).unlink(missing_ok=True)
     except OSError:
         return False

@@ -16,6 +16,7 @@ One writer at a time (`stoke.logs.follower` holds the lock), any number of reade
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -28,6 +29,7 @@ from itertools import accumulate, repeat
 from pathlib import Path
 
 from stoke.errors import EngineError
+from stoke.logs.unkept import unkept
 from stoke.paths import make_private
 
 ROW = struct.Struct("<QQ")
@@ -216,9 +218,11 @@ class SpoolWriter:
 
 
 def cannot_keep(folder: Path, error: OSError) -> EngineError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return EngineError(
         f"cannot keep the log in {folder}: {error.strerror}",
-        "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+        f"{'make room there' if full else 'make it writable'}, or name another folder: "
+        "export STOKE_STATE_DIR=/some/folder",
     )
 
 
@@ -241,15 +245,20 @@ class SpoolReader:
     """Reads a spool that may still grow. Missing files are an empty spool."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = self._at = folder
         self._log: int | None = None
         self._index: int | None = None
 
     def _open(self) -> bool:
+        other = unkept(self._folder)
+        at = other.folder if other else self._folder
+        if at != self._at:
+            self.close()
+            self._at = at
         if self._log is None:
             try:
-                self._log = os.open(self._folder / "log", os.O_RDONLY)
-                self._index = os.open(self._folder / "log.idx", os.O_RDONLY)
+                self._log = os.open(at / "log", os.O_RDONLY)
+                self._index = os.open(at / "log.idx", os.O_RDONLY)
             except FileNotFoundError:
                 self.close()
                 return False
@@ -278,7 +287,7 @@ class SpoolReader:
     def gaps(self) -> int:
         """How many notes of a gap stand in the log, going by the follower's checkpoint."""
         try:
-            gaps: int = json.loads((self._folder / "log.pos").read_bytes())["gaps"]
+            gaps: int = json.loads((self._at / "log.pos").read_bytes())["gaps"]
         except (OSError, ValueError, LookupError):
             return 0
         return gaps

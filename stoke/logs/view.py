@@ -197,10 +197,10 @@ def _belongs_to_another(reader: SpoolReader, row: int) -> bool:
 
 def _backwards(reader: SpoolReader, row: int) -> Iterator[str]:
     for at in range(row - 1, max(-1, row - _MOST_BACK), -1):
-        for line in reader.lines(at, 1):
+        for line in reader.lines(at, 1, longest=4096):
             if line.stream == NOTE:
                 return
-            yield clean_line(line.text[:4096])
+            yield clean_line(line.text)
 
 
 # --- moments --------------------------------------------------------------------------------------

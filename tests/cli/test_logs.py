@@ -18,7 +18,6 @@ from stoke.logs.retention import keep_within
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
 from tests.cli.conftest import PROGRAM, Stoke, Terminal
-from tests.lab import until
 
 SECOND = 1_000_000_000
 NOON = 1_763_726_400 * SECOND
@@ -201,27 +200,6 @@ def test_on_a_terminal_matches_are_marked_and_nothing_else_passes(
     assert lines[0].startswith(b"a \x1b[1;31mneedle\x1b[0m ")
     assert lines[1].startswith(b"20\x1b[1;31m%\x1b[0m")
     assert b"PWN" not in shown.screen and b"\xe2\x80\xae" not in shown.screen
-
-
-def test_f13_a_folder_that_takes_nothing_is_said_and_what_is_here_is_shown(
-    stoke: Stoke, start: Callable[..., subprocess.Popen[bytes]]
-) -> None:
-    """Root writes everywhere, so a folder stands where the follower's lock would."""
-    code = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
-    job_id = stoke("run", "--detach", "-c", code).stdout.decode().strip()
-    until(lambda: stoke("logs", job_id).stdout == b"began\n", "the log so far")
-    lock = job_dir(job_id) / "follow.lock"
-    lock.unlink()
-    lock.mkdir()
-    shown = stoke("logs", job_id)
-    assert (shown.returncode, shown.stdout) == (0, b"began\n")
-    assert shown.stderr.count(b"cannot keep the log in") == 1
-    followed = stoke("logs", "-f", job_id)
-    assert followed.returncode == 125
-    assert followed.stderr.count(b"cannot keep the log in") == 1
-    assert b"hint: make room there, or name another folder" in followed.stderr
-    lock.rmdir()
-    assert stoke("stop", "--now", job_id).returncode == 0
 
 
 # ------------------------------------------------------------------ what the engine wrote itself

@@ -44,6 +44,12 @@ def make_folder(tmp_path: Path) -> Callable[[], Path]:
     return lambda: tmp_path / str(next(numbers))
 
 
+@pytest.fixture(params=[resume.MOST_KEPT, 30, 0])
+def kept_of_the_overlap(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Bytes that are kept of what may come again; of more, keys are."""
+    monkeypatch.setattr(resume, "MOST_KEPT", request.param)
+
+
 class Following:
     """A follower and what it told."""
 
@@ -352,6 +358,7 @@ def test_c05_resumes_a_little_before_the_newest_frame_to_the_nanosecond(tmp_path
     ]
 
 
+@pytest.mark.usefixtures("kept_of_the_overlap")
 def test_c06_identical_lines_at_one_timestamp_keep_their_number(
     make_folder: Callable[[], Path],
 ) -> None:
@@ -364,6 +371,7 @@ def test_c06_identical_lines_at_one_timestamp_keep_their_number(
         assert spooled(folder, STDERR) == b"same\n" * 5
 
 
+@pytest.mark.usefixtures("kept_of_the_overlap")
 def test_c06_a_stream_that_goes_back_in_time(make_folder: Callable[[], Path]) -> None:
     """Stderr is stored up to 3.56 ms behind its place, as measured on a real engine."""
     log = []
@@ -591,16 +599,29 @@ def peak() -> int:
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
-def test_c24_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
-    """What is kept of a log is what may come again: 10 ms of it, and the batch at hand."""
+def many_lines() -> Iterator[list[Frame]]:
+    for start in range(0, 500_000, 2000):
+        yield [
+            Frame(STDOUT, START + n * 7000, b"%099d\n" % n) for n in range(start, start + 2000)
+        ]
+
+
+def one_line() -> Iterator[list[Frame]]:
+    """As an engine gives it: in parts that all have the time of the first."""
+    for number in range(500):
+        end = b"\n" if number == 499 else b"x"
+        yield [Frame(STDOUT, START, b"%099999d" % number + end)]
+
+
+@pytest.mark.parametrize(("log", "lines"), [(many_lines, 500_000), (one_line, 1)])
+def test_c24_memory_does_not_grow_with_the_log(
+    tmp_path: Path, log: Callable[[], Iterator[list[Frame]]], lines: int
+) -> None:
+    """What is kept of a log is what may come again, some megabytes of it, and the batch at hand."""
 
     class Long:
         def __iter__(self) -> Iterator[list[Frame]]:
-            for start in range(0, 500_000, 2000):
-                yield [
-                    Frame(STDOUT, START + n * 7000, b"%099d\n" % n)
-                    for n in range(start, start + 2000)
-                ]
+            return log()
 
         def close(self) -> None:
             pass
@@ -617,7 +638,7 @@ def test_c24_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
         finally:
             os._exit(min(255, (peak() - before) // 1024))  # MiB
     megabytes = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert SpoolReader(tmp_path).size() == (50_000_000, 500_000)
+    assert SpoolReader(tmp_path).size() == (50_000_000, lines)
     assert megabytes < 16
 
 

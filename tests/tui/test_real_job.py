@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from textual.widgets import TextArea
 
 from stoke.config import Config
 from stoke.job import JobState
+from stoke.paths import job_dir, state_dir
 from tests.tui.conftest import screen_text, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
@@ -62,3 +66,29 @@ async def test_a_job_outlives_the_screens_and_is_found_and_stopped_by_the_next()
         await until(pilot, lambda: isinstance(second.screen, Confirm))
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "stopped" in screen_text(second))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+async def test_f13_a_log_that_cannot_be_kept_is_shown_with_the_reason() -> None:
+    spools = state_dir() / "jobs"
+    spools.mkdir(parents=True)
+    app = StokeApp(Config())
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", spools], check=True)
+    try:
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await pilot.press("2")
+            await until(pilot, lambda: app.screen.query("#code"))
+            app.screen.query_one("#code", TextArea).load_text(CODE)
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: "line 19" in screen_text(app))
+            assert "shown and not kept (Read-only file system)" in screen_text(app)
+            await until(pilot, lambda: "failed? exit 3" in screen_text(app))
+            await until(pilot, lambda: app.screen.query_one(LogView).lines.rows == 21)
+            subprocess.run(["umount", "--lazy", spools], check=True)
+            job = app.history.list()[0]
+            await until(pilot, lambda: not (app.history.get(job.id) or job).provisional)
+            await until(pilot, lambda: "not kept" not in screen_text(app))
+            assert app.screen.query_one(LogView).lines.rows == 21
+            assert (job_dir(job.id) / "log").read_bytes().endswith(b"to stderr\n")
+    finally:
+        subprocess.run(["umount", "--lazy", "--quiet", spools])

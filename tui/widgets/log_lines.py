@@ -164,7 +164,7 @@ class LogLines:
         texts = []
         try:
             for row in self._rows(first, last):
-                for line in reader.lines(row, 1):
+                for line in reader.lines(row, 1, longest=_MOST_COPIED + 1):
                     size += len(line.text)
                     if size > _MOST_COPIED:
                         raise StokeError(

@@ -17,6 +17,7 @@ from stoke.job import Job
 from stoke.logs import view
 from stoke.logs.matching import Query
 from stoke.logs.sanitise import clean
+from stoke.logs.unkept import unkept
 from stoke.logs.view import Matches
 from stoke.paths import job_dir
 from tui import format as fmt
@@ -89,9 +90,10 @@ class LogPane(Vertical):
             return
         text = self._figures(self._job)
         looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
-        if looked_for:
-            text.append("\n")
-            text.append_text(looked_for)
+        for line in (self._unkept(self._job), looked_for):
+            if line:
+                text.append("\n")
+                text.append_text(line)
         header.update(text)
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
@@ -114,6 +116,13 @@ class LogPane(Vertical):
         elif not job.state.finished:
             text.append("  following", style="green")
         return text
+
+    def _unkept(self, job: Job) -> Text | None:
+        shown = unkept(job_dir(job.id))
+        if shown is None:
+            return None
+        # Which folder, and what mends it, is said of the backend once the job is over.
+        return fmt.plain(f"shown and not kept ({shown.why.reason}): {job_dir(job.id)}", "yellow")
 
     def _filtered(self) -> Text | None:
         matches = self.view.filter

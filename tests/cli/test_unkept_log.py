@@ -1,0 +1,138 @@
+"""A log that cannot be kept is shown all the same, and kept once that can be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stoke.errors import EngineError
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.unkept import stand_in, unkept
+from stoke.paths import job_dir, state_dir
+from tests.cli.conftest import Stoke, Terminal
+from tests.lab import until
+
+NOT_KEPT = b"stoke: this log is shown and not kept; it stays with the engine until it can be: "
+WHY = {"read-only": b"Read-only file system", "full": b"No space left on device"}
+
+
+class Disk:
+    """What lies under the spools: `spoil` makes it take nothing, `mend` makes it good again."""
+
+    def __init__(self, folder: Path, how: str) -> None:
+        self.how = how
+        self._folder = folder
+
+    def spoil(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self.how == "read-only":
+            self._mount("--bind", self._folder)
+            self._mount("-o", "remount,bind,ro")
+        else:
+            self._mount("-t", "tmpfs", "-o", "size=64k", "none")
+            (self._folder / "filling").write_bytes(bytes(64 * 1024))
+
+    def mend(self) -> None:
+        subprocess.run(["umount", "--lazy", self._folder], check=True)
+
+    def _mount(self, *arguments: str | Path) -> None:
+        subprocess.run(["mount", *arguments, self._folder], check=True)
+
+
+@pytest.fixture(params=WHY)
+def disk(own_home: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
+    if os.geteuid() != 0:
+        pytest.skip("root writes everywhere, and only root can mount what it cannot write to")
+    folder = state_dir() / "jobs"
+    yield Disk(folder, request.param)
+    while subprocess.run(["umount", "--lazy", "--quiet", folder]).returncode == 0:
+        pass
+
+
+def only_job() -> Job:
+    with History() as history:
+        (job,) = history.list()
+    return job
+
+
+def kept(stream: int) -> bytes:
+    lines = SpoolReader(job_dir(only_job().id)).lines()
+    return b"".join(line.text for line in lines if line.stream == stream)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_f13_run_shows_what_it_cannot_keep_and_a_later_program_keeps_it(
+    disk: Disk, stoke: Stoke, quiet: bool
+) -> None:
+    disk.spoil()
+    code = r"import sys; sys.stdout.buffer.write(b'a\r\n\xff'); sys.stderr.write('e'); sys.exit(3)"
+    done = stoke("run", *["--quiet"] * quiet, "-c", code)
+    assert (done.returncode, done.stdout) == (3, b"a\r\n\xff")
+    assert done.stderr.count(NOT_KEPT) == 1 and WHY[disk.how] in done.stderr
+    assert b"export STOKE_STATE_DIR=" in done.stderr
+    if quiet:
+        assert done.stderr.endswith(b"\ne")
+    job = only_job()
+    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 3, True)
+    shown = stoke("logs", job.id)
+    assert (shown.returncode, shown.stdout) == (0, b"a\r\n\xff")
+    assert shown.stderr.count(NOT_KEPT) == 1
+
+    disk.mend()
+    assert job.id.encode() in stoke("jobs").stdout
+    job = only_job()
+    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 3, False)
+    assert (kept(STDOUT), kept(STDERR)) == (b"a\r\n\xff", b"e")
+    assert not list(state_dir().glob("*.lock"))
+
+
+def test_f13_followed_on_behind_what_was_kept(
+    disk: Disk, stoke: Stoke, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    code = """
+import os, sys, time
+print('kept', flush=True)
+while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+print('not kept')
+sys.exit(4)
+"""
+    go_on = tmp_path / "go on"
+    done = stoke("run", "--detach", "-c", code, "--", str(go_on))
+    job_id = done.stdout.decode().strip()
+    until(lambda: stoke("logs", job_id).stdout == b"kept\n", "the log so far")
+    disk.spoil()
+    followed = terminal("logs", "-f", "--tail", "1", job_id)
+    followed.until(b"kept\r\n")
+    assert b"not kept" not in followed.screen.replace(b"shown and not kept", b"")
+    go_on.touch()
+    assert followed.wait() == 0
+    assert followed.screen.endswith(b"\nnot kept\r\n")
+    assert (WHY[disk.how] in followed.screen) and only_job().exit_code == 4
+    disk.mend()
+    assert stoke("logs", job_id).stdout == b"kept\nnot kept\n"
+    assert (kept(STDOUT), only_job().provisional) == (b"kept\nnot kept\n", False)
+
+
+def test_f13_of_several_jobs(disk: Disk, stoke: Stoke) -> None:
+    disk.spoil()
+    ids = [
+        stoke("run", "--detach", "-c", f"print({name!r})").stdout.decode().strip()
+        for name in ("one", "two")
+    ]
+    done = stoke("logs", "-f", "--json", *ids)
+    assert done.returncode == 0
+    assert b'"one"' in done.stdout and b'"two"' in done.stdout
+    assert done.stderr.count(NOT_KEPT) == 2
+
+
+def test_f13_no_room_for_showing_it_either(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()  # Nothing copies a folder as a file.
+    with pytest.raises(EngineError, match="no room at all"):
+        stand_in(tmp_path, EngineError("no room at all"))
+    assert unkept(tmp_path) is None

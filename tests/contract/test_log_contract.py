@@ -1,0 +1,57 @@
+"""A job's log on every backend, as those meet it who read the spool: commands and the log window."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stoke.logs.matching import Query
+from stoke.logs.spool import SpoolReader
+from stoke.logs.view import Matches, save
+from stoke.paths import job_dir
+from tests.lab import Lab
+from tui.widgets.log_lines import LogLines
+
+PROGRAM = Path(sys.executable).parent / "stoke"
+PARTS = [b"%07d %s" % (number, b"x" * 99_992) for number in range(1000)]
+PRINTS_THEM = """
+import sys
+for number in range(1000):
+    sys.stdout.buffer.write(b"%07d %s" % (number, b"x" * 99_992))
+sys.stdout.buffer.write(b"needle\\nafter\\n")
+"""
+
+
+def test_f05_a_line_of_100_mb_is_whole_wherever_it_is_read(lab: Lab, tmp_path: Path) -> None:
+    if lab.backend.name == "argo":
+        pytest.skip("a node rotates a log at some 10 MB and serves its newest file")
+    expected = hashlib.sha256(b"".join([*PARTS, b"needle\nafter\n"])).hexdigest()
+    job = lab.submit(PRINTS_THEM, use_cache=False)
+    lab.follow(job)
+    folder = job_dir(job.id)
+    assert SpoolReader(folder).size() == (100_000_013, 2)
+    assert digest(folder / "log") == expected
+
+    with open(tmp_path / "copied", "wb") as copied:
+        subprocess.run([PROGRAM, "logs", job.id], stdout=copied, check=True)
+    assert digest(tmp_path / "copied") == expected
+    save(folder, tmp_path / "saved")
+    assert digest(tmp_path / "saved") == expected
+    matches = Matches(folder, Query("needle"))
+    matches.scan()
+    assert list(matches.rows) == [0]
+    window = LogLines(folder)
+    assert window.look() == 2
+    drawn = window.load(0).text
+    assert drawn.startswith("0000000 xx") and drawn.endswith("xxneedle")
+    assert "99,967,239 bytes" in drawn
+    window.close()
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
