@@ -151,17 +151,14 @@ class StokeApp(App[None]):
         name: str,
         failed: Callable[[StokeError], object],
         submitted: Callable[[], object] = lambda: None,
+        watch: bool = True,
     ) -> None:
-        """Submits on a thread, then shows the job; `failed` gets what went wrong."""
+        """Submits on a thread, then shows the job if it is to be watched; `failed` gets what went
+        wrong."""
         if self.config.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
-        request = lifecycle.Request(
-            spec,
-            name=name,
-            lock_ttl=self.config.lock_ttl,
-            on_cache_trouble=self.config.on_cache_trouble,
-        )
+        request = self.request(spec, name)
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
@@ -170,15 +167,25 @@ class StokeApp(App[None]):
         def done(job: Job) -> None:
             submitted()
             self.notify(f"submitted {clean(job.id)}", markup=False, timeout=3)
-            self.service.choose(job.id)
+            if watch:
+                self.service.choose(job.id)
+                self._show_job(job.id)
             self.service.look_now()
-            self._show_job(job.id)
 
         def wrong(error: StokeError) -> None:
             self.service.look_now()
             failed(error)
 
         on_thread(self, work, done, wrong)
+
+    def request(self, spec: JobSpec, name: str) -> lifecycle.Request:
+        """`spec` with what the configuration says of the way it is run."""
+        return lifecycle.Request(
+            spec,
+            name=name,
+            lock_ttl=self.config.lock_ttl,
+            on_cache_trouble=self.config.on_cache_trouble,
+        )
 
     def _show_job(self, job_id: str) -> None:
         self.switch_mode("jobs")
