@@ -34,7 +34,7 @@ class Field:
 FIELDS = (
     Field("name", "name", "job"),
     Field("dependencies", "packages", "numpy, pandas>=2,<3", chips=True),
-    Field("requirements", "file", "or a requirements file, as text", lines=4),
+    Field("requirements", "file", "or requirements.txt, as text", lines=4),
     Field("system", "system", "gcc ffmpeg", chips=True),
     Field("scope", "cache scope", note=TRUST, folded=True),
     Field("python", "python", "3.12 or >=3.11,<3.14", folded=True),
@@ -44,7 +44,7 @@ FIELDS = (
     Field(
         "secrets",
         "secrets",
-        "NAME=env:OTHER or NAME=file:/path, a line each",
+        "NAME=env:OTHER or file:/path",
         lines=3,
         folded=True,
     ),

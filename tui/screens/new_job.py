@@ -17,7 +17,13 @@ from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Stati
 from textual.widgets._collapsible import CollapsibleTitle
 
 from stoke import lifecycle, presets
-from stoke.backend import Backend, RendersJobs, backend_names
+from stoke.backend import (
+    Backend,
+    ChoosesCluster,
+    ClusterContext,
+    RendersJobs,
+    backend_names,
+)
 from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.job import Prediction, new_job_id
@@ -35,6 +41,7 @@ from tui.screens.dialogs import Confirm
 from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
 from tui.threads import on_thread
 from tui.widgets.chips import Chips
+from tui.widgets.cluster_choice import ClusterChoice
 from tui.widgets.code_editor import CodeEditor
 from tui.widgets.form_field import FormField
 from tui.widgets.manifest import Manifest
@@ -97,6 +104,7 @@ class NewJobScreen(StokeScreen):
                         yield self._backend_select()
                     yield Static(id="backend-error", classes="field-error field-below")
                     yield Static(id="backend-isolation", classes="hint field-below")
+                    yield ClusterChoice()
                     yield from (FormField(field) for field in form.FIELDS if field.folded)
                     yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
@@ -161,6 +169,51 @@ class NewJobScreen(StokeScreen):
             {field.field.name: field.text for field in self.query(FormField)},
         )
 
+    # --- where it goes ----------------------------------------------------------------------------
+
+    def _learn_clusters(self) -> None:
+        """The clusters that the chosen backend can go to, if it has several."""
+        backend = self._backend
+
+        def look() -> list[ClusterContext] | None:
+            engine = self.stoke.service.backends.get(backend)
+            return engine.contexts() if isinstance(engine, ChoosesCluster) else None
+
+        def done(contexts: list[ClusterContext] | None) -> None:
+            choice = self.query_one(ClusterChoice)
+            if backend != self._backend:
+                return
+            choice.display = contexts is not None
+            if contexts is not None:
+                choice.show(contexts, *self.stoke.cluster(backend))
+
+        def failed(error: StokeError) -> None:
+            if backend == self._backend and not isinstance(error, RequestError):
+                self.query_one(ClusterChoice).refuse(error)
+
+        on_thread(self, look, done, failed)
+
+    def on_cluster_choice_changed(self, event: ClusterChoice.Changed) -> None:
+        self.stoke.choose_cluster(self._backend, *event.place)
+        self._changed()
+
+    def on_cluster_choice_allow(self, event: ClusterChoice.Allow) -> None:
+        """What a kubeconfig has run here is shown first, and asked about once."""
+        backend = self._backend
+
+        def allow() -> None:
+            engine = self.stoke.service.backends.get(backend)
+            if isinstance(engine, ChoosesCluster):
+                engine.allow_plugin()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                on_thread(self, allow, lambda _: self._learn_clusters(), self.stoke.show_error)
+
+        body = fmt.plain(event.plugin)
+        body.append("\n\nIt runs on this machine, as you, whenever credentials are needed.")
+        self.app.push_screen(Confirm("Let this program run?", body, "Allow"), answered)
+
     def _field(self, name: str) -> FormField:
         return self.query_one(f"#field-{name}", FormField)
 
@@ -191,7 +244,7 @@ class NewJobScreen(StokeScreen):
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
-    @on(Select.Changed)
+    @on(Select.Changed, "#backend")
     @on(Checkbox.Changed)
     def _changed(self) -> None:
         for name, delay, do in (
@@ -201,6 +254,10 @@ class NewJobScreen(StokeScreen):
             if name in self._pending:
                 self._pending[name].stop()
             self._pending[name] = self.set_timer(delay, do)
+
+    @on(Select.Changed, "#backend")
+    def _backend_changed(self) -> None:
+        self._learn_clusters()
 
     def _save(self) -> None:
         if not self.query("#submit"):
@@ -295,7 +352,8 @@ class NewJobScreen(StokeScreen):
     def _show_summary(self, draft: drafts.Draft) -> None:
         """What the fold holds, in its title."""
         values = draft.values
-        parts = [draft.backend or self.stoke.config.backend]
+        backend = draft.backend or self.stoke.config.backend
+        parts = [backend, *(place for place in self.stoke.cluster(backend) if place)]
         for name in ("scope", "python", "image", "timeout", "cpu", "memory"):
             if values[name].strip() and (name != "scope" or values[name] != "default"):
                 parts.append(f"{name} {values[name].strip()}")
