@@ -275,6 +275,39 @@ class PreparesPlace(Protocol):
         text, or None where there is none."""
 
 
+@dataclass(frozen=True)
+class ClusterContext:
+    """One of the clusters that the configuration of this machine names.
+
+    `namespace` is the one jobs go to where no other is named. `plugin` is the program that is run here
+    to get credentials, as text with the file that says so; `allowed` whether somebody has seen it and
+    let it run. With `trouble` it cannot be used.
+    """
+
+    name: str
+    server: str = ""
+    namespace: str = ""
+    current: bool = False
+    plugin: str | None = None
+    allowed: bool = True
+    trouble: str | None = None
+
+
+@runtime_checkable
+class ChoosesCluster(Protocol):
+    """What a backend may offer besides: another cluster or namespace than the configured one."""
+
+    def contexts(self) -> list[ClusterContext]:
+        """All of them. Reads files and runs nothing; `EngineError` where they cannot be read."""
+
+    def choose(self, context: str | None, namespace: str | None) -> None:
+        """From now on jobs are submitted there (None: as configured). Those that are under way are
+        followed where they are. Connects to nothing; the same choice again changes nothing."""
+
+    def allow_plugin(self) -> str | None:
+        """As in `PreparesPlace`, for the chosen context."""
+
+
 def backend_names() -> list[str]:
     """The names that can be asked for; loads none of them."""
     return sorted(point.name for point in _entry_points())

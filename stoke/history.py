@@ -315,6 +315,15 @@ class History:
         )
         return [row["name"] for row in rows]
 
+    def known_packages(self, kind: str) -> Names:
+        """The names of packages that requests asked for, the ones asked for most first."""
+        rows = self.query(
+            "SELECT name FROM asked_packages WHERE kind = ? GROUP BY name "
+            "ORDER BY COUNT(*) DESC, name LIMIT 5000",
+            (kind,),
+        )
+        return [row["name"] for row in rows]
+
     def update(self, job_id: str, **columns: Any) -> None:
         """Sets columns of a job that is not finished, or whose end is still provisional."""
         unknown = columns.keys() - _UPDATABLE

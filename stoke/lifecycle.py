@@ -56,10 +56,13 @@ class Request:
 
 
 class Backends:
-    """The backends in use, loaded once each, by name."""
+    """The backends in use, loaded once each, by name. `prepare` is called with each before each use."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, prepare: Callable[[Backend], object] = lambda _: None
+    ) -> None:
         self.config = config
+        self._prepare = prepare
         self._lock = threading.Lock()
         self._loaded: dict[str, Backend] = {}
 
@@ -67,6 +70,7 @@ class Backends:
         with self._lock:
             if name not in self._loaded:
                 self._loaded[name] = load_backend(name, self.config)
+            self._prepare(self._loaded[name])
             return self._loaded[name]
 
     def close(self) -> None:

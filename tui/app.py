@@ -16,11 +16,14 @@ from textual.screen import Screen
 from textual.signal import Signal
 
 from stoke import lifecycle
+from stoke.backend import Backend, ChoosesCluster
 from stoke.config import Config
+from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
+from stoke.request import request_from_options
 from stoke.spec import JobSpec
 from styles import stylesheet
 from tui import kept, keymap, themes
@@ -32,9 +35,11 @@ from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
 from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
+from tui.screens.welcome import EXAMPLE, Welcome
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
+Place = tuple[str | None, str | None]
 WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
 
 
@@ -70,6 +75,7 @@ class StokeApp(App[None]):
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
+        Binding("f2", "welcome", "Getting started", show=False, id="app.welcome"),
         Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
@@ -83,9 +89,10 @@ class StokeApp(App[None]):
         self.history = History()
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self.service = JobsService(config, self.history, self._post_snapshot)
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
+        self._clusters = _clusters(self._kept.get("clusters"))
+        self.service = JobsService(config, self.history, self._post_snapshot, self._at_cluster)
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -107,6 +114,14 @@ class StokeApp(App[None]):
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
         self.service.start()
+        if not self._kept.get("welcomed") and self._is_new():
+            self.action_welcome()
+
+    def _is_new(self) -> bool:
+        try:
+            return not self.history.list(limit=1)
+        except StokeError:
+            return False  # The listing says what is wrong with it.
 
     def keep(self, **values: object) -> None:
         """Keeps how the screens stand, for the next start."""
@@ -115,6 +130,20 @@ class StokeApp(App[None]):
             kept.save("screens", self._kept)
         except StokeError as error:
             self.show_error(error)
+
+    def cluster(self, backend: str) -> Place:
+        """(context, namespace) as chosen here for that backend; None: as configured."""
+        return self._clusters.get(backend, (None, None))
+
+    def choose_cluster(self, backend: str, context: str | None, namespace: str | None) -> None:
+        """Where that backend's jobs go from now on, at the next start as well."""
+        if (context, namespace) != self.cluster(backend):
+            self._clusters[backend] = (context, namespace)
+            self.keep(clusters=self._clusters)
+
+    def _at_cluster(self, backend: Backend) -> None:
+        if isinstance(backend, ChoosesCluster):
+            backend.choose(*self.cluster(backend.name))
 
     def on_unmount(self) -> None:
         self.service.close()
@@ -151,17 +180,14 @@ class StokeApp(App[None]):
         name: str,
         failed: Callable[[StokeError], object],
         submitted: Callable[[], object] = lambda: None,
+        watch: bool = True,
     ) -> None:
-        """Submits on a thread, then shows the job; `failed` gets what went wrong."""
+        """Submits on a thread, then shows the job if it is to be watched; `failed` gets what went
+        wrong."""
         if self.config.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
-        request = lifecycle.Request(
-            spec,
-            name=name,
-            lock_ttl=self.config.lock_ttl,
-            on_cache_trouble=self.config.on_cache_trouble,
-        )
+        request = self.request(spec, name)
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
@@ -170,15 +196,25 @@ class StokeApp(App[None]):
         def done(job: Job) -> None:
             submitted()
             self.notify(f"submitted {clean(job.id)}", markup=False, timeout=3)
-            self.service.choose(job.id)
+            if watch:
+                self.service.choose(job.id)
+                self._show_job(job.id)
             self.service.look_now()
-            self._show_job(job.id)
 
         def wrong(error: StokeError) -> None:
             self.service.look_now()
             failed(error)
 
         on_thread(self, work, done, wrong)
+
+    def request(self, spec: JobSpec, name: str) -> lifecycle.Request:
+        """`spec` with what the configuration says of the way it is run."""
+        return lifecycle.Request(
+            spec,
+            name=name,
+            lock_ttl=self.config.lock_ttl,
+            on_cache_trouble=self.config.on_cache_trouble,
+        )
 
     def _show_job(self, job_id: str) -> None:
         self.switch_mode("jobs")
@@ -200,7 +236,7 @@ class StokeApp(App[None]):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        if action not in ("switch", "help", "back_or_quit"):
+        if action not in ("switch", "help", "welcome", "back_or_quit"):
             return True
         # The palette is a dialog too, and offers them.
         return not self.screen.is_modal or isinstance(self.screen, CommandPalette)
@@ -218,6 +254,21 @@ class StokeApp(App[None]):
         if focused is not None and focused.id:
             where += f", {focused.id.replace('-', ' ')}"
         self.push_screen(Help(where, list(self.screen.active_bindings.values())))
+
+    def action_welcome(self) -> None:
+        """What this is. Comes by itself once, as long as there are no jobs."""
+
+        def chosen(what: str | None) -> None:
+            if what == "example":
+                spec = with_defaults(request_from_options(code=EXAMPLE), self.config)
+                self.submit(self.config.backend, spec, "example", self.show_error)
+            elif what == "help":
+                self.action_help()
+            elif what is not None:
+                self.action_switch(what)
+
+        self.push_screen(Welcome(), chosen)
+        self.keep(welcomed=True)
 
     def action_back_or_quit(self) -> None:
         if self.current_mode == "jobs":
@@ -240,6 +291,16 @@ class StokeApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+
+def _clusters(stored: object) -> dict[str, Place]:
+    """What was kept of the choices, without what is none."""
+    found: dict[str, Place] = {}
+    for backend, choice in stored.items() if isinstance(stored, dict) else ():
+        if isinstance(choice, list) and len(choice) == 2:
+            context, namespace = (one if isinstance(one, str) else None for one in choice)
+            found[str(backend)] = (context, namespace)
+    return found
 
 
 def run(config: Config) -> int:

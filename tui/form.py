@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoke.errors import RequestError
+from stoke.pep723 import read_script_metadata
 from stoke.request import request_from_options, split_dependencies
+from stoke.requirements import RequirementError, check_requirement
 from stoke.spec import IndexSettings, JobSpec, make_spec
 
 TRUST = "Jobs that share a scope can change each other's packages."
@@ -18,27 +20,34 @@ TRUST = "Jobs that share a scope can change each other's packages."
 @dataclass(frozen=True)
 class Field:
     """One field of the form. `hint` stands in it while it is empty, `note` below it always. `lines`
-    above 1 makes it a box; `folded` ones start out of sight."""
+    above 1 makes it a box, `chips` a list of packages; `folded` ones start out of sight."""
 
     name: str
     label: str
     hint: str = ""
     note: str = ""
     lines: int = 1
+    chips: bool = False
     folded: bool = False
 
 
 FIELDS = (
     Field("name", "name", "job"),
-    Field("dependencies", "packages", "numpy, pandas>=2,<3"),
-    Field("requirements", "requirements file, as text", lines=4),
-    Field("system", "system packages", "gcc ffmpeg"),
-    Field("scope", "cache scope", note=TRUST),
-    Field("python", "python", "3.12 or >=3.11,<3.14"),
-    Field("image", "image"),
+    Field("dependencies", "packages", "numpy, pandas>=2,<3", chips=True),
+    Field("requirements", "file", "or requirements.txt, as text", lines=4),
+    Field("system", "system", "gcc ffmpeg", chips=True),
+    Field("scope", "cache scope", note=TRUST, folded=True),
+    Field("python", "python", "3.12 or >=3.11,<3.14", folded=True),
+    Field("image", "image", folded=True),
     Field("args", "arguments", folded=True),
-    Field("env", "environment, NAME=value a line", lines=3, folded=True),
-    Field("secrets", "secrets, NAME=env:OTHER or NAME=file:/path a line", lines=3, folded=True),
+    Field("env", "environment", "NAME=value, a line each", lines=3, folded=True),
+    Field(
+        "secrets",
+        "secrets",
+        "NAME=env:OTHER or file:/path",
+        lines=3,
+        folded=True,
+    ),
     Field("timeout", "timeout", "90s, 5m, 1h30m", folded=True),
     Field("cpu", "cpu", "0.5", folded=True),
     Field("memory", "memory", "512m, 2g", folded=True),
@@ -82,6 +91,25 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def parse_pieces(name: str) -> Callable[[str], list[str]]:
+    """What cuts the text of a field with chips."""
+    return _PARSERS[name]
+
+
+def wrong_with(name: str, piece: str) -> str | None:
+    """What is wrong with one chip of that field."""
+    try:
+        if name == "dependencies":
+            check_requirement(piece, name)
+        else:
+            make_spec({"code": "pass", name: [piece]})
+    except RequirementError as error:
+        return f"{error.text!r} {error.why}"
+    except RequestError as error:
+        return error.why
+    return None
+
+
 def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
     """The request's fields; blank ones are left out."""
     out: dict[str, Any] = {}
@@ -95,6 +123,22 @@ def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
 def build(code: str, values: Mapping[str, str], use_cache: bool, index: IndexSettings) -> JobSpec:
     """The request, or a `RequestError` that names the field."""
     return request_from_options(code=code, use_cache=use_cache, index=index, **_parsed(values))
+
+
+def as_asked(code: str, values: Mapping[str, str], use_cache: bool) -> JobSpec:
+    """The request as it stands in the form and no more: neither what the code brings along nor what the
+    configuration adds. `RequestError` names the field."""
+    fields = _parsed(values)
+    return make_spec({"code": code, **fields, **({} if use_cache else {"use_cache": False})})
+
+
+def given_by(code: str) -> list[str]:
+    """The packages that the code itself names; none where it says so in a wrong way."""
+    try:
+        metadata = read_script_metadata(code)
+    except RequirementError:
+        return []
+    return metadata.dependencies if metadata else []
 
 
 def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
@@ -123,10 +167,11 @@ def field_of(error: RequestError) -> str | None:
 
 
 def filled(spec: JobSpec, name: str) -> dict[str, str]:
-    """The texts that ask for `spec` again."""
+    """The texts that ask for `spec` again. What the code brings along is not repeated."""
+    given = given_by(spec.code)
     return {
         "name": name,
-        "dependencies": "  ".join(spec.dependencies),
+        "dependencies": "\n".join(text for text in spec.dependencies if text not in given),
         "requirements": spec.requirements,
         "system": " ".join(spec.system),
         "scope": spec.scope,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from stoke import lifecycle
+from stoke.backend import Backend
 from stoke.config import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history import History
@@ -61,9 +62,13 @@ class JobsService:
     """Runs until `close`. `publish` is called on the service's thread, only after a change."""
 
     def __init__(
-        self, config: Config, history: History, publish: Callable[[Snapshot], object]
+        self,
+        config: Config,
+        history: History,
+        publish: Callable[[Snapshot], object],
+        prepare: Callable[[Backend], object] = lambda _: None,
     ) -> None:
-        self.backends = lifecycle.Backends(config)
+        self.backends = lifecycle.Backends(config, prepare)
         self._config = config
         self._history = history
         self._publish = publish

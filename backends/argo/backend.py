@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.argo.bundle import SPEC_VARIABLE, unpack_spec
 from backends.argo.check import look
@@ -30,7 +30,7 @@ from backends.argo.names import (
     request_label,
 )
 from backends.argo.places import Place, Places
-from backends.argo.plugins import allow
+from backends.argo.plugins import allow, is_allowed
 from backends.argo.records import Records
 from backends.argo.setup import preparations
 from backends.argo.state import (
@@ -57,6 +57,7 @@ from backends.argo.workflow import (
 )
 from stoke.backend import (
     Capabilities,
+    ClusterContext,
     Delivery,
     EngineState,
     Finding,
@@ -70,6 +71,9 @@ from stoke.config import Config
 from stoke.environment import request_hash
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.sizes import human_seconds
+
+if TYPE_CHECKING:
+    from backends.argo.kubeconfig import Context
 
 Object = dict[str, Any]
 # What a pod gets for a hard stop: with 0 the cluster forgets it at once, and its log with it.
@@ -280,6 +284,7 @@ class ArgoBackend:
             if not scope or labels.get(JOB) != name:
                 continue  # Somebody copied our labels.
             submitted = epoch(workflow["metadata"]["creationTimestamp"]) or 0.0
+            self._places.found(name)
             read_spec = partial(self._public_spec, name)
             found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
         return found
@@ -365,6 +370,16 @@ class ArgoBackend:
         volumes = here.volumes.found() if prune else ()
         return preparations(here.cluster, self._config, volumes, scopes, users, groups, prune)
 
+    def contexts(self) -> list[ClusterContext]:
+        from backends.argo import kubeconfig  # Loads kubernetes.
+
+        current, found = kubeconfig.listed(self._config.argo.kubeconfig)
+        current = self._config.argo.context or current
+        return [_described(name, context, name == current) for name, context in found.items()]
+
+    def choose(self, context: str | None, namespace: str | None) -> None:
+        self._places.move(context, namespace)
+
     def allow_plugin(self) -> str | None:
         plugin = self._places.here.cluster.plugin
         if plugin is None:
@@ -374,6 +389,20 @@ class ArgoBackend:
 
     def close(self) -> None:
         self._places.close()
+
+
+def _described(name: str, context: Context | str, current: bool) -> ClusterContext:
+    if isinstance(context, str):
+        return ClusterContext(name, current=current, trouble=context)
+    plugin = context.plugin
+    return ClusterContext(
+        name,
+        context.server,
+        context.namespace,
+        current,
+        plugin=None if plugin is None else f"{plugin.source}: {shlex.join(plugin.command)}",
+        allowed=plugin is None or is_allowed(plugin),
+    )
 
 
 def _note(place: Place, labels: Mapping[str, str], pod: Object) -> None:

@@ -86,16 +86,7 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
     `kubeconfig` stands in for KUBECONFIG: one file, or several with colons between; what several
     name is taken from the first. Without any, a pod's own service account.
     """
-    paths = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_FILE
-    try:
-        merged = KubeConfigMerger(paths)
-    except (
-        Exception
-    ) as error:  # YAML's own, a file's, and those of a file that holds something else
-        raise EngineError(
-            f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
-            "look at it: kubectl config view; or name another: export KUBECONFIG=/its/path",
-        ) from error
+    paths, merged = _read(kubeconfig)
     if merged.config is None:
         if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
             return Context(IN_CLUSTER, _in_cluster_server(), _in_cluster_namespace(), None, None)
@@ -111,6 +102,40 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
             f"the kubeconfig {paths} has no usable context {name!r}: {_one_line(error)}",
             "see which there are: kubectl config get-contexts",
         ) from error
+
+
+def listed(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]]:
+    """(the current context's name, every context, or what is wrong with it). Runs nothing. Without a
+    kubeconfig there is none; `EngineError` where it cannot be read."""
+    _, merged = _read(kubeconfig)
+    if merged.config is None:
+        return None, {}
+    found: dict[str, Context | str] = {}
+    for one in merged.config.value.get("contexts") or ():
+        name = str(one["name"])
+        try:
+            found[name] = _context(merged, name)
+        except ConfigException as error:
+            found[name] = _one_line(error)
+    try:
+        return _current(merged), found
+    except EngineError:
+        return None, found
+
+
+def _read(kubeconfig: str | None) -> tuple[str, Any]:
+    """(where it stands, the merged files: their `config` is None where there is no file)."""
+    paths = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_FILE
+    try:
+        merged = KubeConfigMerger(paths)
+    except (
+        Exception
+    ) as error:  # YAML's own, a file's, and those of a file that holds something else
+        raise EngineError(
+            f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
+            "look at it: kubectl config view; or name another: export KUBECONFIG=/its/path",
+        ) from error
+    return paths, merged
 
 
 def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:

@@ -36,6 +36,7 @@ class Place:
         )
         self.records = Records(self.cluster)
         self.volumes = Volumes(self.cluster, argo)
+        self.asked = (context, namespace)
         self._context = context
         self._kubeconfig = kubeconfig
 
@@ -60,9 +61,19 @@ class Places:
     def __init__(self, argo: ArgoConfig) -> None:
         self._argo = argo
         self._lock = threading.Lock()
+        self._left: list[Place] = []
         self._by_note: dict[tuple[str | None, str | None, str | None], Place] = {}
         self._of_jobs: dict[str, Place] = {}
         self.here = Place(argo.context, argo.namespace, argo.kubeconfig, argo)
+
+    def move(self, context: str | None, namespace: str | None) -> None:
+        """Makes another place the configured one, from now on; None: as the configuration has it. Jobs
+        stay where they are, and what is under way there goes on."""
+        wanted = (context or self._argo.context, namespace or self._argo.namespace)
+        with self._lock:
+            if wanted != self.here.asked:
+                self._left.append(self.here)
+                self.here = Place(*wanted, self._argo.kubeconfig, self._argo)
 
     def of(self, job_id: str) -> Place:
         with self._lock:
@@ -77,12 +88,17 @@ class Places:
         with self._lock:
             self._of_jobs[job_id] = self.here
 
+    def found(self, job_id: str) -> None:
+        """That a job was found in the configured place, whoever submitted it."""
+        if not (job_dir(job_id) / NOTE).exists():
+            self.remember(job_id)
+
     def forget(self, job_id: str) -> None:
         with self._lock:
             self._of_jobs.pop(job_id, None)
 
     def close(self) -> None:
-        for place in (self.here, *self._by_note.values()):
+        for place in (self.here, *self._left, *self._by_note.values()):
             place.cluster.close()
 
     def _read(self, job_id: str) -> Place:

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 def refuse_unknown(plugin: Plugin) -> None:
     """`EngineError` unless `allow` was called for it before."""
-    if _digest(plugin) not in _allowed():
+    if not is_allowed(plugin):
         raise EngineError(
             f"{plugin.source} has a program run for credentials, and nobody has allowed it yet: "
             f"{shlex.join(plugin.command)}",
             "look at it; then: stoke setup argo --allow-plugin",
         )
+
+
+def is_allowed(plugin: Plugin) -> bool:
+    return _digest(plugin) in _allowed()
 
 
 def allow(plugin: Plugin) -> None:

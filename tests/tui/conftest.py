@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from stoke.job import Job, JobState, Phase
 from stoke.logs.spool import STDOUT, SpoolWriter
 from stoke.paths import job_dir
 from stoke.spec import JobSpec
+from tui import kept
 from tui.app import StokeApp
 
 NOW = 1_790_000_000.0
@@ -42,6 +44,12 @@ WAIT_SECONDS = 20.0
 def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copying must not reach the tmux that whoever runs the tests sits in."""
     monkeypatch.delenv("TMUX", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def not_the_first_start(own_home: Path) -> None:
+    """The screens have been opened before: what they say to somebody new is not in the way."""
+    kept.save("screens", {"welcomed": True})
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:

@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Static, TextArea
+from textual.widgets._collapsible import CollapsibleTitle
 
-from stoke import lifecycle
-from stoke.backend import backend_names
+from stoke import lifecycle, presets
+from stoke.backend import (
+    Backend,
+    ChoosesCluster,
+    ClusterContext,
+    RendersJobs,
+    backend_names,
+)
 from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
-from stoke.job import Prediction
-from stoke.logs.sanitise import clean
+from stoke.job import Prediction, new_job_id
+from stoke.logs.sanitise import clean, clean_block
 from stoke.prediction import predict
-from stoke.spec import JobSpec
+from stoke.presets import Preset
+from stoke.rendering import left_out, render_job
+from stoke.request import read_code
+from stoke.spec import MAX_CODE, JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
 from tui import format as fmt
 from tui.screens.base import StokeScreen
 from tui.screens.dialogs import Confirm
+from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
 from tui.threads import on_thread
-from tui.widgets.editing import SafeTextArea
+from tui.widgets.chips import Chips
+from tui.widgets.cluster_choice import ClusterChoice
+from tui.widgets.code_editor import CodeEditor
 from tui.widgets.form_field import FormField
+from tui.widgets.manifest import Manifest
 from tui.widgets.top_bar import TopBar
 
+_FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
 CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
 
 
-class CodeEditor(SafeTextArea):
-    """The code. Tab indents, so escape is the way out."""
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the form found: errors by field, and where there are none, what to expect."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave the editor", id="new.leave_editor"),
-        Binding("ctrl+e", "screen.external_editor", "$EDITOR", id="new.editor_here"),
-    ]
-
-    def action_leave(self) -> None:
-        self.screen.focus_next()
+    errors: dict[str, RequestError]
+    spec: JobSpec | None
+    isolation: str = ""
+    expected: Prediction | None = None
+    given: tuple[str, ...] = ()
+    """The packages that the code itself names."""
+    manifest: tuple[str, str | None] = ("", None)
 
 
 class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
+        Binding("ctrl+t", "submit(False)", "and stay", id="new.submit_and_stay"),
+        Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
+        Binding("ctrl+o", "open", "Open", id="new.open"),
+        Binding("ctrl+l", "presets", "Presets", id="new.presets"),
+        Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
     ]
@@ -62,31 +85,26 @@ class NewJobScreen(StokeScreen):
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
+        self._opened_last = Path.cwd()
+        self._rendered_as = ("", "")
 
     def compose(self) -> ComposeResult:
         yield TopBar("new")
         with Container(id="new-body"):
             with Vertical(id="new-code-side"):
-                yield CodeEditor(
-                    self._draft.code,
-                    id="code",
-                    language="python",
-                    theme="css",
-                    tab_behavior="indent",
-                    soft_wrap=False,
-                    show_line_numbers=True,
-                    placeholder="Python code",
-                )
+                yield CodeEditor(self._draft.code)
                 yield Static(id="code-error", classes="field-error")
+                yield Manifest()
             with VerticalScroll(id="new-fields", can_focus=False):
                 yield Static(id="prediction")
-                yield from (FormField(field) for field in form.FIELDS[:4])
-                yield Static(Text("backend"), classes="field-label")
-                yield self._backend_select()
-                yield Static(id="backend-error", classes="field-error")
-                yield Static(id="backend-isolation", classes="hint")
-                yield from (FormField(field) for field in form.FIELDS[4:] if not field.folded)
-                with Collapsible(title="More: environment, secrets, limits", id="more"):
+                yield from (FormField(field) for field in form.FIELDS if not field.folded)
+                with Collapsible(title="Where and how", id="more"):
+                    with Horizontal(classes="field-line"):
+                        yield Static(Text("backend"), classes="field-label")
+                        yield self._backend_select()
+                    yield Static(id="backend-error", classes="field-error field-below")
+                    yield Static(id="backend-isolation", classes="hint field-below")
+                    yield ClusterChoice()
                     yield from (FormField(field) for field in form.FIELDS if field.folded)
                     yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
@@ -109,6 +127,25 @@ class NewJobScreen(StokeScreen):
         # A job that ran meanwhile has changed what the caches hold.
         if self.query("#submit"):
             self._check()
+            self._learn_names()
+
+    def _learn_names(self) -> None:
+        """What completes a package's name: those that jobs have asked for."""
+        history = self.stoke.history
+
+        def look() -> dict[str, list[str]]:
+            return {
+                "dependencies": history.known_packages("python"),
+                "system": history.known_packages("system"),
+            }
+
+        def done(known: dict[str, list[str]]) -> None:
+            for name, names in known.items():
+                if chips := self._field(name).chips:
+                    chips.known = names
+
+        # Without them it is typed in full; the listing says what is wrong with the history.
+        on_thread(self, look, done, lambda _: None)
 
     def on_unmount(self) -> None:
         self._save()
@@ -132,15 +169,60 @@ class NewJobScreen(StokeScreen):
             {field.field.name: field.text for field in self.query(FormField)},
         )
 
+    # --- where it goes ----------------------------------------------------------------------------
+
+    def _learn_clusters(self) -> None:
+        """The clusters that the chosen backend can go to, if it has several."""
+        backend = self._backend
+
+        def look() -> list[ClusterContext] | None:
+            engine = self.stoke.service.backends.get(backend)
+            return engine.contexts() if isinstance(engine, ChoosesCluster) else None
+
+        def done(contexts: list[ClusterContext] | None) -> None:
+            choice = self.query_one(ClusterChoice)
+            if backend != self._backend:
+                return
+            choice.display = contexts is not None
+            if contexts is not None:
+                choice.show(contexts, *self.stoke.cluster(backend))
+
+        def failed(error: StokeError) -> None:
+            if backend == self._backend and not isinstance(error, RequestError):
+                self.query_one(ClusterChoice).refuse(error)
+
+        on_thread(self, look, done, failed)
+
+    def on_cluster_choice_changed(self, event: ClusterChoice.Changed) -> None:
+        self.stoke.choose_cluster(self._backend, *event.place)
+        self._changed()
+
+    def on_cluster_choice_allow(self, event: ClusterChoice.Allow) -> None:
+        """What a kubeconfig has run here is shown first, and asked about once."""
+        backend = self._backend
+
+        def allow() -> None:
+            engine = self.stoke.service.backends.get(backend)
+            if isinstance(engine, ChoosesCluster):
+                engine.allow_plugin()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                on_thread(self, allow, lambda _: self._learn_clusters(), self.stoke.show_error)
+
+        body = fmt.plain(event.plugin)
+        body.append("\n\nIt runs on this machine, as you, whenever credentials are needed.")
+        self.app.push_screen(Confirm("Let this program run?", body, "Allow"), answered)
+
+    def _field(self, name: str) -> FormField:
+        return self.query_one(f"#field-{name}", FormField)
+
     def _fill(self, draft: drafts.Draft) -> None:
-        if self._code.text != draft.code:
-            self._code.load_text(draft.code)
+        self._code.put(draft.code)
         self.query_one("#use-cache", Checkbox).value = draft.use_cache
         for field in self.query(FormField):
             preset = self.stoke.config.scope if field.field.name == "scope" else ""
             field.text = draft.values.get(field.field.name, preset)
-        if any(draft.values.get(field.name) for field in form.FIELDS if field.folded):
-            self.query_one("#more", Collapsible).collapsed = False
 
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Puts a request into the form; asks first where that would lose other code."""
@@ -155,14 +237,14 @@ class NewJobScreen(StokeScreen):
         if self._code.text.strip() in ("", spec.code.strip()):
             answered(True)
             return
-        body = Text("The code that stands here goes; the job it came from, if any, keeps its own.")
+        body = Text("The code that stands here goes; undo (ctrl+z) brings it back.")
         self.app.push_screen(Confirm("Replace what is in New job?", body, "Replace"), answered)
 
     # --- as it is typed ---------------------------------------------------------------------------
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
-    @on(Select.Changed)
+    @on(Select.Changed, "#backend")
     @on(Checkbox.Changed)
     def _changed(self) -> None:
         for name, delay, do in (
@@ -172,6 +254,10 @@ class NewJobScreen(StokeScreen):
             if name in self._pending:
                 self._pending[name].stop()
             self._pending[name] = self.set_timer(delay, do)
+
+    @on(Select.Changed, "#backend")
+    def _backend_changed(self) -> None:
+        self._learn_clusters()
 
     def _save(self) -> None:
         if not self.query("#submit"):
@@ -188,54 +274,111 @@ class NewJobScreen(StokeScreen):
     def _check(self) -> None:
         """Shows what is wrong field by field and, where nothing is, what to expect."""
         draft = self._now()
-        found = form.errors(draft.code, draft.values)
         self._checks += 1
         number = self._checks
+        rendering = self.query_one(Manifest).display
+
+        def done(seen: Seen) -> None:
+            if number == self._checks:
+                self._show(seen)
+
+        def failed(error: StokeError) -> None:
+            done(Seen({"backend": _at_backend(error)}, None))
+
+        self._show_summary(draft)
+        # Of 10,000 packages a look takes a quarter of a second.
+        on_thread(self, lambda: self._look(draft, rendering), done, failed)
+
+    def _look(self, draft: drafts.Draft, rendering: bool) -> Seen:
+        found = form.errors(draft.code, draft.values)
         spec: JobSpec | None = None
         if not found:
             try:
                 spec = self._spec(draft, draft.code if draft.code.strip() else "pass")
             except RequestError as error:
                 found[form.field_of(error) or "request"] = error
-        self._show_errors(found)
-        backend = self._backend
         # What is right already is held against the backend, whatever else is wrong.
         names = ("system", "image", "cpu", "memory")
         values = {name: draft.values[name] for name in names if name not in found}
-        right = self._spec(drafts.Draft(values=values), "pass")
-
-        def look() -> tuple[str, RequestError | None, Prediction | None]:
+        right = spec or self._spec(drafts.Draft(values=values), "pass")
+        given = tuple(form.given_by(draft.code))
+        backend = draft.backend or self.stoke.config.backend
+        try:
             engine = self.stoke.service.backends.get(backend)
-            refused = None
-            try:
-                lifecycle.check_request(spec or right, engine)
-            except RequestError as error:
-                refused = error
-            expected = predict(spec, backend, self.stoke.history) if spec else None
-            return engine.capabilities.isolation, refused, expected
+            isolation = engine.capabilities.isolation
+            lifecycle.check_request(right, engine)
+        except RequestError as error:
+            found[form.field_of(error) or "request"] = error
+            isolation = "" if error.field == "backend" else isolation
+        except StokeError as error:
+            found["backend"] = _at_backend(error)
+            isolation = ""
+        if found or spec is None:
+            return Seen(found, spec, isolation, given=given)
+        expected = predict(spec, backend, self.stoke.history)
+        manifest = self._preview(draft, spec, engine) if rendering else ("", None)
+        return Seen({}, spec, isolation, expected, given, manifest)
 
-        def done(seen: tuple[str, RequestError | None, Prediction | None]) -> None:
-            if number != self._checks:
-                return
-            isolation, refused, expected = seen
-            self.query_one("#backend-isolation", Static).update(fmt.plain(isolation))
-            if refused is not None:
-                found[form.field_of(refused) or "request"] = refused
-                self._show_errors(found)
-            self._show_prediction(spec, None if found else expected)
+    def _preview(
+        self, draft: drafts.Draft, spec: JobSpec, engine: Backend
+    ) -> tuple[str, str | None]:
+        """(what it is, what would be submitted): what `stoke render` prints for the backend."""
+        if not isinstance(engine, RendersJobs):
+            asked = self._as_asked(draft, draft.code or "pass")
+            return "the request, as stoke submit reads it", presets.as_json(asked)[0]
+        name = draft.values["name"].strip() or "job"
+        if self._rendered_as[0] != name:
+            self._rendered_as = (name, new_job_id(name))
+        request = self.stoke.request(spec, name)
+        title = f"stoke render {engine.name}"
+        if missing := left_out(spec):
+            title += f", without {', '.join(missing)}"
+        try:
+            return title, render_job(request, engine, self._rendered_as[1])
+        except StokeError as error:
+            return error.what, None
 
-        def failed(error: StokeError) -> None:
-            if number == self._checks:
-                found["backend"] = _at_backend(error)
-                self._show_errors(found)
-                self._show_prediction(spec, None)
+    def _show(self, seen: Seen) -> None:
+        if chips := self._field("dependencies").chips:
+            chips.give(seen.given)
+        self.query_one("#backend-isolation", Static).update(fmt.plain(seen.isolation))
+        self._show_errors(seen.errors)
+        self._show_prediction(seen.spec, None if seen.errors else seen.expected)
+        manifest = self.query_one(Manifest)
+        if manifest.display:
+            title, text = seen.manifest
+            manifest.show(title or "first mend what is wrong in the form", text)
 
-        on_thread(self, look, done, failed)
+    def _show_summary(self, draft: drafts.Draft) -> None:
+        """What the fold holds, in its title."""
+        values = draft.values
+        backend = draft.backend or self.stoke.config.backend
+        parts = [backend, *(place for place in self.stoke.cluster(backend) if place)]
+        for name in ("scope", "python", "image", "timeout", "cpu", "memory"):
+            if values[name].strip() and (name != "scope" or values[name] != "default"):
+                parts.append(f"{name} {values[name].strip()}")
+        for name, what in (("env", "variable"), ("secrets", "secret")):
+            lines = [line for line in values[name].splitlines() if line.strip()]
+            if lines:
+                parts.append(fmt.count(len(lines), what))
+        if values["args"].strip():
+            parts.append("arguments")
+        if not draft.use_cache:
+            parts.append("no cache")
+        title = Content(clean(f"Where and how: {', '.join(parts)}"))
+        self.query_one("#more CollapsibleTitle", CollapsibleTitle).label = title
 
     def _spec(self, draft: drafts.Draft, code: str) -> JobSpec:
         config = self.stoke.config
         spec = form.build(code, draft.values, draft.use_cache, config.index)
         return with_defaults(spec, config)
+
+    def _as_asked(self, draft: drafts.Draft, code: str) -> JobSpec:
+        """What the form says and the configuration does not."""
+        values = draft.values
+        if values["scope"].strip() == self.stoke.config.scope:
+            values = {**values, "scope": ""}
+        return form.as_asked(code, values, draft.use_cache)
 
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()
@@ -267,6 +410,16 @@ class NewJobScreen(StokeScreen):
             line.display = error is not None
             mend = f"; {error.mend}" if error and error.mend else ""
             line.update(fmt.plain(f"{error.why}{mend}" if error else ""))
+        if found.keys() & _FOLDED:
+            self.query_one("#more", Collapsible).collapsed = False
+
+    def on_chips_file_pasted(self, event: Chips.FilePasted) -> None:
+        """A requirements file that was pasted among the packages goes where it can say all it says."""
+        event.stop()
+        field = self._field("requirements")
+        before = field.text.rstrip()
+        field.text = f"{before}\n{event.text}" if before else event.text
+        self.notify("that is a requirements file: it stands in the field for one", markup=False)
 
     # --- keys -------------------------------------------------------------------------------------
 
@@ -276,7 +429,11 @@ class NewJobScreen(StokeScreen):
         return not self._submitting if action == "submit" else True
 
     @on(Button.Pressed, "#submit")
-    def action_submit(self) -> None:
+    def _submit_pressed(self) -> None:
+        self.action_submit()
+
+    def action_submit(self, watch: bool = True) -> None:
+        """Submits, then shows the job; without `watch` the form stays, for the next one."""
         if self._submitting:
             return
         draft = self._now()
@@ -289,7 +446,7 @@ class NewJobScreen(StokeScreen):
         self._set_submitting(True)
         name = draft.values["name"].strip() or "job"
         self.stoke.submit(
-            self._backend, spec, name, self._refuse, lambda: self._set_submitting(False)
+            self._backend, spec, name, self._refuse, lambda: self._set_submitting(False), watch
         )
 
     def _set_submitting(self, submitting: bool) -> None:
@@ -311,10 +468,7 @@ class NewJobScreen(StokeScreen):
         name = form.field_of(error) or "request"
         self._show_errors({name: error})
         if name in form.NAMES:
-            field = self.query_one(f"#field-{name}", FormField)
-            if field.field.folded:
-                self.query_one("#more", Collapsible).collapsed = False
-            field.control.focus()
+            self._field(name).control.focus()
         elif name != "request":
             self.query_one(f"#{name}").focus()
         self.stoke.show_error(error)
@@ -328,8 +482,90 @@ class NewJobScreen(StokeScreen):
         except StokeError as error:
             self.stoke.show_error(error)
         else:
-            if code != self._code.text:
-                self._code.load_text(code)
+            self._code.put(code)
+
+    def action_manifest(self) -> None:
+        """Shows what would be submitted, below the code or, on a small terminal, in its place."""
+        manifest = self.query_one(Manifest)
+        manifest.display = not manifest.display
+        self.query_one("#new-code-side").set_class(manifest.display, "-manifest")
+        if manifest.display:
+            manifest.show("...", None)
+            manifest.focus_text()
+            self._check()
+        else:
+            self._code.focus()
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def action_open(self) -> None:
+        def picked(path: Path | None) -> None:
+            if path is not None:
+                self._opened_last = path.parent
+                self._open(path)
+
+        self.app.push_screen(OpenFile(self._opened_last), picked)
+
+    def _open(self, path: Path) -> None:
+        def read() -> Preset | str:
+            if path.suffix == ".json":
+                return Preset(path, presets.read(path))
+            if path.stat().st_size > MAX_CODE:
+                raise RequestError(str(path), f"is longer than {MAX_CODE // 1024**2} MiB")
+            return read_code(path)
+
+        def done(what: Preset | str) -> None:
+            if isinstance(what, Preset):
+                self._take(what)
+                return
+            self._code.put(what)
+            self._code.focus()
+            if not self._field("name").text:
+                self._field("name").text = path.stem
+
+        on_thread(self, read, done, self.stoke.show_error)
+
+    def _take(self, preset: Preset | None) -> None:
+        if preset is not None and preset.spec is not None:
+            self.offer(preset.spec, preset.name, self._backend)
+
+    def action_presets(self) -> None:
+        def show(found: list[Preset]) -> None:
+            self.app.push_screen(ChoosePreset(found), self._take)
+
+        on_thread(self, presets.found, show, self.stoke.show_error)
+
+    def action_save_preset(self) -> None:
+        """Keeps what the form asks for as a file; what is wrong in it is said first."""
+        draft = self._now()
+        try:
+            text, hidden = presets.as_json(self._as_asked(draft, draft.code))
+        except RequestError as error:
+            self._refuse(error)
+            return
+
+        def save(path: Path) -> None:
+            try:
+                presets.save(path, text)
+            except StokeError as error:
+                self.stoke.show_error(error)
+                return
+            said = f"saved; by command: stoke submit {fmt.place(str(path))} -b {self._backend}"
+            if hidden:
+                said += f"\n{', '.join(hidden)}: by reference, the value is not in it"
+            self.notify(clean_block(said), markup=False, timeout=10)
+
+        def named(path: Path | None) -> None:
+            if path is None:
+                return
+            if not path.exists():
+                save(path)
+                return
+            body = fmt.plain(f"{fmt.place(str(path))} holds another request.")
+            asked = Confirm("Replace this preset?", body, "Replace")
+            self.app.push_screen(asked, lambda yes: save(path) if yes else None)
+
+        self.app.push_screen(SavePreset(draft.values["name"].strip()), named)
 
     def action_back(self) -> None:
         self.app.switch_mode("jobs")

@@ -1,0 +1,85 @@
+"""What this is, for somebody who opens it for the first time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from tui import format as fmt
+from tui.screens.base import app_of
+
+WHAT = (
+    "You write Python and name its packages. stoke runs it on this machine, in a container or on a "
+    "cluster, and keeps what it built: the next job with the same packages starts in milliseconds."
+)
+EXAMPLE = """\
+# /// script
+# dependencies = ["cowsay"]
+# ///
+import platform
+
+import cowsay
+
+cowsay.cow(f"Python {platform.python_version()} on {platform.node()}")
+"""
+
+
+class Welcome(ModalScreen[str | None]):
+    """Gives what was chosen: "example", "new", "help", another screen's name, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "choose", "Close", id="welcome.close"),
+        Binding("x", "choose('example')", "Run an example", id="welcome.example"),
+        Binding("2", "choose('new')", "New job", id="welcome.new"),
+        Binding("question_mark,f1", "choose('help')", "Help", id="welcome.help"),
+        Binding("1", "choose('jobs')", "Jobs", show=False, id="welcome.jobs"),
+        Binding("3", "choose('caches')", "Caches", show=False, id="welcome.caches"),
+        Binding("4", "choose('metrics')", "Metrics", show=False, id="welcome.metrics"),
+        Binding("left,up", "app.focus_previous", "Previous button", show=False, id="welcome.back"),
+        Binding("right,down", "app.focus_next", "Next button", show=False, id="welcome.on"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        config = app_of(self).config
+        with Vertical(classes="dialog"):
+            yield Static(Text("stoke runs Python somewhere else"), classes="dialog-title")
+            yield Static(Text(WHAT), classes="dialog-body")
+            yield Static(self._keys(config.backend), classes="dialog-body")
+            again = "Getting started (f2, or in the palette: ctrl+p) shows this again."
+            yield Static(Text(again), classes="hint")
+            with Horizontal(classes="dialog-buttons"):
+                yield Button("Close", id="close")
+                yield Button("New job", id="new")
+                yield Button("Run the example", id="example", variant="primary")
+
+    def _keys(self, backend: str) -> Text:
+        text = Text()
+        for key, what in (
+            ("x", f"run an example on {backend}; then r runs it from the cache"),
+            ("2", "write a job of your own; ctrl+r submits it"),
+            ("?", "what the keys do where you are; : lists every action"),
+        ):
+            text.append(f"{key}  ", style="bold cyan")
+            text.append_text(fmt.plain(what))
+            text.append("\n")
+        text.rstrip()
+        return text
+
+    def on_mount(self) -> None:
+        read_only = app_of(self).config.read_only
+        self.query_one("#example").display = not read_only
+        self.query_one("#new" if read_only else "#example").focus()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.action_choose(event.button.id)
+
+    def action_choose(self, what: str | None = None) -> None:
+        self.dismiss(None if what == "close" else what)
