@@ -81,6 +81,8 @@ class StokeApp(App[None]):
         self.config = config
         self.clock = clock
         self.history = History()
+        self.reading = History(self.history.path, read_only=True)
+        """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
         self.service = JobsService(config, self.history, self._post_snapshot)
@@ -115,6 +117,9 @@ class StokeApp(App[None]):
             kept.save("screens", self._kept)
         except StokeError as error:
             self.show_error(error)
+
+    def kept(self, name: str) -> object:
+        return self._kept.get(name)
 
     def on_unmount(self) -> None:
         self.service.close()

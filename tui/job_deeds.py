@@ -1,0 +1,93 @@
+"""What is done to several jobs at once, and the question that comes before it.
+
+The question names what goes; each job is done by itself, so that one that cannot be costs no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from stoke import lifecycle
+from stoke.errors import StokeError
+from stoke.history import History
+from stoke.job import Job
+from tui import format as fmt
+
+NAMED = 8
+"""So many jobs a question names; of more it says how many."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """`jobs` are those it can be done to; `title`, `body` and `verb` make the question."""
+
+    jobs: Sequence[Job]
+    title: str
+    body: Text
+    verb: str
+    done: str
+    do: Callable[[Job], None]
+
+    def outcome(self) -> tuple[list[str], list[StokeError]]:
+        """Does it. (the ids of those that went well, what was wrong with the others)."""
+        well: list[str] = []
+        wrong: list[StokeError] = []
+        for job in self.jobs:
+            try:
+                self.do(job)
+                well.append(job.id)
+            except StokeError as error:
+                wrong.append(error)
+        return well, wrong
+
+
+def stopping(
+    jobs: Sequence[Job], backends: lifecycle.Backends, history: History, grace: float
+) -> Deed:
+    open_ones = [job for job in jobs if not job.state.finished]
+    body = _named(open_ones)
+    whose = "Its" if len(open_ones) == 1 else "Their"
+    body.append(
+        f"\n\n{whose} code is asked to end; after {fmt.duration(grace)} it is killed. "
+        "The log and the caches stay."
+    )
+    _left(body, len(jobs) - len(open_ones), "over already")
+
+    def do(job: Job) -> None:
+        lifecycle.stop(job, backends.get(job.backend), history, grace)
+
+    return Deed(open_ones, _title("Stop", open_ones), body, "Stop", "stopping", do)
+
+
+def removing(jobs: Sequence[Job], backends: lifecycle.Backends, history: History) -> Deed:
+    over = [job for job in jobs if job.state.finished]
+    body = _named(over)
+    lines = fmt.count(sum(job.log_lines for job in over), "line")
+    size = fmt.size(sum(job.log_bytes for job in over))
+    whose, log = ("Its", "log") if len(over) == 1 else ("Their", "logs")
+    body.append(f"\n\n{whose} {log} ({lines}, {size}), phases and request go. The caches stay.")
+    _left(body, len(jobs) - len(over), "not over")
+
+    def do(job: Job) -> None:
+        lifecycle.remove(job, backends.get(job.backend), history)
+
+    return Deed(over, _title("Remove", over), body, "Remove", "removed", do)
+
+
+def _title(verb: str, jobs: Sequence[Job]) -> str:
+    return f"{verb} this job?" if len(jobs) == 1 else f"{verb} {len(jobs):,} jobs?"
+
+
+def _named(jobs: Sequence[Job]) -> Text:
+    more = len(jobs) - NAMED
+    text = Text("\n").join(fmt.plain(job.id, "bold") for job in jobs[:NAMED])
+    return text.append(f"\nand {more:,} more") if more > 0 else text
+
+
+def _left(body: Text, count: int, why: str) -> None:
+    if count:
+        are = "is" if count == 1 else "are"
+        body.append(f"\n{fmt.count(count, 'marked job')} {are} {why} and left alone.")
