@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -15,27 +16,44 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
 
-from stoke import lifecycle
-from stoke.config import Config
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
-from stoke.spec import JobSpec
 from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
-from tui.jobs_service import JobsService, Snapshot
-from tui.screens.caches import CachesScreen
-from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
-from tui.screens.metrics import MetricsScreen
-from tui.screens.new_job import NewJobScreen
+from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
+# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+if TYPE_CHECKING:
+    from stoke.config import Config
+    from stoke.spec import JobSpec
+    from tui.jobs_service import JobsService
+
 WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
+
+
+def _new_job() -> Screen[None]:
+    from tui.screens.new_job import NewJobScreen
+
+    return NewJobScreen()
+
+
+def _caches() -> Screen[None]:
+    from tui.screens.caches import CachesScreen
+
+    return CachesScreen()
+
+
+def _metrics() -> Screen[None]:
+    from tui.screens.metrics import MetricsScreen
+
+    return MetricsScreen()
 
 
 class SnapshotMessage(Message):
@@ -57,9 +75,9 @@ class StokeApp(App[None]):
     COMMANDS = App.COMMANDS | {Actions}
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "jobs": JobsScreen,
-        "new": NewJobScreen,
-        "caches": CachesScreen,
-        "metrics": MetricsScreen,
+        "new": _new_job,
+        "caches": _caches,
+        "metrics": _metrics,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -85,7 +103,6 @@ class StokeApp(App[None]):
         """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self.service = JobsService(config, self.history, self._post_snapshot)
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
 
@@ -108,6 +125,18 @@ class StokeApp(App[None]):
         if self._kept.get("mode") in self.MODES:
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
+
+    @cached_property
+    def service(self) -> JobsService:
+        from tui.jobs_service import JobsService
+
+        return JobsService(self.config, self.history, self._post_snapshot)
+
+    async def on_ready(self) -> None:
+        """The first frame is shown: now for the rest."""
+        screen = self.get_screen_stack("jobs")[0]
+        assert isinstance(screen, JobsScreen)
+        await screen.furnish()
         self.service.start()
 
     def keep(self, **values: object) -> None:
@@ -161,6 +190,8 @@ class StokeApp(App[None]):
         if self.config.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
+        from stoke import lifecycle
+
         request = lifecycle.Request(
             spec,
             name=name,
@@ -195,6 +226,8 @@ class StokeApp(App[None]):
         """Opens New job with this request in it."""
 
         def fill() -> None:
+            from tui.screens.new_job import NewJobScreen
+
             screen = self.get_screen_stack("new")[0]
             assert isinstance(screen, NewJobScreen)
             screen.offer(spec, name, backend)
@@ -218,6 +251,8 @@ class StokeApp(App[None]):
         self.action_switch(event.mode)
 
     def action_help(self) -> None:
+        from tui.screens.dialogs import Help
+
         focused = self.focused
         where = WHERE[self.current_mode]
         if focused is not None and focused.id:

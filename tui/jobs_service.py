@@ -17,6 +17,7 @@ from stoke.errors import EngineError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.tracker import Tracker, is_being_submitted
+from tui.snapshot import Snapshot
 
 NEWEST = 100
 """Jobs that a snapshot holds whatever their state."""
@@ -28,15 +29,6 @@ RETRY_SECONDS = 5.0
 OTHERS_SECONDS = 10.0
 # A follower that cannot reach its engine tries again every 30 s at the latest, and says so again.
 TROUBLE_SECONDS = 45.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What is new: the newest jobs, the newest first, with them every one that is not over or was not
-    at the last snapshot; and what is wrong with which backend. `stoke.listing` has all jobs."""
-
-    jobs: tuple[Job, ...] = ()
-    troubles: tuple[tuple[str, StokeError], ...] = ()
 
 
 @dataclass

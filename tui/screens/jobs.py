@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.widgets import Footer, Input, Static, TabbedContent, TabPane
+from textual.widgets import Footer, Static
 
 from stoke.errors import RequestError, StokeError
 from stoke.job import Job
 from stoke.listing import FILTER_HINT, GROUPS, ORDERS, Listing, Wanted
 from stoke.logs.sanitise import clean
-from stoke.spec import JobSpec, make_spec
-from tui import clipboard
 from tui import format as fmt
-from tui.job_columns import known, state_text
-from tui.job_deeds import Deed, removing, stopping
-from tui.jobs_service import Snapshot
+from tui.job_columns import known
 from tui.screens.base import StokeScreen
-from tui.screens.columns import Columns
-from tui.screens.dialogs import Confirm
+from tui.snapshot import Snapshot
 from tui.threads import on_thread
-from tui.widgets.editing import SafeInput
 from tui.widgets.job_list import JobList
-from tui.widgets.log_pane import LogPane
-from tui.widgets.spec_view import SpecView
 from tui.widgets.top_bar import TopBar
-from tui.widgets.waterfall import Waterfall
+
+# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+if TYPE_CHECKING:
+    from textual.widgets import Input
+
+    from stoke.spec import JobSpec
+    from tui.job_deeds import Deed
+    from tui.widgets.job_detail import JobDetail
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
-_TABS = ("tab-log", "tab-phases", "tab-spec")
 _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -c 'print(1)'"
 
 
@@ -73,39 +70,43 @@ class JobsScreen(StokeScreen):
         self._wanted = Wanted()
         self._columns = known(None)
         self._trouble: StokeError | None = None
+        self._detail: JobDetail | None = None
         self._watched: str | None = None
-        self._spec_of: str | None = None
+        self._to_log = False
         self._ages_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield TopBar("jobs")
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
-                yield SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
                 yield JobList(self._listing, id="jobs-table")
                 yield Static(Text(_NONE_YET), id="jobs-empty")
-            with Vertical(id="jobs-detail"):
-                yield Static(id="job-title")
-                with TabbedContent(id="job-tabs"):
-                    with TabPane("Log", id="tab-log"):
-                        yield LogPane(id="log-pane")
-                    with (
-                        TabPane("Phases", id="tab-phases"),
-                        VerticalScroll(id="phases-scroll"),
-                    ):
-                        yield Waterfall(id="waterfall")
-                    with TabPane("Spec", id="tab-spec"):
-                        yield SpecView(id="spec-view")
+            yield Vertical(id="jobs-detail")
         yield Static(id="jobs-troubles", classes="troubles")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        self._filter.display = False
         self._restore()
         self.table.focus()
         self.stoke.jobs_signal.subscribe(self, self._show)
         self.set_interval(TICK_SECONDS, self._tick)
         self._show(self.stoke.snapshot)
+
+    async def furnish(self) -> None:
+        """Brings what the first frame was shown without."""
+        from tui.widgets.editing import SafeInput
+        from tui.widgets.job_detail import JobDetail
+
+        line = SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
+        line.display = False
+        await self.query_one("#jobs-side").mount(line, before=0)
+        detail = JobDetail(self.stoke.reading)
+        await self.query_one("#jobs-detail").mount(detail)
+        self._detail = detail
+        self.stoke.service.choose(self.table.chosen)
+        self._show_job()
+        self._go_to_log()
+        self.refresh_bindings()
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -115,15 +116,7 @@ class JobsScreen(StokeScreen):
 
     @property
     def _filter(self) -> Input:
-        return self.query_one("#jobs-filter", Input)
-
-    @property
-    def _log(self) -> LogPane:
-        return self.query_one(LogPane)
-
-    @property
-    def _tabs(self) -> TabbedContent:
-        return self.query_one("#job-tabs", TabbedContent)
+        return self.query_one("#jobs-filter")  # type: ignore[return-value]
 
     @property
     def job(self) -> Job | None:
@@ -191,12 +184,17 @@ class JobsScreen(StokeScreen):
 
     def watch_job(self, job_id: str) -> None:
         """Chooses this job as soon as the history shows it, and goes to its log."""
-        self._watched = job_id
-        self._filter.value = ""
-        self._filter.display = False
-        self._tabs.active = "tab-log"
-        self._log.view.focus()
+        self._watched, self._to_log = job_id, True
+        self._go_to_log()
         self._show(self._snapshot)
+
+    def _go_to_log(self) -> None:
+        if self._to_log and self._detail is not None:
+            self._to_log = False
+            self._filter.value = ""
+            self._filter.display = False
+            self._detail.tabs.active = "tab-log"
+            self._detail.log_view.focus()
 
     def _show(self, snapshot: Snapshot) -> None:
         before = self._keys_for(self.job)
@@ -224,42 +222,8 @@ class JobsScreen(StokeScreen):
         line.update(text)
 
     def _show_job(self) -> None:
-        job = self.job
-        self._log.show(job)
-        self.query_one("#job-title", Static).update(self._title(job) if job else Text())
-        self.query_one(Waterfall).show(job, self._notes(job), self.stoke.clock())
-        if job is not None and job.id != self._spec_of:
-            self._spec_of = job.id
-            self.query_one(SpecView).show(job, self._spec(job))
-
-    def _title(self, job: Job) -> Text:
-        text = Text.assemble(fmt.plain(job.id, "bold"), " ", state_text(job))
-        if job.exit_code is not None:
-            text.append(f" exit {job.exit_code}")
-        if job.stale:
-            text.append(" (not confirmed: its backend does not answer)", style="yellow")
-        if job.reason:
-            text.append("\n")
-            text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
-        return text
-
-    def _spec(self, job: Job) -> JobSpec | RequestError | None:
-        try:
-            stored = self.stoke.reading.spec(job.id)
-            return make_spec(json.loads(stored)) if stored else None
-        except RequestError as error:
-            return error
-        except (StokeError, ValueError) as error:
-            return RequestError("spec", str(error))
-
-    def _notes(self, job: Job | None) -> list[str]:
-        """What the runner said of it: notes, errors, their mends."""
-        try:
-            notes = self.stoke.reading.notes(job.id) if job else []
-        except StokeError:
-            return []  # The troubles say what is wrong with the history.
-        said = [text for note in notes for text in (note.text, note.mend)]
-        return list(dict.fromkeys(text for text in said if text))
+        if self._detail is not None:
+            self._detail.show(self.job, self.stoke.clock())
 
     def _tick(self) -> None:
         now = self.stoke.clock()
@@ -269,14 +233,14 @@ class JobsScreen(StokeScreen):
         if unfinished or now - self._ages_at >= AGES_SECONDS:
             self._ages_at = now
             self.table.show(now)
-        job = self.job
-        if job is not None and not job.state.finished:
-            self.query_one(Waterfall).show(job, self._notes(job), now)
+        if self._detail is not None:
+            self._detail.tick(now)
 
     @on(JobList.Chosen)
     def _chosen(self, event: JobList.Chosen) -> None:
-        self.stoke.service.choose(event.job_id)
-        self._show_job()
+        if self._detail is not None:
+            self.stoke.service.choose(event.job_id)
+            self._show_job()
         self.refresh_bindings()
 
     @on(JobList.Marked)
@@ -286,7 +250,8 @@ class JobsScreen(StokeScreen):
 
     @on(JobList.Selected)
     def _enter(self) -> None:
-        self._focus_detail()
+        if self._detail is not None:
+            self._detail.enter()
 
     @on(JobList.HeadClicked)
     def _sort_by(self, event: JobList.HeadClicked) -> None:
@@ -294,14 +259,6 @@ class JobsScreen(StokeScreen):
             self.action_reverse()
         else:
             self._arrange(order=event.column, reverse=False)
-
-    @on(TabbedContent.TabActivated)
-    def _tab_activated(self) -> None:
-        self.refresh_bindings()
-
-    def _focus_detail(self) -> None:
-        parts = {"tab-log": "#log-view", "tab-phases": "#phases-scroll", "tab-spec": "#spec-view"}
-        self.query_one(parts[self._tabs.active or "tab-log"]).focus()
 
     # --- keys -------------------------------------------------------------------------------------
 
@@ -319,30 +276,39 @@ class JobsScreen(StokeScreen):
             return marked or (job is not None and not job.state.finished)
         if action == "remove":
             return marked or (job is not None and job.state.finished)
-        if action in ("rerun", "edit", "copy", "tab"):
+        if action in ("rerun", "edit"):
             return job is not None
-        if action in ("follow", "wrap", "stamps"):
-            return job is not None and self._tabs.active == "tab-log"
         if action in ("find", "order", "reverse", "group", "columns", "compare"):
             return bool(self._listing.total)
+        detail = self._detail
+        if detail is None:
+            return action not in ("copy", "tab", "follow", "wrap", "stamps", "back")
+        if action in ("copy", "tab"):
+            return job is not None
+        if action in ("follow", "wrap", "stamps"):
+            return job is not None and detail.shows_log
         if action == "back":
             return self._filter.display or marked or not self.table.has_focus
         return True
 
     def action_find(self) -> None:
-        if self._log.view.has_focus:
-            self._log.action_ask("find")
+        if self._detail is None:
+            return
+        if self._detail.log_view.has_focus:
+            self._detail.pane.action_ask("find")
         else:
             self._filter.display = True
             self._filter.focus()
 
-    @on(Input.Changed, "#jobs-filter")
-    def _filter_changed(self, event: Input.Changed) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is not self._filter:
+            return
         self._wanted = replace(self._wanted, words=event.value)
         self._read(keep_chosen=False)
 
-    @on(Input.Submitted, "#jobs-filter")
-    def _filter_submitted(self) -> None:
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.input is not self._filter:
+            return
         self._filter.display = bool(self._filter.value)
         self.table.focus()
 
@@ -370,26 +336,33 @@ class JobsScreen(StokeScreen):
         self._arrange(group=groups[at % len(groups)])
 
     def action_columns(self) -> None:
+        from tui.screens.columns import Columns
+
         self.app.push_screen(Columns(self._columns, self._arrange))
 
+    # What follows is not offered before the detail is there.
+
+    @property
+    def detail(self) -> JobDetail:
+        assert self._detail is not None
+        return self._detail
+
     def action_follow(self) -> None:
-        self._log.view.toggle_follow()
+        self.detail.log_view.toggle_follow()
 
     def action_wrap(self) -> None:
-        self._log.view.wrap = not self._log.view.wrap
+        self.detail.log_view.wrap = not self.detail.log_view.wrap
 
     def action_stamps(self) -> None:
-        self._log.view.stamps = not self._log.view.stamps
+        self.detail.log_view.stamps = not self.detail.log_view.stamps
 
     def action_tab(self, step: int) -> None:
-        inside = self.focused is not None and self._tabs in self.focused.ancestors
-        at = _TABS.index(self._tabs.active) if self._tabs.active in _TABS else 0
-        self._tabs.active = _TABS[(at + step) % len(_TABS)]
-        if inside:
-            self._focus_detail()
+        self.detail.step(step)
 
     def action_copy(self) -> None:
-        log, job = self._log.view, self.job
+        from tui import clipboard
+
+        log, job = self.detail.log_view, self.job
         chosen = log.chosen() if log.has_focus or log.selecting else None
         what, read = chosen or ("job id", lambda: job.id if job else "")
 
@@ -400,21 +373,29 @@ class JobsScreen(StokeScreen):
         on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.stoke.show_error)
 
     def action_copy_text(self) -> None:
-        if not self._log.view.selecting:
+        if self._detail is None or not self._detail.log_view.selecting:
             raise SkipAction
         self.action_copy()
 
+    # --- deeds ------------------------------------------------------------------------------------
+
     def action_stop(self) -> None:
+        from tui.job_deeds import stopping
+
         app = self.stoke
         self._to_jobs(
             lambda jobs: stopping(jobs, app.service.backends, app.history, app.config.stop_grace)
         )
 
     def action_remove(self) -> None:
+        from tui.job_deeds import removing
+
         self._to_jobs(lambda jobs: removing(jobs, self.stoke.service.backends, self.stoke.history))
 
     def _to_jobs(self, plan: Callable[[list[Job]], Deed]) -> None:
         """Asks, and does it to the marked jobs, or to the chosen one where none is marked."""
+        from tui.screens.dialogs import Confirm
+
         marked, chosen = tuple(self.table.marked), self.table.chosen
         wanted = marked or ((chosen,) if chosen is not None else ())
 
@@ -445,20 +426,20 @@ class JobsScreen(StokeScreen):
 
     def action_rerun(self) -> None:
         job = self.job
-        if job is None:
-            return
-        spec = self._spec(job)
-        if not isinstance(spec, JobSpec):
-            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
-            return
-        self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
+        if job is not None and (spec := self._spec(job)) is not None:
+            self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
 
     def action_edit(self) -> None:
         job = self.job
-        if job is None:
-            return
-        spec = self._spec(job)
-        if not isinstance(spec, JobSpec):
-            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
-            return
-        self.stoke.edit(spec, job.name, job.backend)
+        if job is not None and (spec := self._spec(job)) is not None:
+            self.stoke.edit(spec, job.name, job.backend)
+
+    def _spec(self, job: Job) -> JobSpec | None:
+        """Its request; says why if there is none to be had."""
+        from tui.widgets.job_detail import read_spec
+
+        spec = read_spec(self.stoke.reading, job.id)
+        if isinstance(spec, RequestError):
+            self.stoke.show_error(spec)
+            return None
+        return spec
