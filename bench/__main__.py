@@ -18,6 +18,7 @@ ALL = (
     "cache_usage",
     "prune_under_load",
     "log_window",
+    "jobs_list",
     "argo_list",
     "argo_log",
 )

@@ -1,6 +1,7 @@
 """The history: every job this user submitted, in SQLite, for any number of programs at once.
 
-WAL, so a reader never waits for a writer. `user_version` is the schema's version; `MIGRATIONS`
+WAL, so a reader never waits for a writer; within one program it does, unless it reads by a `History`
+of its own. `user_version` is the schema's version; `MIGRATIONS`
 holds the steps, applied in order on opening. A finished job's state never changes back.
 """
 
@@ -163,6 +164,8 @@ class Note:
     mend: str | None = None
 
 
+READING_SECONDS = 0.1
+"""Only a writer that locks readers out, which WAL has no need of, can make a reader wait."""
 MOST_NOTES = 100
 MOST_PACKAGES = 2000
 """So much is kept of one job; a hostile one could say more."""
@@ -186,12 +189,18 @@ _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 
 
 class History:
-    """The open history. Safe to use from several threads."""
+    """The open history. Safe to use from several threads.
 
-    def __init__(self, path: Path | None = None) -> None:
+    With `read_only` it must be there already, and nothing waits: what holds it up is an error.
+    """
+
+    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         self.path = path or history_file()
-        make_private(self.path.parent)
         self._lock = threading.RLock()
+        if read_only:
+            self._open_for_reading()
+            return
+        make_private(self.path.parent)
         try:
             self._db = sqlite3.connect(
                 self.path, timeout=10, isolation_level=None, check_same_thread=False
@@ -203,6 +212,21 @@ class History:
             self._migrate()
         except sqlite3.Error as error:
             raise self._trouble(error) from error
+
+    def _open_for_reading(self) -> None:
+        from urllib.parse import quote
+
+        try:
+            self._db = sqlite3.connect(
+                f"file:{quote(str(self.path))}?mode=ro",
+                uri=True,
+                timeout=READING_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
+        self._db.row_factory = sqlite3.Row
 
     def _write_ahead(self) -> None:
         """Several programs may make a new file WAL at once; SQLite then does not wait by itself."""
@@ -249,6 +273,11 @@ class History:
             return EngineError(
                 f"the history {self.path} is damaged ({error})",
                 f"put it aside and begin a new one: mv {path} {aside}",
+            )
+        if "locked" in str(error):
+            return EngineError(
+                f"another program holds the history {self.path} ({error})",
+                f"wait for it, or see which one: fuser {quote(str(self.path))}",
             )
         return EngineError(
             f"cannot use the history {self.path}: {error}",
@@ -408,6 +437,24 @@ class History:
         rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
             (-1 if limit is None else limit,),
+        )
+        return self._jobs(rows)
+
+    def numbered(self, numbers: Sequence[int]) -> dict[int, Job]:
+        """{rowid: job} of those that are there, with their phases."""
+        rows = self.query(
+            f"SELECT {_JOB_COLUMNS}, rowid FROM jobs "  # noqa: S608
+            "WHERE rowid IN (SELECT value FROM json_each(?))",
+            (json.dumps(numbers),),
+        )
+        return {row["rowid"]: job for row, job in zip(rows, self._jobs(rows), strict=True)}
+
+    def those(self, ids: Iterable[str]) -> Jobs:
+        """The jobs of these ids that are there, the newest first."""
+        rows = self.query(
+            f"SELECT {_JOB_COLUMNS} FROM jobs "  # noqa: S608
+            "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY submitted_at DESC",
+            (json.dumps(tuple(ids)),),
         )
         return self._jobs(rows)
 

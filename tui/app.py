@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -15,32 +16,47 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
 
-from stoke import lifecycle
-from stoke.backend import Backend, ChoosesCluster
-from stoke.config import Config
-from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
-from stoke.request import request_from_options
-from stoke.spec import JobSpec
 from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
-from tui.jobs_service import JobsService, Snapshot
-from tui.screens.caches import CachesScreen
-from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
-from tui.screens.metrics import MetricsScreen
-from tui.screens.new_job import NewJobScreen
-from tui.screens.welcome import EXAMPLE, Welcome
+from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
+# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+if TYPE_CHECKING:
+    from stoke.backend import Backend
+    from stoke.config import Config
+    from stoke.lifecycle import Request
+    from stoke.spec import JobSpec
+    from tui.jobs_service import JobsService
+
 Place = tuple[str | None, str | None]
 WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
+
+
+def _new_job() -> Screen[None]:
+    from tui.screens.new_job import NewJobScreen
+
+    return NewJobScreen()
+
+
+def _caches() -> Screen[None]:
+    from tui.screens.caches import CachesScreen
+
+    return CachesScreen()
+
+
+def _metrics() -> Screen[None]:
+    from tui.screens.metrics import MetricsScreen
+
+    return MetricsScreen()
 
 
 class SnapshotMessage(Message):
@@ -62,9 +78,9 @@ class StokeApp(App[None]):
     COMMANDS = App.COMMANDS | {Actions}
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "jobs": JobsScreen,
-        "new": NewJobScreen,
-        "caches": CachesScreen,
-        "metrics": MetricsScreen,
+        "new": _new_job,
+        "caches": _caches,
+        "metrics": _metrics,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -87,12 +103,13 @@ class StokeApp(App[None]):
         self.config = config
         self.clock = clock
         self.history = History()
+        self.reading = History(self.history.path, read_only=True)
+        """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
         self._clusters = _clusters(self._kept.get("clusters"))
-        self.service = JobsService(config, self.history, self._post_snapshot, self._at_cluster)
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -113,6 +130,18 @@ class StokeApp(App[None]):
         if self._kept.get("mode") in self.MODES:
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
+
+    @cached_property
+    def service(self) -> JobsService:
+        from tui.jobs_service import JobsService
+
+        return JobsService(self.config, self.history, self._post_snapshot, self._at_cluster)
+
+    async def on_ready(self) -> None:
+        """The first frame is shown: now for the rest."""
+        screen = self.get_screen_stack("jobs")[0]
+        assert isinstance(screen, JobsScreen)
+        await screen.furnish()
         self.service.start()
         if not self._kept.get("welcomed") and self._is_new():
             self.action_welcome()
@@ -142,6 +171,8 @@ class StokeApp(App[None]):
             self.keep(clusters=self._clusters)
 
     def _at_cluster(self, backend: Backend) -> None:
+        from stoke.backend import ChoosesCluster
+
         if isinstance(backend, ChoosesCluster):
             backend.choose(*self.cluster(backend.name))
 
@@ -187,6 +218,8 @@ class StokeApp(App[None]):
         if self.config.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
+        from stoke import lifecycle
+
         request = self.request(spec, name)
 
         def work() -> Job:
@@ -207,9 +240,11 @@ class StokeApp(App[None]):
 
         on_thread(self, work, done, wrong)
 
-    def request(self, spec: JobSpec, name: str) -> lifecycle.Request:
+    def request(self, spec: JobSpec, name: str) -> Request:
         """`spec` with what the configuration says of the way it is run."""
-        return lifecycle.Request(
+        from stoke.lifecycle import Request
+
+        return Request(
             spec,
             name=name,
             lock_ttl=self.config.lock_ttl,
@@ -226,6 +261,8 @@ class StokeApp(App[None]):
         """Opens New job with this request in it."""
 
         def fill() -> None:
+            from tui.screens.new_job import NewJobScreen
+
             screen = self.get_screen_stack("new")[0]
             assert isinstance(screen, NewJobScreen)
             screen.offer(spec, name, backend)
@@ -249,6 +286,8 @@ class StokeApp(App[None]):
         self.action_switch(event.mode)
 
     def action_help(self) -> None:
+        from tui.screens.dialogs import Help
+
         focused = self.focused
         where = WHERE[self.current_mode]
         if focused is not None and focused.id:
@@ -257,9 +296,13 @@ class StokeApp(App[None]):
 
     def action_welcome(self) -> None:
         """What this is. Comes by itself once, as long as there are no jobs."""
+        from tui.screens.welcome import EXAMPLE, Welcome
 
         def chosen(what: str | None) -> None:
             if what == "example":
+                from stoke.defaults import with_defaults
+                from stoke.request import request_from_options
+
                 spec = with_defaults(request_from_options(code=EXAMPLE), self.config)
                 self.submit(self.config.backend, spec, "example", self.show_error)
             elif what == "help":

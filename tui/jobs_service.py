@@ -6,12 +6,10 @@ changed. Nothing is posted while nothing changes, so an idle program writes noth
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from stoke import lifecycle
 from stoke.backend import Backend
@@ -21,9 +19,10 @@ from stoke.history import History
 from stoke.job import Job
 from stoke.logs.unkept import UnkeptError
 from stoke.tracker import Tracker, is_being_submitted
+from tui.snapshot import Snapshot
 
-LISTED = 500
-"""Jobs a listing shows."""
+NEWEST = 100
+"""Jobs that a snapshot holds whatever their state."""
 TRACKED = 8
 """Jobs followed at once: the chosen one and the newest."""
 BUSY_SECONDS = 0.5
@@ -32,14 +31,6 @@ RETRY_SECONDS = 5.0
 OTHERS_SECONDS = 10.0
 # A follower that cannot reach its engine tries again every 30 s at the latest, and says so again.
 TROUBLE_SECONDS = 45.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What there is to show: the jobs, the newest first, and what is wrong with which backend."""
-
-    jobs: tuple[Job, ...] = ()
-    troubles: tuple[tuple[str, StokeError], ...] = ()
 
 
 @dataclass
@@ -111,37 +102,31 @@ class JobsService:
         self._changed = True
         self._wake.set()
 
-    def notes(self, job_id: str) -> list[str]:
-        """What the runner said of this job: notes, errors, their mends."""
-        try:
-            notes = self._history.notes(job_id)
-        except StokeError:
-            return []  # The listing says what is wrong with the history.
-        said = [text for note in notes for text in (note.text, note.mend)]
-        return list(dict.fromkeys(text for text in said if text))
-
     # --- the thread that looks --------------------------------------------------------------------
 
     def _run(self) -> None:
         version: object = None
-        # A connection of its own: the data version counts what *other* connections write.
-        database = sqlite3.connect(f"file:{quote(str(self._history.path))}?mode=ro", uri=True)
+        # By itself: a reader does not wait for what is written here, and the data version counts what
+        # *other* connections write.
+        reading = History(self._history.path, read_only=True)
         jobs: list[Job] = []
         unfinished: list[Job] = []
         while not self._closed.is_set():
             try:
-                now = database.execute("PRAGMA data_version").fetchone()
+                now = reading.query("PRAGMA data_version")[0][0]
                 if now != version or self._changed or self._expire():
                     version, self._changed = now, False
-                    jobs = self._history.list(limit=LISTED)
+                    jobs = _newest(reading, unfinished)
                     self._publish(self._snapshot(jobs))
                 unfinished = [job for job in jobs if not job.state.finished or job.provisional]
                 self._track(unfinished)
-            except (sqlite3.Error, StokeError) as error:
-                self._history_trouble(error, jobs)
+            except StokeError as error:
+                self._publish(Snapshot(tuple(jobs), (("history", error),)))
+                self._changed = True
+                self._closed.wait(RETRY_SECONDS)
             self._wake.wait(BUSY_SECONDS if unfinished else IDLE_SECONDS)
             self._wake.clear()
-        database.close()
+        reading.close()
 
     def _snapshot(self, jobs: list[Job]) -> Snapshot:
         with self._lock:
@@ -150,14 +135,6 @@ class JobsService:
             job.stale = job.id in troubles and not job.state.finished
         by_backend = {trouble.backend: trouble.error for trouble in troubles.values()}
         return Snapshot(tuple(jobs), tuple(by_backend.items()))
-
-    def _history_trouble(self, error: Exception, jobs: list[Job]) -> None:
-        known = isinstance(error, StokeError)
-        trouble = error if known else EngineError(f"cannot read the history: {error}")
-        assert isinstance(trouble, StokeError)
-        self._publish(Snapshot(tuple(jobs), (("history", trouble),)))
-        self._changed = True
-        self._closed.wait(RETRY_SECONDS)
 
     def _expire(self) -> bool:
         """Forgets troubles that were not met again. True if there were any."""
@@ -258,3 +235,11 @@ class JobsService:
                 self.look_now()
         except StokeError:
             pass  # A backend that is down is said where it is used.
+
+
+def _newest(history: History, before: list[Job]) -> list[Job]:
+    """What a snapshot holds; `before` were not over at the last one."""
+    jobs = {job.id: job for job in history.list(limit=NEWEST)}
+    jobs |= {job.id: job for job in history.list(unfinished=True)}
+    ended = (history.get(job.id) for job in before if job.id not in jobs)
+    return [*jobs.values(), *(job for job in ended if job is not None)]

@@ -13,18 +13,24 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib import import_module
+from pkgutil import iter_modules
 
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import _character_to_key
 
 from stoke.paths import config_file
+from tui import screens, widgets
 
 FILE = "keys.toml"
 
 
 def actions() -> dict[str, Binding]:
-    """Every action that has an id, by that id. The screens must have been imported."""
+    """Every action that has an id, by that id."""
+    for package in (screens, widgets):
+        for module in iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
     found: dict[str, Binding] = {}
     for node in _ours(DOMNode):
         for binding in node.__dict__.get("BINDINGS", ()):

@@ -601,9 +601,7 @@ def peak() -> int:
 
 def many_lines() -> Iterator[list[Frame]]:
     for start in range(0, 500_000, 2000):
-        yield [
-            Frame(STDOUT, START + n * 7000, b"%099d\n" % n) for n in range(start, start + 2000)
-        ]
+        yield [Frame(STDOUT, START + n * 7000, b"%099d\n" % n) for n in range(start, start + 2000)]
 
 
 def one_line() -> Iterator[list[Frame]]:

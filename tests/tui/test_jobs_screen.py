@@ -13,7 +13,7 @@ from tests.tui.conftest import Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
 from tui.screens.jobs import JobsScreen
-from tui.widgets.job_table import JobTable
+from tui.widgets.job_list import JobList
 from tui.widgets.log_view import LogView
 
 SIZES = [(80, 24), (120, 40)]
@@ -178,14 +178,14 @@ async def test_the_cursor_stays_on_its_job_when_a_new_one_arrives(
     for number in range(30):
         desk.job(f"job-{number:06}", age=100 + number)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: app.screen.query_one(JobTable).row_count == 30)
+        await until(pilot, lambda: len(app.screen.query_one(JobList).listing) == 30)
         await pilot.press("j", "j", "j")
         await until(pilot, lambda: jobs_screen(app).table.chosen == "job-000003")
         desk.job("new-aaaaaa", age=1)
-        await until(pilot, lambda: app.screen.query_one(JobTable).row_count == 31)
+        await until(pilot, lambda: len(app.screen.query_one(JobList).listing) == 31)
         await pilot.pause()
         assert jobs_screen(app).table.chosen == "job-000003"
-        assert jobs_screen(app).table.cursor_row == 4
+        assert jobs_screen(app).table.cursor == 4
 
 
 async def test_edit_opens_new_job_with_the_request(app: StokeApp, desk: Desk) -> None:

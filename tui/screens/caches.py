@@ -23,12 +23,12 @@ from stoke.logs.sanitise import clean
 from tui import format as fmt
 from tui.cache_figures import Records, read_records
 from tui.form import TRUST
-from tui.jobs_service import Snapshot
 from tui.screens.base import WIDE, StokeScreen
 from tui.screens.clear_cache import ClearCache
 from tui.screens.environments import EnvironmentsScreen
 from tui.screens.prune_cache import Plan, PruneCache
 from tui.screens.warm_cache import WarmCache
+from tui.snapshot import Snapshot
 from tui.threads import GivenUpError, Work, answer, on_thread
 from tui.widgets.top_bar import TopBar
 

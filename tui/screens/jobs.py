@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import ClassVar
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
-from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.widgets import Footer, Static
 
-from stoke import lifecycle
 from stoke.errors import RequestError, StokeError
 from stoke.job import Job
+from stoke.listing import FILTER_HINT, GROUPS, ORDERS, Listing, Wanted
 from stoke.logs.sanitise import clean
-from stoke.spec import JobSpec, make_spec
-from tui import clipboard
 from tui import format as fmt
-from tui.jobs_service import Snapshot
+from tui.job_columns import known
 from tui.screens.base import StokeScreen
-from tui.screens.dialogs import Confirm
+from tui.snapshot import Snapshot
 from tui.threads import on_thread
-from tui.widgets.editing import SafeInput
-from tui.widgets.job_table import JobTable, state_text
-from tui.widgets.log_pane import LogPane
-from tui.widgets.spec_view import SpecView
+from tui.widgets.job_list import JobList
 from tui.widgets.top_bar import TopBar
-from tui.widgets.waterfall import Waterfall
+
+# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+if TYPE_CHECKING:
+    from textual.widgets import Input
+
+    from stoke.spec import JobSpec
+    from tui.job_deeds import Deed, Outcome
+    from tui.widgets.job_detail import JobDetail
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
-_TABS = ("tab-log", "tab-phases", "tab-spec")
 _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -c 'print(1)'"
 
 
@@ -47,6 +49,11 @@ class JobsScreen(StokeScreen):
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
         Binding("e,ctrl+e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
+        Binding("c", "compare", "Compare", id="jobs.compare"),
+        Binding("o", "order", "Sort by the next column", show=False, id="jobs.order"),
+        Binding("O", "reverse", "Sort the other way", show=False, id="jobs.reverse"),
+        Binding("b", "group", "Group by state, by backend", show=False, id="jobs.group"),
+        Binding("C", "columns", "Columns", show=False, id="jobs.columns"),
         Binding("f", "follow", "Follow", id="jobs.follow"),
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
         Binding("t", "stamps", "Timestamps", show=False, id="jobs.timestamps"),
@@ -59,173 +66,199 @@ class JobsScreen(StokeScreen):
     def __init__(self) -> None:
         super().__init__()
         self._snapshot = Snapshot()
-        self._wanted: str | None = None
-        self._spec_of: str | None = None
+        self._listing = Listing(self.stoke.reading)
+        self._wanted = Wanted()
+        self._columns = known(None)
+        self._trouble: StokeError | None = None
+        self._detail: JobDetail | None = None
+        self._watched: str | None = None
+        self._to_log = False
         self._ages_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield TopBar("jobs")
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
-                yield SafeInput(id="jobs-filter", placeholder="filter the list", compact=True)
-                yield JobTable(id="jobs-table")
+                yield JobList(self._listing, id="jobs-table")
                 yield Static(Text(_NONE_YET), id="jobs-empty")
-            with Vertical(id="jobs-detail"):
-                yield Static(id="job-title")
-                with TabbedContent(id="job-tabs"):
-                    with TabPane("Log", id="tab-log"):
-                        yield LogPane(id="log-pane")
-                    with (
-                        TabPane("Phases", id="tab-phases"),
-                        VerticalScroll(id="phases-scroll"),
-                    ):
-                        yield Waterfall(id="waterfall")
-                    with TabPane("Spec", id="tab-spec"):
-                        yield SpecView(id="spec-view")
+            yield Vertical(id="jobs-detail")
         yield Static(id="jobs-troubles", classes="troubles")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        self._filter.display = False
+        self._restore()
         self.table.focus()
         self.stoke.jobs_signal.subscribe(self, self._show)
         self.set_interval(TICK_SECONDS, self._tick)
         self._show(self.stoke.snapshot)
 
+    async def furnish(self) -> None:
+        """Brings what the first frame was shown without."""
+        from tui.widgets.editing import SafeInput
+        from tui.widgets.job_detail import JobDetail
+
+        line = SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
+        line.display = False
+        await self.query_one("#jobs-side").mount(line, before=0)
+        detail = JobDetail(self.stoke.reading)
+        await self.query_one("#jobs-detail").mount(detail)
+        self._detail = detail
+        self.stoke.service.choose(self.table.chosen)
+        self._show_job()
+        self._go_to_log()
+        self.refresh_bindings()
+
     # --- parts ------------------------------------------------------------------------------------
 
     @property
-    def table(self) -> JobTable:
-        return self.query_one(JobTable)
+    def table(self) -> JobList:
+        return self.query_one(JobList)
 
     @property
     def _filter(self) -> Input:
-        return self.query_one("#jobs-filter", Input)
-
-    @property
-    def _log(self) -> LogPane:
-        return self.query_one(LogPane)
-
-    @property
-    def _tabs(self) -> TabbedContent:
-        return self.query_one("#job-tabs", TabbedContent)
+        return self.query_one("#jobs-filter")  # type: ignore[return-value]
 
     @property
     def job(self) -> Job | None:
         """The chosen job, as it stands."""
-        if not self.is_mounted:
-            return None
-        chosen = self.table.chosen
-        return next((job for job in self._snapshot.jobs if job.id == chosen), None)
+        return self.table.job if self.is_mounted else None
+
+    # --- the list ---------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Columns, order and groups are as they were left."""
+        kept = self.stoke.kept("jobs")
+        kept = kept if isinstance(kept, dict) else {}
+        order, group = kept.get("order"), kept.get("group")
+        self._columns = known(kept.get("columns"))
+        self._wanted = Wanted(
+            order=order if order in ORDERS else "age",
+            reverse=kept.get("reverse") is True,
+            group=group if group in GROUPS else None,
+        )
+        self._show_columns()
+
+    def _arrange(self, columns: tuple[str, ...] | None = None, **wanted: object) -> None:
+        """Shows the list in another way, and keeps it for the next start."""
+        self._columns = columns or self._columns
+        self._wanted = replace(self._wanted, **wanted)  # type: ignore[arg-type]
+        how = {"columns": list(self._columns), **asdict(self._wanted)}
+        del how["words"]
+        self.stoke.keep(jobs=how)
+        self._show_columns()
+        self._read()
+
+    def _show_columns(self) -> None:
+        order = self._wanted.order
+        falling = ORDERS[order].falling != self._wanted.reverse
+        self.table.show_columns(self._columns, order, falling)
+
+    def _read(self, keep_chosen: bool = True) -> None:
+        """Reads the listing anew; while it cannot be read, what was shown stays."""
+        self._ages_at = self.stoke.clock()
+        try:
+            self._listing.read(self._wanted, self._ages_at)
+            self._trouble = None
+        except StokeError as error:
+            self._trouble = error
+        table, some = self.table, bool(self._listing.total)
+        table.display = some
+        self.query_one("#jobs-empty").display = not some
+        self.query_one("#jobs-body").set_class(not some, "-empty")
+        self.query_one("#jobs-detail").display = some
+        table.stale = frozenset(job.id for job in self._snapshot.jobs if job.stale)
+        table.show(self._ages_at, keep_chosen)
+        self._show_counts()
+        self._show_troubles()
+
+    def _show_counts(self) -> None:
+        listed, total = len(self._listing), self._listing.total
+        parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
+        if self._wanted.group:
+            parts.append(f"by {self._wanted.group}")
+        if marked := len(self.table.marked):
+            parts.append(f"{marked:,} marked")
+        self.query_one("#jobs-side").border_title = Content(" · ".join(parts))
 
     # --- showing ----------------------------------------------------------------------------------
 
     def watch_job(self, job_id: str) -> None:
         """Chooses this job as soon as the history shows it, and goes to its log."""
-        self._wanted = job_id
-        self._filter.value = ""
-        self._filter.display = False
-        self._tabs.active = "tab-log"
-        self._log.view.focus()
+        self._watched, self._to_log = job_id, True
+        self._go_to_log()
         self._show(self._snapshot)
+
+    def _go_to_log(self) -> None:
+        if self._to_log and self._detail is not None:
+            self._to_log = False
+            self._filter.value = ""
+            self._filter.display = False
+            self._detail.tabs.active = "tab-log"
+            self._detail.log_view.focus()
 
     def _show(self, snapshot: Snapshot) -> None:
         before = self._keys_for(self.job)
         self._snapshot = snapshot
-        self._show_list()
-        if self._wanted is not None and any(job.id == self._wanted for job in snapshot.jobs):
-            self.table.choose(self._wanted)
-            self._wanted = None
-        self._show_troubles()
+        self._read()
+        if self._watched is not None:
+            self.table.choose(self._watched)
+            if self.table.chosen == self._watched:
+                self._watched = None
         self._show_job()
         if self._keys_for(self.job) != before:
             self.refresh_bindings()
 
-    def _show_list(self) -> None:
-        wanted = self._filter.value.lower().split()
-        jobs = [
-            job
-            for job in self._snapshot.jobs
-            if all(
-                word in f"{job.id} {job.name} {job.state} {job.backend} {job.scope}".lower()
-                for word in wanted
-            )
-        ]
-        some = bool(self._snapshot.jobs)
-        self.table.display = some
-        self.query_one("#jobs-empty").display = not some
-        self.query_one("#jobs-body").set_class(not some, "-empty")
-        self.query_one("#jobs-detail").display = some
-        self._ages_at = self.stoke.clock()
-        self.table.show(jobs, self._ages_at)
-
     def _show_troubles(self) -> None:
+        troubles = dict(self._snapshot.troubles)
+        if self._trouble is not None:
+            troubles["history"] = self._trouble
         text = Text("\n").join(
             Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.plain(error.what, "red"), " ",
                           fmt.plain(error.mend or ""))
-            for name, error in self._snapshot.troubles
+            for name, error in troubles.items()
         )  # fmt: skip
         line = self.query_one("#jobs-troubles", Static)
         line.display = bool(text.plain)
         line.update(text)
 
     def _show_job(self) -> None:
-        job = self.job
-        self._log.show(job)
-        self.query_one("#job-title", Static).update(self._title(job) if job else Text())
-        notes = self.stoke.service.notes(job.id) if job else ()
-        self.query_one(Waterfall).show(job, notes, self.stoke.clock())
-        if job is not None and job.id != self._spec_of:
-            self._spec_of = job.id
-            self.query_one(SpecView).show(job, self._spec(job))
-
-    def _title(self, job: Job) -> Text:
-        text = Text.assemble(fmt.plain(job.id, "bold"), " ", state_text(job))
-        if job.exit_code is not None:
-            text.append(f" exit {job.exit_code}")
-        if job.stale:
-            text.append(" (not confirmed: its backend does not answer)", style="yellow")
-        if job.reason:
-            text.append("\n")
-            text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
-        return text
-
-    def _spec(self, job: Job) -> JobSpec | RequestError | None:
-        try:
-            stored = self.stoke.history.spec(job.id)
-            return make_spec(json.loads(stored)) if stored else None
-        except RequestError as error:
-            return error
-        except (StokeError, ValueError) as error:
-            return RequestError("spec", str(error))
+        if self._detail is not None:
+            self._detail.show(self.job, self.stoke.clock())
 
     def _tick(self) -> None:
+        now = self.stoke.clock()
+        if self._trouble is not None:
+            self._read()
         unfinished = any(not job.state.finished for job in self._snapshot.jobs)
-        if unfinished or self.stoke.clock() - self._ages_at >= AGES_SECONDS:
-            self._show_list()
-        job = self.job
-        if job is not None and not job.state.finished:
-            self.query_one(Waterfall).show(
-                job, self.stoke.service.notes(job.id), self.stoke.clock()
-            )
+        if unfinished or now - self._ages_at >= AGES_SECONDS:
+            self._ages_at = now
+            self.table.show(now)
+        if self._detail is not None:
+            self._detail.tick(now)
 
-    @on(JobTable.Chosen)
-    def _chosen(self, event: JobTable.Chosen) -> None:
-        self.stoke.service.choose(event.job_id)
-        self._show_job()
+    @on(JobList.Chosen)
+    def _chosen(self, event: JobList.Chosen) -> None:
+        if self._detail is not None:
+            self.stoke.service.choose(event.job_id)
+            self._show_job()
         self.refresh_bindings()
 
-    @on(DataTable.RowSelected)
+    @on(JobList.Marked)
+    def _marked(self) -> None:
+        self._show_counts()
+        self.refresh_bindings()
+
+    @on(JobList.Selected)
     def _enter(self) -> None:
-        self._focus_detail()
+        if self._detail is not None:
+            self._detail.enter()
 
-    @on(TabbedContent.TabActivated)
-    def _tab_activated(self) -> None:
-        self.refresh_bindings()
-
-    def _focus_detail(self) -> None:
-        parts = {"tab-log": "#log-view", "tab-phases": "#phases-scroll", "tab-spec": "#spec-view"}
-        self.query_one(parts[self._tabs.active or "tab-log"]).focus()
+    @on(JobList.HeadClicked)
+    def _sort_by(self, event: JobList.HeadClicked) -> None:
+        if event.column == self._wanted.order:
+            self.action_reverse()
+        else:
+            self._arrange(order=event.column, reverse=False)
 
     # --- keys -------------------------------------------------------------------------------------
 
@@ -238,60 +271,98 @@ class JobsScreen(StokeScreen):
         if not self.is_mounted:
             return True
         job = self.job
+        marked = bool(self.table.marked)
         if action == "stop":
-            return job is not None and not job.state.finished
+            return marked or (job is not None and not job.state.finished)
         if action == "remove":
-            return job is not None and job.state.finished
-        if action in ("rerun", "edit", "copy", "tab"):
+            return marked or (job is not None and job.state.finished)
+        if action in ("rerun", "edit"):
+            return job is not None
+        if action in ("find", "order", "reverse", "group", "columns", "compare"):
+            return bool(self._listing.total)
+        detail = self._detail
+        if detail is None:
+            return action not in ("copy", "tab", "follow", "wrap", "stamps", "back")
+        if action in ("copy", "tab"):
             return job is not None
         if action in ("follow", "wrap", "stamps"):
-            return job is not None and self._tabs.active == "tab-log"
-        if action == "find":
-            return bool(self._snapshot.jobs)
+            return job is not None and detail.shows_log
         if action == "back":
-            return self._filter.display or not self.table.has_focus
+            return self._filter.display or marked or not self.table.has_focus
         return True
 
     def action_find(self) -> None:
-        if self._log.view.has_focus:
-            self._log.action_ask("find")
+        if self._detail is None:
+            return
+        if self._detail.log_view.has_focus:
+            self._detail.pane.action_ask("find")
         else:
             self._filter.display = True
             self._filter.focus()
 
-    @on(Input.Changed, "#jobs-filter")
-    def _filter_changed(self) -> None:
-        self._show_list()
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is not self._filter:
+            return
+        self._wanted = replace(self._wanted, words=event.value)
+        self._read(keep_chosen=False)
 
-    @on(Input.Submitted, "#jobs-filter")
-    def _filter_submitted(self) -> None:
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.input is not self._filter:
+            return
         self._filter.display = bool(self._filter.value)
         self.table.focus()
 
     def action_back(self) -> None:
-        if self._filter.has_focus or self.table.has_focus:
+        """One step: out of the filter or the job, then the marks go, then the filter."""
+        if self._filter.has_focus or (self.table.has_focus and not self.table.marked):
             self._filter.value = ""
             self._filter.display = False
+        elif self.table.has_focus:
+            self.table.unmark()
         self.table.focus()
 
+    def action_order(self) -> None:
+        columns = self._columns
+        now = self._wanted.order
+        at = columns.index(now) + 1 if now in columns else 0
+        self._arrange(order=columns[at % len(columns)], reverse=False)
+
+    def action_reverse(self) -> None:
+        self._arrange(reverse=not self._wanted.reverse)
+
+    def action_group(self) -> None:
+        groups = [None, *GROUPS]
+        at = groups.index(self._wanted.group) + 1
+        self._arrange(group=groups[at % len(groups)])
+
+    def action_columns(self) -> None:
+        from tui.screens.columns import Columns
+
+        self.app.push_screen(Columns(self._columns, self._arrange))
+
+    # What follows is not offered before the detail is there.
+
+    @property
+    def detail(self) -> JobDetail:
+        assert self._detail is not None
+        return self._detail
+
     def action_follow(self) -> None:
-        self._log.view.toggle_follow()
+        self.detail.log_view.toggle_follow()
 
     def action_wrap(self) -> None:
-        self._log.view.wrap = not self._log.view.wrap
+        self.detail.log_view.wrap = not self.detail.log_view.wrap
 
     def action_stamps(self) -> None:
-        self._log.view.stamps = not self._log.view.stamps
+        self.detail.log_view.stamps = not self.detail.log_view.stamps
 
     def action_tab(self, step: int) -> None:
-        inside = self.focused is not None and self._tabs in self.focused.ancestors
-        at = _TABS.index(self._tabs.active) if self._tabs.active in _TABS else 0
-        self._tabs.active = _TABS[(at + step) % len(_TABS)]
-        if inside:
-            self._focus_detail()
+        self.detail.step(step)
 
     def action_copy(self) -> None:
-        log, job = self._log.view, self.job
+        from tui import clipboard
+
+        log, job = self.detail.log_view, self.job
         chosen = log.chosen() if log.has_focus or log.selecting else None
         what, read = chosen or ("job id", lambda: job.id if job else "")
 
@@ -302,74 +373,75 @@ class JobsScreen(StokeScreen):
         on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.stoke.show_error)
 
     def action_copy_text(self) -> None:
-        if not self._log.view.selecting:
+        if self._detail is None or not self._detail.log_view.selecting:
             raise SkipAction
         self.action_copy()
 
+    # --- deeds ------------------------------------------------------------------------------------
+
     def action_stop(self) -> None:
-        job = self.job
-        if job is None:
-            return
-        grace = fmt.duration(self.stoke.config.stop_grace)
-        body = Text.assemble(
-            fmt.plain(job.id, "bold"),
-            f"\n\nIts code is asked to end; after {grace} it is killed. The log and the caches stay.",
+        from tui.job_deeds import stopping
+
+        app = self.stoke
+        self._to_jobs(
+            lambda jobs: stopping(jobs, app.service.backends, app.history, app.config.stop_grace)
         )
-
-        def do() -> str | None:
-            backend = self.stoke.service.backends.get(job.backend)
-            return lifecycle.stop(job, backend, self.stoke.history, self.stoke.config.stop_grace)
-
-        self._ask("Stop this job?", body, "Stop", do, "stopping")
 
     def action_remove(self) -> None:
-        job = self.job
-        if job is None:
-            return
-        lines, log_size = f"{job.log_lines:,}", fmt.size(job.log_bytes)
-        body = Text.assemble(
-            fmt.plain(job.id, "bold"),
-            f"\n\nIts log ({lines} lines, {log_size}), phases and request go. The caches stay.",
-        )
+        from tui.job_deeds import removing
 
-        def do() -> None:
-            lifecycle.remove(job, self.stoke.service.backends.get(job.backend), self.stoke.history)
+        self._to_jobs(lambda jobs: removing(jobs, self.stoke.service.backends, self.stoke.history))
 
-        self._ask("Remove this job?", body, "Remove", do, "removed")
+    def _to_jobs(self, plan: Callable[[list[Job]], Deed]) -> None:
+        """Asks, and does it to the marked jobs, or to the chosen one where none is marked."""
+        from tui.screens.dialogs import Confirm
 
-    def _ask(
-        self, title: str, body: Text, verb: str, do: Callable[[], str | None], done: str
-    ) -> None:
-        job = self.job
-        name = clean(job.id) if job else ""
+        marked, chosen = tuple(self.table.marked), self.table.chosen
+        wanted = marked or ((chosen,) if chosen is not None else ())
 
-        def finished(said: str | None) -> None:
-            text = f"{name}: {done}" + (f". {clean(said)}" if said else "")
-            self.app.notify(text, markup=False, timeout=8 if said else 3)
-            self.stoke.service.look_now()
+        def ask(deed: Deed) -> None:
+            if not deed.jobs:
+                self.app.notify("there is no such job among the marked", timeout=4)
+                return
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                on_thread(self, do, finished, self.stoke.show_error)
+            def answered(yes: bool | None) -> None:
+                if yes:
+                    on_thread(self, deed.outcome, ended, self.stoke.show_error)
 
-        self.app.push_screen(Confirm(title, body, verb), answered)
+            def ended(outcome: Outcome) -> None:
+                well = outcome.well
+                if well:
+                    what = clean(well[0]) if len(well) == 1 else fmt.count(len(well), "job")
+                    said = "".join(f". {clean(one)}" for one in outcome.said)
+                    text = f"{what}: {deed.done}{said}"
+                    self.app.notify(text, markup=False, timeout=8 if said else 3)
+                    self.table.unmark(well)
+                for error in outcome.wrong[:3]:
+                    self.stoke.show_error(error)
+                if len(outcome.wrong) > 3:
+                    self.stoke.show_error(StokeError(f"and {len(outcome.wrong) - 3:,} more"))
+                self.stoke.service.look_now()
+
+            self.app.push_screen(Confirm(deed.title, deed.body, deed.verb), answered)
+
+        on_thread(self, lambda: plan(self.stoke.reading.those(wanted)), ask, self.stoke.show_error)
 
     def action_rerun(self) -> None:
         job = self.job
-        if job is None:
-            return
-        spec = self._spec(job)
-        if not isinstance(spec, JobSpec):
-            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
-            return
-        self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
+        if job is not None and (spec := self._spec(job)) is not None:
+            self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
 
     def action_edit(self) -> None:
         job = self.job
-        if job is None:
-            return
-        spec = self._spec(job)
-        if not isinstance(spec, JobSpec):
-            self.stoke.show_error(spec or RequestError(job.id, "its engine kept no request"))
-            return
-        self.stoke.edit(spec, job.name, job.backend)
+        if job is not None and (spec := self._spec(job)) is not None:
+            self.stoke.edit(spec, job.name, job.backend)
+
+    def _spec(self, job: Job) -> JobSpec | None:
+        """Its request; says why if there is none to be had."""
+        from tui.widgets.job_detail import read_spec
+
+        spec = read_spec(self.stoke.reading, job.id)
+        if isinstance(spec, RequestError):
+            self.stoke.show_error(spec)
+            return None
+        return spec

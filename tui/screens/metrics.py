@@ -16,8 +16,8 @@ from stoke.errors import StokeError
 from stoke.metrics import CacheFigures
 from tui import format as fmt
 from tui.cache_figures import Records, hit_rates, read_records, total_sizes
-from tui.jobs_service import Snapshot
 from tui.screens.base import WIDE, StokeScreen
+from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.bars import Bar, Bars
 from tui.widgets.top_bar import TopBar

@@ -21,23 +21,23 @@ class SpecView(VerticalScroll):
         yield Static(id="spec-fields")
         yield SafeTextArea(
             id="spec-code",
-            language="python",
             read_only=True,
             show_line_numbers=True,
             soft_wrap=False,
         )
 
-    def show(self, job: Job, spec: JobSpec | RequestError | None) -> None:
-        """`spec` is an error where what the history holds cannot be read."""
+    def show(self, job: Job, spec: JobSpec | RequestError) -> None:
+        """`spec` is an error where the history has none that can be read."""
         code = self.query_one("#spec-code", TextArea)
         code.display = isinstance(spec, JobSpec)
         fields = self.query_one("#spec-fields", Static)
         if not isinstance(spec, JobSpec):
-            why = spec.what if spec else "this job was found on its engine, which kept no request"
-            fields.update(fmt.plain(why, "yellow"))
+            fields.update(fmt.plain(spec.what, "yellow"))
             return
         fields.update(self._fields(job, spec))
         text = clean_block(spec.code)
+        # Not before it is looked at: the parser costs a tenth of a second.
+        code.language = "python"
         if code.text != text:
             code.load_text(text)
 
