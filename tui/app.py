@@ -21,7 +21,9 @@ from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
+from stoke.recording import Recording
 from stoke.spec import JobSpec
+from stoke.throw_away import is_throw_away
 from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
@@ -32,10 +34,17 @@ from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
 from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
+from tui.screens.race import RaceScreen
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
-WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
+WHERE = {
+    "jobs": "Jobs",
+    "new": "New job",
+    "caches": "Caches",
+    "metrics": "Metrics",
+    "race": "Race",
+}
 
 
 class SnapshotMessage(Message):
@@ -50,7 +59,10 @@ class SnapshotMessage(Message):
 
 
 class StokeApp(App[None]):
-    """`clock` gives epoch seconds; tests stand it still. `StokeError` when there is no history."""
+    """`clock` gives epoch seconds; tests stand it still. With a `recording` it begins in Race, on that.
+
+    `StokeError` when there is no history.
+    """
 
     TITLE = "stoke"
     CSS = stylesheet()
@@ -60,6 +72,7 @@ class StokeApp(App[None]):
         "new": NewJobScreen,
         "caches": CachesScreen,
         "metrics": MetricsScreen,
+        "race": RaceScreen,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -67,6 +80,7 @@ class StokeApp(App[None]):
         Binding("2", "switch('new')", "New job", show=False, id="app.new"),
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
+        Binding("5", "switch('race')", "Race", show=False, id="app.race"),
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -74,7 +88,12 @@ class StokeApp(App[None]):
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        recording: Recording | None = None,
+    ) -> None:
         if config.color == "never":
             os.environ["NO_COLOR"] = "1"
         super().__init__()
@@ -86,6 +105,7 @@ class StokeApp(App[None]):
         self.service = JobsService(config, self.history, self._post_snapshot)
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
+        self._recording = recording
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -107,6 +127,8 @@ class StokeApp(App[None]):
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
         self.service.start()
+        if self._recording is not None:
+            self.replay(self._recording)
 
     def keep(self, **values: object) -> None:
         """Keeps how the screens stand, for the next start."""
@@ -156,12 +178,7 @@ class StokeApp(App[None]):
         if self.config.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
-        request = lifecycle.Request(
-            spec,
-            name=name,
-            lock_ttl=self.config.lock_ttl,
-            on_cache_trouble=self.config.on_cache_trouble,
-        )
+        request = self._request(spec, name)
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
@@ -179,6 +196,32 @@ class StokeApp(App[None]):
             failed(error)
 
         on_thread(self, work, done, wrong)
+
+    def _request(self, spec: JobSpec, name: str) -> lifecycle.Request:
+        return lifecycle.Request(
+            spec,
+            name=name,
+            lock_ttl=self.config.lock_ttl,
+            on_cache_trouble=self.config.on_cache_trouble,
+        )
+
+    def race(self, backend: str, spec: JobSpec, name: str) -> None:
+        """Opens Race, and runs this request there cold and warm."""
+        request = self._request(spec, name)
+        self._on_race(lambda screen: screen.race(backend, request))
+
+    def replay(self, recording: Recording) -> None:
+        """Opens Race on a recorded one."""
+        self._on_race(lambda screen: screen.replay(recording))
+
+    def _on_race(self, do: Callable[[RaceScreen], object]) -> None:
+        def there() -> None:
+            screen = self.get_screen_stack("race")[0]
+            assert isinstance(screen, RaceScreen)
+            do(screen)
+
+        self.switch_mode("race")
+        self.call_after_refresh(there)
 
     def _show_job(self, job_id: str) -> None:
         self.switch_mode("jobs")
@@ -242,14 +285,19 @@ class StokeApp(App[None]):
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
 
-def run(config: Config) -> int:
-    """Shows the screens until they are left, then says what still runs. Returns the exit code."""
+def run(config: Config, recording: Recording | None = None) -> int:
+    """Shows the screens until they are left, then says what still runs. Returns the exit code.
+
+    They begin with `recording` in Race, if there is one.
+    """
     # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
     # a flood of output in must not hold up the keys.
     sys.setswitchinterval(0.001)
-    app = StokeApp(config)
+    app = StokeApp(config, recording=recording)
     app.run(mouse=config.mouse)
-    running = app.history.list(unfinished=True)
+    # A cold run's scope goes with the program that raced it, and the run with its scope.
+    unfinished = app.history.list(unfinished=True)
+    running = [job for job in unfinished if not is_throw_away(job.scope)]
     for job in running:
         name = clean(job.id)
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201

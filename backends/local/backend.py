@@ -168,6 +168,12 @@ class LocalBackend:
 
         return self._caches.housekeep(volume, operation, progress, _python(), find_uv_bin())
 
+    def forget_scope(self, scope: str) -> None:
+        for volume in self.volumes():
+            if volume.scope == scope:
+                self.housekeep(volume, {"do": "clear", "kind": volume.kind}, lambda _: None)
+                self._caches.remove(volume)
+
     def check(self) -> list[Finding]:
         from uv import find_uv_bin
 

@@ -48,9 +48,10 @@ class CodeEditor(SafeTextArea):
 
 
 class NewJobScreen(StokeScreen):
-    CHANGES = frozenset({"submit"})
+    CHANGES = frozenset({"submit", "race"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
+        Binding("ctrl+t", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
     ]
@@ -291,6 +292,17 @@ class NewJobScreen(StokeScreen):
         self.stoke.submit(
             self._backend, spec, name, self._refuse, lambda: self._set_submitting(False)
         )
+
+    def action_race(self) -> None:
+        """Runs the request cold and warm, on the Race screen."""
+        draft = self._now()
+        self._save()
+        try:
+            spec = self._spec(draft, draft.code)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self.stoke.race(self._backend, spec, draft.values["name"].strip() or "job")
 
     def _set_submitting(self, submitting: bool) -> None:
         self._submitting = submitting
