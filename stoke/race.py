@@ -47,6 +47,21 @@ class RunFailedError(EngineError):
         self.tail = tail
 
 
+def check_race(spec: JobSpec, backend: Backend) -> None:
+    """Refuses a request that has nothing to race, or that the backend cannot run."""
+    if not spec.use_cache:
+        raise RequestError(
+            "use_cache", "a race shows what the cache saves, and this request uses none",
+            "have it use the cache",
+        )  # fmt: skip
+    if not named_packages(spec):
+        raise RequestError(
+            "dependencies", "a race needs packages: without them there is nothing to keep",
+            "name some, for example numpy",
+        )  # fmt: skip
+    check_request(spec, backend)
+
+
 @dataclass(frozen=True)
 class Standing:
     """How a race stands: what it is at ("cold", "warming", "warm"; "" between runs and before), and
@@ -93,7 +108,7 @@ class Race:
         """Both runs. `RunFailedError` when one fails, `RaceStoppedError` after `stop`, `EngineError`
         when the backend does. The cold run's scope is gone in every case, or goes as soon as it can."""
         spec = self._request.spec
-        self._check(spec)
+        check_race(spec, self._backend)
         # Also asks the engine whether it is there, before anything is made.
         if isinstance(self._backend, ForgetsScopes):
             self._backend.volumes()
@@ -125,19 +140,6 @@ class Race:
             stop(running, self._backend, self._history, grace)
 
     # ----------------------------------------------------------------------------------------------
-
-    def _check(self, spec: JobSpec) -> None:
-        if not spec.use_cache:
-            raise RequestError(
-                "use_cache", "a race shows what the cache saves, and this request uses none",
-                "leave out --no-cache",
-            )  # fmt: skip
-        if not named_packages(spec):
-            raise RequestError(
-                "dependencies", "a race needs packages: without them there is nothing to keep",
-                "name some: --with numpy",
-            )  # fmt: skip
-        check_request(spec, self._backend)
 
     def _run_cold(self, spec: JobSpec) -> Job:
         with ThrowAwayScope(self._backend, self._history) as scope:

@@ -20,6 +20,7 @@ from stoke.errors import RequestError, StokeError
 from stoke.job import Prediction
 from stoke.logs.sanitise import clean
 from stoke.prediction import predict
+from stoke.race import check_race
 from stoke.spec import JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
@@ -299,6 +300,7 @@ class NewJobScreen(StokeScreen):
         self._save()
         try:
             spec = self._spec(draft, draft.code)
+            check_race(spec, self.stoke.service.backends.get(self._backend))
         except RequestError as error:
             self._refuse(error)
             return

@@ -268,7 +268,8 @@ class RaceScreen(StokeScreen):
         text = Text()
         if isinstance(error, RunFailedError):
             for line in error.tail[-6:]:
-                text.append_text(fmt.plain(f"{line}\n", "dim"))
+                text.append_text(fmt.plain(line, "dim"))
+                text.append("\n")
         if isinstance(error, RaceStoppedError):
             text.append("The race was ended; the cold run's caches are gone.")
         else:
@@ -360,11 +361,8 @@ def _standing_figures(job: Job | None, now: float) -> str:
 
 
 def _figures(run: Run) -> str:
-    parts = [
-        f"first line after {fmt.duration(run.ready)}",
-        f"whole job {fmt.duration(run.seconds)}",
-    ]
+    parts = [f"first line {fmt.duration(run.ready)}", f"whole job {fmt.duration(run.seconds)}"]
     received = run.at().received_bytes
     if received is not None:
-        parts.append(f"received {fmt.size(received)}")
-    return ", ".join(parts)
+        parts.append(fmt.size(received))
+    return " · ".join(parts)
