@@ -167,6 +167,7 @@ class Race:
         warm = self._run(WARM, request)
         if missed(warm) and warming is None:
             # A lock that was too old, or a cache that others have pruned.
+            self._say("its caches were not warm after all; that run has warmed them, so once more")
             warming, warm = warm, self._run(WARM, request)
         if missed(warm):
             self._note(f"not warm in the second run either: {', '.join(missed(warm))}")
@@ -178,20 +179,25 @@ class Race:
 
     def _run(self, what: str, request: Request) -> Job:
         """Submits, follows to the end and brings home; the record of a run that succeeded."""
-        self._stand(what)
+        self._stand(what, of=what)
         self._go_on()
-        job = submit(request, self._backend, self._history)
+
+        def submitting(name: str, _start: float, seconds: float | None) -> None:
+            if name == "pull" and seconds is None:
+                self._say("fetching the image")
+
+        job = submit(request, self._backend, self._history, submitting)
         with self._lock:
             self._running = job
             grace = self._grace
         if grace is not None:
             stop(job, self._backend, self._history, grace)
-        self._stand(what, job)
+        self._stand(what, job, of=what)
         said: list[Event] = []
 
         def changed() -> None:
             if (now := self._history.get(job.id)) is not None:
-                self._stand(what, now)
+                self._stand(what, now, of=what)
 
         try:
             Tracker(
@@ -215,9 +221,9 @@ class Race:
         if self._grace is not None:
             raise RaceStoppedError("the race was ended before both runs were through")
 
-    def _stand(self, at: str, job: Job | None = None, of: str | None = None) -> None:
-        changes = {} if job is None else {of or at: job}
-        self.standing = replace(self.standing, at=at, **changes)
+    def _stand(self, at: str, job: Job | None = None, *, of: str) -> None:
+        """What the race is at, and the record of the run `of`."""
+        self.standing = replace(self.standing, at=at, **{of: job})
         self._on_change()
 
 

@@ -54,16 +54,24 @@ class ThrowAwayScope:
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> str:
-        self._lock = os.open(self._note, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        os.write(self._lock, json.dumps({"backend": self._backend.name}).encode())
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stoke.throw_away", self.name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-P", "-m", "stoke.throw_away", self.name]
+        nothing = subprocess.DEVNULL
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._lock = os.open(self._note, flags, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            os.write(self._lock, json.dumps({"backend": self._backend.name}).encode())
+            self._keeper = subprocess.Popen(
+                command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            )
+        except OSError as error:
+            if self._lock is not None:
+                self._note.unlink(missing_ok=True)
+                os.close(self._lock)
+            raise EngineError(
+                f"cannot prepare a scope of its own in {self._note.parent}: {error.strerror}",
+                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+            ) from error
         return self.name
 
     def __exit__(
@@ -127,8 +135,9 @@ def _take_over(note: Path, backends: Backends, history: History, wait: int) -> N
     try:
         fcntl.flock(lock, wait)
         if note.exists():
-            backend = backends.get(json.loads(os.read(lock, 4096))["backend"])
-            take_away(backend, note.name, history)
+            written = os.read(lock, 4096)
+            if written:  # Else whoever made it came no further.
+                take_away(backends.get(json.loads(written)["backend"]), note.name, history)
             note.unlink(missing_ok=True)
     except (BlockingIOError, ValueError, StokeError):
         pass

@@ -125,6 +125,12 @@ async def take() -> None:
         await pilot.press("4")
         await pilot.pause(2)
         save(app, "metrics")
+        await pilot.press("2", "ctrl+t")
+        await until(
+            pilot, lambda: str(app.screen.query_one("#race-words").render()).count("sooner")
+        )  # type: ignore[attr-defined]
+        await pilot.pause(0.3)
+        save(app, "race")
 
 
 def main() -> None:

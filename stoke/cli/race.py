@@ -259,8 +259,9 @@ def _document(recording: Recording) -> dict[str, Any]:
 
 def _print_table(recording: Recording) -> None:
     from stoke.cli.narration import hit_text
-    from stoke.cli.output import Cell, narrate, print_table
+    from stoke.cli.output import Cell, print_table
     from stoke.job import PHASES, Phase
+    from stoke.logs.sanitise import clean
     from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
     cold, warm = recording.cold.at(), recording.warm.at()
@@ -293,7 +294,9 @@ def _print_table(recording: Recording) -> None:
     print_table(heads, rows, frozenset({1, 2, 3, 5, 6}))
     click.echo(recording.result)
     if recording.warmed is not None:
-        narrate(f"scope {recording.scope} was not warm: warming it took "
-                f"{human_seconds(recording.warmed)}, which is in neither run")  # fmt: skip
+        taken = human_seconds(recording.warmed)
+        click.echo(
+            f"scope {clean(recording.scope)} was not warm: warming it took {taken}, in neither run"
+        )
     for note in recording.notes:
-        narrate(note)
+        click.echo(clean(note))

@@ -34,13 +34,12 @@ from tui.widgets.waterfall import Waterfall
 LOOK_SECONDS = 0.2
 LONGEST_REPLAY = 20.0
 """Seconds; what took longer is shown faster."""
-_EMPTY = """\
-A race runs a request twice and shows what its cache saves: cold, with caches of its own that are
-removed afterwards, then warm, in the request's own scope. The code runs twice.
-
-Write a job that names packages in New job (2) and press ctrl+t there, or o here to open a
-recorded race.
-"""
+_EMPTY = (
+    "A race runs a request twice and shows what its cache saves: cold, with caches of its own that are "
+    "removed afterwards, then warm, in the request's own scope. The code runs twice.\n\n"
+    "Write a job that names packages in New job (2) and press ctrl+t there, or press o here to open a "
+    "recorded race."
+)
 
 
 class Lane(Vertical):
@@ -76,6 +75,8 @@ class RaceScreen(StokeScreen):
         self._played_from: float | None = None
         self._timer: Timer | None = None
         self._ending = False
+        self._said = ("", "")
+        """What the race was at when it last said something, and that."""
 
     def compose(self) -> ComposeResult:
         yield TopBar("race")
@@ -104,17 +105,23 @@ class RaceScreen(StokeScreen):
             return
         self._asked = (backend, request)
         self._standing, self._recording, self._trouble = Standing(), None, None
-        self._played_from, self._ending = None, False
+        self._played_from, self._ending, self._said = None, False, ("", "")
         self._look()
 
         def work() -> Recording:
             backends = self.stoke.service.backends
-            self._race = Race(
-                request, backends, backends.get(backend), self.stoke.history, self.stoke.config
-            )
-            return self._race.run()
+            race = Race(
+                request, backends, backends.get(backend), self.stoke.history, self.stoke.config,
+                say=lambda text: self._hear(race, text),
+            )  # fmt: skip
+            self._race = race
+            return race.run()
 
         on_thread(self, work, self._done, self._failed)
+
+    def _hear(self, race: Race, text: str) -> None:
+        """On the race's thread; shown with the next look."""
+        self._said = (race.standing.at, text)
 
     def replay(self, recording: Recording) -> None:
         """Shows both runs from their beginning, at the same time."""
@@ -188,7 +195,9 @@ class RaceScreen(StokeScreen):
 
     def _show_standing(self) -> None:
         standing, now = self._standing, self.stoke.clock()
-        cold, warm = standing.cold, standing.warm or standing.warming
+        cold, warm = standing.cold, standing.warm
+        if standing.at != WARM and warm is None:
+            warm = standing.warming
         span = max(_taken(cold, now), _taken(warm, now))
         over = "did not begin" if self._trouble is not None else "waits for the cold run"
         title = {
@@ -207,11 +216,13 @@ class RaceScreen(StokeScreen):
             COLD: "The cold run. The warm one follows: at once they would be in each other's way.",
             WARMING: "Warming the caches first; this is in neither run.",
             WARM: "The warm run.",
-        }.get(standing.at, "Taking the cold run's caches away." if cold else "Beginning.")
+        }.get(standing.at, "Beginning." if cold is None else "Bringing home.")
         if self._trouble is not None:
             words = ""
         elif self._ending:
             words = "Ending the race."
+        elif self._said[0] == standing.at and self._said[1]:
+            words += f" {clean(self._said[1])}"
         self._show_result("", Text(words, style="dim"))
 
     @property
