@@ -126,9 +126,9 @@ async def take() -> None:
         await pilot.pause(2)
         save(app, "metrics")
         await pilot.press("2", "ctrl+t")
-        await until(
-            pilot, lambda: str(app.screen.query_one("#race-words").render()).count("sooner")
-        )  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.query("#race-words"))
+        words = app.screen.query_one("#race-words")
+        await until(pilot, lambda: "sooner" in str(words.render()))
         await pilot.pause(0.3)
         save(app, "race")
 
