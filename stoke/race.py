@@ -25,7 +25,7 @@ from stoke.paths import job_dir
 from stoke.prediction import predict
 from stoke.recording import Recording, missed, run_of
 from stoke.spec import JobSpec
-from stoke.throw_away import ThrowAwayScope, sweep
+from stoke.throw_away import ThrowAwayScope, is_throw_away, sweep
 from stoke.tracker import Tracker
 from stoke.warming import CODE, warm_request
 
@@ -137,7 +137,7 @@ class Race:
             self._grace = grace
             running = self._running
         if running is not None:
-            stop(running, self._backend, self._history, grace)
+            self._stop(running, grace)
 
     # ----------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Race:
             self._running = job
             grace = self._grace
         if grace is not None:
-            stop(job, self._backend, self._history, grace)
+            self._stop(job, grace)
         self._stand(what, job, of=what)
         said: list[Event] = []
 
@@ -220,6 +220,12 @@ class Race:
     def _go_on(self) -> None:
         if self._grace is not None:
             raise RaceStoppedError("the race was ended before both runs were through")
+
+    def _stop(self, job: Job, grace: float) -> None:
+        now = self._history.get(job.id)
+        if is_throw_away(job.scope) and now is not None and now.started_at is None:
+            grace = 0  # Nobody's code has begun, and what it has built goes anyway.
+        stop(job, self._backend, self._history, grace)
 
     def _stand(self, at: str, job: Job | None = None, *, of: str) -> None:
         """What the race is at, and the record of the run `of`."""

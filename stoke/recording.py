@@ -16,6 +16,7 @@ from stoke.job import ENVIRONMENT_PHASES, PHASES, Job, JobState, Phase
 from stoke.sizes import human_bytes, human_seconds
 
 MOST_BYTES = 1024**2
+WAITING_PHASES = ("queue", "schedule", "pull")
 Seconds = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Word = Annotated[str, Field(max_length=300)]
@@ -70,16 +71,16 @@ class Run(_Model):
 
     @property
     def ready(self) -> float | None:
-        """Seconds until the code began, without those for fetching the image, which no cache of ours
-        spares. None where it never did."""
-        fetching = sum(
+        """Seconds until the code began, less what the job waited for a place and an image, which no
+        cache of ours spares it. None where it never did."""
+        waited = sum(
             one.seconds
             for one in self.events
-            if isinstance(one, PhaseEnded) and one.phase == "pull"
+            if isinstance(one, PhaseEnded) and one.phase in WAITING_PHASES
         )
         for one in self.events:
             if isinstance(one, PhaseBegan) and one.phase == "run":
-                return max(0.0, one.at - fetching)
+                return max(0.0, one.at - waited)
         return None
 
     def at(self, moment: float | None = None) -> Job:

@@ -69,10 +69,12 @@ def test_at_no_moment_is_there_more_than_had_happened(job: Job, moment: float) -
         assert phase.hit is None or phase.seconds is not None
 
 
-def one_run(*, start: float, pull: float = 0.0) -> Run:
-    events: list[PhaseBegan | PhaseEnded | Ended] = [PhaseBegan(at=start + pull, phase="run")]
-    if pull:
-        events.append(PhaseEnded(at=pull, phase="pull", began=0, seconds=pull))
+def one_run(*, start: float, queue: float = 0.0, pull: float = 0.0) -> Run:
+    events: list[PhaseBegan | PhaseEnded | Ended] = [
+        PhaseBegan(at=start + queue + pull, phase="run")
+    ]
+    for name, seconds in (("queue", queue), ("pull", pull)):
+        events.append(PhaseEnded(at=seconds, phase=name, began=0, seconds=seconds))
     return Run(job="job-aaaaaa", scope="default", events=events)
 
 
@@ -83,8 +85,8 @@ def recording(cold: Run, warm: Run) -> Recording:
     )  # fmt: skip
 
 
-def test_figures_leave_out_the_image() -> None:
-    one = recording(one_run(start=6.0, pull=20.0), one_run(start=0.5))
+def test_figures_leave_out_the_waiting() -> None:
+    one = recording(one_run(start=6.0, queue=3.0, pull=20.0), one_run(start=0.5))
     assert one.ratio == 12
     assert one.result.startswith("12 x sooner: the code began after 0.50 s instead of 6.0 s; saved")
 

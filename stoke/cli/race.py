@@ -46,9 +46,9 @@ def command(
     scope, which is warmed before if it has to be. One after the other, so that neither is in the
     other's way. The code runs twice.
 
-    "Sooner" compares the time from submitting to the code's first line, without that for fetching the
-    image. --replay at a terminal shows both runs at once, as they went; elsewhere, and with --json,
-    it prints the figures.
+    "Sooner" compares the time from submitting to the code's first line, less what went on waiting for
+    a place and for the image. --replay at a terminal shows both runs at once, as they went; elsewhere,
+    and with --json, it prints the figures.
 
     \b
     stoke race -w 'numpy, pandas' -c 'import pandas'
@@ -104,7 +104,7 @@ def _race(request: Request, backend: str, config: Config, quiet: bool) -> Record
         try:
             return _stay(race, said, teller, config.stop_grace)
         except RaceStoppedError as error:
-            narrate(f"{error.what}; its throw-away scope is gone")
+            narrate(f"{error.what}; nothing of the cold one is left")
             return None
         except RunFailedError as error:
             for line in error.tail:
@@ -192,7 +192,7 @@ class _Teller:
         from stoke.cli.narration import Narrator
 
         self._titles = {
-            "cold": "cold, in caches of its own",
+            "cold": "cold, with nothing cached",
             "warming": f"the caches of scope {request.spec.scope} are not warm yet; warming them",
             "warm": f"warm, in scope {request.spec.scope}",
         }

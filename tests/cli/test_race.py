@@ -79,7 +79,7 @@ def test_the_table_and_what_is_said_beside_it(stoke: Stoke, index: PackageIndex)
     assert [row.split()[0] for row in rows] == ["start", "lock", "python", "run", "first", "whole"]
     assert " x sooner: the code began after " in result
     assert warmed.startswith("scope default was not warm: warming it took ")
-    assert b"cold, in caches of its own" in done.stderr
+    assert b"cold, with nothing cached" in done.stderr
     quiet = stoke(*RACE, "1", "-q")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
 
@@ -190,7 +190,7 @@ def test_ctrl_c_in_the_cold_run_leaves_nothing(
     race.send_signal(signal.SIGINT)
     out, err = race.communicate(timeout=60)
     assert (race.returncode, out) == (130, b""), err
-    assert b"its throw-away scope is gone" in err
+    assert b"nothing of the cold one is left" in err
     assert (jobs(), left(own_home)) == ([], [])
 
 

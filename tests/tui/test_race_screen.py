@@ -97,7 +97,7 @@ async def test_a_race_from_the_form_to_its_files(
     async with app.run_test(size=size, notifications=True) as pilot:
         await raced(pilot, app, "print('ran')")
         await until(pilot, lambda: isinstance(app.screen, RaceScreen))
-        await until(pilot, lambda: "Cold, in caches of its own" in screen_text(app))
+        await until(pilot, lambda: "Cold, with nothing cached" in screen_text(app))
         await until(pilot, lambda: "x sooner" in screen_text(app))
         text = screen_text(app)
         assert "MISS" in text and "HIT" in text and "first line" in text

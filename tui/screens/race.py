@@ -207,7 +207,7 @@ class RaceScreen(StokeScreen):
         if not standing.at and warm is not None:
             title = f"Warm, in scope {self._scope}"
         self.query_one("#race-cold", Lane).show(
-            "Cold, in caches of its own", cold, now, span, _standing_figures(cold, now)
+            "Cold, with nothing cached", cold, now, span, _standing_figures(cold, now)
         )
         self.query_one("#race-warm", Lane).show(
             title, warm, now, span, _standing_figures(warm, now)
@@ -242,7 +242,7 @@ class RaceScreen(StokeScreen):
                     self._timer.stop()
                     self._timer = None
         for name, title, run in (
-            ("#race-cold", "Cold, in caches of its own", one.cold),
+            ("#race-cold", "Cold, with nothing cached", one.cold),
             ("#race-warm", f"Warm, in scope {one.scope}", one.warm),
         ):
             now = span if moment is None else min(moment, run.seconds)
@@ -282,7 +282,7 @@ class RaceScreen(StokeScreen):
                 text.append_text(fmt.plain(line, "dim"))
                 text.append("\n")
         if isinstance(error, RaceStoppedError):
-            text.append("The race was ended; the cold run's caches are gone.")
+            text.append("The race was ended; nothing of the cold run is left.")
         else:
             text.append_text(fmt.error_text(error))
         return text
