@@ -227,6 +227,17 @@ class RendersJobs(Protocol):
 
 
 @runtime_checkable
+class ForgetsScopes(Protocol):
+    """What a backend may offer besides: scopes that can be used once and thrown away."""
+
+    def forget_scope(self, scope: str) -> None:
+        """Takes a scope's caches away, volumes or folders and all. One that has none is no error.
+
+        `EngineError` while a job uses them.
+        """
+
+
+@runtime_checkable
 class MakesImage(Protocol):
     """What a backend may offer besides: `stoke setup image` for it."""
 

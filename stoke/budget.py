@@ -19,12 +19,15 @@ from pathlib import Path
 from stoke.errors import StokeError
 from stoke.job import Job
 from stoke.paths import make_private, state_dir
+from stoke.throw_away import is_throw_away
 
 
 def keep_budget_later(job: Job) -> None:
     """Starts it for a job that is over, if its scope has a budget; returns at once."""
     if not any(phase.name in ("python", "system") and phase.hit is False for phase in job.phases):
         return
+    if is_throw_away(job.scope):
+        return  # It goes as a whole, and must not be in use then.
     from stoke.config import load_config
 
     try:

@@ -458,6 +458,14 @@ class History:
         )
         return self._jobs(rows)
 
+    def in_scope(self, backend: str, scope: str) -> Jobs:
+        """All jobs of one scope, with their phases."""
+        rows = self.query(
+            f"SELECT {_JOB_COLUMNS} FROM jobs WHERE backend = ? AND scope = ?",  # noqa: S608
+            (backend, scope),
+        )
+        return self._jobs(rows)
+
     def spec(self, job_id: str) -> str | None:
         rows = self.query("SELECT spec FROM jobs WHERE id = ?", (job_id,))
         return rows[0]["spec"] if rows else None

@@ -85,6 +85,14 @@ class VolumeIndex:
             for node in {volume.node or "", ""}:
                 self._set(_place(volume), node, gone, False, at)
 
+    def forget_scope(self, backend: str, scope: str) -> None:
+        """A scope that is gone for good, its measured sizes included."""
+        for table in ("held_environments", "held_packages", "held_requests", "cache_sizes"):
+            self._history.query(
+                f"DELETE FROM {table} WHERE backend = ? AND scope = ?",  # noqa: S608
+                (backend, scope),
+            )
+
     def volumes(self, backend: str, volumes: Iterable[Volume], at: float) -> None:
         """All volumes that the backend has: what stood on another is gone."""
         there = json.dumps([[volume.scope, volume.kind] for volume in volumes])

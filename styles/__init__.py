@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-SHEETS = ("base", "dialogs", "jobs", "new_job", "caches", "metrics")
+SHEETS = ("base", "dialogs", "jobs", "new_job", "caches", "metrics", "race")
 
 
 def stylesheet() -> str:

@@ -77,7 +77,9 @@ def test_help_and_jobs_load_next_to_nothing(words: list[str]) -> None:
     assert loaded & ({"pydantic", "importlib.metadata", "backends"} | ENGINES | SCREENS) == set()
 
 
-@pytest.mark.parametrize("words", [["run", "--help"], ["logs", "--help"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["run", "--help"], ["logs", "--help"], ["doctor", "--help"], ["race", "--help"]]
+)
 def test_a_commands_help_loads_no_engine_and_no_screen(words: list[str]) -> None:
     assert loaded_by(command(*words)) & (ENGINES | SCREENS) == set()
 

@@ -2,15 +2,13 @@
 
     python tools/screenshots.py
 
-Everything happens in a folder of its own that is gone afterwards. The pictures hold no address to
-fetch a font from: whoever looks at them uses their own.
+Everything happens in a folder of its own that is gone afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import tempfile
 import time
@@ -59,13 +57,10 @@ async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
 
 
 def save(app: StokeApp, name: str) -> None:
-    svg = app.export_screenshot(title="stoke")
-    svg = re.sub(r"@font-face\s*{[^}]*}", "", svg)
-    svg = svg.replace("Fira Code", "monospace")
-    # Numbers the exporter draws anew each time would make every run a change.
-    svg = re.sub(r"terminal-\d+", "terminal", svg)
+    from tui.picture import svg
+
     path = ROOT / "screenshots" / f"{name}.svg"
-    path.write_text(svg)
+    path.write_text(svg(app))
     print(path.relative_to(ROOT))
 
 
@@ -130,6 +125,12 @@ async def take() -> None:
         await pilot.press("4")
         await pilot.pause(2)
         save(app, "metrics")
+        await pilot.press("2", "ctrl+t")
+        await until(pilot, lambda: app.screen.query("#race-words"))
+        words = app.screen.query_one("#race-words")
+        await until(pilot, lambda: "sooner" in str(words.render()))
+        await pilot.pause(0.3)
+        save(app, "race")
 
 
 def main() -> None:

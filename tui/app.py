@@ -20,6 +20,7 @@ from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
+from stoke.throw_away import is_throw_away
 from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
@@ -34,11 +35,19 @@ if TYPE_CHECKING:
     from stoke.backend import Backend
     from stoke.config import Config
     from stoke.lifecycle import Request
+    from stoke.recording import Recording
     from stoke.spec import JobSpec
     from tui.jobs_service import JobsService
+    from tui.screens.race import RaceScreen
 
 Place = tuple[str | None, str | None]
-WHERE = {"jobs": "Jobs", "new": "New job", "caches": "Caches", "metrics": "Metrics"}
+WHERE = {
+    "jobs": "Jobs",
+    "new": "New job",
+    "caches": "Caches",
+    "metrics": "Metrics",
+    "race": "Race",
+}
 
 
 def _new_job() -> Screen[None]:
@@ -59,6 +68,12 @@ def _metrics() -> Screen[None]:
     return MetricsScreen()
 
 
+def _race() -> Screen[None]:
+    from tui.screens.race import RaceScreen
+
+    return RaceScreen()
+
+
 class SnapshotMessage(Message):
     """The service has read the history anew; only the newest reading matters."""
 
@@ -71,7 +86,10 @@ class SnapshotMessage(Message):
 
 
 class StokeApp(App[None]):
-    """`clock` gives epoch seconds; tests stand it still. `StokeError` when there is no history."""
+    """`clock` gives epoch seconds; tests stand it still. With a `recording` it begins in Race, on that.
+
+    `StokeError` when there is no history.
+    """
 
     TITLE = "stoke"
     CSS = stylesheet()
@@ -81,6 +99,7 @@ class StokeApp(App[None]):
         "new": _new_job,
         "caches": _caches,
         "metrics": _metrics,
+        "race": _race,
     }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -88,6 +107,7 @@ class StokeApp(App[None]):
         Binding("2", "switch('new')", "New job", show=False, id="app.new"),
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
+        Binding("5", "switch('race')", "Race", show=False, id="app.race"),
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -96,7 +116,12 @@ class StokeApp(App[None]):
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        recording: Recording | None = None,
+    ) -> None:
         if config.color == "never":
             os.environ["NO_COLOR"] = "1"
         super().__init__()
@@ -110,6 +135,7 @@ class StokeApp(App[None]):
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
         self._clusters = _clusters(self._kept.get("clusters"))
+        self._recording = recording
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -143,7 +169,9 @@ class StokeApp(App[None]):
         assert isinstance(screen, JobsScreen)
         await screen.furnish()
         self.service.start()
-        if not self._kept.get("welcomed") and self._is_new():
+        if self._recording is not None:
+            self.replay(self._recording)
+        elif not self._kept.get("welcomed") and self._is_new():
             self.action_welcome()
 
     def _is_new(self) -> bool:
@@ -169,6 +197,9 @@ class StokeApp(App[None]):
         if (context, namespace) != self.cluster(backend):
             self._clusters[backend] = (context, namespace)
             self.keep(clusters=self._clusters)
+
+    def kept(self, name: str) -> object:
+        return self._kept.get(name)
 
     def _at_cluster(self, backend: Backend) -> None:
         from stoke.backend import ChoosesCluster
@@ -250,6 +281,26 @@ class StokeApp(App[None]):
             lock_ttl=self.config.lock_ttl,
             on_cache_trouble=self.config.on_cache_trouble,
         )
+
+    def race(self, backend: str, spec: JobSpec, name: str) -> None:
+        """Opens Race, and runs this request there cold and warm."""
+        request = self.request(spec, name)
+        self._on_race(lambda screen: screen.race(backend, request))
+
+    def replay(self, recording: Recording) -> None:
+        """Opens Race on a recorded one."""
+        self._on_race(lambda screen: screen.replay(recording))
+
+    def _on_race(self, do: Callable[[RaceScreen], object]) -> None:
+        def there() -> None:
+            from tui.screens.race import RaceScreen
+
+            screen = self.get_screen_stack("race")[0]
+            assert isinstance(screen, RaceScreen)
+            do(screen)
+
+        self.switch_mode("race")
+        self.call_after_refresh(there)
 
     def _show_job(self, job_id: str) -> None:
         self.switch_mode("jobs")
@@ -346,14 +397,19 @@ def _clusters(stored: object) -> dict[str, Place]:
     return found
 
 
-def run(config: Config) -> int:
-    """Shows the screens until they are left, then says what still runs. Returns the exit code."""
+def run(config: Config, recording: Recording | None = None) -> int:
+    """Shows the screens until they are left, then says what still runs. Returns the exit code.
+
+    They begin with `recording` in Race, if there is one.
+    """
     # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
     # a flood of output in must not hold up the keys.
     sys.setswitchinterval(0.001)
-    app = StokeApp(config)
+    app = StokeApp(config, recording=recording)
     app.run(mouse=config.mouse)
-    running = app.history.list(unfinished=True)
+    # A cold run's scope goes with the program that raced it, and the run with its scope.
+    unfinished = app.history.list(unfinished=True)
+    running = [job for job in unfinished if not is_throw_away(job.scope)]
     for job in running:
         name = clean(job.id)
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201

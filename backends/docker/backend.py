@@ -250,6 +250,9 @@ class DockerBackend:
         image = choose_image(self._engine, wanted, lambda *_: None)
         return housekeep(self._engine, self._config, image, volume, operation, progress)
 
+    def forget_scope(self, scope: str) -> None:
+        self._volumes.remove(scope)
+
     def check(self) -> list[Finding]:
         return look(self._engine, self._config)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backends.docker.engine import Engine
+from backends.docker.engine import AnswerError, Engine
 from backends.docker.names import (
     JOB,
     KIND,
@@ -47,6 +47,18 @@ class Volumes:
                 replace(volume, in_use_by=tuple(_holders(api, volume.name)))
                 for volume in sorted(volumes, key=lambda one: (one.scope, one.kind))
             ]
+
+    def remove(self, scope: str) -> None:
+        """Removes a scope's volumes; the engine refuses while a container refers to one."""
+        for volume in self.found():
+            if volume.scope != scope:
+                continue
+            try:
+                with self._engine.call(f"remove the volume {volume.name}") as api:
+                    api.remove_volume(volume.name)
+            except AnswerError as error:
+                if error.status != 404:  # gone
+                    raise
 
     def check_is_ours(self, name: str) -> None:
         """`EngineError` unless the volume is there and was made by us."""

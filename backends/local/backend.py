@@ -35,6 +35,9 @@ from stoke.errors import EngineError
 from stoke.locks import is_locked
 from stoke.paths import cache_dir, make_private, state_dir
 
+# For how long a job that is to be stopped is waited for to take signals.
+BEGIN_SECONDS = 5.0
+
 
 class LocalBackend:
     """Jobs as processes of this machine. Connects to nothing; all methods are quick."""
@@ -128,7 +131,7 @@ class LocalBackend:
         return FrameFile(_folder(job_id) / "frames", since, follow, is_over)
 
     def stop(self, job_id: str, grace: float) -> None:
-        started = _read_json(_folder(job_id) / "started.json")
+        started = self._started(_folder(job_id))
         if started is None or not is_locked(_folder(job_id) / "alive.lock"):
             return
         pid = started["pid"]
@@ -138,6 +141,16 @@ class LocalBackend:
         # The supervisor reads it when the signal comes and does the rest: this program may end.
         (_folder(job_id) / "stop").write_text(str(grace))
         _signal(pid, signal.SIGTERM)
+
+    def _started(self, folder: Path) -> dict[str, Any] | None:
+        """What a supervisor writes once it takes signals; one that has just begun is waited for."""
+        deadline = time.monotonic() + BEGIN_SECONDS
+        while True:
+            begins = is_locked(folder / "alive.lock")
+            started = _read_json(folder / "started.json")
+            if started is not None or not begins or time.monotonic() > deadline:
+                return started
+            time.sleep(0.01)
 
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
@@ -167,6 +180,12 @@ class LocalBackend:
         from uv import find_uv_bin
 
         return self._caches.housekeep(volume, operation, progress, _python(), find_uv_bin())
+
+    def forget_scope(self, scope: str) -> None:
+        for volume in self.volumes():
+            if volume.scope == scope:
+                self.housekeep(volume, {"do": "clear", "kind": volume.kind}, lambda _: None)
+                self._caches.remove(volume)
 
     def check(self) -> list[Finding]:
         from uv import find_uv_bin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,6 +56,16 @@ class LocalCaches:
             for kind in KINDS
             if (folder := self._top / scope / kind).joinpath(TAG).exists()
         ]
+
+    def remove(self, volume: Volume) -> None:
+        """Removes the folder of a cache that has been cleared."""
+        folder = Path(volume.name)
+        try:
+            shutil.rmtree(folder)
+            folder.parent.rmdir()
+        except OSError as error:
+            if folder.exists():
+                raise EngineError(f"cannot remove {folder}: {error.strerror}") from error
 
     def housekeep(
         self,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from stoke.errors import RequestError
+
+if TYPE_CHECKING:
+    from stoke.recording import Recording
 
 # The command line's only door to the screens; nothing else may load Textual.
 
@@ -17,13 +21,18 @@ def keys_file() -> str:
     return app.keys_file()
 
 
-def open_screens() -> int:
-    """Opens the screens, and returns when they are left."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+def can_open() -> bool:
+    """Whether this is a terminal that can draw them."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def open_screens(recording: Recording | None = None) -> int:
+    """Opens the screens, on a recorded race if there is one, and returns when they are left."""
+    if not can_open():
         raise RequestError(
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
     from stoke.config import load_config
     from tui.app import run
 
-    return run(load_config())
+    return run(load_config(), recording)

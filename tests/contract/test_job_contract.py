@@ -204,6 +204,13 @@ def test_stop_asks_first_and_then_kills(
     assert done.stdout == output
 
 
+def test_a_job_is_stopped_in_its_first_moment(lab: Lab) -> None:
+    job = lab.submit("while True: pass")
+    with History() as history:
+        stop(job, lab.backend, history, 0)
+    assert lab.finish(job).job.state is JobState.STOPPED
+
+
 def test_stopping_what_has_ended_is_no_error(lab: Lab) -> None:
     done = lab.run("pass")
     lab.backend.stop(done.job.id, 1)

@@ -30,6 +30,7 @@ from stoke.job import Prediction, new_job_id
 from stoke.logs.sanitise import clean, clean_block
 from stoke.prediction import predict
 from stoke.presets import Preset
+from stoke.race import check_race
 from stoke.rendering import left_out, render_job
 from stoke.request import read_code
 from stoke.spec import MAX_CODE, JobSpec
@@ -66,7 +67,7 @@ class Seen:
 
 
 class NewJobScreen(StokeScreen):
-    CHANGES = frozenset({"submit"})
+    CHANGES = frozenset({"submit", "race"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
         Binding("ctrl+t", "submit(False)", "and stay", id="new.submit_and_stay"),
@@ -74,6 +75,7 @@ class NewJobScreen(StokeScreen):
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("ctrl+l", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
+        Binding("f5", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
     ]
@@ -448,6 +450,18 @@ class NewJobScreen(StokeScreen):
         self.stoke.submit(
             self._backend, spec, name, self._refuse, lambda: self._set_submitting(False), watch
         )
+
+    def action_race(self) -> None:
+        """Runs the request cold and warm, on the Race screen."""
+        draft = self._now()
+        self._save()
+        try:
+            spec = self._spec(draft, draft.code)
+            check_race(spec, self.stoke.service.backends.get(self._backend))
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self.stoke.race(self._backend, spec, draft.values["name"].strip() or "job")
 
     def _set_submitting(self, submitting: bool) -> None:
         self._submitting = submitting

@@ -17,6 +17,7 @@ SCREENS = (
     ("new", "2 New job"),
     ("caches", "3 Caches"),
     ("metrics", "4 Metrics"),
+    ("race", "5 Race"),
 )
 
 

@@ -14,20 +14,28 @@ from tui import format as fmt
 _HIT_STYLES = {True: "green", False: "yellow", None: "blue"}
 _NAME = 8
 _LEAST_BAR = 4
+_ALIGNED = (6, 4, 10, 7)
 
 
 class Waterfall(Widget):
-    """Draws the job it was given last. `show` draws again, with the time that is now."""
+    """Draws the job it was given last. `show` draws again, with the time that is now.
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    An `aligned` one stands beside another: its columns have always the same widths, so that equal bars
+    are equal times, and there is nothing below the phases.
+    """
+
+    def __init__(self, *, id: str | None = None, aligned: bool = False) -> None:  # noqa: A002
         super().__init__(id=id)
+        self._aligned = aligned
+        self._span = 0.0
         self._job: Job | None = None
         self._notes: Sequence[str] = ()
         self._now = 0.0
 
-    def show(self, job: Job | None, notes: Sequence[str], now: float) -> None:
-        """`notes`: what the runner said of this job; `now`: epoch seconds."""
-        self._job, self._notes, self._now = job, notes, now
+    def show(self, job: Job | None, notes: Sequence[str], now: float, span: float = 0.0) -> None:
+        """`notes`: what the runner said of this job; `now`: epoch seconds; `span`: the seconds that
+        the bars' whole width stands for, if that is more than the job's own."""
+        self._job, self._notes, self._now, self._span = job, notes, now, span
         self.refresh(layout=True)
 
     def render(self) -> Text:
@@ -45,17 +53,20 @@ class Waterfall(Widget):
             0 if all(cell == fmt.UNKNOWN for cell in column) else max(map(len, column))
             for column in zip(*figures, strict=True)
         ]
+        if self._aligned:
+            widths = list(_ALIGNED)
         taken = _NAME + sum(width + 1 for width in widths if width)
         bar = max(_LEAST_BAR, self.size.width - taken)
         for phase, cells in zip(job.phases, figures, strict=True):
-            text.append_text(self._bar(phase, begin, max(end - begin, 1e-6), bar))
+            text.append_text(self._bar(phase, begin, max(end - begin, self._span, 1e-6), bar))
             for width, cell in zip(widths, cells, strict=True):
                 if width:
                     style = _HIT_STYLES[phase.hit] if cell in ("HIT", "MISS") else ""
                     text.append(f" {cell:>{width}}", style=style)
             text.append("\n")
-        text.append("\n")
-        text.append_text(self._summary(job))
+        if not self._aligned:
+            text.append("\n")
+            text.append_text(self._summary(job))
         for note in self._notes:
             text.append("\n")
             text.append_text(fmt.plain(note, "yellow"))

@@ -1,0 +1,249 @@
+"""Race: from the form to both runs on the local backend, ended, failed, recorded and replayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, TextArea
+
+from stoke.config import Config
+from stoke.errors import EngineError
+from stoke.job import Job, JobState, Phase
+from stoke.recording import Recording, read_recording, run_of
+from stoke.throw_away import is_throw_away
+from tests.package_index import PackageIndex
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.screens.open_recording import OpenRecording
+from tui.screens.race import RaceScreen
+from tui.widgets.form_field import FormField
+
+FOREVER = "import time\nwhile True: time.sleep(0.05)"
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    served = PackageIndex("127.0.0.1")
+    served.add("alpha", "1.0")
+    monkeypatch.setenv("STOKE_INDEX__URL", served.url)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    yield served
+    served.stop()
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is saved is saved here."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def finished(job_id: str, scope: str, *phases: Phase) -> Job:
+    end = max(phase.started_at + (phase.seconds or 0) for phase in phases)
+    return Job(job_id, "fit", "docker", scope, JobState.SUCCEEDED, 0.0, phases=list(phases),
+               finished_at=end, exit_code=0)  # fmt: skip
+
+
+def recorded(name: str = "fit", packages: list[str] | None = None, **more: Any) -> Recording:
+    """A race on Docker, 6.2 s against 0.5 s."""
+    cold = finished(
+        "fit-aaaaaa", "throw-away-00000000",
+        Phase("start", 0.0, 0.4),
+        Phase("lock", 0.5, 0.9, False, 41, None, 6_600_000),
+        Phase("python", 1.4, 4.8, False, 41, 0, 48_300_000),
+        Phase("run", 6.2, 2.1, bytes=240),
+    )  # fmt: skip
+    warm = finished(
+        "fit-bbbbbb", "default",
+        Phase("start", 0.0, 0.4),
+        Phase("lock", 0.497, 0.002, True, 41, None, 0),
+        Phase("python", 0.499, 0.001, True, 41, 41, 0),
+        Phase("run", 0.5, 1.2, bytes=240),
+    )  # fmt: skip
+    return Recording(
+        name=name, backend="docker", scope="default", packages=packages or ["numpy", "pandas"],
+        raced_at=NOW, cold=run_of(cold), warm=run_of(warm), **more,
+    )  # fmt: skip
+
+
+async def raced(pilot: Pilot[Any], app: StokeApp, code: str, packages: str = "alpha") -> None:
+    """Fills the form and presses its key."""
+    await pilot.press("2")
+    await until(pilot, lambda: app.screen.query("#code"))
+    app.screen.query_one("#code", TextArea).load_text(code)
+    app.screen.query_one("#field-dependencies", FormField).text = packages
+    await pilot.press("f5")
+
+
+def left(home: Path, app: StokeApp) -> list[str]:
+    folders = (home / "state/throw-away", home / "cache/scopes")
+    found = [str(path) for folder in folders for path in folder.glob("throw-away-*")]
+    return found + [job.id for job in app.history.list() if is_throw_away(job.scope)]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_race_from_the_form_to_its_files(
+    index: PackageIndex, own_home: Path, in_a_folder: Path, size: tuple[int, int]
+) -> None:
+    app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await raced(pilot, app, "print('ran')")
+        await until(pilot, lambda: isinstance(app.screen, RaceScreen))
+        await until(pilot, lambda: "Cold, with nothing cached" in screen_text(app))
+        await until(pilot, lambda: "x sooner" in screen_text(app))
+        text = screen_text(app)
+        assert "MISS" in text and "HIT" in text and "first line" in text
+        assert left(own_home, app) == []
+        await pilot.press("S")
+        await until(pilot, lambda: len(list(in_a_folder.iterdir())) == 2)
+        recording, picture = sorted(in_a_folder.iterdir())
+        assert read_recording(recording).packages == ["alpha"]
+        assert picture.read_text().startswith("<svg") and "font-face" not in picture.read_text()
+        # And once more, warm from the start.
+        await pilot.press("r")
+        await until(pilot, lambda: "x sooner" not in screen_text(app))
+        await until(pilot, lambda: "x sooner" in screen_text(app))
+        assert "were not warm" not in screen_text(app)
+    assert left(own_home, app) == []
+
+
+async def test_a_race_is_ended_after_asking(index: PackageIndex, own_home: Path) -> None:
+    app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, FOREVER)
+        await until(pilot, lambda: any(job.state == "running" for job in app.history.list()))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("enter")  # Cancel has the focus.
+        await until(pilot, lambda: isinstance(app.screen, RaceScreen))
+        assert left(own_home, app) != []
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "The race was ended" in screen_text(app))
+        assert left(own_home, app) == []
+
+
+async def test_leaving_the_program_leaves_nothing_of_the_cold_run(
+    index: PackageIndex, own_home: Path
+) -> None:
+    first = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with first.run_test(size=(80, 24)) as pilot:
+        await raced(pilot, first, FOREVER)
+        await until(pilot, lambda: any(job.state == "running" for job in first.history.list()))
+        race = first.screen
+        assert isinstance(race, RaceScreen)
+    # The program goes on here, as the process of the tests: what it holds is let go of as it ends.
+    assert race._race is not None
+    race._race.stop(0)
+    second = StokeApp(Config())
+    async with second.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: left(own_home, second) == [])
+
+
+async def test_a_run_that_fails_says_why_and_shows_what_it_printed(
+    index: PackageIndex, own_home: Path
+) -> None:
+    app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, "print('[b]so far\\x1b]0;PWN\\x07'); raise SystemExit(7)")
+        await until(pilot, lambda: "the cold run failed: exit code 7" in screen_text(app))
+        assert "[b]so far" in screen_text(app) and "Warm, did not begin" in screen_text(app)
+        assert left(own_home, app) == []
+
+
+async def test_the_form_says_what_cannot_be_raced(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await raced(pilot, app, "print(1)", packages="")
+        await until(pilot, lambda: "a race needs packages" in said(app))
+        assert app.current_mode == "new"
+
+
+async def test_an_engine_that_is_gone(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    backends["local"].down = EngineError("the engine is gone", "bring it back")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, "print(1)")
+        await until(pilot, lambda: "the engine is gone" in screen_text(app))
+        assert "bring it back" in screen_text(app)
+
+
+async def test_a_backend_that_cannot_throw_scopes_away_is_raced_without_a_cache(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, "print(1)")
+        await until(pilot, lambda: backends["local"].deliveries)
+        (delivery,) = backends["local"].deliveries
+        assert not delivery.spec.use_cache and is_throw_away(delivery.spec.scope)
+
+
+async def test_a_recording_is_opened_and_replayed(
+    desk: Desk, in_a_folder: Path, tmp_path: Path
+) -> None:
+    now = [NOW]
+    app = StokeApp(Config(), clock=lambda: now[0])
+    (in_a_folder / "race-fit-1.json").write_text(recorded().model_dump_json())
+    (in_a_folder / "other.json").write_text(json.dumps({"format": "none"}))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("5")
+        await until(pilot, lambda: "A race runs a request twice" in screen_text(app))
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, OpenRecording))
+        file = app.screen.query_one(Input)
+        assert file.value == "race-fit-1.json"
+        file.value = "other.json"
+        await pilot.press("enter")
+        await until(pilot, lambda: "is no recording of a race" in said(app))
+        file.value = "race-fit-1.json"
+        await pilot.press("enter")
+        await until(pilot, lambda: "Both as they went" in screen_text(app))
+        now[0] += 1.0
+        await until(pilot, lambda: "HIT" in screen_text(app) and "MISS" not in screen_text(app))
+        now[0] += 3.0
+        await until(pilot, lambda: "MISS" in screen_text(app))
+        assert "x sooner" not in screen_text(app)
+        now[0] += 60.0
+        await until(pilot, lambda: "12 x sooner" in screen_text(app))
+        assert "54.9 MB" in screen_text(app)
+        await pilot.press("p")
+        await until(pilot, lambda: "Both as they went" in screen_text(app))
+
+
+async def test_read_only_races_nothing_and_still_replays(desk: Desk, in_a_folder: Path) -> None:
+    (in_a_folder / "race-fit-1.json").write_text(recorded().model_dump_json())
+    app = StokeApp(Config(read_only=True))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, "print(1)")
+        assert app.current_mode == "new"
+        await pilot.press("escape")
+        await until(pilot, lambda: app.focused is None or app.focused.id != "code")
+        app.action_switch("race")
+        await until(pilot, lambda: isinstance(app.screen, RaceScreen))
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, OpenRecording))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Both as they went" in screen_text(app))
+
+
+async def test_the_palette_leads_there(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        await pilot.press("colon")
+        await pilot.press(*"Race")
+        await until(pilot, lambda: "key: 5" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RaceScreen))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys: Race" in screen_text(app))
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: app.current_mode == "jobs")
