@@ -94,7 +94,7 @@ def test_a_pattern_that_takes_for_ever_can_be_left(
     assert process.wait(60) == 130
 
 
-def test_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Stoke) -> None:
+def test_c26_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Stoke) -> None:
     done = stoke("logs", "first", "other")
     assert done.stdout.decode().splitlines() == [
         "first-aaaaaa | one",
@@ -108,7 +108,7 @@ def test_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Sto
     assert stamped[0] == b"first-aaaaaa | 2025-11-21T12:00:04.000Z three"
 
 
-def test_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
+def test_c26_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
     finished("back-aaaaaa", [(STDOUT, 9, b"1\n"), (STDOUT, 3, b"2\n"), (STDOUT, 6, b"3\n")])
     finished("even-bbbbbb", [(STDOUT, 5, b"4\n")])
     lines = stoke("logs", "back", "even").stdout.split()

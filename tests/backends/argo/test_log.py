@@ -220,7 +220,7 @@ def test_c13_memory_is_bounded_by_a_part_not_by_a_line() -> None:
 # --- requests ------------------------------------------------------------------------------------
 
 
-def test_c04_c08_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
+def test_c04_c08_c18_c20_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/log"] = [ScriptedPodLog(lines_of(1))]
     read(cluster)
     read(cluster, START, follow=False)
