@@ -64,7 +64,7 @@ def _follower(backend: object, name: str, folder: Path) -> Follower:
     return Follower(
         backend,  # type: ignore[arg-type]
         name,
-        "0" * 16,
+        "",
         folder,
         lambda _: None,
         lambda: None,

@@ -101,6 +101,11 @@ class LogDeniedError(EngineError):
     """The engine will not give this log, however often it is asked: no right to it, no such driver."""
 
 
+class LogBehindError(EngineError):
+    """A followed log came so late that the engine may leave out what it has dropped, or repeat what it
+    has not, without a word: it is to be read without following, and then followed again."""
+
+
 class LogStream(Protocol):
     """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
     is a hint and not the job's end. A cut connection raises `EngineError`. A batch without a frame says
@@ -114,6 +119,8 @@ class LogStream(Protocol):
     - the same frame is cut in the same places every time it is given, time, stream and bytes;
     - times as the engine stores them, also where they go back; 0 for `since` means from the start;
     - a stream that is not followed ends cleanly only once it is whole: anything else is a cut;
+    - a followed stream whose engine may lose its place when the reader is slow raises `LogBehindError`
+      before that can have happened; one that is not followed never needs to;
     - a connection that may fall silent without ending (a network, a rotated file) is ended by the
       transport after `SILENCE_SECONDS` without a byte; the follower asks again from where it was.
 

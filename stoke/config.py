@@ -74,8 +74,8 @@ class LogConfig(Section):
     max_size: Memory = 200 * 1024**2
     """How much of one job's log the engine keeps, in bytes, before it drops the oldest part."""
     spool_max: Memory = 2 * 1024**3
-    """How much the logs of all jobs may take on this machine, in bytes. Beyond it the logs of the jobs
-    that finished first go; never one that is still written."""
+    """How much the logs of finished jobs may take on this machine, in bytes. Beyond it the logs of the
+    jobs that finished first go; never the newest, and never one that is still written."""
 
 
 class ScopeConfig(Section):

@@ -18,6 +18,7 @@ from stoke.backend import (
     Finding,
     FoundJob,
     Frame,
+    LogBehindError,
     PhaseReport,
     Volume,
 )
@@ -35,9 +36,9 @@ def exited(code: int = 0, reason: str | None = None) -> EngineState:
 class Connection:
     """How one connection goes: so many frames (None: all), and then its end.
 
-    `end` is "eof" (a clean end), "cut" (an error), "refused" (an error before anything) or "open"
-    (nothing more comes until somebody closes it). `news` is how often it says beforehand that the job
-    has come further.
+    `end` is "eof" (a clean end), "cut" (an error), "behind" (its reader is late), "refused" (an error
+    before anything) or "open" (nothing more comes until somebody closes it). `news` is how often it
+    says beforehand that the job has come further.
     """
 
     frames: int | None = None
@@ -142,6 +143,8 @@ class ScriptedLog:
             yield batch
         if self.how.end == "cut":
             raise EngineError("the connection was cut")
+        if self.how.end == "behind":
+            raise LogBehindError("it came too late")
         if self.how.end == "open":
             self._backend.waiting.set()
             self.closed.wait()

@@ -292,6 +292,7 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) 
     job = add(history)
     end = {"event": "end", "time": 1009.0, "exit_code": 3, "reason": None}
     log = [
+        Frame(STDERR, 999, frame("n0nce", {"event": "begin", "phase": "run", "time": 999.0})),
         Frame(STDOUT, 1000, b"out\n"),
         Frame(STDERR, 1001, b"err\n" + frame("n0nce", end)),
     ]

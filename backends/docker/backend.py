@@ -159,7 +159,7 @@ class DockerBackend:
         return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
-        return DockerLog(self._engine, job_id, since, follow)
+        return DockerLog(self._engine, job_id, since, follow, self._config.log.max_size)
 
     def stop(self, job_id: str, grace: float) -> None:
         if self._record(job_id) is None:

@@ -11,15 +11,17 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import repeat
 from typing import Any
 
 from backends.docker.engine import AnswerError, Engine
-from stoke.backend import SILENCE_SECONDS, Frame, LogDeniedError
+from stoke.backend import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs.chunks import Chunks
+from stoke.logs.resume import OVERLAP
 
 READ_SIZE = 256 * 1024
 # The engine cuts lines at 16 KiB; what is longer than this is no frame.
@@ -31,6 +33,11 @@ PART_SIZE = 16 * 1024
 FIRST_WITH_WHOLE_LINES = (1, 42)
 HEADER = struct.Struct(">BxxxL")
 STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
+# The engine follows the file that it writes. Whoever is more than a whole file behind when one is
+# rotated gets the newest next: what lay between is left out, and the newest may come twice. So late
+# nobody is who was abreast within the time that a file takes to fill at this speed, in bytes a second.
+# (Without following, it reads all its files as they stand, and nothing is left out.)
+FASTEST = 400_000_000
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
 
 
@@ -194,13 +201,20 @@ class DockerLog:
 
     `EngineError` when the container has gone or its log cannot be read; `LogDeniedError` when the
     engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, as a hint: the
-    connection may be half open, and nobody would know.
+    connection may be half open, and nobody would know. `max_size` is that of one of its files.
     """
 
-    def __init__(self, engine: Engine, job_id: str, since: int, follow: bool) -> None:
+    def __init__(
+        self, engine: Engine, job_id: str, since: int, follow: bool, max_size: int
+    ) -> None:
         self._engine = engine
         self._job_id = job_id
         self._follow = follow
+        self._late = max_size * 1_000_000_000 // FASTEST
+        # When this was last known to be abreast of what the job writes; and up to where it only
+        # repeats what the reader asked for again, whose age tells nothing.
+        self._abreast = time.time_ns()
+        self._repeats_until = since + 2 * OVERLAP if since else 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         params: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
@@ -242,6 +256,8 @@ class DockerLog:
         try:
             for batch in self._batches():
                 if batch:
+                    if self._follow and self._is_behind(batch):
+                        raise LogBehindError(f"the log of {self._job_id} came too late")
                     yield batch
                 if frames.failure is not None:
                     raise EngineError(
@@ -251,6 +267,16 @@ class DockerLog:
                 raise self._cut("in the middle of a line")
         finally:
             self.close()
+
+    def _is_behind(self, batch: list[Frame]) -> bool:
+        oldest = next((frame.time for frame in batch if frame.time > self._repeats_until), None)
+        if oldest is None:
+            return False
+        self._repeats_until = 0
+        now = time.time_ns()
+        if now - oldest < self._late:
+            self._abreast = now
+        return now - self._abreast > self._late
 
     def close(self) -> None:
         with self._lock:

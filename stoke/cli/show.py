@@ -100,9 +100,21 @@ def _show_job(job: Job) -> None:
             "environment": _against(job),
             "lock": _lock_text(job),
             "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
-            + (removed or f"stoke logs {job.id}"),
+            + (removed or f"stoke logs {job.id}")
+            + _beyond_budget(job, size),
         }
     )
+
+
+def _beyond_budget(job: Job, size: int) -> str:
+    if job.state.finished:
+        return ""
+    from stoke.config import load_config  # Whoever was asked for this job needed it as well.
+
+    limit = load_config().log.spool_max
+    if size <= limit:
+        return ""
+    return f" (beyond log.spool_max, {human_bytes(limit)}: it stays whole, and does not count yet)"
 
 
 def _against(job: Job) -> str | None:

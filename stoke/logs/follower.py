@@ -21,9 +21,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stoke.backend import ENGINE, Backend, EngineState, Frame, LogDeniedError, LogStream
+from stoke.backend import (
+    ENGINE,
+    Backend,
+    EngineState,
+    Frame,
+    LogBehindError,
+    LogDeniedError,
+    LogStream,
+)
 from stoke.errors import EngineError
-from stoke.events import Event, EventScanner
+from stoke.events import SEPARATOR, Event, EventScanner
 from stoke.logs.resume import OVERLAP, Repeats, ResumePoint
 from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
 from stoke.paths import make_private
@@ -35,6 +43,8 @@ BACKOFF_SECONDS = (0.5, 30.0)
 OVER = ("exited", "absent")
 # A connection that lasted so long was good, also if it brought nothing.
 GOOD_SECONDS = 20.0
+# What an interpreter that cannot run the runner says is shorter than this.
+MOST_BEFORE_RUNNER = 16 * 1024
 # How often a job that was made and has not begun is looked at, and a disk that is full.
 START_SECONDS = 0.1
 FULL_SECONDS = 1.0
@@ -75,6 +85,9 @@ class Follower:
         self._on_trouble = on_trouble
         self._on_state = on_state
         self._scanner = EventScanner(nonce)
+        self._mark = SEPARATOR + nonce.encode()
+        # Whether the log's beginning was met, or missed: it begins with the runner's first words.
+        self._begun = not nonce
         self._lock_file = take_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
@@ -111,9 +124,13 @@ class Follower:
 
     def _run(self) -> EngineState | None:
         attempt = 0
+        follow = True
         while not self._closed.is_set():
             began = time.monotonic()
-            grown, cut = self._read(follow=True)
+            grown, cut = self._read(follow)
+            follow = not isinstance(cut, LogBehindError)
+            if not follow:
+                continue
             state = self._ask()
             if state and state.status == "created":
                 attempt = 0
@@ -206,7 +223,7 @@ class Follower:
             self._stream = None
         if grown:
             self._overlap = OVERLAP
-        elif began and self._cut is not None:
+        elif began and self._cut is not None and not isinstance(self._cut, LogBehindError):
             # Cut before it came to anything new, as it may be next time: begin closer to that.
             self._overlap //= 2
         self._checkpoint()
@@ -238,7 +255,20 @@ class Follower:
         self.spool.gaps += 1
         self._flush()
 
+    def _look_for_the_beginning(self, batch: list[Frame]) -> None:
+        mine = [frame.data for frame in batch if frame.stream != ENGINE]
+        size = self.spool.bytes + sum(map(len, mine))
+        if size > MOST_BEFORE_RUNNER and not any(self._mark in data for data in mine):
+            self._missed_the_beginning(batch[0].time)
+
+    def _missed_the_beginning(self, moment: int) -> None:
+        self._begun = True
+        self.spool.note(moment, "gap: the engine no longer has the beginning of the log")
+        self.spool.gaps += 1
+
     def _take(self, batch: list[Frame]) -> None:
+        if not self._begun:
+            self._look_for_the_beginning(batch)
         streams, times, pieces = zip(*batch, strict=True)
         if streams.count(streams[0]) == len(streams):
             self._keep(streams[0], times, pieces)
@@ -269,8 +299,11 @@ class Follower:
             for piece in self._scanner.feed(data):
                 if isinstance(piece, bytes):
                     self.spool.add(STDERR, moment, piece)
-                else:
-                    self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
+                    continue
+                if not self._begun and piece["event"] not in ("begin", "note", "error"):
+                    self._missed_the_beginning(moment)
+                self._begun = True
+                self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
 
     def _finish(self) -> None:
         rest = self._scanner.flush()
@@ -319,6 +352,7 @@ class Follower:
             "lines": self.spool.lines,
             "gaps": self.spool.gaps,
             "aside": self.spool.aside_bytes,
+            "begun": self._begun,
             "held": base64.b64encode(self._scanner.held).decode(),
             **self._point.as_json(),
         }
@@ -331,6 +365,7 @@ class Follower:
         try:
             position: dict[str, Any] = json.loads((self._folder / "log.pos").read_text())
             size, lines, aside = position["bytes"], position["lines"], position["aside"]
+            begun: bool = position["begun"]
             spool = self.spool
             if size > spool.bytes or lines > spool.lines or aside > spool.aside_bytes:
                 raise ValueError("ahead of the log")
@@ -343,6 +378,7 @@ class Follower:
             return
         self.spool.truncate(size, lines, aside)
         self.spool.gaps = position["gaps"]
+        self._begun = self._begun or begun
         self._scanner.hold(base64.b64decode(position["held"]))
 
 

@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import pairwise
 
 from stoke.errors import RequestError
 from stoke.logs.sanitise import clean_line
@@ -36,6 +37,30 @@ _CONTROLS = bytes([*range(9), *range(11, 32), 127])
 
 Find = Callable[[int], tuple[int, int] | None]
 """Where something next stands in a block, from a position on."""
+
+
+class Block:
+    """Some rows of a log, one after another. `starts` says where in the log they begin, and where the
+    last ends; that of a million rows is not worked out one by one."""
+
+    __slots__ = ("base", "data", "rows", "starts")
+
+    def __init__(self, data: bytes, starts: array[int]) -> None:
+        self.data = data
+        self.starts = starts
+        self.rows = len(starts) - 1
+        self.base = starts[0]
+
+    def start(self, row: int) -> int:
+        """Where in `data` a row begins."""
+        return self.starts[row] - self.base
+
+    def row(self, row: int) -> bytes:
+        return self.data[self.starts[row] - self.base : self.starts[row + 1] - self.base]
+
+    def row_of(self, position: int, first: int) -> int:
+        """Which row a position in `data` lies in; `first` or a later one."""
+        return bisect_right(self.starts, position + self.base, first, self.rows) - 1
 
 
 class Query:
@@ -71,15 +96,15 @@ class Query:
         """Whether a line as shown holds it."""
         return self.pattern.search(text) is not None
 
-    def rows(self, block: bytes, starts: array[int]) -> Iterator[int]:
-        """Which rows of `block` hold it. `starts` are where the rows begin, and where the last ends."""
-        clean = block.isascii() and len(block.translate(None, _CONTROLS)) == len(block)
+    def rows(self, block: Block) -> Iterator[int]:
+        """Which rows of `block` hold it."""
+        data = block.data
+        clean = data.isascii() and len(data.translate(None, _CONTROLS)) == len(data)
         if not self._literal:
-            yield from self._row_by_row(block, starts, clean)
+            yield from self._row_by_row(block, clean)
             return
-        for row, end in _candidates(self._find_in(block, clean), starts):
-            after = starts[row + 1]
-            if end <= after if clean else self.holds_row(block[starts[row] : after]):
+        for row, end in _candidates(self._find_in(data, clean), block):
+            if end <= block.start(row + 1) if clean else self.holds_row(block.row(row)):
                 yield row
 
     def holds_row(self, raw: bytes) -> bool:
@@ -95,15 +120,14 @@ class Query:
             for at in range(0, len(raw), step)
         )
 
-    def _row_by_row(self, block: bytes, starts: array[int], clean: bool) -> Iterator[int]:
+    def _row_by_row(self, block: Block, clean: bool) -> Iterator[int]:
         if not clean:
-            for row in range(len(starts) - 1):
-                if self.holds_row(block[starts[row] : starts[row + 1]]):
-                    yield row
+            yield from (row for row in range(block.rows) if self.holds_row(block.row(row)))
             return
-        text, search = block.decode("ascii"), self.pattern.search
-        for row in range(len(starts) - 1):
-            if search(text[starts[row] : starts[row + 1]].strip("\n")):
+        text, search = block.data.decode("ascii"), self.pattern.search
+        base = block.base
+        for row, (start, end) in enumerate(pairwise(block.starts)):
+            if search(text[start - base : end - base].strip("\n")):
                 yield row
 
     def _find_in(self, block: bytes, clean: bool) -> Find:
@@ -135,16 +159,16 @@ class Query:
         return {form for form in every if len(form) == 1}
 
 
-def _candidates(find: Find, starts: array[int]) -> Iterator[tuple[int, int]]:
+def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
     """For each row in which something is found: the row, and where the first of it ends."""
-    row, last = 0, len(starts) - 1
+    row = 0
     found = find(0)
     while found is not None:
-        row = bisect_right(starts, found[0], row, last) - 1
+        row = block.row_of(found[0], row)
         yield row, found[1]
-        if row + 1 == last:
+        if row + 1 == block.rows:
             return
-        found = find(starts[row + 1])
+        found = find(block.start(row + 1))
 
 
 class _Errors(Query):
@@ -158,12 +182,12 @@ class _Errors(Query):
             regex=True,
         )
 
-    def rows(self, block: bytes, starts: array[int]) -> Iterator[int]:
-        lower, search = block.lower(), self._WORDS.search
+    def rows(self, block: Block) -> Iterator[int]:
+        lower, search = block.data.lower(), self._WORDS.search
         for row, _ in _candidates(
-            lambda start: match.span() if (match := search(lower, start)) else None, starts
+            lambda start: match.span() if (match := search(lower, start)) else None, block
         ):
-            if self.holds_row(block[starts[row] : starts[row + 1]]):
+            if self.holds_row(block.row(row)):
                 yield row
 
 

@@ -1,7 +1,9 @@
 """A budget for all spools: the logs of the jobs that finished first go first.
 
-Never that of a job that is not over, nor one that somebody follows. Whose log went keeps a note, so
-that an empty log and one that was removed are told apart.
+Never that of a job that is not over, which does not count either: however long it gets, what others
+left stays. Nor the newest, so a log that is larger than the budget can still be read once its job is
+over; nor one that somebody follows. Whose log went keeps a note, so that an empty log and one that was
+removed are told apart.
 """
 
 from __future__ import annotations
@@ -19,20 +21,25 @@ _REMOVED = "log.removed"
 
 
 def keep_within(limit: int, history: History) -> list[str]:
-    """Removes logs until all of them together take no more than `limit` bytes. Returns whose went."""
+    """Removes logs of jobs that are over until those together take no more than `limit` bytes, or only
+    the newest is left. Returns whose went."""
     sizes = _sizes()
-    total = sum(sizes.values())
-    if total <= limit:
+    if sum(sizes.values()) <= limit:
         return []
-    over = [job for job in history.list() if job.state.finished and not job.provisional]
+    over = [
+        job
+        for job in history.list()
+        if job.id in sizes and job.state.finished and not job.provisional
+    ]
+    over.sort(key=lambda job: job.finished_at or job.submitted_at)
+    total = sum(sizes[job.id] for job in over)
     went = []
-    for job in sorted(over, key=lambda job: job.finished_at or job.submitted_at):
-        size = sizes.get(job.id, 0)
-        if size and _remove(job_dir(job.id), limit):
+    for job in over[:-1]:
+        if total <= limit:
+            break
+        if _remove(job_dir(job.id), limit):
             went.append(job.id)
-            total -= size
-            if total <= limit:
-                break
+            total -= sizes[job.id]
     return went
 
 

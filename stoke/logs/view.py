@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stoke.errors import RequestError, StokeError
-from stoke.logs.matching import ERRORS, PIECE, Query
+from stoke.logs.matching import ERRORS, PIECE, Block, Query
 from stoke.logs.sanitise import clean_line
 from stoke.logs.spool import NOTE, STDERR, SpoolReader
 
@@ -32,9 +32,7 @@ class Piece(NamedTuple):
 
     first: int
     """The number of the first row."""
-    block: bytes
-    starts: array[int]
-    """Where in `block` the rows begin, and where the last ends."""
+    block: Block
     stamps: array[int]
 
 
@@ -51,17 +49,19 @@ def pieces(reader: SpoolReader, first: int, end: int, size: int) -> Iterator[Pie
         while at < count:
             base = offsets[at]
             stop = max(at + 1, min(count, bisect_right(offsets, base + PIECE) - 1))
-            starts = array("Q", (offset - base for offset in offsets[at : stop + 1]))
-            length = starts[-1]
+            starts = offsets[at : stop + 1]
+            length = starts[-1] - base
             # A row longer than a piece comes in parts that overlap.
             for part in range(0, max(1, length), PIECE):
-                block = reader.read(base + part, base + min(length, part + PIECE + _OVERLAP))
-                whole = starts if length <= PIECE + _OVERLAP else array("Q", [0, len(block)])
-                if len(block) < whole[-1]:
+                data = reader.read(base + part, base + min(length, part + PIECE + _OVERLAP))
+                if length > PIECE + _OVERLAP:
+                    ends = array("Q", [base + part, base + part + len(data)])
+                    yield Piece(first + at, Block(data, ends), stamps[at:stop])
+                    continue
+                if len(data) < length:
                     return
-                yield Piece(first + at, block, whole, stamps[at:stop])
-                if whole is starts:
-                    break
+                yield Piece(first + at, Block(data, starts), stamps[at:stop])
+                break
             at = stop
         if not count:
             return
@@ -108,7 +108,7 @@ class Matches:
             reader.close()
 
     def _take(self, piece: Piece) -> None:
-        first, *others = (query.rows(piece.block, piece.starts) for query in self.queries)
+        first, *others = (query.rows(piece.block) for query in self.queries)
         found = list(first)
         for other in others:
             also = set(other)
@@ -118,7 +118,7 @@ class Matches:
             # The last row was growing and has changed: a progress bar.
             self.rows.pop()
         self.rows.extend(piece.first + row for row in found if piece.first + row > known)
-        self.scanned = piece.first + len(piece.starts) - 1
+        self.scanned = piece.first + piece.block.rows
 
     def after(self, row: int) -> int | None:
         """The first row found behind `row`; None when there is none."""
@@ -174,12 +174,12 @@ def _stretches(row: int, step: int, total: int) -> Iterator[tuple[int, int]]:
 
 
 def _errors_in(reader: SpoolReader, piece: Piece) -> list[int]:
-    found = {piece.first + row for row in ERRORS.rows(piece.block, piece.starts)}
+    found = {piece.first + row for row in ERRORS.rows(piece.block)}
     before = reader.rows(piece.first - 1, 1)[0][2] if piece.first else STDERR
     for row, stamp in enumerate(piece.stamps):
         stream = stamp & 3
         if stream == STDERR and before not in (STDERR, NOTE):
-            text = clean_line(piece.block[piece.starts[row] : piece.starts[row + 1]])
+            text = clean_line(piece.block.row(row))
             if text.strip() and not _CALM.search(text):
                 found.add(piece.first + row)
         before = stream

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from stoke.logs.retention import keep_within
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
 from tests.cli.conftest import PROGRAM, Stoke, Terminal
+from tests.lab import until
 
 SECOND = 1_000_000_000
 NOON = 1_763_726_400 * SECOND
@@ -94,7 +96,7 @@ def test_a_pattern_that_takes_for_ever_can_be_left(
     assert process.wait(60) == 130
 
 
-def test_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Stoke) -> None:
+def test_c26_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Stoke) -> None:
     done = stoke("logs", "first", "other")
     assert done.stdout.decode().splitlines() == [
         "first-aaaaaa | one",
@@ -108,7 +110,7 @@ def test_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke: Sto
     assert stamped[0] == b"first-aaaaaa | 2025-11-21T12:00:04.000Z three"
 
 
-def test_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
+def test_c26_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
     finished("back-aaaaaa", [(STDOUT, 9, b"1\n"), (STDOUT, 3, b"2\n"), (STDOUT, 6, b"3\n")])
     finished("even-bbbbbb", [(STDOUT, 5, b"4\n")])
     lines = stoke("logs", "back", "even").stdout.split()
@@ -266,7 +268,43 @@ def test_no_log_goes_that_is_written_or_whose_job_is_not_over() -> None:
         writer = SpoolWriter(job_dir("runs-aaaaaa"))
         writer.add(STDOUT, NOON, b"x" * 1000)
         writer.close()
+        finished("held-bbbbbb", [(STDOUT, 0, b"x")], 20)
         assert keep_within(0, history) == []
+
+
+def test_the_newest_log_stays_and_what_is_written_does_not_count() -> None:
+    for age, name in ((30, "old"), (20, "new")):
+        finished(f"{name}-aaaaaa", [(STDOUT, 0, b"x" * 1000)], age)
+    with History() as history:
+        history.add(Job("runs-aaaaaa", "job", "local", "default", JobState.QUEUED, 1.0), None, None)
+        writer = SpoolWriter(job_dir("runs-aaaaaa"))
+        writer.add(STDOUT, NOON, b"x" * 1_000_000)
+        writer.close()
+        assert keep_within(2500, history) == []
+        history.update("runs-aaaaaa", state=JobState.SUCCEEDED, finished_at=time.time())
+        assert keep_within(2500, history) == ["old-aaaaaa", "new-aaaaaa"]
+        finished("next-aaaaaa", [(STDOUT, 0, b"x")], -10)
+        assert keep_within(2500, history) == ["runs-aaaaaa"]
+
+
+def test_a_running_jobs_log_grows_beyond_the_budget(stoke: Stoke, tmp_path: Path) -> None:
+    budget = {"STOKE_LOG__SPOOL_MAX": "5MB"}
+    code = """
+import os, sys, time
+print("x" * 6_000_000, flush=True)
+while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+"""
+    go_on = tmp_path / "go on"
+    done = stoke("run", "--detach", "--name", "huge", "-c", code, "--", str(go_on), env=budget)
+    huge = done.stdout.decode().strip()
+    until(lambda: len(stoke("logs", huge).stdout) == 6_000_001, "all of its log")
+    assert stoke("run", "-q", "--name", "small", "-c", "print('here')", env=budget).returncode == 0
+    assert stoke("logs", "small").stdout == b"here\n"
+    assert b"beyond log.spool_max, " in stoke("show", huge, env=budget).stdout
+    go_on.touch()
+    assert stoke("logs", "-f", huge, env=budget).returncode == 0
+    assert len(stoke("logs", huge).stdout) == 6_000_001
+    assert b"was removed" in stoke("logs", "small").stderr
 
 
 def test_the_budget_is_kept_after_a_job(stoke: Stoke) -> None:

@@ -52,6 +52,17 @@ def test_f05_a_line_of_100_mb_is_whole_wherever_it_is_read(lab: Lab, tmp_path: P
     window.close()
 
 
+def test_c15_a_job_has_no_terminal_and_its_bytes_pass_unchanged(lab: Lab) -> None:
+    """On one, the engine would put line ends and timestamps into what it prints."""
+    code = (
+        "import os, sys\n"
+        "print(sys.stdout.isatty(), sys.stderr.isatty(), flush=True)\n"
+        "os.write(1, b'x' * 40_000 + b'\\r\\n\\n10%\\r20%\\n')\n"
+    )
+    done = lab.run(code, use_cache=False)
+    assert done.stdout == b"False False\n" + b"x" * 40_000 + b"\r\n\n10%\r20%\n"
+
+
 def digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

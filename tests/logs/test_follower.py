@@ -32,6 +32,11 @@ START = 1_763_680_000_000_000_000
 MS = 1_000_000
 
 
+BEGIN: Event = {"event": "begin", "phase": "run", "time": 1.0}
+NOTED: Event = {"event": "note", "text": "no cache"}
+END: Event = {"event": "end", "time": 2.0, "exit_code": 0}
+
+
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.0, 0.0))
@@ -591,6 +596,46 @@ def test_c03_access_denied_is_an_end_that_says_what_is_missing(tmp_path: Path) -
     assert b"no right to read pods/log" in spooled(tmp_path, NOTE)
 
 
+@pytest.mark.parametrize(
+    ("log", "lost"),
+    [
+        (lines_of(5000), True),
+        ([*lines_of(3), Frame(STDERR, START + 4 * MS, frame(NONCE, END))], True),
+        ([*lines_of(3), Frame(STDERR, START + 4 * MS, frame(NONCE, {"event": "end"}))], False),
+        ([Frame(STDERR, START, b"SyntaxError: what only a later Python knows\n")], False),
+        ([Frame(STDERR, START, b"a warning\n" + frame(NONCE, BEGIN)), *lines_of(5000)], False),
+        ([Frame(STDERR, START, frame(NONCE, NOTED)), *lines_of(5000)], False),
+    ],
+    ids=["much", "little", "no event", "no runner", "noise", "note"],
+)
+@pytest.mark.parametrize("batch", [1, 7, 10_000])
+def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
+    tmp_path: Path, log: list[Frame], lost: bool, batch: int
+) -> None:
+    """The runner's first words begin every log that is whole."""
+    cut = Connection(len(log) // 2, "cut", batch=batch)
+    backend = ScriptedBackend(log, [cut, Connection(batch=batch)], [RUNNING, exited()])
+    following = Following(backend, tmp_path)
+    following.follower.run()
+    again = Following(ScriptedBackend(log), tmp_path)
+    again.follower.run()
+    assert following.follower.spool.gaps == again.follower.spool.gaps == lost
+    assert spooled(tmp_path, NOTE).count(b"beginning of the log") == lost
+    if len(log) == 5000 and batch == 10_000:
+        assert next(SpoolReader(tmp_path).lines()).stream == NOTE
+
+
+def test_f07_behind_it_reads_what_there_is_before_it_follows_again(tmp_path: Path) -> None:
+    log = lines_of(200)
+    behind = [Connection(20, "behind"), Connection(100), Connection(30, "behind")]
+    backend = ScriptedBackend(log, behind, [RUNNING, exited()])
+    state, following = follow(backend, tmp_path)
+    assert state == exited()
+    assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
+    assert [stream.follow for stream in backend.opened][:4] == [True, False, True, False]
+    assert following.trouble == []
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -600,12 +645,14 @@ def peak() -> int:
 
 
 def many_lines() -> Iterator[list[Frame]]:
+    yield [Frame(STDERR, START - MS, frame(NONCE, BEGIN))]
     for start in range(0, 500_000, 2000):
         yield [Frame(STDOUT, START + n * 7000, b"%099d\n" % n) for n in range(start, start + 2000)]
 
 
 def one_line() -> Iterator[list[Frame]]:
     """As an engine gives it: in parts that all have the time of the first."""
+    yield [Frame(STDERR, START - MS, frame(NONCE, BEGIN))]
     for number in range(500):
         end = b"\n" if number == 499 else b"x"
         yield [Frame(STDOUT, START, b"%099999d" % number + end)]

@@ -220,7 +220,7 @@ def test_c13_memory_is_bounded_by_a_part_not_by_a_line() -> None:
 # --- requests ------------------------------------------------------------------------------------
 
 
-def test_c04_c08_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
+def test_c04_c08_c18_c20_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/log"] = [ScriptedPodLog(lines_of(1))]
     read(cluster)
     read(cluster, START, follow=False)
@@ -366,14 +366,15 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def followed(
-    cluster: Cluster, folder: Path, states: list[EngineState | EngineError]
+    cluster: Cluster, folder: Path, states: list[EngineState | EngineError], nonce: str = NONCE
 ) -> tuple[bytes, list[Event], list[EngineError], int]:
-    """What the spool holds, the events, the trouble and the gaps."""
+    """What the spool holds, the events, the trouble and the gaps. Without a nonce, of a log that no
+    runner's words begin."""
     events: list[Event] = []
     trouble: list[EngineError] = []
     backend = ClusterBackend(cluster, states)
     follower = Follower(
-        backend, "job-aaaaaa", NONCE, folder, events.append, lambda: None, trouble.append
+        backend, "job-aaaaaa", nonce, folder, events.append, lambda: None, trouble.append
     )
     follower.run()
     reader = SpoolReader(folder)
@@ -415,7 +416,7 @@ def test_c01_a_connection_that_is_reset(
         [Reset],
         ScriptedPodLog(entries),
     ]
-    spooled, _, _, gaps = followed(cluster, tmp_path / "job", [RUNNING, RUNNING, exited()])
+    spooled, _, _, gaps = followed(cluster, tmp_path / "job", [RUNNING, RUNNING, exited()], "")
     assert spooled == b"".join(one.data for one in entries)
     assert gaps == 0
 
@@ -474,7 +475,7 @@ def test_c19_what_a_rotation_took_is_said(
     """A node serves the newest file only."""
     entries = lines_of(5000)
     server.answers["/log"] = [ScriptedPodLog(entries[:100]), ScriptedPodLog(entries[3000:])]
-    spooled, _, _, gaps = followed(cluster, tmp_path / "job", [RUNNING, exited()])
+    spooled, _, _, gaps = followed(cluster, tmp_path / "job", [RUNNING, exited()], "")
     assert spooled == b"".join(one.data for one in entries[:100] + entries[3000:])
     assert gaps == 1
 

@@ -159,6 +159,14 @@ def test_nothing_a_person_wrote_stands_in_it(text: str) -> None:
         assert "$(" not in stands and "$$" not in stands
 
 
+def test_c17_c18_a_job_is_one_container_of_one_pod_that_runs_once() -> None:
+    """So its log has one source, whose name no later container can take over."""
+    (template,) = made_of().workflow["spec"]["templates"]
+    assert "container" in template
+    for more in ("retryStrategy", "containerSet", "sidecars", "initContainers", "steps", "dag"):
+        assert more not in template and more not in made_of().workflow["spec"]
+
+
 @pytest.mark.parametrize(
     ("argo", "field"),
     [

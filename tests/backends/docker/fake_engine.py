@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stoke.config import Config, DockerConfig
+from stoke.config import Config, DockerConfig, LogConfig
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -33,7 +33,8 @@ class FakeEngine:
 
     @property
     def config(self) -> Config:
-        return Config(docker=DockerConfig(host=self.url))
+        # Its frames are old, and its files never get full.
+        return Config(docker=DockerConfig(host=self.url), log=LogConfig(max_size=1 << 50))
 
     def close(self) -> None:
         for one in [self._listener, *self._open]:

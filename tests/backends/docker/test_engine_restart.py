@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,15 @@ class PrivateEngine:
         self._process = None
         # A killed engine's containerd is killed with it and leaves a file that says it runs.
         (self.folder / "exec-root/containerd/containerd.pid").unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Stopped in its tracks: it keeps its connections and takes new ones, and answers none."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
         command = ["docker", "--host", self.host, "version"]
@@ -125,4 +135,58 @@ def test_a_job_is_found_again_after_the_engine_went_away_in_its_middle(
     assert ended.state in (JobState.FAILED, JobState.STOPPED)
     assert ended.exit_code in (137, 143)
     assert lab.output(job, 1) == b"before\n"
+    backends.close()
+
+
+COUNTS = """
+import sys, time
+for number in range(2000):
+    print(number, "x" * (number % 89), flush=True)
+    print(number, file=sys.stderr, flush=True)
+    time.sleep(0.002)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_f08_an_engine_that_was_stopped_for_a_while_loses_nothing(
+    engine: PrivateEngine, bare_image: str, noticed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the silence is taken for the end of a connection, and the next one gets no answer."""
+    if noticed:
+        monkeypatch.setattr("stoke.logs.follower.BACKOFF_SECONDS", (0.05, 0.2))
+        monkeypatch.setattr("backends.docker.log.SILENCE_SECONDS", 0.3)
+        monkeypatch.setattr("backends.docker.engine.ANSWER_SECONDS", 0.5)
+    config = Config(docker=DockerConfig(host=engine.host, image=bare_image, network="none"))
+    backends = Backends(config)
+    lab = Lab(backends.get("docker"), config, "default", "")
+    job = lab.submit(COUNTS, use_cache=False)
+    troubles: list[EngineError] = []
+    with History() as history:
+        tracker = Tracker(lab.backend, history, job.id, on_trouble=troubles.append)
+        thread = threading.Thread(target=tracker.run)
+        thread.start()
+        lab.until_output(job, b"\n500 ")
+        engine.hold()
+        try:
+            held = len(lab.output(job, 1))
+            if noticed:
+                until(lambda: len(troubles) > 1, "word that the engine does not answer")
+            else:
+                # What the engine had sent before arrives; and then nothing does.
+                while held != (held := len(lab.output(job, 1))):
+                    time.sleep(0.3)
+            during = history.get(job.id)
+            assert during is not None and not during.state.finished
+        finally:
+            engine.let_go()
+        thread.join(60)
+        assert not thread.is_alive()
+        ended = history.get(job.id)
+    assert ended is not None and not ended.provisional
+    assert (ended.state, ended.exit_code, ended.log_gaps) == (JobState.FAILED, 3, 0)
+    lines = [b"%d %s\n" % (number, b"x" * (number % 89)) for number in range(2000)]
+    assert lab.output(job, 1) == b"".join(lines)
+    assert lab.output(job, 2) == b"".join(b"%d\n" % number for number in range(2000))
+    assert held < len(lab.output(job, 1))
     backends.close()

@@ -24,8 +24,11 @@ from backends.docker.names import (
 from stoke.backend import Delivery, Volume
 from stoke.config import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
+from stoke.events import Event
 from stoke.job import new_job_id
-from tests.backends.docker.deliveries import delivery, ended, output, unreported, until
+from stoke.logs.follower import Follower
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from tests.backends.docker.deliveries import NONCE, delivery, ended, output, unreported, until
 
 pytestmark = pytest.mark.docker
 
@@ -301,6 +304,34 @@ def test_reading_goes_on_from_a_time(backend: DockerBackend, docker_scope: str) 
     assert rest == [frame for frame in everything if frame.time >= middle]
     past = [f for batch in backend.logs(made.job_id, middle + 1, False) for f in batch]
     assert past == [frame for frame in everything if frame.time > middle]
+
+
+def test_c17_a_container_that_is_started_again_goes_on_in_the_same_log(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str, tmp_path: Path
+) -> None:
+    """By somebody else: a job of ours is started once, and cannot run again."""
+    code = "import sys, time; print('once', flush=True); time.sleep(1); sys.exit(3)"
+    made = start(backend, code, docker_scope)
+    policy = {"Name": "on-failure", "MaximumRetryCount": 1}
+    docker_engine.update_container(made.job_id, restart_policy=policy)
+    events: list[Event] = []
+    follower = Follower(
+        backend,
+        made.job_id,
+        NONCE,
+        tmp_path,
+        events.append,
+        lambda: None,
+        lambda error: None,
+    )
+    last = follower.run()
+    assert last is not None and last.status == "exited"
+    lines = list(SpoolReader(tmp_path).lines())
+    assert [line.text for line in lines if line.stream == STDOUT] == [b"once\n"]
+    again = b"".join(line.text for line in lines if line.stream == STDERR)
+    assert again.count(b"Traceback") == 1 and b"No such file" in again
+    assert [event["exit_code"] for event in events if event["event"] == "end"] == [3]
+    assert (follower.spool.gaps, last.exit_code) == (0, 1)
 
 
 def test_closing_a_followed_log_unblocks_its_reader(

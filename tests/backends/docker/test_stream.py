@@ -7,13 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from backends.docker import DockerBackend
 from backends.docker.log import PART_SIZE
 from backends.docker.names import job_labels
-from stoke.backend import Frame, LogDeniedError
+from stoke.backend import Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
 from tests.backends.docker.fake_engine import (
@@ -55,6 +56,21 @@ def read(backend: DockerBackend) -> tuple[list[Frame], EngineError | None]:
     except EngineError as error:
         return got, error
     return got, None
+
+
+def test_f07_a_followed_log_that_comes_late_is_left_before_it_is_taken(
+    engine: FakeEngine, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine whose files fill at once: whatever is old may stand behind a hole."""
+    monkeypatch.setattr("backends.docker.log.FASTEST", 1 << 60)
+    engine.answers["logs"] = [CHUNKED, BODY, LAST_CHUNK]
+    late, error = read(backend)
+    assert late == [] and isinstance(error, LogBehindError)
+    whole = [frame for batch in backend.logs("job-aaaaaa", 0, follow=False) for frame in batch]
+    assert whole == SENT
+    # What comes again because it was asked for is as old as it was.
+    again = backend.logs("job-aaaaaa", SENT[0].time, follow=True)
+    assert [frame for batch in again for frame in batch] == SENT
 
 
 def test_the_engines_end_is_an_end(engine: FakeEngine, backend: DockerBackend) -> None:
@@ -104,15 +120,18 @@ def test_a_container_that_has_gone_is_an_error(
         backend.logs("job-aaaaaa", 0, follow=True)
 
 
-def test_the_resume_point_is_sent_to_the_nanosecond(
-    engine: FakeEngine, backend: DockerBackend
-) -> None:
+def test_c04_c05_c08_c20_what_is_asked_for(engine: FakeEngine, backend: DockerBackend) -> None:
+    """Always the times, the resume point to the nanosecond, and never a tail or a limit."""
     engine.answers["logs"] = [CHUNKED, LAST_CHUNK]
-    for _ in backend.logs("job-aaaaaa", 1_700_000_000_000_000_119, follow=False):
-        pass
-    (request,) = [path for path in engine.requests if "/logs" in path]
-    assert "since=1700000000.000000119" in request
-    assert "follow=0" in request and "timestamps=1" in request
+    for since, follow in ((0, True), (1_700_000_000_000_000_119, False)):
+        for _ in backend.logs("job-aaaaaa", since, follow):
+            pass
+    asked = [parse_qs(urlsplit(path).query) for path in engine.requests if "/logs" in path]
+    always = {"stdout": ["1"], "stderr": ["1"], "timestamps": ["1"]}
+    assert asked == [
+        {**always, "follow": ["1"]},
+        {**always, "follow": ["0"], "since": ["1700000000.000000119"]},
+    ]
 
 
 @pytest.mark.parametrize("before", [[CHUNKED], [CHUNKED, BODY], [CHUNKED, BODY[:-3]]])
