@@ -58,6 +58,9 @@ class ArgoConfig(Section):
     claim_size: str = Field(default="20Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")
     storage_class: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
     """For claims; without it the cluster's default."""
+    by_template: bool = False
+    """Jobs refer to a WorkflowTemplate that `stoke setup argo` makes for their scope: for clusters that
+    run nothing else (`templateReferencing: Strict` or `Secure`)."""
     restricted: bool = False
     """Jobs run as user 1000 without anything that Pod Security `restricted` forbids. Without root there
     are no system packages."""

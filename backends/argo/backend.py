@@ -7,10 +7,11 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backends.argo.bundle import SPEC_VARIABLE, unpack_spec
+from backends.argo.bundle import unpack_spec
 from backends.argo.check import look
 from backends.argo.cluster import ApiError
 from backends.argo.following import JobLog
@@ -34,16 +35,19 @@ from backends.argo.plugins import allow, is_allowed
 from backends.argo.records import Records
 from backends.argo.setup import preparations
 from backends.argo.state import (
+    OVERLOOKED,
     Moments,
     epoch,
     explained,
     gives_up_at,
     has_started,
     is_over,
+    overlooked_at,
     state_of,
     terminated,
     why_waiting,
 )
+from backends.argo.templates import spec_of
 from backends.argo.workflow import (
     DELIVERED,
     PUBLIC_IMAGE,
@@ -217,7 +221,11 @@ class ArgoBackend:
         elif pod is None or is_over(workflow):
             # What Argo noted of it stands in its status, which metadata lacks.
             workflow = place.records.workflow(job_id) or workflow
-        return state_of(workflow, pod, phases)
+        state = state_of(workflow, pod, phases)
+        at = overlooked_at(workflow)
+        if state.status == "running" and pod is None and at is not None and time.time() >= at:
+            return replace(state, reason=OVERLOOKED.text, mend=OVERLOOKED.mend)
+        return state
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         return JobLog(
@@ -306,10 +314,8 @@ class ArgoBackend:
     def _public_spec(self, job_id: str) -> bytes | None:
         """As it stands in the workflow, unless it was too long for that."""
         try:
-            workflow = self._places.of(job_id).records.workflow(job_id) or {}
-            variables = workflow["spec"]["templates"][0]["container"]["env"]
-            (packed,) = [one["value"] for one in variables if one["name"] == SPEC_VARIABLE]
-        except (EngineError, KeyError, IndexError, TypeError, ValueError):
+            packed = spec_of(self._places.of(job_id).records.workflow(job_id) or {})
+        except (EngineError, LookupError, TypeError, ValueError):
             return None
         return unpack_spec(packed)
 

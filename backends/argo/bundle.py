@@ -32,7 +32,7 @@ BOOTSTRAP = f"""\
 import base64, json, os, sys, zlib
 os.environ.pop("{SPEC_VARIABLE}", None)
 bundle = os.environ.pop("{VARIABLE}", None)
-if bundle is None:
+if not bundle:
     with open("{CARRIED}/{KEY}", "rb") as file:
         bundle = file.read()
 else:

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from backends.argo import plugins, rights
-from backends.argo.cluster import WORKFLOWS, ApiError, Cluster
+from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.names import claim_name
-from backends.argo.rights import CLAIMS, EXECUTOR, Right
+from backends.argo.rights import EXECUTOR, Right
+from backends.argo.templates import template_name
 from backends.argo.workflow import PUBLIC_IMAGE
 from stoke.backend import Finding
 from stoke.config import Config
@@ -34,6 +35,8 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
         found += _rights(cluster, config)
         found.append(_executor(cluster, config))
         found.append(_caches(cluster, config))
+        if config.argo.by_template:
+            found.append(_template(cluster, config.scope))
     except EngineError as error:
         return [Finding("cluster", False, error.what, error.mend)]
     image = config.argo.image or PUBLIC_IMAGE
@@ -72,10 +75,7 @@ def _namespace(cluster: Cluster) -> Finding:
 
 
 def _rights(cluster: Cluster, config: Config) -> list[Finding]:
-    wanted = [*rights.USER]
-    if config.argo.cache in ("claim", "shared-claim"):
-        wanted.append(CLAIMS)
-    asked = [(right, verb) for right in wanted for verb in right.verbs]
+    asked = [(right, verb) for right in rights.of_user(config.argo) for verb in right.verbs]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda one: _may(cluster, *one), asked))
     missing: dict[str | None, list[str]] = {}
@@ -169,6 +169,21 @@ def _caches(cluster: Cluster, config: Config) -> Finding:
     kinds = "python" if argo.restricted else "python, system"
     name = claim_name(config.scope, "python")
     return Finding("caches", True, f"claims for {kinds}, as {name}; the first job makes them")
+
+
+def _template(cluster: Cluster, scope: str) -> Finding:
+    name = template_name(scope)
+    try:
+        path = resource_path(WORKFLOWS, cluster.namespace, "workflowtemplates", name)
+        cluster.request("GET", path, accept=METADATA_ONE)
+    except ApiError as error:
+        if error.status == 403:
+            return Finding("template", True, f"{name} (you may not look at it)")
+        if error.status != 404:
+            raise
+        mend = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"
+        return Finding("template", False, f"there is no WorkflowTemplate {name}", mend)
+    return Finding("template", True, f"{name}, which jobs of the scope {scope} refer to")
 
 
 def _pod_security(cluster: Cluster) -> str | None:

@@ -15,7 +15,14 @@ from typing import Any
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
 from backends.argo.log import PodLog
 from backends.argo.names import WORKFLOW
-from backends.argo.state import MAIN, gives_up_at, has_ended, has_started, is_over
+from backends.argo.state import (
+    MAIN,
+    gives_up_at,
+    has_ended,
+    has_started,
+    is_over,
+    overlooked_at,
+)
 from backends.argo.tags import untagged
 from backends.argo.watch import Change, Watch
 from stoke.backend import Frame
@@ -35,6 +42,7 @@ class Sight:
     ) -> None:
         self.pod: dict[str, Any] | None = None
         self.pod_is_gone = False
+        self.workflow: dict[str, Any] | None = None
         self.workflow_is_over = False
         self._on_pod = on_pod
         self._news: SimpleQueue[EngineError | None] = SimpleQueue()
@@ -82,6 +90,7 @@ class Sight:
 
     def _take_workflow(self, changes: list[Change]) -> None:
         for change in changes:
+            self.workflow = change.object
             self.workflow_is_over = change.kind == "DELETED" or is_over(change.object)
 
 
@@ -149,7 +158,7 @@ class JobLog:
             self._sight = sight = Sight(self._cluster, self._job_id, self._on_pod)
         try:
             while True:
-                sight.wait(self._patience(sight.pod))
+                sight.wait(self._patience(sight))
                 if self._closed.is_set():
                     return
                 if sight.pod is not None and (has_started(sight.pod) or has_ended(sight.pod)):
@@ -164,8 +173,13 @@ class JobLog:
                 raise
             # Who may not watch has to ask again and again, which the follower does.
 
-    def _patience(self, pod: dict[str, Any] | None) -> float | None:
-        at = None if pod is None else gives_up_at(pod, self._start_timeout)
+    def _patience(self, sight: Sight) -> float | None:
+        """Seconds until it is worth asking how the job stands though nothing has changed."""
+        at = None
+        if sight.pod is not None:
+            at = gives_up_at(sight.pod, self._start_timeout)
+        elif sight.workflow is not None:
+            at = overlooked_at(sight.workflow)
         left = None if at is None else at - time.time()
         return left if left is None or left > 0 else AGAIN_SECONDS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from backends.argo.cluster import ApiError, Cluster, RawStream, pods_path
@@ -29,6 +29,12 @@ _NODE_FAILED = re.compile(
     rb"|try resolving symlinks|watch)|rpc error: code = |error watching file)"
 )
 
+
+# Whoever has nearly all of a finished log asks for its last lines only: by time the server can only be
+# asked in whole seconds, and in a second a job may have printed most of it.
+TAIL_LINES = 1000
+# By how much lines of a container were seen out of order, and some more.
+DISORDER = 10_000_000
 
 Make = Callable[[int, bytes], Frame]
 
@@ -165,7 +171,31 @@ class PodLog:
                 self._stream.close()
 
     def _batches(self) -> Iterator[list[Frame]]:
-        stream = self._open()
+        if self._since > 0 and not self._follow:
+            frames = self._tail()
+            if frames is not None:
+                yield from self._new(frames)
+                return
+        if not self._closed:
+            yield from self._all()
+
+    def _tail(self) -> list[Frame] | None:
+        """The log's last lines; None where what was asked for may begin before them."""
+        stream = self._open({**self._query, "tailLines": str(TAIL_LINES)})
+        if stream is None:
+            return []
+        lines = Lines(self._since, self._make)
+        frames = lines.feed(b"".join(stream), last=True)
+        begins_before = bool(frames) and frames[0].time < self._since - DISORDER
+        return frames if self._closed or (begins_before and lines.failure is None) else None
+
+    def _all(self) -> Iterator[list[Frame]]:
+        query = dict(self._query)
+        if self._since > 0:
+            # The server cuts it to whole seconds whatever is sent.
+            moment = datetime.fromtimestamp(self._since // SECOND, UTC)
+            query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        stream = self._open(query)
         if stream is None:
             return
         lines = Lines(self._since, self._make)
@@ -186,12 +216,7 @@ class PodLog:
         if frames:
             yield frames
 
-    def _open(self) -> RawStream | None:
-        query = dict(self._query)
-        if self._since > 0:
-            # The server cuts it to whole seconds whatever is sent.
-            moment = datetime.fromtimestamp(self._since // SECOND, UTC)
-            query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    def _open(self, query: Mapping[str, str]) -> RawStream | None:
         path = pods_path(self._cluster.namespace, self._pod, "log")
         with self._lock:
             if self._closed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stoke.config import ArgoConfig
+
 ARGO = "argoproj.io"
 
 
@@ -34,8 +36,16 @@ USER = (
 CLAIMS = Right(
     "", "persistentvolumeclaims", ("get", "list", "create"), "somebody else has to make the claims"
 )
+TEMPLATES = Right(ARGO, "workflowtemplates", ("get",), "nobody can say whether they are there")
+"""Where jobs refer to them."""
 EXECUTOR = Right(ARGO, "workflowtaskresults", ("create", "patch"))
 """For the service account: without it Argo's part of a pod cannot say how it ended."""
+
+
+def of_user(argo: ArgoConfig) -> tuple[Right, ...]:
+    """What somebody who submits needs, where it is configured so."""
+    claims = (CLAIMS,) if argo.cache in ("claim", "shared-claim") else ()
+    return (*USER, *claims, *((TEMPLATES,) if argo.by_template else ()))
 
 
 def rules(rights: tuple[Right, ...]) -> list[dict[str, list[str]]]:

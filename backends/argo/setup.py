@@ -12,9 +12,9 @@ from backends.argo import rights
 from backends.argo.cluster import WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.manifest import as_yaml, difference
 from backends.argo.names import MANAGED, cache_labels
-from backends.argo.rights import CLAIMS, EXECUTOR, Right
+from backends.argo.rights import EXECUTOR, Right
 from backends.argo.volumes import KINDS
-from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping
+from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping, make_templates
 from stoke.backend import Preparation, Volume
 from stoke.config import Config
 
@@ -27,6 +27,7 @@ RESOURCES = {
     "Role": "roles",
     "RoleBinding": "rolebindings",
     "PersistentVolumeClaim": "persistentvolumeclaims",
+    "WorkflowTemplate": "workflowtemplates",
     "CronWorkflow": "cronworkflows",
 }
 
@@ -49,6 +50,8 @@ def preparations(
             for kind in KINDS
             if kind == "python" or not config.argo.restricted
         ]
+    if config.argo.by_template:
+        objects += [make_templates(scope, config) for scope in scopes]
     if prune is not None:
         calendar, unused = prune
         objects += [
@@ -92,13 +95,13 @@ def _executor(config: Config, namespace: str) -> list[Object]:
 
 def _user(config: Config, users: Sequence[str], groups: Sequence[str]) -> list[Object]:
     """For people who submit. Who may create a workflow may run any pod in the namespace."""
-    claims = config.argo.cache in ("claim", "shared-claim")
+    given = rights.of_user(config.argo)
     subjects = [
         {"apiGroup": RBAC.partition("/")[0], "kind": kind, "name": name}
         for kind, names in (("User", users), ("Group", groups))
         for name in names
     ]
-    return _role("stoke-user", (*rights.USER, *((CLAIMS,) if claims else ())), subjects)
+    return _role("stoke-user", given, subjects)
 
 
 def _role(name: str, given: tuple[Right, ...], subjects: list[Object]) -> list[Object]:

@@ -19,6 +19,8 @@ Object = Mapping[str, Any]
 Phases = tuple[tuple[str, float, float | None], ...]
 # The emissary ends so when it could not start the command.
 COULD_NOT_START = 64
+# Argo's controller was measured to need 0.1 s.
+NOTICE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> Engin
         return _state_without_pod(workflow, phases)
     waits = why_no_pod(workflow)
     return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+
+
+def overlooked_at(workflow: Object) -> float | None:
+    """When (epoch seconds) it is time to say that no controller has taken notice of a workflow; None
+    where one has: it gives a phase at once, also to one that has to wait."""
+    created = epoch(workflow["metadata"].get("creationTimestamp"))
+    if PHASE in labels_of(workflow) or created is None:
+        return None
+    return created + NOTICE_SECONDS
+
+
+OVERLOOKED = Reason(
+    "no Argo controller has taken notice of it",
+    "is one running, and does it look at this namespace? "
+    "kubectl get pods -A -l app=workflow-controller",
+)
 
 
 def is_over(workflow: Object) -> bool:
@@ -140,8 +158,11 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
             reason = why_no_pod(workflow)
             if reason.text is None:
                 reason = Reason(f"the workflow ended as {phase}, and its pod has gone")
+    # One that never had a node printed nothing.
+    nodes = (status.get("nodes") or {}).values()
+    log_gone = phase == "Succeeded" or any(node.get("hostNodeName") for node in nodes)
     return EngineState(
-        "exited", code, reason.text, None, finished, reason.mend, phases, log_gone=True
+        "exited", code, reason.text, None, finished, reason.mend, phases, log_gone=log_gone
     )
 
 
@@ -303,6 +324,15 @@ _BY_MESSAGE = (
         "stoke setup argo --apply",
     ),
     (r"pod deleted", f"somebody deleted its pod; {_AGAIN}"),
+    (
+        r"must use workflowTemplateRef",
+        "this cluster runs workflows by reference only: set argo.by_template = true, and have the "
+        "templates made: stoke setup argo --apply",
+    ),
+    (
+        r"workflowtemplates.* not found|no template named|template .* not found",
+        "make the templates of this scope: stoke setup argo --scope SCOPE --apply",
+    ),
     (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
 )  # fmt: skip
 

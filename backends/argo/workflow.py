@@ -22,6 +22,16 @@ from backends.argo.names import (
     job_labels,
     request_label,
 )
+from backends.argo.templates import (
+    as_template,
+    as_workflow_template,
+    by_reference,
+    combinations,
+    entrypoint,
+    housekeeping_template,
+    tag,
+    template_name,
+)
 from stoke.backend import Delivery, Volume
 from stoke.config import ArgoConfig, Config
 from stoke.environment import request_hash
@@ -65,6 +75,12 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
             "system packages need root, and argo.restricted says that this cluster gives none",
             "leave them out, or use an image that has them",
         )
+    if argo.by_template and any(one.startswith("secret:") for one in spec.secrets.values()):
+        raise RequestError(
+            "secrets",
+            "this cluster runs workflows by reference, whose template names no secrets of the cluster",
+            "have them read here: --secret NAME=env:VARIABLE or NAME=file:PATH",
+        )
     caches = used_caches(spec.use_cache, bool(spec.system))
     argv = [f"{bundle.FOLDER}/runner.py", f"{bundle.FOLDER}/payload"]
     argv += ["--work", f"{bundle.FOLDER}/work", "--container", "--tagged"]
@@ -83,12 +99,7 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
         for name, reference in spec.secrets.items()
         if reference.startswith("secret:")
     }
-    volumes = [
-        *_cache_volumes(spec.scope, caches, argo),
-        # Without a cache /nix is the job's own, and goes with it.
-        *([("nix", NIX, {"emptyDir": {}})] if spec.system and "system" not in caches else []),
-        *([("carried", bundle.CARRIED, _carried_volume(kind, delivery.job_id))] if kind else []),
-    ]
+    volumes = _job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     workflow = _workflow(
         delivery.job_id,
         labels,
@@ -102,9 +113,11 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
         waits=kind is not None,
-        mutex=f"stoke-{spec.scope}" if caches and argo.cache == "shared-claim" else None,
+        mutex=_mutex(spec.scope, caches, argo),
         nodes=nodes,
     )
+    if argo.by_template:
+        workflow = by_reference(spec.scope, workflow, entrypoint(caches, bool(spec.system), kind))
     _refuse_templates(workflow)
     if kind is None:
         return Made(workflow)
@@ -143,8 +156,55 @@ def make_housekeeping(
         mutex=None,
         node=volume.node,
     )
+    if argo.by_template:
+        template = housekeeping_template(volume.kind)
+        workflow = by_reference(volume.scope, workflow, template, volume.node)
     _refuse_templates(workflow)
     return workflow
+
+
+def make_templates(scope: str, config: Config) -> dict[str, Any]:
+    """The WorkflowTemplate that jobs and housekeeping of a scope refer to (see templates.py)."""
+    argo = config.argo
+    made: dict[str, dict[str, Any]] = {}
+
+    def workflow(
+        volumes: list[tuple[str, str, dict[str, Any]]],
+        variables: Mapping[str, str],
+        mutex: str | None = None,
+        node: str | None = None,
+    ) -> dict[str, Any]:
+        return _workflow(
+            template_name(scope),
+            {},
+            argo,
+            image=tag("image"),
+            variables=variables,
+            secrets={},
+            volumes=volumes,
+            limits={},
+            deadline=None,
+            grace=math.ceil(config.stop_grace),
+            keep=math.ceil(argo.keep),
+            waits=False,
+            mutex=mutex,
+            node=node,
+        )
+
+    packed = {bundle.VARIABLE: tag("bundle")}
+    for name, caches, system, carrier in combinations():
+        if system and argo.restricted:
+            continue
+        volumes = _job_volumes(scope, caches, system, carrier, "{{workflow.name}}", argo)
+        variables = packed | {bundle.SPEC_VARIABLE: tag("spec")}
+        made[name] = workflow(volumes, variables, _mutex(scope, caches, argo))
+    for kind in TARGETS:
+        node = tag("node") if argo.cache == "hostpath" else None
+        volumes = _cache_volumes(scope, (kind,), argo)
+        made[housekeeping_template(kind)] = workflow(volumes, packed, node=node)
+    templates = [as_template(one, name) for name, one in made.items()]
+    image = argo.image or PUBLIC_IMAGE
+    return as_workflow_template(scope, next(iter(made.values())), templates, image)
 
 
 def whole(made: Made) -> list[dict[str, Any]]:
@@ -229,10 +289,31 @@ def _carried_volume(kind: str, name: str) -> dict[str, Any]:
     )
 
 
+def _mutex(scope: str, caches: tuple[str, ...], argo: ArgoConfig) -> str | None:
+    return f"stoke-{scope}" if caches and argo.cache == "shared-claim" else None
+
+
+def _job_volumes(
+    scope: str,
+    caches: tuple[str, ...],
+    system: bool,
+    carrier: str | None,
+    carried: str,
+    argo: ArgoConfig,
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, where it is mounted, what it is); `carried` is what the carrier is called."""
+    volumes = _cache_volumes(scope, caches, argo)
+    if system and "system" not in caches:
+        # Without a cache /nix is the job's own, and goes with it.
+        volumes.append(("nix", NIX, {"emptyDir": {}}))
+    if carrier:
+        volumes.append(("carried", bundle.CARRIED, _carried_volume(carrier, carried)))
+    return volumes
+
+
 def _cache_volumes(
     scope: str, kinds: tuple[str, ...], argo: ArgoConfig
 ) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, where it is mounted, what it is)."""
     volumes = []
     for kind in kinds:
         source: dict[str, Any]

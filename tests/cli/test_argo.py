@@ -155,3 +155,36 @@ def test_pod_security_is_named_and_kept_to(stoke: Stoke, cluster: TestCluster) -
     code = "import os; print(os.getuid())"
     done = stoke("run", "-q", "--namespace", namespace, "-c", code, env=settings)
     assert (done.returncode, done.stdout) == (0, b"1000\n"), done.stderr
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_cluster_that_takes_references_only_says_so_and_gets_them(
+    stoke: Stoke, api: Cluster, tmp_path: Path
+) -> None:
+    if os.environ.get("STOKE_TEST_ARGO") != "standin":
+        pytest.skip("only the stand-in reads this setting of one namespace while it runs")
+    name = f"stoke-strict-{secrets.token_hex(4)}"
+    words = ["setup", "argo", "--namespace", name, "--apply", "--yes"]
+    strict = {"config": "workflowRestrictions:\n  templateReferencing: Strict\n"}
+    body = {"metadata": {"name": "workflow-controller-configmap"}, "data": strict}
+    by_template = {"STOKE_ARGO__BY_TEMPLATE": "true", "STOKE_ARGO__NAMESPACE": name, "HELD": "b"}
+    long = tmp_path / "long.py"
+    noise = random.Random(7).randbytes(100_000).hex()
+    long.write_text(f"import os; print(len({noise!r}), os.environ['TOKEN'])")
+    try:
+        assert stoke(*words).returncode == 0
+        api.request("POST", resource_path("v1", name, "configmaps"), body=body)
+        refused = stoke("run", "--namespace", name, "-c", "print(1)")
+        assert refused.returncode == 125 and b"argo.by_template = true" in refused.stderr
+        missing = stoke("run", "-c", "print(1)", env=by_template)
+        assert missing.returncode == 125 and b"stoke setup argo" in missing.stderr
+        assert stoke(*words, env=by_template).returncode == 0
+        code = "print('{{workflow.name}} $$')"
+        done = stoke("run", "-q", "--memory", "256m", "-c", code, env=by_template)
+        assert (done.returncode, done.stdout) == (0, b"{{workflow.name}} $$\n"), done.stderr
+        secret = stoke("run", "-q", str(long), "--secret", "TOKEN=env:HELD", env=by_template)
+        assert (secret.returncode, secret.stdout) == (0, b"200000 b\n"), secret.stderr
+        measured = stoke("cache", "ls", "-b", "argo", "--measure", "--json", env=by_template)
+        assert json.loads(measured.stdout)[0]["bytes"] is not None, measured.stderr
+    finally:
+        api.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -4,8 +4,8 @@ Argo's controller is in none of the package registries, so an automated run cann
 server, the kubelet and the pods of these tests are real; this is what acts between them.
 
 It imitates, as measured with Argo Workflows 4.1:
-- workflows of one container or script template, on their own or by `workflowTemplateRef`; `{{...}}`
-  replaced or refused as Argo does; `suspend`; workflow mutexes
+- workflows of one container or script template, on their own or by `workflowTemplateRef`, and
+  `templateReferencing`; `{{...}}` replaced or refused as Argo does; `suspend`; workflow mutexes
 - the pod: its name, labels, init, wait and main containers, and what Argo's executor writes into
   main's log (tests/cluster/executor)
 - when it notices: at once when a workflow is new, after that REQUEUE seconds after the first change
@@ -53,6 +53,12 @@ TERMINATION_SECONDS = 30
 RECENT_SECONDS = 10
 RESULT_SECONDS = 600
 WORKFLOWS = f"/apis/{GROUP}/{VERSION}"
+# What a workflow may say beside its reference where it has to have one.
+REFERENCING = {
+    *("arguments", "entrypoint", "shutdown", "suspend", "activeDeadlineSeconds", "priority"),
+    *("ttlStrategy", "podGC", "volumeClaimGC", "archiveLogs", "workflowMetadata"),
+    *("workflowTemplateRef", "metrics", "artifactGC"),
+}
 OVER = ("Succeeded", "Failed", "Error")
 Key = tuple[str, str]
 """Namespace, name."""
@@ -171,6 +177,8 @@ class Standin:
             return
         status = workflow.get("status") or {}
         try:
+            if not status.get("phase"):
+                self._check_references(workflow)
             spec = self._spec(workflow)
         except TemplateError as error:
             self._finish(workflow, "Error", str(error))
@@ -180,7 +188,7 @@ class Standin:
         except TemplateError as error:
             self._finish(workflow, "Failed", f"invalid spec: {error}")
             return
-        if not self._acquire(workflow, spec):
+        if not self._acquire(workflow, {**spec, **_synchronization(template)}):
             return
         pod = self._pods.get(key)
         if pod is not None and pod["metadata"].get("ownerReferences", [{}])[0].get("uid") != _uid(
@@ -313,6 +321,29 @@ class Standin:
                 return "Step exceeded its deadline"
             self._enqueue(_key(workflow), left)
         return ""
+
+    def _check_references(self, workflow: Object) -> None:
+        """As a controller that is configured so, by the ConfigMap of the workflow's own namespace."""
+        path = f"/api/v1/namespaces/{_key(workflow)[0]}/configmaps/workflow-controller-configmap"
+        try:
+            config = self._api.get(path).get("data", {}).get("config", "")
+        except ApiError as error:
+            if error.status == 404:
+                return
+            raise
+        if not re.search(r"templateReferencing: *(Strict|Secure)", config):
+            return
+        spec = {name: value for name, value in workflow["spec"].items() if value}
+        if "workflowTemplateRef" not in spec:
+            raise TemplateError(
+                "workflows must use workflowTemplateRef to be executed when the controller is in "
+                "reference mode"
+            )
+        if others := sorted(name[0].upper() + name[1:] for name in spec.keys() - REFERENCING):
+            raise TemplateError(
+                f"fields [{' '.join(others)}] are not permitted when using workflowTemplateRef with "
+                "templateReferencing restriction"
+            )
 
     def _spec(self, workflow: Object) -> Object:
         """The workflow's own, over that of the template it names."""
@@ -536,6 +567,11 @@ class Standin:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+
+
+def _synchronization(template: Object) -> Object:
+    """Where a template asks for a mutex; as its workflow's, of which it is the only pod."""
+    return {"synchronization": template["synchronization"]} if "synchronization" in template else {}
 
 
 def _key(found: Object) -> Key:

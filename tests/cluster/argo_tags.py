@@ -9,6 +9,8 @@ from typing import Any
 
 # A tag that begins so must be known, or the workflow is refused. Any other passes unchanged.
 OWN_TAGS = ("item.", "steps.", "inputs.", "outputs.", "pod.", "workflow.", "tasks.")
+# The one expression that is evaluated: JSON parsed and written again.
+_PARSED = re.compile(r"=toJson\(fromJSON\((workflow\.parameters\.\w+)\)\)")
 _TAG = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
@@ -55,6 +57,15 @@ def substituted(name: str, template: Any, tags: Mapping[str, str]) -> Any:
             tag = json.loads(f'"{found.group(1)}"').strip()
         except ValueError:
             tag = found.group(1).strip()
+        if found_json := _PARSED.fullmatch(tag):
+            tag = found_json[1]
+            if tag not in tags:
+                raise TemplateError(f"templates.{name}: failed to evaluate expression: {tag}")
+            try:
+                value = json.dumps(json.loads(tags[tag]))
+            except ValueError as error:
+                raise TemplateError(f"failed to evaluate expression: {error}") from error
+            return json.dumps(value)[1:-1]
         if tag.startswith("="):
             raise TemplateError(f"templates.{name}: the stand-in evaluates no expressions: {tag}")
         if tag in tags:

@@ -266,6 +266,8 @@ def served(entries: Sequence[Entry], request: Request) -> bytes:
         moment = datetime.fromisoformat(request.query["sinceTime"])
         assert moment.tzinfo is not None and moment.microsecond == 0
         since = int(moment.astimezone(UTC).timestamp()) * SECOND
+    # Of its own lines: a part of a long one is one of them.
+    entries = entries[-int(request.query.get("tailLines", len(entries))) :]
     pieces, begins = [], True
     for entry in entries:
         if entry.time < since:

@@ -223,12 +223,27 @@ def test_c13_memory_is_bounded_by_a_part_not_by_a_line() -> None:
 def test_c04_c08_c18_c20_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/log"] = [ScriptedPodLog(lines_of(1))]
     read(cluster)
-    read(cluster, START, follow=False)
+    read(cluster, START)
     first, second = (request.query for request in server.requests)
     assert server.requests[0].path == "/api/v1/namespaces/team-a/pods/job-aaaaaa/log"
     assert first == {"container": "main", "timestamps": "true", "follow": "true"}
     since = "2025-11-20T23:06:40Z"
-    assert second == {"container": "main", "timestamps": "true", "sinceTime": since}
+    assert second == {**first, "sinceTime": since}
+
+
+@pytest.mark.parametrize(("first", "requests"), [(3000, 1), (2500, 1), (1000, 2), (5, 2)])
+def test_c05_what_is_left_of_a_log_is_asked_for_by_its_last_lines_where_they_are_enough(
+    cluster: Cluster, server: ScriptedServer, first: int, requests: int
+) -> None:
+    """A second of it may hold far more than is missing. Long lines are stored in parts."""
+    long = entries_of(b"z" * (3 * PART_SIZE) + b"\n", START + 3000 * MS)
+    entries = [*lines_of(3000), *long, Entry(START + 3001 * MS, b"no end")]
+    server.answers["/log"] = [ScriptedPodLog(entries)]
+    since = entries[first].time
+    everything = read(cluster, 0, follow=False)
+    del server.requests[:]
+    assert read(cluster, since, follow=False) == [one for one in everything if one.time >= since]
+    assert ["tailLines" in one.query for one in server.requests] == [True, False][:requests]
 
 
 def test_c05_of_the_second_that_is_given_again_only_what_was_asked_for_comes(

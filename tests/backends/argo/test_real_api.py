@@ -115,6 +115,16 @@ def test_c12_c13_c14_what_a_container_wrote_comes_back(
         assert read(real, name, frame.time + 1) == [one for one in frames if one.time > frame.time]
 
 
+def test_c05_the_rest_of_a_log_is_the_same_by_its_last_lines_and_from_its_start(
+    real: Cluster, start: Callable[..., str]
+) -> None:
+    name = start("for number in range(4000): print('x' * 40_000 if number % 100 == 0 else number)")
+    wait_for(real, name, "terminated")
+    frames = read(real, name)
+    for frame in (frames[-1], frames[-500], frames[-2000], frames[10]):
+        assert read(real, name, frame.time) == [one for one in frames if one.time >= frame.time]
+
+
 def test_c16_a_container_that_cannot_start_has_no_log(
     real: Cluster, start: Callable[..., str]
 ) -> None:

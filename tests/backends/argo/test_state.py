@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backends.argo.names import GAVE_UP
-from backends.argo.state import Moments, gives_up_at, state_of
+from backends.argo.state import NOTICE_SECONDS, Moments, gives_up_at, overlooked_at, state_of
 
 CREATED = "2026-11-21T10:00:00Z"
 AT = 1795255200.0
@@ -221,6 +221,13 @@ def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
     assert state_of(waits, pod(waiting("ContainerCreating"))).status == "created"
     # Whoever delivered it died before it could say so.
     assert state_of(waits, pod({"running": {"startedAt": CREATED}})).status == "running"
+
+
+def test_a_workflow_that_no_controller_looks_at_is_overlooked() -> None:
+    new = workflow()
+    new["metadata"]["creationTimestamp"] = CREATED
+    assert overlooked_at(new) == AT + NOTICE_SECONDS
+    assert overlooked_at(workflow(phase="Pending")) is None
 
 
 def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None:

@@ -1,0 +1,113 @@
+"""Jobs by reference to a WorkflowTemplate: what the job brings, and what the template has for it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from itertools import product
+from typing import Any
+
+import pytest
+
+from backends.argo import templates
+from backends.argo.bundle import MAX_INLINE, unpack_spec
+from backends.argo.workflow import make_housekeeping, make_job, make_templates
+from stoke.backend import Volume
+from stoke.config import ArgoConfig, Config
+from stoke.errors import RequestError
+from tests.backends.argo.deliveries import delivery
+from tests.cluster.argo_pod import entry_template, make_pod
+from tests.cluster.argo_standin import REFERENCING
+
+CONFIG = Config(argo=ArgoConfig(by_template=True))
+TAG = re.compile(r"\{\{.*?\}\}")
+
+
+def given(workflow: dict[str, Any]) -> dict[str, str]:
+    parameters = workflow["spec"]["arguments"]["parameters"]
+    return {one["name"]: one["value"] for one in parameters}
+
+
+def pod_of(workflow: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
+    """As the stand-in makes it from both."""
+    about = {"namespace": "jobs", "uid": "1", "creationTimestamp": "now"}
+    there = {**workflow, "metadata": {**workflow["metadata"], **about}}
+    parameters = {one["name"]: one for one in template["spec"]["arguments"]["parameters"]}
+    parameters |= {one["name"]: one for one in workflow["spec"]["arguments"]["parameters"]}
+    spec = {**template["spec"], **workflow["spec"]}
+    spec["arguments"] = {"parameters": list(parameters.values())}
+    return make_pod(there, spec, entry_template(there, spec))
+
+
+@pytest.mark.parametrize(
+    ("system", "use_cache", "long", "cache"),
+    list(product((False, True), (False, True), (False, True), ("hostpath", "shared-claim"))),
+)
+def test_a_job_by_reference_has_the_pod_that_it_has_without(
+    system: bool, use_cache: bool, long: bool, cache: Any
+) -> None:
+    code = "print('{{workflow.name}} $(HOME)')"
+    code += f"\n# {random.Random(7).randbytes(100_000).hex()}" if long else ""
+    job = delivery(
+        code, system=["jq"] if system else [], use_cache=use_cache, memory="1g", cpu=0.5, timeout=60
+    )
+    alone = Config(argo=ArgoConfig(cache=cache, node_selector={"pool": "batch"}))
+    referring = alone.model_copy(
+        update={"argo": alone.argo.model_copy(update={"by_template": True})}
+    )
+    whole, short = make_job(job, alone), make_job(job, referring)
+    assert ("bundle" in given(short.workflow)) == (short.carried is None) == (not long)
+    template = make_templates(job.spec.scope, referring)
+    about = {"namespace": "jobs", "uid": "1", "creationTimestamp": "now"}
+    there = {**whole.workflow, "metadata": {**whole.workflow["metadata"], **about}}
+    expected = make_pod(
+        there, whole.workflow["spec"], entry_template(there, whole.workflow["spec"])
+    )
+    made = pod_of(short.workflow, template)
+    for pod in (expected, made):
+        main = pod["spec"]["containers"][1]
+        # Where they stand in a list says nothing, nor does a variable that is empty.
+        main["env"] = {one["name"]: one.get("value") for one in main["env"] if one.get("value")}
+        pod["spec"]["volumes"].sort(key=lambda one: one["name"])
+        for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"][:1]):
+            container.pop("env")  # Argo tells its own containers of the template.
+    assert made == expected
+
+
+def test_a_job_by_reference_says_no_more_than_it_may() -> None:
+    job = delivery("print(1)", memory="1g", dependencies=["numpy"])
+    made = make_job(job, CONFIG, nodes=("node-a",))
+    assert made.workflow["spec"].keys() <= REFERENCING
+    values = given(made.workflow)
+    assert json.loads(values["limits"]) == {"memory": str(1024**3)}
+    assert "{{" not in json.dumps(made.workflow)
+    assert len(values["bundle"]) <= MAX_INLINE
+    assert unpack_spec(templates.spec_of(made.workflow)) == job.public_spec
+
+
+def test_housekeeping_goes_by_reference_too() -> None:
+    volume = Volume("argo", "team", "python", "/var/lib/stoke/team/python", "node-a")
+    workflow = make_housekeeping("keep", volume, {"do": "usage"}, CONFIG, "python:3.13")
+    assert workflow["spec"].keys() <= REFERENCING
+    pod = pod_of(workflow, make_templates("team", CONFIG))
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/hostname": "node-a"}
+    assert pod["spec"]["activeDeadlineSeconds"] == 3600
+
+
+def test_a_secret_of_the_cluster_cannot_be_asked_for_by_reference() -> None:
+    with pytest.raises(RequestError, match="reference"):
+        make_job(delivery("print(1)", secrets={"TOKEN": "secret:api/token"}), CONFIG)
+
+
+def test_what_stands_in_a_template_is_replaced_in_places_where_it_can_do_no_harm() -> None:
+    """A parameter inside a patch of the pod could otherwise close it and begin another."""
+    for template in make_templates("team", CONFIG)["spec"]["templates"]:
+        assert TAG.findall(template["podSpecPatch"]) == [templates.LIMITS]
+
+
+def test_templates_of_restricted_namespaces_have_no_system_packages() -> None:
+    config = Config(argo=ArgoConfig(by_template=True, restricted=True, cache="claim"))
+    made = make_templates("team", config)
+    assert [one["name"] for one in made["spec"]["templates"] if "system-" in one["name"]] == []
+    assert made["spec"]["securityContext"]["runAsNonRoot"] is True
