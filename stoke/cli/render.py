@@ -8,10 +8,9 @@ import click
 
 from stoke.cli.completion import complete_job
 from stoke.cli.options import BACKEND, CODE, PLACE, apply, request_from
-from stoke.errors import RequestError
 
 if TYPE_CHECKING:
-    from stoke.spec import JobSpec
+    from stoke.lifecycle import Request
 
 FORMS = ["argo", "docker", "script", "json", "lock"]
 
@@ -39,7 +38,6 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     stoke render argo train.py -w numpy | kubectl create -f -
     """
     from stoke.config import load_config
-    from stoke.lifecycle import Request
 
     config = load_config()
     if form != "lock" and (job or backend):
@@ -69,40 +67,12 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         click.echo(make_script(request), nl=False)
     else:
-        import secrets
-
-        from stoke.backend import Delivery, RendersJobs, load_backend
-        from stoke.job import new_job_id
-        from stoke.lifecycle import check_request
-        from stoke.payload import make_payload, runner_source
-
-        chosen = load_backend(form, config)
-        if not isinstance(chosen, RendersJobs):
-            raise RequestError("backend", f"the {form} backend shows nothing of what it submits")
-        check_request(request.spec, chosen)
-        spec = _without_secrets(request.spec)
-        nonce = secrets.token_hex(8)
-        payload = make_payload(
-            spec, nonce=nonce, program=request.seen_as, lock_ttl=request.lock_ttl,
-            upgrade=request.upgrade, on_cache_trouble=request.on_cache_trouble,
-        )  # fmt: skip
-        delivery = Delivery(
-            new_job_id(request.name), spec, runner_source(), nonce, payload,
-            spec.model_dump_json().encode(),
-        )  # fmt: skip
-        click.echo(chosen.render(delivery).rstrip("\n"))
-    return 0
-
-
-def _without_secrets(spec: JobSpec) -> JobSpec:
-    """What is read on this machine stays here; a secret of the cluster's is only a name."""
-    named = {name: text for name, text in spec.secrets.items() if text.startswith("secret:")}
-    left_out = [name for name in spec.secrets if name not in named]
-    if spec.index.credentials:
-        left_out.append("the index's credentials")
-    if left_out:
+        from stoke.backend import load_backend
         from stoke.cli.output import narrate
+        from stoke.rendering import render
 
-        narrate(f"left out, because they would stand in it: {', '.join(left_out)}")
-    index = spec.index.model_copy(update={"credentials": None})
-    return spec.model_copy(update={"secrets": named, "index": index})
+        text, left_out = render(request, load_backend(form, config))
+        if left_out:
+            narrate(f"left out, because they would stand in it: {', '.join(left_out)}")
+        click.echo(text)
+    return 0
