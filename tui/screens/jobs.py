@@ -132,9 +132,9 @@ class JobsScreen(StokeScreen):
         order, group = kept.get("order"), kept.get("group")
         self._columns = known(kept.get("columns"))
         self._wanted = Wanted(
-            order=order if order in ORDERS else "age",
+            order=order if isinstance(order, str) and order in ORDERS else "age",
             reverse=kept.get("reverse") is True,
-            group=group if group in GROUPS else None,
+            group=group if isinstance(group, str) and group in GROUPS else None,
         )
         self._show_columns()
 
@@ -174,8 +174,10 @@ class JobsScreen(StokeScreen):
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
         parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
-        if self._wanted.group:
-            parts.append(f"by {self._wanted.group}")
+        if groups := self._listing.groups:
+            # Its heading may be far above.
+            group = groups[self._listing.group_of(self.table.cursor)]
+            parts.append(f"{clean(group.name)} {group.jobs:,}")
         if marked := len(self.table.marked):
             parts.append(f"{marked:,} marked")
         self.query_one("#jobs-side").border_title = Content(" · ".join(parts))
@@ -238,6 +240,7 @@ class JobsScreen(StokeScreen):
 
     @on(JobList.Chosen)
     def _chosen(self, event: JobList.Chosen) -> None:
+        self._show_counts()
         if self._detail is not None:
             self.stoke.service.choose(event.job_id)
             self._show_job()
