@@ -68,7 +68,10 @@ class SnapshotMessage(Message):
 
 
 class StokeApp(App[None]):
-    """`clock` gives epoch seconds; tests stand it still. `StokeError` when there is no history."""
+    """`clock` gives epoch seconds; tests stand it still. `StokeError` when there is no history.
+
+    Without a configuration nothing is configured, and it is made when it is asked for first.
+    """
 
     TITLE = "stoke"
     CSS = stylesheet()
@@ -92,18 +95,19 @@ class StokeApp(App[None]):
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
-        if config.color == "never":
+    def __init__(
+        self, config: Config | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
         super().__init__()
-        self.config = config
+        self._given = config
         self.clock = clock
         self.history = History()
         self.reading = History(self.history.path, read_only=True)
         """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
 
     def on_mount(self) -> None:
@@ -113,7 +117,7 @@ class StokeApp(App[None]):
         keys, problems = keymap.load()
         self.set_keymap(keys)
         wrong += problems
-        wanted = self.config.theme or self._kept.get("theme")
+        wanted = (self._given.theme if self._given else None) or self._kept.get("theme")
         if wanted in self.available_themes:
             self.theme = wanted
         elif wanted is not None:
@@ -125,6 +129,22 @@ class StokeApp(App[None]):
         if self._kept.get("mode") in self.MODES:
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
+
+    @cached_property
+    def config(self) -> Config:
+        if self._given is not None:
+            return self._given
+        from stoke.config import load_config
+
+        return load_config()
+
+    @property
+    def read_only(self) -> bool:
+        return self._given is not None and self._given.read_only
+
+    @cached_property
+    def _bell(self) -> Bell:
+        return Bell(self.config.bell, self.config.bell_after)
 
     @cached_property
     def service(self) -> JobsService:
@@ -187,7 +207,7 @@ class StokeApp(App[None]):
         submitted: Callable[[], object] = lambda: None,
     ) -> None:
         """Submits on a thread, then shows the job; `failed` gets what went wrong."""
-        if self.config.read_only:
+        if self.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
         from stoke import lifecycle
@@ -282,13 +302,13 @@ class StokeApp(App[None]):
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
 
-def run(config: Config) -> int:
+def run(config: Config | None) -> int:
     """Shows the screens until they are left, then says what still runs. Returns the exit code."""
     # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
     # a flood of output in must not hold up the keys.
     sys.setswitchinterval(0.001)
     app = StokeApp(config)
-    app.run(mouse=config.mouse)
+    app.run(mouse=config is None or config.mouse)
     running = app.history.list(unfinished=True)
     for job in running:
         name = clean(job.id)

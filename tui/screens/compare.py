@@ -22,6 +22,8 @@ from tui.screens.base import StokeScreen, app_of
 from tui.widgets.top_bar import TopBar
 
 _NAME = 14
+_FIGURES = 32
+_LEAST_BAR = 4
 _STYLES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
@@ -154,13 +156,15 @@ class ComparisonView(Widget):
         if phase is None:
             return Text("-", style="dim")
         style = {True: "green", False: "yellow", None: "blue"}[phase.hit]
-        bar = max(4, self._half - 34)
+        bar = self._half - _FIGURES
         length = round((phase.seconds or 0) / longest * bar) if longest else 0
         text = Text(f"{fmt.duration(phase.seconds):>7} ")
         text.append(f"{fmt.hit(phase.hit) if phase.hit is not None else '':<5}", style=style)
         packages = "" if phase.packages is None else f"{phase.packages:,}"
         received = fmt.size(phase.bytes) if phase.bytes else ""
         text.append(f"{packages:>6} {received:>9} ")
+        if bar < _LEAST_BAR:
+            return text
         return text.append("━" * max(length, 1 if phase.seconds else 0), style=style)
 
 
@@ -191,7 +195,8 @@ def _against(text: str, first: float | None, second: float | None) -> Text:
     if first and second:
         times = second / first
         if not 0.95 < times < 1.05:
-            told.append(f"  {times:.2g} x", style="yellow" if times > 1 else "green")
+            share = f"{times:.2g} x" if times > 0.1 else f"1/{1 / times:,.0f}"
+            told.append(f"  {share}", style="yellow" if times > 1 else "green")
     return told
 
 
