@@ -152,7 +152,10 @@ class StokeApp(App[None]):
 
         return JobsService(self.config, self.history, self._post_snapshot)
 
-    async def on_ready(self) -> None:
+    def on_ready(self) -> None:
+        self.screen.call_after_refresh(self._complete)
+
+    async def _complete(self) -> None:
         """The first frame is shown: now for the rest."""
         screen = self.get_screen_stack("jobs")[0]
         assert isinstance(screen, JobsScreen)
