@@ -15,6 +15,7 @@ from stoke.volume_index import VolumeIndex
 if TYPE_CHECKING:
     from stoke.backend import Backend, Volume
     from stoke.history import History
+    from stoke.job import Job
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,23 @@ class Housekeeper:
                     if phase.name == volume.kind and phase.key is not None:
                         holders.setdefault(phase.key, []).append(job.id)
         return holders
+
+    def lock_of(self, backend: Backend, job: Job) -> str:
+        """The lock that a job's environment was built from, read from the environment itself."""
+        again = f"run it again, then ask again: stoke rerun {job.id}"
+        key = next((phase.key for phase in job.phases if phase.name == "python"), None)
+        if key is None:
+            raise EngineError(f"no cache holds an environment that {job.id} ran in", again)
+        trouble = EngineError(
+            f"scope {job.scope} has no python cache on {job.backend} any more", again
+        )
+        for volume in self.volumes(backend):
+            if (volume.scope, volume.kind) == (job.scope, "python"):
+                try:
+                    return self.lock(backend, volume, key)
+                except EngineError as error:
+                    trouble = EngineError(f"{volume.name}: {error.what}", error.mend or again)
+        raise trouble
 
     def _do(
         self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress

@@ -12,12 +12,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stoke.errors import RequestError
-from stoke.paths import config_file
+from stoke.paths import NOT_SETTINGS, config_file, is_configured
 from stoke.spec import IndexSettings, Memory, NixSettings, Scope, Seconds, explain
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 # These STOKE_* variables are no settings: `stoke.paths` and `stoke.cli.main` read them.
-_NOT_SETTINGS = {"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"}
 
 
 class Section(BaseModel):
@@ -130,7 +129,7 @@ class Config(Section):
 def unknown_variables() -> list[str]:
     """STOKE_* variables that are no settings, misspelt most likely. They are passed over, as one of
     another version's may be among them; `stoke doctor` names them."""
-    known = _NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
+    known = NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
     return sorted(
         name
         for name in os.environ
@@ -143,11 +142,7 @@ def unknown_variables() -> list[str]:
 def load_config() -> Config:
     """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
     path = config_file()
-    from_variables = [
-        name for name in os.environ if name.startswith("STOKE_") and name not in _NOT_SETTINGS
-    ]
-    settings = (name for name in from_variables if not name.startswith("STOKE_TEST_"))
-    if not any(settings) and not os.path.exists(path):
+    if not is_configured():
         return Config(index=_index_of_this_machine(IndexSettings()))
     from stoke.config_sources import read_sources
 

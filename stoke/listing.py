@@ -153,7 +153,7 @@ class Listing:
     def ids(self) -> list[str]:
         """Of all that are listed, in their order."""
         rows = self._history.query(
-            "SELECT id FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value ORDER BY key",
+            "SELECT jobs.id FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value ORDER BY key",
             (str(self._numbers.tolist()),),
         )
         return [row["id"] for row in rows]

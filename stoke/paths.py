@@ -41,6 +41,17 @@ def config_file() -> Path:
     return Path(own).absolute() if own else _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
 
 
+NOT_SETTINGS = frozenset({"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"})
+"""Variables of ours that the configuration does not hold."""
+
+
+def is_configured() -> bool:
+    """Whether there is anything for `stoke.config` to read: a file, or a STOKE_* variable."""
+    given = (name for name in os.environ if name.startswith("STOKE_"))
+    ours = (name for name in given if not name.startswith("STOKE_TEST_"))
+    return any(name not in NOT_SETTINGS for name in ours) or config_file().exists()
+
+
 def history_file() -> Path:
     return state_dir() / "history.sqlite"
 

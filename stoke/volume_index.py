@@ -117,13 +117,17 @@ class VolumeIndex:
 
     def of_lock(self, place: Place, key: str) -> Counts | None:
         """How many of an environment's packages are there; None if its packages are not known."""
+        packages = self.packages(place, key)
+        return Counts(self.of_packages(place, packages), len(packages), False) if packages else None
+
+    def packages(self, place: Place, key: str) -> list[str]:
+        """An environment's packages, in their order; none where they are not known."""
         rows = self._history.query(
             "SELECT DISTINCT package FROM held_packages "
-            "WHERE backend = ? AND scope = ? AND kind = ? AND key = ?",
+            "WHERE backend = ? AND scope = ? AND kind = ? AND key = ? ORDER BY package",
             (*_row(place), key),
         )
-        packages = [row["package"] for row in rows]
-        return Counts(self.of_packages(place, packages), len(packages), False) if packages else None
+        return [row["package"] for row in rows]
 
     def of_names(self, place: Place, names: Iterable[str]) -> int:
         """How many of these names (canonical) are there, in whatever version."""
@@ -145,7 +149,7 @@ class VolumeIndex:
             "AND one.kind = ?3 AND one.name = json_extract(wanted.value, '$[0]') "
             "AND one.package = json_extract(wanted.value, '$[1]') AND present)",
             place,
-            [(_name(place.kind, package), package) for package in sorted(set(packages))],
+            [(canonical_name(place.kind, package), package) for package in sorted(set(packages))],
         )
 
     def is_whole(self, place: Place, packages: Iterable[str]) -> bool:
@@ -164,7 +168,7 @@ class VolumeIndex:
             "AND other.node = one.node AND other.package NOT IN (SELECT value FROM json_each(?7))) "
             "LIMIT 1",
             (
-                *_row(place), _name(place.kind, wanted[0]), wanted[0], len(wanted),
+                *_row(place), canonical_name(place.kind, wanted[0]), wanted[0], len(wanted),
                 json.dumps(wanted),
             ),
         )  # fmt: skip
@@ -201,7 +205,7 @@ class VolumeIndex:
             "INSERT OR IGNORE INTO held_packages (backend, scope, kind, node, key, name, package) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (*_row(place), node, key, _name(place.kind, package), package)
+                (*_row(place), node, key, canonical_name(place.kind, package), package)
                 for key in environments.keys() - {row["key"] for row in known}
                 for package in environments[key]
             ],
@@ -237,7 +241,7 @@ def _place(volume: Volume) -> Place:
     return Place(volume.backend, volume.scope, volume.kind)
 
 
-def _name(kind: str, package: str) -> str:
+def canonical_name(kind: str, package: str) -> str:
     """The canonical name in `Foo_Bar==1` or `foo @ url`; a system package is its own name."""
     if kind == "system":
         return package

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 SHEETS = ("base", "dialogs", "jobs", "new_job", "caches", "metrics", "race")
 
@@ -10,5 +10,5 @@ SHEETS = ("base", "dialogs", "jobs", "new_job", "caches", "metrics", "race")
 def stylesheet() -> str:
     """All sheets as one. Textual keeps a sheet's variables to itself, so they are joined: those of
     base.tcss hold in every other."""
-    folder = resources.files("styles")
+    folder = Path(__file__).parent
     return "\n".join((folder / f"{name}.tcss").read_text() for name in SHEETS)

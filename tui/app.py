@@ -88,7 +88,8 @@ class SnapshotMessage(Message):
 class StokeApp(App[None]):
     """`clock` gives epoch seconds; tests stand it still. With a `recording` it begins in Race, on that.
 
-    `StokeError` when there is no history.
+    `StokeError` when there is no history. Without a configuration nothing is configured, and it is made
+    when it is asked for first.
     """
 
     TITLE = "stoke"
@@ -118,21 +119,20 @@ class StokeApp(App[None]):
 
     def __init__(
         self,
-        config: Config,
+        config: Config | None = None,
         clock: Callable[[], float] = time.time,
         recording: Recording | None = None,
     ) -> None:
-        if config.color == "never":
+        if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
         super().__init__()
-        self.config = config
+        self._given = config
         self.clock = clock
         self.history = History()
         self.reading = History(self.history.path, read_only=True)
         """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
         self._clusters = _clusters(self._kept.get("clusters"))
         self._recording = recording
@@ -144,7 +144,7 @@ class StokeApp(App[None]):
         keys, problems = keymap.load()
         self.set_keymap(keys)
         wrong += problems
-        wanted = self.config.theme or self._kept.get("theme")
+        wanted = (self._given.theme if self._given else None) or self._kept.get("theme")
         if wanted in self.available_themes:
             self.theme = wanted
         elif wanted is not None:
@@ -158,12 +158,31 @@ class StokeApp(App[None]):
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
 
     @cached_property
+    def config(self) -> Config:
+        if self._given is not None:
+            return self._given
+        from stoke.config import load_config
+
+        return load_config()
+
+    @property
+    def read_only(self) -> bool:
+        return self._given is not None and self._given.read_only
+
+    @cached_property
+    def _bell(self) -> Bell:
+        return Bell(self.config.bell, self.config.bell_after)
+
+    @cached_property
     def service(self) -> JobsService:
         from tui.jobs_service import JobsService
 
         return JobsService(self.config, self.history, self._post_snapshot, self._at_cluster)
 
-    async def on_ready(self) -> None:
+    def on_ready(self) -> None:
+        self.screen.call_after_refresh(self._complete)
+
+    async def _complete(self) -> None:
         """The first frame is shown: now for the rest."""
         screen = self.get_screen_stack("jobs")[0]
         assert isinstance(screen, JobsScreen)
@@ -246,7 +265,7 @@ class StokeApp(App[None]):
     ) -> None:
         """Submits on a thread, then shows the job if it is to be watched; `failed` gets what went
         wrong."""
-        if self.config.read_only:
+        if self.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
         from stoke import lifecycle
@@ -397,7 +416,7 @@ def _clusters(stored: object) -> dict[str, Place]:
     return found
 
 
-def run(config: Config, recording: Recording | None = None) -> int:
+def run(config: Config | None, recording: Recording | None = None) -> int:
     """Shows the screens until they are left, then says what still runs. Returns the exit code.
 
     They begin with `recording` in Race, if there is one.
@@ -406,7 +425,7 @@ def run(config: Config, recording: Recording | None = None) -> int:
     # a flood of output in must not hold up the keys.
     sys.setswitchinterval(0.001)
     app = StokeApp(config, recording=recording)
-    app.run(mouse=config.mouse)
+    app.run(mouse=config is None or config.mouse)
     # A cold run's scope goes with the program that raced it, and the run with its scope.
     unfinished = app.history.list(unfinished=True)
     running = [job for job in unfinished if not is_throw_away(job.scope)]

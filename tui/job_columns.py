@@ -99,8 +99,9 @@ def _number(value: int | None) -> str:
 
 def known(names: object) -> tuple[str, ...]:
     """The columns among what was kept, each once; ours where none is left."""
-    kept = [name for name in names if name in COLUMNS] if isinstance(names, list) else []
-    return tuple(dict.fromkeys(kept)) or SHOWN
+    kept = names if isinstance(names, list) else []
+    ours = [name for name in kept if isinstance(name, str) and name in COLUMNS]
+    return tuple(dict.fromkeys(ours)) or SHOWN
 
 
 def widths(columns: Sequence[Column], room: int) -> list[int]:

@@ -10,7 +10,6 @@ the start, and that action keeps its own keys.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
@@ -49,10 +48,12 @@ def _ours(node: type[DOMNode]) -> Iterator[type[DOMNode]]:
 def load() -> tuple[dict[str, str], list[str]]:
     """(keys by an action's id, what is wrong with the file)."""
     path = config_file().parent / FILE
+    if not path.exists():
+        return {}, []
+    import tomllib  # Whoever has no keys of their own starts without it.
+
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, []
     except (OSError, ValueError) as error:
         return {}, [f"{path} cannot be read, every key is as it was: {error}"]
     known = actions()

@@ -9,7 +9,6 @@ What is wrong with a file is said at the start, and that theme is left out.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def load() -> tuple[list[Theme], list[str]]:
 
 
 def _theme(path: Path) -> Theme:
+    import tomllib  # Whoever has no theme of their own starts without it.
+
     given: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     dark = given.pop("dark", True)
     if not isinstance(dark, bool):

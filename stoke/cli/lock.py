@@ -12,7 +12,7 @@ from stoke.cli.finding import find_job, open_history
 from stoke.cli.output import narrate
 from stoke.cli.watch import run_request
 from stoke.config import Config
-from stoke.errors import EngineError, RequestError
+from stoke.errors import RequestError
 from stoke.lifecycle import Backends, Request
 from stoke.requirements import parse_requirements
 
@@ -34,28 +34,7 @@ def print_lock_of(prefix: str, config: Config) -> None:
     """The lock that a job's environment was built from, read from the environment itself."""
     with open_history() as history, closing(Backends(config)) as backends:
         job = find_job(history, prefix)
-        again = f"run it again, then ask again: stoke rerun {job.id}"
-        key = next((phase.key for phase in job.phases if phase.name == "python"), None)
-        if key is None:
-            raise EngineError(f"no cache holds an environment that {job.id} ran in", again)
-        backend = backends.get(job.backend)
-        housekeeper = Housekeeper(history, config.lock_ttl)
-        volumes = [
-            volume
-            for volume in housekeeper.volumes(backend)
-            if (volume.scope, volume.kind) == (job.scope, "python")
-        ]
-        trouble = EngineError(
-            f"scope {job.scope} has no python cache on {job.backend} any more", again
-        )
-        for volume in volumes:
-            try:
-                text = housekeeper.lock(backend, volume, key)
-                break
-            except EngineError as error:
-                trouble = EngineError(f"{volume.name}: {error.what}", error.mend or again)
-        else:
-            raise trouble
+        text = Housekeeper(history, config.lock_ttl).lock_of(backends.get(job.backend), job)
     if not parse_requirements(text).is_lock():
         narrate("some packages have no hash (they come from version control): --lock refuses them")
     click.echo(text, nl=False)

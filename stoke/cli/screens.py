@@ -32,7 +32,12 @@ def open_screens(recording: Recording | None = None) -> int:
         raise RequestError(
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
-    from stoke.config import load_config
+    from stoke.paths import is_configured
     from tui.app import run
+
+    if not is_configured():
+        # Checking settings that nobody made would hold the first frame up.
+        return run(None, recording)
+    from stoke.config import load_config
 
     return run(load_config(), recording)

@@ -344,3 +344,23 @@ def test_rerun_runs_the_same_request_again(stoke: Stoke) -> None:
             ("fit", "other"),
             ("fit", "default"),
         ]
+
+
+def test_compare_tells_what_changed_between_two_jobs(stoke: Stoke) -> None:
+    for job_id, mode in (("one-aaaaaa", "slow"), ("two-bbbbbb", "fast")):
+        add(job_id, finished_at=time.time())
+        with History() as history:
+            text = json.dumps({"code": f"print({mode!r})", "env": {"MODE": mode, "KEY": mode}})
+            history.query("UPDATE jobs SET spec = ? WHERE id = ?", (text, job_id))
+    done = stoke("compare", "one", "two")
+    for what in (b"env.MODE", b"slow", b"+print('fast')"):
+        assert what in done.stdout
+    told = json.loads(stoke("compare", "one", "two", "--json").stdout)
+    assert told["jobs"] == ["one-aaaaaa", "two-bbbbbb"]
+    assert told["spec"] == [
+        {"what": "env.MODE", "first": "slow", "second": "fast"},
+        {"what": "env.KEY", "first": "***", "second": "***"},
+    ]
+    unknown = stoke("compare", "one", "nobody")
+    assert (unknown.returncode, unknown.stdout) == (1, b"")
+    assert b"no job is called 'nobody'" in unknown.stderr

@@ -25,7 +25,7 @@ class StokeScreen(Screen[None]):
     """The actions that a read-only program does not offer."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not (action in self.CHANGES and self.stoke.config.read_only)
+        return not (action in self.CHANGES and self.stoke.read_only)
 
     @property
     def stoke(self) -> StokeApp:

@@ -132,9 +132,9 @@ class JobsScreen(StokeScreen):
         order, group = kept.get("order"), kept.get("group")
         self._columns = known(kept.get("columns"))
         self._wanted = Wanted(
-            order=order if order in ORDERS else "age",
+            order=order if isinstance(order, str) and order in ORDERS else "age",
             reverse=kept.get("reverse") is True,
-            group=group if group in GROUPS else None,
+            group=group if isinstance(group, str) and group in GROUPS else None,
         )
         self._show_columns()
 
@@ -174,8 +174,10 @@ class JobsScreen(StokeScreen):
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
         parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
-        if self._wanted.group:
-            parts.append(f"by {self._wanted.group}")
+        if groups := self._listing.groups:
+            # Its heading may be far above.
+            group = groups[self._listing.group_of(self.table.cursor)]
+            parts.append(f"{clean(group.name)} {group.jobs:,}")
         if marked := len(self.table.marked):
             parts.append(f"{marked:,} marked")
         self.query_one("#jobs-side").border_title = Content(" · ".join(parts))
@@ -238,6 +240,7 @@ class JobsScreen(StokeScreen):
 
     @on(JobList.Chosen)
     def _chosen(self, event: JobList.Chosen) -> None:
+        self._show_counts()
         if self._detail is not None:
             self.stoke.service.choose(event.job_id)
             self._show_job()
@@ -360,15 +363,27 @@ class JobsScreen(StokeScreen):
         self.detail.step(step)
 
     def action_copy(self) -> None:
-        from tui import clipboard
-
+        """The log's lines where it has the focus, of the request what one chooses, else the id."""
         log, job = self.detail.log_view, self.job
         chosen = log.chosen() if log.has_focus or log.selecting else None
-        what, read = chosen or ("job id", lambda: job.id if job else "")
+        offered = {} if chosen else self.detail.copies()
+        if offered:
+            from tui.screens.copy import Copy
+
+            def picked(what: str | None) -> None:
+                if what is not None:
+                    self._copy(what, offered[what])
+
+            self.app.push_screen(Copy(tuple(offered)), picked)
+            return
+        self._copy(*(chosen or ("job id", lambda: job.id if job else "")))
+
+    def _copy(self, what: str, read: Callable[[], str]) -> None:
+        from tui import clipboard
 
         def copied(route: str) -> None:
             self.app.notify(f"{what}: {route}", markup=False, timeout=4)
-            log.drop_selection()
+            self.detail.log_view.drop_selection()
 
         on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.stoke.show_error)
 
@@ -425,6 +440,34 @@ class JobsScreen(StokeScreen):
             self.app.push_screen(Confirm(deed.title, deed.body, deed.verb), answered)
 
         on_thread(self, lambda: plan(self.stoke.reading.those(wanted)), ask, self.stoke.show_error)
+
+    def action_compare(self) -> None:
+        """The two marked jobs, the older first; or the chosen one with a marked one, or, where none
+        is marked, with the run before it."""
+        from stoke.comparison import Comparison, compare, run_before
+        from tui.screens.compare import CompareScreen
+
+        reading, chosen = self.stoke.reading, self.table.chosen
+        ids = tuple(self.table.marked)
+        if len(ids) < 2 and chosen is not None and chosen not in ids:
+            ids = (*ids, chosen)
+
+        def work() -> tuple[Comparison, Comparison]:
+            jobs = reading.those(ids)
+            if len(jobs) == 1 and (before := run_before(jobs[0], reading)) is not None:
+                jobs.append(before)
+            if len(jobs) != 2:
+                raise StokeError(
+                    "two jobs are compared, no more and no fewer",
+                    "mark two with space, or one and stand on the other",
+                )
+            second, first = jobs
+            return compare(first, second, reading), compare(second, first, reading)
+
+        def show(found: tuple[Comparison, Comparison]) -> None:
+            self.app.push_screen(CompareScreen(*found))
+
+        on_thread(self, work, show, self.stoke.show_error)
 
     def action_rerun(self) -> None:
         job = self.job

@@ -18,11 +18,10 @@ from tui import format as fmt
 from tui.job_columns import state_text
 from tui.widgets.log_pane import LogPane
 from tui.widgets.log_view import LogView
-from tui.widgets.spec_view import SpecView
+from tui.widgets.spec_view import Copies, SpecView
 from tui.widgets.waterfall import Waterfall
 
-_INSIDE = {"tab-log": "#log-view", "tab-phases": "#phases-scroll", "tab-spec": "#spec-view"}
-"""What has the focus in each tab, in the tabs' order."""
+_TABS = ("tab-log", "tab-phases", "tab-spec")
 
 
 class JobDetail(Vertical):
@@ -46,7 +45,7 @@ class JobDetail(Vertical):
             ):
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
-                yield SpecView(id="spec-view")
+                yield SpecView(self._reading, id="spec-view")
 
     @property
     def tabs(self) -> TabbedContent:
@@ -63,6 +62,10 @@ class JobDetail(Vertical):
     @property
     def shows_log(self) -> bool:
         return self.tabs.active == "tab-log"
+
+    def copies(self) -> Copies:
+        """What of the request can be copied; nothing while its tab is not shown."""
+        return self.query_one(SpecView).copies() if self.tabs.active == "tab-spec" else {}
 
     # --- showing ----------------------------------------------------------------------------------
 
@@ -106,15 +109,19 @@ class JobDetail(Vertical):
 
     def enter(self) -> None:
         """Puts the focus into what the tab shows."""
-        self.query_one(_INSIDE[self.tabs.active or "tab-log"]).focus()
+        if self.tabs.active == "tab-phases":
+            self.query_one("#phases-scroll").focus()
+        elif self.tabs.active == "tab-spec":
+            self.query_one(SpecView).focus()
+        else:
+            self.pane.enter()
 
     def step(self, by: int) -> None:
         """To another tab; the focus goes along if it was inside."""
         focused = self.screen.focused
         inside = focused is not None and self.tabs in focused.ancestors
-        names = list(_INSIDE)
-        at = names.index(self.tabs.active) if self.tabs.active in names else 0
-        self.tabs.active = names[(at + by) % len(names)]
+        at = _TABS.index(self.tabs.active) if self.tabs.active in _TABS else 0
+        self.tabs.active = _TABS[(at + by) % len(_TABS)]
         if inside:
             self.enter()
 

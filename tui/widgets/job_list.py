@@ -360,6 +360,7 @@ class JobList(ScrollView, can_focus=True):
 
 def _fit(text: str, width: int, column: Column) -> str:
     """Exactly `width` cells."""
+    text = text.expandtabs(1)
     taken = cell_len(text)
     if taken > width:
         tail = text[-_TAIL:] if column.name == "job" and width > _TAIL + 2 else ""

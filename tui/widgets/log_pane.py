@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
 from stoke.errors import RequestError, StokeError
@@ -17,6 +17,7 @@ from stoke.job import Job
 from stoke.logs import view
 from stoke.logs.matching import Query
 from stoke.logs.sanitise import clean
+from stoke.logs.spool import ENGINE_LOG
 from stoke.logs.unkept import unkept
 from stoke.logs.view import Matches
 from stoke.paths import job_dir
@@ -25,6 +26,9 @@ from tui.screens.dialogs import Confirm
 from tui.threads import on_thread
 from tui.widgets.editing import SafeInput
 from tui.widgets.log_view import LogView
+
+MOST_OF_ENGINE = 256 * 1024
+"""Bytes of the engine's lines that are shown, the last ones; they are few."""
 
 
 class _Prompt(NamedTuple):
@@ -46,6 +50,7 @@ class LogPane(Vertical):
         Binding("ampersand", "ask('filter')", "Filter", id="log.filter"),
         Binding("at", "ask('time')", "Go to a time", show=False, id="log.time"),
         Binding("s", "ask('save')", "Save", id="log.save"),
+        Binding("x", "engine", "The engine's lines", show=False, id="log.engine"),
         Binding("ctrl+r", "regex", "As a regular expression", id="log.regex"),
         Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
     ]
@@ -60,12 +65,23 @@ class LogPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static(id="log-header")
         yield LogView(id="log-view")
+        with VerticalScroll(id="log-engine"):
+            yield Static()
         with Horizontal(id="log-prompt"):
             yield Static(id="log-prompt-sign")
             yield SafeInput(id="log-prompt-input", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#log-prompt").display = False
+        self._engine.display = False
+
+    @property
+    def _engine(self) -> VerticalScroll:
+        return self.query_one("#log-engine", VerticalScroll)
+
+    def enter(self) -> None:
+        """Puts the focus into what is shown."""
+        (self._engine if self._engine.display else self.view).focus()
 
     @property
     def view(self) -> LogView:
@@ -77,8 +93,43 @@ class LogPane(Vertical):
         self._job = job
         if other:
             self._close_prompt()
+            self._show_engine(False)
             self.view.show(job_dir(job.id) if job else None)
+        elif self._engine.display:
+            self._read_engine()
         self._header()
+
+    # --- the engine's own lines -------------------------------------------------------------------
+
+    def action_engine(self) -> None:
+        """What the engine wrote into the log on its own account, in the log's place; and back."""
+        self._show_engine(not self._engine.display)
+        self.enter()
+
+    def _show_engine(self, shown: bool) -> None:
+        if shown:
+            self._read_engine()
+        if shown != self._engine.display:
+            # The focus goes along, and what is not displayed cannot have it.
+            held = self._engine.has_focus or self.view.has_focus
+            self._engine.display, self.view.display = shown, not shown
+            if held:
+                self.enter()
+            self._header()
+
+    def _read_engine(self) -> None:
+        text = Text("the engine wrote nothing into this log", style="dim")
+        if self._job is not None:
+            try:
+                with open(job_dir(self._job.id) / ENGINE_LOG, "rb") as file:
+                    file.seek(max(0, file.seek(0, 2) - MOST_OF_ENGINE))
+                    lines = file.read().decode(errors="replace").splitlines()
+                text = Text("\n".join(clean(line) for line in lines))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                text = fmt.plain(f"the engine's lines cannot be read: {error.strerror}", "red")
+        self._engine.query_one(Static).update(text)
 
     # --- the figures ------------------------------------------------------------------------------
 
@@ -87,6 +138,9 @@ class LogPane(Vertical):
         header = self.query_one("#log-header", Static)
         if self._job is None:
             header.update("")
+            return
+        if self._engine.display:
+            header.update(Text("what the engine itself wrote; x goes back to the job's output"))
             return
         text = self._figures(self._job)
         looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
@@ -167,6 +221,8 @@ class LogPane(Vertical):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         # False before the widgets are there: the footer may ask that early.
+        if action == "engine":
+            return bool(self.children) and self._job is not None and not self._asking
         if action == "ask":
             return bool(self.children) and self._job is not None and not self._asking
         if action == "regex":

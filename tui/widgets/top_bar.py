@@ -37,7 +37,7 @@ class TopBar(Static):
         super().__init__(text, classes="top-bar")
 
     def on_mount(self) -> None:
-        if cast("StokeApp", self.app).config.read_only:
+        if cast("StokeApp", self.app).read_only:
             self.update(Text.assemble(self._bar, ("  read-only", "bold yellow")))
 
     def on_click(self, event: events.Click) -> None:

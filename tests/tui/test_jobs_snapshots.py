@@ -1,0 +1,121 @@
+"""How the list of jobs looks. After a wanted change:
+pytest tests/tui/test_jobs_snapshots.py --snapshot-update"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from stoke.job import JobState, Phase
+from stoke.volume_index import Place, VolumeIndex
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.test_hostile import ALL
+from tests.tui.test_snapshots import Compare, still
+from tui.app import StokeApp
+
+SIZES = pytest.mark.parametrize(
+    "size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"]
+)
+
+
+def shows(what: str, *keys: str) -> Any:
+    """Presses keys once the chosen job stands there, and waits for `what`."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        app = pilot.app
+        assert isinstance(app, StokeApp)
+        first = "No jobs yet" if not what else "gap"
+        await until(pilot, lambda: first in screen_text(app))
+        await still(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        await until(pilot, lambda: what in screen_text(app), what)
+        await still(pilot)
+
+    return run
+
+
+@pytest.fixture
+def busy(desk: Desk) -> Desk:
+    """Eighty jobs on three backends in every state."""
+    states = [*JobState]
+    for number in range(80):
+        desk.job(
+            f"job-{number:02}-7k2pqa",
+            # Two are not over: each of them holds its log's lock.
+            JobState.RUNNING if number in (3, 40) else states[3 + number % 4],
+            age=60 + 700 * number,
+            backend=("local", "docker")[number % 2],
+            hit=number % 3 > 0,
+            exit_code=0,
+        )
+    return desk
+
+
+@SIZES
+def test_empty(snap_compare: Compare, app: StokeApp, size: tuple[int, int]) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows(""))
+
+
+@SIZES
+def test_busy_grouped_and_marked(
+    snap_compare: Compare, app: StokeApp, busy: Desk, size: tuple[int, int]
+) -> None:
+    keys = ("b", "g", "j", "space", "space", "G", "space", "g")
+    assert snap_compare(app, terminal_size=size, run_before=shows("3 marked", *keys))
+
+
+@SIZES
+def test_sorted_and_filtered(
+    snap_compare: Compare, app: StokeApp, busy: Desk, size: tuple[int, int]
+) -> None:
+    keys = ("o", "O", "slash", *"docker", "enter")
+    assert snap_compare(app, terminal_size=size, run_before=shows("40 of 80 jobs", *keys))
+
+
+@SIZES
+def test_hostile(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]) -> None:
+    desk.job("job-bbbbbb", JobState.FAILED, age=90, reason=ALL, spec={"args": [ALL]}, log=b"x\n")
+    desk.raw(
+        "job-bbbbbb", "UPDATE jobs SET name = ?, backend = ?, scope = ? WHERE id = ?", ALL, ALL, ALL
+    )
+    desk.job("job-aaaaaa", age=60, log=b"x\n")
+    desk.raw("job-aaaaaa", "UPDATE jobs SET id = ? WHERE id = ?", f"[/nope]\t{ALL}界界界")
+    assert snap_compare(app, terminal_size=size, run_before=shows("gap", "b", "b"))
+
+
+@SIZES
+def test_two_compared(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    place = Place("local", "default", "python")
+    for job_id, age, hit, packages in (
+        ("fit-model-aaaaaa", 60, True, ["numpy==2.1.0", "pandas==2.3.1", "tzdata==2025.2"]),
+        ("fit-model-bbbbbb", 4000, False, ["numpy==1.26.4", "pandas==2.3.1", "pytz==2024.1"]),
+    ):
+        code = f"import numpy\n\nprint({age})\n"
+        spec = {"code": code, "env": {"MODE": str(hit)}, "dependencies": packages[:2]}
+        desk.job(job_id, age=age, hit=hit, spec=spec, exit_code=0, cpu_seconds=age / 60,
+                 peak_memory=180_000_000)  # fmt: skip
+        desk.history.set_phase(
+            job_id,
+            Phase(
+                "python",
+                NOW - age,
+                0.001 if hit else 5.2,
+                hit,
+                3,
+                3,
+                0 if hit else 48_300_000,
+                job_id,
+            ),
+        )
+        VolumeIndex(desk.history).used(place, job_id, NOW, None, packages)
+    assert snap_compare(app, terminal_size=size, run_before=shows("1 added", "space", "space", "c"))
+
+
+def test_columns(snap_compare: Compare, app: StokeApp, busy: Desk) -> None:
+    assert snap_compare(app, terminal_size=(80, 24), run_before=shows("[x] age", "C", "j"))
