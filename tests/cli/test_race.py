@@ -129,6 +129,15 @@ def test_a_cache_that_lost_its_packages_is_warmed_by_the_run_that_missed(
     assert again["warmed"] is not None
 
 
+def test_a_budget_does_not_hold_on_to_what_is_thrown_away(
+    stoke: Stoke, index: PackageIndex, own_home: Path
+) -> None:
+    (own_home / "config.toml").write_text('max_size = "10g"\n')
+    raced(stoke)
+    budgets = sorted(path.name for path in (own_home / "state/budgets").glob("*.log"))
+    assert budgets == ["local-default.log"]
+
+
 # ------------------------------------------------------------------ when it goes wrong
 
 
