@@ -67,9 +67,9 @@ def command(
     recording = _race(request, backend or config.backend, config, quiet)
     if recording is None:
         return EXIT_INTERRUPT
+    _print(recording, as_json)
     if record is not None:
         write_recording(recording, Path(record))
-    _print(recording, as_json)
     return 0
 
 
@@ -90,6 +90,7 @@ def _replay(path: Path, as_json: bool) -> int:
 def _race(request: Request, backend: str, config: Config, quiet: bool) -> Recording | None:
     """None where ctrl+c ended it."""
     from stoke.cli.output import narrate
+    from stoke.cli.watch import exit_code
     from stoke.history import History
     from stoke.lifecycle import Backends
     from stoke.race import Race, RaceStoppedError, RunFailedError
@@ -109,16 +110,8 @@ def _race(request: Request, backend: str, config: Config, quiet: bool) -> Record
         except RunFailedError as error:
             for line in error.tail:
                 narrate(f"| {line}")
-            error.exit_code = _exit_code(error)
+            error.exit_code = exit_code(error.job)
             raise
-
-
-def _exit_code(error: EngineError) -> int:
-    from stoke.cli.watch import exit_code
-    from stoke.race import RunFailedError
-
-    assert isinstance(error, RunFailedError)
-    return exit_code(error.job)
 
 
 def _stay(race: Race, said: SimpleQueue[str | None], teller: _Teller, grace: float) -> Recording:
@@ -136,18 +129,16 @@ def _stay(race: Race, said: SimpleQueue[str | None], teller: _Teller, grace: flo
     with _on_ctrl_c(lambda: said.put(None)) as presses:
         threading.Thread(target=work, daemon=True, name="race").start()
         while not came_to:
-            try:
-                text = said.get(timeout=LOOK_SECONDS)
-                if text is not None:
-                    teller.say(text)
-            except Empty:
-                pass
+            teller.hear(said, LOOK_SECONDS)
             while pressed < presses():
                 pressed += 1
-                teller.say("ending the race; ctrl+c again ends it at once" if pressed == 1 else "")
+                if pressed == 1:
+                    teller.say("ending the race; ctrl+c again ends it at once")
                 gently = grace if pressed == 1 else 0
                 threading.Thread(target=_stop, args=(race, gently), daemon=True).start()
             teller.tell(race.standing)
+        teller.hear(said, 0)
+        teller.tell(race.standing)
     (result,) = came_to
     if isinstance(result, BaseException):
         raise result
@@ -200,9 +191,19 @@ class _Teller:
         self._general = Narrator(quiet)
         self._begun: list[str] = []
 
+    def hear(self, said: SimpleQueue[str | None], patience: float) -> None:
+        """Waits for something to happen, and passes on what was said."""
+        try:
+            text = said.get(timeout=patience)
+            while True:
+                if text:
+                    self.say(text)
+                text = said.get_nowait()
+        except Empty:
+            pass
+
     def say(self, text: str) -> None:
-        if text:
-            self._general.say(text)
+        self._general.say(text)
 
     def tell(self, standing: Standing) -> None:
         jobs = {"cold": standing.cold, "warming": standing.warming, "warm": standing.warm}

@@ -129,6 +129,15 @@ def test_a_cache_that_lost_its_packages_is_warmed_by_the_run_that_missed(
     assert again["warmed"] is not None
 
 
+def test_a_budget_does_not_hold_on_to_what_is_thrown_away(
+    stoke: Stoke, index: PackageIndex, own_home: Path
+) -> None:
+    (own_home / "config.toml").write_text('max_size = "10g"\n')
+    raced(stoke)
+    budgets = sorted(path.name for path in (own_home / "state/budgets").glob("*.log"))
+    assert budgets == ["local-default.log"]
+
+
 # ------------------------------------------------------------------ when it goes wrong
 
 
@@ -182,6 +191,11 @@ def runs_cold() -> bool:
     return any(job.state is JobState.RUNNING and is_throw_away(job.scope) for job in jobs())
 
 
+def runs_warm() -> bool:
+    known = [job for job in jobs() if job.name == "job" and not is_throw_away(job.scope)]
+    return any(job.state is JobState.RUNNING for job in known)
+
+
 def test_ctrl_c_in_the_cold_run_leaves_nothing(
     start: Start, index: PackageIndex, own_home: Path
 ) -> None:
@@ -212,12 +226,7 @@ def test_ctrl_c_in_the_warm_run_stops_it(
         f"open({str(tmp_path / 'seen')!r}, 'w').close()\nwhile seen: time.sleep(0.05)"
     )
     race = start(*RACE, code)
-    until(
-        lambda: job_count(own_home) > 0
-        and any(job.name == "job" and job.state is JobState.RUNNING for job in jobs())
-        and not runs_cold(),
-        "a warm run",
-    )  # fmt: skip
+    until(lambda: job_count(own_home) > 0 and runs_warm(), "a warm run")
     race.send_signal(signal.SIGINT)
     assert race.wait(60) == 130
     assert {job.name: job.state for job in jobs()}["job"] is JobState.STOPPED

@@ -31,7 +31,7 @@ from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 from tui.widgets.waterfall import Waterfall
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.25
 LONGEST_REPLAY = 20.0
 """Seconds; what took longer is shown faster."""
 _EMPTY = (
@@ -43,12 +43,30 @@ _EMPTY = (
 
 
 class Lane(Vertical):
-    """One of the two runs: its waterfall, what it is at above, its figures below."""
+    """One of the two runs: its waterfall, what it is at above, its figures below.
+
+    What looks as it did is not drawn again.
+    """
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Waterfall(aligned=True)
 
     def show(self, title: str, job: Job | None, now: float, span: float, figures: str) -> None:
+        moves = job is not None and not job.state.finished
+        shows = (
+            title,
+            figures,
+            job,
+            now if moves else 0,
+            span if job else 0,
+        )
+        if shows == self._shown:
+            return
+        self._shown = shows
         self.border_title = Content(clean(title))
         self.border_subtitle = Content(clean(figures))
         self.query_one(Waterfall).show(job, (), now, span)
@@ -75,6 +93,8 @@ class RaceScreen(StokeScreen):
         self._played_from: float | None = None
         self._timer: Timer | None = None
         self._ending = False
+        self._could: tuple[bool, ...] = ()
+        self._texts: dict[str, Text] = {}
         self._said = ("", "")
         """What the race was at when it last said something, and that."""
 
@@ -166,16 +186,24 @@ class RaceScreen(StokeScreen):
         self.query_one("#race-empty").display = not known
         for name in ("#race-lanes", "#race-result"):
             self.query_one(name).display = known
-        self.query_one("#race-what", Static).update(self._what())
-        trouble = self.query_one("#race-trouble", Static)
-        trouble.display = self._trouble is not None
+        self._update("#race-what", self._what())
+        self.query_one("#race-trouble").display = self._trouble is not None
         if self._trouble is not None:
-            trouble.update(self._trouble_text(self._trouble))
+            self._update("#race-trouble", self._trouble_text(self._trouble))
         if self._recording is not None:
             self._show_recording(self._recording)
         elif known:
             self._show_standing()
-        self.refresh_bindings()
+        can = (self._at_work, self._ending, self._recording is None, self._asked is None)
+        if can != self._could:
+            self._could = can
+            self.refresh_bindings()
+
+    def _update(self, name: str, text: Text) -> None:
+        """Draws a text, unless it stands there already."""
+        if self._texts.get(name) != text:
+            self._texts[name] = text
+            self.query_one(name, Static).update(text)
 
     def _what(self) -> Text:
         if self._recording is not None:
@@ -271,9 +299,10 @@ class RaceScreen(StokeScreen):
 
     def _show_result(self, ratio: str, words: Text) -> None:
         digits = self.query_one("#race-ratio", Digits)
-        digits.update(ratio)
+        if digits.value != ratio:
+            digits.update(ratio)
         digits.set_class(not ratio, "-none")
-        self.query_one("#race-words", Static).update(words)
+        self._update("#race-words", words)
 
     def _trouble_text(self, error: StokeError) -> Text:
         text = Text()
