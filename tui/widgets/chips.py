@@ -61,13 +61,18 @@ class ChipList(ScrollView, can_focus=False):
         self._chips, self.chosen = chips, chosen
         if changed:
             self._lay_out()
-        if self._rows:
-            row = self._row_of[len(chips) - 1 if chosen is None else chosen]
-            self.scroll_to_region(Region(0, row, 1, 1), animate=False, immediate=True)
+        # How high it is, and with it how far it scrolls, is known after the next layout.
+        self.call_after_refresh(self._scroll_to_it)
         self.refresh()
+
+    def _scroll_to_it(self) -> None:
+        if self._rows:
+            row = self._row_of[len(self._chips) - 1 if self.chosen is None else self.chosen]
+            self.scroll_to_region(Region(0, row, 1, 1), animate=False, immediate=True, force=True)
 
     def on_resize(self) -> None:
         self._lay_out()
+        self.call_after_refresh(self._scroll_to_it)
 
     def _label(self, chip: Chip) -> str:
         mark = "! " if chip.wrong else ""
