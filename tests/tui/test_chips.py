@@ -100,11 +100,11 @@ async def test_a_pasted_list_becomes_chips(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         chips = await chips_of(pilot, app)
         await pilot.press(*"si")
-        chips.input.post_message(events.Paste('x\n  "numpy>=2",  # newest\n[red]\n\x1b[31m\n'))
+        app.post_message(events.Paste('x\n  "numpy>=2",  # newest\n[red]\n\x1b[31m\n'))
         await until(pilot, lambda: len(texts(chips)) >= 3)
         assert texts(chips)[:2] == ["six", "numpy>=2"]
-        chips.input.post_message(events.Paste(""))
-        chips.input.post_message(events.Paste("\n"))
+        app.post_message(events.Paste(""))
+        app.post_message(events.Paste("\n"))
         await pilot.pause()
         assert len(chips.wrong) == len(texts(chips)) - 2
 
@@ -113,7 +113,7 @@ async def test_a_pasted_requirements_file_goes_where_it_belongs(app: StokeApp, d
     text = f"numpy==2.0 \\\n    --hash=sha256:{'0' * 64}\n"
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         chips = await chips_of(pilot, app)
-        chips.input.post_message(events.Paste(text))
+        app.post_message(events.Paste(text))
         screen = app.get_screen_stack("new")[0]
         await until(pilot, lambda: field(screen, "requirements").text == text)  # type: ignore[arg-type]
         assert texts(chips) == []
@@ -124,7 +124,7 @@ async def test_ten_thousand_packages(app: StokeApp, desk: Desk, size: tuple[int,
     names = [f"package-{number}>=1,<2" for number in range(10_000)]
     async with app.run_test(size=size, notifications=True) as pilot:
         chips = await chips_of(pilot, app)
-        chips.input.post_message(events.Paste("\n".join(names)))
+        app.post_message(events.Paste("\n".join(names)))
         await until(pilot, lambda: "package-9999>=1,<2" in screen_text(app))
         assert "10,000" in screen_text(app)
         assert texts(chips) == names

@@ -15,7 +15,7 @@ from stoke.backend import Delivery
 from stoke.errors import EngineError
 from stoke.paths import state_dir
 from stoke.volume_index import Place, VolumeIndex
-from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
 from tui.screens.new_job import NewJobScreen
@@ -100,7 +100,7 @@ async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk
         screen.query_one("#more", Collapsible).collapsed = False
         screen.query_one("#backend", Select).value = "docker"
         await until(pilot, lambda: not error.display)
-        assert "a container with no capabilities" in screen_text(app)
+        await until(pilot, lambda: "a container with no capabilities" in said(app))
 
 
 async def test_an_error_on_submitting_loses_nothing(
@@ -329,7 +329,7 @@ async def test_a_megabyte_of_code_is_pasted_typed_on_and_submitted(
     code = "def f(x):\n    return [y for y in range(x)]  # \u00e4 [red]\n" * 20_000
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         screen = await opened(pilot, app)
-        screen.query_one(CodeEditor).post_message(events.Paste(code))
+        app.post_message(events.Paste(code))
         await until(pilot, lambda: screen.query_one(CodeEditor).text == code)
         await pilot.press("#", "ctrl+r")
         await until(pilot, lambda: backends["local"].deliveries)
