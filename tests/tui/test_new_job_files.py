@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from textual.widgets import Static
 
 from stoke import presets
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
@@ -141,3 +142,23 @@ async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk)
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(app.screen, OpenFile))
         await pilot.press("escape")
+
+
+async def test_what_the_form_has_no_field_for_is_kept_and_said(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    index = {"url": "https://packages.test/simple", "credentials": "env:HOME"}
+    presets.save(presets.path_of("ours"), json.dumps({"code": "print(1)", "index": index}))
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
+        assert "packages.test" in str(screen.query_one("#rest", Static).render())
+    again = StokeApp(app.config)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, again)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert backends["local"].deliveries[0].spec.index.url == index["url"]

@@ -130,7 +130,7 @@ def test_hostile(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
             field(screen, name).text = ALL
         field(screen, "dependencies").control.focus()
 
-    run = filled(fill, "CLICK", "left")
+    run = filled(fill, "prediction: -", "left")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 

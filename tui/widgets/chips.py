@@ -290,7 +290,7 @@ class Chips(Vertical):
 
     @property
     def count(self) -> int:
-        return len(self._chips) + len(self._given)
+        return len(self._chips)
 
     def give(self, texts: Sequence[str]) -> None:
         """What the code brings along."""
