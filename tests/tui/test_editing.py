@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from textual import events
 from textual.app import App, ComposeResult
 from textual.widgets import TextArea
 
+from tui.widgets.code_editor import CodeEditor
 from tui.widgets.editing import SafeTextArea
 
 CODE = (
@@ -51,3 +54,25 @@ async def test_only_what_is_drawn_is_asked_for() -> None:
         ours.insert("#", (0, 0))
         await pilot.pause()
         assert 0 < len(ours._highlights) < ours.document.line_count
+
+
+@pytest.mark.parametrize("how", ["load", "put", "paste", "start"])
+async def test_what_goes_in_comes_out_again(how: str) -> None:
+    text = "a\x0cb\u2028c\x85d\x1ce\ud800 '\x00\t\U0001f600\ufeff\u202e\n\nlast"
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        editor = CodeEditor(text if how == "start" else "")
+        await app.mount(editor)
+        editor.focus()
+        if how == "load":
+            editor.load_text(text)
+        elif how == "put":
+            editor.put(text)
+        elif how == "paste":
+            app.post_message(events.Paste(text))
+        await pilot.pause()
+        assert editor.text == text
+        assert editor.get_text_range((0, 0), editor.document.end) == text
+        assert editor.document.line_count == 3
+        await pilot.press("x", "ctrl+z")
+        assert editor.text == text

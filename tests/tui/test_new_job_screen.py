@@ -152,7 +152,10 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
         assert "numpy" in screen_text(again)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}'])
+HALF = '{"code": "\\ud800", "backend": null, "use_cache": true, "values": {"name": "\\ud800"}}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}', HALF])
 async def test_a_draft_that_cannot_be_read_is_left_alone(
     app: StokeApp, desk: Desk, text: str
 ) -> None:

@@ -348,6 +348,8 @@ class Chips(Vertical):
             self.screen.focus_next()
 
     def paste(self, text: str) -> None:
+        # Terminals send a line's end as the key that makes one.
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         if pieces.is_requirements_file(text):
             self.post_message(self.FilePasted(text))
             return
