@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tui import kept
 
@@ -13,6 +14,8 @@ class Draft:
     backend: str | None = None
     use_cache: bool = True
     values: dict[str, str] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict)
+    """What the request that was opened says and the form has no field for."""
 
 
 def load() -> Draft:
@@ -26,8 +29,9 @@ def load() -> Draft:
             None if backend is None else str(backend),
             bool(stored["use_cache"]),
             values,
+            dict(stored.get("rest", {})),
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         return Draft()
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stoke.config import Config
 from stoke.errors import RequestError
 from stoke.pep723 import read_script_metadata
 from stoke.request import request_from_options, split_dependencies
 from stoke.requirements import RequirementError, check_requirement
 from stoke.spec import IndexSettings, JobSpec, make_spec
+from tui.draft import Draft
 
 TRUST = "Jobs that share a scope can change each other's packages."
 
@@ -120,16 +122,28 @@ def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
     return out
 
 
-def build(code: str, values: Mapping[str, str], use_cache: bool, index: IndexSettings) -> JobSpec:
-    """The request, or a `RequestError` that names the field."""
-    return request_from_options(code=code, use_cache=use_cache, index=index, **_parsed(values))
+def build(draft: Draft, code: str) -> JobSpec:
+    """The request with this code, or a `RequestError` that names the field."""
+    fields = {**draft.rest, **_parsed(draft.values)}
+    return request_from_options(code=code, use_cache=draft.use_cache, **fields)
 
 
-def as_asked(code: str, values: Mapping[str, str], use_cache: bool) -> JobSpec:
+def as_asked(draft: Draft, code: str) -> JobSpec:
     """The request as it stands in the form and no more: neither what the code brings along nor what the
     configuration adds. `RequestError` names the field."""
-    fields = _parsed(values)
-    return make_spec({"code": code, **fields, **({} if use_cache else {"use_cache": False})})
+    fields = {**draft.rest, **_parsed(draft.values)}
+    return make_spec({"code": code, **fields, **({} if draft.use_cache else {"use_cache": False})})
+
+
+def rest_of(spec: JobSpec, config: Config) -> dict[str, Any]:
+    """What a request says that the form has no field for, as JSON, where the configuration does not
+    say it already."""
+    rest: dict[str, Any] = {}
+    if spec.index not in (IndexSettings(), config.index):
+        rest["index"] = spec.index.model_dump(mode="json", exclude_defaults=True)
+    if spec.nix is not None and spec.nix != config.nix:
+        rest["nix"] = spec.nix.model_dump(mode="json", exclude_none=True)
+    return rest
 
 
 def given_by(code: str) -> list[str]:

@@ -15,7 +15,7 @@ SEPARATORS = " ,\t\n"
 _OF_A_FILE = re.compile(r"^\s*-|\s--hash=|\\\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"(^|\s)#.*")
 # `dependencies = [`, as it stands in a pyproject.toml.
-_LIST = re.compile(r"^([\w-]+\s*=\s*)?\[")
+_LIST = re.compile(r"^([\w-]+\s*=\s*)?\[(?=\s*([\"']|$))")
 # What may still come behind a piece and belong to it.
 _GOES_ON = ("<1", "and x", "[x]", ";x", "@ x")
 _QUOTED = re.compile(r"([\"'])(.*)\1[,\]]*")

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Select
+from textual.widgets import Collapsible, Select, TextArea
 
+from stoke.backend import Delivery
 from stoke.errors import EngineError
 from stoke.paths import state_dir
 from stoke.volume_index import Place, VolumeIndex
-from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
 from tui.screens.new_job import NewJobScreen
+from tui.widgets.code_editor import CodeEditor
 from tui.widgets.form_field import FormField
 
 SIZE = (120, 50)
@@ -94,9 +97,10 @@ async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk
         error = field(screen, "system").query_one(".field-error")
         await until(pilot, lambda: error.display)
         assert "not available on the local backend" in str(error.render())
+        screen.query_one("#more", Collapsible).collapsed = False
         screen.query_one("#backend", Select).value = "docker"
         await until(pilot, lambda: not error.display)
-        assert "a container with no capabilities" in screen_text(app)
+        await until(pilot, lambda: "a container with no capabilities" in said(app))
 
 
 async def test_an_error_on_submitting_loses_nothing(
@@ -148,7 +152,10 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
         assert "numpy" in screen_text(again)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}'])
+HALF = '{"code": "\\ud800", "backend": null, "use_cache": true, "values": {"name": "\\ud800"}}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}', HALF])
 async def test_a_draft_that_cannot_be_read_is_left_alone(
     app: StokeApp, desk: Desk, text: str
 ) -> None:
@@ -252,3 +259,121 @@ async def test_a_request_comes_back_as_it_went(
         made = json.loads(backends["local"].deliveries[0].spec.model_dump_json())
         for name, value in spec.items():
             assert made[name] == value, name
+
+
+async def test_submitting_may_leave_the_form_where_it_is(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+t")
+        await until(pilot, lambda: "submitted job-" in screen_text(app))
+        assert app.current_mode == "new"
+        await pilot.press(*"#", "ctrl+t")
+        await until(pilot, lambda: len(backends["local"].deliveries) == 2)
+        assert [one.spec.code for one in backends["local"].deliveries] == ["print(1)", "print(1)#"]
+
+
+async def test_other_code_can_be_undone(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"mine")
+        screen.query_one(CodeEditor).put("other = 1\n")
+        await until(pilot, lambda: "other = 1" in screen_text(app))
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "mine")
+        await pilot.press("ctrl+y")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "other = 1\n")
+
+
+async def test_packages_that_the_code_names_are_shown_and_not_asked_for_twice(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    code = '# /// script\n# dependencies = ["six>=1"]\n# ///\nprint(1)\n'
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        screen.query_one(CodeEditor).put(code)
+        field(screen, "dependencies").text = "numpy"
+        await until(pilot, lambda: "six>=1 (in the code)" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        spec = backends["local"].deliveries[0].spec
+        assert spec.dependencies == ("numpy", "six>=1")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        screen.offer(spec, "again", "local")
+        assert field(screen, "dependencies").text == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        ("# dependencies = [", "is not TOML"),
+        ('# dependencies = ["./mine"]', "does not travel"),
+        ("# dependencies = 3", "must be a list"),
+    ],
+)
+async def test_a_broken_block_of_metadata_is_named_below_the_code(
+    app: StokeApp, desk: Desk, block: str, why: str
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        screen.query_one(CodeEditor).put(f"# /// script\n{block}\n# ///\nprint(1)\n")
+        error = screen.query_one("#code-error")
+        await until(pilot, lambda: error.display)
+        assert why in str(error.render())
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: screen.query_one("#code").has_focus)
+        assert app.current_mode == "new"
+
+
+async def test_a_megabyte_of_code_is_pasted_typed_on_and_submitted(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    code = "def f(x):\n    return [y for y in range(x)]  # \u00e4 [red]\n" * 20_000
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        app.post_message(events.Paste(code))
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == code)
+        await pilot.press("#", "ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert backends["local"].deliveries[0].spec.code == f"{code}#"
+
+
+class Rendering(FakeBackend):
+    def render(self, delivery: Delivery) -> str:
+        return (
+            f"job: {delivery.job_id}\nbundle: {'x' * 5000}\nsecrets: {dict(delivery.spec.secrets)}"
+        )
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_would_be_submitted_stands_beside_the_form(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, size: tuple[int, int]
+) -> None:
+    backends["local"].__class__ = Rendering
+    async with app.run_test(size=size, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+g")
+        await until(pilot, lambda: "job: job-" in screen_text(app))
+        assert "stoke render local" in screen_text(app)
+        text = screen.query_one("#manifest-text", TextArea).text
+        assert "4,708 characters more" in text
+        field(screen, "name").text = "fit"
+        field(screen, "secrets").text = "DB=env:HOME"
+        await until(pilot, lambda: "job: fit-" in screen_text(app))
+        await until(pilot, lambda: "without DB" in screen_text(app))
+        field(screen, "python").text = "three"
+        await until(pilot, lambda: "first mend what is wrong" in screen_text(app))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: screen.query_one("#code").has_focus)
+        assert "print(1)" in screen_text(app)
+
+
+async def test_a_backend_that_renders_nothing_shows_the_request(
+    app: StokeApp, desk: Desk, tmp_path: Path
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+g")
+        await until(pilot, lambda: '"code": "print(1)"' in screen_text(app))
+        assert json.loads(screen.query_one("#manifest-text", TextArea).text) == {"code": "print(1)"}

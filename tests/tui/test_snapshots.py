@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import TextArea
 
 from stoke.job import JobState
 from stoke.logs.spool import STDERR
 from tests.tui.conftest import Desk, screen_text, until
 from tui.app import StokeApp
-from tui.widgets.form_field import FormField
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
 Compare = Callable[..., bool]
@@ -107,27 +105,3 @@ def test_help(snap_compare: Compare, app: StokeApp, jobs: Desk) -> None:
     assert snap_compare(
         app, terminal_size=(80, 24), run_before=shows("Keys: Jobs", "question_mark")
     )
-
-
-@SIZES
-def test_new_job_empty(
-    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
-) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=shows("nothing to build", "2"))
-
-
-@SIZES
-def test_new_job_with_errors(
-    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
-) -> None:
-    async def run(pilot: Pilot[Any]) -> None:
-        await shows("nothing to build", "2")(pilot)
-        code = app.screen.query_one("#code", TextArea)
-        code.load_text("import numpy\n\n\ndef main() -> None:\n    print(numpy.arange(3))\n")
-        app.screen.query_one("#field-dependencies", FormField).text = "numpy, ./mine"
-        app.screen.query_one("#field-system", FormField).text = "gcc"
-        app.screen.query_one("#field-dependencies", FormField).control.focus()
-        await until(pilot, lambda: "does not travel" in screen_text(app))
-        await pilot.pause(0.3)
-
-    assert snap_compare(app, terminal_size=size, run_before=run)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -84,6 +85,7 @@ class NewJobScreen(StokeScreen):
         super().__init__()
         self._draft = drafts.load()
         self._saved = self._draft
+        self._rest = self._draft.rest
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
@@ -108,6 +110,7 @@ class NewJobScreen(StokeScreen):
                     yield Static(id="backend-isolation", classes="hint field-below")
                     yield ClusterChoice()
                     yield from (FormField(field) for field in form.FIELDS if field.folded)
+                    yield Static(id="rest", classes="hint")
                     yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
                 yield Button("Submit", id="submit", variant="primary", compact=True)
@@ -169,6 +172,7 @@ class NewJobScreen(StokeScreen):
             self._backend,
             self.query_one("#use-cache", Checkbox).value,
             {field.field.name: field.text for field in self.query(FormField)},
+            self._rest,
         )
 
     # --- where it goes ----------------------------------------------------------------------------
@@ -221,6 +225,11 @@ class NewJobScreen(StokeScreen):
 
     def _fill(self, draft: drafts.Draft) -> None:
         self._code.put(draft.code)
+        self._rest = draft.rest
+        rest = self.query_one("#rest", Static)
+        rest.display = bool(draft.rest)
+        said = json.dumps(draft.rest, ensure_ascii=False)
+        rest.update(fmt.plain(f"as the request that was opened says: {said}"))
         self.query_one("#use-cache", Checkbox).value = draft.use_cache
         for field in self.query(FormField):
             preset = self.stoke.config.scope if field.field.name == "scope" else ""
@@ -228,7 +237,8 @@ class NewJobScreen(StokeScreen):
 
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Puts a request into the form; asks first where that would lose other code."""
-        new = drafts.Draft(spec.code, backend, spec.use_cache, form.filled(spec, name))
+        rest = form.rest_of(spec, self.stoke.config)
+        new = drafts.Draft(spec.code, backend, spec.use_cache, form.filled(spec, name), rest)
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -372,7 +382,7 @@ class NewJobScreen(StokeScreen):
 
     def _spec(self, draft: drafts.Draft, code: str) -> JobSpec:
         config = self.stoke.config
-        spec = form.build(code, draft.values, draft.use_cache, config.index)
+        spec = form.build(draft, code)
         return with_defaults(spec, config)
 
     def _as_asked(self, draft: drafts.Draft, code: str) -> JobSpec:
@@ -380,7 +390,7 @@ class NewJobScreen(StokeScreen):
         values = draft.values
         if values["scope"].strip() == self.stoke.config.scope:
             values = {**values, "scope": ""}
-        return form.as_asked(code, values, draft.use_cache)
+        return form.as_asked(replace(draft, values=values), code)
 
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()

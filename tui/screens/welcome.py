@@ -46,6 +46,13 @@ class Welcome(ModalScreen[str | None]):
         Binding("right,down", "app.focus_next", "Next button", show=False, id="welcome.on"),
     ]
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not (action == "choose" and parameters == ("example",) and self._read_only)
+
+    @property
+    def _read_only(self) -> bool:
+        return app_of(self).config.read_only
+
     def compose(self) -> ComposeResult:
         config = app_of(self).config
         with Vertical(classes="dialog"):
@@ -61,11 +68,12 @@ class Welcome(ModalScreen[str | None]):
 
     def _keys(self, backend: str) -> Text:
         text = Text()
-        for key, what in (
+        keys = [
             ("x", f"run an example on {backend}; then r runs it from the cache"),
             ("2", "write a job of your own; ctrl+r submits it"),
             ("?", "what the keys do where you are; : lists every action"),
-        ):
+        ]
+        for key, what in keys[self._read_only :]:
             text.append(f"{key}  ", style="bold cyan")
             text.append_text(fmt.plain(what))
             text.append("\n")
@@ -73,9 +81,8 @@ class Welcome(ModalScreen[str | None]):
         return text
 
     def on_mount(self) -> None:
-        read_only = app_of(self).config.read_only
-        self.query_one("#example").display = not read_only
-        self.query_one("#new" if read_only else "#example").focus()
+        self.query_one("#example").display = not self._read_only
+        self.query_one("#new" if self._read_only else "#example").focus()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

@@ -61,13 +61,18 @@ class ChipList(ScrollView, can_focus=False):
         self._chips, self.chosen = chips, chosen
         if changed:
             self._lay_out()
-        if self._rows:
-            row = self._row_of[len(chips) - 1 if chosen is None else chosen]
-            self.scroll_to_region(Region(0, row, 1, 1), animate=False, immediate=True)
+        # How high it is, and with it how far it scrolls, is known after the next layout.
+        self.call_after_refresh(self._scroll_to_it)
         self.refresh()
+
+    def _scroll_to_it(self) -> None:
+        if self._rows:
+            row = self._row_of[len(self._chips) - 1 if self.chosen is None else self.chosen]
+            self.scroll_to_region(Region(0, row, 1, 1), animate=False, immediate=True, force=True)
 
     def on_resize(self) -> None:
         self._lay_out()
+        self.call_after_refresh(self._scroll_to_it)
 
     def _label(self, chip: Chip) -> str:
         mark = "! " if chip.wrong else ""
@@ -285,7 +290,7 @@ class Chips(Vertical):
 
     @property
     def count(self) -> int:
-        return len(self._chips) + len(self._given)
+        return len(self._chips)
 
     def give(self, texts: Sequence[str]) -> None:
         """What the code brings along."""
@@ -343,6 +348,8 @@ class Chips(Vertical):
             self.screen.focus_next()
 
     def paste(self, text: str) -> None:
+        # Terminals send a line's end as the key that makes one.
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         if pieces.is_requirements_file(text):
             self.post_message(self.FilePasted(text))
             return

@@ -46,9 +46,8 @@ class ClusterChoice(Vertical):
     def compose(self) -> ComposeResult:
         with Horizontal(classes="field-line"):
             yield Static(Text("context"), classes="field-label")
-            yield Select(
-                [("as configured", _CONFIGURED)], allow_blank=False, id="context", compact=True
-            )
+            # Another value than any that comes: with the same, its first label would stay.
+            yield Select([("", "?")], allow_blank=False, id="context", compact=True)
         with Horizontal(classes="field-line"):
             yield Static(Text("namespace"), classes="field-label")
             yield SafeInput(compact=True, id="namespace")
@@ -83,7 +82,9 @@ class ClusterChoice(Vertical):
         """There is something wrong with all of them."""
         self.display = True
         self._show_note()
-        self.query_one("#cluster-note", Static).update(fmt.error_text(error))
+        note = self.query_one("#cluster-note", Static)
+        note.update(fmt.error_text(error))
+        note.display = True
 
     @property
     def _chosen(self) -> ClusterContext | None:

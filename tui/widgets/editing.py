@@ -10,8 +10,9 @@ from collections import defaultdict
 from typing import Any
 
 from rich.text import Text
-from textual.document._document import DocumentBase
+from textual.document._document import DocumentBase, EditResult, Location
 from textual.document._document_navigator import DocumentNavigator
+from textual.document._edit import Edit
 from textual.document._wrapped_document import WrappedDocument
 from textual.reactive import var
 from textual.widgets import Input, TextArea
@@ -19,12 +20,28 @@ from textual.widgets import Input, TextArea
 # C0 but the tab, DEL, C1, and what reverses the reading direction. One character for one, so that
 # the cursor and the highlighting stay in place.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff\U00100000-\U0010fffd]"
 )
+# Textual ends a line at each of these, and cannot hold half a surrogate pair: inside its document they
+# are stood for by characters that nobody uses (plane 16). What comes out again is what went in.
+_NOT_HELD = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029\ud800-\udfff]")
+_STANDS_IN = re.compile(
+    "[\U0010000b\U0010000c\U0010001c-\U0010001e\U00100085\U00102028\U00102029\U0010d800-\U0010dfff]"
+)
+_PLANE = 0x100000
 
 
 def shown(text: str) -> str:
     return _UNSAFE.sub("\ufffd", text)
+
+
+def _held(text: str) -> str:
+    return _NOT_HELD.sub(lambda found: chr(ord(found[0]) + _PLANE), text)
+
+
+def _as_it_was(text: str) -> str:
+    return _STANDS_IN.sub(lambda found: chr(ord(found[0]) - _PLANE), text)
 
 
 _Highlight = tuple[int, int | None, str]
@@ -75,12 +92,27 @@ class SafeTextArea(TextArea):
     def get_line(self, line_index: int) -> Text:
         return Text(shown(self.document.get_line(line_index)), end="", no_wrap=True)
 
+    @property
+    def text(self) -> str:
+        return _as_it_was(super().text)
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self.load_text(text)
+
+    def get_text_range(self, start: Location, end: Location) -> str:
+        return _as_it_was(super().get_text_range(start, end))
+
+    def edit(self, edit: Edit) -> EditResult:
+        edit.text = _held(edit.text)
+        return super().edit(edit)
+
     def _build_highlight_map(self) -> None:
         self._line_cache.clear()
         self._highlights = _Highlights(self.document, self._highlight_query)
 
     def _set_document(self, text: str, language: str | None) -> None:
-        super()._set_document(text, language)
+        super()._set_document(_held(text), language)
         self.wrapped_document = _Wrapped(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
         self._rewrap_and_refresh_virtual_size()

@@ -1,0 +1,133 @@
+"""Another cluster or namespace than the configured one, chosen while the program runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo import ArgoBackend
+from backends.argo.places import Places
+from stoke.backend import ChoosesCluster
+from stoke.config import ArgoConfig, Config
+from stoke.errors import EngineError
+from stoke.lifecycle import Backends
+
+EXEC = {
+    "apiVersion": "client.authentication.k8s.io/v1",
+    "command": "./creds",
+    "args": ["a b", "[x]"],
+}
+
+
+def written(path: Path, *contexts: dict[str, Any], **more: Any) -> Path:
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "c", "cluster": {"server": "https://host.test:6443/"}}],
+                "users": [
+                    {"name": "plain", "user": {"token": "t"}},
+                    {"name": "plugged", "user": {"exec": EXEC}},
+                ],
+                "contexts": list(contexts),
+                **more,
+            }
+        )
+    )
+    return path
+
+
+def context(name: str, user: str = "plain", cluster: str = "c", **more: str) -> dict[str, Any]:
+    return {"name": name, "context": {"cluster": cluster, "user": user, **more}}
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArgoBackend:
+    path = written(
+        tmp_path / "kubeconfig",
+        context("staging", namespace="jobs"),
+        context("production", user="plugged"),
+        context("broken", cluster="nowhere"),
+        **{"current-context": "staging"},
+    )
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return ArgoBackend(Config())
+
+
+def test_every_context_is_listed_and_nothing_runs(backend: ArgoBackend, tmp_path: Path) -> None:
+    assert isinstance(backend, ChoosesCluster)
+    staging, production, broken = backend.contexts()
+    assert (staging.name, staging.server) == ("staging", "https://host.test:6443")
+    assert (staging.namespace, staging.current, staging.allowed) == ("jobs", True, True)
+    assert (production.namespace, production.current) == ("default", False)
+    assert production.plugin == f"{tmp_path}/kubeconfig: {tmp_path}/./creds 'a b' '[x]'".replace(
+        "/./", "/"
+    )
+    assert not production.allowed
+    assert broken.trouble and "nowhere" in broken.trouble
+
+
+def test_a_plugin_is_allowed_for_the_chosen_context(backend: ArgoBackend) -> None:
+    assert backend.allow_plugin() is None
+    backend.choose("production", None)
+    assert "creds" in (backend.allow_plugin() or "")
+    assert [one.allowed for one in backend.contexts()] == [True, True, True]
+
+
+def test_several_files_and_the_configured_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = written(tmp_path / "one", context("a"), **{"current-context": "a"})
+    two = written(tmp_path / "two", context("b"), **{"current-context": "b"})
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
+    backend = ArgoBackend(Config(argo=ArgoConfig(context="b")))
+    assert [(one.name, one.current) for one in backend.contexts()] == [("a", False), ("b", True)]
+
+
+def test_without_a_kubeconfig_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    assert ArgoBackend(Config()).contexts() == []
+    (tmp_path / "bad").write_text("{")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "bad"))
+    with pytest.raises(EngineError, match="cannot be read"):
+        ArgoBackend(Config()).contexts()
+
+
+def test_jobs_stay_where_they_were_submitted(backend: ArgoBackend) -> None:
+    places = Places(ArgoConfig())
+    places.remember("job-aaaaaa")
+    first = places.here
+    places.move("production", "team-b")
+    assert (places.here.cluster.context_name, places.here.cluster.namespace) == (
+        "production",
+        "team-b",
+    )
+    moved = places.here
+    places.move("production", "team-b")
+    assert places.here is moved
+    assert places.of("job-aaaaaa") is first
+    places.found("job-bbbbbb")
+    places.found("job-aaaaaa")
+    places.move(None, None)
+    assert places.of("job-bbbbbb") is moved
+    # Another program, at the configured place, finds both of them.
+    later = Places(ArgoConfig())
+    assert later.of("job-aaaaaa") is later.here
+    assert later.of("job-bbbbbb").cluster.namespace == "team-b"
+    later.close()
+    places.close()
+
+
+def test_a_backend_is_prepared_before_each_use() -> None:
+    prepared = []
+    backends = Backends(Config(), lambda one: prepared.append(one.name))
+    for _ in range(2):
+        backends.get("argo")
+    assert prepared == ["argo", "argo"]
+    backends.close()

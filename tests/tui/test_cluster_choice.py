@@ -1,0 +1,155 @@
+"""Where a job goes, for a backend with several clusters: a stand-in that notes what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Collapsible, Input, Select
+
+from stoke.backend import ClusterContext
+from stoke.errors import EngineError
+from tests.tui.conftest import Desk, FakeBackend, said, until
+from tests.tui.test_new_job_screen import opened
+from tui import kept
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.screens.new_job import NewJobScreen
+from tui.widgets.cluster_choice import ClusterChoice
+
+SIZE = (120, 50)
+
+
+@dataclass
+class FakeClusters(FakeBackend):
+    chosen: tuple[str | None, str | None] = (None, None)
+    submitted_to: list[tuple[str | None, str | None]] = field(default_factory=list)
+    allowed: bool = False
+    wrong: EngineError | None = None
+
+    def contexts(self) -> list[ClusterContext]:
+        if self.wrong is not None:
+            raise self.wrong
+        plugin = "/home/kube/config: /usr/bin/login --as '[red]'"
+        return [
+            ClusterContext("staging", "https://staging.test", "jobs", current=True),
+            ClusterContext("[/nope]", "\x1b[31m", plugin=plugin, allowed=self.allowed),
+            ClusterContext("broken", trouble="no cluster of that name"),
+        ]
+
+    def choose(self, context: str | None, namespace: str | None) -> None:
+        self.chosen = (context, namespace)
+
+    def allow_plugin(self) -> str | None:
+        assert self.chosen[0] == "[/nope]"
+        self.allowed = True
+        return "login"
+
+    def submit(self, delivery: Any, report: Any) -> None:
+        self.submitted_to.append(self.chosen)
+        super().submit(delivery, report)
+
+
+@pytest.fixture
+def clusters(backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch) -> FakeClusters:
+    made = FakeClusters("local")
+    point = type("Point", (), {"name": "local", "load": lambda self: lambda _: made})()
+    monkeypatch.setattr("stoke.backend._entry_points", lambda: [point])
+    return made
+
+
+async def choice_of(pilot: Pilot[Any], app: StokeApp) -> tuple[NewJobScreen, ClusterChoice]:
+    screen = await opened(pilot, app)
+    screen.query_one("#more", Collapsible).collapsed = False
+    choice = screen.query_one(ClusterChoice)
+    await until(pilot, lambda: choice.display and "namespace" in said(app))
+    return screen, choice
+
+
+async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
+    clusters: FakeClusters, app: StokeApp, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        _, choice = await choice_of(pilot, app)
+        await until(pilot, lambda: "as configured: staging" in said(app))
+        assert choice.query_one(Input).placeholder == "jobs"
+        choice.query_one(Select).value = "staging"
+        choice.query_one(Input).focus()
+        await pilot.press(*"team-b")
+        app.screen.query_one("#code").focus()
+        # Submitted at once: what was typed last counts, whatever is still looked at.
+        await pilot.press(*"print(1)", "ctrl+t")
+        await until(pilot, lambda: clusters.submitted_to)
+        assert clusters.submitted_to == [("staging", "team-b")]
+        assert "Where and how: local, staging, team-b" in said(app)
+    clusters.choose(None, None)
+    again = StokeApp(app.config)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        _, choice = await choice_of(pilot, again)
+        await until(pilot, lambda: choice.query_one(Input).value == "team-b")
+        assert choice.query_one(Select).value == "staging"
+        assert clusters.chosen == ("staging", "team-b")
+
+
+async def test_a_program_for_credentials_is_shown_and_asked_about_once(
+    clusters: FakeClusters, app: StokeApp, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        _, choice = await choice_of(pilot, app)
+        choice.query_one(Select).value = "[/nope]"
+        await until(pilot, lambda: "/usr/bin/login --as '[red]'" in said(app))
+        choice.query_one("#allow-plugin").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "It runs on this machine, as you" in said(app)
+        await pilot.press("enter")  # Cancel has the focus.
+        await pilot.pause()
+        assert not clusters.allowed
+        choice.query_one("#allow-plugin").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: clusters.allowed)
+        await until(pilot, lambda: not choice.query_one("#allow-plugin").display)
+
+
+async def test_what_cannot_be_used_is_said_and_not_chosen(
+    clusters: FakeClusters, app: StokeApp, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        _, choice = await choice_of(pilot, app)
+        choice.query_one(Select).value = "broken"
+        await until(pilot, lambda: "broken cannot be used: no cluster" in said(app))
+        assert app.cluster("local") == (None, None)
+        choice.query_one(Select).value = ""
+        choice.query_one(Input).value = "Team [red]"
+        await until(pilot, lambda: "is not the name of a namespace" in said(app))
+        assert app.cluster("local") == (None, None)
+
+
+async def test_a_kubeconfig_that_cannot_be_read(
+    clusters: FakeClusters, app: StokeApp, desk: Desk
+) -> None:
+    clusters.wrong = EngineError("the kubeconfig [/nope] cannot be read", "look at it")
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await choice_of(pilot, app)
+        await until(pilot, lambda: "the kubeconfig [/nope] cannot be read" in said(app))
+
+
+async def test_a_choice_that_is_gone_is_said(
+    clusters: FakeClusters, app: StokeApp, desk: Desk
+) -> None:
+    kept.save("screens", {"welcomed": True, "clusters": {"local": ["away", None], "x": 3}})
+    app = StokeApp(app.config)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await choice_of(pilot, app)
+        await until(pilot, lambda: "away (gone)" in said(app))
+
+
+async def test_a_backend_without_clusters_offers_none(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await until(pilot, lambda: "prediction" in said(app))
+        assert not screen.query_one(ClusterChoice).display

@@ -1,0 +1,164 @@
+"""New job's files: code and requests opened, presets saved and chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.widgets import Static
+
+from stoke import presets
+from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
+from tests.tui.test_new_job_screen import SIZE, field, opened
+from tui.app import StokeApp
+from tui.screens.dialogs import Confirm
+from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
+from tui.widgets.code_editor import CodeEditor
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    (folder / "jobs").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_code_is_opened_by_keys_and_undone(
+    app: StokeApp, desk: Desk, here: Path, size: tuple[int, int]
+) -> None:
+    (here / "jobs" / "train.py").write_text("print('from a file')\n")
+    (here / "jobs" / "[red].py").write_text("x")
+    async with app.run_test(size=size, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"mine", "ctrl+o")
+        await until(pilot, lambda: "jobs/" in screen_text(app))
+        await pilot.press("tab")
+        await until(pilot, lambda: "[red].py" in screen_text(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "from a file" in screen_text(app))
+        assert field(screen, "name").text == "train"
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "mine")
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "train.py" in screen_text(app))
+        await pilot.press(*"nowhere/x", "enter")
+        await until(pilot, lambda: "No such file" in said(app))
+        await pilot.press("escape")
+        assert screen.query_one(CodeEditor).text == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.py", b"x = '\xe4'\n", "is not UTF-8 at line 1"),
+        ("a.py", b"#" * (9 * 1024**2), "longer than 8 MiB"),
+        ("a.json", b"{", "is not JSON"),
+        ("a.json", b'{"code": "1", "scope": "A B"}', "is not a scope name"),
+    ],
+)
+async def test_a_file_that_cannot_be_used_is_said_and_nothing_lost(
+    app: StokeApp, desk: Desk, here: Path, name: str, data: bytes, why: str
+) -> None:
+    (here / name).write_bytes(data)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"mine", "ctrl+o")
+        await until(pilot, lambda: name in screen_text(app))
+        await pilot.press(*"a", "enter")
+        await until(pilot, lambda: why in said(app))
+        assert screen.query_one(CodeEditor).text == "mine"
+
+
+async def test_a_preset_is_saved_chosen_and_the_same_request(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)")
+        field(screen, "dependencies").text = "pandas>=2,<3\nsix"
+        field(screen, "env").text = "MODE=fast\nAPI_TOKEN=hunter2"
+        field(screen, "name").text = "fit"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SavePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: "stoke submit" in said(app))
+        assert "API_TOKEN: by reference" in said(app)
+        path = presets.path_of("fit")
+        assert json.loads(path.read_text()) == {
+            "code": "print(1)",
+            "dependencies": ["pandas>=2,<3", "six"],
+            "env": {"MODE": "fast"},
+            "secrets": {"API_TOKEN": "env:API_TOKEN"},
+        }
+        # A second one of that name asks first, and Cancel has the focus.
+        await pilot.press(*"#", "ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SavePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("enter")
+        assert json.loads(path.read_text())["code"] == "print(1)"
+        screen.query_one(CodeEditor).put("")
+        field(screen, "dependencies").text = ""
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
+        assert field(screen, "dependencies").text == "pandas>=2,<3\nsix"
+        assert field(screen, "secrets").text == "API_TOKEN=env:API_TOKEN"
+
+
+async def test_what_is_wrong_in_the_form_is_no_preset(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)")
+        field(screen, "timeout").text = "soon"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "is not a duration" in said(app))
+        assert field(screen, "timeout").control.has_focus
+        assert presets.found() == []
+
+
+async def test_a_bad_preset_is_named_and_nothing_lost(app: StokeApp, desk: Desk) -> None:
+    presets.save(presets.path_of("bad"), '{"code": "[red]x", "scope": "[/nope]"}')
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"mine", "ctrl+l")
+        await until(pilot, lambda: "'[/nope]' is not a scope name" in said(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "bad.json cannot be used" in said(app))
+        await pilot.press("escape")
+        assert screen.query_one(CodeEditor).text == "mine"
+
+
+async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: "There is none yet" in said(app))
+        await pilot.press("escape")
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(app.screen, OpenFile))
+        await pilot.press("escape")
+
+
+async def test_what_the_form_has_no_field_for_is_kept_and_said(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    index = {"url": "https://packages.test/simple", "credentials": "env:HOME"}
+    presets.save(presets.path_of("ours"), json.dumps({"code": "print(1)", "index": index}))
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
+        assert "packages.test" in str(screen.query_one("#rest", Static).render())
+    again = StokeApp(app.config)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, again)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert backends["local"].deliveries[0].spec.index.url == index["url"]

@@ -1,0 +1,78 @@
+"""What somebody sees who opens the program for the first time."""
+
+from __future__ import annotations
+
+import pytest
+
+from stoke.config import Config
+from stoke.errors import EngineError
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, until
+from tui import kept
+from tui.app import StokeApp
+from tui.screens.welcome import EXAMPLE, Welcome
+
+
+@pytest.fixture
+def new(not_the_first_start: None) -> None:
+    kept.save("screens", {})
+
+
+async def test_it_comes_once_and_again_when_asked_for(new: None, app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "runs Python somewhere else" in said(app))
+        await pilot.press("escape")
+    again = StokeApp(app.config)
+    async with again.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in said(again))
+        assert not isinstance(again.screen, Welcome)
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(again.screen, Welcome))
+
+
+async def test_the_example_runs_with_one_key(
+    new: None, app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        await pilot.press("x")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert backends["local"].deliveries[0].spec.code == EXAMPLE
+        assert backends["local"].deliveries[0].spec.dependencies == ("cowsay",)
+        await until(pilot, lambda: "example-" in said(app))
+
+
+async def test_where_it_cannot_run_it_says_why(
+    new: None, app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    backends["local"].down = EngineError("there is no engine", "start one")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        await pilot.press("enter")
+        await until(pilot, lambda: "there is no engine start one" in said(app))
+
+
+@pytest.mark.parametrize(("key", "shown"), [("2", "prediction"), ("question_mark", "Keys: Jobs")])
+async def test_the_keys_it_names_do_what_it_says(
+    new: None, app: StokeApp, desk: Desk, key: str, shown: str
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        await pilot.press(key)
+        await until(pilot, lambda: shown in said(app))
+
+
+async def test_who_has_jobs_is_not_new(new: None, app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-aaaaaa")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "fit-aaaaaa" in said(app))
+        assert not isinstance(app.screen, Welcome)
+
+
+async def test_read_only_offers_no_example(new: None, desk: Desk) -> None:
+    app = StokeApp(Config(read_only=True), clock=lambda: NOW)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        assert not app.screen.query_one("#example").display
+        await pilot.press("x")
+        await pilot.pause()
+        assert "x run an example" not in said(app)
