@@ -18,6 +18,7 @@ ALL = (
     "cache_usage",
     "prune_under_load",
     "log_window",
+    "log_link",
     "argo_list",
     "argo_log",
 )

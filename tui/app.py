@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
+from rich.console import RenderableType
+from textual import events
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -26,6 +29,7 @@ from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
+from tui.frames import Canvas, Frame
 from tui.jobs_service import JobsService, Snapshot
 from tui.screens.caches import CachesScreen
 from tui.screens.dialogs import Help
@@ -70,6 +74,7 @@ class StokeApp(App[None]):
         # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
+        Binding("ctrl+l", "redraw", "Draw the screen again", show=False, id="app.redraw"),
         Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
@@ -86,6 +91,7 @@ class StokeApp(App[None]):
         self.service = JobsService(config, self.history, self._post_snapshot)
         self._bell = Bell(config.bell, config.bell_after)
         self._kept = kept.load("screens")
+        self._canvas = Canvas()
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -118,6 +124,28 @@ class StokeApp(App[None]):
 
     def on_unmount(self) -> None:
         self.service.close()
+
+    # --- the terminal -----------------------------------------------------------------------------
+
+    def _display(
+        self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None
+    ) -> None:
+        # Textual has no public hook between a frame and the terminal; its version is pinned.
+        if isinstance(renderable, CompositorUpdate):
+            renderable = Frame(renderable, self._canvas)
+        super()._display(screen, renderable)  # type: ignore[arg-type]
+
+    def on_resize(self, _: events.Resize) -> None:
+        # A terminal that was smaller for a moment has lost what stood there, also when it is as large
+        # as before by now.
+        self.action_redraw()
+
+    def action_redraw(self) -> None:
+        """Draws the whole screen again, over what something else may have written there."""
+        self._canvas.forget()
+        self.screen.refresh()
+
+    # --- what happens -----------------------------------------------------------------------------
 
     def _post_snapshot(self, snapshot: Snapshot) -> None:
         try:

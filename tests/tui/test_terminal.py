@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import select
 import signal
 import sqlite3
@@ -24,6 +23,7 @@ from stoke.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
 from stoke.paths import history_file, job_dir, state_dir
 from tests.tui.conftest import WAIT_SECONDS
+from tests.tui.screen_model import ScreenModel
 from tests.tui.test_hostile import ALL
 
 STOKE = [sys.executable, "-c", "from stoke.cli.main import main; main()"]
@@ -46,6 +46,7 @@ class Terminal:
         )
         os.close(inner)
         self.written = b""
+        self._screen = ScreenModel(120, 40)
 
     def read(self, seconds: float) -> bytes:
         """What arrives until nothing has for `seconds`."""
@@ -56,6 +57,7 @@ class Terminal:
             except OSError:
                 break
         self.written += got
+        self._screen.feed(got)
         return got
 
     def until(self, text: str) -> None:
@@ -65,8 +67,8 @@ class Terminal:
             self.read(0.1)
 
     def text(self) -> str:
-        """All that was ever written, without the program's own sequences."""
-        return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", self.written.decode(errors="replace"))
+        """What stands on the terminal."""
+        return self._screen.text()
 
     def press(self, keys: bytes) -> None:
         os.write(self.fd, keys)
@@ -180,7 +182,7 @@ def test_a_key_gives_the_mouse_back_to_the_terminal(terminal: Terminal) -> None:
     terminal.press(b"M")
     terminal.until("mouse off")
     assert b"\x1b[?1000l" in terminal.written
-    terminal.written = b""
+    before = len(terminal.written)
     terminal.press(b"M")
     terminal.until("mouse on")
-    assert b"\x1b[?1000h" in terminal.written
+    assert b"\x1b[?1000h" in terminal.written[before:]
