@@ -95,7 +95,7 @@ class FarTerminal:
                 sent = len(waiting)
             else:
                 # What a link could have carried while there was nothing to carry is gone.
-                credit = min(credit + (now - before) * self._rate, self._rate * TICK * 4)
+                credit = min(credit + (now - before) * self._rate, self._rate * 0.1)
                 sent = min(len(waiting), int(credit))
                 credit -= sent
             before = now

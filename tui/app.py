@@ -31,6 +31,7 @@ from tui.bell import Bell
 from tui.commands import Actions
 from tui.frames import Canvas, Frame
 from tui.jobs_service import JobsService, Snapshot
+from tui.link import LinkDriver
 from tui.screens.caches import CachesScreen
 from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
@@ -82,7 +83,7 @@ class StokeApp(App[None]):
     def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
         if config.color == "never":
             os.environ["NO_COLOR"] = "1"
-        super().__init__()
+        super().__init__(driver_class=LinkDriver)
         self.config = config
         self.clock = clock
         self.history = History()

@@ -48,9 +48,9 @@ class ScreenModel:
         for piece in _PIECES.findall(sequence):
             if piece == "\n":
                 self._y += 1
-                if self._y == self.height:
+                if self._y >= self.height:
                     self.rows = [*self.rows[1:], self._blank()]
-                    self._y -= 1
+                    self._y = self.height - 1
             elif piece == "\r":
                 self._x = 0
             elif re.fullmatch(r"\x1b\[[\d;]*H", piece):
@@ -63,6 +63,8 @@ class ScreenModel:
                 self._put(piece)
 
     def _put(self, text: str) -> None:
+        if self._y >= self.height:
+            return  # Drawn for a larger one.
         width = cell_len(text)
         row = self.rows[self._y]
         if width == 0:

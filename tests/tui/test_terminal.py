@@ -37,10 +37,10 @@ FORBIDDEN = (
 class Terminal:
     """The program in a pty of 120 x 40, and all it has written."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **variables: str) -> None:
         self.fd, inner = pty.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        env = {**os.environ, "TERM": "xterm-256color"}
+        self.resize(120, 40)
+        env = {**os.environ, "TERM": "xterm-256color", **variables}
         self.program = subprocess.Popen(
             [*STOKE, *arguments], stdin=inner, stdout=inner, stderr=inner, env=env
         )
@@ -69,6 +69,9 @@ class Terminal:
     def text(self) -> str:
         """What stands on the terminal."""
         return self._screen.text()
+
+    def resize(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def press(self, keys: bytes) -> None:
         os.write(self.fd, keys)
@@ -186,3 +189,87 @@ def test_a_key_gives_the_mouse_back_to_the_terminal(terminal: Terminal) -> None:
     terminal.press(b"M")
     terminal.until("mouse on")
     assert b"\x1b[?1000h" in terminal.written[before:]
+
+
+ASK, ANSWER = b"\x1b[6n", b"\x1b[40;120R"
+SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
+
+
+@pytest.fixture
+def flood() -> Iterator[str]:
+    """A job that prints a new window of lines all the time."""
+    code = """
+import time
+for number in range(1_000_000):
+    print("line", number, flush=True)
+    time.sleep(0.002)
+"""
+    command = [*STOKE, "run", "--detach", "-c", code]
+    job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    yield job
+    subprocess.run([*STOKE, "stop", "--now", job], capture_output=True, check=False)
+
+
+def test_over_ssh_a_log_is_drawn_four_times_a_second_at_most(flood: str) -> None:
+    terminal = Terminal(**SSH)
+    try:
+        terminal.until("following")
+        begun, asked = time.monotonic(), 0
+        while asked < 10:
+            assert time.monotonic() < begun + WAIT_SECONDS
+            got = terminal.read(0.01)
+            asked += got.count(ASK)
+            terminal.press(ANSWER * got.count(ASK))
+        assert asked / 4 <= time.monotonic() - begun + 0.5
+    finally:
+        terminal.close()
+
+
+def test_a_terminal_that_lags_behind_is_sent_no_more_of_the_log(flood: str) -> None:
+    terminal = Terminal(**SSH)
+    try:
+        while ASK not in terminal.written:
+            terminal.read(0.1)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            terminal.read(0.1)
+        assert terminal.written.count(ASK) == 1
+        terminal.press(b"f")
+        terminal.until("below")
+        terminal.press(b"f" + ANSWER)
+        while terminal.written.count(ASK) == 1:
+            terminal.read(0.1)
+        # An answer that is still under way must not end up in the shell.
+        terminal.press(b"q")
+        terminal.read(0.3)
+        assert terminal.program.poll() is None
+        terminal.press(ANSWER)
+        terminal.until(f"stoke logs -f {flood}")
+        assert terminal.program.wait(WAIT_SECONDS) == 0
+    finally:
+        terminal.close()
+
+
+def test_after_a_thousand_sizes_everything_stands_where_it_should(
+    hostile_job: None, terminal: Terminal
+) -> None:
+    terminal.until("a line")
+    for number in range(1000):
+        terminal.resize(20 + number % 150, 5 + number % 60)
+        if number % 50 == 0:
+            terminal.read(0.01)
+    terminal.resize(20, 5)
+    terminal.read(0.3)
+    terminal.press(b"?")
+    terminal.read(0.3)
+    terminal.resize(120, 40)
+    terminal.press(b"\x1b")
+    terminal.read(1.5)
+    before = terminal.text()
+    assert "a line" in before and "because" in before
+    # Drawn whole it looks the same.
+    terminal.press(b"\x0c")
+    terminal.read(1.5)
+    assert terminal.text() == before
+    terminal.press(b"q")
+    assert terminal.program.wait(WAIT_SECONDS) == 0
