@@ -3,8 +3,8 @@
 Textual sends every widget that changed whole: some 6 KiB for a log that went on by a few lines, 3 KiB
 for a list in which one age did. Over a slow link that is what the keys wait behind.
 
-A frame for the whole screen (another screen, a dialog, another size) is sent whole all the same: so
-what something else wrote onto the terminal does not stay for ever.
+A frame for the whole screen (a dialog, another size, or asked for with a key) is sent whole all the
+same: so what something else wrote onto the terminal does not stay for ever.
 """
 
 from __future__ import annotations
