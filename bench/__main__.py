@@ -19,6 +19,7 @@ ALL = (
     "prune_under_load",
     "log_window",
     "jobs_list",
+    "log_link",
     "argo_list",
     "argo_log",
 )

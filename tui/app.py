@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import RenderableType
+from textual import events
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -25,6 +28,8 @@ from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
+from tui.frames import Canvas, Frame
+from tui.link import LinkDriver
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
@@ -113,6 +118,7 @@ class StokeApp(App[None]):
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
         Binding("f2", "welcome", "Getting started", show=False, id="app.welcome"),
+        Binding("ctrl+l", "redraw", "Draw the screen again", show=False, id="app.redraw"),
         Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
@@ -125,7 +131,7 @@ class StokeApp(App[None]):
     ) -> None:
         if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
-        super().__init__()
+        super().__init__(driver_class=LinkDriver)
         self._given = config
         self.clock = clock
         self.history = History()
@@ -136,6 +142,7 @@ class StokeApp(App[None]):
         self._kept = kept.load("screens")
         self._clusters = _clusters(self._kept.get("clusters"))
         self._recording = recording
+        self._canvas = Canvas()
 
     def on_mount(self) -> None:
         own, wrong = themes.load()
@@ -228,6 +235,28 @@ class StokeApp(App[None]):
 
     def on_unmount(self) -> None:
         self.service.close()
+
+    # --- the terminal -----------------------------------------------------------------------------
+
+    def _display(
+        self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None
+    ) -> None:
+        # Textual has no public hook between a frame and the terminal; its version is pinned.
+        if isinstance(renderable, CompositorUpdate):
+            renderable = Frame(renderable, self._canvas)
+        super()._display(screen, renderable)  # type: ignore[arg-type]
+
+    def on_resize(self, _: events.Resize) -> None:
+        # A terminal that was smaller for a moment has lost what stood there, also when it is as large
+        # as before by now.
+        self.action_redraw()
+
+    def action_redraw(self) -> None:
+        """Draws the whole screen again, over what something else may have written there."""
+        self._canvas.forget()
+        self.screen.refresh()
+
+    # --- what happens -----------------------------------------------------------------------------
 
     def _post_snapshot(self, snapshot: Snapshot) -> None:
         try:

@@ -102,7 +102,7 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         assert json.loads(path.read_text())["code"] == "print(1)"
         screen.query_one(CodeEditor).put("")
         field(screen, "dependencies").text = ""
-        await pilot.press("ctrl+l")
+        await pilot.press("f4")
         await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
         await pilot.press("enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
@@ -125,7 +125,7 @@ async def test_a_bad_preset_is_named_and_nothing_lost(app: StokeApp, desk: Desk)
     presets.save(presets.path_of("bad"), '{"code": "[red]x", "scope": "[/nope]"}')
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
-        await pilot.press(*"mine", "ctrl+l")
+        await pilot.press(*"mine", "f4")
         await until(pilot, lambda: "'[/nope]' is not a scope name" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: "bad.json cannot be used" in said(app))
@@ -136,7 +136,7 @@ async def test_a_bad_preset_is_named_and_nothing_lost(app: StokeApp, desk: Desk)
 async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press("ctrl+l")
+        await pilot.press("f4")
         await until(pilot, lambda: "There is none yet" in said(app))
         await pilot.press("escape")
         await pilot.press("ctrl+o")
@@ -151,7 +151,7 @@ async def test_what_the_form_has_no_field_for_is_kept_and_said(
     presets.save(presets.path_of("ours"), json.dumps({"code": "print(1)", "index": index}))
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
-        await pilot.press("ctrl+l")
+        await pilot.press("f4")
         await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
         await pilot.press("enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")

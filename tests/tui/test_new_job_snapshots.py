@@ -148,7 +148,7 @@ def test_presets(
     presets.save(presets.path_of("fit"), '{"code": "1", "dependencies": ["numpy", "pandas>=2"]}')
     presets.save(presets.path_of("bad"), '{"code": "[/nope]"')
     presets.save(presets.path_of("old"), '{"pythonCode": "1", "dependencies": "six"}')
-    run = filled(lambda _: None, "pandas>=2", "ctrl+l")
+    run = filled(lambda _: None, "pandas>=2", "f4")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import select
 import signal
 import sqlite3
@@ -24,6 +23,7 @@ from stoke.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
 from stoke.paths import history_file, job_dir, state_dir
 from tests.tui.conftest import WAIT_SECONDS
+from tests.tui.screen_model import ScreenModel
 from tests.tui.test_hostile import ALL
 
 STOKE = [sys.executable, "-c", "from stoke.cli.main import main; main()"]
@@ -32,20 +32,25 @@ FORBIDDEN = (
     *(b"\x1b]0;PWN", b"\x1b]52;", b"\x1b]8;", b"\x1bP$q", b"\x1b[6n"),
     *(b"\x9b31m", b"\xc2\x9b", b"\xc2\x9d", b"\xe2\x80\xae"),
 )
+ASK, ANSWER = b"\x1b[6n", b"\x1b[40;120R"
 
 
 class Terminal:
     """The program in a pty of 120 x 40, and all it has written."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **variables: str) -> None:
         self.fd, inner = pty.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        env = {**os.environ, "TERM": "xterm-256color"}
+        self.resize(120, 40)
+        env = {**os.environ, "TERM": "xterm-256color", **variables}
         self.program = subprocess.Popen(
             [*STOKE, *arguments], stdin=inner, stdout=inner, stderr=inner, env=env
         )
         os.close(inner)
         self.written = b""
+        self.answers = True
+        """Whether it says where its cursor is."""
+        self.asked = 0
+        self._screen = ScreenModel(120, 40)
 
     def read(self, seconds: float) -> bytes:
         """What arrives until nothing has for `seconds`."""
@@ -56,6 +61,11 @@ class Terminal:
             except OSError:
                 break
         self.written += got
+        self._screen.feed(got)
+        asked = self.written.count(ASK)
+        if self.answers:
+            self.press(ANSWER * (asked - self.asked))
+        self.asked = asked
         return got
 
     def until(self, text: str) -> None:
@@ -65,8 +75,11 @@ class Terminal:
             self.read(0.1)
 
     def text(self) -> str:
-        """All that was ever written, without the program's own sequences."""
-        return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", self.written.decode(errors="replace"))
+        """What stands on the terminal."""
+        return self._screen.text()
+
+    def resize(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def press(self, keys: bytes) -> None:
         os.write(self.fd, keys)
@@ -135,13 +148,13 @@ def test_what_jobs_write_never_reaches_the_terminal_raw(
 
 
 def test_at_rest_it_writes_nothing(hostile_job: None, terminal: Terminal) -> None:
-    terminal.until("a line")
-    for screen in (b"2", b"\x1b\x1b3"):
+    for keys, shown in ((b"", "a line"), (b"2", "Python code"), (b"\x1b\x1b3", "share a scope")):
+        terminal.press(keys)
+        terminal.until(shown)
+        while "looking ..." in terminal.text():
+            terminal.read(0.1)
         terminal.read(1.5)
         assert terminal.read(2.5) == b""
-        terminal.press(screen)
-    terminal.read(1.5)
-    assert terminal.read(2.5) == b""
 
 
 def test_leaving_says_what_still_runs() -> None:
@@ -180,7 +193,91 @@ def test_a_key_gives_the_mouse_back_to_the_terminal(terminal: Terminal) -> None:
     terminal.press(b"M")
     terminal.until("mouse off")
     assert b"\x1b[?1000l" in terminal.written
-    terminal.written = b""
+    before = len(terminal.written)
     terminal.press(b"M")
     terminal.until("mouse on")
-    assert b"\x1b[?1000h" in terminal.written
+    assert b"\x1b[?1000h" in terminal.written[before:]
+
+
+SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
+
+
+@pytest.fixture
+def flood() -> Iterator[str]:
+    """A job that prints a new window of lines all the time."""
+    code = """
+import time
+for number in range(1_000_000):
+    print("line", number, flush=True)
+    time.sleep(0.002)
+"""
+    command = [*STOKE, "run", "--detach", "-c", code]
+    job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    yield job
+    subprocess.run([*STOKE, "stop", "--now", job], capture_output=True, check=False)
+
+
+def test_over_ssh_a_log_is_drawn_four_times_a_second_at_most(flood: str) -> None:
+    terminal = Terminal(**SSH)
+    try:
+        terminal.until("following")
+        begun, asked = time.monotonic(), terminal.asked
+        while terminal.asked < asked + 10:
+            assert time.monotonic() < begun + WAIT_SECONDS
+            terminal.read(0.01)
+        # Each is one frame of the log.
+        assert (terminal.asked - asked) / 4 <= time.monotonic() - begun + 0.5
+    finally:
+        terminal.close()
+
+
+def test_a_terminal_that_lags_behind_is_sent_no_more_of_the_log(flood: str) -> None:
+    terminal = Terminal(**SSH)
+    terminal.answers = False
+    try:
+        while not terminal.asked:
+            terminal.read(0.1)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            terminal.read(0.1)
+        assert terminal.asked == 1
+        # Keys have their effect all the same.
+        terminal.press(b"f")
+        terminal.until("below")
+        terminal.press(b"f" + ANSWER)
+        while terminal.asked == 1:
+            terminal.read(0.1)
+        # An answer that is still under way must not end up in the shell.
+        terminal.press(b"q")
+        terminal.read(0.3)
+        assert terminal.program.poll() is None
+        terminal.press(ANSWER)
+        terminal.until(f"stoke logs -f {flood}")
+        assert terminal.program.wait(WAIT_SECONDS) == 0
+    finally:
+        terminal.close()
+
+
+def test_after_a_thousand_sizes_everything_stands_where_it_should(
+    hostile_job: None, terminal: Terminal
+) -> None:
+    terminal.until("a line")
+    for number in range(1000):
+        terminal.resize(20 + number % 150, 5 + number % 60)
+        if number % 50 == 0:
+            terminal.read(0.01)
+    terminal.resize(20, 5)
+    terminal.read(0.3)
+    terminal.press(b"?")
+    terminal.read(0.3)
+    terminal.resize(120, 40)
+    terminal.press(b"\x1b")
+    terminal.read(1.5)
+    before = terminal.text()
+    assert "a line" in before and "because" in before
+    # Drawn whole it looks the same.
+    terminal.press(b"\x0c")
+    terminal.read(1.5)
+    assert terminal.text() == before
+    terminal.press(b"q")
+    assert terminal.program.wait(WAIT_SECONDS) == 0

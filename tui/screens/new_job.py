@@ -74,7 +74,7 @@ class NewJobScreen(StokeScreen):
         Binding("ctrl+t", "submit(False)", "and stay", id="new.submit_and_stay"),
         Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
         Binding("ctrl+o", "open", "Open", id="new.open"),
-        Binding("ctrl+l", "presets", "Presets", id="new.presets"),
+        Binding("f4", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
         Binding("f5", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),

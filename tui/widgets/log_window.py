@@ -24,12 +24,15 @@ from textual.strip import Strip
 
 from stoke.logs.spool import NOTE, STDERR
 from tui import OVER_SSH
+from tui.link import ask, caught_up
 from tui.widgets.log_lines import LogLines
 from tui.widgets.log_row import LogRow, Span
 
 CALM_SECONDS = 0.25
 """Over SSH four repaints a second leave room for the keys; sixty queue up for seconds."""
 LIVE_SECONDS = 0.1
+BEHIND_SECONDS = 0.05
+"""How soon to look whether the terminal has caught up."""
 
 
 class LogWindow(ScrollView, can_focus=True):
@@ -286,7 +289,12 @@ class LogWindow(ScrollView, can_focus=True):
         self.set_timer(seconds, self._look_regularly)
 
     def _look_regularly(self) -> None:
+        if not caught_up(self.app):
+            self._look_again(BEHIND_SECONDS)
+            return
         gained = self.look()
+        if gained:
+            self.call_after_refresh(ask, self.app)
         # What comes a window at a time nobody reads, and a quiet log can wait.
         live = not OVER_SSH and 0 < gained < self._height
         self._look_again(LIVE_SECONDS if live else CALM_SECONDS)

@@ -1,0 +1,86 @@
+"""As much of a terminal as the screens need: where the cursor goes, colours, and text."""
+
+from __future__ import annotations
+
+import re
+from codecs import getincrementaldecoder
+
+from rich.cells import cell_len
+
+_PIECES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # operating system commands
+    r"|\x1b[()].|\x1b[ -/]*[0-~]"
+    r"|[^\x1b]",
+    re.DOTALL,
+)
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[()])?\Z")
+Cell = tuple[str, str]
+"""Text and its SGR codes. A wide character stands in its first cell, and the other is empty."""
+
+
+class ScreenModel:
+    """What stands on a terminal after what was written to it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.rows: list[list[Cell]] = [self._blank() for _ in range(height)]
+        self._x = self._y = 0
+        self._codes = ""
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
+        self._waiting = ""
+
+    def _blank(self) -> list[Cell]:
+        return [(" ", "")] * self.width
+
+    def text(self) -> str:
+        return "\n".join("".join(text for text, _ in row).rstrip() for row in self.rows)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes as they come: what is cut off at their end waits for its rest."""
+        text = self._waiting + self._decode(data)
+        cut = _UNFINISHED.search(text)
+        self._waiting = text[cut.start() :] if cut else ""
+        self.write(text[: len(text) - len(self._waiting)])
+
+    def write(self, sequence: str) -> None:
+        """Whole sequences only."""
+        for piece in _PIECES.findall(sequence):
+            if piece == "\n":
+                self._y += 1
+                if self._y >= self.height:
+                    self.rows = [*self.rows[1:], self._blank()]
+                    self._y = self.height - 1
+            elif piece == "\r":
+                self._x = 0
+            elif re.fullmatch(r"\x1b\[[\d;]*H", piece):
+                row, _, column = piece[2:-1].partition(";")
+                self._y, self._x = int(row or 1) - 1, int(column or 1) - 1
+            elif re.fullmatch(r"\x1b\[[\d;]*m", piece):
+                codes = piece[2:-1].split(";")
+                self._codes = ";".join(codes[1:] if codes[0] in ("", "0") else codes)
+            elif piece >= " ":
+                self._put(piece)
+
+    def _put(self, text: str) -> None:
+        if self._y >= self.height:
+            return  # Drawn for a larger one.
+        width = cell_len(text)
+        row = self.rows[self._y]
+        if width == 0:
+            before, codes = row[self._x - 1]
+            row[self._x - 1] = (before + text, codes)
+        elif self._x + width <= self.width:
+            for at in range(self._x, self._x + width):
+                self._break(row, at)
+            row[self._x : self._x + width] = [(text, self._codes)] + [("", self._codes)] * (
+                width - 1
+            )
+            self._x += width
+
+    def _break(self, row: list[Cell], at: int) -> None:
+        """Half of a wide character that is drawn over leaves the other half blank."""
+        if row[at][0] == "":
+            row[at - 1] = (" ", row[at - 1][1])
+        if at + 1 < self.width and row[at + 1][0] == "":
+            row[at + 1] = (" ", row[at + 1][1])
