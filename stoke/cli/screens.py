@@ -23,7 +23,9 @@ def keys_file() -> str:
 
 def can_open() -> bool:
     """Whether this is a terminal that can draw them."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    # Textual draws on stderr.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
 def open_screens(recording: Recording | None = None) -> int:
