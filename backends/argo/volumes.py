@@ -1,5 +1,5 @@
-"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims. What was put
-into a claim that all nodes mount is noted there, too.
+"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims. What was
+put into a claim that all nodes mount is noted there, too.
 
 Who may list no nodes still learns here which of them have a cache, whoever's job made it.
 """
