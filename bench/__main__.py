@@ -20,6 +20,7 @@ ALL = (
     "log_window",
     "argo_list",
     "argo_log",
+    "argo_times",
 )
 
 
