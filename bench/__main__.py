@@ -22,6 +22,7 @@ ALL = (
     "log_link",
     "argo_list",
     "argo_log",
+    "argo_times",
 )
 
 

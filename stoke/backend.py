@@ -55,6 +55,8 @@ class Delivery:
     """gzip of the JSON that the runner reads."""
     public_spec: bytes
     """The spec as JSON without secrets, kept beside the job for whoever finds it later."""
+    renews: bool = False
+    """Whether the job writes to its cache whatever that holds: it resolves anew, or compiles."""
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,15 @@ def submit(
             history.set_phase(job.id, Phase(name, start, seconds))
             report(name, start, seconds)
 
-        delivery = Delivery(job.id, spec, runner_source(), nonce, payload, public_spec.encode())
+        delivery = Delivery(
+            job.id,
+            spec,
+            runner_source(),
+            nonce,
+            payload,
+            public_spec.encode(),
+            renews=request.upgrade or request.compile_bytecode,
+        )
         try:
             backend.submit(delivery, reported)
         except StokeError as error:

@@ -23,6 +23,7 @@ from backends.argo.names import (
     JOBS,
     MANAGED,
     NONCE,
+    READS,
     REQUEST,
     SCOPE,
     WAITS,
@@ -48,6 +49,7 @@ from backends.argo.state import (
     why_waiting,
 )
 from backends.argo.templates import spec_of
+from backends.argo.volumes import SHARED
 from backends.argo.workflow import (
     DELIVERED,
     PUBLIC_IMAGE,
@@ -122,7 +124,11 @@ class ArgoBackend:
             volumes.ensure(spec.scope, kind)
         if spec.use_cache and spec.has_packages:
             nodes = volumes.warm_nodes(spec.scope, request_label(request_hash(spec)))
-        made = make_job(delivery, self._config, nodes)
+        # What is in /nix is used through Nix's database, which every user of it writes to.
+        may_read = spec.use_cache and not spec.system and not delivery.renews
+        request = request_label(request_hash(spec))
+        reads = may_read and volumes.only_reads(spec.scope, request, self._config.lock_ttl)
+        made = make_job(delivery, self._config, nodes, reads)
         try:
             self._create(delivery.job_id, made)
         except BaseException:
@@ -353,8 +359,8 @@ class ArgoBackend:
         result = housekeep(
             self._places.here.cluster, self._config, image, volume, operation, progress
         )
-        if operation["do"] != "usage" and not operation.get("dry_run") and volume.node:
-            self._places.here.volumes.forget(volume.scope, volume.node)
+        if operation["do"] != "usage" and not operation.get("dry_run"):
+            self._places.here.volumes.forget(volume.scope, volume.node or SHARED)
         return result
 
     def check(self) -> list[Finding]:
@@ -415,5 +421,5 @@ def _note(place: Place, labels: Mapping[str, str], pod: Object) -> None:
     """That the node has the caches that the job used."""
     kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
     node = pod["spec"].get("nodeName")
-    if node and labels.get(SCOPE) and labels.get(REQUEST):
+    if node and labels.get(SCOPE) and labels.get(REQUEST) and READS not in labels:
         place.volumes.note(labels[SCOPE], node, kinds, labels[REQUEST])

@@ -133,10 +133,26 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         reason = NOTHING if was_stopped(workflow) else _why_pod_failed(pod)
         return EngineState("exited", None, reason.text, mend=reason.mend, phases=phases)
     if has_started(pod):
-        running = (container(pod) or {})["state"]["running"]
-        return EngineState("running", started_at=epoch(running.get("startedAt")), phases=phases)
+        started = epoch((container(pod) or {})["state"]["running"].get("startedAt"))
+        lost = _why_silent(pod)
+        return EngineState("running", None, lost.text, started, None, lost.mend, phases)
     waits = why_waiting(pod)
     return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+
+
+def _why_silent(pod: Object) -> Reason:
+    """A pod whose containers were all well when its node was last heard of is only not ready because
+    the cluster hears nothing of that node."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    status = {one["type"]: one["status"] for one in conditions}
+    if (status.get("Ready"), status.get("ContainersReady")) != ("False", "True"):
+        return NOTHING
+    node = pod["spec"].get("nodeName", "?")
+    return Reason(
+        f"the cluster hears nothing of its node {node}",
+        "it may come back, and is else given up by the cluster after some minutes; look at it: "
+        f"kubectl describe node {node}",
+    )
 
 
 def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:

@@ -1,4 +1,5 @@
-"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims.
+"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims. What was
+put into a claim that all nodes mount is noted there, too.
 
 Who may list no nodes still learns here which of them have a cache, whoever's job made it.
 """
@@ -38,6 +39,11 @@ UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 # How many environments a node is remembered to have; the oldest are forgotten.
 REMEMBERED = 200
+# In the register, for a claim that all nodes mount.
+SHARED = "shared"
+# For how long what a job has filled is only read. The next one may write again, and so notes in the
+# cache that the environment is in use: what is only read would be pruned as unused.
+READ_SECONDS = 86400
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Volumes:
         self._cluster = cluster
         self._argo = argo
         self._ensured: set[tuple[str, str]] = set()
-        self._noted: set[tuple[str, str, str]] = set()
+        self._noted: set[tuple[str, str, str, int]] = set()
 
     # ------------------------------------------------------------------ before a job
 
@@ -96,14 +102,30 @@ class Volumes:
             return ()  # A preference; the job runs without it.
         return tuple(sorted(node for node, noted in known.items() if request in noted["requests"]))
 
+    def only_reads(self, scope: str, request: str, lock_ttl: float) -> bool:
+        """Whether a job need not write to a claim that all nodes mount: another has just filled it with
+        the environment. Where that is wrong the job builds it for itself."""
+        if self._argo.cache != "shared-claim" or self._argo.by_template:
+            return False
+        try:
+            filled = self._register(scope).get(SHARED, {"requests": {}})["requests"]
+        except EngineError:
+            return False
+        age = time.time() - float(filled.get(request, 0))
+        # Behind a lock that is too old comes a new one, to be written.
+        return age < min(READ_SECONDS, lock_ttl)
+
     # ------------------------------------------------------------------ after a job
 
     def note(self, scope: str, node: str, kinds: tuple[str, ...], request: str) -> None:
         """Notes that a job of this scope has used its caches on a node. Nothing is lost where that is
         not allowed: only these figures and preferences."""
-        if self._argo.cache != "hostpath" or not kinds or (scope, node, request) in self._noted:
+        node = SHARED if self._argo.cache == "shared-claim" else node
+        noting = (scope, node, request, int(time.time() // READ_SECONDS))
+        registered = self._argo.cache in ("hostpath", "shared-claim")
+        if not registered or not kinds or noting in self._noted:
             return
-        self._noted.add((scope, node, request))
+        self._noted.add(noting)
         try:
             noted = self._register(scope).get(node, {"kinds": [], "requests": {}})
             requests = {**noted["requests"], request: round(time.time())}
@@ -119,7 +141,7 @@ class Volumes:
         except EngineError:
             pass
 
-    def forget(self, scope: str, node: str) -> None:
+    def forget(self, scope: str, node: str = SHARED) -> None:
         """After a cache was cleared or pruned: what the node has is noted anew, job by job."""
         try:
             noted = self._register(scope).get(node)

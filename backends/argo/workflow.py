@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from backends.argo import bundle
 from backends.argo.names import (
     GAVE_UP,
+    READS,
     STOPPED,
     WAITS,
     claim_name,
@@ -63,8 +64,11 @@ class Made:
     carried: dict[str, Any] | None = None
 
 
-def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) -> Made:
-    """`nodes` are those that have the environment already: preferred, not demanded.
+def make_job(
+    delivery: Delivery, config: Config, nodes: tuple[str, ...] = (), reads: bool = False
+) -> Made:
+    """`nodes` are those that have the environment already: preferred, not demanded. With `reads` the
+    job cannot write to its cache, and need not wait until others have done so.
 
     `RequestError` when the job does not fit, or a field would be changed by Argo on its way.
     """
@@ -90,6 +94,7 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
     kind = _carrier(delivery, packed)
     request = request_label(request_hash(spec))
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
+    labels |= {READS: "true"} if reads else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
     public = bundle.pack_spec(delivery.public_spec)
     if public is not None:
@@ -113,8 +118,9 @@ def make_job(delivery: Delivery, config: Config, nodes: tuple[str, ...] = ()) ->
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
         waits=kind is not None,
-        mutex=_mutex(spec.scope, caches, argo),
+        mutex=None if reads else _mutex(spec.scope, caches, argo),
         nodes=nodes,
+        reads=reads,
     )
     if argo.by_template:
         workflow = by_reference(spec.scope, workflow, entrypoint(caches, bool(spec.system), kind))
@@ -354,6 +360,7 @@ def _workflow(
     mutex: str | None,
     nodes: tuple[str, ...] = (),
     node: str | None = None,
+    reads: bool = False,
 ) -> dict[str, Any]:
     from hera.workflows import Container, Workflow, models
 
@@ -401,7 +408,10 @@ def _workflow(
             command=list(bundle.COMMAND),
             env=env,
             volume_mounts=[
-                models.VolumeMount(name=one, mount_path=path) for one, path, _ in mounts
+                models.VolumeMount(
+                    name=one, mount_path=path, read_only=(reads and path == CACHE) or None
+                )
+                for one, path, _ in mounts
             ],
             resources=_resources(limits),
             security_context=_container_security(argo.restricted),

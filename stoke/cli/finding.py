@@ -41,8 +41,8 @@ def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], l
     return list(found.values()), unknown
 
 
-def fresh(jobs: list[Job], history: History) -> list[Job]:
-    """The same jobs, those that are not over as their backends say they are now.
+def fresh(jobs: list[Job], history: History, seconds: float = 1.0) -> list[Job]:
+    """The same jobs, those that are not over as their backends say within so many seconds.
 
     Loads no backend, and nothing else that is slow to load, where all of them are over.
     """
@@ -52,7 +52,7 @@ def fresh(jobs: list[Job], history: History) -> list[Job]:
     from stoke.config import load_config
     from stoke.lifecycle import Backends, refresh
 
-    now = {job.id: job for job in refresh(open_ones, Backends(load_config()), history)}
+    now = {job.id: job for job in refresh(open_ones, Backends(load_config()), history, seconds)}
     gone = {job.id for job in open_ones} - now.keys()
     return [now.get(job.id, job) for job in jobs if job.id not in gone]
 

@@ -30,6 +30,8 @@ from stoke.job import Job
 from stoke.logs.sanitise import MASK, clean, clean_block
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
+ASK_SECONDS = 5.0
+"""How long its backend is waited for: a cluster is far, and whoever asks for one job wants to know."""
 MOST_LINES = 40
 """How much of the code is shown; `--json` has all of it."""
 MOST_PACKAGES = 20
@@ -50,7 +52,7 @@ def command(job: str, as_json: bool) -> None:
     """
     with open_history() as history:
         found = find_job(history, job)
-        found = next(iter(fresh([found], history)), found)
+        found = next(iter(fresh([found], history, ASK_SECONDS)), found)
         if as_json:
             print_json(job_document(found, history))
             return

@@ -6,6 +6,9 @@ import json
 import os
 import random
 import secrets
+import socket
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from backends.argo.cluster import ApiError, Cluster, resource_path, workflows_pa
 from tests.cli.conftest import Stoke, only_job
 from tests.conftest import TestCluster
 from tests.lab import until
+from tests.package_index import PackageIndex
 
 pytestmark = pytest.mark.cluster
 
@@ -188,3 +192,50 @@ def test_a_cluster_that_takes_references_only_says_so_and_gets_them(
         assert json.loads(measured.stdout)[0]["bytes"] is not None, measured.stderr
     finally:
         api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_shared_claim_is_filled_by_one_and_read_by_many(
+    stoke: Stoke,
+    start: Callable[..., subprocess.Popen[bytes]],
+    cluster: TestCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = PackageIndex(cluster.host)
+    index.add("alpha", "2.0")
+    index.add("beta", "1.0")
+    listener = socket.create_server(("0.0.0.0", 0))
+    listener.settimeout(60)
+    port = listener.getsockname()[1]
+    wait = f"import socket; socket.create_connection(({cluster.host!r}, {port})).recv(1)"
+    for name, value in (
+        ("STOKE_ARGO__CACHE", "shared-claim"),
+        ("STOKE_ARGO__CLAIM_SIZE", "1Gi"),
+        ("STOKE_INDEX__URL", index.url),
+    ):
+        monkeypatch.setenv(name, value)
+    look = "import alpha, os; print(alpha.version, os.access('/cache', os.W_OK))"
+
+    def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return stoke("run", "-q", *words)
+
+    try:
+        assert run("-w", "alpha", "-c", look).stdout == b"2.0 True\n"
+        held = start("run", "-q", "-w", "alpha", "-c", f"{look}\n{wait}")
+        reader, _ = listener.accept()
+        # Beside it: one that reads the same, one that fills the cache with something else.
+        done = stoke("run", "--json", "-w", "alpha", "-c", look)
+        document = json.loads(done.stdout)
+        (python,) = [one for one in document["phases"] if one["name"] == "python"]
+        assert (python["hit"], b"without the cache" in done.stderr) == (True, False), done.stderr
+        assert b"2.0 False" in done.stderr
+        assert run("-w", "beta", "-c", "import beta").returncode == 0
+        reader.close()
+        assert held.communicate(timeout=60)[0] == b"2.0 False\n"
+        # Who asks for newer versions writes; so does the next one once the cache was cleared.
+        assert run("--upgrade", "-w", "alpha", "-c", look).stdout == b"2.0 True\n"
+        assert stoke("cache", "clear", "--yes").returncode == 0
+        assert run("-w", "alpha", "-c", look).stdout == b"2.0 True\n"
+    finally:
+        listener.close()
+        index.stop()

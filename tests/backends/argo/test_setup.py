@@ -79,6 +79,19 @@ def test_a_service_account_of_its_own_and_claims_where_they_are_configured() -> 
     }
 
 
+def test_templates_and_the_right_to_look_at_them_where_jobs_refer_to_them() -> None:
+    objects = prepared(NODES[:1], prune=("0 3 * * *", 86400.0), by_template=True)
+    assert ("WorkflowTemplate", "stoke-team") in named(objects)
+    (role,) = [one for one in objects if one["metadata"]["name"] == "stoke-user" and "rules" in one]
+    rights = [rule for rule in role["rules"] if rule["resources"] == ["workflowtemplates"]]
+    assert [rule["verbs"] for rule in rights] == [["get"]]
+    # What prunes refers to them as well.
+    (cron,) = [one for one in objects if one["kind"] == "CronWorkflow"]
+    spec = cron["spec"]["workflowSpec"]
+    assert spec["workflowTemplateRef"] == {"name": "stoke-team"}
+    assert spec["entrypoint"] == "housekeeping-python"
+
+
 def test_every_nodes_cache_is_pruned_where_it_is() -> None:
     objects = prepared(NODES, ("17 4 * * *", 3600.0))
     crons = [one for one in objects if one["kind"] == "CronWorkflow"]

@@ -114,6 +114,22 @@ def test_only_what_cannot_start_on_its_node_is_given_up(
     assert gives_up_at(made, 300) == at
 
 
+def test_a_node_that_is_silent_is_named() -> None:
+    def there(ready: str, containers: str) -> dict[str, Any]:
+        conditions = [
+            {"type": "Ready", "status": ready},
+            {"type": "ContainersReady", "status": containers},
+        ]
+        made = pod({"running": {"startedAt": CREATED}}, conditions=conditions)
+        return {**made, "spec": {"nodeName": "node-a"}}
+
+    silent = state_of(workflow(phase="Running"), there("False", "True"))
+    assert (silent.status, silent.started_at) == ("running", AT)
+    assert "node-a" in (silent.reason or "") and "node-a" in (silent.mend or "")
+    for usual in (there("True", "True"), there("False", "False")):
+        assert state_of(workflow(phase="Running"), usual).reason is None
+
+
 def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
     ended = workflow(phase="Failed", message="Stopped with strategy 'Terminate'")
     ended["metadata"]["annotations"] = {GAVE_UP: "given up, because of this\ndo that"}

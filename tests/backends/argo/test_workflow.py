@@ -17,7 +17,7 @@ import pytest
 
 from backends.argo import ArgoBackend, bundle
 from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
-from backends.argo.names import WAITS
+from backends.argo.names import READS, WAITS
 from backends.argo.workflow import Made, make_housekeeping, make_job, whole
 from stoke.backend import Volume
 from stoke.config import ArgoConfig, Config
@@ -351,3 +351,14 @@ def test_what_is_packed_is_unpacked_before_the_job_begins(tmp_path: Path, carrie
 def test_two_submits_of_one_job_are_the_same_workflow() -> None:
     job = delivery("print(1)")
     assert make_job(job, CONFIG) == make_job(replace(job), CONFIG)
+
+
+def test_a_job_that_only_reads_a_shared_claim_needs_no_turn() -> None:
+    config = Config(argo=ArgoConfig(cache="shared-claim"))
+    job = delivery("print(1)", scope="team", dependencies=["numpy"])
+    for reads in (False, True):
+        made = make_job(job, config, reads=reads).workflow
+        mounts = made["spec"]["templates"][0]["container"]["volumeMounts"]
+        assert [one.get("readOnly", False) for one in mounts] == [False, reads]
+        assert ("synchronization" in made["spec"]) == (not reads)
+        assert (READS in made["metadata"]["labels"]) == reads
