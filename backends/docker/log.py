@@ -38,6 +38,8 @@ STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
 # nobody is who was abreast within the time that a file takes to fill at this speed, in bytes a second.
 # (Without following, it reads all its files as they stand, and nothing is left out.)
 FASTEST = 400_000_000
+# What was sent takes no more than so many times its bytes in a file: JSON may write one as \\u0000.
+LARGEST = 6
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
 
 
@@ -215,6 +217,8 @@ class DockerLog:
         # repeats what the reader asked for again, whose age tells nothing.
         self._abreast = time.time_ns()
         self._repeats_until = since + 2 * OVERLAP if since else 0
+        # What of the log's first file, which nothing precedes, is surely still to come.
+        self._first_left = max_size // LARGEST if since == 0 else 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         params: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
@@ -269,6 +273,8 @@ class DockerLog:
             self.close()
 
     def _is_behind(self, batch: list[Frame]) -> bool:
+        if self._first_left > 0:
+            return False
         oldest = next((frame.time for frame in batch if frame.time > self._repeats_until), None)
         if oldest is None:
             return False
@@ -308,6 +314,7 @@ class DockerLog:
                 if isinstance(error, TimeoutError) and self._follow:
                     return  # Silent for long: whoever follows asks again.
                 raise self._cut(str(error)) from error
+            self._first_left -= len(data)
             if not data:
                 if self._chunked and not self._closed.is_set():
                     raise self._cut("the engine closed it")

@@ -88,6 +88,8 @@ class Follower:
         self._mark = SEPARATOR + nonce.encode()
         # Whether the log's beginning was met, or missed: it begins with the runner's first words.
         self._begun = not nonce
+        # What came before that is known: so little that it waits.
+        self._waiting: list[Frame] = []
         self._lock_file = take_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
@@ -206,14 +208,16 @@ class Follower:
         """
         repeats = self._point.repeats(self._overlap)
         grown = began = False
+        self._waiting = []
         try:
             for batch in self._batches(repeats.since, follow):
                 began = True
                 new = repeats.new(batch)
                 self._note_gap_of(repeats)
                 if new:
-                    self._take(new)
+                    (self._take if self._begun else self._take_beginning)(new)
                     grown = True
+            self._take_waiting()
             if self._cut is None and not follow and not self._closed.is_set():
                 repeats.end()
                 self._note_gap_of(repeats)
@@ -255,11 +259,20 @@ class Follower:
         self.spool.gaps += 1
         self._flush()
 
-    def _look_for_the_beginning(self, batch: list[Frame]) -> None:
-        mine = [frame.data for frame in batch if frame.stream != ENGINE]
-        size = self.spool.bytes + sum(map(len, mine))
-        if size > MOST_BEFORE_RUNNER and not any(self._mark in data for data in mine):
-            self._missed_the_beginning(batch[0].time)
+    def _take_beginning(self, batch: list[Frame]) -> None:
+        """Holds it back until it is clear whether something belongs before it."""
+        self._waiting += batch
+        mine = [frame.data for frame in self._waiting if frame.stream != ENGINE]
+        if not any(self._mark in data for data in mine):
+            if self.spool.bytes + sum(map(len, mine)) <= MOST_BEFORE_RUNNER:
+                return
+            self._missed_the_beginning(self._waiting[0].time)
+        self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._take(waiting)
 
     def _missed_the_beginning(self, moment: int) -> None:
         self._begun = True
@@ -267,8 +280,6 @@ class Follower:
         self.spool.gaps += 1
 
     def _take(self, batch: list[Frame]) -> None:
-        if not self._begun:
-            self._look_for_the_beginning(batch)
         streams, times, pieces = zip(*batch, strict=True)
         if streams.count(streams[0]) == len(streams):
             self._keep(streams[0], times, pieces)

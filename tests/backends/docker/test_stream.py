@@ -61,8 +61,12 @@ def read(backend: DockerBackend) -> tuple[list[Frame], EngineError | None]:
 def test_f07_a_followed_log_that_comes_late_is_left_before_it_is_taken(
     engine: FakeEngine, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine whose files fill at once: whatever is old may stand behind a hole."""
+    """An engine whose files fill at once: whatever is old may stand behind a hole, but for the first
+    file's beginning."""
     monkeypatch.setattr("backends.docker.log.FASTEST", 1 << 60)
+    engine.answers["logs"] = [CHUNKED, BODY, LAST_CHUNK]
+    assert read(backend) == (SENT, None)
+    monkeypatch.setattr("backends.docker.log.LARGEST", 1 << 50)
     engine.answers["logs"] = [CHUNKED, BODY, LAST_CHUNK]
     late, error = read(backend)
     assert late == [] and isinstance(error, LogBehindError)
@@ -238,7 +242,7 @@ def test_c23_closing_leaves_no_thread_and_no_socket(
     follower = Follower(
         backend,
         "job-aaaaaa",
-        "0" * 16,
+        "",
         tmp_path / "spool",
         lambda _: None,
         lambda: None,
