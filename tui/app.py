@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -95,6 +96,13 @@ class StokeApp(App[None]):
         self._canvas = Canvas()
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that
+            # takes a flood of output in must not hold up the keys.
+            sys.setswitchinterval(0.001)
+            # What is there now stays. Looking through it for garbage stops the screen each time for
+            # tens of milliseconds.
+            self.call_after_refresh(gc.freeze)
         own, wrong = themes.load()
         for one in own:
             self.register_theme(one)
@@ -273,9 +281,6 @@ class StokeApp(App[None]):
 
 def run(config: Config) -> int:
     """Shows the screens until they are left, then says what still runs. Returns the exit code."""
-    # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
-    # a flood of output in must not hold up the keys.
-    sys.setswitchinterval(0.001)
     app = StokeApp(config)
     app.run(mouse=config.mouse)
     running = app.history.list(unfinished=True)
@@ -285,6 +290,8 @@ def run(config: Config) -> int:
     if running:
         print("the screens come back with: stoke")  # noqa: T201
     app.history.close()
+    # Python looks for garbage on its way out, which nobody needs and people wait for.
+    gc.freeze()
     return app.return_code or 0
 
 
