@@ -7,6 +7,7 @@ import sys
 
 ALL = (
     "startup",
+    "screens_start",
     "local_warm",
     "docker_warm",
     "docker_cold",
@@ -19,6 +20,7 @@ ALL = (
     "prune_under_load",
     "log_window",
     "log_link",
+    "day",
     "argo_list",
     "argo_log",
 )
