@@ -7,6 +7,7 @@ import sys
 
 ALL = (
     "startup",
+    "screens_start",
     "local_warm",
     "docker_warm",
     "docker_cold",
@@ -20,6 +21,7 @@ ALL = (
     "log_window",
     "jobs_list",
     "log_link",
+    "day",
     "argo_list",
     "argo_log",
     "argo_times",

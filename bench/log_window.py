@@ -101,7 +101,7 @@ class Terminal:
         end = time.perf_counter() + seconds
         while (left := end - time.perf_counter()) > 0:
             if select.select([self._fd], [], [], left)[0]:
-                os.read(self._fd, 1 << 20)
+                self._written += os.read(self._fd, 1 << 20)
 
     def memory(self) -> float:
         """The most memory it has had, in MB."""
@@ -271,7 +271,6 @@ def following() -> None:
                 keys.append(terminal.until("Keys: Jobs"))
                 terminal.press("q")
                 terminal.rest(0.3)
-            terminal.press("G")
             terminal.until(LAST)
             seconds = time.monotonic() - begun
             growth, pause = terminal.memory() - before, pauses(Path(late.name), begun)

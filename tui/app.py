@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -145,6 +146,13 @@ class StokeApp(App[None]):
         self._canvas = Canvas()
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that
+            # takes a flood of output in must not hold up the keys.
+            sys.setswitchinterval(0.001)
+            # What is there now stays. Looking through it for garbage stops the screen each time for
+            # tens of milliseconds.
+            self.call_after_refresh(gc.freeze)
         own, wrong = themes.load()
         for one in own:
             self.register_theme(one)
@@ -450,9 +458,6 @@ def run(config: Config | None, recording: Recording | None = None) -> int:
 
     They begin with `recording` in Race, if there is one.
     """
-    # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that takes
-    # a flood of output in must not hold up the keys.
-    sys.setswitchinterval(0.001)
     app = StokeApp(config, recording=recording)
     app.run(mouse=config is None or config.mouse)
     # A cold run's scope goes with the program that raced it, and the run with its scope.
@@ -464,6 +469,8 @@ def run(config: Config | None, recording: Recording | None = None) -> int:
     if running:
         print("the screens come back with: stoke")  # noqa: T201
     app.history.close()
+    # Python looks for garbage on its way out, which nobody needs and people wait for.
+    gc.freeze()
     return app.return_code or 0
 
 

@@ -20,6 +20,7 @@ from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path, w
 from backends.argo.rights import Right
 from tests.cli.conftest import Stoke, only_job
 from tests.cluster import cluster as own_cluster
+from tests.cluster.layout import Layout
 from tests.conftest import TestCluster
 from tests.lab import until
 
@@ -265,19 +266,34 @@ def test_a_node_that_is_emptied_is_named(
     assert only_job().state == "failed"
 
 
-def test_the_api_server_is_started_again_while_a_log_is_followed(
-    start: Start, gate: Gate, cluster: TestCluster
-) -> None:
-    folder = os.environ.get("STOKE_TEST_CLUSTER_DIR")
-    if not folder:
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
+    """A cluster of its own, which the commands of the test know: the other one is in use meanwhile."""
+    if not os.environ.get("STOKE_TEST_CLUSTER_DIR"):
         pytest.skip("no cluster of our own, whose API server could be ended")
-    layout = own_cluster.found(Path(folder))
-    assert layout is not None
+    image = os.environ.get("STOKE_TEST_IMAGE_BARE", "stoke-test/bare:latest")
+    folder = tmp_path / "second"
+    try:
+        own_cluster.up(folder, [image], "standin")
+        layout = own_cluster.found(folder)
+        assert layout is not None
+        monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", str(layout.kubeconfig("admin")))
+        monkeypatch.setenv("STOKE_ARGO__IMAGE", image)
+        yield layout
+    finally:
+        own_cluster.down(folder)
+
+
+def test_the_api_server_is_started_again_while_a_log_is_followed(
+    start: Start, second: Layout
+) -> None:
+    gate = Gate(second.host)
     count = "for number in range({}, {}): print(number, flush=True)\n"
     running = start("run", "-c", count.format(0, 500) + gate.code + count.format(500, 1000))
     gate.wait()
-    own_cluster.processes(layout)["kube-apiserver"].end()
+    own_cluster.processes(second)["kube-apiserver"].end()
     gate.open()
     output, said = running.communicate(timeout=90)
+    gate.close()
     assert running.returncode == 0, said
     assert output.split() == [b"%d" % number for number in range(1000)]

@@ -112,6 +112,9 @@ class Standin:
             except (ApiError, urllib3.exceptions.HTTPError, ValueError) as error:
                 print(f"{path}: {error}", flush=True)
                 time.sleep(0.5)
+            except Exception:
+                traceback.print_exc()  # what one event did must not end the watch
+                time.sleep(0.5)
 
     def _take_workflow(self, what: str, found: Object) -> None:
         if what == "LISTED":
@@ -550,7 +553,9 @@ class Standin:
             if error.status in (404, 409):
                 return False  # or gone and made again
             raise
-        workflow.clear()
+        # Never without its metadata: the watch reads it meanwhile.
+        for gone in workflow.keys() - written.keys():
+            del workflow[gone]
         workflow.update(written)
         self._workflows[(namespace, name)] = written
         return True

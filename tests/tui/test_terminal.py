@@ -281,3 +281,32 @@ def test_after_a_thousand_sizes_everything_stands_where_it_should(
     assert terminal.text() == before
     terminal.press(b"q")
     assert terminal.program.wait(WAIT_SECONDS) == 0
+
+
+def test_a_history_that_is_damaged_is_named_with_its_mend(terminal: Terminal) -> None:
+    terminal.until("No jobs yet")
+    terminal.press(b"q")
+    assert terminal.program.wait(WAIT_SECONDS) == 0
+    history_file().write_bytes(b"this is no database\n" * 1000)
+    again = Terminal()
+    try:
+        again.until("damaged")
+        assert str(history_file().name) in again.text()
+        again.program.wait(WAIT_SECONDS)
+    finally:
+        again.close()
+
+
+def test_a_history_that_is_damaged_meanwhile_is_said_and_the_screens_stay(
+    hostile_job: None, terminal: Terminal
+) -> None:
+    terminal.until("a line")
+    for file in history_file().parent.glob(f"{history_file().name}*"):
+        file.write_bytes(b"this is no database\n" * 10_000)
+    terminal.until("history:")
+    terminal.press(b"?")
+    terminal.until("Keys: Jobs")
+    terminal.press(b"q")
+    terminal.read(0.5)
+    terminal.press(b"q")
+    assert terminal.program.wait(WAIT_SECONDS) is not None

@@ -1,0 +1,56 @@
+"""A day of jobs with the screens open: 100,000 events, and the memory that the program has grown by."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from bench.log_window import home, opened, say
+from bench.measure import STOKE
+
+EVENTS = 100_000
+PER_JOB = 20
+# The list is full after 10,000, and what is kept of its drawn rows after some more: counted from here.
+WARM = 20_000
+
+
+def _memory(pid: int) -> float:
+    """What it has now, in MB."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    from stoke.history import History
+    from stoke.job import Job, JobState, Phase
+    from stoke.logs.spool import STDOUT, SpoolWriter
+    from stoke.paths import job_dir
+
+    with home(None) as (env, _), History() as history, opened([STOKE], env) as terminal:
+        terminal.until("No jobs yet")
+        grown = 0.0
+        before: float | None = None
+        for number in range(EVENTS // PER_JOB):
+            name = f"job-{number:06}"
+            job = Job(name, "job", "local", "default", JobState.QUEUED, time.time())
+            history.add(job, None, None)
+            spool = SpoolWriter(job_dir(name))
+            for event in range(PER_JOB - 1):
+                history.set_phase(name, Phase(f"phase {event % 5}", time.time(), 0.1, True))
+                spool.add(STDOUT, time.time_ns(), b"a line of output\n")
+                spool.flush()
+            spool.close()
+            history.update(name, state=JobState.SUCCEEDED, finished_at=time.time())
+            terminal.rest(0.001)
+            if number * PER_JOB >= WARM and number % 100 == 0:
+                now = _memory(terminal.pid)
+                before = before or now
+                grown = max(grown, now - before)
+        assert before is not None
+        say(f"memory after {EVENTS:,} events ({before:.0f} MB before), grown by", grown, "MB", 10)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The program as people sit in front of it: in tmux, with real keys."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stoke.history import History
+from stoke.job import JobState
+from tests.tui.conftest import WAIT_SECONDS
+from tests.tui.test_terminal import STOKE
+
+pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+
+CODE = "for n in range(3000): print('line', n, 'even' if n % 2 == 0 else 'odd')"
+
+
+class Tmux:
+    """A tmux server with nobody's configuration, and one window of 120 x 40 with a shell in it."""
+
+    def __init__(self, socket: Path) -> None:
+        self._command = ["tmux", "-f", "/dev/null", "-S", str(socket)]
+        self.run("new-session", "-d", "-s", "test", "-x", "120", "-y", "40", "sh")
+        # The shell's own prompt, whatever the machine calls it, must not look like the program's.
+        self.keys("PS1='at the shell: '", "Enter")
+
+    def run(self, *arguments: str) -> str:
+        command = [*self._command, *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    def keys(self, *keys: str) -> None:
+        self.run("send-keys", "-t", "test", *keys)
+
+    def type(self, text: str) -> None:
+        self.run("send-keys", "-t", "test", "-l", text)
+
+    def shown(self) -> str:
+        return self.run("capture-pane", "-p", "-t", "test")
+
+    def until(self, pattern: str) -> str:
+        return self._until(lambda shown: re.search(pattern, shown) is not None, pattern)
+
+    def until_gone(self, pattern: str) -> str:
+        return self._until(lambda shown: re.search(pattern, shown) is None, f"no {pattern}")
+
+    def until_shows(self, screen: str) -> None:
+        self._until(lambda shown: shown == screen, screen)
+
+    def _until(self, true: Callable[[str], bool], what: str) -> str:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not true(shown := self.shown()):
+            assert time.monotonic() < deadline, f"never came: {what}\n{shown}"
+            time.sleep(0.05)
+        return shown
+
+    def start(self) -> None:
+        quoted = " ".join(f"'{part}'" for part in STOKE)
+        self.type(quoted)
+        self.keys("Enter")
+        self.until("4 Metrics")
+
+    def close(self) -> None:
+        subprocess.run([*self._command, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[Tmux]:
+    made = Tmux(tmp_path / "tmux")
+    yield made
+    made.close()
+
+
+def test_a_job_from_the_form_to_its_filtered_log(tmux: Tmux) -> None:
+    tmux.start()
+    tmux.until("No jobs yet")
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.type(CODE)
+    tmux.until("print")
+    tmux.keys("C-r")
+    tmux.until("line 2999 odd")
+    tmux.until("succeeded")
+    tmux.keys("&")
+    tmux.until("show only lines with")
+    tmux.type("even")
+    tmux.keys("Enter")
+    tmux.until("1,500 of 3,000 lines")
+    assert "odd" not in tmux.until("line 2998 even")
+    tmux.keys("Escape")
+    tmux.until("line 2999 odd")
+    tmux.keys("q")
+    tmux.until(r"at the shell:\s*\Z")
+
+
+def test_leaving_while_a_job_runs_says_how_to_come_back(tmux: Tmux) -> None:
+    tmux.start()
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.type("import time; print('begun', flush=True); time.sleep(600)")
+    tmux.keys("C-r")
+    tmux.until("begun *\n|begun +│")
+    tmux.keys("q")
+    shown = tmux.until("the screens come back with: stoke")
+    assert "is running; watch it with: stoke logs -f" in shown
+    tmux.start()
+    tmux.until("running")
+    # The stop asks, and Cancel has the focus: enter changes nothing.
+    tmux.keys("s")
+    tmux.until("Cancel")
+    tmux.keys("Enter")
+    tmux.until_gone("Cancel")
+    tmux.keys("s")
+    tmux.until("Cancel")
+    tmux.keys("Tab", "Enter")
+    tmux.until("stopped")
+
+
+def test_a_small_window_and_a_dialog_leave_nothing_behind(tmux: Tmux) -> None:
+    """As when somebody attaches to the session with a smaller terminal, and goes."""
+    tmux.start()
+    before = tmux.until(r"(?s)stoke run -c 'print\(1\)'.*Quit")
+    tmux.run("resize-window", "-t", "test", "-x", "20", "-y", "5")
+    tmux.until_gone("4 Metrics")
+    tmux.run("resize-window", "-t", "test", "-x", "120", "-y", "40")
+    tmux.until_shows(before)
+    tmux.keys("?")
+    tmux.until("Keys: Jobs")
+    tmux.keys("Escape")
+    tmux.until_shows(before)
+    tmux.keys("C-l")
+    tmux.until_shows(before)
+
+
+def test_a_session_that_is_killed_leaves_its_job(tmux: Tmux) -> None:
+    tmux.start()
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.type("import time; print('begun', flush=True); time.sleep(600)")
+    tmux.keys("C-r")
+    tmux.until("begun *\n|begun +│")
+    tmux.close()
+    with History() as history:
+        (job,) = history.list()
+    try:
+        assert job.state is JobState.RUNNING
+        again = Tmux(Path(f"{tmux._command[-1]}2"))
+        try:
+            again.start()
+            again.until("begun *\n|begun +│")
+            again.until("running")
+        finally:
+            again.close()
+    finally:
+        subprocess.run([*STOKE, "stop", "--now", job.id], capture_output=True, check=True)
