@@ -48,8 +48,8 @@ class JobList(ScrollView, can_focus=True):
         Binding("enter", "select", "Look at the job", show=False, id="jobs.enter"),
         Binding("down,j", "move(1)", "Next job", show=False, id="jobs.down"),
         Binding("up,k", "move(-1)", "Previous job", show=False, id="jobs.up"),
-        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False, id="jobs.page_down"),
-        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False, id="jobs.page_up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="jobs.page_down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="jobs.page_up"),
         Binding("home,g", "first", "First job", show=False, id="jobs.first"),
         Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
         Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
@@ -86,6 +86,7 @@ class JobList(ScrollView, can_focus=True):
         self.stale: frozenset[str] = frozenset()
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
+        self._fitted: tuple[int, list[int]] = (-1, [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -118,6 +119,7 @@ class JobList(ScrollView, can_focus=True):
     def show_columns(self, names: Iterable[str], sorted_by: str, falling: bool) -> None:
         self.columns = [COLUMNS[name] for name in names]
         self.sorted_by, self.falling = sorted_by, falling
+        self._fitted = (-1, [])
         self._extend()
         self.refresh()
 
@@ -176,9 +178,16 @@ class JobList(ScrollView, can_focus=True):
         """Lines of the window under the head."""
         return max(1, self.scrollable_content_region.height - 1)
 
-    def _extend(self) -> None:
+    @property
+    def _widths(self) -> list[int]:
+        """Of the columns, in the room there is."""
         room = self.scrollable_content_region.width
-        width = sum(widths(self.columns, room)) + len(self.columns) + 1
+        if self._fitted[0] != room:
+            self._fitted = (room, widths(self.columns, room))
+        return self._fitted[1]
+
+    def _extend(self) -> None:
+        width = sum(self._widths) + len(self.columns) + 1
         self.virtual_size = Size(max(width, 1), self._lines + 1)
 
     def _to_line(self, line: int) -> None:
@@ -261,15 +270,10 @@ class JobList(ScrollView, can_focus=True):
 
     def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
         segments = [Segment(mark, style)]
-        room = self.scrollable_content_region.width
-        for column, width, cell in zip(
-            self.columns, widths(self.columns, room), cells, strict=True
-        ):
+        for column, width, cell in zip(self.columns, self._widths, cells, strict=True):
             text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
             if isinstance(cell, Text) and cell.style:
-                own = style + (
-                    Style.parse(cell.style) if isinstance(cell.style, str) else cell.style
-                )
+                own = style + Style.parse(str(cell.style))
             segments.append(Segment(_fit(clean(text), width, column), own))
             segments.append(Segment(" ", style))
         return segments
@@ -277,9 +281,13 @@ class JobList(ScrollView, can_focus=True):
     # --- keys -------------------------------------------------------------------------------------
 
     def _go(self, place: int) -> None:
+        before, top = self._line(self.cursor), self.scroll_offset.y
         self.cursor = max(0, min(place, len(self.listing) - 1))
         self._reveal()
-        self._redraw()
+        # Scrolling draws everything again anyway.
+        if self.scroll_offset.y == top:
+            for line in {before, self._line(self.cursor)}:
+                self.refresh(Region(0, line - top + 1, self.size.width, 1))
         self._choose()
 
     def action_move(self, step: int) -> None:
@@ -305,6 +313,7 @@ class JobList(ScrollView, can_focus=True):
         else:
             self.marked[self.chosen] = None
         self.post_message(self.Marked())
+        self._redraw()
         self._go(self.cursor + 1)
 
     def action_mark_all(self) -> None:
@@ -349,9 +358,7 @@ class JobList(ScrollView, can_focus=True):
 
     def _column_at(self, x: int) -> Column | None:
         right = 1
-        for column, width in zip(
-            self.columns, widths(self.columns, self.scrollable_content_region.width), strict=True
-        ):
+        for column, width in zip(self.columns, self._widths, strict=True):
             right += width + 1
             if x < right:
                 return column

@@ -91,7 +91,8 @@ class LogPane(Vertical):
         other = (job.id if job else None) != (self._job.id if self._job else None)
         self._job = job
         if other:
-            self._close_prompt()
+            if self._asking:
+                self._close_prompt()
             self._show_engine(False)
             self.view.show(job_dir(job.id) if job else None)
         elif self._engine.display:
