@@ -25,6 +25,7 @@ from tui.screens.base import StokeScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.job_list import JobList
+from tui.widgets.line_input import SafeInput
 from tui.widgets.top_bar import TopBar
 
 # What the first frame does not show is imported when it is wanted: a start must not wait for it.
@@ -84,6 +85,7 @@ class JobsScreen(StokeScreen):
         yield TopBar("jobs")
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
+                yield SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
                 yield JobList(self._listing, id="jobs-table")
                 yield Static(Text(_NONE_YET), id="jobs-empty")
             yield Vertical(id="jobs-detail")
@@ -91,6 +93,7 @@ class JobsScreen(StokeScreen):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
+        self._filter.display = False
         self._restore()
         self.table.focus()
         self._resting = self.set_interval(REST_SECONDS, self._show_job, pause=True)
@@ -100,12 +103,10 @@ class JobsScreen(StokeScreen):
 
     async def furnish(self) -> None:
         """Brings what the first frame was shown without."""
-        from tui.widgets.editing import SafeInput
         from tui.widgets.job_detail import JobDetail
 
-        line = SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
-        line.display = False
-        await self.query_one("#jobs-side").mount(line, before=0)
+        if not self.children:
+            return  # The program is leaving already.
         detail = JobDetail(self.stoke.reading)
         await self.query_one("#jobs-detail").mount(detail)
         if not detail.children:
@@ -124,7 +125,7 @@ class JobsScreen(StokeScreen):
 
     @property
     def _filter(self) -> Input:
-        return self.query_one("#jobs-filter")  # type: ignore[return-value]
+        return self.query_one("#jobs-filter", SafeInput)
 
     @property
     def job(self) -> Job | None:
@@ -169,7 +170,8 @@ class JobsScreen(StokeScreen):
             self._trouble = None
         except StokeError as error:
             self._trouble = error
-        table, some = self.table, bool(self._listing.total)
+        # Of a history that cannot be read nobody knows that it is empty.
+        table, some = self.table, bool(self._listing.total) or self._trouble is not None
         table.display = some
         self.query_one("#jobs-empty").display = not some
         self.query_one("#jobs-body").set_class(not some, "-empty")
@@ -310,19 +312,18 @@ class JobsScreen(StokeScreen):
             return bool(self._listing.total)
         detail = self._detail
         if detail is None:
-            return action not in ("copy", "tab", "follow", "wrap", "stamps", "back")
-        if action in ("copy", "tab"):
+            if action in ("copy", "tab", "follow", "wrap", "stamps"):
+                return False
+        elif action in ("copy", "tab"):
             return job is not None
-        if action in ("follow", "wrap", "stamps"):
+        elif action in ("follow", "wrap", "stamps"):
             return job is not None and detail.shows_log
         if action == "back":
             return self._filter.display or marked or not self.table.has_focus
         return True
 
     def action_find(self) -> None:
-        if self._detail is None:
-            return
-        if self._detail.log_view.has_focus:
+        if self._detail is not None and self._detail.log_view.has_focus:
             self._detail.pane.action_ask("find")
         else:
             self._filter.display = True

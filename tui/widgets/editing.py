@@ -5,21 +5,12 @@ What is edited stays as it is; a character that a terminal would act on is drawn
 
 from __future__ import annotations
 
-import re
-
 from rich.text import Text
 from textual.reactive import var
-from textual.widgets import Input, TextArea
+from textual.widgets import TextArea
 
-# C0 but the tab, DEL, C1, and what reverses the reading direction. One character for one, so that
-# the cursor and the highlighting stay in place.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
-
-
-def shown(text: str) -> str:
-    return _UNSAFE.sub("\ufffd", text)
+from tui.widgets.line_input import SafeInput as SafeInput
+from tui.widgets.line_input import shown as shown
 
 
 class SafeTextArea(TextArea):
@@ -28,11 +19,3 @@ class SafeTextArea(TextArea):
 
     def get_line(self, line_index: int) -> Text:
         return Text(shown(self.document.get_line(line_index)), end="", no_wrap=True)
-
-
-class SafeInput(Input):
-    cursor_blink = var(False)
-
-    @property
-    def _value(self) -> Text:
-        return Text(shown(self.value), no_wrap=True, overflow="ignore", end="")

@@ -86,6 +86,8 @@ class JobList(ScrollView, can_focus=True):
         self.stale: frozenset[str] = frozenset()
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
+        self._made: dict[int, Strip] = {}
+        """Lines that are made and not drawn yet."""
         self._fitted: tuple[int, list[int]] = (-1, [])
 
     # --- what is shown ----------------------------------------------------------------------------
@@ -119,13 +121,17 @@ class JobList(ScrollView, can_focus=True):
     def show_columns(self, names: Iterable[str], sorted_by: str, falling: bool) -> None:
         self.columns = [COLUMNS[name] for name in names]
         self.sorted_by, self.falling = sorted_by, falling
+        self._made.clear()
         self._fitted = (-1, [])
         self._extend()
         self.refresh()
 
     def choose(self, job_id: str) -> None:
         """Moves the cursor to this job, if it is listed."""
-        place = self.listing.place(job_id)
+        try:
+            place = self.listing.place(job_id)
+        except StokeError:
+            return
         if place is not None:
             self._go(place)
 
@@ -207,6 +213,7 @@ class JobList(ScrollView, can_focus=True):
 
     def on_resize(self, _: events.Resize) -> None:
         self._drawn.clear()
+        self._made.clear()
         self._extend()
         self._reveal()
         self.refresh()
@@ -215,12 +222,14 @@ class JobList(ScrollView, can_focus=True):
 
     def _redraw(self) -> None:
         """Draws the lines that are not as they were drawn last."""
-        for y, before in list(self._drawn.items()):
-            if self._strip(y) != before:
+        self._made = {y: self._strip(y) for y in self._drawn}
+        for y, strip in self._made.items():
+            if strip != self._drawn[y]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._drawn[y] = self._strip(y)
+        strip = self._made.pop(y) if y in self._made else self._strip(y)
+        self._drawn[y] = strip
         return strip
 
     def _strip(self, y: int) -> Strip:
@@ -229,7 +238,7 @@ class JobList(ScrollView, can_focus=True):
         if y == 0:
             strip = Strip(self._head(base + self._style("jobs--head")))
         elif line >= self._lines:
-            if y > 1 or self._lines:
+            if y > 1 or self._lines or not self.listing.total:
                 return Strip.blank(width, base)
             strip = Strip([Segment(_NONE, base + self._style("jobs--head"))])
         else:
@@ -281,6 +290,7 @@ class JobList(ScrollView, can_focus=True):
     # --- keys -------------------------------------------------------------------------------------
 
     def _go(self, place: int) -> None:
+        self._made.clear()
         before, top = self._line(self.cursor), self.scroll_offset.y
         self.cursor = max(0, min(place, len(self.listing) - 1))
         self._reveal()
@@ -333,6 +343,14 @@ class JobList(ScrollView, can_focus=True):
         self.marked = marked
         self._redraw()
         self.post_message(self.Marked())
+
+    def watch_scroll_x(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_x(old_value, new_value)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_y(old_value, new_value)
 
     def on_focus(self) -> None:
         self._redraw()
