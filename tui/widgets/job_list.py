@@ -352,10 +352,9 @@ class JobList(ScrollView, can_focus=True):
         self._made.clear()
         super().watch_scroll_y(old_value, new_value)
 
-    def on_focus(self) -> None:
-        self._redraw()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not at the events: then it is not yet as they say.
+        super().watch_has_focus(has_focus)
         self._redraw()
 
     def on_click(self, event: events.Click) -> None:
