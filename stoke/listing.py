@@ -73,9 +73,9 @@ _FIELDS = {
     name: f"instr(lower(coalesce({name}, '')), {{0}})"
     for name in ("id", "name", "state", "backend", "scope", "image", "reason")
 } | {"package": _ASKED}
-_ANYWHERE = " OR ".join(
-    _FIELDS[name] for name in ("id", "name", "state", "backend", "scope", "package")
-)
+# No word has a blank in it, so none is found across two of them; one search costs a fifth of five.
+_PLAIN = "id || ' ' || name || ' ' || state || ' ' || backend || ' ' || scope"
+_ANYWHERE = f"instr(lower({_PLAIN}), {{0}}) OR {_ASKED}"
 FILTER_HINT = "a name, state, backend, scope or package; package:numpy, reason:memory, !word"
 
 

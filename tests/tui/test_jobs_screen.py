@@ -72,7 +72,7 @@ async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk
     }
     desk.job("job-aaaaaa", hit=False, spec=spec)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "job-aaaaaa" in screen_text(app))
+        await until(pilot, lambda: "0 gaps" in screen_text(app))
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "2 of 41" in screen_text(app))
         assert "MISS" in screen_text(app)
@@ -211,7 +211,7 @@ async def test_a_request_that_cannot_be_read_says_so(app: StokeApp, desk: Desk) 
 async def test_every_key_of_ours_stands_in_help_and_palette(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa")
     async with app.run_test(size=(120, 60), notifications=True) as pilot:
-        await until(pilot, lambda: jobs_screen(app).job is not None)
+        await until(pilot, lambda: "0 gaps" in screen_text(app))
         await pilot.press("question_mark")
         await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
         for what in ("Find", "Run again", "Remove", "Timestamps", "New job", "Quit"):

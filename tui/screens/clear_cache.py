@@ -19,7 +19,7 @@ from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
 from tui import format as fmt
 from tui.threads import Work, answer, on_thread
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 _KINDS = {
     "python": "every Python environment, lock and downloaded package in it",

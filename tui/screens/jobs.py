@@ -25,6 +25,7 @@ from tui.screens.base import StokeScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.job_list import JobList
+from tui.widgets.line_input import SafeInput
 from tui.widgets.top_bar import TopBar
 
 # What the first frame does not show is imported when it is wanted: a start must not wait for it.
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
+REST_SECONDS = 0.06
+"""For so long the cursor rests on a job before the job is shown: whoever holds a key down scrolls."""
 _NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -c 'print(1)'"
 
 
@@ -73,12 +76,16 @@ class JobsScreen(StokeScreen):
         self._detail: JobDetail | None = None
         self._watched: str | None = None
         self._to_log = False
+        self._offered: tuple[bool, ...] = ()
+        self._counts = ""
+        self._troubled = True
         self._ages_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield TopBar("jobs")
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
+                yield SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
                 yield JobList(self._listing, id="jobs-table")
                 yield Static(Text(_NONE_YET), id="jobs-empty")
             yield Vertical(id="jobs-detail")
@@ -86,22 +93,24 @@ class JobsScreen(StokeScreen):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
+        self._filter.display = False
         self._restore()
         self.table.focus()
+        self._resting = self.set_interval(REST_SECONDS, self._show_job, pause=True)
         self.stoke.jobs_signal.subscribe(self, self._show)
         self.set_interval(TICK_SECONDS, self._tick)
         self._show(self.stoke.snapshot)
 
     async def furnish(self) -> None:
         """Brings what the first frame was shown without."""
-        from tui.widgets.editing import SafeInput
         from tui.widgets.job_detail import JobDetail
 
-        line = SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
-        line.display = False
-        await self.query_one("#jobs-side").mount(line, before=0)
+        if not self.children:
+            return  # The program is leaving already.
         detail = JobDetail(self.stoke.reading)
         await self.query_one("#jobs-detail").mount(detail)
+        if not detail.children:
+            return  # The program is leaving.
         self._detail = detail
         self.stoke.service.choose(self.table.chosen)
         self._show_job()
@@ -116,7 +125,7 @@ class JobsScreen(StokeScreen):
 
     @property
     def _filter(self) -> Input:
-        return self.query_one("#jobs-filter")  # type: ignore[return-value]
+        return self.query_one("#jobs-filter", SafeInput)
 
     @property
     def job(self) -> Job | None:
@@ -161,7 +170,8 @@ class JobsScreen(StokeScreen):
             self._trouble = None
         except StokeError as error:
             self._trouble = error
-        table, some = self.table, bool(self._listing.total)
+        # Of a history that cannot be read nobody knows that it is empty.
+        table, some = self.table, bool(self._listing.total) or self._trouble is not None
         table.display = some
         self.query_one("#jobs-empty").display = not some
         self.query_one("#jobs-body").set_class(not some, "-empty")
@@ -180,7 +190,10 @@ class JobsScreen(StokeScreen):
             parts.append(f"{clean(group.name)} {group.jobs:,}")
         if marked := len(self.table.marked):
             parts.append(f"{marked:,} marked")
-        self.query_one("#jobs-side").border_title = Content(" · ".join(parts))
+        counts = " · ".join(parts)
+        if counts != self._counts:
+            self._counts = counts
+            self.query_one("#jobs-side").border_title = Content(counts)
 
     # --- showing ----------------------------------------------------------------------------------
 
@@ -199,7 +212,6 @@ class JobsScreen(StokeScreen):
             self._detail.log_view.focus()
 
     def _show(self, snapshot: Snapshot) -> None:
-        before = self._keys_for(self.job)
         self._snapshot = snapshot
         self._read()
         if self._watched is not None:
@@ -207,10 +219,11 @@ class JobsScreen(StokeScreen):
             if self.table.chosen == self._watched:
                 self._watched = None
         self._show_job()
-        if self._keys_for(self.job) != before:
-            self.refresh_bindings()
+        self._offer_keys()
 
     def _show_troubles(self) -> None:
+        if not (self._snapshot.troubles or self._trouble or self._troubled):
+            return
         troubles = dict(self._snapshot.troubles)
         if self._trouble is not None:
             troubles["history"] = self._trouble
@@ -219,11 +232,13 @@ class JobsScreen(StokeScreen):
                           fmt.plain(error.mend or ""))
             for name, error in troubles.items()
         )  # fmt: skip
+        self._troubled = bool(troubles)
         line = self.query_one("#jobs-troubles", Static)
         line.display = bool(text.plain)
         line.update(text)
 
     def _show_job(self) -> None:
+        self._resting.pause()
         if self._detail is not None:
             self._detail.show(self.job, self.stoke.clock())
 
@@ -243,17 +258,19 @@ class JobsScreen(StokeScreen):
         self._show_counts()
         if self._detail is not None:
             self.stoke.service.choose(event.job_id)
-            self._show_job()
-        self.refresh_bindings()
+            self._resting.reset()
+            self._resting.resume()
+        self._offer_keys()
 
     @on(JobList.Marked)
     def _marked(self) -> None:
         self._show_counts()
-        self.refresh_bindings()
+        self._offer_keys()
 
     @on(JobList.Selected)
     def _enter(self) -> None:
         if self._detail is not None:
+            self._show_job()
             self._detail.enter()
 
     @on(JobList.HeadClicked)
@@ -265,8 +282,18 @@ class JobsScreen(StokeScreen):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def _keys_for(self, job: Job | None) -> tuple[object, ...] | None:
-        return (job.id, job.state, job.stop_requested) if job else None
+    def _offer_keys(self) -> None:
+        """Has the footer drawn again if other keys work now: that costs more than moving the cursor."""
+        job = self.job
+        state = (
+            job is not None,
+            job is not None and job.state.finished,
+            bool(self.table.marked),
+            bool(self._listing.total),
+        )
+        if state != self._offered:
+            self._offered = state
+            self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not super().check_action(action, parameters):
@@ -285,19 +312,18 @@ class JobsScreen(StokeScreen):
             return bool(self._listing.total)
         detail = self._detail
         if detail is None:
-            return action not in ("copy", "tab", "follow", "wrap", "stamps", "back")
-        if action in ("copy", "tab"):
+            if action in ("copy", "tab", "follow", "wrap", "stamps"):
+                return False
+        elif action in ("copy", "tab"):
             return job is not None
-        if action in ("follow", "wrap", "stamps"):
+        elif action in ("follow", "wrap", "stamps"):
             return job is not None and detail.shows_log
         if action == "back":
             return self._filter.display or marked or not self.table.has_focus
         return True
 
     def action_find(self) -> None:
-        if self._detail is None:
-            return
-        if self._detail.log_view.has_focus:
+        if self._detail is not None and self._detail.log_view.has_focus:
             self._detail.pane.action_ask("find")
         else:
             self._filter.display = True

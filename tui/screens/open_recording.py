@@ -16,7 +16,7 @@ from textual.widgets import Button, Input, Static
 from stoke.errors import StokeError
 from stoke.recording import Recording, read_recording
 from tui import format as fmt
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 
 class OpenRecording(ModalScreen[Recording | None]):

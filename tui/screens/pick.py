@@ -19,7 +19,7 @@ from stoke import presets
 from stoke.errors import RequestError
 from stoke.presets import Preset
 from tui import format as fmt
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 MOST_ENTRIES = 500
 

@@ -20,7 +20,7 @@ from stoke.errors import StokeError
 from stoke.spec import parse_duration, parse_size
 from tui import format as fmt
 from tui.threads import GivenUpError, Work, answer, on_thread
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 
 @dataclass(frozen=True)

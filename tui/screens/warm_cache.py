@@ -22,7 +22,7 @@ from stoke.warming import CODE, most_used, warm_request
 from tui import format as fmt
 from tui.screens.base import app_of
 from tui.threads import on_thread
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 MOST = 20
 """Jobs that one dialog begins at the most."""

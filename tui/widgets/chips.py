@@ -23,7 +23,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui import pieces
-from tui.widgets.editing import SafeInput, shown
+from tui.widgets.line_input import SafeInput, shown
 
 MOST_ROWS = 5
 _OPEN_NAME = re.compile(r"(?:^|[\s,])([A-Za-z0-9][\w.-]*)$")

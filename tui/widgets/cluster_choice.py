@@ -17,7 +17,7 @@ from stoke.backend import ClusterContext
 from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
 from tui import format as fmt
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CONFIGURED = ""

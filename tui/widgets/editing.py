@@ -15,14 +15,10 @@ from textual.document._document_navigator import DocumentNavigator
 from textual.document._edit import Edit
 from textual.document._wrapped_document import WrappedDocument
 from textual.reactive import var
-from textual.widgets import Input, TextArea
+from textual.widgets import TextArea
 
-# C0 but the tab, DEL, C1, and what reverses the reading direction. One character for one, so that
-# the cursor and the highlighting stay in place.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
-    "\ud800-\udfff\U00100000-\U0010fffd]"
-)
+from tui.widgets.line_input import shown
+
 # Textual ends a line at each of these, and cannot hold half a surrogate pair: inside its document they
 # are stood for by characters that nobody uses (plane 16). What comes out again is what went in.
 _NOT_HELD = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029\ud800-\udfff]")
@@ -30,10 +26,6 @@ _STANDS_IN = re.compile(
     "[\U0010000b\U0010000c\U0010001c-\U0010001e\U00100085\U00102028\U00102029\U0010d800-\U0010dfff]"
 )
 _PLANE = 0x100000
-
-
-def shown(text: str) -> str:
-    return _UNSAFE.sub("\ufffd", text)
 
 
 def _held(text: str) -> str:
@@ -116,11 +108,3 @@ class SafeTextArea(TextArea):
         self.wrapped_document = _Wrapped(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
         self._rewrap_and_refresh_virtual_size()
-
-
-class SafeInput(Input):
-    cursor_blink = var(False)
-
-    @property
-    def _value(self) -> Text:
-        return Text(shown(self.value), no_wrap=True, overflow="ignore", end="")

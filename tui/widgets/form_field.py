@@ -12,7 +12,8 @@ from stoke.errors import RequestError
 from tui import form
 from tui import format as fmt
 from tui.widgets.chips import Chips
-from tui.widgets.editing import SafeInput, SafeTextArea
+from tui.widgets.editing import SafeTextArea
+from tui.widgets.line_input import SafeInput
 
 
 class FormField(Vertical):

@@ -48,8 +48,8 @@ class JobList(ScrollView, can_focus=True):
         Binding("enter", "select", "Look at the job", show=False, id="jobs.enter"),
         Binding("down,j", "move(1)", "Next job", show=False, id="jobs.down"),
         Binding("up,k", "move(-1)", "Previous job", show=False, id="jobs.up"),
-        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False, id="jobs.page_down"),
-        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False, id="jobs.page_up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="jobs.page_down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="jobs.page_up"),
         Binding("home,g", "first", "First job", show=False, id="jobs.first"),
         Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
         Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
@@ -86,6 +86,9 @@ class JobList(ScrollView, can_focus=True):
         self.stale: frozenset[str] = frozenset()
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
+        self._made: dict[int, Strip] = {}
+        """Lines that are made and not drawn yet."""
+        self._fitted: tuple[int, list[int]] = (-1, [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -118,12 +121,17 @@ class JobList(ScrollView, can_focus=True):
     def show_columns(self, names: Iterable[str], sorted_by: str, falling: bool) -> None:
         self.columns = [COLUMNS[name] for name in names]
         self.sorted_by, self.falling = sorted_by, falling
+        self._made.clear()
+        self._fitted = (-1, [])
         self._extend()
         self.refresh()
 
     def choose(self, job_id: str) -> None:
         """Moves the cursor to this job, if it is listed."""
-        place = self.listing.place(job_id)
+        try:
+            place = self.listing.place(job_id)
+        except StokeError:
+            return
         if place is not None:
             self._go(place)
 
@@ -176,9 +184,16 @@ class JobList(ScrollView, can_focus=True):
         """Lines of the window under the head."""
         return max(1, self.scrollable_content_region.height - 1)
 
-    def _extend(self) -> None:
+    @property
+    def _widths(self) -> list[int]:
+        """Of the columns, in the room there is."""
         room = self.scrollable_content_region.width
-        width = sum(widths(self.columns, room)) + len(self.columns) + 1
+        if self._fitted[0] != room:
+            self._fitted = (room, widths(self.columns, room))
+        return self._fitted[1]
+
+    def _extend(self) -> None:
+        width = sum(self._widths) + len(self.columns) + 1
         self.virtual_size = Size(max(width, 1), self._lines + 1)
 
     def _to_line(self, line: int) -> None:
@@ -198,6 +213,7 @@ class JobList(ScrollView, can_focus=True):
 
     def on_resize(self, _: events.Resize) -> None:
         self._drawn.clear()
+        self._made.clear()
         self._extend()
         self._reveal()
         self.refresh()
@@ -206,12 +222,14 @@ class JobList(ScrollView, can_focus=True):
 
     def _redraw(self) -> None:
         """Draws the lines that are not as they were drawn last."""
-        for y, before in list(self._drawn.items()):
-            if self._strip(y) != before:
+        self._made = {y: self._strip(y) for y in self._drawn}
+        for y, strip in self._made.items():
+            if strip != self._drawn[y]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._drawn[y] = self._strip(y)
+        strip = self._made.pop(y) if y in self._made else self._strip(y)
+        self._drawn[y] = strip
         return strip
 
     def _strip(self, y: int) -> Strip:
@@ -220,7 +238,7 @@ class JobList(ScrollView, can_focus=True):
         if y == 0:
             strip = Strip(self._head(base + self._style("jobs--head")))
         elif line >= self._lines:
-            if y > 1 or self._lines:
+            if y > 1 or self._lines or not self.listing.total:
                 return Strip.blank(width, base)
             strip = Strip([Segment(_NONE, base + self._style("jobs--head"))])
         else:
@@ -261,15 +279,10 @@ class JobList(ScrollView, can_focus=True):
 
     def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
         segments = [Segment(mark, style)]
-        room = self.scrollable_content_region.width
-        for column, width, cell in zip(
-            self.columns, widths(self.columns, room), cells, strict=True
-        ):
+        for column, width, cell in zip(self.columns, self._widths, cells, strict=True):
             text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
             if isinstance(cell, Text) and cell.style:
-                own = style + (
-                    Style.parse(cell.style) if isinstance(cell.style, str) else cell.style
-                )
+                own = style + Style.parse(str(cell.style))
             segments.append(Segment(_fit(clean(text), width, column), own))
             segments.append(Segment(" ", style))
         return segments
@@ -277,9 +290,14 @@ class JobList(ScrollView, can_focus=True):
     # --- keys -------------------------------------------------------------------------------------
 
     def _go(self, place: int) -> None:
+        self._made.clear()
+        before, top = self._line(self.cursor), self.scroll_offset.y
         self.cursor = max(0, min(place, len(self.listing) - 1))
         self._reveal()
-        self._redraw()
+        # Scrolling draws everything again anyway.
+        if self.scroll_offset.y == top:
+            for line in {before, self._line(self.cursor)}:
+                self.refresh(Region(0, line - top + 1, self.size.width, 1))
         self._choose()
 
     def action_move(self, step: int) -> None:
@@ -305,6 +323,7 @@ class JobList(ScrollView, can_focus=True):
         else:
             self.marked[self.chosen] = None
         self.post_message(self.Marked())
+        self._redraw()
         self._go(self.cursor + 1)
 
     def action_mark_all(self) -> None:
@@ -325,10 +344,17 @@ class JobList(ScrollView, can_focus=True):
         self._redraw()
         self.post_message(self.Marked())
 
-    def on_focus(self) -> None:
-        self._redraw()
+    def watch_scroll_x(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_x(old_value, new_value)
 
-    def on_blur(self) -> None:
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_y(old_value, new_value)
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not at the events: then it is not yet as they say.
+        super().watch_has_focus(has_focus)
         self._redraw()
 
     def on_click(self, event: events.Click) -> None:
@@ -349,9 +375,7 @@ class JobList(ScrollView, can_focus=True):
 
     def _column_at(self, x: int) -> Column | None:
         right = 1
-        for column, width in zip(
-            self.columns, widths(self.columns, self.scrollable_content_region.width), strict=True
-        ):
+        for column, width in zip(self.columns, self._widths, strict=True):
             right += width + 1
             if x < right:
                 return column

@@ -24,7 +24,7 @@ from stoke.paths import job_dir
 from tui import format as fmt
 from tui.screens.dialogs import Confirm
 from tui.threads import on_thread
-from tui.widgets.editing import SafeInput
+from tui.widgets.line_input import SafeInput
 from tui.widgets.log_view import LogView
 
 MOST_OF_ENGINE = 256 * 1024
@@ -92,7 +92,8 @@ class LogPane(Vertical):
         other = (job.id if job else None) != (self._job.id if self._job else None)
         self._job = job
         if other:
-            self._close_prompt()
+            if self._asking:
+                self._close_prompt()
             self._show_engine(False)
             self.view.show(job_dir(job.id) if job else None)
         elif self._engine.display:
