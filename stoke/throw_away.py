@@ -33,6 +33,9 @@ _NAME = re.compile(r"throw-away-[0-9a-f]{8}")
 PATIENCE_SECONDS = 5.0
 """For how long an engine may say that a container which has just gone still uses a volume."""
 
+END_SECONDS = 60.0
+"""For how long a job that was killed is waited for: clusters take their time."""
+
 
 def is_throw_away(scope: str) -> bool:
     return _NAME.fullmatch(scope) is not None
@@ -103,8 +106,18 @@ def take_away(backend: Backend, scope: str, history: History) -> None:
     for job in history.in_scope(backend.name, scope):
         lifecycle.stop(job, backend, history, 0)
         lifecycle.settle(job, backend, history)
-        Tracker(backend, history, job.id).run()
-        if (ended := history.get(job.id)) is not None:
+        tracker = Tracker(backend, history, job.id)
+        timer = threading.Timer(END_SECONDS, tracker.close)
+        timer.daemon = True
+        timer.start()
+        tracker.run()
+        timer.cancel()
+        ended = history.get(job.id)
+        if ended is not None and not ended.state.finished:
+            raise EngineError(
+                f"{job.id} was killed and does not end; its caches stay until it does"
+            )
+        if ended is not None:
             lifecycle.remove(ended, backend, history)
     if isinstance(backend, ForgetsScopes):
         deadline = time.monotonic() + PATIENCE_SECONDS

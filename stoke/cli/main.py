@@ -30,7 +30,7 @@ COMMANDS = {
     "stop": ("stoke.cli.stop", "Stop jobs."),
     "rm": ("stoke.cli.rm", "Remove finished jobs and their logs."),
     "rerun": ("stoke.cli.rerun", "Run a job's request again."),
-    "race": ("stoke.cli.race", "Show what the cache saves: a request run cold, then warm."),
+    "race": ("stoke.cli.race", "Run a request cold and warm, and print what the cache saved."),
     "compare": ("stoke.cli.compare", "Show two jobs side by side."),
     "render": ("stoke.cli.render", "Print what would be submitted, without submitting it."),
     "cache": ("stoke.cli.cache", "See, prune, warm and clear the cache volumes."),

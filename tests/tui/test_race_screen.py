@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
+from stoke.backend import EngineState
 from stoke.config import Config
 from stoke.errors import EngineError
 from stoke.job import Job, JobState, Phase
@@ -185,6 +186,8 @@ async def test_a_backend_that_cannot_throw_scopes_away_is_raced_without_a_cache(
         await until(pilot, lambda: backends["local"].deliveries)
         (delivery,) = backends["local"].deliveries
         assert not delivery.spec.use_cache and is_throw_away(delivery.spec.scope)
+        backends["local"].states[delivery.job_id] = EngineState("exited", 3)
+        await until(pilot, lambda: "the cold run failed: exit code 3" in screen_text(app))
 
 
 async def test_a_recording_is_opened_and_replayed(
