@@ -18,12 +18,10 @@ from textual.signal import Signal
 from stoke import lifecycle
 from stoke.backend import Backend, ChoosesCluster
 from stoke.config import Config
-from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
-from stoke.request import request_from_options
 from stoke.spec import JobSpec
 from styles import stylesheet
 from tui import kept, keymap, themes
@@ -35,7 +33,6 @@ from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
 from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
-from tui.screens.welcome import EXAMPLE, Welcome
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
@@ -257,10 +254,11 @@ class StokeApp(App[None]):
 
     def action_welcome(self) -> None:
         """What this is. Comes by itself once, as long as there are no jobs."""
+        from tui.screens.welcome import Welcome, example
 
         def chosen(what: str | None) -> None:
             if what == "example":
-                spec = with_defaults(request_from_options(code=EXAMPLE), self.config)
+                spec = example(self.config)
                 self.submit(self.config.backend, spec, "example", self.show_error)
             elif what == "help":
                 self.action_help()

@@ -266,10 +266,10 @@ async def test_submitting_may_leave_the_form_where_it_is(
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press(*"print(1)", "ctrl+t")
+        await pilot.press(*"print(1)", "ctrl+n")
         await until(pilot, lambda: "submitted job-" in screen_text(app))
         assert app.current_mode == "new"
-        await pilot.press(*"#", "ctrl+t")
+        await pilot.press(*"#", "ctrl+n")
         await until(pilot, lambda: len(backends["local"].deliveries) == 2)
         assert [one.spec.code for one in backends["local"].deliveries] == ["print(1)", "print(1)#"]
 

@@ -70,7 +70,7 @@ class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
-        Binding("ctrl+t", "submit(False)", "and stay", id="new.submit_and_stay"),
+        Binding("ctrl+n", "submit(False)", "and stay", id="new.submit_and_stay"),
         Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("ctrl+l", "presets", "Presets", id="new.presets"),

@@ -12,6 +12,10 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from stoke.config import Config
+from stoke.defaults import with_defaults
+from stoke.request import request_from_options
+from stoke.spec import JobSpec
 from tui import format as fmt
 from tui.screens.base import app_of
 
@@ -29,6 +33,10 @@ import cowsay
 
 cowsay.cow(f"Python {platform.python_version()} on {platform.node()}")
 """
+
+
+def example(config: Config) -> JobSpec:
+    return with_defaults(request_from_options(code=EXAMPLE), config)
 
 
 class Welcome(ModalScreen[str | None]):
