@@ -33,6 +33,7 @@ from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
 from tui.screens.metrics import MetricsScreen
 from tui.screens.new_job import NewJobScreen
+from tui.screens.welcome import Welcome, example
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
@@ -254,7 +255,6 @@ class StokeApp(App[None]):
 
     def action_welcome(self) -> None:
         """What this is. Comes by itself once, as long as there are no jobs."""
-        from tui.screens.welcome import Welcome, example
 
         def chosen(what: str | None) -> None:
             if what == "example":
