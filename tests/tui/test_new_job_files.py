@@ -147,7 +147,7 @@ async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk)
 async def test_what_the_form_has_no_field_for_is_kept_and_said(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
-    index = {"url": "https://packages.test/simple", "credentials": "env:HOME"}
+    index = {"url": "https://packages.test/simple"}
     presets.save(presets.path_of("ours"), json.dumps({"code": "print(1)", "index": index}))
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)

@@ -377,3 +377,15 @@ async def test_a_backend_that_renders_nothing_shows_the_request(
         await pilot.press(*"print(1)", "ctrl+g")
         await until(pilot, lambda: '"code": "print(1)"' in screen_text(app))
         assert json.loads(screen.query_one("#manifest-text", TextArea).text) == {"code": "print(1)"}
+
+
+async def test_a_request_for_a_backend_that_is_not_here(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-aaaaaa", spec={"code": "import x\n"})
+    desk.raw("fit-aaaaaa", "UPDATE jobs SET backend = '[/gone]' WHERE id = ?")
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: "fit-aaaaaa" in screen_text(app))
+        await pilot.press("e")
+        await until(pilot, lambda: "there is no backend called '[/gone]'" in said(app))
+        assert "import x" in screen_text(app)
+        app.screen.query_one("#backend", Select).value = "docker"
+        await until(pilot, lambda: "a container with no capabilities" in said(app))

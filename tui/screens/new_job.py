@@ -116,9 +116,22 @@ class NewJobScreen(StokeScreen):
 
     def _backend_select(self) -> Select[str]:
         chosen = self._draft.backend or self.stoke.config.backend
-        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
-        options = [(Content(clean(name)), name) for name in names]
+        options = self._backend_options(chosen)
         return Select(options, value=chosen, allow_blank=False, id="backend", compact=True)
+
+    def _backend_options(self, chosen: str) -> list[tuple[Content, str]]:
+        """Those there are and the chosen one, which an earlier job or a draft may name all the same."""
+        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
+        return [(Content(clean(name)), name) for name in names]
+
+    def _choose_backend(self, name: str) -> None:
+        select = self.query_one("#backend", Select)
+        if name != self._backend:
+            with self.prevent(Select.Changed):
+                select.set_options(self._backend_options(name))
+                select.value = name
+            self._backend_changed()
+            self._changed()
 
     def on_mount(self) -> None:
         self._fill(self._draft)
@@ -241,7 +254,7 @@ class NewJobScreen(StokeScreen):
         def answered(yes: bool | None) -> None:
             if yes:
                 self._fill(new)
-                self.query_one("#backend", Select).value = backend
+                self._choose_backend(backend)
                 self._code.focus()
 
         if self._code.text.strip() in ("", spec.code.strip()):
