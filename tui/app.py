@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -28,6 +29,7 @@ from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
 from tui.jobs_service import JobsService, Snapshot
+from tui.screens.base import StokeScreen
 from tui.screens.caches import CachesScreen
 from tui.screens.dialogs import Help
 from tui.screens.jobs import JobsScreen
@@ -142,6 +144,16 @@ class StokeApp(App[None]):
     def _at_cluster(self, backend: Backend) -> None:
         if isinstance(backend, ChoosesCluster):
             backend.choose(*self.cluster(backend.name))
+
+    def exit(
+        self, result: None = None, return_code: int = 0, message: RenderableType | None = None
+    ) -> None:
+        # On unmounting it is too late: what a screen holds has gone by then.
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                if isinstance(screen, StokeScreen):
+                    screen.leaving()
+        super().exit(result, return_code, message)
 
     def on_unmount(self) -> None:
         self.service.close()

@@ -156,9 +156,10 @@ async def test_what_the_form_has_no_field_for_is_kept_and_said(
         await pilot.press("enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
         assert "packages.test" in str(screen.query_one("#rest", Static).render())
+        app.exit()
     again = StokeApp(app.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
-        await opened(pilot, again)
+        await until(pilot, lambda: "print(1)" in screen_text(again))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: backends["local"].deliveries)
         assert backends["local"].deliveries[0].spec.index.url == index["url"]

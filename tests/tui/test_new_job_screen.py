@@ -155,6 +155,13 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
 HALF = '{"code": "\\ud800", "backend": null, "use_cache": true, "values": {"name": "\\ud800"}}'
 
 
+async def test_leaving_at_once_loses_nothing(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"x = 1", "ctrl+q")
+        assert "x = 1" in (state_dir() / "draft.json").read_text()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}', HALF])
 async def test_a_draft_that_cannot_be_read_is_left_alone(
     app: StokeApp, desk: Desk, text: str

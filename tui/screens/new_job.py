@@ -163,7 +163,7 @@ class NewJobScreen(StokeScreen):
         # Without them it is typed in full; the listing says what is wrong with the history.
         on_thread(self, look, done, lambda _: None)
 
-    def on_unmount(self) -> None:
+    def leaving(self) -> None:
         self._save()
 
     # --- what the form holds ----------------------------------------------------------------------
