@@ -100,11 +100,14 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("enter")
         assert json.loads(path.read_text())["code"] == "print(1)"
+        # What was written is not lost without asking.
         screen.query_one(CodeEditor).put("")
-        field(screen, "dependencies").text = ""
+        field(screen, "dependencies").text = "torch"
         await pilot.press("ctrl+l")
         await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
         await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
         assert field(screen, "dependencies").text == "pandas>=2,<3\nsix"
         assert field(screen, "secrets").text == "API_TOKEN=env:API_TOKEN"

@@ -257,11 +257,22 @@ class NewJobScreen(StokeScreen):
                 self._choose_backend(backend)
                 self._code.focus()
 
-        if self._code.text.strip() in ("", spec.code.strip()):
+        if not self._would_lose(new):
             answered(True)
             return
-        body = Text("The code that stands here goes; undo (ctrl+z) brings it back.")
+        body = Text("What stands there goes; undo (ctrl+z) brings the code back.")
         self.app.push_screen(Confirm("Replace what is in New job?", body, "Replace"), answered)
+
+    def _would_lose(self, new: drafts.Draft) -> bool:
+        """Whether something was written here that the new one has not."""
+        now = self._now()
+        written = {name: text.strip() for name, text in now.values.items()}
+        # One has a value from the start, the other is no work.
+        for name in ("scope", "name"):
+            written.pop(name)
+        return now.code.strip() not in ("", new.code.strip()) or any(
+            text not in ("", new.values.get(name, "").strip()) for name, text in written.items()
+        )
 
     # --- as it is typed ---------------------------------------------------------------------------
 
