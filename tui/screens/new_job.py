@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,26 +16,22 @@ from textual.timer import Timer
 from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Static, TextArea
 from textual.widgets._collapsible import CollapsibleTitle
 
-from stoke import lifecycle, presets
+from stoke import presets
 from stoke.backend import (
-    Backend,
     ChoosesCluster,
     ClusterContext,
-    RendersJobs,
     backend_names,
 )
-from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
-from stoke.job import Prediction, new_job_id
+from stoke.job import Prediction
 from stoke.logs.sanitise import clean, clean_block
-from stoke.prediction import predict
 from stoke.presets import Preset
-from stoke.rendering import left_out, render_job
 from stoke.request import read_code
 from stoke.spec import MAX_CODE, JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
 from tui import format as fmt
+from tui.form_looks import FormLooks, Seen, at_backend
 from tui.screens.base import StokeScreen
 from tui.screens.dialogs import Confirm
 from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
@@ -51,19 +46,6 @@ from tui.widgets.top_bar import TopBar
 _FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
 CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a look at the form found: errors by field, and where there are none, what to expect."""
-
-    errors: dict[str, RequestError]
-    spec: JobSpec | None
-    isolation: str = ""
-    expected: Prediction | None = None
-    given: tuple[str, ...] = ()
-    """The packages that the code itself names."""
-    manifest: tuple[str, str | None] = ("", None)
 
 
 class NewJobScreen(StokeScreen):
@@ -84,11 +66,11 @@ class NewJobScreen(StokeScreen):
         self._draft = drafts.load()
         self._saved = self._draft
         self._rest = self._draft.rest
+        self._looks = FormLooks(self.stoke)
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
-        self._opened_last = Path.cwd()
-        self._rendered_as = ("", "")
+        self._opened_last: Path | None = None
 
     def compose(self) -> ComposeResult:
         yield TopBar("new")
@@ -317,60 +299,11 @@ class NewJobScreen(StokeScreen):
                 self._show(seen)
 
         def failed(error: StokeError) -> None:
-            done(Seen({"backend": _at_backend(error)}, None))
+            done(Seen({"backend": at_backend(error)}, None))
 
         self._show_summary(draft)
         # Of 10,000 packages a look takes a quarter of a second.
-        on_thread(self, lambda: self._look(draft, rendering), done, failed)
-
-    def _look(self, draft: drafts.Draft, rendering: bool) -> Seen:
-        found = form.errors(draft.code, draft.values)
-        spec: JobSpec | None = None
-        if not found:
-            try:
-                spec = self._spec(draft, draft.code if draft.code.strip() else "pass")
-            except RequestError as error:
-                found[form.field_of(error) or "request"] = error
-        # What is right already is held against the backend, whatever else is wrong.
-        names = ("system", "image", "cpu", "memory")
-        values = {name: draft.values[name] for name in names if name not in found}
-        right = spec or self._spec(drafts.Draft(values=values), "pass")
-        given = tuple(form.given_by(draft.code))
-        backend = draft.backend or self.stoke.config.backend
-        try:
-            engine = self.stoke.service.backends.get(backend)
-            isolation = engine.capabilities.isolation
-            lifecycle.check_request(right, engine)
-        except RequestError as error:
-            found[form.field_of(error) or "request"] = error
-            isolation = "" if error.field == "backend" else isolation
-        except StokeError as error:
-            found["backend"] = _at_backend(error)
-            isolation = ""
-        if found or spec is None:
-            return Seen(found, spec, isolation, given=given)
-        expected = predict(spec, backend, self.stoke.history)
-        manifest = self._preview(draft, spec, engine) if rendering else ("", None)
-        return Seen({}, spec, isolation, expected, given, manifest)
-
-    def _preview(
-        self, draft: drafts.Draft, spec: JobSpec, engine: Backend
-    ) -> tuple[str, str | None]:
-        """(what it is, what would be submitted): what `stoke render` prints for the backend."""
-        if not isinstance(engine, RendersJobs):
-            asked = self._as_asked(draft, draft.code or "pass")
-            return "the request, as stoke submit reads it", presets.as_json(asked)[0]
-        name = draft.values["name"].strip() or "job"
-        if self._rendered_as[0] != name:
-            self._rendered_as = (name, new_job_id(name))
-        request = self.stoke.request(spec, name)
-        title = f"stoke render {engine.name}"
-        if missing := left_out(spec):
-            title += f", without {', '.join(missing)}"
-        try:
-            return title, render_job(request, engine, self._rendered_as[1])
-        except StokeError as error:
-            return error.what, None
+        on_thread(self, lambda: self._looks.look(draft, rendering), done, failed)
 
     def _show(self, seen: Seen) -> None:
         if chips := self._field("dependencies").chips:
@@ -401,18 +334,6 @@ class NewJobScreen(StokeScreen):
             parts.append("no cache")
         title = Content(clean(f"Where and how: {', '.join(parts)}"))
         self.query_one("#more CollapsibleTitle", CollapsibleTitle).label = title
-
-    def _spec(self, draft: drafts.Draft, code: str) -> JobSpec:
-        config = self.stoke.config
-        spec = form.build(draft, code)
-        return with_defaults(spec, config)
-
-    def _as_asked(self, draft: drafts.Draft, code: str) -> JobSpec:
-        """What the form says and the configuration does not."""
-        values = draft.values
-        if values["scope"].strip() == self.stoke.config.scope:
-            values = {**values, "scope": ""}
-        return form.as_asked(replace(draft, values=values), code)
 
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()
@@ -473,7 +394,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._save()
         try:
-            spec = self._spec(draft, draft.code)
+            spec = self._looks.spec(draft)
         except RequestError as error:
             self._refuse(error)
             return
@@ -498,7 +419,7 @@ class NewJobScreen(StokeScreen):
         if "check" in self._pending:
             self._pending["check"].stop()
         if not isinstance(error, RequestError):
-            error = _at_backend(error)
+            error = at_backend(error)
         name = form.field_of(error) or "request"
         self._show_errors({name: error})
         if name in form.NAMES:
@@ -538,7 +459,7 @@ class NewJobScreen(StokeScreen):
                 self._opened_last = path.parent
                 self._open(path)
 
-        self.app.push_screen(OpenFile(self._opened_last), picked)
+        self.app.push_screen(OpenFile(self._opened_last or _here()), picked)
 
     def _open(self, path: Path) -> None:
         def read() -> Preset | str:
@@ -573,7 +494,7 @@ class NewJobScreen(StokeScreen):
         """Keeps what the form asks for as a file; what is wrong in it is said first."""
         draft = self._now()
         try:
-            text, hidden = presets.as_json(self._as_asked(draft, draft.code))
+            text, hidden = presets.as_json(self._looks.as_asked(draft))
         except RequestError as error:
             self._refuse(error)
             return
@@ -605,7 +526,8 @@ class NewJobScreen(StokeScreen):
         self.app.switch_mode("jobs")
 
 
-def _at_backend(error: StokeError) -> RequestError:
-    if isinstance(error, RequestError):
-        return error
-    return RequestError("backend", error.what, error.mend)
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()  # Somebody took the folder away.
