@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -48,6 +48,14 @@ CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
 
 
+class Fold(Collapsible):
+    """Opens without moving what somebody looks at, unless they opened it."""
+
+    def scroll_visible(self, *arguments: Any, **options: Any) -> None:
+        if self.has_focus_within:
+            super().scroll_visible(*arguments, **options)
+
+
 class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,7 +90,7 @@ class NewJobScreen(StokeScreen):
             with VerticalScroll(id="new-fields", can_focus=False):
                 yield Static(id="prediction")
                 yield from (FormField(field) for field in form.FIELDS if not field.folded)
-                with Collapsible(title="Where and how", id="more"):
+                with Fold(title="Where and how", id="more"):
                     with Horizontal(classes="field-line"):
                         yield Static(Text("backend"), classes="field-label")
                         yield self._backend_select()
