@@ -136,10 +136,11 @@ def test_what_jobs_write_never_reaches_the_terminal_raw(
 
 def test_at_rest_it_writes_nothing(hostile_job: None, terminal: Terminal) -> None:
     terminal.until("a line")
-    for screen in (b"2", b"\x1b\x1b3"):
+    for screen, shown in ((b"2", "prediction:"), (b"\x1b\x1b3", "Caches")):
         terminal.read(1.5)
         assert terminal.read(2.5) == b""
         terminal.press(screen)
+        terminal.until(shown)
     terminal.read(1.5)
     assert terminal.read(2.5) == b""
 
