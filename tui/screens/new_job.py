@@ -44,6 +44,7 @@ from tui.widgets.manifest import Manifest
 from tui.widgets.top_bar import TopBar
 
 _FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
+_LABELS = {field.name: field.label for field in form.FIELDS}
 CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
 
@@ -319,6 +320,11 @@ class NewJobScreen(StokeScreen):
         self.query_one("#backend-isolation", Static).update(fmt.plain(seen.isolation))
         self._show_errors(seen.errors)
         self._show_prediction(seen.spec, None if seen.errors else seen.expected)
+        if seen.errors:
+            # On a small terminal a field may be out of sight.
+            where = ", ".join(_LABELS.get(name, name) for name in sorted(seen.errors))
+            said = Text("prediction: -", style="dim").append(f"  mend first: {where}")
+            self.query_one("#prediction", Static).update(said)
         manifest = self.query_one(Manifest)
         if manifest.display:
             title, text = seen.manifest
