@@ -31,6 +31,7 @@ from tui.bell import Bell
 from tui.commands import Actions
 from tui.frames import Canvas, Frame
 from tui.link import LinkDriver
+from tui.screens.base import StokeScreen
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
@@ -241,6 +242,16 @@ class StokeApp(App[None]):
         if isinstance(backend, ChoosesCluster):
             backend.choose(*self.cluster(backend.name))
 
+    def exit(
+        self, result: None = None, return_code: int = 0, message: RenderableType | None = None
+    ) -> None:
+        # On unmounting it is too late: what a screen holds has gone by then.
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                if isinstance(screen, StokeScreen):
+                    screen.leaving()
+        super().exit(result, return_code, message)
+
     def on_unmount(self) -> None:
         self.service.close()
 
@@ -403,14 +414,11 @@ class StokeApp(App[None]):
 
     def action_welcome(self) -> None:
         """What this is. Comes by itself once, as long as there are no jobs."""
-        from tui.screens.welcome import EXAMPLE, Welcome
+        from tui.screens.welcome import Welcome, example
 
         def chosen(what: str | None) -> None:
             if what == "example":
-                from stoke.defaults import with_defaults
-                from stoke.request import request_from_options
-
-                spec = with_defaults(request_from_options(code=EXAMPLE), self.config)
+                spec = example(self.config)
                 self.submit(self.config.backend, spec, "example", self.show_error)
             elif what == "help":
                 self.action_help()

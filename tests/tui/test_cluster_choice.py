@@ -80,7 +80,7 @@ async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
         await pilot.press(*"team-b")
         app.screen.query_one("#code").focus()
         # Submitted at once: what was typed last counts, whatever is still looked at.
-        await pilot.press(*"print(1)", "ctrl+t")
+        await pilot.press(*"print(1)", "ctrl+n")
         await until(pilot, lambda: clusters.submitted_to)
         assert clusters.submitted_to == [("staging", "team-b")]
         assert "Where and how: local, staging, team-b" in said(app)

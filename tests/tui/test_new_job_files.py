@@ -100,11 +100,14 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("enter")
         assert json.loads(path.read_text())["code"] == "print(1)"
+        # What was written is not lost without asking.
         screen.query_one(CodeEditor).put("")
-        field(screen, "dependencies").text = ""
+        field(screen, "dependencies").text = "torch"
         await pilot.press("f4")
         await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
         await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
         assert field(screen, "dependencies").text == "pandas>=2,<3\nsix"
         assert field(screen, "secrets").text == "API_TOKEN=env:API_TOKEN"
@@ -147,7 +150,7 @@ async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk)
 async def test_what_the_form_has_no_field_for_is_kept_and_said(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
-    index = {"url": "https://packages.test/simple", "credentials": "env:HOME"}
+    index = {"url": "https://packages.test/simple"}
     presets.save(presets.path_of("ours"), json.dumps({"code": "print(1)", "index": index}))
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
@@ -156,9 +159,10 @@ async def test_what_the_form_has_no_field_for_is_kept_and_said(
         await pilot.press("enter")
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
         assert "packages.test" in str(screen.query_one("#rest", Static).render())
+        app.exit()
     again = StokeApp(app.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
-        await opened(pilot, again)
+        await until(pilot, lambda: "print(1)" in screen_text(again))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: backends["local"].deliveries)
         assert backends["local"].deliveries[0].spec.index.url == index["url"]

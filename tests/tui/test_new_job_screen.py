@@ -155,6 +155,13 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
 HALF = '{"code": "\\ud800", "backend": null, "use_cache": true, "values": {"name": "\\ud800"}}'
 
 
+async def test_leaving_at_once_loses_nothing(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"x = 1", "ctrl+q")
+        assert "x = 1" in (state_dir() / "draft.json").read_text()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}', HALF])
 async def test_a_draft_that_cannot_be_read_is_left_alone(
     app: StokeApp, desk: Desk, text: str
@@ -266,10 +273,10 @@ async def test_submitting_may_leave_the_form_where_it_is(
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press(*"print(1)", "ctrl+t")
+        await pilot.press(*"print(1)", "ctrl+n")
         await until(pilot, lambda: "submitted job-" in screen_text(app))
         assert app.current_mode == "new"
-        await pilot.press(*"#", "ctrl+t")
+        await pilot.press(*"#", "ctrl+n")
         await until(pilot, lambda: len(backends["local"].deliveries) == 2)
         assert [one.spec.code for one in backends["local"].deliveries] == ["print(1)", "print(1)#"]
 
@@ -377,3 +384,15 @@ async def test_a_backend_that_renders_nothing_shows_the_request(
         await pilot.press(*"print(1)", "ctrl+g")
         await until(pilot, lambda: '"code": "print(1)"' in screen_text(app))
         assert json.loads(screen.query_one("#manifest-text", TextArea).text) == {"code": "print(1)"}
+
+
+async def test_a_request_for_a_backend_that_is_not_here(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-aaaaaa", spec={"code": "import x\n"})
+    desk.raw("fit-aaaaaa", "UPDATE jobs SET backend = '[/gone]' WHERE id = ?")
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: "fit-aaaaaa" in screen_text(app))
+        await pilot.press("e")
+        await until(pilot, lambda: "there is no backend called '[/gone]'" in said(app))
+        assert "import x" in screen_text(app)
+        app.screen.query_one("#backend", Select).value = "docker"
+        await until(pilot, lambda: "a container with no capabilities" in said(app))

@@ -117,7 +117,7 @@ def test_with_a_backend_that_is_not_there(
     kept.save("draft", {"code": CODE, "backend": "gone", "use_cache": True, "values": {}})
 
     async def run(pilot: Pilot[Any]) -> None:
-        await shows("there is no backend called", "2")(pilot)
+        await shows("mend first: backend", "2")(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 

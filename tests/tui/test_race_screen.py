@@ -81,7 +81,7 @@ async def raced(pilot: Pilot[Any], app: StokeApp, code: str, packages: str = "al
     await until(pilot, lambda: app.screen.query("#code"))
     app.screen.query_one("#code", TextArea).load_text(code)
     app.screen.query_one("#field-dependencies", FormField).text = packages
-    await pilot.press("f5")
+    await pilot.press("ctrl+t")
 
 
 def left(home: Path, app: StokeApp) -> list[str]:

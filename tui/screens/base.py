@@ -27,6 +27,9 @@ class StokeScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         return not (action in self.CHANGES and self.stoke.read_only)
 
+    def leaving(self) -> None:
+        """The program is about to end; what is not kept yet is kept now."""
+
     @property
     def stoke(self) -> StokeApp:
         return app_of(self)

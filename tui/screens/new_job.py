@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -17,27 +16,23 @@ from textual.timer import Timer
 from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Static, TextArea
 from textual.widgets._collapsible import CollapsibleTitle
 
-from stoke import lifecycle, presets
+from stoke import presets
 from stoke.backend import (
-    Backend,
     ChoosesCluster,
     ClusterContext,
-    RendersJobs,
     backend_names,
 )
-from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
-from stoke.job import Prediction, new_job_id
+from stoke.job import Prediction
 from stoke.logs.sanitise import clean, clean_block
-from stoke.prediction import predict
 from stoke.presets import Preset
 from stoke.race import check_race
-from stoke.rendering import left_out, render_job
 from stoke.request import read_code
 from stoke.spec import MAX_CODE, JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
 from tui import format as fmt
+from tui.form_looks import FormLooks, Seen, at_backend
 from tui.screens.base import StokeScreen
 from tui.screens.dialogs import Confirm
 from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
@@ -50,33 +45,29 @@ from tui.widgets.manifest import Manifest
 from tui.widgets.top_bar import TopBar
 
 _FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
+_LABELS = {field.name: field.label for field in form.FIELDS}
 CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a look at the form found: errors by field, and where there are none, what to expect."""
+class Fold(Collapsible):
+    """Opens without moving what somebody looks at, unless they opened it."""
 
-    errors: dict[str, RequestError]
-    spec: JobSpec | None
-    isolation: str = ""
-    expected: Prediction | None = None
-    given: tuple[str, ...] = ()
-    """The packages that the code itself names."""
-    manifest: tuple[str, str | None] = ("", None)
+    def scroll_visible(self, *arguments: Any, **options: Any) -> None:
+        if self.has_focus_within:
+            super().scroll_visible(*arguments, **options)
 
 
 class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit", "race"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
-        Binding("ctrl+t", "submit(False)", "and stay", id="new.submit_and_stay"),
+        Binding("ctrl+n", "submit(False)", "and stay", id="new.submit_and_stay"),
         Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("f4", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
-        Binding("f5", "race", "Race", id="new.race"),
+        Binding("ctrl+t", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
     ]
@@ -86,11 +77,11 @@ class NewJobScreen(StokeScreen):
         self._draft = drafts.load()
         self._saved = self._draft
         self._rest = self._draft.rest
+        self._looks = FormLooks(self.stoke)
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
-        self._opened_last = Path.cwd()
-        self._rendered_as = ("", "")
+        self._opened_last: Path | None = None
 
     def compose(self) -> ComposeResult:
         yield TopBar("new")
@@ -102,7 +93,7 @@ class NewJobScreen(StokeScreen):
             with VerticalScroll(id="new-fields", can_focus=False):
                 yield Static(id="prediction")
                 yield from (FormField(field) for field in form.FIELDS if not field.folded)
-                with Collapsible(title="Where and how", id="more"):
+                with Fold(title="Where and how", id="more"):
                     with Horizontal(classes="field-line"):
                         yield Static(Text("backend"), classes="field-label")
                         yield self._backend_select()
@@ -118,9 +109,22 @@ class NewJobScreen(StokeScreen):
 
     def _backend_select(self) -> Select[str]:
         chosen = self._draft.backend or self.stoke.config.backend
-        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
-        options = [(Content(clean(name)), name) for name in names]
+        options = self._backend_options(chosen)
         return Select(options, value=chosen, allow_blank=False, id="backend", compact=True)
+
+    def _backend_options(self, chosen: str) -> list[tuple[Content, str]]:
+        """Those there are and the chosen one, which an earlier job or a draft may name all the same."""
+        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
+        return [(Content(clean(name)), name) for name in names]
+
+    def _choose_backend(self, name: str) -> None:
+        select = self.query_one("#backend", Select)
+        if name != self._backend:
+            with self.prevent(Select.Changed):
+                select.set_options(self._backend_options(name))
+                select.value = name
+            self._backend_changed()
+            self._changed()
 
     def on_mount(self) -> None:
         self._fill(self._draft)
@@ -152,7 +156,7 @@ class NewJobScreen(StokeScreen):
         # Without them it is typed in full; the listing says what is wrong with the history.
         on_thread(self, look, done, lambda _: None)
 
-    def on_unmount(self) -> None:
+    def leaving(self) -> None:
         self._save()
 
     # --- what the form holds ----------------------------------------------------------------------
@@ -243,14 +247,25 @@ class NewJobScreen(StokeScreen):
         def answered(yes: bool | None) -> None:
             if yes:
                 self._fill(new)
-                self.query_one("#backend", Select).value = backend
+                self._choose_backend(backend)
                 self._code.focus()
 
-        if self._code.text.strip() in ("", spec.code.strip()):
+        if not self._would_lose(new):
             answered(True)
             return
-        body = Text("The code that stands here goes; undo (ctrl+z) brings it back.")
+        body = Text("What stands there goes; undo (ctrl+z) brings the code back.")
         self.app.push_screen(Confirm("Replace what is in New job?", body, "Replace"), answered)
+
+    def _would_lose(self, new: drafts.Draft) -> bool:
+        """Whether something was written here that the new one has not."""
+        now = self._now()
+        written = {name: text.strip() for name, text in now.values.items()}
+        # One has a value from the start, the other is no work.
+        for name in ("scope", "name"):
+            written.pop(name)
+        return now.code.strip() not in ("", new.code.strip()) or any(
+            text not in ("", new.values.get(name, "").strip()) for name, text in written.items()
+        )
 
     # --- as it is typed ---------------------------------------------------------------------------
 
@@ -295,60 +310,11 @@ class NewJobScreen(StokeScreen):
                 self._show(seen)
 
         def failed(error: StokeError) -> None:
-            done(Seen({"backend": _at_backend(error)}, None))
+            done(Seen({"backend": at_backend(error)}, None))
 
         self._show_summary(draft)
         # Of 10,000 packages a look takes a quarter of a second.
-        on_thread(self, lambda: self._look(draft, rendering), done, failed)
-
-    def _look(self, draft: drafts.Draft, rendering: bool) -> Seen:
-        found = form.errors(draft.code, draft.values)
-        spec: JobSpec | None = None
-        if not found:
-            try:
-                spec = self._spec(draft, draft.code if draft.code.strip() else "pass")
-            except RequestError as error:
-                found[form.field_of(error) or "request"] = error
-        # What is right already is held against the backend, whatever else is wrong.
-        names = ("system", "image", "cpu", "memory")
-        values = {name: draft.values[name] for name in names if name not in found}
-        right = spec or self._spec(drafts.Draft(values=values), "pass")
-        given = tuple(form.given_by(draft.code))
-        backend = draft.backend or self.stoke.config.backend
-        try:
-            engine = self.stoke.service.backends.get(backend)
-            isolation = engine.capabilities.isolation
-            lifecycle.check_request(right, engine)
-        except RequestError as error:
-            found[form.field_of(error) or "request"] = error
-            isolation = "" if error.field == "backend" else isolation
-        except StokeError as error:
-            found["backend"] = _at_backend(error)
-            isolation = ""
-        if found or spec is None:
-            return Seen(found, spec, isolation, given=given)
-        expected = predict(spec, backend, self.stoke.history)
-        manifest = self._preview(draft, spec, engine) if rendering else ("", None)
-        return Seen({}, spec, isolation, expected, given, manifest)
-
-    def _preview(
-        self, draft: drafts.Draft, spec: JobSpec, engine: Backend
-    ) -> tuple[str, str | None]:
-        """(what it is, what would be submitted): what `stoke render` prints for the backend."""
-        if not isinstance(engine, RendersJobs):
-            asked = self._as_asked(draft, draft.code or "pass")
-            return "the request, as stoke submit reads it", presets.as_json(asked)[0]
-        name = draft.values["name"].strip() or "job"
-        if self._rendered_as[0] != name:
-            self._rendered_as = (name, new_job_id(name))
-        request = self.stoke.request(spec, name)
-        title = f"stoke render {engine.name}"
-        if missing := left_out(spec):
-            title += f", without {', '.join(missing)}"
-        try:
-            return title, render_job(request, engine, self._rendered_as[1])
-        except StokeError as error:
-            return error.what, None
+        on_thread(self, lambda: self._looks.look(draft, rendering), done, failed)
 
     def _show(self, seen: Seen) -> None:
         if chips := self._field("dependencies").chips:
@@ -356,6 +322,11 @@ class NewJobScreen(StokeScreen):
         self.query_one("#backend-isolation", Static).update(fmt.plain(seen.isolation))
         self._show_errors(seen.errors)
         self._show_prediction(seen.spec, None if seen.errors else seen.expected)
+        if seen.errors:
+            # On a small terminal a field may be out of sight.
+            where = ", ".join(_LABELS.get(name, name) for name in sorted(seen.errors))
+            said = Text("prediction: -", style="dim").append(f"  mend first: {where}")
+            self.query_one("#prediction", Static).update(said)
         manifest = self.query_one(Manifest)
         if manifest.display:
             title, text = seen.manifest
@@ -379,18 +350,6 @@ class NewJobScreen(StokeScreen):
             parts.append("no cache")
         title = Content(clean(f"Where and how: {', '.join(parts)}"))
         self.query_one("#more CollapsibleTitle", CollapsibleTitle).label = title
-
-    def _spec(self, draft: drafts.Draft, code: str) -> JobSpec:
-        config = self.stoke.config
-        spec = form.build(draft, code)
-        return with_defaults(spec, config)
-
-    def _as_asked(self, draft: drafts.Draft, code: str) -> JobSpec:
-        """What the form says and the configuration does not."""
-        values = draft.values
-        if values["scope"].strip() == self.stoke.config.scope:
-            values = {**values, "scope": ""}
-        return form.as_asked(replace(draft, values=values), code)
 
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()
@@ -451,7 +410,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._save()
         try:
-            spec = self._spec(draft, draft.code)
+            spec = self._looks.spec(draft)
         except RequestError as error:
             self._refuse(error)
             return
@@ -466,7 +425,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._save()
         try:
-            spec = self._spec(draft, draft.code)
+            spec = self._looks.spec(draft)
             check_race(spec, self.stoke.service.backends.get(self._backend))
         except RequestError as error:
             self._refuse(error)
@@ -488,7 +447,7 @@ class NewJobScreen(StokeScreen):
         if "check" in self._pending:
             self._pending["check"].stop()
         if not isinstance(error, RequestError):
-            error = _at_backend(error)
+            error = at_backend(error)
         name = form.field_of(error) or "request"
         self._show_errors({name: error})
         if name in form.NAMES:
@@ -528,7 +487,7 @@ class NewJobScreen(StokeScreen):
                 self._opened_last = path.parent
                 self._open(path)
 
-        self.app.push_screen(OpenFile(self._opened_last), picked)
+        self.app.push_screen(OpenFile(self._opened_last or _here()), picked)
 
     def _open(self, path: Path) -> None:
         def read() -> Preset | str:
@@ -563,7 +522,7 @@ class NewJobScreen(StokeScreen):
         """Keeps what the form asks for as a file; what is wrong in it is said first."""
         draft = self._now()
         try:
-            text, hidden = presets.as_json(self._as_asked(draft, draft.code))
+            text, hidden = presets.as_json(self._looks.as_asked(draft))
         except RequestError as error:
             self._refuse(error)
             return
@@ -595,7 +554,8 @@ class NewJobScreen(StokeScreen):
         self.app.switch_mode("jobs")
 
 
-def _at_backend(error: StokeError) -> RequestError:
-    if isinstance(error, RequestError):
-        return error
-    return RequestError("backend", error.what, error.mend)
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()  # Somebody took the folder away.

@@ -37,7 +37,7 @@ LONGEST_REPLAY = 20.0
 _EMPTY = (
     "A race runs a request twice and shows what its cache saves: cold, with caches of its own that are "
     "removed afterwards, then warm, in the request's own scope. The code runs twice.\n\n"
-    "Write a job that names packages in New job (2) and press f5 there, or press o here to open a "
+    "Write a job that names packages in New job (2) and press ctrl+t there, or press o here to open a "
     "recorded race."
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import on
@@ -14,6 +14,10 @@ from textual.widgets import Button, Static
 
 from tui import format as fmt
 from tui.screens.base import app_of
+
+if TYPE_CHECKING:
+    from stoke.config import Config
+    from stoke.spec import JobSpec
 
 WHAT = (
     "You write Python and name its packages. stoke runs it on this machine, in a container or on a "
@@ -29,6 +33,14 @@ import cowsay
 
 cowsay.cow(f"Python {platform.python_version()} on {platform.node()}")
 """
+
+
+def example(config: Config) -> JobSpec:
+    # Only now: what checks requests takes longer to import than the first frame to draw.
+    from stoke.defaults import with_defaults
+    from stoke.request import request_from_options
+
+    return with_defaults(request_from_options(code=EXAMPLE), config)
 
 
 class Welcome(ModalScreen[str | None]):
