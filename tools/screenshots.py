@@ -104,7 +104,7 @@ async def take() -> None:
         await until(pilot, lambda: over(2))
         await pilot.press("escape", "r")
         await until(pilot, lambda: (job := newest()) is not None and job.started_at is not None)
-        await until(pilot, lambda: app.screen.query_one("#log-view").rows > 24)  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.query_one("#log-view").lines.rows > 24)  # type: ignore[attr-defined]
         app.clear_notifications()
         await pilot.pause(0.3)
         save(app, "jobs")

@@ -172,6 +172,8 @@ class StokeApp(App[None]):
         if self._kept.get("mode") in self.MODES:
             self.switch_mode(self._kept["mode"])
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
+        # An editor or the shell had the terminal meanwhile.
+        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
 
     @cached_property
     def config(self) -> Config:

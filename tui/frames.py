@@ -3,8 +3,7 @@
 Textual sends every widget that changed whole: some 6 KiB for a log that went on by a few lines, 3 KiB
 for a list in which one age did. Over a slow link that is what the keys wait behind.
 
-A frame for the whole screen (a dialog, another size, or asked for with a key) is sent whole all the
-same: so what something else wrote onto the terminal does not stay for ever.
+What something else wrote onto the terminal stays until `forget`: at another size, or for a key.
 """
 
 from __future__ import annotations
@@ -45,24 +44,26 @@ class Canvas:
         """What makes the terminal show `update`."""
         out = _Output()
         if isinstance(update, LayoutUpdate):
-            self._rows = [
+            rows = [
                 [cell for strip in strips for cell in _cells(strip, system)]
                 for strips in update.strips
             ]
-            for y, row in enumerate(self._rows):
-                out.put(y, 0, row)
+            self._fit([len(row) for row in rows])
+            pieces = [(y, 0, row) for y, row in enumerate(rows)]
         elif isinstance(update, ChopsUpdate):
-            self._fit(update)
-            changed: set[int] = set()
-            for y, x, strip in _placed(update):
-                self._change(y, x, _cells(strip, system), changed, out)
-            for y in sorted(changed):
-                self._rows[y] = _mended(self._rows[y])
-                out.put(y, 0, self._rows[y])
+            self._fit([ends[-1] if ends else 0 for ends in update.chop_ends])
+            pieces = [(y, x, _cells(strip, system)) for y, x, strip in _placed(update)]
+        else:
+            return ""
+        odd: set[int] = set()
+        for y, x, cells in pieces:
+            self._change(y, x, cells, odd, out)
+        for y in sorted(odd):
+            self._rows[y] = _mended(self._rows[y])
+            out.put(y, 0, self._rows[y])
         return out.sequence()
 
-    def _fit(self, update: ChopsUpdate) -> None:
-        sizes = [ends[-1] if ends else 0 for ends in update.chop_ends]
+    def _fit(self, sizes: list[int]) -> None:
         if sizes != [len(row) for row in self._rows]:
             self._rows = [[_UNKNOWN] * size for size in sizes]
 

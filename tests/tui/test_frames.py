@@ -93,10 +93,12 @@ def test_only_cells_that_changed_are_sent_and_nothing_when_none_did() -> None:
     assert canvas.draw(partly(1, "two 7"), ColorSystem.TRUECOLOR) == "\x1b[2;5H\x1b[0m7"
 
 
-def test_a_whole_frame_and_what_comes_after_forgetting_is_sent_whole() -> None:
+def test_after_forgetting_everything_is_sent() -> None:
     canvas = Canvas()
     frame = whole("one", "two", "three")
     first = canvas.draw(frame, ColorSystem.TRUECOLOR)
+    assert canvas.draw(frame, ColorSystem.TRUECOLOR) == ""
+    canvas.forget()
     assert canvas.draw(frame, ColorSystem.TRUECOLOR) == first
     canvas.forget()
     assert "two" in canvas.draw(partly(1, "two"), ColorSystem.TRUECOLOR)

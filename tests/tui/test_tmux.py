@@ -137,6 +137,19 @@ def test_a_small_window_and_a_dialog_leave_nothing_behind(tmux: Tmux) -> None:
     tmux.until_shows(before)
 
 
+def test_after_an_editor_the_whole_screen_is_back(tmux: Tmux, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho 'written = elsewhere' >> \"$1\"\n")
+    editor.chmod(0o755)
+    tmux.type(f"export EDITOR={editor} VISUAL={editor}")
+    tmux.keys("Enter")
+    tmux.start()
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.keys("C-e")
+    tmux.until(r"(?s)4 Metrics.*written = elsewhere.*packages")
+
+
 def test_a_session_that_is_killed_leaves_its_job(tmux: Tmux) -> None:
     tmux.start()
     tmux.keys("2")

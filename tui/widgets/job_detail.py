@@ -48,11 +48,6 @@ class JobDetail(Vertical):
                 yield SpecView(self._reading, id="spec-view")
 
     @property
-    def is_complete(self) -> bool:
-        """False where leaving came before its parts."""
-        return bool(self.query(SpecView))
-
-    @property
     def tabs(self) -> TabbedContent:
         return self.query_one("#job-tabs", TabbedContent)
 
