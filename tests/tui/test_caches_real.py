@@ -137,7 +137,7 @@ async def test_pruning_says_first_what_goes_and_frees_that(
         await asked_to_prune(pilot, app, "0s")
         promised = screen_text(app).split(" would go")[0].rsplit("│  ", 1)[1]
         app.screen.query_one("#go", Button).press()
-        await until(pilot, lambda: f"freed {promised}" in screen_text(app))
+        await until(pilot, lambda: f"freed {promised}" in said(app))
         assert environments(folder) == []
         await until(pilot, lambda: "esc ends it" not in screen_text(app))
 
@@ -159,7 +159,7 @@ async def test_pruning_waits_for_another_program_and_can_be_ended(
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, CachesScreen))
             await pilot.press("escape")
-            await until(pilot, lambda: ": ended" in screen_text(app))
+            await until(pilot, lambda: ": ended" in said(app))
         assert isinstance(app.screen, CachesScreen)
         assert len(environments(folder)) == 1
         await until(pilot, lambda: "esc ends it" not in screen_text(app))
