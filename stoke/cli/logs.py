@@ -205,5 +205,5 @@ def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
     from stoke.lifecycle import Backends, clean_up
 
     backend = Backends(load_config()).get(job.backend)
-    Follow(job.id, backend, history, passthrough, Narrator(quiet=True)).run()
+    Follow(job.id, backend, history, passthrough, Narrator(quiet=True, troubles=True)).run()
     clean_up(job.id, backend, history)

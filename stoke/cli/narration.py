@@ -65,10 +65,14 @@ def _counts(prediction: Prediction, kind: str) -> list[str]:
 
 
 class Narrator:
-    """Tells each thing once. All methods are for one thread."""
+    """Tells each thing once. All methods are for one thread.
 
-    def __init__(self, quiet: bool) -> None:
+    `troubles`: whether it tells of engines that do not answer; if not said, as of everything else.
+    """
+
+    def __init__(self, quiet: bool, troubles: bool | None = None) -> None:
         self._quiet = quiet
+        self._tells_troubles = not quiet if troubles is None else troubles
         self._told: set[str] = set()
         self._announced: set[str] = set()
         self._troubles: set[str] = set()
@@ -79,8 +83,10 @@ class Narrator:
         self._passthrough = passthrough
 
     def say(self, text: str) -> None:
-        if self._quiet:
-            return
+        if not self._quiet:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
         if self._passthrough is not None:
             self._passthrough.end_line()
         narrate(text)
@@ -116,11 +122,13 @@ class Narrator:
         if error.what in self._troubles:
             return
         self._troubles.add(error.what)
-        if isinstance(error, WaitingError):
-            self.say(f"waits: {error.what}" + (f"; {error.mend}" if error.mend else ""))
-            return
         if not isinstance(error, UnkeptError):
-            self.say(f"{error.what}; trying again")
+            if isinstance(error, WaitingError):
+                text = f"waits: {error.what}" + (f"; {error.mend}" if error.mend else "")
+            else:
+                text = f"{error.what}; trying again"
+            if self._tells_troubles:
+                self._tell(text)
             return
         # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
         if self._passthrough is not None:

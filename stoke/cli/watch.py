@@ -223,7 +223,7 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
     of them may have written; with False, because more may come."""
     queue: SimpleQueue[EngineError | None] = SimpleQueue()
     failures: list[BaseException] = []
-    narrator = Narrator(quiet=True)
+    narrator = Narrator(quiet=True, troubles=True)
 
     def track(tracker: Tracker, job: Job) -> None:
         try:

@@ -285,15 +285,19 @@ def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
 
 
 def test_the_api_server_is_started_again_while_a_log_is_followed(
-    start: Start, second: Layout
+    stoke: Stoke, start: Start, second: Layout
 ) -> None:
     gate = Gate(second.host)
     count = "for number in range({}, {}): print(number, flush=True)\n"
     running = start("run", "-c", count.format(0, 500) + gate.code + count.format(500, 1000))
     gate.wait()
+    following = start("logs", "-f", only_job().id)
+    until(lambda: b"499" in stoke("logs", only_job().id).stdout, "its first half")
     own_cluster.processes(second)["kube-apiserver"].end()
     gate.open()
-    output, said = running.communicate(timeout=90)
+    for process in (running, following):
+        output, said = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+        assert output.split() == [b"%d" % number for number in range(1000)]
+        assert b"trying again" in said
     gate.close()
-    assert running.returncode == 0, said
-    assert output.split() == [b"%d" % number for number in range(1000)]
