@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backends.docker.names import MANAGED, SCOPE
 from stoke.config import DockerConfig
@@ -18,6 +19,10 @@ from stoke.errors import EngineError
 
 if TYPE_CHECKING:
     from backends.argo.cluster import Cluster
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("stoke", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stoke")
 
 # What .ci/run tells the tests.
 _KEPT = "STOKE_TEST_"

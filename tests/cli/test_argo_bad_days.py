@@ -289,15 +289,16 @@ def test_the_api_server_is_started_again_while_a_log_is_followed(
 ) -> None:
     gate = Gate(second.host)
     count = "for number in range({}, {}): print(number, flush=True)\n"
-    running = start("run", "-c", count.format(0, 500) + gate.code + count.format(500, 1000))
+    code = count.format(0, 500) + gate.code + count.format(500, 1000)
+    job_id = stoke("run", "--detach", "-c", code).stdout.decode().strip()
+    following = start("logs", "-f", job_id)
     gate.wait()
-    following = start("logs", "-f", only_job().id)
-    until(lambda: b"499" in stoke("logs", only_job().id).stdout, "its first half")
+    until(lambda: b"499" in stoke("logs", job_id).stdout, "its first half")
     own_cluster.processes(second)["kube-apiserver"].end()
     gate.open()
-    for process in (running, following):
-        output, said = process.communicate(timeout=90)
-        assert process.returncode == 0, said
-        assert output.split() == [b"%d" % number for number in range(1000)]
-        assert b"trying again" in said
+    output, said = following.communicate(timeout=90)
     gate.close()
+    assert following.returncode == 0, said
+    assert output.split() == [b"%d" % number for number in range(1000)]
+    assert b"trying again" in said
+    assert only_job().state == "succeeded"
