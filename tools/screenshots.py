@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tui.app import StokeApp
 
 SIZE = (120, 40)
-WAIT_SECONDS = 180.0
+WAIT_SECONDS = 60.0
 CODE = '''\
 """Fit a line to noisy points, step by step."""
 import time
@@ -78,6 +78,7 @@ async def take() -> None:
     from stoke.config import load_config
     from stoke.job import Job
     from tui.app import StokeApp
+    from tui.screens.welcome import Welcome
     from tui.widgets.form_field import FormField
 
     app = StokeApp(load_config())
@@ -92,6 +93,9 @@ async def take() -> None:
         )
 
     async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        save(app, "welcome")
+        await pilot.press("escape")
         await pilot.press("2")
         await until(pilot, lambda: app.screen.query("#code"))
         app.screen.query_one("#code", TextArea).load_text(CODE)
