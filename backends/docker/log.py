@@ -215,7 +215,7 @@ class DockerLog:
         self._late = max_size * 1_000_000_000 // FASTEST
         # When this was last known to be abreast of what the job writes; and up to where it only
         # repeats what the reader asked for again, whose age tells nothing.
-        self._abreast = time.time_ns()
+        self._abreast = time.monotonic_ns()
         self._repeats_until = since + 2 * OVERLAP if since else 0
         # What of the log's first file, which nothing precedes, is surely still to come.
         self._first_left = max_size // LARGEST if since == 0 else 0
@@ -279,10 +279,10 @@ class DockerLog:
         if oldest is None:
             return False
         self._repeats_until = 0
-        now = time.time_ns()
-        if now - oldest < self._late:
-            self._abreast = now
-        return now - self._abreast > self._late
+        # How old a line is clocks tell that can be set; how long it has been late, one that cannot.
+        if time.time_ns() - oldest < self._late:
+            self._abreast = time.monotonic_ns()
+        return time.monotonic_ns() - self._abreast > self._late
 
     def close(self) -> None:
         with self._lock:
