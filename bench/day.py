@@ -11,8 +11,8 @@ from bench.measure import STOKE
 
 EVENTS = 100_000
 PER_JOB = 20
-# The list is full after 10,000, and what is kept of its drawn rows after some more: counted from here.
-WARM = 20_000
+# The list is full after so many: counted from here.
+WARM = 10_000
 
 
 def _memory(pid: int) -> float:

@@ -37,7 +37,7 @@ from tui.app import StokeApp
 NOW = 1_790_000_000.0
 """The still clock, in epoch seconds."""
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 20.0
 
 
 @pytest.fixture(autouse=True)
