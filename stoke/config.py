@@ -16,7 +16,6 @@ from stoke.paths import NOT_SETTINGS, config_file, is_configured
 from stoke.spec import IndexSettings, Memory, NixSettings, Scope, Seconds, explain
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
-# These STOKE_* variables are no settings: `stoke.paths` and `stoke.cli.main` read them.
 
 
 class Section(BaseModel):

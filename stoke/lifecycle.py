@@ -54,6 +54,19 @@ class Request:
     def seen_as(self) -> str:
         return self.program or f"{self.name}.py"
 
+    def payload(self, spec: JobSpec, nonce: str) -> bytes:
+        """What travels with the job; `spec` is this request's, or that without what stays here."""
+        return make_payload(
+            spec,
+            nonce=nonce,
+            program=self.seen_as,
+            lock_ttl=self.lock_ttl,
+            upgrade=self.upgrade,
+            on_cache_trouble=self.on_cache_trouble,
+            compile_bytecode=self.compile_bytecode,
+            lock_only=self.lock_only,
+        )
+
 
 class Backends:
     """The backends in use, loaded once each, by name. `prepare` is called with each before each use."""
@@ -125,16 +138,7 @@ def submit(
     spec = request.spec
     check_request(spec, backend)
     nonce = secrets.token_hex(8)
-    payload = make_payload(
-        spec,
-        nonce=nonce,
-        program=request.seen_as,
-        lock_ttl=request.lock_ttl,
-        upgrade=request.upgrade,
-        on_cache_trouble=request.on_cache_trouble,
-        compile_bytecode=request.compile_bytecode,
-        lock_only=request.lock_only,
-    )
+    payload = request.payload(spec, nonce)
     job = Job(
         id=new_job_id(request.name),
         name=request.name,

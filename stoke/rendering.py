@@ -8,7 +8,7 @@ from stoke.backend import Backend, Delivery, RendersJobs
 from stoke.errors import RequestError
 from stoke.job import new_job_id
 from stoke.lifecycle import Request, check_request
-from stoke.payload import make_payload, runner_source
+from stoke.payload import runner_source
 from stoke.spec import JobSpec
 
 
@@ -24,20 +24,12 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
     check_request(request.spec, backend)
     spec = _without_secrets(request.spec)
     nonce = secrets.token_hex(8)
-    payload = make_payload(
-        spec,
-        nonce=nonce,
-        program=request.seen_as,
-        lock_ttl=request.lock_ttl,
-        upgrade=request.upgrade,
-        on_cache_trouble=request.on_cache_trouble,
-    )
     delivery = Delivery(
         job_id or new_job_id(request.name),
         spec,
         runner_source(),
         nonce,
-        payload,
+        request.payload(spec, nonce),
         spec.model_dump_json().encode(),
     )
     return backend.render(delivery).rstrip("\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from stoke.lifecycle import Request
 from stoke.logs.sanitise import looks_secret
-from stoke.payload import make_payload, runner_source
+from stoke.payload import runner_source
 
 
 def make_script(request: Request) -> str:
@@ -30,14 +30,7 @@ def make_script(request: Request) -> str:
         name: f"env:{name}" if reference.startswith("secret:") else reference
         for name, reference in spec.secrets.items()
     }
-    payload = make_payload(
-        public,
-        nonce=secrets.token_hex(8),
-        program=request.seen_as,
-        lock_ttl=request.lock_ttl,
-        upgrade=request.upgrade,
-        on_cache_trouble=request.on_cache_trouble,
-    )
+    payload = request.payload(public, secrets.token_hex(8))
     parcel: dict[str, Any] = {
         "references": {"env": {**hidden, **references}, "credentials": spec.index.credentials},
         "runner": _text(runner_source()),

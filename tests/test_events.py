@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoke.events import MAX_FRAME, Event, EventScanner, frame
@@ -60,7 +60,6 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     parts=st.lists(st.one_of(USER_BYTES, EVENTS), max_size=8),
     places=st.lists(st.integers(0, 10**6), max_size=12),

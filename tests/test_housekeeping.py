@@ -59,7 +59,7 @@ environments = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(environments, st.integers(0, 250), st.data())
 def test_the_least_recently_used_go_and_no_more_than_needed(
     made: list[tuple[int, int, bool]], blocks: int, data: st.DataObject

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.job import FINISHED, PHASES, Job, JobState, Phase, new_job_id
@@ -35,7 +35,6 @@ def test_an_id_begins_with_the_name_made_harmless(name: str, stem: str) -> None:
     assert re.fullmatch(re.escape(stem) + "-[a-z2-7]{6}", new_job_id(name))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=st.text(st.characters(codec=None), max_size=80))
 def test_any_name_gives_a_label_that_every_engine_takes(name: str) -> None:
     """RFC 1123, with room for what an engine adds."""

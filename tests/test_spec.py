@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.errors import RequestError
@@ -398,7 +398,6 @@ SPECS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(fields=SPECS)
 def test_a_spec_comes_back_from_its_json(fields: dict[str, Any]) -> None:
     spec = make_spec(fields)

@@ -478,6 +478,7 @@ def run(config: Config | None, recording: Recording | None = None) -> int:
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201
     if running:
         print("the screens come back with: stoke")  # noqa: T201
+    app.reading.close()
     app.history.close()
     # Python looks for garbage on its way out, which nobody needs and people wait for.
     gc.freeze()

@@ -128,9 +128,8 @@ def _read(kubeconfig: str | None) -> tuple[str, Any]:
     paths = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_FILE
     try:
         merged = KubeConfigMerger(paths)
-    except (
-        Exception
-    ) as error:  # YAML's own, a file's, and those of a file that holds something else
+    except Exception as error:
+        # YAML's own, a file's, and those of a file that holds something else.
         raise EngineError(
             f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
             "look at it: kubectl config view; or name another: export KUBECONFIG=/its/path",

@@ -87,9 +87,12 @@ class Narrator:
             self._tell(text)
 
     def _tell(self, text: str) -> None:
+        self._end_line()
+        narrate(text)
+
+    def _end_line(self) -> None:
         if self._passthrough is not None:
             self._passthrough.end_line()
-        narrate(text)
 
     def expect(self, backend: Backend, prediction: Prediction) -> None:
         expected = prediction_text(prediction)
@@ -122,18 +125,15 @@ class Narrator:
         if error.what in self._troubles:
             return
         self._troubles.add(error.what)
-        if not isinstance(error, UnkeptError):
+        if isinstance(error, UnkeptError):
+            # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
+            self._end_line()
+            print_unkept(error)
+        elif self._tells_troubles:
             if isinstance(error, WaitingError):
-                text = f"waits: {error.what}" + (f"; {error.mend}" if error.mend else "")
+                self._tell(f"waits: {error.what}" + (f"; {error.mend}" if error.mend else ""))
             else:
-                text = f"{error.what}; trying again"
-            if self._tells_troubles:
-                self._tell(text)
-            return
-        # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
-        if self._passthrough is not None:
-            self._passthrough.end_line()
-        print_unkept(error)
+                self._tell(f"{error.what}; trying again")
 
     def end(self, job: Job) -> None:
         code = "" if job.exit_code is None else f" (exit {job.exit_code})"

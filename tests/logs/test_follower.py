@@ -149,7 +149,7 @@ CONNECTIONS = st.lists(
 STATES = st.lists(
     st.sampled_from([RUNNING, RUNNING, EngineError("no answer"), exited()]), max_size=6
 ).map(lambda states: [*states, exited()])
-FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+FAST = settings(suppress_health_check=list(HealthCheck), max_examples=200)
 
 
 @FAST

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from stoke.errors import EngineError
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
 
-FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+FAST = settings(suppress_health_check=list(HealthCheck), max_examples=150)
 
 Adds = list[tuple[int, bytes]]
 ADDS = st.lists(

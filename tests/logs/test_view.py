@@ -20,7 +20,7 @@ from stoke.logs.sanitise import clean_line
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader, SpoolWriter
 from stoke.logs.view import Matches, Span, moment, next_error, row_at, save
 
-FAST = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
+FAST = settings(suppress_health_check=list(HealthCheck), max_examples=200)
 WORDS = [
     b"foo", b"Foo", b"FOO", b"fo", b"o", b" ", b"\t", b"bar", b"\n", b"\n", b"\r", b"\r\n", b"\x1b[31m",
     b"\x1b[0m", b"\x1b]8;;http://foo\x1b\\", b"\x1b", b"\x00", b"\x9b", b"\xc2\x9b1m", b"\xc2\x9d0;x",

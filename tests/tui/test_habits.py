@@ -94,6 +94,26 @@ def test_every_colour_of_the_high_contrast_theme_is_one() -> None:
     assert themes.HIGH_CONTRAST.to_color_system().generate()
 
 
+@pytest.mark.parametrize(
+    ("screen", "key", "mode"),
+    [("Caches", "3", "caches"), ("Metrics", "4", "metrics"), ("Race", "5", "race")],
+)
+async def test_the_palette_and_the_keys_lead_to_a_screen_and_back(
+    app: StokeApp, desk: Desk, screen: str, key: str, mode: str
+) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        await pilot.press("colon")
+        await pilot.press(*screen)
+        await until(pilot, lambda: f"key: {key}" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == mode)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: f"Keys: {screen}" in screen_text(app))
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: app.current_mode == "jobs")
+
+
 async def test_theme_and_screen_are_as_they_were_left(desk: Desk, app: StokeApp) -> None:
     async with app.run_test() as pilot:
         app.theme = "high-contrast"

@@ -80,17 +80,3 @@ async def test_a_history_that_cannot_be_read_is_said(
         assert "put it aside" in screen_text(app)
         await pilot.press("3")
         await until(pilot, lambda: "history: the history is damaged" in screen_text(app))
-
-
-async def test_the_palette_and_the_keys_lead_there_and_back(app: StokeApp, desk: Desk) -> None:
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: "No jobs yet" in screen_text(app))
-        await pilot.press("colon")
-        await pilot.press(*"Metrics")
-        await until(pilot, lambda: "key: 4" in screen_text(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, MetricsScreen))
-        await pilot.press("question_mark")
-        await until(pilot, lambda: "Keys: Metrics" in screen_text(app))
-        await pilot.press("escape", "q")
-        await until(pilot, lambda: app.current_mode == "jobs")

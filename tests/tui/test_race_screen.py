@@ -236,17 +236,3 @@ async def test_read_only_races_nothing_and_still_replays(desk: Desk, in_a_folder
         await until(pilot, lambda: isinstance(app.screen, OpenRecording))
         await pilot.press("enter")
         await until(pilot, lambda: "Both as they went" in screen_text(app))
-
-
-async def test_the_palette_leads_there(app: StokeApp, desk: Desk) -> None:
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: "No jobs yet" in screen_text(app))
-        await pilot.press("colon")
-        await pilot.press(*"Race")
-        await until(pilot, lambda: "key: 5" in screen_text(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, RaceScreen))
-        await pilot.press("question_mark")
-        await until(pilot, lambda: "Keys: Race" in screen_text(app))
-        await pilot.press("escape", "q")
-        await until(pilot, lambda: app.current_mode == "jobs")

@@ -63,7 +63,7 @@ class Welcome(ModalScreen[str | None]):
 
     @property
     def _read_only(self) -> bool:
-        return app_of(self).config.read_only
+        return app_of(self).read_only
 
     def compose(self) -> ComposeResult:
         config = app_of(self).config

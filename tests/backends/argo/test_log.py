@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.argo import log as log_module
@@ -121,7 +121,6 @@ def whole_log() -> Request:
     return Request("GET", "/log", {"timestamps": "true"}, {}, b"")
 
 
-@settings(deadline=None)
 @given(
     output=outputs,
     sizes=st.lists(st.integers(1, 50_000), max_size=4),
