@@ -10,14 +10,14 @@ from types import TracebackType
 
 
 class CuttingProxy:
-    """Passes everything on. The first `cuts` connections that bring a log (a request for `/logs`) are
-    cut after a random number of bytes, at most `most`."""
+    """Passes everything on. Connections that bring a log (a request for `/logs`) are cut after a random
+    number of bytes, at most `most`, until there were `wanted` cuts."""
 
-    def __init__(self, path: Path, engine: str, cuts: int, most: int) -> None:
+    def __init__(self, path: Path, engine: str, wanted: int, most: int) -> None:
         self.url = f"unix://{path}"
         self.cuts = 0
         self._engine = engine.removeprefix("unix://")
-        self._left = cuts
+        self._wanted = wanted
         self._most = most
         self._random = random.Random(7)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -54,8 +54,7 @@ class CuttingProxy:
         try:
             data = client.recv(65536)
             room = None
-            if b"/logs?" in data.split(b"\r\n")[0] and self._left:
-                self._left -= 1
+            if b"/logs?" in data.split(b"\r\n")[0] and self.cuts < self._wanted:
                 room = self._random.randrange(1, self._most)
             threading.Thread(target=self._down, args=(client, engine, room), daemon=True).start()
             while data:

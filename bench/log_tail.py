@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from backends.docker.container import LOG_DRIVER, LOG_FILES
 from backends.docker.engine import find_address
 from backends.docker.names import job_labels
 from bench.cutting_proxy import CuttingProxy
 from bench.docker import IMAGE, docker
+from stoke.config import LogConfig
 
 LINES = 1_000_000
 PAIRS = 3
@@ -123,7 +125,9 @@ def waiting_container(lines: int = LINES) -> Iterator[str]:
     name = f"stoke-bench-{secrets.token_hex(4)}"
     labels = job_labels(name, "bench", "0" * 16)
     options = [f"--label={key}={value}" for key, value in labels.items()]
-    options += ["--log-driver=local", "--log-opt=max-size=1g", "--log-opt=max-file=2"]
+    size = LogConfig().max_size
+    options += [f"--log-driver={LOG_DRIVER}", f"--log-opt=max-size={size}"]
+    options += [f"--log-opt=max-file={LOG_FILES}"]
     docker(
         "run",
         "-d",

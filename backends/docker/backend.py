@@ -21,6 +21,7 @@ from backends.docker.container import (
     container_config,
     delivery_archive,
     has_own_network,
+    log_settings,
 )
 from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
 from backends.docker.housekeep import housekeep
@@ -159,7 +160,10 @@ class DockerBackend:
         return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
-        return DockerLog(self._engine, job_id, since, follow, self._config.log.max_size)
+        record = self._record(job_id)
+        if record is None:
+            raise EngineError(f"cannot read the log of {job_id}: there is no such container")
+        return DockerLog(self._engine, job_id, since, follow, *log_settings(record))
 
     def stop(self, job_id: str, grace: float) -> None:
         if self._record(job_id) is None:

@@ -33,6 +33,7 @@ LOG_DRIVER = "local"
 FALLBACK_LOG_DRIVER = "json-file"
 # The engine drops whole files: with two of them, at least `log.max_size` is always there.
 LOG_FILES = 2
+LEAST_LOG_FILE = 20_000_000
 
 
 def container_config(
@@ -168,3 +169,13 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
         "Target": target,
         "VolumeOptions": {"NoCopy": True, "Labels": volume_labels(scope, kind)},
     }
+
+
+def log_settings(record: dict[str, Any]) -> tuple[str, int]:
+    """(driver, bytes of a file) of a container's log, as `container_config` asked for them.
+
+    For a container that somebody else made, the smallest that a driver chooses by itself.
+    """
+    settings = record["HostConfig"]["LogConfig"]
+    size = (settings["Config"] or {}).get("max-size", "")
+    return settings["Type"], int(size) if size.isdecimal() else LEAST_LOG_FILE

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from backends.docker.engine import AnswerError, Engine
@@ -38,8 +38,14 @@ STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
 # nobody is who was abreast within the time that a file takes to fill at this speed, in bytes a second.
 # (Without following, it reads all its files as they stand, and nothing is left out.)
 FASTEST = 400_000_000
-# What was sent takes no more than so many times its bytes in a file: JSON may write one as \\u0000.
-LARGEST = 6
+# What was sent takes no more than so many times its bytes in a file. JSON may write one as \\u0000;
+# the `local` driver adds less than the stream does, but for the parts of a long line.
+LARGEST = {"local": 1.02}
+LARGEST_ELSEWHERE = 6
+# Asked for what is not older than a time, the engine reads its files from their start; for the last
+# lines, from their end. Whoever has nearly all of a finished log asks for so many first, and then for
+# as many as an engine was seen to put into the overlap, at a microsecond each.
+LAST_LINES = (1_000, 40_000)
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
 
 
@@ -203,11 +209,12 @@ class DockerLog:
 
     `EngineError` when the container has gone or its log cannot be read; `LogDeniedError` when the
     engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, as a hint: the
-    connection may be half open, and nobody would know. `max_size` is that of one of its files.
+    connection may be half open, and nobody would know. `driver` and `max_size` say how the engine
+    keeps it, and how large one of its files is.
     """
 
     def __init__(
-        self, engine: Engine, job_id: str, since: int, follow: bool, max_size: int
+        self, engine: Engine, job_id: str, since: int, follow: bool, driver: str, max_size: int
     ) -> None:
         self._engine = engine
         self._job_id = job_id
@@ -218,21 +225,28 @@ class DockerLog:
         self._abreast = time.monotonic_ns()
         self._repeats_until = since + 2 * OVERLAP if since else 0
         # What of the log's first file, which nothing precedes, is surely still to come.
-        self._first_left = max_size // LARGEST if since == 0 else 0
+        first = int(max_size / LARGEST.get(driver, LARGEST_ELSEWHERE))
+        self._first_left = first if since == 0 else 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        params: dict[str, Any] = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)}
-        if since > 0:
-            # As text: a float is off by up to 119 ns, and the resume point is exact.
-            params["since"] = f"{since // 1_000_000_000}.{since % 1_000_000_000:09d}"
+        self._since = since
+        self._from_end = since > 0 and not follow
         try:
-            self._open(params)
+            self._open({"tail": LAST_LINES[0]} if self._from_end else self._by_time())
         except AnswerError as error:
             if error.status in (401, 403, 501):  # no right to it, a log driver that cannot read
                 raise LogDeniedError(error.what, error.mend) from error
             raise
 
-    def _open(self, params: dict[str, Any]) -> None:
+    def _by_time(self) -> dict[str, Any]:
+        if self._since == 0:
+            return {}
+        # As text: a float is off by up to 119 ns, and the resume point is exact.
+        second, fraction = divmod(self._since, 1_000_000_000)
+        return {"since": f"{second}.{fraction:09d}"}
+
+    def _open(self, where: dict[str, Any]) -> None:
+        params = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(self._follow), **where}
         with self._engine.call(f"read the log of {self._job_id}") as api:
             version = tuple(int(part) for part in api.api_version.split("."))
             self._frames = Frames(ends_lost=version < FIRST_WITH_WHOLE_LINES)
@@ -256,21 +270,41 @@ class DockerLog:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def __iter__(self) -> Iterator[list[Frame]]:
-        frames = self._frames
         try:
-            for batch in self._batches():
-                if batch:
-                    if self._follow and self._is_behind(batch):
-                        raise LogBehindError(f"the log of {self._job_id} came too late")
-                    yield batch
-                if frames.failure is not None:
-                    raise EngineError(
-                        f"the engine cannot read the log of {self._job_id}: {frames.failure}"
-                    )
-            if frames.within and not self._closed.is_set():
-                raise self._cut("in the middle of a line")
+            for batch in self._from_end_or_time():
+                if self._follow and self._is_behind(batch):
+                    raise LogBehindError(f"the log of {self._job_id} came too late")
+                yield batch
         finally:
             self.close()
+
+    def _from_end_or_time(self) -> Iterator[list[Frame]]:
+        """Batches that are not empty."""
+        batches = filter(None, self._whole_batches())
+        if not self._from_end:
+            yield from batches
+            return
+        first = next(batches, [])
+        for where in (*({"tail": lines} for lines in LAST_LINES[1:]), self._by_time()):
+            if not first or first[0].time < self._since - OVERLAP:
+                break
+            # What was asked for may begin before these.
+            self._open_again(where)
+            batches = filter(None, self._whole_batches())
+            first = next(batches, [])
+        for batch in chain([first], batches):
+            if new := [frame for frame in batch if frame.time >= self._since]:
+                yield new
+
+    def _open_again(self, where: dict[str, Any]) -> None:
+        before = self._response
+        try:
+            self._open(where)
+        finally:
+            before.close()
+        with self._lock:
+            if self._closed.is_set():  # It closed the one before.
+                self._response.close()
 
     def _is_behind(self, batch: list[Frame]) -> bool:
         if self._first_left > 0:
@@ -295,6 +329,18 @@ class DockerLog:
         except OSError:
             pass
         self._response.close()
+
+    def _whole_batches(self) -> Iterator[list[Frame]]:
+        """`_batches`, and why there are no more of them, if it is not that the engine ended it."""
+        frames = self._frames
+        for batch in self._batches():
+            yield batch
+            if frames.failure is not None:
+                raise EngineError(
+                    f"the engine cannot read the log of {self._job_id}: {frames.failure}"
+                )
+        if frames.within and not self._closed.is_set():
+            raise self._cut("in the middle of a line")
 
     def _batches(self) -> Iterator[list[Frame]]:
         """What each read brings, without HTTP's framing, until the engine ends it or `close`."""

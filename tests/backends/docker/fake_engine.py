@@ -9,20 +9,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stoke.config import Config, DockerConfig, LogConfig
+from backends.docker.names import job_labels
+from stoke.config import Config, DockerConfig
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 HOLD = None
 """In an answer: keep the connection open and say nothing more."""
+JOB = "job-aaaaaa"
+RUNNING = {
+    "Config": {"Labels": job_labels(JOB, "default", "0" * 16)},
+    # Its frames are old, and its files never get full.
+    "HostConfig": {"LogConfig": {"Type": "local", "Config": {"max-size": str(1 << 50)}}},
+    "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z"},
+}
 
 
 class FakeEngine:
     """`answers` maps the end of a path to what is sent for it, piece by piece; then the connection
-    closes, unless the last piece is `HOLD`. `/version` is answered by itself."""
+    closes, unless the last piece is `HOLD`. `/version` is answered by itself. It has one running job,
+    `JOB`."""
 
     def __init__(self, folder: Path) -> None:
-        self.answers: dict[str, list[bytes | None]] = {}
+        self.answers: dict[str, list[bytes | None]] = {"json": [json_answer(RUNNING)]}
         self.requests: list[str] = []
         self.url = f"unix://{folder}/engine.sock"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -33,8 +42,7 @@ class FakeEngine:
 
     @property
     def config(self) -> Config:
-        # Its frames are old, and its files never get full.
-        return Config(docker=DockerConfig(host=self.url), log=LogConfig(max_size=1 << 50))
+        return Config(docker=DockerConfig(host=self.url))
 
     def close(self) -> None:
         for one in [self._listener, *self._open]:
@@ -88,7 +96,8 @@ def fake_engine(folder: Path) -> Iterator[FakeEngine]:
 def json_answer(body: object, status: int = 200) -> bytes:
     data = json.dumps(body).encode()
     head = f"HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+    # The engine closes behind an answer, and whoever asks must not ask there again.
+    return f"{head}Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def chunk(data: bytes) -> bytes:

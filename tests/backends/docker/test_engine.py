@@ -133,12 +133,12 @@ def test_an_engine_that_goes_away_in_mid_answer(tmp_path: Path) -> None:
 def test_an_engine_that_comes_back_is_used_again(tmp_path: Path) -> None:
     with fake_engine(tmp_path) as engine:
         backend = backend_at(engine.url)
-        assert backend.inspect("job-aaaaaa").status == "absent"
+        assert backend.inspect("job-aaaaaa").status == "running"
     (tmp_path / "engine.sock").unlink()
     with pytest.raises(EngineError):
         backend.inspect("job-aaaaaa")
     with fake_engine(tmp_path):
-        assert backend.inspect("job-aaaaaa").status == "absent"
+        assert backend.inspect("job-aaaaaa").status == "running"
 
 
 @pytest.mark.parametrize(

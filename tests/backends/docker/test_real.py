@@ -363,7 +363,7 @@ def test_removal_ends_a_followed_log_and_then_it_is_gone(
     backend.remove(made.job_id)
     for _ in log:
         pass
-    with pytest.raises(EngineError, match="No such container"):
+    with pytest.raises(EngineError, match="no such container"):
         backend.logs(made.job_id, 0, follow=True)
 
 
