@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.docker import RUN
 from bench.measure import STOKE, own_home
 
 LINES = 1_000_000
@@ -35,8 +36,11 @@ ROUNDS = 5
 _LINE = (
     "epoch %07d  INFO worker: some words about how it went, loss 0.123456, and more, to 100 bytes\n"
 )
+# Begins once its log is on the screen.
 _FLOOD = f"""
-import sys
+import sys, time
+print({FIRST!r}, flush=True)
+time.sleep(5)
 line = {_LINE!r}
 for first in range(0, {LINES}, 1000):
     sys.stdout.write("".join(line % number for number in range(first, first + 1000)))
@@ -250,33 +254,43 @@ def looking() -> None:
 
 
 def following() -> None:
+    """A container at full speed, its log on the screen from its first line on."""
     with home(None) as (env, _), tempfile.NamedTemporaryFile() as late:
         first = [STOKE, "run", "-q", "-c", "print('before')"]
         subprocess.run(first, env=env, check=True, stdout=subprocess.DEVNULL)
         with opened([sys.executable, "-c", _WATCHED, late.name], env) as terminal:
             terminal.until("before")
-            terminal.rest(2)
-            before = terminal.memory()
-            begun = time.monotonic()
-            command = [STOKE, "run", "--detach", "--name", "flood", "-c", _FLOOD]
+            command = [*RUN, "--no-cache", "--detach", "--name", "flood", "-c", _FLOOD]
             subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
             terminal.until("flood")
             terminal.press("g")
             terminal.rest(0.2)
             terminal.press("\r")
+            terminal.until(FIRST)
+            terminal.rest(2)
+            before = terminal.memory()
             terminal.until(r"epoch \d")
-            keys = []
+            begun = time.monotonic()
+            up, help_ = [], []
             while not (done := _ended()):
+                terminal.press("k")
+                up.append(terminal.until(" below"))
+                terminal.press("G")
+                terminal.until("following")
                 terminal.press("?")
-                keys.append(terminal.until("Keys: Jobs"))
+                help_.append(terminal.until("Keys: Jobs"))
                 terminal.press("q")
                 terminal.rest(0.3)
             terminal.until(LAST)
             seconds = time.monotonic() - begun
             growth, pause = terminal.memory() - before, pauses(Path(late.name), begun)
+        subprocess.run(
+            [STOKE, "rm", "--all-finished"], env=env, check=True, stdout=subprocess.DEVNULL
+        )
         print(f"log window: {LINES:,} lines followed in {seconds:.1f} s, job {done}", flush=True)
-        say(f"slowest of {len(keys)} keys meanwhile", max(keys) * 1000, "ms", 100)
-        say("median of them", statistics.median(keys) * 1000, "ms", 100)
+        for what, keys in (("scrolling up", up), ("opening the help", help_)):
+            say(f"{what}, slowest of {len(keys)}", max(keys) * 1000, "ms", 100)
+            say(f"{what}, median", statistics.median(keys) * 1000, "ms", 100)
         say("longest pause meanwhile", pause, "ms", 100)
         say("memory growth", growth, "MB", 20)
 

@@ -9,5 +9,6 @@ import os
 
 OVER_SSH = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
 
-os.environ.setdefault("TEXTUAL_FPS", "15" if OVER_SSH else "30")
+if OVER_SSH:
+    os.environ.setdefault("TEXTUAL_FPS", "15")
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

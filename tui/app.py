@@ -19,7 +19,9 @@ from textual.command import CommandPalette
 from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
+from textual.widget import AwaitMount
 
+import styles
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
@@ -100,7 +102,7 @@ class StokeApp(App[None]):
     """
 
     TITLE = "stoke"
-    CSS = stylesheet()
+    CSS = stylesheet(*styles.FIRST)
     COMMANDS = App.COMMANDS | {Actions}
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "jobs": JobsScreen,
@@ -145,6 +147,7 @@ class StokeApp(App[None]):
         self._clusters = _clusters(self._kept.get("clusters"))
         self._recording = recording
         self._canvas = Canvas()
+        self._completing = self._leaves = False
 
     def on_mount(self) -> None:
         if not self.is_headless:
@@ -169,8 +172,10 @@ class StokeApp(App[None]):
         for what in wrong:
             self.notify(clean(what), severity="warning", markup=False, timeout=10)
         self.theme_changed_signal.subscribe(self, lambda theme: self.keep(theme=theme.name))
-        if self._kept.get("mode") in self.MODES:
-            self.switch_mode(self._kept["mode"])
+        mode = self._kept.get("mode")
+        if mode in self.MODES and mode != self.current_mode:
+            self._load_sheets()
+            self.switch_mode(mode)
         self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
         # An editor or the shell had the terminal meanwhile.
         self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
@@ -198,10 +203,13 @@ class StokeApp(App[None]):
         return JobsService(self.config, self.history, self._post_snapshot, self._at_cluster)
 
     def on_ready(self) -> None:
+        self._completing = True
         self.screen.call_after_refresh(self._complete)
 
     async def _complete(self) -> None:
-        """The first frame is shown: now for the rest."""
+        """The first frame is shown: now for the rest. Who leaves meanwhile leaves behind it, because
+        what is being mounted finds nothing when it is taken away."""
+        self._load_sheets()
         screen = self.get_screen_stack("jobs")[0]
         assert isinstance(screen, JobsScreen)
         await screen.furnish()
@@ -209,7 +217,14 @@ class StokeApp(App[None]):
         if self._recording is not None:
             self.replay(self._recording)
         elif not self._kept.get("welcomed") and self._is_new():
-            self.action_welcome()
+            await self.action_welcome()
+        self._completing = False
+        if self._leaves:
+            self.exit()
+
+    def _load_sheets(self) -> None:
+        """Those of the other screens; once."""
+        self.stylesheet.add_source(stylesheet(*styles.LATER), ("styles", "later"))
 
     def _is_new(self) -> bool:
         try:
@@ -247,6 +262,9 @@ class StokeApp(App[None]):
     def exit(
         self, result: None = None, return_code: int = 0, message: RenderableType | None = None
     ) -> None:
+        if self._completing:
+            self._leaves = True
+            return
         # On unmounting it is too late: what a screen holds has gone by then.
         for stack in self._screen_stacks.values():
             for screen in stack:
@@ -414,7 +432,7 @@ class StokeApp(App[None]):
             where += f", {focused.id.replace('-', ' ')}"
         self.push_screen(Help(where, list(self.screen.active_bindings.values())))
 
-    def action_welcome(self) -> None:
+    def action_welcome(self) -> AwaitMount:
         """What this is. Comes by itself once, as long as there are no jobs."""
         from tui.screens.welcome import Welcome, example
 
@@ -427,8 +445,8 @@ class StokeApp(App[None]):
             elif what is not None:
                 self.action_switch(what)
 
-        self.push_screen(Welcome(), chosen)
         self.keep(welcomed=True)
+        return self.push_screen(Welcome(), chosen)
 
     def action_back_or_quit(self) -> None:
         if self.current_mode == "jobs":

@@ -46,8 +46,9 @@ def command(shell: str) -> None:
     stoke completion zsh > "${fpath[1]}/_stoke"
     stoke completion fish > ~/.config/fish/completions/stoke.fish
     """
-    from stoke.cli.main import cli
+    from stoke.cli.commands import cli
+    from stoke.cli.main import COMPLETING
 
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(cli, {}, "stoke", "_STOKE_COMPLETE").source())
+    click.echo(made(cli, {}, "stoke", COMPLETING).source())

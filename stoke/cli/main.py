@@ -1,6 +1,6 @@
-"""The program `stoke`: finds the command, and says what goes wrong so that it can be mended.
+"""The program `stoke`: the screens or a command, and what goes wrong said so that it can be mended.
 
-Nothing but click is loaded before the command is known; `stoke --help` loads no command at all.
+Only what is asked for is loaded: the screens without click, `stoke --help` without any command.
 """
 
 from __future__ import annotations
@@ -11,109 +11,13 @@ import sys
 # Our own folder first: somebody's PYTHONPATH may hold other packages called `tui` or `backends`.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-import click
-
 from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-COMMANDS = {
-    "run": ("stoke.cli.run", "Run Python code with its packages, and wait for it."),
-    "submit": ("stoke.cli.submit", "Run a request that is written as JSON."),
-    "jobs": ("stoke.cli.jobs", "List jobs."),
-    "show": ("stoke.cli.show", "Show everything that is known about a job."),
-    "logs": ("stoke.cli.logs", "Print the output of jobs."),
-    "stop": ("stoke.cli.stop", "Stop jobs."),
-    "rm": ("stoke.cli.rm", "Remove finished jobs and their logs."),
-    "rerun": ("stoke.cli.rerun", "Run a job's request again."),
-    "race": ("stoke.cli.race", "Run a request cold and warm, and print what the cache saved."),
-    "compare": ("stoke.cli.compare", "Show two jobs side by side."),
-    "render": ("stoke.cli.render", "Print what would be submitted, without submitting it."),
-    "cache": ("stoke.cli.cache", "See, prune, warm and clear the cache volumes."),
-    "setup": ("stoke.cli.setup", "Prepare an engine for jobs; schedule the pruning of caches."),
-    "doctor": ("stoke.cli.doctor", "Say what works here, and what mends the rest."),
-    "completion": ("stoke.cli.completion", "Print the completion script for a shell."),
-}
-"""Each command's module, which has it as `command`, and its help in one line."""
+COMPLETING = "_STOKE_COMPLETE"
+"""With this in the environment a shell asks what a word may become."""
 
 CLOSED_OUTPUT = 141
 """What a shell shows for a program that nobody reads from any more (128 + SIGPIPE)."""
-
-
-class OutputClosedError(Exception):
-    """Nobody reads our output any more. Not an OSError, which click would end with exit code 1."""
-
-
-class Commands(click.Group):
-    """The table above as a group: listing it, also for completion, imports no command."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        found = import_module(COMMANDS[cmd_name][0]).command
-        assert isinstance(found, click.Command)
-        return found
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise OutputClosedError from None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        if incomplete.startswith("-"):
-            return click.Command.shell_complete(self, ctx, incomplete)
-        from click.shell_completion import CompletionItem
-
-        return [
-            CompletionItem(name, help=text)
-            for name, (_, text) in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-
-
-def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        click.echo(f"stoke {version('stoke-tui')}")
-        ctx.exit()
-
-
-@click.group(
-    cls=Commands,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
-    help="Print the version.",
-)  # fmt: skip
-@click.pass_context
-def cli(ctx: click.Context) -> int | None:
-    """Run Python somewhere else: in a container or on this machine, with caches that make the
-    second run start in milliseconds. Without a command: the screens.
-
-    \b
-    stoke run -w numpy -c 'import numpy; print(numpy.pi)'
-    stoke jobs
-    """
-    if ctx.invoked_subcommand is not None:
-        return None
-    from stoke.cli.screens import open_screens
-
-    return open_screens()
 
 
 def _fill_closed_streams() -> None:
@@ -131,7 +35,7 @@ def main() -> int:
     try:
         code = _run()
         sys.stdout.flush()
-    except (BrokenPipeError, OutputClosedError):
+    except BrokenPipeError:
         # Python would say so once again when it flushes on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_OUTPUT
@@ -140,18 +44,21 @@ def main() -> int:
 
 def _run() -> int:
     try:
-        code = cli.main(prog_name="stoke", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        if len(sys.argv) == 1 and COMPLETING not in os.environ:
+            from stoke.cli.screens import open_screens
+
+            return open_screens()
+        from stoke.cli.commands import run
+
+        return run()
+    except KeyboardInterrupt:
         return EXIT_INTERRUPT
     except StokeError as error:
         from stoke.cli.output import print_error
 
         print_error(error.what, error.mend)
         return error.exit_code
-    except OutputClosedError:
+    except BrokenPipeError:
         raise
     except Exception as error:
         if os.environ.get("STOKE_DEBUG"):
@@ -163,4 +70,3 @@ def _run() -> int:
             "run it again with STOKE_DEBUG=1 and report what it prints; this is a bug",
         )
         return EXIT_ENGINE
-    return code if isinstance(code, int) else 0

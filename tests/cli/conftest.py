@@ -107,6 +107,9 @@ class Terminal:
     def until(self, text: bytes) -> None:
         until(lambda: text in self.screen, f"{text!r} on the screen, which has {self.screen!r}")
 
+    def until_more_than(self, size: int) -> None:
+        until(lambda: len(self.screen) > size, f"more than {size} bytes")
+
     def wait(self) -> int:
         """The exit code, once all that was written is on the screen."""
         code = self.process.wait(PATIENCE)

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stoke.cli.main import COMMANDS, cli
+from stoke.cli.commands import COMMANDS, cli
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 
 HEAVY = ["textual", "docker", "kubernetes", "hera", "requests"]
@@ -194,14 +194,27 @@ def test_json_of_jobs_is_a_list_of_documents(stoke: Stoke) -> None:
 
 
 def test_at_a_terminal_the_screens_open_and_q_leaves_them(
-    terminal: Callable[..., Terminal],
+    stoke: Stoke, terminal: Callable[..., Terminal]
 ) -> None:
+    """However early: while the rest of the screens is still brought."""
+    assert stoke("run", "-q", "-c", "1").returncode == 0
     at = terminal()
     at.until(b"\x1b[?1049h")
     at.until(b"Jobs")
     at.type("q")
     assert at.wait() == 0
     assert b"\x1b[?1049l" in at.screen
+
+
+def test_at_the_first_start_q_leaves_the_greeting_first(terminal: Callable[..., Terminal]) -> None:
+    at = terminal()
+    at.until(b"stoke runs Python somewhere else")
+    shown = len(at.screen)
+    at.type("q")
+    at.until_more_than(shown)
+    at.type("q")
+    assert at.wait() == 0
+
 
 
 def test_a_dumb_terminal_is_told_of_the_commands(terminal: Callable[..., Terminal]) -> None:

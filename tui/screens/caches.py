@@ -12,7 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from stoke import lifecycle
 from stoke.backend import Volume, backend_names
@@ -30,6 +30,7 @@ from tui.screens.prune_cache import Plan, PruneCache
 from tui.screens.warm_cache import WarmCache
 from tui.snapshot import Snapshot
 from tui.threads import GivenUpError, Work, answer, on_thread
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
 # With what stands between them 79 columns, so that 80 hold a scroll bar too; and what a wide screen
@@ -98,7 +99,7 @@ class CachesScreen(StokeScreen):
             yield TimePlot("size", BYTES, "not measured yet", id="caches-sizes")
             yield TimePlot("hit rate", SHARE, "no job has used it yet", id="caches-hits")
         yield Static(id="caches-troubles", classes="troubles")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(CachesTable).focus()

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from stoke.comparison import Comparison, PackageChange
 from stoke.job import Job, Phase
@@ -19,6 +18,7 @@ from stoke.logs.sanitise import clean
 from tui import format as fmt
 from tui.job_columns import state_text
 from tui.screens.base import StokeScreen, app_of
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
 _NAME = 14
@@ -43,7 +43,7 @@ class CompareScreen(StokeScreen):
         yield TopBar("jobs")
         with VerticalScroll(id="compare-scroll"):
             yield ComparisonView(self._found, id="comparison")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()

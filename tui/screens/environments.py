@@ -10,7 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from stoke.backend import Volume
 from stoke.caches import Environment, Progress, Usage
@@ -18,6 +18,7 @@ from stoke.errors import StokeError
 from tui import format as fmt
 from tui.screens.base import StokeScreen
 from tui.threads import Work, answer, on_thread
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
 _COLUMNS = (("key", 8), ("size", 7), ("frees", 7), ("uses", 5), ("used", 7), ("packages", 30))
@@ -57,7 +58,7 @@ class EnvironmentsScreen(StokeScreen):
         yield EnvironmentsTable(id="environments-table", cursor_type="row")
         with VerticalScroll(id="environments-packages", can_focus=False):
             yield Static()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(EnvironmentsTable).focus()

@@ -13,7 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from stoke.errors import RequestError, StokeError
 from stoke.job import Job
@@ -25,6 +25,7 @@ from tui.screens.base import StokeScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.job_list import JobList
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.line_input import SafeInput
 from tui.widgets.top_bar import TopBar
 
@@ -90,7 +91,7 @@ class JobsScreen(StokeScreen):
                 yield Static(Text(_NONE_YET), id="jobs-empty")
             yield Vertical(id="jobs-detail")
         yield Static(id="jobs-troubles", classes="troubles")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._filter.display = False
@@ -106,11 +107,11 @@ class JobsScreen(StokeScreen):
         from tui.widgets.job_detail import JobDetail
 
         if not self.children:
-            return  # The program is leaving already.
+            return  # The program was ended already.
         detail = JobDetail(self.stoke.reading)
         await self.query_one("#jobs-detail").mount(detail)
         if not detail.children:
-            return  # The program is leaving.
+            return  # Or meanwhile.
         self._detail = detail
         self.stoke.service.choose(self.table.chosen)
         self._show_job()

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import DataTable, Footer, Static
+from textual.widgets import DataTable, Static
 
 from stoke.errors import StokeError
 from stoke.metrics import CacheFigures
@@ -20,6 +20,7 @@ from tui.screens.base import WIDE, StokeScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.bars import Bar, Bars
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
 CHANGED_SECONDS = 2.0
@@ -92,7 +93,7 @@ class MetricsScreen(StokeScreen):
                 yield Bars("cold against warm", "no hit and miss yet", id="metrics-warmth")
                 yield Bars("most used packages", "none yet", id="metrics-packages")
         yield Static(id="metrics-troubles", classes="troubles")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(FiguresTable).focus()

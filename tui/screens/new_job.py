@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Button, Checkbox, Collapsible, Footer, Select, Static, TextArea
+from textual.widgets import Button, Checkbox, Collapsible, Select, Static, TextArea
 from textual.widgets._collapsible import CollapsibleTitle
 
 from stoke import presets
@@ -41,6 +41,7 @@ from tui.widgets.chips import Chips
 from tui.widgets.cluster_choice import ClusterChoice
 from tui.widgets.code_editor import CodeEditor
 from tui.widgets.form_field import FormField
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.manifest import Manifest
 from tui.widgets.top_bar import TopBar
 
@@ -105,7 +106,7 @@ class NewJobScreen(StokeScreen):
                     yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
                 yield Button("Submit", id="submit", variant="primary", compact=True)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def _backend_select(self) -> Select[str]:
         chosen = self._draft.backend or self.stoke.config.backend

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Digits, Footer, Static
+from textual.widgets import Digits, Static
 
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.job import Job
@@ -28,6 +28,7 @@ from tui.screens.base import StokeScreen
 from tui.screens.dialogs import Confirm
 from tui.screens.open_recording import OpenRecording
 from tui.threads import on_thread
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 from tui.widgets.waterfall import Waterfall
 
@@ -109,7 +110,7 @@ class RaceScreen(StokeScreen):
             yield Digits(id="race-ratio")
             yield Static(id="race-words")
         yield Static(id="race-trouble", classes="troubles")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._show()

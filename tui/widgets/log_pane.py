@@ -29,6 +29,8 @@ from tui.widgets.log_view import LogView
 
 MOST_OF_ENGINE = 256 * 1024
 """Bytes of the engine's lines that are shown, the last ones; they are few."""
+# As many lines as the style sheet gives the figures.
+MOST_HEADER = 3
 
 
 class _Prompt(NamedTuple):
@@ -136,12 +138,11 @@ class LogPane(Vertical):
 
     @on(LogView.Changed)
     def _header(self) -> None:
-        header = self.query_one("#log-header", Static)
         if self._job is None:
-            header.update("")
+            self._say(Text())
             return
         if self._engine.display:
-            header.update(Text("what the engine itself wrote; x goes back to the job's output"))
+            self._say(Text("what the engine itself wrote; x goes back to the job's output"))
             return
         text = self._figures(self._job)
         looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
@@ -149,11 +150,18 @@ class LogPane(Vertical):
             if line:
                 text.append("\n")
                 text.append_text(line)
-        header.update(text)
+        self._say(text)
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
             self._keys = keys
             self.refresh_bindings()
+
+    def _say(self, text: Text) -> None:
+        """Figures change with every line that comes, how many lines they take seldom: only then is the
+        whole screen laid out again."""
+        header = self.query_one("#log-header", Static)
+        height = len(text.wrap(self.app.console, max(1, header.content_size.width)))
+        header.update(text, layout=min(height, MOST_HEADER) != header.content_size.height)
 
     def _figures(self, job: Job) -> Text:
         log = self.view

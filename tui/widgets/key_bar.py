@@ -1,0 +1,99 @@
+"""The line at the bottom: the keys that do something here and now.
+
+Textual's own footer is a widget a key, made anew whenever a binding may have changed: some fifteen
+to style and to lay out, in the middle of a search or a flood. This is one, drawn anew when it says
+something else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from rich.text import Text
+from textual import events
+from textual.screen import Screen
+from textual.widget import Widget
+
+
+class _Key(NamedTuple):
+    key: str
+    shown: str
+    description: str
+    enabled: bool
+
+
+class KeyBar(Widget):
+    """Shows the bindings that ask for it; a click on one is its key."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key", "key-bar--description"}
+    DEFAULT_CSS = """
+    KeyBar {
+        dock: bottom;
+        height: 1;
+        text-wrap: nowrap;
+        color: $footer-foreground;
+        background: $footer-background;
+        .key-bar--key {
+            color: $footer-key-foreground;
+            background: $footer-key-background;
+            text-style: bold;
+        }
+        .key-bar--description {
+            color: $footer-description-foreground;
+            background: $footer-description-background;
+        }
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: list[_Key] = []
+        # Where each one's part of the line ends.
+        self._ends: list[int] = []
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._read)
+
+    def on_unmount(self) -> None:
+        self.screen.bindings_updated_signal.unsubscribe(self)
+
+    def _read(self, screen: Screen[object]) -> None:
+        # While another window has the focus nothing has it here, and the keys would come and go.
+        if not self.app.app_focus or screen is not self.screen:
+            return
+        keys: dict[str, _Key] = {}
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            if binding.show:
+                shown = self.app.get_key_display(binding)
+                # The first of several keys that do the same.
+                keys.setdefault(
+                    binding.action, _Key(binding.key, shown, binding.description, enabled)
+                )
+        if (found := list(keys.values())) != self._keys:
+            self._keys = found
+            self.refresh()
+
+    def render(self) -> Text:
+        key_style = self.get_component_rich_style("key-bar--key")
+        description_style = self.get_component_rich_style("key-bar--description")
+        line = Text(no_wrap=True)
+        self._ends = []
+        for key in self._keys:
+            start = len(line)
+            line.append(key.shown, key_style)
+            line.append(f" {key.description}", description_style)
+            if not key.enabled:
+                line.stylize("dim", start)
+            self._ends.append(line.cell_len)
+            line.append(" ")
+        return line
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        for key, end in zip(self._keys, self._ends, strict=True):
+            if event.x < end:
+                if key.enabled:
+                    self.app.simulate_key(key.key)
+                else:
+                    self.app.bell()
+                return
