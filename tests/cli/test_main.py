@@ -216,7 +216,6 @@ def test_at_the_first_start_q_leaves_the_greeting_first(terminal: Callable[..., 
     assert at.wait() == 0
 
 
-
 def test_a_dumb_terminal_is_told_of_the_commands(terminal: Callable[..., Terminal]) -> None:
     at = terminal(env={"TERM": "dumb"})
     assert at.wait() == 2
