@@ -59,6 +59,13 @@ WHERE = {
 }
 
 
+def _keep_what_is_there() -> None:
+    """What has been made so far stays. Looking through it for garbage stops the screen each time for
+    tens of milliseconds."""
+    gc.freeze()
+    gc.enable()
+
+
 def _new_job() -> Screen[None]:
     from tui.screens.new_job import NewJobScreen
 
@@ -154,9 +161,7 @@ class StokeApp(App[None]):
             # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that
             # takes a flood of output in must not hold up the keys.
             sys.setswitchinterval(0.001)
-            # What is there now stays. Looking through it for garbage stops the screen each time for
-            # tens of milliseconds.
-            self.call_after_refresh(gc.freeze)
+            self.call_after_refresh(_keep_what_is_there)
         own, wrong = themes.load()
         for one in own:
             self.register_theme(one)

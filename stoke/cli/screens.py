@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ def open_screens(recording: Recording | None = None) -> int:
         raise RequestError(
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
+    # What is made on the way to the first frame stays; the screens put looking for garbage on again.
+    gc.disable()
     from stoke.paths import is_configured
     from tui.app import run
 
