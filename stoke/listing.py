@@ -6,6 +6,7 @@ a job itself is read when it comes into view.
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -68,14 +69,16 @@ ORDERS = {
 """By the name of the column that shows it. What is unknown comes last either way."""
 GROUPS = {"state": _BY_STATE, "backend": "backend"}
 
-_ASKED = "request_hash IN (SELECT request_hash FROM asked_packages WHERE instr(lower(name), {0}))"
+# LIKE finds either case by itself; five of them cost half of one search in the five joined and lowered.
+_LIKE = "LIKE {0} ESCAPE '!'"
+_ASKED = f"request_hash IN (SELECT request_hash FROM asked_packages WHERE name {_LIKE})"  # noqa: S608
 _FIELDS = {
-    name: f"instr(lower(coalesce({name}, '')), {{0}})"
+    name: f"{name} {_LIKE}"
     for name in ("id", "name", "state", "backend", "scope", "image", "reason")
 } | {"package": _ASKED}
-# No word has a blank in it, so none is found across two of them; one search costs a fifth of five.
-_PLAIN = "id || ' ' || name || ' ' || state || ' ' || backend || ' ' || scope"
-_ANYWHERE = f"instr(lower({_PLAIN}), {{0}}) OR {_ASKED}"
+_ANYWHERE = " OR ".join(
+    _FIELDS[name] for name in ("id", "name", "state", "backend", "scope", "package")
+)
 FILTER_HINT = "a name, state, backend, scope or package; package:numpy, reason:memory, !word"
 
 
@@ -182,10 +185,16 @@ def _condition(words: str) -> tuple[str, list[str]]:
         if colon and field in _FIELDS:
             sql, text = _FIELDS[field], rest
         if text:
-            values.append(text)
+            values.append(_holding(text))
             found = sql.format(f"?{len(values) + 1}")
             clauses.append(f"{'NOT ' if negated else ''}coalesce(({found}), 0)")
     return " AND ".join(clauses) or "1", values
+
+
+def _holding(text: str) -> str:
+    """The pattern of what holds `text`. SQLite takes none of more than 50,000 bytes."""
+    literal = re.sub("([!%_])", r"!\1", text[:4000])
+    return f"%{literal}%"
 
 
 def _groups(names: Sequence[str]) -> tuple[Group, ...]:

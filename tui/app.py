@@ -161,7 +161,6 @@ class StokeApp(App[None]):
             # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that
             # takes a flood of output in must not hold up the keys.
             sys.setswitchinterval(0.001)
-            self.call_after_refresh(_keep_what_is_there)
         own, wrong = themes.load()
         for one in own:
             self.register_theme(one)
@@ -223,6 +222,8 @@ class StokeApp(App[None]):
             self.replay(self._recording)
         elif not self._kept.get("welcomed") and self._is_new():
             await self.action_welcome()
+        if not self.is_headless:
+            _keep_what_is_there()
         self._completing = False
         if self._leaves:
             self.exit()

@@ -222,18 +222,19 @@ class JobList(ScrollView, can_focus=True):
 
     def _redraw(self) -> None:
         """Draws the lines that are not as they were drawn last."""
-        self._made = {y: self._strip(y) for y in self._drawn}
+        base = self.rich_style
+        self._made = {y: self._strip(y, base) for y in self._drawn}
         for y, strip in self._made.items():
             if strip != self._drawn[y]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._made.pop(y) if y in self._made else self._strip(y)
+        strip = self._made.pop(y) if y in self._made else self._strip(y, self.rich_style)
         self._drawn[y] = strip
         return strip
 
-    def _strip(self, y: int) -> Strip:
-        width, base = self.size.width, self.rich_style
+    def _strip(self, y: int, base: Style) -> Strip:
+        width = self.size.width
         line = self.scroll_offset.y + y - 1
         if y == 0:
             strip = Strip(self._head(base + self._style("jobs--head")))
