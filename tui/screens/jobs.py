@@ -133,6 +133,19 @@ class JobsScreen(StokeScreen):
         """The chosen job, as it stands."""
         return self.table.job if self.is_mounted else None
 
+    # --- the focus --------------------------------------------------------------------------------
+
+    # Not :focus-within, for which all that is in there is styled anew wherever the focus moves in it.
+    def on_descendant_focus(self) -> None:
+        self._frame_focus()
+
+    def on_descendant_blur(self) -> None:
+        self._frame_focus()
+
+    def _frame_focus(self) -> None:
+        for part in self.query("#jobs-side, #jobs-detail"):
+            part.set_class(part.has_focus_within, "-focused")
+
     # --- the list ---------------------------------------------------------------------------------
 
     def _restore(self) -> None:
