@@ -289,7 +289,7 @@ class Follower:
                 end = start + len(list(run))
                 self._keep(stream, times[start:end], pieces[start:end])
                 start = end
-        self._point.take(batch, max(times), b"".join(pieces))
+        self._point.take(streams, times, pieces)
         self._flush()
         self._on_flush()
         if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:

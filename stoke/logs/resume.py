@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import time
 import zlib
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from stoke.backend import Frame
 
@@ -29,6 +30,23 @@ Key = tuple[int, int, int, int]
 """(time, stream, length, CRC) of a frame."""
 
 
+class _Taken(NamedTuple):
+    """Frames that were taken together, in columns: a flood has tens of thousands within the overlap."""
+
+    newest: int
+    times: array[int]
+    streams: bytes
+    sizes: array[int]
+    data: bytes
+
+    def keys(self, since: int) -> Iterator[Key]:
+        at = 0
+        for moment, stream, size in zip(self.times, self.streams, self.sizes, strict=True):
+            if moment >= since:
+                yield moment, stream, size, zlib.crc32(self.data[at : at + size])
+            at += size
+
+
 class ResumePoint:
     """What has been taken of a log, as far as the next connection has to know. Times in nanoseconds."""
 
@@ -38,9 +56,9 @@ class ResumePoint:
         self._frames = 0
         self._checksum = 0
         self._clock = clock_offset()
-        # What was taken within the overlap: batches with their newest time and bytes, and keys of
-        # what is older or an earlier program's, with the newest time among them.
-        self._recent: deque[tuple[int, int, Sequence[Frame]]] = deque()
+        # What was taken within the overlap, and keys of what is older or an earlier program's, with the
+        # newest time among them.
+        self._recent: deque[_Taken] = deque()
         self._recent_bytes = 0
         self._older: list[Key] = []
         self._older_newest = 0
@@ -49,23 +67,25 @@ class ResumePoint:
     def clock_went_back(self) -> bool:
         return self._last < self.newest - OVERLAP or clock_offset() < self._clock - OVERLAP
 
-    def take(self, batch: Sequence[Frame], newest: int, data: bytes) -> None:
-        """Remembers frames that are new, their newest time and what they hold together."""
+    def take(self, streams: Sequence[int], times: Sequence[int], pieces: Sequence[bytes]) -> None:
+        """Remembers frames that are new, in columns."""
+        newest, data = max(times), b"".join(pieces)
         self.newest = max(self.newest, newest)
-        self._last = batch[-1].time
-        self._frames += len(batch)
+        self._last = times[-1]
+        self._frames += len(times)
         self._checksum = zlib.crc32(data, self._checksum)
         self._clock = clock_offset()
         horizon = self.newest - OVERLAP
         if newest >= horizon:
-            self._recent.append((newest, len(data), batch))
+            sizes = array("I", map(len, pieces))
+            self._recent.append(_Taken(newest, array("q", times), bytes(streams), sizes, data))
             self._recent_bytes += len(data)
-        while self._recent and (self._recent[0][0] < horizon or self._recent_bytes > MOST_KEPT):
-            latest, size, frames = self._recent.popleft()
-            self._recent_bytes -= size
-            if latest >= horizon:
-                self._older += map(_key, frames)
-                self._older_newest = max(self._older_newest, latest)
+        while self._recent and (self._recent[0].newest < horizon or self._recent_bytes > MOST_KEPT):
+            taken = self._recent.popleft()
+            self._recent_bytes -= len(taken.data)
+            if taken.newest >= horizon:
+                self._older += taken.keys(0)
+                self._older_newest = max(self._older_newest, taken.newest)
         if self._older_newest < horizon:
             self._older.clear()
 
@@ -77,8 +97,8 @@ class ResumePoint:
         """Keys of all that was taken and may come again."""
         horizon = self.newest - OVERLAP
         keys = [key for key in self._older if key[0] >= horizon]
-        for _, _, batch in self._recent:
-            keys += [_key(frame) for frame in batch if frame.time >= horizon]
+        for taken in self._recent:
+            keys += taken.keys(horizon)
         return keys
 
     def repeats(self, overlap: int) -> Repeats:
