@@ -89,15 +89,17 @@ def _measure(
         if prepare:
             terminal.press(prepare)
         time.sleep(2)
-        before = terminal.received
-        time.sleep(2)
-        shown.idle = max(shown.idle, (terminal.received - before) / 2)
         begun, before = time.monotonic(), terminal.received
         flood.go()
         if rate is None:
             flood.stopped_at()
             terminal.until(LAST)
             shown.free = (terminal.received - before) / (time.monotonic() - begun) / 1024
+            # Once the job is over: while one runs, its seconds count on.
+            time.sleep(3)
+            before = terminal.received
+            time.sleep(4)
+            shown.idle = (terminal.received - before) / 4
             return
         time.sleep(2)
         # The last two seconds belong to the flood alone.
