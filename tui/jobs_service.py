@@ -230,11 +230,17 @@ class JobsService:
 
     def _adopt(self) -> None:
         """Jobs that the default backend holds and this history does not know."""
+        name = self._config.backend
         try:
-            if lifecycle.adopt(self.backends.get(self._config.backend), self._history):
+            if lifecycle.adopt(self.backends.get(name), self._history):
                 self.look_now()
         except StokeError:
             pass  # A backend that is down is said where it is used.
+        except Exception as error:
+            fault = EngineError(f"{name}: {type(error).__name__}: {error}")
+            with self._lock:
+                self._troubles[name] = _Trouble(name, fault)
+            self.look_now()
 
 
 def _newest(history: History, before: list[Job]) -> list[Job]:
