@@ -12,6 +12,8 @@ from stoke.logs.view import Matches
 from tui.threads import on_thread
 
 PROGRESS_SECONDS = 0.1
+REST_SECONDS = 0.0005
+"""Between two pieces of a log: whoever waits for Python's lock to draw gets it at once."""
 
 
 class LogScans:
@@ -39,6 +41,7 @@ class LogScans:
 
         def progress() -> None:
             nonlocal told
+            time.sleep(REST_SECONDS)
             if time.monotonic() - told >= PROGRESS_SECONDS:
                 told = time.monotonic()
                 try:
