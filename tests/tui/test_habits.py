@@ -155,3 +155,26 @@ def test_the_bell_calls_for_long_jobs_that_have_just_ended(desk: Desk) -> None:
     assert bell.sequence([ended]) == "\x1b]9;stoke: fit-7k2pqa failed\x07\a"
     assert Bell("bell", 0).sequence([ended]) == "\a"
     assert Bell("off", 0).sequence([ended]) == bell.sequence([]) == ""
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+async def test_the_line_of_keys_shows_whole_ones_and_help_always(
+    desk: Desk, app: StokeApp, width: int
+) -> None:
+    desk.job("fit-7k2pqa")
+    whole = "/ Find r Run again e Edit and run d Remove c Compare f Follow ? Help q Quit"
+    keys = ["/ Find", "r Run again", "e Edit and run", "d Remove", "c Compare", "f Follow"]
+    cut = [" ".join([*keys[:count], "? Help"]) for count in range(1, len(keys) + 1)]
+    fitting = [line for line in [*cut, whole] if len(line) <= width][-1]
+    async with app.run_test(size=(width, 24)) as pilot:
+        await until(pilot, lambda: screen_text(app).splitlines()[-1].rstrip() == fitting, fitting)
+
+
+async def test_a_click_on_a_key_presses_it(desk: Desk, app: StokeApp) -> None:
+    desk.job("fit-7k2pqa")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "f Follow ? Help" in screen_text(app))
+        line = screen_text(app).splitlines()[-1]
+        await pilot.click("KeyBar", offset=(line.index("? Help") + 3, 0))
+        await until(pilot, lambda: app.screen.is_modal)
+        assert "Keys: Jobs" in screen_text(app)

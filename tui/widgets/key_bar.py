@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import events
 from textual.screen import Screen
@@ -20,6 +21,28 @@ class _Key(NamedTuple):
     shown: str
     description: str
     enabled: bool
+    is_help: bool
+
+    @property
+    def width(self) -> int:
+        return cell_len(self.shown) + 1 + cell_len(self.description)
+
+
+def _fitting(keys: list[_Key], width: int) -> list[_Key]:
+    """As many as there is room for; where not all fit, help stays: it lists the rest."""
+    if sum(key.width + 1 for key in keys) - 1 <= width:
+        return keys
+    helps = [key for key in keys if key.is_help]
+    left = width - sum(key.width + 1 for key in helps)
+    shown: list[_Key] = []
+    for key in keys:
+        if key.is_help:
+            continue
+        left -= key.width + (1 if shown else 0)
+        if left < 0:
+            break
+        shown.append(key)
+    return shown + helps
 
 
 class KeyBar(Widget):
@@ -49,8 +72,8 @@ class KeyBar(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._keys: list[_Key] = []
-        # Where each one's part of the line ends.
-        self._ends: list[int] = []
+        # Those that are shown, and where each one's part of the line ends.
+        self._places: list[tuple[_Key, int]] = []
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._read)
@@ -67,9 +90,9 @@ class KeyBar(Widget):
             if binding.show:
                 shown = self.app.get_key_display(binding)
                 # The first of several keys that do the same.
-                keys.setdefault(
-                    binding.action, _Key(binding.key, shown, binding.description, enabled)
-                )
+                is_help = binding.action == "help"
+                key = _Key(binding.key, shown, binding.description, enabled, is_help)
+                keys.setdefault(binding.action, key)
         if (found := list(keys.values())) != self._keys:
             self._keys = found
             self.refresh()
@@ -78,19 +101,19 @@ class KeyBar(Widget):
         key_style = self.get_component_rich_style("key-bar--key")
         description_style = self.get_component_rich_style("key-bar--description")
         line = Text(no_wrap=True)
-        self._ends = []
-        for key in self._keys:
+        self._places = []
+        for key in _fitting(self._keys, self.size.width):
             start = len(line)
             line.append(key.shown, key_style)
             line.append(f" {key.description}", description_style)
             if not key.enabled:
                 line.stylize("dim", start)
-            self._ends.append(line.cell_len)
+            self._places.append((key, line.cell_len))
             line.append(" ")
         return line
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        for key, end in zip(self._keys, self._ends, strict=True):
+        for key, end in self._places:
             if event.x < end:
                 if key.enabled:
                     self.app.simulate_key(key.key)
