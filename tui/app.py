@@ -27,7 +27,6 @@ from stoke.history import History
 from stoke.job import Job
 from stoke.logs.sanitise import clean, clean_block
 from stoke.throw_away import is_throw_away
-from styles import stylesheet
 from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
@@ -109,7 +108,7 @@ class StokeApp(App[None]):
     """
 
     TITLE = "stoke"
-    CSS = stylesheet(*styles.FIRST)
+    CSS = styles.stylesheet(*styles.FIRST)
     COMMANDS = App.COMMANDS | {Actions}
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
         "jobs": JobsScreen,
@@ -230,7 +229,7 @@ class StokeApp(App[None]):
 
     def _load_sheets(self) -> None:
         """Those of the other screens; once."""
-        self.stylesheet.add_source(stylesheet(*styles.LATER), ("styles", "later"))
+        self.stylesheet.add_source(styles.stylesheet(*styles.LATER), ("styles", "later"))
 
     def _is_new(self) -> bool:
         try:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -136,12 +136,8 @@ class JobsScreen(StokeScreen):
     # --- the focus --------------------------------------------------------------------------------
 
     # Not :focus-within, for which all that is in there is styled anew wherever the focus moves in it.
-    def on_descendant_focus(self) -> None:
-        self._frame_focus()
-
-    def on_descendant_blur(self) -> None:
-        self._frame_focus()
-
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
     def _frame_focus(self) -> None:
         for part in self.query("#jobs-side, #jobs-detail"):
             part.set_class(part.has_focus_within, "-focused")

@@ -89,9 +89,9 @@ class KeyBar(Widget):
         for _, binding, enabled, _ in screen.active_bindings.values():
             if binding.show:
                 shown = self.app.get_key_display(binding)
-                # The first of several keys that do the same.
                 is_help = binding.action == "help"
                 key = _Key(binding.key, shown, binding.description, enabled, is_help)
+                # The first of several keys that do the same.
                 keys.setdefault(binding.action, key)
         if (found := list(keys.values())) != self._keys:
             self._keys = found
