@@ -81,15 +81,14 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
 
 @click.group(
     cls=Commands,
-    invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
     help="Print the version.",
 )  # fmt: skip
-@click.pass_context
-def cli(ctx: click.Context) -> int | None:
+def cli() -> None:
     """Run Python somewhere else: in a container or on this machine, with caches that make the
     second run start in milliseconds. Without a command: the screens.
 
@@ -97,11 +96,6 @@ def cli(ctx: click.Context) -> int | None:
     stoke run -w numpy -c 'import numpy; print(numpy.pi)'
     stoke jobs
     """
-    if ctx.invoked_subcommand is not None:
-        return None
-    from stoke.cli.screens import open_screens
-
-    return open_screens()
 
 
 def run() -> int:
