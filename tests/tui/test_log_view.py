@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tui.app import StokeApp
+from tui.widgets.log_lines import LogLines
 from tui.widgets.log_view import LogView
 
 JOB = "job-aaaaaa"
@@ -53,6 +55,25 @@ async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk:
         assert view.below > 300
         await pilot.press("f")
         await until(pilot, lambda: "line 399" in screen_text(app))
+
+
+@pytest.mark.parametrize("name", ["log", "log.idx"])
+def test_what_was_cut_off_while_it_was_drawn_is_drawn_again(
+    desk: Desk, own_home: Path, name: str
+) -> None:
+    """As by a follower that takes over: it cuts the spool back and fetches the same again."""
+    desk.job(JOB, JobState.RUNNING, log=b"one\ntwo\n")
+    shown = LogLines(job_dir(JOB))
+    assert shown.look() == 2
+    part = job_dir(JOB) / name
+    whole = part.read_bytes()
+    os.truncate(part, len(whole) // 2)
+    shown.load(1)
+    part.write_bytes(whole)
+    assert shown.look() is not None
+    assert [shown.load(row).text for row in (0, 1)] == ["one", "two"]
+    assert shown.look() is None
+    shown.close()
 
 
 @pytest.mark.parametrize("height", [24, 40])

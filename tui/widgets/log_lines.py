@@ -45,6 +45,8 @@ class LogLines:
         self._drawn: LRUCache[int, LogRow] = LRUCache(1000)
         self._drawn_size = 0
         self._marks: LRUCache[int, list[Span]] = LRUCache(1000)
+        # Whether something was to be drawn that could not be read.
+        self._missed = False
 
     def close(self) -> None:
         if self._reader is not None:
@@ -55,8 +57,11 @@ class LogLines:
         if self._reader is None:
             return None
         size, rows = self._reader.size()
-        if (size, rows) == (self.bytes, self.rows):
+        if (size, rows) == (self.bytes, self.rows) and not self._missed:
             return None
+        if self._missed:
+            self._marks.clear()
+            self._missed = False
         gained = rows - self.rows
         if gained < 0:
             # A follower that took over has cut the spool back to what was whole.
@@ -91,7 +96,13 @@ class LogLines:
         row = self.row(line)
         loaded = self._drawn.get(row)
         if loaded is None:
-            loaded = self._read(row)
+            try:
+                loaded = self._read(row)
+            except EOFError:
+                # A follower that took over has just cut it off. It will be there again, maybe before
+                # the next look, which then finds the spool as it was.
+                self._missed = True
+                return LogRow(0, 0, Styled(""))
             if self._drawn_size > _KEPT:
                 self.forget()
             self._drawn_size += len(loaded.text)
@@ -116,11 +127,14 @@ class LogLines:
         self._marks.clear()
 
     def _read(self, row: int) -> LogRow:
-        index = self._reader.rows(row, 2) if self._reader is not None else []
-        if not index:
+        if self._reader is None:
             return LogRow(0, 0, Styled(""))
+        index = self._reader.rows(row, 2)
+        if len(index) < min(2, self.rows - row):
+            raise EOFError
         start, moment, stream = index[0]
-        end = index[1][0] if len(index) > 1 else self.bytes
+        # Rows are written before their bytes: the next may begin where nothing is yet.
+        end = min(index[1][0], self.bytes) if len(index) > 1 else self.bytes
         if stream == NOTE:
             return LogRow(stream, moment, Styled(NOTE_MARK + clean_line(self._raw(start, end))))
         if end - start <= DRAWN_BYTES:
@@ -137,8 +151,12 @@ class LogLines:
         return LogRow(stream, moment, Styled(text + rest.text, head.spans + spans))
 
     def _raw(self, start: int, end: int) -> bytes:
+        """`EOFError` when the spool does not hold them any more."""
         assert self._reader is not None
-        return self._reader.read(start, end)
+        data = self._reader.read(start, end)
+        if len(data) < end - start:
+            raise EOFError
+        return data
 
     # --- moments ----------------------------------------------------------------------------------
 
