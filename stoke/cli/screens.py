@@ -35,6 +35,9 @@ def open_screens(recording: Recording | None = None) -> int:
         raise RequestError(
             "terminal", "the screens need one that can draw", "use the commands: stoke --help"
         )
+    # The terminal knows its size, also when that changes; a shell or a parent only knew it once.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     # What is made on the way to the first frame stays; the screens put looking for garbage on again.
     gc.disable()
     from stoke.paths import is_configured
