@@ -7,7 +7,7 @@ variable the defaults stand, and pydantic-settings (46 ms) is not even loaded: s
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,10 @@ from stoke.paths import NOT_SETTINGS, config_file, is_configured
 from stoke.spec import IndexSettings, Memory, NixSettings, Scope, Seconds, explain
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+
+
+SecretKey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}$")]
+"""A secret of a cluster and one of its keys."""
 
 
 class Section(BaseModel):
@@ -59,6 +63,8 @@ class ArgoConfig(Section):
     by_template: bool = False
     """Jobs refer to a WorkflowTemplate that `stoke setup argo` makes for their scope: for clusters that
     run nothing else (`templateReferencing: Strict` or `Secure`)."""
+    template_secrets: tuple[SecretKey, ...] = ()
+    """The secrets of the cluster, each as NAME/KEY, that such a WorkflowTemplate lets jobs name."""
     restricted: bool = False
     """Jobs run as user 1000 without anything that Pod Security `restricted` forbids. Without root there
     are no system packages."""

@@ -15,9 +15,14 @@ FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
 """Where a bundle that is too long for a variable is mounted, as the file `bundle`."""
 KEY = "bundle"
+LAST_WORDS = "/dev/termination-log"
+"""Where Kubernetes reads why a container ended."""
 VARIABLE = "STOKE_BUNDLE"
 SPEC_VARIABLE = "STOKE_SPEC"
 SECRET_PREFIX = "STOKE_SECRET_"  # noqa: S105
+"""Begins the names of the variables in which the cluster puts secrets of its own."""
+NOT_GIVEN = "stoke: not given: "
+"""Begins the last words of a pod that lacks a secret its job asks for."""
 
 # As text. Argo hands the whole template to its containers in one variable, and the system's limit for
 # one is 128 KiB; 98,000 bytes in a variable of ours were measured to be too many.
@@ -44,20 +49,35 @@ for name, size in head["files"]:
     with open(to, "wb") as file:
         file.write(rest[:size])
     rest = rest[size:]
+secrets = {{}}
 for name in list(os.environ):
     if name.startswith("ARGO_"):
         del os.environ[name]
     elif name.startswith("{SECRET_PREFIX}"):
-        os.environ[name[{len(SECRET_PREFIX)}:]] = os.environ.pop(name)
+        secrets[name] = os.environ.pop(name)
+missing = sorted(name for name, where in head["secrets"].items() if where not in secrets)
+if missing:
+    with open("{LAST_WORDS}", "w") as file:
+        file.write("{NOT_GIVEN}" + ", ".join(missing))
+    sys.exit(1)
+for name, where in head["secrets"].items():
+    os.environ[name] = secrets[where]
 os.execv(sys.executable, [sys.executable, "-I", "-S", *head["argv"]])
 """
 COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 
 
-def pack(files: Mapping[str, bytes], argv: Sequence[str]) -> bytes:
-    """A bundle: `files` go into FOLDER, then Python runs `argv`."""
+def pack(
+    files: Mapping[str, bytes], argv: Sequence[str], secrets: Mapping[str, str] | None = None
+) -> bytes:
+    """A bundle: `files` go into FOLDER, then Python runs `argv`. `secrets`: the variable that a secret
+    goes into -> the one that the cluster puts it in; no other secret is handed on."""
     head = json.dumps(
-        {"files": [[name, len(data)] for name, data in files.items()], "argv": list(argv)}
+        {
+            "files": [[name, len(data)] for name, data in files.items()],
+            "argv": list(argv),
+            "secrets": dict(secrets or {}),
+        }
     )
     whole = head.encode() + b"\n" + b"".join(files.values())
     return zlib.compress(whole, 9)

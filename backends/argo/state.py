@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backends.argo.bundle import NOT_GIVEN
 from backends.argo.names import COMPLETED, GAVE_UP, PHASE, STOPPED, WAITS, labels_of
 from stoke.backend import EngineState
 
@@ -262,6 +263,12 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
         return Reason("out of memory", "give it more: --memory 2g")
     if pod.get("status", {}).get("reason"):
         return _why_pod_failed(pod)
+    if said.startswith(NOT_GIVEN):
+        names = said.removeprefix(NOT_GIVEN)
+        return Reason(
+            f"its WorkflowTemplate gives it no secret for {names}",
+            "have the template made anew, with the same argo.template_secrets: stoke setup argo",
+        )
     if code == COULD_NOT_START and "python3" in said:
         return Reason(
             "the image has no python3", "name one with Python 3.9 or later: --image IMAGE"
@@ -346,7 +353,7 @@ _BY_MESSAGE = (
         "templates made: stoke setup argo --apply",
     ),
     (
-        r"workflowtemplates.* not found|no template named|template .* not found",
+        r"workflowtemplates.* not found|no template named|template .* (not found|undefined)",
         "make the templates of this scope: stoke setup argo --scope SCOPE --apply",
     ),
     (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),

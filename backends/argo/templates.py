@@ -31,7 +31,7 @@ NO_DEADLINE = 400 * 86400
 # Parsed and written again, so that whatever stands in the parameter stays in its place.
 LIMITS = "{{=toJson(fromJSON(workflow.parameters.limits))}}"
 # Of a workflow's own fields, what differs from template to template, and what every job brings.
-OWN = ("volumes", "nodeSelector", "synchronization")
+OWN = ("volumes", "nodeSelector", "affinity", "synchronization")
 BROUGHT = ("ttlStrategy", "podGC")
 PARAMETERS = {"bundle": "", "spec": "", "limits": "{}", "deadline": str(NO_DEADLINE), "node": ""}
 
@@ -40,9 +40,22 @@ def template_name(scope: str) -> str:
     return f"stoke-{scope}"
 
 
-def entrypoint(caches: tuple[str, ...], system: bool, carrier: str | None) -> str:
-    """The template for a job that uses these caches and is carried so."""
-    return next(name for name, *one in combinations() if one == [caches, system, carrier])
+def entrypoint(
+    caches: tuple[str, ...], system: bool, carrier: str | None, secrets: bool = False
+) -> str:
+    """The template for a job that uses these caches, is carried so, and may name secrets."""
+    name = next(name for name, *one in combinations() if one == [caches, system, carrier])
+    return with_secrets(name) if secrets else name
+
+
+def with_secrets(template: str) -> str:
+    """What the template is called that differs in giving the secrets which jobs may name."""
+    return f"{template}-secrets"
+
+
+def secret_variable(reference: str) -> str:
+    """Where such a template puts a secret: NAME/KEY in letters that variables may have."""
+    return f"{bundle.SECRET_PREFIX}{reference.encode().hex()}"
 
 
 def housekeeping_template(kind: str) -> str:
@@ -100,7 +113,8 @@ def as_workflow_template(
 def by_reference(
     scope: str, workflow: Mapping[str, Any], template: str, node: str | None = None
 ) -> dict[str, Any]:
-    """The same workflow, as a choice among the templates of its scope and arguments for it."""
+    """The same workflow, as a choice among the templates of its scope and arguments for it. `node` is
+    where housekeeping has to run, and a job had better."""
     (own,) = workflow["spec"]["templates"]
     container = own["container"]
     variables = {one["name"]: one.get("value", "") for one in container.get("env", ())}

@@ -30,8 +30,10 @@ from backends.argo.templates import (
     combinations,
     entrypoint,
     housekeeping_template,
+    secret_variable,
     tag,
     template_name,
+    with_secrets,
 )
 from stoke.backend import Delivery, Volume
 from stoke.config import ArgoConfig, Config
@@ -79,18 +81,14 @@ def make_job(
             "system packages need root, and argo.restricted says that this cluster gives none",
             "leave them out, or use an image that has them",
         )
-    if argo.by_template and any(one.startswith("secret:") for one in spec.secrets.values()):
-        raise RequestError(
-            "secrets",
-            "this cluster runs workflows by reference, whose template names no secrets of the cluster",
-            "have them read here: --secret NAME=env:VARIABLE or NAME=file:PATH",
-        )
+    named = _named_secrets(spec.secrets, argo)
     caches = used_caches(spec.use_cache, bool(spec.system))
     argv = [f"{bundle.FOLDER}/runner.py", f"{bundle.FOLDER}/payload"]
     argv += ["--work", f"{bundle.FOLDER}/work", "--container", "--tagged"]
     argv += ["--cache", CACHE] if spec.use_cache else []
     argv += ["--nix"] if spec.system else []
-    packed = bundle.pack({"runner.py": delivery.runner, "payload": delivery.payload}, argv)
+    files = {"runner.py": delivery.runner, "payload": delivery.payload}
+    packed = bundle.pack(files, argv, {name: where for name, (where, _) in named.items()})
     kind = _carrier(delivery, packed)
     request = request_label(request_hash(spec))
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
@@ -99,11 +97,6 @@ def make_job(
     public = bundle.pack_spec(delivery.public_spec)
     if public is not None:
         variables[bundle.SPEC_VARIABLE] = public
-    secrets = {
-        f"{bundle.SECRET_PREFIX}{name}": reference.removeprefix("secret:").partition("/")
-        for name, reference in spec.secrets.items()
-        if reference.startswith("secret:")
-    }
     volumes = _job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     workflow = _workflow(
         delivery.job_id,
@@ -111,7 +104,7 @@ def make_job(
         argo,
         image=spec.image or argo.image or PUBLIC_IMAGE,
         variables=variables,
-        secrets={name: (secret, key) for name, (secret, _, key) in secrets.items()},
+        secrets=dict(named.values()),
         volumes=volumes,
         limits=_limits(spec.cpu, spec.memory),
         deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
@@ -123,7 +116,9 @@ def make_job(
         reads=reads,
     )
     if argo.by_template:
-        workflow = by_reference(spec.scope, workflow, entrypoint(caches, bool(spec.system), kind))
+        template = entrypoint(caches, bool(spec.system), kind, bool(named))
+        # A template has room for one.
+        workflow = by_reference(spec.scope, workflow, template, nodes[0] if nodes else None)
     _refuse_templates(workflow)
     if kind is None:
         return Made(workflow)
@@ -178,7 +173,9 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         volumes: list[tuple[str, str, dict[str, Any]]],
         variables: Mapping[str, str],
         mutex: str | None = None,
+        nodes: tuple[str, ...] = (),
         node: str | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         return _workflow(
             template_name(scope),
@@ -186,7 +183,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             argo,
             image=tag("image"),
             variables=variables,
-            secrets={},
+            secrets=secrets or {},
             volumes=volumes,
             limits={},
             deadline=None,
@@ -194,16 +191,23 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             keep=math.ceil(argo.keep),
             waits=False,
             mutex=mutex,
+            nodes=nodes,
             node=node,
         )
 
     packed = {bundle.VARIABLE: tag("bundle")}
+    secrets = {secret_variable(one): one for one in argo.template_secrets}
     for name, caches, system, carrier in combinations():
         if system and argo.restricted:
             continue
         volumes = _job_volumes(scope, caches, system, carrier, "{{workflow.name}}", argo)
         variables = packed | {bundle.SPEC_VARIABLE: tag("spec")}
-        made[name] = workflow(volumes, variables, _mutex(scope, caches, argo))
+        mutex = _mutex(scope, caches, argo)
+        # A folder of a node can be warm; none is preferred where no job says which.
+        nodes = (tag("node"),) if caches and argo.cache == "hostpath" else ()
+        made[name] = workflow(volumes, variables, mutex, nodes)
+        if secrets:
+            made[with_secrets(name)] = workflow(volumes, variables, mutex, nodes, secrets=secrets)
     for kind in TARGETS:
         node = tag("node") if argo.cache == "hostpath" else None
         volumes = _cache_volumes(scope, (kind,), argo)
@@ -268,6 +272,29 @@ def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) ->
 
 
 # ---------------------------------------------------------------------------- parts
+
+
+def _named_secrets(secrets: Mapping[str, str], argo: ArgoConfig) -> dict[str, tuple[str, str]]:
+    """The job's variable -> (the pod's variable, NAME/KEY), for secrets that are in the cluster.
+
+    By reference, whoever owns the template says which there are: a job that could name any would read
+    what its user may not.
+    """
+    named = {}
+    for name, reference in secrets.items():
+        kind, _, what = reference.partition(":")
+        if kind != "secret":
+            continue
+        if argo.by_template and what not in argo.template_secrets:
+            raise RequestError(
+                "secrets",
+                f"jobs run by reference here, and {what} is not among argo.template_secrets",
+                "have it added there and the template made anew, stoke setup argo; or have the "
+                f"secret read here: --secret {name}=env:VARIABLE or {name}=file:PATH",
+            )
+        variable = secret_variable(what) if argo.by_template else f"{bundle.SECRET_PREFIX}{name}"
+        named[name] = (variable, what)
+    return named
 
 
 def _carrier(delivery: Delivery, packed: bytes) -> str | None:
@@ -350,7 +377,7 @@ def _workflow(
     *,
     image: str,
     variables: Mapping[str, str],
-    secrets: Mapping[str, tuple[str, str]],
+    secrets: Mapping[str, str],
     volumes: list[tuple[str, str, dict[str, Any]]],
     limits: dict[str, str],
     deadline: int | None,
@@ -371,10 +398,12 @@ def _workflow(
         models.EnvVar(
             name=variable,
             value_from=models.EnvVarSource(
-                secret_key_ref=models.SecretKeySelector(name=secret, key=key)
+                secret_key_ref=models.SecretKeySelector(
+                    name=reference.partition("/")[0], key=reference.partition("/")[2]
+                )
             ),
         )
-        for variable, (secret, key) in secrets.items()
+        for variable, reference in secrets.items()
     ]
     # What is delivered is unpacked there; the image's own folders may not be ours to write to.
     mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]

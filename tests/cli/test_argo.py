@@ -190,6 +190,21 @@ def test_a_cluster_that_takes_references_only_says_so_and_gets_them(
         assert (secret.returncode, secret.stdout) == (0, b"200000 b\n"), secret.stderr
         measured = stoke("cache", "ls", "-b", "argo", "--measure", "--json", env=by_template)
         assert json.loads(measured.stdout)[0]["bytes"] is not None, measured.stderr
+
+        named = {"metadata": {"name": "api"}, "stringData": {"token": "a", "other": "b"}}
+        api.request("POST", resource_path("v1", name, "secrets"), body=named)
+        ask = ["run", "-q", "-c", "import os; print(os.environ['TOKEN'])", "--secret"]
+        both = {**by_template, "STOKE_ARGO__TEMPLATE_SECRETS": '["api/token", "api/other"]'}
+        older = stoke(*ask, "TOKEN=secret:api/token", env=both)
+        assert older.returncode == 125 and b"stoke setup argo" in older.stderr, older.stderr
+        one = {**by_template, "STOKE_ARGO__TEMPLATE_SECRETS": '["api/token"]'}
+        assert stoke(*words, env=one).returncode == 0
+        given = stoke(*ask, "TOKEN=secret:api/token", env=one)
+        assert (given.returncode, given.stdout) == (0, b"a\n"), given.stderr
+        not_allowed = stoke(*ask, "TOKEN=secret:api/other", env=one)
+        assert not_allowed.returncode == 2 and b"argo.template_secrets" in not_allowed.stderr
+        not_there = stoke(*ask, "TOKEN=secret:api/other", env=both)
+        assert not_there.returncode == 125 and b"no secret for TOKEN" in not_there.stderr
     finally:
         api.request("DELETE", f"/api/v1/namespaces/{name}")
 

@@ -38,7 +38,7 @@ def entry_template(workflow: Mapping[str, Any], spec: Mapping[str, Any]) -> dict
         if template.get("name") == name:
             break
     else:
-        raise TemplateError(f"spec.entrypoint '{name}' is not a defined template")
+        raise TemplateError(f"template name '{name}' undefined")
     for field in UNKNOWN_TEMPLATE:
         if template.get(field):
             raise TemplateError(f"templates.{name}: the stand-in knows no {field}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from backends.argo.bundle import NOT_GIVEN
 from backends.argo.names import GAVE_UP
 from backends.argo.state import NOTICE_SECONDS, Moments, gives_up_at, overlooked_at, state_of
 
@@ -56,6 +57,14 @@ UNSCHEDULABLE = {
 
 
 SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CREATED}
+
+
+def test_a_secret_that_its_template_does_not_give_is_named() -> None:
+    ended = terminated(1)
+    ended["terminated"]["message"] = f"{NOT_GIVEN}TOKEN"
+    state = state_of(workflow(phase="Running"), pod(ended))
+    assert "gives it no secret for TOKEN" in (state.reason or "")
+    assert "argo.template_secrets" in (state.mend or "")
 
 
 def test_the_container_is_believed_before_the_workflow() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from backends.argo import templates
 from backends.argo.bundle import MAX_INLINE, unpack_spec
+from backends.argo.templates import secret_variable
 from backends.argo.workflow import make_housekeeping, make_job, make_templates
 from stoke.backend import Volume
 from stoke.config import ArgoConfig, Config
@@ -41,22 +42,32 @@ def pod_of(workflow: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("system", "use_cache", "long", "cache"),
-    list(product((False, True), (False, True), (False, True), ("hostpath", "shared-claim"))),
+    ("system", "use_cache", "long", "secret", "cache"),
+    list(product(*([(False, True)] * 4), ("hostpath", "shared-claim"))),
 )
 def test_a_job_by_reference_has_the_pod_that_it_has_without(
-    system: bool, use_cache: bool, long: bool, cache: Any
+    system: bool, use_cache: bool, long: bool, secret: bool, cache: Any
 ) -> None:
     code = "print('{{workflow.name}} $(HOME)')"
     code += f"\n# {random.Random(7).randbytes(100_000).hex()}" if long else ""
     job = delivery(
-        code, system=["jq"] if system else [], use_cache=use_cache, memory="1g", cpu=0.5, timeout=60
+        code,
+        system=["jq"] if system else [],
+        use_cache=use_cache,
+        memory="1g",
+        cpu=0.5,
+        timeout=60,
+        secrets={"TOKEN": "secret:api/token.1"} if secret else {},
     )
-    alone = Config(argo=ArgoConfig(cache=cache, node_selector={"pool": "batch"}))
+    settings = ArgoConfig(
+        cache=cache, node_selector={"pool": "batch"}, template_secrets=("api/token.1",)
+    )
+    alone = Config(argo=settings)
+    nodes = ("node-a",) if use_cache and cache == "hostpath" else ()
     referring = alone.model_copy(
         update={"argo": alone.argo.model_copy(update={"by_template": True})}
     )
-    whole, short = make_job(job, alone), make_job(job, referring)
+    whole, short = make_job(job, alone, nodes), make_job(job, referring, nodes)
     assert ("bundle" in given(short.workflow)) == (short.carried is None) == (not long)
     template = make_templates(job.spec.scope, referring)
     about = {"namespace": "jobs", "uid": "1", "creationTimestamp": "now"}
@@ -67,8 +78,14 @@ def test_a_job_by_reference_has_the_pod_that_it_has_without(
     made = pod_of(short.workflow, template)
     for pod in (expected, made):
         main = pod["spec"]["containers"][1]
-        # Where they stand in a list says nothing, nor does a variable that is empty.
-        main["env"] = {one["name"]: one.get("value") for one in main["env"] if one.get("value")}
+        # Where they stand in a list says nothing, nor does a variable that is empty. What it is called
+        # that a secret comes in is said inside the bundle.
+        comes_in = ("STOKE_BUNDLE", "STOKE_SECRET_TOKEN", secret_variable("api/token.1"))
+        main["env"] = [
+            {**one, "name": "*", "value": ""} if one["name"] in comes_in else one
+            for one in sorted(main["env"], key=lambda one: str(one["name"]))
+            if one.get("value") or one.get("valueFrom")
+        ]
         pod["spec"]["volumes"].sort(key=lambda one: one["name"])
         for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"][:1]):
             container.pop("env")  # Argo tells its own containers of the template.
@@ -95,9 +112,24 @@ def test_housekeeping_goes_by_reference_too() -> None:
     assert pod["spec"]["activeDeadlineSeconds"] == 3600
 
 
-def test_a_secret_of_the_cluster_cannot_be_asked_for_by_reference() -> None:
-    with pytest.raises(RequestError, match="reference"):
-        make_job(delivery("print(1)", secrets={"TOKEN": "secret:api/token"}), CONFIG)
+def test_by_reference_only_such_secrets_can_be_named_as_the_template_gives() -> None:
+    job = delivery("print(1)", secrets={"TOKEN": "secret:api/token"})
+    for allowed in ((), ("api/other", "other/token")):
+        argo = ArgoConfig(by_template=True, template_secrets=allowed)
+        with pytest.raises(RequestError, match=r"api/token is not among argo\.template_secrets"):
+            make_job(job, Config(argo=argo))
+    argo = ArgoConfig(by_template=True, template_secrets=("api/token",))
+    made = make_job(job, Config(argo=argo)).workflow
+    assert made["spec"].keys() <= REFERENCING
+    assert "token" not in json.dumps(made["spec"])
+
+
+def test_a_job_that_names_no_secret_is_given_none() -> None:
+    argo = ArgoConfig(by_template=True, template_secrets=("api/token",))
+    for template in make_templates("team", Config(argo=argo))["spec"]["templates"]:
+        given = [one["name"] for one in template["container"]["env"] if "valueFrom" in one]
+        expected = [secret_variable("api/token")] if template["name"].endswith("-secrets") else []
+        assert given == expected
 
 
 def test_what_stands_in_a_template_is_replaced_in_places_where_it_can_do_no_harm() -> None:

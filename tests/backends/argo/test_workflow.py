@@ -313,6 +313,7 @@ def test_the_manifest_holds_the_whole_job(monkeypatch: pytest.MonkeyPatch) -> No
 def unpacked_in(folder: Path, environ: dict[str, str]) -> str:
     """Runs the bootstrap with its folder moved here; what it starts prints what it met."""
     code = BOOTSTRAP.replace(bundle.FOLDER, str(folder))
+    code = code.replace(bundle.LAST_WORDS, str(folder / "last-words"))
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], env={**os.environ, **environ},
         capture_output=True, text=True, timeout=60, check=True,
@@ -332,9 +333,11 @@ print(sorted(n for n in os.environ if n.startswith(("STOKE_", "ARGO_", "TOKEN"))
 @pytest.mark.parametrize("carried", [False, True])
 def test_what_is_packed_is_unpacked_before_the_job_begins(tmp_path: Path, carried: bool) -> None:
     files = {"runner.py": MEETS, "payload": bytes(range(256)) * 9}
-    packed = pack(files, [f"{tmp_path}/runner.py", "--x", "a b"])
+    secrets = {"TOKEN": "STOKE_SECRET_1"}
+    packed = pack(files, [f"{tmp_path}/runner.py", "--x", "a b"], secrets)
     environ = {
-        "STOKE_SPEC": "s", "ARGO_TEMPLATE": "{}", "STOKE_SECRET_TOKEN": "t", "STOKE_STATE_DIR": "x"
+        "STOKE_SPEC": "s", "ARGO_TEMPLATE": "{}", "STOKE_SECRET_1": "t", "STOKE_SECRET_2": "TOKEN",
+        "STOKE_STATE_DIR": "x",
     }  # fmt: skip
     if carried:
         (tmp_path / "carried").mkdir()
@@ -344,8 +347,19 @@ def test_what_is_packed_is_unpacked_before_the_job_begins(tmp_path: Path, carrie
     said = unpacked_in(tmp_path, environ)
     assert said.splitlines()[:2] == ["['--x', 'a b'] 0o600", "True"]
     met = eval(said.splitlines()[2])
+    # Of the secrets what it asks for; nothing of what is only there to bring it.
     assert "TOKEN" in met
-    assert not {"STOKE_BUNDLE", "STOKE_SPEC", "ARGO_TEMPLATE", "STOKE_SECRET_TOKEN"} & set(met)
+    brought = {"STOKE_BUNDLE", "STOKE_SPEC", "ARGO_TEMPLATE", "STOKE_SECRET_1", "STOKE_SECRET_2"}
+    assert not brought & set(met)
+
+
+def test_a_pod_without_the_secret_that_its_job_asks_for_says_so_and_ends(tmp_path: Path) -> None:
+    secrets = {"TOKEN": "STOKE_SECRET_1", "KEY": "STOKE_SECRET_2"}
+    packed = pack({"runner.py": MEETS, "payload": b""}, [f"{tmp_path}/runner.py"], secrets)
+    environ = {"STOKE_BUNDLE": bundle.as_text(packed), "STOKE_SECRET_2": "x"}
+    with pytest.raises(subprocess.CalledProcessError):
+        unpacked_in(tmp_path, environ)
+    assert (tmp_path / "last-words").read_text() == f"{bundle.NOT_GIVEN}TOKEN"
 
 
 def test_two_submits_of_one_job_are_the_same_workflow() -> None:
