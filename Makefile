@@ -34,9 +34,10 @@ check: setup-dev
 bench: setup-dev
 	@.venv/bin/python -m bench
 
-## make screenshots  pictures of the real app running real jobs
+## make screenshots  pictures and a recording of the real app running real jobs
 screenshots: setup-dev
 	@.venv/bin/python tools/screenshots.py
+	@.venv/bin/python tools/tour.py
 
 ## make lock         lock the dependencies again, with hashes
 lock: setup

@@ -12,7 +12,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,14 +138,20 @@ async def take() -> None:
         save(app, "race")
 
 
-def main() -> None:
-    (ROOT / "screenshots").mkdir(exist_ok=True)
+@contextmanager
+def at_home() -> Iterator[None]:
+    """A home of its own, so that a folder reads ~/... and names no machine; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         for name in [name for name in os.environ if name.startswith(("STOKE_", "XDG_"))]:
             del os.environ[name]
-        # A home of its own, so that a folder reads ~/... and names no machine.
         os.environ["HOME"] = folder
         show_local_only()
+        yield
+
+
+def main() -> None:
+    (ROOT / "screenshots").mkdir(exist_ok=True)
+    with at_home():
         asyncio.run(take())
 
 

@@ -1,0 +1,113 @@
+"""A recording of a screen as one SVG that plays by itself, wherever a picture may stand.
+
+Each frame is drawn over the ones before it and holds only the rows that changed. So whatever does not
+play animations, and whoever asked not to see any, gets the last frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from html import escape
+
+from rich.cells import cell_len
+from rich.color import blend_rgb
+from rich.segment import Segment
+from rich.style import Style
+from rich.terminal_theme import SVG_EXPORT_THEME as THEME
+
+CELL = 8.4  # pixels of a character; of a row:
+LINE = 17
+BEZEL = 12
+FONT = 14
+HOLD_SECONDS = 4.0
+"""How long the last frame stands before it all begins again."""
+
+Row = tuple[Segment, ...]
+
+
+@dataclass
+class Film:
+    """Frames of `width` x `height` cells."""
+
+    width: int
+    height: int
+    _frames: list[tuple[float, dict[int, Row]]] = field(default_factory=list)
+    _shown: dict[int, Row] = field(default_factory=dict)
+
+    def add(self, seconds: float, rows: Iterable[Iterable[Segment]]) -> None:
+        """What stands on the screen `seconds` after the beginning."""
+        changed = {}
+        for y, row in enumerate(rows):
+            segments = tuple(Segment.simplify(row))
+            if self._shown.get(y) != segments:
+                changed[y] = self._shown[y] = segments
+        if changed:
+            self._frames.append((seconds, changed))
+
+    def svg(self) -> str:
+        end = (self._frames[-1][0] if self._frames else 0.0) + HOLD_SECONDS
+        looks: dict[str, str] = {}
+        body, moments = [], []
+        for number, (seconds, rows) in enumerate(self._frames):
+            drawn = "".join(self._row(y, row, looks) for y, row in sorted(rows.items()))
+            body.append(f'<g class="f{number}">{drawn}</g>')
+            if number:  # The first stands from the beginning.
+                moments.append(
+                    f"@keyframes f{number}{{0%{{visibility:hidden}}"
+                    f"{100 * seconds / end:.3f}%{{visibility:visible}}}}"
+                    f".f{number}{{animation:f{number} {end:.2f}s step-end infinite}}"
+                )
+        styles = "".join(f".{name}{{{css}}}" for css, name in looks.items())
+        width = self.width * CELL + 2 * BEZEL
+        height = self.height * LINE + 2 * BEZEL
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}">\n'
+            f"<style>text{{font:{FONT}px ui-monospace,Menlo,Consolas,monospace;white-space:pre}}"
+            f"{styles}@media (prefers-reduced-motion:no-preference){{{''.join(moments)}}}</style>\n"
+            f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>\n'
+            f'<g transform="translate({BEZEL} {BEZEL})">\n' + "\n".join(body) + "\n</g>\n</svg>\n"
+        )
+
+    def _row(self, y: int, row: Row, looks: dict[str, str]) -> str:
+        ground, text, x = [], [], 0
+        for words, style, _ in row:
+            cells = cell_len(words)
+            css, colour = _look(style or Style.null())
+            left, width = f"{x * CELL:.5g}", f"{cells * CELL:.5g}"
+            # A hair higher than the row, or lines show between the rows at some sizes.
+            ground.append(
+                f'<rect x="{left}" y="{y * LINE}" width="{width}" height="{LINE + 0.3}"'
+                f' fill="{colour}"/>'
+            )
+            x += cells
+            if words.strip():
+                name = looks.setdefault(css, f"s{len(looks)}")
+                # The length is said, so that every font keeps to the cells.
+                text.append(
+                    f'<text class="{name}" x="{left}" y="{y * LINE + FONT}" textLength="{width}"'
+                    f' lengthAdjust="spacingAndGlyphs">{escape(words)}</text>'
+                )
+        return "".join(ground + text)
+
+
+def _look(style: Style) -> tuple[str, str]:
+    """(CSS of the text, colour behind it)."""
+    fore = style.color.get_truecolor(THEME) if style.color else THEME.foreground_color
+    back = (
+        style.bgcolor.get_truecolor(THEME, foreground=False)
+        if style.bgcolor
+        else THEME.background_color
+    )
+    if style.reverse:
+        fore, back = back, fore
+    if style.dim:
+        fore = blend_rgb(fore, back, 0.4)
+    css = [f"fill:{fore.hex}"]
+    if style.bold:
+        css.append("font-weight:bold")
+    if style.italic:
+        css.append("font-style:italic")
+    if style.underline:
+        css.append("text-decoration:underline")
+    return ";".join(css), back.hex

@@ -1,0 +1,154 @@
+"""Makes screenshots/tour.svg, the recording in README.md: the real program, a job cold, the same warm,
+a race of both and what the caches hold. Nothing is cut and nothing is played faster.
+
+    python tools/tour.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from rich.segment import Segment
+from rich.style import Style
+from textual._compositor import LayoutUpdate
+
+from tools.film import Film
+from tools.screenshots import ROOT, at_home, until
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
+
+    from tui.app import StokeApp
+
+SIZE = (100, 28)
+EVERY_SECONDS = 0.05
+CODE = """\
+import time
+
+import numpy as np
+import pandas as pd
+
+x = np.linspace(0, 10, 400)
+points = pd.DataFrame({"x": x, "y": 3 * x + 2})
+slope = level = 0.0
+for step in range(1, 13):
+    error = slope * points.x + level - points.y
+    slope -= 0.01 * (error * points.x).mean()
+    level -= 0.05 * error.mean()
+    print(f"step {step:2}  loss {(error**2).mean():8.3f}", flush=True)
+    time.sleep(0.1)
+"""
+CAPTION = Style(bold=True)
+
+
+class Camera:
+    """Films the app's screen, under it a line that says which keys were pressed and why."""
+
+    def __init__(self, app: StokeApp) -> None:
+        self._app = app
+        width, height = SIZE
+        self.film = Film(width, height + 2)
+        self._began = time.monotonic()
+        self.caption = ""
+
+    def look(self) -> None:
+        app = self._app
+        # The parts of Textual that its own screenshots are made with.
+        update = app.screen._compositor.render_update(
+            full=True, screen_stack=app._background_screens
+        )
+        assert isinstance(update, LayoutUpdate)
+        rows = [[segment for strip in row for segment in strip] for row in update.strips]
+        blank = Segment(" " * SIZE[0])
+        caption = Segment(f" {self.caption}".ljust(SIZE[0]), CAPTION)
+        self.film.add(time.monotonic() - self._began, [*rows, [blank], [caption]])
+
+    async def run(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+async def film() -> Film:
+    from textual.widgets import TextArea
+
+    from stoke.config import load_config
+    from tui.app import StokeApp
+    from tui.screens.welcome import Welcome
+
+    app = StokeApp(load_config())
+
+    def over(count: int) -> bool:
+        jobs = app.history.list()
+        return len(jobs) == count and all(
+            job.state.finished and not job.provisional for job in jobs
+        )
+
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Welcome))
+        await pilot.press("escape", "2")
+        await until(pilot, lambda: app.screen.query("#code"))
+        camera = Camera(app)
+        filming = asyncio.create_task(camera.run())
+
+        async def press(why: str, *keys: str) -> None:
+            camera.caption = why
+            await pilot.pause(0.7)
+            await pilot.press(*keys)
+
+        camera.caption = "New job: some code, pasted"
+        await pilot.pause(0.8)
+        app.screen.query_one("#code", TextArea).load_text(CODE)
+        await pilot.pause(0.8)
+        camera.caption = "its packages, typed"
+        app.screen.query_one("#field-dependencies Input").focus()
+        await type_text(pilot, "numpy, pandas")
+        await pilot.pause(0.8)
+        await press("ctrl+r   submit and watch: nothing is cached yet", "ctrl+r")
+        await until(pilot, lambda: over(1))
+        await pilot.pause(1.2)
+        await press("r   again: the environment is there now", "escape", "r")
+        await until(pilot, lambda: over(2))
+        await pilot.pause(1.0)
+        await press("]   its phases: all hits, nothing fetched", "right_square_bracket")
+        await pilot.pause(2.0)
+        await press("2, ctrl+t   race it: cold in a scope of its own, then warm", "2", "ctrl+t")
+        await until(pilot, lambda: app.screen.query("#race-words"))
+        words = app.screen.query_one("#race-words")
+        await until(pilot, lambda: "sooner" in str(words.render()))
+        await pilot.pause(2.5)
+        await press("3, m   what the caches hold, measured", "3")
+        await pilot.pause(0.5)
+        await pilot.press("m")
+        await pilot.pause(2.0)
+        filming.cancel()
+        with suppress(asyncio.CancelledError):
+            await filming
+        camera.look()
+    return camera.film
+
+
+async def type_text(pilot: Pilot[Any], text: str) -> None:
+    names = {" ": "space", ",": "comma"}
+    for letter in text:
+        await pilot.press(names.get(letter, letter))
+        await pilot.pause(0.04)
+
+
+def main() -> None:
+    with at_home():
+        picture = asyncio.run(film()).svg()
+    path = ROOT / "screenshots" / "tour.svg"
+    path.write_text(picture)
+    print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
