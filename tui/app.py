@@ -31,7 +31,9 @@ from tui import kept, keymap, themes
 from tui.bell import Bell
 from tui.commands import Actions
 from tui.frames import Canvas, Frame
+from tui.garbage import Garbage
 from tui.link import LinkDriver
+from tui.mends import mend
 from tui.screens.base import StokeScreen
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
@@ -56,13 +58,6 @@ WHERE = {
     "metrics": "Metrics",
     "race": "Race",
 }
-
-
-def _keep_what_is_there() -> None:
-    """What has been made so far stays. Looking through it for garbage stops the screen each time for
-    tens of milliseconds."""
-    gc.freeze()
-    gc.enable()
 
 
 def _new_job() -> Screen[None]:
@@ -141,6 +136,7 @@ class StokeApp(App[None]):
     ) -> None:
         if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
+        mend()
         super().__init__(driver_class=LinkDriver)
         self._given = config
         self.clock = clock
@@ -153,6 +149,7 @@ class StokeApp(App[None]):
         self._clusters = _clusters(self._kept.get("clusters"))
         self._recording = recording
         self._canvas = Canvas()
+        self._garbage: Garbage | None = None
         self._completing = self._leaves = False
 
     def on_mount(self) -> None:
@@ -222,7 +219,7 @@ class StokeApp(App[None]):
         elif not self._kept.get("welcomed") and self._is_new():
             await self.action_welcome()
         if not self.is_headless:
-            _keep_what_is_there()
+            self._garbage = Garbage(self)
         self._completing = False
         if self._leaves:
             self.exit()
@@ -299,6 +296,11 @@ class StokeApp(App[None]):
         """Draws the whole screen again, over what something else may have written there."""
         self._canvas.forget()
         self.screen.refresh()
+
+    async def on_event(self, event: events.Event) -> None:
+        if self._garbage is not None and isinstance(event, events.Key):
+            self._garbage.pressed()
+        await super().on_event(event)
 
     # --- what happens -----------------------------------------------------------------------------
 

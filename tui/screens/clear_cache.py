@@ -10,7 +10,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from stoke.backend import Volume
@@ -18,6 +17,7 @@ from stoke.caches import Progress
 from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
 from tui import format as fmt
+from tui.screens.dialog import Dialog
 from tui.threads import Work, answer, on_thread
 from tui.widgets.line_input import SafeInput
 
@@ -27,7 +27,7 @@ _KINDS = {
 }
 
 
-class ClearCache(ModalScreen[bool]):
+class ClearCache(Dialog[bool]):
     """`measure` is called on a thread, so that the figures are those of now; leaving ends it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

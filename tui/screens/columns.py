@@ -9,16 +9,16 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from tui.job_columns import COLUMNS, SHOWN
+from tui.screens.dialog import Dialog
 
 _HELP = "space shows or hides, J and K move, 0 as at first, esc closes"
 _FULL = {"job": "id", "backend": "backend", "environment": "seconds for the environment"}
 
 
-class Columns(ModalScreen[None]):
+class Columns(Dialog[None]):
     """`changed` gets the names of the columns after each change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

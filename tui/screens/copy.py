@@ -10,11 +10,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
+from tui.screens.dialog import Dialog
 
-class Copy(ModalScreen[str | None]):
+
+class Copy(Dialog[str | None]):
     """Answers with one of `offered`, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,11 +9,13 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Button, Input, Static, TextArea
 
+from tui.screens.dialog import Dialog
 
-class Confirm(ModalScreen[bool]):
+
+class Confirm(Dialog[bool]):
     """Asks; Cancel has the focus, so that neither a stray key nor a habit answers yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,7 +48,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(False)
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """The keys that work where the focus was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,7 +75,7 @@ class Help(ModalScreen[None]):
             ours = bool(binding.id) or isinstance(node, Input | TextArea)
             if enabled and binding.description and ours:
                 where = "Everywhere" if node is self.app else "On this screen"
-                if node is not self.app and not hasattr(node, "active_bindings"):
+                if node is not self.app and not isinstance(node, Screen):
                     where = "Here"
                 what = (where, binding.action, binding.description)
                 by_action.setdefault(what, []).append(self.app.get_key_display(binding))

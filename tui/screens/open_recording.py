@@ -10,16 +10,16 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from stoke.errors import StokeError
 from stoke.recording import Recording, read_recording
 from tui import format as fmt
+from tui.screens.dialog import Dialog
 from tui.widgets.line_input import SafeInput
 
 
-class OpenRecording(ModalScreen[Recording | None]):
+class OpenRecording(Dialog[Recording | None]):
     """Comes back with the recording. `suggested` stands in the field at first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

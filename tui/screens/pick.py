@@ -11,7 +11,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,12 +18,13 @@ from stoke import presets
 from stoke.errors import RequestError
 from stoke.presets import Preset
 from tui import format as fmt
+from tui.screens.dialog import Dialog
 from tui.widgets.line_input import SafeInput
 
 MOST_ENTRIES = 500
 
 
-class SavePreset(ModalScreen[Path | None]):
+class SavePreset(Dialog[Path | None]):
     """Asks for the name; gives the file to write."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,7 +68,7 @@ class SavePreset(ModalScreen[Path | None]):
         self.dismiss(None)
 
 
-class ChoosePreset(ModalScreen[Preset | None]):
+class ChoosePreset(Dialog[Preset | None]):
     """The presets there are; one that cannot be read says why and is not given."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -121,7 +121,7 @@ def _described(preset: Preset) -> Text:
     return text
 
 
-class OpenFile(ModalScreen[Path | None]):
+class OpenFile(Dialog[Path | None]):
     """A path, typed or walked to: up and down choose, tab completes, enter goes in or takes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

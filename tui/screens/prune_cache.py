@@ -11,7 +11,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from stoke.backend import Volume
@@ -19,6 +18,7 @@ from stoke.caches import Progress, Pruned
 from stoke.errors import StokeError
 from stoke.spec import parse_duration, parse_size
 from tui import format as fmt
+from tui.screens.dialog import Dialog
 from tui.threads import GivenUpError, Work, answer, on_thread
 from tui.widgets.line_input import SafeInput
 
@@ -31,7 +31,7 @@ class Plan:
     max_bytes: int | None
 
 
-class PruneCache(ModalScreen[Plan | None]):
+class PruneCache(Dialog[Plan | None]):
     """`look` is the dry run, called on a thread. `budget` is the scope's, in bytes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

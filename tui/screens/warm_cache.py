@@ -10,7 +10,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from stoke import lifecycle
@@ -21,6 +20,7 @@ from stoke.request import request_from_options, split_dependencies
 from stoke.warming import CODE, most_used, warm_request
 from tui import format as fmt
 from tui.screens.base import app_of
+from tui.screens.dialog import Dialog
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
 
@@ -35,7 +35,7 @@ _FIELDS = (
 )
 
 
-class WarmCache(ModalScreen[list[Request] | None]):
+class WarmCache(Dialog[list[Request] | None]):
     """Gives the requests to submit, checked: each becomes a job that does nothing when it is built."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

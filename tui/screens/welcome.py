@@ -9,11 +9,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from tui import format as fmt
 from tui.screens.base import app_of
+from tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from stoke.config import Config
@@ -43,7 +43,7 @@ def example(config: Config) -> JobSpec:
     return with_defaults(request_from_options(code=EXAMPLE), config)
 
 
-class Welcome(ModalScreen[str | None]):
+class Welcome(Dialog[str | None]):
     """Gives what was chosen: "example", "new", "help", another screen's name, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

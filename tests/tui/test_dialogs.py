@@ -1,0 +1,72 @@
+"""What all dialogs do: they show what is behind them, as it was, and leave nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from textual._compositor import LayoutUpdate
+from textual._styles_cache import StylesCache
+
+from stoke.job import JobState
+from tests.tui.conftest import Desk, until
+from tui.app import StokeApp
+from tui.screens.dialogs import Help
+
+JOB = "job-aaaaaa"
+
+
+def shown(app: StokeApp) -> str:
+    """What stands on the terminal, with what shows through."""
+    update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
+    assert isinstance(update, LayoutUpdate)
+    rows = ([segment.text for strip in row for segment in strip] for row in update.strips)
+    return "\n".join("".join(row) for row in rows)
+
+
+async def test_what_a_dialog_drew_goes_with_it(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, JobState.SUCCEEDED, log=b"one\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "one" in shown(app))
+        drawn: list[weakref.ref[StylesCache]] = []
+        for _ in range(3):
+            await pilot.press("question_mark")
+            await until(pilot, lambda: "Keys: Jobs" in shown(app))
+            drawn += [weakref.ref(widget._styles_cache) for widget in app.screen.query("*")]
+            await pilot.press("escape")
+            await until(pilot, lambda: "Keys: Jobs" not in shown(app))
+        await pilot.pause()
+        gc.collect()
+        assert len(drawn) > 9
+        assert [one() for one in drawn if one() is not None] == []
+
+
+async def test_what_is_behind_a_dialog_stands_still_and_goes_on_after_it(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, JobState.RUNNING, log=b"first " * 9 + b"\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "first" in shown(app))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        jobs = app.get_screen_stack("jobs")[0]
+        desk.spool(JOB, (b"second " * 8 + b"\n") * 300)
+        view = jobs.query_one("#log-view")
+        await until(pilot, lambda: view.lines.rows == 301)  # type: ignore[attr-defined]
+        await pilot.pause(0.3)
+        assert "first" in shown(app) and "second" not in shown(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "second" in shown(app))
+
+
+async def test_what_is_behind_a_dialog_has_the_terminals_size(app: StokeApp, desk: Desk) -> None:
+    desk.job(JOB, JobState.SUCCEEDED, log=b"one\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "one" in shown(app))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Keys: Jobs" in shown(app))
+        await pilot.resize_terminal(150, 50)
+        # The frame of what is behind reaches to the new edges.
+        await until(pilot, lambda: shown(app).splitlines()[-2].endswith("╯"))
+        assert len(shown(app).splitlines()[-2]) == 150
+        assert len(shown(app).splitlines()) == 50
