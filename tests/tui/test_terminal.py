@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import pty
 import select
+import shutil
 import signal
 import sqlite3
 import struct
@@ -15,6 +17,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,14 +39,14 @@ ASK, ANSWER = b"\x1b[6n", b"\x1b[40;120R"
 
 
 class Terminal:
-    """The program in a pty of 120 x 40, and all it has written."""
+    """The program in a pty of 120 x 40, maybe inside another, and all that was written there."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, inside: str = "", **variables: str) -> None:
         self.fd, inner = pty.openpty()
         self.resize(120, 40)
         env = {**os.environ, "TERM": "xterm-256color", **variables}
         self.program = subprocess.Popen(
-            [*STOKE, *arguments], stdin=inner, stdout=inner, stderr=inner, env=env
+            [*inside.split(), *STOKE, *arguments], stdin=inner, stdout=inner, stderr=inner, env=env
         )
         os.close(inner)
         self.written = b""
@@ -116,6 +119,35 @@ def hostile_job() -> None:
         writer.add(stream, 1, b"bytes \x9b31m \x9d0;x\x9c \xff\n")
         writer.note(1, f"gap: {ALL}")
         writer.close()
+
+
+@pytest.mark.skipif(not shutil.which("screen"), reason="needs GNU screen")
+def test_what_is_copied_inside_screen_arrives_at_the_terminal_around_it(tmp_path: Path) -> None:
+    line = " ".join(f"word-{number}" for number in range(600))
+    with History() as history:
+        history.add(
+            Job("job-aaaaaa", "job", "local", "default", JobState.QUEUED, time.time()), None, None
+        )
+        history.update("job-aaaaaa", state=JobState.SUCCEEDED, finished_at=time.time())
+    writer = SpoolWriter(job_dir("job-aaaaaa"))
+    writer.add(STDOUT, 1, f"{line}\n".encode())
+    writer.close()
+    folder = str(tmp_path / "screen")
+    os.mkdir(folder, 0o700)
+    terminal = Terminal(inside="screen -c /dev/null -S stoke", SCREENDIR=folder, TMUX="")
+    try:
+        copied = b"\x1b]52;c;" + base64.b64encode(line.encode()) + b"\a"
+        deadline = time.monotonic() + WAIT_SECONDS
+        while copied not in terminal.written:
+            assert time.monotonic() < deadline, "what was copied never came"
+            if b"word-0" in terminal.written:
+                terminal.press(b"\ry")
+            terminal.read(0.5)
+    finally:
+        # Screen itself outlives its terminal.
+        quits = ["screen", "-S", "stoke", "-X", "quit"]
+        subprocess.run(quits, env={**os.environ, "SCREENDIR": folder}, check=False)
+        terminal.close()
 
 
 def test_what_jobs_write_never_reaches_the_terminal_raw(
