@@ -305,9 +305,11 @@ def connections_to(engine: FakeEngine) -> int:
     """Sockets of this process whose other end is the engine's."""
     count = 0
     for name in listed_descriptors():
+        copy = os.dup(int(name))
         try:
-            one = socket.socket(fileno=os.dup(int(name)))
+            one = socket.socket(fileno=copy)
         except OSError:
+            os.close(copy)
             continue
         with one:
             try:
