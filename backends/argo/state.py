@@ -123,7 +123,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         reason = _why_ended(workflow, pod, ended)
         return EngineState(
             "exited",
-            ended["exitCode"],
+            None if _lacks_a_secret(ended) else ended["exitCode"],
             reason.text,
             epoch(ended.get("startedAt")),
             epoch(ended.get("finishedAt")),
@@ -254,6 +254,11 @@ def _mend_unschedulable(said: str) -> str | None:
     return None
 
 
+def _lacks_a_secret(ended: Mapping[str, Any]) -> bool:
+    """Whether it ended before the runner began, for want of what it asks the cluster for."""
+    return str(ended.get("message") or "").startswith(NOT_GIVEN)
+
+
 def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reason:
     code, why = ended["exitCode"], ended.get("reason", "")
     said = _one_line(ended.get("message"))
@@ -263,7 +268,7 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
         return Reason("out of memory", "give it more: --memory 2g")
     if pod.get("status", {}).get("reason"):
         return _why_pod_failed(pod)
-    if said.startswith(NOT_GIVEN):
+    if _lacks_a_secret(ended):
         names = said.removeprefix(NOT_GIVEN)
         return Reason(
             f"its WorkflowTemplate gives it no secret for {names}",

@@ -63,6 +63,7 @@ def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     ended = terminated(1)
     ended["terminated"]["message"] = f"{NOT_GIVEN}TOKEN"
     state = state_of(workflow(phase="Running"), pod(ended))
+    assert (state.status, state.exit_code) == ("exited", None)
     assert "gives it no secret for TOKEN" in (state.reason or "")
     assert "argo.template_secrets" in (state.mend or "")
 
