@@ -192,8 +192,10 @@ class PodLog:
     def _all(self) -> Iterator[list[Frame]]:
         query = dict(self._query)
         if self._since > 0:
-            # The server cuts it to whole seconds whatever is sent.
-            moment = datetime.fromtimestamp(self._since // SECOND, UTC)
+            # The server cuts it to whole seconds whatever is sent. One more, because it begins in the
+            # middle of a long line whose first parts are older, and gives that another time: as late
+            # as what was asked for it would pass for new.
+            moment = datetime.fromtimestamp(self._since // SECOND - 1, UTC)
             query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         stream = self._open(query)
         if stream is None:

@@ -226,8 +226,22 @@ def test_c04_c08_c18_c20_what_is_asked_for(cluster: Cluster, server: ScriptedSer
     first, second = (request.query for request in server.requests)
     assert server.requests[0].path == "/api/v1/namespaces/team-a/pods/job-aaaaaa/log"
     assert first == {"container": "main", "timestamps": "true", "follow": "true"}
-    since = "2025-11-20T23:06:40Z"
+    # A second more than it takes: see the long line below.
+    since = "2025-11-20T23:06:39Z"
     assert second == {**first, "sinceTime": since}
+
+
+def test_c05_c11_a_long_line_around_a_whole_second_is_the_same_when_asked_for_again(
+    cluster: Cluster, server: ScriptedServer
+) -> None:
+    """A node that is asked from that second on begins in the middle of the line."""
+    line = b"x" * 50_000 + b"\n"
+    second = (START // SECOND + 1) * SECOND
+    entries = entries_of(line + b"next\n", second - 1_000_000, step=1_000_000)
+    server.answers["/log"] = [ScriptedPodLog(entries)]
+    frames = read(cluster)
+    assert {frame.time for frame in frames[:-1]} == {second - 1_000_000}
+    assert read(cluster, second) == frames[-1:]
 
 
 @pytest.mark.parametrize(("first", "requests"), [(3000, 1), (2500, 1), (1000, 2), (5, 2)])
