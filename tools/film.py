@@ -16,7 +16,8 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 
-CELL = 8.4  # pixels of a character; of a row:
+# In pixels: how wide a character is, how high a row.
+CELL = 8.4
 LINE = 17
 BEZEL = 12
 FONT = 14
