@@ -32,7 +32,7 @@ from stoke.backend import (
 )
 from stoke.errors import EngineError
 from stoke.events import SEPARATOR, Event, EventScanner
-from stoke.logs.resume import OVERLAP, Repeats, ResumePoint
+from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
 from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
 from stoke.paths import make_private
 
@@ -229,7 +229,7 @@ class Follower:
             self._overlap = OVERLAP
         elif began and self._cut is not None and not isinstance(self._cut, LogBehindError):
             # Cut before it came to anything new, as it may be next time: begin closer to that.
-            self._overlap //= 2
+            self._overlap = LEAST_OVERLAP
         self._checkpoint()
         return grown, self._cut
 

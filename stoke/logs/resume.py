@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 from stoke.backend import Frame
 
-# Frames of a container's two streams were measured up to 3.6 ms out of order.
 OVERLAP = 10_000_000
+# Frames of a container's two streams were measured up to 3.6 ms out of order: with less, the late
+# ones would be missed.
+LEAST_OVERLAP = 4_000_000
 # Bytes of such frames that are kept; of more than that, keys. All parts of a long line have one time.
 MOST_KEPT = 4 << 20
 
@@ -102,7 +104,7 @@ class ResumePoint:
         return keys
 
     def repeats(self, overlap: int) -> Repeats:
-        """For a connection that begins now; a smaller overlap than `OVERLAP` may miss what is late."""
+        """For a connection that begins now."""
         if self._frames and self.clock_went_back:
             return CountedRepeats(self._frames, self._checksum, self.count_from)
         return Repeats(max(0, self.newest - overlap), self.newest, Counter(self.window()))

@@ -175,6 +175,20 @@ def test_c01_c06_every_byte_once_and_in_order(
     assert following.follower.spool.gaps == 0
 
 
+def test_c05_c06_a_late_line_outlives_cuts_before_anything_new(tmp_path: Path) -> None:
+    """Each of them has the next connection begin closer to what is new."""
+    log = [Frame(STDOUT, START, b"same\n"), Frame(STDERR, START - 3 * MS, b"late\n")]
+    log += [Frame(STDOUT, START + 40 * MS, b"last\n")]
+    cuts = [Connection(frames=1, end="cut") for _ in range(6)]
+    backend = ScriptedBackend(log, [Connection(frames=1), *cuts])
+    faithful(backend)
+    state, following = follow(backend, tmp_path / "spool")
+    assert state == exited()
+    assert spooled(tmp_path / "spool", STDERR) == b"late\n"
+    assert spooled(tmp_path / "spool", STDOUT) == b"same\nlast\n"
+    assert following.follower.spool.gaps == 0
+
+
 def faithful(backend: ScriptedBackend) -> None:
     """Only a followed log ends early without an error; a re-reading pass is whole or cut."""
     scripted = backend.logs

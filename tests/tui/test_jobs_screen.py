@@ -195,7 +195,7 @@ async def test_edit_opens_new_job_with_the_request(app: StokeApp, desk: Desk) ->
         await pilot.press("e")
         await until(pilot, lambda: app.current_mode == "new")
         await until(pilot, lambda: "import x" in screen_text(app))
-        assert "x>=1,<2" in screen_text(app)
+        await until(pilot, lambda: "x>=1,<2" in screen_text(app))
 
 
 async def test_a_request_that_cannot_be_read_says_so(app: StokeApp, desk: Desk) -> None:
