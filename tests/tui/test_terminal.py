@@ -58,7 +58,10 @@ class Terminal:
     def read(self, seconds: float) -> bytes:
         """What arrives until nothing has for `seconds`."""
         got = b""
-        while select.select([self.fd], [], [], seconds)[0]:
+        # Not select, which takes no number beyond 1,023: a worker may have opened more before.
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        while waiting.poll(seconds * 1000):
             try:
                 got += os.read(self.fd, 65536)
             except OSError:
