@@ -159,7 +159,7 @@ class Cluster:
         meanwhile, so what only reads is asked once more.
         """
         from urllib3 import Timeout
-        from urllib3.exceptions import ProtocolError
+        from urllib3.exceptions import ProtocolError, SSLError
 
         access = self._connected()
         again = method == "GET"
@@ -179,8 +179,8 @@ class Cluster:
                     redirect=False,
                     preload_content=False,
                 )
-            except ProtocolError:
-                if not again:
+            except (ProtocolError, SSLError) as error:
+                if not again or not _is_cut(error):
                     raise
                 again = False
                 continue
@@ -218,7 +218,7 @@ class Cluster:
         except (HTTPError, OSError) as error:
             where = f"the cluster at {self.server} (context {self.context_name})"
             why = _why(error)
-            if isinstance(error, SSLError):
+            if isinstance(error, SSLError) and not _is_cut(error):
                 what, reason = f"no safe connection to {where}: {why}", "Untrusted"
                 mend = "the kubeconfig's certificate-authority has to be the one of that cluster"
             elif isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
@@ -421,6 +421,15 @@ def _shut(connection: Any) -> None:
         socket.socket.shutdown(plain, socket.SHUT_RDWR)
     except OSError:
         pass
+
+
+def _is_cut(error: BaseException) -> bool:
+    """Whether it says no more than that the connection ended: within TLS that is an error of TLS."""
+    import ssl
+
+    from urllib3.exceptions import SSLError
+
+    return not isinstance(error, SSLError) or isinstance(error.args[0], ssl.SSLEOFError)
 
 
 def _why(error: BaseException) -> str:

@@ -56,6 +56,8 @@ class ScriptedServer:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    broken_handshakes: int = 0
+    """So many connections end in the middle of their first exchange."""
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -121,6 +123,10 @@ class ScriptedServer:
             self._open.add(connection)
         plain = connection
         try:
+            if self.broken_handshakes:
+                self.broken_handshakes -= 1
+                connection.recv(1 << 16)
+                return
             if self.tls is not None:
                 connection = self.tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as file:

@@ -615,6 +615,24 @@ def test_another_cluster_is_not(safe_server: ScriptedServer, tmp_path: Path) -> 
     assert safe_server.requests == []
 
 
+@pytest.mark.parametrize(("method", "asked"), [("GET", 2), ("POST", 1)])
+def test_a_connection_that_ends_within_tls_is_a_cut_one(
+    safe_server: ScriptedServer, certificates: Path, tmp_path: Path, method: str, asked: int
+) -> None:
+    """What a write to one that is gone says too: then the kubeconfig's authority is not to blame."""
+    trusted = {"certificate-authority": str(certificates / "ca.crt")}
+    path = safe_server.kubeconfig(tmp_path, cluster=dict(trusted))
+    cluster = Cluster(context=None, namespace=None, kubeconfig=path)
+    safe_server.broken_handshakes = 1
+    if method == "GET":
+        assert cluster.request(method, PODS) == NOTHING
+    else:
+        with pytest.raises(ApiError, match="was cut") as caught:
+            cluster.request(method, PODS, body={})
+        assert caught.value.reason == "Cut"
+    assert safe_server.connections == asked
+
+
 @pytest.mark.parametrize("by", ["kubeconfig", "plugin"])
 def test_keys_serve_and_leave_no_file_behind(
     certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
