@@ -22,6 +22,7 @@ from textual.signal import Signal
 from textual.widget import AwaitMount
 
 import styles
+import tui.mends  # noqa: F401
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
 from stoke.job import Job
@@ -33,7 +34,6 @@ from tui.commands import Actions
 from tui.frames import Canvas, Frame
 from tui.garbage import Garbage
 from tui.link import LinkDriver
-from tui.mends import mend
 from tui.screens.base import StokeScreen
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
@@ -136,7 +136,6 @@ class StokeApp(App[None]):
     ) -> None:
         if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
-        mend()
         super().__init__(driver_class=LinkDriver)
         self._given = config
         self.clock = clock

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from typing import Any
 
+import pytest
 from textual._compositor import LayoutUpdate
 from textual._styles_cache import StylesCache
 
@@ -41,19 +44,41 @@ async def test_what_a_dialog_drew_goes_with_it(app: StokeApp, desk: Desk) -> Non
         assert [one() for one in drawn if one() is not None] == []
 
 
+class Frames:
+    """Counts what the app draws."""
+
+    def __init__(self, app: StokeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._last = time.monotonic()
+        self._draw = app._display
+        monkeypatch.setattr(app, "_display", self._drawn)
+
+    def _drawn(self, *what: Any) -> None:
+        self.count += 1
+        self._last = time.monotonic()
+        self._draw(*what)
+
+    def have_ceased(self) -> bool:
+        return time.monotonic() - self._last > 0.5
+
+
 async def test_what_is_behind_a_dialog_stands_still_and_goes_on_after_it(
-    app: StokeApp, desk: Desk
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.job(JOB, JobState.RUNNING, log=b"first " * 9 + b"\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "first" in shown(app))
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
+        frames = Frames(app, monkeypatch)
+        await until(pilot, frames.have_ceased)
+        before = frames.count
         jobs = app.get_screen_stack("jobs")[0]
         desk.spool(JOB, (b"second " * 8 + b"\n") * 300)
         view = jobs.query_one("#log-view")
         await until(pilot, lambda: view.lines.rows == 301)  # type: ignore[attr-defined]
-        await pilot.pause(0.3)
+        await until(pilot, frames.have_ceased)
+        assert frames.count == before, "it was drawn for nobody"
         assert "first" in shown(app) and "second" not in shown(app)
         await pilot.press("escape")
         await until(pilot, lambda: "second" in shown(app))

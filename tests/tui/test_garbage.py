@@ -1,0 +1,54 @@
+"""Old garbage goes between the keys; nobody who presses one waits for it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from textual.app import App
+
+from tests.tui.conftest import until
+from tui.garbage import Garbage
+
+
+class Knot:
+    """Only a look for garbage finds it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def old_knot() -> weakref.ref[Knot]:
+    knot = Knot()
+    gc.collect(0)
+    gc.collect(1)
+    assert any(one is knot for one in gc.get_objects(generation=2))
+    return weakref.ref(knot)
+
+
+@pytest.mark.parametrize("why", ["QUIET_SECONDS", "LATEST_SECONDS"])
+async def test_old_garbage_stays_while_keys_are_pressed_and_goes_after(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    for name, seconds in (("LOOK", 0.01), ("QUIET", 3600.0), ("LATEST", 3600.0)):
+        monkeypatch.setattr(f"tui.garbage.{name}_SECONDS", seconds)
+    app: App[None] = App()
+    async with app.run_test() as pilot:
+        garbage = Garbage(app)
+        knot = old_knot()
+        for _ in range(10):
+            garbage.pressed()
+            await pilot.pause(0.02)
+        assert knot() is not None
+        monkeypatch.setattr(f"tui.garbage.{why}", 0.0)
+        await until(pilot, lambda: knot() is None)
