@@ -57,6 +57,12 @@ async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
         await pilot.pause(0.05)
 
 
+def over(app: StokeApp, count: int) -> bool:
+    """So many jobs there are, and all have ended."""
+    jobs = app.history.list()
+    return len(jobs) == count and all(job.state.finished and not job.provisional for job in jobs)
+
+
 def save(app: StokeApp, name: str) -> None:
     from tui.picture import svg
 
@@ -87,12 +93,6 @@ async def take() -> None:
     def newest() -> Job | None:
         return next(iter(app.history.list(limit=1)), None)
 
-    def over(count: int) -> bool:
-        jobs = app.history.list()
-        return len(jobs) == count and all(
-            job.state.finished and not job.provisional for job in jobs
-        )
-
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
         save(app, "welcome")
@@ -103,17 +103,17 @@ async def take() -> None:
         app.screen.query_one("#field-name", FormField).text = "fit-line"
         app.screen.query_one("#field-dependencies", FormField).text = "numpy, pandas>=2,<3"
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: over(1))
+        await until(pilot, lambda: over(app, 1))
         # Again: the environment is there now.
         await pilot.press("escape", "r")
-        await until(pilot, lambda: over(2))
+        await until(pilot, lambda: over(app, 2))
         await pilot.press("escape", "r")
         await until(pilot, lambda: (job := newest()) is not None and job.started_at is not None)
         await until(pilot, lambda: app.screen.query_one("#log-view").lines.rows > 24)  # type: ignore[attr-defined]
         app.clear_notifications()
         await pilot.pause(0.3)
         save(app, "jobs")
-        await until(pilot, lambda: over(3))
+        await until(pilot, lambda: over(app, 3))
         await pilot.press("escape", "j", "j", "right_square_bracket")
         await pilot.pause(1)
         save(app, "phases")

@@ -20,7 +20,7 @@ from rich.style import Style
 from textual._compositor import LayoutUpdate
 
 from tools.film import Film
-from tools.screenshots import ROOT, at_home, until
+from tools.screenshots import ROOT, at_home, over, until
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -85,12 +85,6 @@ async def film() -> Film:
 
     app = StokeApp(load_config())
 
-    def over(count: int) -> bool:
-        jobs = app.history.list()
-        return len(jobs) == count and all(
-            job.state.finished and not job.provisional for job in jobs
-        )
-
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
         await pilot.press("escape", "2")
@@ -112,10 +106,10 @@ async def film() -> Film:
         await type_text(pilot, "numpy, pandas")
         await pilot.pause(0.8)
         await press("ctrl+r   submit and watch: nothing is cached yet", "ctrl+r")
-        await until(pilot, lambda: over(1))
+        await until(pilot, lambda: over(app, 1))
         await pilot.pause(1.2)
         await press("r   again: the environment is there now", "escape", "r")
-        await until(pilot, lambda: over(2))
+        await until(pilot, lambda: over(app, 2))
         await pilot.pause(1.0)
         await press("]   its phases: all hits, nothing fetched", "right_square_bracket")
         await pilot.pause(2.0)
