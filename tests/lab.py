@@ -14,10 +14,11 @@ from stoke.events import Event
 from stoke.history import History
 from stoke.job import Job, Phase
 from stoke.lifecycle import Request, clean_up, submit
-from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import STDERR, STDOUT
 from stoke.paths import job_dir
 from stoke.request import request_from_options
 from stoke.tracker import Tracker
+from tests.spools import spooled
 
 # A test that wants system packages puts its own in; nothing else must ever be asked.
 NO_NIX = {
@@ -110,11 +111,7 @@ class Lab:
         return self.finish(self.submit(code, **fields))
 
     def output(self, job: Job, stream: int) -> bytes:
-        reader = SpoolReader(job_dir(job.id))
-        try:
-            return b"".join(line.text for line in reader.lines() if line.stream == stream)
-        finally:
-            reader.close()
+        return spooled(job_dir(job.id), stream)
 
     def track(self, job: Job) -> Tracker:
         """Follows a job on a thread of its own while the test goes on."""

@@ -43,11 +43,12 @@ from stoke.lifecycle import (
     submit,
 )
 from stoke.logs import follower as follower_module
-from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import STDERR, STDOUT
 from stoke.paths import job_dir, state_dir
 from stoke.spec import make_spec
 from stoke.tracker import is_being_submitted
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.spools import lines_in
 
 CREATED = EngineState("created")
 
@@ -303,7 +304,7 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) 
     assert (after.state, after.exit_code, after.finished_at) == (JobState.FAILED, 3, 1009.0)
     assert (after.stale, after.log_bytes) == (False, 8)
     assert backend.removed == [job.id]
-    assert [line.text for line in SpoolReader(job_dir(job.id)).lines()] == [b"out\n", b"err\n"]
+    assert [line.text for line in lines_in(job_dir(job.id))] == [b"out\n", b"err\n"]
 
 
 def test_a_job_that_runs_is_left_running_with_its_log_up_to_now(history: History) -> None:
@@ -314,7 +315,7 @@ def test_a_job_that_runs_is_left_running_with_its_log_up_to_now(history: History
     (after,) = refresh([job], backends_of(backend), history, seconds=60)
     assert (after.state, after.stale, after.started_at) == (JobState.RUNNING, False, 1002.0)
     assert backend.removed == []
-    assert [line.text for line in SpoolReader(job_dir(job.id)).lines()] == [b"so far\n"]
+    assert [line.text for line in lines_in(job_dir(job.id))] == [b"so far\n"]
 
 
 @pytest.mark.parametrize("trouble", ["no answer", "no such backend", "hangs"])
@@ -500,7 +501,5 @@ def test_a_log_that_goes_with_the_stopping_is_fetched_before(history: History) -
     job = submit(Request(make_spec({"code": "pass"})), backend, history)
     stop(job, backend, history, 5)
     assert [log.follow for log in backend.opened] == [False]
-    reader = SpoolReader(job_dir(job.id))
-    assert [line.text for line in reader.lines()] == [b"so far\n"]
-    reader.close()
+    assert [line.text for line in lines_in(job_dir(job.id))] == [b"so far\n"]
     assert backend.stopped == [(job.id, 5)]

@@ -19,10 +19,11 @@ from stoke.events import Event, frame
 from stoke.history import History, Note
 from stoke.job import Job, JobState, Phase
 from stoke.logs import follower as follower_module
-from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import STDERR, STDOUT
 from stoke.paths import job_dir
 from stoke.tracker import Tracker, is_being_submitted
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.spools import spooled
 
 NONCE = "5f1c0a9be2d34718"
 JOB = "fit-aaaaaa"
@@ -342,10 +343,7 @@ def test_closed_before_the_end_leaves_the_job_as_it_stands(history: History) -> 
 
 
 def output() -> bytes:
-    reader = SpoolReader(job_dir(JOB))
-    text = b"".join(line.text for line in reader.lines() if line.stream == STDOUT)
-    reader.close()
-    return text
+    return spooled(job_dir(JOB), STDOUT)
 
 
 def test_two_trackers_at_once_keep_everything_once(history: History) -> None:

@@ -12,11 +12,12 @@ import pytest
 from stoke.errors import EngineError
 from stoke.history import History
 from stoke.job import Job, JobState
-from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import STDERR, STDOUT
 from stoke.logs.unkept import stand_in, unkept
 from stoke.paths import job_dir, state_dir
 from tests.cli.conftest import Stoke, Terminal
 from tests.lab import until
+from tests.spools import spooled
 
 NOT_KEPT = b"stoke: this log is shown and not kept; it stays with the engine until it can be: "
 WHY = {"read-only": b"Read-only file system", "full": b"No space left on device"}
@@ -62,8 +63,7 @@ def only_job() -> Job:
 
 
 def kept(stream: int) -> bytes:
-    lines = SpoolReader(job_dir(only_job().id)).lines()
-    return b"".join(line.text for line in lines if line.stream == stream)
+    return spooled(job_dir(only_job().id), stream)
 
 
 @pytest.mark.parametrize("quiet", [True, False])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stoke.logs.matching import Query
-from stoke.logs.spool import SpoolReader
 from stoke.logs.view import Matches, save
 from stoke.paths import job_dir
 from tests.lab import Lab
+from tests.spools import size_of
 from tui.widgets.log_lines import LogLines
 
 PROGRAM = Path(sys.executable).parent / "stoke"
@@ -33,7 +33,7 @@ def test_f05_a_line_of_100_mb_is_whole_wherever_it_is_read(lab: Lab, tmp_path: P
     job = lab.submit(PRINTS_THEM, use_cache=False)
     lab.follow(job)
     folder = job_dir(job.id)
-    assert SpoolReader(folder).size() == (100_000_013, 2)
+    assert size_of(folder) == (100_000_013, 2)
     assert digest(folder / "log") == expected
 
     with open(tmp_path / "copied", "wb") as copied:

@@ -24,8 +24,9 @@ from stoke.logs import follower as follower_module
 from stoke.logs import resume
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.resume import OVERLAP
-from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.spools import lines_in, size_of, spooled
 
 NONCE = "5f1c0a9be2d34718"
 START = 1_763_680_000_000_000_000
@@ -81,14 +82,6 @@ class Following:
 def follow(backend: ScriptedBackend, folder: Path) -> tuple[EngineState | None, Following]:
     following = Following(backend, folder)
     return following.follower.run(), following
-
-
-def spooled(folder: Path, stream: int) -> bytes:
-    reader = SpoolReader(folder)
-    try:
-        return b"".join(line.text for line in reader.lines() if line.stream == stream)
-    finally:
-        reader.close()
 
 
 def lines_of(count: int, stream: int = STDOUT, step: int = MS) -> list[Frame]:
@@ -472,7 +465,7 @@ def test_c19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> 
 
     assert following.follower.spool.gaps == 1
     assert spooled(tmp_path, STDOUT) == joined(log[:5] + log[10:], STDOUT)
-    texts = [line.text for line in SpoolReader(tmp_path).lines()]
+    texts = [line.text for line in lines_in(tmp_path)]
     assert texts[5] == b"gap: 0.6 s of the log may be missing\n"
     assert spooled(tmp_path, NOTE) == texts[5]
 
@@ -638,7 +631,7 @@ def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
     assert following.follower.spool.gaps == again.follower.spool.gaps == lost
     assert spooled(tmp_path, NOTE).count(b"beginning of the log") == lost
     if len(log) == 5000 and batch == 10_000:
-        assert next(SpoolReader(tmp_path).lines()).stream == NOTE
+        assert lines_in(tmp_path)[0].stream == NOTE
 
 
 def test_f07_behind_it_reads_what_there_is_before_it_follows_again(tmp_path: Path) -> None:
@@ -699,7 +692,7 @@ def test_c24_memory_does_not_grow_with_the_log(
         finally:
             os._exit(min(255, (peak() - before) // 1024))  # MiB
     megabytes = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert SpoolReader(tmp_path).size() == (50_000_000, lines)
+    assert size_of(tmp_path) == (50_000_000, lines)
     assert megabytes < 16
 
 

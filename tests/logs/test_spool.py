@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from stoke.errors import EngineError
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
+from tests.spools import lines_in
 
 FAST = settings(suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -48,11 +49,9 @@ def write(folder: Path, adds: Adds) -> None:
 
 
 def read(folder: Path) -> dict[int, bytes]:
-    reader = SpoolReader(folder)
     out = {STDOUT: b"", STDERR: b"", NOTE: b""}
-    for line in reader.lines():
+    for line in lines_in(folder):
         out[line.stream] += line.text
-    reader.close()
     return out
 
 
@@ -88,8 +87,8 @@ def test_a_writer_that_comes_later_goes_on(
         start = max(start, end)
 
     assert read(again) == read(once)
-    assert [(line.stream, line.text) for line in SpoolReader(again).lines()] == [
-        (line.stream, line.text) for line in SpoolReader(once).lines()
+    assert [(line.stream, line.text) for line in lines_in(again)] == [
+        (line.stream, line.text) for line in lines_in(once)
     ]
 
 
@@ -102,7 +101,7 @@ def test_a_row_is_a_line_however_it_arrived(
     edges = [0, *sorted(cuts), 60]
     write(folder, [(STDOUT, text[a:b]) for a, b in pairwise(edges)])
 
-    lines = [line.text for line in SpoolReader(folder).lines()]
+    lines = [line.text for line in lines_in(folder)]
 
     assert lines == [line + b"\n" for line in text.split(b"\n")[:-1]] + (
         [text.rpartition(b"\n")[2]] if not text.endswith(b"\n") and text else []
@@ -111,7 +110,7 @@ def test_a_row_is_a_line_however_it_arrived(
 
 def test_c14_blank_lines_and_carriage_returns_are_kept(tmp_path: Path) -> None:
     write(tmp_path, [(STDOUT, b"\n\r\n\x0c\xe2\x80\xa8\x85\n10%\r20%\n")])
-    assert [line.text for line in SpoolReader(tmp_path).lines()] == [
+    assert [line.text for line in lines_in(tmp_path)] == [
         b"\n",
         b"\r\n",
         b"\x0c\xe2\x80\xa8\x85\n",
@@ -128,7 +127,7 @@ def test_lines_keep_number_stream_time_and_order(tmp_path: Path) -> None:
     writer.add(STDOUT, time + 3, b"three")
     writer.close()
 
-    assert list(SpoolReader(tmp_path).lines()) == [
+    assert lines_in(tmp_path) == [
         Line(0, STDOUT, time, b"one\n"),
         Line(1, STDOUT, time, b"two\n"),
         Line(2, STDERR, time + 1, b"oops\n"),
@@ -146,7 +145,7 @@ def test_a_newline_that_comes_after_the_other_stream_makes_no_line_of_its_own(
         [(STDERR, b"warning"), (STDOUT, b"out\n"), (STDERR, b"\nnext"), (STDERR, b"\n\nend\n")],
     )
 
-    lines = [(line.stream, line.text) for line in SpoolReader(tmp_path).lines()]
+    lines = [(line.stream, line.text) for line in lines_in(tmp_path)]
 
     assert lines == [
         (STDERR, b"warning"),
@@ -161,7 +160,7 @@ def test_after_a_late_newline_a_blank_line_is_a_line(tmp_path: Path) -> None:
     adds = [(STDERR, b"warning"), (STDOUT, b"a\n"), (STDERR, b"\n"), (STDOUT, b"b\n"),
             (STDERR, b"\n")]  # fmt: skip
     write(tmp_path, adds)
-    assert [line.text for line in SpoolReader(tmp_path).lines()][2:] == [b"\n", b"b\n", b"\n"]
+    assert [line.text for line in lines_in(tmp_path)][2:] == [b"\n", b"b\n", b"\n"]
 
 
 def test_a_window_of_lines_is_what_it_is_in_the_whole(tmp_path: Path) -> None:
@@ -171,6 +170,7 @@ def test_a_window_of_lines_is_what_it_is_in_the_whole(tmp_path: Path) -> None:
     assert len(every) == 10_000
     for first, count in [(0, 1), (4095, 3), (4096, 1), (9_998, 50), (10_000, 5), (0, 0)]:
         assert list(reader.lines(first, count)) == every[first : first + count]
+    reader.close()
 
 
 def test_a_spool_that_is_not_there_is_empty_and_seen_once_it_is(tmp_path: Path) -> None:
@@ -179,6 +179,7 @@ def test_a_spool_that_is_not_there_is_empty_and_seen_once_it_is(tmp_path: Path) 
     assert list(reader.lines()) == []
     write(tmp_path / "later", [(STDOUT, b"here\n")])
     assert [line.text for line in reader.lines()] == [b"here\n"]
+    reader.close()
 
 
 def between_system_calls(
@@ -234,6 +235,7 @@ def test_a_reader_never_gives_bytes_to_the_wrong_stream_or_twice(
     adds += adds
     writer.close()
 
+    reader.close()
     assert looks >= 4
     assert read(tmp_path) == {STDOUT: of_stream(adds, 1), STDERR: of_stream(adds, 2), NOTE: b""}
 
@@ -252,7 +254,7 @@ def test_going_back_to_a_whole_state_forgets_what_came_after(tmp_path: Path) -> 
     assert (writer.bytes, writer.lines) == (size, lines)
     writer.add(STDOUT, 4, b" and the rest\n")
     writer.close()
-    assert [(line.stream, line.text) for line in SpoolReader(tmp_path).lines()] == [
+    assert [(line.stream, line.text) for line in lines_in(tmp_path)] == [
         (STDOUT, b"kept\n"),
         (STDOUT, b"half and the rest\n"),
     ]
@@ -299,7 +301,7 @@ def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
     assert str(tmp_path) in caught.value.what and "No space left" in caught.value.what
     assert caught.value.mend and "STOKE_STATE_DIR" in caught.value.mend
     assert read(tmp_path)[STDOUT].startswith(b"before\n")
-    assert next(SpoolReader(tmp_path).lines()).text == b"before\n"
+    assert lines_in(tmp_path)[0].text == b"before\n"
 
     full_disk(None)
     writer.add(STDERR, 4, b"e3\n")
@@ -354,7 +356,7 @@ def test_F13_a_real_limit_on_the_files_size(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"cannot keep the log in {tmp_path}")
-    lines = [line.text for line in SpoolReader(tmp_path).lines()]
+    lines = [line.text for line in lines_in(tmp_path)]
     assert len(lines) > 100
     assert set(lines) == {b"a line of this log\n"}
 
@@ -387,6 +389,7 @@ def test_a_reader_beside_a_writer_that_is_killed(tmp_path: Path) -> None:
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.wait()
+        reader.close()
     expected = {
         stream: b"".join(b"%d of %d\n" % (n, stream) for n in range(10**5)) for stream in (1, 2)
     }

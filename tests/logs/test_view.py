@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stoke.logs.matching import Query
 from stoke.logs.sanitise import clean_line
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader, SpoolWriter
 from stoke.logs.view import Matches, Span, moment, next_error, row_at, save
+from tests.spools import lines_in
 
 FAST = settings(suppress_health_check=list(HealthCheck), max_examples=200)
 WORDS = [
@@ -52,10 +54,7 @@ def write(folder: Path, *adds: tuple[int, bytes], at: int = 0) -> None:
 
 
 def every(folder: Path) -> list[str]:
-    reader = SpoolReader(folder)
-    lines = [clean_line(line.text) for line in reader.lines()]
-    reader.close()
-    return lines
+    return [clean_line(line.text) for line in lines_in(folder)]
 
 
 def holds(query: tuple[str, bool], text: str) -> bool:
@@ -306,7 +305,8 @@ def test_the_row_at_a_time_is_the_first_that_is_not_earlier(
         writer.add(STDOUT, one, b"x\n")
     writer.close()
     rows = [row for row, one in enumerate(times) if one >= wanted]
-    assert row_at(SpoolReader(folder), wanted) == (rows[0] if rows else max(0, len(times) - 1))
+    with closing(SpoolReader(folder)) as reader:
+        assert row_at(reader, wanted) == (rows[0] if rows else max(0, len(times) - 1))
 
 
 # --- saving ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from stoke.errors import EngineError
 from stoke.events import Event, frame
 from stoke.logs import follower as follower_module
 from stoke.logs.follower import Follower
-from stoke.logs.spool import NOTE, STDERR, SpoolReader
+from stoke.logs.spool import NOTE, STDERR
 from tests.backends.argo.scripted_server import (
     CHUNKED,
     LAST,
@@ -43,6 +43,7 @@ from tests.backends.argo.scripted_server import (
     status,
 )
 from tests.scripted import RUNNING, ScriptedBackend, exited
+from tests.spools import lines_in
 
 NONCE = "5f1c0a9be2d34718"
 SECOND = 1_000_000_000
@@ -405,9 +406,7 @@ def followed(
         backend, "job-aaaaaa", nonce, folder, events.append, lambda: None, trouble.append
     )
     follower.run()
-    reader = SpoolReader(folder)
-    spooled = b"".join(line.text for line in reader.lines() if line.stream != NOTE)
-    reader.close()
+    spooled = b"".join(line.text for line in lines_in(folder) if line.stream != NOTE)
     return spooled, events, trouble, follower.spool.gaps
 
 

@@ -26,9 +26,10 @@ from backends.argo.watch import Watch
 from stoke.backend import EngineState, Frame, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
-from stoke.logs.spool import NOTE, SpoolReader
+from stoke.logs.spool import NOTE
 from tests.conftest import TestCluster
 from tests.scripted import ScriptedBackend
+from tests.spools import lines_in
 
 Pod = dict[str, Any]
 
@@ -277,9 +278,7 @@ def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
     follower.run()
     through.close()
     proxy.close()
-    reader = SpoolReader(tmp_path / "job")
-    numbers = [int(line.text) for line in reader.lines() if line.stream != NOTE]
-    reader.close()
+    numbers = [int(line.text) for line in lines_in(tmp_path / "job") if line.stream != NOTE]
     assert proxy.cuts > 0
     assert numbers == list(range(count))
     assert follower.spool.gaps == 0

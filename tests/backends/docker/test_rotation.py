@@ -13,10 +13,11 @@ from stoke.config import Config, DockerConfig, LogConfig
 from stoke.history import History
 from stoke.job import Job
 from stoke.lifecycle import Backends
-from stoke.logs.spool import NOTE, SpoolReader
+from stoke.logs.spool import NOTE
 from stoke.paths import job_dir
 from stoke.tracker import Tracker
 from tests.lab import Lab, until
+from tests.spools import lines_in
 
 pytestmark = pytest.mark.docker
 
@@ -45,7 +46,7 @@ def holes(job: Job) -> list[int]:
     """Which lines come behind a hole, each of which has a note; fails for one that has none, and for a
     line that is not whole or comes again."""
     found, expected, noted = [], 0, False
-    for line in SpoolReader(job_dir(job.id)).lines():
+    for line in lines_in(job_dir(job.id)):
         if line.stream == NOTE:
             assert line.text.startswith(b"gap: ")
             noted = True
@@ -80,7 +81,7 @@ def test_f07_the_beginning_had_gone_before_anybody_looked(lab: Lab) -> None:
     job = lab.submit(PRINTS, use_cache=False)
     until(lambda: lab.backend.inspect(job.id).status == "exited", "the job's end")
     done, _ = lab.follow(job)
-    first = next(SpoolReader(job_dir(job.id)).lines())
+    first = lines_in(job_dir(job.id))[0]
     assert (first.stream, first.text) == (
         NOTE,
         b"gap: the engine no longer has the beginning of the log\n",

@@ -1,0 +1,24 @@
+"""What a spool holds: read whole, and its files closed again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from stoke.logs.spool import Line, SpoolReader
+
+
+def lines_in(folder: Path) -> list[Line]:
+    with closing(SpoolReader(folder)) as reader:
+        return list(reader.lines())
+
+
+def spooled(folder: Path, stream: int) -> bytes:
+    """All that stands in it of one stream."""
+    return b"".join(line.text for line in lines_in(folder) if line.stream == stream)
+
+
+def size_of(folder: Path) -> tuple[int, int]:
+    """(bytes, rows)."""
+    with closing(SpoolReader(folder)) as reader:
+        return reader.size()
