@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Input
 
 from stoke.job import JobState
@@ -428,6 +429,34 @@ async def test_lines_are_selected_with_v_and_copied(app: StokeApp, desk: Desk) -
         await until(pilot, lambda: app.clipboard == "one\t1\ntwo\nthree")
         await until(pilot, lambda: "3 lines: copied" in screen_text(app))
         assert view.selected_from is None
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+async def test_where_only_the_cursor_moves_the_rest_stays_right(
+    app: StokeApp, desk: Desk, wrap: bool
+) -> None:
+    """Only the lines that it leaves, reaches and selects are drawn."""
+    desk.job(JOB, log=b"".join(b"%d %s\n" % (n, b"x" * (n * 37 % 300)) for n in range(60)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        view = await opened(pilot, app)
+        view.wrap = wrap
+        drawn: set[int] = set()
+        render = view.render_line
+
+        def render_line(y: int) -> Strip:
+            drawn.add(y)
+            return render(y)
+
+        view.render_line = render_line  # type: ignore[method-assign]
+        for key in "kkvkkkjjjjjjkvkgjjvjjjkkkkkG":
+            drawn.clear()
+            await pilot.press(key)
+            await pilot.pause()
+            assert wrap or key not in "kj" or len(drawn) < 12
+            shown = app.export_screenshot(simplify=True)
+            view.refresh()
+            await pilot.pause()
+            assert app.export_screenshot(simplify=True) == shown, key
 
 
 async def test_what_the_mouse_went_over_is_copied(app: StokeApp, desk: Desk) -> None:

@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
 from textual.scroll_view import ScrollView
@@ -391,10 +391,15 @@ class LogWindow(ScrollView, can_focus=True):
         self._scroll(*self._top_for(self._last))
 
     def _to(self, line: int, upwards: bool = False) -> None:
+        before = self.cursor
         self.cursor = max(0, min(line, self._last))
         self.follow = self.cursor == self._last
         self._show_cursor(upwards)
-        self.refresh()
+        # All of it where it had to scroll; else what the cursor left, reached and may have selected.
+        first, last = sorted((before, self.cursor))
+        for y, (shown, _) in enumerate(self._layout()):
+            if first <= shown <= last:
+                self.refresh(Region(0, y, self._gutter + self._width, 1))
         self._say()
 
     def _go(self, line: int) -> None:
