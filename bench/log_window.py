@@ -20,7 +20,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,13 +47,11 @@ for first in range(0, {LINES}, 1000):
     sys.stdout.flush()
 print({LAST!r})
 """
-# The screens, with a clock that ticks inside their event loop and notes when it was late.
-_WATCHED = """
+# A clock that ticks inside an app's event loop and notes when it was late.
+_CLOCK = """
 import asyncio, sys, time
-from stoke.config import load_config
-from tui.app import StokeApp
 
-class Watched(StokeApp):
+class Clock:
     async def on_load(self):
         self.ticking = asyncio.create_task(self.tick())
 
@@ -65,8 +63,44 @@ class Watched(StokeApp):
                 late = time.monotonic() - begun - 0.005
                 if late > 0.01:
                     file.write(f"{begun} {late}\\n")
+"""
+_WATCHED = f"""{_CLOCK}
+from stoke.config import load_config
+from tui.app import StokeApp
+
+class Watched(Clock, StokeApp):
+    pass
 
 Watched(load_config()).run()
+"""
+# The least that a Textual app can do when these keys are pressed.
+_BARE = f"""{_CLOCK}
+from textual.app import App
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+class Help(ModalScreen):
+    BINDINGS = [("q", "app.pop_screen")]
+
+    def compose(self):
+        yield Static("Keys: Jobs")
+
+class Bare(Clock, App):
+    BINDINGS = [("k", "up"), ("G", "end"), ("question_mark", "help")]
+
+    def compose(self):
+        yield Static("ready")
+
+    def action_up(self):
+        self.query_one(Static).update("1 below")
+
+    def action_end(self):
+        self.query_one(Static).update("following")
+
+    def action_help(self):
+        self.push_screen(Help())
+
+Bare().run()
 """
 
 
@@ -253,15 +287,40 @@ def looking() -> None:
         say("longest pause while searching", pause, "ms", 100)
 
 
+def flood(env: dict[str, str]) -> None:
+    command = [*RUN, "--no-cache", "--detach", "--name", "flood", "-c", _FLOOD]
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def remove(env: dict[str, str]) -> None:
+    command = [STOKE, "rm", "--all-finished"]
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def answers(terminal: Terminal, over: Callable[[], object]) -> dict[str, list[float]]:
+    """How long each key took to be answered, in milliseconds, until it is over."""
+    up, help_ = [], []
+    while not over():
+        terminal.press("k")
+        up.append(terminal.until(" below") * 1000)
+        terminal.press("G")
+        terminal.until("following")
+        terminal.press("?")
+        help_.append(terminal.until("Keys: Jobs") * 1000)
+        terminal.press("q")
+        terminal.rest(0.3)
+    return {"scrolling up": up, "opening the help": help_}
+
+
 def following() -> None:
     """A container at full speed, its log on the screen from its first line on."""
+    least, least_pause = at_least()
     with home(None) as (env, _), tempfile.NamedTemporaryFile() as late:
         first = [STOKE, "run", "-q", "-c", "print('before')"]
         subprocess.run(first, env=env, check=True, stdout=subprocess.DEVNULL)
         with opened([sys.executable, "-c", _WATCHED, late.name], env) as terminal:
             terminal.until("before")
-            command = [*RUN, "--no-cache", "--detach", "--name", "flood", "-c", _FLOOD]
-            subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+            flood(env)
             terminal.until("flood")
             terminal.press("g")
             terminal.rest(0.2)
@@ -275,28 +334,43 @@ def following() -> None:
             before = terminal.memory()
             terminal.until(r"epoch \d")
             begun = time.monotonic()
-            up, help_ = [], []
-            while not (done := _ended()):
-                terminal.press("k")
-                up.append(terminal.until(" below"))
-                terminal.press("G")
-                terminal.until("following")
-                terminal.press("?")
-                help_.append(terminal.until("Keys: Jobs"))
-                terminal.press("q")
-                terminal.rest(0.3)
+            taken = answers(terminal, _ended)
             terminal.until(LAST)
             seconds = time.monotonic() - begun
             growth, pause = terminal.memory() - before, pauses(Path(late.name), begun)
-        subprocess.run(
-            [STOKE, "rm", "--all-finished"], env=env, check=True, stdout=subprocess.DEVNULL
-        )
+        done = _ended()
+        remove(env)
         print(f"log window: {LINES:,} lines followed in {seconds:.1f} s, job {done}", flush=True)
-        for what, keys in (("scrolling up", up), ("opening the help", help_)):
-            say(f"{what}, slowest of {len(keys)}", max(keys) * 1000, "ms", 100)
-            say(f"{what}, median", statistics.median(keys) * 1000, "ms", 100)
-        say("longest pause meanwhile", pause, "ms", 100)
+        bare = "; a bare Textual app beside `stoke logs -f`: "
+        for what, keys in taken.items():
+            figures = (
+                (f"slowest of {len(keys)}", max(keys), max(least[what])),
+                ("median", statistics.median(keys), statistics.median(least[what])),
+            )
+            for which, figure, beside in figures:
+                say(f"{what}, {which}", figure, "ms", 100, f"{bare}{beside:.3g}")
+        say("longest pause meanwhile", pause, "ms", 100, f"{bare}{least_pause:.3g}")
         say("memory growth", growth, "MB", 20)
+
+
+def at_least() -> tuple[dict[str, list[float]], float]:
+    """What the same keys take in an app that does nothing else, while `stoke logs -f` follows the same
+    flood: what this machine's processors leave for anybody. And the longest pause, in milliseconds."""
+    with home(None) as (env, _), tempfile.NamedTemporaryFile() as late:
+        with opened([sys.executable, "-c", _BARE, late.name], env) as terminal:
+            terminal.until("ready")
+            flood(env)
+            tail = [STOKE, "logs", "-f", "flood"]
+            with subprocess.Popen(tail, env=env, stdout=subprocess.DEVNULL) as follower:
+                terminal.press("?")
+                terminal.until("Keys: Jobs")
+                terminal.press("q")
+                terminal.rest(6)  # It floods from now on.
+                begun = time.monotonic()
+                taken = answers(terminal, lambda: follower.poll() is not None)
+            pause = pauses(Path(late.name), begun)
+        remove(env)
+    return taken, pause
 
 
 def _ended() -> str | None:
