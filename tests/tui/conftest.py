@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from stoke.backend import (
@@ -50,6 +52,23 @@ def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
 def not_the_first_start(own_home: Path) -> None:
     """The screens have been opened before: what they say to somebody new is not in the way."""
     kept.save("screens", {"welcomed": True})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sheets_are_parsed_once() -> Iterator[None]:
+    """That is half of an app's start, and each test starts one. Use does not change what is parsed."""
+    parsed: dict[Any, list[RuleSet]] = {}
+    parse = Stylesheet._parse_rules
+
+    def parse_once(sheet: Stylesheet, *source: Any, **more: Any) -> list[RuleSet]:
+        key = (tuple(sheet._variables.items()), source, tuple(more.items()))
+        if key not in parsed:
+            parsed[key] = parse(sheet, *source, **more)
+        return parsed[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stylesheet, "_parse_rules", parse_once)
+        yield
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:

@@ -114,6 +114,28 @@ async def test_the_palette_and_the_keys_lead_to_a_screen_and_back(
         await until(pilot, lambda: app.current_mode == "jobs")
 
 
+async def test_a_theme_chosen_on_one_screen_holds_on_the_others(desk: Desk, app: StokeApp) -> None:
+    desk.job("job-aaaaaa", JobState.SUCCEEDED)
+
+    def colours() -> list[object]:
+        return [(one.styles.background, one.styles.color) for one in app.screen.query("*")]
+
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.screen.query("#log-view"))
+        before = colours()
+        for theme in (app.theme, "high-contrast"):
+            await pilot.press("3")
+            await until(pilot, lambda: app.current_mode == "caches")
+            app.theme = theme
+            await pilot.press("1")
+            await until(pilot, lambda: app.current_mode == "jobs")
+        await pilot.pause()
+        shown = colours()
+        assert shown != before
+        app.screen.update_node_styles()
+        assert shown == colours()
+
+
 async def test_theme_and_screen_are_as_they_were_left(desk: Desk, app: StokeApp) -> None:
     async with app.run_test() as pilot:
         app.theme = "high-contrast"

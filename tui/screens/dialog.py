@@ -16,13 +16,27 @@ from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.screens.base import ThriftyScreen
 
-class Dialog(ModalScreen[ScreenResultType]):
+SETTLED_SECONDS = 0.1
+
+
+class Dialog(ModalScreen[ScreenResultType], ThriftyScreen[ScreenResultType]):
     """What is behind it stands still. Textual would draw it anew with each frame, by way of Rich, which
     takes longer than all else that opening a dialog needs; and what goes on there would go over the
     link, for nobody to look at."""
 
     _behind: _Behind | None = None
+    _missed = False
+
+    def on_mount(self) -> None:
+        self.set_timer(SETTLED_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        """What the keys before this asked for has come by now."""
+        if self._missed:
+            self._behind = None
+            self.refresh()
 
     def render(self) -> Any:
         shown = super().render()
@@ -53,6 +67,7 @@ class Dialog(ModalScreen[ScreenResultType]):
     ) -> Self:
         # With regions it is what is behind that has changed there.
         if regions and self._stands:
+            self._missed = True
             return self
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 

@@ -106,11 +106,11 @@ class JobsScreen(StokeScreen):
         """Brings what the first frame was shown without."""
         from tui.widgets.job_detail import JobDetail
 
-        if not self.children:
-            return  # The program was ended already.
+        if not self.app.is_running:
+            return  # It was ended already.
         detail = JobDetail(self.stoke.reading)
         await self.query_one("#jobs-detail").mount(detail)
-        if not detail.children:
+        if not detail.app.is_running:
             return  # Or meanwhile.
         self._detail = detail
         self.stoke.service.choose(self.table.chosen)

@@ -67,15 +67,12 @@ class LogPane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static(id="log-header")
         yield LogView(id="log-view")
-        with VerticalScroll(id="log-engine"):
+        with VerticalScroll(id="log-engine") as engine:
             yield Static()
-        with Horizontal(id="log-prompt"):
+        with Horizontal(id="log-prompt") as prompt:
             yield Static(id="log-prompt-sign")
             yield SafeInput(id="log-prompt-input", compact=True)
-
-    def on_mount(self) -> None:
-        self.query_one("#log-prompt").display = False
-        self._engine.display = False
+        engine.display = prompt.display = False
 
     @property
     def _engine(self) -> VerticalScroll:
