@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from backends.docker.container import FOLDER, HOUSEKEEPING, archive_of, housekeeping_config
@@ -18,6 +19,7 @@ from stoke.payload import housekeeping_source
 
 # A container that has been made and not started for so long lost whoever made it.
 ABANDONED_SECONDS = 60.0
+REMOVAL_SECONDS = 10.0
 
 
 def housekeep(
@@ -76,9 +78,14 @@ def _remove_abandoned(engine: Engine) -> None:
 
 
 def _remove(engine: Engine, container: str) -> None:
+    """It is gone afterwards, and its volume free."""
     try:
         with engine.call("end housekeeping") as api:
             api.remove_container(container, force=True, v=True)
     except AnswerError as error:
-        if error.status not in (404, 409):  # gone, going
+        if error.status == 409:
+            # The engine removes what has ended by itself, and is at it.
+            with suppress(EngineError), engine.call("end housekeeping") as api:
+                api.wait(container, timeout=REMOVAL_SECONDS, condition="removed")
+        elif error.status != 404:
             raise
