@@ -296,6 +296,13 @@ _DISRUPTIONS = {
 }
 
 
+# What its node had too little of, as the kubelet's message says it.
+_EVICTIONS = (
+    ("memory", "say what it needs, so that it is given room: --memory"),
+    ("storage|disk|inodes|emptydir", "make room on it: stoke cache ls, then stoke cache prune"),
+)
+
+
 def _why_deleted(pod: Object) -> Reason:
     """Who took a pod away that we did not end."""
     for condition in pod.get("status", {}).get("conditions") or ():
@@ -311,9 +318,8 @@ def _why_pod_failed(pod: Object) -> Reason:
     status = pod.get("status", {})
     why, said = status.get("reason", ""), _one_line(status.get("message"))
     if why == "Evicted":
-        return Reason(
-            f"evicted by its node: {said}", "say what it needs, so that it is given room: --memory"
-        )
+        mends = (mend for what, mend in _EVICTIONS if re.search(what, said, re.IGNORECASE))
+        return Reason(f"evicted by its node: {said}", next(mends, _AGAIN))
     if why == "DeadlineExceeded":
         return Reason(
             "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"

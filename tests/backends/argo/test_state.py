@@ -200,6 +200,21 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lacking", "mend"),
+    [
+        ("memory. Threshold quantity: 100Mi, available: 64212Ki.", "--memory"),
+        ("ephemeral-storage. Threshold quantity: 10%, available: 7%.", "stoke cache ls"),
+        ("inodes. Threshold quantity: 5%, available: 1%.", "stoke cache ls"),
+        ("pids. Threshold quantity: 100, available: 8.", "stoke rerun"),
+    ],
+)
+def test_what_mends_an_eviction_is_what_the_node_lacked(lacking: str, mend: str) -> None:
+    said = f"The node was low on resource: {lacking}"
+    state = state_of(workflow(phase="Failed"), pod(phase="Failed", reason="Evicted", message=said))
+    assert said in (state.reason or "") and mend in (state.mend or "")
+
+
+@pytest.mark.parametrize(
     ("conditions", "reason"),
     [
         ([], "somebody deleted its pod"),
