@@ -212,6 +212,8 @@ class StokeApp(App[None]):
         screen = self.get_screen_stack("jobs")[0]
         assert isinstance(screen, JobsScreen)
         await screen.furnish()
+        if not self.is_running:
+            return  # Ended meanwhile, and nobody would end what begins here.
         self.service.start()
         if self._recording is not None:
             self.replay(self._recording)
