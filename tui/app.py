@@ -150,6 +150,7 @@ class StokeApp(App[None]):
         self._canvas = Canvas()
         self._garbage: Garbage | None = None
         self._completing = self._leaves = False
+        self._submissions = 0
 
     def on_mount(self) -> None:
         if not self.is_headless:
@@ -222,7 +223,10 @@ class StokeApp(App[None]):
         if not self.is_headless:
             self._garbage = Garbage(self)
         self._completing = False
-        if self._leaves:
+        self._leave_if_asked()
+
+    def _leave_if_asked(self) -> None:
+        if self._leaves and not self._submissions:
             self.exit()
 
     def _load_sheets(self) -> None:
@@ -267,6 +271,10 @@ class StokeApp(App[None]):
     ) -> None:
         if self._completing:
             self._leaves = True
+            return
+        if self._submissions and not self._leaves:
+            self._leaves = True
+            self.notify("leaves once the job is submitted; again: leaves now", timeout=10)
             return
         # On unmounting it is too late: what a screen holds has gone by then.
         for stack in self._screen_stacks.values():
@@ -344,13 +352,6 @@ class StokeApp(App[None]):
         if self.read_only:
             failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
             return
-        from stoke import lifecycle
-
-        request = self.request(spec, name)
-
-        def work() -> Job:
-            engine = self.service.backends.get(backend)
-            return lifecycle.submit(request, engine, self.history)
 
         def done(job: Job) -> None:
             submitted()
@@ -358,13 +359,40 @@ class StokeApp(App[None]):
             if watch:
                 self.service.choose(job.id)
                 self._show_job(job.id)
+
+        self.hand_over(backend, self.request(spec, name), done, failed)
+
+    def hand_over(
+        self,
+        backend: str,
+        request: Request,
+        done: Callable[[Job], object],
+        failed: Callable[[StokeError], object],
+    ) -> None:
+        """Submits on a thread. Who leaves meanwhile leaves behind it, for a job half handed over would
+        never start; if it fails they stay and see why."""
+        from stoke import lifecycle
+
+        def work() -> Job:
+            engine = self.service.backends.get(backend)
+            return lifecycle.submit(request, engine, self.history)
+
+        def over() -> None:
+            self._submissions -= 1
             self.service.look_now()
+
+        def submitted(job: Job) -> None:
+            done(job)
+            over()
+            self._leave_if_asked()
 
         def wrong(error: StokeError) -> None:
-            self.service.look_now()
+            over()
+            self._leaves = False
             failed(error)
 
-        on_thread(self, work, done, wrong)
+        self._submissions += 1
+        on_thread(self, work, submitted, wrong)
 
     def request(self, spec: JobSpec, name: str) -> Request:
         """`spec` with what the configuration says of the way it is run."""

@@ -45,11 +45,17 @@ class Work:
 
 
 def answer(pump: MessagePump, callback: Callable[[], object]) -> None:
-    """From any thread: runs `callback` in `pump`'s own context."""
+    """From any thread: runs `callback` in `pump`'s own context, unless the program is leaving: what it
+    would change may be gone."""
+
+    def call() -> None:
+        if pump.app.is_running:
+            callback()
+
     try:
-        pump.call_later(callback)
+        pump.call_later(call)
     except RuntimeError:
-        pass  # The program is leaving; there is nobody to answer.
+        pass  # It has left.
 
 
 def on_thread(

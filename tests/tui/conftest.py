@@ -118,12 +118,16 @@ class FakeBackend:
     """In every environment."""
     at_work: bool = False
     """Housekeeping goes on for as long as this holds."""
+    hesitates: bool = False
+    """A job is not taken for as long as this holds."""
 
     def _answer(self) -> None:
         if self.down is not None:
             raise self.down
 
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        while self.hesitates:
+            time.sleep(0.02)
         self._answer()
         report("start", time.time(), 0.01)
         self.deliveries.append(delivery)

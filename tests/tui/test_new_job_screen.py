@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from textual.widgets import Collapsible, Select, TextArea
 
 from stoke.backend import Delivery
 from stoke.errors import EngineError
+from stoke.job import JobState
 from stoke.paths import state_dir
 from stoke.volume_index import Place, VolumeIndex
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
@@ -279,6 +281,51 @@ async def test_submitting_may_leave_the_form_where_it_is(
         await pilot.press(*"#", "ctrl+n")
         await until(pilot, lambda: len(backends["local"].deliveries) == 2)
         assert [one.spec.code for one in backends["local"].deliveries] == ["print(1)", "print(1)#"]
+
+
+@pytest.fixture
+def hesitant(backends: dict[str, FakeBackend]) -> Iterator[FakeBackend]:
+    """The local backend; it takes no job before it is told to, at the latest when the test is over."""
+    backends["local"].hesitates = True
+    yield backends["local"]
+    backends["local"].hesitates = False
+
+
+async def test_who_leaves_while_a_job_is_submitted_leaves_behind_it(
+    app: StokeApp, hesitant: FakeBackend, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+r", "ctrl+q")
+        await until(pilot, lambda: "leaves once the job is submitted" in screen_text(app))
+        hesitant.hesitates = False
+        await until(pilot, lambda: not app.is_running)
+    assert [job.state for job in desk.history.list()] == [JobState.STARTING]
+
+
+async def test_who_leaves_twice_does_not_wait_for_the_job(
+    app: StokeApp, hesitant: FakeBackend, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+r", "ctrl+q", "ctrl+q")
+        await until(pilot, lambda: not app.is_running)
+        assert hesitant.deliveries == []
+
+
+async def test_who_leaves_stays_when_the_job_is_refused(
+    app: StokeApp, hesitant: FakeBackend, desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press(*"print(1)", "ctrl+r", "ctrl+q")
+        hesitant.down = EngineError("the disk is full", "make room")
+        hesitant.hesitates = False
+        await until(pilot, lambda: "the disk is full" in screen_text(app))
+        hesitant.down = None
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        assert app.is_running
 
 
 async def test_other_code_can_be_undone(app: StokeApp, desk: Desk) -> None:

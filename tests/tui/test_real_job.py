@@ -56,6 +56,7 @@ async def test_a_job_outlives_the_screens_and_is_found_and_stopped_by_the_next()
             "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
         )
         await pilot.press("ctrl+r")
+        await until(pilot, lambda: first.current_mode == "jobs")
         await until(pilot, lambda: "begun" in screen_text(first))
         await pilot.press("q")
     second = StokeApp(Config())

@@ -14,10 +14,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import DataTable, Static
 
-from stoke import lifecycle
 from stoke.backend import Volume, backend_names
 from stoke.caches import Housekeeper, Progress, Pruned, Usage
 from stoke.errors import StokeError
+from stoke.job import Job
 from stoke.lifecycle import Request
 from stoke.logs.sanitise import clean
 from tui import format as fmt
@@ -455,16 +455,11 @@ class CachesScreen(StokeScreen):
         self.app.push_screen(WarmCache(backend, scope), answered)
 
     def _warm(self, backend: str, request: Request) -> None:
-        def submit() -> str:
-            engine = self.stoke.service.backends.get(backend)
-            return lifecycle.submit(request, engine, self.stoke.history).id
-
-        def done(job_id: str) -> None:
-            self._warming.add(job_id)
-            self.stoke.service.look_now()
+        def done(job: Job) -> None:
+            self._warming.add(job.id)
             self._show_detail()
 
-        on_thread(self, submit, done, self.stoke.show_error)
+        self.stoke.hand_over(backend, request, done, self.stoke.show_error)
 
 
 def _key(volume: Volume) -> Key:
