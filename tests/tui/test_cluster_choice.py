@@ -83,7 +83,7 @@ async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
         await pilot.press(*"print(1)", "ctrl+n")
         await until(pilot, lambda: clusters.submitted_to)
         assert clusters.submitted_to == [("staging", "team-b")]
-        assert "Where and how: local, staging, team-b" in said(app)
+        await until(pilot, lambda: "Where and how: local, staging, team-b" in said(app))
     clusters.choose(None, None)
     again = StokeApp(app.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
@@ -103,7 +103,7 @@ async def test_a_program_for_credentials_is_shown_and_asked_about_once(
         choice.query_one("#allow-plugin").focus()
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "It runs on this machine, as you" in said(app)
+        await until(pilot, lambda: "It runs on this machine, as you" in said(app))
         await pilot.press("enter")  # Cancel has the focus.
         await pilot.pause()
         assert not clusters.allowed

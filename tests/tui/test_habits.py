@@ -199,4 +199,4 @@ async def test_a_click_on_a_key_presses_it(desk: Desk, app: StokeApp) -> None:
         line = screen_text(app).splitlines()[-1]
         await pilot.click("KeyBar", offset=(line.index("? Help") + 3, 0))
         await until(pilot, lambda: app.screen.is_modal)
-        assert "Keys: Jobs" in screen_text(app)
+        await until(pilot, lambda: "Keys: Jobs" in screen_text(app))

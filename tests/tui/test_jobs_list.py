@@ -49,7 +49,7 @@ async def test_sorting_by_each_column_and_the_other_way(app: StokeApp, three: De
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
         await ready(pilot)
         await until(pilot, lambda: order(app) == ["fit-7k2pqa", "eval-7k2pqa", "clean-7k2pqa"])
-        assert "age▼" in screen_text(app)
+        await until(pilot, lambda: "age▼" in screen_text(app))
         await pilot.press("o")
         await until(pilot, lambda: "time▼" in screen_text(app))
         assert order(app) == ["fit-7k2pqa", "clean-7k2pqa", "eval-7k2pqa"]
@@ -92,7 +92,7 @@ async def test_the_filter_knows_fields_and_packages_and_says_when_nothing_is_lef
         table = await ready(pilot)
         await pilot.press("slash", *"polars")
         await until(pilot, lambda: order(app) == ["rich-7k2pqa"])
-        assert "1 of 4 jobs" in screen_text(app)
+        await until(pilot, lambda: "1 of 4 jobs" in screen_text(app))
         await pilot.press("escape", "slash", *"reason:memory")
         await until(pilot, lambda: order(app) == ["eval-7k2pqa"])
         await pilot.press(*"xx")
@@ -116,8 +116,8 @@ async def test_marked_jobs_are_removed_together_and_the_question_names_them(
         await until(pilot, lambda: "3 marked" in screen_text(app))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "Remove 2 jobs?" in said(app)
-        assert "1 marked job is not over and left alone" in said(app)
+        await until(pilot, lambda: "Remove 2 jobs?" in said(app))
+        await until(pilot, lambda: "1 marked job is not over and left alone" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert len(three.history.list()) == 4
@@ -159,7 +159,7 @@ async def test_columns_order_and_groups_are_as_they_were_left(app: StokeApp, thr
     async with again.run_test(size=(160, 40), notifications=True) as pilot:
         await ready(pilot)
         assert screen_text(again).splitlines()[2].split("│")[1] == head
-        assert "succeeded · 2" in screen_text(again)
+        await until(pilot, lambda: "succeeded · 2" in screen_text(again))
 
 
 @pytest.mark.parametrize("kept", ['{"jobs": 3}', '{"jobs": {"columns": [1, "no"], "order": []}}'])
@@ -169,7 +169,7 @@ async def test_what_was_kept_and_is_nonsense_costs_nothing(desk: Desk, kept: str
     app = StokeApp(Config(), clock=lambda: NOW)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
-        assert "age▼" in screen_text(app)
+        await until(pilot, lambda: "age▼" in screen_text(app))
 
 
 async def test_of_many_jobs_those_in_sight_are_read(app: StokeApp, desk: Desk) -> None:

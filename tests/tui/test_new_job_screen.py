@@ -420,7 +420,7 @@ async def test_what_would_be_submitted_stands_beside_the_form(
         await until(pilot, lambda: "first mend what is wrong" in screen_text(app))
         await pilot.press("ctrl+g")
         await until(pilot, lambda: screen.query_one("#code").has_focus)
-        assert "print(1)" in screen_text(app)
+        await until(pilot, lambda: "print(1)" in screen_text(app))
 
 
 async def test_a_backend_that_renders_nothing_shows_the_request(
