@@ -38,6 +38,7 @@ from tui.screens.base import StokeScreen
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
+from tui.throttle import Throttle
 from tui.widgets.top_bar import TopBar
 
 # What the first frame does not show is imported when it is wanted: a start must not wait for it.
@@ -149,6 +150,7 @@ class StokeApp(App[None]):
         self._recording = recording
         self._canvas = Canvas()
         self._garbage: Garbage | None = None
+        self._throttle = Throttle()
         self._completing = self._leaves = False
         self._submissions = 0
 
@@ -200,7 +202,9 @@ class StokeApp(App[None]):
     def service(self) -> JobsService:
         from tui.jobs_service import JobsService
 
-        return JobsService(self.config, self.history, self._post_snapshot, self._at_cluster)
+        return JobsService(
+            self.config, self.history, self._post_snapshot, self._at_cluster, self._throttle.left
+        )
 
     def on_ready(self) -> None:
         self._completing = True
@@ -307,8 +311,10 @@ class StokeApp(App[None]):
         self.screen.refresh()
 
     async def on_event(self, event: events.Event) -> None:
-        if self._garbage is not None and isinstance(event, events.Key):
-            self._garbage.pressed()
+        if isinstance(event, events.Key):
+            self._throttle.pressed()
+            if self._garbage is not None:
+                self._garbage.pressed()
         await super().on_event(event)
 
     # --- what happens -----------------------------------------------------------------------------

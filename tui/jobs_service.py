@@ -50,7 +50,10 @@ class _Trouble:
 
 
 class JobsService:
-    """Runs until `close`. `publish` is called on the service's thread, only after a change."""
+    """Runs until `close`. `publish` is called on the service's thread, only after a change.
+
+    Between two pieces of a log its tracker stands back for the seconds that `busy` gives.
+    """
 
     def __init__(
         self,
@@ -58,8 +61,10 @@ class JobsService:
         history: History,
         publish: Callable[[Snapshot], object],
         prepare: Callable[[Backend], object] = lambda _: None,
+        busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.backends = lifecycle.Backends(config, prepare)
+        self._busy = busy
         self._config = config
         self._history = history
         self._publish = publish
@@ -190,7 +195,7 @@ class JobsService:
                 backend,
                 self._history,
                 job.id,
-                on_change=lambda: self._recovered(one),
+                on_change=lambda: self._went_on(one),
                 on_trouble=lambda error: self._failed(one, error),
                 on_unkept=self._unkept,
             )
@@ -207,6 +212,12 @@ class JobsService:
             with self._lock:
                 self._tracked.pop(job.id, None)
             self._wake.set()
+
+    def _went_on(self, one: _Tracked) -> None:
+        self._recovered(one)
+        seconds = self._busy()
+        if seconds:
+            self._closed.wait(seconds)
 
     def _failed(self, one: _Tracked, error: StokeError) -> None:
         if isinstance(error, WaitingError):
