@@ -325,3 +325,21 @@ def screen_text(app: StokeApp) -> str:
 def said(app: StokeApp) -> str:
     """The words on the terminal, also those that a border or a toast broke over several lines."""
     return " ".join(screen_text(app).translate(dict.fromkeys(map(ord, "│▌╭╮╰╯─"), " ")).split())
+
+
+class Frames:
+    """Counts what the app draws."""
+
+    def __init__(self, app: StokeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._last = time.monotonic()
+        self._draw = app._display
+        monkeypatch.setattr(app, "_display", self._drawn)
+
+    def _drawn(self, *what: Any) -> None:
+        self.count += 1
+        self._last = time.monotonic()
+        self._draw(*what)
+
+    def have_ceased(self) -> bool:
+        return time.monotonic() - self._last > 0.5

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
-from typing import Any
 
 import pytest
 from textual._compositor import LayoutUpdate
 from textual._styles_cache import StylesCache
 
 from stoke.job import JobState
-from tests.tui.conftest import Desk, until
+from tests.tui.conftest import Desk, Frames, until
 from tui.app import StokeApp
 from tui.screens.dialogs import Help
 
@@ -42,24 +40,6 @@ async def test_what_a_dialog_drew_goes_with_it(app: StokeApp, desk: Desk) -> Non
         gc.collect()
         assert len(drawn) > 9
         assert [one() for one in drawn if one() is not None] == []
-
-
-class Frames:
-    """Counts what the app draws."""
-
-    def __init__(self, app: StokeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self._last = time.monotonic()
-        self._draw = app._display
-        monkeypatch.setattr(app, "_display", self._drawn)
-
-    def _drawn(self, *what: Any) -> None:
-        self.count += 1
-        self._last = time.monotonic()
-        self._draw(*what)
-
-    def have_ceased(self) -> bool:
-        return time.monotonic() - self._last > 0.5
 
 
 async def test_what_is_behind_a_dialog_stands_still_and_goes_on_after_it(

@@ -14,9 +14,11 @@ from textual.strip import Strip
 from textual.widgets import Input
 
 from stoke.job import JobState
+from stoke.logs.matching import Query
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
-from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.spools import size_of
+from tests.tui.conftest import NOW, Desk, Frames, screen_text, until
 from tui.app import StokeApp
 from tui.widgets.log_lines import LogLines
 from tui.widgets.log_view import LogView
@@ -37,6 +39,55 @@ async def opened(pilot: Pilot[Any], app: StokeApp) -> LogView:
     view = app.screen.query_one(LogView)
     await until(pilot, lambda: view.has_focus)
     return view
+
+
+async def test_a_log_that_goes_on_takes_one_frame_and_no_layout(
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.job(JOB, JobState.RUNNING, log=lines(0, 200))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        frames = Frames(app, monkeypatch)
+        await until(pilot, frames.have_ceased)
+        before = frames.count
+        monkeypatch.setattr(app.screen, "_refresh_layout", None)  # Would be called, and fail.
+        desk.spool(JOB, lines(200, 203))
+        await until(pilot, lambda: "203 lines" in screen_text(app))
+        await until(pilot, frames.have_ceased)
+        assert "line 202" in screen_text(app)
+        assert frames.count == before + 1
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+async def test_the_scrollbars_are_those_of_a_new_layout(
+    app: StokeApp, desk: Desk, wrap: bool
+) -> None:
+    """They come, grow and go as the log does; Textual is not asked to lay anything out for that."""
+    desk.job(JOB, JobState.RUNNING, log=b"first\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        view.wrap = wrap
+
+        async def stands() -> None:
+            await pilot.pause()
+            shown = app.export_screenshot(simplify=True)
+            app.screen.refresh(layout=True)
+            await pilot.pause()
+            assert app.export_screenshot(simplify=True) == shown
+
+        for length, count in ((1, 9), (500, 1), (1, 20), (1, 300), (9000, 1)):
+            desk.spool(JOB, (b"x" * length + b"\n") * count)
+            await until(pilot, lambda: view.lines.rows == spooled_rows())
+            for key in "gG":
+                await pilot.press(key)
+                await stands()
+        view.show_only(Query("first"))
+        await until(pilot, lambda: view.lines.count == 1)
+        await stands()
+
+
+def spooled_rows() -> int:
+    return size_of(job_dir(JOB))[1]
 
 
 async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk: Desk) -> None:

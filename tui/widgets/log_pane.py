@@ -74,6 +74,9 @@ class LogPane(Vertical):
             yield SafeInput(id="log-prompt-input", compact=True)
         engine.display = prompt.display = False
 
+    def on_mount(self) -> None:
+        self.watch(self.view, "changes", self._header)
+
     @property
     def _engine(self) -> VerticalScroll:
         return self.query_one("#log-engine", VerticalScroll)
@@ -133,7 +136,6 @@ class LogPane(Vertical):
 
     # --- the figures ------------------------------------------------------------------------------
 
-    @on(LogView.Changed)
     def _header(self) -> None:
         if self._job is None:
             self._say(Text())

@@ -8,6 +8,7 @@ What is a row and what a line stands in `log_lines`; a wrapped line has *parts*.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,6 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
-from textual.message import Message
 from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -66,12 +66,11 @@ class LogWindow(ScrollView, can_focus=True):
     follow = var(True)
     wrap = var(False)
     stamps = var(False)
-
-    class Changed(Message):
-        """Something that the header shows has changed."""
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, LogWindow.Changed)
+    changes = var(0)
+    """Counts whatever a header over it shows; watched, so that both are drawn in one frame."""
+    # In Textual a matter of the layout, and a log grows several times a second: laying the whole screen
+    # out takes longer than drawing the lines.
+    virtual_size = var(Size(0, 0), init=False)
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -257,6 +256,10 @@ class LogWindow(ScrollView, can_focus=True):
         else:
             self.virtual_size = Size(self._widest + self._gutter, self.lines.count)
 
+    def watch_virtual_size(self, size: Size) -> None:
+        with self._by_itself():
+            self._scroll_update(size)
+
     def _top_for(self, bottom: int) -> tuple[int, int]:
         """The highest line and part from which the window reaches down to the end of `bottom`."""
         if not self.wrap:
@@ -345,12 +348,18 @@ class LogWindow(ScrollView, can_focus=True):
 
     def _scroll(self, line: int, part: int) -> None:
         self._part = part
+        with self._by_itself():
+            self.scroll_to(None, line, animate=False, immediate=True, force=True)
+        self.refresh()
+
+    @contextmanager
+    def _by_itself(self) -> Iterator[None]:
+        """What scrolls meanwhile is no one at the scrollbar."""
         self._scrolling = True
         try:
-            self.scroll_to(None, line, animate=False, immediate=True, force=True)
+            yield
         finally:
             self._scrolling = False
-        self.refresh()
 
     def _scroll_lines(self, lines: int) -> None:
         """Moves the window by lines of the screen."""
@@ -476,4 +485,4 @@ class LogWindow(ScrollView, can_focus=True):
             self.action_last()
 
     def _say(self) -> None:
-        self.post_message(self.Changed())
+        self.changes += 1
