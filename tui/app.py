@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import RenderableType
@@ -33,12 +33,11 @@ from tui.bell import Bell
 from tui.commands import Actions
 from tui.frames import Canvas, Frame
 from tui.garbage import Garbage
-from tui.link import LinkDriver
+from tui.link import LinkDriver, answering
 from tui.screens.base import StokeScreen
 from tui.screens.jobs import JobsScreen
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
-from tui.throttle import Throttle
 from tui.widgets.top_bar import TopBar
 
 # What the first frame does not show is imported when it is wanted: a start must not wait for it.
@@ -150,7 +149,6 @@ class StokeApp(App[None]):
         self._recording = recording
         self._canvas = Canvas()
         self._garbage: Garbage | None = None
-        self._throttle = Throttle()
         self._completing = self._leaves = False
         self._submissions = 0
 
@@ -203,7 +201,11 @@ class StokeApp(App[None]):
         from tui.jobs_service import JobsService
 
         return JobsService(
-            self.config, self.history, self._post_snapshot, self._at_cluster, self._throttle.left
+            self.config,
+            self.history,
+            self._post_snapshot,
+            self._at_cluster,
+            partial(answering, self),
         )
 
     def on_ready(self) -> None:
@@ -311,10 +313,8 @@ class StokeApp(App[None]):
         self.screen.refresh()
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key):
-            self._throttle.pressed()
-            if self._garbage is not None:
-                self._garbage.pressed()
+        if self._garbage is not None and isinstance(event, events.Key):
+            self._garbage.pressed()
         await super().on_event(event)
 
     # --- what happens -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Whether the terminal has caught up with what was sent to it.
+"""The terminal: whether it has caught up with what was sent to it, and when a key came from there.
 
 Between here and a terminal at the other end of SSH, buffers hold seconds, and no system call tells how
 full they are. So behind a frame the terminal is asked where its cursor is: it answers when it has got
@@ -17,15 +17,18 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from tui import OVER_SSH
+from tui.throttle import Throttle
 
 _ASK = "\x1b[6n"
 PATIENCE_SECONDS = 5.0
 """An answer that took longer is not waited for: a multiplexer may have eaten it."""
 LEAVING_SECONDS = 2.0
+_TO_BE_ANSWERED = (events.Key, events.MouseScrollDown, events.MouseScrollUp)
 
 
 class LinkDriver(LinuxDriver):
-    """Textual's driver, which asks and takes the answers."""
+    """Textual's driver, which asks and takes the answers, and knows of a key before the program does:
+    that may be at work for another 50 ms."""
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class LinkDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self.throttle = Throttle()
         self._answered = threading.Event()
         self._answered.set()
         self._asked_at = 0.0
@@ -59,8 +63,10 @@ class LinkDriver(LinuxDriver):
         if isinstance(message, events.CursorPosition):
             self._answers = True
             self._answered.set()
-        else:
-            super().process_message(message)
+            return
+        if isinstance(message, _TO_BE_ANSWERED):
+            self.throttle.pressed()
+        super().process_message(message)
 
     def disable_input(self) -> None:
         # An answer that comes when nobody takes it any more would stand in the shell's prompt.
@@ -78,3 +84,9 @@ def ask(app: App[Any]) -> None:
     driver = app._driver
     if OVER_SSH and isinstance(driver, LinkDriver):
         driver.ask()
+
+
+def answering(app: App[Any]) -> float:
+    """For how many seconds a key may still be being answered."""
+    driver = app._driver
+    return driver.throttle.left() if isinstance(driver, LinkDriver) else 0.0

@@ -29,7 +29,8 @@ from tests.tui.conftest import WAIT_SECONDS
 from tests.tui.screen_model import ScreenModel
 from tests.tui.test_hostile import ALL
 
-STOKE = [sys.executable, "-c", "from stoke.cli.main import main; main()"]
+MAIN = "from stoke.cli.main import main; main()"
+STOKE = [sys.executable, "-c", MAIN]
 # What only the hostile strings hold; the program's own sequences are others.
 FORBIDDEN = (
     *(b"\x1b]0;PWN", b"\x1b]52;", b"\x1b]8;", b"\x1bP$q", b"\x1b[6n"),
@@ -41,13 +42,14 @@ ASK, ANSWER = b"\x1b[6n", b"\x1b[40;120R"
 class Terminal:
     """The program in a pty of 120 x 40, maybe inside another, and all that was written there."""
 
-    def __init__(self, *arguments: str, inside: str = "", **variables: str) -> None:
+    def __init__(
+        self, *arguments: str, inside: str = "", program: str = MAIN, **variables: str
+    ) -> None:
         self.fd, inner = pty.openpty()
         self.resize(120, 40)
         env = {**os.environ, "TERM": "xterm-256color", **variables}
-        self.program = subprocess.Popen(
-            [*inside.split(), *STOKE, *arguments], stdin=inner, stdout=inner, stderr=inner, env=env
-        )
+        command = [*inside.split(), sys.executable, "-c", program, *arguments]
+        self.program = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner, env=env)
         os.close(inner)
         self.written = b""
         self.answers = True

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from stoke.backend import Frame
-from stoke.job import JobState
-from stoke.logs.follower import MOST_BEFORE_RUNNER
-from stoke.logs.spool import STDOUT
-from tests.tui.conftest import Desk, FakeBackend, FakeStream, until
+from stoke.config import Config
+from stoke.history import History
+from stoke.lifecycle import Backends, Request, submit
+from stoke.paths import job_dir
+from stoke.spec import JobSpec
+from tests.spools import size_of
+from tests.tui.conftest import WAIT_SECONDS
+from tests.tui.test_terminal import MAIN, Terminal
 from tui import throttle
-from tui.app import StokeApp
 from tui.throttle import Throttle
 
 
@@ -59,28 +59,31 @@ def test_keys_without_end_leave_the_log_its_share(clock: Clock, every: float) ->
     )
 
 
-async def test_a_log_stands_back_while_a_key_is_answered(
-    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[int] = []
+def test_a_log_stands_back_while_a_key_is_answered() -> None:
+    endless = "import tui.throttle as t; t.HOLD_SECONDS = t.MOST_SECONDS = 3600.0; "
+    code = (
+        "import itertools, time\nfor n in itertools.count(): print(n, flush=True); time.sleep(0.01)"
+    )
+    with History() as history:
+        request = Request(JobSpec(code=code), name="flood")
+        job = submit(request, Backends(Config()).get("local"), history)
+    terminal = Terminal(program=endless + MAIN)
 
-    class Flood(FakeStream):
-        def __iter__(self) -> Iterator[list[Frame]]:
-            while not self.closed and self._goes_on():
-                taken.append(len(taken))
-                yield [Frame(STDOUT, time.time_ns(), b"x" * MOST_BEFORE_RUNNER + b"\n")]
-                time.sleep(0.005)
+    def rows() -> int:
+        terminal.read(0.05)
+        return size_of(job_dir(job.id))[1] if (job_dir(job.id) / "log").exists() else 0
 
-    monkeypatch.setattr(backends["local"], "logs", lambda job, since, follow: Flood(lambda: follow))
-    desk.job("flood-aaaaaa", JobState.RUNNING)
-    desk.let_go()
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: len(taken) > 20)
-        monkeypatch.setattr(throttle, "HOLD_SECONDS", 3600.0)
-        monkeypatch.setattr(throttle, "MOST_SECONDS", 3600.0)
-        monkeypatch.setattr(app._throttle, "_left", 3600.0)
-        await pilot.press("j")
-        before = len(taken)
-        await pilot.pause(0.5)
-        assert len(taken) <= before + 2, "at most what it had in its hands"
-    assert not [one for one in threading.enumerate() if one.name == "track flood-aaaaaa"]
+    try:
+        for least in (20, 40):
+            deadline = time.monotonic() + WAIT_SECONDS
+            while rows() < least:
+                assert time.monotonic() < deadline
+        terminal.press(b"j")
+        terminal.read(0.3)
+        before = rows()
+        terminal.read(0.5)
+        assert rows() == before
+        terminal.press(b"q")
+        assert terminal.program.wait(WAIT_SECONDS) == 0, "leaving waits for no key"
+    finally:
+        terminal.close()
