@@ -163,6 +163,11 @@ class Volume:
     entries: int | None = None
     in_use_by: tuple[str, ...] = ()
 
+    @property
+    def whole_name(self) -> str:
+        """With its node: on each, the folders have the same names."""
+        return f"{self.name} on {self.node}" if self.node else self.name
+
 
 @dataclass(frozen=True)
 class Finding:

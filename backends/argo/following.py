@@ -108,6 +108,7 @@ class JobLog:
         on_pod: Callable[[dict[str, Any] | None], None],
         on_start: Callable[[], None],
         start_timeout: float,
+        node_timeout: float | None = None,
     ) -> None:
         self._cluster = cluster
         self._job_id = job_id
@@ -115,6 +116,7 @@ class JobLog:
         self._on_pod = on_pod
         self._on_start = on_start
         self._start_timeout = start_timeout
+        self._node_timeout = node_timeout
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sight: Sight | None = None
@@ -177,7 +179,7 @@ class JobLog:
         """Seconds until it is worth asking how the job stands though nothing has changed."""
         at = None
         if sight.pod is not None:
-            at = gives_up_at(sight.pod, self._start_timeout)
+            at = gives_up_at(sight.pod, self._start_timeout, self._node_timeout)
         elif sight.workflow is not None:
             at = overlooked_at(sight.workflow)
         left = None if at is None else at - time.time()

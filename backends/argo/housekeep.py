@@ -17,6 +17,9 @@ from stoke.caches import read_outcome
 from stoke.config import Config
 from stoke.errors import EngineError
 
+# Its pod asks for nothing and has one node to go to: what keeps it away does not pass by itself.
+NODE_SECONDS = 30.0
+
 
 def housekeep(
     cluster: Cluster,
@@ -50,14 +53,15 @@ def _lines(
     given = 0
     silent = True
     while silent:
-        log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None, start_timeout)
+        log = JobLog(
+            cluster, name, 0, True, lambda _: None, lambda: None, start_timeout, NODE_SECONDS
+        )
         # After a silence all comes again; it is little.
         again = given
         try:
             for batch in log:
                 if not batch:
-                    progress("waiting for the pod")
-                    _look_for_trouble(records, name, start_timeout)
+                    progress(_look_for_trouble(records, name, start_timeout))
                 for frame in batch:
                     # JSON objects, a line each; Argo's lines begin with a word.
                     if not frame.data.startswith(b'{"'):
@@ -72,12 +76,14 @@ def _lines(
             log.close()
 
 
-def _look_for_trouble(records: Records, name: str, start_timeout: float) -> None:
+def _look_for_trouble(records: Records, name: str, start_timeout: float) -> str:
+    """What it waits for; an error when that will not come."""
     workflow, pod = records.workflow(name), records.pod(name)
     state = state_of(workflow, pod) if workflow else EngineState("absent")
-    at = None if pod is None else gives_up_at(pod, start_timeout)
+    at = None if pod is None else gives_up_at(pod, start_timeout, NODE_SECONDS)
     given_up = at is not None and time.time() >= at
     over = state.status in ("exited", "absent") and state.exit_code != 0
     if over or given_up:
         why = state.reason or "its workflow has gone"
         raise EngineError(f"housekeeping came to nothing: {why}", state.mend)
+    return f"waiting for the pod: {state.reason}" if state.reason else "waiting for the pod"

@@ -149,11 +149,15 @@ def _why_silent(pod: Object) -> Reason:
     if (status.get("Ready"), status.get("ContainersReady")) != ("False", "True"):
         return NOTHING
     node = pod["spec"].get("nodeName", "?")
-    return Reason(
-        f"the cluster hears nothing of its node {node}",
-        "it may come back, and is else given up by the cluster after some minutes; look at it: "
-        f"kubectl describe node {node}",
-    )
+    if pod["metadata"].get("deletionTimestamp"):
+        mend = "the cluster has given the job up; it ends when the node is back or taken away: "
+        mend += f"kubectl delete node {node}"
+    else:
+        mend = (
+            "it may come back, and is else given up by the cluster after some minutes; look at it: "
+        )
+        mend += f"kubectl describe node {node}"
+    return Reason(f"the cluster hears nothing of its node {node}", mend)
 
 
 def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
@@ -189,16 +193,24 @@ _NO_IMAGE = (
     *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"),
     "InvalidImageName",
 )
+# Taints that the cluster itself puts on a node: not ready, not reached, short of something.
+_NODE_TROUBLE = "node.kubernetes.io/"
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def gives_up_at(pod: Object, start_timeout: float) -> float | None:
+def gives_up_at(
+    pod: Object, start_timeout: float, node_timeout: float | None = None
+) -> float | None:
     """When (epoch seconds) a pod that cannot start is no longer waited for; None while it may yet.
 
-    A pod without a node may: somebody's job ends, or a node is added. On its node it cannot, and keeps
-    what it asks for from others; a name that is no image's never will.
+    A pod without a node may (somebody's job ends, or a node is added), for `node_timeout` seconds if
+    that is given. On its node it cannot, and keeps what it asks for from others; a name that is no
+    image's never will.
     """
     scheduled = _scheduled(pod)
+    if scheduled is None and node_timeout is not None:
+        refused = _scheduled(pod, "False")
+        return None if refused is None else refused + node_timeout
     reasons = {waiting.get("reason") for _, waiting in _waiting(pod)}
     if scheduled is None or reasons.isdisjoint((*_NO_IMAGE, *_NO_CONTAINER)):
         return None
@@ -238,6 +250,7 @@ def why_waiting(pod: Object) -> Reason:
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             said = _one_line(condition.get("message")) or condition.get("reason", "")
+            said = said.partition(" preemption: ")[0]  # It ends nobody's pod for this one.
             return Reason(f"no node takes it: {said}", _mend_unschedulable(said))
     return NOTHING
 
@@ -247,8 +260,11 @@ def _mend_unschedulable(said: str) -> str | None:
         return "ask for less: --cpu, --memory; or wait for room"
     if "persistentvolumeclaim" in said:
         return "make the claims: stoke setup argo --apply"
-    if "taint" in said:
+    taints = re.findall(r"taint\S* \{([^:=}]*)", said)
+    if any(not one.startswith(_NODE_TROUBLE) for one in taints):
         return "name what the nodes demand: argo.tolerations"
+    if taints or "were unschedulable" in said:
+        return "see which nodes are in trouble or closed to new pods: kubectl get nodes"
     if "affinity" in said or "selector" in said:
         return "look at argo.node_selector; the nodes' labels: kubectl get nodes --show-labels"
     return None
@@ -464,12 +480,13 @@ def _boundaries(pod: Object | None) -> dict[str, float | None]:
     }
 
 
-def _scheduled(pod: Object) -> float | None:
+def _scheduled(pod: Object, status: str = "True") -> float | None:
+    """Since when (epoch seconds) it has a node; with "False" since when none takes it."""
     return next(
         (
             epoch(condition.get("lastTransitionTime"))
             for condition in pod.get("status", {}).get("conditions") or ()
-            if condition["type"] == "PodScheduled" and condition["status"] == "True"
+            if condition["type"] == "PodScheduled" and condition["status"] == status
         ),
         None,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
+from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, resource_path
 from backends.argo.names import (
     CACHES,
     JOBS,
@@ -175,6 +175,7 @@ class Volumes:
         for user in users:
             if user.node is not None:
                 kinds.setdefault((user.scope, user.node), set()).update(user.kinds)
+        gone = self._gone({node for _, node in kinds})
         return [
             Volume(
                 "argo",
@@ -186,8 +187,23 @@ class Volumes:
             )
             for (scope, node), some in kinds.items()
             for kind in KINDS
-            if kind in some
+            if kind in some and node not in gone
         ]
+
+    def _gone(self, nodes: Iterable[str]) -> set[str]:
+        """Those that the cluster no longer has, and their folders with them. Who may not ask for nodes
+        is shown all that were noted."""
+        gone = set()
+        for node in nodes:
+            try:
+                self._cluster.request("GET", f"/api/v1/nodes/{node}", accept=METADATA_ONE)
+            except ApiError as error:
+                if error.status == 403:
+                    break
+                if error.status != 404:
+                    raise
+                gone.add(node)
+        return gone
 
     def _claimed(self) -> list[Volume]:
         users = self._users()

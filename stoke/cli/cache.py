@@ -13,9 +13,9 @@ from stoke.backend import Backend, Volume, backend_names
 from stoke.caches import Housekeeper
 from stoke.cli.cache_stats import command as stats
 from stoke.cli.options import BACKEND, apply
-from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339, time_ago
+from stoke.cli.output import Cell, narrate, print_error, print_json, print_table, rfc3339, time_ago
 from stoke.cli.progress import ProgressLine
-from stoke.errors import EngineError, RequestError
+from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.history import History
 from stoke.logs.sanitise import clean
 from stoke.metrics import read_metrics
@@ -143,7 +143,7 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
     for volume, usage in zip(volumes, usages, strict=True):
         downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
         narrate(
-            f"{volume.name}{_on(volume.node)}: {human_bytes(usage.bytes)}, of which "
+            f"{volume.whole_name}: {human_bytes(usage.bytes)}, of which "
             f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
         )
     heads = ["ENVIRONMENT" if kind == "python" else "SET", *ENVIRONMENT_HEADS]
@@ -273,7 +273,7 @@ def warm(
 @KIND
 @apply(BACKEND)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -> None:
+def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -> int:
     """Empty a scope's caches.
 
     Says first what will go, how much it is and who holds it, and asks for the scope's name. Refuses
@@ -293,9 +293,9 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             for volume in _volumes(housekeeper, chosen, scope, kind)
         ]
         for volume in volumes:
-            what = "environments" if volume.kind == "python" else "sets of packages"
-            entries = "" if volume.entries is None else f", {volume.entries} {what}"
-            narrate(f"{volume.name}: {human_bytes(volume.bytes)}{entries}")
+            what = "environment" if volume.kind == "python" else "set of packages"
+            entries = "" if volume.entries is None else f", {_counted(volume.entries, what)}"
+            narrate(f"{volume.whole_name}: {human_bytes(volume.bytes)}{entries}")
         holders = sorted({job for volume in volumes for job in volume.in_use_by})
         if holders:
             raise EngineError(
@@ -304,21 +304,24 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             )
         if not yes:
             _ask(scope)
-        freed = 0
+        freed, failed = 0, []
         for volume in volumes:
-            with ProgressLine() as progress:
-                freed += housekeeper.clear(chosen, volume, progress).bytes
-    narrate(f"freed {human_bytes(freed)}")
+            try:
+                with ProgressLine() as progress:
+                    freed += housekeeper.clear(chosen, volume, progress).bytes
+            except EngineError as error:
+                failed.append((volume, error))
+    if freed or not failed:
+        narrate(f"freed {human_bytes(freed)}")
+    for volume, why in failed:
+        print_error(f"{volume.whole_name} was not cleared: {why.what}", why.mend)
+    return EXIT_ENGINE if failed else 0
 
 
 command.add_command(stats)
 
 
 # ---------------------------------------------------------------------------- what they share
-
-
-def _on(node: str | None) -> str:
-    return f" on {node}" if node else ""
 
 
 def _print_with_nodes(
@@ -360,6 +363,11 @@ def _volumes(
     return found
 
 
+def _counted(number: int, what: str) -> str:
+    one, of, more = what.partition(" ")
+    return f"{number:,} {one}{'' if number == 1 else 's'}{of}{more}"
+
+
 def _no_such_cache(backend: Backend, scope: str, kind: str | None) -> RequestError:
     what = f"{kind} cache" if kind else "caches"
     return RequestError(
@@ -373,7 +381,7 @@ def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Vol
         with ProgressLine() as progress:
             return housekeeper.measured(backend, volume, progress)
     except EngineError as error:
-        narrate(f"{volume.name} could not be measured: {error.what}")
+        narrate(f"{volume.whole_name} could not be measured: {error.what}")
         return volume
 
 

@@ -92,12 +92,12 @@ class _Report:
         for volume, pruned in self._pruned(volumes, outcomes):
             held = f"; {len(pruned.busy)} more in use" if pruned.busy else ""
             if not pruned.bytes:
-                self.say(f"{volume.name}: nothing to drop{held}")
+                self.say(f"{volume.whole_name}: nothing to drop{held}")
                 continue
             goes = True
             entries, parts = WORDS[volume.kind]
             self.say(
-                f"{volume.name}: {len(pruned.environments)} {entries} and {len(pruned.packages)} "
+                f"{volume.whole_name}: {len(pruned.environments)} {entries} and {len(pruned.packages)} "
                 f"{parts} go, {human_bytes(pruned.bytes)}; {human_bytes(pruned.left)} stay{held}"
             )
         return goes
@@ -108,7 +108,7 @@ class _Report:
         for volume, pruned in self._pruned(volumes, outcomes):
             freed += pruned.bytes
             if pruned.trouble:
-                self.say(f"{volume.name}: {pruned.trouble}; a later prune frees the rest")
+                self.say(f"{volume.whole_name}: {pruned.trouble}; a later prune frees the rest")
         return freed
 
     def _pruned(
@@ -118,10 +118,10 @@ class _Report:
         for volume, outcome in zip(volumes, outcomes, strict=True):
             if isinstance(outcome, Pruned):
                 pruned.append((volume, outcome))
-            elif volume.name not in self._failed:
-                self._failed.add(volume.name)
+            elif volume.whole_name not in self._failed:
+                self._failed.add(volume.whole_name)
                 self.exit_code = EXIT_ENGINE
-                print_error(f"{volume.name} was not pruned: {outcome.what}", outcome.mend)
+                print_error(f"{volume.whole_name} was not pruned: {outcome.what}", outcome.mend)
         return pruned
 
 

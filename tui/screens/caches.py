@@ -467,7 +467,8 @@ def _key(volume: Volume) -> Key:
 
 
 def _short(key: Key) -> str:
-    return fmt.place(key[2])
+    _, node, name = key
+    return f"{fmt.place(name)} on {node}" if node else fmt.place(name)
 
 
 def _right(text: str) -> Text:

@@ -73,9 +73,10 @@ class ClearCache(Dialog[bool]):
     def _show(self) -> None:
         volume = self._volume
         what = _KINDS.get(volume.kind, "everything in it")
+        where = f"{volume.node} ({volume.backend})" if volume.node else volume.backend
         text = Text.assemble(
             fmt.plain(fmt.place(volume.name), "bold"),
-            f" on {clean(volume.backend)}\n\nWhat goes: {clean(what)}. Jobs that need it again "
+            f" on {clean(where)}\n\nWhat goes: {clean(what)}. Jobs that need it again "
             "build and download it again.\n",
         )
         if self._trouble is not None:

@@ -53,7 +53,7 @@ class PruneCache(Dialog[Plan | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text("Prune this cache?"), classes="dialog-title")
-            yield Static(fmt.plain(fmt.place(self._volume.name), "bold"))
+            yield Static(fmt.plain(fmt.place(self._volume.whole_name), "bold"))
             with Horizontal(classes="dialog-line"):
                 yield Static(Text("unused for"), classes="dialog-label")
                 yield SafeInput("30d", id="prune-unused", placeholder="30d, 12h", compact=True)

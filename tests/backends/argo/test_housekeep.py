@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from backends.argo.cluster import Cluster
 from backends.argo.housekeep import housekeep
 from stoke.backend import Volume
 from stoke.config import Config
+from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import Hold, Piece, json_answer, scripted_server
 from tests.backends.argo.test_following import RUNNING, log_answer, pod, watched, workflow
 
@@ -48,4 +50,37 @@ def test_one_that_says_nothing_for_long_is_read_on(
         "looking",
         "collecting",
     ]
+    assert server.requests[-1].method == "DELETE"
+
+
+def test_one_that_its_node_does_not_take_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for nothing: a node that does not take it is closed, in trouble or gone."""
+    monkeypatch.setattr("backends.argo.housekeep.NODE_SECONDS", 2.0)
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "aa")
+    waiting = pod(None, phase="Pending")
+    waiting["status"]["conditions"] = [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "message": "0/2 nodes are available: 1 node(s) were unschedulable.",
+        }
+    ]
+    told: list[str] = []
+    with scripted_server() as server:
+        server.answers = {
+            "/pods": watched([waiting]),
+            "/workflows": watched([workflow()]),
+            "/workflows/stoke-housekeeping-aa": [json_answer(workflow())],
+            "/pods/stoke-housekeeping-aa": [json_answer(waiting)],
+        }
+        cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
+        volume = Volume("argo", "team", "python", "/var/lib/stoke/team/python", "node-b")
+        with pytest.raises(EngineError, match="were unschedulable") as caught:
+            housekeep(cluster, Config(), "image", volume, {"do": "usage"}, told.append)
+        cluster.close()
+    assert "kubectl get nodes" in (caught.value.mend or "")
+    assert any("no node takes it: 0/2 nodes" in text for text in told)
     assert server.requests[-1].method == "DELETE"

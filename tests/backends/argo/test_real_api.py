@@ -22,8 +22,10 @@ import yaml  # type: ignore[import-untyped]
 
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.log import PodLog
+from backends.argo.volumes import Volumes
 from backends.argo.watch import Watch
 from stoke.backend import EngineState, Frame, LogDeniedError
+from stoke.config import ArgoConfig
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
 from stoke.logs.spool import NOTE
@@ -163,6 +165,19 @@ def test_w03_a_right_that_is_missing_is_named() -> None:
     with pytest.raises(ApiError, match="you may not list pods"):
         list(Watch(nobody, pods_path(nobody.namespace)))
     nobody.close()
+
+
+def test_a_node_that_has_gone_has_no_caches(
+    real: Cluster, cluster_cleanup: Callable[[str], None]
+) -> None:
+    scope = f"test-{secrets.token_hex(4)}"
+    cluster_cleanup(scope)
+    (there,) = real.request("GET", "/api/v1/nodes")["items"]
+    volumes = Volumes(real, ArgoConfig())
+    for node in (there["metadata"]["name"], "taken-away"):
+        volumes.note(scope, node, ("python",), "request")
+    found = [one.node for one in volumes.found() if one.scope == scope]
+    assert found == [there["metadata"]["name"]]
 
 
 def test_w01_w02_what_changes_is_seen(real: Cluster) -> None:

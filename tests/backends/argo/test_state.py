@@ -135,7 +135,11 @@ def test_a_node_that_is_silent_is_named() -> None:
 
     silent = state_of(workflow(phase="Running"), there("False", "True"))
     assert (silent.status, silent.started_at) == ("running", AT)
-    assert "node-a" in (silent.reason or "") and "node-a" in (silent.mend or "")
+    assert "node-a" in (silent.reason or "") and "describe node node-a" in (silent.mend or "")
+    given_up = there("False", "True")
+    given_up["metadata"]["deletionTimestamp"] = CREATED
+    left = state_of(workflow(phase="Running"), given_up)
+    assert left.status == "running" and "delete node node-a" in (left.mend or "")
     for usual in (there("True", "True"), there("False", "False")):
         assert state_of(workflow(phase="Running"), usual).reason is None
 
@@ -197,6 +201,35 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
     state = state_of(workflow(phase="Failed"), made)
     assert state.status == "exited"
     assert reason in (state.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "mend"),
+    [
+        ("3 Insufficient memory.", "--memory"),
+        ("3 node(s) had untolerated taint {gpu: only}.", "argo.tolerations"),
+        (
+            "1 node(s) had untolerated taint {gpu: only}, "
+            "2 node(s) had untolerated taint {node.kubernetes.io/not-ready: }.",
+            "argo.tolerations",
+        ),
+        (
+            "1 node(s) didn't match Pod's node affinity/selector, "
+            "2 node(s) had untolerated taint {node.kubernetes.io/unreachable: }.",
+            "kubectl get nodes",
+        ),
+        (
+            "2 node(s) didn't match Pod's node affinity/selector, 1 node(s) were unschedulable.",
+            "closed to new pods: kubectl get nodes",
+        ),
+        ("3 node(s) didn't match Pod's node affinity/selector.", "argo.node_selector"),
+    ],
+)
+def test_what_mends_a_pod_that_no_node_takes(said: str, mend: str) -> None:
+    message = f"0/3 nodes are available: {said}"
+    conditions = [{**UNSCHEDULABLE, "message": message}]
+    state = state_of(workflow(phase="Running"), pod(phase="Pending", conditions=conditions))
+    assert message in (state.reason or "") and mend in (state.mend or "")
 
 
 @pytest.mark.parametrize(
