@@ -17,8 +17,12 @@ from stoke.caches import read_outcome
 from stoke.config import Config
 from stoke.errors import EngineError
 
-# Its pod asks for nothing and has one node to go to: what keeps it away does not pass by itself.
+# What keeps a pod that asks for nothing from the one node it has to go to does not pass by itself. A
+# claim may be used anywhere: a node may be on its way.
 NODE_SECONDS = 30.0
+
+Timeouts = tuple[float, float | None]
+"""Seconds to wait for one that cannot start, and for one that no node takes (see `gives_up_at`)."""
 
 
 def housekeep(
@@ -33,7 +37,8 @@ def housekeep(
     workflow = make_housekeeping(name, volume, operation, config, image)
     records = Records(cluster)
     records.create("workflows", workflow)
-    lines = _lines(cluster, records, name, progress, config.argo.start_timeout)
+    timeouts = (config.argo.start_timeout, NODE_SECONDS if volume.node else None)
+    lines = _lines(cluster, records, name, progress, timeouts)
     try:
         return read_outcome(lines, progress)
     finally:
@@ -47,21 +52,19 @@ def _lines(
     records: Records,
     name: str,
     progress: Callable[[str], None],
-    start_timeout: float,
+    timeouts: Timeouts,
 ) -> Generator[bytes]:
     """What housekeeping printed, without Argo's lines; an error when it came to nothing."""
     given = 0
     silent = True
     while silent:
-        log = JobLog(
-            cluster, name, 0, True, lambda _: None, lambda: None, start_timeout, NODE_SECONDS
-        )
+        log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None, *timeouts)
         # After a silence all comes again; it is little.
         again = given
         try:
             for batch in log:
                 if not batch:
-                    progress(_look_for_trouble(records, name, start_timeout))
+                    progress(_look_for_trouble(records, name, timeouts))
                 for frame in batch:
                     # JSON objects, a line each; Argo's lines begin with a word.
                     if not frame.data.startswith(b'{"'):
@@ -76,11 +79,11 @@ def _lines(
             log.close()
 
 
-def _look_for_trouble(records: Records, name: str, start_timeout: float) -> str:
+def _look_for_trouble(records: Records, name: str, timeouts: Timeouts) -> str:
     """What it waits for; an error when that will not come."""
     workflow, pod = records.workflow(name), records.pod(name)
     state = state_of(workflow, pod) if workflow else EngineState("absent")
-    at = None if pod is None else gives_up_at(pod, start_timeout, NODE_SECONDS)
+    at = None if pod is None else gives_up_at(pod, *timeouts)
     given_up = at is not None and time.time() >= at
     over = state.status in ("exited", "absent") and state.exit_code != 0
     if over or given_up:

@@ -50,7 +50,7 @@ def test_one_that_says_nothing_for_long_is_read_on(
         "looking",
         "collecting",
     ]
-    assert server.requests[-1].method == "DELETE"
+    assert [one.method for one in server.requests if one.method != "GET"][-1] == "DELETE"
 
 
 def test_one_that_its_node_does_not_take_is_given_up(
@@ -83,4 +83,4 @@ def test_one_that_its_node_does_not_take_is_given_up(
         cluster.close()
     assert "kubectl get nodes" in (caught.value.mend or "")
     assert any("no node takes it: 0/2 nodes" in text for text in told)
-    assert server.requests[-1].method == "DELETE"
+    assert [one.method for one in server.requests if one.method != "GET"][-1] == "DELETE"

@@ -124,6 +124,13 @@ def test_only_what_cannot_start_on_its_node_is_given_up(
     assert gives_up_at(made, 300) == at
 
 
+def test_a_pod_that_no_node_takes_is_waited_for_as_long_as_it_is_said() -> None:
+    refused = pod(conditions=[{**UNSCHEDULABLE, "lastTransitionTime": CREATED}])
+    assert gives_up_at(refused, 300, 30) == AT + 30
+    assert gives_up_at(refused, 300) is None
+    assert gives_up_at(pod(conditions=[SCHEDULED]), 300, 30) is None
+
+
 def test_a_node_that_is_silent_is_named() -> None:
     def there(ready: str, containers: str) -> dict[str, Any]:
         conditions = [
