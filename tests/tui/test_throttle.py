@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from stoke.paths import job_dir
 from stoke.spec import JobSpec
 from tests.spools import size_of
 from tests.tui.conftest import WAIT_SECONDS
-from tests.tui.test_terminal import MAIN, Terminal
+from tests.tui.test_terminal import MAIN, STOKE, Terminal
 from tui import throttle
 from tui.throttle import Throttle
 
@@ -87,3 +88,4 @@ def test_a_log_stands_back_while_a_key_is_answered() -> None:
         assert terminal.program.wait(WAIT_SECONDS) == 0, "leaving waits for no key"
     finally:
         terminal.close()
+        subprocess.run([*STOKE, "stop", "--now", job.id], capture_output=True, check=False)
