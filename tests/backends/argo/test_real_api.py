@@ -172,7 +172,7 @@ def test_a_node_that_has_gone_has_no_caches(
 ) -> None:
     scope = f"test-{secrets.token_hex(4)}"
     cluster_cleanup(scope)
-    (there,) = real.request("GET", "/api/v1/nodes")["items"]
+    there, *_ = real.request("GET", "/api/v1/nodes")["items"]
     volumes = Volumes(real, ArgoConfig())
     for node in (there["metadata"]["name"], "taken-away"):
         volumes.note(scope, node, ("python",), "request")
