@@ -150,13 +150,11 @@ def _why_silent(pod: Object) -> Reason:
         return NOTHING
     node = pod["spec"].get("nodeName", "?")
     if pod["metadata"].get("deletionTimestamp"):
-        mend = "the cluster has given the job up; it ends when the node is back or taken away: "
-        mend += f"kubectl delete node {node}"
+        comes = "the cluster has given the job up; it ends when the node is back or taken away"
+        mend = f"{comes}: kubectl delete node {node}"
     else:
-        mend = (
-            "it may come back, and is else given up by the cluster after some minutes; look at it: "
-        )
-        mend += f"kubectl describe node {node}"
+        comes = "it may come back, and is else given up by the cluster after some minutes"
+        mend = f"{comes}; look at it: kubectl describe node {node}"
     return Reason(f"the cluster hears nothing of its node {node}", mend)
 
 
