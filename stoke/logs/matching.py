@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import pairwise
 
-from stoke.errors import RequestError
+from stoke.logs.pattern import Pattern
 from stoke.logs.sanitise import clean_line
 
 LONGEST_CLEANED = 64 * 1024
@@ -74,27 +74,24 @@ class Query:
         self.regex = regex
         self._any_case = text == text.lower()
         if regex:
-            try:
-                self.pattern = re.compile(text, re.IGNORECASE if self._any_case else 0)
-            except re.error as error:
-                raise RequestError(
-                    "pattern", f"{text!r} is no regular expression: {error}"
-                ) from error
-        else:
-            forms = ("|".join(map(re.escape, self._forms(one))) for one in text)
-            self.pattern = re.compile("".join(f"(?:{form})" for form in forms))
+            self._pattern = Pattern(text, self._any_case)
         # Only such a text stands in the raw bytes as it stands in the shown ones.
         self._literal = not regex and "\ufffd" not in text
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where it stands in a line as shown; an empty match is none."""
-        for match in self.pattern.finditer(text):
-            if match.end() > match.start():
-                yield match.span()
+        """Where it stands in a line as shown; an empty match is none.
+
+        `SlowPatternError` when a regular expression takes too long for a line that is drawn.
+        """
+        if self.regex:
+            return self._pattern.spans(text)
+        return (match.span() for match in self._shown.finditer(text) if match[0])
 
     def holds(self, text: str) -> bool:
-        """Whether a line as shown holds it."""
-        return self.pattern.search(text) is not None
+        """Whether a line as shown holds it; `SlowPatternError` when that takes too long."""
+        if self.regex:
+            return self._pattern.found_in(text)
+        return self._shown.search(text) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
         """Which rows of `block` hold it."""
@@ -124,10 +121,9 @@ class Query:
         if not clean:
             yield from (row for row in range(block.rows) if self.holds_row(block.row(row)))
             return
-        text, search = block.data.decode("ascii"), self.pattern.search
-        base = block.base
+        text, base = block.data.decode("ascii"), block.base
         for row, (start, end) in enumerate(pairwise(block.starts)):
-            if search(text[start - base : end - base].strip("\n")):
+            if self.holds(text[start - base : end - base].strip("\n")):
                 yield row
 
     def _find_in(self, block: bytes, clean: bool) -> Find:
@@ -142,6 +138,12 @@ class Query:
             return (at, at + len(needle)) if at >= 0 else None
 
         return found
+
+    @cached_property
+    def _shown(self) -> re.Pattern[str]:
+        """Finds the text in a line as it is shown."""
+        forms = ("|".join(map(re.escape, self._forms(one))) for one in self.text)
+        return re.compile("".join(f"(?:{form})" for form in forms))
 
     @cached_property
     def _raw(self) -> re.Pattern[bytes]:
@@ -175,12 +177,16 @@ class _Errors(Query):
     """A line that tells of an error, as people and Python write it."""
 
     _WORDS = re.compile(rb"error|exception|traceback|fatal|critical|panic")
+    _TELLS = re.compile(
+        r"(?i:\b(?:error|exception|traceback|fatal|critical|panic)\b)|(?:Error|Exception)\b"
+    )
 
     def __init__(self) -> None:
-        super().__init__(
-            r"(?i:\b(?:error|exception|traceback|fatal|critical|panic)\b)|(?:Error|Exception)\b",
-            regex=True,
-        )
+        super().__init__("error")
+        self._literal = False  # More words than this one count.
+
+    def holds(self, text: str) -> bool:
+        return self._TELLS.search(text) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
         lower, search = block.data.lower(), self._WORDS.search

@@ -17,13 +17,16 @@ REST_SECONDS = 0.0005
 
 
 class LogScans:
-    """Keeps `Matches` up to date. `progressed` is called in `pump`'s context when one got further."""
+    """Keeps `Matches` up to date.
+
+    `progressed` is called in `pump`'s context when one got further, `failed` when one cannot go on.
+    """
 
     def __init__(
         self,
         pump: MessagePump,
         progressed: Callable[[Matches], object],
-        failed: Callable[[StokeError], object],
+        failed: Callable[[Matches, StokeError], object],
     ) -> None:
         self._pump = pump
         self._progressed = progressed
@@ -58,6 +61,7 @@ class LogScans:
 
         def failed(error: StokeError) -> None:
             self._running.discard(matches)
-            self._failed(error)
+            self._again.discard(matches)
+            self._failed(matches, error)
 
         on_thread(self._pump, lambda: matches.scan(progress), done, failed)
