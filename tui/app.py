@@ -509,6 +509,23 @@ class StokeApp(App[None]):
         driver._mouse = on
         self.notify("mouse on" if on else "mouse off: the terminal selects", timeout=3)
 
+    def _fatal_error(self) -> None:
+        """End the program after an unexpected error.
+
+        Textual would print the traceback with its local variables, which can hold secrets.
+        """
+        from rich.text import Text
+
+        from stoke.crash import report_crash
+
+        error = self._exception
+        if self._exit_renderables or error is None:
+            return  # The first error is reported; the others follow from it.
+        what, hint = report_crash(error)
+        # Textual prints the first of these on stderr, after it has restored the terminal.
+        self._exit_renderables.append(Text(f"error: {clean(what)}\nhint: {clean(hint)}"))
+        self._close_messages_no_wait()
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 

@@ -64,9 +64,7 @@ def _run() -> int:
         if os.environ.get("STOKE_DEBUG"):
             raise
         from stoke.cli.output import print_error
+        from stoke.crash import report_crash
 
-        print_error(
-            f"stoke itself failed: {type(error).__name__}: {error}",
-            "run it again with STOKE_DEBUG=1 and report what it prints; this is a bug",
-        )
+        print_error(*report_crash(error))
         return EXIT_ENGINE

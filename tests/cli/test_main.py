@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from stoke.cli.commands import COMMANDS, cli
+from stoke.crash import crash_file
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 
 HEAVY = ["textual", "docker", "kubernetes", "hera", "requests"]
@@ -140,7 +141,8 @@ def test_an_error_of_our_own_is_one_line_unless_debugged(stoke: Stoke, tmp_path:
     assert done.returncode == 125
     first, second = done.stderr.decode().splitlines()
     assert first == "error: stoke itself failed: RuntimeError: broken  here"
-    assert "STOKE_DEBUG=1" in second
+    assert str(crash_file()) in second
+    assert "RuntimeError: broken" in crash_file().read_text()
     env = {**os.environ, "STOKE_DEBUG": "1"}
     debugged = subprocess.run([executable, "-c", code], capture_output=True, env=env)
     assert b"Traceback" in debugged.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.widgets import Input
@@ -20,8 +21,11 @@ from stoke.paths import job_dir
 from tests.spools import size_of
 from tests.tui.conftest import NOW, Desk, Frames, screen_text, until
 from tui.app import StokeApp
+from tui.screens.jobs import JobsScreen
 from tui.widgets.log_lines import LogLines
+from tui.widgets.log_pane import LogPane
 from tui.widgets.log_view import LogView
+from tui.widgets.log_window import LogWindow
 
 JOB = "job-aaaaaa"
 
@@ -584,3 +588,51 @@ async def test_every_key_of_the_log_stands_in_help_and_palette(app: StokeApp, de
         await until(pilot, lambda: "key: @" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: "before the end" in screen_text(app))
+
+
+async def test_every_key_of_the_log_is_harmless_before_there_is_a_line(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, JobState.RUNNING)
+    keys = log_keys()
+    assert {"w", "t", "v", "n", "e", "G"} <= set(keys)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query(LogView))
+        view = app.screen.query_one(LogView)
+        view.focus()
+        await until(pilot, lambda: view.has_focus)
+        for key in ["w", *keys, "x"]:  # x shows the engine's lines, and the log again.
+            await pilot.press(key, "escape")
+            view.focus()
+        desk.spool(JOB, b"the first line\n")
+        await until(pilot, lambda: "the first line" in screen_text(app))
+
+
+def log_keys() -> list[str]:
+    """Every key that acts on a log: those of its window, its pane, and some of the screen's."""
+    around = {"jobs.follow", "jobs.wrap", "jobs.timestamps", "jobs.copy"}
+    declared = [*LogWindow.BINDINGS, *LogView.BINDINGS, *LogPane.BINDINGS, *JobsScreen.BINDINGS]
+    bindings = [one for one in declared if isinstance(one, Binding)]
+    chosen = [one for one in bindings if str(one.id).startswith("log.") or one.id in around]
+    return [key for one in chosen for key in one.key.split(",")]
+
+
+@pytest.mark.parametrize("key", ["slash", "ampersand"])
+async def test_a_pattern_that_takes_too_long_is_dropped_with_the_reason(
+    app: StokeApp, desk: Desk, key: str
+) -> None:
+    """The program lives on while it matches, and a log that grows does not start it again."""
+    desk.job(JOB, JobState.RUNNING, log=b"fine\n" + b"a" * 60 + b"!\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press(key, "ctrl+r")
+        await pilot.press("escape")
+        await ask(pilot, key, "(a|aa)+$")
+        await until(pilot, lambda: "takes too long on a single line" in screen_text(app))
+        assert view.search is None
+        assert view.filter is None
+        assert "fine" in screen_text(app)
+        app.clear_notifications()
+        desk.spool(JOB, b"more\n")
+        await until(pilot, lambda: "more" in screen_text(app))
+        assert "takes too long" not in screen_text(app)

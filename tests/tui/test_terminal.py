@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from stoke.crash import crash_file
 from stoke.history import History
 from stoke.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
@@ -352,3 +353,37 @@ def test_a_history_that_is_damaged_meanwhile_is_said_and_the_screens_stay(
     terminal.read(0.5)
     terminal.press(b"q")
     assert terminal.program.wait(WAIT_SECONDS) is not None
+
+
+BROKEN = f"""
+from tui.app import StokeApp
+
+def broken(self):
+    password = "hunter2"
+    raise RuntimeError("broken \\x1b[2J here")
+
+StokeApp.action_mouse = broken
+{MAIN.replace("main()", "raise SystemExit(main())")}
+"""
+
+
+def test_a_crash_restores_the_terminal_and_keeps_its_traceback_in_a_file() -> None:
+    """No local variable is printed or written: it may hold a secret."""
+    terminal = Terminal(program=BROKEN)
+    try:
+        terminal.until("No jobs yet")
+        before = len(terminal.written)
+        terminal.press(b"M")
+        terminal.until("error: stoke itself failed: RuntimeError: broken")
+        assert terminal.program.wait(WAIT_SECONDS) == 1
+        last = terminal.written[before:]
+        assert b"\x1b[?1049l" in last and b"\x1b[?25h" in last
+        assert str(crash_file()) in terminal.text().replace("\n", "")
+        assert b"hunter2" not in last
+        assert b"Traceback" not in last
+    finally:
+        terminal.close()
+    report = crash_file().read_text()
+    assert "RuntimeError: broken" in report and "Traceback" in report
+    assert "hunter2" not in report
+    assert crash_file().stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,7 @@ from textual.cache import LRUCache
 from stoke.errors import StokeError
 from stoke.logs import view
 from stoke.logs.matching import Query
+from stoke.logs.pattern import SlowPatternError
 from stoke.logs.sanitise import clean_line
 from stoke.logs.sgr import Styled, styled_line
 from stoke.logs.spool import NOTE, SpoolReader
@@ -45,6 +46,8 @@ class LogLines:
         self._drawn: LRUCache[int, LogRow] = LRUCache(1000)
         self._drawn_size = 0
         self._marks: LRUCache[int, list[Span]] = LRUCache(1000)
+        # Whether a pattern took too long on one line: the others are drawn without marks.
+        self._slow_to_mark = False
         # Whether something was to be drawn that could not be read.
         self._missed = False
 
@@ -92,8 +95,10 @@ class LogLines:
         return self.filter is None or self.filter.place(row) is not None
 
     def load(self, line: int) -> LogRow:
-        """A line as it is drawn."""
+        """Return a line as it is drawn; an empty one where the log has none."""
         row = self.row(line)
+        if row >= self.rows:
+            return LogRow(0, 0, Styled(""))
         loaded = self._drawn.get(row)
         if loaded is None:
             try:
@@ -115,7 +120,12 @@ class LogLines:
         row = self.row(line)
         marks = self._marks.get(row)
         if marks is None:
-            marks = self._marks[row] = self.load(line).marks(query, _MOST_MARKS)
+            try:
+                marks = [] if self._slow_to_mark else self.load(line).marks(query, _MOST_MARKS)
+            except SlowPatternError:
+                self._slow_to_mark = True
+                marks = []
+            self._marks[row] = marks
         return marks
 
     def forget(self) -> None:
@@ -125,10 +135,10 @@ class LogLines:
 
     def forget_marks(self) -> None:
         self._marks.clear()
+        self._slow_to_mark = False
 
     def _read(self, row: int) -> LogRow:
-        if self._reader is None:
-            return LogRow(0, 0, Styled(""))
+        assert self._reader is not None
         index = self._reader.rows(row, 2)
         if len(index) < min(2, self.rows - row):
             raise EOFError

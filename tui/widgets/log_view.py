@@ -36,7 +36,7 @@ class LogView(LogWindow):
         self.search: Matches | None = None
         self.selected_from: int | None = None
         """Where the selected lines begin; they reach to the cursor."""
-        self._scans = LogScans(self, self._progressed, self._failed)
+        self._scans = LogScans(self, self._progressed, self._scan_failed)
         # Rows that a search began at, and that was shown before a filter: where to go once found.
         self._hunted: int | None = None
         self._kept_row: int | None = None
@@ -113,7 +113,18 @@ class LogView(LogWindow):
         self._say()
 
     def _failed(self, error: StokeError) -> None:
-        self.app.notify(clean(error.what), severity="error", markup=False)
+        hint = f"\n{clean(error.mend)}" if error.mend else ""
+        self.app.notify(f"{clean(error.what)}{hint}", severity="error", markup=False)
+
+    def _scan_failed(self, matches: Matches, error: StokeError) -> None:
+        """Drop a search or filter that cannot go on: a growing log would repeat the error."""
+        if matches is self.filter:
+            self.show_only(None)
+        elif matches is self.search:
+            self.find(None)
+        else:
+            return
+        self._failed(error)
 
     def _progressed(self, matches: Matches) -> None:
         """A scan has got further: shows what it brought, and goes where one waits to go."""
