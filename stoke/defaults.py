@@ -6,11 +6,17 @@ from typing import Any
 
 from stoke.config import Config
 from stoke.spec import IndexSettings, JobSpec, make_spec
+from stoke.surroundings import expanded, take_in
 
 
 def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
-    """`spec` with the configured scope, index and Nix settings where it names none itself."""
-    changes: dict[str, Any] = {"index": _index(spec.index, config.index)}
+    """`spec` with the configured scope, index and Nix settings where it names none itself, and with
+    what it takes in from the machine that submits it (`stoke.surroundings`)."""
+    index = _index(spec.index, config.index)
+    if spec.uv is None:
+        index = _with_variables(index)
+    changes: dict[str, Any] = {"index": index}
+    spec = with_changes(spec, **take_in(spec))
     if "scope" not in spec.model_fields_set:
         changes["scope"] = config.scope
     if spec.system and spec.nix is None:
@@ -28,6 +34,16 @@ def _index(asked: IndexSettings, configured: IndexSettings) -> IndexSettings:
         proxy=asked.proxy or configured.proxy,
         ca_bundle=asked.ca_bundle or configured.ca_bundle,
     )
+
+
+def _with_variables(index: IndexSettings) -> IndexSettings:
+    """`index` with the values of the variables that its addresses name."""
+    if "${" not in f"{index.url} {index.extra}":
+        return index
+    fields = index.model_dump()
+    fields["url"] = fields["url"] and expanded(fields["url"], "index.url")
+    fields["extra"] = [expanded(url, "index.extra") for url in fields["extra"]]
+    return make_spec({"code": "pass", "index": fields}).index
 
 
 def with_changes(spec: JobSpec, **fields: Any) -> JobSpec:

@@ -12,12 +12,14 @@ from typing import Any
 
 from stoke.requirements import names
 from stoke.spec import JobSpec, NixSettings
+from stoke.uv_settings import RESULT
 
 
 def python_request(spec: JobSpec) -> dict[str, Any]:
     """All of a request that decides its Python environment, and nothing else (the code does not).
 
-    The order in which packages are named does not matter; index settings and the image do.
+    The order in which packages are named does not matter; index settings, uv's settings and the
+    image do.
     """
     parsed = spec.parsed_requirements()
     return {
@@ -28,6 +30,7 @@ def python_request(spec: JobSpec) -> dict[str, Any]:
         "image": spec.image,
         "index": spec.index.model_dump(mode="json"),
         "indexes": [parsed.index, *parsed.extra_indexes],
+        "uv": {name: setting.value for name, setting in (spec.uv or {}).items() if name in RESULT},
     }
 
 

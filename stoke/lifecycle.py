@@ -54,7 +54,7 @@ class Request:
     def seen_as(self) -> str:
         return self.program or f"{self.name}.py"
 
-    def payload(self, spec: JobSpec, nonce: str) -> bytes:
+    def payload(self, spec: JobSpec, nonce: str, with_logins: bool = True) -> bytes:
         """What travels with the job; `spec` is this request's, or that without what stays here."""
         return make_payload(
             spec,
@@ -65,6 +65,7 @@ class Request:
             on_cache_trouble=self.on_cache_trouble,
             compile_bytecode=self.compile_bytecode,
             lock_only=self.lock_only,
+            with_logins=with_logins,
         )
 
 

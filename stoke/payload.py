@@ -19,6 +19,8 @@ from stoke.errors import RequestError
 from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
 from stoke.spec import JobSpec, NixSettings
+from stoke.surroundings import login_variables, split_login
+from stoke.uv_config import UvConfig, fill_in, origins, secrets_of, uv_config
 
 
 def runner_source() -> bytes:
@@ -41,12 +43,18 @@ def make_payload(
     on_cache_trouble: str = "uncached",
     compile_bytecode: bool = False,
     lock_only: bool = False,
+    with_logins: bool = True,
 ) -> bytes:
     """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
-    `RequestError` when a secret or a CA bundle is not where the request says.
+    Without `with_logins` the logins of package indexes that uv's settings and `${NAME}` refer to
+    are left out. `RequestError` when a secret or a CA bundle is not where the request says.
     """
     parsed = spec.parsed_requirements()
+    uv = uv_config(spec, with_secrets=with_logins)
+    index = _index(spec, with_logins)
+    index["secrets"] += uv.secrets
+    origin = origins(spec.requirements)
     wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
     as_lock = parsed.is_lock() and not spec.dependencies
     payload: dict[str, Any] = {
@@ -63,11 +71,14 @@ def make_payload(
         ],
         "python": spec.python,
         "system": _system(spec),
+        "requirements": [*uv.lines, *wanted] if wanted else [],
         # uv takes --pre on its command line only.
-        "requirements": [*(o for o in parsed.options if o != "--pre"), *wanted] if wanted else [],
         "pre": "--pre" in parsed.options,
         "hashes": _hashes(parsed.requirements),
-        "lock": [[entry.text, list(entry.hashes)] for entry in parsed.requirements]
+        "lock": [
+            [entry.text, list(entry.hashes), origin.get(canonical_name(entry.text))]
+            for entry in parsed.requirements
+        ]
         if as_lock
         else None,
         "request": python_hash(spec),
@@ -78,8 +89,9 @@ def make_payload(
         "compile": compile_bytecode,
         "lock_only": lock_only,
         "timeout": spec.timeout,
-        "index": _index(spec),
-        "uv": {**_pinned_uv(), "index": _default_index()},
+        "index": index,
+        "settings": uv.for_runner(),
+        "uv": {**_pinned_uv(), "index": _taken_default(uv) or _default_index()},
     }
     # mtime=0: the same request gives the same bytes.
     return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
@@ -117,7 +129,7 @@ def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _index(spec: JobSpec) -> dict[str, Any]:
+def _index(spec: JobSpec, with_logins: bool) -> dict[str, Any]:
     """Addresses with their credentials in them, the proxy, and the CA bundle's text."""
     own, parsed = spec.index, spec.parsed_requirements()
     url = parsed.index or own.url
@@ -136,6 +148,9 @@ def _index(spec: JobSpec) -> dict[str, Any]:
             url = _with_credentials(url, user, password)
         extra = [_with_credentials(it, user, password) if it in meant else it for it in extra]
         secrets = [password]
+    if with_logins:
+        url = url and _filled_in(url, secrets)
+        extra = [_filled_in(address, secrets) for address in extra]
     bundle = None
     if spec.index.ca_bundle:
         try:
@@ -170,6 +185,15 @@ def _pinned_uv() -> dict[str, Any]:
     return pins
 
 
+def _taken_default(uv: UvConfig) -> str | None:
+    """The default index among uv's settings, with its login."""
+    if uv.default is None:
+        return None
+    user, password = (uv.environment.get(one, "") for one in login_variables(uv.default["name"]))
+    url = split_login(uv.default["url"])[1]
+    return _with_credentials(url, user, password) if user or password else url
+
+
 def _default_index() -> str | None:
     """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
     known = cache_dir() / "default-index"
@@ -196,6 +220,16 @@ def _default_index() -> str | None:
     except OSError:
         pass  # Asked again the next time.
     return url
+
+
+def _filled_in(url: str, secrets: list[str]) -> str:
+    """An address whose login names variables, with their values, which join `secrets`."""
+    login, address = split_login(url)
+    if "${" not in login:
+        return url
+    user, _, password = fill_in(login, "index").partition(":")
+    secrets += secrets_of(user, password)
+    return _with_credentials(address, user, password)
 
 
 def _with_credentials(url: str, user: str, password: str) -> str:

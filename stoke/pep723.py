@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stoke.requirements import RequirementError, check_bounds, check_requirement
@@ -20,6 +20,8 @@ class ScriptMetadata:
 
     dependencies: list[str]
     requires_python: str | None
+    uv: dict[str, Any] = field(default_factory=dict)
+    """The `[tool.uv]` table, unchecked."""
 
 
 def read_script_metadata(code: str) -> ScriptMetadata | None:
@@ -84,7 +86,11 @@ def _read(lines: list[str], opening: int, closing: int) -> ScriptMetadata:
         if not isinstance(requires_python, str):
             raise RequirementError(_FIELD, "requires-python", 'must be text, such as ">=3.11"')
         check_bounds(requires_python, _FIELD)
-    return ScriptMetadata(dependencies, requires_python)
+    tool = fields.get("tool", {})
+    uv = tool.get("uv", {}) if isinstance(tool, dict) else {}
+    if not isinstance(uv, dict):
+        raise RequirementError(_FIELD, "tool.uv", "must be a table")
+    return ScriptMetadata(dependencies, requires_python, uv)
 
 
 def _dependencies(value: Any) -> list[str]:

@@ -49,8 +49,9 @@ def _expect(spec: JobSpec, place: Place, names: list[str], index: VolumeIndex) -
     counts = index.of_lock(place, known.key) if known is not None else None
     parsed = spec.parsed_requirements()
     if counts is None and place.kind == "python" and parsed.is_lock() and not spec.dependencies:
-        packages = [entry.text.partition(";")[0].strip() for entry in parsed.requirements]
-        if index.is_whole(place, packages):
+        # Whether a line with a marker counts depends on the job's interpreter: it is left out.
+        packages = [entry.text.strip() for entry in parsed.requirements if ";" not in entry.text]
+        if len(packages) == len(parsed.requirements) and index.is_whole(place, packages):
             return "hit", None
         counts = Counts(index.of_packages(place, packages), len(packages), named=False)
     if counts is None:

@@ -10,6 +10,7 @@ from stoke.job import new_job_id
 from stoke.lifecycle import Request, check_request
 from stoke.payload import runner_source
 from stoke.spec import JobSpec
+from stoke.uv_config import uv_config
 
 
 def render_job(request: Request, backend: Backend, job_id: str | None = None) -> str:
@@ -29,7 +30,7 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
         spec,
         runner_source(),
         nonce,
-        request.payload(spec, nonce),
+        request.payload(spec, nonce, with_logins=False),
         spec.model_dump_json().encode(),
     )
     return backend.render(delivery).rstrip("\n")
@@ -38,7 +39,8 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
 def left_out(spec: JobSpec) -> list[str]:
     """What is read on this machine and stays here: variables, and the index's credentials."""
     names = [name for name, text in spec.secrets.items() if not _is_engines(text)]
-    return names + (["the index's credentials"] if spec.index.credentials else [])
+    names += ["the index's credentials"] if spec.index.credentials else []
+    return names + uv_config(spec, with_secrets=False).wanted
 
 
 def _without_secrets(spec: JobSpec) -> JobSpec:

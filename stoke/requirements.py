@@ -41,7 +41,7 @@ _SHORT = {
     "-i": "--index-url",
     "-r": "--requirement",
 }
-_FLAGS = ("--pre", "--require-hashes")
+_FLAGS = ("--no-index", "--pre", "--require-hashes")
 _WITH_VALUE = (
     "--extra-index-url",
     "--find-links",
@@ -52,6 +52,10 @@ _WITH_VALUE = (
 
 _STAYS = "does not travel to where the job runs"
 _PUBLISH = "publish it to an index, or write NAME @ git+https://... or NAME @ https://..."
+
+_NAMED = r"\$\{[A-Z0-9_]+\}"
+# The user:password part of an address that only names variables: `${TOKEN}`, `user:${PASSWORD}`.
+NAMED_LOGIN = re.compile(rf"{_NAMED}(?::(?:{_NAMED}|x-oauth-basic)?)?|[A-Za-z0-9._~-]*:{_NAMED}")
 
 _SECRET_IN_ADDRESS = re.compile(
     # The second form is a password with a slash in it, which ends the host part early.
@@ -364,7 +368,8 @@ def _check_address(url: str, schemes: tuple[str, ...], text: str, field: str) ->
         raise RequirementError(field, text, "has a broken address: its host or port") from None
     user, at, _ = parts.netloc.rpartition("@")
     # `git@` is how every ssh server for repositories is called; a user alone elsewhere is a token.
-    if at and (scheme != "git+ssh" or ":" in user):
+    # A login that only names variables holds no secret; the values are read for each job.
+    if at and not NAMED_LOGIN.fullmatch(user) and (scheme != "git+ssh" or ":" in user):
         raise RequirementError(
             field,
             text,

@@ -65,6 +65,23 @@ FLAGS = ("--container", "--nix", "--tagged")  # options without a value
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
 MAKE_ROOM = "make room on the cache volume: stoke cache prune --unused 7d, or stoke cache clear"
+# Variables of uv's that are read where the job runs: they cannot change which packages it gets.
+UV_HARMLESS = (
+    "UV_CONCURRENT_BUILDS",
+    "UV_CONCURRENT_DOWNLOADS",
+    "UV_CONCURRENT_INSTALLS",
+    "UV_CREDENTIALS_DIR",
+    "UV_GITHUB_TOKEN",
+    "UV_HTTP_CONNECT_TIMEOUT",
+    "UV_HTTP_RETRIES",
+    "UV_HTTP_TIMEOUT",
+    "UV_LOCK_TIMEOUT",
+    "UV_NATIVE_TLS",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "UV_REQUEST_TIMEOUT",
+    "UV_SYSTEM_CERTS",
+)
+UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 MAX_TEXT = 2500  # keeps every event below PIPE_BUF, so no other writer can cut it in two
 
 
@@ -410,27 +427,32 @@ class Job:
     # ------------------------------------------------------------------ uv
 
     def uv_environment(self) -> dict[str, str]:
-        """The environment of uv's processes: the index settings are here and nowhere else."""
+        """The environment of uv's processes: logins of indexes are here and nowhere else.
+
+        uv's settings come from the request alone. What uv would read here, in the job, is left out,
+        but for what cannot change a result.
+        """
         env = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("PYTHON")
-            and name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON")
+            if not name.startswith(("PYTHON", "UV_"))
+            and name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
         }
+        env.update({name: os.environ[name] for name in UV_HARMLESS if name in os.environ})
         index = self.payload["index"]
         if index["url"]:
-            env.pop("UV_INDEX_URL", None)
             env["UV_DEFAULT_INDEX"] = index["url"]
         if index["extra"]:
-            env.pop("UV_EXTRA_INDEX_URL", None)
             env["UV_INDEX"] = " ".join(index["extra"])
         env.update(self.way_out())
+        env.update(self.payload["settings"]["environment"])
         env.update(
             UV_CACHE_DIR=self.path("uv"),
             UV_LINK_MODE="hardlink",
             UV_NO_PROGRESS="1",
             UV_PYTHON_INSTALL_DIR=self.path("pythons"),
             UV_PYTHON_DOWNLOADS="never",
+            UV_NO_CONFIG="1",
             NO_COLOR="1",
         )
         return env
@@ -452,6 +474,7 @@ class Job:
     def uv(self, *arguments: str, **changes: str) -> tuple[str, str]:
         """Runs uv: (stderr, stdout). A failure is a PhaseError with uv's explanation."""
         if self._uv is None:
+            self.say_what_is_not_read()
             self._uv = self.given_uv or shutil.which("uv") or fetch_uv(self)
         env = self.uv_environment()
         env.update(changes)
@@ -459,6 +482,20 @@ class Job:
         if code != 0:
             raise PhaseError(*self.explained(err))
         return err, out
+
+    def say_what_is_not_read(self) -> None:
+        """Tell which of the image's own variables name an index, when the request names none."""
+        index, settings = self.payload["index"], self.payload["settings"]
+        ignored = [name for name in UV_INDEXES if os.environ.get(name)]
+        if (
+            self.container
+            and ignored
+            and not (index["url"] or index["extra"] or settings["indexes"])
+        ):
+            self.events.note(
+                "the image's %s is not used; name the index in the request (--index URL) or in the "
+                "configuration ([index] url)" % ", ".join(ignored)
+            )
 
     def explained(self, text: str) -> tuple[str, str | None]:
         """uv's words, trimmed to what a person needs, and a mend where the cause is known."""
@@ -512,10 +549,13 @@ class Job:
         payload = self.payload
         self.choose_python()
         if payload["lock"] is not None:
-            phase.facts.update(hit=True, packages=len(payload["lock"]))
-            return "".join(lock_entry(text, hashes) for text, hashes in payload["lock"])
-        uv_settings = sorted(item for item in os.environ.items() if item[0].startswith("UV_"))
-        key = digest([payload["request"], self.fingerprint, uv_settings])
+            # How many of the lines apply to this interpreter, their installation shows.
+            for_all = not any(";" in text for text, _, _ in payload["lock"])
+            phase.facts.update(hit=True, packages=len(payload["lock"]) if for_all else None)
+            return lock_header(payload["settings"]["header"]) + "".join(
+                lock_entry(text, hashes, origin) for text, hashes, origin in payload["lock"]
+            )
+        key = digest([payload["request"], self.fingerprint])
         os.makedirs(self.path("locks"), exist_ok=True)
         stored = self.path("locks", key + ".txt")
         began = time.time()
@@ -541,14 +581,26 @@ class Job:
         """Asks the index. Without a network an older lock still answers, and the job says so."""
         wanted = os.path.join(self.work, "requirements.in")
         out = os.path.join(self.work, "requirements.lock")
-        write_whole(wanted, "".join(line + "\n" for line in self.payload["requirements"]))
+        settings = self.payload["settings"]
+        lines = self.payload["requirements"]
         arguments = ["--upgrade", "--refresh"] if self.payload["upgrade"] else []
         if self.payload["pre"]:
             arguments += ["--prerelease", "allow"]
+        if settings["several"]:
+            arguments.append("--emit-index-annotation")
+        if settings["project"]:
+            # uv applies `sources` to the packages of a project only.
+            project = os.path.join(self.work, "project", "pyproject.toml")
+            os.makedirs(os.path.dirname(project), exist_ok=True)
+            write_whole(project, settings["project"])
+            arguments.append(project)
+            lines = [*settings["lines"], *settings["unnamed"]]
+        write_whole(wanted, "".join(line + "\n" for line in lines))
         try:
             self.uv(
                 "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate",
                 "--python", self.python, "--output-file", out, *arguments, wanted,
+                UV_CONFIG_FILE=self.config_file("lock"),
             )  # fmt: skip
         except PhaseError as error:
             older = read_fresh(stored, 0)
@@ -559,14 +611,21 @@ class Job:
             return older
         with open(out) as file:
             text = keep_to_hashes(file.read(), self.payload["hashes"])
+        text = lock_header(settings["header"]) + text
         write_whole(stored, text)
         return text
+
+    def config_file(self, name: str) -> str:
+        """The request's settings for `lock` or `install`, as a file that replaces all of uv's own."""
+        path = os.path.join(self.work, "uv-%s.toml" % name)
+        write_whole(path, self.payload["settings"][name])
+        return path
 
     # ------------------------------------------------------------------ environment
 
     def prepare_environment(self, phase: Phase, lock: str) -> None:
         """Finds or builds the environment and keeps a shared lock on it until the job's end."""
-        key = digest([lock, self.fingerprint])[:32]
+        key = digest([lock, self.fingerprint, self.payload["settings"]["build"]])[:32]
         folder = self.path("venvs", key)
         os.makedirs(self.path("venvs"), exist_ok=True)
         mark = self.find_or_build(
@@ -630,14 +689,18 @@ class Job:
         try:
             self.uv("venv", "--quiet", "--relocatable", "--python", self.python, aside)
             misses = self.install(aside, lock) if packages else []
+            packages = applicable(packages, installed(aside))
             mark = {"packages": packages, "built_at": time.time(), "lock": lock}
             write_whole(os.path.join(aside, MARK), json.dumps(mark))
             os.rename(aside, folder)
         except BaseException:
             remove_tree(aside)
             raise
-        self.events.packages("python", [name for name in packages if name not in misses], misses)
-        return len(packages) - len(misses)
+        # What a package needed for its build counts for nothing here.
+        fetched = [package for package in packages if package in set(misses)]
+        cached = [package for package in packages if package not in set(misses)]
+        self.events.packages("python", cached, fetched)
+        return len(cached)
 
     def install(self, folder: str, lock: str) -> list[str]:
         """Installs exactly the lock and returns the packages that had to be downloaded."""
@@ -652,14 +715,43 @@ class Job:
             if not flags:
                 names = ", ".join(entry.split()[0] for entry in entries)
                 self.events.note("installed without a hash, from version control: " + names)
-            path = os.path.join(self.work, "requirements.install")
-            write_whole(path, "".join(entries))
             err, _ = self.uv(
                 "pip", "install", "--verbose", "--no-deps", *flags, "--python",
-                os.path.join(folder, "bin", "python"), "--requirements", path,
+                os.path.join(folder, "bin", "python"), *self.install_files(entries, lock),
+                UV_CONFIG_FILE=self.config_file("install"),
             )  # fmt: skip
             misses += re.findall(r"Identified uncached distribution: (\S+)", err)
         return misses
+
+    def install_files(self, entries: list[str], lock: str) -> list[str]:
+        """The options that name files with these entries, each at the index that the lock names.
+
+        uv takes a name from one index, also when the file with the right hash is at another. Only a
+        project can say which one, so the entries go there, and their hashes beside it.
+        """
+        settings = self.payload["settings"]
+        origins = lock_origins(lock) if settings["several"] else {}
+        pinned: dict[str, str] = {}
+        plain: list[str] = []
+        requirements: list[str] = []
+        for entry in entries:
+            url = origins.get(canonical(entry))
+            if url not in settings["indexes"] or "--hash=" not in entry:
+                plain.append(entry)
+                continue
+            pinned[canonical(entry)] = url
+            requirements.append(re.split(r"\s*\\\n|\s+--hash", entry, maxsplit=1)[0].strip())
+        path = os.path.join(self.work, "requirements.install")
+        write_whole(path, "".join([*(line + "\n" for line in settings["lines"]), *plain]))
+        if not pinned:
+            strategy = settings["strategy"]
+            return [*(["--index-strategy", strategy] if strategy else []), "--requirements", path]
+        hashes = os.path.join(self.work, "hashes.install")
+        write_whole(hashes, "".join(entry for entry in entries if canonical(entry) in pinned))
+        project = os.path.join(self.work, "install", "pyproject.toml")
+        os.makedirs(os.path.dirname(project), exist_ok=True)
+        write_whole(project, pinned_project(requirements, pinned, settings["indexes"]))
+        return ["--requirements", path, "--requirements", project, "--constraints", hashes]
 
     # ------------------------------------------------------------------ run
 
@@ -1060,6 +1152,20 @@ class SystemPackages:
             raise PhaseError(*self.explained(err))
         return out, err
 
+    def say_what_is_not_read(self) -> None:
+        """Tell which of the image's own variables name an index, when the request names none."""
+        index, settings = self.payload["index"], self.payload["settings"]
+        ignored = [name for name in UV_INDEXES if os.environ.get(name)]
+        if (
+            self.container
+            and ignored
+            and not (index["url"] or index["extra"] or settings["indexes"])
+        ):
+            self.events.note(
+                "the image's %s is not used; name the index in the request (--index URL) or in the "
+                "configuration ([index] url)" % ", ".join(ignored)
+            )
+
     def explained(self, text: str) -> tuple[str, str | None]:
         """Nix's words, without the way to them, and a mend where the cause is known."""
         _, _, build = text.partition("error: builder for ")
@@ -1265,13 +1371,21 @@ def chunks(names: list[str]) -> Iterator[list[str]]:
 # ---------------------------------------------------------------------------- locks as text
 
 
-def lock_entry(text: str, hashes: list[str]) -> str:
-    return text + "".join(" \\\n    --hash=" + value for value in hashes) + "\n"
+LOCK_ENTRY = re.compile(r"(?m)^[^\s#-](?:.*\\\n)*.*\n?")
+
+
+def lock_header(lines: list[str]) -> str:
+    return "".join(line + "\n" for line in lines) + ("\n" if lines else "")
+
+
+def lock_entry(text: str, hashes: list[str], origin: str | None = None) -> str:
+    entry = text + "".join(" \\\n    --hash=" + value for value in hashes) + "\n"
+    return entry + ("    # from %s\n" % origin if origin else "")
 
 
 def lock_entries(lock: str) -> list[str]:
     """A lock's entries, each with hashes and newline; options and comments are left out."""
-    entries = re.findall(r"(?m)^[^\s#-](?:.*\\\n)*.*\n?", lock)
+    entries: list[str] = LOCK_ENTRY.findall(lock)
     return [entry if entry.endswith("\n") else entry + "\n" for entry in entries]
 
 
@@ -1279,6 +1393,53 @@ def lock_packages(lock: str) -> list[str]:
     """`name==version`, or `name @ url`, of each entry."""
     entries = lock_entries(lock)
     return [re.split(r"\s*\\\n|\s+--hash|\s*;", entry, maxsplit=1)[0].strip() for entry in entries]
+
+
+def lock_origins(lock: str) -> dict[str, str]:
+    """Canonical name to the index that its file comes from, as uv notes it behind the entry."""
+    found = re.findall(r"(?m)^([^\s#-](?:.*\\\n)*.*)\n[ \t]+# from (\S+)$", lock)
+    return {canonical(entry): url for entry, url in found}
+
+
+def pinned_project(requirements: list[str], pinned: dict[str, str], indexes: dict[str, str]) -> str:
+    """A pyproject.toml with these requirements, each from its index. JSON texts are TOML texts."""
+    lines = ["[project]", 'name = "stoke-request"', 'version = "0"']
+    lines.append("dependencies = " + json.dumps(requirements))
+    for url in sorted(set(pinned.values())):
+        pair = (json.dumps(indexes[url]), json.dumps(url))
+        lines.append("[[tool.uv.index]]\nname = %s\nurl = %s\nexplicit = true" % pair)
+    lines.append("[tool.uv.sources]")
+    lines += ["%s = {index = %s}" % (name, json.dumps(indexes[pinned[name]])) for name in pinned]
+    return "".join(line + "\n" for line in lines)
+
+
+def installed(folder: str) -> dict[str, str]:
+    """Canonical name to version of each package in an environment."""
+    found: dict[str, str] = {}
+    libraries = os.path.join(folder, "lib")
+    for python in os.listdir(libraries) if os.path.isdir(libraries) else ():
+        for name in os.listdir(os.path.join(libraries, python, "site-packages")):
+            if name.endswith(".dist-info"):
+                package, _, version = name[: -len(".dist-info")].rpartition("-")
+                found[canonical(package)] = version
+    return found
+
+
+def applicable(packages: list[str], present: dict[str, str]) -> list[str]:
+    """Those packages of a lock that are present: markers leave out the others.
+
+    A lock may hold several versions of a package, each with a marker of its own.
+    """
+    import collections
+
+    counts = collections.Counter(canonical(package) for package in packages)
+    found = []
+    for package in packages:
+        version = present.get(canonical(package))
+        alone = counts[canonical(package)] == 1
+        if version is not None and (alone or package.rpartition("==")[2].strip() == version):
+            found.append(package)
+    return found
 
 
 def canonical(name: str) -> str:
@@ -1289,22 +1450,23 @@ def keep_to_hashes(lock: str, given: dict[str, list[str]]) -> str:
     """uv replaces the user's hashes by the index's; put back what the user allowed, or refuse."""
     if not given:
         return lock
-    kept = []
-    for entry in lock_entries(lock):
+
+    def kept(match: re.Match[str]) -> str:
+        entry = match.group()
         allowed = given.get(canonical(entry))
         found = re.findall(r"--hash=(\S+)", entry)
-        if allowed and found:
-            both = [value for value in found if value in allowed]
-            name = lock_packages(entry)[0]
-            if not both:
-                raise PhaseError(
-                    "none of the hashes given for %s is one that the index has; given: %s"
-                    % (name, ", ".join(allowed)),
-                    "check where the hash comes from, and which index serves this package",
-                )
-            entry = lock_entry(re.split(r"\s*\\\n|\s+--hash", entry, maxsplit=1)[0].strip(), both)
-        kept.append(entry)
-    return "".join(kept)
+        if not allowed or not found:
+            return entry
+        both = [value for value in found if value in allowed]
+        if not both:
+            raise PhaseError(
+                "none of the hashes given for %s is one that the index has; given: %s"
+                % (lock_packages(entry)[0], ", ".join(allowed)),
+                "check where the hash comes from, and which index serves this package",
+            )
+        return lock_entry(re.split(r"\s*\\\n|\s+--hash", entry, maxsplit=1)[0].strip(), both)
+
+    return LOCK_ENTRY.sub(kept, lock)
 
 
 UV_PROGRESS = re.compile(

@@ -11,6 +11,7 @@ from typing import Any
 from stoke.lifecycle import Request
 from stoke.logs.sanitise import looks_secret
 from stoke.payload import runner_source
+from stoke.uv_config import uv_config
 
 
 def make_script(request: Request) -> str:
@@ -30,9 +31,13 @@ def make_script(request: Request) -> str:
         name: f"env:{name}" if reference.startswith("secret:") else reference
         for name, reference in spec.secrets.items()
     }
-    payload = request.payload(public, secrets.token_hex(8))
+    payload = request.payload(public, secrets.token_hex(8), with_logins=False)
     parcel: dict[str, Any] = {
-        "references": {"env": {**hidden, **references}, "credentials": spec.index.credentials},
+        "references": {
+            "env": {**hidden, **references},
+            "credentials": spec.index.credentials,
+            "logins": uv_config(spec, with_secrets=False).wanted,
+        },
         "runner": _text(runner_source()),
         "events": _text((resources.files("stoke") / "events.py").read_bytes()),
         "payload": _text(payload),

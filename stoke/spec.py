@@ -20,11 +20,13 @@ from pydantic import (
 
 from stoke.errors import RequestError
 from stoke.requirements import (
+    NAMED_LOGIN,
     ParsedRequirements,
     RequirementError,
     check_requirement,
     parse_requirements,
 )
+from stoke.uv_settings import UvSetting, check_setting
 
 MAX_CODE = 8 * 1024**2
 HIDDEN = "***"
@@ -196,7 +198,8 @@ def _check_address(url: str) -> str:
     if not whole or not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
         # Its text is not repeated: it may hold a password all the same.
         raise ValueError("is not a web address; write https://host/path")
-    if "@" in parts.netloc:
+    login, at, _ = parts.netloc.rpartition("@")
+    if at and not NAMED_LOGIN.fullmatch(login):
         raise ValueError(
             "holds a password, which would be stored with the job; put user:password into a variable "
             "and refer to it: --index-credentials env:NAME"
@@ -235,6 +238,8 @@ class JobSpec(Model):
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages, and for this program's own pin."""
+    uv: dict[str, UvSetting] | None = None
+    """uv's settings, taken in when the request was submitted (`stoke.surroundings`); None before."""
     image: str | None = None
     timeout: Seconds | None = None
     cpu: float | None = Field(default=None, gt=0, le=4096)
@@ -295,6 +300,16 @@ class JobSpec(Model):
             if not _ENGINES_SECRET.fullmatch(reference):
                 _check_reference(reference)
         return secrets
+
+    @field_validator("uv")
+    @classmethod
+    def _uv(cls, settings: dict[str, UvSetting] | None) -> dict[str, UvSetting] | None:
+        for name, setting in (settings or {}).items():
+            try:
+                check_setting(name, setting.value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+        return settings
 
     @field_validator("image")
     @classmethod

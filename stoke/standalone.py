@@ -89,6 +89,15 @@ def fill_in(payload: dict[str, Any], references: dict[str, Any]) -> None:
             index["url"] = index["url"].replace("://", login, 1)
         else:
             index["extra"] = [url.replace("://", login, 1) for url in index["extra"]]
+    for name in references["logins"]:
+        value = read(f"env:{name}")
+        payload["settings"]["environment"][name] = value
+        # A user may be empty, or stand before its password in one variable.
+        index = payload["index"]
+        index["secrets"] += [part for part in value.split(":", 1) if part]
+        named = "${" + name + "}"
+        index["url"] = index["url"] and index["url"].replace(named, value)
+        index["extra"] = [url.replace(named, value) for url in index["extra"]]
 
 
 def read(reference: str) -> str:

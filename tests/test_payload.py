@@ -93,7 +93,14 @@ def test_hashes_of_a_package_that_is_named_twice_are_all_kept() -> None:
 
 def test_a_file_that_is_a_lock_already_travels_as_one() -> None:
     text = f"foo==1.0 --hash={HASH_A}\nbar==2.0 --hash={HASH_B}\n"
-    assert payload_of(requirements=text)["lock"] == [["foo==1.0", [HASH_A]], ["bar==2.0", [HASH_B]]]
+    assert payload_of(requirements=text)["lock"] == [
+        ["foo==1.0", [HASH_A], None],
+        ["bar==2.0", [HASH_B], None],
+    ]
+    noted = f"foo==1.0 \\\n    --hash={HASH_A}\n    # from https://h.example/simple\n"
+    assert payload_of(requirements=noted)["lock"] == [
+        ["foo==1.0", [HASH_A], "https://h.example/simple"]
+    ]
     assert payload_of(requirements=text, dependencies=["six"])["lock"] is None
     assert payload_of(requirements=text + "six==1.0\n")["lock"] is None
 

@@ -557,7 +557,7 @@ def test_lines_and_comments(text: str, expected: list[str] | None) -> None:
         (f"x.whl --hash={SHA256}", STAYS),
         ("--unheard-of", "not known here, --unheard-of"),
         ("--trusted-host h", "not known here, --trusted-host"),
-        ("--no-index", "not known here"),
+        ("--prefer-binary", "not known here"),
         ("-x", "not known here"),
         ("-", "not known here"),
         ("--pre=1", "not known here, --pre"),

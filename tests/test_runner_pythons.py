@@ -14,6 +14,8 @@ import pytest
 from uv import find_uv_bin
 
 from stoke.events import Event, EventScanner
+from stoke.spec import make_spec
+from stoke.uv_config import uv_config
 from tests.package_index import PackageIndex
 
 NO_INDEX: dict[str, Any] = {
@@ -73,6 +75,7 @@ class Runner:
             "lock_only": False,
             "timeout": None,
             "index": NO_INDEX,
+            "settings": uv_config(make_spec({"code": "pass"})).for_runner(),
             "uv": {"version": "0", "wheels": {}, "index": None},
             **payload,
         }
@@ -185,7 +188,7 @@ def test_what_answered_a_request_stands_on_the_volume(runner: Runner) -> None:
 
 
 def test_a_lock_alone_is_printed_and_nothing_is_built(runner: Runner) -> None:
-    lock = [["alpha==1", ["sha256:aa", "sha256:bb"]], ["beta==2", ["sha256:cc"]]]
+    lock = [["alpha==1", ["sha256:aa", "sha256:bb"], None], ["beta==2", ["sha256:cc"], None]]
     code, out, err, events = runner.run(
         "print('no')", requirements=["x"], lock=lock, lock_only=True
     )

@@ -185,6 +185,10 @@ def _show_spec(spec: dict[str, Any]) -> None:
                 f"{name}={MASK} ({where})" for name, where in spec.get("secrets", {}).items()
             ),
             "index": "\n".join(filter(None, [index.get("url"), *(index.get("extra") or ())])),
+            "uv": "\n".join(
+                f"{name} = {json.dumps(setting['value'])}  ({setting['source']})"
+                for name, setting in (spec.get("uv") or {}).items()
+            ),
             "image": spec.get("image"),
             "timeout": human_seconds(spec["timeout"]) if spec.get("timeout") else None,
             "cpu": None if spec.get("cpu") is None else f"{spec['cpu']:g}",
