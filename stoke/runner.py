@@ -714,7 +714,7 @@ class Job:
                 continue
             if not flags:
                 names = ", ".join(entry.split()[0] for entry in entries)
-                self.events.note("installed without a hash, from version control: " + names)
+                self.events.note("installed without a hash, because uv gave none: " + names)
             err, _ = self.uv(
                 "pip", "install", "--verbose", "--no-deps", *flags, "--python",
                 os.path.join(folder, "bin", "python"), *self.install_files(entries, lock),
@@ -736,7 +736,7 @@ class Job:
         requirements: list[str] = []
         for entry in entries:
             url = origins.get(canonical(entry))
-            if url not in settings["indexes"] or "--hash=" not in entry:
+            if url is None or url not in settings["indexes"]:
                 plain.append(entry)
                 continue
             pinned[canonical(entry)] = url
@@ -744,7 +744,10 @@ class Job:
         path = os.path.join(self.work, "requirements.install")
         write_whole(path, "".join([*(line + "\n" for line in settings["lines"]), *plain]))
         if not pinned:
-            strategy = settings["strategy"]
+            # The lock does not say where its files are. Their hashes make it safe to look further
+            # than the first index that knows a name.
+            hashed = not origins and all("--hash=" in entry for entry in entries)
+            strategy = settings["strategy"] if hashed else None
             return [*(["--index-strategy", strategy] if strategy else []), "--requirements", path]
         hashes = os.path.join(self.work, "hashes.install")
         write_whole(hashes, "".join(entry for entry in entries if canonical(entry) in pinned))
@@ -1151,20 +1154,6 @@ class SystemPackages:
         if code != 0:
             raise PhaseError(*self.explained(err))
         return out, err
-
-    def say_what_is_not_read(self) -> None:
-        """Tell which of the image's own variables name an index, when the request names none."""
-        index, settings = self.payload["index"], self.payload["settings"]
-        ignored = [name for name in UV_INDEXES if os.environ.get(name)]
-        if (
-            self.container
-            and ignored
-            and not (index["url"] or index["extra"] or settings["indexes"])
-        ):
-            self.events.note(
-                "the image's %s is not used; name the index in the request (--index URL) or in the "
-                "configuration ([index] url)" % ", ".join(ignored)
-            )
 
     def explained(self, text: str) -> tuple[str, str | None]:
         """Nix's words, without the way to them, and a mend where the cause is known."""

@@ -139,7 +139,7 @@ IGNORED = frozenset(
     ]
 )
 
-_INDEX_KEYS = {
+_INDEX_KEYS: dict[str, type | tuple[type, ...]] = {
     "authenticate": str,
     "cache-control": dict,
     "credentials": str,

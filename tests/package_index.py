@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterable
@@ -40,6 +41,41 @@ def wheel(name: str, version: str, requires: Iterable[str] = (), size: int = 0) 
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in files.items():
             archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data)
+    return out.getvalue()
+
+
+def source(name: str, version: str) -> bytes:
+    """A source distribution that builds offline a module whose `version` is "source"."""
+    backend = f"""import base64, hashlib, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    flag = (config_settings or {{}}).get("flag", "source")
+    info = "{name}-{version}.dist-info"
+    files = {{
+        "{name}/__init__.py": f"version = {{flag!r}}\\n",
+        info + "/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
+        info + "/WHEEL": "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\n"
+        "Tag: py3-none-any\\n",
+    }}
+    files[info + "/RECORD"] = "".join(path + ",,\\n" for path in files) + info + "/RECORD,,\\n"
+    wheel = "{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + wheel, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return wheel
+"""
+    files = {
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "pyproject.toml": f"[project]\nname = '{name}'\nversion = '{version}'\n"
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        "backend.py": backend,
+    }
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
     return out.getvalue()
 
 
@@ -78,6 +114,15 @@ class PackageIndex:
         self._files[f"{name}-{version}-py3-none-any.whl"] = data
         return hashlib.sha256(data).hexdigest()
 
+    def add_source(self, name: str, version: str) -> None:
+        """Adds a source distribution."""
+        self._files[f"{name}-{version}.tar.gz"] = source(name, version)
+
+    @property
+    def links_url(self) -> str:
+        """A page with links to all files, which is no index."""
+        return f"http://{self.host}/links"
+
     def file_url(self, name: str, version: str) -> str:
         return f"http://{self.host}/files/{name}-{version}-py3-none-any.whl"
 
@@ -97,11 +142,11 @@ class PackageIndex:
                 return
         parts = request.path.strip("/").split("/")
         body: bytes | None = None
-        if parts[0] == "simple" and len(parts) == 2:
+        if parts == ["links"] or (parts[0] == "simple" and len(parts) == 2):
             links = [
                 f'<a href="/files/{file}#sha256={hashlib.sha256(data).hexdigest()}">{file}</a><br>'
                 for file, data in self._files.items()
-                if file.split("-")[0].replace("_", "-") == parts[1]
+                if parts[0] == "links" or file.split("-")[0].replace("_", "-") == parts[1]
             ]
             body = ("<!DOCTYPE html><html><body>" + "\n".join(links)).encode() if links else None
         elif parts[0] == "files" and len(parts) == 2:
@@ -110,7 +155,7 @@ class PackageIndex:
             request.send_error(404)
             return
         request.send_response(200)
-        kind = "text/html" if parts[0] == "simple" else "application/octet-stream"
+        kind = "application/octet-stream" if parts[0] == "files" else "text/html"
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

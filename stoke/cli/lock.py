@@ -36,5 +36,5 @@ def print_lock_of(prefix: str, config: Config) -> None:
         job = find_job(history, prefix)
         text = Housekeeper(history, config.lock_ttl).lock_of(backends.get(job.backend), job)
     if not parse_requirements(text).is_lock():
-        narrate("some packages have no hash (they come from version control): --lock refuses them")
+        narrate("some packages have no hash: --lock refuses them")
     click.echo(text, nl=False)
