@@ -54,11 +54,15 @@ class Request:
     def seen_as(self) -> str:
         return self.program or f"{self.name}.py"
 
-    def payload(self, spec: JobSpec, nonce: str, with_logins: bool = True) -> bytes:
+    def payload(
+        self, spec: JobSpec, nonce: str, backend: str | None = None, with_logins: bool = True
+    ) -> bytes:
         """What travels with the job; `spec` is this request's, or that without what stays here."""
+        where = "" if backend is None else f" -b {backend}"
         return make_payload(
             spec,
             nonce=nonce,
+            place=f"{where} --scope {spec.scope}",
             program=self.seen_as,
             lock_ttl=self.lock_ttl,
             upgrade=self.upgrade,
@@ -139,7 +143,7 @@ def submit(
     spec = request.spec
     check_request(spec, backend)
     nonce = secrets.token_hex(8)
-    payload = request.payload(spec, nonce)
+    payload = request.payload(spec, nonce, backend.name)
     job = Job(
         id=new_job_id(request.name),
         name=request.name,

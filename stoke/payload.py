@@ -40,12 +40,14 @@ def make_payload(
     program: str,
     lock_ttl: int,
     upgrade: bool,
+    place: str = "",
     on_cache_trouble: str = "uncached",
     compile_bytecode: bool = False,
     lock_only: bool = False,
     with_logins: bool = True,
 ) -> bytes:
-    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
+    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks; `place`
+    ends the cache commands that the runner hints at, as in ` -b docker --scope team-a`.
 
     Without `with_logins` the logins of package indexes that uv's settings and `${NAME}` refer to
     are left out. `RequestError` when a secret or a CA bundle is not where the request says.
@@ -85,6 +87,7 @@ def make_payload(
         "lock_ttl": 0 if upgrade else lock_ttl,
         "upgrade": upgrade,
         "use_cache": spec.use_cache,
+        "place": place,
         "on_cache_trouble": on_cache_trouble,
         "compile": compile_bytecode,
         "lock_only": lock_only,

@@ -64,7 +64,6 @@ NIX = "/nix"
 FLAGS = ("--container", "--nix", "--tagged")  # options without a value
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
-MAKE_ROOM = "make room on the cache volume: stoke cache prune --unused 7d, or stoke cache clear"
 # Variables of uv's that are read where the job runs: they cannot change which packages it gets.
 UV_HARMLESS = (
     "UV_CONCURRENT_BUILDS",
@@ -83,15 +82,32 @@ UV_HARMLESS = (
 )
 UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 MAX_TEXT = 2500  # keeps every event below PIPE_BUF, so no other writer can cut it in two
+MAX_SUMMARY = 900  # of that, for the text of an error whose output is in the log
+MAX_TAIL = 1500  # and for the end of that output
+TAIL_LINES = 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LEAST_FREE = 64 * 1024  # bytes; a volume with less is full
 
 
 class PhaseError(Exception):
-    """A phase cannot go on: what happened, and what mends it."""
+    """A phase cannot go on: what happened, and what mends it.
 
-    def __init__(self, text: str, mend: str | None = None) -> None:
+    `output` is what a build, git or another tool printed: it goes into the job's log, whole.
+    """
+
+    def __init__(self, text: str, mend: str | None = None, output: str = "") -> None:
         super().__init__(text)
         self.text = text
         self.mend = mend
+        self.output = output
+
+
+class NetworkError(PhaseError):
+    """uv itself says that it could not reach a server."""
+
+
+class CacheError(PhaseError):
+    """The cache volume is full, read-only or not ours, as a system call said: ours or uv's."""
 
 
 class StoppedError(Exception):
@@ -218,13 +234,29 @@ class Events:
         for some in chunks(misses):
             self.emit("packages", phase=phase, hit=[], miss=some)
 
-    def masked(self, text: str) -> str:
+    def error(self, phase: str, error: PhaseError) -> None:
+        """Write the output of the tool that failed, whole, in front of the error event.
+
+        The event has the end of that output as well, for screens that do not show the log.
+        """
+        text, output = self.hidden(error.text), self.hidden(error.output)
+        if not output and len(json.dumps(text)) > MAX_TEXT:
+            output = text
+        tail: dict[str, object] = {}
+        if output:
+            self._write(2, output.encode(errors="replace").rstrip(b"\n") + b"\n")
+            tail = {"tail": end_of(output)}
+            text = shortened(text, MAX_SUMMARY)
+        self.emit("error", phase=phase, text=text, mend=error.mend, **tail)
+
+    def hidden(self, text: str) -> str:
+        """`text` without the secrets of the index."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        whole = text
-        while len(json.dumps(text)) > MAX_TEXT:
-            text = text[: len(text) * 9 // 10]
-        return text if text == whole else text + " ..."
+        return text
+
+    def masked(self, text: str) -> str:
+        return shortened(self.hidden(text), MAX_TEXT)
 
     def received(self) -> int | None:
         """Bytes received so far in the job's own network namespace; None on the host's."""
@@ -240,6 +272,33 @@ class Events:
         except OSError:
             return None
         return total
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of `text`, at most `most` bytes long as JSON."""
+    whole = text
+    if len(text) > most:
+        text = text[:most]
+    while len(json.dumps(text)) > most:
+        text = text[: len(text) * 9 // 10]
+    return text if text == whole else text + " ..."
+
+
+def end_of(output: str) -> str:
+    """The last lines of `output`, at most `MAX_TAIL` bytes as JSON; of a longer last line its end."""
+    room = MAX_TAIL - 10
+    lines: list[str] = []
+    for line in reversed(output[-8 * MAX_TAIL :].rstrip().split("\n")[-TAIL_LINES:]):
+        size = len(json.dumps(line))
+        if size > room and not lines:
+            while len(json.dumps(line)) > room:
+                line = line[len(line) // 10 + 1 :]
+            lines.append("... " + line)
+        if size > room:
+            break
+        lines.append(line)
+        room -= size
+    return "\n".join(reversed(lines))
 
 
 class Phase:
@@ -312,8 +371,53 @@ class Ending:
                 pass
 
 
+class ToolOutput:
+    """What a tool prints on stderr, in bounded memory: its beginning and its end.
+
+    uv's debug lines are dropped as they come, except those that tell a cached package from others: they
+    repeat every line of a build.
+    """
+
+    FIRST = 1 << 20
+    LAST = 15 << 20
+    DROPPED = re.compile(rb"(?m)^(?:DEBUG|TRACE) (?!Identified uncached distribution: ).*\n")
+
+    def __init__(self) -> None:
+        self._line = b""  # the last line, as far as it has come
+        self._first = bytearray()
+        self._last = bytearray()
+        self._left_out = 0
+
+    def add(self, data: bytes) -> None:
+        data = self._line + data
+        end = data.rfind(b"\n") + 1 if len(data) < self.FIRST else len(data)
+        self._line = data[end:]
+        self._keep(self.DROPPED.sub(b"", data[:end]))
+
+    def _keep(self, data: bytes) -> None:
+        room = self.FIRST - len(self._first) if not self._last else 0
+        self._first += data[:room]
+        self._last += data[room:]
+        if len(self._last) > 2 * self.LAST:
+            self._cut()
+
+    def _cut(self) -> None:
+        over = len(self._last) - self.LAST
+        if over > 0:
+            self._left_out += over
+            del self._last[:over]
+
+    def text(self) -> str:
+        self._keep(self._line)
+        self._line = b""
+        self._cut()
+        mark = b"\n[... %d bytes left out ...]\n" % self._left_out if self._left_out else b""
+        return (self._first + mark + self._last).decode(errors="replace")
+
+
 def run_tool(ending: Ending, argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:
     """Runs a program of ours, never the user's code: (exit code, stderr, stdout)."""
+    import selectors
     import subprocess
 
     process = subprocess.Popen(
@@ -325,13 +429,23 @@ def run_tool(ending: Ending, argv: list[str], env: dict[str, str]) -> tuple[int,
         preexec_fn=lambda: os.setpgid(0, 0),
     )
     ending.watch(process.pid)
+    out, err = bytearray(), ToolOutput()
     try:
-        out, err = process.communicate()
+        with process, selectors.DefaultSelector() as pipes:
+            pipes.register(process.stdout, selectors.EVENT_READ, out.extend)  # type: ignore[arg-type]
+            pipes.register(process.stderr, selectors.EVENT_READ, err.add)  # type: ignore[arg-type]
+            while pipes.get_map():
+                for pipe, _ in pipes.select():
+                    data = os.read(pipe.fd, 65536)
+                    if data:
+                        pipe.data(data)
+                    else:
+                        pipes.unregister(pipe.fileobj)
     finally:
         ending.watch(None)
     if ending.reason:
         raise StoppedError
-    return process.returncode, err.decode(errors="replace"), out.decode(errors="replace")
+    return process.returncode, err.text(), out.decode(errors="replace")
 
 
 # ---------------------------------------------------------------------------- interpreters
@@ -416,6 +530,7 @@ class Job:
         self.nix = "--nix" in options
         self.phase = "lock"
         self._uv: str | None = None
+        self._warned: set[str] = set()
         self._held: list[Flock] = []  # until the job's end
 
     def path(self, *names: str) -> str:
@@ -450,6 +565,7 @@ class Job:
             UV_CACHE_DIR=self.path("uv"),
             UV_LINK_MODE="hardlink",
             UV_NO_PROGRESS="1",
+            UV_NO_WRAP="1",  # whatever COLUMNS says: errors are told by whole lines
             UV_PYTHON_INSTALL_DIR=self.path("pythons"),
             UV_PYTHON_DOWNLOADS="never",
             UV_NO_CONFIG="1",
@@ -478,9 +594,15 @@ class Job:
             self._uv = self.given_uv or shutil.which("uv") or fetch_uv(self)
         env = self.uv_environment()
         env.update(changes)
+        kills = out_of_memory_kills()
         code, err, out = run_tool(self.ending, [self._uv, *arguments], env)
+        if code < 0:
+            raise killed("uv", -code, kills, self.container)
+        report = UvReport(err)
+        for warning in report.warnings:
+            self.warn(warning)
         if code != 0:
-            raise PhaseError(*self.explained(err))
+            raise self.explained(report)
         return err, out
 
     def say_what_is_not_read(self) -> None:
@@ -497,22 +619,47 @@ class Job:
                 "configuration ([index] url)" % ", ".join(ignored)
             )
 
-    def explained(self, text: str) -> tuple[str, str | None]:
-        """uv's words, trimmed to what a person needs, and a mend where the cause is known."""
-        text = UV_PROGRESS.sub("", text)
-        text = re.sub(r"(?m)^\s*(error|cause): ", "", text)
-        text = re.sub(r"^No solution found when .*\n\s*", "no solution: ", text)
-        text = text.replace(self.work + "/", "")
-        text = self.events.masked(re.sub(r"\n\s*\n+", "\n", text).strip())
-        if "No space left" in text:
-            return text, MAKE_ROOM
-        if NETWORK_TROUBLE.search(text):
-            return (
-                "the package index could not be reached, and the cache does not hold everything: "
-                + text,
+    def warn(self, warning: str) -> None:
+        """Pass a warning of uv's on as a note, once in a job, and no more than a screen of them."""
+        noted = warning not in self._warned and not UV_NOISE.match(warning)
+        if noted and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(warning)
+            self.events.note("uv warns: " + warning.replace(self.work + "/", ""))
+
+    def explained(self, report: UvReport) -> PhaseError:
+        """What uv says of a failure, with a mend where uv's own words leave no doubt of the cause."""
+        text = report.summary.replace(self.work + "/", "") or "uv failed without a word"
+        output = report.output
+        url, why = report.unreached()
+        if why is not None:
+            host = url.split("/")[2].rpartition("@")[2] if "://" in url else "the package index"
+            return NetworkError(
+                "%s could not be reached, and the cache does not hold everything: %s" % (host, why),
                 "check the network and the index settings: stoke doctor",
             )
-        return text, None
+        number, path = report.refused()
+        if number is not None:
+            if self.is_in_cache(path) or (path is None and number in FULL):
+                return CacheError(text, self.make_room() if number in FULL else None, output)
+            if number in FULL:
+                return PhaseError(text, make_room_at(path or self.work), output)
+        if is_full(self.cache):
+            text = "the cache volume is full: " + text
+            return CacheError(text, self.make_room(), output)
+        return PhaseError(text, report.hint(), output)
+
+    def is_in_cache(self, path: str | None) -> bool:
+        return path is not None and is_below(path, self.cache)
+
+    def make_room(self) -> str:
+        """What to do about a cache volume that is full; a cache of the job's own is in its folder."""
+        if self.cache == self.private_cache:
+            return make_room_at(self.work)
+        place = self.payload.get("place", "")
+        return (
+            "make room on the cache volume: stoke cache prune --unused 7d%s, or stoke cache clear%s"
+            % (place, place)
+        )
 
     # ------------------------------------------------------------------ interpreter
 
@@ -598,16 +745,17 @@ class Job:
         write_whole(wanted, "".join(line + "\n" for line in lines))
         try:
             self.uv(
-                "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate",
+                "pip", "compile", "--generate-hashes", "--no-header", "--no-annotate",
                 "--python", self.python, "--output-file", out, *arguments, wanted,
                 UV_CONFIG_FILE=self.config_file("lock"),
             )  # fmt: skip
         except PhaseError as error:
             older = read_fresh(stored, 0)
-            if older is None or not NETWORK_TROUBLE.search(error.text):
+            if older is None or not isinstance(error, NetworkError):
                 raise
             age = (time.time() - os.stat(stored).st_mtime) / 3600
-            self.events.note("no network: using the lock of %.0f hours ago" % age)
+            why = error.text.partition(",")[0]
+            self.events.note("no network: %s; using the lock of %.0f hours ago" % (why, age))
             return older
         with open(out) as file:
             text = keep_to_hashes(file.read(), self.payload["hashes"])
@@ -885,18 +1033,22 @@ class Job:
             with Phase(self.events, "run"):
                 return self.run()
         except PhaseError as error:
-            text, mend = self.events.masked(error.text), error.mend
+            failure = error
         except StoppedError:
             timeout = self.ending.reason == "timeout"
             code = EXIT_TIMEOUT if timeout else 128 + signal.SIGTERM
             return code, {"reason": self.ending.reason}
         except OSError as error:
             text = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
-            mend = None
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                mend = MAKE_ROOM
-        self.events.emit("error", phase=self.phase, text=text, mend=mend)
-        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (self.phase, text.split("\n", 1)[0][:300])}
+            failure = PhaseError(text)
+            if error.errno in FULL:
+                inside = cache_trouble(error, self.cache) is not None
+                failure.mend = self.make_room() if inside else make_room_at(self.work)
+        self.events.error(self.phase, failure)
+        first, *rest = self.events.hidden(failure.text).split("\n")
+        if rest and isinstance(failure, (CacheError, NetworkError)):
+            first += ": " + rest[-1]
+        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (self.phase, first[:300])}
 
 
 # ---------------------------------------------------------------------------- system packages
@@ -937,6 +1089,9 @@ in {
   near = builtins.listToAttrs (map inside missed);
 }
 """
+# A line of a build's output, as Nix quotes the last ones.
+NIX_BUILDER_LINE = re.compile(r"\s*>(?: |$)")
+NIX_BUILD_FAILED = re.compile(r"(?:builder for|Cannot build) '(/nix/store/[^'\n]+\.drv)'")
 NIX_MISREAD = re.compile(
     r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
 )
@@ -1145,31 +1300,52 @@ class SystemPackages:
             XDG_CACHE_HOME=os.path.join(self.state, "cache"),
             XDG_CONFIG_HOME=os.path.join(self.job.work, "nix"),
         )
+        kills = out_of_memory_kills()
         code, err, out = run_tool(self.job.ending, [program, *arguments], env)
-        if code == -signal.SIGKILL:
-            raise PhaseError(
-                "%s was killed, most likely for want of memory" % program,
-                "give the job more: --memory 2g. Once the packages are there, it needs less",
-            )
+        if code < 0:
+            raise killed(program, -code, kills, self.job.container)
         if code != 0:
-            raise PhaseError(*self.explained(err))
+            raise self.explained(err)
         return out, err
 
-    def explained(self, text: str) -> tuple[str, str | None]:
-        """Nix's words, without the way to them, and a mend where the cause is known."""
-        _, _, build = text.partition("error: builder for ")
-        text = "builder for " + build if build else text.rpartition("error:")[2]
-        text = re.sub(r"(?m)^ *(For full logs, run|error: \d+ dependenc|at /stoke/).*\n?", "", text)
-        text = self.job.events.masked(re.sub(r"\n\s+", "\n", text).strip())
-        if "No space left" in text or "database or disk is full" in text:
-            return text, MAKE_ROOM
-        if NIX_MISREAD.search(text):
-            return "the volume's Nix database cannot be used: " + text, self.empty_it()
-        if "hash mismatch" in text:
-            return text, "set nix.url and nix.sha256 to a pair that belongs together"
-        if NIX_UNREACHED.search(text) or NETWORK_TROUBLE.search(text):
-            return text, "check the network and the settings nix.url and nix.substituters"
-        return text, None
+    def explained(self, text: str) -> PhaseError:
+        """What Nix says of a failure, with a mend where Nix's own words leave no doubt of the cause."""
+        own = "\n".join(line for line in text.split("\n") if not NIX_BUILDER_LINE.match(line))
+        built = NIX_BUILD_FAILED.search(own)
+        own = own[built.start() :] if built else own.rpartition("error:")[2]
+        own = re.sub(r"(?m)^ *(For full logs, run|error: \d+ dependenc|at /stoke/).*\n?", "", own)
+        own = re.sub(r"(?m)^ *(?:last|Last) \d+ log lines:\n?", "", own)
+        own = re.sub(r"\n\s+", "\n", own).strip()
+        if built:
+            lines = [line for line in text.split("\n") if NIX_BUILDER_LINE.match(line)]
+            shown = "\n".join(line.strip()[2:] for line in lines)
+            return PhaseError(own, None, self.build_log(built[1]) or shown)
+        # Names, addresses and paths may hold any word.
+        words = re.sub(r"'[^'\n]*'", "''", own)
+        if "No space left on device" in words or "database or disk is full" in words:
+            path = next(iter(re.findall(r"'(/[^'\n]*)'", own)), NIX)
+            return PhaseError(own, self.make_room() if is_below(path, NIX) else make_room_at(path))
+        if NIX_MISREAD.search(words):
+            return PhaseError("the volume's Nix database cannot be used: " + own, self.empty_it())
+        if "hash mismatch in file downloaded from '%s'" % self.asked["url"] in own:
+            return PhaseError(own, "set nix.url and nix.sha256 to a pair that belongs together")
+        if NIX_UNREACHED.search(words):
+            return PhaseError(
+                own, "check the network and the settings nix.url and nix.substituters"
+            )
+        return PhaseError(own)
+
+    def build_log(self, derivation: str) -> str:
+        """All that a build printed, as Nix keeps it."""
+        argv = ["nix-store", "--read-log", derivation]
+        code, _, out = run_tool(self.job.ending, argv, {**os.environ, "NIX_REMOTE": "local"})
+        return out if code == 0 else ""
+
+    def make_room(self) -> str:
+        place = self.job.payload.get("place", "")
+        return (
+            "make room on the system volume: stoke cache prune --kind system --unused 7d%s" % place
+        )
 
     def shut_out(self, error: OSError) -> tuple[str, str | None]:
         """What keeps this job from the volume. What is mounted at /nix cannot be changed from inside,
@@ -1185,11 +1361,12 @@ class SystemPackages:
                 % (owner, os.getuid(), error.filename)
             ), instead  # fmt: skip
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "the system volume is full", MAKE_ROOM
+            return "the system volume is full", self.make_room()
         return "%s: %s" % (error.filename, error.strerror), None
 
     def empty_it(self) -> str:
-        return "empty the volume: stoke cache clear --kind system --scope %s" % self.asked["scope"]
+        place = self.job.payload.get("place") or " --scope %s" % self.asked["scope"]
+        return "empty the volume: stoke cache clear --kind system" + place
 
 
 def unknown_packages(
@@ -1303,14 +1480,35 @@ def remember_request(phase: Phase, folder: str, request: str, key: str) -> None:
 def cache_trouble(error: PhaseError | OSError, cache: str) -> str | None:
     """What is wrong with the cache, if it is the cache that is in trouble: full, read-only, gone."""
     if isinstance(error, PhaseError):
-        found = re.search(
-            r"No space left|quota exceeded|Read-only file|Permission denied", error.text
-        )
-        return error.text if found else None
-    name = str(error.filename or " ")
-    if name.startswith(cache) or cache.startswith(name):  # below it, or above
-        return "%s: %s" % (name, error.strerror)
-    return str(error) if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
+        return error.text if isinstance(error, CacheError) else None
+    if error.filename is not None:
+        name = os.fsdecode(error.filename)
+        if is_below(name, cache) or is_below(cache, name):
+            return "%s: %s" % (name, error.strerror)
+        return None
+    # A write that fails does not say to which file: ask the volume.
+    if error.errno in FULL and is_full(cache):
+        return "%s: %s" % (cache, error.strerror)
+    return None
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or in it."""
+    return (os.path.abspath(path) + "/").startswith(os.path.abspath(folder).rstrip("/") + "/")
+
+
+def is_full(folder: str) -> bool:
+    """Whether the volume that holds `folder` has no bytes or no files left."""
+    try:
+        volume = os.statvfs(folder)
+    except OSError:
+        return False
+    no_files = volume.f_files > 0 and volume.f_favail == 0
+    return volume.f_bavail * volume.f_frsize < LEAST_FREE or no_files
+
+
+def make_room_at(path: str) -> str:
+    return "free space on the disk that holds %s" % path
 
 
 def remove_tree(path: str) -> None:
@@ -1458,14 +1656,125 @@ def keep_to_hashes(lock: str, given: dict[str, list[str]]) -> str:
     return LOCK_ENTRY.sub(kept, lock)
 
 
-UV_PROGRESS = re.compile(
-    r"(?m)^\s*(DEBUG|TRACE|INFO|WARN|Using|Resolved|Prepared|Preparing|Building|Built|Downloading"
-    r"|Downloaded|Installed|Installing|Updating|Updated|Creating|Activate)\b.*\n?"
+# ---------------------------------------------------------------------------- what uv says
+
+# uv begins its own lines like this; older versions draw a tree. It indents the rest of an entry, and
+# whatever a build or git printed.
+UV_ENTRY = re.compile(
+    r"(error: |warning: |hint: |  cause: |  Caused by: |"
+    r"  (?:\u00d7|\u251c\u2500\u25b6|\u2570\u2500\u25b6) )(.*)"
 )
-NETWORK_TROUBLE = re.compile(
-    r"error sending request|dns error|Connection refused|Connection reset|Could not connect|"
-    r"timed out|Network is unreachable|network connectivity|offline|tunnel error|failed to lookup",
-    re.IGNORECASE,
+# Above the text of another program, in an indented part.
+UV_SECTION = re.compile(r"\s*(?:\[(?:stdout|stderr)\]|--- (?:stdout|stderr))$")
+UV_UNREACHED = re.compile(
+    r"(?:error sending request|request or response body error)(?: for url \((\S+)\))?$"
+)
+UV_OFFLINE = "Packages were unavailable because the network was disabled"
+UV_OS_ERROR = re.compile(r'(.*)\(os error (\d+)\)(?: at path "(.*)")?$')
+# What uv warns of although it concerns nobody here, or only uv's own command line.
+UV_NOISE = re.compile(r"Failed to (?:hardlink|clone|reflink|symlink) files|.*\(no-op\)")
+MOST_WARNINGS = 20
+# A sentence about what uv has and stoke has not: options, commands, files, variables of uv's.
+UV_ONLY = re.compile(
+    r"\buv\b|(?<![\w-])--[a-z]|\bUV_|\[tool\.|pyproject\.toml|\[\[|`[a-z]+(?:-[a-z]+)+`"
+)
+
+
+class UvReport:
+    """What uv wrote on stderr: its own words, apart from the words of the programs that it ran."""
+
+    def __init__(self, text: str) -> None:
+        self.causes: list[str] = []
+        """The error and what caused it, from the outside in."""
+        self.hints: list[str] = []
+        self.warnings: list[str] = []
+        output: list[str] = []
+        into = self.causes
+        inside = foreign = False
+        for line in text.split("\n"):
+            entry = UV_ENTRY.match(line)
+            if entry:
+                kind = entry[1].strip()
+                if kind in ("error:", "warning:", "hint:"):
+                    kinds = {"error:": self.causes, "warning:": self.warnings, "hint:": self.hints}
+                    into = kinds[kind]
+                    into.append(entry[2])
+                elif into is self.warnings and into:
+                    into[-1] += ": " + entry[2]  # a warning's cause
+                else:
+                    into = self.causes
+                    into.append(entry[2])
+                inside, foreign = True, False
+            elif line.strip() and not line.startswith("  "):
+                inside = foreign = False
+            elif inside and (foreign or UV_SECTION.match(line)):
+                foreign = True
+                output.append(line)
+            elif inside and line.strip():
+                into[-1] += "\n" + line.strip(" \u2502")
+        indent = min([len(one) - len(one.lstrip(" ")) for one in output if one.strip()] or [0])
+        self.output = "\n".join(one[indent:] for one in output).strip("\n")
+        """What a build, git or ssh printed. Nothing in it says what is wrong with us."""
+
+    @property
+    def summary(self) -> str:
+        """The error and its causes without the output of other programs, a line each."""
+        title, *causes = self.causes or [""]
+        if title.startswith("No solution found when ") and causes:
+            return "no solution: " + "\n".join(causes)
+        return "\n".join(self.causes)
+
+    def unreached(self) -> tuple[str, str | None]:
+        """(address, reason) if uv could not reach a server; else the reason is None."""
+        for number, cause in enumerate(self.causes):
+            found = UV_UNREACHED.match(cause)
+            if found:
+                return found[1] or "", ": ".join(self.causes[number:])
+        for hint in self.hints:
+            if hint.startswith(UV_OFFLINE):
+                return "", hint.split(".")[0]
+        return "", None
+
+    def refused(self) -> tuple[int | None, str | None]:
+        """(errno, path) of the system call of uv's own that failed; each None where uv does not say."""
+        for cause in reversed(self.causes):
+            found = UV_OS_ERROR.match(cause)
+            if found:
+                named = found[3] or next(iter(re.findall(r"`(/[^`]*)`", found[1])), None)
+                return int(found[2]), named
+        return None, None
+
+    def hint(self) -> str | None:
+        """uv's hints as far as they can be followed in stoke."""
+        hints = []
+        for hint in self.hints:
+            for beginning, ours in UV_HINTS:
+                found = re.match(beginning, hint)
+                if found:
+                    hints.append(found.expand(ours))
+                    break
+            else:
+                sentences = re.split(r"(?<=\.)\s+", hint)
+                hints.append(" ".join(one for one in sentences if not UV_ONLY.search(one)))
+        return shortened("\n".join(filter(None, hints)), 500) or None
+
+
+UV_HINTS = (
+    # A hint of uv's, and what to do in stoke instead ("" for nothing).
+    (r"Build failures usually indicate", ""),
+    (
+        r"(?:Only pre|Pre)-releases (?:of|are available for) `([^`]+)`.*?\(e\.g\., ([^)]+)\)",
+        r"name a pre-release, as in \1==\2, or put a line --pre into a requirements file (-r)",
+    ),
+    (
+        r"`([^`]+)` was requested with a pre-release marker",
+        r"put a line --pre into a requirements file (-r) beside \1",
+    ),
+    (
+        r"`([^`]+)` was found on (\S+?), but not at the requested version.*?\(e\.g\., ([^)]+)\)",
+        r"only the first index that has \1 is asked, \2. If \3 is the one to trust, ask it first:"
+        r" --extra-index \3",
+    ),
 )
 
 
@@ -1567,6 +1876,16 @@ def out_of_memory_kills() -> int:
         except OSError:
             pass
     return 0
+
+
+def killed(program: str, number: int, kills: int, container: bool) -> PhaseError:
+    """A tool of ours was ended by a signal. `kills` is how often memory had run out before it began."""
+    if container and out_of_memory_kills() > kills:
+        return PhaseError(
+            "%s was killed: out of memory" % program,
+            "give the job more: --memory 2g. Once the packages are there, it needs less",
+        )
+    return PhaseError("%s was killed by signal %d" % (program, number))
 
 
 def forget_peak_memory() -> None:

@@ -185,7 +185,10 @@ class Tracker:
             self._history.add_note(self._job_id, Note("note", event["text"]))
         elif kind == "error":
             self._error = f"{event['phase']}: {event['text']}"
-            self._history.add_note(self._job_id, Note("error", self._error, event.get("mend")))
+            # The log has all of a tool's output; the note has its end.
+            tail = event.get("tail")
+            text = f"{self._error}\n{tail}" if tail else self._error
+            self._history.add_note(self._job_id, Note("error", text, event.get("mend")))
         elif kind == "end":
             changes = self._outcome(event["exit_code"], event.get("reason"))
             changes |= {

@@ -129,7 +129,7 @@ def test_a_python_that_is_not_there_is_refused_with_an_image_that_has_it(runner:
     assert "Python 3.99" in error["text"] and "python:3.99" in error["mend"]
 
 
-def test_an_error_too_long_for_an_event_is_cut_and_still_told(runner: Runner) -> None:
+def test_an_error_too_long_for_an_event_is_cut_there_and_whole_in_the_log(runner: Runner) -> None:
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     snakes = {"alpha": ["\N{SNAKE}" * 5000]}
@@ -138,8 +138,10 @@ def test_an_error_too_long_for_an_event_is_cut_and_still_told(runner: Runner) ->
     )
     index.stop()
     (error,) = [event for event in events if event["event"] == "error"]
-    assert (code, err) == (125, b"")
-    assert "\N{SNAKE}" in error["text"] and error["text"].endswith(" ...")
+    assert code == 125
+    assert "none of the hashes given for alpha" in error["text"] and error["text"].endswith(" ...")
+    assert error["tail"].endswith("\N{SNAKE}")
+    assert err.decode().count("\N{SNAKE}") == 5000 and err.endswith(b"\n")
 
 
 @pytest.mark.parametrize("wanted", ["==3.*", ">=3.9", ">=3.9,<4", "~=3.9"])

@@ -214,6 +214,7 @@ class Follow:
         elif said is not None:
             self._narrator.event(said)
             if said["event"] == "error":
+                # Its "tail" has been shown: the tool's output is in the log that we pass on.
                 self.error = f"{said['phase']}: {said['text']}"
                 self.mend = said.get("mend")
 
