@@ -54,6 +54,9 @@ ENVIRONMENT = re.compile(r"[0-9a-f]{32}")
 REQUEST = re.compile(r"[0-9a-f]{64}")
 STORE_PATH = re.compile(r"[0-9a-z]{32}-[^/]+")
 PACKAGE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NIX_MISREAD = re.compile(
+    r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
+)
 EMPTY_IT = "empty the volume: stoke cache clear --kind system"
 KEPT_BY_CLEAR = ("CACHEDIR.TAG", "in-use.lock", "housekeeping.lock", "trash")
 # For how long uv waits for other uvs to leave its cache.
@@ -799,8 +802,8 @@ class PythonVolume(Volume):
             argv = [uv, "cache", "clean", "--quiet", *names[start : start + NAMES_AT_ONCE]]
             code, _, err = self.run(argv, env)
             if code != 0:
-                lines = err.strip().splitlines() or ["no reason given"]
-                return "uv did not clean its cache: " + lines[-1][:300]
+                causes = re.findall(r"(?m)^(?:error|  cause|  Caused by): (.*)", err)
+                return "uv did not clean its cache: " + reason(": ".join(causes) or err, code)
         return None
 
     # ------------------------------------------------------------------ clearing
@@ -1163,8 +1166,11 @@ class SystemVolume(Volume):
         }
         code, out, err = self.run([program, *arguments], env)
         if code != 0:
-            said = err.rpartition("error:")[2].strip() or "no reason given"
-            raise RefusedError("the volume's Nix database cannot be used: " + said[:300], EMPTY_IT)
+            said = reason(err.rpartition("error:")[2], code)
+            # Names and paths may hold any word.
+            if NIX_MISREAD.search(re.sub(r"'[^'\n]*'", "''", said)):
+                raise RefusedError("the volume's Nix database cannot be used: " + said, EMPTY_IT)
+            raise RefusedError("nix-store %s failed: %s" % (arguments[0], said))
         return out
 
     # ------------------------------------------------------------------ clearing
@@ -1246,6 +1252,14 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             os.close(self._lock)
+
+
+def reason(text: str, code: int) -> str:
+    """What a tool that ended with `code` said of it, at most a screen's width or two."""
+    text = " ".join(text.split())
+    if not text:
+        return "killed by signal %d" % -code if code < 0 else "exit code %d" % code
+    return text if len(text) <= 600 else "... " + text[-600:]
 
 
 # ---------------------------------------------------------------------------- the program

@@ -1668,6 +1668,7 @@ UV_ENTRY = re.compile(
 UV_SECTION = re.compile(r"\s*(?:\[(?:stdout|stderr)\]|--- (?:stdout|stderr))$")
 UV_UNREACHED = re.compile(
     r"(?:error sending request|request or response body error)(?: for url \((\S+)\))?$"
+    r"|Failed to download distribution due to network timeout\."
 )
 UV_OFFLINE = "Packages were unavailable because the network was disabled"
 UV_OS_ERROR = re.compile(r'(.*)\(os error (\d+)\)(?: at path "(.*)")?$')
@@ -1676,7 +1677,7 @@ UV_NOISE = re.compile(r"Failed to (?:hardlink|clone|reflink|symlink) files|.*\(n
 MOST_WARNINGS = 20
 # A sentence about what uv has and stoke has not: options, commands, files, variables of uv's.
 UV_ONLY = re.compile(
-    r"\buv\b|(?<![\w-])--[a-z]|\bUV_|\[tool\.|pyproject\.toml|\[\[|`[a-z]+(?:-[a-z]+)+`"
+    r"\buv\b|(?<![\w-])--[a-z]|\bUV_|\[tool\.|pyproject\.toml|\[\[|`(?:requires-python|tool\.uv)"
 )
 
 
@@ -1729,7 +1730,8 @@ class UvReport:
         for number, cause in enumerate(self.causes):
             found = UV_UNREACHED.match(cause)
             if found:
-                return found[1] or "", ": ".join(self.causes[number:])
+                why = ": ".join(self.causes[number:])
+                return found[1] or "", re.sub(r" Try increasing UV_HTTP_TIMEOUT[^:]*", "", why)
         for hint in self.hints:
             if hint.startswith(UV_OFFLINE):
                 return "", hint.split(".")[0]

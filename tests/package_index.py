@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import html
 import io
 import tarfile
 import threading
@@ -44,9 +45,9 @@ def wheel(name: str, version: str, requires: Iterable[str] = (), size: int = 0) 
     return out.getvalue()
 
 
-def source(name: str, version: str) -> bytes:
-    """A source distribution that builds offline a module whose `version` is "source"."""
-    backend = f"""import base64, hashlib, zipfile
+def offline_backend(name: str, version: str) -> str:
+    """A build backend that needs no package: it builds a module whose `version` is "source"."""
+    return f"""import base64, hashlib, zipfile
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     flag = (config_settings or {{}}).get("flag", "source")
@@ -64,18 +65,22 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
             archive.writestr(path, text)
     return wheel
 """
+
+
+def sdist(name: str, version: str, backend: str) -> bytes:
+    """A source distribution that is built by its own module, whose source is `backend`."""
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        "pyproject.toml": f"[project]\nname = '{name}'\nversion = '{version}'\n"
-        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\n'
+        'backend-path = ["."]\n',
         "backend.py": backend,
     }
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for path, text in files.items():
-            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
+            member = tarfile.TarInfo(f"{name}-{version}/{path}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
     return out.getvalue()
 
 
@@ -84,6 +89,7 @@ class PackageIndex:
 
     def __init__(self, address: str, password: str | None = None) -> None:
         self._files: dict[str, bytes] = {}
+        self._yanked: dict[str, str] = {}
         self.requests: list[str] = []
         self._password = password
         index = self
@@ -114,9 +120,13 @@ class PackageIndex:
         self._files[f"{name}-{version}-py3-none-any.whl"] = data
         return hashlib.sha256(data).hexdigest()
 
-    def add_source(self, name: str, version: str) -> None:
-        """Adds a source distribution."""
-        self._files[f"{name}-{version}.tar.gz"] = source(name, version)
+    def add_sdist(self, name: str, version: str, backend: str | None = None) -> None:
+        """Adds a source distribution, with the offline build backend unless another is given."""
+        backend = offline_backend(name, version) if backend is None else backend
+        self._files[f"{name}-{version}.tar.gz"] = sdist(name, version, backend)
+
+    def yank(self, name: str, version: str, reason: str) -> None:
+        self._yanked[f"{name}-{version}-py3-none-any.whl"] = reason
 
     @property
     def links_url(self) -> str:
@@ -131,6 +141,10 @@ class PackageIndex:
         self._server.shutdown()
         self._server.server_close()
 
+    def _yank_mark(self, file: str) -> str:
+        reason = self._yanked.get(file)
+        return "" if reason is None else f' data-yanked="{html.escape(reason)}"'
+
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(request.path)
         if self._password is not None:
@@ -144,7 +158,8 @@ class PackageIndex:
         body: bytes | None = None
         if parts == ["links"] or (parts[0] == "simple" and len(parts) == 2):
             links = [
-                f'<a href="/files/{file}#sha256={hashlib.sha256(data).hexdigest()}">{file}</a><br>'
+                f'<a href="/files/{file}#sha256={hashlib.sha256(data).hexdigest()}"'
+                f"{self._yank_mark(file)}>{file}</a><br>"
                 for file, data in self._files.items()
                 if parts[0] == "links" or file.split("-")[0].replace("_", "-") == parts[1]
             ]

@@ -135,7 +135,7 @@ def test_a_login_is_used_and_kept_nowhere(
 
 def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve: Serve) -> None:
     index = serve(("gamma", "1.0"))
-    index.add_source("gamma", "1.0")
+    index.add_sdist("gamma", "1.0")
     shows = "import gamma; print(gamma.version)"
     links = f"--no-index\n-f {index.links_url}\n"
     assert run(lab, shows, requirements=f"{links}gamma\n").stdout == b"1.0\n"
@@ -150,7 +150,7 @@ def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve:
 
 def test_settings_of_a_build_have_environments_of_their_own(lab: Lab, serve: Serve) -> None:
     index = serve()
-    index.add_source("gamma", "1.0")
+    index.add_sdist("gamma", "1.0")
     script = """# /// script
 # dependencies = ["gamma"]
 # [tool.uv]

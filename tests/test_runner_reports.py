@@ -1,0 +1,143 @@
+"""What the runner makes of uv's and Nix's own words, and what it keeps of a tool's output."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stoke.events import MAX_FRAME, EventScanner
+from stoke.runner import Events, PhaseError, ToolOutput, UvReport
+
+FOREIGN = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")),
+        st.sampled_from(
+            [
+                "error: error sending request for url (http://index/simple/x/)",
+                "  cause: error sending request for url (http://index/simple/x/)",
+                "  cause: No space left on device (os error 28)",
+                "hint: Packages were unavailable because the network was disabled",
+                "[stderr]",
+                "warning: x",
+                "",
+            ]
+        ),
+    ),
+    max_size=12,
+)
+
+
+@given(FOREIGN)
+@example(["  cause: error sending request for url (http://index/simple/x/)"])
+def test_what_a_build_printed_is_output_and_nothing_else(lines: list[str]) -> None:
+    printed = "\n".join(" " * 9 + line if line else "" for line in lines)
+    report = UvReport(
+        "DEBUG something\n"
+        "error: Failed to build `x==1`\n"
+        "  cause: The build backend returned an error\n"
+        "  cause: Call to `backend.build_wheel` failed (exit status: 1)\n"
+        "\n         [stdout]\n" + printed + "\n\n"
+        "hint: Build failures usually indicate a problem with the package\n"
+    )
+    assert report.unreached() == ("", None)
+    assert report.refused() == (None, None)
+    assert report.warnings == []
+    assert report.hint() is None
+    assert report.summary.split("\n") == [
+        "Failed to build `x==1`",
+        "The build backend returned an error",
+        "Call to `backend.build_wheel` failed (exit status: 1)",
+    ]
+    for line in lines:
+        assert line.rstrip() in report.output
+
+
+@pytest.mark.parametrize(
+    ("hint", "ours"),
+    [
+        ("Build failures usually indicate a problem with the package", None),
+        (
+            "Pre-releases are available for `early` in the requested range (e.g., 1.0rc1), but "
+            "pre-releases weren't enabled (try: `--prerelease=allow`)",
+            "name a pre-release, as in early==1.0rc1, or put a line --pre into a requirements "
+            "file (-r)",
+        ),
+        ("Consider enabling use of system TLS certificates with the `--system-certs` flag", None),
+        ("An index (x) returned a 403 Forbidden error. Use `ignore-error-codes` in "
+         "`[[tool.uv.index]]`.", "An index (x) returned a 403 Forbidden error."),
+        (
+            "You require CPython 3.13 (`cp313`), but we only found wheels for `spam-eggs` (v1.0) "
+            "with the following Python ABI tag: `cp39`",
+            "You require CPython 3.13 (`cp313`), but we only found wheels for `spam-eggs` (v1.0) "
+            "with the following Python ABI tag: `cp39`",
+        ),
+    ],
+)  # fmt: skip
+def test_only_hints_that_work_in_stoke_are_passed_on(hint: str, ours: str | None) -> None:
+    report = UvReport(
+        f"error: No solution found when resolving\n  cause: Because x\n\nhint: {hint}\n"
+    )
+    assert report.summary == "no solution: Because x"
+    assert report.hint() == ours
+
+
+def test_the_tree_of_an_older_uv_is_read_as_well() -> None:
+    report = UvReport(
+        "  \N{MULTIPLICATION SIGN} Failed to download `six==1`\n"
+        "  ├─▶ Failed to fetch: `https://index/six/`\n"
+        "  ├─▶ error sending request for url (https://index/six/)\n"
+        "  ╰─▶ Connection refused (os error 111)\n"
+    )
+    assert report.unreached()[0] == "https://index/six/"
+    older = UvReport(
+        "error: Failed to fetch: `https://index/six/`\n"
+        "  Caused by: error sending request for url (https://index/six/)\n"
+        "  Caused by: Connection refused (os error 111)\n"
+    )
+    assert older.unreached()[0] == "https://index/six/"
+
+
+@given(st.lists(st.binary(max_size=60).map(lambda text: text.replace(b"\n", b" ")), max_size=40),
+       st.integers(1, 50))  # fmt: skip
+def test_the_output_of_a_tool_comes_whole_however_it_is_cut(lines: list[bytes], size: int) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    output = ToolOutput()
+    for at in range(0, len(data), size):
+        output.add(data[at : at + size])
+    kept = [line for line in lines if not line.startswith((b"DEBUG ", b"TRACE "))]
+    assert output.text() == b"".join(line + b"\n" for line in kept).decode(errors="replace")
+
+
+def test_a_hundred_megabytes_of_output_are_kept_in_bounds_with_both_ends() -> None:
+    output = ToolOutput()
+    piece = b"x" * 79 + b"\n"
+    output.add(b"the beginning\n")
+    for _ in range(100):
+        output.add(piece * (1 << 20 // 80))
+        output.add(piece * 13_000)
+    output.add(b"the end\n")
+    text = output.text()
+    assert text.startswith("the beginning\n") and text.endswith("the end\n")
+    assert " bytes left out ...]\n" in text
+    assert len(text) < ToolOutput.FIRST + ToolOutput.LAST + 200
+
+
+@given(st.text(max_size=6000), st.text(max_size=9000))
+@example("t" * 5000, "\N{SNAKE}" * 9000)
+@example("\n" * 900, "long\n" * 900)
+def test_an_error_is_one_frame_and_its_output_comes_before_it(text: str, output: str) -> None:
+    written = bytearray()
+    events = Events("n0nce", ["hidden-word"], False, lambda _, data: written.extend(data))
+    events.error("lock", PhaseError("hidden-word " + text, None, output))
+    scanner = EventScanner("n0nce")
+    *before, event = scanner.feed(bytes(written))
+    assert isinstance(event, dict) and event["event"] == "error"
+    assert event["text"].startswith("*** ")
+    assert len(json.dumps(event)) < min(MAX_FRAME, 4000)
+    said = b"".join(piece for piece in before if isinstance(piece, bytes)).decode()
+    if output.strip("\n"):
+        assert output.rstrip("\n").encode(errors="replace").decode() in said
+        assert event["tail"].split("\n")[-1][-10:] in output
