@@ -17,7 +17,7 @@ from itertools import repeat
 import click
 
 from stoke.cli.passthrough import Outlet
-from stoke.logs.sanitise import clean, clean_line
+from stoke.logs.sanitise import clean, clean_line, line_states
 from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
 from stoke.paths import job_dir
 
@@ -134,7 +134,7 @@ class Printer:
         if outlet.is_terminal:
             if self._grep is not None and self._colours:
                 raw = self._grep.sub(_marked, clean_line(raw)).encode()
-            elif b"\r" in raw.rstrip(b"\r"):
+            elif len(line_states(raw)) > 1:
                 raw = clean_line(raw).encode()
             if b"\x1b" in raw:
                 raw += _RESET.encode()

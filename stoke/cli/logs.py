@@ -17,6 +17,7 @@ from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
 from stoke.cli.options import JOBS, apply
 from stoke.cli.output import narrate, print_error, print_unkept, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.terminal import JobScreen
 from stoke.logs.sanitise import clean
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
 from stoke.paths import job_dir
@@ -90,10 +91,13 @@ def command(
             if removed := removed_log(job):
                 narrate(f"{job.id}: {removed}")
                 code = code or 1
-        stdout, stderr = Outlet(1, sys.stdout.encoding), Outlet(2, sys.stderr.encoding)
+        copied = len(found) == 1 and wanted == Wanted() and not as_json and not engine
+        screen = JobScreen() if copied and not timestamps else None
+        stdout = Outlet(1, sys.stdout.encoding, screen)
+        stderr = Outlet(2, sys.stderr.encoding, screen)
         if engine:
             _print_engine_logs(found, history, stdout)
-        elif len(found) == 1 and wanted == Wanted() and not as_json:
+        elif copied:
             _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
         elif found:
             printer = Printer(

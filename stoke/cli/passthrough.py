@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable
 from pathlib import Path
 
-from stoke.cli.terminal import TerminalFilter
+from stoke.cli.terminal import JobScreen, TerminalFilter
 from stoke.errors import EngineError
 from stoke.logs.sanitise import clean
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
@@ -19,18 +19,28 @@ _PIECE = 1 << 20
 
 
 class Outlet:
-    """One of our own streams. A terminal gets filtered text, everything else the bytes as they are."""
+    """One of our own streams. A terminal gets filtered text, everything else the bytes as they are.
 
-    def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
+    `screen` lets the cursor moves of a job through, where it has the terminal to itself.
+    """
+
+    def __init__(
+        self, descriptor: int, encoding: str = "utf-8", screen: JobScreen | None = None
+    ) -> None:
         self._descriptor = descriptor
         self.is_terminal = os.isatty(descriptor)
-        self._filter = TerminalFilter(encoding) if self.is_terminal else None
+        self.screen = screen if self.is_terminal else None
+        self._filter = TerminalFilter(encoding, self.screen) if self.is_terminal else None
         self.at_line_start = True
 
     def write(self, data: bytes) -> None:
         if self._filter is not None:
             data = self._filter.feed(data)
         self._write(data)
+
+    def write_ours(self, text: str) -> None:
+        """Write what is ours as it is."""
+        self._write(text.encode())
 
     def finish(self) -> None:
         if self._filter is not None:
@@ -79,11 +89,19 @@ class Passthrough:
         # Where in the log the rest of row `_row` begins; None at its beginning.
         self._offset: int | None = None
         self._borrowed = False
+        self.holds_newline: Callable[[], bool] = lambda: False
+        """Whether the follower holds back a newline of stderr (see `stoke.events`)."""
 
     def end_line(self) -> None:
         """Sees to it that a line of ours begins a line."""
         on_one_screen = self._stdout.is_terminal and self._stderr.is_terminal
-        if not self._stderr.at_line_start or (on_one_screen and not self._stdout.at_line_start):
+        screen = self._stderr.screen
+        if screen is not None:
+            self._stderr.write_ours(screen.below())
+            screen.clear()
+            self._stderr.at_line_start = True
+            self._stdout.at_line_start = self._stdout.at_line_start or on_one_screen
+        elif not self._stderr.at_line_start or (on_one_screen and not self._stdout.at_line_start):
             self._stderr.write(b"\n")
             self._stdout.at_line_start = self._stdout.at_line_start or on_one_screen
 
@@ -112,12 +130,23 @@ class Passthrough:
             together = self._stamp is None and stream != NOTE
             if together and number + 1 < len(rows) and rows[number + 1][2] == stream:
                 continue
+            unfinished = self._stderr.is_terminal and not self._stderr.at_line_start
+            between = stream == STDOUT and self._stdout.is_terminal and unfinished
+            if between and self._ends_late(rows[number + 1 :]):
+                self.borrow_newline()
             for at in range(start, ends[number], _PIECE):
                 data = self._reader.read(at, min(at + _PIECE, ends[number]))
                 if self._stamp is not None and at == offset:
                     data = self._stamped(stream, time, data)
                 self._write(stream, data)
             start = ends[number]
+
+    def _ends_late(self, rows: list[tuple[int, int, int]]) -> bool:
+        """Whether the unfinished line on stderr has its newline behind the other stream's rows."""
+        for offset, _, stream in rows:
+            if stream == STDERR:
+                return self._reader.read(offset, offset + 1) == b"\n"
+        return self.holds_newline()
 
     def _stamped(self, stream: int, time: int, row: bytes) -> bytes:
         assert self._stamp is not None
@@ -133,10 +162,11 @@ class Passthrough:
             return
         if stream == NOTE:
             text = clean(data.decode(errors="replace").rstrip("\n"))
+            self.end_line()
             self._stderr.write(f"stoke: {text}\n".encode())
+            if self._stderr.screen is not None:
+                self._stderr.screen.clear()
             return
-        if stream == STDOUT and self._stdout.is_terminal:
-            self.borrow_newline()
         if stream == STDERR and self._borrowed:
             self._borrowed = False
             data = data.removeprefix(b"\n")

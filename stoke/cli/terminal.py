@@ -1,5 +1,8 @@
 """What a job prints, on its way to a terminal: its colours stay, nothing else can reach it.
 
+Where a job has the terminal to itself (`stoke run`), the cursor moves of progress bars pass as well, as
+far as they stay on rows that the job has written: see `JobScreen`.
+
 A sequence may be cut anywhere between two pieces, so this is a filter with a state and not a
 function over lines (`stoke.logs.sanitise` is that).
 """
@@ -7,7 +10,9 @@ function over lines (`stoke.logs.sanitise` is that).
 from __future__ import annotations
 
 import codecs
+import os
 import re
+from collections.abc import Callable
 
 # All that is not simply shown: C0 but tab and line ends, DEL, C1, and what turns the reading
 # direction.
@@ -23,11 +28,90 @@ _MOST_PARAMETERS = 64
 _MOST_STRING = 4096
 
 
-class TerminalFilter:
-    """Bytes of one stream in, bytes that are safe on a terminal of `encoding` out."""
+# What acts within the line of the cursor: steps to the left and right, a column by its number, erase,
+# insert and delete.
+_IN_LINE = frozenset("CDGKPX@")
+_NUMBER = re.compile(r"\d{0,5}")
 
-    def __init__(self, encoding: str = "utf-8") -> None:
+
+def terminal_height() -> int:
+    """Rows of the terminal that we write to; 24 where it does not say."""
+    for descriptor in (1, 2):
+        try:
+            return os.get_terminal_size(descriptor).lines or 24
+        except OSError:
+            pass
+    return 24
+
+
+class JobScreen:
+    """The rows of a terminal that a job has written since a line of ours: the cursor stays on them.
+
+    Both streams of a job share one. Rows are counted by line ends alone, so a line that the terminal
+    wraps counts as one, and the cursor reaches fewer rows than it might, never more.
+    """
+
+    def __init__(self, height: Callable[[], int] = terminal_height) -> None:
+        self._height = height
+        self._row = 0  # where the cursor is, from the first row on
+        self._last = 0  # the lowest row so far
+        self._begun = False  # whether something was written on that row
+        self._moved = False  # whether the cursor may be elsewhere than behind the last text
+
+    def clear(self) -> None:
+        """Begin anew below a line of ours, at the beginning of an empty row."""
+        self._row = self._last = 0
+        self._begun = self._moved = False
+
+    def write(self, text: str) -> None:
+        """Take note of text without control characters but tab, CR and LF."""
+        ends = text.count("\n")
+        self._row += ends
+        if self._row > self._last:
+            self._last = self._row
+            self._begun = False
+        if self._row == self._last and text.rpartition("\n")[2].strip("\r"):
+            self._begun = True
+
+    def control(self, parameters: str, final: str) -> str:
+        """The control sequence as far as it may pass; "" where it may not."""
+        if not _NUMBER.fullmatch(parameters):
+            return ""
+        self._moved = True
+        if final in _IN_LINE:
+            if final == "K" and parameters == "2" and self._row == self._last:
+                self._begun = False
+            return f"\x1b[{parameters}{final}"
+        if final == "J" and parameters in ("", "0"):
+            return "\x1b[J"  # below the cursor nothing is ours
+        count = max(1, int(parameters or 1))
+        if final in "AF":
+            top = max(0, self._last - (self._height() - 1))
+            moved = -min(count, max(0, self._row - top))
+        elif final in "BE":
+            moved = min(count, self._last - self._row)
+        else:
+            return ""
+        self._row += moved
+        column = "\r" if final in "EF" else ""
+        return column + (f"\x1b[{abs(moved)}{'A' if moved < 0 else 'B'}" if moved else "")
+
+    def below(self) -> str:
+        """What brings the cursor to the beginning of the first row that the job has not written."""
+        down = self._last - self._row
+        move = f"\x1b[{down}B" if down else ""
+        return move + ("\n" if self._begun else "\r" if self._moved else "")
+
+
+class TerminalFilter:
+    """Bytes of one stream in, bytes that are safe on a terminal of `encoding` out.
+
+    With a `screen`, the cursor moves that it allows are among them.
+    """
+
+    def __init__(self, encoding: str = "utf-8", screen: JobScreen | None = None) -> None:
         self._encoding = encoding
+        self._screen = screen
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         # Where in a sequence the last piece ended: None (in none), "escape", "control" or "string".
         self._inside: str | None = None
@@ -55,9 +139,14 @@ class TerminalFilter:
                 special = _SPECIAL.search(text, at)
                 end = special.start() if special else len(text)
                 out.append(text[at:end])
+                if self._screen is not None:
+                    self._screen.write(text[at:end])
                 at = end
                 if special:
-                    self._enter(text[at])
+                    if text[at] == "\b" and self._screen is not None:
+                        out.append("\b")
+                    else:
+                        self._enter(text[at])
                     at += 1
             elif self._step(text[at], out):
                 at += 1
@@ -112,3 +201,5 @@ class TerminalFilter:
         if character == "m" and _COLOUR.fullmatch(self._collected):
             out.append(f"\x1b[{self._collected}m")
             self._coloured = not _RESET.fullmatch(self._collected)
+        elif self._screen is not None:
+            out.append(self._screen.control(self._collected, character))

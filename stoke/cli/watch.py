@@ -17,6 +17,7 @@ from stoke.backend import Backend
 from stoke.cli.narration import Narrator
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.terminal import JobScreen
 from stoke.config import Config, load_config
 from stoke.errors import (
     EXIT_ENGINE,
@@ -75,8 +76,9 @@ def run_request(
 def _watch(
     job: Job, backend: Backend, history: History, config: Config, narrator: Narrator, as_json: bool
 ) -> int:
-    stderr = Outlet(2, sys.stderr.encoding)
-    stdout = stderr if as_json else Outlet(1, sys.stdout.encoding)
+    screen = JobScreen()
+    stderr = Outlet(2, sys.stderr.encoding, screen)
+    stdout = stderr if as_json else Outlet(1, sys.stdout.encoding, screen)
     passthrough = Passthrough(job_dir(job.id), stdout, stderr)
     narrator.beside(passthrough)
     stopper = Stopper(job, backend, history, config.stop_grace, narrator)
@@ -94,6 +96,7 @@ def _watch(
     mends = (note.mend for note in history.notes(job.id) if note.text == last.reason)
     mend = follow.mend or next(mends, None)
     if last.reason and exit_code(last) == EXIT_ENGINE:
+        passthrough.end_line()
         print_error(follow.error or last.reason, mend)
     elif mend and last.state is not JobState.SUCCEEDED:
         narrator.say(f"hint: {mend}")
@@ -151,6 +154,7 @@ class Follow:
             on_trouble=self._queue.put,
             on_unkept=self._queue.put,
         )
+        passthrough.holds_newline = lambda: self._tracker.held[:1] == b"\n"
         self.error: str | None = None
         """What the runner said went wrong before the code began, if it did; and what mends it."""
         self.mend: str | None = None

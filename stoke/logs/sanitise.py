@@ -22,6 +22,8 @@ _SEQUENCES = r"""
 """
 _CHARACTERS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _REMOVED = re.compile(rf"{_SEQUENCES}|{_CHARACTERS}", re.VERBOSE)
+# After each of these a line is written anew: a progress bar's next state.
+_STATE_ENDS = re.compile(r"\r|(?:\x1b\[|\x9b)(?:2K|[01]?G)")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _LINE_ENDS = re.compile(r"\r\n?|[\n\u2028\u2029]")
 
@@ -44,13 +46,17 @@ def clean_line(raw: bytes) -> str:
     Bytes that are not UTF-8 become U+FFFD. A newline at the beginning ended the line before (see
     `stoke.logs.spool`).
     """
-    text = raw.decode(errors="replace").removeprefix("\n").rstrip("\r\n")
-    if "\r" not in text:
-        return clean(text)
-    for state in reversed(text.split("\r")):
+    states = line_states(raw)
+    for state in reversed(states[1:]):
         if (cleaned := clean(state)).strip():
             return cleaned
-    return ""
+    return clean(states[0])
+
+
+def line_states(raw: bytes) -> list[str]:
+    """What a line of a log looked like on a screen, one after the other: of a progress bar each bar."""
+    text = raw.decode(errors="replace").removeprefix("\n").rstrip("\r\n")
+    return _STATE_ENDS.split(text)
 
 
 def _clean(text: str, line_end: str) -> str:

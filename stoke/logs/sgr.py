@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stoke.logs.sanitise import clean, clean_line
+from stoke.logs.sanitise import clean, clean_line, line_states
 
 Colour = int | tuple[int, int, int] | None
 """A palette number (0-15 are the terminal's own), red, green and blue, or None for the default."""
@@ -60,13 +60,11 @@ def styled_line(raw: bytes) -> Styled:
     """One line of a log with its colours; of a progress bar its last state with that state's own."""
     if b"\x1b" not in raw and b"\xc2\x9b" not in raw:
         return Styled(clean_line(raw))
-    text = raw.decode(errors="replace").removeprefix("\n").rstrip("\r\n")
-    states = [text] if "\r" not in text else reversed(text.split("\r"))
-    for state in states:
-        styled = _styled(state)
-        if "\r" not in text or styled.text.strip():
+    states = line_states(raw)
+    for state in reversed(states[1:]):
+        if (styled := _styled(state)).text.strip():
             return styled
-    return Styled("")
+    return _styled(states[0])
 
 
 def _styled(text: str) -> Styled:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.cli.terminal import TerminalFilter
-from tests.cli.conftest import Terminal
+from stoke.cli.terminal import JobScreen, TerminalFilter
+from tests.cli.conftest import Terminal, only_job
+from tests.tui.screen_model import ScreenModel
 
 HOSTILE = [
     ("\x1b]0;PWN\x1b\\", ""),
@@ -106,3 +113,129 @@ def test_a_job_cannot_speak_to_the_terminal(terminal: Callable[..., Terminal]) -
     assert at.screen.count(b"\x1b[31mred\x1b[0m \r\n") == 2
     for hostile in (b"\x1b]", b"PWN", b"\x1b[2J", b"\x9b", "\u202e".encode()):
         assert hostile not in at.screen
+
+
+# ------------------------------------------------------------------ progress bars
+
+WIDTH, HEIGHT = 80, 24
+
+# As rich.live draws: the cursor goes up over its own rows and erases them one by one.
+LIVE = r"""
+import sys, time
+def draw(rows, up):
+    sys.stdout.write("\r" + "\x1b[2K\x1b[1A" * up + "\x1b[2K" + "\n".join(rows))
+    sys.stdout.flush()
+for step in range(4):
+    rows = [f"download {'#' * step}", f"convert {'=' * step}", "two bars"]
+    draw(rows, 2 if step else 0)
+    time.sleep(0.01)
+print("\n\x1b[32mdone\x1b[0m")
+"""
+# As tqdm draws bars below one another, and takes the lower one away.
+NESTED = r"""
+import sys, time
+say = sys.stderr.write
+for epoch in range(3):
+    say(f"\repochs {epoch}/3")
+    for batch in range(5):
+        say(f"\n\r  batch {batch}/5\x1b[A")
+        sys.stderr.flush()
+        time.sleep(0.005)
+    say("\n\r" + " " * 20 + "\r\x1b[A")
+say("\repochs 3/3\ntrained\n")
+"""
+# As click and others redraw one line.
+ERASED = r"""
+import sys, time
+for step in range(5):
+    print(f"\r\x1b[K{'.' * (9 - step)} {step}", end="", flush=True)
+    time.sleep(0.005)
+print("\r\x1b[2K\x1b[1Gready: \b\b;")
+print("column\x1b[3Gx\x1b[Cy\x1b[2Dz\x1b[K")
+"""
+
+
+def shown(data: bytes) -> list[str]:
+    """The rows of a terminal that was sent `data`."""
+    model = ScreenModel(WIDTH, HEIGHT)
+    model.feed(data)
+    return model.text().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("code", [LIVE, NESTED, ERASED], ids=["live", "nested", "erased"])
+@pytest.mark.parametrize("quiet", [True, False])
+def test_progress_bars_look_as_with_python(
+    terminal: Callable[..., Terminal], tmp_path: Path, code: str, quiet: bool
+) -> None:
+    script = tmp_path / "bars.py"
+    script.write_text(code)
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, str(script)], stdout=theirs, stderr=theirs, check=True)
+    os.close(theirs)
+    plain = b""
+    with contextlib.suppress(OSError):  # what Linux says at the end
+        while data := os.read(ours, 1 << 16):
+            plain += data
+    os.close(ours)
+    at = terminal("run", *(["-q"] if quiet else []), str(script))
+    assert at.wait() == 0
+    rows = shown(at.screen)
+    if not quiet:
+        *rows, last = [row for row in rows if not row.startswith("stoke: ") or "succ" in row]
+        assert last.startswith("stoke: succeeded in ")
+    assert rows == shown(plain)
+    replayed = terminal("logs", only_job().id)
+    assert replayed.wait() == 0
+    assert shown(replayed.screen) == shown(plain)
+
+
+MOVES = st.one_of(
+    st.sampled_from(["\n", "\r", "text", "\x1b[2K", "\x1b[J", "\x1b[2J", "\x1b[H", "\x1bM", "\x1b8",
+                     "\x1b[1;1H", "\x1b[3d", "\x1b[5T", "\x1b[5S", "\x1b[2r", "\x1b[u", "\x1b[L"]),
+    st.builds("\x1b[{}{}".format, st.integers(0, 99), st.sampled_from("ABEFKJGCDPX@")),
+    st.text(st.characters(codec="utf-8"), max_size=100),
+)  # fmt: skip
+
+
+def on_the_line(data: bytes) -> bytes:
+    """What a terminal's line discipline makes of it."""
+    return data.replace(b"\n", b"\r\n")
+
+
+@given(st.lists(MOVES, max_size=40), st.integers(1, 6), st.integers(3, 12))
+def test_no_row_that_is_not_the_jobs_is_ever_changed(
+    moves: list[str], lines: int, height: int
+) -> None:
+    before = [f"stoke: line {number}" for number in range(lines)]
+    model = ScreenModel(20, height)
+    # More rows than the screen has, to see what scrolls off.
+    seen: list[str] = []
+    screen = JobScreen(lambda: height)
+    through = TerminalFilter("utf-8", screen)
+    model.feed("".join(f"{line}\r\n" for line in before).encode())
+    for move in moves:
+        model.feed(on_the_line(through.feed(move.encode())))
+        seen = model.text().split("\n")
+        ours = [row for row in seen if row.startswith("stoke: line ")]
+        # They leave at the top, one by one and whole, and nothing else happens to them.
+        assert ours == before[len(before) - len(ours) :]
+        assert seen[: len(ours)] == ours
+    model.feed(on_the_line(through.finish() + screen.below().encode()))
+    model.feed(b"stoke: end")
+    assert "stoke: end" in model.text().split("\n")
+
+
+def test_a_line_of_ours_in_between_is_out_of_the_jobs_reach() -> None:
+    screen = JobScreen(lambda: HEIGHT)
+    out, err = TerminalFilter("utf-8", screen), TerminalFilter("utf-8", screen)
+    assert out.feed(b"one\ntwo\n\x1b[2Aup") == b"one\ntwo\n\x1b[2Aup"
+    assert screen.below() == "\x1b[2B\r"
+    screen.clear()
+    # The other stream is on the same screen.
+    assert err.feed(b"\x1b[Athree\x1b[9F") == b"three\r"
+    assert err.feed(b"\n\n\x1b[9B") == b"\n\n"
+    assert out.feed(b"\x1b[9A\x1b[1B") == b"\x1b[2A\x1b[1B"
+
+
+def test_without_a_screen_of_its_own_a_job_moves_nothing() -> None:
+    assert fed([b"a\x1b[2K\x1b[1A\x1b[3Gb\x08c"]) == b"abc"

@@ -1,4 +1,4 @@
-"""As much of a terminal as the screens need: where the cursor goes, colours, and text."""
+"""As much of a terminal as screens and progress bars need: where the cursor goes, colours, and text."""
 
 from __future__ import annotations
 
@@ -59,8 +59,34 @@ class ScreenModel:
             elif re.fullmatch(r"\x1b\[[\d;]*m", piece):
                 codes = piece[2:-1].split(";")
                 self._codes = ";".join(codes[1:] if codes[0] in ("", "0") else codes)
+            elif piece == "\b":
+                self._x = max(0, self._x - 1)
+            elif control := re.fullmatch(r"\x1b\[(\d*)([A-GJK])", piece):
+                self._control(int(control[1] or 0), control[2])
             elif piece >= " ":
                 self._put(piece)
+
+    def _control(self, number: int, final: str) -> None:
+        steps = max(1, number)
+        if final in "AF":
+            self._y = max(0, self._y - steps)
+        elif final in "BE":
+            self._y = min(self.height - 1, self._y + steps)
+        elif final == "C":
+            self._x = min(self.width - 1, self._x + steps)
+        elif final == "D":
+            self._x = max(0, self._x - steps)
+        elif final == "G":
+            self._x = min(self.width, steps) - 1
+        if final in "EF":
+            self._x = 0
+        if final in "KJ":
+            row = self.rows[self._y]
+            start, end = {0: (self._x, self.width), 1: (0, self._x + 1)}.get(number, (0, self.width))
+            row[start:end] = [(" ", "")] * (min(end, self.width) - start)
+        if final == "J" and number == 0:
+            for below in range(self._y + 1, self.height):
+                self.rows[below] = self._blank()
 
     def _put(self, text: str) -> None:
         if self._y >= self.height:
