@@ -1092,6 +1092,7 @@ in {
 # A line of a build's output, as Nix quotes the last ones.
 NIX_BUILDER_LINE = re.compile(r"\s*>(?: |$)")
 NIX_BUILD_FAILED = re.compile(r"(?:builder for|Cannot build) '(/nix/store/[^'\n]+\.drv)'")
+NIX_BUILD_REST = re.compile(r"\n *(?:last \d+ log|For full logs|Output paths|error:)", re.I)
 NIX_MISREAD = re.compile(
     r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
 )
@@ -1312,14 +1313,15 @@ class SystemPackages:
         """What Nix says of a failure, with a mend where Nix's own words leave no doubt of the cause."""
         own = "\n".join(line for line in text.split("\n") if not NIX_BUILDER_LINE.match(line))
         built = NIX_BUILD_FAILED.search(own)
-        own = own[built.start() :] if built else own.rpartition("error:")[2]
-        own = re.sub(r"(?m)^ *(For full logs, run|error: \d+ dependenc|at /stoke/).*\n?", "", own)
-        own = re.sub(r"(?m)^ *(?:last|Last) \d+ log lines:\n?", "", own)
-        own = re.sub(r"\n\s+", "\n", own).strip()
         if built:
             lines = [line for line in text.split("\n") if NIX_BUILDER_LINE.match(line)]
             shown = "\n".join(line.strip()[2:] for line in lines)
-            return PhaseError(own, None, self.build_log(built[1]) or shown)
+            said = NIX_BUILD_REST.split(own[built.start() :])[0].strip(" \n;")
+            said = re.sub(r"\n\s+", "\n", said)
+            return PhaseError(said, None, self.build_log(built[1]) or shown)
+        own = own.rpartition("error:")[2]
+        own = re.sub(r"(?m)^ *(error: \d+ dependenc|at /stoke/).*\n?", "", own)
+        own = re.sub(r"\n\s+", "\n", own).strip()
         # Names, addresses and paths may hold any word.
         words = re.sub(r"'[^'\n]*'", "''", own)
         if "No space left on device" in words or "database or disk is full" in words:

@@ -54,7 +54,12 @@ in {
   gcc = program "gcc" "echo gcc of our own";
   python3 = program "python3" "echo a python of Nix";
   ffmpeg = program "ffmpeg" "echo film";
-  broken = make "broken-1.0" "echo there is no way on; exit 3";
+  broken = make "broken-1.0" ''
+    n=0; while [ $n -lt 60 ]; do echo line $n; n=$((n+1)); done
+    echo disk I/O error: No space left on device
+    echo there is no way on
+    exit 3
+  '';
   removed = throw "removed was taken out of the collection";
   # As many names as nixpkgs has.
   crowd = builtins.listToAttrs (

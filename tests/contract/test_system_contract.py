@@ -327,8 +327,16 @@ def test_a_package_that_cannot_be_made_says_why_and_leaves_nothing(
     for _ in range(2):
         done = system_lab.run("print('never')", system=["leaf", name])
         assert (done.job.exit_code, done.stdout) == (125, b"")
-        assert told in done.error["text"]
+        told_in = done.error["tail"] if name == "broken" else done.error["text"]
+        assert told in told_in
         assert "\x1b" not in done.error["text"]
+        assert done.error["mend"] is None
+        if name == "broken":
+            # All of the build's output is in the log, and none of its words is taken for Nix's.
+            lines = [f"line {number}" for number in range(60)]
+            assert [line for line in done.stderr.decode().splitlines() if line in lines] == lines
+            assert done.error["text"].startswith("builder for '/nix/store/")
+            assert done.error["text"].endswith("failed with exit code 3")
     left = system_lab.run(
         "import glob; print(len(glob.glob('/nix/var/nix/gcroots/jobs/*')))", system=["leaf"]
     )
@@ -416,7 +424,8 @@ def test_a_damaged_database_hurts_no_warm_job_and_is_named_by_the_next_cold_one(
     cold = system_lab.run("print('never')", system=["bush"])
     assert cold.job.exit_code == 125
     assert "Nix database" in cold.error["text"]
-    assert f"stoke cache clear --kind system --scope {system_lab.scope}" in cold.error["mend"]
+    place = f"-b {system_lab.backend.name} --scope {system_lab.scope}"
+    assert f"stoke cache clear --kind system {place}" in cold.error["mend"]
 
     (volume,) = [
         one

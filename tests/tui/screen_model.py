@@ -82,7 +82,9 @@ class ScreenModel:
             self._x = 0
         if final in "KJ":
             row = self.rows[self._y]
-            start, end = {0: (self._x, self.width), 1: (0, self._x + 1)}.get(number, (0, self.width))
+            start, end = {0: (self._x, self.width), 1: (0, self._x + 1)}.get(
+                number, (0, self.width)
+            )
             row[start:end] = [(" ", "")] * (min(end, self.width) - start)
         if final == "J" and number == 0:
             for below in range(self._y + 1, self.height):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from textual.widgets import Static
+from hypothesis import given
+from hypothesis import strategies as st
+from textual import events
+from textual.widgets import Input, Static
 
 from stoke import presets
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
@@ -15,6 +20,7 @@ from tui.app import StokeApp
 from tui.screens.dialogs import Confirm
 from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
 from tui.widgets.code_editor import CodeEditor
+from tui.widgets.path_input import typed_path, whole_path
 
 
 @pytest.fixture
@@ -48,6 +54,69 @@ async def test_code_is_opened_by_keys_and_undone(
         await until(pilot, lambda: "No such file" in said(app))
         await pilot.press("escape")
         assert screen.query_one(CodeEditor).text == "mine"
+
+
+@pytest.mark.parametrize(
+    ("how", "form"),
+    [
+        ("pasted", "{path}"),
+        ("pasted", "'{path}'"),
+        ("pasted", "{escaped}"),
+        ("pasted", "file://{address}"),
+        ("pasted", "  {home} \n"),
+        ("typed", "{path}"),
+    ],
+)
+async def test_a_whole_path_takes_the_place_of_the_suggested_folder(
+    app: StokeApp, desk: Desk, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    form: str, how: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "my files" / "job's.py"
+    if "'" in form:
+        path = path.with_name("job.py")
+    path.parent.mkdir()
+    path.write_text("print('from elsewhere')\n")
+    text = form.format(
+        path=path,
+        escaped=str(path).replace(" ", "\\ ").replace("'", "\\'"),
+        address=quote(str(path)),
+        home=f"~/my files/{path.name}",
+    )
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(app.screen, OpenFile))
+        if how == "pasted":
+            app.screen.query_one(Input).post_message(events.Paste(text))
+        else:
+            for character in text:
+                await pilot.press(character)
+        await until(pilot, lambda: app.screen.query_one(Input).value.endswith(path.name))
+        await pilot.press("enter")
+        await until(pilot, lambda: "from elsewhere" in screen.query_one(CodeEditor).text)
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1))
+def test_a_path_is_taken_as_any_shell_or_terminal_writes_it(name: str) -> None:
+    path = f"/x/{name}".rstrip()
+    assert whole_path(shlex.quote(path)) == path
+    assert whole_path(f"file://{quote(path)}") == path
+    assert whole_path("work/" + name) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("/work//tmp/a.py", "/tmp/a.py"),
+        ("/work/~/a.py", "~/a.py"),
+        ("~/work/a.py", "~/work/a.py"),
+        ("//etc/x~/y", "/etc/x~/y"),
+        ("/work//~ada/a", "~ada/a"),
+    ],
+)
+def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> None:
+    assert typed_path(typed) == meant
 
 
 @pytest.mark.parametrize(

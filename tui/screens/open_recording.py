@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -16,7 +15,7 @@ from stoke.errors import StokeError
 from stoke.recording import Recording, read_recording
 from tui import format as fmt
 from tui.screens.dialog import Dialog
-from tui.widgets.line_input import SafeInput
+from tui.widgets.path_input import PathInput, path_of
 
 
 class OpenRecording(Dialog[Recording | None]):
@@ -33,7 +32,7 @@ class OpenRecording(Dialog[Recording | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text("Open a recorded race"), classes="dialog-title")
-            yield SafeInput(
+            yield PathInput(
                 self._suggested, placeholder="race.json", id="recording-file", compact=True
             )
             yield Static(id="recording-error", classes="field-error")
@@ -47,10 +46,9 @@ class OpenRecording(Dialog[Recording | None]):
     @on(Input.Submitted)
     @on(Button.Pressed, "#go")
     def _open(self) -> None:
-        path = self.query_one(Input).value.strip()
         try:
             # A megabyte at most.
-            recording = read_recording(Path(path).expanduser())
+            recording = read_recording(path_of(self.query_one(Input).value))
         except StokeError as error:
             self.query_one("#recording-error", Static).update(fmt.error_text(error))
         else:

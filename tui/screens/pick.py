@@ -20,6 +20,7 @@ from stoke.presets import Preset
 from tui import format as fmt
 from tui.screens.dialog import Dialog
 from tui.widgets.line_input import SafeInput
+from tui.widgets.path_input import PathInput, typed_path
 
 MOST_ENTRIES = 500
 
@@ -141,7 +142,7 @@ class OpenFile(Dialog[Path | None]):
             yield Static(
                 Text("Open a file: Python code, or a request as JSON"), classes="dialog-title"
             )
-            yield SafeInput(
+            yield PathInput(
                 _typed(self._folder), compact=True, id="open-path", select_on_focus=False
             )
             yield OptionList(id="open-list")
@@ -155,7 +156,7 @@ class OpenFile(Dialog[Path | None]):
     @on(Input.Changed)
     def _look(self) -> None:
         """Lists what the path that is typed may go on to."""
-        folder, _, begun = self.query_one(Input).value.rpartition("/")
+        folder, _, begun = typed_path(self.query_one(Input).value).rpartition("/")
         note = "tab completes, enter opens"
         try:
             self._entries = _entries(Path(folder or "/").expanduser(), begun)
@@ -180,7 +181,7 @@ class OpenFile(Dialog[Path | None]):
 
     def _go(self, entry: str) -> None:
         box = self.query_one(Input)
-        folder = box.value.rpartition("/")[0]
+        folder = typed_path(box.value).rpartition("/")[0]
         box.value = f"{folder}/{entry}"
         box.cursor_position = len(box.value)
 
@@ -191,10 +192,10 @@ class OpenFile(Dialog[Path | None]):
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
-        typed = self.query_one(Input).value
+        typed = typed_path(self.query_one(Input).value)
         if not _is_file(typed):
             self.action_complete()
-        typed = self.query_one(Input).value
+        typed = typed_path(self.query_one(Input).value)
         if _is_file(typed):
             self.dismiss(Path(typed).expanduser())
 

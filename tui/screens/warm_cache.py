@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -23,6 +22,7 @@ from tui.screens.base import app_of
 from tui.screens.dialog import Dialog
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
+from tui.widgets.path_input import path_of
 
 MOST = 20
 """Jobs that one dialog begins at the most."""
@@ -127,7 +127,7 @@ class WarmCache(Dialog[list[Request] | None]):
 
 def _text(where: str) -> str:
     try:
-        return Path(where).expanduser().read_bytes().decode("utf-8-sig")
+        return path_of(where).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise RequestError(where, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from rich.text import Text
@@ -26,6 +25,7 @@ from tui.screens.dialogs import Confirm
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
 from tui.widgets.log_view import LogView
+from tui.widgets.path_input import path_of
 
 MOST_OF_ENGINE = 256 * 1024
 """Bytes of the engine's lines that are shown, the last ones; they are few."""
@@ -312,7 +312,7 @@ class LogPane(Vertical):
         if not name or self._job is None:
             return
         try:
-            target = Path(name).expanduser().absolute()
+            target = path_of(name).absolute()
         except RuntimeError as error:
             raise RequestError("file", f"{name!r}: {error}") from error
         folder = job_dir(self._job.id)
