@@ -17,8 +17,10 @@ from itertools import repeat
 import click
 
 from stoke.cli.passthrough import Outlet
+from stoke.logs.matching import part_holds
 from stoke.logs.sanitise import clean, clean_line, line_states
 from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
+from stoke.logs.view import parts
 from stoke.paths import job_dir
 
 LONGEST = 1 << 20
@@ -39,14 +41,27 @@ class Wanted:
     since: int = 0
     grep: re.Pattern[str] | None = None
 
-    def has(self, line: Line) -> bool:
+    def has(self, line: Line, reader: SpoolReader) -> bool:
+        """Whether `line` of `reader`'s log is one of them, searched to its end however long it is."""
         if line.stream == NOTE:
             return line.time >= self.since  # What is missing is never left out.
         return (
             (self.stream is None or line.stream == self.stream)
             and line.time >= self.since
-            and (self.grep is None or self.grep.search(clean_line(line.text)) is not None)
+            and (self.grep is None or _found(self.grep, line, reader))
         )
+
+
+def _found(pattern: re.Pattern[str], line: Line, reader: SpoolReader) -> bool:
+    if not line.cut:
+        return pattern.search(clean_line(line.text)) is not None
+    ((start, _, _),) = reader.rows(line.number, 1)
+    end = start + len(line.text) + line.cut
+    return any(
+        part_holds(pattern, block.data, *block.part)
+        for block in parts(reader, start, end)
+        if block.part
+    )
 
 
 class Source:
@@ -61,7 +76,7 @@ class Source:
 
     def new(self, all_of_it: bool) -> Iterator[Line]:
         """What has come since. A line without an end waits for it, unless this is all."""
-        found = filter(self._wanted.has, self._whole(all_of_it))
+        found = (line for line in self._whole(all_of_it) if self._wanted.has(line, self._reader))
         if self._tail is None:
             return found
         last, self._tail = deque(found, self._tail), None

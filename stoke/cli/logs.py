@@ -47,7 +47,12 @@ def _pattern(
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only what went there.")
-@click.option("--grep", metavar="REGEX", callback=_pattern, help="Only lines in which it is found.")
+@click.option(
+    "--grep",
+    metavar="REGEX",
+    callback=_pattern,
+    help="Only lines in which it is found. In a line of more than 1 MiB, a match is 64 KiB at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Each line as a line of JSON.")
 @click.option("--engine", is_flag=True, help="Only what the engine wrote into the log itself.")
 def command(

@@ -15,12 +15,15 @@ from functools import cached_property
 from itertools import pairwise
 
 from stoke.logs.pattern import Pattern
-from stoke.logs.sanitise import clean_line
+from stoke.logs.sanitise import clean, clean_line
 
 LONGEST_CLEANED = 64 * 1024
 """Bytes of a row that are cleaned to be looked at; of a longer one the raw bytes decide."""
 PIECE = 1024 * 1024
 """Bytes looked at in one go: some milliseconds in which no other thread runs."""
+PART_OVERLAP = 64 * 1024
+"""Bytes by which the parts of a row longer than `PIECE` overlap; a longer match may be missed there."""
+_CONTEXT = 64
 _OVERLAP = 4096
 
 # What stands in a line and is not shown, as bytes: sequences and control characters.
@@ -41,13 +44,19 @@ Find = Callable[[int], tuple[int, int] | None]
 
 class Block:
     """Some rows of a log, one after another. `starts` says where in the log they begin, and where the
-    last ends; that of a million rows is not worked out one by one."""
+    last ends; that of a million rows is not worked out one by one.
 
-    __slots__ = ("base", "data", "rows", "starts")
+    `part` is None but for a part of one row: then it says whether that is its beginning and its end.
+    """
 
-    def __init__(self, data: bytes, starts: array[int]) -> None:
+    __slots__ = ("base", "data", "part", "rows", "starts")
+
+    def __init__(
+        self, data: bytes, starts: array[int], part: tuple[bool, bool] | None = None
+    ) -> None:
         self.data = data
         self.starts = starts
+        self.part = part
         self.rows = len(starts) - 1
         self.base = starts[0]
 
@@ -95,6 +104,10 @@ class Query:
 
     def rows(self, block: Block) -> Iterator[int]:
         """Which rows of `block` hold it."""
+        if block.part is not None:
+            if part_holds(self.pattern, block.data, *block.part):
+                yield 0
+            return
         data = block.data
         clean = data.isascii() and len(data.translate(None, _CONTROLS)) == len(data)
         if not self._literal:
@@ -161,6 +174,16 @@ class Query:
         return {form for form in every if len(form) == 1}
 
 
+def part_holds(pattern: re.Pattern[str], data: bytes, first: bool, last: bool) -> bool:
+    """Whether `pattern` is found in a part of a row; parts overlap by `PART_OVERLAP` bytes.
+
+    `^` and `$` match at the row's own ends only.
+    """
+    text = clean(data.decode(errors="replace").strip("\n"))
+    # A character more keeps `$` from the end of a part, and a later start keeps `^` from its beginning.
+    return pattern.search(text if last else text + "\0", 0 if first else _CONTEXT) is not None
+
+
 def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
     """For each row in which something is found: the row, and where the first of it ends."""
     row = 0
@@ -189,6 +212,9 @@ class _Errors(Query):
         return self._TELLS.search(text) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
+        if block.part is not None:
+            yield from super().rows(block)
+            return
         lower, search = block.data.lower(), self._WORDS.search
         for row, _ in _candidates(
             lambda start: match.span() if (match := search(lower, start)) else None, block

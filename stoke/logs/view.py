@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stoke.errors import RequestError, StokeError
-from stoke.logs.matching import ERRORS, PIECE, Block, Query
+from stoke.logs.matching import ERRORS, PART_OVERLAP, PIECE, Block, Query
 from stoke.logs.sanitise import clean_line
 from stoke.logs.spool import NOTE, STDERR, SpoolReader
 
 _ROWS = 32 * 1024
-_OVERLAP = 4096
 NOTE_MARK = "-- "
 """What a line of ours begins with wherever it is shown or saved."""
 
@@ -51,21 +50,28 @@ def pieces(reader: SpoolReader, first: int, end: int, size: int) -> Iterator[Pie
             stop = max(at + 1, min(count, bisect_right(offsets, base + PIECE) - 1))
             starts = offsets[at : stop + 1]
             length = starts[-1] - base
-            # A row longer than a piece comes in parts that overlap.
-            for part in range(0, max(1, length), PIECE):
-                data = reader.read(base + part, base + min(length, part + PIECE + _OVERLAP))
-                if length > PIECE + _OVERLAP:
-                    ends = array("Q", [base + part, base + part + len(data)])
-                    yield Piece(first + at, Block(data, ends), stamps[at:stop])
-                    continue
+            if length > PIECE + PART_OVERLAP:
+                for block in parts(reader, base, base + length):
+                    yield Piece(first + at, block, stamps[at:stop])
+            else:
+                data = reader.read(base, base + length)
                 if len(data) < length:
                     return
                 yield Piece(first + at, Block(data, starts), stamps[at:stop])
-                break
             at = stop
         if not count:
             return
         first += count
+
+
+def parts(reader: SpoolReader, start: int, end: int) -> Iterator[Block]:
+    """The bytes [start, end) of a log, one long row, in parts that overlap."""
+    for at in range(start, end, PIECE):
+        stop = min(end, at + PIECE + PART_OVERLAP)
+        data = reader.read(at, stop)
+        yield Block(data, array("Q", [at, at + len(data)]), (at == start, stop == end))
+        if stop == end:
+            return
 
 
 class Matches:
@@ -81,6 +87,8 @@ class Matches:
         """Rows that were looked at; the last is looked at again while it has no end."""
         self.whole = False
         """Whether the whole log, as it once stood, was looked at."""
+        self._in_parts: set[int] = set()
+        """Which queries the row that comes in parts has met so far."""
         self._folder = folder
         self._cancelled = threading.Event()
 
@@ -108,11 +116,14 @@ class Matches:
             reader.close()
 
     def _take(self, piece: Piece) -> None:
-        first, *others = (query.rows(piece.block) for query in self.queries)
-        found = list(first)
-        for other in others:
-            also = set(other)
-            found = [row for row in found if row in also]
+        each = [list(query.rows(piece.block)) for query in self.queries]
+        if piece.block.part is not None:
+            if piece.block.part[0]:
+                self._in_parts.clear()
+            self._in_parts.update(number for number, rows in enumerate(each) if rows)
+            found = [0] if len(self._in_parts) == len(each) else []
+        else:
+            found = sorted(set(each[0]).intersection(*each[1:]))
         known = self.rows[-1] if self.rows else -1
         if known == piece.first and piece.first >= self.scanned and 0 not in found:
             # The last row was growing and has changed: a progress bar.

@@ -18,7 +18,7 @@ from stoke.job import Job, JobState
 from stoke.logs.retention import keep_within
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
 from stoke.paths import job_dir
-from tests.cli.conftest import PROGRAM, Stoke, Terminal
+from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 from tests.lab import until
 
 SECOND = 1_000_000_000
@@ -312,3 +312,16 @@ def test_the_budget_is_kept_after_a_job(stoke: Stoke) -> None:
     done = stoke("run", "-q", "-c", "print('here')", env={"STOKE_LOG__SPOOL_MAX": "5MB"})
     assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
     assert b"was removed" in stoke("logs", "old").stderr
+
+
+def test_grep_finds_what_stands_behind_the_first_megabyte_of_a_line(stoke: Stoke) -> None:
+    code = "print('x' * (3 << 20) + ' ERROR at the end'); print('short ERROR'); print('other')"
+    assert stoke("run", "-q", "-c", code).returncode == 0
+    job = only_job().id
+    done = stoke("logs", "--grep", "ERROR", job)
+    long, short = done.stdout.splitlines()
+    assert long.startswith(b"xxx") and b"bytes more]" in long
+    assert short == b"short ERROR"
+    # The ends of a part of a line are no ends of a line.
+    assert stoke("logs", "--grep", "^ERROR|x$", job).stdout == b""
+    assert stoke("logs", "--grep", "at the end$", job).stdout.count(b"\n") == 1

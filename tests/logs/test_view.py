@@ -344,3 +344,44 @@ def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(StokeError, match="cannot save the log"):
         save(tmp_path / "job", tmp_path / "home", replace=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "job"]
+
+
+# ------------------------------------------------------------------ rows longer than a piece
+
+LONG_WORDS = st.sampled_from(["a", "b", "foo", "Foo", " ", "x" * 40, "é", "bar"])
+LONG_ROWS = st.lists(st.lists(LONG_WORDS, max_size=60).map("".join), min_size=1, max_size=4)
+LONG_QUERIES = st.sampled_from(
+    [("foo", False), ("foo", True), ("^foo", True), ("foo$", True), ("^$", True), (r"a.{3}b", True),
+     ("é", False), ("(?<=a)foo", True), ("Foob", False), ("bar$", True), ("^a", True)]
+)  # fmt: skip
+
+
+@FAST
+@given(LONG_ROWS, LONG_QUERIES, LONG_QUERIES)
+def test_a_row_in_parts_is_searched_as_one(
+    make_folder: Make, texts: list[str], one: tuple[str, bool], other: tuple[str, bool]
+) -> None:
+    folder = make_folder()
+    write(folder, (STDOUT, "".join(f"{text}\n" for text in texts).encode()))
+    queries = [Query(*one), Query(*other)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(view, "PIECE", 300)
+        patch.setattr(view, "PART_OVERLAP", 150)
+        found = Matches(folder, *queries)
+        found.scan()
+    expected = [
+        row for row, text in enumerate(texts) if all(query.holds(text) for query in queries)
+    ]
+    assert list(found.rows) == expected
+
+
+def test_the_last_word_of_a_line_of_megabytes_is_found(make_folder: Make) -> None:
+    folder = make_folder()
+    write(folder, (STDOUT, b"x" * (3 << 20) + b" ERROR at the end\n" + b"ERROR\n"))
+    for query in (Query("ERROR"), Query("error at the end$", regex=True)):
+        found = Matches(folder, query)
+        found.scan()
+        assert found.rows[0] == 0
+    found = Matches(folder, Query("^ERROR", regex=True))
+    found.scan()
+    assert list(found.rows) == [1]
