@@ -233,6 +233,14 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class SharesNetwork(Protocol):
+    """What a backend may offer besides: jobs that this machine's proxies serve as well."""
+
+    def shares_network(self) -> bool:
+        """Whether its jobs run on this machine. Connects to nothing."""
+
+
+@runtime_checkable
 class RendersJobs(Protocol):
     """What a backend may offer besides: `stoke render` for it."""
 

@@ -148,20 +148,11 @@ def load_config() -> Config:
     """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
     path = config_file()
     if not is_configured():
-        return Config(index=_index_of_this_machine(IndexSettings()))
+        return Config()
     from stoke.config_sources import read_sources
 
     try:
-        config = Config.model_validate(read_sources(path))
+        return Config.model_validate(read_sources(path))
     except ValidationError as error:
         field, why = explain(error)
         raise RequestError(field, f"{why} (in {path} or the STOKE_* variables)") from None
-    return config.model_copy(update={"index": _index_of_this_machine(config.index)})
-
-
-def _index_of_this_machine(index: IndexSettings) -> IndexSettings:
-    """Where this machine trusts a certificate authority of its own, jobs elsewhere have to as well."""
-    bundle = os.environ.get("SSL_CERT_FILE")
-    if index.ca_bundle is None and bundle:
-        return index.model_copy(update={"ca_bundle": bundle})
-    return index

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stoke.backend import Backend, Delivery, PhaseReport, load_backend
+from stoke.backend import Backend, Delivery, PhaseReport, SharesNetwork, load_backend
 from stoke.budget import keep_budget_later
 from stoke.config import Config
 from stoke.environment import named_packages, python_hash, request_hash, system_hash
@@ -22,6 +22,7 @@ from stoke.job import Job, JobState, Phase, new_job_id
 from stoke.logs.retention import keep_within
 from stoke.logs.spool import cannot_keep
 from stoke.logs.unkept import UnkeptError
+from stoke.network import NOTHING, Network, this_network
 from stoke.paths import job_dir, make_private
 from stoke.payload import make_payload, runner_source
 from stoke.prediction import predict
@@ -55,7 +56,12 @@ class Request:
         return self.program or f"{self.name}.py"
 
     def payload(
-        self, spec: JobSpec, nonce: str, backend: str | None = None, with_logins: bool = True
+        self,
+        spec: JobSpec,
+        nonce: str,
+        backend: str | None = None,
+        network: Network = NOTHING,
+        with_logins: bool = True,
     ) -> bytes:
         """What travels with the job; `spec` is this request's, or that without what stays here."""
         where = "" if backend is None else f" -b {backend}"
@@ -70,6 +76,7 @@ class Request:
             compile_bytecode=self.compile_bytecode,
             lock_only=self.lock_only,
             with_logins=with_logins,
+            network=network,
         )
 
 
@@ -143,7 +150,7 @@ def submit(
     spec = request.spec
     check_request(spec, backend)
     nonce = secrets.token_hex(8)
-    payload = request.payload(spec, nonce, backend.name)
+    payload = request.payload(spec, nonce, backend.name, network_for(spec, backend))
     job = Job(
         id=new_job_id(request.name),
         name=request.name,
@@ -198,6 +205,15 @@ def submit(
     submitted = history.get(job.id)
     assert submitted is not None
     return submitted
+
+
+def network_for(spec: JobSpec, backend: Backend) -> Network:
+    """What a job takes along of this machine's network settings. Proxies, which may hold passwords, go
+    no further than this machine."""
+    if not spec.has_packages and not spec.system:
+        return NOTHING
+    near = isinstance(backend, SharesNetwork) and backend.shares_network()
+    return this_network(proxies=near)
 
 
 def _submit_lock(job_id: str) -> tuple[Path, int]:

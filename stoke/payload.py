@@ -16,6 +16,7 @@ from typing import Any
 
 from stoke.environment import python_hash, system_hash
 from stoke.errors import RequestError
+from stoke.network import NOTHING, Network
 from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
 from stoke.spec import JobSpec, NixSettings
@@ -45,6 +46,7 @@ def make_payload(
     compile_bytecode: bool = False,
     lock_only: bool = False,
     with_logins: bool = True,
+    network: Network = NOTHING,
 ) -> bytes:
     """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks; `place`
     ends the cache commands that the runner hints at, as in ` -b docker --scope team-a`.
@@ -54,7 +56,7 @@ def make_payload(
     """
     parsed = spec.parsed_requirements()
     uv = uv_config(spec, with_secrets=with_logins)
-    index = _index(spec, with_logins)
+    index = _index(spec, network, with_logins)
     index["secrets"] += uv.secrets
     origin = origins(spec.requirements)
     wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
@@ -94,7 +96,7 @@ def make_payload(
         "timeout": spec.timeout,
         "index": index,
         "settings": uv.for_runner(),
-        "uv": {**_pinned_uv(), "index": _taken_default(uv) or _default_index()},
+        "uv": {**_pinned_uv(), "index": _taken_default(uv) or default_index()},
     }
     # mtime=0: the same request gives the same bytes.
     return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
@@ -132,8 +134,8 @@ def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _index(spec: JobSpec, with_logins: bool) -> dict[str, Any]:
-    """Addresses with their credentials in them, the proxy, and the CA bundle's text."""
+def _index(spec: JobSpec, network: Network, with_logins: bool) -> dict[str, Any]:
+    """Addresses with their credentials in them, proxies, and certificate authorities."""
     own, parsed = spec.index, spec.parsed_requirements()
     url = parsed.index or own.url
     extra = [*own.extra, *parsed.extra_indexes]
@@ -165,7 +167,9 @@ def _index(spec: JobSpec, with_logins: bool) -> dict[str, Any]:
         "extra": extra,
         "proxy": spec.index.proxy,
         "ca_bundle": bundle,
-        "secrets": secrets,
+        "authorities": list(network.authorities),
+        "proxies": dict(network.proxies),
+        "secrets": secrets + network.secrets,
     }
 
 

@@ -8,6 +8,7 @@ from stoke.backend import Backend, Delivery, RendersJobs
 from stoke.errors import RequestError
 from stoke.job import new_job_id
 from stoke.lifecycle import Request, check_request
+from stoke.network import this_network
 from stoke.payload import runner_source
 from stoke.spec import JobSpec
 from stoke.uv_config import uv_config
@@ -30,7 +31,8 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
         spec,
         runner_source(),
         nonce,
-        request.payload(spec, nonce, with_logins=False),
+        # Proxies stay here: their addresses may hold passwords.
+        request.payload(spec, nonce, network=this_network(proxies=False), with_logins=False),
         spec.model_dump_json().encode(),
     )
     return backend.render(delivery).rstrip("\n")

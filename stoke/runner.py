@@ -505,6 +505,41 @@ def satisfies(version: tuple[int, ...], wanted: str) -> bool:
     return True
 
 
+# ---------------------------------------------------------------------------- network
+
+SYSTEM_STORES = (  # as in stoke/network.py
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def read_store() -> tuple[str, str]:
+    """(path, text) of the store of certificates that programs use here. The path is empty where
+    variables name it, which uv reads itself; both are empty where there is no store."""
+    named = [os.environ.get("SSL_CERT_FILE", "")]
+    for folder in os.environ.get("SSL_CERT_DIR", "").split(":"):
+        if os.path.isdir(folder):
+            named += [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    named = [path for path in named if os.path.isfile(path)]
+    paths = named or [path for path in SYSTEM_STORES if os.path.isfile(path)][:1]
+    texts = []
+    for path in paths:
+        with open(path, encoding="latin-1") as file:
+            texts.append(file.read())
+    return "" if named or not paths else paths[0], "\n".join(texts)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a proxy's address means the machine that reads it."""
+    host = address.rpartition("://")[2].partition("/")[0].rpartition("@")[2]
+    host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return bool(re.match(r"(127(\.\d+){1,3}|0\.0\.0\.0|::1?|(.*\.)?localhost)\.?$", host, re.I))
+
+
 # ---------------------------------------------------------------------------- the job
 
 
@@ -531,6 +566,7 @@ class Job:
         self.phase = "lock"
         self._uv: str | None = None
         self._warned: set[str] = set()
+        self._way_out: dict[str, str] | None = None
         self._held: list[Flock] = []  # until the job's end
 
     def path(self, *names: str) -> str:
@@ -574,18 +610,53 @@ class Job:
         return env
 
     def way_out(self) -> dict[str, str]:
-        """The variables for proxy and certificate authorities: the same for all that downloads."""
+        """The variables for proxies and certificate authorities: the same for all that downloads, and
+        not for the user's code."""
+        if self._way_out is None:
+            self._way_out = {**self.proxies(), **self.trust()}
+        return self._way_out
+
+    def proxies(self) -> dict[str, str]:
+        """The request's proxy, or those of the machine that submitted; a job whose environment names
+        proxies, on that same machine or in an image, keeps to them."""
         index = self.payload["index"]
-        env: dict[str, str] = {}
         if index["proxy"]:
-            env.update(HTTP_PROXY=index["proxy"], HTTPS_PROXY=index["proxy"])
-            env.update(http_proxy=index["proxy"], https_proxy=index["proxy"])
-        if index["ca_bundle"]:
-            bundle = os.path.join(self.work, ".ca.pem")
-            if not os.path.exists(bundle):
-                write_whole(bundle, index["ca_bundle"])
-            env["SSL_CERT_FILE"] = bundle
-        return env
+            found = {"http_proxy": index["proxy"], "https_proxy": index["proxy"]}
+        elif any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
+            return {}
+        else:
+            found = dict(index["proxies"])
+            for name in [name for name in PROXIES if is_loopback(found.get(name, ""))]:
+                if self.container:
+                    del found[name]
+                    self.events.note(
+                        "%s of the submitting machine is not used: a container cannot reach a proxy "
+                        "that listens on that machine's loopback address" % name.upper()
+                    )
+        return {**found, **{name.upper(): address for name, address in found.items()}}
+
+    def trust(self) -> dict[str, str]:
+        """The request's authorities in place of all others, or those of the submitting machine beside
+        the ones here. Without either, uv trusts the public authorities."""
+        index = self.payload["index"]
+        text = index["ca_bundle"]
+        if text is None:
+            if not index["authorities"]:
+                return {}
+            path, text = read_store()
+            there = "".join(text.split())
+            missing = [pem for pem in index["authorities"] if "".join(pem.split()) not in there]
+            if not missing:
+                return {"SSL_CERT_FILE": path} if path else {}
+            if not text:
+                self.events.note(
+                    "there is no certificate store here: only the %d authorities of the submitting "
+                    "machine are trusted" % len(missing)
+                )
+            text = "\n".join([text, *missing])
+        bundle = os.path.join(self.work, ".ca.pem")
+        write_whole(bundle, text)
+        return {"SSL_CERT_FILE": bundle, "GIT_SSL_CAINFO": bundle}
 
     def uv(self, *arguments: str, **changes: str) -> tuple[str, str]:
         """Runs uv: (stderr, stdout). A failure is a PhaseError with uv's explanation."""
@@ -1836,24 +1907,31 @@ def download(job: Job, page: str, name: str) -> bytes:
 
     env = job.uv_environment()
     context = ssl.create_default_context(cafile=env.get("SSL_CERT_FILE"))
-    handlers: list[Any] = [urllib.request.HTTPSHandler(context=context)]
-    if job.payload["index"]["proxy"]:
-        proxy = job.payload["index"]["proxy"]
-        handlers.append(urllib.request.ProxyHandler({"http": proxy, "https": proxy}))
-    opener = urllib.request.build_opener(*handlers)
+    # As uv does: companies' authorities often lack what the strict check asks for since Python 3.13.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    http, https, other, direct = (
+        env.get(name) or env.get(name.upper()) or "" for name in (*PROXIES, "no_proxy")
+    )
+    proxies = {"http": http or other, "https": https or other}
 
     def get(url: str) -> bytes:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise ValueError("%s is not a web address" % parts.scheme)
+        host = parts.netloc.rpartition("@")[2]
         request = urllib.request.Request(
-            urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+            urllib.parse.urlunsplit(parts._replace(netloc=host)),
             headers={"Accept": "text/html", "User-Agent": "stoke"},
         )
         if parts.username:
             pair = urllib.parse.unquote("%s:%s" % (parts.username, parts.password or ""))
             token = base64.b64encode(pair.encode()).decode()
             request.add_header("Authorization", "Basic " + token)
+        passed = urllib.request.proxy_bypass_environment(host, {"no": direct})  # type: ignore[attr-defined,unused-ignore]
+        chosen = {kind: at for kind, at in proxies.items() if at and not passed}
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler(chosen), urllib.request.HTTPSHandler(context=context)
+        )
         with opener.open(request, timeout=60) as answer:
             data: bytes = answer.read()
         return data

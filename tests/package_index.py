@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import html
 import io
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -87,7 +88,9 @@ def sdist(name: str, version: str, backend: str) -> bytes:
 class PackageIndex:
     """Serves the wheels added to it. `requests` holds the path of every request answered."""
 
-    def __init__(self, address: str, password: str | None = None) -> None:
+    def __init__(
+        self, address: str, password: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._files: dict[str, bytes] = {}
         self._yanked: dict[str, str] = {}
         self.requests: list[str] = []
@@ -108,10 +111,19 @@ class PackageIndex:
             # Many clients at once; the default turns the sixth away.
             request_queue_size = 128
 
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that does not trust this server hangs up, and that is its answer."""
+
         self._server = Server(("0.0.0.0", 0), Handler)
         self._server.daemon_threads = True
         self.host = f"{address}:{self._server.server_address[1]}"
-        self.url = f"http://{self.host}/simple"
+        self._scheme = "https" if tls else "http"
+        self.url = f"{self._scheme}://{self.host}/simple"
+        if tls:
+            # Each connection shakes hands on its own thread, when it is first read from.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def add(self, name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> str:
@@ -134,7 +146,7 @@ class PackageIndex:
         return f"http://{self.host}/links"
 
     def file_url(self, name: str, version: str) -> str:
-        return f"http://{self.host}/files/{name}-{version}-py3-none-any.whl"
+        return f"{self._scheme}://{self.host}/files/{name}-{version}-py3-none-any.whl"
 
     def stop(self) -> None:
         """From here on the index cannot be reached."""

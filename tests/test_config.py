@@ -155,15 +155,6 @@ def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
     assert refused().field == str(file)
 
 
-def test_this_machines_own_certificates_are_the_jobs_too(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/etc/own-ca.pem")
-    assert load_config().index.ca_bundle == "/etc/own-ca.pem"
-    file.write_text('[index]\nca_bundle = "/etc/configured.pem"\n')
-    assert load_config().index.ca_bundle == "/etc/configured.pem"
-
-
 def test_with_nothing_to_read_pydantic_settings_is_not_loaded(file: Path) -> None:
     """It costs as much as all else that `stoke run` loads for this."""
     code = (

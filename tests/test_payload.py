@@ -248,6 +248,8 @@ def test_without_credentials_nothing_is_added_and_nothing_masked() -> None:
         "extra": [EXTRA],
         "proxy": "http://p.example:1",
         "ca_bundle": None,
+        "authorities": [],
+        "proxies": {},
         "secrets": [],
     }
 

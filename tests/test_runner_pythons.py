@@ -23,6 +23,8 @@ NO_INDEX: dict[str, Any] = {
     "extra": [],
     "proxy": None,
     "ca_bundle": None,
+    "authorities": [],
+    "proxies": {},
     "secrets": [],
 }
 RUNNER = Path(__file__).parent.parent / "stoke/runner.py"

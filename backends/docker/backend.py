@@ -23,7 +23,7 @@ from backends.docker.container import (
     has_own_network,
     log_settings,
 )
-from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine
+from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine, is_local
 from backends.docker.housekeep import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
@@ -65,6 +65,12 @@ class DockerBackend:
             isolation="jobs run as root of a container without capabilities or new privileges; "
             "jobs of one scope can change each other's packages",
         )
+
+    def shares_network(self) -> bool:
+        try:
+            return is_local(self._engine.address().url)
+        except EngineError:
+            return False  # Submitting will say why.
 
     # ------------------------------------------------------------------ jobs
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from stoke.errors import EngineError
 
@@ -103,6 +104,16 @@ class Engine:
                 api.trust_env = False
                 self._api = api
             return self._api
+
+
+def is_local(url: str) -> bool:
+    """Whether an engine at this address runs on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in ("unix", "http+unix") or parts.hostname in (
+        "127.0.0.1",
+        "::1",
+        "localhost",
+    )
 
 
 def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:

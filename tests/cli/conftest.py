@@ -186,8 +186,6 @@ def scope(
     monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
     if cluster.service_account:
         monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
-    # The certificates of this machine would be the longest part of every job.
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     scope = f"test-{secrets.token_hex(4)}"
     monkeypatch.setenv("STOKE_SCOPE", scope)
     monkeypatch.setenv("STOKE_BACKEND", "argo")
