@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 SYSTEM_STORES = (
@@ -101,6 +102,14 @@ def own_authorities(environ: Mapping[str, str] = os.environ) -> list[str]:
     return _only_authorities(trusted)
 
 
+def trusted_files(with_own: bool) -> list[Path]:
+    """The files whose authorities uv trusts in a local job: the store where variables name it or
+    authorities of this machine's own are in it, else those that Mozilla lists."""
+    if with_own or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        return store_files()
+    return next(_public())
+
+
 def _public() -> Iterator[list[Path]]:
     """The files that hold public authorities; the distribution's are read only if need be."""
     from importlib.util import find_spec
@@ -155,7 +164,9 @@ def _decoded(certificates: Iterable[str]) -> Iterator[tuple[str, str]]:
         except (ValueError, ssl.SSLError):
             continue
         # Only what may sign other certificates is listed.
-        for der, known in zip(context.get_ca_certs(True), context.get_ca_certs(), strict=True):
-            subject = dict(pair for part in known["subject"] for pair in part)
+        ders = context.get_ca_certs(binary_form=True)
+        for der, known in zip(ders, context.get_ca_certs(), strict=True):
+            parts = cast("tuple[tuple[tuple[str, str], ...], ...]", known["subject"])
+            subject = dict(pair for part in parts for pair in part)
             name = subject.get("commonName") or subject.get("organizationName") or "without a name"
             yield ssl.DER_cert_to_PEM_cert(der), str(name)

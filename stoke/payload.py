@@ -201,7 +201,7 @@ def _taken_default(uv: UvConfig) -> str | None:
     return _with_credentials(url, user, password) if user or password else url
 
 
-def _default_index() -> str | None:
+def default_index() -> str | None:
     """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
     known = cache_dir() / "default-index"
     try:

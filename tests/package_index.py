@@ -168,7 +168,11 @@ class PackageIndex:
                 return
         parts = request.path.strip("/").split("/")
         body: bytes | None = None
-        if parts == ["links"] or (parts[0] == "simple" and len(parts) == 2):
+        if parts == ["simple"]:
+            names = {file.split("-")[0].replace("_", "-") for file in self._files}
+            links = [f'<a href="/simple/{name}/">{name}</a><br>' for name in sorted(names)]
+            body = ("<!DOCTYPE html><html><body>" + "\n".join(links)).encode()
+        elif parts == ["links"] or (parts[0] == "simple" and len(parts) == 2):
             links = [
                 f'<a href="/files/{file}#sha256={hashlib.sha256(data).hexdigest()}"'
                 f"{self._yank_mark(file)}>{file}</a><br>"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.docker.container import FALLBACK_LOG_DRIVER, LOG_DRIVER
-from backends.docker.engine import Engine
+from backends.docker.container import FALLBACK_LOG_DRIVER, LOG_DRIVER, has_own_network
+from backends.docker.engine import Engine, is_local
 from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
 from stoke.backend import Finding
 from stoke.config import Config
 from stoke.errors import EngineError
+from stoke.network import environment_proxies
+from stoke.runner import is_loopback
 
 
 def look(engine: Engine, config: Config) -> list[Finding]:
@@ -25,6 +27,7 @@ def look(engine: Engine, config: Config) -> list[Finding]:
             _log_driver(info),
             _limits(info),
             Finding("storage", True, f"{info['DockerRootDir']} ({info['Driver']})"),
+            *_proxies(config, address.url),
         ]
     except EngineError as error:
         return [Finding("engine", False, error.what, error.mend)]
@@ -50,6 +53,32 @@ def _log_driver(info: dict[str, Any]) -> Finding:
         "bytes that are not UTF-8",
         f"use an engine that has the log driver {LOG_DRIVER!r}",
     )
+
+
+def _proxies(config: Config, url: str) -> list[Finding]:
+    """Which of this machine's proxies containers use, where it has any."""
+    if config.index.proxy:
+        return [Finding("proxy", True, f"{config.index.proxy}, which containers use as well")]
+    found = {name: at for name, at in environment_proxies().items() if name != "no_proxy"}
+    if not found:
+        return []
+    if not is_local(url):
+        detail = "containers of an engine elsewhere do not use this machine's proxies"
+        return [Finding("proxy", True, f"{detail}; to name one for them, set index.proxy")]
+    near = [name for name, at in found.items() if has_own_network(config) and is_loopback(at)]
+    if not near:
+        names = ", ".join(name.upper() for name in found)
+        return [Finding("proxy", True, f"containers use this machine's ({names})")]
+    return [
+        Finding(
+            "proxy",
+            False,
+            f"{', '.join(name.upper() for name in near)}: a proxy on this machine's loopback address, "
+            "which containers cannot reach, so they go without",
+            "have it listen on the address of Docker's bridge, and: "
+            "export STOKE_INDEX__PROXY=http://BRIDGE:PORT",
+        )
+    ]
 
 
 def _limits(info: dict[str, Any]) -> Finding:

@@ -27,13 +27,14 @@ BROKEN = 1
 def command(as_json: bool) -> int:
     """Say what works here, and what mends the rest.
 
-    The exit code is 1 when the default backend does not work.
+    The exit code is 1 when the default backend does not work, or no package index can be reached.
 
     \b
     stoke doctor
     stoke doctor --json | jq '.backends.docker'
     """
     from stoke.config import Config, load_config, unknown_variables
+    from stoke.index_check import start_check
 
     own = [_state()]
     try:
@@ -44,7 +45,9 @@ def command(as_json: bool) -> int:
             0, Finding("configuration", False, error.what, error.mend or f"edit {config_file()}")
         )
         config = Config()
+    network = start_check(config)
     backends = {name: _look_at(name, config) for name in backend_names()}
+    own += network()
     works = all(finding.works for finding in own + backends.get(config.backend, []))
     own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
     if as_json:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Stoke, Terminal
 from tests.lab import until
 from tests.package_index import PackageIndex
@@ -101,6 +103,7 @@ def test_clear_of_nothing_says_so(stoke: Stoke) -> None:
     assert b"nobody has no caches on the local backend" in done.stderr
 
 
+@pytest.mark.usefixtures("index")
 def test_doctor_says_what_works_and_what_mends_the_rest(stoke: Stoke, tmp_path: Path) -> None:
     gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = stoke("doctor", env=gone)
@@ -121,6 +124,7 @@ def test_doctor_survives_a_wrong_configuration(stoke: Stoke, own_home: Path) -> 
     assert b"no  configuration" in done.stdout and b"cannot be read as TOML" in done.stdout
 
 
+@pytest.mark.usefixtures("index")
 def test_doctor_names_variables_that_are_no_settings(stoke: Stoke) -> None:
     done = stoke("doctor", env={"STOKE_SCOP": "team-a", "STOKE_DOCKER__NETWORK": "none"})
     assert done.returncode == 0  # They keep nothing from working.
