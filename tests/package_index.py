@@ -129,7 +129,11 @@ class PackageIndex:
     def add(self, name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> str:
         """Adds a wheel and returns its sha256."""
         data = wheel(name, version, requires, size)
-        self._files[f"{name}-{version}-py3-none-any.whl"] = data
+        return self.add_file(f"{name}-{version}-py3-none-any.whl", data)
+
+    def add_file(self, name: str, data: bytes) -> str:
+        """Adds a wheel that was made elsewhere and returns its sha256."""
+        self._files[name] = data
         return hashlib.sha256(data).hexdigest()
 
     def add_sdist(self, name: str, version: str, backend: str | None = None) -> None:
