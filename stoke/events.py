@@ -2,8 +2,8 @@ r"""The runner's event lines: how they stand in a log, and how they are taken ou
 
 A frame is `\n`, a record separator, the job's nonce, a JSON object and `\n`. All of that belongs
 to the frame, so what is left after taking it out is the user's bytes exactly, also where the
-user's last line has no end. The nonce guards against accident, not against malice: an event is
-never believed against the engine's own exit code.
+user's last line has no end. The nonce guards against accident, not against malice: what is
+believed of an event is decided in `stoke.event_checks`.
 
 `stoke.runner` writes frames (it runs alone inside the job and imports nothing of ours); the
 contract test feeds what it writes to what is here.

@@ -241,7 +241,7 @@ def _never_started(history: History, job_id: str, reason: str) -> None:
 def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
     """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once). Returns
     what its backend has to say of that, if anything."""
-    if job.state.finished:
+    if job.state.finished and not job.provisional:
         return None
     history.update(job.id, stop_requested=True)
     if backend.capabilities.stop_forgets_log:
@@ -254,6 +254,12 @@ def remove(job: Job, backend: Backend, history: History) -> None:
     if not job.state.finished:
         raise RequestError(
             job.id, f"is {job.state} and cannot be removed", f"stop it first: stoke stop {job.id}"
+        )
+    if job.provisional and backend.inspect(job.id).status == "running":
+        raise RequestError(
+            job.id,
+            f"reported that it {job.state}, but the {backend.name} backend still runs it",
+            f"stop it first: stoke stop {job.id}",
         )
     backend.remove(job.id)
     shutil.rmtree(job_dir(job.id), ignore_errors=True)

@@ -55,9 +55,15 @@ def run(argv: list[str], scanner: Any) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
     # ctrl+c reaches the runner by itself; this only stays to see it end.
     signal.signal(signal.SIGINT, lambda *_: None)
+    runs = False
     while data := os.read(process.stderr.fileno(), 1 << 16):
         for piece in scanner.feed(data):
-            write(piece if isinstance(piece, bytes) else told(piece))
+            if isinstance(piece, bytes):
+                write(piece)
+                continue
+            # Once the code runs it can print events of its own.
+            write(b"" if runs else told(piece))
+            runs = runs or (piece["event"] == "begin" and piece["phase"] == "run")
     write(scanner.flush())
     code = process.wait()
     return code if code >= 0 else 128 - code

@@ -18,6 +18,7 @@ from typing import Any
 
 from stoke.backend import Backend, EngineState
 from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
+from stoke.event_checks import EventChecks
 from stoke.events import Event
 from stoke.history import History, Note
 from stoke.job import JobState, Phase
@@ -28,6 +29,9 @@ from stoke.paths import job_dir, state_dir
 from stoke.volume_index import Place, VolumeIndex
 
 POLL_SECONDS = 0.1
+# How long an engine may call a job running after the job has reported its end. Beyond that the report
+# was printed by the user's code.
+DOUBT_SECONDS = 30.0
 
 
 class Tracker:
@@ -62,6 +66,7 @@ class Tracker:
         self._error: str | None = None
         self._told: tuple[tuple[str, float, float | None], ...] = ()
         self._waits_for: str | None = None
+        self._checks: EventChecks | None = None
 
     @property
     def held(self) -> bytes:
@@ -93,12 +98,13 @@ class Tracker:
     def catch_up(self) -> None:
         """Brings log and history up to now. Where another program follows, they are already."""
         try:
-            follower = self._new_follower()
+            follower = self._follower = self._new_follower()
         except FollowerBusyError:
             return
         follower.catch_up()
 
     def _new_follower(self) -> Follower:
+        self._checks = None  # Another program may have followed meanwhile.
         folder = job_dir(self._job_id)
         try:
             follower = self._follower_in(folder)
@@ -135,9 +141,24 @@ class Tracker:
         for phase in news:
             self._history.set_phase(self._job_id, phase)
         self._told = engine.phases
-        news_of_waiting = engine.status == "running" and self._note_waiting(engine)
-        if news or news_of_waiting:
+        runs = engine.status == "running"
+        taken_back = runs and self._take_back_end()
+        news_of_waiting = runs and self._note_waiting(engine)
+        if news or taken_back or news_of_waiting:
             self._on_change()
+
+    def _take_back_end(self) -> bool:
+        """Whether the job reported an end that its engine has contradicted for long enough."""
+        job = self._history.get(self._job_id)
+        if job is None or not job.provisional or not job.state.finished:
+            return False
+        if unkept(job_dir(self._job_id)) is not None:
+            return False  # Provisional for another reason: its log is not saved yet.
+        if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
+            return False
+        back = {"exit_code": None, "reason": None, "finished_at": None}
+        self._history.update(self._job_id, state=JobState.RUNNING, provisional=False, **back)
+        return True
 
     def _note_waiting(self, engine: EngineState) -> bool:
         """Keeps in the job's record why it waits, and that it no longer does; whether that is news."""
@@ -153,7 +174,18 @@ class Tracker:
         self._history.update(self._job_id, reason=waits_for)
         return True
 
-    def _take_event(self, event: Event) -> None:
+    def _take_event(self, printed: Event) -> None:
+        """Believe an event as far as the user's code cannot have made it up (see `EventChecks`)."""
+        if self._checks is None:
+            job = self._history.get(self._job_id)
+            if job is None:
+                return
+            self._checks = EventChecks(job)
+        follower = self._follower
+        at = follower.event_time if follower is not None else time.time()
+        event = self._checks.admit(printed, at)
+        if event is None:
+            return
         kind = event["event"]
         changes: dict[str, Any] = {}
         if kind == "begin":
@@ -179,8 +211,8 @@ class Tracker:
             )
             self._index(event)
         elif kind == "packages":
-            self._history.add_packages(self._job_id, event["phase"], _names(event["hit"]), True)
-            self._history.add_packages(self._job_id, event["phase"], _names(event["miss"]), False)
+            self._history.add_packages(self._job_id, event["phase"], event["hit"], True)
+            self._history.add_packages(self._job_id, event["phase"], event["miss"], False)
         elif kind == "note":
             self._history.add_note(self._job_id, Note("note", event["text"]))
         elif kind == "error":
@@ -295,7 +327,3 @@ def is_being_submitted(job_id: str) -> bool:
 def submit_locks(job_id: str) -> tuple[Path, Path]:
     """Where a job's submit lock is; the second is for a job whose folder takes nothing."""
     return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"
-
-
-def _names(listed: list[object]) -> list[str]:
-    return [name for name in listed if isinstance(name, str)]

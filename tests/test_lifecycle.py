@@ -51,6 +51,7 @@ from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import lines_in
 
 CREATED = EngineState("created")
+S = 1_000_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -293,9 +294,9 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) 
     job = add(history)
     end = {"event": "end", "time": 1009.0, "exit_code": 3, "reason": None}
     log = [
-        Frame(STDERR, 999, frame("n0nce", {"event": "begin", "phase": "run", "time": 999.0})),
-        Frame(STDOUT, 1000, b"out\n"),
-        Frame(STDERR, 1001, b"err\n" + frame("n0nce", end)),
+        Frame(STDERR, 999 * S, frame("n0nce", {"event": "begin", "phase": "run", "time": 999.0})),
+        Frame(STDOUT, 1000 * S, b"out\n"),
+        Frame(STDERR, 1009 * S, b"err\n" + frame("n0nce", end)),
     ]
     backend = ScriptedBackend(log, states=[exited(3)])
 
@@ -310,7 +311,10 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) 
 def test_a_job_that_runs_is_left_running_with_its_log_up_to_now(history: History) -> None:
     job = add(history)
     event = {"event": "begin", "phase": "run", "time": 1002.0}
-    log = [Frame(STDERR, 1, frame("n0nce", event)), Frame(STDOUT, 2, b"so far\n")]
+    log = [
+        Frame(STDERR, 1002 * S, frame("n0nce", event)),
+        Frame(STDOUT, 1003 * S, b"so far\n"),
+    ]
     backend = ScriptedBackend(log, states=[RUNNING])
     (after,) = refresh([job], backends_of(backend), history, seconds=60)
     assert (after.state, after.stale, after.started_at) == (JobState.RUNNING, False, 1002.0)

