@@ -57,6 +57,9 @@ class ArgoConfig(Section):
     all nodes mount, with one job of a scope at a time; nowhere."""
     cache_path: str = Field(default="/var/lib/stoke", pattern=r"^/[A-Za-z0-9._/-]+$")
     """The nodes' folder, for "hostpath"."""
+    cache_shared: bool = False
+    """Whether the caches in the nodes' folders are shared by every namespace whose users say so, too;
+    without it each namespace has its own."""
     claim_size: str = Field(default="20Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")
     storage_class: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
     """For claims; without it the cluster's default."""

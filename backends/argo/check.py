@@ -10,7 +10,7 @@ from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, re
 from backends.argo.names import claim_name
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.templates import template_name
-from backends.argo.workflow import PUBLIC_IMAGE
+from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
 from stoke.backend import Finding
 from stoke.config import Config
 from stoke.errors import EngineError
@@ -163,7 +163,13 @@ def _caches(cluster: Cluster, config: Config) -> Finding:
                 "caches", False, f"{namespace} enforces {level}, which forbids folders of nodes",
                 'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
             )  # fmt: skip
-        return Finding("caches", True, f"{argo.cache_path} on every node")
+        if argo.cache_shared:
+            who = "shared with every namespace that sets argo.cache_shared"
+        else:
+            who = f"of {namespace} alone, by its path"
+        folder = cache_folder(argo, namespace, config.scope, "")
+        who += "; whoever may mount folders of nodes reaches it"
+        return Finding("caches", True, f"{folder} on every node, {who}")
     if argo.cache == "none":
         return Finding("caches", True, "none: every job builds its environment")
     kinds = "python" if argo.restricted else "python, system"

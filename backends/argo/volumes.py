@@ -28,7 +28,7 @@ from backends.argo.names import (
 )
 from backends.argo.records import MERGE, Records
 from backends.argo.state import is_over
-from backends.argo.workflow import claim
+from backends.argo.workflow import cache_folder, claim
 from stoke.backend import Volume
 from stoke.config import ArgoConfig
 from stoke.errors import EngineError
@@ -127,11 +127,12 @@ class Volumes:
             return
         self._noted.add(noting)
         try:
-            noted = self._register(scope).get(node, {"kinds": [], "requests": {}})
+            noted = self._register(scope).get(node) or {"kinds": [], "requests": {}}
             requests = {**noted["requests"], request: round(time.time())}
             newest = sorted(requests, key=lambda one: -requests[one])[:REMEMBERED]
             text = json.dumps(
                 {
+                    "where": self._where(),
                     "kinds": sorted({*noted["kinds"], *kinds}),
                     "requests": {one: requests[one] for one in newest},
                 },
@@ -146,7 +147,9 @@ class Volumes:
         try:
             noted = self._register(scope).get(node)
             if noted is not None:
-                text = json.dumps({**noted, "requests": {}}, separators=(",", ":"))
+                text = json.dumps(
+                    {"where": self._where(), **noted, "requests": {}}, separators=(",", ":")
+                )
                 self._write_register(scope, {node: text})
         except EngineError:
             pass
@@ -181,7 +184,7 @@ class Volumes:
                 "argo",
                 scope,
                 kind,
-                f"{self._argo.cache_path.rstrip('/')}/{scope}/{kind}",
+                self._folder(scope, kind),
                 node,
                 in_use_by=_holders(users, scope, kind, node),
             )
@@ -257,7 +260,7 @@ class Volumes:
         for record in listed.get("items") or ():
             scope = labels_of(record).get(SCOPE, "")
             if record["metadata"]["name"] == register_name(scope):
-                yield scope, _read_register(record)
+                yield scope, _read_register(record, self._where())
 
     def _register(self, scope: str) -> dict[str, dict[str, Any]]:
         try:
@@ -266,7 +269,16 @@ class Volumes:
             if error.status == 404:
                 return {}
             raise
-        return _read_register(record)
+        return _read_register(record, self._where())
+
+    def _where(self) -> str | None:
+        """The folder that the register's entries are about; None where caches are in claims."""
+        if self._argo.cache != "hostpath":
+            return None
+        return cache_folder(self._argo, self._cluster.namespace, "", "").rstrip("/")
+
+    def _folder(self, scope: str, kind: str) -> str:
+        return cache_folder(self._argo, self._cluster.namespace, scope, kind)
 
     def _write_register(self, scope: str, nodes: Mapping[str, str]) -> None:
         name = register_name(scope)
@@ -303,14 +315,18 @@ def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) ->
     )
 
 
-def _read_register(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Node to what was noted of it; what is not as we write it is passed over."""
+def _read_register(record: Mapping[str, Any], where: str | None) -> dict[str, dict[str, Any]]:
+    """Node to what was noted of it; what is not as we write it is passed over, and so is what was noted
+    of folders other than `where`."""
     nodes = {}
     for node, text in (record.get("data") or {}).items():
         try:
             noted = json.loads(text)
             kinds, requests = list(noted["kinds"]), dict(noted["requests"])
-        except (ValueError, KeyError, TypeError):
+            of = noted.get("where")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if of != where:
             continue
         nodes[node] = {"kinds": kinds, "requests": requests}
     return nodes

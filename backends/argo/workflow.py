@@ -49,6 +49,7 @@ CACHE = "/cache"
 NIX = "/nix"
 TARGETS = {"python": CACHE, "system": NIX}
 HOSTNAME = "kubernetes.io/hostname"
+OWN_NAMESPACE = "{{workflow.namespace}}"
 USER = 1000  # whom a restricted job runs as
 # Argo's deadline counts from the pod's start, the runner's timeout from its own: between them lie
 # pulling the image and ending politely.
@@ -351,7 +352,8 @@ def _cache_volumes(
     for kind in kinds:
         source: dict[str, Any]
         if argo.cache == "hostpath":
-            path = f"{argo.cache_path.rstrip('/')}/{scope}/{kind}"
+            # Argo fills in the namespace: a template made for one serves in another, too.
+            path = cache_folder(argo, OWN_NAMESPACE, scope, kind)
             source = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
         elif argo.cache == "none":
             source = {"emptyDir": {}}
@@ -359,6 +361,13 @@ def _cache_volumes(
             source = {"persistentVolumeClaim": {"claimName": claim_name(scope, kind)}}
         volumes.append((kind, TARGETS[kind], source))
     return volumes
+
+
+def cache_folder(argo: ArgoConfig, namespace: str, scope: str, kind: str) -> str:
+    """The folder of a node that holds a cache: of one namespace, unless it is shared on purpose. A node
+    belongs to one cluster, so the path need not name that."""
+    whose = "shared" if argo.cache_shared else f"namespaces/{namespace}"
+    return f"{argo.cache_path.rstrip('/')}/{whose}/{scope}/{kind}"
 
 
 def _limits(cpu: float | None, memory: int | None) -> dict[str, str]:
@@ -517,7 +526,9 @@ def _pod_patch(grace: int, restricted: bool) -> str:
 def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
     """Argo would replace `{{...}}`, or refuse the workflow, in any field; there is no escape."""
     if isinstance(workflow, str):
-        if "{{" in workflow:
+        # The folders of caches are ours: names that have been checked, and this one tag.
+        is_folder = field.endswith(".hostPath.path")
+        if "{{" in (workflow.replace(OWN_NAMESPACE, "") if is_folder else workflow):
             raise RequestError(
                 field, "holds '{{', which Argo takes for a template of its own", "write it without"
             )

@@ -86,7 +86,9 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     if lab.backend.name == "argo":
         if request.param != "somebody else's":
             pytest.skip("the node makes a folder that is gone again, and mounts what is there")
-        folder = request.getfixturevalue("cluster").on_node(f"/var/lib/stoke/{lab.scope}/python")
+        cluster = request.getfixturevalue("cluster")
+        path = f"/var/lib/stoke/namespaces/{cluster.connect().namespace}/{lab.scope}/python"
+        folder = cluster.on_node(path)
         folder.mkdir(parents=True)
         # Without capabilities root cannot write where only somebody else may.
         os.chown(folder, 1234, 1234)

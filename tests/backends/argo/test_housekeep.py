@@ -41,7 +41,9 @@ def test_one_that_says_nothing_for_long_is_read_on(
             "/pods/stoke-housekeeping-aa": [json_answer(pod(RUNNING))],
         }
         cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-        volume = Volume("argo", "team", "python", "/var/lib/stoke/team/python", "node-b")
+        volume = Volume(
+            "argo", "team", "python", "/var/lib/stoke/namespaces/jobs/team/python", "node-b"
+        )
         done = housekeep(cluster, Config(), "image", volume, {"do": "usage"}, told.append)
         cluster.close()
     assert done == {"bytes": 7}
@@ -77,7 +79,9 @@ def test_one_that_its_node_does_not_take_is_given_up(
             "/pods/stoke-housekeeping-aa": [json_answer(waiting)],
         }
         cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-        volume = Volume("argo", "team", "python", "/var/lib/stoke/team/python", "node-b")
+        volume = Volume(
+            "argo", "team", "python", "/var/lib/stoke/namespaces/jobs/team/python", "node-b"
+        )
         with pytest.raises(EngineError, match="were unschedulable") as caught:
             housekeep(cluster, Config(), "image", volume, {"do": "usage"}, told.append)
         cluster.close()

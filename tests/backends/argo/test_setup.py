@@ -19,7 +19,7 @@ from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import json_answer, scripted_server
 
 NODES = [
-    Volume("argo", "team", "python", "/var/lib/stoke/team/python", node)
+    Volume("argo", "team", "python", "/var/lib/stoke/namespaces/jobs/team/python", node)
     for node in ("node-a", "node-b")
 ]
 

@@ -104,7 +104,9 @@ def test_a_job_by_reference_says_no_more_than_it_may() -> None:
 
 
 def test_housekeeping_goes_by_reference_too() -> None:
-    volume = Volume("argo", "team", "python", "/var/lib/stoke/team/python", "node-a")
+    volume = Volume(
+        "argo", "team", "python", "/var/lib/stoke/namespaces/jobs/team/python", "node-a"
+    )
     workflow = make_housekeeping("keep", volume, {"do": "usage"}, CONFIG, "python:3.13")
     assert workflow["spec"].keys() <= REFERENCING
     pod = pod_of(workflow, make_templates("team", CONFIG))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,17 +18,26 @@ from tests.backends.argo.scripted_server import forbidden, json_answer, scripted
 GONE = status(404, "NotFound", 'nodes "node-a" not found')
 
 
+FOLDER = "/var/lib/stoke/namespaces/team-a"
+
+
+def register_of(folders: dict[str, str | None]) -> dict[str, Any]:
+    """A register where each node has a cache below a folder; None: as older programs noted it."""
+    data = {}
+    for node, folder in folders.items():
+        noted: dict[str, Any] = {"kinds": ["python"], "requests": {"r": 1.0}}
+        data[node] = json.dumps(noted if folder is None else {"where": folder, **noted})
+    labels = cache_labels("team", "nodes")
+    return {"metadata": {"name": register_name("team"), "labels": labels}, "data": data}
+
+
 @pytest.mark.parametrize(
     ("about_a", "listed"), [(GONE, ["node-b"]), (forbidden("get", "nodes"), ["node-a", "node-b"])]
 )
 def test_who_may_not_ask_for_nodes_is_shown_all_that_were_noted(
     tmp_path: Path, about_a: list[bytes], listed: list[str]
 ) -> None:
-    noted = json.dumps({"kinds": ["python"], "requests": {}})
-    register = {
-        "metadata": {"name": register_name("team"), "labels": cache_labels("team", "nodes")},
-        "data": {"node-a": noted, "node-b": noted},
-    }
+    register = register_of({"node-a": FOLDER, "node-b": FOLDER})
     with scripted_server() as server:
         server.answers = {
             "/configmaps": [json_answer({"items": [register]})],
@@ -40,3 +50,35 @@ def test_who_may_not_ask_for_nodes_is_shown_all_that_were_noted(
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
             found = Volumes(cluster, ArgoConfig()).found()
     assert [one.node for one in found] == listed
+
+
+@pytest.mark.parametrize(
+    ("shared", "node"), [(False, "node-own"), (True, "node-shared")], ids=["own", "shared"]
+)
+def test_what_was_noted_of_other_folders_is_not_taken_for_these(
+    tmp_path: Path, shared: bool, node: str
+) -> None:
+    """The path or the sharing was changed: the caches in the new folders are not the old ones."""
+    register = register_of(
+        {
+            "node-own": FOLDER,
+            "node-shared": "/var/lib/stoke/shared",
+            "node-elsewhere": "/data/namespaces/team-a",
+            "node-before": None,
+        }
+    )
+    with scripted_server() as server:
+        server.answers = {
+            "/configmaps": [json_answer({"items": [register]})],
+            f"/configmaps/{register_name('team')}": [json_answer(register)],
+            "/workflows": [json_answer({"metadata": {}, "items": []})],
+            "/pods": [json_answer({"columnDefinitions": [], "rows": []})],
+            f"/nodes/{node}": [json_answer({"metadata": {"name": node}})],
+        }
+        kubeconfig = server.kubeconfig(tmp_path)
+        with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+            volumes = Volumes(cluster, ArgoConfig(cache_shared=shared))
+            (found,) = volumes.found()
+            assert volumes.warm_nodes("team", "r") == (node,)
+    assert found.node == node
+    assert found.name == ("/var/lib/stoke/shared" if shared else FOLDER) + "/team/python"

@@ -18,7 +18,7 @@ import pytest
 from backends.argo import ArgoBackend, bundle
 from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
 from backends.argo.names import READS, WAITS
-from backends.argo.workflow import Made, make_housekeeping, make_job, whole
+from backends.argo.workflow import OWN_NAMESPACE, Made, make_housekeeping, make_job, whole
 from stoke.backend import Volume
 from stoke.config import ArgoConfig, Config
 from stoke.errors import RequestError
@@ -71,11 +71,17 @@ GOLDEN: dict[str, Any] = {
             {"name": "stoke", "emptyDir": {}},
             {
                 "name": "python",
-                "hostPath": {"path": "/var/lib/stoke/team/python", "type": "DirectoryOrCreate"},
+                "hostPath": {
+                    "path": "/var/lib/stoke/namespaces/{{workflow.namespace}}/team/python",
+                    "type": "DirectoryOrCreate",
+                },
             },
             {
                 "name": "system",
-                "hostPath": {"path": "/var/lib/stoke/team/system", "type": "DirectoryOrCreate"},
+                "hostPath": {
+                    "path": "/var/lib/stoke/namespaces/{{workflow.namespace}}/team/system",
+                    "type": "DirectoryOrCreate",
+                },
             },
         ],
     },
@@ -153,7 +159,7 @@ def test_nothing_a_person_wrote_stands_in_it(text: str) -> None:
     )
     for stands in texts(made.workflow):
         assert text not in stands
-        assert "{{" not in stands
+        assert "{{" not in stands.replace(OWN_NAMESPACE, "")
     # Kubernetes expands these in variables and commands.
     for stands in [*container(made)["command"], *variables(made).values()]:
         assert "$(" not in stands and "$$" not in stands
@@ -288,7 +294,9 @@ def test_warm_nodes_are_preferred_and_not_demanded() -> None:
 
 
 def test_housekeeping_goes_to_the_node_that_has_the_cache() -> None:
-    volume = Volume("argo", "team", "system", "/var/lib/stoke/team/system", "node-b")
+    volume = Volume(
+        "argo", "team", "system", "/var/lib/stoke/namespaces/jobs/team/system", "node-b"
+    )
     workflow = make_housekeeping("stoke-housekeeping-1", volume, {"do": "usage"}, CONFIG, "image")
     assert workflow["spec"]["nodeSelector"] == {
         "pool": "batch",
