@@ -249,6 +249,15 @@ class RendersJobs(Protocol):
 
 
 @runtime_checkable
+class KeepsFinishedJobs(Protocol):
+    """What a backend may offer besides: finished jobs that stay where others look for them."""
+
+    def release(self, job_id: str) -> None:
+        """Called once instead of `remove`, when a job's log and end are saved here: delete its secrets
+        now, and leave the rest to the engine's own rules. A job that has gone is no error."""
+
+
+@runtime_checkable
 class ForgetsScopes(Protocol):
     """What a backend may offer besides: scopes that can be used once and thrown away."""
 

@@ -77,7 +77,11 @@ class ArgoConfig(Section):
     start_timeout: Seconds = 300.0
     """Seconds after which a pod that cannot start on its node (no image, no secret) is given up."""
     keep: Seconds = 86400.0
-    """Seconds for which a finished workflow, its pod and its log stay for somebody who comes late."""
+    """Seconds for which a finished workflow, its pod and its log stay: for somebody who comes late, and
+    in Argo's own screens."""
+    delete_finished: bool = False
+    """Whether a job's workflow is deleted as soon as its log and end are saved on this machine, which
+    is often before Argo has seen it finish."""
 
 
 class LogConfig(Section):

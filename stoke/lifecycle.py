@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stoke.backend import Backend, Delivery, PhaseReport, SharesNetwork, load_backend
+from stoke.backend import (
+    Backend,
+    Delivery,
+    KeepsFinishedJobs,
+    PhaseReport,
+    SharesNetwork,
+    load_backend,
+)
 from stoke.budget import keep_budget_later
 from stoke.config import Config
 from stoke.environment import named_packages, python_hash, request_hash, system_hash
@@ -357,7 +364,10 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
         return
     if job.state.finished and not job.provisional:
         try:
-            backend.remove(job_id)
+            if isinstance(backend, KeepsFinishedJobs):
+                backend.release(job_id)
+            else:
+                backend.remove(job_id)
         except EngineError:
             pass  # It stays labelled, and a later listing removes it.
         keep_budget_later(job)

@@ -19,6 +19,7 @@ from backends.argo.housekeep import housekeep
 from backends.argo.manifest import as_yaml
 from backends.argo.names import (
     CACHES,
+    CARRIES,
     JOB,
     JOBS,
     MANAGED,
@@ -53,6 +54,8 @@ from backends.argo.volumes import SHARED
 from backends.argo.workflow import (
     DELIVERED,
     PUBLIC_IMAGE,
+    RELEASE,
+    RELEASE_WITH_SECRET,
     SHUTDOWN,
     Made,
     given_up,
@@ -283,6 +286,29 @@ class ArgoBackend:
     def remove(self, job_id: str) -> None:
         if self._metadata(job_id) is not None:
             self._places.of(job_id).records.delete_workflow(job_id)
+        self._forget(job_id)
+
+    def release(self, job_id: str) -> None:
+        """Leave the workflow to its TTL, so that Argo sees, shows, archives and counts it; not so the
+        secret that it carries."""
+        if self._config.argo.delete_finished:
+            self.remove(job_id)
+            return
+        workflow = self._metadata(job_id)
+        if workflow is not None:
+            records = self._places.of(job_id).records
+            changes = RELEASE
+            if labels_of(workflow).get(CARRIES) == "secret":
+                try:
+                    records.delete_secret(job_id)
+                except ApiError as error:
+                    if error.status != 403:
+                        raise
+                    changes = RELEASE_WITH_SECRET
+            records.patch_workflow(job_id, changes)
+        self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
         with self._lock:
             self._moments.pop(job_id, None)
             self._pods.pop(job_id, None)

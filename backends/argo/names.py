@@ -21,6 +21,10 @@ READS = "stoke.reads"
 """On a job that only reads its cache, because somebody has filled it with what the job needs."""
 WAITS = "stoke.waits"
 """On a workflow whose delivery may not be whole yet: its pod cannot start before it is."""
+CARRIES = "stoke.carries"
+"""The kind of the object beside a job's workflow that holds its code, "secret" or "configmap"."""
+RELEASED = "stoke.released"
+"""On a job whose log and end are saved where it was submitted: others need not list it."""
 STOPPED = "stoke.stopped"
 GAVE_UP = "stoke.gave-up"
 """An annotation: why a job that could not start was ended, and behind a newline what mends it."""
@@ -30,7 +34,9 @@ PHASE = "workflows.argoproj.io/phase"
 COMPLETED = "workflows.argoproj.io/completed"
 
 OURS = f"{MANAGED}=true"
-JOBS = f"{OURS},{KIND}=job"
+JOBS = f"{OURS},{KIND}=job,!{RELEASED}"
+"""The jobs that somebody may still have to look after."""
+UNFINISHED_JOBS = f"{JOBS},{COMPLETED}!=true"
 
 
 def job_labels(

@@ -87,6 +87,9 @@ class Records:
             workflows_path(self._cluster.namespace, name), {"propagationPolicy": "Background"}
         )
 
+    def delete_secret(self, name: str) -> None:
+        self._delete(resource_path("v1", self._cluster.namespace, "secrets", name), {})
+
     def delete_pod(self, name: str, grace: int) -> None:
         """`grace`: seconds between SIGTERM and SIGKILL; with 0 it is forgotten at once."""
         self._delete(pods_path(self._cluster.namespace, name), {"gracePeriodSeconds": str(grace)})

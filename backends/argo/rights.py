@@ -31,6 +31,12 @@ USER = (
         "code beyond some 60 KB is refused, and nobody knows which node has which caches",
     ),
     Right("", "secrets", ("create",), "secrets have to be in the cluster already"),
+    Right(
+        "",
+        "secrets",
+        ("delete",),
+        "a job with secrets keeps them, and its workflow, for a minute after its end",
+    ),
     Right("", "events", ("list",), "the time to pull an image counts as start"),
 )
 CLAIMS = Right(

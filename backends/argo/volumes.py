@@ -15,10 +15,10 @@ from typing import Any
 from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, resource_path
 from backends.argo.names import (
     CACHES,
-    JOBS,
     KIND,
     OURS,
     SCOPE,
+    UNFINISHED_JOBS,
     WORKFLOW,
     cache_labels,
     claim_name,
@@ -226,7 +226,7 @@ class Volumes:
         # A workflow that was removed takes its pod with it, a little later.
         unfinished = {
             workflow["metadata"]["name"]: labels_of(workflow)
-            for workflow in Records(self._cluster).listed(JOBS)
+            for workflow in Records(self._cluster).listed(UNFINISHED_JOBS)
             if not is_over(workflow)
         }
         table = self._cluster.request(

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import (
+    CARRIES,
     GAVE_UP,
     READS,
+    RELEASED,
     STOPPED,
     WAITS,
     claim_name,
@@ -94,6 +96,7 @@ def make_job(
     request = request_label(request_hash(spec))
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
     labels |= {READS: "true"} if reads else {}
+    labels |= {CARRIES: kind.lower()} if kind else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
     public = bundle.pack_spec(delivery.public_spec)
     if public is not None:
@@ -245,6 +248,14 @@ def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
 
 DELIVERED: dict[str, Any] = {"metadata": {"labels": {WAITS: None}}}
 """The merge patch that says of a workflow that what it waits for is there."""
+RELEASE: dict[str, Any] = {"metadata": {"labels": {RELEASED: "true"}}}
+"""The merge patch for a job whose log and end are saved where it was submitted."""
+# How long a workflow stays whose secret only goes with it: enough for Argo to see and archive its end.
+SECRET_SECONDS = 60
+RELEASE_WITH_SECRET: dict[str, Any] = {
+    **RELEASE,
+    "spec": {"ttlStrategy": {"secondsAfterCompletion": SECRET_SECONDS}},
+}
 SHUTDOWN: dict[str, Any] = {
     "metadata": {"labels": {STOPPED: "true"}},
     "spec": {"shutdown": "Terminate"},

@@ -132,7 +132,10 @@ class Standin:
         if known is not None and _version(known) > _version(found):
             return  # older than what we wrote
         self._workflows[key] = found
-        if not _completed(found):
+        if _completed(found):
+            if known is not None and known["spec"] != found["spec"]:
+                self._enqueue(key, 0)  # its ttlStrategy may be another
+        else:
             new = known is None or known["metadata"]["uid"] != found["metadata"]["uid"]
             self._enqueue(key, 0 if new else REQUEUE)
 
