@@ -118,8 +118,20 @@ class StoppedError(Exception):
 
 
 def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, also while `descriptor` is in non-blocking mode.
+
+    The job shares the open file behind our stdout and stderr and may set O_NONBLOCK on it. A pipe
+    takes up to PIPE_BUF bytes whole or not at all in either mode, so an event is never torn.
+    """
     while data:
-        data = data[os.write(descriptor, data) :]
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            import select
+
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
 
 
 class Tagged:

@@ -5,11 +5,17 @@ Only what is asked for is loaded: the screens without click, `stoke --help` with
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import sys
+from typing import TYPE_CHECKING
 
 # Our own folder first: somebody's PYTHONPATH may hold other packages called `tui` or `backends`.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
 
@@ -29,9 +35,38 @@ def _fill_closed_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w"))
 
 
+class PatientFile(io.FileIO):
+    """A descriptor that is written to whole, also while it is in non-blocking mode: whoever shares
+    our terminal or pipe may have set that, and then Python raises where it should wait."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        # FileIO returns None for EAGAIN, whatever its type says.
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])  # type: ignore[unreachable]
+        return written
+
+
+def _wait_for_slow_readers() -> None:
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.flush()
+        patient = io.TextIOWrapper(
+            io.BufferedWriter(PatientFile(descriptor, "w", closefd=False)),
+            stream.encoding,
+            stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, patient)
+        setattr(sys, f"__{name}__", patient)
+
+
 def main() -> int:
     """Runs the command line and returns the exit code (`stoke.errors` lists them)."""
     _fill_closed_streams()
+    _wait_for_slow_readers()
     try:
         code = _run()
         sys.stdout.flush()

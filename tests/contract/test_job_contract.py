@@ -62,6 +62,38 @@ def test_output_is_kept_byte_for_byte(lab: Lab) -> None:
     assert done.stderr == b"no end, \xff\xfe, \r\n, \x1e, \nhalf a line"
 
 
+FLOODS_WITHOUT_BLOCKING = """
+import os, subprocess, sys
+for stream in (1, 2):
+    os.set_blocking(stream, False)  # what asyncio does to the streams it writes to
+flood = '''
+import os, sys
+while True:
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"y" * 4095 + b"\\\\n")
+        except BlockingIOError:
+            pass
+'''
+for _ in range(2):
+    subprocess.Popen([sys.executable, "-c", flood], start_new_session=True)
+try:
+    while True:
+        os.write(2, b"z" * 999 + b"\\n")
+except BlockingIOError:
+    os._exit(0)
+"""
+
+
+def test_a_job_that_makes_its_output_non_blocking_is_followed_to_its_end(lab: Lab) -> None:
+    # On Argo the job never has the runner's own streams.
+    for _ in range(2 if lab.backend.name == "argo" else 10):
+        done = lab.run(FLOODS_WITHOUT_BLOCKING)
+        assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0), done.job.reason
+        assert done.phase("run").seconds is not None
+        assert done.job.cpu_seconds is not None
+
+
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\n\n", b"\n\x1e"])
 def test_a_last_newline_is_the_users_or_not_there(lab: Lab, ending: bytes) -> None:
     done = lab.run(f"import os; os.write(2, b'last' + {ending!r})")
