@@ -241,6 +241,17 @@ class SharesNetwork(Protocol):
 
 
 @runtime_checkable
+class Interrupts(Protocol):
+    """What a backend may offer besides: ctrl+c that reaches the code as SIGINT."""
+
+    def interrupt(self, job_id: str) -> None:
+        """Send SIGINT to the job's code and return without waiting; nothing kills it afterwards.
+
+        Before the code has begun this ends the job. A job that has ended or gone is no error.
+        """
+
+
+@runtime_checkable
 class RendersJobs(Protocol):
     """What a backend may offer besides: `stoke render` for it."""
 

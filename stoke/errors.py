@@ -7,7 +7,7 @@
 | 2 | the request or the command line is wrong |
 | 124 | the job reached its timeout |
 | 125 | the engine or the environment failed before the code began |
-| 130 | ctrl+c |
+| 130 | ctrl+c, unless the code caught it and ended with a code of its own |
 | 143 | the job was stopped by `stop` |
 """
 

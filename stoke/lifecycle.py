@@ -15,6 +15,7 @@ from pathlib import Path
 from stoke.backend import (
     Backend,
     Delivery,
+    Interrupts,
     KeepsFinishedJobs,
     PhaseReport,
     SharesNetwork,
@@ -254,6 +255,19 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     if backend.capabilities.stop_forgets_log:
         Tracker(backend, history, job.id).catch_up()
     return backend.stop(job.id, grace)
+
+
+def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str | None:
+    """Send ctrl+c to the job: SIGINT to its code, which may take its time to end.
+
+    A backend that cannot send SIGINT stops the job instead, as `stop` does with `grace`.
+    """
+    if not isinstance(backend, Interrupts):
+        return stop(job, backend, history, grace)
+    if not job.state.finished:
+        history.update(job.id, stop_requested=True)
+        backend.interrupt(job.id)
+    return None
 
 
 def remove(job: Job, backend: Backend, history: History) -> None:

@@ -347,7 +347,7 @@ class Ending:
     """Why the job is to end, and the process group that has to hear of it."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None  # "stopped" or "timeout" once it is to end
+        self.reason: str | None = None  # "stopped", "interrupted" or "timeout" once it is to end
         self._group: int | None = None
 
     def install(self, timeout: float | None) -> None:
@@ -360,11 +360,13 @@ class Ending:
     def watch(self, group: int | None) -> None:
         self._group = group
         if self.reason:  # it came while there was nobody to tell
-            self._tell(signal.SIGTERM)
+            self._tell(signal.SIGINT if self.reason == "interrupted" else signal.SIGTERM)
 
     def _forward(self, number: int, _frame: object) -> None:
-        if number in ENDS:
-            self.reason = self.reason or "stopped"
+        if number == signal.SIGINT:
+            self.reason = self.reason or "interrupted"
+        elif number in ENDS and self.reason != "timeout":
+            self.reason = "stopped"  # also after an interrupt that the code survived
         self._tell(number)
 
     def _alarm(self, _number: int, _frame: object) -> None:
@@ -1118,9 +1120,11 @@ class Job:
         except PhaseError as error:
             failure = error
         except StoppedError:
-            timeout = self.ending.reason == "timeout"
-            code = EXIT_TIMEOUT if timeout else 128 + signal.SIGTERM
-            return code, {"reason": self.ending.reason}
+            reason = self.ending.reason
+            if reason == "timeout":
+                return EXIT_TIMEOUT, {"reason": reason}
+            number = signal.SIGINT if reason == "interrupted" else signal.SIGTERM
+            return 128 + number, {"reason": reason}
         except OSError as error:
             text = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
             failure = PhaseError(text)

@@ -308,7 +308,7 @@ class Tracker:
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
         job = self._history.get(self._job_id)
         stopped = job is not None and job.stop_requested
-        if reason == "stopped" or (stopped and code != 0):
+        if reason in ("stopped", "interrupted") or (stopped and code != 0):
             state = JobState.STOPPED
         elif code == 0:
             state = JobState.SUCCEEDED

@@ -172,14 +172,21 @@ class DockerBackend:
         return DockerLog(self._engine, job_id, since, follow, *log_settings(record))
 
     def stop(self, job_id: str, grace: float) -> None:
+        if grace <= 0:
+            self._tell(job_id, lambda api: api.kill(job_id, "SIGKILL"))
+        else:
+            self._tell(job_id, lambda api: _ask_to_stop(api, job_id, math.ceil(grace)))
+
+    def interrupt(self, job_id: str) -> None:
+        self._tell(job_id, lambda api: api.kill(job_id, "SIGINT"))
+
+    def _tell(self, job_id: str, send: Callable[[Any], None]) -> None:
+        """Send a signal by `send`, unless the job has ended or gone."""
         if self._record(job_id) is None:
             return
         try:
             with self._engine.call(f"stop {job_id}") as api:
-                if grace <= 0:
-                    api.kill(job_id, "SIGKILL")
-                else:
-                    _ask_to_stop(api, job_id, math.ceil(grace))
+                send(api)
         except AnswerError as error:
             if error.status not in (404, 409):  # gone, ended
                 raise

@@ -142,6 +142,11 @@ class LocalBackend:
         (_folder(job_id) / "stop").write_text(str(grace))
         _signal(pid, signal.SIGTERM)
 
+    def interrupt(self, job_id: str) -> None:
+        started = self._started(_folder(job_id))
+        if started is not None and is_locked(_folder(job_id) / "alive.lock"):
+            _signal(started["pid"], signal.SIGINT)
+
     def _started(self, folder: Path) -> dict[str, Any] | None:
         """What a supervisor writes once it takes signals; one that has just begun is waited for."""
         deadline = time.monotonic() + BEGIN_SECONDS

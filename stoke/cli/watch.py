@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 import click
 
-from stoke.backend import Backend
+from stoke.backend import Backend, Interrupts
 from stoke.cli.narration import Narrator
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
@@ -30,12 +30,22 @@ from stoke.errors import (
 from stoke.events import Event
 from stoke.history import History
 from stoke.job import Job, JobState
-from stoke.lifecycle import Backends, Request, check_request, clean_up, stop, submit
+from stoke.lifecycle import (
+    Backends,
+    Request,
+    check_request,
+    clean_up,
+    interrupt,
+    stop,
+    submit,
+)
 from stoke.logs.spool import SpoolReader
 from stoke.paths import job_dir
 from stoke.prediction import predict
 from stoke.tracker import Tracker
 
+INTERRUPTED = "interrupted"
+"""The runner's reason for the end of a job that got SIGINT."""
 LOOK_SECONDS = 0.5
 """How often the history is looked at for phases that take long, while nothing else happens."""
 
@@ -102,11 +112,16 @@ def _watch(
         narrator.say(f"hint: {mend}")
     if as_json:
         print_json(job_document(last, history))
-    return EXIT_INTERRUPT if stopper.pressed else exit_code(last)
+    if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
+        return EXIT_INTERRUPT
+    return exit_code(last)
 
 
 def exit_code(job: Job) -> int:
     """What a program that waited for this job ends with."""
+    if job.state is JobState.STOPPED and job.reason == INTERRUPTED:
+        # What the code made of ctrl+c: Python's own 130, or the code's choice.
+        return EXIT_INTERRUPT if job.exit_code is None else job.exit_code
     if job.state is JobState.STOPPED:
         return EXIT_STOPPED
     if job.state is JobState.FAILED and job.reason == "timeout":
@@ -275,8 +290,8 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
 
 
 class Stopper:
-    """ctrl+c: the first stops the job politely and goes on with its output, the second ends it at
-    once, the third leaves."""
+    """ctrl+c: the first reaches the code as SIGINT (where the backend can do that, else it stops the
+    job politely) and its output goes on, the second ends the job at once, the third leaves."""
 
     def __init__(
         self, job: Job, backend: Backend, history: History, grace: float, narrator: Narrator
@@ -312,14 +327,18 @@ class Stopper:
         """Does what was asked for by now; on a thread of its own, because an engine may take long."""
         while self._done < self.pressed:
             self._done += 1
-            if self._done == 1:
-                self._narrator.say("stopping; ctrl+c again ends it at once")
-            grace = self._grace if self._done == 1 else 0
-            threading.Thread(target=self._stop, args=(grace,), daemon=True).start()
+            first = self._done == 1
+            if first:
+                what = "interrupted" if isinstance(self._backend, Interrupts) else "stopping"
+                self._narrator.say(f"{what}; ctrl+c again ends it at once")
+            threading.Thread(target=self._end, args=(first,), daemon=True).start()
 
-    def _stop(self, grace: float) -> None:
+    def _end(self, politely: bool) -> None:
         try:
-            said = stop(self._job, self._backend, self._history, grace)
+            if politely:
+                said = interrupt(self._job, self._backend, self._history, self._grace)
+            else:
+                said = stop(self._job, self._backend, self._history, 0)
             if said:
                 self._narrator.say(said)
         except EngineError as error:

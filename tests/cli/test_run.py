@@ -237,43 +237,6 @@ def test_stopped_elsewhere_is_143(
     assert only_job().state is JobState.STOPPED
 
 
-# ------------------------------------------------------------------ ctrl+c
-
-
-def test_ctrl_c_stops_politely_and_the_last_words_are_heard(
-    terminal: Callable[..., Terminal],
-) -> None:
-    code = (
-        "import signal, sys, time\n"
-        "def end(*_):\n    print('last words', flush=True)\n    sys.exit(5)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "print('began', flush=True)\n"
-        "while True: time.sleep(0.05)\n"
-    )
-    at = terminal("run", "-c", code)
-    at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
-    assert at.wait() == 130
-    assert b"last words" in at.screen
-    assert only_job().state is JobState.STOPPED
-
-
-def test_ctrl_c_again_ends_what_does_not_listen(terminal: Callable[..., Terminal]) -> None:
-    code = (
-        "import signal, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True))\n"
-        "print('began', flush=True)\n"
-        "while True: time.sleep(0.05)\n"
-    )
-    at = terminal("run", "-c", code)
-    at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
-    at.until(b"heard")
-    at.process.send_signal(signal.SIGINT)
-    assert at.wait() == 130
-    assert only_job().state is JobState.STOPPED
-
-
 def test_a_killed_client_leaves_the_job_to_others(
     start: Callable[..., subprocess.Popen[bytes]], stoke: Stoke, tmp_path: Path
 ) -> None:
