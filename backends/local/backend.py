@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -20,6 +21,8 @@ from typing import Any
 
 from backends.local.caches import LocalCaches
 from backends.local.log import FrameFile
+from backends.local.processes import MARK, Process, end_leftovers, leftovers
+from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend import (
     Capabilities,
     Delivery,
@@ -57,7 +60,7 @@ class LocalBackend:
         self._caches = LocalCaches(cache_dir() / "scopes", self._running_in)
 
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
-        began = time.time()
+        began, clock = time.time(), elapsed()
         report("start", began, None)
         folder = make_private(_folder(delivery.job_id))
         lock = os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -66,10 +69,16 @@ class LocalBackend:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # It runs already: the same submit, repeated.
-            if (folder / "status.json").exists():
+            if _record(folder, STATUS):
                 return
-            argv = self._deliver(delivery, folder)
-            self._supervisors.append(_spawn(folder, lock, argv))
+            mark = f"{delivery.job_id}.{secrets.token_hex(8)}"
+            try:
+                argv = self._deliver(delivery, folder, mark)
+                reserve(str(folder))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            self._supervisors.append(_spawn(folder, lock, argv, mark))
         except OSError as error:
             raise EngineError(
                 f"cannot start {delivery.job_id} in {folder}: {error.strerror}",
@@ -77,9 +86,9 @@ class LocalBackend:
             ) from error
         finally:
             os.close(lock)
-        report("start", began, time.time() - began)
+        report("start", began, elapsed() - clock)
 
-    def _deliver(self, delivery: Delivery, folder: Path) -> list[str]:
+    def _deliver(self, delivery: Delivery, folder: Path, mark: str) -> list[str]:
         from uv import find_uv_bin
 
         (folder / "runner.py").write_bytes(delivery.runner)
@@ -91,6 +100,7 @@ class LocalBackend:
                     "nonce": delivery.nonce,
                     "submitted_at": time.time(),
                     "use_cache": delivery.spec.use_cache,
+                    "mark": mark,
                 }
             )
         )
@@ -106,10 +116,11 @@ class LocalBackend:
     def inspect(self, job_id: str) -> EngineState:
         self._reap()
         folder = _folder(job_id)
-        alive = is_locked(folder / "alive.lock")
+        alive = _is_supervised(folder)
         # In this order: a supervisor writes the status first and lets go of the lock afterwards.
-        status = _read_json(folder / "status.json")
-        started = (_read_json(folder / "started.json") or {}).get("started_at")
+        status = _record(folder, STATUS)
+        record = _record(folder, STARTED)
+        started = record["started_at"] if record else None
         if status is not None:
             return EngineState(
                 "exited", status["exit_code"], None, status["started_at"], status["finished_at"]
@@ -118,11 +129,9 @@ class LocalBackend:
             return EngineState("running", started_at=started)
         if not folder.exists():
             return EngineState("absent")
-        if started is None:
+        if record is None:
             return EngineState("created")
-        return EngineState(
-            "absent", reason="its process was killed, or this machine was started again"
-        )
+        return EngineState("absent", reason=_why_it_is_lost(folder, record), started_at=started)
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         def is_over() -> bool:
@@ -131,16 +140,39 @@ class LocalBackend:
         return FrameFile(_folder(job_id) / "frames", since, follow, is_over)
 
     def stop(self, job_id: str, grace: float) -> None:
-        started = self._started(_folder(job_id))
-        if started is None or not is_locked(_folder(job_id) / "alive.lock"):
+        folder = _folder(job_id)
+        started = self._started(folder)
+        if started is None or _record(folder, STATUS):
             return
-        pid = started["pid"]
+        if not _is_supervised(folder):
+            _end_leftovers(job_id, folder)
+            return
+        supervisor = Process(started)
+        if supervisor.is_elsewhere:
+            raise EngineError(
+                f"{job_id} runs on another machine or in another container, which shares {folder}",
+                "stop it there",
+            )
         if grace <= 0:
-            _signal(pid, signal.SIGQUIT)
-            return
-        # The supervisor reads it when the signal comes and does the rest: this program may end.
-        (_folder(job_id) / "stop").write_text(str(grace))
-        _signal(pid, signal.SIGTERM)
+            sent = supervisor.send(signal.SIGQUIT)
+        else:
+            # The supervisor reads it when the signal comes and does the rest: this program may end.
+            try:
+                (folder / "stop").write_text(str(grace))
+            except OSError as error:
+                raise EngineError(
+                    f"cannot write to {folder}: {error.strerror}",
+                    f"end the job at once: stoke stop --now {job_id}",
+                ) from error
+            sent = supervisor.send(signal.SIGTERM)
+        if not sent and _is_supervised(folder):
+            raise EngineError(
+                f"cannot stop {job_id}: an earlier version of stoke started it, and process "
+                f"{supervisor.pid} cannot be told from another program's",
+                f"see whether it is the job's: ps -fp {supervisor.pid}; then kill it",
+            )
+        # One that was halted hears of it only once it goes on.
+        supervisor.send(signal.SIGCONT)
 
     def interrupt(self, job_id: str) -> None:
         started = self._started(_folder(job_id))
@@ -152,7 +184,7 @@ class LocalBackend:
         deadline = time.monotonic() + BEGIN_SECONDS
         while True:
             begins = is_locked(folder / "alive.lock")
-            started = _read_json(folder / "started.json")
+            started = _record(folder, STARTED)
             if started is not None or not begins or time.monotonic() > deadline:
                 return started
             time.sleep(0.01)
@@ -160,8 +192,10 @@ class LocalBackend:
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
         # Its supervisor lets go of the lock a moment after it wrote the status, and does nothing more.
-        if is_locked(folder / "alive.lock") and not (folder / "status.json").exists():
-            raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
+        if not _record(folder, STATUS):
+            if _is_supervised(folder):
+                raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
+            _end_leftovers(job_id, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def jobs(self) -> list[FoundJob]:
@@ -235,8 +269,7 @@ class LocalBackend:
         for folder in _all_folders():
             job = _read_json(folder / "job.json")
             uses = job is not None and job["scope"] == scope and job["use_cache"]
-            over = (folder / "status.json").exists()
-            if uses and not over and is_locked(folder / "alive.lock"):
+            if uses and not _record(folder, STATUS) and _is_supervised(folder):
                 running.append(folder.name)
         return running
 
@@ -257,7 +290,7 @@ def _python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _spawn(folder: Path, lock: int, argv: list[str]) -> int:
+def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
     """Starts the supervisor, detached, with the lock as its own from the first moment."""
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     command = [_python(), "-I", "-S", supervisor, str(folder), str(lock), *argv]
@@ -268,7 +301,7 @@ def _spawn(folder: Path, lock: int, argv: list[str]) -> int:
         return os.posix_spawn(
             command[0],
             command,
-            os.environ,
+            {**os.environ, MARK: mark},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
@@ -298,8 +331,44 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+def _record(folder: Path, name: str) -> dict[str, Any] | None:
+    """A record of the supervisor's; one on a full disk may not have got its final name."""
+    return _read_json(folder / f"{name}.json") or _read_json(folder / f"{name}.reserved")
+
+
+def _is_supervised(folder: Path) -> bool:
+    """Whether a job's supervisor lives: it holds the lock. Earlier versions let the job inherit the
+    lock, so a lock alone proves nothing where the supervisor is known to have ended."""
+    if not is_locked(folder / "alive.lock"):
+        return False
+    record = _record(folder, STARTED)
+    return record is None or not Process(record).is_dead
+
+
+def _of_the_job(folder: Path) -> tuple[str | None, Process | None]:
+    """A job's mark and its runner, as far as they were recorded."""
+    mark = (_read_json(folder / "job.json") or {}).get("mark")
+    runner = (_record(folder, STARTED) or {}).get("runner")
+    return (
+        mark if isinstance(mark, str) else None,
+        Process(runner) if isinstance(runner, dict) else None,
+    )
+
+
+def _why_it_is_lost(folder: Path, record: dict[str, Any]) -> str:
+    if Process(record).is_elsewhere:
+        return "this machine was started again, or the job ran on another one that has gone"
+    left = leftovers(*_of_the_job(folder))
+    if not left:
+        return "its supervisor process was killed"
+    names = ", ".join(str(process.pid) for process in left[:5]) + (", ..." if len(left) > 5 else "")
+    return f"its supervisor process was killed; stoke ends the processes that it left ({names})"
+
+
+def _end_leftovers(job_id: str, folder: Path) -> None:
+    left = end_leftovers(*_of_the_job(folder))
+    if left:
+        names = " ".join(map(str, left))
+        raise EngineError(
+            f"processes of {job_id} could not be ended: {names}", f"end them: kill -9 {names}"
+        )

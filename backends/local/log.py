@@ -31,17 +31,20 @@ class FrameFile:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             file = None
-        held = b""
+        # Where the first frame that is not whole begins. It is read again from there: on a full disk
+        # the supervisor takes half a frame back, and another one comes in its place.
+        at = 0
         pause, longest = PAUSES
         over = not self._follow
         try:
             while not self._closed.is_set():
                 if file is None:
                     file = self._try_open()
-                data = os.read(file, READ) if file is not None else b""
-                if data:
+                data = os.pread(file, READ, at) if file is not None else b""
+                frames, size = self._split(data)
+                if size:
                     pause = PAUSES[0]
-                    frames, held = self._split(held + data)
+                    at += size
                     if frames:
                         yield frames
                 elif over:
@@ -65,7 +68,8 @@ class FrameFile:
         except FileNotFoundError:
             return None
 
-    def _split(self, data: bytes) -> tuple[list[Frame], bytes]:
+    def _split(self, data: bytes) -> tuple[list[Frame], int]:
+        """The whole frames in `data` that are not too old, and how many bytes all whole ones take."""
         frames = []
         at = 0
         while len(data) - at >= HEADER.size:
@@ -76,4 +80,4 @@ class FrameFile:
             if time >= self._since:
                 frames.append(Frame(stream, time, data[at + HEADER.size : end]))
             at = end
-        return frames, data[at:]
+        return frames, at

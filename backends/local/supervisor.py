@@ -4,7 +4,11 @@
 
 Starts ARGV (the runner) with pipes for its output, keeps what comes as frames in FOLDER/frames, and
 writes FOLDER/status.json once everything is over. It holds the lock behind LOCK_FD all its life: a
-job whose lock is free and which has no status has lost its supervisor.
+job whose lock is free and which has no status has lost its supervisor. The runner does not inherit
+the lock.
+
+`reserve` allocates the space for both records before the job starts, so that a full disk costs a
+piece of the log and never the exit code.
 
 SIGTERM is passed on to the runner, and everything is killed after the seconds that FOLDER/stop
 names; SIGQUIT kills all of the job at once. Whatever the job leaves behind is
@@ -17,6 +21,7 @@ that many bytes. Stream 1 is stdout, 2 stderr, 3 a note of the engine.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import selectors
@@ -24,21 +29,36 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 HEADER = struct.Struct("<BIQ")
 PR_SET_CHILD_SUBREAPER = 36
 # What a job has written when it ends is read to its end; a pipe that a killed process still holds
 # open is given up after this.
 DRAIN_SECONDS = 5.0
+STARTED, STATUS = "started", "status"
+"""The two records of a job; each fits into `RECORD_SIZE` bytes."""
+RECORD_SIZE = 4096
+# Given back when a record cannot be written after all: a copy-on-write file system allocates new
+# blocks also for an overwrite.
+BALLAST = "ballast"
+BALLAST_SIZE = 64 * 1024
+RETRY_SECONDS = 0.5
+# The log leaves this much of a disk to records, history and spool: an eighth of it at most.
+MARGIN_SHARE = 8
+MOST_MARGIN = 8 * 1024**2
 
 
 def main() -> None:
-    folder, argv = sys.argv[1], sys.argv[3:]
+    folder, lock, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    # A process of the job that outlives this one must not look like it.
+    os.set_inheritable(lock, False)
     # Orphans of the job become children of this process, so they can be found and ended.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    started = time.time()
+    frames = Frames(os.path.join(folder, "frames"))
+    started, clock = time.time(), elapsed()
     runner = os.posix_spawn(
         argv[0],
         argv,
@@ -53,9 +73,12 @@ def main() -> None:
     os.close(out_write)
     os.close(err_write)
 
+    over = False  # Then the runner's process id may belong to another process.
+
     def forward(number: int, _frame: object) -> None:
         """A polite stop becomes a hard one after the grace that whoever asked wrote down."""
-        send(runner, number)
+        if not over:
+            send(runner, number)
         try:
             with open(os.path.join(folder, "stop")) as file:
                 signal.setitimer(signal.ITIMER_REAL, float(file.read()))
@@ -72,8 +95,14 @@ def main() -> None:
             pass
 
     def kill_all(_number: int, _frame: object) -> None:
-        for pid in [runner, *descendants(os.getpid())]:
+        if not over:
+            send(runner, signal.SIGKILL)
+        for pid in descendants(os.getpid()):
             send(pid, signal.SIGKILL)
+
+    def runner_ended() -> None:
+        nonlocal over
+        over = True
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
@@ -81,23 +110,48 @@ def main() -> None:
     signal.signal(signal.SIGQUIT, kill_all)
     signal.signal(signal.SIGALRM, kill_all)
     signal.signal(signal.SIGCHLD, reap)
-    write_whole(os.path.join(folder, "started.json"), {"pid": os.getpid(), "started_at": started})
+    try:
+        publish(
+            folder,
+            STARTED,
+            {
+                **identity(os.getpid()),
+                "session": os.getsid(0),
+                "runner": identity(runner),
+                "started_at": started,
+            },
+        )
+    except OSError:
+        kill_all(0, None)
+        raise
 
-    status = record(folder, runner, {out_read: 1, err_read: 2})
+    status = record(frames, runner, {out_read: 1, err_read: 2}, runner_ended)
+    free_ballast(folder)
+    frames.close()
     code = os.waitstatus_to_exitcode(status)
-    write_whole(
-        os.path.join(folder, "status.json"),
-        {
-            "exit_code": code if code >= 0 else 128 - code,
-            "started_at": started,
-            "finished_at": time.time(),
-        },
-    )
+    # By a clock that nobody sets: the job's duration stays right.
+    finished = {
+        "exit_code": code if code >= 0 else 128 - code,
+        "started_at": started,
+        "finished_at": started + elapsed() - clock,
+    }
+    # Nothing of the job is left, so `stop --now` may end this process while the disk is full.
+    signal.signal(signal.SIGQUIT, lambda *_: os._exit(1))
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    while True:
+        try:
+            publish(folder, STATUS, finished)
+        except FileNotFoundError:
+            return  # Its folder was removed.
+        except OSError as error:
+            sys.stderr.write(f"cannot write the status: {error}\n")
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
-def record(folder: str, runner: int, streams: dict[int, int]) -> int:
+def record(frames: Frames, runner: int, streams: dict[int, int], on_end: Callable[[], None]) -> int:
     """Keeps the output as frames until the runner has ended and the pipes are empty."""
-    frames = Frames(os.path.join(folder, "frames"))
     selector = selectors.DefaultSelector()
     for pipe in streams:
         selector.register(pipe, selectors.EVENT_READ)
@@ -109,6 +163,7 @@ def record(folder: str, runner: int, streams: dict[int, int]) -> int:
         for key, _ in selector.select(None if status is None else 0.1):
             if key.fd == ended:
                 selector.unregister(ended)
+                on_end()
                 _, status = os.waitpid(runner, 0)
                 end_descendants()
                 give_up = time.monotonic() + DRAIN_SECONDS
@@ -123,49 +178,80 @@ def record(folder: str, runner: int, streams: dict[int, int]) -> int:
 
 
 class Frames:
-    """Appends frames to a file. A full disk costs a piece of the log and not the job, and the piece
-    is counted and told as a frame of stream 3 as soon as there is room."""
+    """Appends frames to a file. A full disk costs a piece of the log and not the job: the piece is
+    counted, and reported as a frame of stream 3 as soon as there is room."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._end = os.fstat(self._file).st_size
         self._lost = 0
+        self._why = ""
+        self._torn = False
+        disk = os.fstatvfs(self._file)
+        self._margin = min(MOST_MARGIN, disk.f_blocks * disk.f_frsize // MARGIN_SHARE)
 
     def add(self, stream: int, data: bytes) -> None:
-        if self._lost:
-            text = f"{self._lost} bytes of output could not be kept: the disk was full".encode()
-            if not self._write(3, text):
-                self._lost += len(data)
-                return
-            self._lost = 0
-        if not self._write(stream, data):
+        if not ((not self._lost or self._tell()) and self._write(stream, data, self._margin)):
             self._lost += len(data)
 
-    def _write(self, stream: int, data: bytes) -> bool:
+    def close(self) -> None:
+        """Reports what is still unreported, in the space that was left free for that."""
+        if self._lost:
+            self._tell(margin=0)
+        os.close(self._file)
+
+    def _tell(self, margin: int | None = None) -> bool:
+        text = f"{self._lost} bytes of output could not be kept: {self._why}".encode()
+        told = self._write(3, text, self._margin if margin is None else margin)
+        if told:
+            self._lost = 0
+        return told
+
+    def _write(self, stream: int, data: bytes, margin: int) -> bool:
+        if self._torn:
+            return False
         frame = HEADER.pack(stream, len(data), time.time_ns()) + data
-        start = os.lseek(self._file, 0, os.SEEK_END)
+        size = len(frame)
         try:
+            disk = os.fstatvfs(self._file)
+            if disk.f_bavail * disk.f_frsize < margin + size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             while frame:
                 frame = frame[os.write(self._file, frame) :]
-        except OSError:
-            os.ftruncate(self._file, start)
+        except OSError as error:
+            full = error.errno == errno.ENOSPC
+            self._why = "the disk was full" if full else error.strerror or str(error)
+            try:
+                os.ftruncate(self._file, self._end)
+            except OSError:
+                self._torn = True  # Nothing can be told apart behind half a frame.
             return False
+        self._end += size
         return True
 
 
 def end_descendants() -> None:
-    """Kills every process below this one, until there is none."""
+    """Kills every process below this one, until there is none.
+
+    This process is the parent of all their orphans, so none is left once it has no child. A listing
+    of processes alone does not tell: a chain of short-lived processes slips through it.
+    """
     while True:
-        children = descendants(os.getpid())
-        for pid in children:
-            send(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             return
-        if not children:
-            return
-        time.sleep(0.002)
+        for pid in descendants(os.getpid()):
+            # The group too: a child that was forked since the listing is still in it.
+            try:
+                group = os.getpgid(pid)
+                if group != os.getpgrp():
+                    os.killpg(group, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+            send(pid, signal.SIGKILL)
+        time.sleep(0.0005)
 
 
 def descendants(of: int) -> list[int]:
@@ -192,11 +278,77 @@ def send(pid: int, number: int) -> None:
         pass
 
 
-def write_whole(path: str, value: object) -> None:
-    """Written aside and renamed, so that a reader meets all of it or nothing."""
-    with open(path + ".new", "w") as file:
-        json.dump(value, file)
-    os.rename(path + ".new", path)
+def elapsed() -> float:
+    """Seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def identity(pid: int) -> dict[str, object]:
+    """What tells this process from a later one with the same id, or one on another machine."""
+    return {"pid": pid, "start": start_time(pid), "place": place()}
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def place() -> str:
+    """This boot of this machine, and this namespace of process ids."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def reserve(folder: str) -> None:
+    """Allocates what the supervisor must be able to write on a full disk. Raises `OSError`."""
+    for name in (STARTED, STATUS):
+        _allocate(os.path.join(folder, name + ".reserved"), bytes(RECORD_SIZE))
+    # Bytes that a file system cannot compress to nothing.
+    _allocate(os.path.join(folder, BALLAST), os.urandom(BALLAST_SIZE))
+    _allocate(os.path.join(folder, "frames"), b"")
+
+
+def _allocate(path: str, data: bytes) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+    finally:
+        os.close(file)
+
+
+def free_ballast(folder: str) -> None:
+    try:
+        os.unlink(os.path.join(folder, BALLAST))
+    except OSError:
+        pass
+
+
+def publish(folder: str, name: str, value: dict[str, object]) -> None:
+    """Writes a record in place, into the file that `reserve` allocated, and gives it its final name.
+
+    A reader takes the record under either name once it is whole JSON; until then the file holds
+    zeros.
+    """
+    path = os.path.join(folder, name)
+    record = json.dumps(value).encode().ljust(RECORD_SIZE)
+    file = os.open(path + ".reserved", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        if os.pwrite(file, record, 0) < RECORD_SIZE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(file)
+    try:
+        os.rename(path + ".reserved", path + ".json")
+    except OSError:
+        pass  # Readers take it under this name too.
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""The processes of a local job, found and signalled without hitting another program's.
+
+A process id says nothing once its process has ended: the system gives it to another one. So a signal
+goes through a file descriptor of the process, and only if the start time behind it is the known one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from backends.local.supervisor import descendants, identity, place, start_time
+
+MARK = "STOKE_LOCAL_JOB"
+"""The environment variable that names a process's job. All processes of a job inherit it."""
+END_SECONDS = 5.0
+
+
+class Process:
+    """One process, by the record that `supervisor.identity` makes."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        pid, start = record.get("pid"), record.get("start")
+        self.pid = pid if isinstance(pid, int) else 0
+        self._start = start if isinstance(start, int) else None
+        self._place = record.get("place")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was started on another machine, in another container or before a reboot."""
+        return self._place is not None and self._place != place()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether exactly this process runs here. A record without a start time cannot tell."""
+        here = self._start is not None and not self.is_elsewhere
+        return here and start_time(self.pid) == self._start
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is known to have ended. An old record without a start time tells it by the id
+        alone."""
+        if self._start is None:
+            return self.pid > 0 and start_time(self.pid) is None
+        return not self.is_elsewhere and start_time(self.pid) != self._start
+
+    def send(self, number: int) -> bool:
+        """Signals this process and no other; False where it has ended or cannot be told."""
+        try:
+            process = os.pidfd_open(self.pid)
+        except (OSError, ValueError):
+            return False
+        try:
+            # Compared after opening: from here on the descriptor stays with this process.
+            if not self.is_alive:
+                return False
+            signal.pidfd_send_signal(process, number)
+        except OSError:
+            return False
+        finally:
+            os.close(process)
+        return True
+
+
+def leftovers(mark: str | None, runner: Process | None) -> list[Process]:
+    """The processes that are provably a job's: its runner, those that carry its mark, and all of
+    their descendants."""
+    found = {pid for pid in _process_ids() if _carries(pid, mark)} if mark else set()
+    if runner is not None and runner.is_alive:
+        found.add(runner.pid)
+    for pid in list(found):
+        found.update(descendants(pid))
+    return [Process(identity(pid)) for pid in sorted(found) if not _is_zombie(pid)]
+
+
+def end_leftovers(mark: str | None, runner: Process | None) -> list[int]:
+    """Kills what `leftovers` finds until there is nothing. Returns the ids of those that stay."""
+    deadline = time.monotonic() + END_SECONDS
+    while (left := leftovers(mark, runner)) and time.monotonic() < deadline:
+        for process in left:
+            process.send(signal.SIGKILL)
+        time.sleep(0.002)
+    return [process.pid for process in left]
+
+
+def _process_ids() -> list[int]:
+    return [
+        int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()
+    ]
+
+
+def _carries(pid: int, mark: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{MARK}={mark}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False  # Another user's, or it has ended.
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,327 @@
+"""A local job whose disk is full, whose supervisor is killed, or whose processes hide."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backends.local.backend import LocalBackend
+from backends.local.log import FrameFile
+from backends.local.processes import MARK, Process, end_leftovers, leftovers
+from backends.local.supervisor import HEADER, STATUS, Frames, identity, publish, reserve
+from stoke.config import Config
+from stoke.errors import EngineError
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.lifecycle import Backends, refresh, remove, stop
+from stoke.paths import state_dir
+from tests.lab import Lab, until
+
+FOREVER = "import time\nwhile True: time.sleep(1)"
+
+
+@pytest.fixture
+def lab(own_home: Path) -> Lab:
+    config = Config()
+    return Lab(LocalBackend(config), config, "test", "127.0.0.1")
+
+
+@pytest.fixture(params=["3m", "nr_inodes=60"])
+def small_disk(own_home: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """State on a disk with room for little."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = state_dir()
+    folder.mkdir()
+    options = f"size=3m,{request.param}" if "=" in request.param else f"size={request.param}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def folder_of(job: Job) -> Path:
+    return state_dir() / "local" / job.id
+
+
+def mark_of(job: Job) -> str:
+    mark: str = json.loads((folder_of(job) / "job.json").read_text())["mark"]
+    return mark
+
+
+def kill_supervisor(job: Job) -> None:
+    """As the kernel does when memory runs out."""
+    started = folder_of(job) / "started.json"
+    until(started.exists, "the supervisor's record")
+    supervisor = Process(json.loads(started.read_text()))
+    assert supervisor.send(signal.SIGKILL)
+    until(lambda: supervisor.is_dead or _is_defunct(supervisor.pid), "the supervisor's end")
+
+
+def _is_defunct(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+def test_a_full_disk_costs_output_and_never_the_job(small_disk: Path, lab: Lab) -> None:
+    """Nothing but the job fills it: what is left for records, history and spool suffices."""
+    code = (
+        "import os, sys, time\n"
+        f"for number in range(200): open('{small_disk}/inode-%d' % number, 'w').close()\n"
+    )
+    lines = "for i in range(60000): print('%099d' % i)\nsys.exit(3)"
+    job = lab.submit(f"import sys\ntry:\n {code.splitlines()[1]}\nexcept OSError: pass\n{lines}")
+    done = lab.finish(job)
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 3)
+    assert done.job.seconds is not None and done.job.seconds > 0
+    assert done.stdout.startswith(b"%099d\n" % 0)
+    spool = b"".join(path.read_bytes() for path in (state_dir() / "jobs").glob("*/log"))
+    assert b"bytes of output could not be kept: the disk was full" in spool
+
+
+def test_a_disk_that_others_fill_to_the_last_byte_keeps_the_exit_code(
+    small_disk: Path, lab: Lab, tmp_path: Path
+) -> None:
+    """The supervisor alone: nobody follows until there is room again."""
+    gate = tmp_path / "gate"
+    job = lab.submit(
+        f"import os, time\nprint('began')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+        "\nprint('x' * 100000)\nraise SystemExit(7)"
+    )
+    frames = folder_of(job) / "frames"
+    until(lambda: b"began" in frames.read_bytes(), "the code's beginning")
+    filling = os.open(small_disk / "filling", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="No space left"):
+        while True:
+            os.write(filling, bytes(4096))
+    gate.touch()
+    until(lambda: lab.backend.inspect(job.id).status == "exited", "the job's end")
+    assert lab.backend.inspect(job.id).exit_code == 7
+    os.close(filling)
+    (small_disk / "filling").unlink()
+    assert lab.finish(job).job.exit_code == 7
+
+
+def test_a_disk_without_room_refuses_the_job_at_once(small_disk: Path, lab: Lab) -> None:
+    with History():
+        pass
+    filling = os.open(small_disk / "filling", os.O_WRONLY | os.O_CREAT)
+    room = os.fstatvfs(filling)
+    os.write(filling, bytes((room.f_bavail - 30) * room.f_frsize))
+    with pytest.raises(EngineError, match="No space left"):
+        lab.submit("print('never')")
+    os.close(filling)
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.ENOSPC])
+def test_a_write_that_fails_is_counted_and_leaves_no_half_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    frames = Frames(str(tmp_path / "frames"))
+    frames.add(1, b"before\n")
+    real = os.write
+    left = iter([5])
+
+    def write(descriptor: int, data: bytes) -> int:
+        some = next(left, None)
+        if some is None:
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, data[:some])
+
+    monkeypatch.setattr(os, "write", write)
+    frames.add(1, b"lost\n")
+    monkeypatch.undo()
+    frames.add(2, b"after\n")
+    frames.close()
+    (batch,) = FrameFile(tmp_path / "frames", 0, False, lambda: True)
+    assert [(frame.stream, frame.data) for frame in batch if frame.stream != 3] == [
+        (1, b"before\n"),
+        (2, b"after\n"),
+    ]
+    (told,) = [frame.data.decode() for frame in batch if frame.stream == 3]
+    why = "the disk was full" if number == errno.ENOSPC else os.strerror(number)
+    assert told == f"5 bytes of output could not be kept: {why}"
+
+
+def test_a_reader_does_not_keep_half_a_frame_that_was_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    whole = HEADER.pack(1, 3, 10) + b"one"
+    path.write_bytes(whole + HEADER.pack(1, 100, 11) + b"half")
+    over = False
+    stream = FrameFile(path, 0, True, lambda: over)
+    batches = iter(stream)
+    assert [frame.data for frame in next(batches)] == [b"one"]
+    path.write_bytes(whole + HEADER.pack(2, 3, 12) + b"two")
+    over = True
+    assert [frame.data for frame in next(batches)] == [b"two"]
+    assert list(batches) == []
+
+
+def test_a_record_is_written_in_place_and_read_under_either_name(tmp_path: Path) -> None:
+    from backends.local.backend import _record
+
+    reserve(str(tmp_path))
+    assert _record(tmp_path, STATUS) is None
+    before = (tmp_path / "status.reserved").stat()
+    assert before.st_blocks * 512 >= 4096
+    publish(str(tmp_path), STATUS, {"exit_code": 4})
+    assert (tmp_path / "status.json").stat().st_ino == before.st_ino
+    assert _record(tmp_path, STATUS) == {"exit_code": 4}
+    (tmp_path / "status.json").rename(tmp_path / "status.reserved")
+    assert _record(tmp_path, STATUS) == {"exit_code": 4}
+    half = (tmp_path / "status.reserved").read_bytes()[:8]
+    (tmp_path / "status.reserved").write_bytes(half)
+    assert _record(tmp_path, STATUS) is None
+
+
+# ------------------------------------------------------------------ a killed supervisor
+
+
+@pytest.fixture
+def orphaned(lab: Lab) -> Iterator[Job]:
+    """A job that prints nothing and has a child in another session, without its supervisor."""
+    job = lab.submit(
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+        " start_new_session=True)\ntime.sleep(600)"
+    )
+    # Runner, code, and the code's child; the supervisor carries the mark too.
+    until(lambda: len(leftovers(mark_of(job), None)) == 4, "all of its processes")
+    mark = mark_of(job)
+    kill_supervisor(job)
+    yield job
+    end_leftovers(mark, None)
+
+
+@pytest.mark.parametrize("how", ["look", "stop", "stop at once", "remove"])
+def test_a_job_without_its_supervisor_is_lost_and_its_processes_are_ended(
+    lab: Lab, orphaned: Job, how: str
+) -> None:
+    mark = mark_of(orphaned)
+    backends = Backends(lab.config)
+    with History() as history:
+        if how.startswith("stop"):
+            stop(orphaned, lab.backend, history, 10 if how == "stop" else 0)
+            assert leftovers(mark, None) == []
+        (seen,) = refresh([orphaned], backends, history, 30)
+        assert seen.state is JobState.LOST
+        assert seen.reason is not None and "supervisor" in seen.reason
+        assert leftovers(mark, None) == []
+        assert not folder_of(orphaned).exists()
+        if how == "remove":
+            remove(seen, lab.backend, history)
+            assert history.get(seen.id) is None
+
+
+def test_a_lock_that_a_job_inherited_does_not_keep_it_running(lab: Lab, orphaned: Job) -> None:
+    """Earlier versions passed it on, and recorded no start time."""
+    started = folder_of(orphaned) / "started.json"
+    record = json.loads(started.read_text())
+    lock = os.open(folder_of(orphaned) / "alive.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # The killed supervisor is this program's child: reaped, its id is free.
+    until(lambda: lab.backend.inspect(orphaned.id).status == "absent", "its loss")
+    started.write_text(json.dumps({"pid": record["pid"], "started_at": record["started_at"]}))
+    until(lambda: lab.backend.inspect(orphaned.id).status == "absent", "its loss")
+    os.close(lock)
+
+
+def test_the_processes_of_a_job_do_not_inherit_its_lock(lab: Lab) -> None:
+    job = lab.submit(FOREVER)
+    until(lambda: len(leftovers(mark_of(job), None)) == 3, "all of its processes")
+    lock = str(folder_of(job) / "alive.lock")
+    holders = [
+        process.pid
+        for process in leftovers(mark_of(job), None)
+        if any(os.readlink(entry) == lock for entry in Path(f"/proc/{process.pid}/fd").iterdir())
+    ]
+    record = json.loads((folder_of(job) / "started.json").read_text())
+    lab.backend.stop(job.id, 0)
+    assert holders == [record["pid"]]
+    lab.finish(job)
+
+
+# ------------------------------------------------------------------ reused process ids
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("field", ["start", "place"])
+@pytest.mark.parametrize("grace", [0, 10])
+def test_a_reused_process_id_is_never_signalled(
+    lab: Lab, orphaned: Job, bystander: subprocess.Popen[bytes], field: str, grace: float
+) -> None:
+    """Another program has the ids of supervisor and runner; the records tell it apart."""
+    started = folder_of(orphaned) / "started.json"
+    other = identity(bystander.pid)
+    other[field] = 1 if field == "start" else "another boot"
+    record = {**json.loads(started.read_text()), **other, "runner": other}
+    started.write_text(json.dumps(record))
+    with History() as history:
+        stop(orphaned, lab.backend, history, grace)
+        refresh([orphaned], Backends(lab.config), history, 30)
+    assert bystander.poll() is None
+    assert not Process(other).send(signal.SIGTERM)
+    assert Process(identity(bystander.pid)).send(0)
+
+
+def test_a_mark_is_another_jobs_or_this_ones(bystander: subprocess.Popen[bytes]) -> None:
+    marked = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env={**os.environ, MARK: "job-aaaaaa.1234"},
+    )
+    until(lambda: len(leftovers("job-aaaaaa.1234", None)) == 1, "the marked process")
+    assert leftovers("job-aaaaaa.123", None) == []
+    assert end_leftovers("job-aaaaaa.1234", None) == []
+    assert marked.wait(10) == -signal.SIGKILL
+    assert bystander.poll() is None
+
+
+# ------------------------------------------------------------------ processes that hide
+
+
+def test_a_chain_of_short_lived_sessions_does_not_outlive_the_job(lab: Lab, tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    code = (
+        "import fcntl, os, time\n"
+        f"lock = os.open({str(held)!r}, os.O_RDWR | os.O_CREAT)\n"
+        "if os.fork() == 0:\n"
+        "    fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "    while True:\n"
+        "        os.setsid() if os.getpid() != os.getsid(0) else None\n"
+        "        if os.fork(): os._exit(0)\n"
+        "time.sleep(600)"
+    )
+    job = lab.submit(code)
+
+    def free() -> bool:
+        lock = os.open(held, os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    until(lambda: held.exists() and not free(), "the chain's beginning")
+    with History() as history:
+        stop(job, lab.backend, history, 0)
+    assert lab.finish(job).job.state is JobState.STOPPED
+    assert free()
