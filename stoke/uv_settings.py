@@ -272,6 +272,12 @@ def _check_source(package: str, source: Any) -> None:
         if key in source:
             _require(isinstance(source[key], str), f"has a wrong {key} for {package}")
             check_address(source[key], _SOURCE_ADDRESSES[key])
+            if "${" in source[key]:
+                # uv takes such a name literally in a source.
+                raise ValueError(
+                    f"has a variable in the source for {package}; write the variable into the "
+                    f"dependency itself: {package} @ git+https://${{NAME}}@..."
+                )
 
 
 def _is_list(value: Any, of: type) -> bool:

@@ -154,6 +154,7 @@ def test_pip_lists_of_packages(tmp_path: Path) -> None:
         ("sources = { alpha = { path = '../alpha' } }", "path source for alpha.* does not travel"),
         ("sources = { alpha = { workspace = true } }", "workspace source for alpha"),
         ("sources = { alpha = { git = 'https://u:p@h/x' } }", "holds a password"),
+        ("sources = { alpha = { git = 'https://${T}@h/x' } }", "write the variable into the depen"),
         ("sources = { alpha = { index = 'corp' } }", "no index of that name is set"),
         ("sources = { beta = { url = 'https://h/b.whl' } }", "beta, which is not one of the"),
         ("index = [{ name = 'x' }]", "has an index without a url"),

@@ -148,6 +148,15 @@ def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve:
     assert given.stdout == b"source\n", given
 
 
+def test_a_lock_from_elsewhere_finds_its_files_in_any_index(lab: Lab, serve: Serve) -> None:
+    """The first index knows the name, but not the version whose hash the lock has."""
+    private, public = serve(("alpha", "1.0")), serve()
+    digest = public.add("alpha", "2.0")
+    lock = f"-i {public.url}\n--extra-index-url {private.url}\nalpha==2.0 --hash=sha256:{digest}\n"
+    done = run(lab, "import alpha; print(alpha.version)", requirements=lock)
+    assert done.stdout == b"2.0\n", done
+
+
 def test_settings_of_a_build_have_environments_of_their_own(lab: Lab, serve: Serve) -> None:
     index = serve()
     index.add_sdist("gamma", "1.0")
