@@ -18,6 +18,7 @@ import click
 
 from stoke.cli.passthrough import Outlet
 from stoke.logs.matching import part_holds
+from stoke.logs.pattern import LINE_SECONDS, Pattern
 from stoke.logs.sanitise import clean, clean_line, line_states
 from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
 from stoke.logs.view import parts
@@ -39,7 +40,7 @@ class Wanted:
 
     stream: int | None = None
     since: int = 0
-    grep: re.Pattern[str] | None = None
+    grep: Pattern | None = None
 
     def has(self, line: Line, reader: SpoolReader) -> bool:
         """Whether `line` of `reader`'s log is one of them, searched to its end however long it is."""
@@ -52,13 +53,13 @@ class Wanted:
         )
 
 
-def _found(pattern: re.Pattern[str], line: Line, reader: SpoolReader) -> bool:
+def _found(pattern: Pattern, line: Line, reader: SpoolReader) -> bool:
     if not line.cut:
-        return pattern.search(clean_line(line.text)) is not None
+        return pattern.found_in(clean_line(line.text))
     ((start, _, _),) = reader.rows(line.number, 1)
     end = start + len(line.text) + line.cut
     return any(
-        part_holds(pattern, block.data, *block.part)
+        part_holds(pattern.found_in, block.data, *block.part)
         for block in parts(reader, start, end)
         if block.part
     )
@@ -107,7 +108,7 @@ class Printer:
         as_json: bool,
         timestamps: bool,
         colours: bool,
-        grep: re.Pattern[str] | None,
+        grep: Pattern | None,
     ) -> None:
         self._outlets = {STDOUT: stdout, STDERR: stderr, NOTE: stderr}
         self._as_json = as_json
@@ -148,7 +149,7 @@ class Printer:
         raw = line.text.removeprefix(b"\n").removesuffix(b"\n")
         if outlet.is_terminal:
             if self._grep is not None and self._colours:
-                raw = self._grep.sub(_marked, clean_line(raw)).encode()
+                raw = _marked(self._grep, clean_line(raw)).encode()
             elif len(line_states(raw)) > 1:
                 raw = clean_line(raw).encode()
             if b"\x1b" in raw:
@@ -158,8 +159,13 @@ class Printer:
         return raw
 
 
-def _marked(found: re.Match[str]) -> str:
-    return f"{_MATCH}{found[0]}{_RESET}" if found[0] else ""
+def _marked(pattern: Pattern, text: str) -> str:
+    """`text` with colour around what `pattern` finds in it."""
+    marked, at = "", 0
+    for start, end in pattern.spans(text, LINE_SECONDS):
+        marked += f"{text[at:start]}{_MATCH}{text[start:end]}{_RESET}"
+        at = end
+    return marked + text[at:]
 
 
 def _as_json(line: Line, job: str) -> bytes:

@@ -5,7 +5,6 @@ Imports nothing that is slow to load when the jobs are over.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from stoke.cli.options import JOBS, apply
 from stoke.cli.output import narrate, print_error, print_unkept, removed_log, shows_colour
 from stoke.cli.passthrough import Outlet, Passthrough
 from stoke.cli.terminal import JobScreen
+from stoke.errors import RequestError
+from stoke.logs.pattern import Pattern
 from stoke.logs.sanitise import clean
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
 from stoke.paths import job_dir
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     from stoke.job import Job
 
 
-def _pattern(
-    _context: click.Context, _option: click.Parameter, text: str | None
-) -> re.Pattern[str] | None:
+def _pattern(_context: click.Context, _option: click.Parameter, text: str | None) -> Pattern | None:
     try:
-        return None if text is None else re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise click.BadParameter(f"is no regular expression: {error}") from None
+        return None if text is None else Pattern(text)
+    except RequestError as error:
+        raise click.BadParameter(error.why) from None
 
 
 @click.command()
@@ -62,7 +61,7 @@ def command(
     since: str | None,
     timestamps: bool,
     stream: str | None,
-    grep: re.Pattern[str] | None,
+    grep: Pattern | None,
     as_json: bool,
     engine: bool,
 ) -> int:

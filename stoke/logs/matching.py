@@ -98,14 +98,17 @@ class Query:
 
     def holds(self, text: str) -> bool:
         """Whether a line as shown holds it; `SlowPatternError` when that takes too long."""
+        return self._search_from(text, 0)
+
+    def _search_from(self, text: str, start: int) -> bool:
         if self.regex:
-            return self._pattern.found_in(text)
-        return self._shown.search(text) is not None
+            return self._pattern.found_in(text, start)
+        return self._shown.search(text, start) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
         """Which rows of `block` hold it."""
         if block.part is not None:
-            if part_holds(self.pattern, block.data, *block.part):
+            if part_holds(self._search_from, block.data, *block.part):
                 yield 0
             return
         data = block.data
@@ -174,14 +177,18 @@ class Query:
         return {form for form in every if len(form) == 1}
 
 
-def part_holds(pattern: re.Pattern[str], data: bytes, first: bool, last: bool) -> bool:
-    """Whether `pattern` is found in a part of a row; parts overlap by `PART_OVERLAP` bytes.
+def part_holds(
+    found_from: Callable[[str, int], bool], data: bytes, first: bool, last: bool
+) -> bool:
+    """Whether a pattern is found in a part of a row; parts overlap by `PART_OVERLAP` bytes.
+
+    `found_from` says whether it is found in a text, from a position on.
 
     `^` and `$` match at the row's own ends only.
     """
     text = clean(data.decode(errors="replace").strip("\n"))
     # A character more keeps `$` from the end of a part, and a later start keeps `^` from its beginning.
-    return pattern.search(text if last else text + "\0", 0 if first else _CONTEXT) is not None
+    return found_from(text if last else text + "\0", 0 if first else _CONTEXT)
 
 
 def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
@@ -209,7 +216,10 @@ class _Errors(Query):
         self._literal = False  # More words than this one count.
 
     def holds(self, text: str) -> bool:
-        return self._TELLS.search(text) is not None
+        return self._search_from(text, 0)
+
+    def _search_from(self, text: str, start: int) -> bool:
+        return self._TELLS.search(text, start) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
         if block.part is not None:

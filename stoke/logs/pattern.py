@@ -43,10 +43,10 @@ class Pattern:
             why = f"{text!r} is no regular expression: {error}"
             raise RequestError("pattern", why) from error
 
-    def found_in(self, line: str, seconds: float = LINE_SECONDS) -> bool:
-        """Whether it is found in `line`; `SlowPatternError` when that takes too long."""
+    def found_in(self, line: str, start: int = 0, seconds: float = LINE_SECONDS) -> bool:
+        """Whether it is found in `line` from `start` on; `SlowPatternError` if that takes too long."""
         try:
-            return self._pattern.search(line, timeout=seconds) is not None
+            return self._pattern.search(line, start, timeout=seconds) is not None
         except TimeoutError:
             raise SlowPatternError(self.text) from None
 
