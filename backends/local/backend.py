@@ -175,9 +175,10 @@ class LocalBackend:
         supervisor.send(signal.SIGCONT)
 
     def interrupt(self, job_id: str) -> None:
-        started = self._started(_folder(job_id))
-        if started is not None and is_locked(_folder(job_id) / "alive.lock"):
-            _signal(started["pid"], signal.SIGINT)
+        folder = _folder(job_id)
+        started = self._started(folder)
+        if started is not None and not _record(folder, STATUS) and _is_supervised(folder):
+            Process(started).send(signal.SIGINT)
 
     def _started(self, folder: Path) -> dict[str, Any] | None:
         """What a supervisor writes once it takes signals; one that has just begun is waited for."""
