@@ -15,8 +15,11 @@ def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
     index = _index(spec.index, config.index)
     if spec.uv is None:
         index = _with_variables(index)
+    taken = take_in(spec)
     changes: dict[str, Any] = {"index": index}
-    spec = with_changes(spec, **take_in(spec))
+    if "uv" in taken:
+        changes["uv"] = taken.pop("uv")
+    spec = with_changes(spec, **taken)
     if "scope" not in spec.model_fields_set:
         changes["scope"] = config.scope
     if spec.system and spec.nix is None:

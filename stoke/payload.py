@@ -21,7 +21,7 @@ from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
 from stoke.spec import JobSpec, NixSettings
 from stoke.surroundings import login_variables, split_login
-from stoke.uv_config import UvConfig, fill_in, origins, secrets_of, uv_config
+from stoke.uv_config import UvConfig, fill_in, login_of, origins, secrets_of, uv_config
 
 
 def runner_source() -> bytes:
@@ -234,7 +234,7 @@ def _filled_in(url: str, secrets: list[str]) -> str:
     login, address = split_login(url)
     if "${" not in login:
         return url
-    user, _, password = fill_in(login, "index").partition(":")
+    user, password = login_of(fill_in(login, "index"))
     secrets += secrets_of(user, password)
     return _with_credentials(address, user, password)
 

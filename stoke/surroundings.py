@@ -75,14 +75,14 @@ _FLAG_VALUES = {
 
 
 def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The fields of `spec` that change: texts with variables filled in, and the settings as `uv`.
+    """The fields of `spec` that change: texts with variables filled in, and checked settings as `uv`.
 
     Empty for a request without packages, and for one that has taken in its surroundings already.
     `RequestError` names the variable or file, the setting, and what is wrong.
     """
     if spec.uv is not None or not spec.has_packages:
         return {}
-    changes: dict[str, Any] = {"uv": {}}
+    changes: dict[str, Any] = {}
     dependencies = [expanded(text, "dependencies", environ) for text in spec.dependencies]
     if tuple(dependencies) != spec.dependencies:
         changes["dependencies"] = dependencies
@@ -93,8 +93,7 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
             for number, line in enumerate(lines, 1)
         )
     settings = _collected(spec, environ)
-    if settings:
-        changes["uv"] = {name: one.model_dump() for name, one in sorted(settings.items())}
+    changes["uv"] = dict(sorted(settings.items()))
     if "sources" in settings:
         _check_sources(spec, settings)
     return changes
@@ -135,16 +134,12 @@ def _collected(spec: JobSpec, environ: Mapping[str, str]) -> dict[str, UvSetting
     for path in _files(environ):
         for name, value in _from_file(path).items():
             _add(settings, name, value, str(path))
-    _finish_indexes(settings, environ)
-    return settings
+    return {name: _finished(name, one, environ) for name, one in settings.items()}
 
 
 def _add(settings: dict[str, UvSetting], name: str, value: Any, source: str) -> None:
     """Add a weaker source: lists and tables grow at their end, anything else stays as it is."""
-    try:
-        check_setting(name, value)
-    except ValueError as error:
-        raise RequestError("uv", f"{source}: {name} {error}", _hint(source, name)) from None
+    _check(name, value, source)
     known = settings.get(name)
     if known is None:
         settings[name] = UvSetting(value=value, source=source)
@@ -156,6 +151,13 @@ def _add(settings: dict[str, UvSetting], name: str, value: Any, source: str) -> 
     else:
         return
     settings[name] = UvSetting(value=value, source=f"{known.source}, {source}")
+
+
+def _check(name: str, value: Any, source: str) -> None:
+    try:
+        check_setting(name, value)
+    except ValueError as error:
+        raise RequestError("uv", f"{source}: {name} {error}", _hint(source, name)) from None
 
 
 def _hint(source: str, name: str) -> str:
@@ -281,6 +283,8 @@ def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
                 settings[name] = packages
     indexes: list[Any] = []
     for index in _list(settings.pop("index", [])):
+        if isinstance(index, dict) and "credentials" in index:
+            index = {**index, "credentials in a file": None}  # Ours, not uv's: refused later.
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             rest = {key: one for key, one in index.items() if key not in ("url", "publish-url")}
             index = _index(index["url"], reference) | rest
@@ -341,20 +345,23 @@ def login_variables(name: str) -> tuple[str, str]:
     return f"{stem}_USERNAME", f"{stem}_PASSWORD"
 
 
-def _finish_indexes(settings: dict[str, UvSetting], environ: Mapping[str, str]) -> None:
-    """Record which indexes have their login in variables of their own, and fill in variables."""
-    indexes = settings.get("index")
-    if indexes is None:
-        return
-    value = []
-    for index in indexes.value:
-        for variable in login_variables(index["name"]) if "name" in index else ():
-            if variable in environ:
-                index = {**index, "credentials": f"env:{variable}"}
-                break
-        index = {**index, "url": expanded(index["url"], "uv.index", environ)}
-        value.append(index)
-    settings["index"] = indexes.model_copy(update={"value": value})
+def _finished(name: str, setting: UvSetting, environ: Mapping[str, str]) -> UvSetting:
+    """`setting` with variables filled in, and with a note of which indexes have their login in
+    variables of their own."""
+    if KINDS[name] in ("addresses", "requirements"):
+        value = [expanded(text, f"uv.{name}", environ) for text in setting.value]
+    elif name == "index":
+        value = []
+        for index in setting.value:
+            index = {**index, "url": expanded(index["url"], "uv.index", environ)}
+            own = login_variables(index["name"]) if "name" in index else ()
+            if used := [variable for variable in own if variable in environ]:
+                index["credentials"] = f"env:{used[0]}"
+            value.append(index)
+    else:
+        return setting
+    _check(name, value, setting.source)
+    return setting.model_copy(update={"value": value})
 
 
 def _check_sources(spec: JobSpec, settings: dict[str, UvSetting]) -> None:

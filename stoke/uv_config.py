@@ -248,8 +248,7 @@ def _read_logins(
             config.wanted += [user_variable, password_variable]
             continue
         if named:
-            login = fill_in(named, "uv.index", environ)
-            user, _, password = login.partition(":")
+            user, password = login_of(fill_in(named, "uv.index", environ))
         else:
             user, password = _login(index, environ)
         config.environment |= {user_variable: user, password_variable: password}
@@ -281,6 +280,12 @@ def fill_in(text: str, where: str, environ: Mapping[str, str] = os.environ) -> s
     return _VARIABLE.sub(lambda found: environ[found[1]], text)
 
 
+def login_of(text: str) -> tuple[str, str]:
+    """(user, password) of the login in an address, where they are percent-encoded."""
+    user, _, password = text.partition(":")
+    return unquote(user), unquote(password)
+
+
 def secrets_of(user: str, password: str) -> list[str]:
     """The texts that must not be shown of a login. A user without a password is a token."""
     secret = password or user
@@ -307,8 +312,7 @@ def _login(index: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, s
     for address in addresses:
         login, url = split_login(address)
         if login and url == index["url"]:
-            user, _, password = login.partition(":")
-            return unquote(user), unquote(password)
+            return login_of(login)
     raise RequestError(
         "uv.index",
         f"the login for {urlsplit(index['url']).netloc} is no longer in {where}",

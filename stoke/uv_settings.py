@@ -7,6 +7,7 @@ and checks their values. https://docs.astral.sh/uv/reference/settings/ describes
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -175,6 +176,8 @@ def check_setting(name: str, value: Any) -> None:
     kind = KINDS.get(name)
     if kind is None:
         raise ValueError("is not a setting of uv that is known here")
+    # Half a surrogate pair, which JSON allows, is no text for a file: this raises a ValueError.
+    json.dumps(value, ensure_ascii=False, default=str).encode()
     _check_kind(kind, value)
     if name == "torch-backend" and value == "auto":
         raise ValueError(

@@ -24,7 +24,11 @@ SHA = "sha256:" + "0" * 64
 def taken(environ: dict[str, str] | None = None, code: str = "pass", **fields: Any) -> JobSpec:
     fields.setdefault("dependencies", ["alpha"])
     spec = request_from_options(code=code, **fields)
-    return with_changes(spec, **take_in(spec, {"XDG_CONFIG_HOME": "/nowhere", **(environ or {})}))
+    changes = take_in(spec, {"XDG_CONFIG_HOME": "/nowhere", **(environ or {})})
+    uv = {"uv": changes.pop("uv")} if "uv" in changes else {}
+    taken = with_changes(spec, **changes).model_copy(update=uv)
+    assert make_spec(taken.model_dump(mode="json", exclude_unset=True)) == taken
+    return taken
 
 
 def settings(environ: dict[str, str] | None = None, code: str = "pass") -> dict[str, Any]:
@@ -158,6 +162,7 @@ def test_pip_lists_of_packages(tmp_path: Path) -> None:
         ("sources = { alpha = { index = 'corp' } }", "no index of that name is set"),
         ("sources = { beta = { url = 'https://h/b.whl' } }", "beta, which is not one of the"),
         ("index = [{ name = 'x' }]", "has an index without a url"),
+        ("index = [{ url = 'https://h/s', credentials = 'env:HOME' }]", "which is not known here"),
         ("index = [{ url = 'https://h/s', nonsense = 1 }]", "index with 'nonsense'"),
     ],
 )
@@ -187,6 +192,20 @@ def test_a_request_takes_in_once() -> None:
     nothing = taken({})
     assert nothing.uv == {} and take_in(nothing, {"UV_PRERELEASE": "allow"}) == {}
     assert take_in(make_spec({"code": "1"}), {"UV_PRERELEASE": "allow"}) == {}
+
+
+def test_variables_in_settings() -> None:
+    environ = {
+        "UV_FIND_LINKS": "https://h/${STAGE}/links",
+        "UV_INDEX": "https://${TOKEN}@h/${STAGE}/simple",
+        "STAGE": "dev",
+    }
+    assert settings(environ) == {
+        "find-links": ["https://h/dev/links"],
+        "index": [{"url": "https://${TOKEN}@h/dev/simple"}],
+    }
+    with pytest.raises(RequestError, match="UV_FIND_LINKS: find-links holds a password"):
+        taken({"UV_FIND_LINKS": "https://${STAGE}/links", "STAGE": "u:p@h"})
 
 
 def test_variables_in_requirements() -> None:
