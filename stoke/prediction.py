@@ -15,6 +15,7 @@ from stoke.environment import named_packages, python_hash, request_hash, system_
 from stoke.history import History
 from stoke.job import Counts, Job, Prediction
 from stoke.metrics import median
+from stoke.requirements import names as requirement_names
 from stoke.spec import JobSpec
 from stoke.volume_index import Place, VolumeIndex
 
@@ -54,6 +55,9 @@ def _expect(spec: JobSpec, place: Place, names: list[str], index: VolumeIndex) -
         if len(packages) == len(parsed.requirements) and index.is_whole(place, packages):
             return "hit", None
         counts = Counts(index.of_packages(place, packages), len(packages), named=False)
+    if counts is None and place.kind == "python":
+        texts = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
+        names = requirement_names(text for text in texts if ";" not in text)
     if counts is None:
         counts = Counts(index.of_names(place, names), len(names), named=True)
     return ("partial", counts) if counts.cached else ("miss", None)

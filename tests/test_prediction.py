@@ -124,6 +124,17 @@ def test_a_lock_nobody_ran_is_a_hit_where_its_environment_is(
     assert counts == {part: Counts(1, 1, named=False), more: Counts(2, 3, named=False)}
 
 
+def test_what_has_a_marker_is_not_counted(history: History, ran: Callable[..., None]) -> None:
+    """Whether it is installed depends on the interpreter of the job."""
+    ran(spec(dependencies=["numpy"]), "k", False, 5.0, "numpy==2.0", "six==1.0")
+    marked = "torch==3 ; sys_platform == 'win32'"
+    asked = spec(dependencies=["numpy>=2", "torch ; sys_platform == 'win32'"])
+    assert predict(asked, "docker", history).counts["python"] == Counts(1, 1, named=True)
+    lock = spec(requirements=f"numpy==2.0 --hash={HASH}\n{marked} --hash={HASH}\n")
+    told = predict(lock, "docker", history)
+    assert told == Prediction("partial", None, None, {"python": Counts(1, 1, named=False)})
+
+
 def test_without_the_cache_everything_is_built(history: History, ran: Callable[..., None]) -> None:
     ran(spec(dependencies=["numpy"]), "k", True, 0.1, "numpy==2.0")
     told = predict(spec(dependencies=["numpy"], use_cache=False), "docker", history)
