@@ -348,10 +348,10 @@ def login_variables(name: str) -> tuple[str, str]:
 def _finished(name: str, setting: UvSetting, environ: Mapping[str, str]) -> UvSetting:
     """`setting` with variables filled in, and with a note of which indexes have their login in
     variables of their own."""
+    value: list[Any] = []
     if KINDS[name] in ("addresses", "requirements"):
         value = [expanded(text, f"uv.{name}", environ) for text in setting.value]
     elif name == "index":
-        value = []
         for index in setting.value:
             index = {**index, "url": expanded(index["url"], "uv.index", environ)}
             own = login_variables(index["name"]) if "name" in index else ()
