@@ -170,6 +170,11 @@ class Job:
         return sum(known) if known else None
 
 
+def beyond_reason(note: str, reason: str | None) -> str:
+    """What a note says besides a job's reason, which is shown above it."""
+    return note.removeprefix(reason).lstrip("\n") if reason else note
+
+
 # RFC 4648's alphabet, lower case: no 0, 1, 8 or 9 to misread.
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 

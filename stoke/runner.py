@@ -1976,12 +1976,26 @@ def out_of_memory_kills() -> int:
     return 0
 
 
+def memory_limit() -> int | None:
+    """The container's own limit in bytes (cgroup v2, then v1); None where it has none."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                limit = int(file.read())
+        except (OSError, ValueError):  # "max"
+            continue
+        return limit if limit < 1 << 60 else None
+    return None
+
+
 def killed(program: str, number: int, kills: int, container: bool) -> PhaseError:
     """A tool of ours was ended by a signal. `kills` is how often memory had run out before it began."""
     if container and out_of_memory_kills() > kills:
+        limit = memory_limit()
+        more = "make room on its machine" if limit is None else "--memory %dm" % (limit >> 19)
         return PhaseError(
             "%s was killed: out of memory" % program,
-            "give the job more: --memory 2g. Once the packages are there, it needs less",
+            "give the job more: %s. Once the packages are there, it needs less" % more,
         )
     return PhaseError("%s was killed by signal %d" % (program, number))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from stoke.errors import StokeError
-from stoke.logs.sanitise import clean
+from stoke.logs.sanitise import clean, clean_block
 from stoke.sizes import UNKNOWN as UNKNOWN
 from stoke.sizes import human_age, human_bytes, human_seconds
 
@@ -15,6 +15,11 @@ from stoke.sizes import human_age, human_bytes, human_seconds
 def plain(text: str, style: str = "") -> Text:
     """Text from outside, harmless on a terminal and never taken for markup."""
     return Text(clean(text), style=style)
+
+
+def block(text: str, style: str = "") -> Text:
+    """The same with its line breaks."""
+    return Text(clean_block(text), style=style)
 
 
 def place(name: str) -> str:
@@ -53,7 +58,7 @@ def hit(value: bool | None) -> str:
 
 def error_text(error: StokeError) -> Text:
     """What went wrong and, on a line of its own, what mends it."""
-    text = plain(error.what)
+    text = block(error.what)
     if error.mend:
         text.append("\n")
         text.append(clean(error.mend), style="bold")

@@ -26,7 +26,7 @@ from stoke.cli.output import (
     time_ago,
 )
 from stoke.history import Note
-from stoke.job import Job
+from stoke.job import Job, beyond_reason
 from stoke.logs.sanitise import MASK, clean, clean_block
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
@@ -67,7 +67,7 @@ def command(job: str, as_json: bool) -> None:
         _pairs(
             {
                 **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
-                "said": "\n".join(_note_text(note) for note in notes),
+                "said": "\n".join(filter(None, (_note_text(note, found.reason) for note in notes))),
             }
         )
     if spec is not None:
@@ -151,8 +151,9 @@ def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
     return text
 
 
-def _note_text(note: Note) -> str:
-    return f"{note.text}\nhint: {note.mend}" if note.mend else note.text
+def _note_text(note: Note, reason: str | None) -> str:
+    hint = f"hint: {note.mend}" if note.mend else ""
+    return "\n".join(filter(None, [beyond_reason(note.text, reason), hint]))
 
 
 def _show_phases(job: Job) -> None:

@@ -236,6 +236,9 @@ class Follow:
                 # Its "tail" has been shown: the tool's output is in the log that we pass on.
                 self.error = f"{said['phase']}: {said['text']}"
                 self.mend = said.get("mend")
+                if said.get("tail"):
+                    kept = f"its output is above, and stays: stoke logs {self._job_id}"
+                    self.mend = f"{self.mend}; {kept}" if self.mend else kept
 
 
 def follow_together(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:

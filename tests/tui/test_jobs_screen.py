@@ -8,6 +8,7 @@ import pytest
 
 from stoke.backend import EngineState
 from stoke.errors import EngineError
+from stoke.history import Note
 from stoke.job import JobState
 from tests.tui.conftest import Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
@@ -62,6 +63,25 @@ async def test_filter_keeps_what_matches_and_escape_takes_it_back(
         await until(pilot, lambda: jobs_screen(app).table.has_focus)
         await pilot.press("escape")
         await until(pilot, lambda: "train-aaaaaa" in screen_text(app))
+
+
+async def test_a_long_error_keeps_its_lines_and_stands_in_one_place(
+    app: StokeApp, desk: Desk
+) -> None:
+    reason = "python: Failed to build `spam==1`"
+    desk.job("built-aaaaaa", JobState.FAILED, age=60, reason=reason, hit=False)
+    text = f"{reason}\nThe build backend returned an error\nmain.c:3:5: error: \x1b[31mno ;\n   ^"
+    desk.history.add_note("built-aaaaaa", Note("error", text, "look at the log"))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "built-aaaaaa" in screen_text(app))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "The build backend returned an error" in screen_text(app))
+        lines = [line.strip(" │┃▏▎▊▉█") for line in screen_text(app).splitlines()]
+        assert sum("Failed to build" in line for line in lines) == 1
+        at = next(n for n, line in enumerate(lines) if line.endswith("backend returned an error"))
+        assert lines[at + 1].endswith("main.c:3:5: error: no ;")
+        assert lines[at + 2].endswith("^")
+        assert lines[at + 3].endswith("look at the log")
 
 
 async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk: Desk) -> None:

@@ -12,7 +12,7 @@ from textual.widgets import Static, TabbedContent, TabPane
 
 from stoke.errors import RequestError, StokeError
 from stoke.history import History
-from stoke.job import Job
+from stoke.job import Job, beyond_reason
 from stoke.spec import JobSpec, make_spec
 from tui import format as fmt
 from tui.job_columns import state_text
@@ -102,7 +102,8 @@ class JobDetail(Vertical):
             notes = self._reading.notes(self._job.id) if self._job else []
         except StokeError:
             return []  # The troubles say what is wrong with the history.
-        said = [text for note in notes for text in (note.text, note.mend)]
+        reason = self._job.reason if self._job else None
+        said = [text for note in notes for text in (beyond_reason(note.text, reason), note.mend)]
         return list(dict.fromkeys(text for text in said if text))
 
     # --- moving -----------------------------------------------------------------------------------

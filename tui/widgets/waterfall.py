@@ -69,7 +69,7 @@ class Waterfall(Widget):
             text.append_text(self._summary(job))
         for note in self._notes:
             text.append("\n")
-            text.append_text(fmt.plain(note, "yellow"))
+            text.append_text(fmt.block(note, "yellow"))
         return text
 
     def _end(self, job: Job) -> float:

@@ -1,0 +1,188 @@
+"""Hints, followed: a command fails, its hint is carried out as it is printed, and the fault is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Stoke, only_job
+from tests.lab import until
+from tests.package_index import PackageIndex
+
+Done = subprocess.CompletedProcess[bytes]
+
+
+def hint(done: Done) -> str:
+    """The one hint that a command printed."""
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.decode().splitlines() if line.startswith("hint: ")]
+    return line.removeprefix("hint: ")
+
+
+def command_in(text: str) -> list[str]:
+    """The arguments of the `stoke` command that ends a hint."""
+    found = re.search(r"\bstoke ([^;]*)$", text)
+    assert found, text
+    return shlex.split(found[1])
+
+
+def variable_in(text: str) -> dict[str, str]:
+    """The variable that a hint would have exported."""
+    found = re.search(r"export (.+)$", text)
+    assert found, text
+    (assignment,) = shlex.split(found[1])
+    name, _, value = assignment.partition("=")
+    return {name: value}
+
+
+@pytest.fixture
+def index(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    served = PackageIndex("127.0.0.1")
+    served.add("numpy", "1.0")
+    monkeypatch.setenv("STOKE_INDEX__URL", served.url)
+    yield served
+    served.stop()
+
+
+def test_a_backend_that_is_not_there(stoke: Stoke) -> None:
+    said = hint(stoke("run", "-q", "-b", "lokal", "-c", "print(1)"))
+    choices = said.removeprefix("choose one of: ").split(", ")
+    assert "local" in choices
+    assert stoke("run", "-q", "-b", "local", "-c", "print(1)").stdout == b"1\n"
+
+
+def test_a_job_before_there_is_one(stoke: Stoke) -> None:
+    said = hint(stoke("show", "nothing"))
+    help_ = stoke(*command_in(said))
+    assert help_.returncode == 0 and b"Usage" in help_.stdout
+
+
+def test_a_job_by_nearly_its_name(stoke: Stoke) -> None:
+    assert stoke("run", "-q", "-c", "1", "--name", "train").returncode == 0
+    said = hint(stoke("show", only_job().id.replace("train", "tarin")))
+    (name,) = re.findall(r"did you mean: (\S+)\?", said)
+    assert stoke("show", name).returncode == 0
+    said = hint(stoke("show", "quite-different"))
+    listed = stoke(*command_in(said))
+    assert only_job().id.encode() in listed.stdout
+
+
+def test_nothing_to_lock(stoke: Stoke, index: PackageIndex) -> None:
+    said = hint(stoke("render", "lock"))
+    assert stoke(*command_in(said)).stdout.startswith(b"numpy==1.0")
+
+
+def test_nothing_to_warm(stoke: Stoke, index: PackageIndex) -> None:
+    said = hint(stoke("cache", "warm", "--top", "3"))
+    assert stoke(*command_in(said)).returncode == 0
+    warm = stoke("run", "-w", "numpy", "-c", "import numpy")
+    assert b"python  " in warm.stderr and b"hit" in warm.stderr
+
+
+def test_a_secret_that_is_not_set(stoke: Stoke) -> None:
+    arguments = ("run", "-q", "--secret", "TOKEN=env:NOT_SET", "-c",
+                 "import os; print(os.environ['TOKEN'])")  # fmt: skip
+    said = hint(stoke(*arguments))
+    assert stoke(*arguments, env=variable_in(said)).stdout == b"...\n"
+
+
+def test_clearing_where_nobody_can_confirm(stoke: Stoke, index: PackageIndex) -> None:
+    assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
+    said = hint(stoke("cache", "clear"))
+    option = said.rpartition(" ")[2]
+    assert stoke("cache", "clear", option).returncode == 0
+    assert b"miss" in stoke("run", "-w", "numpy", "-c", "1").stderr
+
+
+def test_pruning_without_a_limit(stoke: Stoke, index: PackageIndex) -> None:
+    assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
+    said = hint(stoke("cache", "prune", "--yes"))
+    assert stoke(*command_in(said), "--yes").returncode == 0
+
+
+def test_removing_a_job_that_runs(
+    stoke: Stoke, start: Callable[..., subprocess.Popen[bytes]], own_home: Path
+) -> None:
+    start("run", "-c", "import time; time.sleep(600)", "--name", "long")
+    job = None
+
+    def running() -> bool:
+        nonlocal job
+        listed = json.loads(stoke("jobs", "--json").stdout or b"[]")
+        job = listed[0]["id"] if listed and listed[0]["state"] == "running" else None
+        return job is not None
+
+    until(running, "a running job")
+    assert job is not None
+    said = hint(stoke("rm", job))
+    stopped = stoke(*command_in(said))
+    assert stopped.returncode == 0, stopped.stderr
+    assert stoke("rm", job).returncode == 0
+
+
+@pytest.mark.parametrize("variable", ["STOKE_STATE_DIR"])
+def test_a_folder_that_takes_nothing(stoke: Stoke, tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    said = hint(stoke("run", "-q", "-c", "print(1)", env={variable: str(file / "x")}))
+    ((name, example),) = variable_in(said).items()
+    assert (name, example) == (variable, "/some/folder")
+    assert (
+        stoke("run", "-q", "-c", "print(1)", env={name: str(tmp_path / "other")}).stdout == b"1\n"
+    )
+
+
+def test_a_list_in_a_variable(stoke: Stoke) -> None:
+    said = hint(stoke("run", "-c", "1", env={"STOKE_INDEX__EXTRA": "https://host/simple"}))
+    again = stoke("run", "-q", "-c", "print(1)", env=variable_in(said))
+    assert again.stdout == b"1\n", again.stderr
+
+
+def test_a_full_cache_volume(stoke: Stoke, index: PackageIndex, own_home: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = Path(os.environ["STOKE_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], check=True)
+    try:
+        for name in ("first", "second"):
+            index.add(name, "1.0", size=1_800_000)
+        fail = {"STOKE_ON_CACHE_TROUBLE": "fail"}
+        assert stoke("run", "-q", "-w", "first", "-c", "1", env=fail).returncode == 0
+        full = stoke("run", "-q", "--scope", "default", "-w", "second", "-c", "1", env=fail)
+        said = hint(full)
+        assert b"No space left" in full.stderr
+        prune, clear = said.removeprefix("make room on the cache volume: ").split(", or ")
+        pruned = stoke(*command_in(prune), "--yes")
+        assert pruned.returncode == 0, pruned.stderr
+        cleared = stoke(*command_in(clear), "--yes")
+        assert cleared.returncode == 0, cleared.stderr
+        again = stoke("run", "-q", "-w", "second", "-c", "print(1)", env=fail)
+        assert again.stdout == b"1\n", again.stderr
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_the_whole_output_of_a_build_is_where_the_hint_says(
+    stoke: Stoke, index: PackageIndex
+) -> None:
+    body = "for n in range(3000): print('line', n)\n    raise SystemExit(1)"
+    index.add_sdist("broken", "1.0", f"def build_wheel(*_, **__):\n    {body}\n")
+    done = stoke("run", "-w", "broken", "-c", "1")
+    assert done.returncode == 125
+    said = done.stderr.decode().splitlines()
+    # One error, in one place: the output, once, then what failed.
+    assert said.count("line 2999") == 1
+    at = next(number for number, line in enumerate(said) if line.startswith("error: "))
+    assert "Failed to build `broken==1.0`" in said[at] and at > said.index("line 2999")
+    logged = stoke(*command_in(hint(done)))
+    assert logged.stderr.decode().splitlines()[-3000:] == [f"line {n}" for n in range(3000)]
+    shown = stoke("show", only_job().id).stdout.decode()
+    assert "line 2999\n" in shown and "line 100\n" not in shown
