@@ -425,8 +425,14 @@ class ToolOutput:
         self._keep(self._line)
         self._line = b""
         self._cut()
-        mark = b"\n[... %d bytes left out ...]\n" % self._left_out if self._left_out else b""
-        return (self._first + mark + self._last).decode(errors="replace")
+        if not self._left_out:
+            return (self._first + self._last).decode(errors="replace")
+        # Indented as uv indents what a build printed: the mark is a line of that.
+        head = self._first.rpartition(b"\n")[0]
+        tail = self._last.partition(b"\n")[2]
+        left_out = self._left_out + len(self._first) - len(head) - 1 + len(self._last) - len(tail)
+        mark = b"\n         [... %d bytes left out ...]\n" % left_out
+        return (head + mark + tail).decode(errors="replace")
 
 
 def run_tool(ending: Ending, argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:

@@ -113,16 +113,21 @@ def test_the_output_of_a_tool_comes_whole_however_it_is_cut(lines: list[bytes], 
 
 def test_a_hundred_megabytes_of_output_are_kept_in_bounds_with_both_ends() -> None:
     output = ToolOutput()
-    piece = b"x" * 79 + b"\n"
-    output.add(b"the beginning\n")
-    for _ in range(100):
-        output.add(piece * (1 << 20 // 80))
-        output.add(piece * 13_000)
-    output.add(b"the end\n")
+    output.add(b"error: Failed to build `x==1`\n  cause: The build failed\n\n         [stdout]\n")
+    lines = 1_250_000
+    for first in range(0, lines, 1000):
+        output.add(b"".join(b"         line %070d\n" % n for n in range(first, first + 1000)))
+    output.add(b"\nhint: Build failures usually indicate a problem\n")
     text = output.text()
-    assert text.startswith("the beginning\n") and text.endswith("the end\n")
-    assert " bytes left out ...]\n" in text
     assert len(text) < ToolOutput.FIRST + ToolOutput.LAST + 200
+    report = UvReport(text)
+    assert report.summary == "Failed to build `x==1`\nThe build failed"
+    kept = report.output.split("\n")
+    assert kept[0] == "[stdout]" and kept[1].endswith(" " + "0" * 70)
+    assert kept[-1] == f"line {lines - 1:070d}"
+    (mark,) = [line for line in kept if not line.startswith("line ")][1:]
+    left_out = int(mark.split()[1])
+    assert left_out + sum(len(line) + 10 for line in kept[1:] if line != mark) == lines * 85
 
 
 @given(st.text(max_size=6000), st.text(max_size=9000))
