@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoke.events import MAX_FRAME, EventScanner
-from stoke.runner import Events, PhaseError, ToolOutput, UvReport
+from stoke.runner import Events, PhaseError, ToolOutput, UvReport, cache_trouble
+from tests.package_index import PackageIndex
+from tests.test_runner_pythons import NO_INDEX, Runner
 
 FOREIGN = st.lists(
     st.one_of(
@@ -146,3 +152,42 @@ def test_an_error_is_one_frame_and_its_output_comes_before_it(text: str, output:
     if output.strip("\n"):
         assert output.rstrip("\n").encode(errors="replace").decode() in said
         assert event["tail"].split("\n")[-1][-10:] in output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("small", ["cache", "work"])
+def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path, small: str) -> None:
+    index = PackageIndex("127.0.0.1")
+    index.add("heavy", "1.0", size=4_000_000)
+    runner = Runner(sys.executable, tmp_path)
+    (tmp_path / small).mkdir()
+    mounted = str(tmp_path / small)
+    # The runner's own files fit into 8 KiB; the lock of the package does not.
+    size = "1m" if small == "cache" else "8k"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", mounted], check=True)
+    try:
+        code, _, _, events = runner.run(
+            "print('never')",
+            requirements=["heavy", *(f"# {'x' * 4000}" for _ in range(3))],
+            index={**NO_INDEX, "url": index.url},
+            place=" -b local --scope here",
+        )
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)
+        index.stop()
+    (error,) = [event for event in events if event["event"] == "error"]
+    assert code == 125
+    if small == "cache":
+        assert "stoke cache prune --unused 7d -b local --scope here" in error["mend"]
+    else:
+        assert error["mend"].startswith("free space on the disk that holds ")
+        assert str(tmp_path / "work") in error["mend"] and "stoke cache" not in error["mend"]
+
+
+def test_a_cache_that_only_has_our_caches_name_in_front_is_another(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    assert cache_trouble(FileNotFoundError(2, "gone", f"{cache}/venvs"), cache)
+    assert cache_trouble(NotADirectoryError(20, "a file", str(tmp_path)), cache)
+    assert cache_trouble(PermissionError(13, "no", f"{cache}-of-another/x"), cache) is None
+    assert cache_trouble(PhaseError("Permission denied"), cache) is None
+    assert cache_trouble(OSError(28, "No space left on device"), str(tmp_path)) is None
