@@ -739,6 +739,27 @@ class Job:
             return CacheError(text, self.make_room(), output)
         return PhaseError(text, report.hint(), output)
 
+    def unreached_git_server(self) -> str | None:
+        """Which web server of a repository takes no connection, and why; None where all do.
+
+        git says so in its user's language, so we look ourselves. Through a proxy or ssh's settings
+        only git knows the way.
+        """
+        import socket
+
+        env = self.uv_environment()
+        if any(env.get(name) for name in ("HTTPS_PROXY", "https_proxy", "http_proxy", "ALL_PROXY")):
+            return None
+        for line in self.payload["requirements"]:
+            found = re.search(r"git\+(https?)://(?:[^/@]*@)?([^/:\s]+)(?::(\d+))?/", line)
+            if found:
+                port = int(found[3] or (443 if found[1] == "https" else 80))
+                try:
+                    socket.create_connection((found[2], port), 5).close()
+                except OSError as error:
+                    return "%s could not be reached: %s" % (found[2], error)
+        return None
+
     def is_in_cache(self, path: str | None) -> bool:
         return path is not None and is_below(path, self.cache)
 
@@ -842,10 +863,14 @@ class Job:
             )  # fmt: skip
         except PhaseError as error:
             older = read_fresh(stored, 0)
-            if older is None or not isinstance(error, NetworkError):
+            why = None
+            if isinstance(error, NetworkError):
+                why = error.text.partition(",")[0]
+            elif older is not None and "Git operation failed" in error.text.split("\n"):
+                why = self.unreached_git_server()
+            if older is None or why is None:
                 raise
             age = (time.time() - os.stat(stored).st_mtime) / 3600
-            why = error.text.partition(",")[0]
             self.events.note("no network: %s; using the lock of %.0f hours ago" % (why, age))
             return older
         with open(out) as file:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import os
+import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.lab import Lab, Outcome
-from tests.package_index import PackageIndex
+from tests.package_index import PackageIndex, wheel
 
 # Each is what a compiler, a script or a server of somebody else's may print.
 MISLEADING = [
@@ -156,3 +161,41 @@ def test_no_file_of_a_failed_build_stays(lab: Lab, index: PackageIndex) -> None:
     lab.run("1", dependencies=["evil"])
     cache = Path(os.environ["STOKE_CACHE_DIR"])
     assert not list(cache.glob("scopes/*/python/venvs/*.tmp"))
+
+
+def test_a_git_server_that_is_gone_leaves_the_older_lock(
+    lab: Lab, index: PackageIndex, tmp_path: Path
+) -> None:
+    if lab.backend.name != "local":
+        pytest.skip("a repository is served to this machine")
+    repository = tmp_path / "inner"
+    repository.mkdir()
+    (repository / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "inner"\nversion = "1.0"\n'
+    )
+    (repository / "backend.py").write_text(
+        "import base64, os\n"
+        f"WHEEL = {base64.b64encode(wheel('inner', '1.0')).decode()!r}\n"
+        "def build_wheel(folder, *_):\n"
+        "    name = 'inner-1.0-py3-none-any.whl'\n"
+        "    with open(os.path.join(folder, name), 'wb') as file:\n"
+        "        file.write(base64.b64decode(WHEEL))\n"
+        "    return name\n"
+    )
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["update-server-info"]):
+        subprocess.run([*git, *arguments], check=True)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(repository / ".git"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    wanted = [f"inner @ git+http://127.0.0.1:{server.server_address[1]}/"]
+    code = "import inner; print(inner.version)"
+    try:
+        assert lab.run(code, dependencies=wanted).stdout == b"1.0\n"
+    finally:
+        server.shutdown()
+        server.server_close()
+    again = lab.run(code, dependencies=wanted, upgrade=True)
+    assert again.stdout == b"1.0\n"
+    assert any("no network: 127.0.0.1 could not be reached" in note for note in notes(again))
