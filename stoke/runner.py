@@ -735,8 +735,8 @@ class Job:
             if number in FULL:
                 return PhaseError(text, make_room_at(path or self.work), output)
         if is_full(self.cache):
-            text = "the cache volume is full: " + text
-            return CacheError(text, self.make_room(), output)
+            what = "the job's disk" if self.cache == self.private_cache else "the cache volume"
+            return CacheError("%s is full: %s" % (what, text), self.make_room(), output)
         return PhaseError(text, report.hint(), output)
 
     def unreached_git_server(self) -> str | None:
@@ -1458,7 +1458,7 @@ class SystemPackages:
     def build_log(self, derivation: str) -> str:
         """All that a build printed, as Nix keeps it."""
         argv = ["nix-store", "--read-log", derivation]
-        code, _, out = run_tool(self.job.ending, argv, {**os.environ, "NIX_REMOTE": "local"})
+        code, _, out = run_tool(self.job.ending, argv, dict(os.environ, NIX_REMOTE="local"))
         return out if code == 0 else ""
 
     def make_room(self) -> str:
