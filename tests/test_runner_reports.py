@@ -191,3 +191,27 @@ def test_a_cache_that_only_has_our_caches_name_in_front_is_another(tmp_path: Pat
     assert cache_trouble(PermissionError(13, "no", f"{cache}-of-another/x"), cache) is None
     assert cache_trouble(PhaseError("Permission denied"), cache) is None
     assert cache_trouble(OSError(28, "No space left on device"), str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "named", "why"),
+    [
+        ({"url": "http://nothing.invalid/simple"}, "nothing.invalid", "dns error"),
+        (
+            {"url": "https://index.test/simple", "proxy": "http://127.0.0.1:9"},
+            "index.test",
+            "Connection refused",
+        ),
+    ],
+    ids=["no such host", "no such proxy"],
+)
+def test_a_network_that_fails_is_told_from_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], named: str, why: str
+) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    runner = Runner(sys.executable, tmp_path)
+    code, _, err, events = runner.run("1", requirements=["alpha"], index={**NO_INDEX, **settings})
+    (error,) = [event for event in events if event["event"] == "error"]
+    assert (code, err) == (125, b"")
+    assert error["text"].startswith(f"{named} could not be reached")
+    assert why in error["text"] and "stoke doctor" in error["mend"]
