@@ -75,12 +75,14 @@ def start(own_home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 class Terminal:
     """The console script at a terminal of its own. `screen` is every byte it wrote there."""
 
-    def __init__(self, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], env: dict[str, str], program: str = PROGRAM
+    ) -> None:
         self.screen = b""
         ours, theirs = pty.openpty()
         self._terminal = ours
         self.process = subprocess.Popen(
-            [PROGRAM, *arguments],
+            [program, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
