@@ -17,13 +17,41 @@ def _xdg(variable: str, fallback: str) -> Path:
     # The standard says that a relative path here is to be ignored.
     if base.startswith("/"):
         return Path(base)
-    try:
-        return Path.home() / fallback
-    except RuntimeError:
+    home = _home()
+    if home is None:
         raise EngineError(
             "this user has no home folder to keep anything in",
             "name one: export HOME=/some/folder",
-        ) from None
+        )
+    return home / fallback
+
+
+def _home() -> Path | None:
+    """HOME, or what the system's list of users says where HOME is unset or empty."""
+    named = os.environ.get("HOME")
+    if named:
+        return Path(named).absolute()
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`. `EngineError` where this user may not look, as in the home folder
+    of somebody else, which `sudo -u` leaves in HOME."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise EngineError(
+            f"cannot look for {path}: {error.strerror}",
+            "if HOME is somebody else's folder, name your own: export HOME=/some/folder",
+        ) from error
+    return True
 
 
 def state_dir() -> Path:
@@ -38,7 +66,11 @@ def cache_dir() -> Path:
 
 def config_file() -> Path:
     own = os.environ.get("STOKE_CONFIG")
-    return Path(own).absolute() if own else _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
+    if own:
+        return Path(own).absolute()
+    if not os.environ.get("XDG_CONFIG_HOME", "").startswith("/") and _home() is None:
+        return Path("/etc/xdg/stoke/config.toml")  # The standard's place for all users.
+    return _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
 
 
 NOT_SETTINGS = frozenset({"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"})
@@ -49,7 +81,7 @@ def is_configured() -> bool:
     """Whether there is anything for `stoke.config` to read: a file, or a STOKE_* variable."""
     given = (name for name in os.environ if name.startswith("STOKE_"))
     ours = (name for name in given if not name.startswith("STOKE_TEST_"))
-    return any(name not in NOT_SETTINGS for name in ours) or config_file().exists()
+    return any(name not in NOT_SETTINGS for name in ours) or is_there(config_file())
 
 
 def history_file() -> Path:

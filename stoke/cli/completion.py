@@ -14,10 +14,10 @@ def complete_job(
 ) -> list[CompletionItem]:
     """The names of jobs that begin with what is typed, the newest first."""
     from stoke.history import History
-    from stoke.paths import history_file
+    from stoke.paths import history_file, is_there
 
     try:
-        if not history_file().exists():
+        if not is_there(history_file()):
             return []
         with History() as history:
             jobs = history.list(limit=200)

@@ -13,9 +13,11 @@ from stoke.cli.options import CLUSTER, apply
 from stoke.cli.output import paint, print_json
 from stoke.errors import StokeError
 from stoke.logs.sanitise import clean
-from stoke.paths import config_file, state_dir
+from stoke.paths import config_file, is_there, state_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stoke.config import Config
 
 BROKEN = 1
@@ -36,10 +38,10 @@ def command(as_json: bool) -> int:
     from stoke.config import Config, load_config, unknown_variables
     from stoke.index_check import start_check
 
-    own = [_state()]
+    own = [_checked("history and logs", _state)]
     try:
         config = load_config()
-        own.insert(0, _configuration())
+        own.insert(0, _checked("configuration", _configuration))
     except StokeError as error:
         own.insert(
             0, Finding("configuration", False, error.what, error.mend or f"edit {config_file()}")
@@ -69,9 +71,16 @@ def command(as_json: bool) -> int:
     return 0 if works and config.backend in backends else BROKEN
 
 
+def _checked(what: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except StokeError as error:
+        return Finding(what, False, error.what, error.mend)
+
+
 def _configuration() -> Finding:
     path = config_file()
-    detail = str(path) if path.exists() else f"the defaults ({path} is not there)"
+    detail = str(path) if is_there(path) else f"the defaults ({path} is not there)"
     return Finding("configuration", True, detail)
 
 
@@ -79,7 +88,7 @@ def _state() -> Finding:
     """Whether history and logs can be kept, without making anything."""
     folder = state_dir()
     there = folder
-    while not there.exists():
+    while not is_there(there):
         there = there.parent
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return Finding("history and logs", True, str(folder))

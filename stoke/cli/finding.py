@@ -5,12 +5,12 @@ from __future__ import annotations
 from stoke.errors import StokeError, UnknownJobError
 from stoke.history import History
 from stoke.job import Job
-from stoke.paths import history_file
+from stoke.paths import history_file, is_there
 
 
 def open_history() -> History:
     """The history; `UnknownJobError` where there is none yet, and none is made."""
-    if not history_file().exists():
+    if not is_there(history_file()):
         raise UnknownJobError("no job has been submitted here yet", "submit one: stoke run --help")
     return History()
 

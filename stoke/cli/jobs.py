@@ -22,7 +22,7 @@ from stoke.cli.output import (
 )
 from stoke.history import History
 from stoke.job import Job, JobState
-from stoke.paths import history_file
+from stoke.paths import history_file, is_there
 from stoke.sizes import UNKNOWN, human_bytes, human_seconds
 
 HEADS = ["ID", "STATE", "BACKEND", "SUBMITTED", "TOOK", "ENV", "PYTHON", "RECEIVED", "NAME"]
@@ -62,7 +62,7 @@ def command(everything: bool, count: int, state: str | None, as_json: bool) -> N
     stoke jobs --json | jq -r '.[].id'
     """
     # Looking creates nothing: without a history there are no jobs.
-    if not history_file().exists() and not everything:
+    if not is_there(history_file()) and not everything:
         _show([], None, as_json)
         return
     with History() as history:

@@ -9,7 +9,7 @@ from stoke.cli.options import JOBS_IF_ANY, apply
 from stoke.cli.output import narrate, print_error
 from stoke.errors import StokeError
 from stoke.job import Job
-from stoke.paths import history_file
+from stoke.paths import history_file, is_there
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(jobs: tuple[str, ...], all_finished: bool) -> int:
     """
     if bool(jobs) == all_finished:
         raise click.UsageError("Name jobs, or say --all-finished.")
-    if all_finished and not history_file().exists():
+    if all_finished and not is_there(history_file()):
         return 0
     from stoke.config import load_config
     from stoke.lifecycle import Backends, remove
