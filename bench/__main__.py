@@ -9,6 +9,7 @@ ALL = (
     "startup",
     "screens_start",
     "local_warm",
+    "worker_output",
     "docker_warm",
     "docker_cold",
     "ten_jobs",

@@ -34,6 +34,11 @@ def housekeeping_source() -> bytes:
     return (resources.files("stoke") / "housekeeping.py").read_bytes()
 
 
+def live_output_source() -> str:
+    """The source of the file that the runner puts into the job's interpreter."""
+    return (resources.files("stoke") / "live_output.py").read_text()
+
+
 def make_payload(
     spec: JobSpec,
     *,
@@ -94,6 +99,7 @@ def make_payload(
         "compile": compile_bytecode,
         "lock_only": lock_only,
         "timeout": spec.timeout,
+        "live_output": live_output_source(),
         "index": index,
         "settings": uv.for_runner(),
         "uv": {**_pinned_uv(), "index": _taken_default(uv) or default_index()},

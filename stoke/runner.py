@@ -1,14 +1,16 @@
 """The file that runs inside every job, on the job's own Python (3.9 or later), alone.
 
     python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container] [--nix]
-                            [--tagged]
+                            [--tagged] [--own-files]
 
 PAYLOAD is gzip of JSON (`stoke.payload` writes it) and is unlinked once read: it may hold secrets.
 DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
 away. --container says that the network namespace and the cgroup are the job's own, so received
 bytes can be counted and an out-of-memory kill told. --nix says that /nix is the scope's system
 volume, or at least nobody else's. --tagged says that the engine keeps stdout and stderr not apart and
-writes lines of its own between: see `Tagged`.
+writes lines of its own between: see `Tagged`. --own-files says that all files are the job's own, as in
+a container: the image's interpreter and its PYTHON variables are then for the code. Without it, a job
+without packages runs in an empty environment, apart from this machine's packages.
 
 The phases lock, system, python and run follow one another; each says what it did in one event on stderr
 (`stoke.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for the
@@ -58,10 +60,13 @@ if TYPE_CHECKING:
 
 MARK = "stoke-environment.json"
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LIVE_OUTPUT = (
+    "_stoke_live_output"  # the module that makes output live, and the .pth that imports it
+)
 EXIT_TIMEOUT = 124
 EXIT_ENVIRONMENT = 125
 NIX = "/nix"
-FLAGS = ("--container", "--nix", "--tagged")  # options without a value
+FLAGS = ("--container", "--nix", "--own-files", "--tagged")  # options without a value
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
 # Variables of uv's that are read where the job runs: they cannot change which packages it gets.
@@ -569,6 +574,7 @@ class Job:
         self.payload = payload
         self.work = options["--work"]
         self.container = "--container" in options
+        self.own_files = "--own-files" in options
         kept = options.get("--cache") if payload["use_cache"] else None
         self.private_cache = os.path.join(self.work, ".cache")
         self.cache = kept or self.private_cache
@@ -954,6 +960,7 @@ class Job:
             self.uv("venv", "--quiet", "--relocatable", "--python", self.python, aside)
             misses = self.install(aside, lock) if packages else []
             packages = applicable(packages, installed(aside))
+            make_output_live(site_packages(aside), self.payload["live_output"])
             mark = {"packages": packages, "built_at": time.time(), "lock": lock}
             write_whole(os.path.join(aside, MARK), json.dumps(mark))
             os.rename(aside, folder)
@@ -1034,11 +1041,17 @@ class Job:
         with open(script, "w", encoding="utf-8", newline="") as file:
             file.write(payload["code"])
         os.chdir(folder)
+        is_live = self.prepare_interpreter()
         python = self.python
         env = dict(os.environ)
-        if not self.container or self.environment:
+        if not self.own_files:
+            # They are about this machine's interpreter and packages.
             env = {name: env[name] for name in env if not name.startswith("PYTHON")}
-            env.pop("VIRTUAL_ENV", None)
+        elif self.environment:
+            # The image's owner set them. But the first breaks an environment, and with the second
+            # no job would ever keep the bytecode of its modules.
+            env.pop("PYTHONHOME", None)
+            env.pop("PYTHONDONTWRITEBYTECODE", None)
         if self.environment:
             python = os.path.join(self.environment, "bin", "python")
             env["VIRTUAL_ENV"] = self.environment
@@ -1061,7 +1074,7 @@ class Job:
             ]
         child = os.posix_spawn(
             python,
-            [python, "-u", script, *payload["args"]],
+            [python, *([] if is_live else ["-u"]), script, *payload["args"]],
             env,
             file_actions=actions,
             setpgroup=0,
@@ -1093,6 +1106,30 @@ class Job:
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
             "peak_memory": usage.ru_maxrss * unit,
         }
+
+    def prepare_interpreter(self) -> bool:
+        """Prepare the interpreter of a job; return whether all its processes write live.
+
+        Where the image's interpreter cannot be written to, only the job's first process does (-u).
+        """
+        if self.environment is None and not self.own_files:
+            self.environment = os.path.join(self.work, "environment")
+            make_empty_environment(self.environment, self.fingerprint)
+        if self.environment:
+            folder = site_packages(self.environment)
+        elif self.python == sys.executable:
+            folder = image_site_packages()
+        else:
+            return False  # an interpreter of the cache's, which other jobs use
+        if os.path.exists(os.path.join(folder, LIVE_OUTPUT + ".pth")):
+            return True
+        if self.environment and self.environment.startswith(self.cache):
+            return False  # built before there was live output
+        try:
+            make_output_live(folder, self.payload["live_output"])
+        except OSError:
+            return False
+        return True
 
     def prepare(self) -> None:
         """All phases before the code's own."""
@@ -1644,6 +1681,44 @@ def read_fresh(path: str, not_before: float) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def site_packages(environment: str) -> str:
+    """The folder of an environment's packages: there is one interpreter in it."""
+    folder = os.path.join(environment, "lib")
+    return os.path.join(folder, os.listdir(folder)[0], "site-packages")
+
+
+def image_site_packages() -> str:
+    """The folder in which this interpreter, started without -S, looks for .pth files first."""
+    import site
+
+    above = os.path.dirname(os.path.dirname(sys.executable))
+    is_environment = os.path.exists(os.path.join(above, "pyvenv.cfg"))
+    folders = site.getsitepackages([above] if is_environment else None)
+    return next(filter(os.path.isdir, folders), folders[0])
+
+
+def make_output_live(folder: str, source: str) -> None:
+    """Have every process of an interpreter import the module `source`; `folder` has its packages."""
+    write_whole(os.path.join(folder, LIVE_OUTPUT + ".py"), source)
+    write_whole(os.path.join(folder, LIVE_OUTPUT + ".pth"), "import %s\n" % LIVE_OUTPUT)
+
+
+def make_empty_environment(folder: str, fingerprint: list[str]) -> None:
+    """A virtual environment without packages for the interpreter of that fingerprint, by hand:
+    starting the interpreter for it would take longer than most jobs do."""
+    version = fingerprint[0].split()[0]
+    python = fingerprint[2]
+    name = "python" + ".".join(version.split(".")[:2])
+    os.makedirs(os.path.join(folder, "bin"))
+    os.makedirs(os.path.join(folder, "lib", name, "site-packages"))
+    for link in ("python", "python3", name):
+        os.symlink(python, os.path.join(folder, "bin", link))
+    with open(os.path.join(folder, "pyvenv.cfg"), "w", encoding="utf-8") as file:
+        file.write("home = %s\n" % os.path.dirname(python))
+        file.write("include-system-site-packages = false\n")
+        file.write("version = %s\nexecutable = %s\n" % (version, python))
 
 
 def read_mark(folder: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from stoke.events import Event, EventScanner
+from stoke.payload import live_output_source
 from stoke.spec import make_spec
 from stoke.uv_config import uv_config
 from tests.package_index import PackageIndex
@@ -76,6 +77,7 @@ class Runner:
             "compile": False,
             "lock_only": False,
             "timeout": None,
+            "live_output": live_output_source(),
             "index": NO_INDEX,
             "settings": uv_config(make_spec({"code": "pass"})).for_runner(),
             "uv": {"version": "0", "wheels": {}, "index": None},

@@ -87,7 +87,7 @@ def make_job(
     named = _named_secrets(spec.secrets, argo)
     caches = used_caches(spec.use_cache, bool(spec.system))
     argv = [f"{bundle.FOLDER}/runner.py", f"{bundle.FOLDER}/payload"]
-    argv += ["--work", f"{bundle.FOLDER}/work", "--container", "--tagged"]
+    argv += ["--work", f"{bundle.FOLDER}/work", "--own-files", "--container", "--tagged"]
     argv += ["--cache", CACHE] if spec.use_cache else []
     argv += ["--nix"] if spec.system else []
     files = {"runner.py": delivery.runner, "payload": delivery.payload}

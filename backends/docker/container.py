@@ -41,7 +41,7 @@ def container_config(
 ) -> dict[str, Any]:
     """The body of the engine's `POST /containers/create`."""
     spec = delivery.spec
-    command = [f"{FOLDER}/payload", "--work", f"{FOLDER}/work"]
+    command = [f"{FOLDER}/payload", "--work", f"{FOLDER}/work", "--own-files"]
     mounts = []
     if spec.use_cache:
         command += ["--cache", CACHE]

@@ -42,7 +42,7 @@ class PatientFile(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         # FileIO returns None for EAGAIN, whatever its type says.
         while (written := super().write(data)) is None:
-            select.select([], [self], [])  # type: ignore[unreachable]
+            select.select([], [self], [])
         return written
 
 

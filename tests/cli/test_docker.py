@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from backends.docker.container import archive_of
 from tests.cli.conftest import Stoke, only_job
 from tests.nix_cache import NixCache, make_files
+from tests.package_index import PackageIndex
 
 pytestmark = pytest.mark.docker
 
@@ -69,12 +71,16 @@ def test_caches_of_a_scope_are_listed_and_cleared(stoke: Stoke, place: list[str]
     assert volume()["bytes"] < 50_000
 
 
+def gateway(docker_engine: Any) -> str:
+    """Where containers reach servers of the test."""
+    subnet = docker_engine.inspect_network("bridge")["IPAM"]["Config"][0]
+    return subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
+
+
 @pytest.fixture
 def nix(docker_engine: Any, docker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package collection of our own, which jobs take."""
-    subnet = docker_engine.inspect_network("bridge")["IPAM"]["Config"][0]
-    address = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
-    served = NixCache(address, make_files(docker_engine, docker_image))
+    served = NixCache(gateway(docker_engine), make_files(docker_engine, docker_image))
     monkeypatch.setenv("STOKE_NIX", json.dumps(served.settings()))
     monkeypatch.setenv("STOKE_BACKEND", "docker")
     monkeypatch.setenv("STOKE_DOCKER__IMAGE", docker_image)
@@ -115,3 +121,31 @@ def test_system_packages_are_warmed_shown_and_pruned(
     assert stoke("cache", "warm", "--top", "1", *scope).returncode == 0
     (again,) = json.loads(stoke("cache", "show", place[-1], "--kind", "system", "--json").stdout)
     assert again["packages"] == ["heavy", "leaf", "tree"]
+
+
+@pytest.fixture
+def image_with_variables(docker_engine: Any, docker_image: str, docker_scope: str) -> Iterator[str]:
+    """An image whose owner keeps a module in /app and says so in PYTHONPATH."""
+    made = docker_engine.create_container(docker_image, ["true"], name=f"{docker_scope}-made")
+    try:
+        docker_engine.put_archive(made["Id"], "/", archive_of({"app/ours.py": b"name = 'ours'\n"}))
+        committed = docker_engine.commit(
+            made["Id"], docker_scope, changes=["ENV PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1"]
+        )
+        yield f"{docker_scope}:latest"
+        docker_engine.remove_image(committed["Id"], force=True)
+    finally:
+        docker_engine.remove_container(made["Id"])
+
+
+def test_an_images_own_variables_count_with_and_without_packages(
+    stoke: Stoke, image_with_variables: str, docker_scope: str, docker_engine: Any
+) -> None:
+    code = "import os, sys, ours; print(ours.name, os.environ['PYTHONPATH'], '/app' in sys.path)"
+    place = ["-b", "docker", "--image", image_with_variables, "--scope", docker_scope]
+    index = PackageIndex(gateway(docker_engine))
+    index.add("alpha", "1.0")
+    for packages in ([], ["--index", index.url, "-w", "alpha"]):
+        done = stoke("run", "-q", *place, *packages, "-c", code)
+        assert (done.stdout, done.stderr) == (b"ours /app True\n", b""), packages
+    index.stop()

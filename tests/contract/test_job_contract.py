@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -320,6 +321,7 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
 FOLLOWS = """
 import sys
 import time
+from pathlib import Path
 from stoke.config import load_config
 from stoke.history import History
 from stoke.lifecycle import Backends
@@ -347,6 +349,7 @@ def test_a_client_killed_while_it_follows_loses_and_doubles_nothing(lab: Lab) ->
 SUBMITS = """
 import sys
 import time
+from pathlib import Path
 from stoke.config import load_config
 from stoke.history import History
 from stoke.lifecycle import Backends, Request, submit
@@ -458,3 +461,41 @@ def test_memory_is_limited_and_its_end_is_named(lab: Lab) -> None:
         pytest.skip(f"the {lab.backend.name} backend refuses limits (tested above)")
     done = lab.run("x = bytearray(512 * 1024**2); print(len(x))", memory="64m")
     assert (done.job.exit_code, done.job.reason) == (137, "out of memory")
+
+
+def test_a_job_without_packages_has_none_of_stokes_nor_of_this_machines(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    code = """
+        import importlib.metadata, importlib.util, os
+        known = {"click", "pydantic", "textual", "mine"}
+        print([name for name in known if importlib.util.find_spec(name)])
+        print([name for name in ("PYTHONPATH", "PYTHONWARNINGS") if name in os.environ])
+        """.replace("\n        ", "\n")
+    assert lab.run(code).stdout == b"[]\n[]\n"
+    if not lab.backend.capabilities.images:
+        count = "import importlib.metadata as m; print(len(list(m.distributions())))"
+        assert lab.run(count).stdout == b"0\n"
+
+
+def test_the_output_of_workers_comes_while_the_job_runs(lab: Lab) -> None:
+    """Of Pythons that the code starts, also without an environment, and of parts of lines."""
+    code = """
+        import subprocess, sys, time
+        worker = "print('worker up'); print('50%', end=''); import time; time.sleep(600)"
+        print("launcher up")
+        subprocess.Popen([sys.executable, "-c", worker], env={})
+        time.sleep(600)
+        """.replace("\n        ", "\n")
+    job = lab.submit(code)
+    tracker = lab.track(job)
+    # Docker's engine itself keeps a line until it is ended.
+    part = b"" if lab.backend.name == "docker" else b"50%"
+    lab.until_output(job, b"launcher up\nworker up\n" + part)
+    tracker.close()
+    with History() as history:
+        stop(job, lab.backend, history, 0)
+    lab.finish(job)

@@ -17,7 +17,15 @@ from tests.backends.docker.deliveries import NONCE, delivery
 GOLDEN = {
     "Image": "python:3.13",
     "Entrypoint": ["python3", "-I", "-S", "/stoke/runner.py"],
-    "Cmd": ["/stoke/payload", "--work", "/stoke/work", "--cache", "/cache", "--container"],
+    "Cmd": [
+        "/stoke/payload",
+        "--work",
+        "/stoke/work",
+        "--own-files",
+        "--cache",
+        "/cache",
+        "--container",
+    ],
     "User": "0:0",
     "WorkingDir": "/",
     "StopSignal": "SIGTERM",

@@ -1,0 +1,177 @@
+"""Stdout and stderr of every Python that a job starts: live as on a terminal, cheap as in a pipe.
+
+The runner puts this file beside a `.pth` file into the site-packages of the job's interpreter, so
+that each process of that interpreter imports it at its start. A pipe is buffered by the line, and an
+unfinished line is written within `SECONDS`. A Python with -u, a terminal or a file is left alone.
+
+Text is collected in C, at no cost. Only a stream that has been quiet hands the first text to Python,
+which starts a thread that flushes until the stream is quiet again. The thread is gone before the
+process forks or exits, because Python warns of forks among threads, and a thread that holds a
+stream's lock at exit is fatal.
+
+Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import stat
+import sys
+import time
+from _signal import (  # type: ignore[import-not-found]  # `signal` loads more than all of this
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
+from _thread import allocate_lock, get_native_id, start_new_thread
+
+SECONDS = 0.2
+COLLECTED = 8192  # bytes of text, Python's own choice
+AT_ONCE = 1
+
+
+class LiveBuffer(io.BufferedWriter):
+    """What is below the text of one stream. `fresh` says that something came since the last look."""
+
+    fresh = False
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        self.fresh = True
+        if not flusher.runs:
+            flusher.start()
+        return super().write(data)
+
+
+class Flusher:
+    """Flushes the streams from a thread that runs only while something is written."""
+
+    def __init__(self) -> None:
+        self.streams: list[io.TextIOWrapper] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the thread: also what a forked child does, which has only the thread that forked."""
+        self.runs = False
+        self._occupied = allocate_lock()  # held while the thread runs, or must not start
+        self._wake = allocate_lock()
+        self._wake.acquire()
+        self._thread = 0
+        self._collect(AT_ONCE)
+
+    def _collect(self, size: int) -> None:
+        """Have text handed to the buffer once there are `size` bytes of it."""
+        for stream in self.streams:
+            try:
+                stream._CHUNK_SIZE = size  # type: ignore[attr-defined]
+            except ValueError:
+                pass  # detached
+
+    def start(self) -> None:
+        if not self._occupied.acquire(False):
+            return
+        self.runs = True
+        self._collect(COLLECTED)
+        # A signal that the code waits for must not be taken by this thread.
+        mask = pthread_sigmask(SIG_BLOCK, valid_signals())
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:  # no more threads: by the line, then
+            self.runs = False
+            self._occupied.release()
+        finally:
+            pthread_sigmask(SIG_SETMASK, mask)
+
+    def _run(self) -> None:
+        self._thread = get_native_id()
+        while True:
+            stopped = self._wake.acquire(timeout=SECONDS)
+            if not self._take_fresh() or stopped:
+                break
+            self._flush()
+        # In this order: text that comes during the last flush is handed to Python again.
+        self._collect(AT_ONCE)
+        self.runs = False
+        self._flush()
+        if stopped:
+            self._take_fresh()
+        self._occupied.release()
+        if not stopped and any(buffer.fresh for buffer in self._buffers()):
+            self.start()
+
+    def _buffers(self) -> list[LiveBuffer]:
+        """Those that the code has not detached, which shows as None or as an error."""
+        buffers = []
+        for stream in self.streams:
+            try:
+                buffer = stream.buffer
+            except ValueError:
+                continue
+            if isinstance(buffer, LiveBuffer):
+                buffers.append(buffer)
+        return buffers
+
+    def _take_fresh(self) -> bool:
+        fresh = False
+        for buffer in self._buffers():
+            fresh = fresh or buffer.fresh
+            buffer.fresh = False
+        return fresh
+
+    def _flush(self) -> None:
+        for stream in self.streams:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass  # The code meets the same error at its own next write.
+
+    def stop(self) -> None:
+        """Wait until the thread is gone, and let none start."""
+        if self._occupied.acquire(False):
+            return
+        try:
+            self._wake.release()
+        except RuntimeError:
+            pass  # asked for already, by another thread that forks
+        self._occupied.acquire()
+        task = f"/proc/self/task/{self._thread}"
+        for _ in range(100):
+            if not os.path.exists(task):
+                return
+            time.sleep(0.0001)
+
+    def resume(self) -> None:
+        self._wake.acquire(False)
+        self._occupied.release()
+
+
+def install() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is not io.TextIOWrapper or type(stream.buffer) is not io.BufferedWriter:
+            continue
+        mode = os.fstat(stream.fileno()).st_mode
+        if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+            continue
+        encoding, errors = stream.encoding, stream.errors
+        raw = stream.detach().detach()
+        live = io.TextIOWrapper(LiveBuffer(raw), encoding, errors, "\n", line_buffering=True)
+        live.mode = "w"  # type: ignore[misc]
+        flusher.streams.append(live)
+        setattr(sys, name, live)
+        setattr(sys, f"__{name}__", live)
+    if flusher.streams:
+        flusher.reset()
+        os.register_at_fork(
+            before=flusher.stop, after_in_parent=flusher.resume, after_in_child=flusher.reset
+        )
+        atexit.register(flusher.stop)
+
+
+flusher = Flusher()
+try:
+    install()
+except Exception:
+    pass  # Another Python than CPython may lack something: its output comes when it is flushed.
