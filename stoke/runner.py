@@ -115,6 +115,10 @@ class CacheError(PhaseError):
     """The cache volume is full, read-only or not ours, as a system call said: ours or uv's."""
 
 
+class ChangedInUseError(Exception):
+    """A job installed something into an environment, and jobs still use it."""
+
+
 class StoppedError(Exception):
     """A signal or the timeout ended the job before its code began."""
 
@@ -896,14 +900,14 @@ class Job:
     def prepare_environment(self, phase: Phase, lock: str) -> None:
         """Finds or builds the environment and keeps a shared lock on it until the job's end."""
         key = digest([lock, self.fingerprint, self.payload["settings"]["build"]])[:32]
-        folder = self.path("venvs", key)
         os.makedirs(self.path("venvs"), exist_ok=True)
-        mark = self.find_or_build(
-            phase,
-            folder + ".lock",
-            lambda: read_mark(folder),
-            lambda: self.build(folder, lock),
-        )
+        try:
+            folder, mark = self.find_environment(phase, key, lock)
+        except ChangedInUseError:
+            # It cannot be built anew under the jobs that use it, and they may go on for days.
+            self.events.note("a running job changed this environment; using one beside it")
+            key = digest([key, "beside"])[:32]
+            folder, mark = self.find_environment(phase, key, lock)
         if self.payload["compile"]:
             # What is compiled already is left alone; a file that does not compile costs nothing.
             python = os.path.join(folder, "bin", "python")
@@ -916,17 +920,36 @@ class Job:
             remember_request(phase, self.path("requests"), self.payload["request"], key)
         self.environment = folder
 
+    def find_environment(self, phase: Phase, key: str, lock: str) -> tuple[str, dict[str, Any]]:
+        folder = self.path("venvs", key)
+
+        def blocked() -> None:
+            if os.path.isdir(folder):  # whoever builds it has removed it
+                raise ChangedInUseError
+            self.waits("builds")
+
+        mark = self.find_or_build(
+            phase,
+            folder + ".lock",
+            lambda: read_mark(folder),
+            lambda: self.build(folder, lock),
+            blocked,
+        )
+        return folder, mark
+
     def find_or_build(
         self,
         phase: Phase,
         lock: str,
         find: Callable[[], dict[str, Any] | None],
         build: Callable[[], int],
+        blocked: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """What `find` finds, or else finds once `build` has run, in one of all the jobs that look.
 
         `lock` is a file; it stays held, shared, until the job's end, and counts its uses.
-        `build` returns how many packages were there already.
+        `build` returns how many packages were there already. `blocked` is called before waiting for
+        jobs that use or build it, when it has to be built.
         """
         flock = self.hold(lock)
         phase.facts["hit"] = True
@@ -936,7 +959,7 @@ class Job:
             if mark is not None:
                 break
             flock.release()
-            flock.take(fcntl.LOCK_EX, lambda: self.waits("builds"))
+            flock.take(fcntl.LOCK_EX, blocked or (lambda: self.waits("builds")))
             if find() is None:
                 phase.facts["hit"] = False
                 phase.facts["cached"] = build()
@@ -953,7 +976,9 @@ class Job:
     def build(self, folder: str, lock: str) -> int:
         """Builds aside and renames into place; returns how many packages the cache already had."""
         aside = folder + ".tmp"
-        remove_tree(folder)  # damaged: it has no whole mark
+        if os.path.isdir(folder):
+            self.events.note("the environment is damaged or was changed by a job: building it anew")
+            remove_tree(folder)
         remove_tree(aside)
         packages = lock_packages(lock)
         try:
@@ -961,7 +986,12 @@ class Job:
             misses = self.install(aside, lock) if packages else []
             packages = applicable(packages, installed(aside))
             make_output_live(site_packages(aside), self.payload["live_output"])
-            mark = {"packages": packages, "built_at": time.time(), "lock": lock}
+            mark = {
+                "packages": packages,
+                "built_at": time.time(),
+                "lock": lock,
+                "holds": holdings(aside),
+            }
             write_whole(os.path.join(aside, MARK), json.dumps(mark))
             os.rename(aside, folder)
         except BaseException:
@@ -1721,13 +1751,30 @@ def make_empty_environment(folder: str, fingerprint: list[str]) -> None:
         file.write("version = %s\nexecutable = %s\n" % (version, python))
 
 
+def holdings(environment: str) -> str:
+    """A digest that changes when somebody installs into an environment or removes from it.
+
+    One listing, so it costs a warm job next to nothing: it does not see an edit inside a package.
+    """
+    found = []
+    with os.scandir(site_packages(environment)) as entries:
+        for entry in entries:
+            if entry.name != "__pycache__":
+                is_record = entry.name.endswith(".dist-info")
+                found.append((entry.name, entry.stat().st_mtime_ns if is_record else 0))
+    return digest(sorted(found))
+
+
 def read_mark(folder: str) -> dict[str, Any] | None:
-    """What a whole environment says of itself; None if it is damaged or its interpreter gone."""
+    """What a whole environment says of itself; None if it is damaged or changed, or its interpreter
+    gone."""
     try:
         with open(os.path.join(folder, MARK)) as file:
             mark: dict[str, Any] = json.load(file)
         os.stat(os.path.join(folder, "bin", "python"))
-    except (OSError, ValueError):
+        if mark.get("holds") not in (None, holdings(folder)):  # an older one does not say
+            return None
+    except (OSError, ValueError, LookupError):
         return None
     return mark
 

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from stoke.history import History
 from stoke.job import JobState
+from stoke.lifecycle import stop
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex
 
@@ -192,3 +194,56 @@ def test_a_private_index_works_and_its_password_is_nowhere(
     denied = lab.run("pass", dependencies=["secretive"], index=settings, upgrade=True)
     assert denied.job.exit_code == 125
     assert "wrong" not in str(denied.error)
+
+
+# What an installer does in a job: it takes one version away and puts another in its place.
+INSTALLS = """
+import glob, io, shutil, sys, sysconfig, urllib.request, zipfile
+packages = sysconfig.get_path("purelib")
+for path in glob.glob(packages + "/alpha*"):
+    shutil.rmtree(path)
+wheel = urllib.request.urlopen(sys.argv[1]).read()
+zipfile.ZipFile(io.BytesIO(wheel)).extractall(packages)
+import alpha
+print(alpha.version)
+"""
+
+
+def test_what_a_job_installs_is_not_there_for_the_next(lab: Lab, index: PackageIndex) -> None:
+    url = f"http://{index.host}/files/alpha-2.0-py3-none-any.whl"
+    assert lab.run(INSTALLS, dependencies=["alpha==1.0"], args=[url]).stdout == b"2.0\n"
+    shows = "import alpha; print(alpha.version)"
+    again = lab.run(shows, dependencies=["alpha==1.0"])
+    assert (again.stdout, again.phase("python").hit) == (b"1.0\n", False)
+    assert any("changed by a job" in event.get("text", "") for event in again.events)
+    warm = lab.run(shows, dependencies=["alpha==1.0"])
+    assert (warm.stdout, warm.phase("python").hit) == (b"1.0\n", True)
+
+
+def test_an_environment_that_a_running_job_changed_is_not_waited_for(
+    lab: Lab, index: PackageIndex
+) -> None:
+    url = f"http://{index.host}/files/alpha-2.0-py3-none-any.whl"
+    goes_on = INSTALLS + "import time\nwhile True: time.sleep(0.05)\n"
+    running = lab.submit(goes_on, dependencies=["alpha==1.0"], args=[url])
+    tracker = lab.track(running)
+    lab.until_output(running, b"2.0\n")
+    shows = "import alpha; print(alpha.version)"
+    for hit in (False, True):
+        other = lab.run(shows, dependencies=["alpha==1.0"])
+        assert (other.stdout, other.phase("python").hit) == (b"1.0\n", hit)
+    tracker.close()
+    with History() as history:
+        stop(running, lab.backend, history, 0)
+    assert lab.finish(running).stdout == b"2.0\n"
+
+
+def test_reading_writing_and_compiling_inside_an_environment_changes_nothing(lab: Lab) -> None:
+    """What packages do to themselves: caches of bytecode, and files beside their own."""
+    code = (
+        "import alpha, compileall, os, sysconfig\n"
+        "compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2)\n"
+        "open(os.path.dirname(alpha.__file__) + '/fonts.cache', 'w').close()\n"
+    )
+    lab.run(code, dependencies=["alpha"])
+    assert lab.run(code, dependencies=["alpha"]).phase("python").hit
