@@ -134,7 +134,7 @@ def check_request(spec: JobSpec, backend: Backend) -> None:
                 f"the {backend.name} backend keeps no secrets that could be named",
                 f"have it read here: --secret {name}=env:{name}",
             )
-    for field in ("cpu", "memory"):
+    for field in ("cpu", "memory", "shm_size"):
         if getattr(spec, field) is not None and not can.limits:
             raise RequestError(
                 field,

@@ -244,6 +244,8 @@ class JobSpec(Model):
     timeout: Seconds | None = None
     cpu: float | None = Field(default=None, gt=0, le=4096)
     memory: Memory | None = None
+    shm_size: Memory | None = None
+    """Bytes of shared memory (/dev/shm), where workers hand data to each other."""
     use_cache: bool = True
     scope: Scope = "default"
 

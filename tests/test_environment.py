@@ -45,6 +45,7 @@ def test_a_hash_is_stable_and_64_hex_digits() -> None:
         {"timeout": 5},
         {"cpu": 2},
         {"memory": "1g"},
+        {"shm_size": "1g"},
         {"use_cache": False},
         {"scope": "team"},
         {"dependencies": ["pandas>=2,<3", "numpy"]},

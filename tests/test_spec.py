@@ -392,6 +392,7 @@ SPECS = st.fixed_dictionaries(
         "timeout": st.sampled_from(["5m", 1.5, "1h"]),
         "cpu": st.sampled_from([0.5, 2]),
         "memory": st.sampled_from(["512m", 2**30]),
+        "shm_size": st.sampled_from(["64m", 2**33]),
         "use_cache": st.booleans(),
         "scope": st.sampled_from(["default", "team-a"]),
     },

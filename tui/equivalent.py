@@ -24,6 +24,7 @@ def run_command(spec: JobSpec, backend: str, name: str) -> str:
         "--timeout": None if spec.timeout is None else f"{spec.timeout:g}s",
         "--cpu": None if spec.cpu is None else f"{spec.cpu:g}",
         "--memory": None if spec.memory is None else str(spec.memory),
+        "--shm-size": None if spec.shm_size is None else str(spec.shm_size),
     }
     for option, value in options.items():
         if value is not None:

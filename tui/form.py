@@ -53,6 +53,7 @@ FIELDS = (
     Field("timeout", "timeout", "90s, 5m, 1h30m", folded=True),
     Field("cpu", "cpu", "0.5", folded=True),
     Field("memory", "memory", "512m, 2g", folded=True),
+    Field("shm_size", "shared memory", "2g", folded=True),
 )
 NAMES = frozenset(field.name for field in FIELDS)
 
@@ -197,4 +198,5 @@ def filled(spec: JobSpec, name: str) -> dict[str, str]:
         "timeout": "" if spec.timeout is None else f"{spec.timeout:g}",
         "cpu": "" if spec.cpu is None else f"{spec.cpu:g}",
         "memory": "" if spec.memory is None else str(spec.memory),
+        "shm_size": "" if spec.shm_size is None else str(spec.shm_size),
     }

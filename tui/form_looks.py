@@ -67,7 +67,7 @@ class FormLooks:
             except RequestError as error:
                 found[form.field_of(error) or "request"] = error
         # What is right already is held against the backend, whatever else is wrong.
-        names = ("system", "image", "cpu", "memory")
+        names = ("system", "image", "cpu", "memory", "shm_size")
         values = {name: draft.values[name] for name in names if name not in found}
         right = spec or self.spec(Draft("pass", values=values))
         backend = draft.backend or self._app.config.backend

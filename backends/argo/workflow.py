@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 PUBLIC_IMAGE = "python:3.13-slim-trixie"
 CACHE = "/cache"
 NIX = "/nix"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
 TARGETS = {"python": CACHE, "system": NIX}
 HOSTNAME = "kubernetes.io/hostname"
 OWN_NAMESPACE = "{{workflow.namespace}}"
@@ -101,7 +102,14 @@ def make_job(
     public = bundle.pack_spec(delivery.public_spec)
     if public is not None:
         variables[bundle.SPEC_VARIABLE] = public
+    if spec.shm_size is not None and argo.by_template:
+        raise RequestError(
+            "shm_size",
+            "jobs run by reference here, and the template's /dev/shm is as large as a job's memory",
+            "leave it out, or give the job more: --memory",
+        )
     volumes = _job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
+    volumes.append(_shared_memory(spec.shm_size))
     workflow = _workflow(
         delivery.job_id,
         labels,
@@ -205,6 +213,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         if system and argo.restricted:
             continue
         volumes = _job_volumes(scope, caches, system, carrier, "{{workflow.name}}", argo)
+        volumes.append(_shared_memory(None))
         variables = packed | {bundle.SPEC_VARIABLE: tag("spec")}
         mutex = _mutex(scope, caches, argo)
         # A folder of a node can be warm; none is preferred where no job says which.
@@ -354,6 +363,13 @@ def _job_volumes(
     if carrier:
         volumes.append(("carried", bundle.CARRIED, _carried_volume(carrier, carried)))
     return volumes
+
+
+def _shared_memory(size: int | None) -> tuple[str, str, dict[str, Any]]:
+    """A /dev/shm in place of the container runtime's own 64 MiB. Without a size, the pod's memory limit
+    (or else the node) bounds it: what is written there counts as the job's memory."""
+    limit = {} if size is None else {"sizeLimit": str(size)}
+    return "shm", SHARED_MEMORY, {"emptyDir": {"medium": "Memory", **limit}}
 
 
 def _cache_volumes(

@@ -34,6 +34,9 @@ FALLBACK_LOG_DRIVER = "json-file"
 # The engine drops whole files: with two of them, at least `log.max_size` is always there.
 LOG_FILES = 2
 LEAST_LOG_FILE = 20_000_000
+# Of /dev/shm, where nothing says how much memory the job has. Docker's own 64 MiB end the data loaders
+# of PyTorch with a bus error. It is a bound, and takes no memory until it is written to.
+SHM_SIZE = 8 * 1024**3
 
 
 def container_config(
@@ -75,6 +78,7 @@ def container_config(
     if spec.memory is not None:
         # Equal: no swap beyond it, so the limit is what it says.
         host |= {"Memory": spec.memory, "MemorySwap": spec.memory}
+    host["ShmSize"] = spec.shm_size or spec.memory or SHM_SIZE
     if spec.cpu is not None:
         host["NanoCpus"] = round(spec.cpu * 1e9)
     if config.docker.network is not None:

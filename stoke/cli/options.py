@@ -67,6 +67,10 @@ CODE: tuple[Option[Any], ...] = (
     ),
     click.option("--cpu", type=float, metavar="N", help="At most so many processors."),
     click.option("--memory", metavar="SIZE", help="At most so much memory: 512m, 2g."),
+    click.option(
+        "--shm-size", metavar="SIZE",
+        help="Size of /dev/shm: 2g. Without it, as much as --memory, or 8 GiB.",
+    ),
     click.option("--timeout", metavar="TIME", help="End the job after 90s, 5m or 1h30m."),
 )  # fmt: skip
 
@@ -140,6 +144,7 @@ def request_from(
     index_credentials: str | None,
     cpu: float | None,
     memory: str | None,
+    shm_size: str | None,
     timeout: str | None,
     image: str | None,
     scope: str | None,
@@ -165,6 +170,7 @@ def request_from(
         index={"url": index, "extra": list(extra_index), "credentials": index_credentials},
         cpu=cpu,
         memory=memory,
+        shm_size=shm_size,
         timeout=timeout,
         image=image,
         scope=scope,

@@ -194,6 +194,7 @@ def _show_spec(spec: dict[str, Any]) -> None:
             "timeout": human_seconds(spec["timeout"]) if spec.get("timeout") else None,
             "cpu": None if spec.get("cpu") is None else f"{spec['cpu']:g}",
             "memory": human_bytes(spec["memory"]) if spec.get("memory") else None,
+            "shared memory": human_bytes(spec["shm_size"]) if spec.get("shm_size") else None,
             "cache": None if spec.get("use_cache", True) else "not used",
             "code": _beginning(spec["code"]),
         }

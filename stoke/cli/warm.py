@@ -32,8 +32,8 @@ def environment_request(
     request = request_from(
         config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
         system=system, python=python, env=(), secret=(), index=None, extra_index=(),
-        index_credentials=None, cpu=None, memory=None, timeout=None, image=image, scope=scope,
-        no_cache=False, upgrade=upgrade, name="warm",
+        index_credentials=None, cpu=None, memory=None, shm_size=None, timeout=None, image=image,
+        scope=scope, no_cache=False, upgrade=upgrade, name="warm",
     )  # fmt: skip
     return replace(request, compile_bytecode=True)
 

@@ -25,7 +25,7 @@ JOB_KEYS = [
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "args", "dependencies", "requirements", "system", "python", "env", "secrets", "index",
-    "nix", "uv", "image", "timeout", "cpu", "memory", "use_cache", "scope",
+    "nix", "uv", "image", "timeout", "cpu", "memory", "shm_size", "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"

@@ -444,6 +444,7 @@ def test_what_the_backend_cannot_do_is_refused_before_anything_is_made(lab: Lab)
         "system": (["gcc"], can.system_packages),
         "image": ("python:3.13", can.images),
         "memory": ("64m", can.limits),
+        "shm_size": ("64m", can.limits),
         "cpu": (1.0, can.limits),
     }
     for field, (value, possible) in refused.items():
@@ -454,6 +455,27 @@ def test_what_the_backend_cannot_do_is_refused_before_anything_is_made(lab: Lab)
         assert caught.value.field == field
     with History() as history:
         assert history.list() == []
+
+
+@pytest.mark.parametrize(("size", "fits"), [(None, True), ("100m", False)])
+def test_shared_memory_is_enough_for_data_loaders_and_can_be_bounded(
+    lab: Lab, size: str | None, fits: bool
+) -> None:
+    if not lab.backend.capabilities.limits:
+        pytest.skip("this machine's /dev/shm is the machine's")
+    if size and lab.backend.name == "argo":
+        pytest.skip("the kubelet ends the pod some time after it wrote too much")
+    code = """
+        import os
+        try:
+            with open("/dev/shm/batch", "wb") as file:
+                for _ in range(150): file.write(bytes(1024**2))
+            print("fits")
+        except OSError as error:
+            print(error.strerror)
+        """.replace("\n        ", "\n")
+    done = lab.run(code, shm_size=size)
+    assert done.stdout == (b"fits\n" if fits else b"No space left on device\n")
 
 
 def test_memory_is_limited_and_its_end_is_named(lab: Lab) -> None:

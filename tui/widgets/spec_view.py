@@ -146,6 +146,7 @@ class SpecView(VerticalScroll):
             ("timeout", "" if spec.timeout is None else fmt.duration(spec.timeout)),
             ("cpu", "" if spec.cpu is None else f"{spec.cpu:g}"),
             ("memory", "" if spec.memory is None else fmt.size(spec.memory)),
+            ("shared memory", "" if spec.shm_size is None else fmt.size(spec.shm_size)),
             ("cache", "" if spec.use_cache else "not used"),
             ("scope", spec.scope),
             ("again", f"stoke rerun {job.id}"),

@@ -63,6 +63,7 @@ GOLDEN: dict[str, Any] = {
                         {"name": "stoke", "mountPath": "/stoke"},
                         {"name": "python", "mountPath": "/cache"},
                         {"name": "system", "mountPath": "/nix"},
+                        {"name": "shm", "mountPath": "/dev/shm"},
                     ],
                 },
             }
@@ -83,6 +84,7 @@ GOLDEN: dict[str, Any] = {
                     "type": "DirectoryOrCreate",
                 },
             },
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
         ],
     },
 }
@@ -245,6 +247,7 @@ def test_a_job_without_cache_mounts_none() -> None:
     assert made.workflow["spec"]["volumes"] == [
         {"name": "stoke", "emptyDir": {}},
         {"name": "nix", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
     assert "stoke.caches" not in made.workflow["metadata"]["labels"]
 
@@ -381,6 +384,15 @@ def test_a_job_that_only_reads_a_shared_claim_needs_no_turn() -> None:
     for reads in (False, True):
         made = make_job(job, config, reads=reads).workflow
         mounts = made["spec"]["templates"][0]["container"]["volumeMounts"]
-        assert [one.get("readOnly", False) for one in mounts] == [False, reads]
+        assert [one.get("readOnly", False) for one in mounts] == [False, reads, False]
         assert ("synchronization" in made["spec"]) == (not reads)
         assert (READS in made["metadata"]["labels"]) == reads
+
+
+def test_shared_memory_is_bounded_where_the_request_says_so() -> None:
+    made = made_of(shm_size="2g")
+    volume = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(2 * 1024**3)}}
+    assert volume in made.workflow["spec"]["volumes"]
+    with pytest.raises(RequestError) as refused:
+        made_of(shm_size="2g", config=Config(argo=ArgoConfig(by_template=True)))
+    assert refused.value.field == "shm_size"

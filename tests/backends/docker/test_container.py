@@ -70,6 +70,7 @@ GOLDEN = {
         "RestartPolicy": {"Name": "no"},
         "Memory": 536870912,
         "MemorySwap": 536870912,
+        "ShmSize": 536870912,
         "NanoCpus": 1500000000,
         "NetworkMode": "jobs",
     },
