@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from stoke.budget import keep_budget_later
 from stoke.config import Config
 from stoke.environment import named_packages, python_hash, request_hash, system_hash
 from stoke.errors import EngineError, RequestError, StokeError
+from stoke.finalize import finalize_later
 from stoke.history import History
 from stoke.job import Job, JobState, Phase, new_job_id
 from stoke.logs.retention import keep_within
@@ -39,6 +41,8 @@ from stoke.tracker import Tracker, is_being_submitted, submit_locks
 
 ASK_SECONDS = 1.0
 """For how long a listing waits for the backends of unfinished jobs."""
+CLOSE_SECONDS = 1.0
+"""How long a reader that is closed may take to write its checkpoint: a transport unblocks it sooner."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,9 @@ def submit(
             history.add_asked(request_hash(spec), kind, names)
 
         def reported(name: str, start: float, seconds: float | None) -> None:
-            history.set_phase(job.id, Phase(name, start, seconds))
+            # A full disk under the history must not pass for a job that was not submitted.
+            with suppress(EngineError):
+                history.set_phase(job.id, Phase(name, start, seconds))
             report(name, start, seconds)
 
         delivery = Delivery(
@@ -203,7 +209,8 @@ def submit(
             _never_started(history, job.id, "interrupted while it was submitted")
             backend.remove(job.id)
             raise
-        history.update(job.id, state=JobState.STARTING)
+        with suppress(EngineError):  # The job runs, whether or not that can be written down now.
+            history.update(job.id, state=JobState.STARTING)
     finally:
         try:
             lock_file.unlink()
@@ -241,9 +248,10 @@ def _submit_lock(job_id: str) -> tuple[Path, int]:
 
 
 def _never_started(history: History, job_id: str, reason: str) -> None:
-    history.update(
-        job_id, state=JobState.FAILED, exit_code=125, reason=reason, finished_at=time.time()
-    )
+    with suppress(EngineError):  # The caller is about to raise the first error, which says more.
+        history.update(
+            job_id, state=JobState.FAILED, exit_code=125, reason=reason, finished_at=time.time()
+        )
 
 
 def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
@@ -270,19 +278,32 @@ def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str
     return None
 
 
-def remove(job: Job, backend: Backend, history: History) -> None:
-    """Takes a finished job away: from the engine, its log, the history."""
-    if not job.state.finished:
-        raise RequestError(
-            job.id, f"is {job.state} and cannot be removed", f"stop it first: stoke stop {job.id}"
-        )
-    if job.provisional and backend.inspect(job.id).status == "running":
-        raise RequestError(
-            job.id,
-            f"reported that it {job.state}, but the {backend.name} backend still runs it",
-            f"stop it first: stoke stop {job.id}",
-        )
-    backend.remove(job.id)
+def backend_of(job: Job, backends: Backends) -> Backend | None:
+    """The job's backend; None where there is none of that name: its record is damaged, or the backend
+    was uninstalled."""
+    try:
+        return backends.get(job.backend)
+    except RequestError:
+        return None
+
+
+def remove(job: Job, backend: Backend | None, history: History) -> None:
+    """Takes a finished job away: from the engine, its log, the history. Without a backend, which could
+    tell or stop anything, it goes whatever its state."""
+    if backend is not None:
+        if not job.state.finished:
+            raise RequestError(
+                job.id,
+                f"is {job.state} and cannot be removed",
+                f"stop it first: stoke stop {job.id}",
+            )
+        if job.provisional and backend.inspect(job.id).status == "running":
+            raise RequestError(
+                job.id,
+                f"reported that it {job.state}, but the {backend.name} backend still runs it",
+                f"stop it first: stoke stop {job.id}",
+            )
+        backend.remove(job.id)
     shutil.rmtree(job_dir(job.id), ignore_errors=True)
     history.remove(job.id)
 
@@ -295,19 +316,32 @@ def refresh(
     What could not be asked comes back with `stale` set: a job that ended while nobody looked never
     reads "running". Each job that is over is brought home on the way: its log into the spool, its
     end into the history, its remains away from the engine.
+
+    Logs that are still being read at the deadline are closed with a checkpoint, from which the next
+    call goes on. The end of such a job is provisional until its log is whole, for which a process of
+    its own is started.
     """
     asked = list(jobs)
     answered: set[str] = set()
+    expired = threading.Event()
+    trackers: dict[str, Tracker] = {}
+
+    def watch(tracker: Tracker) -> None:
+        trackers[tracker.job_id] = tracker
+        if expired.is_set():
+            tracker.close()
 
     def ask(job: Job) -> None:
         try:
-            settle(job, backends.get(job.backend), history)
-            answered.add(job.id)
+            if settle(job, backends.get(job.backend), history, watch=watch):
+                answered.add(job.id)
         except (EngineError, RequestError):
             pass
 
     def ask_all(of_one_backend: list[Job]) -> None:
         for job in of_one_backend:
+            if expired.is_set():
+                return
             ask(job)
 
     by_backend: dict[str, list[Job]] = {}
@@ -321,12 +355,21 @@ def refresh(
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+    expired.set()
+    for tracker in list(trackers.values()):
+        tracker.close()
+    if trackers:
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
     fresh = []
     for job in asked:
         now = history.get(job.id)
         if now is None:
             continue
         now.stale = job.id not in answered and not now.state.finished
+        if now.provisional and job.id in trackers and job.id not in answered:
+            finalize_later(now)
         fresh.append(now)
     return fresh
 
@@ -336,23 +379,27 @@ def settle(
     backend: Backend,
     history: History,
     on_unkept: Callable[[UnkeptError], None] | None = None,
-) -> None:
+    watch: Callable[[Tracker], None] = lambda _: None,
+) -> bool:
     """Looks at one unfinished job: brings its record and log up to now, and home if it is over.
+    Returns whether the record now says what the engine says.
 
-    `on_unkept` is for whoever shows the log (see `Tracker`).
+    `on_unkept` is for whoever shows the log (see `Tracker`). `watch` gets the tracker before it
+    reads, for a caller that does not wait for the end of a long log: it may close the tracker.
     """
     if is_being_submitted(job.id):
-        return
+        return True
     engine = backend.inspect(job.id)
     if engine.status == "running":
         # How far it is stands in its log; why it has none yet, the engine says.
         tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
         tracker.take_state(engine)
+        watch(tracker)
         tracker.catch_up()
-        return
+        return True
     if engine.status == "created":
         if _is_adopted(job):
-            return  # Whoever submits it may be at it, under another history.
+            return True  # Whoever submits it may be at it, under another history.
         # Made and never started, and the program that made it is gone.
         backend.remove(job.id)
         history.update(
@@ -361,9 +408,14 @@ def settle(
             reason="the program that submitted it ended before the job began",
             finished_at=time.time(),
         )
-        return
-    Tracker(backend, history, job.id, on_unkept=on_unkept).run()
+        return True
+    tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
+    tracker.take_state(engine)
+    watch(tracker)
+    tracker.run()
     clean_up(job.id, backend, history)
+    now = history.get(job.id)
+    return now is None or (now.state.finished and not now.provisional)
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
@@ -403,10 +455,15 @@ def _is_adopted(job: Job) -> bool:
 
 
 def adopt(backend: Backend, history: History) -> list[Job]:
-    """Jobs of ours that this backend holds and this history does not know, now in the history."""
+    """Jobs of ours that this backend holds and this history does not know, now in the history.
+
+    On the way it removes what an engine made so late that its job was lost already.
+    """
     adopted = []
     for found in backend.jobs():
-        if history.get(found.job_id) is not None:
+        known = history.get(found.job_id)
+        if known is not None:
+            _remove_late(known, backend)
             continue
         job = Job(
             id=found.job_id,
@@ -420,3 +477,15 @@ def adopt(backend: Backend, history: History) -> list[Job]:
         history.add(job, spec.decode() if spec else None, found.nonce)
         adopted.append(job)
     return adopted
+
+
+def _remove_late(job: Job, backend: Backend) -> None:
+    """Remove what was made for a lost job after the program that submitted it had been killed. It
+    would never start."""
+    if job.state is not JobState.LOST or _is_adopted(job):
+        return
+    try:
+        if backend.inspect(job.id).status == "created":
+            backend.remove(job.id)
+    except EngineError:
+        pass  # The next listing tries again.

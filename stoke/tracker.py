@@ -56,7 +56,7 @@ class Tracker:
     ) -> None:
         self._backend = backend
         self._history = history
-        self._job_id = job_id
+        self.job_id = job_id
         self._on_change = on_change
         self._on_event = on_event
         self._on_trouble = on_trouble
@@ -67,6 +67,8 @@ class Tracker:
         self._told: tuple[tuple[str, float, float | None], ...] = ()
         self._waits_for: str | None = None
         self._checks: EventChecks | None = None
+        # Set once the log's own folder has been full for long.
+        self._fallback: Path | None = None
 
     @property
     def held(self) -> bytes:
@@ -77,7 +79,7 @@ class Tracker:
     def run(self) -> None:
         """Until the job's end is confirmed and its log whole, or `close`."""
         while not self._closed.is_set():
-            job = self._history.get(self._job_id)
+            job = self._history.get(self.job_id)
             if job is None or (job.state.finished and not job.provisional):
                 return
             try:
@@ -89,7 +91,11 @@ class Tracker:
             self._follower = follower
             if self._closed.is_set():
                 follower.close()
-            last = follower.run()
+            try:
+                last = follower.run()
+            except EngineError as error:
+                self._fall_back(error)
+                continue
             if last is not None:
                 self._confirm(last, follower)
                 self._on_change()
@@ -101,11 +107,25 @@ class Tracker:
             follower = self._follower = self._new_follower()
         except FollowerBusyError:
             return
+        self._follower = follower
+        if self._closed.is_set():
+            follower.close()
         follower.catch_up()
+
+    def _fall_back(self, error: EngineError) -> None:
+        """Show the log from a temporary folder, because its own has had no room for long. Raises
+        `error` where nobody watches, or where that folder has no room either."""
+        if self._on_unkept is None or self._fallback is not None or self._closed.is_set():
+            raise error
+        shown = stand_in(job_dir(self.job_id), error)
+        self._fallback = shown.folder
+        self._on_unkept(shown.why)
 
     def _new_follower(self) -> Follower:
         self._checks = None  # Another program may have followed meanwhile.
-        folder = job_dir(self._job_id)
+        if self._fallback is not None:
+            return self._follower_in(self._fallback)
+        folder = job_dir(self.job_id)
         try:
             follower = self._follower_in(folder)
         except EngineError as error:
@@ -121,8 +141,8 @@ class Tracker:
     def _follower_in(self, folder: Path) -> Follower:
         return Follower(
             self._backend,
-            self._job_id,
-            self._history.nonce(self._job_id) or "",
+            self.job_id,
+            self._history.nonce(self.job_id) or "",
             folder,
             self._take_event,
             self._on_change,
@@ -136,33 +156,44 @@ class Tracker:
             self._follower.close()
 
     def take_state(self, engine: EngineState) -> None:
-        """What the engine knows of the time before the runner: phases, and what keeps it waiting."""
+        """What the engine knows: phases before the runner, what keeps it waiting, its end."""
         news = [Phase(*phase) for phase in engine.phases if phase not in self._told]
         for phase in news:
-            self._history.set_phase(self._job_id, phase)
+            self._history.set_phase(self.job_id, phase)
         self._told = engine.phases
         runs = engine.status == "running"
         taken_back = runs and self._take_back_end()
         news_of_waiting = runs and self._note_waiting(engine)
-        if news or taken_back or news_of_waiting:
+        news_of_end = engine.status == "exited" and self._take_end(engine)
+        if news or taken_back or news_of_waiting or news_of_end:
             self._on_change()
 
     def _take_back_end(self) -> bool:
         """Whether the job reported an end that its engine has contradicted for long enough."""
-        job = self._history.get(self._job_id)
+        job = self._history.get(self.job_id)
         if job is None or not job.provisional or not job.state.finished:
             return False
-        if unkept(job_dir(self._job_id)) is not None:
+        if unkept(job_dir(self.job_id)) is not None:
             return False  # Provisional for another reason: its log is not saved yet.
         if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
             return False
         back = {"exit_code": None, "reason": None, "finished_at": None}
-        self._history.update(self._job_id, state=JobState.RUNNING, provisional=False, **back)
+        self._history.update(self.job_id, state=JobState.RUNNING, provisional=False, **back)
+        return True
+
+    def _take_end(self, engine: EngineState) -> bool:
+        """Record the engine's end as provisional: reading the rest of the log may take long."""
+        job = self._history.get(self.job_id)
+        if job is None or job.state.finished or engine.exit_code is None or engine.log_gone:
+            return False
+        changes = self._outcome(engine.exit_code, engine.reason)
+        finished_at = engine.finished_at or time.time()
+        self._history.update(self.job_id, **changes, provisional=True, finished_at=finished_at)
         return True
 
     def _note_waiting(self, engine: EngineState) -> bool:
         """Keeps in the job's record why it waits, and that it no longer does; whether that is news."""
-        job = self._history.get(self._job_id)
+        job = self._history.get(self.job_id)
         if job is None or job.state.finished:
             return False
         if engine.reason and engine.reason != self._waits_for:
@@ -171,13 +202,13 @@ class Tracker:
         waits_for = "; ".join(text for text in (engine.reason, engine.mend) if text) or None
         if waits_for == job.reason:
             return False
-        self._history.update(self._job_id, reason=waits_for)
+        self._history.update(self.job_id, reason=waits_for)
         return True
 
     def _take_event(self, printed: Event) -> None:
         """Believe an event as far as the user's code cannot have made it up (see `EventChecks`)."""
         if self._checks is None:
-            job = self._history.get(self._job_id)
+            job = self._history.get(self.job_id)
             if job is None:
                 return
             self._checks = EventChecks(job)
@@ -190,13 +221,15 @@ class Tracker:
         changes: dict[str, Any] = {}
         if kind == "begin":
             phase = Phase(event["phase"], event["time"])
-            self._history.set_phase(self._job_id, phase)
-            changes["state"] = JobState.RUNNING if phase.name == "run" else JobState.STARTING
+            self._history.set_phase(self.job_id, phase)
+            job = self._history.get(self.job_id)
+            if job is not None and not job.provisional:  # The log may be behind the engine.
+                changes["state"] = JobState.RUNNING if phase.name == "run" else JobState.STARTING
             if phase.name == "run":
                 changes["started_at"] = event["time"]
         elif kind == "phase":
             self._history.set_phase(
-                self._job_id,
+                self.job_id,
                 Phase(
                     event["phase"],
                     event["start"],
@@ -211,16 +244,16 @@ class Tracker:
             )
             self._index(event)
         elif kind == "packages":
-            self._history.add_packages(self._job_id, event["phase"], event["hit"], True)
-            self._history.add_packages(self._job_id, event["phase"], event["miss"], False)
+            self._history.add_packages(self.job_id, event["phase"], _names(event["hit"]), True)
+            self._history.add_packages(self.job_id, event["phase"], _names(event["miss"]), False)
         elif kind == "note":
-            self._history.add_note(self._job_id, Note("note", event["text"]))
+            self._history.add_note(self.job_id, Note("note", event["text"]))
         elif kind == "error":
             self._error = f"{event['phase']}: {event['text']}"
             # The log has all of a tool's output; the note has its end.
             tail = event.get("tail")
             text = f"{self._error}\n{tail}" if tail else self._error
-            self._history.add_note(self._job_id, Note("error", text, event.get("mend")))
+            self._history.add_note(self.job_id, Note("error", text, event.get("mend")))
         elif kind == "end":
             changes = self._outcome(event["exit_code"], event.get("reason"))
             changes |= {
@@ -230,14 +263,14 @@ class Tracker:
                 "peak_memory": event.get("peak_memory"),
             }
         if changes:
-            self._history.update(self._job_id, **changes)
+            self._history.update(self.job_id, **changes)
         self._on_event(event)
         self._on_change()
 
     def _index(self, event: Event) -> None:
         """The environment that the job used is on its scope's volume now, whoever asks for it next."""
         kind, key = event["phase"], event.get("key")
-        job = self._history.get(self._job_id) if key and kind in ("python", "system") else None
+        job = self._history.get(self.job_id) if key and kind in ("python", "system") else None
         if key is None or job is None:
             return
         if kind == "python":
@@ -254,7 +287,7 @@ class Tracker:
 
     def _confirm(self, engine: EngineState, follower: Follower) -> None:
         """The engine's word is the truth; what it contradicts is said, not hidden."""
-        job = self._history.get(self._job_id)
+        job = self._history.get(self.job_id)
         if job is None:
             return
         counts = {
@@ -266,9 +299,13 @@ class Tracker:
             # The runner's own word stands where the engine has forgotten; without it the job is lost.
             changes: dict[str, Any] = {"provisional": False}
             if not job.provisional:
-                reason = (
-                    engine.reason or f"the {self._backend.name} backend no longer knows this job"
-                )
+                knows = f"the {self._backend.name} backend no longer knows this job"
+                if job.state is JobState.QUEUED:
+                    knows = (
+                        f"the {self._backend.name} backend does not know this job: the program that "
+                        "submitted it ended too early"
+                    )
+                reason = engine.reason or knows
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
             elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
                 changes["reason"] = engine.reason  # Not by us.
@@ -293,7 +330,7 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
-        shown = unkept(job_dir(self._job_id))
+        shown = unkept(job_dir(self.job_id))
         if shown is not None:
             shown.whole = True
             changes["provisional"] = engine.status != "absent"
@@ -301,12 +338,12 @@ class Tracker:
             # Without the runner's end there is no telling how much of it came.
             gone = "its log had gone before all of it was read"
             changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
-        self._history.update(self._job_id, **changes, **counts)
+        self._history.update(self.job_id, **changes, **counts)
         if engine.reason and engine.mend:
-            self._history.add_note(self._job_id, Note("error", engine.reason, engine.mend))
+            self._history.add_note(self.job_id, Note("error", engine.reason, engine.mend))
 
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
-        job = self._history.get(self._job_id)
+        job = self._history.get(self.job_id)
         stopped = job is not None and job.stop_requested
         if reason in ("stopped", "interrupted") or (stopped and code != 0):
             state = JobState.STOPPED

@@ -178,6 +178,26 @@ def test_the_engines_exit_code_wins_and_the_contradiction_shows(
     assert (engine.reason or "") in job.reason
 
 
+def test_the_engines_end_is_known_before_the_log_is_read(history: History) -> None:
+    """A long log may come from its beginning again: nothing in it brings the job back to life."""
+    seen: list[tuple[JobState, bool]] = []
+    backend = ScriptedBackend(log_of(*RUN, b"x\n", end(3)), states=[exited(3)])
+    tracker = Tracker(backend, history, JOB, on_change=lambda: seen.append(state_of(history)))
+    tracker.take_state(exited(3))
+    assert seen == [(JobState.FAILED, True)]
+    tracker.run()
+    assert set(seen) == {(JobState.FAILED, True), (JobState.FAILED, False)}
+    job = history.get(JOB)
+    assert job is not None
+    assert (job.exit_code, job.started_at, job.finished_at) == (3, 1002.0, 1009.5)
+
+
+def state_of(history: History) -> tuple[JobState, bool]:
+    job = history.get(JOB)
+    assert job is not None
+    return job.state, job.provisional
+
+
 def test_an_end_that_never_came_is_the_engines_alone(history: History) -> None:
     """The runner was killed: no end event."""
     job = track(

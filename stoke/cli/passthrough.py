@@ -111,6 +111,8 @@ class Passthrough:
         while self._row < rows:
             some = self._reader.rows(self._row, min(_BLOCK, rows - self._row) + 1)
             here = some[:_BLOCK]
+            if not here:
+                break  # The spool was cut back to its checkpoint since `size`; the rows come again.
             ends = [offset for offset, _, _ in some[1 : len(here) + 1]]
             ends += [size] * (len(here) - len(ends))
             self._copy(here, ends)

@@ -39,6 +39,7 @@ from stoke.paths import make_private
 # What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
 # one costs some 15 ms.
 CHECKPOINT_SECONDS = 1.0
+CHECKPOINT_BYTES = 32 << 20
 BACKOFF_SECONDS = (0.5, 30.0)
 OVER = ("exited", "absent")
 # A connection that lasted so long was good, also if it brought nothing.
@@ -48,6 +49,8 @@ MOST_BEFORE_RUNNER = 16 * 1024
 # How often a job that was made and has not begun is looked at, and a disk that is full.
 START_SECONDS = 0.1
 FULL_SECONDS = 1.0
+# For how long a full disk is waited for. Then whoever shows the log needs another folder for it.
+PATIENCE_SECONDS = 10.0
 
 
 class FollowerBusyError(Exception):
@@ -97,6 +100,7 @@ class Follower:
         self._overlap = OVERLAP
         self._point = ResumePoint()
         self._checkpointed = 0.0
+        self._checkpointed_bytes = 0
         # Whether to wait where nothing can be kept, or to give up at once.
         self._patient = True
         self.event_time = 0.0
@@ -294,7 +298,8 @@ class Follower:
         self._point.take(streams, times, pieces)
         self._flush()
         self._on_flush()
-        if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+        late = time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
+        if late or self.spool.bytes - self._checkpointed_bytes > CHECKPOINT_BYTES:
             self._checkpoint()
 
     def _keep(self, stream: int, times: tuple[int, ...], pieces: tuple[bytes, ...]) -> None:
@@ -333,13 +338,15 @@ class Follower:
     def _patiently(self, keep: Callable[[], None]) -> None:
         """Does what needs room on a disk; where there is none, says so and waits for it.
 
-        Meanwhile nothing is read: the engine keeps what comes.
+        Meanwhile nothing is read: the engine keeps what comes. After `PATIENCE_SECONDS` the error is
+        raised.
         """
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return keep()
             except EngineError as error:
-                if not self._patient:
+                if not self._patient or time.monotonic() > deadline:
                     raise
                 self._on_trouble(error)
                 if self._closed.wait(FULL_SECONDS):
@@ -361,6 +368,7 @@ class Follower:
     def _write_checkpoint(self) -> None:
         """Written aside and renamed: a reader meets the old one or the new one."""
         self._checkpointed = time.monotonic()
+        self._checkpointed_bytes = self.spool.bytes
         position = {
             "bytes": self.spool.bytes,
             "lines": self.spool.lines,

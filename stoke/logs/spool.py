@@ -35,6 +35,9 @@ from stoke.paths import make_private
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
 ENGINE_LOG = "log.engine"
+# The spool leaves this much of a disk to the history: a sixteenth of it at most.
+_MARGIN_SHARE = 16
+_MOST_MARGIN = 4 << 20
 # What a reader takes at once.
 _ROWS = 4096
 _BYTES = 4 << 20
@@ -200,6 +203,7 @@ class SpoolWriter:
             return
         data, rows = b"".join(self._bytes_waiting), b"".join(self._rows_waiting)
         try:
+            _check_room(self._log.fileno(), len(rows) + len(data))
             _write(self._index, rows)
             _write(self._log, data)
         except OSError as error:
@@ -224,6 +228,14 @@ def cannot_keep(folder: Path, error: OSError) -> EngineError:
         f"{'make room there' if full else 'make it writable'}, or name another folder: "
         "export STOKE_STATE_DIR=/some/folder",
     )
+
+
+def _check_room(descriptor: int, size: int) -> None:
+    """Raise ENOSPC before the last bytes of a disk are used."""
+    disk = os.fstatvfs(descriptor)
+    margin = min(_MOST_MARGIN, disk.f_blocks * disk.f_frsize // _MARGIN_SHARE)
+    if disk.f_bavail * disk.f_frsize < margin + size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _line_sizes(data: bytes) -> list[int]:

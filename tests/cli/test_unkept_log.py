@@ -119,6 +119,28 @@ sys.exit(4)
     assert (kept(STDOUT), only_job().provisional) == (b"kept\nnot kept\n", False)
 
 
+def test_f13_a_disk_that_fills_up_meanwhile_holds_no_run_up_for_good(
+    own_home: Path, stoke: Stoke
+) -> None:
+    """It waits for room for a while, and shows the log from elsewhere then."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = state_dir() / "jobs"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", folder], check=True)
+    try:
+        done = stoke("run", "-c", "for number in range(20000): print('%099d' % number)")
+        assert done.returncode == 0
+        expected = b"".join(b"%099d\n" % number for number in range(20000))
+        assert done.stdout == expected
+        assert done.stderr.count(NOT_KEPT) == 1
+        assert (only_job().state, only_job().provisional) == (JobState.SUCCEEDED, True)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    assert stoke("jobs").returncode == 0
+    assert (kept(STDOUT), only_job().provisional) == (expected, False)
+
+
 def test_f13_of_several_jobs(disk: Disk, stoke: Stoke) -> None:
     disk.spoil()
     ids = [

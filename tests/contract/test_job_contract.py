@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import signal
@@ -316,6 +317,58 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
     assert (fresh.state, fresh.stale) == (JobState.SUCCEEDED, False)
     assert lab.output(job, 1) == b"alone\n"
     assert is_cleaned_up(lab, job)
+
+
+# A second is short for this log: the listing gets a tenth of one, after the engine has answered.
+LISTS = """
+import json, sys, time
+from stoke.config import load_config
+from stoke.history import History
+from stoke.lifecycle import Backends, refresh
+backends, history = Backends(load_config()), History()
+job = history.get(sys.argv[1])
+backends.get(job.backend).inspect(job.id)
+(job,) = refresh([job], backends, history, seconds=0.1)
+print(json.dumps([str(job.state), job.provisional, job.stale]))
+"""
+
+
+def test_listings_finish_a_log_that_none_of_them_can_read_in_its_time(lab: Lab) -> None:
+    """Each goes on where the one before it was at its deadline; none of them says "running"."""
+    lines = 150_000
+    job = lab.submit(f"for number in range({lines}): print('%099d' % number)")
+    until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
+    sizes, states, deadline = [0], [], time.monotonic() + 120
+    while not states or states[-1][1]:
+        command = [sys.executable, "-c", LISTS, job.id]
+        listed = subprocess.run(command, capture_output=True, check=True, env=os.environ)
+        states.append(json.loads(listed.stdout))
+        sizes.append(len(lab.output(job, 1)))
+        assert time.monotonic() < deadline, "it does not come to an end"
+    assert {state for state, _, _ in states} == {"succeeded"}
+    assert sizes == sorted(sizes) and len(states) > 1
+    with History() as history:
+        done = history.get(job.id)
+    assert done is not None and (done.log_lines, done.exit_code) == (lines, 0)
+    expected = b"".join(b"%099d\n" % number for number in range(lines))
+    assert hashlib.sha256(lab.output(job, 1)).digest() == hashlib.sha256(expected).digest()
+
+
+def test_two_programs_read_a_long_log_at_once(lab: Lab) -> None:
+    """One follows, as the app does, while listings come and go: every byte once."""
+    lines = 100_000
+    job = lab.submit(f"for number in range({lines}): print('%099d' % number)")
+    follower = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWS, lab.backend.name, job.id], env=os.environ
+    )
+    while follower.poll() is None:
+        command = [sys.executable, "-c", LISTS, job.id]
+        subprocess.run(command, capture_output=True, check=True, env=os.environ)
+    assert follower.returncode == 0
+    done = lab.finish(job)
+    assert done.job.log_lines == lines
+    expected = b"".join(b"%099d\n" % number for number in range(lines))
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(expected).digest()
 
 
 FOLLOWS = """

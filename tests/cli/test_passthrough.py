@@ -1,0 +1,49 @@
+"""The copy of a log to our own streams, while somebody else changes the log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.logs.spool import STDOUT, SpoolReader, SpoolWriter
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_spool_that_is_cut_back_at_that_moment_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: bool
+) -> None:
+    """As another follower does that takes over, and one whose disk is full."""
+    read, write = os.pipe()
+    copied = Passthrough(tmp_path, Outlet(write), Outlet(write))
+    real = SpoolReader.size
+
+    def size_of_before(reader: SpoolReader) -> tuple[int, int]:
+        size = real(reader)
+        os.truncate(tmp_path / "log.idx", 0)
+        os.truncate(tmp_path / "log", 0)
+        return size
+
+    def add(*lines: bytes) -> None:
+        writer = SpoolWriter(tmp_path)
+        for line in lines:
+            writer.add(STDOUT, 1, line)
+        writer.close()
+
+    if began:
+        add(b"one\n")
+        copied.pump()
+        os.truncate(tmp_path / "log.idx", 0)
+        os.truncate(tmp_path / "log", 0)
+    add(b"one\n", b"two\n")
+    monkeypatch.setattr(SpoolReader, "size", size_of_before)
+    copied.pump()
+    monkeypatch.undo()
+    add(b"one\n", b"two\n")
+    copied.pump()
+    copied.close()
+    os.close(write)
+    assert os.read(read, 100) == b"one\ntwo\n"
+    os.close(read)
