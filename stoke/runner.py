@@ -126,6 +126,20 @@ class StoppedError(Exception):
 # ---------------------------------------------------------------------------- events
 
 
+def elapsed() -> float:
+    """Seconds by a clock that nobody sets; it goes on while the machine sleeps, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+BEGAN = time.time() - elapsed()
+
+
+def now() -> float:
+    """Epoch seconds. A clock that is set meanwhile does not change how far two of them are apart."""
+    return BEGAN + elapsed()
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`, also while `descriptor` is in non-blocking mode.
 
@@ -331,8 +345,8 @@ class Phase:
         self.facts: dict[str, Any] = {"hit": None, "packages": None, "cached": None}
 
     def __enter__(self) -> Phase:
-        self._events.emit("begin", phase=self.name, time=time.time())
-        self._start = time.time()
+        self._start = now()
+        self._events.emit("begin", phase=self.name, time=self._start)
         self._clock = time.perf_counter()
         self._received = self._events.received()
         return self
@@ -2208,7 +2222,7 @@ def main(arguments: list[str]) -> int:
         job.events.emit("error", phase="run", text=job.events.masked(text), mend=None)
         code, facts = EXIT_ENVIRONMENT, {"reason": job.events.masked(text)[:300]}
     remove_tree(job.private_cache)
-    job.events.emit("end", time=time.time(), exit_code=code, **facts)
+    job.events.emit("end", time=now(), exit_code=code, **facts)
     return code
 
 

@@ -21,11 +21,10 @@ def human_bytes(count: int | None) -> str:
 def human_seconds(seconds: float | None) -> str:
     """`1 ms`, `0.41 s`, `12 s`, `3m20s`, `1h05m`, `2d03h`: six columns for up to 99 days.
 
-    Below 0 (clocks differ) is 0.
+    Below 0 (a clock was set back, or two clocks differ) it is unknown.
     """
-    if seconds is None:
+    if seconds is None or seconds < 0:
         return UNKNOWN
-    seconds = max(seconds, 0)
     if seconds < 0.0995:
         milli = seconds * 1000
         return f"{milli:.1f} ms" if milli < 0.95 else f"{milli:.0f} ms"

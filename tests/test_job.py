@@ -35,6 +35,11 @@ def test_an_id_begins_with_the_name_made_harmless(name: str, stem: str) -> None:
     assert re.fullmatch(re.escape(stem) + "-[a-z2-7]{6}", new_job_id(name))
 
 
+def test_a_clock_that_was_set_back_leaves_no_duration() -> None:
+    job = Job("a-aaaaaa", "a", "local", "default", JobState.SUCCEEDED, 1000.0, finished_at=400.0)
+    assert job.seconds is None
+
+
 @given(name=st.text(st.characters(codec=None), max_size=80))
 def test_any_name_gives_a_label_that_every_engine_takes(name: str) -> None:
     """RFC 1123, with room for what an engine adds."""

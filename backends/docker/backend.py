@@ -77,7 +77,7 @@ class DockerBackend:
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
         wanted = delivery.spec.image or self._config.docker.image
         image = choose_image(self._engine, wanted, report)
-        began = time.time()
+        began, clock = time.time(), time.monotonic()
         report("start", began, None)
         if delivery.spec.use_cache:
             self._volumes.ensure(delivery.spec.scope, "python")
@@ -90,7 +90,7 @@ class DockerBackend:
             # Also ctrl+c. What has begun is a job, whatever became of the engine's answer.
             if not self._take_back(delivery.job_id):
                 raise
-        report("start", began, time.time() - began)
+        report("start", began, time.monotonic() - clock)
 
     def _create(self, delivery: Delivery, image: str) -> bool:
         """Makes the container. False when an earlier submit of this job has started it already."""

@@ -28,10 +28,10 @@ def choose_image(engine: Engine, wanted: str | None, report: PhaseReport) -> str
         return OUR_IMAGE
     image = wanted or PUBLIC_IMAGE
     if not has_image(engine, image):
-        began = time.time()
+        began, clock = time.time(), time.monotonic()
         report("pull", began, None)
         pull(engine, image)
-        report("pull", began, time.time() - began)
+        report("pull", began, time.monotonic() - clock)
     return image
 
 

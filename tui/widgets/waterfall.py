@@ -95,7 +95,8 @@ class Waterfall(Widget):
         first = min(bar - 1, int((phase.started_at - begin) / whole * bar))
         length = max(1, round((self._seconds(phase) or 0) / whole * bar))
         length = min(length, bar - first)
-        style = "cyan" if phase.seconds is None else _HIT_STYLES[phase.hit]
+        ended = phase.seconds is not None or (self._job is not None and self._job.state.finished)
+        style = _HIT_STYLES[phase.hit] if ended else "cyan"
         line = Text(no_wrap=True)
         line.append(f"{clean(phase.name):<{_NAME}}", style="bold")
         line.append(" " * first)
