@@ -29,7 +29,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 HEADER = struct.Struct("<BIQ")
 PR_SET_CHILD_SUBREAPER = 36
@@ -331,7 +331,7 @@ def free_ballast(folder: str) -> None:
         pass
 
 
-def publish(folder: str, name: str, value: dict[str, object]) -> None:
+def publish(folder: str, name: str, value: Mapping[str, object]) -> None:
     """Writes a record in place, into the file that `reserve` allocated, and gives it its final name.
 
     A reader takes the record under either name once it is whole JSON; until then the file holds
