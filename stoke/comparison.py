@@ -113,7 +113,7 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
 def _spec(job: Job, history: History) -> dict[str, Any]:
     try:
         stored = json.loads(history.spec(job.id) or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EngineError(f"the request of {job.id} cannot be read: {error}") from error
     return stored if isinstance(stored, dict) else {}
 

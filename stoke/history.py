@@ -8,10 +8,12 @@ holds the steps, applied in order on opening. A finished job's state never chang
 from __future__ import annotations
 
 import json
+import math
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,9 +184,39 @@ _JOB_COLUMNS = (
     "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
     "started_at, finished_at, cpu_seconds, peak_memory, image, request_hash, python_hash, "
     "system_hash, predicted_python, predicted_system, predicted_seconds, predicted_counts, "
-    "log_lines, log_bytes, log_gaps"
+    "log_lines, log_bytes, log_gaps, rowid"
 )
-_UPDATABLE = frozenset(_JOB_COLUMNS.split(", ")) - {"id"}
+# How `_whole` tells a sound value: what type it has, and whether it may be missing.
+_TEXT, _NUMBER, _FLAG, _TIME, _SECONDS = "text", "a number", "a flag", "a time", "seconds"
+_KINDS = {
+    **dict.fromkeys(("id", "name", "backend", "scope", "state"), (_TEXT, True)),
+    **dict.fromkeys(
+        (
+            "reason", "image", "request_hash", "python_hash", "system_hash", "predicted_python",
+            "predicted_system", "predicted_counts",
+        ),
+        (_TEXT, False),
+    ),
+    **dict.fromkeys(("log_lines", "log_bytes", "log_gaps"), (_NUMBER, True)),
+    **dict.fromkeys(("exit_code", "peak_memory"), (_NUMBER, False)),
+    **dict.fromkeys(("provisional", "stop_requested"), (_FLAG, True)),
+    "submitted_at": (_TIME, True),
+    **dict.fromkeys(("started_at", "finished_at"), (_TIME, False)),
+    **dict.fromkeys(("cpu_seconds", "predicted_seconds"), (_SECONDS, False)),
+}  # fmt: skip
+_PHASE_KINDS = {
+    "name": (_TEXT, True), "started_at": (_TIME, True), "seconds": (_SECONDS, False),
+    "hit": (_FLAG, False), "packages": (_NUMBER, False), "cached": (_NUMBER, False),
+    "bytes": (_NUMBER, False), "key": (_TEXT, False), "made_at": (_TIME, False),
+}  # fmt: skip
+_REPLACEMENTS: dict[str, object] = {_TEXT: "?", _NUMBER: 0, _FLAG: 0, _TIME: 0.0}
+LONGEST_TEXT = 64 * 1024
+"""Longer text in one column is damage, and cut."""
+LATEST = 250_000_000_000.0
+"""Later times (the year 9892) are damage: no calendar of Python's has them."""
+_NO_NAME = re.compile(r"damaged-row-(\d{1,18})")
+_ID = re.compile(r"[A-Za-z0-9][^/\0\n\r]{0,252}")
+_UPDATABLE = frozenset(_JOB_COLUMNS.split(", ")) - {"id", "rowid"}
 _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 
 
@@ -242,6 +274,8 @@ class History:
 
     def _migrate(self) -> None:
         version = self._version()
+        if version < 0:
+            raise self._damaged(f"its schema has the number {version}")
         if version > len(MIGRATIONS):
             raise EngineError(
                 f"{self.path} was written by a newer stoke (schema {version}, this one knows "
@@ -265,14 +299,32 @@ class History:
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
+    def _damaged(self, why: object) -> EngineError:
+        from shlex import quote
+
+        path, aside = quote(str(self.path)), quote(f"{self.path}.damaged")
+        return EngineError(
+            f"the history {self.path} is damaged ({why})",
+            f"put it aside and begin a new one: mv {path} {aside}",
+        )
+
     def _trouble(self, error: sqlite3.Error) -> EngineError:
         from shlex import quote
 
-        if "malformed" in str(error) or "not a database" in str(error):
-            path, aside = quote(str(self.path)), quote(f"{self.path}.damaged")
+        # A table that is missing: the file has the newest schema's number and not its tables.
+        broken = ("malformed", "not a database", "no such table", "no such column", "corrupt")
+        if any(words in str(error) for words in broken):
+            return self._damaged(error)
+        if "disk is full" in str(error):
             return EngineError(
-                f"the history {self.path} is damaged ({error})",
-                f"put it aside and begin a new one: mv {path} {aside}",
+                f"cannot write to the history {self.path}: {error}",
+                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+            )
+        if "disk I/O error" in str(error):
+            return EngineError(
+                f"cannot use the history {self.path}: {error}",
+                "see whether its disk is broken or over a quota (dmesg, quota), or name another "
+                "folder: export STOKE_STATE_DIR=/some/folder",
             )
         if "locked" in str(error):
             return EngineError(
@@ -287,10 +339,20 @@ class History:
     def query(self, sql: str, values: Iterable[Any] = ()) -> Sequence[sqlite3.Row]:
         """One statement and its rows; for here and for the modules whose tables stand here."""
         with self._lock:
+            values = tuple(values)
             try:
-                return self._db.execute(sql, tuple(values)).fetchall()
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                if "decode to UTF-8" not in str(error):
+                    raise self._trouble(error) from error
+            try:
+                # Damaged text. Replacing what is no text costs a call for each value, so only now.
+                self._db.text_factory = _lenient_text
+                return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
+            finally:
+                self._db.text_factory = str
 
     def query_many(self, sql: str, rows: Iterable[Iterable[Any]]) -> None:
         """One statement for each of many rows of values."""
@@ -342,7 +404,7 @@ class History:
             "SELECT name FROM asked_packages WHERE request_hash = ? AND kind = ?",
             (request_hash, kind),
         )
-        return [row["name"] for row in rows]
+        return _texts(rows, "name")
 
     def known_packages(self, kind: str) -> Names:
         """The names of packages that requests asked for, the ones asked for most first."""
@@ -351,7 +413,7 @@ class History:
             "ORDER BY COUNT(*) DESC, name LIMIT 5000",
             (kind,),
         )
-        return [row["name"] for row in rows]
+        return _texts(rows, "name")
 
     def update(self, job_id: str, **columns: Any) -> None:
         """Sets columns of a job that is not finished, or whose end is still provisional."""
@@ -385,7 +447,11 @@ class History:
     def notes(self, job_id: str) -> Notes:
         """What the runner said of a job, in its order."""
         rows = self.query("SELECT * FROM notes WHERE job_id = ? ORDER BY number", (job_id,))
-        return [Note(row["kind"], row["text"], row["mend"]) for row in rows]
+        return [
+            Note(kind, text, mend if isinstance(mend, str) else None)
+            for kind, text, mend in ((row["kind"], row["text"], row["mend"]) for row in rows)
+            if isinstance(kind, str) and isinstance(text, str)
+        ]
 
     def add_packages(self, job_id: str, kind: str, packages: Iterable[str], cached: bool) -> None:
         """Packages that a job found in the cache (`cached`), or had to download or build."""
@@ -401,11 +467,13 @@ class History:
         for row in self.query(
             "SELECT * FROM job_packages WHERE job_id = ? ORDER BY kind, package", (job_id,)
         ):
-            found.setdefault(row["kind"], {})[row["package"]] = bool(row["cached"])
+            if isinstance(row["kind"], str) and isinstance(row["package"], str):
+                found.setdefault(row["kind"], {})[row["package"]] = bool(row["cached"])
         return found
 
     def get(self, job_id: str) -> Job | None:
-        rows = self.query(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))  # noqa: S608
+        where, value = named(job_id)
+        rows = self.query(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {where}", (value,))  # noqa: S608
         return self._jobs(rows)[0] if rows else None
 
     def find(self, prefix: str) -> Job:
@@ -443,7 +511,7 @@ class History:
     def numbered(self, numbers: Sequence[int]) -> dict[int, Job]:
         """{rowid: job} of those that are there, with their phases."""
         rows = self.query(
-            f"SELECT {_JOB_COLUMNS}, rowid FROM jobs "  # noqa: S608
+            f"SELECT {_JOB_COLUMNS} FROM jobs "  # noqa: S608
             "WHERE rowid IN (SELECT value FROM json_each(?))",
             (json.dumps(numbers),),
         )
@@ -467,12 +535,16 @@ class History:
         return self._jobs(rows)
 
     def spec(self, job_id: str) -> str | None:
-        rows = self.query("SELECT spec FROM jobs WHERE id = ?", (job_id,))
-        return rows[0]["spec"] if rows else None
+        """The job's request as JSON, if it was written as that: damaged text comes as it is."""
+        where, value = named(job_id)
+        rows = self.query(f"SELECT spec FROM jobs WHERE {where}", (value,))  # noqa: S608
+        text = rows[0]["spec"] if rows else None
+        return text if isinstance(text, str) else None
 
     def nonce(self, job_id: str) -> str | None:
         rows = self.query("SELECT nonce FROM jobs WHERE id = ?", (job_id,))
-        return rows[0]["nonce"] if rows else None
+        nonce = rows[0]["nonce"] if rows else None
+        return nonce if isinstance(nonce, str) else None
 
     def environment_runs(self, request_hash: str, backend: str, scope: str) -> Jobs:
         """Finished jobs that wanted the same environment in the same place, the newest first."""
@@ -491,7 +563,7 @@ class History:
             "AND spec IS NOT NULL GROUP BY request_hash ORDER BY COUNT(*) DESC, latest DESC",
             (backend, scope),
         )
-        return [row["spec"] for row in rows]
+        return [row["spec"] for row in rows if _is_spec(row["spec"])]
 
     def last_image(self, backend: str, scope: str) -> str | None:
         """The image that somebody named last for a job in that place."""
@@ -500,7 +572,8 @@ class History:
             "ORDER BY submitted_at DESC LIMIT 1",
             (backend, scope),
         )
-        return rows[0]["image"] if rows else None
+        image = rows[0]["image"] if rows else None
+        return image if isinstance(image, str) else None
 
     def add_cache_size(self, size: CacheSize) -> None:
         self.query(
@@ -526,10 +599,14 @@ class History:
                 row["bytes"], row["entries"],
             )
             for row in rows
+            if all(isinstance(row[name], str) for name in ("backend", "node", "scope", "kind"))
+            and _is_sound(row["measured_at"], _TIME)
+            and all(_is_sound(row[name], _NUMBER) for name in ("bytes", "entries"))
         ]  # fmt: skip
 
     def remove(self, job_id: str) -> None:
-        self.query("DELETE FROM jobs WHERE id = ?", (job_id,))
+        where, value = named(job_id)
+        self.query(f"DELETE FROM jobs WHERE {where}", (value,))  # noqa: S608
 
     def close(self) -> None:
         with self._lock:
@@ -549,42 +626,129 @@ class History:
             some = ids[start : start + 500]
             marks = ", ".join("?" * len(some))
             for row in self.query(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
-                by_id[row["job_id"]].phases.append(_phase(row))
+                job = by_id[row["job_id"]]
+                phase, wrong = _phase(row)
+                if phase is not None:
+                    job.phases.append(phase)
+                if wrong:
+                    job.damage = "; ".join(filter(None, (job.damage, wrong)))
         for job in jobs:
             job.phases.sort(key=_place)
         return jobs
 
 
+def named(job_id: str) -> tuple[str, object]:
+    """The condition that finds a job, and its value. A row whose own id is damaged has its number
+    for a name."""
+    unnamed = _NO_NAME.fullmatch(job_id)
+    return ("rowid = ?", int(unnamed[1])) if unnamed else ("id = ?", job_id)
+
+
+def name_of(job_id: object, rowid: int) -> str:
+    """A job's id, or the name under which a row with a damaged one is found. Ids become folders."""
+    sound = isinstance(job_id, str) and _ID.fullmatch(job_id)
+    return str(job_id) if sound else f"damaged-row-{rowid}"
+
+
 def _job(row: sqlite3.Row) -> Job:
+    values, wrong = _whole(row, _KINDS)
+    state, counts = _STATES.get(values["state"]), _counts(values["predicted_counts"])
+    if state is None:
+        if "state" not in wrong:
+            wrong["state"] = f"state {values['state'][:40]!r} is unknown"
+        state = JobState.LOST
+        values["provisional"] = 0
+    if counts is None:
+        wrong["predicted_counts"] = "predicted_counts is no JSON of counts"
+    name = name_of(row["id"], row["rowid"])
+    if name != row["id"]:
+        wrong["id"] = f"id {str(row['id'])[:40]!r} names no job"
+        values["id"] = name
+    damage = "; ".join(wrong.values()) or None
+    if "state" in wrong:
+        values["reason"] = f"its record is damaged: {damage}"
     return Job(
-        id=row["id"],
-        name=row["name"],
-        backend=row["backend"],
-        scope=row["scope"],
-        state=JobState(row["state"]),
-        submitted_at=row["submitted_at"],
-        provisional=bool(row["provisional"]),
-        exit_code=row["exit_code"],
-        reason=row["reason"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        cpu_seconds=row["cpu_seconds"],
-        peak_memory=row["peak_memory"],
-        image=row["image"],
-        request_hash=row["request_hash"],
-        python_hash=row["python_hash"],
-        system_hash=row["system_hash"],
+        id=values["id"],
+        name=values["name"],
+        backend=values["backend"],
+        scope=values["scope"],
+        state=state,
+        submitted_at=values["submitted_at"],
+        provisional=bool(values["provisional"]),
+        exit_code=values["exit_code"],
+        reason=values["reason"],
+        started_at=values["started_at"],
+        finished_at=values["finished_at"],
+        cpu_seconds=values["cpu_seconds"],
+        peak_memory=values["peak_memory"],
+        image=values["image"],
+        request_hash=values["request_hash"],
+        python_hash=values["python_hash"],
+        system_hash=values["system_hash"],
         predicted=Prediction(
-            row["predicted_python"],
-            row["predicted_system"],
-            row["predicted_seconds"],
-            _counts(row["predicted_counts"]),
+            values["predicted_python"],
+            values["predicted_system"],
+            values["predicted_seconds"],
+            counts or {},
         ),
-        log_lines=row["log_lines"],
-        log_bytes=row["log_bytes"],
-        log_gaps=row["log_gaps"],
-        stop_requested=bool(row["stop_requested"]),
+        log_lines=values["log_lines"],
+        log_bytes=values["log_bytes"],
+        log_gaps=values["log_gaps"],
+        stop_requested=bool(values["stop_requested"]),
+        damage=damage,
     )
+
+
+_STATES: dict[object, JobState] = {state.value: state for state in JobState}
+
+
+def _whole(
+    row: sqlite3.Row, kinds: Mapping[str, tuple[str, bool]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A row's values, and what is wrong with it, by column. A damaged value reads as unknown."""
+    values: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, (kind, required) in kinds.items():
+        value = row[name]
+        if value is None and not required:
+            values[name] = None
+        elif _is_sound(value, kind):
+            values[name] = value
+        else:
+            shown = "missing" if value is None else f"not {kind}"
+            wrong[name] = f"{name} is {shown}"
+            values[name] = _REPLACEMENTS[kind] if required else None
+            if isinstance(value, str):
+                wrong[name] += f" ({value[:40]!r})"
+                if kind is _TEXT:
+                    wrong[name] = f"{name} is {len(value):,} characters long"
+                    values[name] = value[:200]
+    return values, wrong
+
+
+def _is_sound(value: object, kind: str) -> bool:
+    if kind is _TEXT:
+        return isinstance(value, str) and len(value) <= LONGEST_TEXT
+    if kind is _NUMBER or kind is _FLAG:
+        return isinstance(value, int)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return 0 <= value <= LATEST if kind is _TIME else abs(value) <= LATEST
+
+
+def _is_spec(text: object) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _texts(rows: Iterable[sqlite3.Row], column: str) -> list[str]:
+    return [row[column] for row in rows if isinstance(row[column], str)]
+
+
+def _lenient_text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _place(phase: Phase) -> int:
@@ -592,18 +756,15 @@ def _place(phase: Phase) -> int:
     return PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
 
 
-def _phase(row: sqlite3.Row) -> Phase:
-    return Phase(
-        name=row["name"],
-        started_at=row["started_at"],
-        seconds=row["seconds"],
-        hit=None if row["hit"] is None else bool(row["hit"]),
-        packages=row["packages"],
-        cached=row["cached"],
-        bytes=row["bytes"],
-        key=row["key"],
-        made_at=row["made_at"],
-    )
+def _phase(row: sqlite3.Row) -> tuple[Phase | None, str]:
+    """A phase and what is wrong with its record; None for one without a name or a beginning."""
+    values, wrong = _whole(row, _PHASE_KINDS)
+    told = f"a phase is damaged ({', '.join(wrong.values())})" if wrong else ""
+    if "name" in wrong or "started_at" in wrong:
+        return None, told
+    if values["hit"] is not None:
+        values["hit"] = bool(values["hit"])
+    return Phase(**values), told
 
 
 def _counts_text(prediction: Prediction) -> str | None:
@@ -613,5 +774,15 @@ def _counts_text(prediction: Prediction) -> str | None:
     return json.dumps(counts) if counts else None
 
 
-def _counts(text: str | None) -> dict[str, Counts]:
-    return {kind: Counts(*row) for kind, row in json.loads(text).items()} if text else {}
+def _counts(text: str | None) -> dict[str, Counts] | None:
+    """None for what `_counts_text` did not write."""
+    if not text:
+        return {}
+    try:
+        counts = {kind: Counts(*row) for kind, row in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    sound = all(
+        isinstance(one.cached, int) and isinstance(one.packages, int) for one in counts.values()
+    )
+    return counts if sound else None

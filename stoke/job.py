@@ -148,12 +148,18 @@ class Job:
     log_bytes: int = 0
     log_gaps: int = 0
     stop_requested: bool = False
+    damage: str | None = None
+    """What is wrong with its record in the history. Damaged values read as unknown, a damaged state
+    as `LOST`."""
     phases: list[Phase] = field(default_factory=list)
 
     @property
     def seconds(self) -> float | None:
-        """From submission to the end; None while the job is not over."""
-        return None if self.finished_at is None else self.finished_at - self.submitted_at
+        """From submission to the end; None while the job is not over, and where a clock that was set
+        back leaves no duration."""
+        if self.finished_at is None or self.finished_at < self.submitted_at:
+            return None
+        return self.finished_at - self.submitted_at
 
     @property
     def environment_seconds(self) -> float | None:

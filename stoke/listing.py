@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stoke.history import History
+from stoke.history import History, name_of, named
 from stoke.job import Job, JobState
 
 PAGE = 64
@@ -31,7 +31,8 @@ STATES = (
     JobState.SUCCEEDED,
 )
 _RANKS = " ".join(f"WHEN {state.value!r} THEN {rank}" for rank, state in enumerate(STATES))
-_BY_STATE = f"CASE state {_RANKS} END"
+# A state that nobody knows is shown as lost.
+_BY_STATE = f"CASE state {_RANKS} ELSE {STATES.index(JobState.LOST)} END"
 
 
 def _phases(what: str, *names: str) -> str:
@@ -67,7 +68,13 @@ ORDERS = {
     "reason": Order("reason COLLATE NOCASE"),
 }
 """By the name of the column that shows it. What is unknown comes last either way."""
-GROUPS = {"state": _BY_STATE, "backend": "backend"}
+_BACKEND = "iif(typeof(backend) = 'text', backend, '?')"
+GROUPS = {"state": _BY_STATE, "backend": _BACKEND}
+_KNOWN = ", ".join(f"'{state.value}'" for state in STATES)
+_GROUP_NAMES = {
+    "state": f"iif(state IN ({_KNOWN}), state, '{JobState.LOST.value}')",
+    "backend": _BACKEND,
+}
 
 # LIKE finds either case by itself; five of them cost half of one search in the five joined and lowered.
 _LIKE = "LIKE {0} ESCAPE '!'"
@@ -130,8 +137,9 @@ class Listing:
             terms += [f"submitted_at {way}", f"rowid {way}"]
         else:
             terms += [f"{order.sql} {way} NULLS LAST", "submitted_at DESC", "rowid DESC"]
+        name = _GROUP_NAMES[named] if named else "NULL"
         rows = self._history.query(
-            f"SELECT rowid, {named or 'NULL'} FROM jobs WHERE ?1 NOTNULL AND {where} "  # noqa: S608
+            f"SELECT rowid, {name} FROM jobs WHERE ?1 NOTNULL AND {where} "  # noqa: S608
             f"ORDER BY {', '.join(terms)}",
             (now, *values),
         )
@@ -156,14 +164,16 @@ class Listing:
     def ids(self) -> list[str]:
         """Of all that are listed, in their order."""
         rows = self._history.query(
-            "SELECT jobs.id FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value ORDER BY key",
+            "SELECT jobs.id, jobs.rowid FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value "
+            "ORDER BY key",
             (str(self._numbers.tolist()),),
         )
-        return [row["id"] for row in rows]
+        return [name_of(row["id"], row["rowid"]) for row in rows]
 
     def place(self, job_id: str) -> int | None:
         """Where this job stands; None where it is not listed."""
-        rows = self._history.query("SELECT rowid FROM jobs WHERE id = ?", (job_id,))
+        where, value = named(job_id)
+        rows = self._history.query(f"SELECT rowid FROM jobs WHERE {where}", (value,))  # noqa: S608
         try:
             return self._numbers.index(rows[0][0]) if rows else None
         except ValueError:

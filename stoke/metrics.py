@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stoke.history import CacheSize, History
+from stoke.history import LATEST, CacheSize, History
 from stoke.job import outcome
 
 Key = tuple[str, str, str]
@@ -155,16 +155,35 @@ class _Run(NamedTuple):
         return self.cached or 0
 
 
+# Damaged rows count nowhere.
+_SOUND = " AND ".join(
+    [f"typeof({column}) = 'text'" for column in ("jobs.backend", "jobs.scope")]
+    + [
+        f"typeof({column}) IN ('text', 'null')"
+        for column in (
+            "request_hash", "python_hash", "system_hash", "predicted_python", "predicted_system",
+        )
+    ]
+    + [f"typeof({column}) IN ('integer', 'null')" for column in ("cached", "phases.bytes")]
+    + ["typeof(phases.hit) = 'integer'"]
+    + [
+        f"typeof({column}) IN ('real', 'integer') AND abs({column}) <= {LATEST}"
+        for column in ("phases.seconds", "jobs.submitted_at")
+    ]
+)  # fmt: skip
+
+
 def _runs(history: History, backend: str | None, scope: str | None) -> Iterator[_Run]:
     """In the order in which the jobs were submitted."""
     rows = history.query(
-        "SELECT jobs.backend, jobs.scope, phases.name, jobs.submitted_at, "
+        "SELECT jobs.backend, jobs.scope, phases.name, jobs.submitted_at, "  # noqa: S608
         "coalesce(iif(phases.name = 'python', python_hash, system_hash), request_hash), "
         "iif(phases.name = 'python', predicted_python, predicted_system), "
         "phases.hit, phases.seconds, phases.cached, phases.bytes "
         "FROM jobs JOIN phases ON phases.job_id = jobs.id "
         "WHERE phases.name IN ('python', 'system') AND jobs.use_cache AND phases.hit IS NOT NULL "
         "AND phases.seconds IS NOT NULL AND phases.packages IS NOT NULL "
+        f"AND {_SOUND} "
         "AND (?1 IS NULL OR jobs.backend = ?1) AND (?2 IS NULL OR jobs.scope = ?2) "
         "ORDER BY jobs.submitted_at",
         (backend, scope),
@@ -179,6 +198,7 @@ def _package_uses(
         "SELECT asked.name, kind, COUNT(*) FROM jobs JOIN asked_packages AS asked USING (request_hash) "
         "WHERE submitted_at >= coalesce(?3, 0) "
         "AND (?1 IS NULL OR jobs.backend = ?1) AND (?2 IS NULL OR jobs.scope = ?2) "
+        "AND typeof(asked.name) = 'text' AND typeof(kind) = 'text' "
         "GROUP BY asked.name, kind ORDER BY COUNT(*) DESC, asked.name, kind",
         (backend, scope, since),
     )

@@ -104,7 +104,7 @@ class Tracker:
     def catch_up(self) -> None:
         """Brings log and history up to now. Where another program follows, they are already."""
         try:
-            follower = self._follower = self._new_follower()
+            follower = self._new_follower()
         except FollowerBusyError:
             return
         self._follower = follower
@@ -244,8 +244,8 @@ class Tracker:
             )
             self._index(event)
         elif kind == "packages":
-            self._history.add_packages(self.job_id, event["phase"], _names(event["hit"]), True)
-            self._history.add_packages(self.job_id, event["phase"], _names(event["miss"]), False)
+            self._history.add_packages(self.job_id, event["phase"], event["hit"], True)
+            self._history.add_packages(self.job_id, event["phase"], event["miss"], False)
         elif kind == "note":
             self._history.add_note(self.job_id, Note("note", event["text"]))
         elif kind == "error":

@@ -113,7 +113,9 @@ class VolumeIndex:
             "GROUP BY key ORDER BY max(asked.changed_at) DESC LIMIT 1",
             (*_row(place), request),
         )
-        return Known(rows[0]["key"], bool(rows[0]["present"])) if rows else None
+        if not rows or not isinstance(rows[0]["key"], str):
+            return None
+        return Known(rows[0]["key"], bool(rows[0]["present"]))
 
     def of_lock(self, place: Place, key: str) -> Counts | None:
         """How many of an environment's packages are there; None if its packages are not known."""
@@ -127,7 +129,7 @@ class VolumeIndex:
             "WHERE backend = ? AND scope = ? AND kind = ? AND key = ? ORDER BY package",
             (*_row(place), key),
         )
-        return [row["package"] for row in rows]
+        return [row["package"] for row in rows if isinstance(row["package"], str)]
 
     def of_names(self, place: Place, names: Iterable[str]) -> int:
         """How many of these names (canonical) are there, in whatever version."""

@@ -49,7 +49,10 @@ def most_used(
     for text in history.most_used(backend, scope):
         asked = json.loads(text)
         fields = {name: asked[name] for name in _FIELDS if name in asked}
-        spec = make_spec({**fields, "code": CODE})
+        try:
+            spec = make_spec({**fields, "code": CODE})
+        except RequestError:
+            continue  # A damaged record.
         if len(requests) == count:
             break
         if spec.has_packages or spec.system:

@@ -235,14 +235,13 @@ def test_what_the_runner_said_is_kept_once_and_bounded(tmp_path: Path) -> None:
         assert (history.notes("fit-aaaaaa"), history.packages("fit-aaaaaa")) == ([], {})
 
 
-def test_a_history_of_the_second_schema_is_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_history_of_an_older_schema_is_taken_over(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "h.sqlite"
     with sqlite3.connect(path) as db:
-        for step in MIGRATIONS[:2]:
+        for step in MIGRATIONS[:schema]:
             db.executescript(step)
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {schema}")
         for number, spec in enumerate(('{"use_cache": false}', '{"code": "1"}', "not JSON", None)):
             db.execute(
                 "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, request_hash, spec) "

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +374,51 @@ def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> No
     assert not job.state.finished
     assert (history.spec(job.id), history.nonce(job.id)) == ('{"code": "1"}', "n0nce")
     assert (history.spec("b-bbbbbb"), history.nonce("b-bbbbbb")) == (None, None)
+
+
+@pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])
+def test_what_an_engine_makes_of_a_lost_job_is_removed_by_the_next_listing(
+    history: History, state: EngineState
+) -> None:
+    """A slow engine goes on with it after the program that asked was killed, and it never starts."""
+    job = add(history)
+    (lost,) = refresh([job], backends_of(ScriptedBackend(states=[ABSENT])), history, seconds=60)
+    assert lost.state is JobState.LOST
+    backend = ScriptedBackend(states=[state], found=[FoundJob(job.id, "default", 1000.0, "n0nce")])
+    assert adopt(backend, history) == []
+    assert backend.removed == ([job.id] if state == CREATED else [])
+
+
+def test_a_job_the_engine_never_had_is_told_from_one_it_forgot(history: History) -> None:
+    never, forgotten = add(history), add(history, "b-bbbbbb")
+    history.update(never.id, state=JobState.QUEUED)
+    lost = refresh(
+        [found(history, never.id), forgotten],
+        backends_of(ScriptedBackend(states=[ABSENT])),
+        history,
+        seconds=60,
+    )
+    assert [job.state for job in lost] == [JobState.LOST] * 2
+    assert "does not know this job: the program that submitted it ended" in (lost[0].reason or "")
+    assert "no longer knows this job" in (lost[1].reason or "")
+
+
+def test_a_full_history_does_not_undo_a_submit(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has the job: whatever cannot be written down now is found out later."""
+    backend = ScriptedBackend(on_submit=lambda _, report: report("start", 1.0, 0.5))
+    real = History.query
+
+    def query(self: History, sql: str, values: Iterable[Any] = ()) -> Any:
+        if backend.submitted and sql.startswith(("UPDATE", "INSERT")):
+            raise EngineError("database or disk is full")
+        return real(self, sql, values)
+
+    monkeypatch.setattr(History, "query", query)
+    job = submit(request(), backend, history)
+    assert (len(backend.submitted), backend.removed) == (1, [])
+    assert job.state is JobState.QUEUED
 
 
 @pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])

@@ -84,7 +84,7 @@ def removing(jobs: Sequence[Job], backends: lifecycle.Backends, history: History
     _left(body, len(jobs) - len(over), "not over")
 
     def do(job: Job) -> None:
-        lifecycle.remove(job, backends.get(job.backend), history)
+        lifecycle.remove(job, lifecycle.backend_of(job, backends), history)
 
     return Deed(over, _title("Remove", over), body, "Remove", "removed", do)
 

@@ -86,7 +86,9 @@ def rfc3339(then: float | None) -> str | None:
 
 
 def state_text(job: Job) -> str:
-    """The state; with `?` where the engine has not confirmed it."""
+    """The state; with `?` where the engine has not confirmed it. Damaged where nobody knows it."""
+    if job.damage and job.state is JobState.LOST:
+        return "damaged"
     return f"{job.state}?" if job.stale or job.provisional else str(job.state)
 
 
@@ -161,6 +163,20 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def stored_spec(text: str | None) -> dict[str, Any] | None:
+    """A job's request from the history; None where there is none, or where it is damaged."""
+    try:
+        spec = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    sound = (
+        isinstance(spec, dict)
+        and isinstance(spec.get("env"), dict)
+        and isinstance(spec.get("code"), str)
+    )
+    return spec if sound else None
+
+
 def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
     """A spec whose variables that look like secrets are masked; references stay as they are."""
     env = {name: MASK if looks_secret(name) else value for name, value in spec["env"].items()}
@@ -169,7 +185,7 @@ def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
 
 def job_document(job: Job, history: History) -> dict[str, Any]:
     """The JSON of a job: times RFC 3339 in UTC, durations in seconds, sizes in bytes, unknown null."""
-    spec = history.spec(job.id)
+    spec = stored_spec(history.spec(job.id))
     lines, size, gaps = log_size(job)
     return {
         "id": job.id,
@@ -178,6 +194,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         "scope": job.scope,
         "state": str(job.state),
         "provisional": job.provisional,
+        "stale": job.stale,
         "exit_code": job.exit_code,
         "reason": job.reason,
         "submitted_at": rfc3339(job.submitted_at),
@@ -198,7 +215,8 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         },
         "notes": [asdict(note) for note in history.notes(job.id)],
         "log": {"lines": lines, "bytes": size, "gaps": gaps},
-        "spec": None if spec is None else hidden_values(json.loads(spec)),
+        "damage": job.damage,
+        "spec": None if spec is None else hidden_values(spec),
     }
 
 

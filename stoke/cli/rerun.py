@@ -47,9 +47,11 @@ def command(
         text = history.spec(earlier.id)
     if text is None:
         raise EngineError(f"what {earlier.id} was asked to run is not known on this machine")
-    spec = with_changes(
-        make_spec(json.loads(text)), scope=scope, use_cache=False if no_cache else None
-    )
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError):
+        raise EngineError(f"the request of {earlier.id} is damaged in the history") from None
+    spec = with_changes(make_spec(asked), scope=scope, use_cache=False if no_cache else None)
     request = Request(
         spec,
         name=earlier.name,

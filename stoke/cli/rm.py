@@ -29,7 +29,7 @@ def command(jobs: tuple[str, ...], all_finished: bool) -> int:
     if all_finished and not is_there(history_file()):
         return 0
     from stoke.config import load_config
-    from stoke.lifecycle import Backends, remove
+    from stoke.lifecycle import Backends, backend_of, remove
 
     backends = Backends(load_config())
     problems: list[StokeError] = []
@@ -42,7 +42,7 @@ def command(jobs: tuple[str, ...], all_finished: bool) -> int:
             found = fresh(found, history)
         for job in found:
             try:
-                remove(job, backends.get(job.backend), history)
+                remove(job, backend_of(job, backends), history)
                 narrate(f"removed {job.id}")
             except StokeError as error:
                 problems.append(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -23,6 +22,7 @@ from stoke.cli.output import (
     removed_log,
     state_colour,
     state_text,
+    stored_spec,
     time_ago,
 )
 from stoke.history import Note
@@ -72,7 +72,7 @@ def command(job: str, as_json: bool) -> None:
         )
     if spec is not None:
         click.echo()
-        _show_spec(hidden_values(json.loads(spec)))
+        _show_stored(spec)
     click.echo(f"\nagain: stoke rerun {clean(found.id)}")
 
 
@@ -99,6 +99,9 @@ def _show_job(job: Job) -> None:
             "code began": human_time(job.started_at) if job.started_at else None,
             "took": ", ".join([human_seconds(job.seconds), *used]),
             "why": job.reason,
+            "damaged": None
+            if job.damage is None
+            else f"{job.damage}; remove the record: stoke rm {job.id}",
             "environment": _against(job),
             "lock": _lock_text(job),
             "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
@@ -160,7 +163,9 @@ def _show_phases(job: Job) -> None:
     rows: list[list[Cell]] = [
         [
             phase.name,
-            "going on" if phase.seconds is None else human_seconds(phase.seconds),
+            human_seconds(phase.seconds)
+            if phase.seconds is not None or job.state.finished
+            else "going on",
             hit_text(phase),
             UNKNOWN if phase.packages is None else str(phase.packages),
             UNKNOWN if phase.cached is None else str(phase.cached),
@@ -170,6 +175,16 @@ def _show_phases(job: Job) -> None:
     ]
     heads = ["PHASE", "TOOK", "CACHE", "PACKAGES", "CACHED", "RECEIVED"]
     print_table(heads, rows, frozenset({1, 3, 4, 5}))
+
+
+def _show_stored(text: str) -> None:
+    spec = stored_spec(text)
+    try:
+        if spec is not None:
+            return _show_spec(hidden_values(spec))
+    except (TypeError, ValueError, AttributeError):
+        pass  # A field of another type than any version has written.
+    return _pairs({"request": "cannot be read: its record in the history is damaged"})
 
 
 def _show_spec(spec: dict[str, Any]) -> None:

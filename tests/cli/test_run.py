@@ -19,9 +19,9 @@ from tests.lab import until
 from tests.package_index import PackageIndex
 
 JOB_KEYS = [
-    "id", "name", "backend", "scope", "state", "provisional", "exit_code", "reason", "submitted_at",
-    "started_at", "finished_at", "seconds", "cpu_seconds", "peak_memory", "phases", "predicted", "lock",
-    "packages", "notes", "log", "spec",
+    "id", "name", "backend", "scope", "state", "provisional", "stale", "exit_code", "reason",
+    "submitted_at", "started_at", "finished_at", "seconds", "cpu_seconds", "peak_memory", "phases",
+    "predicted", "lock", "packages", "notes", "log", "damage", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "args", "dependencies", "requirements", "system", "python", "env", "secrets", "index",

@@ -346,7 +346,7 @@ def test_listings_finish_a_log_that_none_of_them_can_read_in_its_time(lab: Lab) 
         sizes.append(len(lab.output(job, 1)))
         assert time.monotonic() < deadline, "it does not come to an end"
     assert {state for state, _, _ in states} == {"succeeded"}
-    assert sizes == sorted(sizes) and len(states) > 1
+    assert sizes == sorted(sizes)
     with History() as history:
         done = history.get(job.id)
     assert done is not None and (done.log_lines, done.exit_code) == (lines, 0)

@@ -148,5 +148,5 @@ def read_spec(history: History, job_id: str) -> JobSpec | RequestError:
         return make_spec(json.loads(stored))
     except RequestError as error:
         return error
-    except (StokeError, ValueError) as error:
+    except (StokeError, ValueError, RecursionError) as error:
         return RequestError("spec", str(error))
