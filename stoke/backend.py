@@ -81,6 +81,9 @@ class EngineState:
     its seconds (None while it goes on)."""
     log_gone: bool = False
     """Whether the engine has dropped the log of a job that it still knows."""
+    notes: tuple[tuple[str, str | None], ...] = ()
+    """What people have to know of how the engine ran it, such as that the code has run twice; each with
+    a hint, or None."""
 
 
 ENGINE = 0
@@ -101,6 +104,11 @@ class Frame(NamedTuple):
 
 class LogDeniedError(EngineError):
     """The engine will not give this log, however often it is asked: no right to it, no such driver."""
+
+
+class LogEndingError(EngineError):
+    """A log cannot be read because the engine is taking the job away. It is asked for again, and people
+    need not hear of it."""
 
 
 class LogBehindError(EngineError):
@@ -127,6 +135,10 @@ class LogStream(Protocol):
       transport after `SILENCE_SECONDS` without a byte; the follower asks again from where it was.
 
     `close` may be called from another thread and unblocks the reader within a second.
+
+    A stream of an engine that may start a job again has two more attributes, set before its first
+    batch: `source`, which names the start that the log is of, and `preface`, a sentence for the log
+    when this is not the first start. The follower reads a new start's log from its beginning.
     """
 
     def __iter__(self) -> Iterator[list[Frame]]: ...

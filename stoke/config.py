@@ -79,6 +79,9 @@ class ArgoConfig(Section):
     keep: Seconds = 86400.0
     """Seconds for which a finished workflow, its pod and its log stay: for somebody who comes late, and
     in Argo's own screens."""
+    at_most_once: bool = False
+    """Whether a job's code must not start a second time where Argo makes its pod again. The job then
+    asks the API server before it starts, with the right to create and patch task results."""
     delete_finished: bool = False
     """Whether a job's workflow is deleted as soon as its log and end are saved on this machine, which
     is often before Argo has seen it finish."""

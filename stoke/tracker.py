@@ -69,6 +69,7 @@ class Tracker:
         self._checks: EventChecks | None = None
         # Set once the log's own folder has been full for long.
         self._fallback: Path | None = None
+        self._restarted = False
 
     @property
     def held(self) -> bytes:
@@ -148,6 +149,7 @@ class Tracker:
             self._on_change,
             self._on_trouble,
             self.take_state,
+            self._note_restart,
         )
 
     def close(self) -> None:
@@ -161,6 +163,7 @@ class Tracker:
         for phase in news:
             self._history.set_phase(self.job_id, phase)
         self._told = engine.phases
+        self._take_notes(engine)
         runs = engine.status == "running"
         taken_back = runs and self._take_back_end()
         news_of_waiting = runs and self._note_waiting(engine)
@@ -205,8 +208,26 @@ class Tracker:
         self._history.update(self.job_id, reason=waits_for)
         return True
 
+    def _note_restart(self) -> None:
+        self._restarted = True
+
+    def _take_notes(self, engine: EngineState) -> None:
+        """Keep and tell what the engine says of how it ran the job."""
+        known = {note.text for note in self._history.notes(self.job_id)} if engine.notes else ()
+        for text, hint in engine.notes:
+            if text not in known:
+                self._history.add_note(self.job_id, Note("note", text, hint))
+                said = f"{text}; {hint}" if hint else text
+                self._on_event({"event": "note", "text": said})
+
     def _take_event(self, printed: Event) -> None:
         """Believe an event as far as the user's code cannot have made it up (see `EventChecks`)."""
+        if self._restarted and printed["event"] == "begin":
+            # Until the runner has begun again, what the first run came to stands.
+            self._restarted = False
+            self._checks = None
+            back = {"exit_code": None, "reason": None, "finished_at": None, "started_at": None}
+            self._history.update(self.job_id, state=JobState.STARTING, provisional=False, **back)
         if self._checks is None:
             job = self._history.get(self.job_id)
             if job is None:
@@ -290,6 +311,7 @@ class Tracker:
         job = self._history.get(self.job_id)
         if job is None:
             return
+        self._take_notes(engine)
         counts = {
             "log_lines": follower.spool.lines,
             "log_bytes": follower.spool.bytes,
@@ -312,6 +334,8 @@ class Tracker:
         elif engine.exit_code is None:
             # Over, and nobody knows with what: the runner's word stands, if it had come to one.
             changes = {"provisional": False}
+            if job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
+                changes["reason"] = engine.reason  # Not by us.
             if not job.provisional:
                 code = EXIT_STOPPED if job.stop_requested else EXIT_ENGINE
                 changes |= self._outcome(code, engine.reason)

@@ -24,6 +24,7 @@ from backends.argo.names import (
     JOBS,
     MANAGED,
     NONCE,
+    ONCE,
     READS,
     REQUEST,
     SCOPE,
@@ -34,10 +35,13 @@ from backends.argo.names import (
 )
 from backends.argo.places import Place, Places
 from backends.argo.plugins import allow, is_allowed
+from backends.argo.pods import JobPods
 from backends.argo.records import Records
 from backends.argo.setup import preparations
 from backends.argo.state import (
+    KEPT_FROM_RUNNING_TWICE,
     OVERLOOKED,
+    RAN_TWICE,
     Moments,
     epoch,
     explained,
@@ -103,6 +107,7 @@ class ArgoBackend:
         self._moments: dict[str, Moments] = {}
         # As they were seen last: a pod that was deleted has an end that nobody else remembers.
         self._pods: dict[str, Object] = {}
+        self._job_pods: dict[str, JobPods] = {}
         self.capabilities = Capabilities(
             images=True,
             limits=True,
@@ -230,7 +235,7 @@ class ArgoBackend:
         elif pod is None or is_over(workflow):
             # What Argo noted of it stands in its status, which metadata lacks.
             workflow = place.records.workflow(job_id) or workflow
-        state = state_of(workflow, pod, phases)
+        state = replace(state_of(workflow, pod, phases), notes=self._notes(job_id, workflow, pod))
         at = overlooked_at(workflow)
         if state.status == "running" and pod is None and at is not None and time.time() >= at:
             return replace(state, reason=OVERLOOKED.text, mend=OVERLOOKED.mend)
@@ -245,6 +250,7 @@ class ArgoBackend:
             partial(self._see, job_id),
             partial(self._look_for_pull, job_id),
             self._config.argo.start_timeout,
+            preface=partial(self._preface, job_id),
         )
 
     def stop(self, job_id: str, grace: float) -> str | None:
@@ -312,6 +318,7 @@ class ArgoBackend:
         with self._lock:
             self._moments.pop(job_id, None)
             self._pods.pop(job_id, None)
+            self._job_pods.pop(job_id, None)
         self._places.forget(job_id)
 
     def jobs(self) -> list[FoundJob]:
@@ -359,6 +366,38 @@ class ArgoBackend:
             if pod is not None:
                 self._pods[job_id] = pod
             self._moments.setdefault(job_id, Moments()).see(pod, time.time())
+        if pod is not None:
+            self._pods_of(job_id).see_pod(pod)
+
+    def _pods_of(self, job_id: str) -> JobPods:
+        with self._lock:
+            return self._job_pods.setdefault(job_id, JobPods(job_id))
+
+    def _notes(
+        self, job_id: str, workflow: Object, pod: Object | None
+    ) -> tuple[tuple[str, str | None], ...]:
+        """That the code has started in more than one pod."""
+        if pod is None:
+            return ()
+        pods = self._pods_of(job_id)
+        pods.see_pod(pod)
+        if ONCE in labels_of(workflow) or not has_started(pod):
+            return ()  # The second start refuses, and says so.
+        records = self._places.of(job_id).records
+        if not pods.ran_before(pod["metadata"], workflow, records):
+            return ()
+        return ((RAN_TWICE.text or "", RAN_TWICE.mend),)
+
+    def _preface(self, job_id: str, pod: Object) -> str | None:
+        """What belongs above the log of a pod (its metadata), if that is not the job's first."""
+        pods = self._pods_of(job_id)
+        workflow = self._metadata(job_id)
+        if workflow is None:
+            return None
+        records = self._places.of(job_id).records
+        if not pods.ran_before(pod["metadata"], workflow, records):
+            return None
+        return (KEPT_FROM_RUNNING_TWICE if ONCE in labels_of(workflow) else RAN_TWICE).text
 
     def _look_for_pull(self, job_id: str) -> None:
         """Once its container has started: how long it took to get the image."""

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
 """Where a bundle that is too long for a variable is mounted, as the file `bundle`."""
+ONCE = f"{FOLDER}/once"
+"""What `once.py` needs, where a job's code must not start a second time."""
 KEY = "bundle"
 LAST_WORDS = "/dev/termination-log"
 """Where Kubernetes reads why a container ended."""

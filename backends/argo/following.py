@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
+from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, workflows_path
 from backends.argo.log import PodLog
 from backends.argo.names import WORKFLOW
 from backends.argo.state import (
@@ -25,7 +25,7 @@ from backends.argo.state import (
 )
 from backends.argo.tags import untagged
 from backends.argo.watch import Change, Watch
-from stoke.backend import Frame
+from stoke.backend import Frame, LogEndingError
 from stoke.errors import EngineError
 
 # Between the end of a log and the container's status: 1.2 to 1.7 s were measured.
@@ -109,7 +109,10 @@ class JobLog:
         on_start: Callable[[], None],
         start_timeout: float,
         node_timeout: float | None = None,
+        preface: Callable[[dict[str, Any]], str | None] = lambda pod: None,
     ) -> None:
+        self._preface = preface
+        self._found: dict[str, Any] | None = None
         self._cluster = cluster
         self._job_id = job_id
         self._follow = follow
@@ -147,11 +150,54 @@ class JobLog:
 
     def _batches(self) -> Iterator[list[Frame]]:
         try:
-            yield from self._log
+            self._found = None if self._closed.is_set() else self._pod()
+            if self.source is not None and self._follow:
+                # Whose log it is may be news before a line of it is.
+                yield []
+            certain = False
+            for batch in self._log:
+                if not certain:
+                    self._make_certain()
+                    certain = True
+                yield batch
         except ApiError as error:
             # Not there yet, or not any more: how the job stands is asked elsewhere.
-            if error.status not in (400, 404):
-                raise
+            if error.status in (400, 404):
+                return
+            if error.reason == "Cut" and self._is_deleted():
+                raise LogEndingError(error.what, error.mend) from error
+            raise
+
+    @property
+    def source(self) -> str | None:
+        """The uid of the pod whose log it is."""
+        return None if self._found is None else str(self._found["metadata"]["uid"])
+
+    @property
+    def preface(self) -> str | None:
+        return None if self._found is None else self._preface(self._found)
+
+    def _make_certain(self) -> None:
+        """A log is asked for by its pod's name, which another may have by now."""
+        pod = self._pod()
+        if self._found and pod and pod["metadata"]["uid"] != self._found["metadata"]["uid"]:
+            raise ApiError(f"the pod {self._job_id} was replaced by another", reason="Cut")
+
+    def _is_deleted(self) -> bool:
+        """Whether the pod is being deleted: its node removes the containers, and then their logs."""
+        pod = None if self._closed.is_set() else self._pod()
+        return pod is not None and "deletionTimestamp" in pod["metadata"]
+
+    def _pod(self) -> dict[str, Any] | None:
+        """The metadata of the job's pod."""
+        path = pods_path(self._cluster.namespace, self._job_id)
+        try:
+            pod: dict[str, Any] = self._cluster.request("GET", path, accept=METADATA_ONE)
+        except ApiError as error:
+            if error.status in (403, 404):
+                return None
+            raise
+        return pod
 
     def _until_started(self) -> Iterator[list[Frame]]:
         with self._lock:

@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from backends.argo.bundle import NOT_GIVEN
-from backends.argo.names import COMPLETED, GAVE_UP, PHASE, STOPPED, WAITS, labels_of
+from backends.argo.names import COMPLETED, GAVE_UP, ONCE, PHASE, STOPPED, WAITS, labels_of
+from backends.argo.once import EXIT as NOT_STARTED
+from backends.argo.once import NOT_SURE, STARTED_BEFORE
 from stoke.backend import EngineState
 
 MAIN = "main"
@@ -33,6 +35,7 @@ class Reason:
 
 
 NOTHING = Reason()
+_AGAIN = "run it again: stoke rerun"
 
 
 def epoch(text: str | None) -> float | None:
@@ -69,6 +72,16 @@ OVERLOOKED = Reason(
     "no Argo controller has taken notice of it",
     "is one running, and does it look at this namespace? "
     "kubectl get pods -A -l app=workflow-controller",
+)
+
+
+RAN_TWICE = Reason(
+    "the code has run twice: the cluster lost its first pod, and Argo started it again in another",
+    "where a second run does harm, set argo.at_most_once = true",
+)
+KEPT_FROM_RUNNING_TWICE = Reason(
+    "the cluster lost the job's pod, and argo.at_most_once kept the code from running a second time",
+    _AGAIN,
 )
 
 
@@ -123,7 +136,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         reason = _why_ended(workflow, pod, ended)
         return EngineState(
             "exited",
-            None if _lacks_a_secret(ended) else ended["exitCode"],
+            None if _lacks_a_secret(ended) or _why_not_once(workflow, ended) else ended["exitCode"],
             reason.text,
             epoch(ended.get("startedAt")),
             epoch(ended.get("finishedAt")),
@@ -268,6 +281,23 @@ def _mend_unschedulable(said: str) -> str | None:
     return None
 
 
+def _why_not_once(workflow: Object, ended: Object) -> Reason | None:
+    """Why `argo.at_most_once` ended the pod before the runner began; None where it did not. The job's
+    code can write a last message too, so it counts only where one can come from us."""
+    said = _one_line(ended.get("message"))
+    if ONCE not in labels_of(workflow) or ended["exitCode"] != NOT_STARTED:
+        return None
+    if said.startswith(STARTED_BEFORE.strip()):
+        return KEPT_FROM_RUNNING_TWICE
+    if said.startswith(NOT_SURE.strip()):
+        return Reason(
+            f"argo.at_most_once: it was not started, because {said.removeprefix(NOT_SURE)}",
+            "let the service account create and patch task results and reach the API server: "
+            "stoke setup argo --apply; or set argo.at_most_once = false",
+        )
+    return None
+
+
 def _lacks_a_secret(ended: Mapping[str, Any]) -> bool:
     """Whether it ended before the runner began, for want of what it asks the cluster for."""
     return str(ended.get("message") or "").startswith(NOT_GIVEN)
@@ -282,6 +312,9 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
         return Reason("out of memory", "give it more: --memory 2g")
     if pod.get("status", {}).get("reason"):
         return _why_pod_failed(pod)
+    not_once = _why_not_once(workflow, ended)
+    if not_once is not None:
+        return not_once
     if _lacks_a_secret(ended):
         names = said.removeprefix(NOT_GIVEN)
         return Reason(
@@ -299,7 +332,6 @@ def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reaso
     return _why_deleted(pod)
 
 
-_AGAIN = "run it again: stoke rerun"
 # What the cluster itself says when it takes a pod away, by its condition's reason.
 _DISRUPTIONS = {
     "PreemptionByScheduler": "the cluster gave its room to a more important pod",

@@ -10,12 +10,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import (
     CARRIES,
     GAVE_UP,
+    ONCE,
     READS,
     RELEASED,
     STOPPED,
@@ -25,6 +27,7 @@ from backends.argo.names import (
     job_labels,
     request_label,
 )
+from backends.argo.once import POD_UID, WORKFLOW
 from backends.argo.templates import (
     as_template,
     as_workflow_template,
@@ -53,6 +56,23 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108
 TARGETS = {"python": CACHE, "system": NIX}
 HOSTNAME = "kubernetes.io/hostname"
 OWN_NAMESPACE = "{{workflow.namespace}}"
+OWN_WORKFLOW = "{{workflow.name}}/{{workflow.uid}}"
+# How a pod speaks to the API server as its service account, whatever is mounted on its own.
+_ONCE_VOLUME: dict[str, Any] = {
+    "projected": {
+        "sources": [
+            {"serviceAccountToken": {"path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt"}},
+            {
+                "downwardAPI": {
+                    "items": [
+                        {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+                    ]
+                }
+            },
+        ]
+    }
+}
 USER = 1000  # whom a restricted job runs as
 # Argo's deadline counts from the pod's start, the runner's timeout from its own: between them lie
 # pulling the image and ending politely.
@@ -92,11 +112,15 @@ def make_job(
     argv += ["--cache", CACHE] if spec.use_cache else []
     argv += ["--nix"] if spec.system else []
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
+    if argo.at_most_once:
+        files["once.py"] = (resources.files("backends.argo") / "once.py").read_bytes()
+        argv = [f"{bundle.FOLDER}/once.py", bundle.ONCE, *argv]
     packed = bundle.pack(files, argv, {name: where for name, (where, _) in named.items()})
     kind = _carrier(delivery, packed)
     request = request_label(request_hash(spec))
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
     labels |= {READS: "true"} if reads else {}
+    labels |= {ONCE: "true"} if argo.at_most_once else {}
     labels |= {CARRIES: kind.lower()} if kind else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
     public = bundle.pack_spec(delivery.public_spec)
@@ -126,6 +150,7 @@ def make_job(
         mutex=None if reads else _mutex(spec.scope, caches, argo),
         nodes=nodes,
         reads=reads,
+        once=argo.at_most_once,
     )
     if argo.by_template:
         template = entrypoint(caches, bool(spec.system), kind, bool(named))
@@ -188,6 +213,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         nodes: tuple[str, ...] = (),
         node: str | None = None,
         secrets: Mapping[str, str] | None = None,
+        once: bool = argo.at_most_once,
     ) -> dict[str, Any]:
         return _workflow(
             template_name(scope),
@@ -205,6 +231,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             mutex=mutex,
             nodes=nodes,
             node=node,
+            once=once,
         )
 
     packed = {bundle.VARIABLE: tag("bundle")}
@@ -224,7 +251,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
     for kind in TARGETS:
         node = tag("node") if argo.cache == "hostpath" else None
         volumes = _cache_volumes(scope, (kind,), argo)
-        made[housekeeping_template(kind)] = workflow(volumes, packed, node=node)
+        made[housekeeping_template(kind)] = workflow(volumes, packed, node=node, once=False)
     templates = [as_template(one, name) for name, one in made.items()]
     image = argo.image or PUBLIC_IMAGE
     return as_workflow_template(scope, next(iter(made.values())), templates, image)
@@ -424,6 +451,7 @@ def _workflow(
     nodes: tuple[str, ...] = (),
     node: str | None = None,
     reads: bool = False,
+    once: bool = False,
 ) -> dict[str, Any]:
     from hera.workflows import Container, Workflow, models
 
@@ -441,6 +469,11 @@ def _workflow(
         )
         for variable, reference in secrets.items()
     ]
+    if once:
+        uid = models.ObjectFieldSelector(field_path="metadata.uid")
+        env.append(models.EnvVar(name=POD_UID, value_from=models.EnvVarSource(field_ref=uid)))
+        env.append(models.EnvVar(name=WORKFLOW, value=OWN_WORKFLOW))
+        volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
     # What is delivered is unpacked there; the image's own folders may not be ours to write to.
     mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
     on_node = {HOSTNAME: node} if node else {}
@@ -555,7 +588,8 @@ def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
     if isinstance(workflow, str):
         # The folders of caches are ours: names that have been checked, and this one tag.
         is_folder = field.endswith(".hostPath.path")
-        if "{{" in (workflow.replace(OWN_NAMESPACE, "") if is_folder else workflow):
+        rest = workflow.replace(OWN_NAMESPACE, "") if is_folder else workflow
+        if "{{" in rest and rest != OWN_WORKFLOW:
             raise RequestError(
                 field, "holds '{{', which Argo takes for a template of its own", "write it without"
             )

@@ -28,6 +28,7 @@ from stoke.backend import (
     Frame,
     LogBehindError,
     LogDeniedError,
+    LogEndingError,
     LogStream,
 )
 from stoke.errors import EngineError
@@ -66,7 +67,8 @@ class Follower:
 
     `on_event` gets each of the runner's events, some again after a restart (events are idempotent);
     `on_flush` is called when the spool has grown, `on_trouble` when the engine could not be reached
-    or the disk is full (the follower goes on trying), `on_state` with what the engine said of the job.
+    or the disk is full (the follower goes on trying), `on_state` with what the engine said of the job,
+    `on_restart` before the log of another start of the job is read (see `stoke.backend.LogStream`).
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Follower:
         on_flush: Callable[[], None],
         on_trouble: Callable[[EngineError], None],
         on_state: Callable[[EngineState], None] = lambda state: None,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._job_id = job_id
@@ -87,6 +90,11 @@ class Follower:
         self._on_flush = on_flush
         self._on_trouble = on_trouble
         self._on_state = on_state
+        self._on_restart = on_restart
+        # Which start of the job the log so far is of, where the engine may start it again.
+        self._source: str | None = None
+        # Whether the connection turned out to be of another one.
+        self._restarted = False
         self._scanner = EventScanner(nonce)
         self._mark = SEPARATOR + nonce.encode()
         # Whether the log's beginning was met, or missed: it begins with the runner's first words.
@@ -147,7 +155,7 @@ class Follower:
             if state and state.status in ("exited", "absent") and self._read_rest(state):
                 self._finish()
                 return state
-            if state and cut is not None and not grown and attempt:
+            if state and cut is not None and not grown and attempt and not _is_expected(cut):
                 self._on_trouble(cut)  # It answers, and gives no log.
             good = grown or time.monotonic() - began > GOOD_SECONDS
             attempt = 0 if good else attempt + 1
@@ -202,12 +210,14 @@ class Follower:
                 self._note_gap(f"the engine does not give its log: {error.what}")
                 return True
             if error is not None and state.status != "absent":
-                self._on_trouble(error)
+                if not _is_expected(error):
+                    self._on_trouble(error)
                 return False
         return not self._closed.is_set()
 
     def _read(self, follow: bool) -> tuple[bool, EngineError | None]:
-        """One connection, to its end or cut. (Did it bring anything new, what cut it.)
+        """One connection, to its end or cut. (Did it bring anything new, what cut it.) A second one
+        where the first turns out to be of another start of the job.
 
         Trouble with keeping what comes is no cut: it is waited out, or raised, and then the older
         checkpoint stands.
@@ -224,13 +234,16 @@ class Follower:
                     (self._take if self._begun else self._take_beginning)(new)
                     grown = True
             self._take_waiting()
-            if self._cut is None and not follow and not self._closed.is_set():
+            is_whole = self._cut is None and not follow and not self._closed.is_set()
+            if is_whole and not self._restarted:
                 repeats.end()
                 self._note_gap_of(repeats)
         finally:
             if self._stream is not None:
                 self._stream.close()
             self._stream = None
+        if self._restarted:
+            return self._read(follow)
         if grown:
             self._overlap = OVERLAP
         elif began and self._cut is not None and not isinstance(self._cut, LogBehindError):
@@ -239,18 +252,43 @@ class Follower:
         self._checkpoint()
         return grown, self._cut
 
+    def _is_of_another_start(self) -> bool:
+        """Whether the log that has been opened is not the one that was read before. Its times have
+        nothing to do with that one's, so it is read from its beginning."""
+        source = getattr(self._stream, "source", None)
+        preface = getattr(self._stream, "preface", None)
+        if source is None or source == self._source:
+            return False
+        known, self._source = self._source, source
+        if preface is not None:
+            self._finish()
+            self.spool.note(self._point.newest or time.time_ns(), preface)
+            self._flush()
+        if known is None:
+            return False
+        self._point = ResumePoint()
+        self._begun = self._mark == SEPARATOR
+        self._on_restart()
+        self._checkpoint()
+        return True
+
     def _batches(self, since: int, follow: bool) -> Iterator[list[Frame]]:
         """What one connection brings; afterwards `_cut` says what cut it, if anything did."""
         self._cut = None
+        self._restarted = False
         try:
             self._stream = self._backend.logs(self._job_id, since, follow)
             if self._closed.is_set():
                 self._stream.close()
             for batch in self._stream:
+                self._restarted = self._is_of_another_start()
+                if self._restarted:
+                    return
                 if batch:
                     yield batch
                 elif (state := self._ask()) and state.status in OVER:
                     return
+            self._restarted = self._is_of_another_start()
         except EngineError as error:
             self._cut = error
 
@@ -375,6 +413,7 @@ class Follower:
             "gaps": self.spool.gaps,
             "aside": self.spool.aside_bytes,
             "begun": self._begun,
+            "source": self._source,
             "held": base64.b64encode(self._scanner.held).decode(),
             **self._point.as_json(),
         }
@@ -401,7 +440,12 @@ class Follower:
         self.spool.truncate(size, lines, aside)
         self.spool.gaps = position["gaps"]
         self._begun = self._begun or begun
+        self._source = position.get("source")
         self._scanner.hold(base64.b64decode(position["held"]))
+
+
+def _is_expected(cut: EngineError) -> bool:
+    return isinstance(cut, LogEndingError)
 
 
 def take_lock(folder: Path) -> int:

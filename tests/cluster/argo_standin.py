@@ -216,6 +216,8 @@ class Standin:
             self._finish(workflow, "Failed", f"Stopped with strategy '{spec['shutdown']}'")
             return
         namespace, name = _key(workflow)
+        # One that is made again, because its pod was deleted before anybody saw it run.
+        known = ((workflow.get("status") or {}).get("nodes") or {}).get(name) or {}
         started = (workflow.get("status") or {}).get("startedAt") or status["startedAt"]
         node = {
             "id": name,
@@ -225,7 +227,7 @@ class Standin:
             "templateName": template["name"],
             "templateScope": f"local/{name}",
             "phase": "Pending",
-            "startedAt": _now(),
+            "startedAt": known.get("startedAt") or _now(),
             "finishedAt": None,
             "progress": "0/1",
         }

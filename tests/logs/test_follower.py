@@ -25,7 +25,7 @@ from stoke.logs import resume
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.resume import OVERLAP
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT
-from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, ScriptedLog, exited
 from tests.spools import lines_in, size_of, spooled
 
 NONCE = "5f1c0a9be2d34718"
@@ -925,3 +925,46 @@ def test_c23_close_at_the_moment_the_connection_opens(tmp_path: Path) -> None:
     backend.logs = logs  # type: ignore[method-assign, assignment]
     assert following.follower.run() is None
     assert backend.opened[0].closed.is_set()
+
+
+class RestartingBackend(ScriptedBackend):
+    """Its logs are of one start of the job, and later of another, which the log says of itself."""
+
+    source = "first"
+    preface: str | None = None
+
+    def logs(self, job_id: str, since: int, follow: bool) -> ScriptedLog:
+        stream = super().logs(job_id, since, follow)
+        stream.source = self.source  # type: ignore[attr-defined]
+        stream.preface = self.preface  # type: ignore[attr-defined]
+        return stream
+
+
+def test_another_start_of_the_job_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Also where the other node's clock is behind, and by a program that goes on from a checkpoint."""
+    backend = RestartingBackend(lines_of(3), states=[RUNNING])
+    Following(backend, tmp_path).follower.catch_up()
+
+    backend.source, backend.preface = "second", "it runs again"
+    backend.log = [Frame(STDOUT, START - 10**12 + n, b"again %d\n" % n) for n in range(3)]
+    backend.states, backend.asked = [exited()], 0
+    restarts: list[int] = []
+    follower = Follower(
+        backend,
+        "job-aaaaaa",
+        NONCE,
+        tmp_path,
+        lambda event: None,
+        lambda: None,
+        lambda error: None,
+        on_restart=lambda: restarts.append(1),
+    )
+    follower._begun = True
+    follower.run()
+
+    assert [line.text.rstrip() for line in lines_in(tmp_path)] == [
+        *(b"line %d" % n for n in range(3)),
+        b"it runs again",
+        *(b"again %d" % n for n in range(3)),
+    ]
+    assert (restarts, follower.spool.gaps) == ([1], 0)

@@ -15,7 +15,7 @@ from backends.argo import following
 from backends.argo import log as log_module
 from backends.argo.cluster import Cluster
 from backends.argo.following import JobLog
-from stoke.backend import ENGINE, Frame
+from stoke.backend import ENGINE, Frame, LogEndingError
 from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import (
     CHUNKED,
@@ -201,9 +201,25 @@ def test_C23_closing_ends_it_wherever_it_is(
     log = job_log(server, tmp_path)
     thread = threading.Thread(target=lambda: list(log), daemon=True)
     thread.start()
-    # Two lists and two watches; then the log.
-    server.wait_for(4 if moment == "before the pod" else 5)
+    # Two lists and two watches; then whose log it is, and the log.
+    server.wait_for(4 if moment == "before the pod" else 6)
     log.close()
     thread.join(20)
     assert not thread.is_alive()
+    log._cluster.close()  # A connection is kept for the next question.
     server.wait_until_nobody_is_connected()
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_log_that_a_node_cannot_read_any_more_is_no_news_of_a_deleted_pod(
+    server: ScriptedServer, tmp_path: Path, deleted: bool
+) -> None:
+    failed = b"unable to retrieve container logs for containerd://1234\n"
+    there = pod(RUNNING)
+    if deleted:
+        there["metadata"]["deletionTimestamp"] = "2026-11-21T10:00:30Z"
+    body = stamp(START) + LINES[1] + failed
+    server.answers = {"/log": [[CHUNKED, chunk(body), LAST]], f"/pods/{JOB}": [json_answer(there)]}
+    with pytest.raises(EngineError, match="cannot read its log") as caught:
+        list(job_log(server, tmp_path, follow=False))
+    assert isinstance(caught.value, LogEndingError) == deleted

@@ -1,0 +1,89 @@
+"""Which pods a job has had: Argo makes one again that is deleted before its controller has seen it run,
+under the same name, and its code starts a second time.
+
+What this machine has seen is noted beside the job's log. What happened while no program looked is told
+by the cluster's events, for as long as it keeps them (an hour by default), to users who may list them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.argo.cluster import ApiError
+from backends.argo.records import Records
+from backends.argo.state import epoch, has_started
+from stoke.errors import EngineError
+from stoke.paths import job_dir
+
+NOTE = "pods.json"
+# A pod that was made later than this after its workflow, by times in whole seconds, may be the second.
+# No code starts and is lost more quickly. It costs one question.
+FIRST_SECONDS = 1.0
+MOST = 20
+Object = Mapping[str, Any]
+
+
+class JobPods:
+    """The pods of one job. Safe to use from several threads."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._lock = threading.Lock()
+        # uid -> whether its main container has started.
+        self._seen: dict[str, bool] = self._read()
+        self._asked: set[str] = set()
+
+    def see(self, uid: str, started: bool) -> None:
+        with self._lock:
+            if self._seen.get(uid, False) >= started and uid in self._seen:
+                return
+            if len(self._seen) >= MOST and uid not in self._seen:
+                return
+            self._seen[uid] = started
+            try:
+                self._file.write_text(json.dumps(self._seen))
+            except OSError:
+                pass  # No room: this program remembers it, and another asks the cluster.
+
+    def see_pod(self, pod: Object) -> None:
+        self.see(pod["metadata"]["uid"], has_started(pod))
+
+    def ran_before(self, metadata: Object, workflow: Object, records: Records) -> bool:
+        """Whether the code has started in another pod than this one. `metadata` is the pod's."""
+        uid = metadata["uid"]
+        made, submitted = (
+            epoch(one.get("creationTimestamp")) for one in (metadata, workflow["metadata"])
+        )
+        late = made is not None and submitted is not None and made - submitted > FIRST_SECONDS
+        if late and uid not in self._asked:
+            try:
+                self._take_events(records.events(self._job_id))
+                self._asked.add(uid)
+            except ApiError as error:
+                if error.status == 403:
+                    self._asked.add(uid)
+            except EngineError:
+                pass  # Asked again the next time.
+        with self._lock:
+            return any(started for other, started in self._seen.items() if other != uid)
+
+    def _take_events(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            about = event.get("involvedObject") or {}
+            if event.get("reason") == "Started" and "{main}" in about.get("fieldPath", ""):
+                self.see(str(about.get("uid")), started=True)
+
+    @property
+    def _file(self) -> Path:
+        return job_dir(self._job_id) / NOTE
+
+    def _read(self) -> dict[str, bool]:
+        try:
+            read = json.loads(self._file.read_text())
+            return {str(uid): bool(started) for uid, started in read.items()}
+        except (OSError, ValueError, AttributeError):
+            return {}

@@ -1,0 +1,165 @@
+"""A job whose pod is deleted before Argo has seen it run, as when a node is lost: it is made again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from backends.argo.backend import ArgoBackend
+from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
+from backends.argo.state import KEPT_FROM_RUNNING_TWICE, RAN_TWICE
+from stoke.config import ArgoConfig, Config
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.paths import job_dir
+from tests.cluster.manifests import EXECUTOR_ACCOUNT
+from tests.conftest import TestCluster
+from tests.lab import Lab, until
+from tests.spools import lines_in
+
+pytestmark = pytest.mark.cluster
+
+CODE = "import time; print('begun', flush=True); time.sleep(3); print('done')"
+
+
+@pytest.fixture
+def api(cluster: TestCluster) -> Iterator[Cluster]:
+    api = cluster.connect()
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def make_lab(
+    cluster: TestCluster, cluster_cleanup: Callable[[str], None]
+) -> Iterator[Callable[..., Lab]]:
+    backends = []
+
+    def make(**argo: Any) -> Lab:
+        settings = {
+            "kubeconfig": cluster.kubeconfig,
+            "image": cluster.image,
+            "service_account": cluster.service_account or EXECUTOR_ACCOUNT,
+            "cache": "none",
+        }
+        config = Config(argo=ArgoConfig.model_validate(settings | argo))
+        backends.append(ArgoBackend(config))
+        scope = f"test-{secrets.token_hex(4)}"
+        cluster_cleanup(scope)
+        return Lab(backends[-1], config, scope, cluster.host)
+
+    yield make
+    for backend in backends:
+        backend.close()
+
+
+def pod_of(api: Cluster, job: Job) -> Any:
+    try:
+        return api.request("GET", pods_path(api.namespace, job.id))
+    except ApiError as error:
+        assert error.status == 404
+        return None
+
+
+def runs(pod: Any) -> bool:
+    statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
+    return any(one["name"] == "main" and one["state"].keys() - {"waiting"} for one in statuses)
+
+
+def submit_and_lose(api: Cluster, lab: Lab, tracked: bool) -> tuple[Job, str]:
+    """A job whose pod vanished while its code ran and before Argo had seen that, and the pod's uid."""
+    for _ in range(5):
+        job = lab.submit(CODE)
+        if tracked:
+            lab.track(job)
+            lab.until_output(job, b"begun\n")
+        until(lambda job=job: runs(pod_of(api, job)), "the pod's start")  # type: ignore[misc]
+        uid: str = pod_of(api, job)["metadata"]["uid"]
+        workflow = api.request("GET", workflows_path(api.namespace, job.id))
+        if workflow["status"]["nodes"][job.id]["phase"] == "Pending":
+            query = {"gracePeriodSeconds": "0"}
+            api.request("DELETE", pods_path(api.namespace, job.id), query=query)
+            return job, uid
+    raise AssertionError("each pod took so long to start that Argo saw it run")
+
+
+def ended(job: Job) -> Job:
+    """The job's record once its end is confirmed; somebody must be tracking it."""
+    with History() as history:
+
+        def found() -> Job:
+            one = history.get(job.id)
+            assert one is not None
+            return one
+
+        until(lambda: found().state.finished and not found().provisional, "the end", 120)
+        return found()
+
+
+def notes(job: Job) -> list[tuple[str, str | None]]:
+    with History() as history:
+        return [(note.text, note.mend) for note in history.notes(job.id)]
+
+
+def log(job: Job) -> list[bytes]:
+    return [line.text.rstrip() for line in lines_in(job_dir(job.id))]
+
+
+def test_code_that_has_run_twice_is_told_in_notes_and_log(
+    api: Cluster, make_lab: Callable[..., Lab]
+) -> None:
+    lab = make_lab()
+    job, _ = submit_and_lose(api, lab, tracked=True)
+    done = ended(job)
+    assert (done.state, done.exit_code, done.log_gaps) == (JobState.SUCCEEDED, 0, 0)
+    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.mend)]
+    assert log(job) == [b"begun", (RAN_TWICE.text or "").encode(), b"begun", b"done"]
+
+
+def test_code_that_has_run_twice_while_nobody_looked_is_told_too(
+    api: Cluster, make_lab: Callable[..., Lab]
+) -> None:
+    lab = make_lab()
+    job, first = submit_and_lose(api, lab, tracked=False)
+
+    def second_runs() -> bool:
+        pod = pod_of(api, job)
+        return runs(pod) and pod["metadata"]["uid"] != first
+
+    until(second_runs, "the second pod", 120)
+    done = lab.finish(job)
+    assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0)
+    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.mend)]
+    assert log(job) == [(RAN_TWICE.text or "").encode(), b"begun", b"done"]
+
+
+def test_at_most_once_keeps_the_code_from_a_second_start(
+    api: Cluster, make_lab: Callable[..., Lab]
+) -> None:
+    lab = make_lab(at_most_once=True)
+    job, _ = submit_and_lose(api, lab, tracked=True)
+    done = ended(job)
+    # The first pod was sent SIGTERM, which it may have had no time to report.
+    assert (done.state, done.exit_code) in [(JobState.STOPPED, 143), (JobState.FAILED, None)]
+    assert done.reason == KEPT_FROM_RUNNING_TWICE.text
+    assert log(job).count(b"begun") == 1 and b"done" not in log(job)
+
+
+def test_at_most_once_runs_a_job_as_ever(make_lab: Callable[..., Lab]) -> None:
+    done = make_lab(at_most_once=True).run("import os; print(sorted(os.environ)); print('ran')")
+    assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0)
+    assert done.stdout.endswith(b"ran\n") and b"STOKE" not in done.stdout
+    assert notes(done.job) == []
+
+
+def test_at_most_once_without_the_right_to_note_it_starts_nothing(
+    make_lab: Callable[..., Lab],
+) -> None:
+    done = make_lab(at_most_once=True, service_account=None).run("print('ran')")
+    assert (done.job.state, done.stdout) == (JobState.FAILED, b"")
+    assert done.job.reason is not None and "workflowtaskresults" in done.job.reason
+    ((_, hint),) = notes(done.job)
+    assert hint is not None and "stoke setup argo --apply" in hint
