@@ -183,10 +183,11 @@ class Volume:
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of `stoke doctor`: what was looked at, whether it works, and what mends it."""
+    """A line of `stoke doctor`: what was looked at, whether it works (None: that cannot be seen from
+    here), and what mends it."""
 
     what: str
-    works: bool
+    works: bool | None
     detail: str
     mend: str | None = None
 

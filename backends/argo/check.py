@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from backends.argo import plugins, rights
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
-from backends.argo.names import claim_name
+from backends.argo.names import PHASE, claim_name, labels_of
+from backends.argo.records import Records
 from backends.argo.rights import EXECUTOR, Right
+from backends.argo.state import OVERLOOKED, epoch, overlooked_at
 from backends.argo.templates import template_name
 from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
 from stoke.backend import Finding
 from stoke.config import Config
 from stoke.errors import EngineError
+from stoke.sizes import human_seconds
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
 ENFORCED = "pod-security.kubernetes.io/enforce"
 SETUP = "stoke setup argo --apply; or have it done by somebody who may"
+_TRY = "run a job: stoke run -b argo -c pass"
+# For how long a workflow that a controller has seen says that one runs.
+RECENT_SECONDS = 600
+MOST_WORKFLOWS = 2000
 # Questions at once; there are some twenty.
 AT_ONCE = 8
 
@@ -32,6 +41,7 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
         found = [Finding("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
         found.append(_argo(cluster))
         found.append(_namespace(cluster))
+        found.append(_controller(cluster))
         found += _rights(cluster, config)
         found.append(_executor(cluster, config))
         found.append(_caches(cluster, config))
@@ -66,12 +76,41 @@ def _namespace(cluster: Cluster) -> Finding:
         cluster.request("GET", f"/api/v1/namespaces/{name}")
     except ApiError as error:
         if error.status == 403:
-            return Finding("namespace", True, f"{name} (you may not look at it)")
+            return Finding("namespace", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
         mend = f"choose another: --namespace NAMESPACE; or {SETUP}"
         return Finding("namespace", False, f"there is none called {name}", mend)
     return Finding("namespace", True, name)
+
+
+def _controller(cluster: Cluster) -> Finding:
+    """Whether an Argo controller looks at this namespace. It runs elsewhere, where most users may not
+    look; what they can see is whether it has given workflows here a phase."""
+    newest: tuple[float, str, bool] | None = None
+    overlooked = 0
+    for workflow in islice(Records(cluster).listed(""), MOST_WORKFLOWS):
+        created = epoch(workflow["metadata"].get("creationTimestamp")) or 0.0
+        noticed = PHASE in labels_of(workflow)
+        at = overlooked_at(workflow)
+        if noticed or (at is not None and time.time() >= at):
+            newest = max(
+                newest or (0.0, "", False), (created, workflow["metadata"]["name"], noticed)
+            )
+        overlooked += not noticed and at is not None and time.time() >= at
+    if newest is None:
+        detail = "cannot be seen: there is no workflow in this namespace yet"
+        return Finding("controller", None, detail, _TRY)
+    created, name, noticed = newest
+    age = human_seconds(max(0.0, time.time() - created))
+    if not noticed:
+        detail = f"no Argo controller has taken notice of {name}, which is {age} old"
+        detail += f" (and of {overlooked - 1} more)" if overlooked > 1 else ""
+        return Finding("controller", False, detail, OVERLOOKED.mend)
+    detail = f"took notice of the newest workflow here, {name}, {age} ago"
+    if time.time() - created < RECENT_SECONDS:
+        return Finding("controller", True, detail)
+    return Finding("controller", None, f"{detail}; whether it still runs cannot be seen", _TRY)
 
 
 def _rights(cluster: Cluster, config: Config) -> list[Finding]:
@@ -137,7 +176,7 @@ def _executor(cluster: Cluster, config: Config) -> Finding:
         except ApiError as error:
             if error.status in (403, 404):
                 detail = f"{account}; you may not ask what it is allowed"
-                return Finding("service account", True, detail)
+                return Finding("service account", None, detail)
             raise
         if not answer["status"]["allowed"]:
             missing.append(verb)
@@ -167,7 +206,7 @@ def _caches(cluster: Cluster, config: Config) -> Finding:
             who = "shared with every namespace that sets argo.cache_shared"
         else:
             who = f"of {namespace} alone, by its path"
-        folder = cache_folder(argo, namespace, config.scope, "")
+        folder = cache_folder(argo, namespace, config.scope, "").rstrip("/")
         who += "; whoever may mount folders of nodes reaches it"
         return Finding("caches", True, f"{folder} on every node, {who}")
     if argo.cache == "none":
@@ -184,7 +223,7 @@ def _template(cluster: Cluster, scope: str) -> Finding:
         cluster.request("GET", path, accept=METADATA_ONE)
     except ApiError as error:
         if error.status == 403:
-            return Finding("template", True, f"{name} (you may not look at it)")
+            return Finding("template", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
         mend = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"

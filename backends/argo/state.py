@@ -18,6 +18,8 @@ from backends.argo.once import NOT_SURE, STARTED_BEFORE
 from stoke.backend import EngineState
 
 MAIN = "main"
+# What Argo puts beside a job's container.
+ARGOS_OWN = frozenset({"init", "wait", "supervisor"})
 Object = Mapping[str, Any]
 Phases = tuple[tuple[str, float, float | None], ...]
 # The emissary ends so when it could not start the command.
@@ -243,12 +245,7 @@ def why_waiting(pod: Object) -> Reason:
         why = waiting.get("reason", "")
         said = _one_line(waiting.get("message"))
         if why in _NO_IMAGE:
-            return Reason(
-                f"the node cannot get the image {one.get('image', '?')}: {why}"
-                + (f": {said}" if said else ""),
-                "name one that the cluster can pull: --image IMAGE; for a private registry set "
-                "argo.image_pull_secrets",
-            )
+            return _no_image(one, f"{why}: {said}" if said else why)
         if why in _NO_CONTAINER:
             mend = None
             if "secret" in said:
@@ -257,13 +254,29 @@ def why_waiting(pod: Object) -> Reason:
                 )
             elif "runAsNonRoot" in said:
                 mend = "this cluster gives jobs no root: set argo.restricted = true"
-            return Reason(f"the container cannot be made: {said or why}", mend)
+            name = one.get("name", MAIN)
+            return Reason(f"the container {name} cannot be made: {said or why}", mend)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             said = _one_line(condition.get("message")) or condition.get("reason", "")
             said = said.partition(" preemption: ")[0]  # It ends nobody's pod for this one.
             return Reason(f"no node takes it: {said}", _mend_unschedulable(said))
     return NOTHING
+
+
+def _no_image(container: Mapping[str, Any], why: str) -> Reason:
+    name, image = container.get("name", MAIN), container.get("image", "?")
+    if name in ARGOS_OWN:
+        return Reason(
+            f"the node cannot get the image {image} of Argo's own container {name}: {why}",
+            "that image is chosen by Argo's configuration, not by the job: have whoever runs Argo make "
+            "it available to the nodes, or name a copy of it (executor.image)",
+        )
+    return Reason(
+        f"the node cannot get the image {image}: {why}",
+        "name one that the cluster can pull: --image IMAGE; for a private registry set "
+        "argo.image_pull_secrets",
+    )
 
 
 def _mend_unschedulable(said: str) -> str | None:
@@ -385,9 +398,44 @@ def _why_pod_failed(pod: Object) -> Reason:
     return NOTHING
 
 
+_LIMIT_RANGE = re.compile(
+    r"(?P<end>maximum|minimum) (?P<what>\S+) usage per \w+ is (?P<most>[\w.]+)"
+    r"(?:, but \w+ is|\. +No)"
+)
+_OPTIONS = {"cpu": "--cpu", "memory": "--memory"}
+_ARGOS_RESOURCES = (
+    "Argo's own containers need resources: have whoever runs Argo set executor.resources in its "
+    "configuration, or make a LimitRange with defaults in this namespace"
+)
+
+
+def _mend_limit_range(text: str) -> str | None:
+    """A LimitRange that forbids what a container asks for."""
+    found = _LIMIT_RANGE.search(text)
+    if found is None or found["what"] not in _OPTIONS:
+        return None
+    option, most = _OPTIONS[found["what"]], found["most"]
+    if ". " in found[0]:
+        return f"say what it needs, {option}; if that is said, {_ARGOS_RESOURCES}"
+    if found["end"] == "maximum":
+        return f"ask for at most {most}: {option}"
+    return f"ask for at least {most}: {option}"
+
+
+def _mend_unspecified(text: str) -> str | None:
+    """A quota that wants containers to say what they need, and names those that do not."""
+    if not re.search(r"must specify (limits|requests)", text):
+        return None
+    lists = re.findall(r"(?:limits|requests)\.\w+(?: for: ([\w,.-]+))?", text)
+    names = {name for one in lists for name in one.strip(",.").split(",") if name}
+    job = "say what it needs: --cpu 1 --memory 1g"
+    if names.isdisjoint(ARGOS_OWN):
+        return job
+    return f"{job}; and {_ARGOS_RESOURCES}" if MAIN in names else _ARGOS_RESOURCES
+
+
 _BY_MESSAGE = (
     (r"exceeded quota", "wait for others to end, or ask for less: --cpu, --memory"),
-    (r"must specify (limits|requests)", "say what it needs: --cpu 1 --memory 1g"),
     (
         r"violates PodSecurity.*hostPath",
         "keep caches elsewhere: set argo.cache to claim, or none",
@@ -429,6 +477,9 @@ def why_no_pod(workflow: Object) -> Reason:
 
 def explained(text: str) -> Reason:
     """The cluster's words, with what mends them where that is known."""
+    own = _mend_limit_range(text) or _mend_unspecified(text)
+    if own is not None:
+        return Reason(text, own)
     for pattern, mend in _BY_MESSAGE:
         if re.search(pattern, text, re.IGNORECASE):
             return Reason(text, mend)

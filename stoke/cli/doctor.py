@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stoke.config import Config
 
 BROKEN = 1
+_MARKS = {True: ("ok", "green"), False: ("no", "red"), None: ("??", "yellow")}
 
 
 @click.command()
@@ -50,7 +51,7 @@ def command(as_json: bool) -> int:
     network = start_check(config)
     backends = {name: _look_at(name, config) for name in backend_names()}
     own += network()
-    works = all(finding.works for finding in own + backends.get(config.backend, []))
+    works = all(finding.works is not False for finding in own + backends.get(config.backend, []))
     own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
     if as_json:
         print_json(
@@ -125,7 +126,7 @@ def _look_at(name: str, config: Config) -> list[Finding]:
 def _show(title: str, findings: list[Finding]) -> None:
     click.echo(paint(clean(title), "bold", sys.stdout))
     for finding in findings:
-        mark = paint("ok", "green", sys.stdout) if finding.works else paint("no", "red", sys.stdout)
+        mark = paint(*_MARKS[finding.works], sys.stdout)
         click.echo(f"  {mark}  {clean(finding.what):<16}  {clean(finding.detail)}")
         if finding.mend and not finding.works:
             click.echo(

