@@ -371,7 +371,9 @@ class ArgoBackend:
 
     def _pods_of(self, job_id: str) -> JobPods:
         with self._lock:
-            return self._job_pods.setdefault(job_id, JobPods(job_id))
+            if job_id not in self._job_pods:
+                self._job_pods[job_id] = JobPods(job_id)
+            return self._job_pods[job_id]
 
     def _notes(
         self, job_id: str, workflow: Object, pod: Object | None

@@ -87,9 +87,15 @@ def _namespace(cluster: Cluster) -> Finding:
 def _controller(cluster: Cluster) -> Finding:
     """Whether an Argo controller looks at this namespace. It runs elsewhere, where most users may not
     look; what they can see is whether it has given workflows here a phase."""
+    try:
+        workflows = [*islice(Records(cluster).listed(""), MOST_WORKFLOWS)]
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return Finding("controller", None, "cannot be seen: you may not list workflows")
     newest: tuple[float, str, bool] | None = None
     overlooked = 0
-    for workflow in islice(Records(cluster).listed(""), MOST_WORKFLOWS):
+    for workflow in workflows:
         created = epoch(workflow["metadata"].get("creationTimestamp")) or 0.0
         noticed = PHASE in labels_of(workflow)
         at = overlooked_at(workflow)

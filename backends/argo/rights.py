@@ -37,7 +37,13 @@ USER = (
         ("delete",),
         "a job with secrets keeps them, and its workflow, for a minute after its end",
     ),
-    Right("", "events", ("list",), "the time to pull an image counts as start"),
+    Right(
+        "",
+        "events",
+        ("list",),
+        "the time to pull an image counts as start, and code that ran twice while no program looked is "
+        "not noticed",
+    ),
 )
 CLAIMS = Right(
     "", "persistentvolumeclaims", ("get", "list", "create"), "somebody else has to make the claims"

@@ -12,7 +12,7 @@ import pytest
 
 from backends.argo.check import _controller
 from backends.argo.cluster import Cluster
-from tests.backends.argo.scripted_server import json_answer, scripted_server
+from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server
 
 
 def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
@@ -52,3 +52,11 @@ def test_a_controller_is_judged_by_the_newest_workflow(
     assert found.works is works
     assert says in found.detail
     assert (found.mend is None) == (works is True)
+
+
+def test_who_may_not_list_workflows_cannot_see_a_controller(tmp_path: Path) -> None:
+    with scripted_server() as server:
+        server.answers = {"/workflows": [forbidden("list", "workflows")]}
+        kubeconfig = server.kubeconfig(tmp_path)
+        with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+            assert _controller(cluster).works is None
