@@ -69,6 +69,7 @@ NIX = "/nix"
 FLAGS = ("--container", "--nix", "--own-files", "--tagged")  # options without a value
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
+MINORS = (14, 13, 12, 11, 10, 9)  # of Python 3: what this file runs on and public images have
 # Variables of uv's that are read where the job runs: they cannot change which packages it gets.
 UV_HARMLESS = (
     "UV_CONCURRENT_BUILDS",
@@ -548,6 +549,19 @@ def satisfies(version: tuple[int, ...], wanted: str) -> bool:
     return True
 
 
+def image_hint(wanted: str, container: bool) -> str | None:
+    """The newest public image whose Python is what was asked for; None where none is known to be."""
+    exact = re.match(r"\s*(?:==)?\s*(3\.\d+\.\d+)\s*$", wanted)
+    # Of a minor version, an image has one of the last patches.
+    fit = [exact.group(1)] if exact else [
+        "3.%d" % minor for minor in MINORS if satisfies((3, minor, 99), wanted)
+    ]  # fmt: skip
+    if not fit or (exact and int(exact.group(1).split(".")[1]) not in MINORS):
+        return None
+    backend = "" if container else "-b docker "
+    return "name an image that has it, for example: %s--image python:%s-slim" % (backend, fit[0])
+
+
 # ---------------------------------------------------------------------------- network
 
 SYSTEM_STORES = (  # as in stoke/network.py
@@ -815,8 +829,7 @@ class Job:
                 raise PhaseError(
                     "Python %s is not here (this is %s) and could not be fetched: %s"
                     % (wanted, sys.version.split()[0], error.text),
-                    "name an image that has it, for example: -b docker --image python:%s-slim"
-                    % re.sub(r"[^\d.]", "", wanted.split(",")[0]),
+                    image_hint(wanted, self.container),
                 ) from None
         self.python = found.strip()
         argv = [self.python, "-I", "-S", os.path.abspath(__file__), "--fingerprint"]

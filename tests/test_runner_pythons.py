@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 from uv import find_uv_bin
 
 from stoke.events import Event, EventScanner
 from stoke.payload import live_output_source
+from stoke.runner import image_hint
 from stoke.spec import make_spec
 from stoke.uv_config import uv_config
 from tests.package_index import PackageIndex
@@ -126,11 +130,59 @@ def test_an_environment_is_built_and_found(runner: Runner) -> None:
     assert hits == [[False, False, None], [True, True, None]]
 
 
-def test_a_python_that_is_not_there_is_refused_with_an_image_that_has_it(runner: Runner) -> None:
+def test_a_python_that_no_image_has_is_refused_without_a_hint(runner: Runner) -> None:
     code, out, _, events = runner.run("print(1)", python="3.99")
     (error,) = [event for event in events if event["event"] == "error"]
     assert (code, out) == (125, b"")
-    assert "Python 3.99" in error["text"] and "python:3.99" in error["mend"]
+    assert "Python 3.99" in error["text"] and not error.get("mend")
+
+
+def hinted(wanted: str) -> str | None:
+    hint = image_hint(wanted, True)
+    return None if hint is None else hint.rpartition("python:")[2].removesuffix("-slim")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version"),
+    [
+        ("<3.10", "3.9"),
+        ("!=3.11.*,>=3.9", "3.14"),
+        (">=3.9,<3.12,!=3.11.*", "3.10"),
+        ("<=3.12", "3.11"),
+        ("~=3.11.2", "3.11"),
+        ("3.12", "3.12"),
+        ("3", "3.14"),
+        ("==3.12.*", "3.12"),
+        ("==3.11.4", "3.11.4"),
+        ("3.11.4", "3.11.4"),
+        ("<3.9", None),
+        ("3.99", None),
+        ("==2.7.18", None),
+        (">=3.99", None),
+    ],
+)
+def test_the_hint_names_an_image_that_satisfies_the_bounds(
+    wanted: str, version: str | None
+) -> None:
+    assert hinted(wanted) == version
+
+
+@given(
+    st.lists(
+        st.builds(
+            "{}{}".format,
+            st.sampled_from(["<", "<=", ">", ">=", "==", "!=", "~="]),
+            st.sampled_from(["3.8", "3.9", "3.10", "3.10.4", "3.11.2", "3.12", "3.13.1", "3.15"]),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(",".join)
+)
+def test_every_hinted_image_satisfies_its_bounds(wanted: str) -> None:
+    version = hinted(wanted)
+    if version is not None:
+        last_patch = version if version.count(".") == 2 else f"{version}.25"
+        assert SpecifierSet(wanted).contains(last_patch), wanted
 
 
 def test_an_error_too_long_for_an_event_is_cut_there_and_whole_in_the_log(runner: Runner) -> None:
