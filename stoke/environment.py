@@ -25,7 +25,11 @@ def python_request(spec: JobSpec) -> dict[str, Any]:
     return {
         "dependencies": sorted(spec.dependencies),
         "requirements": sorted([entry.text, sorted(entry.hashes)] for entry in parsed.requirements),
-        "options": sorted(parsed.options),
+        "constraints": sorted(
+            [entry.text, sorted(entry.hashes)] for entry in spec.parsed_constraints()
+        ),
+        "locked": spec.locked,
+        "options": sorted([*parsed.options, *["--require-hashes"] * parsed.require_hashes]),
         "python": spec.python,
         "image": spec.image,
         "index": spec.index.model_dump(mode="json"),

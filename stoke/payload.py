@@ -19,6 +19,7 @@ from stoke.errors import RequestError
 from stoke.network import NOTHING, Network
 from stoke.paths import cache_dir
 from stoke.requirements import Entry, canonical_name
+from stoke.source_code import declared_encoding
 from stoke.spec import JobSpec, NixSettings
 from stoke.surroundings import login_variables, split_login
 from stoke.uv_config import UvConfig, fill_in, login_of, origins, secrets_of, uv_config
@@ -65,11 +66,13 @@ def make_payload(
     index["secrets"] += uv.secrets
     origin = origins(spec.requirements)
     wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
-    as_lock = parsed.is_lock() and not spec.dependencies
+    constraints = spec.parsed_constraints()
     payload: dict[str, Any] = {
         "nonce": nonce,
         "program": program,
         "code": spec.code,
+        # The code's file is written in the encoding that it declares.
+        "encoding": declared_encoding(spec.code),
         "args": list(spec.args),
         "env": {**spec.env, **_resolved(spec.secrets)},
         # On this machine a job inherits our variables; the index's password is not for the code.
@@ -83,12 +86,14 @@ def make_payload(
         "requirements": [*uv.lines, *wanted] if wanted else [],
         # uv takes --pre on its command line only.
         "pre": "--pre" in parsed.options,
-        "hashes": _hashes(parsed.requirements),
+        "constraints": [entry.text for entry in constraints],
+        "hashes": _hashes([*parsed.requirements, *constraints]),
+        "require_hashes": parsed.require_hashes,
         "lock": [
             [entry.text, list(entry.hashes), origin.get(canonical_name(entry.text))]
             for entry in parsed.requirements
         ]
-        if as_lock
+        if spec.locked
         else None,
         "request": python_hash(spec),
         "lock_ttl": 0 if upgrade else lock_ttl,

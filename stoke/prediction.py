@@ -49,7 +49,7 @@ def _expect(spec: JobSpec, place: Place, names: list[str], index: VolumeIndex) -
         return "hit", None
     counts = index.of_lock(place, known.key) if known is not None else None
     parsed = spec.parsed_requirements()
-    if counts is None and place.kind == "python" and parsed.is_lock() and not spec.dependencies:
+    if counts is None and place.kind == "python" and spec.locked:
         # Whether a line with a marker counts depends on the job's interpreter: it is left out.
         packages = [entry.text.strip() for entry in parsed.requirements if ";" not in entry.text]
         if len(packages) == len(parsed.requirements) and index.is_whole(place, packages):

@@ -7,13 +7,17 @@ otherwise, its requires-python stands where no version was asked for.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from stoke.errors import RequestError
+from stoke.foreign_files import check_code_file
+from stoke.input_files import read_input
 from stoke.pep723 import read_script_metadata
 from stoke.requirements import RequirementError, parse_list
-from stoke.spec import JobSpec, make_spec
+from stoke.source_code import NOTEBOOK, decode_code, is_notebook
+from stoke.spec import MAX_CODE, JobSpec, make_spec
 
 MAX_REQUEST = 32 * 1024**2
 _EARLIER = {
@@ -39,12 +43,18 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
     if len(data) > MAX_REQUEST:
         raise RequestError(where, f"is longer than {MAX_REQUEST // 1024**2} MiB")
     try:
-        fields = json.loads(data.decode("utf-8-sig"))
+        # UTF-8, or UTF-16 and UTF-32 as some shells write what they redirect.
+        encoding = json.detect_encoding(data)
+        fields = json.loads(data.decode(encoding))
     except UnicodeDecodeError as error:
-        raise RequestError(where, f"is not UTF-8 (byte {error.start})") from None
+        raise RequestError(
+            where, f"is not {encoding.removesuffix('-sig').upper()} (byte {error.start})"
+        ) from None
     except json.JSONDecodeError as error:
         raise RequestError(
-            where, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            where,
+            f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            f"run code: stoke run {shlex.quote(where)}" if where.endswith(".py") else None,
         ) from None
     except RecursionError:
         raise RequestError(where, "is nested too deeply") from None
@@ -52,6 +62,12 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
         raise RequestError(where, f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise RequestError(where, 'holds no JSON object; a request is {"code": ..., ...}')
+    if is_notebook(fields):
+        raise RequestError(
+            where,
+            "is a Jupyter notebook, not a request",
+            f"convert it: {NOTEBOOK} {shlex.quote(where)}; then: stoke run",
+        )
     if "pythonCode" in fields:
         fields = _from_earlier_service(fields)
     return _with_script_metadata(fields)
@@ -86,24 +102,16 @@ def split_dependencies(text: str, field: str = "dependencies") -> list[str]:
         raise RequestError(error.field, f"{error.text!r} {error.why}") from None
 
 
-def read_code(path: Path) -> str:
-    """The code in a file, character for character (CRLF and a BOM included)."""
-    try:
-        return decode_code(path.read_bytes(), str(path))
-    except OSError as error:
-        raise RequestError(str(path), f"cannot be read: {error.strerror}") from None
+def read_code(where: str | Path) -> str:
+    """Return the code in a file or, for `-`, on standard input, as Python would read it.
 
-
-def decode_code(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise RequestError(
-            where,
-            f"is not UTF-8 at line {line} (byte 0x{data[error.start]:02x})",
-            f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {where!r}",
-        ) from None
+    `RequestError` for what cannot be read and for files that are no Python code.
+    """
+    where = str(where)
+    named = "standard input" if where == "-" else where
+    text = decode_code(read_input(where, MAX_CODE), named)
+    check_code_file(named, text)
+    return text
 
 
 def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:

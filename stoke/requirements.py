@@ -52,7 +52,9 @@ _WITH_VALUE = (
 
 _STAYS = "does not travel to where the job runs"
 _PUBLISH = "publish it to an index, or write NAME @ git+https://... or NAME @ https://..."
-
+_INCLUDED = (
+    "names another file, which is read where it stands on a line of its own in a file given by -r; "
+)
 _NAMED = r"\$\{[A-Z0-9_]+\}"
 # The user:password part of an address that only names variables: `${TOKEN}`, `user:${PASSWORD}`.
 NAMED_LOGIN = re.compile(rf"{_NAMED}(?::(?:{_NAMED}|x-oauth-basic)?)?|[A-Za-z0-9._~-]*:{_NAMED}")
@@ -350,6 +352,11 @@ def _check_path(text: str, field: str) -> None:
         raise RequirementError(field, text, f"{_STAYS}; {_PUBLISH}")
 
 
+def check_web_address(url: str, text: str, field: str) -> None:
+    """Return if `url`, a part of `text`, is an http or https address without a password."""
+    _check_address(url, ("https", "http"), text, field)
+
+
 def _check_address(url: str, schemes: tuple[str, ...], text: str, field: str) -> None:
     from urllib.parse import urlsplit
 
@@ -373,8 +380,8 @@ def _check_address(url: str, schemes: tuple[str, ...], text: str, field: str) ->
         raise RequirementError(
             field,
             text,
-            "has a password in its address, which would be stored with the job; take it out and "
-            "refer to it through the index credentials (env:NAME or file:/path)",
+            "has a password in its address, which would be stored with the job; put a variable in "
+            "its place, https://${USER}:${PASSWORD}@host, or name it by --index-credentials env:NAME",
         )
     # At the end of a line in a requirements file, a backslash would swallow the next one.
     if not host or "\\" in url:
@@ -386,8 +393,10 @@ def _refuse_option(option: str, text: str, field: str, why: str) -> NoReturn:
     option = option if option.startswith("--") else _SHORT.get(option[:2], option)
     if option == "--editable":
         why = f"{_STAYS}; {_PUBLISH}"
-    elif option in ("--requirement", "--constraint"):
-        why = f"{_STAYS}; write its lines here instead"
+    elif option == "--requirement":
+        why = f"{_INCLUDED}paste its lines here"
+    elif option == "--constraint":
+        why = f"{_INCLUDED}put its lines into the field constraints"
     raise RequirementError(field, text, why)
 
 
@@ -396,10 +405,20 @@ def _mended(text: str, why: str) -> str:
     why = f"is not a requirement: {why[:1].lower()}{why[1:]}"
     if text[:1] in ("'", '"'):
         return f"{why}; take the quotes away"
+    if re.fullmatch(r"[\w.-]+=[^=\s]+=[^=\s]+", text):
+        return (
+            "is written as conda writes it; write NAME==VERSION, with the name it has on the index"
+        )
     if "no version specifier" in why and re.match(
-        rf"{_NAME}[ \t]*+(?:\[[^\]]*\])?[ \t]*+[<>=!~]{{2}}", text
+        rf"{_NAME}[ \t]*+(?:\[[^\]]*\])?[ \t]*+(?:[<>!~]=?|={{2,3}})", text
     ):
         return "has bounds that are not versions"
+    if "expected comma" in why and re.search(r"[0-9*][ \t]*[<>=!~]=?[ \t]*[0-9]", text):
+        return f"{why}; put a comma between two bounds"
+    if text.startswith("["):
+        return f"{why}; a requirements file has no sections"
+    if text.startswith(";"):
+        return f"{why}; a marker stands on the line of its requirement"
     if re.match(r"[<>=!~]", text):
         return f"{why}; a requirement stands on one line, its name first"
     if re.match(rf"{_NAME}[ \t]*+=[ \t]*[0-9]", text):
@@ -435,37 +454,41 @@ class ParsedRequirements:
 
     def is_lock(self) -> bool:
         """Whether it installs as it stands: every entry exact or an address, and hashed."""
-        return bool(self.requirements) and all(
-            entry.hashes
-            and (
+        return bool(self.requirements) and self.first_unlocked() is None
+
+    def first_unlocked(self) -> Entry | None:
+        """The first entry that is neither exact nor an address, or has no hash."""
+        for entry in self.requirements:
+            if not entry.hashes or not (
                 is_exact(entry.text)
                 or _ADDRESS.match(entry.text) is not None
                 or _NAMED_ADDRESS.match(entry.text) is not None
-            )
-            for entry in self.requirements
-        )
+            ):
+                return entry
+        return None
 
 
-def parse_requirements(text: str) -> ParsedRequirements:
-    """Read the text of a requirements file; `RequirementError` names the line.
+def parse_requirements(text: str, named: str = "requirements") -> ParsedRequirements:
+    """Read the text of a requirements file; `RequirementError` names it as `named`, and the line.
 
     As uv reads it: a `\\` at a line's end joins the next one, a comment ends with its own line.
-    Addresses without a name pass here. Nothing is taken from the disk: `-r`, `-c`, `-e`, paths and
+    Addresses without a name pass here. `-e` before an address of version control is taken off: what
+    is built from it is the same. Nothing is taken from the disk: `-r`, `-c`, paths and
     `--find-links` to a path are refused, and so is every option that is not read here.
     """
     entries: list[Entry] = []
     indexes: list[str] = []
     extra_indexes: list[str] = []
     options: list[str] = []
-    for number, line in _logical_lines(text):
-        field = f"requirements line {number}"
+    for number, _, line in logical_lines(text):
+        field = f"{named} line {number}"
         _check_characters(line, field)
-        if not line.startswith("-"):
-            entries.append(_entry(number, line, field))
+        if requirement := _without_editable(line):
+            entries.append(_entry(number, requirement, field))
             continue
         for option, value in _line_options(line, field):
             if option == "--index-url":
-                indexes.append(value)
+                indexes += [value] if value not in indexes else []
             elif option == "--extra-index-url":
                 extra_indexes.append(value)
             elif option in ("--no-binary", "--only-binary"):
@@ -486,8 +509,26 @@ def parse_requirements(text: str) -> ParsedRequirements:
     )
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """(first line's number, text) without comments, continuations joined, blank ones left out."""
+def parse_constraints(text: str, named: str = "constraints") -> list[Entry]:
+    """Read the text of a constraints file: requirements that have a name, and no options."""
+    entries = []
+    for number, _, line in logical_lines(text):
+        field = f"{named} line {number}"
+        _check_characters(line, field)
+        requirement = _without_editable(line)
+        if requirement is None:
+            option = line.split()[0].partition("=")[0]
+            _refuse_option(option, line, field, "is an option; options stand in the requirements")
+        entry = _entry(number, requirement, field)
+        if _is_address(entry.text):
+            raise RequirementError(field, line, "has no name; write NAME @ in front of the address")
+        entries.append(entry)
+    return entries
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, int, str]]:
+    """(first and last line's number, text) without comments, continuations joined, blank ones left
+    out."""
     first, joined = 0, ""
     lines = re.split(r"\r\n?|\n", text.removeprefix("\ufeff"))
     for number, line in enumerate(lines, 1):
@@ -498,8 +539,32 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
             continue
         joined = (joined + line).strip()
         if joined:
-            yield first, joined
+            yield first, number, joined
         first, joined = 0, ""
+
+
+def _without_editable(line: str) -> str | None:
+    """The requirement of a line, without the `-e` before version control; None for an option."""
+    if not line.startswith("-"):
+        return line
+    editable = re.match(r"(?:-e[ \t]*+|--editable(?:[ \t]*+=|(?=[ \t])))[ \t]*+", line)
+    if editable is None or not re.match(
+        rf"(?:{_NAME}[ \t]*+(?:\[[^\]]*\])?[ \t]*+@[ \t]*+)?git\+", line[editable.end() :]
+    ):
+        return None
+    return line[editable.end() :]
+
+
+def _with_extras(text: str) -> str:
+    """An address with extras in its egg, in the form in which uv does not drop them."""
+    address, blank, rest = text.partition(" ")
+    url, _, fragment = address.partition("#")
+    parts = fragment.split("&")
+    named = [part for part in parts if re.fullmatch(rf"egg={_NAME}\[[^\]]*\]", part)]
+    if not named:
+        return text
+    others = "&".join(part for part in parts if not part.startswith("egg="))
+    return f"{named[0][4:]} @ {url}{'#' if others else ''}{others}{blank}{rest}"
 
 
 def _entry(number: int, line: str, field: str) -> Entry:
@@ -507,6 +572,7 @@ def _entry(number: int, line: str, field: str) -> Entry:
     text = line[: option.start()].rstrip() if option else line
     if _is_address(text):
         _check(text, f"unnamed @ {text}", field)
+        text = _with_extras(text)
     else:
         check_requirement(text, field)
     hashes = tuple(_hashes(line[option.start() :], line, field)) if option else ()
@@ -524,7 +590,11 @@ def _hashes(options: str, line: str, field: str) -> Iterator[str]:
         if option != "--hash":
             if option.startswith("-"):
                 _refuse_option(
-                    option, line, field, f"has {option} behind a requirement; only --hash may"
+                    option,
+                    line,
+                    field,
+                    f"has {option} behind a requirement, where only --hash may stand; give it a line "
+                    "of its own",
                 )
             raise RequirementError(field, line, "has something other than --hash behind a hash")
         yield _hash(value if equals else next(words, ""), line, field)

@@ -880,6 +880,10 @@ class Job:
         settings = self.payload["settings"]
         lines = self.payload["requirements"]
         arguments = ["--upgrade", "--refresh"] if self.payload["upgrade"] else []
+        if self.payload["constraints"]:
+            constraints = os.path.join(self.work, "constraints.txt")
+            write_whole(constraints, "".join(line + "\n" for line in self.payload["constraints"]))
+            arguments += ["-c", constraints]
         if self.payload["pre"]:
             arguments += ["--prerelease", "allow"]
         if settings["several"]:
@@ -911,7 +915,9 @@ class Job:
             self.events.note("no network: %s; using the lock of %.0f hours ago" % (why, age))
             return older
         with open(out) as file:
-            text = keep_to_hashes(file.read(), self.payload["hashes"])
+            text = keep_to_hashes(
+                file.read(), self.payload["hashes"], self.payload["require_hashes"]
+            )
         text = lock_header(settings["header"]) + text
         write_whole(stored, text)
         return text
@@ -1095,7 +1101,7 @@ class Job:
         folder = os.path.join(self.work, "files")
         os.makedirs(folder, exist_ok=True)
         script = os.path.join(folder, name)
-        with open(script, "w", encoding="utf-8", newline="") as file:
+        with open(script, "w", encoding=payload["encoding"], newline="") as file:
             file.write(payload["code"])
         os.chdir(folder)
         is_live = self.prepare_interpreter()
@@ -1902,8 +1908,11 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;@(]", name, maxsplit=1)[0]).lower()
 
 
-def keep_to_hashes(lock: str, given: dict[str, list[str]]) -> str:
-    """uv replaces the user's hashes by the index's; put back what the user allowed, or refuse."""
+def keep_to_hashes(lock: str, given: dict[str, list[str]], require: bool = False) -> str:
+    """uv replaces the user's hashes by the index's; put back what the user allowed, or refuse.
+
+    With `require`, the user has to have given hashes for every package.
+    """
     if not given:
         return lock
 
@@ -1911,6 +1920,12 @@ def keep_to_hashes(lock: str, given: dict[str, list[str]]) -> str:
         entry = match.group()
         allowed = given.get(canonical(entry))
         found = re.findall(r"--hash=(\S+)", entry)
+        if require and not allowed:
+            raise PhaseError(
+                "%s is needed too and has no --hash, and the requirements say --require-hashes"
+                % lock_packages(entry)[0],
+                "name it with its hashes, or take --require-hashes out",
+            )
         if not allowed or not found:
             return entry
         both = [value for value in found if value in allowed]

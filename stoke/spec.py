@@ -21,12 +21,15 @@ from pydantic import (
 from stoke.errors import RequestError
 from stoke.requirements import (
     NAMED_LOGIN,
+    Entry,
     ParsedRequirements,
     RequirementError,
     check_requirement,
+    parse_constraints,
     parse_requirements,
 )
 from stoke.uv_settings import UvSetting, check_setting
+from stoke.source_code import check_encodable, check_is_code
 
 MAX_CODE = 8 * 1024**2
 HIDDEN = "***"
@@ -216,6 +219,7 @@ def _check_reference(reference: str) -> str:
 
 # The same text is asked for its parts at every step from the door to the payload.
 _parsed = lru_cache(maxsize=4)(parse_requirements)
+_parsed_constraints = lru_cache(maxsize=4)(parse_constraints)
 
 
 class JobSpec(Model):
@@ -227,6 +231,10 @@ class JobSpec(Model):
     """PEP 508, each exactly as written."""
     requirements: Text = ""
     """The text of a requirements file."""
+    constraints: Text = ""
+    """The text of a constraints file: bounds for packages, whether named or needed by others."""
+    locked: bool = False
+    """Whether `requirements` is a complete lock: installed as it stands, and nothing else."""
     system: tuple[str, ...] = ()
     """Attribute names in nixpkgs."""
     python: str | None = None
@@ -256,6 +264,8 @@ class JobSpec(Model):
             raise ValueError("is empty; there is nothing to run")
         if len(code.encode()) > MAX_CODE:
             raise ValueError(f"is longer than {MAX_CODE // 1024**2} MiB")
+        check_is_code(code)
+        check_encodable(code)
         return code
 
     @field_validator("dependencies")
@@ -327,13 +337,35 @@ class JobSpec(Model):
             raise ValueError(
                 "requirements: --require-hashes needs every requirement pinned with == and hashed"
             )
+        self.parsed_constraints()
+        if self.locked:
+            self._check_lock(parsed)
         for name in self.secrets:
             if name in self.env:
                 raise ValueError(f"{name} is given both in env and in secrets")
         return self
 
+    def _check_lock(self, parsed: ParsedRequirements) -> None:
+        if self.dependencies:
+            raise ValueError(
+                "dependencies: a lock is complete, and more packages are named beside it or by the "
+                "code's own metadata; leave one of them out"
+            )
+        if self.constraints.strip():
+            raise ValueError("constraints: a lock is complete; it takes no constraints")
+        if not parsed.requirements:
+            raise ValueError("requirements: a lock is asked for, and names no package")
+        if entry := parsed.first_unlocked():
+            raise ValueError(
+                f"requirements: not a complete lock: line {entry.line}, {entry.text[:200]!r}, is not "
+                "both pinned with == and hashed with --hash"
+            )
+
     def parsed_requirements(self) -> ParsedRequirements:
         return _parsed(self.requirements)
+
+    def parsed_constraints(self) -> list[Entry]:
+        return _parsed_constraints(self.constraints)
 
     @property
     def has_packages(self) -> bool:

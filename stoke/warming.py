@@ -17,16 +17,9 @@ if TYPE_CHECKING:
 CODE = "# stoke cache warm\n"
 # What decides the environment; nothing else of an earlier request is wanted again.
 _FIELDS = {
-    "dependencies",
-    "requirements",
-    "system",
-    "nix",
-    "python",
-    "index",
-    "uv",
-    "image",
-    "scope",
-}
+    "dependencies", "requirements", "constraints", "locked", "system", "nix", "python", "index",
+    "uv", "image", "scope",
+}  # fmt: skip
 
 
 def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Request:

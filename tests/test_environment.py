@@ -72,6 +72,9 @@ CHANGES: list[dict[str, Any]] = [
     {"requirements": BASE["requirements"] + "--only-binary :all:\n"},
     {"requirements": BASE["requirements"] + "--index-url https://third.example/simple\n"},
     {"requirements": BASE["requirements"] + "--extra-index-url https://third.example/simple\n"},
+    {"constraints": "urllib3<2\n"},
+    {"constraints": "urllib3<3\n"},
+    {"constraints": "idna==3.7 --hash=sha256:" + "0" * 64},
     {"system": ["gcc"]},
     {"python": "3.13"},
     {"python": None},
@@ -88,6 +91,16 @@ CHANGES: list[dict[str, Any]] = [
 def test_whatever_decides_the_environment_gives_another_hash() -> None:
     hashes = [hash_of(**{**BASE, **changes}) for changes in CHANGES]
     assert len(set(hashes)) == len(CHANGES)
+
+
+def test_a_lock_is_another_environment_than_the_same_lines_resolved() -> None:
+    lines = "idna==3.7 --hash=sha256:" + "0" * 64 + "\n"
+    requests: list[dict[str, Any]] = [
+        {"requirements": lines},
+        {"requirements": lines, "locked": True},
+        {"requirements": "--require-hashes\n" + lines},
+    ]
+    assert len({hash_of(**fields) for fields in requests}) == 3
 
 
 def test_the_order_of_indexes_counts() -> None:

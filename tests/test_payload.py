@@ -91,18 +91,40 @@ def test_hashes_of_a_package_that_is_named_twice_are_all_kept() -> None:
     assert payload["hashes"] == {"foo": [HASH_A, HASH_B]}
 
 
-def test_a_file_that_is_a_lock_already_travels_as_one() -> None:
+def test_only_a_locked_request_travels_as_a_lock() -> None:
     text = f"foo==1.0 --hash={HASH_A}\nbar==2.0 --hash={HASH_B}\n"
-    assert payload_of(requirements=text)["lock"] == [
-        ["foo==1.0", [HASH_A], None],
-        ["bar==2.0", [HASH_B], None],
-    ]
+    lock = [["foo==1.0", [HASH_A], None], ["bar==2.0", [HASH_B], None]]
+    assert payload_of(requirements=text, locked=True)["lock"] == lock
     noted = f"foo==1.0 \\\n    --hash={HASH_A}\n    # from https://h.example/simple\n"
-    assert payload_of(requirements=noted)["lock"] == [
+    assert payload_of(requirements=noted, locked=True)["lock"] == [
         ["foo==1.0", [HASH_A], "https://h.example/simple"]
     ]
-    assert payload_of(requirements=text, dependencies=["six"])["lock"] is None
-    assert payload_of(requirements=text + "six==1.0\n")["lock"] is None
+    assert payload_of(requirements=text)["lock"] is None
+    assert payload_of(requirements="--require-hashes\n" + text)["lock"] is None
+
+
+def test_constraints_travel_beside_the_requirements_and_their_hashes_count() -> None:
+    payload = payload_of(
+        dependencies=["foo"], constraints=f"# why\nbar[x]<2\nfoo==1.0 --hash={HASH_A}\n"
+    )
+    assert payload["requirements"] == ["foo"]
+    assert payload["constraints"] == ["bar[x]<2", "foo==1.0"]
+    assert payload["hashes"] == {"foo": [HASH_A]}
+
+
+@pytest.mark.parametrize(
+    ("code", "encoding"),
+    [
+        ("print('café')", "utf-8"),
+        ("# coding: latin-1\nprint('café')", "iso-8859-1"),
+        ("#!/usr/bin/python\r\n# vim: set fileencoding=cp1252 :\r\n", "cp1252"),
+        ("x = 1\n# coding: latin-1\n", "utf-8"),
+        ("\ufeff# coding: utf-8\n1", "utf-8"),
+        ("# coding: nonsense\n1", "utf-8"),
+    ],
+)
+def test_code_is_written_in_the_encoding_that_it_declares(code: str, encoding: str) -> None:
+    assert payload_of(code=code)["encoding"] == encoding
 
 
 def test_how_old_a_lock_may_be() -> None:

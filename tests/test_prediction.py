@@ -116,12 +116,15 @@ def test_a_lock_nobody_ran_is_a_hit_where_its_environment_is(
     ran(spec(dependencies=["numpy"]), "k", False, 5.0, "numpy==2.0", "six==1.0")
     lines = [f"numpy==2.0 --hash={HASH}", f"six==1.0 --hash={HASH}", f"torch==3 --hash={HASH}"]
     whole, part, more = "\n".join(lines[:2]), lines[0], "\n".join(lines)
-    assert predict(spec(requirements=whole), "docker", history) == Prediction("hit")
+    assert predict(spec(requirements=whole, locked=True), "docker", history) == Prediction("hit")
     counts = {
-        text: predict(spec(requirements=text), "docker", history).counts["python"]
+        text: predict(spec(requirements=text, locked=True), "docker", history).counts["python"]
         for text in (part, more)
     }
     assert counts == {part: Counts(1, 1, named=False), more: Counts(2, 3, named=False)}
+    # The same lines without `locked` may need more packages than they name.
+    open_ended = predict(spec(requirements=whole), "docker", history)
+    assert open_ended.counts["python"] == Counts(2, 2, named=True)
 
 
 def test_what_has_a_marker_is_not_counted(history: History, ran: Callable[..., None]) -> None:

@@ -11,12 +11,12 @@ import pytest
 from stoke.errors import RequestError
 from stoke.request import (
     MAX_REQUEST,
-    decode_code,
     read_code,
     request_from_json,
     request_from_options,
     split_dependencies,
 )
+from stoke.source_code import decode_code
 from stoke.spec import JobSpec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -296,7 +296,7 @@ def test_a_file_that_is_not_utf8_is_named_with_its_line_and_a_way_out() -> None:
         decode_code("a = 1\nb = 'é'\n".encode("latin1"), "my file.py")
     assert caught.value.field == "my file.py"
     assert "line 2" in caught.value.why and "0xe9" in caught.value.why
-    assert "iconv -f latin1 -t utf-8 'my file.py'" in (caught.value.mend or "")
+    assert "# -*- coding: latin-1 -*-" in (caught.value.mend or "")
 
 
 @pytest.mark.parametrize("name", ["missing.py", "folder"])

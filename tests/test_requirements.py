@@ -21,6 +21,7 @@ from stoke.requirements import (
     check_requirement,
     is_exact,
     names,
+    parse_constraints,
     parse_list,
     parse_requirements,
 )
@@ -264,12 +265,12 @@ STAYS = "does not travel to where the job runs"
         ("foo @ C:/x", STAYS),
         ("-e ./x", STAYS),
         ("--editable=x", STAYS),
-        ("-r x.txt", STAYS),
-        ("-cx.txt", STAYS),
+        ("-r x.txt", "paste its lines"),
+        ("-cx.txt", "the field constraints"),
         # Options, and what a shell would run.
         ("--index-url https://packages.example.org", "is an option"),
         ("--privileged", "is an option"),
-        ("-rf", STAYS),
+        ("-rf", "paste its lines"),
         ("$(id)", "is not a requirement"),
         ("`id`", "is not a requirement"),
         ("a; touch pwn #", "is not a requirement"),
@@ -291,7 +292,7 @@ STAYS = "does not travel to where the job runs"
         ("\ud800", r"U\+D800"),
         # Addresses.
         ("https://packages.example.org/x.whl", "has no name; write NAME @"),
-        ("foo @ https://user:hunter2@h.example.org/x", "stored with the job.*index credentials"),
+        ("foo @ https://user:hunter2@h.example.org/x", "stored with the job.*index-credentials"),
         ("https://user:hunter2@h.example.org/x", "stored with the job"),
         ("foo @ https://hunter2@h.example.org/x", "stored with the job"),
         ("foo @ git+ssh://git:hunter2@h.example.org/x", "stored with the job"),
@@ -542,11 +543,21 @@ def test_lines_and_comments(text: str, expected: list[str] | None) -> None:
         ("-e .", STAYS),
         ("-e.", STAYS),
         ("--editable ./x", STAYS),
-        ("-e git+https://h.example.org/r", STAYS),
-        ("-r other.txt", STAYS),
-        ("--requirement=other.txt", STAYS),
-        ("-c limits.txt", STAYS),
-        ("-cconstraints.txt", STAYS),
+        ("-e git+file:///r", STAYS),
+        ("-e git+https://u:hunter2@h.example.org/r", "stored with the job"),
+        ("-r other.txt", "paste its lines"),
+        ("--requirement=other.txt", "paste its lines"),
+        ("-c limits.txt", "the field constraints"),
+        ("-cconstraints.txt", "the field constraints"),
+        ("requests>=2 -f https://h.example.org/x", "a line of its own"),
+        ("_libgcc_mutex=0.1=main", "as conda writes it"),
+        ("numpy=1.26.4=py311h64a7726_0", "as conda writes it"),
+        ("Django>=1.8<2.0", "put a comma between"),
+        ("numpy>=1 <2", "put a comma between"),
+        ("numpy>=1 scipy", "or end$"),
+        ("pytz>dev", "bounds that are not versions"),
+        ("[testing]", "has no sections"),
+        ('; python_version < "4"', "a marker stands on the line"),
         ("--find-links ./wheels", STAYS),
         ("-f /wheels", STAYS),
         ("-f file:///wheels", STAYS),
@@ -603,6 +614,73 @@ def test_lines_that_are_refused(line: str, why: str) -> None:
     assert caught.value.field == "requirements line 3"
     assert str(caught.value).isprintable()
     assert "hunter2" not in str(caught.value) + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("-e git+https://h.example.org/r@v1#egg=r", "git+https://h.example.org/r@v1#egg=r"),
+        ("-egit+https://h.example.org/r", "git+https://h.example.org/r"),
+        ("--editable=git+ssh://git@h.example.org/r", "git+ssh://git@h.example.org/r"),
+        ("--editable r[x] @ git+https://h.example.org/r", "r[x] @ git+https://h.example.org/r"),
+        (
+            "-e git+https://h.example.org/r@v1#egg=r[x,y]&subdirectory=d ; os_name == 'posix'",
+            "r[x,y] @ git+https://h.example.org/r@v1#subdirectory=d ; os_name == 'posix'",
+        ),
+        ("git+https://h.example.org/r#subdirectory=d&egg=r[x]", "r[x] @ git+https://h.example.org/r#subdirectory=d"),
+        ("https://h.example.org/r.zip#egg=r[x]", "r[x] @ https://h.example.org/r.zip"),
+    ],
+)  # fmt: skip
+def test_version_control_may_be_editable_and_extras_of_an_egg_count(line: str, text: str) -> None:
+    assert texts(parse_requirements(line)) == [text]
+    named = text if "@ " in text else f"r @ {text}"
+    Requirement(named)
+
+
+@pytest.mark.parametrize(
+    ("login", "allowed"),
+    [
+        ("${USER}:${PASS}", True),
+        ("${TOKEN}", True),
+        ("__token__:${TOKEN}", True),
+        ("${USER}:hunter2", False),
+        ("${TOKEN}hunter2", False),
+        ("${TOKEN}:", False),
+        ("hunter2", False),
+        ("user:hunter2${A}", False),
+        ("${lower}:${PASS}", False),
+        ("${USER}:${PASS}@hunter2", False),
+    ],
+)
+def test_a_login_of_variables_is_no_password(login: str, allowed: bool) -> None:
+    for line in (
+        f"--index-url https://{login}@h.example.org/simple",
+        f"--find-links https://{login}@h.example.org/files/",
+        f"foo @ https://{login}@h.example.org/foo-1.0.zip",
+        f"foo @ git+https://{login}@h.example.org/foo",
+    ):
+        if allowed:
+            parse_requirements(line)
+        else:
+            with pytest.raises(RequirementError) as caught:
+                parse_requirements(line)
+            assert "stored with the job" in caught.value.why or "broken" in caught.value.why
+            assert "hunter2" not in str(caught.value)
+
+
+def test_a_constraints_text_is_named_requirements_and_no_options() -> None:
+    entries = parse_constraints("a<2 # why\n-e git+https://h.example.org/r#egg=r[x]\n")
+    assert [entry.text for entry in entries] == ["a<2", "r[x] @ git+https://h.example.org/r"]
+    for line, why in (
+        ("--pre", "options stand in the requirements"),
+        ("-e .", STAYS),
+        ("-c other.txt", "the field constraints"),
+        ("https://h.example.org/x.whl", "has no name"),
+        ("numpy scipy", "is not a requirement"),
+    ):
+        with pytest.raises(RequirementError, match=why) as caught:
+            parse_constraints(f"\na<2\n{line}")
+        assert caught.value.field == "constraints line 3"
 
 
 def test_a_continued_line_goes_by_its_first_number() -> None:

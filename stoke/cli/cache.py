@@ -12,7 +12,7 @@ import click
 from stoke.backend import Backend, Volume, backend_names
 from stoke.caches import Housekeeper
 from stoke.cli.cache_stats import command as stats
-from stoke.cli.options import BACKEND, apply
+from stoke.cli.options import BACKEND, LOCK, REQUIREMENTS, apply
 from stoke.cli.output import Cell, narrate, print_error, print_json, print_table, rfc3339, time_ago
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
@@ -214,8 +214,8 @@ def prune(
     "-w", "--with", "packages", multiple=True, metavar="REQ",
     help="A Python package, or a list of them. Again for more.",
 )  # fmt: skip
-@click.option("-r", "--requirements", metavar="FILE", help="Packages from a requirements file.")
-@click.option("--lock", metavar="FILE", help="Packages from a lock.")
+@REQUIREMENTS
+@LOCK
 @click.option(
     "-s", "--system", multiple=True, metavar="PKG",
     help="A system package, or a list of them. Again for more.",
@@ -228,7 +228,7 @@ def prune(
 @apply(BACKEND)
 def warm(
     packages: tuple[str, ...],
-    requirements: str | None,
+    requirements: tuple[str, ...],
     lock: str | None,
     system: tuple[str, ...],
     python: str | None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -34,20 +34,108 @@ def apply(*groups: tuple[Option[Any], ...]) -> Option[Any]:
     return decorate
 
 
+class CodeCommand(click.Command):
+    """A command that takes code. As with `python`, the words behind FILE are the script's.
+
+    An option of ours there is refused, because it may be meant for either: `--` in front makes it the
+    script's. With -c, the script's words begin with the first that is no option.
+    """
+
+    words_before: ClassVar[int] = 0
+    """Arguments of the command's own in front of FILE."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if ctx.resilient_parsing else self._divided(args))
+
+    def _divided(self, args: list[str]) -> list[str]:
+        """The words with a `--` in front of FILE."""
+        options = {
+            name: option
+            for option in self.params
+            if isinstance(option, click.Option)
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        at, before, has_code = 0, 0, False
+        while at < len(args) and args[at] != "--":
+            word = args[at]
+            if word.startswith("-") and word != "-":
+                has_code = has_code or (word[:2] == "-c" and "-c" in options)
+                at += 2 if _takes_next(word, options) else 1
+            elif before < self.words_before:
+                before += 1
+                at += 1
+            else:
+                break
+        if at >= len(args) or args[at] == "--":
+            return args
+        # Behind -c CODE there is no FILE: the word itself is the script's first.
+        first = at if has_code else at + 1
+        script = args[first:]
+        if not has_code and script[:1] == ["--"]:
+            script = script[1:]
+        else:
+            instead = ["--", *args[at:]] if has_code else [args[at], "--", *script]
+            _refuse_ours(script, args[at], shlex.join(instead), options)
+        return [*args[:at], "--", *args[at:first], *script]
+
+
+def _takes_next(word: str, options: dict[str, click.Option]) -> bool:
+    """Whether the next word is the value of an option in this one."""
+    if word.startswith("--"):
+        name, equals, _ = word.partition("=")
+        return not equals and name in options and not options[name].is_flag
+    for at, letter in enumerate(word[1:], 2):
+        option = options.get(f"-{letter}")
+        if option is None or not option.is_flag:
+            return option is not None and at == len(word)
+    return False
+
+
+def _refuse_ours(
+    script: list[str], behind: str, instead: str, options: dict[str, click.Option]
+) -> None:
+    for word in script:
+        if word == "--":
+            return
+        name = word.partition("=")[0] if word.startswith("--") else word[:2]
+        if name in options:
+            raise click.UsageError(
+                f"{name} behind {clean(behind)} would be the script's, and is an option of stoke's "
+                f"too. For stoke, put it in front of {clean(behind)}; for the script, put -- in "
+                f"front of its words: {clean(instead)}"
+            )
+
+
+def once(_ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The callback of an option (`multiple=True`) that must not be given twice: dropping one of the
+    two would change what is asked for."""
+    if len(values) > 1:
+        raise click.UsageError(f"{option.opts[0]} can be given once only.")
+    return values[0] if values else None
+
+
+REQUIREMENTS: Option[Any] = click.option(
+    "-r", "--requirements", multiple=True, metavar="FILE|URL",
+    help="Packages from a requirements file, with the files that it names. Again for more.",
+)  # fmt: skip
+LOCK: Option[Any] = click.option(
+    "--lock", multiple=True, callback=once, metavar="FILE|URL",
+    help="Packages from a requirements file that pins and hashes all of them, or from a pylock.toml: "
+    "exactly these.",
+)  # fmt: skip
+
 CODE: tuple[Option[Any], ...] = (
-    click.argument("words", metavar="[FILE|-] [-- ARG...]", nargs=-1, type=click.UNPROCESSED),
-    click.option("-c", "code", metavar="CODE", help="Run this code instead of a file."),
+    click.argument("words", metavar="[FILE|-] [[--] ARG...]", nargs=-1, type=click.UNPROCESSED),
+    click.option(
+        "-c", "code", multiple=True, callback=once, metavar="CODE",
+        help="Run this code instead of a file.",
+    ),
     click.option(
         "-w", "--with", "packages", multiple=True, metavar="REQ",
         help="A Python package, or a list of them: 'pandas>=2,<3'. Again for more.",
     ),
-    click.option(
-        "-r", "--requirements", metavar="FILE", help="Packages from a requirements file."
-    ),
-    click.option(
-        "--lock", metavar="FILE",
-        help="Packages from a requirements file that pins and hashes all of them.",
-    ),
+    REQUIREMENTS,
+    LOCK,
     click.option(
         "-s", "--system", multiple=True, metavar="PKG",
         help="A system package by its name in nixpkgs, or a list. Again for more.",
@@ -59,10 +147,12 @@ CODE: tuple[Option[Any], ...] = (
         help="A variable that is read here, on submitting: env:NAME or file:/path; or a secret of "
         "the cluster: secret:NAME/KEY (argo).",
     ),
-    click.option("--index", metavar="URL", help="The package index."),
+    click.option(
+        "--index", multiple=True, callback=once, metavar="URL", help="The package index."
+    ),
     click.option("--extra-index", multiple=True, metavar="URL", help="One more package index."),
     click.option(
-        "--index-credentials", metavar="REF",
+        "--index-credentials", multiple=True, callback=once, metavar="REF",
         help="Where user:password for the index stands: env:NAME or file:/path.",
     ),
     click.option("--cpu", type=float, metavar="N", help="At most so many processors."),
@@ -133,7 +223,7 @@ def request_from(
     words: tuple[str, ...],
     code: str | None,
     packages: tuple[str, ...],
-    requirements: str | None,
+    requirements: tuple[str, ...],
     lock: str | None,
     system: tuple[str, ...],
     python: str | None,
@@ -162,7 +252,7 @@ def request_from(
         code=text,
         args=list(arguments),
         dependencies=[one for some in packages for one in split_dependencies(some)],
-        requirements=_requirements(requirements, lock, packages),
+        **_requirements(requirements, lock, packages, words if code is None else ()),
         system=[one for some in system for one in some.replace(",", " ").split()],
         python=python,
         env=_variables("env", env),
@@ -176,11 +266,6 @@ def request_from(
         scope=scope,
         use_cache=False if no_cache else None,
     )
-    if lock is not None and spec.dependencies:
-        raise RequestError(
-            "dependencies", "a lock is complete, and the code's own metadata names packages too",
-            "leave one of them out",
-        )  # fmt: skip
     stem = Path(program).stem if program not in ("-", "-c") else ""
     return Request(
         with_defaults(spec, config),
@@ -200,57 +285,49 @@ def job_name(*wanted: str | None) -> str:
     return "job"
 
 
-def read_input(where: str) -> bytes:
-    """A file's bytes, or standard input's for `-`."""
-    if where == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(where).read_bytes()
-    except OSError as error:
-        raise RequestError(where, f"cannot be read: {error.strerror}") from None
-
-
 def _code(words: tuple[str, ...], code: str | None) -> tuple[str, str, tuple[str, ...]]:
     """(the code, what it sees as its program's name, its arguments)."""
-    from stoke.request import decode_code, read_code
+    from stoke.request import read_code
 
     if code is not None:
         return code, "-c", words
     if not words:
         raise click.UsageError("Nothing to run: name a file, '-' for standard input, or -c CODE.")
     where, *arguments = words
-    if where == "-":
-        return decode_code(read_input("-"), "standard input"), "-", tuple(arguments)
-    return read_code(Path(where)), Path(where).name, tuple(arguments)
+    return read_code(where), "-" if where == "-" else Path(where).name, tuple(arguments)
 
 
-def _requirements(plain: str | None, lock: str | None, packages: tuple[str, ...]) -> str | None:
-    if lock is None:
-        return None if plain is None else _text(plain)
-    if plain is not None or packages:
+def _requirements(
+    plain: tuple[str, ...], lock: str | None, packages: tuple[str, ...], words: tuple[str, ...]
+) -> dict[str, Any]:
+    """The fields that the files given by -r or --lock make."""
+    if lock is not None and (plain or packages):
         raise click.UsageError("--lock holds every package; --with and -r cannot add to it.")
-    from stoke.requirements import RequirementError, parse_requirements
+    sources = plain if lock is None else (lock,)
+    if not sources:
+        return {}
+    if [*words[:1], *sources].count("-") > 1:
+        raise click.UsageError("Standard input can be read once only; name a file in its place.")
+    from stoke.requirements import parse_requirements
+    from stoke.requirements_files import read_requirements, shown
 
-    text = _text(lock)
-    try:
-        whole = parse_requirements(text).is_lock()
-    except RequirementError as error:
-        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
-    if not whole:
+    texts = read_requirements(sources)
+    fields = {"requirements": texts.requirements, "constraints": texts.constraints or None}
+    if lock is None:
+        return fields
+    parsed = parse_requirements(texts.requirements)
+    if not parsed.is_lock():
+        file = "requirements.in" if lock == "-" else shlex.quote(shown(lock))
+        entry = parsed.first_unlocked()
+        where = f" (line {entry.line}: {entry.text[:200]!r})" if entry else ""
         raise RequestError(
             "requirements",
-            f"{lock} is not a lock: every requirement must be pinned with == and have a --hash",
-            f"make one: uv pip compile --generate-hashes {lock} -o requirements.lock",
+            f"{shown(lock)} is not a lock: every requirement must be pinned with == and have a "
+            f"--hash{where}",
+            f"make one: uv pip compile --generate-hashes {file} -o requirements.lock; or have it "
+            f"resolved: -r {file}",
         )
-    return text
-
-
-def _text(where: str) -> str:
-    data = read_input(where)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError("requirements", f"{where} is not UTF-8 (byte {error.start})") from None
+    return {**fields, "locked": True}
 
 
 def _variables(field: str, given: tuple[str, ...]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.cli.options import BACKEND, CODE, PLACE, apply, request_from
+from stoke.cli.options import BACKEND, CODE, PLACE, CodeCommand, apply, once, request_from
 from stoke.errors import EXIT_INTERRUPT, EngineError
 
 if TYPE_CHECKING:
@@ -26,10 +26,19 @@ LOOK_SECONDS = 0.5
 """How often the runs are looked at for phases that take long, while nothing else happens."""
 
 
-@click.command()
+@click.command(cls=CodeCommand)
 @apply(CODE, BACKEND, PLACE)
-@click.option("--record", metavar="FILE", help="Keep the race as a file that --replay shows.")
-@click.option("--replay", metavar="FILE", help="Show a race that was kept; runs nothing.")
+@click.option(
+    "--record",
+    multiple=True,
+    callback=once,
+    metavar="FILE",
+    help="Keep the race as a file that --replay shows.",
+)
+@click.option(
+    "--replay", multiple=True, callback=once, metavar="FILE",
+    help="Show a race that was kept; runs nothing.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the figures and nothing else.")
 def command(
@@ -52,7 +61,7 @@ def command(
 
     \b
     stoke race -w 'numpy, pandas' -c 'import pandas'
-    stoke race train.py -r requirements.txt -b docker --record race.json
+    stoke race -r requirements.txt -b docker --record race.json train.py
     stoke race --replay race.json
     """
     if replay is not None:

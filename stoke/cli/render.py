@@ -7,15 +7,22 @@ from typing import Any
 import click
 
 from stoke.cli.completion import complete_job
-from stoke.cli.options import BACKEND, CODE, PLACE, apply, request_from
+from stoke.cli.options import BACKEND, CODE, PLACE, CodeCommand, apply, once, request_from
 
 FORMS = ["argo", "docker", "script", "json", "lock"]
 
 
-@click.command()
+class _RenderCommand(CodeCommand):
+    words_before = 1
+
+
+@click.command(cls=_RenderCommand)
 @click.argument("form", type=click.Choice(FORMS))
 @apply(CODE, PLACE, BACKEND)
-@click.option("--job", metavar="JOB", shell_complete=complete_job, help="For lock: of this job.")
+@click.option(
+    "--job", multiple=True, callback=once, metavar="JOB", shell_complete=complete_job,
+    help="For lock: of this job.",
+)  # fmt: skip
 def command(form: str, backend: str | None, job: str | None, **options: Any) -> int:
     """Print what would be submitted, without submitting it.
 
@@ -28,11 +35,11 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     Secrets are in none of them.
 
     \b
-    stoke render json train.py -w numpy > request.json
-    stoke render script train.py -w numpy > job.py; ssh elsewhere python3 - < job.py
+    stoke render json -w numpy train.py > request.json
+    stoke render script -w numpy train.py > job.py; ssh elsewhere python3 - < job.py
     stoke render lock -w numpy -b docker > requirements.lock
     stoke render lock --job train-7k2pqa > requirements.lock
-    stoke render argo train.py -w numpy | kubectl create -f -
+    stoke render argo -w numpy train.py | kubectl create -f -
     """
     from stoke.config import load_config
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stoke import errors
-from stoke.cli.options import BACKEND, CODE, OUTCOME, PLACE, apply, request_from
+from stoke.cli.options import BACKEND, CODE, OUTCOME, PLACE, CodeCommand, apply, request_from
 
 
 def _exit_codes() -> str:
@@ -17,7 +17,7 @@ def _exit_codes() -> str:
     return "\b\nExit codes:\n" + "\n".join(f"  {code:<14} {text}" for code, text in rows)
 
 
-@click.command(epilog=_exit_codes())
+@click.command(cls=CodeCommand, epilog=_exit_codes())
 @apply(CODE, BACKEND, PLACE, OUTCOME)
 def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Run Python code with its packages, and wait for it.
@@ -26,10 +26,14 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     input is at its end. ctrl+c stops it, politely once, hard the second time. What stoke itself has
     to say goes to stderr too: --quiet leaves that to the job.
 
+    As with python, the words behind FILE are the script's; stoke's own options stand in front of it. A
+    word of the script's that is an option of stoke's too needs -- behind FILE.
+
     \b
     stoke run -w numpy -c 'import numpy; print(numpy.pi)'
-    stoke run train.py -r requirements.txt -b docker --memory 2g -- --epochs 3
-    stoke run - --json < train.py
+    stoke run -r requirements.txt -b docker --memory 2g train.py --epochs 3
+    stoke run train.py -- --name first
+    stoke run --json - < train.py
     """
     from stoke.cli.watch import run_request
     from stoke.config import load_config

@@ -194,7 +194,8 @@ def _show_spec(spec: dict[str, Any]) -> None:
         {
             "python": spec.get("python"),
             "packages": "\n".join(spec.get("dependencies") or ()),
-            "requirements": spec.get("requirements"),
+            "lock" if spec.get("locked") else "requirements": spec.get("requirements"),
+            "constraints": spec.get("constraints"),
             "system": " ".join(spec.get("system") or ()),
             "arguments": "\n".join(spec.get("args") or ()),
             "env": "\n".join(f"{name}={value}" for name, value in spec["env"].items()),

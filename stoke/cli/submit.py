@@ -33,15 +33,17 @@ def command(
     stoke submit request.json -b docker --detach
     stoke show JOB --json | jq .spec | stoke submit -
     """
-    from stoke.cli.options import job_name, read_input
+    from stoke.cli.options import job_name
     from stoke.cli.watch import run_request
     from stoke.config import load_config
     from stoke.defaults import with_changes, with_defaults
+    from stoke.input_files import read_input
     from stoke.lifecycle import Request
-    from stoke.request import request_from_json
+    from stoke.request import MAX_REQUEST, request_from_json
 
     config = load_config()
-    spec = request_from_json(read_input(where), "standard input" if where == "-" else where)
+    data = read_input(where, MAX_REQUEST)
+    spec = request_from_json(data, "standard input" if where == "-" else where)
     spec = with_changes(spec, image=image, scope=scope, use_cache=False if no_cache else None)
     request = Request(
         with_defaults(spec, config),

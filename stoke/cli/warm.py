@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def environment_request(
     config: Config,
     packages: tuple[str, ...],
-    requirements: str | None,
+    requirements: tuple[str, ...],
     lock: str | None,
     system: tuple[str, ...],
     python: str | None,

@@ -24,8 +24,9 @@ JOB_KEYS = [
     "predicted", "lock", "packages", "notes", "log", "damage", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
-    "code", "args", "dependencies", "requirements", "system", "python", "env", "secrets", "index",
-    "nix", "uv", "image", "timeout", "cpu", "memory", "shm_size", "use_cache", "scope",
+    "code", "args", "dependencies", "requirements", "constraints", "locked", "system", "python",
+    "env", "secrets", "index", "nix", "uv", "image", "timeout", "cpu", "memory", "shm_size",
+    "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
@@ -123,7 +124,7 @@ def test_code_from_standard_input(stoke: Stoke) -> None:
 
 def test_words_behind_c_are_arguments(stoke: Stoke) -> None:
     done = stoke("run", "-q", "-c", "import sys; print(sys.argv[1:])", "a", "--", "-b")
-    assert done.stdout == b"['a', '-b']\n"
+    assert done.stdout == b"['a', '--', '-b']\n"
 
 
 @pytest.mark.parametrize(
