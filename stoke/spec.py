@@ -28,8 +28,8 @@ from stoke.requirements import (
     parse_constraints,
     parse_requirements,
 )
-from stoke.uv_settings import UvSetting, check_setting
 from stoke.source_code import check_encodable, check_is_code
+from stoke.uv_settings import UvSetting, check_setting
 
 MAX_CODE = 8 * 1024**2
 HIDDEN = "***"

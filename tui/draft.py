@@ -16,6 +16,8 @@ class Draft:
     values: dict[str, str] = field(default_factory=dict)
     rest: dict[str, Any] = field(default_factory=dict)
     """What the request that was opened says and the form has no field for."""
+    locked: bool = False
+    """Whether the requirements are a complete lock."""
 
 
 def load() -> Draft:
@@ -30,6 +32,7 @@ def load() -> Draft:
             bool(stored["use_cache"]),
             values,
             dict(stored.get("rest", {})),
+            bool(stored.get("locked", False)),
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return Draft()

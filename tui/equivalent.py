@@ -13,8 +13,9 @@ def run_command(spec: JobSpec, backend: str, name: str) -> str:
     words = ["stoke", "run", "-", "-b", backend, "--name", name]
     for requirement in spec.dependencies:
         words += ["-w", requirement]
-    if spec.requirements:
-        words += ["-r", "requirements.txt"]
+    if spec.requirements or spec.constraints:
+        # A file whose text the request holds; constraints are in one that it names by -c.
+        words += ["--lock" if spec.locked else "-r", "requirements.txt"]
     for package in spec.system:
         words += ["-s", package]
     options = {

@@ -10,7 +10,9 @@ import tempfile
 from pathlib import Path
 
 from stoke.errors import EngineError
-from stoke.request import read_code
+from stoke.input_files import read_input
+from stoke.source_code import decode_code
+from stoke.spec import MAX_CODE
 
 
 def edit(code: str) -> str:
@@ -30,7 +32,16 @@ def edit(code: str) -> str:
             raise EngineError(
                 f"the editor {shlex.join(command)} failed: {error}", "export EDITOR=nano"
             ) from error
-        return read_code(path)
+        return _saved(read_input(str(path), MAX_CODE), str(path))
+
+
+def _saved(data: bytes, path: str) -> str:
+    """The text of what was saved. It was handed over as UTF-8, whatever its coding declaration says,
+    and an editor may have kept that or not."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return decode_code(data, path)
 
 
 def _first_there(*names: str) -> list[str]:

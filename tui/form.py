@@ -38,6 +38,7 @@ FIELDS = (
     Field("dependencies", "packages", "numpy, pandas>=2,<3", chips=True),
     Field("requirements", "file", "or requirements.txt, as text", lines=4),
     Field("system", "system", "gcc ffmpeg", chips=True),
+    Field("constraints", "constraints", "urllib3<2, a line each", lines=3, folded=True),
     Field("scope", "cache scope", note=TRUST, folded=True),
     Field("python", "python", "3.12 or >=3.11,<3.14", folded=True),
     Field("image", "image", folded=True),
@@ -87,6 +88,7 @@ def _variables(name: str) -> Callable[[str], dict[str, str]]:
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "dependencies": split_dependencies,
     "requirements": str,
+    "constraints": str,
     "system": _words,
     "args": _arguments,
     "env": _variables("env"),
@@ -126,13 +128,15 @@ def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
 def build(draft: Draft, code: str) -> JobSpec:
     """The request with this code, or a `RequestError` that names the field."""
     fields = {**draft.rest, **_parsed(draft.values)}
-    return request_from_options(code=code, use_cache=draft.use_cache, **fields)
+    return request_from_options(code=code, use_cache=draft.use_cache, locked=draft.locked, **fields)
 
 
 def as_asked(draft: Draft, code: str) -> JobSpec:
     """The request as it stands in the form and no more: neither what the code brings along nor what the
     configuration adds. `RequestError` names the field."""
     fields = {**draft.rest, **_parsed(draft.values)}
+    if draft.locked:
+        fields["locked"] = True
     return make_spec({"code": code, **fields, **({} if draft.use_cache else {"use_cache": False})})
 
 
@@ -188,6 +192,7 @@ def filled(spec: JobSpec, name: str) -> dict[str, str]:
         "name": name,
         "dependencies": "\n".join(text for text in spec.dependencies if text not in given),
         "requirements": spec.requirements,
+        "constraints": spec.constraints,
         "system": " ".join(spec.system),
         "scope": spec.scope,
         "python": spec.python or "",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textual import events
-from textual.widgets import Input, Static
+from textual.widgets import Checkbox, Input, Static
 
 from stoke import presets
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
@@ -124,6 +125,8 @@ def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> No
     [
         ("a.py", b"x = '\xe4'\n", "is not UTF-8 at line 1"),
         ("a.py", b"#" * (9 * 1024**2), "longer than 8 MiB"),
+        ("a.ipynb", b'{"cells": [], "nbformat": 4}', "jupyter nbconvert --to python"),
+        ("a.json", b'{"cells": [], "nbformat": 4}', "is a Jupyter notebook"),
         ("a.json", b"{", "is not JSON"),
         ("a.json", b'{"code": "1", "scope": "A B"}', "is not a scope name"),
     ],
@@ -139,6 +142,46 @@ async def test_a_file_that_cannot_be_used_is_said_and_nothing_lost(
         await pilot.press(*"a", "enter")
         await until(pilot, lambda: why in said(app))
         assert screen.query_one(CodeEditor).text == "mine"
+
+
+async def test_code_in_a_declared_encoding_is_opened_as_its_text(
+    app: StokeApp, desk: Desk, here: Path
+) -> None:
+    text = "# -*- coding: latin-1 -*-\nprint('caf\xe9')\n"
+    (here / "latin.py").write_bytes(text.encode("latin-1"))
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "latin.py" in screen_text(app))
+        await pilot.press(*"latin", "enter")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == text)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"code": "1", "requirements": "six==1.0 --hash=sha256:" + "0" * 64, "locked": True},
+        {"code": "2", "dependencies": ["six"], "constraints": "six<2\n"},
+    ],
+)
+async def test_constraints_and_a_complete_lock_are_part_of_the_form(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, request_: dict[str, Any]
+) -> None:
+    """A preset with them is opened, and submitted as the same request."""
+    presets.save(presets.path_of("one"), json.dumps(request_))
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("f4")
+        await until(pilot, lambda: isinstance(app.screen, ChoosePreset))
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == request_["code"])
+        assert screen.query_one("#locked", Checkbox).value is request_.get("locked", False)
+        assert field(screen, "constraints").text == request_.get("constraints", "")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+    spec = backends["local"].deliveries[0].spec
+    assert spec.locked is request_.get("locked", False)
+    assert spec.constraints == request_.get("constraints", "")
 
 
 async def test_a_preset_is_saved_chosen_and_the_same_request(

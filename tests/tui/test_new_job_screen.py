@@ -227,6 +227,28 @@ async def test_the_editor_gets_the_code_and_gives_it_back(
         assert "after = 2" in screen_text(app)
 
 
+async def test_the_editor_may_keep_to_utf8_or_to_the_declared_encoding(
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from contextlib import nullcontext
+
+    code = "# coding: latin-1\nx = 'caf\xe9'\n"
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\ncp "$1" "$0.was"\ncat "$0.next" >"$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    monkeypatch.setattr(app, "suspend", nullcontext)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        screen.query_one(CodeEditor).put(code)
+        for encoding in ("utf-8", "latin-1"):
+            changed = code + f"# by {encoding}\n"
+            (tmp_path / "editor.next").write_bytes(changed.encode(encoding))
+            await pilot.press("ctrl+e")
+            await until(pilot, lambda: changed == screen.query_one(CodeEditor).text)  # noqa: B023
+        assert (tmp_path / "editor.was").read_text() == code + "# by utf-8\n"
+
+
 async def test_other_code_is_replaced_only_after_asking(app: StokeApp, desk: Desk) -> None:
     desk.job("fit-aaaaaa", spec={"code": "import x\n"})
     async with app.run_test(size=SIZE, notifications=True) as pilot:

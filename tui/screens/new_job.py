@@ -28,7 +28,7 @@ from stoke.logs.sanitise import clean, clean_block
 from stoke.presets import Preset
 from stoke.race import check_race
 from stoke.request import read_code
-from stoke.spec import MAX_CODE, JobSpec
+from stoke.spec import JobSpec
 from tui import draft as drafts
 from tui import external_editor, form
 from tui import format as fmt
@@ -103,6 +103,7 @@ class NewJobScreen(StokeScreen):
                     yield ClusterChoice()
                     yield from (FormField(field) for field in form.FIELDS if field.folded)
                     yield Static(id="rest", classes="hint")
+                    yield Checkbox("the file is a complete lock", id="locked", compact=True)
                     yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
                 yield Button("Submit", id="submit", variant="primary", compact=True)
@@ -178,6 +179,7 @@ class NewJobScreen(StokeScreen):
             self.query_one("#use-cache", Checkbox).value,
             {field.field.name: field.text for field in self.query(FormField)},
             self._rest,
+            self.query_one("#locked", Checkbox).value,
         )
 
     # --- where it goes ----------------------------------------------------------------------------
@@ -236,6 +238,7 @@ class NewJobScreen(StokeScreen):
         said = json.dumps(draft.rest, ensure_ascii=False)
         rest.update(fmt.plain(f"as the request that was opened says: {said}"))
         self.query_one("#use-cache", Checkbox).value = draft.use_cache
+        self.query_one("#locked", Checkbox).value = draft.locked
         for field in self.query(FormField):
             preset = self.stoke.config.scope if field.field.name == "scope" else ""
             field.text = draft.values.get(field.field.name, preset)
@@ -243,7 +246,8 @@ class NewJobScreen(StokeScreen):
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Puts a request into the form; asks first where that would lose other code."""
         rest = form.rest_of(spec, self.stoke.config)
-        new = drafts.Draft(spec.code, backend, spec.use_cache, form.filled(spec, name), rest)
+        filled = form.filled(spec, name)
+        new = drafts.Draft(spec.code, backend, spec.use_cache, filled, rest, spec.locked)
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -347,6 +351,10 @@ class NewJobScreen(StokeScreen):
                 parts.append(fmt.count(len(lines), what))
         if values["args"].strip():
             parts.append("arguments")
+        if values.get("constraints", "").strip():
+            parts.append("constraints")
+        if draft.locked:
+            parts.append("complete lock")
         if not draft.use_cache:
             parts.append("no cache")
         title = Content(clean(f"Where and how: {', '.join(parts)}"))
@@ -494,8 +502,6 @@ class NewJobScreen(StokeScreen):
         def read() -> Preset | str:
             if path.suffix == ".json":
                 return Preset(path, presets.read(path))
-            if path.stat().st_size > MAX_CODE:
-                raise RequestError(str(path), f"is longer than {MAX_CODE // 1024**2} MiB")
             return read_code(path)
 
         def done(what: Preset | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from rich.text import Text
@@ -16,13 +17,13 @@ from stoke.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.lifecycle import Request
 from stoke.request import request_from_options, split_dependencies
+from stoke.requirements_files import read_requirements
 from stoke.warming import CODE, most_used, warm_request
 from tui import format as fmt
 from tui.screens.base import app_of
 from tui.screens.dialog import Dialog
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
-from tui.widgets.path_input import path_of
 
 MOST = 20
 """Jobs that one dialog begins at the most."""
@@ -102,10 +103,12 @@ class WarmCache(Dialog[list[Request] | None]):
             raise RequestError(
                 "packages", "nothing to warm: name some, or how many of the most used"
             )
+        texts = read_requirements([os.path.expanduser(requirements)] if requirements else [])
         spec = request_from_options(
             code=CODE,
             dependencies=split_dependencies(packages),
-            requirements=_text(requirements) if requirements else None,
+            requirements=texts.requirements,
+            constraints=texts.constraints,
             system=system.replace(",", " ").split(),
             image=image or None,
             scope=self._scope,
@@ -123,14 +126,3 @@ class WarmCache(Dialog[list[Request] | None]):
 
     def action_cancel(self) -> None:
         self.dismiss(None)
-
-
-def _text(where: str) -> str:
-    try:
-        return path_of(where).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise RequestError(where, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(where, f"is not UTF-8 (byte {error.start})") from None
-    except RuntimeError as error:
-        raise RequestError(where, f"cannot be read: {error}") from None

@@ -136,7 +136,11 @@ class SpecView(VerticalScroll):
         secrets = [f"{name}={reference}" for name, reference in spec.secrets.items()]
         rows = [
             ("packages", ", ".join(spec.dependencies)),
-            ("file", ", ".join(entry.text for entry in spec.parsed_requirements().requirements)),
+            (
+                "lock" if spec.locked else "file",
+                ", ".join(entry.text for entry in spec.parsed_requirements().requirements),
+            ),
+            ("constraints", ", ".join(entry.text for entry in spec.parsed_constraints())),
             ("system", ", ".join(spec.system)),
             ("python", spec.python or ""),
             ("image", spec.image or ""),
