@@ -338,7 +338,8 @@ def test_listings_finish_a_log_that_none_of_them_can_read_in_its_time(lab: Lab) 
     lines = 150_000
     job = lab.submit(f"for number in range({lines}): print('%099d' % number)")
     until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
-    sizes, states, deadline = [0], [], time.monotonic() + 120
+    sizes, deadline = [0], time.monotonic() + 120
+    states: list[list[object]] = []
     while not states or states[-1][1]:
         command = [sys.executable, "-c", LISTS, job.id]
         listed = subprocess.run(command, capture_output=True, check=True, env=os.environ)

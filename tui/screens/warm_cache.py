@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 from rich.text import Text
@@ -24,6 +23,7 @@ from tui.screens.base import app_of
 from tui.screens.dialog import Dialog
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
+from tui.widgets.path_input import path_of
 
 MOST = 20
 """Jobs that one dialog begins at the most."""
@@ -103,7 +103,7 @@ class WarmCache(Dialog[list[Request] | None]):
             raise RequestError(
                 "packages", "nothing to warm: name some, or how many of the most used"
             )
-        texts = read_requirements([os.path.expanduser(requirements)] if requirements else [])
+        texts = read_requirements([str(path_of(requirements))] if requirements else [])
         spec = request_from_options(
             code=CODE,
             dependencies=split_dependencies(packages),
