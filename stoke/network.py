@@ -138,7 +138,9 @@ def _certificates(files: Iterable[Path]) -> set[str]:
         except OSError:
             continue
         for piece in text.split(_BEGIN)[1:]:
-            found.add("".join(piece.partition(_END)[0].split()))
+            body = "".join(piece.partition(_END)[0].split())
+            if body.isascii():
+                found.add(body)
     return found
 
 
