@@ -143,10 +143,7 @@ class TerminalFilter:
                     self._screen.write(text[at:end])
                 at = end
                 if special:
-                    if text[at] == "\b" and self._screen is not None:
-                        out.append("\b")
-                    else:
-                        self._enter(text[at])
+                    self._enter(text[at])
                     at += 1
             elif self._step(text[at], out):
                 at += 1

@@ -150,7 +150,7 @@ import sys, time
 for step in range(5):
     print(f"\r\x1b[K{'.' * (9 - step)} {step}", end="", flush=True)
     time.sleep(0.005)
-print("\r\x1b[2K\x1b[1Gready: \b\b;")
+print("\r\x1b[2K\x1b[1Gready: \x1b[2D;")
 print("column\x1b[3Gx\x1b[Cy\x1b[2Dz\x1b[K")
 """
 
