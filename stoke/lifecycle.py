@@ -225,8 +225,8 @@ def submit(
 def network_for(spec: JobSpec, backend: Backend) -> Network:
     """What a job takes along of this machine's network settings. Proxies, which may hold passwords, go
     no further than this machine."""
-    if not spec.has_packages and not spec.system:
-        return NOTHING
+    if not (spec.has_packages or spec.system or spec.python):
+        return NOTHING  # It downloads nothing.
     near = isinstance(backend, SharesNetwork) and backend.shares_network()
     return this_network(proxies=near)
 
