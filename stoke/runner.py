@@ -585,8 +585,11 @@ def read_store() -> tuple[str, str]:
     paths = named or [path for path in SYSTEM_STORES if os.path.isfile(path)][:1]
     texts = []
     for path in paths:
-        with open(path, encoding="latin-1") as file:
-            texts.append(file.read())
+        try:
+            with open(path, encoding="latin-1") as file:
+                texts.append(file.read())
+        except OSError:  # A folder of certificates often holds keys that only root may read.
+            pass
     return "" if named or not paths else paths[0], "\n".join(texts)
 
 

@@ -57,24 +57,26 @@ def _log_driver(info: dict[str, Any]) -> Finding:
 
 def _proxies(config: Config, url: str) -> list[Finding]:
     """Which of this machine's proxies containers use, where it has any."""
-    if config.index.proxy:
+    near_only = is_loopback if has_own_network(config) else lambda _: False
+    if config.index.proxy and not near_only(config.index.proxy):
         return [Finding("proxy", True, f"{config.index.proxy}, which containers use as well")]
-    found = {name: at for name, at in environment_proxies().items() if name != "no_proxy"}
+    found = {name.upper(): at for name, at in environment_proxies().items() if name != "no_proxy"}
+    if config.index.proxy:
+        found = {"index.proxy": config.index.proxy}
     if not found:
         return []
-    if not is_local(url):
+    if not config.index.proxy and not is_local(url):
         detail = "containers of an engine elsewhere do not use this machine's proxies"
         return [Finding("proxy", True, f"{detail}; to name one for them, set index.proxy")]
-    near = [name for name, at in found.items() if has_own_network(config) and is_loopback(at)]
+    near = [name for name, at in found.items() if near_only(at)]
     if not near:
-        names = ", ".join(name.upper() for name in found)
-        return [Finding("proxy", True, f"containers use this machine's ({names})")]
+        return [Finding("proxy", True, f"containers use this machine's ({', '.join(found)})")]
     return [
         Finding(
             "proxy",
             False,
-            f"{', '.join(name.upper() for name in near)}: a proxy on this machine's loopback address, "
-            "which containers cannot reach, so they go without",
+            f"{', '.join(near)}: a proxy on this machine's loopback address, which containers cannot "
+            "reach",
             "have it listen on the address of Docker's bridge, and: "
             "export STOKE_INDEX__PROXY=http://BRIDGE:PORT",
         )

@@ -315,4 +315,6 @@ def test_doctor_says_which_proxies_containers_use(
     assert used["works"] and "HTTP_PROXY" in used["detail"] and "secret" not in used["detail"]
     (near,) = told(NO_PROXY="127.0.0.1", https_proxy="http://localhost:3128")
     assert not near["works"] and "HTTPS_PROXY" in near["detail"]
+    (named,) = told(STOKE_INDEX__PROXY="http://127.0.0.1:3128")
+    assert not named["works"] and "index.proxy" in named["detail"]
     assert told(STOKE_DOCKER__NETWORK="host", https_proxy="http://localhost:3128")[0]["works"]
