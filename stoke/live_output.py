@@ -39,10 +39,11 @@ class LiveBuffer(io.BufferedWriter):
     fresh = False
 
     def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        written = super().write(data)  # first: ctrl+c may come in what follows
         self.fresh = True
         if not flusher.runs:
             flusher.start()
-        return super().write(data)
+        return written
 
 
 class Flusher:
@@ -72,17 +73,31 @@ class Flusher:
     def start(self) -> None:
         if not self._occupied.acquire(False):
             return
-        self.runs = True
-        self._collect(COLLECTED)
-        # A signal that the code waits for must not be taken by this thread.
-        mask = pthread_sigmask(SIG_BLOCK, valid_signals())
         try:
-            start_new_thread(self._run, ())
-        except RuntimeError:  # no more threads: by the line, then
-            self.runs = False
-            self._occupied.release()
-        finally:
-            pthread_sigmask(SIG_SETMASK, mask)
+            self._thread = 0
+            self.runs = True
+            self._collect(COLLECTED)
+            # A signal that the code waits for must not be taken by this thread.
+            mask = pthread_sigmask(SIG_BLOCK, ())
+            try:
+                pthread_sigmask(SIG_BLOCK, valid_signals())  # raises after blocking, on ctrl+c
+                start_new_thread(self._run, ())
+            finally:
+                pthread_sigmask(SIG_SETMASK, mask)
+        except BaseException as error:  # ctrl+c may come between any two steps
+            if not self._has_begun():
+                self.runs = False
+                self._collect(AT_ONCE)
+                self._occupied.release()
+            if not isinstance(error, RuntimeError):  # no more threads: by the line, then
+                raise
+
+    def _has_begun(self) -> bool:
+        for _ in range(100):
+            if self._thread:
+                return True
+            time.sleep(0.001)
+        return False
 
     def _run(self) -> None:
         self._thread = get_native_id()
@@ -135,15 +150,21 @@ class Flusher:
             self._wake.release()
         except RuntimeError:
             pass  # asked for already, by another thread that forks
-        self._occupied.acquire()
-        task = f"/proc/self/task/{self._thread}"
+        while not self._occupied.acquire(timeout=SECONDS):
+            # The thread waits for a slow reader, or ctrl+c came before there was one.
+            if not (self._has_begun() and self._exists()):
+                return
         for _ in range(100):
-            if not os.path.exists(task):
+            if not self._exists():
                 return
             time.sleep(0.0001)
 
+    def _exists(self) -> bool:
+        return os.path.exists(f"/proc/self/task/{self._thread}")
+
     def resume(self) -> None:
         self._wake.acquire(False)
+        self.runs = False
         self._occupied.release()
 
 

@@ -60,9 +60,8 @@ if TYPE_CHECKING:
 
 MARK = "stoke-environment.json"
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-LIVE_OUTPUT = (
-    "_stoke_live_output"  # the module that makes output live, and the .pth that imports it
-)
+# The module that makes output live, and the .pth file that imports it.
+LIVE_OUTPUT = "_stoke_live_output"
 EXIT_TIMEOUT = 124
 EXIT_ENVIRONMENT = 125
 NIX = "/nix"
@@ -1189,7 +1188,7 @@ class Job:
             return False  # an interpreter of the cache's, which other jobs use
         if os.path.exists(os.path.join(folder, LIVE_OUTPUT + ".pth")):
             return True
-        if self.environment and self.environment.startswith(self.cache):
+        if self.environment and self.environment.startswith(self.path("venvs")):
             return False  # built before there was live output
         try:
             make_output_live(folder, self.payload["live_output"])

@@ -205,6 +205,25 @@ def test_signals_reach_the_code_and_not_the_flushing_thread(python: str) -> None
     assert run(python, code).stdout == b"xTrue\n"
 
 
+def test_ctrl_c_while_the_thread_starts_or_ends_neither_hangs_nor_loses_text(python: str) -> None:
+    code = (
+        "import random, signal, _stoke_live_output as live\n"
+        "def ctrl_c(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGALRM, ctrl_c)\n"
+        "for _ in range(60):\n"
+        "    print('.', end='')\n"
+        "    live.flusher.stop(); live.flusher.resume()\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 3e-4))\n"
+        "        for _ in range(50): live.flusher.start()\n"
+        "        signal.pause()\n"
+        "    except KeyboardInterrupt: pass\n"
+        "print('end')\n"
+    )
+    done = run(python, code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"." * 60 + b"end\n", b"")
+
+
 VIEW = """
 import os, sys, threading
 print(sys.flags, sys.argv, len(sys.path), sorted(os.environ), threading.active_count())
