@@ -70,6 +70,10 @@ def _entry(package: dict[str, Any], where: str) -> str:
                 "--output-file requirements.lock",
             )  # fmt: skip
         text += f" ; {marker}"
+    if not text.isprintable():
+        raise RequestError(
+            where, f"{name[:200]!r} holds a line break or another invisible character"
+        )
     hashes = {
         f"{algorithm}:{digest}": None
         for file in files
