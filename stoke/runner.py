@@ -1018,7 +1018,7 @@ class Job:
         packages = lock_packages(lock)
         try:
             self.uv("venv", "--quiet", "--relocatable", "--python", self.python, aside)
-            misses = self.install(aside, lock) if packages else []
+            misses = set(self.install(aside, lock) if packages else [])
             packages = applicable(packages, installed(aside))
             make_output_live(site_packages(aside), self.payload["live_output"])
             mark = {
@@ -1033,8 +1033,8 @@ class Job:
             remove_tree(aside)
             raise
         # What a package needed for its build counts for nothing here.
-        fetched = [package for package in packages if package in set(misses)]
-        cached = [package for package in packages if package not in set(misses)]
+        fetched = [package for package in packages if package in misses]
+        cached = [package for package in packages if package not in misses]
         self.events.packages("python", cached, fetched)
         return len(cached)
 
@@ -1866,14 +1866,18 @@ def lock_origins(lock: str) -> dict[str, str]:
 
 
 def pinned_project(requirements: list[str], pinned: dict[str, str], indexes: dict[str, str]) -> str:
-    """A pyproject.toml with these requirements, each from its index. JSON texts are TOML texts."""
+    """A pyproject.toml with these requirements, each from its index."""
+
+    def toml(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False)  # A JSON text is a TOML text.
+
     lines = ["[project]", 'name = "stoke-request"', 'version = "0"']
-    lines.append("dependencies = " + json.dumps(requirements))
+    lines.append("dependencies = " + toml(requirements))
     for url in sorted(set(pinned.values())):
-        pair = (json.dumps(indexes[url]), json.dumps(url))
-        lines.append("[[tool.uv.index]]\nname = %s\nurl = %s\nexplicit = true" % pair)
+        lines += ["[[tool.uv.index]]", "name = " + toml(indexes[url]), "url = " + toml(url)]
+        lines.append("explicit = true")
     lines.append("[tool.uv.sources]")
-    lines += ["%s = {index = %s}" % (name, json.dumps(indexes[pinned[name]])) for name in pinned]
+    lines += ["%s = {index = %s}" % (name, toml(indexes[pinned[name]])) for name in pinned]
     return "".join(line + "\n" for line in lines)
 
 

@@ -143,6 +143,7 @@ class SpecView(VerticalScroll):
             ("constraints", ", ".join(entry.text for entry in spec.parsed_constraints())),
             ("system", ", ".join(spec.system)),
             ("python", spec.python or ""),
+            ("uv", ", ".join(f"{name} ({it.source})" for name, it in (spec.uv or {}).items())),
             ("image", spec.image or ""),
             ("arguments", " ".join(spec.args)),
             ("environment", ", ".join(env)),
