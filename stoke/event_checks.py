@@ -43,7 +43,8 @@ class EventChecks:
         starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
-        self._error: str | None = None
+        # What the reason of an end may repeat: an error's first line, with and without its phase.
+        self._told: tuple[str, ...] = ()
 
     def admit(self, event: Event, at: float) -> Event | None:
         """The event as far as it is believed, or None. `at` is the engine's time (epoch seconds) of the
@@ -122,7 +123,9 @@ class EventChecks:
         if hint is not None and not _is_ours(hint):
             text, hint = f"{text}\n{_marked(hint)}", None
         text = _bounded(text, _MOST_TEXT)
-        self._error = f"{name}: {event['text']}".partition("\n")[0]
+        if not self._run_began:
+            line = event["text"].partition("\n")[0]
+            self._told = (line, f"{name}: {line}")
         return {"event": "error", "phase": name, "text": text, "mend": hint}
 
     def _end(self, event: Event, at: float) -> Event | None:
@@ -142,8 +145,8 @@ class EventChecks:
     def _reason(self, reason: str | None) -> str | None:
         if reason is None or _REASONS.fullmatch(reason):
             return reason
-        of_error = self._error is not None and reason != "" and self._error.startswith(reason)
-        return reason if of_error and not self._run_began else _marked(reason)
+        of_error = not self._run_began and any(one.startswith(reason) for one in self._told)
+        return reason if of_error else _marked(reason)
 
     def _time(self, told: float, at: float) -> float:
         """The time that an event tells, unless the log's own timestamps contradict it."""
