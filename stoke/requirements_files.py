@@ -26,6 +26,7 @@ from stoke.requirements import (
     parse_constraints,
     parse_requirements,
 )
+from stoke.surroundings import expanded
 
 LONGEST_FILE = 8 * MIB
 MOST_FILES = 200
@@ -36,7 +37,6 @@ _INCLUDE = re.compile(
     r"[ \t]*=?[ \t]*(?P<value>.*)"
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class _Reader:
                 raise RequestError(named, "can be read once only")
             self._standard_input_read = True
         if is_web_address(where):
-            data = read_web(_with_variables(where, named), LONGEST_FILE, named)
+            data = read_web(expanded(where, named), LONGEST_FILE, named)
         else:
             data = read_input(where, LONGEST_FILE)
         self._bytes += len(data)
@@ -180,7 +180,7 @@ def _resolved(value: str, parent: str, field: str, line: str) -> str:
         raise RequirementError(field, line, "has a second option; give it a line of its own")
     value = words[0] if len(words) == 1 else value
     if not _SCHEME.match(value):
-        value = _with_variables(value, field)
+        value = expanded(value, field)
     scheme = _SCHEME.match(value)
     if scheme is None and not is_web_address(parent):
         folder = "" if parent == "-" else os.path.dirname(parent)
@@ -193,15 +193,3 @@ def _resolved(value: str, parent: str, field: str, line: str) -> str:
         return unquote(urlsplit(value).path)
     check_web_address(value, line, field)
     return value
-
-
-def _with_variables(text: str, field: str) -> str:
-    def value(found: re.Match[str]) -> str:
-        try:
-            return os.environ[found[1]]
-        except KeyError:
-            raise RequestError(
-                field, f"names the variable {found[1]}, which is not set", f"export {found[1]}=..."
-            ) from None
-
-    return _VARIABLE.sub(value, text)

@@ -86,12 +86,13 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
     dependencies = [expanded(text, "dependencies", environ) for text in spec.dependencies]
     if tuple(dependencies) != spec.dependencies:
         changes["dependencies"] = dependencies
-    if "${" in spec.requirements:
-        lines = spec.requirements.splitlines(keepends=True)
-        changes["requirements"] = "".join(
-            expanded(line, f"requirements line {number}", environ)
-            for number, line in enumerate(lines, 1)
-        )
+    for field, text in (("requirements", spec.requirements), ("constraints", spec.constraints)):
+        if "${" in text:
+            lines = text.splitlines(keepends=True)
+            changes[field] = "".join(
+                expanded(line, f"{field} line {number}", environ)
+                for number, line in enumerate(lines, 1)
+            )
     settings = _collected(spec, environ)
     changes["uv"] = dict(sorted(settings.items()))
     if "sources" in settings:
@@ -199,16 +200,13 @@ def _from_variables(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
 
 
 def _requirements_of(path: str, variable: str) -> list[str]:
+    from stoke.requirements_files import read_requirements
+
     try:
-        text = Path(path).expanduser().read_text("utf-8-sig")
-        entries = parse_requirements(text).requirements
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(
-            "uv", f"{variable}: {path} cannot be read: {error}", _hint(variable, path)
-        ) from None
-    except RequirementError as error:
-        raise RequestError("uv", f"{variable}: {path}: {error}", _hint(variable, path)) from None
-    return [entry.text for entry in entries]
+        text = read_requirements([os.path.expanduser(path)]).requirements
+    except RequestError as error:
+        raise RequestError("uv", f"{variable}: {error.what}", _hint(variable, path)) from None
+    return [entry.text for entry in parse_requirements(text).requirements]
 
 
 def _from_script(code: str) -> Table:

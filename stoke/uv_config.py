@@ -255,6 +255,7 @@ def _read_logins(
         config.secrets += secrets_of(user, password)
     texts: Iterable[str] = [
         *_requirements(spec),
+        *(entry.text for entry in spec.parsed_constraints()),
         *config.lines,
         *(text for name in settings if name.endswith("-dependencies") for text in settings[name]),
     ]
