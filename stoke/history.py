@@ -8,7 +8,6 @@ holds the steps, applied in order on opening. A finished job's state never chang
 from __future__ import annotations
 
 import json
-import math
 import re
 import sqlite3
 import threading
@@ -180,12 +179,6 @@ Names = list[str]
 Notes = list[Note]
 Packages = dict[str, dict[str, bool]]
 
-_JOB_COLUMNS = (
-    "id, name, backend, scope, state, provisional, stop_requested, exit_code, reason, submitted_at, "
-    "started_at, finished_at, cpu_seconds, peak_memory, image, request_hash, python_hash, "
-    "system_hash, predicted_python, predicted_system, predicted_seconds, predicted_counts, "
-    "log_lines, log_bytes, log_gaps, rowid"
-)
 # How `_whole` tells a sound value: what type it has, and whether it may be missing.
 _TEXT, _NUMBER, _FLAG, _TIME, _SECONDS = "text", "a number", "a flag", "a time", "seconds"
 _KINDS = {
@@ -216,7 +209,10 @@ LATEST = 250_000_000_000.0
 """Later times (the year 9892) are damage: no calendar of Python's has them."""
 _NO_NAME = re.compile(r"damaged-row-(\d{1,18})")
 _ID = re.compile(r"[A-Za-z0-9][^/\0\n\r]{0,252}")
-_UPDATABLE = frozenset(_JOB_COLUMNS.split(", ")) - {"id", "rowid"}
+# In the order in which `_whole` takes a row's values; the row's number and a phase's job come last.
+_JOB_COLUMNS = ", ".join([*_KINDS, "rowid"])
+_PHASE_COLUMNS = ", ".join([*_PHASE_KINDS, "job_id"])
+_UPDATABLE = frozenset(_KINDS) - {"id"}
 _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 
 
@@ -625,7 +621,8 @@ class History:
         for start in range(0, len(ids), 500):
             some = ids[start : start + 500]
             marks = ", ".join("?" * len(some))
-            for row in self.query(f"SELECT * FROM phases WHERE job_id IN ({marks})", some):  # noqa: S608
+            sql = f"SELECT {_PHASE_COLUMNS} FROM phases WHERE job_id IN ({marks})"  # noqa: S608
+            for row in self.query(sql, some):
                 job = by_id[row["job_id"]]
                 phase, wrong = _phase(row)
                 if phase is not None:
@@ -708,21 +705,17 @@ def _whole(
     """A row's values, and what is wrong with it, by column. A damaged value reads as unknown."""
     values: dict[str, Any] = {}
     wrong: dict[str, str] = {}
-    for name, (kind, required) in kinds.items():
-        value = row[name]
-        if value is None and not required:
-            values[name] = None
-        elif _is_sound(value, kind):
+    for (name, (kind, required)), value in zip(kinds.items(), row, strict=False):
+        if (value is None and not required) or _is_sound(value, kind):
             values[name] = value
-        else:
-            shown = "missing" if value is None else f"not {kind}"
-            wrong[name] = f"{name} is {shown}"
-            values[name] = _REPLACEMENTS[kind] if required else None
-            if isinstance(value, str):
-                wrong[name] += f" ({value[:40]!r})"
-                if kind is _TEXT:
-                    wrong[name] = f"{name} is {len(value):,} characters long"
-                    values[name] = value[:200]
+            continue
+        wrong[name] = f"{name} is {'missing' if value is None else f'not {kind}'}"
+        values[name] = _REPLACEMENTS[kind] if required else None
+        if isinstance(value, str):
+            wrong[name] += f" ({value[:40]!r})"
+            if kind is _TEXT:
+                wrong[name] = f"{name} is {len(value):,} characters long"
+                values[name] = value[:200]
     return values, wrong
 
 
@@ -731,9 +724,8 @@ def _is_sound(value: object, kind: str) -> bool:
         return isinstance(value, str) and len(value) <= LONGEST_TEXT
     if kind is _NUMBER or kind is _FLAG:
         return isinstance(value, int)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return 0 <= value <= LATEST if kind is _TIME else abs(value) <= LATEST
+    # Neither infinity nor what is no number is within these.
+    return isinstance(value, int | float) and (0 if kind is _TIME else -LATEST) <= value <= LATEST
 
 
 def _is_spec(text: object) -> bool:
