@@ -73,7 +73,12 @@ def config_file() -> Path:
     return _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
 
 
-NOT_SETTINGS = frozenset({"STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG"})
+NOT_SETTINGS = frozenset(
+    {
+        "STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG",
+        "STOKE_LOCAL_JOB",  # Marks the processes of a local job, which may run stoke themselves.
+    }
+)  # fmt: skip
 """Variables of ours that the configuration does not hold."""
 
 

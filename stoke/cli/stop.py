@@ -71,7 +71,9 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
                 problems.append(
                     EngineError(
                         f"{job.id} was asked to stop and has not ended yet",
-                        f"end it at once: stoke stop --now {job.id}",
+                        f"see whether it has by now: stoke show {job.id}"
+                        if now
+                        else f"end it at once: stoke stop --now {job.id}",
                     )
                 )
     for problem in problems:

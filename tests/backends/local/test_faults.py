@@ -18,7 +18,7 @@ from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import HEADER, STATUS, Frames, identity, publish, reserve
-from stoke.config import Config
+from stoke.config import Config, unknown_variables
 from stoke.errors import EngineError
 from stoke.history import History
 from stoke.job import Job, JobState
@@ -296,6 +296,11 @@ def test_a_mark_is_another_jobs_or_this_ones(bystander: subprocess.Popen[bytes])
     assert end_leftovers("job-aaaaaa.1234", None) == []
     assert marked.wait(10) == -signal.SIGKILL
     assert bystander.poll() is None
+
+
+def test_the_mark_is_no_setting_for_a_job_that_runs_stoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MARK, "job-aaaaaa.1234")
+    assert unknown_variables() == []
 
 
 # ------------------------------------------------------------------ processes that hide

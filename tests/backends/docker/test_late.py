@@ -1,0 +1,39 @@
+"""A container that the engine made after its job was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.docker.backend import DockerBackend
+from backends.docker.container import container_config
+from stoke.backend import Delivery
+from stoke.config import Config
+from stoke.history import History
+from stoke.job import Job, JobState
+from stoke.lifecycle import adopt
+from stoke.request import request_from_options
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("state", [JobState.LOST, JobState.QUEUED])
+def test_it_is_removed_by_the_next_listing_of_all_jobs(
+    docker_engine: Any, docker_image: str, docker_scope: str, state: JobState
+) -> None:
+    """The client was killed while a slow engine made it, and nobody will ever start it."""
+    config = Config()
+    backend = DockerBackend(config)
+    spec = request_from_options(code="1", scope=docker_scope, use_cache=False)
+    job = Job(f"{docker_scope}-aaaaaa", "late", "docker", docker_scope, state, 1000.0)
+    job.request_hash = "r"
+    delivery = Delivery(job.id, spec, b"", "n0nce", b"", b"{}")
+    docker_engine.create_container_from_config(
+        container_config(delivery, config, docker_image), name=job.id
+    )
+    with History() as history:
+        history.add(job, "{}", "n0nce")
+        adopt(backend, history)
+    # One that may still be submitted is left alone.
+    assert backend.inspect(job.id).status == ("absent" if state is JobState.LOST else "created")
+    backend.close()
