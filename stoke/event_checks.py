@@ -39,7 +39,9 @@ class EventChecks:
     def __init__(self, job: Job) -> None:
         self._submitted_at = job.submitted_at
         self._run_began = job.started_at is not None
-        self._ended = job.provisional
+        # The engine's end is provisional too, and known before the log is read. Only the runner tells
+        # processor time, once the code has run.
+        self._ended = job.provisional and job.cpu_seconds is not None
         starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
