@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -295,6 +295,24 @@ class Housekeeper:
 def _pruned(result: dict[str, Any]) -> Pruned:
     names = ("environments", "packages", "busy")
     return Pruned(**{**result, **{name: tuple(result[name]) for name in names}})
+
+
+LONGEST_ANSWER = 128 * 1024**2
+
+
+def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines of what `stoke/housekeeping.py` prints. `EngineError` for one without an end."""
+    rest: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        *lines, last = piece.split(b"\n")
+        for line in lines:
+            yield b"".join([*rest, line])
+            rest, size = [], 0
+        rest.append(last)
+        size += len(last)
+        if size > LONGEST_ANSWER:
+            raise EngineError(f"housekeeping answered more than {LONGEST_ANSWER // 1024**2} MiB")
 
 
 def read_outcome(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:

@@ -19,7 +19,9 @@ the volume whole: what goes is renamed into trash/ first, and the next run empti
 A system volume is mounted at /nix, because Nix's paths are absolute.
 
 Symbolic links are never followed, neither when measuring nor when deleting. Bytes are allocated
-ones, and a hard-linked file counts once. `stoke/runner.py` says what lies where on the volume;
+ones, and a hard-linked file counts once. Jobs can write anything to the volume, so every read has a
+limit, only regular files are opened, anything else in their place is trash, and `clear` deletes
+without measuring first. `stoke/runner.py` says what lies where on the volume;
 besides, there are
     housekeeping.lock  held while something is dropped: one run at a time
     housekeeping.json  sizes of what does not change, so that measuring again is quick
@@ -29,9 +31,12 @@ besides, there are
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -43,15 +48,30 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
     Progress = Callable[[str], None]
 
 MARK = "stoke-environment.json"
-MAX_MARK = 32 * 1024**2
+# Limits of what is read. Jobs write all of it, so beyond these it counts as damaged.
+MAX_FILE = 32 * 1024**2
+MAX_MARK = 16 * 1024**2
+MAX_REQUEST = 64
+MOST_VALUES = 1_000_000  # lists, objects and their members in one JSON file
+MOST_PACKAGES = 5000  # of one environment
+LONGEST_PACKAGE = 500
+MOST_TEXT = 32 * 1024**2  # of the names of all environments' packages together
+MOST_NAMES = 200_000  # of one folder
+MOST_ENVIRONMENTS = 20_000
+MOST_SAID = 20_000  # packages in an answer
+MOST_INODES = 2_000_000  # of files with several links that are told apart
+MOST_LOCKS = 500  # held at once: each is a descriptor
+MOST_BYTES = 1 << 60
+LONGEST_PATH = 3000  # a longer path is walked by descriptors: the system takes 4096 bytes
 ENVIRONMENT = re.compile(r"[0-9a-f]{32}")
 REQUEST = re.compile(r"[0-9a-f]{64}")
+LOCK = re.compile(r"([0-9a-f]{32}|gc|init)\.lock")
 STORE_PATH = re.compile(r"[0-9a-z]{32}-[^/]+")
 PACKAGE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NIX_MISREAD = re.compile(
@@ -61,11 +81,19 @@ EMPTY_IT = "empty the volume: stoke cache clear --kind system"
 KEPT_BY_CLEAR = ("CACHEDIR.TAG", "in-use.lock", "housekeeping.lock", "trash")
 # For how long uv waits for other uvs to leave its cache.
 UV_PATIENCE = "5"
+# A program of uv's or Nix's that takes longer is ended.
+PROGRAM_SECONDS = 3600.0
+# Housekeeping that makes no progress for so long ends itself.
+STUCK_SECONDS = 120.0
+# For how long another run of housekeeping is waited for. A job can hold its lock, too.
+ALONE_SECONDS = 900.0
 NAMES_AT_ONCE = 500
 PROGRESS_SECONDS = 0.25
 # For how long collecting waits for builds in the store to end; they may take hours.
 BUILDERS_PATIENCE = 5.0
 FOREIGN_AGE = 86400.0  # what a killed writer left aside is nobody's after a day
+DEEPEST_POINTER = 8  # how far below a package's entry uv puts links to its archives, and more
+NOWHERE = "/dev/null/nothing"  # a path at which nothing can be
 
 
 class RefusedError(Exception):
@@ -80,6 +108,138 @@ class RefusedError(Exception):
 # ---------------------------------------------------------------------------- trees
 
 
+# Flags that open a folder itself: never through a symbolic link, and never waiting.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_folder(name: str, parent: int) -> int:
+    """Open the folder `name` in the open folder `parent`, with all rights for its owner."""
+    try:
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    except PermissionError:
+        if not hasattr(os, "O_PATH"):
+            raise
+        # A job took the rights away. chmod would follow a link that replaced the folder meanwhile.
+        handle = os.open(name, FOLDER | os.O_PATH, dir_fd=parent)
+        try:
+            os.chmod("/proc/self/fd/%d" % handle, 0o700)
+        finally:
+            os.close(handle)
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    try:
+        if os.fstat(folder).st_mode & 0o700 != 0o700:
+            os.fchmod(folder, 0o700)
+    except OSError:  # another user's: read what can be read
+        pass
+    return folder
+
+
+def contents_first(
+    parent: int, name: str
+) -> Generator[tuple[int, str, os.stat_result], None, None]:
+    """Yield (open folder, name, status) of all that is at `name` and below; a folder comes last.
+
+    Depth costs neither descriptors nor recursion: the way up is "..", if that is still the folder
+    the walk came from. Symbolic links are not followed and other file systems not entered.
+    """
+    here = os.open(".", FOLDER, dir_fd=parent)
+    left = [[name]]  # names still to visit: of every folder from the top to `here`
+    above: list[tuple[os.stat_result, str, os.stat_result]] = []  # folder, its child, its status
+    device = None
+    try:
+        while True:
+            if not left[-1]:
+                left.pop()
+                if not above:
+                    return
+                folder, name, status = above.pop()
+                up = os.open("..", FOLDER, dir_fd=here)
+                os.close(here)
+                here = up
+                if not os.path.samestat(os.fstat(here), folder):
+                    return  # a job moved it: what is here now is not ours to visit
+                yield here, name, status
+                continue
+            name = left[-1].pop()
+            try:
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            except OSError:
+                continue
+            device = status.st_dev if device is None else device
+            if status.st_dev != device:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                yield here, name, status
+                continue
+            try:
+                inner = open_folder(name, here)
+            except OSError:
+                yield here, name, status
+                continue
+            try:
+                # A folder that cannot be searched has no way up.
+                os.stat(".", dir_fd=inner, follow_symlinks=False)
+                names = os.listdir(inner)
+                folder = os.fstat(here)
+            except OSError:
+                os.close(inner)
+                yield here, name, status
+                continue
+            os.close(here)
+            here = inner
+            left.append(names)
+            above.append((folder, name, status))
+    finally:
+        os.close(here)
+
+
+def read_regular(path: str, limit: int) -> bytes | None:
+    """Return what a regular file holds; None for one that is longer than `limit` bytes.
+
+    Opens no symbolic link and waits for no pipe: `OSError` where the path is anything else.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(file, "rb") as stream:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", path)
+        if status.st_size > limit:
+            return None
+        data = stream.read(limit + 1)
+    return None if len(data) > limit else data
+
+
+def remove_tree(path: str, tick: Callable[[], None] = lambda: None) -> int:
+    """Delete a file, or a folder and all that is below it; return the bytes that this freed.
+
+    Any depth, any names, any modes; no symbolic link is followed. What cannot be deleted stays.
+    `tick` is called for every file.
+    """
+    folder, name = os.path.split(path)
+    try:
+        parent = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    freed = 0
+    visit = contents_first(parent, name)
+    try:
+        for inside, name, status in visit:
+            tick()
+            is_folder = stat.S_ISDIR(status.st_mode)
+            try:
+                (os.rmdir if is_folder else os.unlink)(name, dir_fd=inside)
+            except OSError:
+                continue
+            if is_folder or status.st_nlink == 1:
+                freed += status.st_blocks * 512
+    except OSError:
+        pass  # a way up that is closed
+    finally:
+        visit.close()
+        os.close(parent)
+    return freed
+
+
 def walk(top: str, tick: Callable[[], None], skip: Iterable[str] = ()) -> Iterator[os.stat_result]:
     """The status of `top` and everything below it on the same filesystem, except paths in `skip`."""
     skipped = frozenset(skip)
@@ -92,12 +252,18 @@ def walk(top: str, tick: Callable[[], None], skip: Iterable[str] = ()) -> Iterat
     folders = [top] if stat.S_ISDIR(status.st_mode) else []
     while folders:
         tick()
+        folder = folders.pop()
+        if len(folder) > LONGEST_PATH:
+            yield from walk_deep(folder, tick)
+            continue
         try:
-            entries = os.scandir(folders.pop())
+            entries = os.scandir(folder)
         except OSError:
             continue
         with entries:
-            for entry in entries:
+            for number, entry in enumerate(entries, start=1):
+                if not number & 1023:
+                    tick()
                 if entry.path in skipped:
                     continue
                 try:
@@ -111,15 +277,36 @@ def walk(top: str, tick: Callable[[], None], skip: Iterable[str] = ()) -> Iterat
                 yield status
 
 
+def walk_deep(folder: str, tick: Callable[[], None]) -> Iterator[os.stat_result]:
+    """The status of everything below a folder, however long the paths become."""
+    above, name = os.path.split(folder)
+    try:
+        parent = os.open(above, FOLDER)
+    except OSError:
+        return
+    try:
+        before = None
+        for _, _, status in contents_first(parent, name):
+            tick()
+            if before is not None:
+                yield before
+            before = status  # the folder itself comes last, and is not below it
+    except OSError:
+        pass  # a way up that is closed
+    finally:
+        os.close(parent)
+
+
 def allocated(statuses: Iterable[os.stat_result]) -> int:
     """Bytes on disk of all of them, each inode once."""
-    seen = set()
+    seen: set[int] = set()
     total = 0
     for status in statuses:
         if has_more_links(status):
             if status.st_ino in seen:
                 continue
-            seen.add(status.st_ino)
+            if len(seen) < MOST_INODES:
+                seen.add(status.st_ino)
         total += status.st_blocks * 512
     return total
 
@@ -151,53 +338,106 @@ class Going:
 
 
 def names_in(folder: str) -> list[str]:
-    """Sorted names in a folder; none if it is not one, or a symbolic link to one."""
+    """Sorted names in a folder, as many as are ever looked at; none if it is not one, or a symbolic
+    link to one."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             return []
-        return sorted(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in itertools.islice(entries, MOST_NAMES))
     except OSError:
         return []
 
 
-def remove(path: str) -> None:
-    """Removes a file or a tree; what a job made unreadable to its owner is made readable first."""
-    if not os.path.isdir(path) or os.path.islink(path):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+def give_rights(path: str) -> None:
+    """Give the owner of a file or folder all rights to it, never through a symbolic link."""
+    if not hasattr(os, "O_PATH"):
         return
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        for folder, _, _ in os.walk(path):
-            try:
-                os.chmod(folder, 0o700)
-            except OSError:
-                pass
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def read_text(path: str) -> str | None:
-    """A regular file's text, never through a symbolic link; None if there is none."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if os.fstat(handle).st_mode & 0o700 != 0o700:
+            os.chmod("/proc/self/fd/%d" % handle, 0o700)
+    except OSError:
+        pass  # a link, or another user's
+    finally:
+        os.close(handle)
+
+
+def is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def read_text(path: str, limit: int = MAX_MARK) -> str | None:
+    """A regular file's text, never through a symbolic link; None if there is none, or too much."""
+    try:
+        data = read_regular(path, limit)
     except OSError:
         return None
-    with open(file, encoding="utf-8", errors="replace") as stream:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MARK:
-            return None
-        return stream.read()
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def read_json(path: str, limit: int = MAX_MARK) -> Any:
+    """What a JSON file holds. `ValueError` for anything that is not JSON of a sane size and depth."""
+    text = read_text(path, limit) or ""
+    if sum(map(text.count, "[{,")) > MOST_VALUES:
+        raise ValueError("too many values")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def package_names(found: Any) -> list[str]:
+    """Names of packages out of a file. `ValueError` for what no package is called."""
+    if not isinstance(found, (list, dict)) or len(found) > MOST_PACKAGES:
+        raise ValueError("not packages")
+    names = list(found)
+    for name in names:
+        if not isinstance(name, str) or len(name) > LONGEST_PACKAGE or not name.isprintable():
+            raise ValueError("not a package")
+    return names
+
+
+def point_in_time(value: Any) -> float:
+    """Epoch seconds, not in the future. `ValueError` for what is none."""
+    time_ = float(value)
+    if not math.isfinite(time_):
+        raise ValueError("not a time")
+    return min(max(time_, 0.0), time.time())
 
 
 # ---------------------------------------------------------------------------- locks
 
 
-def take(path: str) -> int | None:
-    """The exclusive lock of a lock file, or None while somebody holds it."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+def take(path: str, put_away: Callable[[str], object]) -> int | None:
+    """The exclusive lock of a lock file, or None while somebody holds it, or where none can be.
+
+    What no lock file is, a folder or a link or a pipe, goes by `put_away`: nobody holds it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for _ in range(1000):
+        try:
+            lock = os.open(path, flags, 0o600)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE):
+                raise
+            there = os.path.lexists(path)
+            if there and error.errno == errno.EACCES and is_regular(path):
+                give_rights(path)
+            elif there:
+                put_away(path)
+            elif error.errno != errno.ENOENT or not is_folder(os.path.dirname(path)):
+                return None
+            continue
+        if not is_lock_file(os.fstat(lock)):
+            os.close(lock)
+            put_away(path)
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -206,6 +446,24 @@ def take(path: str) -> int | None:
         if is_the_file(lock, path):
             return lock
         os.close(lock)  # of a file that was removed in between
+    return None
+
+
+def is_lock_file(status: os.stat_result) -> bool:
+    """Whether it is a file of one name only: with two, two locks would be one."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink < 2
+
+
+def is_small(path: str) -> bool:
+    """Whether it is a regular file, and no larger than a file of ours that is kept gets."""
+    return is_regular(path) and os.lstat(path).st_size <= 4096
+
+
+def is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def is_the_file(file: int, path: str) -> bool:
@@ -224,7 +482,8 @@ def is_held(path: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_lock_file(os.fstat(lock)):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
     else:
@@ -248,10 +507,13 @@ class Environment:
         self.lock = ""  # the digest of the lock it was built from
         self.own = 0  # bytes of files that have no other link
         self.linked = 0  # bytes of files that uv's cache or another environment has too
+        self._names: set[str] | None = None
 
     @property
     def names(self) -> set[str]:
-        return {canonical(package) for package in self.packages}
+        if self._names is None:
+            self._names = {canonical(package) for package in self.packages}
+        return self._names
 
 
 class StoredLock:
@@ -330,7 +592,7 @@ class Index:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            stored = json.loads(read_text(path) or "")
+            stored = read_json(path, MAX_FILE)
             self._before = {str(name): tuple(row) for name, row in stored.items()}
         except (ValueError, TypeError, AttributeError):
             self._before = {}
@@ -344,6 +606,8 @@ class Index:
         values: list[Any] = row[1]
         if [type(value) for value in values] != list(kinds):
             return None
+        if not all(0 <= value < MOST_BYTES for value in values if isinstance(value, (int, float))):
+            return None
         self._now[name] = (looks, values)
         return values
 
@@ -353,10 +617,17 @@ class Index:
     def save(self) -> None:
         if self._now == self._before:
             return
-        aside = "%s.%d" % (self._path, os.getpid())
+        text = json.dumps(self._now, separators=(",", ":"))
+        if len(text) > MAX_FILE:
+            return  # it would not be read
+        # A name that no job can have taken, and that `leftovers` knows.
+        aside = "%s.%s.new" % (self._path, os.urandom(8).hex())
         try:
-            with open(aside, "w") as file:
-                json.dump(self._now, file, separators=(",", ":"))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(aside, flags, 0o600), "w") as file:
+                file.write(text)
+            if is_folder(self._path):
+                remove_tree(self._path)
             os.rename(aside, self._path)
         except OSError:  # full or read-only: measured again next time
             try:
@@ -368,6 +639,9 @@ class Index:
 class Volume:
     """What housekeeping of every kind of volume needs: progress, an index, a trash folder."""
 
+    FOLDERS: tuple[str, ...] = ()
+    """What has to be a folder if it is there; a folder comes after the one that it is in."""
+
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
         self._top = top
         self._uv = uv
@@ -375,9 +649,32 @@ class Volume:
         self._said_at = 0.0
         self._doing = "looking"
         self._index = Index(self.path("housekeeping.json"))
+        self.stuck: str | None = None  # what could not be thrown away
+        self._text = 0  # how much text the packages' names are, so far
 
     def path(self, *names: str) -> str:
         return os.path.join(self._top, *names)
+
+    def place(self, *names: str) -> str:
+        """The same for a place of ours, but nowhere if a link leads to it: nothing there is ours."""
+        path = self._top
+        for name in names:
+            path = os.path.join(path, name)
+            if os.path.islink(path):
+                return NOWHERE
+        return path
+
+    def put_in_order(self) -> None:
+        """What has to be a folder and is none goes, and folders without rights get them back."""
+        for name in ("trash", *self.FOLDERS):
+            path = self.path(*name.split("/"))
+            if is_folder(path):
+                give_rights(path)
+            elif os.path.lexists(path):
+                try:
+                    self.throw_away(path)
+                except OSError as error:
+                    self.stuck = "%s: %s" % (name, error.strerror)
 
     def do(self, doing: str) -> None:
         self._doing = doing
@@ -394,24 +691,36 @@ class Volume:
         process = subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+        began = time.monotonic()
         while True:
             try:
                 out, err = process.communicate(timeout=PROGRESS_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 self.tick()
+                if time.monotonic() - began > PROGRAM_SECONDS:
+                    process.kill()
         return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
 
     def throw_away(self, path: str) -> None:
         """Out of everybody's sight at once; `empty_trash` does what takes long."""
         trash = self.path("trash")
-        if os.path.islink(trash):
-            os.unlink(trash)
-        if os.path.dirname(path) == trash:
+        if path != trash and os.path.dirname(path) == trash:
             return
-        os.makedirs(trash, exist_ok=True)
-        aside = "%s-%d-%d" % (os.path.basename(path), os.getpid(), time.monotonic_ns())
-        os.rename(path, os.path.join(trash, aside))
+        if not is_folder(trash):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(trash)
+            os.mkdir(trash, 0o700)
+        give_rights(trash)
+        if path == trash:
+            return
+        # The name alone may be as long as a name can be.
+        aside = os.path.join(trash, "%d-%s" % (time.monotonic_ns(), os.urandom(8).hex()))
+        try:
+            os.rename(path, aside)
+        except PermissionError:
+            give_rights(path)  # a folder that moves is written to: its ".." changes
+            os.rename(path, aside)
 
     def requests(self, folder: str, keys: Iterable[str]) -> dict[str, str]:
         """Request hash to the environment, of those in `keys`, that last answered it."""
@@ -419,8 +728,10 @@ class Volume:
         found = {}
         for name in names_in(folder):
             self.do("reading what was asked for")
-            key = read_text(os.path.join(folder, name)) or ""
-            if REQUEST.fullmatch(name) and key in known:
+            if not REQUEST.fullmatch(name):
+                continue
+            key = read_text(os.path.join(folder, name), MAX_REQUEST) or ""
+            if key in known:
                 found[name] = key
         return found
 
@@ -429,9 +740,11 @@ class Volume:
         gone = frozenset(going)
         found = []
         for name in names_in(folder):
-            key = read_text(os.path.join(folder, name)) or ""
+            if not REQUEST.fullmatch(name):
+                continue
+            key = read_text(os.path.join(folder, name), MAX_REQUEST) or ""
             there = ENVIRONMENT.fullmatch(key) and os.path.lexists(os.path.join(environments, key))
-            if REQUEST.fullmatch(name) and (key in gone or not there):
+            if key in gone or not there:
                 found.append(os.path.join(folder, name))
         return found
 
@@ -442,15 +755,48 @@ class Volume:
             going.add(self.path("trash", name))
         return going.bytes
 
-    def empty_trash(self) -> None:
-        names = names_in(self.path("trash"))
-        for number, name in enumerate(names):
-            self.do("removed %d of %d" % (number, len(names)))
-            remove(self.path("trash", name))
+    def empty_trash(self) -> int:
+        """Returns the bytes that this freed."""
+        freed = 0
+        while True:
+            names = names_in(self.path("trash"))
+            for number, name in enumerate(names):
+                self.do("removed %d of %d" % (number, len(names)))
+                freed += remove_tree(self.path("trash", name), self.tick)
+            if len(names) < MOST_NAMES:
+                return freed
+
+    def throw_away_all(self, folder: str, kept: Callable[[str], bool]) -> None:
+        """Everything in a folder but what is kept."""
+        while True:
+            names = names_in(folder)
+            for name in names:
+                self.tick()
+                if not kept(name):
+                    try:
+                        self.throw_away(os.path.join(folder, name))
+                    except OSError as error:
+                        self.stuck = self.stuck or "%s: %s" % (name, error.strerror)
+            if len(names) < MOST_NAMES or self.stuck:
+                return
+
+    def cleared(self, freed: int, environments: list[str], packages: list[str]) -> dict[str, Any]:
+        trouble = self.stuck and "not everything could be removed: %r" % self.stuck
+        return {
+            "bytes": freed,
+            "left": allocated(walk(self._top, self.tick)),
+            "entries": 0,
+            "environments": environments[:MOST_ENVIRONMENTS],
+            "packages": packages[:MOST_SAID],
+            "busy": [],
+            "trouble": trouble,
+        }
 
 
 class PythonVolume(Volume):
     """A scope's python volume: environments, and uv's cache that they are hard links into."""
+
+    FOLDERS = ("venvs", "locks", "requests", "uv", "bin", "pythons")
 
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
         super().__init__(top, uv, progress)
@@ -509,7 +855,7 @@ class PythonVolume(Volume):
 
     def read_environments(self) -> None:
         names = [name for name in names_in(self.path("venvs")) if ENVIRONMENT.fullmatch(name)]
-        for number, name in enumerate(names):
+        for number, name in enumerate(names[:MOST_ENVIRONMENTS]):
             self.do("measured %d of %d environments" % (number, len(names)))
             one = self.read_environment(name)
             if one is not None:
@@ -520,21 +866,19 @@ class PythonVolume(Volume):
         one = Environment(name)
         try:
             looked_at = os.lstat(folder)
-        except FileNotFoundError:
+        except OSError:
             return None
         if not stat.S_ISDIR(looked_at.st_mode):
             return None
-        try:
+        with contextlib.suppress(OSError):
+            # Without a mark it is damaged: nobody can use it, so it was last used in 1970.
             looked_at = os.lstat(os.path.join(folder, MARK))
-            one.last_used = looked_at.st_mtime
-        except FileNotFoundError:
-            pass  # damaged: nobody can use it, so it was last used in 1970
-        try:
+            one.last_used = point_in_time(looked_at.st_mtime)
+        with contextlib.suppress(OSError):
             used = os.lstat(folder + ".lock")
-            one.uses = used.st_size
-            one.last_used = max(one.last_used, used.st_mtime) if one.last_used else 0.0
-        except FileNotFoundError:
-            pass
+            one.uses = used.st_size if is_lock_file(used) else 0
+            if one.last_used:
+                one.last_used = max(one.last_used, point_in_time(used.st_mtime))
         # Only a job that uses an environment changes it (Python writes bytecode), and it is counted.
         looks = [looked_at.st_ino, looked_at.st_mtime_ns, one.uses]
         kinds = (float, list, str, int, int)
@@ -544,22 +888,34 @@ class PythonVolume(Volume):
             if not self.is_busy(one):
                 self._index.put("venvs/" + name, looks, values)
         one.built_at, one.packages, one.lock, one.own, one.linked = values
+        self._text += sum(map(len, one.packages))
+        if self._text > MOST_TEXT:
+            one.packages = []
         return one
 
     def read_mark(self, folder: str, otherwise: float) -> list[Any]:
         """[when it was built, its packages, its lock's digest]."""
         try:
-            mark = json.loads(read_text(os.path.join(folder, MARK)) or "")
-            packages = [str(name) for name in mark["packages"]]
-            return [float(mark["built_at"]), packages, digest(str(mark["lock"]))]
-        except (ValueError, TypeError, KeyError):
-            return [float(otherwise), [], ""]
+            mark = read_json(os.path.join(folder, MARK))
+            packages = package_names(mark["packages"])
+            return [point_in_time(mark["built_at"]), packages, digest(str(mark["lock"]))]
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return [point_in_time(otherwise), [], ""]
 
     def size_of(self, folder: str) -> list[int]:
         """[bytes of files with one link and of folders, bytes of the others]."""
-        statuses = list(walk(folder, self.tick))
-        linked = allocated(status for status in statuses if has_more_links(status))
-        return [allocated(statuses) - linked, linked]
+        own = 0
+
+        def linked() -> Iterator[os.stat_result]:
+            nonlocal own
+            for status in walk(folder, self.tick):
+                if has_more_links(status):
+                    yield status
+                else:
+                    own += status.st_blocks * 512
+
+        others = allocated(linked())
+        return [own, others]
 
     def is_busy(self, one: Environment) -> bool:
         return is_held(self.path("venvs", one.name + ".lock"))
@@ -578,9 +934,11 @@ class PythonVolume(Volume):
             if values is None:
                 text = read_text(path) or ""
                 found = re.findall(r"(?m)^[A-Za-z0-9][^\s\[<>=!~;@(]*", text)
-                values = [digest(text), sorted({canonical(package) for package in found})]
+                names = {canonical(package) for package in found[:MOST_PACKAGES]}
+                values = [digest(text), sorted(names)]
                 self._index.put("locks/" + name, looks, values)
-            self.locks.append(StoredLock(name[:-4], status.st_mtime, *values))
+            written_at = point_in_time(status.st_mtime)
+            self.locks.append(StoredLock(name[:-4], written_at, *values))
 
     def read_uv(self) -> None:
         """Finds each package's entries and archives in uv's cache."""
@@ -608,14 +966,23 @@ class PythonVolume(Volume):
 
     def archives_of(self, folder: str) -> Iterator[str]:
         """The archives that links below a package's folder name; a link to elsewhere is no archive."""
-        for parent, folders, files in os.walk(folder):
-            for name in (*folders, *files):
-                path = os.path.join(parent, name)
-                if os.path.islink(path):
-                    parts = os.readlink(path).split("/")
-                    archive = self.path("uv", *parts[-2:])
-                    if archive in self.archives:
-                        yield archive
+        folders = [(folder, 0)]
+        while folders:
+            self.tick()
+            parent, depth = folders.pop()
+            try:
+                entries = os.scandir(parent)
+            except OSError:
+                continue
+            with entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        if entry.is_symlink():
+                            archive = self.path("uv", *os.readlink(entry.path).split("/")[-2:])
+                            if archive in self.archives:
+                                yield archive
+                        elif depth < DEEPEST_POINTER and entry.is_dir(follow_symlinks=False):
+                            folders.append((entry.path, depth + 1))
 
     def would_go(self, naming: Naming) -> dict[str, int]:
         """For each environment: the bytes that go with it and with the packages only it names."""
@@ -642,6 +1009,8 @@ class PythonVolume(Volume):
     def prune_alone(
         self, unused: float | None, max_bytes: int | None, lock_ttl: float, dry_run: bool
     ) -> dict[str, Any]:
+        if not dry_run:
+            self.put_in_order()
         total, _ = self.measure()
         now = time.time()
         going = Going(self.tick)
@@ -678,7 +1047,7 @@ class PythonVolume(Volume):
             for path in self.stale_requests(self.path("requests"), self.path("venvs"), dropped):
                 going.add(path)
                 if not dry_run:
-                    remove(path)
+                    remove_tree(path)
         trouble = None
         freed = going.bytes
         if not dry_run:
@@ -692,7 +1061,7 @@ class PythonVolume(Volume):
             "left": total - freed,
             "entries": len(self.environments) - len(dropped),
             "environments": dropped,
-            "packages": sorted(packages),
+            "packages": sorted(packages)[:MOST_SAID],
             "busy": busy,
             "trouble": trouble,
         }
@@ -705,7 +1074,7 @@ class PythonVolume(Volume):
     def drop(self, one: Environment, going: Going, dry_run: bool) -> bool:
         """Puts an environment into the trash; False if it is in use, or was since it was looked at."""
         folder = self.path("venvs", one.name)
-        lock = take(folder + ".lock")
+        lock = take(folder + ".lock", self.throw_away)
         if lock is None:
             return False
         try:
@@ -723,23 +1092,28 @@ class PythonVolume(Volume):
 
     def drop_lock(self, lock: StoredLock, going: Going, dry_run: bool) -> None:
         path = self.path("locks", lock.name)
-        held = take(path + ".lock")
+        held = take(path + ".lock", self.throw_away)
         if held is None:
             return
         try:
             going.add(path + ".txt")
             going.add(path + ".lock")
             if not dry_run:
-                remove(path + ".txt")
+                remove_tree(path + ".txt")
                 os.unlink(path + ".lock")
         finally:
             os.close(held)
 
     def lock(self, key: str) -> dict[str, Any]:
         """Of an environment that may go in this moment: then there is none."""
-        text = read_text(self.path("venvs", key, MARK)) if ENVIRONMENT.fullmatch(key) else None
         try:
-            return {"lock": str(json.loads(text or "")["lock"])}
+            if not ENVIRONMENT.fullmatch(key):
+                raise ValueError
+            lock = read_json(os.path.join(self.place("venvs", key), MARK))["lock"]
+            if not isinstance(lock, str):
+                raise ValueError
+            lock.encode()  # refuses halves of surrogate pairs
+            return {"lock": lock}
         except (ValueError, TypeError, KeyError):
             raise RefusedError("there is no environment %s any more" % key[:32]) from None
 
@@ -810,31 +1184,47 @@ class PythonVolume(Volume):
 
     def clear(self) -> dict[str, Any]:
         with Alone(self):
-            lock = take(self.path("in-use.lock"))
+            self.put_in_order()
+            lock = take(self.path("in-use.lock"), self.throw_away)
             if lock is None:
                 raise RefusedError("a running job uses this cache; nothing was cleared")
             try:
-                total, _ = self.measure()
-                held = [one.name for one in self.environments if self.is_busy(one)]
+                found = names_in(self.path("venvs"))
+                environments = [name for name in found if ENVIRONMENT.fullmatch(name)]
+                held = [
+                    name for name in environments if is_held(self.path("venvs", name + ".lock"))
+                ]
                 if held:
-                    raise RefusedError("environments in use: %s" % ", ".join(held))
-                for name in names_in(self._top):
-                    if name not in KEPT_BY_CLEAR:
-                        self.throw_away(self.path(name))
+                    raise RefusedError("environments in use: %s" % ", ".join(held[:20]))
+                packages = self.names_of_packages()
+                self.throw_away_all(self._top, self.is_kept)
             finally:
                 # Jobs that wait find an empty volume; they need not wait for the deleting.
                 os.close(lock)
-            freed = self.thrown_away()
-            self.empty_trash()
-        return {
-            "bytes": freed,
-            "left": total - freed,
-            "entries": 0,
-            "environments": [one.name for one in self.environments],
-            "packages": sorted(self.packages),
-            "busy": [],
-            "trouble": None,
-        }
+            freed = self.empty_trash()
+        return self.cleared(freed, environments, packages)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether clearing leaves what has this name at the top: our own files, if they are files."""
+        path = self.path(name)
+        return name == "trash" or (name in KEPT_BY_CLEAR and is_small(path))
+
+    def names_of_packages(self) -> list[str]:
+        names: set[str] = set()
+        for bucket in names_in(self.path("uv")):
+            if bucket.partition("-v")[0] in ("wheels", "sdists"):
+                for path in package_entries(self.path("uv", bucket)):
+                    self.tick()
+                    name = os.path.basename(path)
+                    if PACKAGE.fullmatch(name) and len(names) < MOST_SAID:
+                        names.add(name)
+        return sorted(names)
+
+
+def said_of_store(paths: Iterable[str]) -> list[str]:
+    """Names of packages, without the store's hash and without what says how to build them."""
+    names = (path[33:] for path in paths if not path.endswith(".drv") and path.isprintable())
+    return sorted(name for name in names if name)[:MOST_SAID]
 
 
 def package_entries(bucket: str) -> Iterator[str]:
@@ -859,14 +1249,33 @@ class PackageSet(Environment):
 class SystemVolume(Volume):
     """A scope's system volume, mounted at /nix: sets of packages, roots into Nix's store."""
 
+    FOLDERS = (
+        "store",
+        "var",
+        "var/nix",
+        "var/nix/gcroots",
+        "var/nix/gcroots/jobs",
+        "var/nix/db",
+        "var/stoke",
+        "var/stoke/requests",
+    )
+
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
         super().__init__(top, uv, progress)
         self.sets: list[PackageSet] = []
         self.store: dict[str, int] = {}  # what is in the store -> bytes
         self.users: dict[str, int] = {}  # path -> how many sets need it
-        self.roots = self.path("var", "nix", "gcroots", "jobs")
-        self.state = self.path("var", "stoke")
-        self.database = self.path("var", "nix", "db")
+        self.find_places()
+
+    def put_in_order(self) -> None:
+        super().put_in_order()
+        if is_folder(self.place("var", "nix", "gcroots", "jobs")):
+            os.makedirs(self.path("var", "stoke"), exist_ok=True)  # sets have their locks there
+
+    def find_places(self) -> None:
+        self.roots = self.place("var", "nix", "gcroots", "jobs")
+        self.state = self.place("var", "stoke")
+        self.database = self.place("var", "nix", "db")
         # Nix gives this file up when it collects, to have room for its database.
         self.reserve = os.path.join(self.database, "reserved")
         # What Nix makes again when it is wanted: its downloads' index and its builders' logs.
@@ -899,10 +1308,7 @@ class SystemVolume(Volume):
                 }
                 for one in self.sets
             ],
-            "requests": self.requests(
-                self.path("var", "stoke", "requests"),
-                names_in(self.path("var", "nix", "gcroots", "jobs")),
-            ),
+            "requests": self.requests(os.path.join(self.state, "requests"), names_in(self.roots)),
         }
 
     def measure(self) -> int:
@@ -924,7 +1330,7 @@ class SystemVolume(Volume):
         self.do("measuring the store")
         try:
             status = os.lstat(path)
-        except FileNotFoundError:  # a lock of Nix's, or what it is making
+        except OSError:  # a lock of Nix's, or what it is making
             return 0
         name = "store/" + os.path.basename(path)
         looks = [status.st_ino, status.st_mtime_ns]
@@ -941,7 +1347,9 @@ class SystemVolume(Volume):
     def read_sets(self) -> None:
         """Every set: `own` are bytes of paths that no other set needs, `linked` the others'."""
         self.sets = [
-            self.read_set(name) for name in names_in(self.roots) if ENVIRONMENT.fullmatch(name)
+            self.read_set(name)
+            for name in names_in(self.roots)[:MOST_ENVIRONMENTS]
+            if ENVIRONMENT.fullmatch(name)
         ]
         for one in self.sets:
             for path in one.paths:
@@ -954,15 +1362,19 @@ class SystemVolume(Volume):
     def read_set(self, name: str) -> PackageSet:
         one = PackageSet(name)
         used = 0.0
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             status = os.lstat(self.lock_of(name))
-            used, one.uses = status.st_mtime, status.st_size
+            used = point_in_time(status.st_mtime)
+            one.uses = status.st_size if is_lock_file(status) else 0
         try:
-            mark = json.loads(read_text(os.path.join(self.roots, name, MARK)) or "")
+            mark = read_json(os.path.join(self.roots, name, MARK))
             paths = {os.path.basename(str(path)) for path in (*mark["paths"], mark["source"])}
-            packages = sorted(str(package) for package in mark["programs"])
-            one.built_at = float(mark["built_at"])
-        except (ValueError, TypeError, KeyError):
+            packages = sorted(package_names(mark["programs"]))
+            self._text += sum(map(len, packages)) + sum(map(len, paths))
+            if self._text > MOST_TEXT:
+                return one
+            one.built_at = point_in_time(mark["built_at"])
+        except (ValueError, TypeError, KeyError, OverflowError):
             return one  # damaged: nobody can use it, so it was last used in 1970
         one.paths = sorted(path for path in paths if STORE_PATH.fullmatch(path))
         one.packages = packages
@@ -993,6 +1405,9 @@ class SystemVolume(Volume):
     def prune_alone(
         self, unused: float | None, max_bytes: int | None, dry_run: bool
     ) -> dict[str, Any]:
+        if not dry_run:
+            self.put_in_order()
+            self.find_places()
         total = self.measure()
         now = time.time()
         going = Going(self.tick)
@@ -1043,7 +1458,7 @@ class SystemVolume(Volume):
             for path in self.stale_requests(
                 os.path.join(self.state, "requests"), self.roots, dropped
             ):
-                remove(path)
+                remove_tree(path)
             self.empty_trash()
         return {
             "bytes": freed,
@@ -1051,7 +1466,7 @@ class SystemVolume(Volume):
             "entries": len(self.sets) - len(dropped),
             "environments": dropped,
             # Without the store's hash, and without what says how to build.
-            "packages": sorted(path[33:] for path in packages if not path.endswith(".drv")),
+            "packages": said_of_store(packages),
             "busy": busy,
             "trouble": trouble,
         }
@@ -1067,7 +1482,7 @@ class SystemVolume(Volume):
         """Puts a set into the trash, where Nix does not look for roots; False if it is in use, or was
         since `uses` were counted."""
         path = self.lock_of(key)
-        lock = take(path)
+        lock = take(path, self.throw_away)
         if lock is None:
             return False
         try:
@@ -1117,7 +1532,7 @@ class SystemVolume(Volume):
         """Has Nix collect what has no root; why it could not be, if so."""
         began = time.monotonic()
         while True:
-            lock = take(os.path.join(self.state, "gc.lock"))
+            lock = take(os.path.join(self.state, "gc.lock"), self.throw_away)
             if lock is not None:
                 break
             if time.monotonic() - began > BUILDERS_PATIENCE:
@@ -1178,55 +1593,59 @@ class SystemVolume(Volume):
     def clear(self) -> dict[str, Any]:
         """Everything goes but the locks that are not ours to take: of sets that jobs wait to make."""
         with Alone(self):
+            self.put_in_order()
+            self.find_places()
             locks = self.take_all()
             try:
-                total = self.measure()
+                keys = names_in(self.roots)
+                packages = said_of_store(names_in(self.path("store")))
                 for folder, kept in (
-                    (self._top, (*KEPT_BY_CLEAR, "var")),
-                    (self.path("var"), ("stoke",)),
-                    (self.state, ()),
+                    (self._top, self.is_kept),
+                    (self.path("var"), lambda name: name == "stoke"),
+                    (self.state, lambda name: self.is_lock(name, locks)),
                 ):
-                    for name in names_in(folder):
-                        path = os.path.join(folder, name)
-                        ours = name in kept or (folder == self.state and name.endswith(".lock"))
-                        if os.path.islink(path) or not ours:
-                            self.throw_away(path)
+                    self.throw_away_all(folder, kept)
                 for path in locks:
-                    if os.path.basename(path) != "gc.lock":
+                    if os.path.basename(path) != "gc.lock" or not is_small(path):
                         os.unlink(path)
             finally:
                 # Jobs that wait find an empty volume; they need not wait for the deleting.
                 for lock in locks.values():
                     os.close(lock)
-            freed = self.thrown_away()
-            self.empty_trash()
-        return {
-            "bytes": freed,
-            "left": total - freed,
-            "entries": 0,
-            "environments": [one.name for one in self.sets],
-            "packages": sorted(path[33:] for path in self.store if not path.endswith(".drv")),
-            "busy": [],
-            "trouble": None,
-        }
+            freed = self.empty_trash()
+        environments = [name for name in keys if ENVIRONMENT.fullmatch(name)]
+        return self.cleared(freed, environments, packages)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether clearing leaves what has this name at the top."""
+        path = self.path(name)
+        return name in ("trash", "var") or (name in KEPT_BY_CLEAR and is_small(path))
+
+    def is_lock(self, name: str, taken: dict[str, int]) -> bool:
+        """Whether it is a lock that we hold, or that a job has taken since."""
+        path = os.path.join(self.state, name)
+        return path in taken or (LOCK.fullmatch(name) is not None and is_held(path))
 
     def take_all(self) -> dict[str, int]:
         """The locks of everything on the volume, or a refusal."""
-        found = names_in(self.state)
-        if not found:
+        found = [name for name in names_in(self.state) if LOCK.fullmatch(name)]
+        keys = [name for name in names_in(self.roots) if ENVIRONMENT.fullmatch(name)]
+        if not found and not keys:
             return {}
-        wanted = {"gc.lock", *(name for name in found if name.endswith(".lock"))}
-        wanted |= {key + ".lock" for key in names_in(self.roots) if ENVIRONMENT.fullmatch(key)}
+        # Those of sets first: beyond so many, a lock that nobody holds now is not taken.
+        wanted = dict.fromkeys(["gc.lock", *(key + ".lock" for key in keys), *found])
         locks: dict[str, int] = {}
         try:
-            for name in sorted(wanted):
+            for name in wanted:
                 path = os.path.join(self.state, name)
-                if os.path.islink(path):
+                if len(locks) < MOST_LOCKS:
+                    lock = take(path, self.throw_away)
+                    if lock is not None:
+                        locks[path] = lock
+                        continue
+                elif not is_held(path):
                     continue
-                lock = take(path)
-                if lock is None:
-                    raise RefusedError("a running job uses this cache; nothing was cleared")
-                locks[path] = lock
+                raise RefusedError("a running job uses this cache; nothing was cleared")
         except BaseException:
             for lock in locks.values():
                 os.close(lock)
@@ -1242,11 +1661,19 @@ class Alone:
         self._lock: int | None = None
 
     def __enter__(self) -> None:
+        volume = self._volume
+        give_rights(volume.path())
+        began = time.monotonic()
         while True:
-            self._lock = take(self._volume.path("housekeeping.lock"))
+            self._lock = take(volume.path("housekeeping.lock"), volume.throw_away)
             if self._lock is not None:
                 return
-            self._volume.do("waiting for other housekeeping to end")
+            if time.monotonic() - began > ALONE_SECONDS:
+                raise RefusedError(
+                    "housekeeping.lock has been held for %d minutes" % (ALONE_SECONDS / 60),
+                    "see whether a job of this scope holds it, and stop that: stoke jobs",
+                )
+            volume.do("waiting for other housekeeping to end")
             time.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
@@ -1273,6 +1700,14 @@ KINDS: dict[str, type[PythonVolume] | type[SystemVolume]] = {
 def say(**line: object) -> None:
     sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
     sys.stdout.flush()
+    signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS)
+
+
+def give_up(_number: int, _frame: object) -> None:
+    """There has been no progress for too long: what is on the volume, or its disk, does not answer."""
+    text = "housekeeping made no progress for %d seconds and was ended" % STUCK_SECONDS
+    os.write(1, json.dumps({"error": text, "mend": None}).encode() + b"\n")
+    os._exit(1)
 
 
 def perform(top: str, operation: dict[str, Any], uv: str | None) -> dict[str, Any]:
@@ -1298,6 +1733,8 @@ def perform(top: str, operation: dict[str, Any], uv: str | None) -> dict[str, An
 def main(arguments: list[str]) -> int:
     # As process 1 of a container a signal without a handler would be ignored.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS)
     top, operation = arguments[0], json.loads(arguments[1])
     uv = arguments[3] if len(arguments) > 2 else None
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -304,7 +303,9 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
                 f"stop it first: stoke stop {job.id}",
             )
         backend.remove(job.id)
-    shutil.rmtree(job_dir(job.id), ignore_errors=True)
+    from stoke.housekeeping import remove_tree
+
+    remove_tree(str(job_dir(job.id)))
     history.remove(job.id)
 
 

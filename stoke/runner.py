@@ -46,19 +46,21 @@ import os
 import re
 import shutil
 import signal
+import stat
 import sys
 import time
 import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
     Outcome = tuple[int, dict[str, object]]
     """(exit code, facts for the end event)"""
 
 MARK = "stoke-environment.json"
+MAX_MARK = 16 * 1024**2  # jobs write the files on a volume, so reading them has a limit
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # The module that makes output live, and the .pth file that imports it.
 LIVE_OUTPUT = "_stoke_live_output"
@@ -66,6 +68,7 @@ EXIT_TIMEOUT = 124
 EXIT_ENVIRONMENT = 125
 NIX = "/nix"
 FLAGS = ("--container", "--nix", "--own-files", "--tagged")  # options without a value
+MOST_BUILDS = 20  # of one environment, by one job: others may drop it before it is used
 KILL_AFTER = 5.0  # seconds between SIGTERM and SIGKILL at the timeout
 LEFTOVER_GRACE = 0.5  # seconds that processes left behind have to end
 MINORS = (14, 13, 12, 11, 10, 9)  # of Python 3: what this file runs on and public images have
@@ -988,7 +991,7 @@ class Job:
         """
         flock = self.hold(lock)
         phase.facts["hit"] = True
-        while True:
+        for _ in range(MOST_BUILDS):
             flock.take(fcntl.LOCK_SH, lambda: self.waits("builds"))
             mark = find()
             if mark is not None:
@@ -999,6 +1002,8 @@ class Job:
                 phase.facts["hit"] = False
                 phase.facts["cached"] = build()
             flock.release()
+        else:
+            raise PhaseError("%s is gone or damaged as soon as it is built" % lock[: -len(".lock")])
         flock.count_use()
         return mark
 
@@ -1021,13 +1026,17 @@ class Job:
             misses = set(self.install(aside, lock) if packages else [])
             packages = applicable(packages, installed(aside))
             make_output_live(site_packages(aside), self.payload["live_output"])
-            mark = {
-                "packages": packages,
-                "built_at": time.time(),
-                "lock": lock,
-                "holds": holdings(aside),
-            }
-            write_whole(os.path.join(aside, MARK), json.dumps(mark))
+            mark = json.dumps(
+                {
+                    "packages": packages,
+                    "built_at": time.time(),
+                    "lock": lock,
+                    "holds": holdings(aside),
+                }
+            )
+            if len(mark) > MAX_MARK:
+                raise PhaseError("the lock is longer than %d MiB" % (MAX_MARK / 1024**2))
+            write_whole(os.path.join(aside, MARK), mark)
             os.rename(aside, folder)
         except BaseException:
             remove_tree(aside)
@@ -1360,15 +1369,16 @@ class SystemPackages:
 
     def find(self) -> dict[str, Any] | None:
         """What a whole set says of itself; None if it is not there or any of its paths is gone."""
+        mark: dict[str, Any] = read_json(os.path.join(self.folder, MARK))
         try:
-            with open(os.path.join(self.folder, MARK)) as file:
-                mark: dict[str, Any] = json.load(file)
             for name, path in mark["links"].items():
                 if os.readlink(os.path.join(self.folder, name)) != path:
                     return None
             for path in mark["paths"]:
                 os.lstat(path)
-        except (OSError, ValueError, KeyError):
+            if not all(isinstance(mark["programs"][name], list) for name in self.names):
+                return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return mark
 
@@ -1620,6 +1630,11 @@ def unknown_packages(
 # ---------------------------------------------------------------------------- locks and files
 
 
+# Opening fails with one of these where something else is in a file's place: a pipe, a folder, a
+# symbolic link, a socket or a device.
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV)
+
+
 class Flock:
     """An advisory lock on a file. Housekeeping removes the file of what it drops, under the lock, so
     whoever gets the lock looks whether it is still the file of that name."""
@@ -1629,14 +1644,30 @@ class Flock:
         self._file = self._open()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
-            return os.open(self._path, flags, 0o666)
+            return self._open_regular()
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise
+            remove_tree(self._path)  # a job put it here; no lock of ours is anything but a file
+            return self._open_regular()
+
+    def _open_regular(self) -> int:
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o666)
         except OSError as error:
             # A volume that can only be read serves what it holds: to lock a file is not to write it.
             if error.errno in (errno.EROFS, errno.EACCES) and os.path.exists(self._path):
-                return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            raise
+                file = os.open(self._path, os.O_RDONLY | flags)
+            else:
+                raise
+        status = os.fstat(file)
+        # A file with two names may be somebody's, and two locks may be one.
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(file)
+            raise OSError(errno.EINVAL, "is not a lock file", self._path)
+        return file
 
     def take(self, kind: int, waiting: Callable[[], None]) -> None:
         """Waits for the lock; `waiting` is called once if it is not free."""
@@ -1647,7 +1678,7 @@ class Flock:
                 waiting()
                 fcntl.flock(self._file, kind)
             try:
-                if os.path.samestat(os.fstat(self._file), os.stat(self._path)):
+                if os.path.samestat(os.fstat(self._file), os.lstat(self._path)):
                     return
             except FileNotFoundError:
                 pass
@@ -1675,10 +1706,13 @@ class Flock:
 
 def write_whole(path: str, text: str) -> None:
     """Written aside and renamed, so that a reader meets all of it or nothing."""
-    aside = "%s.%d.new" % (path, os.getpid())
+    # A name that nothing can have that waits there for the writer, such as a pipe.
+    aside = "%s.%s.new" % (path, os.urandom(8).hex())
     try:
-        with open(aside, "w", encoding="utf-8", newline="") as file:
+        with open(aside, "x", encoding="utf-8", newline="") as file:
             file.write(text)
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path)
         os.rename(aside, path)
     except BaseException:
         if os.path.exists(aside):
@@ -1733,18 +1767,159 @@ def make_room_at(path: str) -> str:
     return "free space on the disk that holds %s" % path
 
 
-def remove_tree(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+# Flags that open a folder itself: never through a symbolic link, and never waiting.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_folder(name: str, parent: int) -> int:
+    """Open the folder `name` in the open folder `parent`, with all rights for its owner."""
+    try:
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    except PermissionError:
+        if not hasattr(os, "O_PATH"):
+            raise
+        # A job took the rights away. chmod would follow a link that replaced the folder meanwhile.
+        handle = os.open(name, FOLDER | os.O_PATH, dir_fd=parent)
+        try:
+            os.chmod("/proc/self/fd/%d" % handle, 0o700)
+        finally:
+            os.close(handle)
+        folder = os.open(name, FOLDER, dir_fd=parent)
+    try:
+        if os.fstat(folder).st_mode & 0o700 != 0o700:
+            os.fchmod(folder, 0o700)
+    except OSError:  # another user's: read what can be read
+        pass
+    return folder
+
+
+def contents_first(
+    parent: int, name: str
+) -> Generator[tuple[int, str, os.stat_result], None, None]:
+    """Yield (open folder, name, status) of all that is at `name` and below; a folder comes last.
+
+    Depth costs neither descriptors nor recursion: the way up is "..", if that is still the folder
+    the walk came from. Symbolic links are not followed and other file systems not entered.
+    """
+    here = os.open(".", FOLDER, dir_fd=parent)
+    left = [[name]]  # names still to visit: of every folder from the top to `here`
+    above: list[tuple[os.stat_result, str, os.stat_result]] = []  # folder, its child, its status
+    device = None
+    try:
+        while True:
+            if not left[-1]:
+                left.pop()
+                if not above:
+                    return
+                folder, name, status = above.pop()
+                up = os.open("..", FOLDER, dir_fd=here)
+                os.close(here)
+                here = up
+                if not os.path.samestat(os.fstat(here), folder):
+                    return  # a job moved it: what is here now is not ours to visit
+                yield here, name, status
+                continue
+            name = left[-1].pop()
+            try:
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            except OSError:
+                continue
+            device = status.st_dev if device is None else device
+            if status.st_dev != device:
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                yield here, name, status
+                continue
+            try:
+                inner = open_folder(name, here)
+            except OSError:
+                yield here, name, status
+                continue
+            try:
+                # A folder that cannot be searched has no way up.
+                os.stat(".", dir_fd=inner, follow_symlinks=False)
+                names = os.listdir(inner)
+                folder = os.fstat(here)
+            except OSError:
+                os.close(inner)
+                yield here, name, status
+                continue
+            os.close(here)
+            here = inner
+            left.append(names)
+            above.append((folder, name, status))
+    finally:
+        os.close(here)
+
+
+def read_regular(path: str, limit: int) -> bytes | None:
+    """Return what a regular file holds; None for one that is longer than `limit` bytes.
+
+    Opens no symbolic link and waits for no pipe: `OSError` where the path is anything else.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(file, "rb") as stream:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", path)
+        if status.st_size > limit:
+            return None
+        data = stream.read(limit + 1)
+    return None if len(data) > limit else data
+
+
+def remove_tree(path: str, tick: Callable[[], None] = lambda: None) -> int:
+    """Delete a file, or a folder and all that is below it; return the bytes that this freed.
+
+    Any depth, any names, any modes; no symbolic link is followed. What cannot be deleted stays.
+    `tick` is called for every file.
+    """
+    folder, name = os.path.split(path)
+    try:
+        parent = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    freed = 0
+    visit = contents_first(parent, name)
+    try:
+        for inside, name, status in visit:
+            tick()
+            is_folder = stat.S_ISDIR(status.st_mode)
+            try:
+                (os.rmdir if is_folder else os.unlink)(name, dir_fd=inside)
+            except OSError:
+                continue
+            if is_folder or status.st_nlink == 1:
+                freed += status.st_blocks * 512
+    except OSError:
+        pass  # a way up that is closed
+    finally:
+        visit.close()
+        os.close(parent)
+    return freed
 
 
 def read_fresh(path: str, not_before: float) -> str | None:
-    """The file's text if it is from `not_before` (epoch seconds) or later, else None."""
+    """The file's text if it is from `not_before` (epoch seconds) or later, else None: also for what is
+    no file, or not text."""
     try:
-        if os.stat(path).st_mtime < not_before:
+        if os.lstat(path).st_mtime < not_before:
             return None
-        with open(path) as file:
-            return file.read()
-    except FileNotFoundError:
+        data = read_regular(path, MAX_MARK)
+        return None if data is None else data.decode()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return None
+        raise
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file says; None for what cannot be read, or is not JSON of a sane size and depth."""
+    try:
+        return json.loads(read_regular(path, MAX_MARK) or b"")
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -1803,15 +1978,15 @@ def holdings(environment: str) -> str:
 def read_mark(folder: str) -> dict[str, Any] | None:
     """What a whole environment says of itself; None if it is damaged or changed, or its interpreter
     gone."""
+    mark = read_json(os.path.join(folder, MARK))
+    if not isinstance(mark, dict) or not isinstance(mark.get("packages"), list):
+        return None
     try:
-        with open(os.path.join(folder, MARK)) as file:
-            mark: dict[str, Any] = json.load(file)
         os.stat(os.path.join(folder, "bin", "python"))
-        if mark.get("holds") not in (None, holdings(folder)):  # an older one does not say
-            return None
+        changed = mark.get("holds") not in (None, holdings(folder))  # an older one does not say
     except (OSError, ValueError, LookupError):
         return None
-    return mark
+    return None if changed else mark
 
 
 def digest(value: object) -> str:

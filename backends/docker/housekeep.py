@@ -12,7 +12,7 @@ from backends.docker.container import FOLDER, HOUSEKEEPING, archive_of, housekee
 from backends.docker.engine import AnswerError, Engine
 from backends.docker.names import KIND, MANAGED
 from stoke.backend import Volume
-from stoke.caches import read_outcome
+from stoke.caches import lines_of, read_outcome
 from stoke.config import Config
 from stoke.errors import EngineError
 from stoke.payload import housekeeping_source
@@ -43,7 +43,7 @@ def housekeep(
             api.start(container)
             errors: list[bytes] = []
             try:
-                return read_outcome(_lines(output, errors), progress)
+                return read_outcome(lines_of(_stdout(output, errors)), progress)
             except json.JSONDecodeError:
                 pass  # Not JSON: it did not come to its own errors.
             except EngineError as error:
@@ -56,16 +56,16 @@ def housekeep(
         _remove(engine, container)
 
 
-def _lines(
+def _stdout(
     output: Iterable[tuple[bytes | None, bytes | None]], errors: list[bytes]
 ) -> Iterator[bytes]:
-    """Whole lines of stdout; what came on stderr goes to `errors`."""
-    rest = b""
+    """What came on stdout; the last of what came on stderr is in `errors`."""
     for out, err in output:
         if err:
             errors.append(err)
-        *lines, rest = (rest + (out or b"")).split(b"\n")
-        yield from lines
+            del errors[:-100]
+        if out:
+            yield out
 
 
 def _remove_abandoned(engine: Engine) -> None:

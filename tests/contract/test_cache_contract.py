@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from stoke.backend import Volume
 from stoke.caches import Housekeeper, Pruned, Usage
 from stoke.errors import EngineError
 from stoke.history import History
+from stoke.housekeeping import remove_tree
+from tests import test_hostile_volume as hostile
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
 
@@ -330,6 +332,33 @@ def test_a_budget_is_kept_after_a_job(lab: Lab, cache: Cache, index: PackageInde
     assert cache.du() <= limit
     assert lab.run("import four", dependencies=["four"]).phase("python").hit is True
     assert lab.run("import three", dependencies=["three"]).phase("python").hit is False
+
+
+@pytest.mark.parametrize(
+    "thing", [hostile.fifo, hostile.closed_folder, hostile.nested_json, hostile.deep]
+)
+def test_a_volume_that_a_job_spoilt_is_looked_after_and_usable_again(
+    lab: Lab, cache: Cache, index: PackageIndex, thing: Callable[[str], None]
+) -> None:
+    lab.run("import one", dependencies=["one"])
+    (key,) = [one.key for one in cache.usage().environments]
+    places = ["housekeeping.json", "housekeeping.json.1", "trash", "housekeeping.lock"]
+    places += [f"venvs/{key}.lock", f"venvs/{key}/stoke-environment.json", "locks", "requests"]
+
+    def spoil() -> None:
+        for place in [*places, "in-use.lock"]:
+            remove_tree(str(cache.folder / place))
+            hostile.put(cache.folder, place, thing)
+
+    spoil()
+    assert [one.key for one in cache.usage().environments] == [key]
+    assert lab.run("import one; print('ran')", dependencies=["one"]).stdout == b"ran\n"
+    spoil()
+    assert cache.prune(unused=0).environments == (key,)
+    spoil()
+    assert cache.clear().trouble is None
+    assert cache.usage().environments == ()
+    assert lab.run("import one; print('ran')", dependencies=["one"]).stdout == b"ran\n"
 
 
 def test_a_folder_that_is_not_a_cache_is_left_alone(lab: Lab, cache: Cache, tmp_path: Path) -> None:
