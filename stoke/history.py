@@ -8,6 +8,7 @@ holds the steps, applied in order on opening. A finished job's state never chang
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 
 from stoke.errors import EngineError, UnknownJobError
 from stoke.job import PHASES, Counts, Job, JobState, Phase, Prediction
-from stoke.paths import history_file, make_private
+from stoke.paths import check_owner, history_file, make_private
 
 MIGRATIONS = (
     """
@@ -229,6 +230,7 @@ class History:
             self._open_for_reading()
             return
         make_private(self.path.parent)
+        self._make_file()
         try:
             self._db = sqlite3.connect(
                 self.path, timeout=10, isolation_level=None, check_same_thread=False
@@ -240,6 +242,16 @@ class History:
             self._migrate()
         except sqlite3.Error as error:
             raise self._trouble(error) from error
+
+    def _make_file(self) -> None:
+        """For its owner alone; what SQLite puts beside it gets the same rights."""
+        try:
+            os.close(
+                os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            )
+            check_owner(self.path)
+        except OSError:
+            pass  # SQLite meets the same trouble, and says it
 
     def _open_for_reading(self) -> None:
         from urllib.parse import quote

@@ -7,7 +7,10 @@ is used; a folder that cannot be made is an error that names it and the variable
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from pathlib import Path
+from typing import NoReturn
 
 from stoke.errors import EngineError
 
@@ -98,14 +101,92 @@ def job_dir(job_id: str) -> Path:
     return state_dir() / "jobs" / job_id
 
 
+class NotOursError(EngineError):
+    """A folder or file of stoke's that another user owns, or could have put there."""
+
+
 def make_private(folder: Path) -> Path:
-    """Makes a folder only its owner can read (specs and logs hold what people wrote)."""
+    """Make a folder that only its owner can enter, and the missing folders above it, whatever the
+    umask; specs and logs hold what people wrote, and caches hold code that jobs run.
+
+    Folders of ours that others can write to are closed to them, from the state or cache folder down.
+    Raises `NotOursError` if one of them, or a link to one, belongs to another user.
+    """
+    top = _top_of(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _refuse_planted(top)
+        for level in reversed((folder, *folder.parents)):
+            if not level.is_dir():
+                level.mkdir(mode=0o700, exist_ok=True)
+            if not level.is_relative_to(top):
+                continue
+            check_owner(level)
+            mode = level.stat().st_mode
+            if mode & stat.S_ISVTX and mode & stat.S_IWOTH:
+                raise NotOursError(
+                    f"{level} is for everybody to write to",
+                    f"name a folder in it: export {_variable(folder)}={level / 'stoke'}",
+                )
+            if mode & _WRITABLE:
+                # The one that the user named may be for others to read.
+                level.chmod(stat.S_IMODE(mode) & ~_WRITABLE if level == top else 0o700)
     except OSError as error:
-        variable = "STOKE_CACHE_DIR" if folder.is_relative_to(cache_dir()) else "STOKE_STATE_DIR"
         raise EngineError(
             f"cannot make {folder}: {error.strerror}",
-            f"name a folder you can write to: export {variable}=/some/folder",
+            f"name a folder you can write to: export {_variable(folder)}=/some/folder",
         ) from error
     return folder
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Whether other users can write to a folder of ours, or to one that it is in."""
+    return any(level.stat().st_mode & _WRITABLE for level in _ours(folder) if level.is_dir())
+
+
+def check_owner(path: Path) -> None:
+    """Raise `NotOursError` if another user owns what is at the path, or a link that is there.
+
+    Root is none: it can do anything anyway.
+    """
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid not in (os.geteuid(), 0):
+            _refuse(path, status.st_uid)
+
+
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def _variable(path: Path) -> str:
+    return "STOKE_CACHE_DIR" if path.is_relative_to(cache_dir()) else "STOKE_STATE_DIR"
+
+
+def _top_of(folder: Path) -> Path:
+    for top in (cache_dir(), state_dir()):
+        if folder.is_relative_to(top):
+            return top
+    return folder
+
+
+def _ours(folder: Path) -> list[Path]:
+    """The state or cache folder, and every folder from there to this one."""
+    top = _top_of(folder)
+    return [level for level in reversed((folder, *folder.parents)) if level.is_relative_to(top)]
+
+
+def _refuse_planted(top: Path) -> None:
+    """In a folder where everybody may make something, such as /tmp, it has to be ours or root's."""
+    for path in (top, top.resolve()):
+        for level in (path, *path.parents):
+            if not os.path.lexists(level):
+                continue
+            above = level.parent.stat().st_mode
+            owner = level.lstat().st_uid
+            if above & stat.S_ISVTX and above & stat.S_IWOTH and owner not in (os.geteuid(), 0):
+                _refuse(level, owner)
+
+
+def _refuse(path: Path, owner: int) -> NoReturn:
+    hint = f"name a folder of your own: export {_variable(path)}=/some/folder"
+    if any(path.is_relative_to(top) for top in (cache_dir(), state_dir())):
+        hint += f"; or remove it: sudo rm -r {shlex.quote(str(path))}"
+    raise NotOursError(f"{path} belongs to user {owner}, who could change what is in it", hint)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stoke.environment import python_hash, system_hash
-from stoke.errors import RequestError
+from stoke.errors import EngineError, RequestError
 from stoke.network import NOTHING, Network
-from stoke.paths import cache_dir
+from stoke.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
 from stoke.requirements import Entry, canonical_name
 from stoke.source_code import declared_encoding
 from stoke.spec import JobSpec, NixSettings
@@ -216,8 +216,10 @@ def default_index() -> str | None:
     """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
     known = cache_dir() / "default-index"
     try:
-        return known.read_text() or None
-    except OSError:
+        if not is_open_to_others(known.parent):
+            check_owner(known)
+            return known.read_text() or None
+    except (OSError, NotOursError):
         pass
     from uv import find_uv_bin
 
@@ -232,10 +234,14 @@ def default_index() -> str | None:
     url = asked.stdout.strip().removeprefix("--index-url ")
     if not url.startswith("http"):
         return None
+    aside = known.with_name(f"{known.name}.{os.getpid()}")
     try:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        known.write_text(url)
-    except OSError:
+        make_private(known.parent)
+        aside.unlink(missing_ok=True)
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(url)
+        aside.replace(known)
+    except (OSError, EngineError):
         pass  # Asked again the next time.
     return url
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import shlex
+import stat
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stoke import housekeeping
 from stoke.backend import Volume
-from stoke.caches import read_outcome
+from stoke.caches import lines_of, read_outcome
 from stoke.errors import EngineError
-from stoke.paths import make_private
+from stoke.paths import NotOursError, is_open_to_others, make_private
 
 KINDS = ("python", "system")
 # What marks a folder as ours; nothing without it is ever touched.
@@ -36,11 +38,17 @@ class LocalCaches:
         """The folder of a scope's cache, made on first use. Where that cannot be, the runner meets
         the same trouble and does what the configuration says."""
         folder = self._top / scope / kind
-        tag = folder / TAG
         try:
-            if not tag.exists():
-                make_private(folder)
-                tag.write_text(TAG_TEXT)
+            was_open = is_open_to_others(folder)
+            make_private(folder)
+            if was_open:
+                _empty(folder, kind)
+            if not _has_tag(folder):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                with open(os.open(folder / TAG, flags, 0o600), "w") as tag:
+                    tag.write(TAG_TEXT)
+        except NotOursError:
+            raise
         except (EngineError, OSError):
             pass
         return folder
@@ -54,18 +62,20 @@ class LocalCaches:
             Volume("local", scope, kind, str(folder), in_use_by=tuple(self._running_in(scope)))
             for scope in scopes
             for kind in KINDS
-            if (folder := self._top / scope / kind).joinpath(TAG).exists()
+            if _has_tag(folder := self._top / scope / kind)
         ]
 
     def remove(self, volume: Volume) -> None:
         """Removes the folder of a cache that has been cleared."""
         folder = Path(volume.name)
-        try:
-            shutil.rmtree(folder)
+        housekeeping.remove_tree(str(folder))
+        if folder.exists():
+            raise EngineError(
+                f"cannot remove all of {folder}",
+                f"remove it: sudo rm -r {shlex.quote(str(folder))}",
+            )
+        with suppress(OSError):  # another cache of the scope is there
             folder.parent.rmdir()
-        except OSError as error:
-            if folder.exists():
-                raise EngineError(f"cannot remove {folder}: {error.strerror}") from error
 
     def housekeep(
         self,
@@ -76,8 +86,9 @@ class LocalCaches:
         uv: str,
     ) -> dict[str, Any]:
         folder = Path(volume.name)
-        if folder.parent.parent != self._top or not (folder / TAG).exists():
+        if folder.parent.parent != self._top or not _has_tag(folder):
             raise EngineError(f"{folder} is not a cache of stoke; nothing was touched")
+        make_private(folder)
         program = [python, "-I", "-S", housekeeping.__file__]
         process = subprocess.Popen(
             [*program, str(folder), json.dumps(operation), "--uv", uv],
@@ -90,7 +101,31 @@ class LocalCaches:
         assert process.stdout is not None
         with process:
             try:
-                return read_outcome(process.stdout, progress)
+                return read_outcome(lines_of(_pieces(process.stdout.fileno())), progress)
             except BaseException:
                 process.terminate()
                 raise
+
+
+def _pieces(file: int) -> Iterator[bytes]:
+    while piece := os.read(file, 1 << 16):
+        yield piece
+
+
+def _has_tag(folder: Path) -> bool:
+    """Whether the folder is a cache of ours, whatever a job made of the tag itself."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    housekeeping.give_rights(str(folder))  # a job may have taken them
+    return os.path.lexists(folder / TAG)
+
+
+def _empty(folder: Path, kind: str) -> None:
+    """Others could write to it until now, so nothing in it can be trusted."""
+    volume = housekeeping.KINDS[kind](str(folder), None, lambda _: None)
+    volume.throw_away_all(str(folder), lambda name: name in (TAG, "trash"))
+    volume.empty_trash()
