@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pydantic_settings import (
 
 from stoke.config import Config
 from stoke.errors import RequestError
+from stoke.reading import read_toml
 
 
 class _Settings(BaseSettings, Config):
@@ -34,11 +34,13 @@ def read_sources(path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if os.path.exists(path):
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
+            given = read_toml(path)
         except (OSError, ValueError) as error:
             raise RequestError(str(path), f"cannot be read as TOML: {error}") from error
     try:
         return _merged(given, EnvSettingsSource(_Settings)() or {})
+    except RecursionError:
+        raise RequestError("STOKE_*", "one of these variables is nested too deeply") from None
     except SettingsError as error:
         named = re.search(r'field "(\w+)"', str(error))
         raise RequestError(

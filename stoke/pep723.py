@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stoke.reading import TooMuchError, parse_toml
 from stoke.requirements import RequirementError, check_bounds, check_requirement
 
 _FIELD = "script metadata"
@@ -68,14 +69,12 @@ def _blocks(lines: list[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def _read(lines: list[str], opening: int, closing: int) -> ScriptMetadata:
-    import tomllib
-
     # Every line is "# ..." or a bare "#".
     toml = "".join(line[2:] + "\n" for line in lines[opening + 1 : closing])
     try:
-        fields = tomllib.loads(toml)
-    except RecursionError:
-        raise RequirementError(_FIELD, lines[opening], "is nested too deeply") from None
+        fields = parse_toml(toml)
+    except TooMuchError as error:
+        raise RequirementError(_FIELD, lines[opening], str(error)) from None
     except ValueError as error:
         raise _toml_error(str(error), lines, opening, closing) from None
     dependencies = _dependencies(fields.get("dependencies", []))

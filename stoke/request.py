@@ -15,6 +15,7 @@ from stoke.errors import RequestError
 from stoke.foreign_files import check_code_file
 from stoke.input_files import read_input
 from stoke.pep723 import read_script_metadata
+from stoke.reading import TooMuchError, parse_json
 from stoke.requirements import RequirementError, parse_list
 from stoke.source_code import NOTEBOOK, decode_code, is_notebook
 from stoke.spec import MAX_CODE, JobSpec, make_spec
@@ -45,7 +46,7 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
     try:
         # UTF-8, or UTF-16 and UTF-32 as some shells write what they redirect.
         encoding = json.detect_encoding(data)
-        fields = json.loads(data.decode(encoding))
+        fields = parse_json(data.decode(encoding))
     except UnicodeDecodeError as error:
         raise RequestError(
             where, f"is not {encoding.removesuffix('-sig').upper()} (byte {error.start})"
@@ -56,8 +57,8 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
             f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
             f"run code: stoke run {shlex.quote(where)}" if where.endswith(".py") else None,
         ) from None
-    except RecursionError:
-        raise RequestError(where, "is nested too deeply") from None
+    except TooMuchError as error:
+        raise RequestError(where, str(error)) from None
     except ValueError as error:  # A number of thousands of digits.
         raise RequestError(where, f"is not JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -9,12 +9,13 @@ from typing import Any
 
 from stoke.errors import EngineError
 from stoke.paths import make_private, state_dir
+from stoke.reading import MAX_SETTINGS, parse_json, read_bytes
 
 
 def load(name: str) -> dict[str, Any]:
     """What was kept as `name`; nothing where there is none that can be read."""
     try:
-        stored = json.loads((state_dir() / f"{name}.json").read_text())
+        stored = parse_json(read_bytes(state_dir() / f"{name}.json", MAX_SETTINGS))
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -20,6 +20,7 @@ from textual.dom import DOMNode
 from textual.keys import _character_to_key
 
 from stoke.paths import config_file
+from stoke.reading import read_toml
 from tui import screens, widgets
 
 FILE = "keys.toml"
@@ -50,10 +51,8 @@ def load() -> tuple[dict[str, str], list[str]]:
     path = config_file().parent / FILE
     if not path.exists():
         return {}, []
-    import tomllib  # Whoever has no keys of their own starts without it.
-
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = read_toml(path)
     except (OSError, ValueError) as error:
         return {}, [f"{path} cannot be read, every key is as it was: {error}"]
     known = actions()

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from stoke.paths import config_file
+from stoke.reading import read_toml
 
 HIGH_CONTRAST = Theme(
     name="high-contrast",
@@ -54,9 +54,7 @@ def load() -> tuple[list[Theme], list[str]]:
 
 
 def _theme(path: Path) -> Theme:
-    import tomllib  # Whoever has no theme of their own starts without it.
-
-    given: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    given = read_toml(path)
     dark = given.pop("dark", True)
     if not isinstance(dark, bool):
         raise ValueError("dark is true or false")

@@ -300,7 +300,7 @@ class SpoolReader:
         """How many notes of a gap stand in the log, going by the follower's checkpoint."""
         try:
             gaps: int = json.loads((self._at / "log.pos").read_bytes())["gaps"]
-        except (OSError, ValueError, LookupError):
+        except (OSError, ValueError, LookupError, RecursionError):
             return 0
         return gaps
 
