@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import tarfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from backends.docker.archive import read_file
 from backends.docker.check import look
 from backends.docker.container import (
     FALLBACK_LOG_DRIVER,
@@ -41,6 +40,7 @@ from stoke.backend import (
 )
 from stoke.config import Config
 from stoke.errors import EngineError, RequestError
+from stoke.reading import parse_json
 
 # For how long `stop` stays for the engine's answer. It has what it needs once the request is sent.
 STOP_SECONDS = 0.3
@@ -238,15 +238,10 @@ class DockerBackend:
         """The spec beside the job, if it is still what we put there: the code can write to it."""
         try:
             with self._engine.call(f"read the spec of {job_id}") as api:
-                pieces, about = api.get_archive(job_id, f"{FOLDER}/{SPEC}")
-                if about["size"] > MAX_SPEC:
-                    return None
-                archive = io.BytesIO(b"".join(pieces))
-            with tarfile.open(fileobj=archive) as tar:
-                file = tar.extractfile(SPEC)
-                spec = file.read() if file else b""
-            json.loads(spec)
-        except (EngineError, tarfile.TarError, KeyError, ValueError):
+                spec = read_file(api, job_id, f"{FOLDER}/{SPEC}", MAX_SPEC)
+            if spec is not None:
+                parse_json(spec)
+        except (EngineError, ValueError):
             return None
         return spec
 

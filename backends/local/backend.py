@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
+import shlex
 import signal
 import sys
 import time
@@ -35,11 +35,15 @@ from stoke.backend import (
 )
 from stoke.config import Config
 from stoke.errors import EngineError
+from stoke.housekeeping import remove_tree
 from stoke.locks import is_locked
 from stoke.paths import cache_dir, make_private, state_dir
+from stoke.reading import parse_json, read_bytes
 
 # For how long a job that is to be stopped is waited for to take signals.
 BEGIN_SECONDS = 5.0
+# A public spec at its largest, every character of it escaped.
+MAX_FILE = 64 * 1024**2
 
 
 class LocalBackend:
@@ -76,7 +80,7 @@ class LocalBackend:
                 argv = self._deliver(delivery, folder, mark)
                 reserve(str(folder))
             except OSError:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(str(folder))
                 raise
             self._supervisors.append(_spawn(folder, lock, argv, mark))
         except OSError as error:
@@ -197,12 +201,17 @@ class LocalBackend:
             if _is_supervised(folder):
                 raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
             _end_leftovers(job_id, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(str(folder))
+        if folder.exists():
+            raise EngineError(
+                f"cannot remove all of {folder}",
+                f"remove it: sudo rm -r {shlex.quote(str(folder))}",
+            )
 
     def jobs(self) -> list[FoundJob]:
         found = []
         for folder in _all_folders():
-            job = _read_json(folder / "job.json")
+            job = _read_job(folder)
             if job is None:
                 continue
             read_spec = partial(_read_bytes, folder / "spec.json")
@@ -268,7 +277,7 @@ class LocalBackend:
         """Ids of running jobs that use the scope's caches."""
         running = []
         for folder in _all_folders():
-            job = _read_json(folder / "job.json")
+            job = _read_job(folder)
             uses = job is not None and job["scope"] == scope and job["use_cache"]
             if uses and not _record(folder, STATUS) and _is_supervised(folder):
                 running.append(folder.name)
@@ -318,18 +327,28 @@ def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
 
 
 def _read_bytes(path: Path) -> bytes | None:
+    """What we or the supervisor wrote; a job runs as the same user and can put anything there."""
     try:
-        return path.read_bytes()
+        return read_bytes(path, MAX_FILE)
     except OSError:
         return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
+        value = parse_json(_read_bytes(path) or b"")
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _read_job(folder: Path) -> dict[str, Any] | None:
+    """What `submit` wrote of a job, if it still is that."""
+    job = _read_json(folder / "job.json")
+    wanted = {"scope": str, "nonce": str, "submitted_at": float, "use_cache": bool}
+    if job is None or any(type(job.get(name)) is not kind for name, kind in wanted.items()):
+        return None
+    return job
 
 
 def _record(folder: Path, name: str) -> dict[str, Any] | None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from backends.local.supervisor import HEADER
 from stoke.backend import Frame
+from stoke.errors import EngineError
 
 # A follower looks again after a pause that grows from the first to the last of these, in seconds:
 # a job that ends at once is seen at once, and an idle one costs 20 looks a second.
 PAUSES = (0.001, 0.05)
 READ = 1 << 20
+# A supervisor writes pieces of 64 KiB at most; a job can overwrite the file.
+LONGEST = 1 << 24
 
 
 class FrameFile:
@@ -27,10 +31,7 @@ class FrameFile:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[list[Frame]]:
-        try:
-            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            file = None
+        file = self._try_open()
         # Where the first frame that is not whole begins. It is read again from there: on a full disk
         # the supervisor takes half a frame back, and another one comes in its place.
         at = 0
@@ -63,10 +64,15 @@ class FrameFile:
         self._closed.set()
 
     def _try_open(self) -> int | None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._path, flags)
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise EngineError(f"{self._path} is not the file that the output was kept in")
+        return file
 
     def _split(self, data: bytes) -> tuple[list[Frame], int]:
         """The whole frames in `data` that are not too old, and how many bytes all whole ones take."""
@@ -74,6 +80,8 @@ class FrameFile:
         at = 0
         while len(data) - at >= HEADER.size:
             stream, length, time = HEADER.unpack_from(data, at)
+            if length > LONGEST:
+                raise EngineError(f"{self._path} is damaged: a piece of {length} bytes in it")
             end = at + HEADER.size + length
             if end > len(data):
                 break

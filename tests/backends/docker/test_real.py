@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -448,6 +449,10 @@ def test_jobs_are_found_by_label_with_their_spec(backend: DockerBackend, docker_
         "os.remove(path); os.symlink('/etc/shadow', path)",
         "os.remove(path); os.mkdir(path)",
         "os.truncate(path, 1 << 33)",
+        "os.remove(path); os.mkfifo(path)",
+        "os.remove(path); os.mkdir(path); open(path + '/spec.json', 'w').truncate(6 << 30)",
+        "open(path, 'w').write('[' * 100000)",
+        "open(path, 'w').write('[' + '[],' * 20000000 + '[]]')",
     ],
 )
 def test_a_spec_that_the_code_has_spoilt_is_none(
@@ -457,7 +462,15 @@ def test_a_spec_that_the_code_has_spoilt_is_none(
     made = start(backend, code, docker_scope)
     assert ended(backend, made.job_id).exit_code == 0
     (found,) = [job for job in backend.jobs() if job.scope == docker_scope]
+    before = peak_memory()
+    began = time.monotonic()
     assert found.read_spec() is None
+    assert peak_memory() - before < 600_000_000
+    assert time.monotonic() - began < 30
+
+
+def peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 # ---------------------------------------------------------------------------- caches

@@ -1,0 +1,60 @@
+"""Reading one file out of a container, where a job may have put anything in its place."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+# The engine's archive holds more than the file: a header, attributes, and padding.
+EXTRA = 64 * 1024
+CHUNK = 1 << 20
+
+
+def read_file(api: Any, container: str, path: str, limit: int) -> bytes | None:
+    """Return what a regular file in a container holds; None for a longer one, or anything else.
+
+    At most `limit` bytes and a little more are read: the archive of a folder, or of a file that grows,
+    may be endless. `api` is docker-py's client; `AnswerError` where there is nothing.
+    """
+    # docker-py's own get_archive gives no way to end the answer before its end.
+    answer = api._get(
+        api._url("/containers/{0}/archive", container), params={"path": path}, stream=True
+    )
+    with closing(answer):
+        api._raise_for_status(answer)
+        reader = io.BufferedReader(_Limited(answer.iter_content(CHUNK), limit + EXTRA))
+        try:
+            with tarfile.open(fileobj=reader, mode="r|") as archive:
+                first = archive.next()
+                if first is None or not first.isreg() or first.issparse() or first.size > limit:
+                    return None
+                file = archive.extractfile(first)
+                return None if file is None else file.read()
+        except (tarfile.TarError, EOFError, ValueError, RecursionError):
+            return None
+
+
+class _Limited(io.RawIOBase):
+    """Chunks as a file, which ends with an error after so many bytes."""
+
+    def __init__(self, chunks: Iterator[bytes], limit: int) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._left = limit
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+            self._left -= len(self._rest)
+            if self._left < 0:
+                raise EOFError
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
