@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 from stoke.errors import RequestError
+from stoke.reading import TooMuchError, parse_toml
 
 _DIGESTS = ("sha256", "sha384", "sha512")
-_PUBLIC_INDEX = "https://pypi.org/simple"
 
 
 def requirements_of(text: str, where: str) -> str:
@@ -19,8 +18,10 @@ def requirements_of(text: str, where: str) -> str:
     folders and files, extras and dependency groups in markers) and for a version that is not 1.
     """
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_toml(text)
+    except TooMuchError as error:
+        raise RequestError(where, str(error)) from None
+    except ValueError as error:
         raise RequestError(where, f"is not TOML: {error}") from None
     version = document.get("lock-version")
     if not isinstance(version, str) or version.partition(".")[0] != "1":
@@ -31,7 +32,10 @@ def requirements_of(text: str, where: str) -> str:
     indexes = {
         one["index"].rstrip("/"): None for one in packages if isinstance(one.get("index"), str)
     }
-    lines = [f"--extra-index-url {index}" for index in indexes if index != _PUBLIC_INDEX]
+    from stoke.payload import default_index
+
+    public = default_index()
+    lines = [f"--extra-index-url {index}" for index in indexes if index != public]
     try:
         lines += [_entry(package, where) for package in packages]
     except (AttributeError, KeyError, TypeError) as error:

@@ -235,10 +235,11 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _from_file(path: Path) -> Table:
-    import tomllib
+    from stoke.reading import MAX_SETTINGS, parse_toml, read_bytes
 
     try:
-        table = tomllib.loads(path.read_text())
+        # uv.toml may be a link, as dotfiles often are.
+        table = parse_toml(read_bytes(path.resolve(), MAX_SETTINGS).decode())
     except (OSError, ValueError) as error:
         raise RequestError("uv", f"{path} cannot be read: {error}", _hint(str(path), "")) from None
     pip = table.pop("pip", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from stoke.job import Job
@@ -33,6 +34,12 @@ class Bell:
             return ""
         if self._kind == "bell":
             return "\a"
-        told = ", ".join(f"{clean(job.id)} {job.state}" for job in ended[:3])
+        told = ", ".join(f"{_plain(job.id)} {job.state}" for job in ended[:3])
         more = f" and {len(ended) - 3} more" if len(ended) > 3 else ""
         return f"\x1b]9;stoke: {told}{more}\x07\a"
+
+
+def _plain(name: str) -> str:
+    """Of a job's name only what ours are made of, and no more than a notification shows: in some
+    terminals' sequences `;` begins another field."""
+    return re.sub(r"[^A-Za-z0-9._-]", "?", clean(name)[:60])

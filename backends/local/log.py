@@ -17,7 +17,7 @@ from stoke.errors import EngineError
 PAUSES = (0.001, 0.05)
 READ = 1 << 20
 # A supervisor writes pieces of 64 KiB at most; a job can overwrite the file.
-LONGEST = 1 << 24
+LONGEST = READ // 2
 
 
 class FrameFile:

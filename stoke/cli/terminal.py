@@ -14,6 +14,8 @@ import os
 import re
 from collections.abc import Callable
 
+from stoke.logs.sgr import without_concealment
+
 # All that is not simply shown: C0 but tab and line ends, DEL, C1, and what turns the reading
 # direction.
 _SPECIAL = re.compile(
@@ -196,7 +198,9 @@ class TerminalFilter:
             return
         self._inside = None
         if character == "m" and _COLOUR.fullmatch(self._collected):
-            out.append(f"\x1b[{self._collected}m")
-            self._coloured = not _RESET.fullmatch(self._collected)
+            shown = without_concealment(self._collected)
+            if shown is not None:
+                out.append(f"\x1b[{shown}m")
+                self._coloured = not _RESET.fullmatch(shown)
         elif self._screen is not None:
             out.append(self._screen.control(self._collected, character))

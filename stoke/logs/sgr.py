@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from stoke.logs.sanitise import clean, clean_line, line_states
@@ -54,6 +55,33 @@ _ON: dict[int, dict[str, bool]] = {
     27: {"reverse": False},
     29: {"strike": False},
 }
+
+
+def without_concealment(parameters: str) -> str | None:
+    """The parameters of an SGR sequence without 8, which hides text; None if nothing is left.
+
+    Text in the colour of its background still passes: only the terminal knows its palette.
+    """
+    kept = []
+    numbers = iter(parameters.split(";"))
+    for parameter in numbers:
+        while True:
+            code = parameter.partition(":")[0].lstrip("0")
+            if code == "8":
+                break
+            kept.append(parameter)
+            if parameter.lstrip("0") not in ("38", "48", "58"):
+                break
+            # A colour follows, of 5 and a number or of 2 and three; an 8 among them is a colour.
+            parameter = next(numbers, "")
+            values = {"5": 1, "2": 3}.get(parameter.lstrip("0"))
+            if values is not None:
+                kept.append(parameter)
+                kept += islice(numbers, values)
+                break
+            if not parameter:
+                break
+    return ";".join(kept) if kept else None
 
 
 def styled_line(raw: bytes) -> Styled:

@@ -40,6 +40,13 @@ HOSTILE = [
     ("\x1b\x1b[2J", ""),
     ("\x1b[2\x1b[1mbold", "\x1b[1mbold"),
     ("\x1b[31", ""),
+    ("\x1b[8msecret", "secret"),
+    ("\x1b[08;8:1msecret", "secret"),
+    ("\x1b[1;8;31msecret", "\x1b[1;31msecret"),
+    ("\x1b[38;8msecret", "\x1b[38msecret"),
+    ("\x1b[38;5;8;8msecret", "\x1b[38;5;8msecret"),
+    ("\x1b[48;2;8;8;8;8msecret", "\x1b[48;2;8;8;8msecret"),
+    ("\x9b8msecret", "secret"),
 ]
 HARMLESS = [
     "plain\n",

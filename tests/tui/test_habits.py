@@ -3,6 +3,7 @@ everything as it was left."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,8 @@ def test_the_bell_calls_for_long_jobs_that_have_just_ended(desk: Desk) -> None:
     assert bell.ended([ended, old], [ended, old]) == []
     assert Bell("desktop", 7200).ended([running], [ended]) == []
     assert bell.sequence([ended]) == "\x1b]9;stoke: fit-7k2pqa failed\x07\a"
+    named = replace(ended, id="a;b\x1b]0;PWN\x07\u202e" + "c" * 500)
+    assert bell.sequence([named]) == "\x1b]9;stoke: a?b" + "c" * 57 + " failed\x07\a"
     assert Bell("bell", 0).sequence([ended]) == "\a"
     assert Bell("off", 0).sequence([ended]) == bell.sequence([]) == ""
 
