@@ -756,10 +756,14 @@ class Volume:
         return going.bytes
 
     def empty_trash(self) -> int:
-        """Returns the bytes that this freed."""
+        """Delete what is in the trash; return the bytes that this freed."""
         freed = 0
+        before: list[str] = []
         while True:
             names = names_in(self.path("trash"))
+            if names == before:
+                return freed  # nothing of it can be deleted
+            before = names
             for number, name in enumerate(names):
                 self.do("removed %d of %d" % (number, len(names)))
                 freed += remove_tree(self.path("trash", name), self.tick)
@@ -1125,7 +1129,7 @@ class PythonVolume(Volume):
             lock = self.path("venvs", key + ".lock")
             if end == "tmp" and ENVIRONMENT.fullmatch(key) and not is_held(lock):
                 found.append(self.path("venvs", name))
-        for folder in ("locks", "venvs", "requests"):
+        for folder in ("", "locks", "venvs", "requests"):
             for name in names_in(self.path(folder)):
                 path = self.path(folder, name)
                 with contextlib.suppress(FileNotFoundError):
