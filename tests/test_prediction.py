@@ -133,7 +133,8 @@ def test_what_has_a_marker_is_not_counted(history: History, ran: Callable[..., N
     marked = "torch==3 ; sys_platform == 'win32'"
     asked = spec(dependencies=["numpy>=2", "torch ; sys_platform == 'win32'"])
     assert predict(asked, "docker", history).counts["python"] == Counts(1, 1, named=True)
-    lock = spec(requirements=f"numpy==2.0 --hash={HASH}\n{marked} --hash={HASH}\n")
+    text = f"numpy==2.0 --hash={HASH}\n{marked} --hash={HASH}\n"
+    lock = spec(requirements=text, locked=True)
     told = predict(lock, "docker", history)
     assert told == Prediction("partial", None, None, {"python": Counts(1, 1, named=False)})
 

@@ -645,7 +645,7 @@ def test_version_control_may_be_editable_and_extras_of_an_egg_count(line: str, t
         ("__token__:${TOKEN}", True),
         ("${USER}:hunter2", False),
         ("${TOKEN}hunter2", False),
-        ("${TOKEN}:", False),
+        ("${TOKEN}:", True),
         ("hunter2", False),
         ("user:hunter2${A}", False),
         ("${lower}:${PASS}", False),

@@ -109,7 +109,7 @@ def test_a_variable_in_a_name_is_this_processs(
         ({"a": "-r b", "b": "\n\n./x\n"}, "b line 3", "does not travel"),
         ({"a": "-c b", "b": "six\nsix six"}, "b line 2", "is not a requirement"),
         ({"a": "-c b", "b": "six\n-e ."}, "b line 2", "does not travel"),
-        ({"a": "-c b", "b": "--no-index"}, "b line 1", "not known here"),
+        ({"a": "-c b", "b": "--trusted-host h"}, "b line 1", "not known here"),
         ({"a": "-r b", "b": "six\n-r c", "c": "-r ./a"}, "c line 1", "a cycle"),
         ({"a": "-r a"}, "a line 1", "a cycle"),
         ({"a": "-c a"}, "a line 1", "a cycle"),

@@ -22,7 +22,7 @@ def run_tagged(
 
     With `lock` it only prints that.
     """
-    spec = request_from_options(code=code, requirements=lock)
+    spec = request_from_options(code=code, requirements=lock, locked=lock is not None)
     payload = make_payload(
         spec, nonce=NONCE, program="main.py", lock_ttl=0, upgrade=False, lock_only=lock is not None
     )

@@ -16,7 +16,7 @@ from backends.local.caches import TAG, LocalCaches
 from stoke.errors import EngineError
 from stoke.history import History
 from stoke.paths import NotOursError, cache_dir, make_private, state_dir
-from stoke.payload import _default_index
+from stoke.payload import default_index
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
@@ -64,7 +64,7 @@ def caches() -> LocalCaches:
 def test_nothing_is_open_whatever_the_umask(shared: Path, umask: int) -> None:
     folder = caches().make("default", "python")
     History().close()
-    _default_index()
+    default_index()
     make_private(state_dir() / "jobs" / "a")
     found = [shared / "cache", shared / "state", *shared.rglob("*")]
     assert folder in found
@@ -150,7 +150,7 @@ def test_what_was_open_is_closed_and_its_environments_are_not_used(shared: Path)
         (shared / "cache/default-index").write_text("http://evil.example/simple")
 
     assert as_nobody(plant)
-    assert "evil" not in (_default_index() or "")
+    assert "evil" not in (default_index() or "")
     assert planted.exists()
     (shared / "cache").chmod(0o777)
     folder = caches().make("default", "python")
@@ -165,7 +165,7 @@ def test_an_index_that_another_user_named_is_not_used(shared: Path) -> None:
     make_private(cache_dir())
     (cache_dir() / "default-index").write_text("http://evil.example/simple")
     os.chown(cache_dir() / "default-index", NOBODY, NOBODY)
-    assert "evil" not in (_default_index() or "")
+    assert "evil" not in (default_index() or "")
 
 
 def test_a_history_of_another_user_is_refused(shared: Path) -> None:

@@ -88,7 +88,7 @@ def test_variables(variable: str, value: str, name: str, recorded: Any) -> None:
 def test_files_that_variables_name(variable: str, name: str, tmp_path: Path) -> None:
     file = write(tmp_path / "c.txt", "# a comment\nalpha<2\nbeta\n")
     assert settings({variable: str(file)}) == {name: ["alpha<2", "beta"]}
-    with pytest.raises(RequestError, match=f"{variable}: /nowhere/c.txt cannot be read"):
+    with pytest.raises(RequestError, match=f"{variable}: /nowhere/c.txt: cannot be read"):
         taken({variable: "/nowhere/c.txt"})
 
 

@@ -116,13 +116,13 @@ def test_a_hash_that_is_not_the_packages_is_refused(lab: Lab, index: PackageInde
     assert done.stdout == b""
 
 
-def test_a_pinned_and_hashed_file_is_the_lock_itself(lab: Lab, index: PackageIndex) -> None:
+def test_a_locked_request_installs_as_it_stands(lab: Lab, index: PackageIndex) -> None:
     digest = index.add("gamma", "3.0")
     lock = f"gamma==3.0 --hash=sha256:{digest}\n"
-    done = lab.run("import gamma; print(gamma.version)", requirements=lock)
+    done = lab.run("import gamma; print(gamma.version)", requirements=lock, locked=True)
     assert done.stdout == b"3.0\n"
     assert done.phase("lock").hit is True
-    wrong = lab.run("import gamma", requirements=lock.replace(digest, "0" * 64))
+    wrong = lab.run("import gamma", requirements=lock.replace(digest, "0" * 64), locked=True)
     assert wrong.job.exit_code == 125
     assert "hash" in wrong.error["text"].lower()
 

@@ -98,11 +98,11 @@ def test_a_private_package_comes_from_its_own_index_only(lab: Lab, serve: Serve)
     assert done.stdout.startswith(b"1.0 ") and b"ballast.bin" in done.stdout, done
 
     lock = lock_of(lab, asked)
-    given = run(lab, shows, requirements=lock, use_cache=False)
+    given = run(lab, shows, requirements=lock, locked=True, use_cache=False)
     assert given.stdout == done.stdout, given
     assert not [path for path in public.requests if path.startswith("/files/inner")]
 
-    kept = run(lab, shows, requirements=lock)
+    kept = run(lab, shows, requirements=lock, locked=True)
     with History() as history:
         assert Housekeeper(history, 60).lock_of(lab.backend, kept.job) == lock
 
@@ -144,7 +144,7 @@ def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve:
     done = finish(lab, asked)
     assert done.stdout == b"source\n", done
     lock = lock_of(lab, asked)
-    given = run(lab, shows, requirements=lock, use_cache=False)
+    given = run(lab, shows, requirements=lock, locked=True, use_cache=False)
     assert given.stdout == b"source\n", given
 
 
@@ -153,7 +153,7 @@ def test_a_lock_from_elsewhere_finds_its_files_in_any_index(lab: Lab, serve: Ser
     private, public = serve(("alpha", "1.0")), serve()
     digest = public.add("alpha", "2.0")
     lock = f"-i {public.url}\n--extra-index-url {private.url}\nalpha==2.0 --hash=sha256:{digest}\n"
-    done = run(lab, "import alpha; print(alpha.version)", requirements=lock)
+    done = run(lab, "import alpha; print(alpha.version)", requirements=lock, locked=True)
     assert done.stdout == b"2.0\n", done
 
 
@@ -220,7 +220,7 @@ def test_only_lines_that_apply_are_packages(lab: Lab, serve: Serve) -> None:
         )
     )
     for hit in (False, True):
-        done = run(lab, "import alpha; print(alpha.version)", requirements=lock)
+        done = run(lab, "import alpha; print(alpha.version)", requirements=lock, locked=True)
         assert done.stdout == b"2\n", done
         python = done.phase("python")
         assert (python.hit, python.packages) == (hit, 1)

@@ -109,11 +109,11 @@ def test_a_path_is_taken_as_any_shell_or_terminal_writes_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("/work//tmp/a.py", "/tmp/a.py"),
-        ("/work/~/a.py", "~/a.py"),
-        ("~/work/a.py", "~/work/a.py"),
+        ("/folder//tmp/a.py", "/tmp/a.py"),
+        ("/folder/~/a.py", "~/a.py"),
+        ("~/folder/a.py", "~/folder/a.py"),
         ("//etc/x~/y", "/etc/x~/y"),
-        ("/work//~ada/a", "~ada/a"),
+        ("/folder//~ada/a", "~ada/a"),
     ],
 )
 def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> None:
