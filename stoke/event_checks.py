@@ -21,7 +21,7 @@ RUN = "run"
 MARKED = "the job reports: "
 """Begins every text that the user's code may have written."""
 # What the runner says of an end for which it sends no error event.
-_REASONS = re.compile(r"stopped|timeout|out of memory|killed by signal \d{1,2}")
+_REASONS = re.compile(r"stopped|interrupted|timeout|out of memory|killed by signal \d{1,2}")
 # How far an event's time may be from the engine's timestamp of the line that carries it, in seconds.
 _TOLERANCE = 5.0
 _MOST_NOTES = 100

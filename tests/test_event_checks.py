@@ -138,6 +138,20 @@ def test_what_the_runner_tells_passes_as_it_is() -> None:
         assert checks.admit(event, moment) == event
 
 
+@pytest.mark.parametrize(
+    "reason", [None, "stopped", "interrupted", "timeout", "out of memory", "killed by signal 11"]
+)
+def test_every_reason_of_the_runner_for_the_end_of_the_code_is_believed(
+    reason: str | None,
+) -> None:
+    checks = EventChecks(job())
+    at = SUBMITTED + 3
+    checks.admit({"event": "begin", "phase": "run", "time": at}, at)
+    end = {"event": "end", "time": at, "exit_code": 1, "reason": reason}
+    admitted = checks.admit(end, at)
+    assert admitted is not None and admitted["reason"] == reason
+
+
 def test_an_environment_that_failed_keeps_its_reason_and_hint() -> None:
     checks = EventChecks(job())
     at = SUBMITTED + 3
