@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stoke.errors import RequestError
+from stoke.logins import basic_authorization, login_of, split_login
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
@@ -62,11 +63,12 @@ def read_web(url: str, limit: int, named: str) -> bytes:
     from urllib.request import Request
 
     try:
-        address, authorization = _without_login(url)
+        login, address = split_login(url)
         request = Request(address, headers={"User-Agent": "stoke"})  # noqa: S310
-        if authorization:
+        if login:
             # Not sent on to the host of a redirect.
-            request.add_unredirected_header("Authorization", authorization)
+            header = basic_authorization(*login_of(login))
+            request.add_unredirected_header("Authorization", header)
         with _opener().open(request, timeout=FETCH_SECONDS) as answer:
             return _within(answer.read(limit + 1), limit, named)
     except HTTPError as error:
@@ -163,17 +165,3 @@ def _opener() -> OpenerDirector:
     ):
         opener.add_handler(handler())
     return opener
-
-
-def _without_login(url: str) -> tuple[str, str | None]:
-    """(the address without user and password, the header that has them)."""
-    import base64
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, None
-    user, _, password = login.partition(":")
-    token = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    return urlunsplit(parts._replace(netloc=host)), f"Basic {token}"

@@ -16,13 +16,14 @@ from typing import Any
 
 from stoke.environment import python_hash, system_hash
 from stoke.errors import EngineError, RequestError
+from stoke.logins import login_of, secrets_of, split_login
 from stoke.network import NOTHING, Network
 from stoke.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
 from stoke.requirements import Entry, canonical_name
 from stoke.source_code import declared_encoding
 from stoke.spec import JobSpec, NixSettings
-from stoke.surroundings import login_variables, split_login
-from stoke.uv_config import UvConfig, fill_in, login_of, origins, secrets_of, uv_config
+from stoke.surroundings import fill_in, login_variables
+from stoke.uv_config import UvConfig, origins, uv_config
 
 
 def runner_source() -> bytes:

@@ -16,9 +16,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from stoke.errors import RequestError
+from stoke.logins import split_login
 from stoke.pep723 import read_script_metadata
 from stoke.requirements import NAMED_LOGIN, RequirementError, names, parse_requirements
 from stoke.uv_settings import IGNORED, KINDS, SPELLINGS, UvSetting, check_setting
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _LOGIN = re.compile(r"(://[^/\s@]*@)")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
 
@@ -110,6 +110,12 @@ def expanded(text: str, field: str, environ: Mapping[str, str] = os.environ) -> 
     comment = _COMMENT.search(text)
     end = comment.start() if comment else len(text)
     pieces = _LOGIN.split(text[:end])
+    pieces[::2] = [fill_in(piece, field, environ) for piece in pieces[::2]]
+    return "".join(pieces) + text[end:]
+
+
+def fill_in(text: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
+    """`text` with the values of its variables. `RequestError` for one that is not set."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in environ:
@@ -118,8 +124,7 @@ def expanded(text: str, field: str, environ: Mapping[str, str] = os.environ) -> 
             )
         return environ[found[1]]
 
-    pieces[::2] = [_VARIABLE.sub(value, piece) for piece in pieces[::2]]
-    return "".join(pieces) + text[end:]
+    return VARIABLE.sub(value, text)
 
 
 # --- uv's settings -------------------------------------------------------------------------------
@@ -235,11 +240,10 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _from_file(path: Path) -> Table:
-    from stoke.reading import MAX_SETTINGS, parse_toml, read_bytes
+    from stoke.reading import read_toml
 
     try:
-        # uv.toml may be a link, as dotfiles often are.
-        table = parse_toml(read_bytes(path.resolve(), MAX_SETTINGS).decode())
+        table = read_toml(path)
     except (OSError, ValueError) as error:
         raise RequestError("uv", f"{path} cannot be read: {error}", _hint(str(path), "")) from None
     pip = table.pop("pip", {})
@@ -326,16 +330,6 @@ def _index(address: Any, reference: str | None) -> Table:
     if login and reference and not NAMED_LOGIN.fullmatch(login):
         return {**index, "url": url, "credentials": reference}
     return {**index, "url": address}
-
-
-def split_login(address: str) -> tuple[str, str]:
-    """(user:password, the address without it)."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return "", address
-    login, _, host = parts.netloc.rpartition("@")
-    return login, urlunsplit(parts._replace(netloc=host)) if login else address
 
 
 def login_variables(name: str) -> tuple[str, str]:

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from stoke.errors import RequestError
+from stoke.logins import login_of, secrets_of, split_login
+from stoke.reading import read_toml
 from stoke.requirements import canonical_name
 from stoke.spec import JobSpec
-from stoke.surroundings import login_variables, split_login
+from stoke.surroundings import VARIABLE, fill_in, login_variables
 from stoke.uv_settings import CONNECTION, RESULT
 
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _LOGIN = re.compile(r"://([^/\s@]*)@")
 # A lock is complete: these settings decide what is in it, and must not change it when it is installed.
 _LOCK_ONLY = {
@@ -261,7 +262,7 @@ def _read_logins(
     ]
     for text in texts:
         for login in _LOGIN.findall(text):
-            for name in _VARIABLE.findall(login):
+            for name in VARIABLE.findall(login):
                 if environ is None:
                     config.wanted.append(name)
                 else:
@@ -269,28 +270,6 @@ def _read_logins(
                     config.environment[name] = value
                     config.secrets += secrets_of(*value.partition(":")[::2])
     config.wanted = list(dict.fromkeys(config.wanted))
-
-
-def fill_in(text: str, where: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` with the values of its variables."""
-    for name in _VARIABLE.findall(text):
-        if name not in environ:
-            raise RequestError(
-                where, f"names the variable {name}, which is not set", f"export {name}=..."
-            )
-    return _VARIABLE.sub(lambda found: environ[found[1]], text)
-
-
-def login_of(text: str) -> tuple[str, str]:
-    """(user, password) of the login in an address, where they are percent-encoded."""
-    user, _, password = text.partition(":")
-    return unquote(user), unquote(password)
-
-
-def secrets_of(user: str, password: str) -> list[str]:
-    """The texts that must not be shown of a login. A user without a password is a token."""
-    secret = password or user
-    return [secret, quote(secret, safe="")] if secret else []
 
 
 def _login(index: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, str]:
@@ -304,10 +283,8 @@ def _login(index: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, s
     elif kind == "env":
         addresses = (word for part in environ.get(where, "").split() for word in _addresses(part))
     else:
-        import tomllib
-
         try:
-            addresses = _texts(tomllib.loads(Path(where).read_text()))
+            addresses = _texts(read_toml(Path(where)))
         except (OSError, ValueError):
             addresses = ()
     for address in addresses:
