@@ -6,7 +6,6 @@ where the way to it ends: name, connection, proxy, certificate, login, address.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import os
 import shutil
@@ -20,14 +19,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from stoke.backend import Finding
 from stoke.config import Config
 from stoke.errors import RequestError
+from stoke.logins import basic_authorization, login_of, split_login
 from stoke.network import environment_proxies, names_of, own_authorities, trusted_files
 from stoke.payload import default_index, read_reference
+from stoke.surroundings import expanded, fill_in
 
 ANSWER_SECONDS = 3.0
 """For each step: a connection, a handshake, an answer."""
@@ -59,7 +60,8 @@ class Proxy:
 
     @property
     def login(self) -> dict[str, str]:
-        return _basic("Proxy-Authorization", self.address)
+        login = split_login(self.address.geturl())[0]
+        return {"Proxy-Authorization": basic_authorization(*login_of(login))} if login else {}
 
 
 def start_check(config: Config) -> Callable[[], list[Finding]]:
@@ -150,10 +152,10 @@ def _variable(*names: str) -> str | None:
 
 
 def _index(url: str, config: Config, context: ssl.SSLContext) -> Finding:
-    parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    shown = split_login(url)[1]
     try:
-        login = _login(parts, config)
+        parts = urlsplit(expanded(url, "index"))
+        login = _login(url, parts, config)
         proxy = _proxy(parts, config)
         way = f" through the proxy {proxy.host} ({proxy.variable})" if proxy else ""
         if proxy and proxy.address.scheme != "http":
@@ -194,32 +196,23 @@ def _judge(status: int, parts: SplitResult, has_login: bool, config: Config) -> 
         raise TroubleError(f"answers with an error ({status})", later if status >= 500 else None)
 
 
-def _login(parts: SplitResult, config: Config) -> dict[str, str]:
-    """As uv: from the address, the configuration, or netrc."""
-    if parts.username:
-        return _basic("Authorization", parts)
+def _login(url: str, parts: SplitResult, config: Config) -> dict[str, str]:
+    """As uv: from the address `url`, whose `parts` are filled in, the configuration, or netrc."""
+    if login := split_login(url)[0]:
+        user, password = login_of(fill_in(login, "index"))
+        return {"Authorization": basic_authorization(user, password)}
     index = config.index
     meant = [index.url] if index.url else list(index.extra)
-    if index.credentials and parts.geturl() in meant:
-        pair = read_reference(index.credentials, "index.credentials")
-        return {"Authorization": _token(pair)}
+    if index.credentials and url in meant:
+        user, _, password = read_reference(index.credentials, "index.credentials").partition(":")
+        return {"Authorization": basic_authorization(user, password)}
     from netrc import NetrcParseError, netrc
 
     try:
         known = netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
     except (OSError, NetrcParseError, KeyError):
         return {}
-    return {"Authorization": _token(f"{known[0]}:{known[2]}")} if known else {}
-
-
-def _basic(header: str, parts: SplitResult) -> dict[str, str]:
-    if not parts.username:
-        return {}
-    return {header: _token(f"{unquote(parts.username)}:{unquote(parts.password or '')}")}
-
-
-def _token(pair: str) -> str:
-    return "Basic " + base64.b64encode(pair.encode()).decode()
+    return {"Authorization": basic_authorization(known[0], known[2])} if known else {}
 
 
 def _proxy(parts: SplitResult, config: Config) -> Proxy | None:

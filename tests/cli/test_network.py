@@ -241,6 +241,19 @@ def test_an_index_that_wants_a_login(stoke: Stoke, private_index: PackageIndex) 
     assert "INDEX_LOGIN is not set" in look(stoke, **env, **right)["detail"]
 
 
+def test_a_login_of_variables_is_filled_in_as_for_a_job(
+    stoke: Stoke, private_index: PackageIndex
+) -> None:
+    user, _, password = LOGIN.partition(":")
+    address = private_index.url.replace("://", "://${INDEX_USER}:${INDEX_PASSWORD}@")
+    env = {"STOKE_INDEX__URL": address, "INDEX_USER": user}
+    assert look(stoke, **env, INDEX_PASSWORD=password)["works"]
+    assert "refuses the login (401)" in look(stoke, **env, INDEX_PASSWORD="wrong")["detail"]
+    missing = look(stoke, **env)
+    assert "INDEX_PASSWORD, which is not set" in missing["detail"]
+    assert missing["mend"] == "export INDEX_PASSWORD=..."
+
+
 def test_a_login_from_netrc_counts_as_it_does_for_uv(
     stoke: Stoke, private_index: PackageIndex, tmp_path: Path
 ) -> None:
