@@ -15,7 +15,8 @@ from stoke.errors import RequestError
 from stoke.reading import TooMuchError, parse_json, parse_toml, read_bytes, read_toml
 from stoke.recording import read_recording
 from stoke.request import request_from_json
-from tui import kept, keymap, themes
+from stoke.spec import MAX_CODE
+from tui import draft, kept, keymap, themes
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -101,3 +102,9 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "file", 5) == b"a = 1"
     # People link their settings.
     assert read_toml(tmp_path / "link") == {"a": 1}
+
+
+def test_a_draft_of_the_longest_code_is_read_again() -> None:
+    left = draft.Draft("\x7f" * MAX_CODE)
+    draft.save(left)
+    assert draft.load() == left

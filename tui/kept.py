@@ -9,13 +9,16 @@ from typing import Any
 
 from stoke.errors import EngineError
 from stoke.paths import make_private, state_dir
-from stoke.reading import MAX_SETTINGS, parse_json, read_bytes
+from stoke.reading import parse_json, read_bytes
+
+# A draft holds code at its largest, every character of it escaped.
+LONGEST = 64 * 1024**2
 
 
 def load(name: str) -> dict[str, Any]:
     """What was kept as `name`; nothing where there is none that can be read."""
     try:
-        stored = parse_json(read_bytes(state_dir() / f"{name}.json", MAX_SETTINGS))
+        stored = parse_json(read_bytes(state_dir() / f"{name}.json", LONGEST))
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) else {}
