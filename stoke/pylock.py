@@ -35,6 +35,8 @@ def requirements_of(text: str, where: str) -> str:
     from stoke.payload import default_index
 
     public = default_index()
+    if not all(map(str.isprintable, indexes)):
+        raise RequestError(where, "has an index that holds a line break or an invisible character")
     lines = [f"--extra-index-url {index}" for index in indexes if index != public]
     try:
         lines += [_entry(package, where) for package in packages]
@@ -74,17 +76,18 @@ def _entry(package: dict[str, Any], where: str) -> str:
                 "--output-file requirements.lock",
             )  # fmt: skip
         text += f" ; {marker}"
-    if not text.isprintable():
-        raise RequestError(
-            where, f"{name[:200]!r} holds a line break or another invisible character"
-        )
     hashes = {
         f"{algorithm}:{digest}": None
         for file in files
         for algorithm, digest in file["hashes"].items()
         if algorithm in _DIGESTS
     }
-    return " \\\n    ".join([text, *(f"--hash={value}" for value in hashes)])
+    pieces = [text, *(f"--hash={value}" for value in hashes)]
+    if not all(map(str.isprintable, pieces)):
+        raise RequestError(
+            where, f"{name[:200]!r} holds a line break or another invisible character"
+        )
+    return " \\\n    ".join(pieces)
 
 
 def _address(source: dict[str, Any], name: str, where: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import re
 import shlex
 
 from stoke.errors import RequestError
+from stoke.reading import parse_json
 
 NOTEBOOK = "jupyter nbconvert --to python"
 """The command that converts a notebook."""
@@ -107,8 +107,8 @@ def json_object(text: str) -> dict[str, object] | None:
     if not text.lstrip("\ufeff \t\r\n").startswith("{"):
         return None
     try:
-        found = json.loads(text.lstrip("\ufeff"))
-    except (ValueError, RecursionError):
+        found = parse_json(text.lstrip("\ufeff"))
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

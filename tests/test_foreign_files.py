@@ -176,6 +176,16 @@ def test_a_pylock_is_read_as_a_complete_lock(tmp_path: Path, name: str) -> None:
         ('lock-version = "1.0"\n[[packages]]\nversion = "1"', "without a name"),
         ('lock-version = "1.0"\npackages = 3', "no list of packages"),
         ('lock-version = "1.0"\n[[packages]]\nname = "x\\n-r y"\nversion = "1"', "line break"),
+        (
+            'lock-version = "1.0"\n[[packages]]\nname = "x"\nversion = "1"\n'
+            'sdist = {hashes = {sha256 = "0\\nevil"}}',
+            "line break",
+        ),
+        (
+            'lock-version = "1.0"\n[[packages]]\nname = "x"\nversion = "1"\n'
+            'index = "https://h.example.org/s\\nevil"',
+            "line break",
+        ),
         ('lock-version = "1.0"\n[[packages]]\nname = "x"\ndirectory = { path = "." }', "a folder"),
         ('lock-version = "1.0"\n[[packages]]\nname = "x"\narchive = {path = "x"}', "a local file"),
         ('lock-version = "1.0"\n[[packages]]\nname = "x"\nvcs = { type = "git" }', "a local file"),
