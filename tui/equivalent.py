@@ -10,7 +10,7 @@ from stoke.spec import JobSpec
 
 def run_command(spec: JobSpec, backend: str, name: str) -> str:
     """The line to type. Code is read from standard input; values that look secret are masked."""
-    words = ["stoke", "run", "-", "-b", backend, "--name", name]
+    words = ["stoke", "run", "-b", backend, "--name", name]
     for requirement in spec.dependencies:
         words += ["-w", requirement]
     if spec.requirements or spec.constraints:
@@ -36,6 +36,7 @@ def run_command(spec: JobSpec, backend: str, name: str) -> str:
         words += ["--secret", f"{variable}={reference}"]
     if not spec.use_cache:
         words.append("--no-cache")
+    words.append("-")
     if spec.args:
         words += ["--", *spec.args]
     return shlex.join(words)

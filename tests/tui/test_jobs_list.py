@@ -258,7 +258,7 @@ async def test_of_the_request_each_part_can_be_copied(
             await until(pilot, lambda: app.screen.is_modal)
             await pilot.press(*keys)
             await until(pilot, lambda count=count: len(copied) > count)  # type: ignore[misc]
-        assert copied[0].startswith("stoke run - -b local --name fit")
+        assert copied[0].startswith("stoke run -b local --name fit")
         assert copied[1] == "x = 1\n"
         assert '"code": "x = 1\\n"' in copied[2]
         assert not any("hunter2" in text for text in copied)
