@@ -188,7 +188,13 @@ def test_a_damaged_row_is_shown_as_that_and_can_be_removed(
     assert precious.exists()
 
 
-@pytest.mark.parametrize("spec", ["{", "[" * 100_000, "[]", '{"code": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{", "[" * 100_000, "[]", '{"code": 5}', b"\xff",
+        '{"code": "pass", "env": {}, "uv": {"resolution": {}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_request_is_a_message_for_whoever_needs_it(
     own_home: Path, spec: str | bytes
 ) -> None:

@@ -183,7 +183,7 @@ def _show_stored(text: str) -> None:
     try:
         if spec is not None:
             return _show_spec(hidden_values(spec))
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, LookupError):
         pass  # A field of another type than any version has written.
     return _pairs({"request": "cannot be read: its record in the history is damaged"})
 
