@@ -62,6 +62,14 @@ def test_loading_the_local_backend_loads_no_other() -> None:
     assert loaded & ({"backends.docker"} | ENGINES | SCREENS) == set()
 
 
+def test_the_docker_backend_does_not_load_the_runner() -> None:
+    loaded = loaded_by(
+        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "load_backend('docker', Config())"
+    )
+    assert "backends.docker" in loaded and "stoke.runner" not in loaded
+
+
 def test_a_cluster_that_is_only_looked_at_costs_no_models() -> None:
     loaded = loaded_by(
         "from stoke.backend import load_backend\nfrom stoke.config import Config\n"

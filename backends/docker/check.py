@@ -11,7 +11,6 @@ from stoke.backend import Finding
 from stoke.config import Config
 from stoke.errors import EngineError
 from stoke.network import environment_proxies
-from stoke.runner import is_loopback
 
 
 def look(engine: Engine, config: Config) -> list[Finding]:
@@ -57,6 +56,8 @@ def _log_driver(info: dict[str, Any]) -> Finding:
 
 def _proxies(config: Config, url: str) -> list[Finding]:
     """Which of this machine's proxies containers use, where it has any."""
+    from stoke.runner import is_loopback  # Slow to load, and no job needs it here.
+
     near_only = is_loopback if has_own_network(config) else lambda _: False
     if config.index.proxy and not near_only(config.index.proxy):
         return [Finding("proxy", True, f"{config.index.proxy}, which containers use as well")]
