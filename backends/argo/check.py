@@ -213,7 +213,7 @@ def _caches(cluster: Cluster, config: Config) -> Finding:
         else:
             who = f"of {namespace} alone, by its path"
         folder = cache_folder(argo, namespace, config.scope, "").rstrip("/")
-        who += "; whoever may mount folders of nodes reaches it"
+        who += "; users who may mount folders of nodes (hostPath) can change it"
         return Finding("caches", True, f"{folder} on every node, {who}")
     if argo.cache == "none":
         return Finding("caches", True, "none: every job builds its environment")

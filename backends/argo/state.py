@@ -269,8 +269,8 @@ def _no_image(container: Mapping[str, Any], why: str) -> Reason:
     if name in ARGOS_OWN:
         return Reason(
             f"the node cannot get the image {image} of Argo's own container {name}: {why}",
-            "that image is chosen by Argo's configuration, not by the job: have whoever runs Argo make "
-            "it available to the nodes, or name a copy of it (executor.image)",
+            "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
+            "available to the nodes, or to name a copy of it (executor.image)",
         )
     return Reason(
         f"the node cannot get the image {image}: {why}",
@@ -404,7 +404,7 @@ _LIMIT_RANGE = re.compile(
 )
 _OPTIONS = {"cpu": "--cpu", "memory": "--memory"}
 _ARGOS_RESOURCES = (
-    "Argo's own containers need resources: have whoever runs Argo set executor.resources in its "
+    "Argo's own containers need resources: ask Argo's administrator to set executor.resources in its "
     "configuration, or make a LimitRange with defaults in this namespace"
 )
 

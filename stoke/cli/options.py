@@ -100,9 +100,9 @@ def _refuse_ours(
         name = word.partition("=")[0] if word.startswith("--") else word[:2]
         if name in options:
             raise click.UsageError(
-                f"{name} behind {clean(behind)} would be the script's, and is an option of stoke's "
-                f"too. For stoke, put it in front of {clean(behind)}; for the script, put -- in "
-                f"front of its words: {clean(instead)}"
+                f"{name} after {clean(behind)} would go to the script, and stoke has an option of that "
+                f"name too. For stoke, put it before {clean(behind)}; for the script, put -- before "
+                f"the script's arguments: {clean(instead)}"
             )
 
 

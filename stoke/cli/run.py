@@ -23,11 +23,11 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     """Run Python code with its packages, and wait for it.
 
     The job's stdout is stdout and its stderr stderr, its exit code the exit code; its standard
-    input is at its end. ctrl+c stops it, politely once, hard the second time. What stoke itself has
-    to say goes to stderr too: --quiet leaves that to the job.
+    input is at its end. ctrl+c interrupts the code (on argo it stops the job); a second one ends the
+    job at once. What stoke itself has to say goes to stderr too: --quiet leaves that to the job.
 
-    As with python, the words behind FILE are the script's; stoke's own options stand in front of it. A
-    word of the script's that is an option of stoke's too needs -- behind FILE.
+    As with python, everything after FILE goes to the script; stoke's own options come before FILE. If
+    the script has an option that stoke has too, put -- after FILE.
 
     \b
     stoke run -w numpy -c 'import numpy; print(numpy.pi)'

@@ -381,9 +381,9 @@ def test_an_option_of_ours_behind_the_file_is_refused_and_the_advice_works(
     (here / "train.py").write_text(SHOWS_ARGUMENTS)
     done = stoke(*command, *arguments)
     told = done.stderr.decode()
-    assert done.returncode == 2 and f"{option} behind " in told
+    assert done.returncode == 2 and f"{option} after " in told
     assert job_count(own_home) == 0
     if command == ["run"] and arguments[0] == "train.py":
-        advised = told.strip().rpartition("words: ")[2].split()
+        advised = told.strip().rpartition("arguments: ")[2].split()
         assert advised == ["train.py", "--", *arguments[1:]]
         assert stoke("run", "-q", *advised).stdout.decode() == f"{arguments[1:]}\n"

@@ -102,7 +102,7 @@ def test_the_container_is_believed_before_the_workflow() -> None:
         (
             pod(waiting("PodInitializing"), init=waiting("ErrImagePull")),
             "of Argo's own container init: ErrImagePull",
-            "have whoever runs Argo",
+            "ask Argo's administrator",
         ),
         (pod(conditions=[UNSCHEDULABLE]), "Insufficient memory", "--memory"),
         (
