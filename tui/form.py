@@ -54,7 +54,7 @@ FIELDS = (
     Field("timeout", "timeout", "90s, 5m, 1h30m", folded=True),
     Field("cpu", "cpu", "0.5", folded=True),
     Field("memory", "memory", "512m, 2g", folded=True),
-    Field("shm_size", "shared memory", "2g", folded=True),
+    Field("shm_size", "shm size", "2g", folded=True),
 )
 NAMES = frozenset(field.name for field in FIELDS)
 
