@@ -51,7 +51,8 @@ class Request:
     spec: JobSpec
     name: str = "job"
     program: str | None = None
-    """What the code sees as sys.argv[0]; without one, the job's name with .py."""
+    """What the code sees as sys.argv[0]; without one, main.py: a script that has the job's name
+    would hide a package of that name from the code."""
     upgrade: bool = False
     lock_ttl: int = 24 * 3600
     """Seconds for which a stored lock answers without asking the index."""
@@ -64,7 +65,7 @@ class Request:
 
     @property
     def seen_as(self) -> str:
-        return self.program or f"{self.name}.py"
+        return self.program or "main.py"
 
     def payload(
         self,
