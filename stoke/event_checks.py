@@ -3,7 +3,8 @@
 The runner marks its events with the job's nonce, and the user's code can read that nonce (from /proc,
 from the runner's memory) and print events of its own. So an event is believed only where the runner
 could have written it at that point of the job, with times that fit the engine's timestamps of the log,
-and with text that is either one of our own hints (`stoke.hints`) or marked as the job's.
+and once the code has begun, with text that is marked as the job's. A hint comes as a code, whose text
+is ours (`stoke.hints`), and is believed only before the code has begun.
 
 Before the user's code begins, only the runner and the build steps of packages are there to write.
 """
@@ -15,6 +16,7 @@ import time
 from typing import Any
 
 from stoke.events import Event
+from stoke.hints import hint_text
 from stoke.job import ENVIRONMENT_PHASES, Job
 
 RUN = "run"
@@ -38,6 +40,7 @@ class EventChecks:
 
     def __init__(self, job: Job) -> None:
         self._submitted_at = job.submitted_at
+        self._backend, self._scope = job.backend, job.scope
         self._run_began = job.started_at is not None
         # The engine's end is provisional too, and known before the log is read. Only the runner tells
         # processor time, once the code has run.
@@ -114,21 +117,25 @@ class EventChecks:
         return {"event": "note", "text": _bounded(event["text"], _MOST_TEXT)}
 
     def _error_event(self, event: Event, _at: float) -> Event | None:
-        name, text, hint = event["phase"], event["text"], event.get("mend")
+        name, text, tail = event["phase"], event["text"], event.get("tail")
+        hint = hint_text(event.get("hint"), self._backend, self._scope)
         self._notes += 1
         if self._ended or self._notes > _MOST_NOTES or name not in (*ENVIRONMENT_PHASES, RUN):
             return None
         if self._run_began:
             if name != RUN:
                 return None
-            text = _marked(text)
-        if hint is not None and not _is_ours(hint):
-            text, hint = f"{text}\n{_marked(hint)}", None
-        text = _bounded(text, _MOST_TEXT)
-        if not self._run_began:
-            line = event["text"].partition("\n")[0]
+            text, tail, hint = _marked(text), None, None
+        else:
+            line = text.partition("\n")[0]
             self._told = (line, f"{name}: {line}")
-        return {"event": "error", "phase": name, "text": text, "mend": hint}
+        checked = {
+            "event": "error",
+            "phase": name,
+            "text": _bounded(text, _MOST_TEXT),
+            "mend": hint,
+        }
+        return checked if tail is None else {**checked, "tail": _bounded(tail, _MOST_TEXT)}
 
     def _end(self, event: Event, at: float) -> Event | None:
         if not 0 <= event["exit_code"] <= 255:
@@ -159,12 +166,6 @@ class EventChecks:
         """How long a phase can have taken. The client's clock counts as well: the job's may be set
         back in the middle of a phase."""
         return max(at - start, time.time() - self._submitted_at) + _TOLERANCE
-
-
-def _is_ours(hint: str) -> bool:
-    from stoke.hints import is_ours  # Loads what only a submission needs.
-
-    return is_ours(hint)
 
 
 def _marked(text: str) -> str:

@@ -127,7 +127,7 @@ _HOLDS: dict[str, dict[str, Any]] = {
     },
     "packages": {"phase": str, "hit": list, "miss": list},
     "note": {"text": str},
-    "error": {"phase": str, "text": str, "mend?": str, "tail?": str},
+    "error": {"phase": str, "text": str, "hint?": list, "tail?": str},
     "end": {
         "time": _NUMBER,
         "exit_code": int,

@@ -71,16 +71,13 @@ class Request:
         self,
         spec: JobSpec,
         nonce: str,
-        backend: str | None = None,
         network: Network = NOTHING,
         with_logins: bool = True,
     ) -> bytes:
         """What travels with the job; `spec` is this request's, or that without what stays here."""
-        where = "" if backend is None else f" -b {backend}"
         return make_payload(
             spec,
             nonce=nonce,
-            place=f"{where} --scope {spec.scope}",
             program=self.seen_as,
             lock_ttl=self.lock_ttl,
             upgrade=self.upgrade,
@@ -162,7 +159,7 @@ def submit(
     spec = request.spec
     check_request(spec, backend)
     nonce = secrets.token_hex(8)
-    payload = request.payload(spec, nonce, backend.name, network_for(spec, backend))
+    payload = request.payload(spec, nonce, network_for(spec, backend))
     job = Job(
         id=new_job_id(request.name),
         name=request.name,

@@ -48,15 +48,13 @@ def make_payload(
     program: str,
     lock_ttl: int,
     upgrade: bool,
-    place: str = "",
     on_cache_trouble: str = "uncached",
     compile_bytecode: bool = False,
     lock_only: bool = False,
     with_logins: bool = True,
     network: Network = NOTHING,
 ) -> bytes:
-    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks; `place`
-    ends the cache commands that the runner hints at, as in ` -b docker --scope team-a`.
+    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
     Without `with_logins` the logins of package indexes that uv's settings and `${NAME}` refer to
     are left out. `RequestError` when a secret or a CA bundle is not where the request says.
@@ -100,7 +98,6 @@ def make_payload(
         "lock_ttl": 0 if upgrade else lock_ttl,
         "upgrade": upgrade,
         "use_cache": spec.use_cache,
-        "place": place,
         "on_cache_trouble": on_cache_trouble,
         "compile": compile_bytecode,
         "lock_only": lock_only,
@@ -192,7 +189,6 @@ def _system(spec: JobSpec) -> dict[str, Any] | None:
     nix = spec.nix or NixSettings()
     return {
         "packages": list(dict.fromkeys(spec.system)),
-        "scope": spec.scope,
         "request": system_hash(spec),
         **nix.model_dump(mode="json"),
     }

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
     Outcome = tuple[int, dict[str, object]]
     """(exit code, facts for the end event)"""
+    Hint = tuple[str, ...]
+    """(a code of `HintCode`, its parameters): text from inside a job is never shown as a hint"""
 
 MARK = "stoke-environment.json"
 MAX_MARK = 16 * 1024**2  # jobs write the files on a volume, so reading them has a limit
@@ -93,20 +95,47 @@ MAX_TEXT = 2500  # keeps every event below PIPE_BUF, so no other writer can cut 
 MAX_SUMMARY = 900  # of that, for the text of an error whose output is in the log
 MAX_TAIL = 1500  # and for the end of that output
 TAIL_LINES = 20
+MAX_HINT = 500  # as JSON; a longer hint is left out
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LEAST_FREE = 64 * 1024  # bytes; a volume with less is full
 
 
+class HintCode:
+    """The hints that this file can give; `stoke.hints` has the text and the parameters of each."""
+
+    ADD_HASHES = "add-hashes"
+    CHECK_HASHES = "check-hashes"
+    CHECK_NETWORK = "check-network"
+    CHECK_NIX_NETWORK = "check-nix-network"
+    CLEAR_SYSTEM = "clear-system"
+    DID_YOU_MEAN = "did-you-mean"  # package names, ", " between
+    FREE_SPACE = "free-space"  # a path
+    IMAGE_WITH_NIX = "image-with-nix"
+    IMAGE_WITH_PYTHON = "image-with-python"  # a version
+    IMAGE_WITH_UV = "image-with-uv"
+    INDEX_ORDER = "index-order"  # a package, the index that has it, the index to ask first
+    MACHINE_MEMORY = "machine-memory"
+    MORE_MEMORY = "more-memory"  # a value of --memory
+    NIXPKGS_NAMES = "nixpkgs-names"
+    NIX_PAIR = "nix-pair"
+    OWN_NIX = "own-nix"
+    PRE_LINE = "pre-line"  # a package
+    PRE_RELEASE = "pre-release"  # a package, a version
+    PRUNE_PYTHON = "prune-python"
+    PRUNE_SYSTEM = "prune-system"
+    RUN_IN_DOCKER = "run-in-docker"
+
+
 class PhaseError(Exception):
-    """A phase cannot go on: what happened, and what mends it.
+    """A phase cannot go on: what happened, and a hint at what fixes it.
 
     `output` is what a build, git or another tool printed: it goes into the job's log, whole.
     """
 
-    def __init__(self, text: str, mend: str | None = None, output: str = "") -> None:
+    def __init__(self, text: str, hint: Hint | None = None, output: str = "") -> None:
         super().__init__(text)
         self.text = text
-        self.mend = mend
+        self.hint = hint
         self.output = output
 
 
@@ -285,7 +314,10 @@ class Events:
             self._write(2, output.encode(errors="replace").rstrip(b"\n") + b"\n")
             tail = {"tail": end_of(output)}
             text = shortened(text, MAX_SUMMARY)
-        self.emit("error", phase=phase, text=text, mend=error.mend, **tail)
+        hint = error.hint and [error.hint[0], *(self.hidden(one) for one in error.hint[1:])]
+        if len(json.dumps(hint)) > MAX_HINT:
+            hint = None
+        self.emit("error", phase=phase, text=text, hint=hint, **tail)
 
     def hidden(self, text: str) -> str:
         """`text` without the secrets of the index."""
@@ -551,7 +583,7 @@ def satisfies(version: tuple[int, ...], wanted: str) -> bool:
     return True
 
 
-def image_hint(wanted: str, container: bool) -> str | None:
+def image_hint(wanted: str) -> Hint | None:
     """The newest public image whose Python is what was asked for; None where none is known to be."""
     exact = re.match(r"\s*(?:==)?\s*(3\.\d+\.\d+)\s*$", wanted)
     # Of a minor version, an image has one of the last patches.
@@ -560,8 +592,7 @@ def image_hint(wanted: str, container: bool) -> str | None:
     ]  # fmt: skip
     if not fit or (exact and int(exact.group(1).split(".")[1]) not in MINORS):
         return None
-    backend = "" if container else "-b docker "
-    return "name an image that has it, for example: %s--image python:%s-slim" % (backend, fit[0])
+    return HintCode.IMAGE_WITH_PYTHON, fit[0]
 
 
 # ---------------------------------------------------------------------------- network
@@ -761,7 +792,7 @@ class Job:
             self.events.note("uv warns: " + warning.replace(self.work + "/", ""))
 
     def explained(self, report: UvReport) -> PhaseError:
-        """What uv says of a failure, with a mend where uv's own words leave no doubt of the cause."""
+        """What uv says of a failure, with a hint where uv's own words leave no doubt of the cause."""
         text = report.summary.replace(self.work + "/", "") or "uv failed without a word"
         output = report.output
         url, why = report.unreached()
@@ -769,18 +800,19 @@ class Job:
             host = url.split("/")[2].rpartition("@")[2] if "://" in url else "the package index"
             return NetworkError(
                 "%s could not be reached, and the cache does not hold everything: %s" % (host, why),
-                "check the network and the index settings: stoke doctor",
+                (HintCode.CHECK_NETWORK,),
             )
         number, path = report.refused()
         if number is not None:
             if self.is_in_cache(path) or (path is None and number in FULL):
                 return CacheError(text, self.make_room() if number in FULL else None, output)
             if number in FULL:
-                return PhaseError(text, make_room_at(path or self.work), output)
+                return PhaseError(text, (HintCode.FREE_SPACE, path or self.work), output)
         if is_full(self.cache):
             what = "the job's disk" if self.cache == self.private_cache else "the cache volume"
             return CacheError("%s is full: %s" % (what, text), self.make_room(), output)
-        return PhaseError(text, report.hint(), output)
+        advice = report.advice()
+        return PhaseError(text + (advice and "\nuv says: " + advice), report.hint(), output)
 
     def unreached_git_server(self) -> str | None:
         """Which web server of a repository takes no connection, and why; None where all do.
@@ -806,15 +838,11 @@ class Job:
     def is_in_cache(self, path: str | None) -> bool:
         return path is not None and is_below(path, self.cache)
 
-    def make_room(self) -> str:
+    def make_room(self) -> Hint:
         """What to do about a cache volume that is full; a cache of the job's own is in its folder."""
         if self.cache == self.private_cache:
-            return make_room_at(self.work)
-        place = self.payload.get("place", "")
-        return (
-            "make room on the cache volume: stoke cache prune --unused 7d%s, or stoke cache clear%s"
-            % (place, place)
-        )
+            return HintCode.FREE_SPACE, self.work
+        return (HintCode.PRUNE_PYTHON,)
 
     # ------------------------------------------------------------------ interpreter
 
@@ -834,7 +862,7 @@ class Job:
                 raise PhaseError(
                     "Python %s is not here (this is %s) and could not be fetched: %s"
                     % (wanted, sys.version.split()[0], error.text),
-                    image_hint(wanted, self.container),
+                    image_hint(wanted),
                 ) from None
         self.python = found.strip()
         argv = [self.python, "-I", "-S", os.path.abspath(__file__), "--fingerprint"]
@@ -1272,7 +1300,7 @@ class Job:
             failure = PhaseError(text)
             if error.errno in FULL:
                 inside = cache_trouble(error, self.cache) is not None
-                failure.mend = self.make_room() if inside else make_room_at(self.work)
+                failure.hint = self.make_room() if inside else (HintCode.FREE_SPACE, self.work)
         self.events.error(self.phase, failure)
         first, *rest = self.events.hidden(failure.text).split("\n")
         if rest and isinstance(failure, (CacheError, NetworkError)):
@@ -1352,7 +1380,7 @@ class SystemPackages:
             raise PhaseError(
                 "system packages (%s) need a volume at /nix, and there is none here"
                 % ", ".join(self.names[:5]),
-                "run it in a container: stoke run -b docker",
+                (HintCode.RUN_IN_DOCKER,),
             )
         try:
             os.makedirs(self.state, exist_ok=True)
@@ -1459,7 +1487,9 @@ class SystemPackages:
             if not repaired:
                 self.job.events.note("%s is damaged: making it again" % os.path.basename(gone[0]))
                 self.run("nix-store", "--verify", "--repair")
-        raise PhaseError("%s is gone and could not be made again" % gone[0], self.empty_it())
+        raise PhaseError(
+            "%s is gone and could not be made again" % gone[0], (HintCode.CLEAR_SYSTEM,)
+        )
 
     def check_store(self) -> None:
         """Nix is here, and its database is there or can be made."""
@@ -1467,7 +1497,7 @@ class SystemPackages:
             raise PhaseError(
                 "this image has no Nix, and the system volume does not hold %s yet"
                 % ", ".join(self.names[:5]),
-                "use an image that has it: stoke setup image",
+                (HintCode.IMAGE_WITH_NIX,),
             )
         database = os.path.join(NIX, "var/nix/db/db.sqlite")
         with Flock(os.path.join(self.state, "init.lock")) as flock:
@@ -1476,7 +1506,7 @@ class SystemPackages:
                 store = os.path.join(NIX, "store")
                 if os.path.isdir(store) and any(name[0] != "." for name in os.listdir(store)):
                     # Nix would take every path for a leftover, and remove those that jobs use.
-                    raise PhaseError("the volume's Nix database is gone", self.empty_it())
+                    raise PhaseError("the volume's Nix database is gone", (HintCode.CLEAR_SYSTEM,))
                 self.run("nix-store", "--init")
                 os.makedirs(store, exist_ok=True)
 
@@ -1540,7 +1570,7 @@ class SystemPackages:
         return out, err
 
     def explained(self, text: str) -> PhaseError:
-        """What Nix says of a failure, with a mend where Nix's own words leave no doubt of the cause."""
+        """What Nix says of a failure, with a hint where Nix's own words leave no doubt of the cause."""
         own = "\n".join(line for line in text.split("\n") if not NIX_BUILDER_LINE.match(line))
         built = NIX_BUILD_FAILED.search(own)
         if built:
@@ -1556,15 +1586,16 @@ class SystemPackages:
         words = re.sub(r"'[^'\n]*'", "''", own)
         if "No space left on device" in words or "database or disk is full" in words:
             path = next(iter(re.findall(r"'(/[^'\n]*)'", own)), NIX)
-            return PhaseError(own, self.make_room() if is_below(path, NIX) else make_room_at(path))
+            full = (HintCode.PRUNE_SYSTEM,) if is_below(path, NIX) else (HintCode.FREE_SPACE, path)
+            return PhaseError(own, full)
         if NIX_MISREAD.search(words):
-            return PhaseError("the volume's Nix database cannot be used: " + own, self.empty_it())
-        if "hash mismatch in file downloaded from '%s'" % self.asked["url"] in own:
-            return PhaseError(own, "set nix.url and nix.sha256 to a pair that belongs together")
-        if NIX_UNREACHED.search(words):
             return PhaseError(
-                own, "check the network and the settings nix.url and nix.substituters"
+                "the volume's Nix database cannot be used: " + own, (HintCode.CLEAR_SYSTEM,)
             )
+        if "hash mismatch in file downloaded from '%s'" % self.asked["url"] in own:
+            return PhaseError(own, (HintCode.NIX_PAIR,))
+        if NIX_UNREACHED.search(words):
+            return PhaseError(own, (HintCode.CHECK_NIX_NETWORK,))
         return PhaseError(own)
 
     def build_log(self, derivation: str) -> str:
@@ -1573,17 +1604,11 @@ class SystemPackages:
         code, _, out = run_tool(self.job.ending, argv, dict(os.environ, NIX_REMOTE="local"))
         return out if code == 0 else ""
 
-    def make_room(self) -> str:
-        place = self.job.payload.get("place", "")
-        return (
-            "make room on the system volume: stoke cache prune --kind system --unused 7d%s" % place
-        )
-
-    def shut_out(self, error: OSError) -> tuple[str, str | None]:
+    def shut_out(self, error: OSError) -> tuple[str, Hint | None]:
         """What keeps this job from the volume. What is mounted at /nix cannot be changed from inside,
         so `on_cache_trouble` has no other way to offer."""
         names = ", ".join(self.names[:5])
-        instead = "run it with a /nix of its own: --no-cache"
+        instead = (HintCode.OWN_NIX,)
         if error.errno == errno.EROFS:
             return "the system volume is read-only and does not hold %s" % names, instead
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -1593,17 +1618,13 @@ class SystemPackages:
                 % (owner, os.getuid(), error.filename)
             ), instead  # fmt: skip
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "the system volume is full", self.make_room()
+            return "the system volume is full", (HintCode.PRUNE_SYSTEM,)
         return "%s: %s" % (error.filename, error.strerror), None
-
-    def empty_it(self) -> str:
-        place = self.job.payload.get("place") or " --scope %s" % self.asked["scope"]
-        return "empty the volume: stoke cache clear --kind system" + place
 
 
 def unknown_packages(
     unknown: list[dict[str, Any]], inside: dict[str, list[str]]
-) -> tuple[str, str | None]:
+) -> tuple[str, Hint | None]:
     """What is wrong with the names, and names that are near; `inside` has each set's names."""
     import difflib
 
@@ -1623,8 +1644,8 @@ def unknown_packages(
     if len(unknown) > 10:
         said.append("and %d more" % (len(unknown) - 10))
     if near:
-        return "; ".join(said), "did you mean %s?" % ", ".join(near[:6])
-    return "; ".join(said), "packages are called as in nixpkgs: nix search nixpkgs WORD"
+        return "; ".join(said), (HintCode.DID_YOU_MEAN, ", ".join(near[:6]))
+    return "; ".join(said), (HintCode.NIXPKGS_NAMES,)
 
 
 # ---------------------------------------------------------------------------- locks and files
@@ -1761,10 +1782,6 @@ def is_full(folder: str) -> bool:
         return False
     no_files = volume.f_files > 0 and volume.f_favail == 0
     return volume.f_bavail * volume.f_frsize < LEAST_FREE or no_files
-
-
-def make_room_at(path: str) -> str:
-    return "free space on the disk that holds %s" % path
 
 
 # Flags that open a folder itself: never through a symbolic link, and never waiting.
@@ -2105,7 +2122,7 @@ def keep_to_hashes(lock: str, given: dict[str, list[str]], require: bool = False
             raise PhaseError(
                 "%s is needed too and has no --hash, and the requirements say --require-hashes"
                 % lock_packages(entry)[0],
-                "name it with its hashes, or take --require-hashes out",
+                (HintCode.ADD_HASHES,),
             )
         if not allowed or not found:
             return entry
@@ -2114,7 +2131,7 @@ def keep_to_hashes(lock: str, given: dict[str, list[str]], require: bool = False
             raise PhaseError(
                 "none of the hashes given for %s is one that the index has; given: %s"
                 % (lock_packages(entry)[0], ", ".join(allowed)),
-                "check where the hash comes from, and which index serves this package",
+                (HintCode.CHECK_HASHES,),
             )
         return lock_entry(re.split(r"\s*\\\n|\s+--hash", entry, maxsplit=1)[0].strip(), both)
 
@@ -2211,38 +2228,46 @@ class UvReport:
                 return int(found[2]), named
         return None, None
 
-    def hint(self) -> str | None:
-        """uv's hints as far as they can be followed in stoke."""
+    def hint(self) -> Hint | None:
+        """The first of uv's hints that is to be followed in another way in stoke."""
+        for code, found in map(uv_hint, self.hints):
+            if code and found:
+                return (code, *found.groups())
+        return None
+
+    def advice(self) -> str:
+        """uv's other hints, in uv's words, as far as they can be followed in stoke."""
         hints = []
         for hint in self.hints:
-            for beginning, ours in UV_HINTS:
-                found = re.match(beginning, hint)
-                if found:
-                    hints.append(found.expand(ours))
-                    break
-            else:
+            if uv_hint(hint)[1] is None:
                 sentences = re.split(r"(?<=\.)\s+", hint)
                 hints.append(" ".join(one for one in sentences if not UV_ONLY.search(one)))
-        return shortened("\n".join(filter(None, hints)), 500) or None
+        return shortened("\n".join(filter(None, hints)), 500)
 
 
 UV_HINTS = (
-    # A hint of uv's, and what to do in stoke instead ("" for nothing).
+    # How a hint of uv's begins, and the hint that stoke gives instead ("" for none): the groups are
+    # its parameters.
     (r"Build failures usually indicate", ""),
     (
         r"(?:Only pre|Pre)-releases (?:of|are available for) `([^`]+)`.*?\(e\.g\., ([^)]+)\)",
-        r"name a pre-release, as in \1==\2, or put a line --pre into a requirements file (-r)",
+        HintCode.PRE_RELEASE,
     ),
-    (
-        r"`([^`]+)` was requested with a pre-release marker",
-        r"put a line --pre into a requirements file (-r) beside \1",
-    ),
+    (r"`([^`]+)` was requested with a pre-release marker", HintCode.PRE_LINE),
     (
         r"`([^`]+)` was found on (\S+?), but not at the requested version.*?\(e\.g\., ([^)]+)\)",
-        r"only the first index that has \1 is asked, \2. If \3 is the one to trust, ask it first:"
-        r" --extra-index \3",
+        HintCode.INDEX_ORDER,
     ),
 )
+
+
+def uv_hint(text: str) -> tuple[str, re.Match[str] | None]:
+    """The entry of `UV_HINTS` for a hint of uv's: ("", None) if there is none."""
+    for beginning, code in UV_HINTS:
+        found = re.match(beginning, text)
+        if found:
+            return code, found
+    return "", None
 
 
 # ---------------------------------------------------------------------------- fetching uv
@@ -2259,12 +2284,12 @@ def fetch_uv(job: Job) -> str:
     program = os.path.join(folder, "uv-%s-%s" % (pinned["version"], machine))
     if os.path.exists(program):
         return program
-    mend = "use an image that has uv: stoke setup image makes one"
+    hint = (HintCode.IMAGE_WITH_UV,)
     if wheel is None:
-        raise PhaseError("this image has no uv, and there is none for %s" % machine, mend)
+        raise PhaseError("this image has no uv, and there is none for %s" % machine, hint)
     index = job.payload["index"]["url"] or pinned["index"]
     if not index:
-        raise PhaseError("this image has no uv, and there is no index to fetch it from", mend)
+        raise PhaseError("this image has no uv, and there is no index to fetch it from", hint)
     os.makedirs(folder, exist_ok=True)
     with Flock(program + ".lock") as flock:
         flock.take(fcntl.LOCK_EX, lambda: job.events.note("another job fetches uv; waiting"))
@@ -2274,9 +2299,9 @@ def fetch_uv(job: Job) -> str:
         try:
             data = download(job, index.rstrip("/") + "/uv/", wheel["name"])
         except (OSError, ValueError) as error:
-            raise PhaseError("could not fetch uv from the index: %s" % error, mend) from None
+            raise PhaseError("could not fetch uv from the index: %s" % error, hint) from None
         if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
-            raise PhaseError("the index's %s is not the one this stoke knows" % wheel["name"], mend)
+            raise PhaseError("the index's %s is not the one this stoke knows" % wheel["name"], hint)
         import io
         import zipfile
 
@@ -2368,10 +2393,11 @@ def killed(program: str, number: int, kills: int, container: bool) -> PhaseError
     """A tool of ours was ended by a signal. `kills` is how often memory had run out before it began."""
     if container and out_of_memory_kills() > kills:
         limit = memory_limit()
-        more = "make room on its machine" if limit is None else "--memory %dm" % (limit >> 19)
         return PhaseError(
             "%s was killed: out of memory" % program,
-            "give the job more: %s. Once the packages are there, it needs less" % more,
+            (HintCode.MACHINE_MEMORY,)
+            if limit is None
+            else (HintCode.MORE_MEMORY, "%dm" % (limit >> 19)),
         )
     return PhaseError("%s was killed by signal %d" % (program, number))
 
@@ -2428,7 +2454,7 @@ def main(arguments: list[str]) -> int:
         code, facts = job.steps()
     except Exception as error:
         text = "the runner failed: %s: %s" % (type(error).__name__, error)
-        job.events.emit("error", phase="run", text=job.events.masked(text), mend=None)
+        job.events.emit("error", phase="run", text=job.events.masked(text), hint=None)
         code, facts = EXIT_ENVIRONMENT, {"reason": job.events.masked(text)[:300]}
     remove_tree(job.private_cache)
     job.events.emit("end", time=now(), exit_code=code, **facts)

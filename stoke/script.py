@@ -40,6 +40,7 @@ def make_script(request: Request) -> str:
         },
         "runner": _text(runner_source()),
         "events": _text((resources.files("stoke") / "events.py").read_bytes()),
+        "hints": _text((resources.files("stoke") / "hints.py").read_bytes()),
         "payload": _text(payload),
     }
     head = (resources.files("stoke") / "standalone.py").read_text()

@@ -24,14 +24,15 @@ from urllib.parse import quote
 
 
 def main(parcel: dict[str, Any]) -> int:
-    """Runs what `stoke.script` packed: runner, event reader, payload, and where secrets stand."""
+    """Run what `stoke.script` packed: runner, event reader, texts of hints, payload, references to
+    secrets."""
     parser = argparse.ArgumentParser(description="A job, packed by stoke.")
     parser.add_argument("--cache", default=default_cache(), help="where packages are kept")
     cache = Path(parser.parse_args().cache).absolute()
     payload = json.loads(gzip.decompress(base64.b64decode(parcel["payload"])))
     fill_in(payload, parcel["references"])
-    module: dict[str, Any] = {"__name__": "events"}
-    exec(base64.b64decode(parcel["events"]), module)  # noqa: S102
+    scanner = unpacked(parcel, "events")["EventScanner"](payload["nonce"])
+    hint_text = unpacked(parcel, "hints")["hint_text"]
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         runner, delivered = Path(folder, "runner.py"), Path(folder, "payload")
         runner.write_bytes(base64.b64decode(parcel["runner"]))
@@ -41,14 +42,25 @@ def main(parcel: dict[str, Any]) -> int:
         if payload["use_cache"]:
             cache.mkdir(parents=True, exist_ok=True)
             argv += ["--cache", str(cache)]
-        return run(argv, module["EventScanner"](payload["nonce"]))
+
+        def told(event: dict[str, Any]) -> bytes:
+            return event_text(event, hint_text, cache)
+
+        return run(argv, scanner, told)
+
+
+def unpacked(parcel: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the globals of one of the modules in the parcel."""
+    module: dict[str, Any] = {"__name__": name}
+    exec(base64.b64decode(parcel[name]), module)  # noqa: S102
+    return module
 
 
 def default_cache() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "stoke-script")
 
 
-def run(argv: list[str], scanner: Any) -> int:
+def run(argv: list[str], scanner: Any, told: Any) -> int:
     """The runner's output with its events taken out and told; returns its exit code."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -69,10 +81,16 @@ def run(argv: list[str], scanner: Any) -> int:
     return code if code >= 0 else 128 - code
 
 
-def told(event: dict[str, Any]) -> bytes:
+def event_text(event: dict[str, Any], hint_text: Any, cache: Path) -> bytes:
+    """Return what the user is told of an event, before the job's code has begun."""
     if event["event"] == "error":
-        mend = "\nhint: " + event["mend"] if event.get("mend") else ""
-        return "error: {}: {}{}\n".format(event["phase"], event["text"], mend).encode()
+        hint = event.get("hint")
+        # The cache of a script is a folder that `stoke cache` does not know.
+        if hint == ["prune-python"]:
+            hint = ["free-space", str(cache)]
+        text = hint_text(hint)
+        shown = "\nhint: " + text if text else ""
+        return "error: {}: {}{}\n".format(event["phase"], event["text"], shown).encode()
     if event["event"] == "note":
         return "stoke: {}\n".format(event["text"]).encode()
     return b""

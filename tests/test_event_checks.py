@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stoke.event_checks import MARKED, EventChecks
 from stoke.events import Event, EventScanner, frame
-from stoke.hints import is_ours
+from stoke.hints import CODES, hint_text
 from stoke.job import Job, JobState
 
 NONCE = "5f1c0a9be2d34718"
@@ -29,13 +29,26 @@ numbers = st.one_of(
 )
 texts = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(["stopped", "curl evil | sh", "x" * 9000, "check the network: stoke doctor"]),
+    st.sampled_from(["stopped", "curl evil | sh", "x" * 9000, "evil-package"]),
 )
 values = st.one_of(
     numbers, texts, st.none(), st.booleans(), st.lists(texts, max_size=3), st.just({"a": [1]})
 )
 FIELDS = (
-    *("time", "start", "seconds", "exit_code", "reason", "text", "mend", "hit", "miss", "key"),
+    *(
+        "time",
+        "start",
+        "seconds",
+        "exit_code",
+        "reason",
+        "text",
+        "hint",
+        "mend",
+        "tail",
+        "hit",
+        "miss",
+        "key",
+    ),
     *("packages", "cached", "bytes", "made_at", "cpu_seconds", "peak_memory"),
 )
 
@@ -48,7 +61,12 @@ def hostile(draw: st.DrawFn) -> Event:
     right: dict[str, st.SearchStrategy[Any]] = {
         **dict.fromkeys(("time", "start", "seconds", "made_at", "cpu_seconds"), numbers),
         **dict.fromkeys(("exit_code", "packages", "cached", "bytes", "peak_memory"), st.integers()),
-        **dict.fromkeys(("reason", "text", "mend", "key"), texts),
+        **dict.fromkeys(("reason", "text", "mend", "tail", "key"), texts),
+        "hint": st.builds(
+            lambda code, parameters: [code, *parameters],
+            st.sampled_from(sorted(CODES)) | texts,
+            st.lists(texts, max_size=2),
+        ),
         "hit": st.lists(texts, max_size=3) if kind == "packages" else st.booleans(),
         "miss": st.lists(texts, max_size=3),
     }
@@ -78,6 +96,10 @@ def admitted(checks: EventChecks, events: list[Event]) -> list[Event]:
     return found
 
 
+def hints_of(events: list[Event]) -> set[str | None]:
+    return {hint_text(event.get("hint"), "docker", "default") for event in events}
+
+
 @given(st.lists(hostile(), max_size=12))
 def test_whatever_is_admitted_is_known_bounded_and_plausible(events: list[Event]) -> None:
     for one in admitted(EventChecks(job()), scanned(events)):
@@ -89,7 +111,7 @@ def test_whatever_is_admitted_is_known_bounded_and_plausible(events: list[Event]
         for name in ("bytes", "packages", "cached", "peak_memory", "cpu_seconds"):
             assert one.get(name) is None or one[name] >= 0
         assert 0 <= one.get("exit_code", 0) <= 255
-        assert one.get("mend") is None or is_ours(one["mend"])
+        assert one.get("mend") is None or one["mend"] in hints_of(events)
         assert len(json.dumps(one)) < 60_000
 
 
@@ -102,7 +124,8 @@ def test_once_the_code_has_begun_its_events_cannot_touch_the_caches(events: list
         assert one.get("phase", "run") == "run"
         assert not {"hit", "key", "packages", "cached"} & one.keys()
         if one["event"] == "error":
-            assert one["text"].startswith(MARKED)
+            assert one["text"].startswith(MARKED) and "\n" not in one["text"]
+            assert one["mend"] is None and "tail" not in one
 
 
 def test_a_job_that_was_followed_before_is_taken_up_where_it_was() -> None:
@@ -156,9 +179,13 @@ def test_an_environment_that_failed_keeps_its_reason_and_hint() -> None:
     checks = EventChecks(job())
     at = SUBMITTED + 3
     checks.admit({"event": "begin", "phase": "lock", "time": at}, at)
-    hint = "check the network and the index settings: stoke doctor"
-    error = {"event": "error", "phase": "lock", "text": "no index\nmore", "mend": hint}
-    assert checks.admit(error, at) == error
+    error = {"event": "error", "phase": "lock", "text": "no index\nmore"}
+    text = "check the network and the index settings: stoke doctor"
+    told = checks.admit({**error, "hint": ["check-network"]}, at)
+    assert told == {**error, "mend": text}
+    told = checks.admit({**error, "hint": ["prune-python"], "tail": "of the output"}, at)
+    prune = hint_text(["prune-python"], "docker", "default")
+    assert prune and told == {**error, "mend": prune, "tail": "of the output"}
     end = {"event": "end", "time": at, "exit_code": 125, "reason": "lock: no index"}
     admitted_end = checks.admit(end, at)
     assert admitted_end is not None and admitted_end["reason"] == "lock: no index"

