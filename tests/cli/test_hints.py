@@ -152,7 +152,9 @@ def test_a_full_cache_volume(stoke: Stoke, index: PackageIndex, own_home: Path) 
         pytest.skip("mounting a small disk needs root")
     folder = Path(os.environ["STOKE_CACHE_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "none", str(folder)], check=True
+    )
     try:
         for name in ("first", "second"):
             index.add(name, "1.0", size=1_800_000)

@@ -36,7 +36,9 @@ def small_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.skip("mounting a small disk needs root")
     folder = Path(os.environ["STOKE_CACHE_DIR"])
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "none", str(folder)], check=True
+    )
     yield
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
