@@ -161,7 +161,10 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
             entry.size = len(data)
             entry.mode = 0o600
             tar.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
+        end = tar.offset
+    # tarfile pads archives to 10,240 bytes. Podman stops reading at the two zero blocks that end an
+    # archive, and answers 500 ("broken pipe") if it has not taken over the rest by then.
+    return out.getvalue()[:end] + bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from backends.docker import DockerBackend
-from backends.docker.container import container_config, delivery_archive
+from backends.docker.container import archive_of, container_config, delivery_archive
 from stoke.config import Config, DockerConfig, LogConfig
 from tests.backends.docker.deliveries import NONCE, delivery
 
@@ -162,6 +162,18 @@ def test_the_archive_holds_the_files_for_root_alone() -> None:
         "payload": made.payload,
         "spec.json": made.public_spec,
     }
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 20_000])
+def test_the_archive_ends_with_exactly_two_zero_blocks(size: int) -> None:
+    """Podman stops reading there, and may answer "broken pipe" if more is sent."""
+    archive = archive_of({"payload": b"x" * size})
+    blocks = -(-size // 512)
+    assert len(archive) == 512 * (1 + blocks + 2)
+    assert archive[-1024:] == bytes(1024)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        file = tar.extractfile("payload")
+        assert file is not None and file.read() == b"x" * size
 
 
 def test_rendering_needs_no_engine() -> None:
