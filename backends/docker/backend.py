@@ -27,6 +27,7 @@ from backends.docker.housekeep import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
+from backends.docker.removal import remove_container
 from backends.docker.volumes import Volumes
 from stoke.backend import (
     Capabilities,
@@ -153,10 +154,11 @@ class DockerBackend:
             return EngineState("absent")
         state = record["State"]
         status = state["Status"]
-        if status == "created":
+        if status in ("created", "initialized"):  # the second is Podman's, just before the start
             return EngineState("created", reason=state.get("Error") or None)
         started = epoch(state["StartedAt"])
-        if status in ("running", "paused", "restarting"):
+        # "stopping" is Podman's, until the process has ended; only then is there an exit code.
+        if status in ("running", "paused", "restarting", "stopping"):
             return EngineState("running", started_at=started)
         code = state["ExitCode"]
         reason = state.get("Error") or None
@@ -195,10 +197,9 @@ class DockerBackend:
         if self._record(job_id) is None:
             return
         try:
-            with self._engine.call(f"remove {job_id}") as api:
-                api.remove_container(job_id, force=True, v=True)
+            remove_container(self._engine, job_id, f"remove {job_id}")
         except AnswerError as error:
-            if error.status not in (404, 409):  # gone, going
+            if error.status != 409:  # the engine is removing it already
                 raise
 
     def jobs(self) -> list[FoundJob]:

@@ -11,6 +11,7 @@ from typing import Any
 from backends.docker.container import FOLDER, HOUSEKEEPING, archive_of, housekeeping_config
 from backends.docker.engine import AnswerError, Engine
 from backends.docker.names import KIND, MANAGED
+from backends.docker.removal import REMOVAL_SECONDS, remove_container
 from stoke.backend import Volume
 from stoke.caches import lines_of, read_outcome
 from stoke.config import Config
@@ -19,7 +20,6 @@ from stoke.payload import housekeeping_source
 
 # A container that has been made and not started for so long lost whoever made it.
 ABANDONED_SECONDS = 60.0
-REMOVAL_SECONDS = 10.0
 
 
 def housekeep(
@@ -80,12 +80,10 @@ def _remove_abandoned(engine: Engine) -> None:
 def _remove(engine: Engine, container: str) -> None:
     """It is gone afterwards, and its volume free."""
     try:
-        with engine.call("end housekeeping") as api:
-            api.remove_container(container, force=True, v=True)
+        remove_container(engine, container, "end housekeeping")
     except AnswerError as error:
-        if error.status == 409:
-            # The engine removes what has ended by itself, and is at it.
-            with suppress(EngineError), engine.call("end housekeeping") as api:
-                api.wait(container, timeout=REMOVAL_SECONDS, condition="removed")
-        elif error.status != 404:
+        if error.status != 409:
             raise
+        # The engine removes what has ended by itself, and is at it.
+        with suppress(EngineError), engine.call("end housekeeping") as api:
+            api.wait(container, timeout=REMOVAL_SECONDS, condition="removed")

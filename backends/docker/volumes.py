@@ -108,5 +108,5 @@ def _holders(api: Any, name: str) -> list[str]:
         for container in api.containers(all=True, filters=filters)
         # The engine's filter takes a part of a name for the name.
         if any(mount.get("Name") == name for mount in container["Mounts"])
-        and container["State"] not in ("exited", "dead", "removing")
+        and container["State"] not in ("exited", "stopped", "dead", "removing")
     )

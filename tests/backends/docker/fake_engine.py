@@ -32,6 +32,8 @@ class FakeEngine:
 
     def __init__(self, folder: Path) -> None:
         self.answers: dict[str, list[bytes | None]] = {"json": [json_answer(RUNNING)]}
+        self.first_answers: dict[str, list[list[bytes | None]]] = {}
+        """Answers that are sent, one a request, before those in `answers`."""
         self.requests: list[str] = []
         self.url = f"unix://{folder}/engine.sock"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -75,6 +77,8 @@ class FakeEngine:
                     continue
                 name = path.partition("?")[0].rpartition("/")[2]
                 answer = self.answers.get(name, [json_answer({"message": "no"}, 404)])
+                if first := self.first_answers.get(name):
+                    answer = first.pop(0)
                 with suppress(OSError):  # The client may leave in the middle.
                     for piece in answer:
                         if piece is HOLD:
