@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 from backends.docker.archive import read_file
-from backends.docker.check import look
+from backends.docker.check import fallback_log_driver, look
 from backends.docker.container import (
-    FALLBACK_LOG_DRIVER,
     FOLDER,
     LOG_DRIVER,
     SPEC,
@@ -101,7 +100,7 @@ class DockerBackend:
             except AnswerError as error:
                 if not _lacks_log_driver(error):
                     raise
-                self._post_create(delivery, image, FALLBACK_LOG_DRIVER)
+                self._post_create(delivery, image, fallback_log_driver(self._engine))
         except AnswerError as error:
             _refuse_limits(error)
             if error.status != 409:
@@ -288,9 +287,9 @@ class DockerBackend:
 
 
 def _lacks_log_driver(error: AnswerError) -> bool:
-    """Two wordings: the drivers that are built in are not asked for like those that are plugins."""
+    """Docker has two wordings, for drivers that are built in and for plugins; Podman has a third."""
     words = error.explanation.lower()
-    return "logging plugin" in words or "no log driver" in words
+    return any(one in words for one in ("logging plugin", "no log driver", "invalid log driver"))
 
 
 def _refuse_limits(error: AnswerError) -> None:

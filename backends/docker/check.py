@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.docker.container import FALLBACK_LOG_DRIVER, LOG_DRIVER, has_own_network
+from backends.docker.container import FALLBACK_LOG_DRIVERS, LOG_DRIVER, has_own_network
 from backends.docker.engine import Engine, is_local
 from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
 from stoke.backend import Finding
@@ -19,7 +19,8 @@ def look(engine: Engine, config: Config) -> list[Finding]:
         address = engine.address()
         with engine.call("ask the engine about itself") as api:
             info: dict[str, Any] = api.info()
-        version = f"Docker {info['ServerVersion']} at {address.url} ({address.source})"
+            product = product_of(api.version())
+        version = f"{product} {info['ServerVersion']} at {address.url} ({address.source})"
         return [
             Finding("engine", True, version),
             _image(engine, config),
@@ -32,6 +33,12 @@ def look(engine: Engine, config: Config) -> list[Finding]:
         return [Finding("engine", False, error.what, error.mend)]
 
 
+def product_of(version: dict[str, Any]) -> str:
+    """Return the engine's name for people, from its answer to `GET /version`."""
+    names = [str(one.get("Name", "")) for one in version.get("Components") or []]
+    return "Podman" if any(name.startswith("Podman") for name in names) else "Docker"
+
+
 def _image(engine: Engine, config: Config) -> Finding:
     wanted = config.docker.image
     for image in [wanted] if wanted else [OUR_IMAGE, PUBLIC_IMAGE]:
@@ -42,13 +49,31 @@ def _image(engine: Engine, config: Config) -> Finding:
     return Finding("image", True, f"{absent} is not here; the first job pulls it, or {NAME_ONE}")
 
 
+def fallback_log_driver(engine: Engine) -> str:
+    """Return the log driver for an engine that lacks `LOG_DRIVER`."""
+    with engine.call("ask the engine about itself") as api:
+        return _fallback(api.info())
+
+
+def _log_drivers(info: dict[str, Any]) -> list[str]:
+    return info["Plugins"].get("Log") or []
+
+
+def _fallback(info: dict[str, Any]) -> str:
+    known = _log_drivers(info)
+    return next((one for one in FALLBACK_LOG_DRIVERS if one in known), FALLBACK_LOG_DRIVERS[-1])
+
+
 def _log_driver(info: dict[str, Any]) -> Finding:
-    if LOG_DRIVER in (info["Plugins"].get("Log") or []):
+    if LOG_DRIVER in _log_drivers(info):
         return Finding("log driver", True, LOG_DRIVER)
+    driver = _fallback(info)
+    if driver != "json-file":
+        return Finding("log driver", True, f"{driver} (this engine has no {LOG_DRIVER!r})")
     return Finding(
         "log driver",
         False,
-        f"this engine has no {LOG_DRIVER!r}; logs go through {FALLBACK_LOG_DRIVER!r}, which replaces "
+        f"this engine has no {LOG_DRIVER!r}; logs go through {driver!r}, which replaces "
         "bytes that are not UTF-8",
         f"use an engine that has the log driver {LOG_DRIVER!r}",
     )

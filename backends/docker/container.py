@@ -30,7 +30,9 @@ TARGETS = {"python": CACHE, "system": NIX}
 HOUSEKEEPING = "housekeeping.py"
 # Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
 LOG_DRIVER = "local"
-FALLBACK_LOG_DRIVER = "json-file"
+# For engines without it: Podman's own driver, which is exact too, and Docker's oldest, which is not.
+PODMAN_LOG_DRIVER = "k8s-file"
+FALLBACK_LOG_DRIVERS = (PODMAN_LOG_DRIVER, "json-file")
 # The engine drops whole files: with two of them, at least `log.max_size` is always there.
 LOG_FILES = 2
 LEAST_LOG_FILE = 20_000_000
@@ -64,7 +66,7 @@ def container_config(
         "Mounts": mounts,
         "LogConfig": {
             "Type": log_driver,
-            "Config": {"max-size": str(config.log.max_size), "max-file": str(LOG_FILES)},
+            "Config": _log_options(config.log.max_size, log_driver),
         },
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
@@ -101,6 +103,13 @@ def container_config(
         "AttachStderr": False,
         "HostConfig": host,
     }
+
+
+def _log_options(max_size: int, log_driver: str) -> dict[str, str]:
+    if log_driver == PODMAN_LOG_DRIVER:
+        # It has one file and drops all of it when it is full, so that file gets the room of all.
+        return {"max-size": str(LOG_FILES * max_size)}
+    return {"max-size": str(max_size), "max-file": str(LOG_FILES)}
 
 
 def has_own_network(config: Config) -> bool:

@@ -17,6 +17,7 @@ from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
 
+from backends.docker.container import LOG_DRIVER, PODMAN_LOG_DRIVER
 from backends.docker.engine import AnswerError, Engine
 from stoke.backend import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
@@ -46,7 +47,8 @@ LARGEST_ELSEWHERE = 6
 # lines, from their end. Whoever has nearly all of a finished log asks for so many first, and then for
 # as many as an engine was seen to put into the overlap, at a microsecond each.
 LAST_LINES = (1_000, 40_000)
-_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
+# Podman before 4.4 leaves out the fraction; stoke.logs.resume then counts frames instead of seconds.
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{9})?(Z|[+-]\d\d:\d\d) ")
 
 
 class Frames:
@@ -68,6 +70,7 @@ class Frames:
         # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
         self._second = b"?"
         self._zone = b""
+        self._zone_at = 0
         self._epoch = 0
 
     @property
@@ -99,11 +102,12 @@ class Frames:
                 break
             # Fixed width: 2006-01-02T15:04:05.000000000Z and a space, or +02:00 in place of Z.
             space = data.find(b" ", start, stop)
-            known = data.startswith(self._second, start) and data[start + 29 : space] == self._zone
+            zone = data[start + self._zone_at : space]
+            known = data.startswith(self._second, start) and zone == self._zone
             if not known and not self._learn(data, start, stop):
                 self.failure = "a line without a timestamp"
                 break
-            time = self._epoch + int(data[start + 20 : start + 29])
+            time = self._epoch + int(data[start + 20 : start + self._zone_at] or 0)
             text = data[space + 1 : stop]
             if self._ends_lost and (self._in_parts or stop - space > PART_SIZE):
                 text = self._with_its_end(stream, time, text)
@@ -125,7 +129,8 @@ class Frames:
         stamp = _STAMP.match(data, start, stop)
         if stamp is None:
             return False
-        self._second, self._zone = stamp[1] + b".", stamp[3]
+        self._second = stamp[1] + (b"." if stamp[2] else b"")
+        self._zone, self._zone_at = stamp[3], stamp.start(3) - start
         self._epoch = _epoch(stamp[1], stamp[3])
         return True
 
@@ -219,6 +224,7 @@ class DockerLog:
         self._engine = engine
         self._job_id = job_id
         self._follow = follow
+        self._driver = driver
         self._late = max_size * 1_000_000_000 // FASTEST
         # When this was last known to be abreast of what the job writes; and up to where it only
         # repeats what the reader asked for again, whose age tells nothing.
@@ -230,7 +236,8 @@ class DockerLog:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._since = since
-        self._from_end = since > 0 and not follow
+        # Asked for the last lines, Podman joins the parts of a line, and a line with the next.
+        self._from_end = since > 0 and not follow and driver != PODMAN_LOG_DRIVER
         try:
             self._open({"tail": LAST_LINES[0]} if self._from_end else self._by_time())
         except AnswerError as error:
@@ -249,7 +256,8 @@ class DockerLog:
         params = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(self._follow), **where}
         with self._engine.call(f"read the log of {self._job_id}") as api:
             version = tuple(int(part) for part in api.api_version.split("."))
-            self._frames = Frames(ends_lost=version < FIRST_WITH_WHOLE_LINES)
+            ends_lost = version < FIRST_WITH_WHOLE_LINES and self._driver == LOG_DRIVER
+            self._frames = Frames(ends_lost)
             self._response = api._get(
                 api._url("/containers/{0}/logs", self._job_id),
                 params=params,

@@ -4,10 +4,11 @@ Usually by time: from the newest frame less a small overlap, because an engine's
 in time against each other by a few milliseconds. What was seen of that overlap is dropped by
 content, with multiplicity, not by time.
 
-Where the clock went back by more than that, no time says where the new frames begin. Then the log is
-asked for from its start and as many frames as were taken are passed over; a checksum over them tells
-whether they are the same ones. (A step while nothing is connected shows in this machine's clock: it
-is the engine's own, or both are kept by the same servers.)
+Where the clock went back by more than that, or where the engine gives whole seconds (Podman before
+4.4), no time says where the new frames begin. Then the log is asked for from its start and as many
+frames as were taken are passed over; a checksum over them tells whether they are the same ones. (A
+step while nothing is connected shows in this machine's clock: it is the engine's own, or both are kept
+by the same servers.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 from stoke.backend import Frame
 
 OVERLAP = 10_000_000
+SECOND = 1_000_000_000
 # Frames of a container's two streams were measured up to 3.6 ms out of order: with less, the late
 # ones would be missed.
 LEAST_OVERLAP = 4_000_000
@@ -58,6 +60,10 @@ class ResumePoint:
         self._frames = 0
         self._checksum = 0
         self._clock = clock_offset()
+        # Whether all times so far were whole seconds: looked at once for all frames taken together.
+        self._whole_seconds = True
+        # The log's first frame. Podman drops a whole log at once; the next one begins with another.
+        self._first: Key | None = None
         # What was taken within the overlap, and keys of what is older or an earlier program's, with the
         # newest time among them.
         self._recent: deque[_Taken] = deque()
@@ -71,9 +77,12 @@ class ResumePoint:
 
     def take(self, streams: Sequence[int], times: Sequence[int], pieces: Sequence[bytes]) -> None:
         """Remembers frames that are new, in columns."""
+        if not self._frames:
+            self._first = _key(Frame(streams[0], times[0], pieces[0]))
         newest, data = max(times), b"".join(pieces)
         self.newest = max(self.newest, newest)
         self._last = times[-1]
+        self._whole_seconds = self._whole_seconds and not self._last % SECOND
         self._frames += len(times)
         self._checksum = zlib.crc32(data, self._checksum)
         self._clock = clock_offset()
@@ -105,14 +114,16 @@ class ResumePoint:
 
     def repeats(self, overlap: int) -> Repeats:
         """For a connection that begins now."""
-        if self._frames and self.clock_went_back:
-            return CountedRepeats(self._frames, self._checksum, self.count_from)
+        if self._frames and (self._whole_seconds or self.clock_went_back):
+            first = self._first if self._whole_seconds else None
+            return CountedRepeats(self._frames, self._checksum, first, self.count_from)
         return Repeats(max(0, self.newest - overlap), self.newest, Counter(self.window()))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "newest": self.newest,
             "last": self._last,
+            "first": self._first,
             "frames": self._frames,
             "checksum": self._checksum,
             "clock": self._clock,
@@ -122,9 +133,12 @@ class ResumePoint:
     def restore(self, kept: dict[str, Any]) -> None:
         self.newest = kept["newest"]
         self._last = kept["last"]
+        first = kept.get("first")  # an earlier program's checkpoint has none
+        self._first = first and (first[0], first[1], first[2], first[3])
         self._frames = kept["frames"]
         self._checksum = kept["checksum"]
         self._clock = kept["clock"]
+        self._whole_seconds = not self._last % SECOND
         self._older = [(key[0], key[1], key[2], key[3]) for key in kept["window"]]
         self._older_newest = self.newest
 
@@ -167,11 +181,21 @@ class Repeats:
 
 
 class CountedRepeats(Repeats):
-    """The same by counting: `frames` of them, which have this checksum, came earlier."""
+    """The same by counting: `frames` of them, which have this checksum, came earlier.
 
-    def __init__(self, frames: int, checksum: int, on_other: Callable[[int, int], None]) -> None:
+    Where `first` is given, a log that begins with another frame has nothing of what came earlier.
+    """
+
+    def __init__(
+        self,
+        frames: int,
+        checksum: int,
+        first: Key | None,
+        on_other: Callable[[int, int], None],
+    ) -> None:
         """`on_other` gets how many frames there are in their place, and their checksum."""
         super().__init__(0, 0, Counter())
+        self._first = first
         self._frames = self._left = frames
         self._wanted = checksum
         self._on_other = on_other
@@ -179,6 +203,10 @@ class CountedRepeats(Repeats):
 
     def new(self, batch: list[Frame]) -> list[Frame]:
         if not self._left:
+            return batch
+        first, self._first = self._first, None
+        if first is not None and _key(batch[0]) != first:
+            self.end()
             return batch
         known, rest = batch[: self._left], batch[self._left :]
         self._left -= len(known)
@@ -189,9 +217,7 @@ class CountedRepeats(Repeats):
 
     def end(self) -> None:
         if self._left or self._checksum != self._wanted:
-            self.gap = (
-                "the clock went back, and the engine has not all of the log: some may be missing"
-            )
+            self.gap = "the engine no longer has all of the log: some may be missing"
             self._on_other(self._frames - self._left, self._checksum)
             self._left, self._wanted = 0, self._checksum
 

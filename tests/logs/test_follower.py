@@ -517,7 +517,42 @@ def test_c19_clock_set_back_and_the_beginning_dropped_is_a_gap(tmp_path: Path) -
     Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
     _, following = follow(ScriptedBackend(log[5:]), tmp_path)
     assert following.follower.spool.gaps == 1
-    assert b"the clock went back" in spooled(tmp_path, NOTE)
+    assert b"no longer has all of the log" in spooled(tmp_path, NOTE)
+
+
+def whole_seconds(log: list[Frame]) -> list[Frame]:
+    """The same log as Podman before 4.4 gives it."""
+    return [frame._replace(time=frame.time // 10**9 * 10**9) for frame in log]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=2).map(lambda data: data + b"\n"), max_size=40), st.data())
+def test_times_in_whole_seconds_lose_and_double_nothing(
+    make_folder: Callable[[], Path], texts: list[bytes], data: st.DataObject
+) -> None:
+    folder = make_folder()
+    log = [Frame(1 + n % 2, START + n * 300 * MS, text) for n, text in enumerate(texts)]
+    log = whole_seconds(log)
+    for end in sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4))):
+        Following(ScriptedBackend(log[:end], states=[RUNNING]), folder).follower.catch_up()
+    cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=3))
+    connections = [Connection(frames, "cut") for frames in cuts]
+    _, following = follow(ScriptedBackend(log, connections), folder)
+    assert spooled(folder, STDOUT) == joined(log, STDOUT)
+    assert spooled(folder, STDERR) == joined(log, STDERR)
+    assert following.follower.spool.gaps == 0
+
+
+@pytest.mark.parametrize("before", [1, 10, 30])
+def test_a_log_that_was_dropped_as_a_whole_is_a_gap_and_loses_nothing_after_it(
+    tmp_path: Path, before: int
+) -> None:
+    log = whole_seconds(lines_of(50))
+    Following(ScriptedBackend(log[:before], states=[RUNNING]), tmp_path).follower.catch_up()
+    Following(ScriptedBackend(log[30:40], states=[RUNNING]), tmp_path).follower.catch_up()
+    _, following = follow(ScriptedBackend(log[30:]), tmp_path)
+    assert spooled(tmp_path, STDOUT) == joined(log[:before] + log[30:], STDOUT)
+    assert following.follower.spool.gaps == 1
 
 
 def test_the_clock_of_this_machine_stands_still_against_its_own_uptime() -> None:

@@ -150,6 +150,13 @@ def test_on_a_network_of_others_bytes_are_not_counted(network: str) -> None:
     assert DockerBackend(Config()).capabilities.counts_bytes
 
 
+def test_podmans_only_log_file_gets_the_room_of_all_of_dockers() -> None:
+    config = Config(log=LogConfig(max_size=10 * 1024**2))
+    made = container_config(delivery("pass"), config, "image", "k8s-file")
+    wanted = {"Type": "k8s-file", "Config": {"max-size": str(20 * 1024**2)}}
+    assert made["HostConfig"]["LogConfig"] == wanted
+
+
 def test_the_archive_holds_the_files_for_root_alone() -> None:
     made = delivery("x = '" + "a" * 1024**2 + "'")
     with tarfile.open(fileobj=io.BytesIO(delivery_archive(made))) as tar:

@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from backends.docker import DockerBackend
-from stoke.backend import EngineState
+from stoke.backend import EngineState, Frame
 from tests.backends.docker.fake_engine import (
+    CHUNKED,
     JOB,
+    LAST_CHUNK,
     RUNNING,
     FakeEngine,
+    chunk,
     fake_engine,
     json_answer,
 )
 
+TIME = 1_767_225_600_000_000_000
 STARTED = 1_767_225_600.0
+SECOND = b"2026-01-01T00:00:00Z "
 
 
 @pytest.fixture
@@ -42,6 +47,14 @@ def record(status: str, **state: Any) -> dict[str, Any]:
         "HostConfig": {"LogConfig": {"Type": "k8s-file", "Config": {"max-size": "1000000"}}},
         "State": {"Status": status, "ExitCode": 0, **times, **state},
     }
+
+
+def log_of(*texts: bytes) -> list[bytes | None]:
+    frames = []
+    for text in texts:
+        data = SECOND + text
+        frames.append(chunk(b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data))
+    return [CHUNKED, *frames, LAST_CHUNK]
 
 
 @pytest.mark.parametrize(
@@ -69,3 +82,16 @@ def test_a_container_that_is_just_ending_is_removed_all_the_same(
     backend.remove(JOB)
     assert not engine.first_answers[JOB]
     assert sum(f"/{JOB}?" in path for path in engine.requests) == 3
+
+
+def read(backend: DockerBackend) -> list[Frame]:
+    return [frame for batch in backend.logs(JOB, 0, follow=False) for frame in batch]
+
+
+def test_times_without_a_fraction(engine: FakeEngine, backend: DockerBackend) -> None:
+    engine.answers["logs"] = log_of(b"1\n", b"part", b" of a line\n")
+    assert read(backend) == [
+        Frame(1, TIME, b"1\n"),
+        Frame(1, TIME, b"part"),
+        Frame(1, TIME, b" of a line\n"),
+    ]
