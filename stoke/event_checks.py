@@ -48,7 +48,8 @@ class EventChecks:
         starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
-        # What the reason of an end may repeat: an error's first line, with and without its phase.
+        # What the reason of an end may repeat: the first line of an error, the first and the last, each
+        # with and without its phase.
         self._told: tuple[str, ...] = ()
 
     def admit(self, event: Event, at: float) -> Event | None:
@@ -127,8 +128,9 @@ class EventChecks:
                 return None
             text, tail, hint = _marked(text), None, None
         else:
-            line = text.partition("\n")[0]
-            self._told = (line, f"{name}: {line}")
+            lines = text.split("\n")
+            said = (lines[0], f"{lines[0]}: {lines[-1]}")
+            self._told = tuple(begin + one for one in said for begin in ("", f"{name}: "))
         checked = {
             "event": "error",
             "phase": name,

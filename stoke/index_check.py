@@ -24,11 +24,14 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from stoke.backend import Finding
 from stoke.config import Config
+from stoke.defaults import with_defaults
 from stoke.errors import RequestError
 from stoke.logins import basic_authorization, login_of, split_login
 from stoke.network import environment_proxies, names_of, own_authorities, trusted_files
 from stoke.payload import default_index, read_reference
-from stoke.surroundings import expanded, fill_in
+from stoke.spec import make_spec
+from stoke.surroundings import expanded, fill_in, login_variables
+from stoke.uv_config import uv_config
 
 ANSWER_SECONDS = 3.0
 """For each step: a connection, a handshake, an answer."""
@@ -87,9 +90,13 @@ def check_network(config: Config) -> list[Finding]:
     if not certificates.works:
         return [certificates]  # Nothing can be trusted before that is put right.
     context = _context(config)
-    urls = dict.fromkeys(_indexes(config))
-    with ThreadPoolExecutor(len(urls) or 1) as pool:
-        return [certificates, *pool.map(lambda url: _index(url, config, context), urls)]
+    try:
+        logins = _indexes(config)
+    except RequestError as error:
+        return [certificates, Finding("index", False, error.what, error.mend)]
+    with ThreadPoolExecutor(len(logins) or 1) as pool:
+        asked = pool.map(lambda url: _index(url, logins[url], config, context), logins)
+        return [certificates, *asked]
 
 
 # ---------------------------------------------------------------------------- certificates
@@ -136,26 +143,30 @@ def _context(config: Config) -> ssl.SSLContext:
 # ---------------------------------------------------------------------------- indexes
 
 
-def _indexes(config: Config) -> list[str]:
-    """The addresses that jobs on this machine ask: as configured, else uv's own variables."""
-    url = config.index.url or _variable("UV_DEFAULT_INDEX", "UV_INDEX_URL") or default_index()
-    extra = list(config.index.extra)
-    if not extra:
-        extra = (_variable("UV_INDEX", "UV_EXTRA_INDEX_URL") or "").split()
-    # uv's variables may give an index a name: internal=https://...
-    named = [one.partition("=")[2] if "=" in one.partition("://")[0] else one for one in extra]
-    return [one for one in [url, *named] if one and one.startswith(("http://", "https://"))]
+def _indexes(config: Config) -> dict[str, tuple[str, str]]:
+    """The addresses that jobs submitted here ask, each with user and password of uv's settings.
+
+    They come from the configuration, and from the variables and files of uv's that a job takes in.
+    """
+    any_request = make_spec({"code": "pass", "dependencies": ["uv"]})
+    uv = uv_config(with_defaults(any_request, config))
+    configured = [url for url in (config.index.url, *config.index.extra) if url]
+    found = dict.fromkeys(configured, ("", ""))
+    own = {split_login(url)[1] for url in configured}
+    for url, name in uv.indexes.items():
+        if url not in own:
+            user, password = (uv.environment.get(one, "") for one in login_variables(name))
+            found[url] = (user, password)
+    if config.index.url is None and uv.default is None and (public := default_index()):
+        found = {public: ("", ""), **found}
+    return {url: login for url, login in found.items() if url.startswith(("http://", "https://"))}
 
 
-def _variable(*names: str) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
-def _index(url: str, config: Config, context: ssl.SSLContext) -> Finding:
+def _index(url: str, named: tuple[str, str], config: Config, context: ssl.SSLContext) -> Finding:
     shown = split_login(url)[1]
     try:
         parts = urlsplit(expanded(url, "index"))
-        login = _login(url, parts, config)
+        login = _login(url, parts, named, config)
         proxy = _proxy(parts, config)
         way = f" through the proxy {proxy.host} ({proxy.variable})" if proxy else ""
         if proxy and proxy.address.scheme != "http":
@@ -196,8 +207,11 @@ def _judge(status: int, parts: SplitResult, has_login: bool, config: Config) -> 
         raise TroubleError(f"answers with an error ({status})", later if status >= 500 else None)
 
 
-def _login(url: str, parts: SplitResult, config: Config) -> dict[str, str]:
-    """As uv: from the address `url`, whose `parts` are filled in, the configuration, or netrc."""
+def _login(url: str, parts: SplitResult, named: tuple[str, str], config: Config) -> dict[str, str]:
+    """As uv: from its settings (`named`), the address `url`, whose `parts` are filled in, the
+    configuration, or netrc."""
+    if any(named):
+        return {"Authorization": basic_authorization(*named)}
     if login := split_login(url)[0]:
         user, password = login_of(fill_in(login, "index"))
         return {"Authorization": basic_authorization(user, password)}

@@ -344,7 +344,8 @@ class Tracker:
                 changes["finished_at"] = engine.finished_at or time.time()
         else:
             code = engine.exit_code
-            told = job.reason if job.provisional else self._error
+            # An end that only the engine told so far has no reason of the runner's.
+            told = (job.reason if job.provisional else None) or self._error
             changes = self._outcome(code, engine.reason or told)
             if job.provisional and job.exit_code != code:
                 changes["reason"] = (

@@ -53,7 +53,7 @@ def test_what_does_not_fit_into_a_workflow_arrives_and_goes_with_it(
     noise = random.Random(7).randbytes(150_000).hex()
     file = tmp_path / "long.py"
     file.write_text(f"import os; print(len({noise!r}), os.environ['TOKEN'][::-1])")
-    done = stoke("run", "-q", str(file), "--secret", "TOKEN=env:HELD", env={"HELD": "hunter2"})
+    done = stoke("run", "-q", "--secret", "TOKEN=env:HELD", str(file), env={"HELD": "hunter2"})
     assert (done.returncode, done.stdout) == (0, b"300000 2retnuh\n"), done.stderr
     until(lambda: is_gone(api, "secrets", only_job().id), "the end of what it carried")
 

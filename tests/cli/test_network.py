@@ -112,6 +112,17 @@ def test_every_index_is_asked_also_those_that_uv_is_told_of(
     assert asked == [True, False]
 
 
+def test_an_index_of_uvs_configuration_is_asked_with_its_login(
+    stoke: Stoke, private_index: PackageIndex, own_home: Path
+) -> None:
+    folder = own_home / "config" / "uv"
+    folder.mkdir(parents=True)
+    host = private_index.url.partition("://")[2]
+    (folder / "uv.toml").write_text(f'index-url = "http://{LOGIN}@{host}"\n')
+    found = look(stoke, XDG_CONFIG_HOME=str(own_home / "config"))
+    assert found["works"] and found["detail"] == f"{private_index.url} answers"
+
+
 def test_a_name_that_cannot_be_resolved(stoke: Stoke) -> None:
     found = look(stoke, STOKE_INDEX__URL="https://index.invalid/simple")
     assert "index.invalid cannot be resolved" in found["detail"] and "HTTPS_PROXY" in found["mend"]

@@ -25,27 +25,28 @@ def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
     ("workflows", "works", "says"),
     [
         ([], None, "cannot be seen"),
-        ([workflow("just-now", 1)], None, "cannot be seen"),
+        ([("just-now", 1)], None, "cannot be seen"),
         (
-            [workflow("fresh", 60, "Running")],
+            [("fresh", 60, "Running")],
             True,
             "took notice of the newest workflow here, fresh",
         ),
-        ([workflow("a", 3600, "Succeeded")], None, "whether it still runs cannot be seen"),
-        ([workflow("a", 60)], False, "no Argo controller has taken notice of a"),
+        ([("a", 3600, "Succeeded")], None, "whether it still runs cannot be seen"),
+        ([("a", 60)], False, "no Argo controller has taken notice of a"),
         (
-            [workflow("seen", 3600, "Succeeded"), workflow("a", 60), workflow("b", 90)],
+            [("seen", 3600, "Succeeded"), ("a", 60), ("b", 90)],
             False,
             "old (and of 1 more)",
         ),
-        ([workflow("old", 3600), workflow("new", 60, "Pending")], True, "new"),
+        ([("old", 3600), ("new", 60, "Pending")], True, "new"),
     ],
 )
 def test_a_controller_is_judged_by_the_newest_workflow(
-    tmp_path: Path, workflows: list[dict[str, Any]], works: bool | None, says: str
+    tmp_path: Path, workflows: list[tuple[Any, ...]], works: bool | None, says: str
 ) -> None:
+    items = [workflow(*one) for one in workflows]  # now: their age counts from here
     with scripted_server() as server:
-        server.answers = {"/workflows": [json_answer({"metadata": {}, "items": workflows})]}
+        server.answers = {"/workflows": [json_answer({"metadata": {}, "items": items})]}
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
             found = _controller(cluster)

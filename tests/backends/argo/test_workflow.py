@@ -192,7 +192,7 @@ def test_what_argo_would_replace_is_refused_where_it_cannot_be_escaped(
 
 
 def test_code_up_to_some_size_travels_in_the_workflow_itself() -> None:
-    made = made_of("x = '" + NOISE[:72_000] + "'")
+    made = made_of("x = '" + NOISE[:48_000] + "'")
     assert made.carried is None
     assert len(variables(made)["STOKE_BUNDLE"]) <= 90_000
     assert len(json.dumps(made.workflow)) <= 120 * 1024

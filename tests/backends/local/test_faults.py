@@ -44,7 +44,8 @@ def small_disk(own_home: Path, request: pytest.FixtureRequest) -> Iterator[Path]
         pytest.skip("mounting a small disk needs root")
     folder = state_dir()
     folder.mkdir()
-    options = f"size=3m,{request.param}" if "=" in request.param else f"size={request.param}"
+    size = f"size=3m,{request.param}" if "=" in request.param else f"size={request.param}"
+    options = f"mode=700,{size}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
