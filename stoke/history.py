@@ -319,16 +319,20 @@ class History:
     def _trouble(self, error: sqlite3.Error) -> EngineError:
         from shlex import quote
 
+        from stoke.runner import is_full
+
         # A table that is missing: the file has the newest schema's number and not its tables.
         broken = ("malformed", "not a database", "no such table", "no such column", "corrupt")
         if any(words in str(error) for words in broken):
             return self._damaged(error)
-        if "disk is full" in str(error):
+        # SQLite calls it an I/O error where there is no room for the files beside the history.
+        failed_write = "disk I/O error" in str(error)
+        if "disk is full" in str(error) or (failed_write and is_full(str(self.path.parent))):
             return EngineError(
                 f"cannot write to the history {self.path}: {error}",
                 "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
             )
-        if "disk I/O error" in str(error):
+        if failed_write:
             return EngineError(
                 f"cannot use the history {self.path}: {error}",
                 "see whether its disk is broken or over a quota (dmesg, quota), or name another "

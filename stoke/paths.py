@@ -125,7 +125,8 @@ def make_private(folder: Path) -> Path:
             if mode & stat.S_ISVTX and mode & stat.S_IWOTH:
                 raise NotOursError(
                     f"{level} is for everybody to write to",
-                    f"name a folder in it: export {_variable(folder)}={level / 'stoke'}",
+                    "name a folder in it: "
+                    f"export {_variable(folder)}={shlex.quote(str(level / 'stoke'))}",
                 )
             if mode & _WRITABLE:
                 # The one that the user named may be for others to read.
