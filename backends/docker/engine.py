@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 OTHERWISE = "or run here, without Docker: -b local"
+TLS_VARIABLES = "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/certificates"
 START_IT = f"start it: sudo systemctl start docker; {OTHERWISE}"
 
 
@@ -127,19 +129,24 @@ def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:
 
     if host := configured or environ.get("DOCKER_HOST"):
         source = "docker.host in the configuration" if configured else "DOCKER_HOST"
-        return _checked(host, source, None if host.startswith("unix://") else _own_tls(environ))
+        variable = "STOKE_DOCKER__HOST" if configured else "DOCKER_HOST"
+        tls = None if host.startswith("unix://") else _own_tls(environ)
+        return _checked(host, source, tls, variable, TLS_VARIABLES)
     name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name == "default":
         return Address(DEFAULT_SOCKET, "the default socket")
+    # The variable wins over what `docker context use` chose.
+    hint = "unset DOCKER_CONTEXT" if environ.get("DOCKER_CONTEXT") else "docker context use default"
     try:
         context = ContextAPI.get_context(name)
     except Exception as error:  # docker-py raises bare ones here
-        raise EngineError(
-            f"the docker context {name!r} cannot be read: {error}", "docker context use default"
-        ) from error
+        raise EngineError(f"the docker context {name!r} cannot be read: {error}", hint) from error
     if context is None or not context.Host:
-        raise EngineError(f"there is no docker context {name!r}", "docker context use default")
-    return _checked(context.Host, f"the docker context {name!r}", context.TLSConfig)
+        raise EngineError(f"there is no docker context {name!r}", hint)
+    files = ",".join(f"{key}=/folder/{key}.pem" for key in ("ca", "cert", "key"))
+    add_tls = f"docker context update {shlex.quote(name)} --docker host={context.Host},{files}"
+    source = f"the docker context {name!r}"
+    return _checked(context.Host, source, context.TLSConfig, "DOCKER_HOST", add_tls)
 
 
 def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
@@ -158,19 +165,20 @@ def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
     return tls
 
 
-def _checked(url: str, source: str, tls: TLSConfig | None) -> Address:
+def _checked(url: str, source: str, tls: TLSConfig | None, variable: str, add_tls: str) -> Address:
+    """The address, if it is safe. `variable` replaces it; `add_tls` is how to give it certificates."""
     if url.startswith("unix://"):
         return Address(url, source)
     if not url.startswith(("tcp://", "https://")):
         raise EngineError(
             f"{source} names {url}, which is neither a unix:// nor a tcp:// address",
             "bring the engine's socket here: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
-            "then export DOCKER_HOST=unix:///tmp/docker.sock",
+            f"then export {variable}=unix:///tmp/docker.sock",
         )
     if tls is None or not tls.verify:
         raise EngineError(
             f"{source} names {url} without TLS that is verified; whoever reaches it is root there",
-            "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/certificates",
+            add_tls,
         )
     return Address(url, source, tls)
 
