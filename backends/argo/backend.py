@@ -184,7 +184,7 @@ class ArgoBackend:
         if error.status == 409:
             return EngineError(
                 f"a workflow called {job_id} is there and is not this job",
-                f"look at it: kubectl get workflow {job_id} -n {namespace}",
+                f"look at it: {cluster.kubectl} get workflow {job_id} -n {namespace}",
             )
         if error.status == 404 and "namespace" in error.message:
             return EngineError(

@@ -82,6 +82,11 @@ class Cluster:
         return self._context().name
 
     @property
+    def kubectl(self) -> str:
+        """The command that reaches the same cluster, for hints."""
+        return self._context().kubectl
+
+    @property
     def server(self) -> str:
         return self._context().server
 
@@ -196,6 +201,7 @@ class Cluster:
         raise refusal(
             f"{_verb(method, path, query)} on {self.context_name}",
             self.context_name,
+            self.kubectl,
             response.status,
             said,
             float(wait) if wait.isdecimal() else None,
@@ -223,13 +229,13 @@ class Cluster:
                 mend = "the kubeconfig's certificate-authority has to be the one of that cluster"
             elif isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
                 what, reason = f"no connection to {where}: {why}", "Unreachable"
-                mend = f"is the network or VPN up? kubectl --context {self.context_name} version"
+                mend = f"is the network or VPN up? {self.kubectl} version"
             elif isinstance(error, ReadTimeoutError | TimeoutError):
                 what, reason = f"{where} does not answer {method} {path}", "Timeout"
-                mend = f"look at it: kubectl --context {self.context_name} get --raw /readyz"
+                mend = f"look at it: {self.kubectl} get --raw /readyz"
             else:
                 what, reason = f"the connection to {where} was cut: {why}", "Cut"
-                mend = f"look at it: kubectl --context {self.context_name} get --raw /readyz"
+                mend = f"look at it: {self.kubectl} get --raw /readyz"
             raise ApiError(what, mend, reason=reason) from error
 
     def _context(self) -> Context:
@@ -362,7 +368,7 @@ def pods_path(namespace: str, name: str = "", sub: str = "") -> str:
 
 
 def refusal(
-    doing: str, context: str, status: int, said: bytes, retry_after: float | None
+    doing: str, context: str, kubectl: str, status: int, said: bytes, retry_after: float | None
 ) -> ApiError:
     """What the server answered in place of what was asked. `doing` completes "cannot ..."."""
     try:
@@ -375,13 +381,13 @@ def refusal(
     mend = None
     if status == 401:
         what = f"the cluster of the context {context} does not know who you are: {why}"
-        mend = f"log in to it again; then try: kubectl --context {context} auth whoami"
+        mend = f"log in to it again; then try: {kubectl} auth whoami"
     elif status == 403 and (missing := _MISSING_RIGHT.search(message)):
         verb, resource, group, namespace = missing.groups()
         resource = f"{resource}.{group}" if group else resource
         place = f"-n {namespace}" if namespace else "--all-namespaces"
         what = f"cannot {doing}: you may not {verb} {resource} there"
-        ask = f"kubectl --context {context} auth can-i {verb} {resource} {place}"
+        ask = f"{kubectl} auth can-i {verb} {resource} {place}"
         mend = f"ask for that right, then try: {ask}"
     else:
         what = f"cannot {doing}: {why}"

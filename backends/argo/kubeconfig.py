@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shlex
 import ssl
 import subprocess
 import tempfile
@@ -77,6 +78,8 @@ class Context:
     server: str
     namespace: str
     plugin: Plugin | None
+    kubectl: str
+    """The command that reaches the same cluster, for hints."""
     merged: Any = field(repr=False)
 
 
@@ -89,36 +92,39 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
     paths, merged = _read(kubeconfig)
     if merged.config is None:
         if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            return Context(IN_CLUSTER, _in_cluster_server(), _in_cluster_namespace(), None, None)
+            return Context(
+                IN_CLUSTER, _in_cluster_server(), _in_cluster_namespace(), None, "kubectl", None
+            )
         raise EngineError(
             f"there is no kubeconfig: {paths} does not exist",
-            "name one: export KUBECONFIG=/its/path; or run here, without a cluster: -b local",
+            f"name one: export {_variable(kubeconfig)}=/its/path; or run here, without a cluster: "
+            "-b local",
         )
-    name = context or _current(merged)
+    name = context or _current(merged, paths)
     try:
-        return _context(merged, name)
+        return _context(merged, name, paths)
     except ConfigException as error:
         raise EngineError(
             f"the kubeconfig {paths} has no usable context {name!r}: {_one_line(error)}",
-            "see which there are: kubectl config get-contexts",
+            f"see which there are: {_kubectl(paths)} config get-contexts",
         ) from error
 
 
 def listed(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]]:
     """(the current context's name, every context, or what is wrong with it). Runs nothing. Without a
     kubeconfig there is none; `EngineError` where it cannot be read."""
-    _, merged = _read(kubeconfig)
+    paths, merged = _read(kubeconfig)
     if merged.config is None:
         return None, {}
     found: dict[str, Context | str] = {}
     for one in merged.config.value.get("contexts") or ():
         name = str(one["name"])
         try:
-            found[name] = _context(merged, name)
+            found[name] = _context(merged, name, paths)
         except ConfigException as error:
             found[name] = _one_line(error)
     try:
-        return _current(merged), found
+        return _current(merged, paths), found
     except EngineError:
         return None, found
 
@@ -132,7 +138,8 @@ def _read(kubeconfig: str | None) -> tuple[str, Any]:
         # YAML's own, a file's, and those of a file that holds something else.
         raise EngineError(
             f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
-            "look at it: kubectl config view; or name another: export KUBECONFIG=/its/path",
+            f"look at it: {_kubectl(paths)} config view; or name another: "
+            f"export {_variable(kubeconfig)}=/its/path",
         ) from error
     return paths, merged
 
@@ -162,7 +169,7 @@ def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
     except (ConfigException, OSError, ValueError) as error:
         raise EngineError(
             f"the credentials of the context {found.name!r} cannot be used: {_one_line(error)}",
-            f"see whether kubectl can use them: kubectl --context {found.name} version",
+            f"see whether kubectl can use them: {found.kubectl} version",
         ) from error
     headers = {"User-Agent": "stoke"}
     # What is old is read anew as a whole; the package's own way would run the plugin twice.
@@ -254,7 +261,7 @@ def run_plugin(
     return status
 
 
-def _context(merged: Any, name: str) -> Context:
+def _context(merged: Any, name: str, paths: str) -> Context:
     config = merged.config
     inside = config["contexts"].get_with_name(name)["context"]
     cluster = config["clusters"].get_with_name(inside["cluster"])
@@ -268,6 +275,7 @@ def _context(merged: Any, name: str) -> Context:
         server=str(cluster["cluster"]["server"]).rstrip("/"),
         namespace=inside.safe_get("namespace") or "default",
         plugin=plugin,
+        kubectl=f"{_kubectl(paths)} --context {shlex.quote(name)}",
         merged=merged,
     )
 
@@ -287,15 +295,27 @@ def _plugin(user: Any) -> Plugin:
     )
 
 
-def _current(merged: Any) -> str:
+def _current(merged: Any, paths: str) -> str:
     """As kubectl has it: the first file that names one. The package takes the last."""
     for content in merged.config_files.values():
         if name := content.get("current-context"):
             return str(name)
     raise EngineError(
         "the kubeconfig names no current context",
-        "choose one: kubectl config use-context NAME, or give --context NAME",
+        f"choose one: {_kubectl(paths)} config use-context NAME, or give --context NAME",
     )
+
+
+def _variable(kubeconfig: str | None) -> str:
+    """The variable that names another kubeconfig: a configured one wins over KUBECONFIG."""
+    return "STOKE_ARGO__KUBECONFIG" if kubeconfig else "KUBECONFIG"
+
+
+def _kubectl(paths: str) -> str:
+    """kubectl as a command that reads the same files."""
+    if paths == (os.environ.get("KUBECONFIG") or DEFAULT_FILE):
+        return "kubectl"
+    return f"KUBECONFIG={shlex.quote(paths)} kubectl"
 
 
 def _cluster_info(cluster: Mapping[str, Any]) -> dict[str, Any]:

@@ -206,7 +206,8 @@ class PodLog:
             if lines.failure is not None:
                 raise ApiError(
                     f"the node of {self._pod} cannot read its log: {lines.failure}",
-                    f"look at it: kubectl describe pod {self._pod}",
+                    f"look at it: {self._cluster.kubectl} describe pod {self._pod} "
+                    f"-n {self._cluster.namespace}",
                     reason="Cut",
                 )
         if not self._follow and not self._closed:

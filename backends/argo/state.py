@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,7 @@ class Reason:
 
 NOTHING = Reason()
 _AGAIN = "run it again: stoke rerun"
+"""`state_of` adds the name of the job."""
 
 
 def epoch(text: str | None) -> float | None:
@@ -47,6 +48,13 @@ def epoch(text: str | None) -> float | None:
 
 def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
     """`workflow` may be its metadata alone while there is a pod."""
+    state = _state_of(workflow, pod, phases)
+    if state.mend is None or not state.mend.endswith(_AGAIN):
+        return state
+    return replace(state, mend=f"{state.mend} {workflow['metadata']['name']}")
+
+
+def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineState:
     if pod is None or not has_started(pod):
         gave_up = why_given_up(workflow)
         if gave_up is not None:
@@ -316,13 +324,26 @@ def _lacks_a_secret(ended: Mapping[str, Any]) -> bool:
     return str(ended.get("message") or "").startswith(NOT_GIVEN)
 
 
+def _more_memory(pod: Object) -> str:
+    """Twice what it was limited to; without a limit, its node ran out."""
+    main = next(
+        (one for one in pod.get("spec", {}).get("containers", ()) if one["name"] == MAIN), {}
+    )
+    limit = main.get("resources", {}).get("limits", {}).get("memory", "")
+    found = re.fullmatch(r"(\d+)([KMG]i)?", limit)
+    if found is None:
+        return "say what it needs, so that it is given room: --memory SIZE"
+    size = int(found[1]) * 1024 ** ("KMG".index(found[2][0]) + 1 if found[2] else 0)
+    return f"give it more: --memory {-(-2 * size // 1024**2)}m"
+
+
 def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reason:
     code, why = ended["exitCode"], ended.get("reason", "")
     said = _one_line(ended.get("message"))
     if code == 0 or was_stopped(workflow):
         return NOTHING
     if why == "OOMKilled":
-        return Reason("out of memory", "give it more: --memory 2g")
+        return Reason("out of memory", _more_memory(pod))
     if pod.get("status", {}).get("reason"):
         return _why_pod_failed(pod)
     not_once = _why_not_once(workflow, ended)
