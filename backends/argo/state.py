@@ -326,9 +326,8 @@ def _lacks_a_secret(ended: Mapping[str, Any]) -> bool:
 
 def _more_memory(pod: Object) -> str:
     """Twice what it was limited to; without a limit, its node ran out."""
-    main = next(
-        (one for one in pod.get("spec", {}).get("containers", ()) if one["name"] == MAIN), {}
-    )
+    containers = pod.get("spec", {}).get("containers", ())
+    main: Object = next((one for one in containers if one["name"] == MAIN), {})
     limit = main.get("resources", {}).get("limits", {}).get("memory", "")
     found = re.fullmatch(r"(\d+)([KMG]i)?", limit)
     if found is None:

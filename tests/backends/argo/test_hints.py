@@ -304,7 +304,7 @@ def test_a_claim_of_somebody_else_is_passed_by(server: ScriptedServer, tmp_path:
 
 # --- requests that do not fit ----------------------------------------------------------------------
 
-BY_TEMPLATE = {"by_template": True, "template_secrets": ("known/key",)}
+BY_TEMPLATE: dict[str, Any] = {"by_template": True, "template_secrets": ("known/key",)}
 
 
 @pytest.mark.parametrize(
