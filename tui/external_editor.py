@@ -20,7 +20,8 @@ def edit(code: str) -> str:
 
     `EngineError` when there is no editor or it fails, `RequestError` when what it saved is not text.
     """
-    wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    variable = "VISUAL" if os.environ.get("VISUAL") else "EDITOR"
+    wanted = os.environ.get(variable)
     command = shlex.split(wanted) if wanted else _first_there("nano", "vi")
     # A folder of its own that only its owner can read: code may hold what others should not see.
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
@@ -30,7 +31,8 @@ def edit(code: str) -> str:
             subprocess.run([*command, str(path)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise EngineError(
-                f"the editor {shlex.join(command)} failed: {error}", "export EDITOR=nano"
+                f"the editor {shlex.join(command)} failed: {error}",
+                f"name another: export {variable}=...",
             ) from error
         return _saved(read_input(str(path), MAX_CODE), str(path))
 

@@ -1,0 +1,92 @@
+"""Hints of the screens, followed with the keys and variables that they name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stoke.config import Config
+from stoke.errors import StokeError
+from stoke.request import request_from_options
+from tests.hints import exported, is_hint, refused
+from tests.tui.conftest import Desk, FakeBackend, said, until
+from tests.tui.test_jobs_list import ready
+from tests.tui.test_log_view import JOB, opened
+from tui.app import StokeApp
+from tui.external_editor import edit
+from tui.screens.compare import CompareScreen
+
+
+@pytest.mark.parametrize("variable", ["VISUAL", "EDITOR"])
+def test_another_editor_is_named_where_the_failing_one_was(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "false")
+    monkeypatch.setenv(variable, "false")
+    hint = refused(lambda: edit("1"), "name another: export {}=...")
+    ((name, example),) = exported(hint).items()
+    assert example == "..."
+    monkeypatch.setenv(name, "true")
+    assert edit("1") == "1"
+
+
+def test_an_editor_is_named_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for variable in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(variable, raising=False)
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        hint = refused(lambda: edit("1"), "export EDITOR=...")
+    (name,) = exported(hint)
+    monkeypatch.setenv(name, "true")
+    assert edit("1") == "1"
+
+
+async def test_two_jobs_are_marked_and_compared(app: StokeApp, desk: Desk) -> None:
+    desk.job("first-aaaaaa", age=7200, name="first")
+    desk.job("other-bbbbbb", age=3600, name="other")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        await pilot.press("c")
+        template = "mark two with space, or one and stand on the other"
+        await until(pilot, lambda: template in said(app))
+        (key,) = re.findall(r"mark two with (\w+)", said(app))
+        await pilot.press(key, key, "c")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+
+
+async def test_the_screens_submit_without_read_only(
+    backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    spec = request_from_options(code="1")
+    errors: list[StokeError] = []
+    async with StokeApp(Config(read_only=True)).run_test() as pilot:
+        assert isinstance(pilot.app, StokeApp)
+        pilot.app.submit("local", spec, "fit", errors.append)
+    (error,) = errors
+    assert error.what.startswith("read_only: ")
+    is_hint(error.mend, "leave it out")
+    async with StokeApp(Config()).run_test() as pilot:
+        assert isinstance(pilot.app, StokeApp)
+        pilot.app.submit("local", spec, "fit", errors.append)
+        await until(pilot, lambda: backends["local"].deliveries)
+    assert len(errors) == 1
+
+
+async def test_a_log_that_is_too_long_to_copy_is_saved(
+    app: StokeApp, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    desk.job(JOB, log=(b"x" * 1_000_000 + b"\n") * 20)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("v", "g", "y")
+        template = "save the log instead: s"
+        await until(pilot, lambda: template in said(app))
+        (key,) = re.findall(r"save the log instead: (\w)\b", said(app))
+        await pilot.press("escape", key, "enter")
+        await until(pilot, lambda: any(one.stat().st_size for one in tmp_path.glob("*.log")))
