@@ -137,6 +137,37 @@ def test_a_log_is_saved_in_another_place(tmp_path: Path) -> None:
     assert save(tmp_path / "spool", tmp_path / "log") == 5
 
 
+@pytest.mark.parametrize("variable", ["STOKE_STATE_DIR", "STOKE_CACHE_DIR"])
+def test_the_doctor_on_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv(variable, str(tmp_path / "file/x"))
+    backend = load_backend("local", Config())
+    (broken,) = [one for one in backend.check() if not one.works]
+    said = is_hint(broken.mend, "export {}=/some/folder")
+    for name, value in exported(said, tmp_path / "other").items():
+        monkeypatch.setenv(name, value)
+    assert all(one.works for one in backend.check())
+
+
+def test_a_folder_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a user whom the system's list of users does not have."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    for name in ("HOME", "STOKE_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    user = 123_456
+    os.setresuid(user, user, 0)
+    try:
+        said = refused(state_dir, "name one: export HOME=/some/folder")
+    finally:
+        os.setresuid(0, 0, 0)
+    for name, value in exported(said, tmp_path / "other").items():
+        monkeypatch.setenv(name, value)
+    assert make_private(state_dir()).is_dir()
+
+
 # --- the history -----------------------------------------------------------------------------------
 
 

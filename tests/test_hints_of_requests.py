@@ -68,7 +68,7 @@ def test_a_race_with_a_cache_and_packages() -> None:
     refused(lambda: check_race(uncached, local()), "have it use the cache")
     check_race(with_changes(uncached, use_cache=True), local())
     empty = request_from_options(code="1")
-    said = refused(lambda: check_race(empty, local()), "name some, for example {}")
+    said = refused(lambda: check_race(empty, local()), "name some, for example numpy")
     name = said.rpartition(" ")[2]
     check_race(request_from_options(code="1", dependencies=[name]), local())
 
@@ -271,3 +271,15 @@ def test_every_time_that_the_hint_gives_is_a_time() -> None:
         assert len(examples) == 5
         for example in examples:
             assert moment(example, log, log.last) > 0
+
+
+def test_code_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "code.py"
+    data = "print('é')\n".encode("latin-1")
+    path.write_bytes(data)
+    said = refused(
+        lambda: read_code(path),
+        "declare its encoding in the first line, for example: # -*- coding: latin-1 -*-",
+    )
+    path.write_bytes(said.partition("example: ")[2].encode() + b"\n" + data)
+    assert read_code(path).endswith("print('é')\n")

@@ -11,19 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
+from stoke.history import History
+from stoke.job import Job, JobState
 from tests.cli.conftest import Stoke, only_job
+from tests.hints import command, filled, is_hint
 from tests.lab import until
 from tests.package_index import PackageIndex
 
 Done = subprocess.CompletedProcess[bytes]
 
 
-def hint(done: Done) -> str:
+def hint(done: Done, template: str | None = None) -> str:
     """The one hint that a command printed."""
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.decode().splitlines() if line.startswith("hint: ")]
-    return line.removeprefix("hint: ")
+    said = line.removeprefix("hint: ")
+    return said if template is None else is_hint(said, template)
 
 
 def command_in(text: str) -> list[str]:
@@ -52,14 +57,14 @@ def index(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIn
 
 
 def test_a_backend_that_is_not_there(stoke: Stoke) -> None:
-    said = hint(stoke("run", "-q", "-b", "lokal", "-c", "print(1)"))
+    said = hint(stoke("run", "-q", "-b", "lokal", "-c", "print(1)"), "choose one of: {}")
     choices = said.removeprefix("choose one of: ").split(", ")
     assert "local" in choices
     assert stoke("run", "-q", "-b", "local", "-c", "print(1)").stdout == b"1\n"
 
 
 def test_a_job_before_there_is_one(stoke: Stoke) -> None:
-    said = hint(stoke("show", "nothing"))
+    said = hint(stoke("show", "nothing"), "submit one: stoke run --help")
     help_ = stoke(*command_in(said))
     assert help_.returncode == 0 and b"Usage" in help_.stdout
 
@@ -67,22 +72,22 @@ def test_a_job_before_there_is_one(stoke: Stoke) -> None:
 def test_a_job_by_nearly_its_name(stoke: Stoke) -> None:
     assert stoke("run", "-q", "-c", "1", "--name", "train").returncode == 0
     said = hint(stoke("show", only_job().id.replace("train", "tarin")))
-    (name,) = re.findall(r"did you mean: (\S+)\?", said)
+    (name,) = filled(said, "did you mean: {}?")
     assert stoke("show", name).returncode == 0
-    said = hint(stoke("show", "quite-different"))
+    said = hint(stoke("show", "quite-different"), "list the jobs there are: stoke jobs --all")
     listed = stoke(*command_in(said))
     assert only_job().id.encode() in listed.stdout
 
 
 def test_nothing_to_lock(stoke: Stoke, index: PackageIndex) -> None:
-    said = hint(stoke("render", "lock"))
+    said = hint(stoke("render", "lock"), "name one: stoke render lock -w numpy")
     header, _, lock = stoke(*command_in(said)).stdout.decode().partition("\n\n")
     assert header == f"--index-url {index.url}"
     assert lock.startswith("numpy==1.0")
 
 
 def test_nothing_to_warm(stoke: Stoke, index: PackageIndex) -> None:
-    said = hint(stoke("cache", "warm", "--top", "3"))
+    said = hint(stoke("cache", "warm", "--top", "3"), "name them: stoke cache warm -w numpy")
     assert stoke(*command_in(said)).returncode == 0
     warm = stoke("run", "-w", "numpy", "-c", "import numpy")
     assert b"python  " in warm.stderr and b"hit" in warm.stderr
@@ -91,13 +96,13 @@ def test_nothing_to_warm(stoke: Stoke, index: PackageIndex) -> None:
 def test_a_secret_that_is_not_set(stoke: Stoke) -> None:
     arguments = ("run", "-q", "--secret", "TOKEN=env:NOT_SET", "-c",
                  "import os; print(os.environ['TOKEN'])")  # fmt: skip
-    said = hint(stoke(*arguments))
+    said = hint(stoke(*arguments), "export {}=...")
     assert stoke(*arguments, env=variable_in(said)).stdout == b"...\n"
 
 
 def test_clearing_where_nobody_can_confirm(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
-    said = hint(stoke("cache", "clear"))
+    said = hint(stoke("cache", "clear"), "say it was meant: --yes")
     option = said.rpartition(" ")[2]
     assert stoke("cache", "clear", option).returncode == 0
     assert b"miss" in stoke("run", "-w", "numpy", "-c", "1").stderr
@@ -105,7 +110,7 @@ def test_clearing_where_nobody_can_confirm(stoke: Stoke, index: PackageIndex) ->
 
 def test_pruning_without_a_limit(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
-    said = hint(stoke("cache", "prune", "--yes"))
+    said = hint(stoke("cache", "prune", "--yes"), "name a limit: stoke cache prune --unused 30d")
     assert stoke(*command_in(said), "--yes").returncode == 0
 
 
@@ -123,7 +128,7 @@ def test_removing_a_job_that_runs(
 
     until(running, "a running job")
     assert job is not None
-    said = hint(stoke("rm", job))
+    said = hint(stoke("rm", job), "stop it first: stoke stop {}")
     stopped = stoke(*command_in(said))
     assert stopped.returncode == 0, stopped.stderr
     assert stoke("rm", job).returncode == 0
@@ -133,7 +138,10 @@ def test_removing_a_job_that_runs(
 def test_a_folder_that_takes_nothing(stoke: Stoke, tmp_path: Path, variable: str) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
-    said = hint(stoke("run", "-q", "-c", "print(1)", env={variable: str(file / "x")}))
+    said = hint(
+        stoke("run", "-q", "-c", "print(1)", env={variable: str(file / "x")}),
+        "name a folder you can write to: export {}=/some/folder",
+    )
     ((name, example),) = variable_in(said).items()
     assert (name, example) == (variable, "/some/folder")
     assert (
@@ -142,7 +150,10 @@ def test_a_folder_that_takes_nothing(stoke: Stoke, tmp_path: Path, variable: str
 
 
 def test_a_list_in_a_variable(stoke: Stoke) -> None:
-    said = hint(stoke("run", "-c", "1", env={"STOKE_INDEX__EXTRA": "https://host/simple"}))
+    said = hint(
+        stoke("run", "-c", "1", env={"STOKE_INDEX__EXTRA": "https://host/simple"}),
+        "for example: export STOKE_INDEX__EXTRA='[\"https://host/simple\"]'",
+    )
     again = stoke("run", "-q", "-c", "print(1)", env=variable_in(said))
     assert again.stdout == b"1\n", again.stderr
 
@@ -222,3 +233,158 @@ def test_a_job_that_forges_an_error_gets_no_hint(stoke: Stoke) -> None:
     assert done.returncode == 4
     assert b"run: the job reports: x" in shown, "the events were read"
     assert b"hint" not in shown and b"evil" not in shown and b"stoke doctor" not in shown
+# --- caches ----------------------------------------------------------------------------------------
+
+
+def test_a_scope_without_caches_is_looked_up(stoke: Stoke, index: PackageIndex) -> None:
+    assert stoke("run", "-q", "--scope", "team", "-w", "numpy", "-c", "1").returncode == 0
+    said = hint(stoke("cache", "clear", "--scope", "taem", "--yes"), "see: stoke cache ls")
+    listed = json.loads(stoke(*command(said), "-b", "local", "--json").stdout)
+    (scope,) = {volume["scope"] for volume in listed}
+    assert stoke("cache", "clear", "--scope", scope, "--yes").returncode == 0
+
+
+def test_a_cache_that_a_job_uses(
+    stoke: Stoke, start: Callable[..., subprocess.Popen[bytes]], index: PackageIndex
+) -> None:
+    running = start("run", "-w", "numpy", "-c", "print('up', flush=True)\nwhile True: pass")
+    assert running.stdout is not None and running.stdout.readline() == b"up\n"
+    refused = stoke("cache", "clear", "--yes")
+    said = hint(refused, "wait for them, or stop them: stoke stop {}")
+    assert stoke(*command(said)).returncode == 0
+    assert stoke("cache", "clear", "--yes").returncode == 0
+
+
+def test_the_lock_of_an_environment_that_has_gone(stoke: Stoke, index: PackageIndex) -> None:
+    assert stoke("run", "-q", "-w", "numpy", "-c", "1", "--name", "fit").returncode == 0
+    first = only_job().id
+    assert stoke("cache", "clear", "--yes").returncode == 0
+    said = hint(
+        stoke("render", "lock", "--job", first),
+        "run it again, then ask again: stoke rerun {}",
+    )
+    assert stoke(*command(said)).returncode == 0
+    assert b"\nnumpy==1.0" in stoke("render", "lock", "--job", first).stdout
+
+
+def test_a_file_that_is_no_lock(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "the list.txt"
+    file.write_text("numpy\n")
+    arguments = ("run", "-q", "-c", "import numpy; print(numpy.__name__)")
+    said = hint(
+        stoke(*arguments, "--lock", str(file)),
+        "make one: uv pip compile --generate-hashes {} -o requirements.lock; or have it resolved: "
+        "-r {}",
+    )
+    make, _, resolve = said.partition("; or have it resolved: ")
+    subprocess.run(
+        [find_uv_bin(), *command(make, "uv"), "--default-index", index.url],
+        check=True,
+        capture_output=True,
+    )
+    for words in (["--lock", "requirements.lock"], shlex.split(resolve)):
+        done = stoke(*arguments, *words)
+        assert done.stdout == b"numpy\n", done.stderr
+
+
+def test_a_file_that_is_no_recording(stoke: Stoke, index: PackageIndex, tmp_path: Path) -> None:
+    file = tmp_path / "race.json"
+    file.write_text("{}")
+    said = hint(stoke("race", "--replay", str(file)), "make one: stoke race --record FILE ...")
+    words = command(said)
+    assert words.pop() == "..."
+    words[words.index("FILE")] = str(file)
+    made = stoke(*words, "-w", "numpy", "-c", "1")
+    assert made.returncode == 0, made.stderr
+    assert stoke("race", "--replay", str(file)).returncode == 0
+
+
+def test_what_a_warm_run_printed_is_where_the_hint_says(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    code = f"import os; print('why', flush=True); os.mkdir({str(tmp_path / 'once')!r})"
+    done = stoke("race", "-w", "numpy", "-c", code)
+    said = hint(done, "see what it printed: stoke logs {}")
+    logged = stoke(*command(said))
+    assert logged.stdout == b"why\n" and b"FileExistsError" in logged.stderr
+
+
+# --- jobs ------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_several_jobs_begin_with(stoke: Stoke, own_home: Path) -> None:
+    with History() as history:
+        for end in ("aaaaaa", "aabbbb"):
+            history.add(
+                Job(f"fit-{end}", "fit", "local", "default", JobState.FAILED, 1.0), "{}", None
+            )
+    done = stoke("show", "fit-aa")
+    hint(done, "write more of the name")
+    for name in re.findall(r"fit-\w{6}", done.stderr.decode()):
+        assert stoke("show", name).returncode == 0
+
+
+def test_a_job_that_does_not_stop_is_ended_at_once(
+    stoke: Stoke, start: Callable[..., subprocess.Popen[bytes]], own_home: Path
+) -> None:
+    """Its folder takes no file that would tell the supervisor of a grace."""
+    running = start("run", "-c", "print('up', flush=True)\nwhile True: pass", "--name", "deaf")
+    assert running.stdout is not None and running.stdout.readline() == b"up\n"
+    (folder,) = own_home.glob("state/local/deaf-*")
+    (folder / "stop").mkdir()
+    said = hint(stoke("stop", folder.name), "end the job at once: stoke stop --now {}")
+    assert stoke(*command(said)).returncode == 0
+    assert running.wait(60) != 0
+
+
+# --- what the terminal and the backend cannot do -----------------------------------------------------
+
+
+def test_the_screens_where_there_is_no_terminal(stoke: Stoke) -> None:
+    said = hint(stoke(), "use the commands: stoke --help")
+    help_ = stoke(*command(said))
+    assert help_.returncode == 0 and b"Commands" in help_.stdout
+
+
+def test_an_image_for_a_backend_that_has_images(stoke: Stoke) -> None:
+    """As far as the engine, which is not there."""
+    nowhere = {"DOCKER_HOST": "unix:///not/there"}
+    said = hint(stoke("setup", "image", "-b", "local", env=nowhere), "choose: -b docker")
+    options = shlex.split(said.partition(": ")[2])
+    reached = stoke("setup", "image", *options, env=nowhere)
+    assert b"there is no Docker engine" in reached.stderr
+
+
+# --- the doctor ------------------------------------------------------------------------------------
+
+
+def findings(stoke: Stoke, env: dict[str, str]) -> dict[str, str]:
+    """What does not work of this machine's own, and the hint."""
+    report = json.loads(stoke("doctor", "--json", env=env).stdout)
+    return {one["what"]: one["mend"] for one in report["stoke"] if one["works"] is False}
+
+
+def test_the_doctor_on_variables_folders_and_the_configuration(
+    stoke: Stoke, index: PackageIndex, own_home: Path, tmp_path: Path
+) -> None:
+    (own_home / "config.toml").write_text("backend = [")
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    broken = findings(stoke, {"STOKE_STATE_DIR": str(file / "x")})
+    (path,) = filled(broken["configuration"], "edit {}")
+    Path(path).write_text(f'index.url = "{index.url}"\n')
+    is_hint(
+        broken["history and logs"],
+        "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
+    )
+    ((name, example),) = variable_in(broken["history and logs"]).items()
+    env = {name: example.replace("/some", str(tmp_path)), "STOKE_BACKND": "local"}
+    (near,) = filled(findings(stoke, env).pop("variable"), "did you mean {}?")
+    assert findings(stoke, {name: env[name], near: "local"}) == {}
+    other = {name: env[name], "STOKE_ZZZ_YYY": "1"}
+    (gone,) = filled(findings(stoke, other).pop("variable"), "take it away: unset {}")
+    del other[gone]
+    assert findings(stoke, other) == {}
