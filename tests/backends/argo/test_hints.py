@@ -8,23 +8,24 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backends.argo import ArgoBackend, kubeconfig, plugins
-from backends.argo.check import _caches
+from backends.argo import ArgoBackend, check, kubeconfig, plugins
 from backends.argo.cluster import Cluster
 from backends.argo.state import state_of
 from backends.argo.volumes import Volumes
 from backends.argo.workflow import make_job
+from stoke.backend import Finding
 from stoke.config import ArgoConfig, Config, load_config
 from stoke.spec import parse_size
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import (
+    Piece,
     Reset,
     ScriptedServer,
     forbidden,
@@ -266,12 +267,12 @@ def test_settings_that_a_namespace_takes(
     path = server.kubeconfig(tmp_path)
     (own_home / "config.toml").write_text('argo.cache = "hostpath"\n')
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
-        broken = _caches(cluster, load_config())
+        broken = check._caches(cluster, load_config())
         assert (broken.what, broken.works) == (what, False)
         lines = settings_of(is_hint(broken.mend, template))[chosen]
         assert lines
         (own_home / "config.toml").write_text("\n".join(lines) + "\n")
-        assert _caches(cluster, load_config()).works
+        assert check._caches(cluster, load_config()).works
 
 
 def test_a_cache_that_cannot_be_made_is_done_without(
@@ -387,3 +388,92 @@ def test_a_lost_job_is_run_again_by_its_name() -> None:
     lost = pod(terminated(137, reason="ContainerStatusUnknown"))
     state = state_of(workflow(phase="Failed"), lost)
     assert command(is_hint(state.mend, "run it again: stoke rerun {}")) == ["rerun", "job-aaaaaa"]
+
+
+# --- what an administrator mends: is it that fault, and no other? ------------------------------------
+
+SET_UP = "stoke setup argo --apply; or have it done by somebody who may"
+ALLOWED = json_answer({"status": {"allowed": True}})
+DENIED = json_answer({"status": {"allowed": False}})
+SERVED = json_answer({"resources": [{"name": "workflows"}, {"name": "workflowtaskresults"}]})
+
+
+@pytest.mark.parametrize(
+    ("look", "path", "broken", "works", "template"),
+    [
+        (
+            lambda cluster: check._argo(cluster),
+            "/apis/argoproj.io/v1alpha1",
+            NOT_FOUND,
+            SERVED,
+            "install Argo Workflows, or choose another cluster: --context CONTEXT",
+        ),
+        (
+            lambda cluster: check._argo(cluster),
+            "/apis/argoproj.io/v1alpha1",
+            json_answer({"resources": [{"name": "workflows"}]}),
+            SERVED,
+            "install Argo Workflows, or choose another cluster: --context CONTEXT",
+        ),
+        (
+            lambda cluster: check._namespace(cluster),
+            "/namespaces/team-a",
+            NOT_FOUND,
+            json_answer({"metadata": {}}),
+            "choose another: --namespace NAMESPACE; or stoke setup argo --apply; or have it done by "
+            "somebody who may",
+        ),
+        (
+            lambda cluster: check._template(cluster, "team"),
+            "/workflowtemplates/stoke-team",
+            NOT_FOUND,
+            json_answer({"metadata": {}}),
+            "stoke setup argo --scope {} --apply; or have it done by somebody who may",
+        ),
+        (
+            lambda cluster: check._executor(cluster, Config()),
+            "/localsubjectaccessreviews",
+            DENIED,
+            ALLOWED,
+            SET_UP,
+        ),
+        (
+            lambda cluster: check._rights(cluster, Config())[0],
+            "/selfsubjectaccessreviews",
+            DENIED,
+            ALLOWED,
+            SET_UP,
+        ),
+    ],
+)
+def test_what_an_administrator_is_asked_for_is_what_is_missing(
+    server: ScriptedServer,
+    tmp_path: Path,
+    look: Callable[[Cluster], Finding],
+    path: str,
+    broken: list[Piece],
+    works: list[Piece],
+    template: str,
+) -> None:
+    kubeconfig = server.kubeconfig(tmp_path)
+    with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+        server.answers = {path: [broken]}
+        finding = look(cluster)
+        assert finding.works is False
+        is_hint(finding.mend, template)
+        server.answers = {path: [works]}
+        assert look(cluster).works
+
+
+def test_a_login_that_is_asked_for_is_one_the_cluster_does_not_know(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    kubeconfig = server.kubeconfig(tmp_path)
+    with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+        server.answers = {"/version": [status(401, "Unauthorized", "token expired")]}
+        refused(
+            lambda: cluster.request("GET", "/version"),
+            "log in to it again; then try: {} auth whoami",
+        )
+        server.answers = {"/version": [json_answer({})]}
+        assert cluster.request("GET", "/version") == {}
