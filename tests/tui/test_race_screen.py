@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from textual.widgets import Input, TextArea
 
 from stoke.backend import EngineState
 from stoke.config import Config
-from stoke.errors import EngineError
+from stoke.defaults import with_changes
+from stoke.errors import EngineError, StokeError
 from stoke.job import Job, JobState, Phase
 from stoke.recording import Recording, read_recording, run_of
 from stoke.throw_away import is_throw_away
+from tests.hints import is_hint
 from tests.package_index import PackageIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
@@ -131,6 +134,28 @@ async def test_a_race_is_ended_after_asking(index: PackageIndex, own_home: Path)
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "The race was ended" in screen_text(app))
         assert left(own_home, app) == []
+
+
+async def test_a_second_race_begins_once_the_first_is_ended(index: PackageIndex) -> None:
+    app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await raced(pilot, app, FOREVER)
+        await until(pilot, lambda: any(job.state == "running" for job in app.history.list()))
+        race = app.screen
+        assert isinstance(race, RaceScreen) and race._asked is not None
+        backend, request = race._asked
+        errors: list[StokeError] = []
+        app.show_error = errors.append  # type: ignore[method-assign]
+        race.race(backend, request)
+        (error,) = errors
+        is_hint(error.mend, "wait for it, or end it first")
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "The race was ended" in screen_text(app))
+        race.race(backend, replace(request, spec=with_changes(request.spec, code="print(1)")))
+        await until(pilot, lambda: "x sooner" in screen_text(app))
+        assert len(errors) == 1
 
 
 async def test_leaving_the_program_leaves_nothing_of_the_cold_run(
