@@ -1,0 +1,210 @@
+"""Every hint in the source is followed by a test, or listed here with the reason why none can."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TRAVELS = ("runner.py", "housekeeping.py", "hints.py", "standalone.py")
+"""Sources that run inside a job or print its hints, which have tests of their own."""
+
+# Where the hint is among the arguments. `Reason` is argo's.
+POSITION = {"RequestError": 2, "Finding": 3, "Reason": 1}
+NO_HINT = ("RequirementError", "OSError", "PhaseError", "RunFailedError", "SlowPatternError")
+
+
+def hints_in(source: str) -> Iterator[str]:
+    """The templates of the hints in a module, `{}` in place of what is filled in."""
+    tree = ast.parse(source)
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            for hint in _hints_of(node):
+                yield from _templates(hint, constants)
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "mend":
+            yield from _templates(node.value, constants)
+
+
+def _hints_of(call: ast.Call) -> list[ast.expr]:
+    name = getattr(call.func, "id", "")
+    found = [keyword.value for keyword in call.keywords if keyword.arg == "mend"]
+    if name in POSITION or (name.endswith("Error") and name not in NO_HINT):
+        at = POSITION.get(name, 1)
+        found += call.args[at : at + 1]
+    return found
+
+
+def _templates(hint: ast.expr, constants: dict[str, ast.expr]) -> Iterator[str]:
+    """The literals that an expression may be; a hint that is only passed on has none."""
+    if isinstance(hint, ast.IfExp):
+        for branch in (hint.body, hint.orelse):
+            yield from _templates(branch, constants)
+    elif isinstance(hint, ast.BoolOp):
+        for value in hint.values:
+            yield from _templates(value, constants)
+    elif isinstance(hint, ast.Name) and hint.id in constants:
+        yield from _templates(constants[hint.id], constants)
+    elif isinstance(hint, ast.Constant | ast.JoinedStr | ast.BinOp):
+        text = _text(hint, constants)
+        if any(letter.isalpha() for letter in text):
+            yield text
+
+
+def _text(hint: ast.expr, constants: dict[str, ast.expr]) -> str:
+    if isinstance(hint, ast.Constant):
+        return hint.value if isinstance(hint.value, str) else ""
+    if isinstance(hint, ast.JoinedStr):
+        return "".join(_text(part, constants) for part in hint.values)
+    if isinstance(hint, ast.BinOp):
+        return _text(hint.left, constants) + _text(hint.right, constants)
+    if isinstance(hint, ast.FormattedValue):
+        return _text(hint.value, constants)
+    if isinstance(hint, ast.Name) and hint.id in constants:
+        return _text(constants[hint.id], constants) or "{}"
+    return "{}"
+
+
+def templates_in_source() -> dict[str, str]:
+    """Each template, and the module that it is in."""
+    found: dict[str, str] = {}
+    for top in ("backends", "stoke", "tui"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if path.name not in TRAVELS:
+                for template in hints_in(path.read_text()):
+                    found[template] = str(path.relative_to(ROOT))
+    return found
+
+
+def templates_in_tests() -> set[str]:
+    """Every text in the test modules that take hints apart."""
+    found: set[str] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        source = path.read_text()
+        if path != Path(__file__) and "from tests.hints import" in source:
+            found |= {
+                node.value
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
+    return found
+
+
+NETWORK = "tests/cli/test_network.py"
+FOLLOWED_ELSEWHERE = {
+    "check its path; those of most indexes end in /simple": NETWORK,
+    "check the address and the port; without TLS it begins with http://": NETWORK,
+    "correct {}, or unset it": NETWORK,
+    "export INDEX_LOGIN=USER:PASSWORD STOKE_INDEX__CREDENTIALS=env:INDEX_LOGIN": NETWORK,
+    "export {}=http://USER:PASSWORD@{}": NETWORK,
+    "unset index.proxy, and export {}=http://USER:PASSWORD@{}": NETWORK,
+    "unset {}, or have it name one that is there": NETWORK,
+    "put it aside and begin a new one: mv {} {}": "tests/test_history.py",
+    "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/test_hints_of_folders.py",
+    "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
+    "install Docker, or start it: sudo systemctl start docker; or run here, without Docker: "
+    "-b local": "tests/backends/docker/test_hints.py",
+}
+"""Templates whose tests take the hint apart in their own way, or build the text of it."""
+
+CLUSTER = "needs a cluster with this fault; tests/backends/argo/test_state.py has its condition"
+RIGHTS = (
+    "needs somebody who may give rights; test_backend.py and test_cluster.py have its condition"
+)
+ENGINE = "needs an engine with this fault; tests/backends/docker/test_engine.py has its condition"
+ELSEWHERE = "the fault and its remedy are outside of this machine"
+RARE = "no test can bring this about without harm to the machine that runs it"
+NOT_FOLLOWED = {
+    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have the right given: "
+    "stoke setup argo --apply": RIGHTS,
+    "have the right given: stoke setup argo --apply": RIGHTS,
+    "ask for that right, then try: {}": RIGHTS,
+    "let the service account create and patch task results and reach the API server: "
+    "stoke setup argo --apply; or set argo.at_most_once = false": RIGHTS,
+    "give it longer: --timeout; or take less time": CLUSTER,
+    "have the template made anew, with the same argo.template_secrets: stoke setup argo": CLUSTER,
+    "is one running, and does it look at this namespace? "
+    "kubectl get pods -A -l app=workflow-controller": CLUSTER,
+    "is the network or VPN up? {} version": ELSEWHERE,
+    "look at it: {} describe pod {} -n {}": CLUSTER,
+    "look at it: {} get workflow {} -n {}": CLUSTER,
+    "make the secret, or refer to one that is there: --secret NAME=secret:NAME/KEY": CLUSTER,
+    "name one that the cluster can pull: --image IMAGE; for a private registry set "
+    "argo.image_pull_secrets": CLUSTER,
+    "run a job: stoke run -b argo -c pass": CLUSTER,
+    "see its log: kubectl logs {} -c {}": CLUSTER,
+    "that image is chosen by Argo's configuration, not by the job: have whoever runs Argo make it "
+    "available to the nodes, or name a copy of it (executor.image)": CLUSTER,
+    "the kubeconfig's certificate-authority has to be the one of that cluster": CLUSTER,
+    "this cluster gives jobs no root: set argo.restricted = true": CLUSTER,
+    "where a second run does harm, set argo.at_most_once = true": CLUSTER,
+    "{}: kubectl delete node {}": CLUSTER,
+    "{}; look at it: kubectl describe node {}": CLUSTER,
+    "ask whoever runs this engine to allow it": ENGINE,
+    "have it listen on the address of Docker's bridge, and: "
+    "export STOKE_INDEX__PROXY=http://BRIDGE:PORT": ENGINE,
+    "its last lines say why; another base: stoke setup image --base IMAGE": "an image with Python "
+    "and Nix takes minutes to build, and a package mirror",
+    "join its group: sudo usermod -aG docker $USER, and log in again; or run here, without Docker: "
+    "-b local": ENGINE,
+    "look at it: docker info": ENGINE,
+    "make room: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
+    "the engine's own log may say more: sudo journalctl -u docker": ENGINE,
+    "ask who runs the proxy; if {} can be reached without: export NO_PROXY={}": ELSEWHERE,
+    "check the address and the port": ELSEWHERE,
+    "check the network and the name server": ELSEWHERE,
+    "check this machine's clock, and the address": ELSEWHERE,
+    "try again later, or ask the people who run it": ELSEWHERE,
+    "stop it there": ELSEWHERE,
+    "end them: kill -9 {}": RARE,
+    "install stoke again: its uv package is damaged": RARE,
+    "remove it: sudo rm -r {}": RARE,
+    "see whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
+    "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
+    "export STOKE_STATE_DIR=/some/folder": RARE,
+    "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",
+    "see whether it has by now: stoke show {}": "comes after 15 seconds of waiting for an engine",
+    "convert it: {} {}": "needs Jupyter; tests/test_source_code.py has its condition",
+    "convert it: {} {}; then: stoke run": "needs Jupyter; tests/test_source_code.py",
+    "this is a fault in stoke": "names nothing to do",
+}
+
+
+def test_every_hint_is_followed_or_says_why_not() -> None:
+    followed = templates_in_tests() | FOLLOWED_ELSEWHERE.keys()
+    source = templates_in_source()
+    open_ones = {one: at for one, at in source.items() if one not in followed | NOT_FOLLOWED.keys()}
+    assert open_ones == {}, "follow them in a test, or list them here with the reason"
+
+
+def test_the_lists_hold_only_hints_that_exist_and_are_not_followed() -> None:
+    listed = {*FOLLOWED_ELSEWHERE, *NOT_FOLLOWED}
+    assert listed - templates_in_source().keys() == set()
+    assert NOT_FOLLOWED.keys() & (templates_in_tests() | FOLLOWED_ELSEWHERE.keys()) == set()
+
+
+def test_a_new_hint_is_found_wherever_it_stands() -> None:
+    source = """
+AT = "see {name}"
+MORE = f"then: {AT}"
+raise EngineError("x", "plain")
+raise RequestError("field", "why", f"a {b} and " + c)
+Finding("x", False, "detail", MORE if y else error.mend or "other")
+replace(state, mend="by keyword")
+mend = "by name"
+raise EngineError("x", error.mend)
+raise OSError(1, "no hint")
+"""
+    assert sorted(hints_in(source)) == [
+        "a {} and {}",
+        "by keyword",
+        "by name",
+        "other",
+        "plain",
+        "then: see {name}",
+    ]
