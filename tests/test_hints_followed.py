@@ -106,6 +106,7 @@ FOLLOWED_ELSEWHERE = {
     "unset {}, or have it name one that is there": NETWORK,
     "put it aside and begin a new one: mv {} {}": "tests/test_history.py",
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/test_hints_of_folders.py",
+    "wait for it, or end it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
     "install Docker, or start it: sudo systemctl start docker; or run here, without Docker: "
     "-b local": "tests/backends/docker/test_hints.py",

@@ -144,7 +144,8 @@ def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:
     if context is None or not context.Host:
         raise EngineError(f"there is no docker context {name!r}", hint)
     files = ",".join(f"{key}=/folder/{key}.pem" for key in ("ca", "cert", "key"))
-    add_tls = f"docker context update {shlex.quote(name)} --docker host={context.Host},{files}"
+    endpoint = shlex.quote(f"host={context.Host},{files}")
+    add_tls = f"give it some: docker context update {shlex.quote(name)} --docker {endpoint}"
     source = f"the docker context {name!r}"
     return _checked(context.Host, source, context.TLSConfig, "DOCKER_HOST", add_tls)
 
