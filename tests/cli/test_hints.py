@@ -16,7 +16,7 @@ from uv import find_uv_bin
 from stoke.history import History
 from stoke.job import Job, JobState
 from tests.cli.conftest import Stoke, only_job
-from tests.hints import command, filled, is_hint
+from tests.hints import command, exported, filled, is_hint
 from tests.lab import until
 from tests.package_index import PackageIndex
 
@@ -361,10 +361,10 @@ def test_an_image_for_a_backend_that_has_images(stoke: Stoke) -> None:
 # --- the doctor ------------------------------------------------------------------------------------
 
 
-def findings(stoke: Stoke, env: dict[str, str]) -> dict[str, str]:
+def findings(stoke: Stoke, env: dict[str, str]) -> list[tuple[str, str]]:
     """What does not work of this machine's own, and the hint."""
     report = json.loads(stoke("doctor", "--json", env=env).stdout)
-    return {one["what"]: one["mend"] for one in report["stoke"] if one["works"] is False}
+    return [(one["what"], one["mend"]) for one in report["stoke"] if one["works"] is False]
 
 
 def test_the_doctor_on_variables_folders_and_the_configuration(
@@ -373,18 +373,20 @@ def test_the_doctor_on_variables_folders_and_the_configuration(
     (own_home / "config.toml").write_text("backend = [")
     file = tmp_path / "file"
     file.write_text("no folder")
-    broken = findings(stoke, {"STOKE_STATE_DIR": str(file / "x")})
-    (path,) = filled(broken["configuration"], "edit {}")
+    env = {
+        "STOKE_STATE_DIR": str(file / "x"), "STOKE_BACKND": "local", "STOKE_ZZZ_YYY": "1"
+    }  # fmt: skip
+    broken = findings(stoke, env)
+    hints = dict(broken)
+    (path,) = filled(hints["configuration"], "edit {}")
     Path(path).write_text(f'index.url = "{index.url}"\n')
-    is_hint(
-        broken["history and logs"],
+    folder = is_hint(
+        hints["history and logs"],
         "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
     )
-    ((name, example),) = variable_in(broken["history and logs"]).items()
-    env = {name: example.replace("/some", str(tmp_path)), "STOKE_BACKND": "local"}
-    (near,) = filled(findings(stoke, env).pop("variable"), "did you mean {}?")
-    assert findings(stoke, {name: env[name], near: "local"}) == {}
-    other = {name: env[name], "STOKE_ZZZ_YYY": "1"}
-    (gone,) = filled(findings(stoke, other).pop("variable"), "take it away: unset {}")
-    del other[gone]
-    assert findings(stoke, other) == {}
+    env |= exported(folder, tmp_path)
+    meant, unknown = [hint for what, hint in broken if what == "variable"]
+    (near,) = filled(meant, "did you mean {}?")
+    env[near] = env.pop("STOKE_BACKND")
+    del env[filled(unknown, "take it away: unset {}")[0]]
+    assert findings(stoke, env) == []
