@@ -17,7 +17,8 @@ import time
 import zlib
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from stoke.backend import Frame
@@ -70,6 +71,10 @@ class ResumePoint:
         self._recent_bytes = 0
         self._older: list[Key] = []
         self._older_newest = 0
+        # stream: the time of its newest frame, how many of its frames have that time in a row, and
+        # whether the newest ends its line. If not, the rest of the line comes with the same time,
+        # however much later it was written.
+        self._newest_of: dict[int, tuple[int, int, bool]] = {}
 
     @property
     def clock_went_back(self) -> bool:
@@ -86,6 +91,7 @@ class ResumePoint:
         self._frames += len(times)
         self._checksum = zlib.crc32(data, self._checksum)
         self._clock = clock_offset()
+        self._note_newest_of_each(streams, times, pieces)
         horizon = self.newest - OVERLAP
         if newest >= horizon:
             sizes = array("I", map(len, pieces))
@@ -99,6 +105,27 @@ class ResumePoint:
                 self._older_newest = max(self._older_newest, taken.newest)
         if self._older_newest < horizon:
             self._older.clear()
+
+    def _note_newest_of_each(
+        self, streams: Sequence[int], times: Sequence[int], pieces: Sequence[bytes]
+    ) -> None:
+        for stream in set(streams):
+            newest: int | None = None
+            count, ended = 0, False
+            for at in range(len(streams) - 1, -1, -1):
+                if streams[at] != stream:
+                    continue
+                if newest is None:
+                    newest, ended = times[at], pieces[at].endswith(b"\n")
+                elif times[at] != newest:
+                    break
+                count += 1
+            else:
+                before = self._newest_of.get(stream)
+                if before and before[0] == newest:
+                    count += before[1]
+            assert newest is not None
+            self._newest_of[stream] = newest, count, ended
 
     def count_from(self, frames: int, checksum: int) -> None:
         """The engine has not what was taken: from now on this is what its log begins with."""
@@ -117,7 +144,13 @@ class ResumePoint:
         if self._frames and (self._whole_seconds or self.clock_went_back):
             first = self._first if self._whole_seconds else None
             return CountedRepeats(self._frames, self._checksum, first, self.count_from)
-        return Repeats(max(0, self.newest - overlap), self.newest, Counter(self.window()))
+        since = max(0, self.newest - overlap)
+        unended = {
+            stream: (moment, count)
+            for stream, (moment, count, ended) in self._newest_of.items()
+            if not ended
+        }
+        return Repeats(since, self.newest, Counter(self.window()), unended)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -128,6 +161,7 @@ class ResumePoint:
             "checksum": self._checksum,
             "clock": self._clock,
             "window": self.window(),
+            "newest_of": [[stream, *newest] for stream, newest in self._newest_of.items()],
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -141,20 +175,39 @@ class ResumePoint:
         self._whole_seconds = not self._last % SECOND
         self._older = [(key[0], key[1], key[2], key[3]) for key in kept["window"]]
         self._older_newest = self.newest
+        self._newest_of = {row[0]: (row[1], row[2], row[3]) for row in kept.get("newest_of", ())}
 
 
 class Repeats:
     """Leaves out of one connection what came with an earlier one. `since` is where it begins.
 
+    `unended` has, for each stream whose newest frame does not end its line, the time of that frame
+    and how many frames of the stream with this time were taken. Where such a line is older than
+    `since`, the connection begins at the line, and frames older than the overlap are left out unless
+    they are its rest.
+
     `gap` says, after the first frames, what the engine no longer has; None where nothing is missing.
     """
 
-    def __init__(self, since: int, newest: int, expected: Counter[Key]) -> None:
-        self.since = since
+    def __init__(
+        self,
+        since: int,
+        newest: int,
+        expected: Counter[Key],
+        unended: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
+        self.since = min([since, *(moment for moment, _ in unended.values())])
         self.gap: str | None = None
         self._newest = newest
+        self._horizon = newest - OVERLAP
         self._expected = expected
+        self._parts = {
+            (stream, moment): parts
+            for stream, (moment, parts) in unended.items()
+            if moment < self._horizon
+        }
         self._began = False
+        self._before_overlap = bool(self._parts)
 
     def new(self, batch: list[Frame]) -> list[Frame]:
         if not self._expected:
@@ -162,11 +215,16 @@ class Repeats:
         if not self._began:
             self._began = True
             # Whatever the engine gives again begins with something known, or it has dropped that.
-            if not self._expected[_key(batch[0])]:
+            if batch[0].time >= self._horizon and not self._expected[_key(batch[0])]:
                 seconds = max(0, batch[0].time - self._newest) / 1e9
                 self.gap = f"{seconds:.1f} s of the log may be missing"
         got = []
         for frame in batch:
+            if frame.time < self._horizon:
+                if self._is_repeated_before_overlap(frame):
+                    continue
+            else:
+                self._before_overlap = False
             key = _key(frame)
             if self._expected.get(key, 0) > 0:
                 self._expected[key] -= 1
@@ -175,6 +233,14 @@ class Repeats:
         if batch[0].time > self._newest + OVERLAP:
             self._expected.clear()  # Nothing that late is a repetition any more.
         return got
+
+    def _is_repeated_before_overlap(self, frame: Frame) -> bool:
+        """Whether a frame that is older than the overlap came with an earlier connection."""
+        line = frame.stream, frame.time
+        if line not in self._parts:
+            return self._before_overlap
+        self._parts[line] -= 1
+        return self._parts[line] >= 0
 
     def end(self) -> None:
         """The engine gave all it has."""

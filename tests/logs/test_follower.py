@@ -269,6 +269,35 @@ def test_c01_cut_behind_every_frame(make_folder: Callable[[], Path]) -> None:
         assert spooled(folder, STDOUT) == joined(log, STDOUT)
 
 
+@pytest.mark.parametrize("end", ["cut", "eof"])
+def test_c01_the_rest_of_a_long_line_has_the_time_of_its_beginning(
+    make_folder: Callable[[], Path], end: str
+) -> None:
+    """Docker gives every part of a line the time of the first, and the last part of an unended line
+    only when the job closes the stream: behind much newer lines of the other one."""
+    second = 1000 * MS
+    log = [
+        Frame(STDERR, START, b"first\n"),
+        Frame(STDOUT, START + second, b"same\n"),
+        Frame(STDOUT, START + second, b"part"),
+        Frame(STDERR, START + 2 * second, b"late\n"),
+        Frame(STDOUT, START + second, b"part"),
+        Frame(STDERR, START + 3 * second, b"later\n"),
+        Frame(STDERR, START + 3 * second, b"later still\n"),
+        Frame(STDOUT, START + second, b"rest"),
+    ]
+    for first in range(1, len(log) + 1):
+        for again in range(len(log) + 1):
+            folder = make_folder()
+            connections = [Connection(first, end), Connection(again, end)]
+            backend = ScriptedBackend(log, connections, [RUNNING, RUNNING, exited()])
+            state, _ = follow(backend, folder)
+            assert state == exited()
+            for stream in (STDOUT, STDERR):
+                assert spooled(folder, stream) == joined(log, stream)
+            assert spooled(folder, NOTE) == b""
+
+
 def test_c02_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
     """Docker Engine 20.10 when a container exits before a slow reader has caught up."""
     log = lines_of(1000, step=1000)
