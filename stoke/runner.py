@@ -2155,7 +2155,11 @@ UV_UNREACHED = re.compile(
 UV_OFFLINE = "Packages were unavailable because the network was disabled"
 UV_OS_ERROR = re.compile(r'(.*)\(os error (\d+)\)(?: at path "(.*)")?$')
 # What uv warns of although it concerns nobody here, or only uv's own command line.
-UV_NOISE = re.compile(r"Failed to (?:hardlink|clone|reflink|symlink) files|.*\(no-op\)")
+UV_NOISE = re.compile(
+    r"Failed to (?:hardlink|clone|reflink|symlink) files|.*\(no-op\)"
+    # Nothing is left in this file where every package of a lock has an index of its own.
+    r"|Requirements file `[^`]*requirements\.install` does not contain any dependencies"
+)
 MOST_WARNINGS = 20
 # A sentence about what uv has and stoke has not: options, commands, files, variables of uv's.
 UV_ONLY = re.compile(

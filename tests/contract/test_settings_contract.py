@@ -148,6 +148,19 @@ def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve:
     assert given.stdout == b"source\n", given
 
 
+def test_a_lock_whose_packages_all_have_their_own_index_gives_no_warning(
+    lab: Lab, serve: Serve
+) -> None:
+    public, private = serve(), serve(("alpha", "1.0"))
+    shows = "import alpha; print(alpha.version)"
+    text = f"-i {public.url}\n--extra-index-url {private.url}\nalpha\n"
+    lock = lock_of(lab, request(lab, shows, requirements=text))
+    done = run(lab, shows, requirements=lock, locked=True, use_cache=False)
+    assert done.stdout == b"1.0\n", done
+    with History() as history:
+        assert history.notes(done.job.id) == []
+
+
 def test_a_lock_from_elsewhere_finds_its_files_in_any_index(lab: Lab, serve: Serve) -> None:
     """The first index knows the name, but not the version whose hash the lock has."""
     private, public = serve(("alpha", "1.0")), serve()
