@@ -317,6 +317,8 @@ def _requirements(
         return fields
     parsed = parse_requirements(texts.requirements)
     if not parsed.is_lock():
+        if parsed.first_unlocked() is None:
+            raise RequestError("requirements", f"{shown(lock)} names no packages")
         file = "requirements.in" if lock == "-" else shlex.quote(shown(lock))
         entry = parsed.first_unlocked()
         where = f" (line {entry.line}: {entry.text[:200]!r})" if entry else ""

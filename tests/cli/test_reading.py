@@ -190,6 +190,16 @@ def test_a_rendered_lock_and_a_pylock_are_complete(
     assert done.stdout == b"1.0 1.0\n", done.stderr
 
 
+def test_an_empty_lock_is_not_sent_to_a_command_that_makes_an_empty_lock(
+    stoke: Stoke, here: Path
+) -> None:
+    (here / "empty.lock").write_text("# nothing\n--no-index\n")
+    done = stoke("run", "--lock", "empty.lock", "-c", "1")
+    assert done.returncode == 2
+    assert b"empty.lock names no packages" in done.stderr
+    assert b"hint" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["environment.yml", "poetry.lock", "pyproject.toml", "nb.ipynb"])
 @pytest.mark.parametrize("option", ["-r", "--lock"])
 def test_files_of_other_tools_are_refused_by_name(
