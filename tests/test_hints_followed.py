@@ -137,8 +137,8 @@ NOT_FOLLOWED = {
     "argo.image_pull_secrets": CLUSTER,
     "run a job: stoke run -b argo -c pass": CLUSTER,
     "see its log: kubectl logs {} -c {}": CLUSTER,
-    "that image is chosen by Argo's configuration, not by the job: have whoever runs Argo make it "
-    "available to the nodes, or name a copy of it (executor.image)": CLUSTER,
+    "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
+    "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
     "the kubeconfig's certificate-authority has to be the one of that cluster": CLUSTER,
     "this cluster gives jobs no root: set argo.restricted = true": CLUSTER,
     "where a second run does harm, set argo.at_most_once = true": CLUSTER,

@@ -24,8 +24,7 @@ from stoke.logs.view import Span, moment
 from stoke.race import check_race
 from stoke.request import read_code, request_from_json, request_from_options
 from stoke.requirements_files import read_requirements
-from stoke.surroundings import take_in
-from stoke.uv_config import fill_in
+from stoke.surroundings import fill_in, take_in
 from tests.hints import command, exported, filled, refused
 
 

@@ -143,8 +143,8 @@ def test_options_of_a_requirements_file_act_on_the_installation(lab: Lab, serve:
     asked = request(lab, shows, requirements=f"{links}--no-binary gamma\ngamma\n")
     done = finish(lab, asked)
     assert done.stdout == b"source\n", done
-    lock = lock_of(lab, asked)
-    given = run(lab, shows, requirements=lock, locked=True, use_cache=False)
+    # uv gives no hash for a package from a page of links, so this is no complete lock.
+    given = run(lab, shows, requirements=lock_of(lab, asked), use_cache=False)
     assert given.stdout == b"source\n", given
 
 

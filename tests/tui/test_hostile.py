@@ -77,11 +77,10 @@ async def test_names_reasons_logs_specs_and_errors(
             harmless(app)
 
 
-async def test_a_hostile_id_in_dialogs_and_toasts(
+async def test_a_hostile_name_in_dialogs_and_toasts(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
-    desk.job("job-aaaaaa")
-    desk.raw("job-aaaaaa", "UPDATE jobs SET id = ? WHERE id = ?", f"[/nope]{HOSTILE[0]}")
+    desk.job("job-aaaaaa", name=f"[/nope]{HOSTILE[0]}")
     backends["local"].down = EngineError(f"[/nope] {ALL}", ALL)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         screen = app.get_screen_stack("jobs")[0]
