@@ -38,6 +38,10 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "make room on the system volume: stoke cache prune --kind system --unused 7d{place}",
     ),
     "clear-system": ("empty the volume: stoke cache clear --kind system{place}",),
+    "containers-loopback": (
+        "in a container this address means the container: have the index listen on an address that "
+        "containers reach, such as that of the Docker bridge, and name that one",
+    ),
     "own-nix": ("run it with a /nix of its own: --no-cache",),
     "run-in-docker": ("run it in a container: stoke run -b docker",),
     "image-with-nix": ("use an image that has it: stoke setup image",),
@@ -63,6 +67,10 @@ _TABLE: dict[str, tuple[str, ...]] = {
         _PACKAGE,
         _INDEX,
         _INDEX,
+    ),
+    "trust-index": (
+        "name a file with the certificate authority of that server: "
+        "export STOKE_INDEX__CA_BUNDLE=/path/to/authority.pem",
     ),
     "more-memory": (
         "give the job more: --memory {0}. Once the packages are there, it needs less",

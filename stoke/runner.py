@@ -108,6 +108,7 @@ class HintCode:
     CHECK_NETWORK = "check-network"
     CHECK_NIX_NETWORK = "check-nix-network"
     CLEAR_SYSTEM = "clear-system"
+    CONTAINERS_LOOPBACK = "containers-loopback"
     DID_YOU_MEAN = "did-you-mean"  # package names, ", " between
     FREE_SPACE = "free-space"  # a path
     IMAGE_WITH_NIX = "image-with-nix"
@@ -124,6 +125,7 @@ class HintCode:
     PRUNE_PYTHON = "prune-python"
     PRUNE_SYSTEM = "prune-system"
     RUN_IN_DOCKER = "run-in-docker"
+    TRUST_INDEX = "trust-index"
 
 
 class PhaseError(Exception):
@@ -798,9 +800,14 @@ class Job:
         url, why = report.unreached()
         if why is not None:
             host = url.split("/")[2].rpartition("@")[2] if "://" in url else "the package index"
+            hint = HintCode.CHECK_NETWORK
+            if self.container and is_loopback(url):
+                hint = HintCode.CONTAINERS_LOOPBACK
+            elif UV_UNTRUSTED in why:
+                hint = HintCode.TRUST_INDEX
             return NetworkError(
                 "%s could not be reached, and the cache does not hold everything: %s" % (host, why),
-                (HintCode.CHECK_NETWORK,),
+                (hint,),
             )
         number, path = report.refused()
         if number is not None:
@@ -2152,6 +2159,7 @@ UV_UNREACHED = re.compile(
     r"(?:error sending request|request or response body error)(?: for url \((\S+)\))?$"
     r"|Failed to download distribution due to network timeout\."
 )
+UV_UNTRUSTED = "invalid peer certificate: UnknownIssuer"
 UV_OFFLINE = "Packages were unavailable because the network was disabled"
 UV_OS_ERROR = re.compile(r'(.*)\(os error (\d+)\)(?: at path "(.*)")?$')
 # What uv warns of although it concerns nobody here, or only uv's own command line.

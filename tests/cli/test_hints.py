@@ -233,6 +233,8 @@ def test_a_job_that_forges_an_error_gets_no_hint(stoke: Stoke) -> None:
     assert done.returncode == 4
     assert b"run: the job reports: x" in shown, "the events were read"
     assert b"hint" not in shown and b"evil" not in shown and b"stoke doctor" not in shown
+
+
 # --- caches ----------------------------------------------------------------------------------------
 
 

@@ -58,10 +58,15 @@ def test_what_this_machine_trusts_the_job_trusts_too(
         assert str(authority.file) not in (history.spec(done.job.id) or "")
 
 
-def test_an_unknown_authority_is_not_trusted(lab: Lab, safe_index: PackageIndex) -> None:
+def test_an_unknown_authority_is_not_trusted_until_it_is_named_as_the_hint_says(
+    lab: Lab, safe_index: PackageIndex, authority: Authority
+) -> None:
     done = lab.run(SHOWS, dependencies=["alpha"])
     assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 125)
     assert "UnknownIssuer" in str(done.error["text"])
+    assert "STOKE_INDEX__CA_BUNDLE" in done.error["mend"]
+    lab.defaults["index"]["ca_bundle"] = str(authority.file)
+    assert lab.run(SHOWS, dependencies=["alpha"]).stdout == b"1.0\n"
 
 
 def test_a_bundle_that_the_request_names_replaces_everything(
@@ -93,6 +98,16 @@ def plain_index(containers: Lab) -> Iterator[PackageIndex]:
     containers.defaults["index"]["url"] = index.url
     yield index
     index.stop()
+
+
+def test_this_machines_loopback_address_is_the_containers_own(
+    containers: Lab, plain_index: PackageIndex
+) -> None:
+    containers.defaults["index"]["url"] = "http://127.0.0.1:9/simple"
+    done = containers.run(SHOWS, dependencies=["alpha"])
+    assert "the Docker bridge" in done.error["mend"]
+    containers.defaults["index"]["url"] = plain_index.url  # It listens on the bridge's address.
+    assert containers.run(SHOWS, dependencies=["alpha"]).stdout == b"1.0\n"
 
 
 def test_code_in_a_container_gets_neither_authorities_nor_proxies(
