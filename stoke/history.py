@@ -244,11 +244,16 @@ class History:
             raise self._trouble(error) from error
 
     def _make_file(self) -> None:
-        """For its owner alone; what SQLite puts beside it gets the same rights."""
+        """Make the file for its owner alone; what SQLite puts beside it gets the same rights.
+
+        It is not opened: closing it would end the locks of every other connection of this process,
+        and SQLite would fail or damage it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        """
         try:
-            os.close(
-                os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-            )
+            try:
+                os.mknod(self.path, 0o600)
+            except FileExistsError:
+                pass
             check_owner(self.path)
         except OSError:
             pass  # SQLite meets the same trouble, and says it

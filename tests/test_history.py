@@ -330,6 +330,32 @@ def test_several_programs_open_a_new_file_and_write_at_once(tmp_path: Path) -> N
     assert all(found.state is JobState.SUCCEEDED and len(found.phases) == 1 for found in jobs)
 
 
+COUNTS = """
+import sys
+from pathlib import Path
+from stoke.history import History
+with History(Path(sys.argv[1])) as history:
+    print(len(history.list()))
+"""
+
+
+def test_opening_it_again_keeps_the_locks_that_this_process_holds(tmp_path: Path) -> None:
+    """Another program that closes it would otherwise take its write-ahead log away."""
+    path = tmp_path / "h.sqlite"
+
+    def seen_by_another_program() -> int:
+        counts = [sys.executable, "-c", COUNTS, str(path)]
+        return int(subprocess.run(counts, check=True, capture_output=True).stdout)
+
+    with History(path) as history:
+        history.add(job("first-aaaaaa"), None, None)
+        with History(path):
+            pass
+        assert seen_by_another_program() == 1
+        history.add(job("second-aaaaaa"), None, None)
+        assert seen_by_another_program() == 2
+
+
 def test_a_reader_is_not_kept_waiting_by_a_writer(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
     with History(path) as history:

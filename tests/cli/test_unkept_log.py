@@ -36,7 +36,7 @@ class Disk:
             self._mount("--bind", self._folder)
             self._mount("-o", "remount,bind,ro")
         else:
-            self._mount("-t", "tmpfs", "-o", "size=64k", "none")
+            self._mount("-t", "tmpfs", "-o", "size=64k,mode=700", "none")
             (self._folder / "filling").write_bytes(bytes(64 * 1024))
 
     def mend(self) -> None:
@@ -127,7 +127,7 @@ def test_f13_a_disk_that_fills_up_meanwhile_holds_no_run_up_for_good(
         pytest.skip("mounting a small disk needs root")
     folder = state_dir() / "jobs"
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "none", folder], check=True)
     try:
         done = stoke("run", "-c", "for number in range(20000): print('%099d' % number)")
         assert done.returncode == 0

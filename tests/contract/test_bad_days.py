@@ -105,7 +105,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     if os.geteuid() != 0 or request.param == "somebody else's":
         pytest.skip("mounting needs root, and root may write everywhere")
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "none", str(folder)], check=True)
     yield request.param
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

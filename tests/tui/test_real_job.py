@@ -74,7 +74,7 @@ async def test_f13_a_log_that_cannot_be_kept_is_shown_with_the_reason() -> None:
     spools = state_dir() / "jobs"
     spools.mkdir(parents=True)
     app = StokeApp(Config())
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", spools], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "none", spools], check=True)
     try:
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
             await pilot.press("2")
