@@ -178,8 +178,10 @@ class JobsService:
             target=self._follow, args=(one, job), daemon=True, name=f"track {job.id}"
         )
         with self._lock:
+            if self._closed.is_set():
+                return  # `close` has its list of what to end.
             self._tracked[job.id] = one
-        one.thread.start()
+            one.thread.start()
 
     def _end(self, one: _Tracked) -> None:
         one.closed = True

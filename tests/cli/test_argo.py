@@ -186,7 +186,7 @@ def test_a_cluster_that_takes_references_only_says_so_and_gets_them(
         code = "print('{{workflow.name}} $$')"
         done = stoke("run", "-q", "--memory", "256m", "-c", code, env=by_template)
         assert (done.returncode, done.stdout) == (0, b"{{workflow.name}} $$\n"), done.stderr
-        secret = stoke("run", "-q", str(long), "--secret", "TOKEN=env:HELD", env=by_template)
+        secret = stoke("run", "-q", "--secret", "TOKEN=env:HELD", str(long), env=by_template)
         assert (secret.returncode, secret.stdout) == (0, b"200000 b\n"), secret.stderr
         measured = stoke("cache", "ls", "-b", "argo", "--measure", "--json", env=by_template)
         assert json.loads(measured.stdout)[0]["bytes"] is not None, measured.stderr
