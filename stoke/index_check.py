@@ -158,8 +158,9 @@ def _indexes(config: Config) -> dict[str, tuple[str, str]]:
             user, password = (uv.environment.get(one, "") for one in login_variables(name))
             found[url] = (user, password)
     if config.index.url is None:  # The default index is asked first.
-        url = split_login(uv.default["url"])[1] if uv.default else default_index()
-        found = {url: found.get(url, ("", "")), **found} if url else found
+        default = split_login(uv.default["url"])[1] if uv.default else default_index()
+        if default:
+            found = {default: found.get(default, ("", "")), **found}
     return {url: login for url, login in found.items() if url.startswith(("http://", "https://"))}
 
 
