@@ -73,7 +73,7 @@ async def test_a_long_error_keeps_its_lines_and_stands_in_one_place(
     text = f"{reason}\nThe build backend returned an error\nmain.c:3:5: error: \x1b[31mno ;\n   ^"
     desk.history.add_note("built-aaaaaa", Note("error", text, "look at the log"))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "built-aaaaaa" in screen_text(app))
+        await until(pilot, lambda: "0 gaps" in screen_text(app))
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "The build backend returned an error" in screen_text(app))
         lines = [line.strip(" │┃▏▎▊▉█") for line in screen_text(app).splitlines()]
