@@ -126,7 +126,8 @@ async def test_pruning_says_first_what_goes_and_frees_that(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await asked_to_prune(pilot, app, "0s")
-        assert "2 environments: " in said(app) and "2 packages: alpha, beta" in said(app)
+        await until(pilot, lambda: "2 packages: alpha, beta" in said(app))
+        assert "2 environments: " in said(app)
         assert app.screen.query_one("#cancel", Button).has_focus
         assert len(environments(folder)) == 2, "a dry run touches nothing"
         # Another limit: what was said no longer holds.
@@ -135,6 +136,7 @@ async def test_pruning_says_first_what_goes_and_frees_that(
         assert app.screen.query_one("#go", Button).disabled
         await pilot.press("escape")
         await asked_to_prune(pilot, app, "0s")
+        await until(pilot, lambda: " would go" in screen_text(app))
         promised = screen_text(app).split(" would go")[0].rsplit("│  ", 1)[1]
         app.screen.query_one("#go", Button).press()
         await until(pilot, lambda: f"freed {promised}" in said(app))
