@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from backends.argo import ArgoBackend
 from backends.argo.cluster import Cluster
-from stoke.backend import Delivery
-from stoke.config import ArgoConfig, Config
-from stoke.payload import make_payload, runner_source
-from stoke.request import request_from_options
+from stoke.backend.api import Delivery
+from stoke.config.model import ArgoConfig, Config
+from stoke.delivery.payload import make_payload, runner_source
+from stoke.request.sources import request_from_options
 
 NONCE = "0123456789abcdef"
 KUBECONFIG = os.environ.get("STOKE_TEST_KUBECONFIG")

@@ -12,7 +12,7 @@ from backends.argo.watch import Watch
 from backends.argo.workflow import make_job
 from bench.argo import argo_backend, argo_cluster, delivery
 from bench.measure import pairs
-from stoke.config import Config
+from stoke.config.model import Config
 
 WORKFLOWS = 1000
 QUIET_SECONDS = 60

@@ -10,7 +10,7 @@ from backends.argo import ArgoBackend
 from backends.argo.cluster import Cluster, pods_path
 from bench.argo import NAMESPACE, NONCE, argo_backend, delivery
 from bench.measure import pairs
-from stoke.job import new_job_id
+from stoke.history.job import new_job_id
 from stoke.logs.follower import Follower
 from stoke.logs.spool import SpoolReader
 

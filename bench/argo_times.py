@@ -13,12 +13,12 @@ from backends.argo.cluster import Cluster, pods_path
 from backends.argo.state import terminated
 from backends.argo.watch import Watch
 from bench.argo import IMAGE, NAMESPACE, argo_backend
-from stoke.history import History
-from stoke.lifecycle import Request, clean_up, stop, submit
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Request, clean_up, stop, submit
+from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
-from stoke.paths import job_dir
-from stoke.request import request_from_options
-from stoke.tracker import Tracker
+from stoke.request.sources import request_from_options
 
 TIMES = 5
 WAITS = """\

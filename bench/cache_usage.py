@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stoke import housekeeping
+from stoke.remote import housekeeping
 
 ENVIRONMENTS = 1000
 PACKAGES = 40

@@ -23,10 +23,10 @@ def _memory(pid: int) -> float:
 
 
 def main() -> None:
-    from stoke.history import History
-    from stoke.job import Job, JobState, Phase
+    from stoke.files.paths import job_dir
+    from stoke.history.database import History
+    from stoke.history.job import Job, JobState, Phase
     from stoke.logs.spool import STDOUT, SpoolWriter
-    from stoke.paths import job_dir
 
     with home(None) as (env, _), History() as history, opened([STOKE], env) as terminal:
         terminal.until("No jobs yet")

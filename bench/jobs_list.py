@@ -32,8 +32,8 @@ Bare().run()
 def fill(count: int) -> None:
     """A history as some months of work leave one: states, backends, phases and packages mixed. The
     newest job is `job-0`."""
-    from stoke.history import History
-    from stoke.job import Job, JobState, Phase
+    from stoke.history.database import History
+    from stoke.history.job import Job, JobState, Phase
 
     chance, now = random.Random(1), time.time()
     states = [JobState.SUCCEEDED] * 7 + [JobState.FAILED] * 2 + [JobState.STOPPED]

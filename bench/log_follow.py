@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from stoke.backend import load_backend
-from stoke.config import Config, DockerConfig
+from stoke.backend.api import load_backend
+from stoke.config.model import Config, DockerConfig
 from stoke.logs import follower as module
 from stoke.logs.follower import Follower
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from backends.docker.engine import find_address
 from bench.docker import docker
 from bench.log_tail import waiting_container
-from stoke.backend import load_backend
-from stoke.config import Config, DockerConfig
+from stoke.backend.api import load_backend
+from stoke.config.model import Config, DockerConfig
 from stoke.logs.follower import Follower
 
 JOBS = 32

@@ -21,7 +21,7 @@ from backends.docker.engine import find_address
 from backends.docker.names import job_labels
 from bench.cutting_proxy import CuttingProxy
 from bench.docker import IMAGE, docker
-from stoke.config import LogConfig
+from stoke.config.model import LogConfig
 
 LINES = 1_000_000
 PAIRS = 3

@@ -65,7 +65,7 @@ class Clock:
                     file.write(f"{begun} {late}\\n")
 """
 _WATCHED = f"""{_CLOCK}
-from stoke.config import load_config
+from stoke.config.model import load_config
 from tui.app import StokeApp
 
 class Watched(Clock, StokeApp):
@@ -165,10 +165,10 @@ def opened(command: list[str], env: dict[str, str]) -> Iterator[Terminal]:
 
 def finished_job(lines: int) -> Path:
     """A job that ended, with a log of so many lines. Returns its log."""
-    from stoke.history import History
-    from stoke.job import Job, JobState
+    from stoke.files.paths import job_dir
+    from stoke.history.database import History
+    from stoke.history.job import Job, JobState
     from stoke.logs.spool import STDOUT, SpoolWriter
-    from stoke.paths import job_dir
 
     name = "finished-aaaaaa"
     with History() as history:
@@ -374,7 +374,7 @@ def at_least() -> tuple[dict[str, list[float]], float]:
 
 
 def _ended() -> str | None:
-    from stoke.history import History
+    from stoke.history.database import History
 
     with History() as history:
         job = history.list(limit=1)[0]

@@ -26,8 +26,8 @@ def _first_paint(command: list[str], env: dict[str, str], text: str) -> float:
 
 def fill(jobs: int) -> None:
     """A history of so many finished jobs, in the home that the environment names."""
-    from stoke.history import History
-    from stoke.job import Job, JobState
+    from stoke.history.database import History
+    from stoke.history.job import Job, JobState
 
     with History() as history:
         for number in range(jobs):

@@ -1,4 +1,4 @@
-"""What went wrong, said so that somebody can mend it; and the exit codes, in one place.
+"""What went wrong, said so that somebody can hint it; and the exit codes, in one place.
 
 | code | meaning |
 |---|---|
@@ -24,15 +24,15 @@ EXIT_STOPPED = 143
 class StokeError(Exception):
     """Something a person has to know: what happened and why, and the command that mends it.
 
-    `what` is one sentence that names the thing; `mend` is what to do, often a command line.
+    `what` is one sentence that names the thing; `hint` is what to do, often a command line.
     """
 
     exit_code = EXIT_ENGINE
 
-    def __init__(self, what: str, mend: str | None = None) -> None:
+    def __init__(self, what: str, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
-        self.mend = mend
+        self.hint = hint
         # The job that came to nothing by it, where there is one in the history.
         self.job_id: str | None = None
 
@@ -42,8 +42,8 @@ class RequestError(StokeError):
 
     exit_code = EXIT_REQUEST
 
-    def __init__(self, field: str, why: str, mend: str | None = None) -> None:
-        super().__init__(f"{field}: {why}", mend)
+    def __init__(self, field: str, why: str, hint: str | None = None) -> None:
+        super().__init__(f"{field}: {why}", hint)
         self.field = field
         self.why = why
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from backends.docker.names import MANAGED, SCOPE
-from stoke.config import DockerConfig
+from stoke.config.model import DockerConfig
 from stoke.errors import EngineError
 
 if TYPE_CHECKING:

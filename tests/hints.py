@@ -20,7 +20,7 @@ def refused(call: Callable[[], object], template: str) -> str:
     """The hint of the error that `call` ends with."""
     with pytest.raises(StokeError) as caught:
         call()
-    return is_hint(caught.value.mend, template)
+    return is_hint(caught.value.hint, template)
 
 
 def is_hint(printed: str | None, template: str) -> str:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stoke.backend import Backend
-from stoke.config import Config
-from stoke.events import Event
-from stoke.history import History
-from stoke.job import Job, Phase
-from stoke.lifecycle import Request, clean_up, submit
+from stoke.backend.api import Backend
+from stoke.config.model import Config
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, Phase
+from stoke.jobs.lifecycle import Request, clean_up, submit
+from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import STDERR, STDOUT
-from stoke.paths import job_dir
-from stoke.request import request_from_options
-from stoke.tracker import Tracker
+from stoke.remote.events import Event
+from stoke.request.sources import request_from_options
 from tests.spools import spooled
 
 # A test that wants system packages puts its own in; nothing else must ever be asked.

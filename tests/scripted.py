@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stoke.backend import (
+from stoke.backend.api import (
     Capabilities,
     Delivery,
     EngineState,

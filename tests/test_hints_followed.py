@@ -27,13 +27,13 @@ def hints_in(source: str) -> Iterator[str]:
         if isinstance(node, ast.Call):
             for hint in _hints_of(node):
                 yield from _templates(hint, constants)
-        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "mend":
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "hint":
             yield from _templates(node.value, constants)
 
 
 def _hints_of(call: ast.Call) -> list[ast.expr]:
     name = getattr(call.func, "id", "")
-    found = [keyword.value for keyword in call.keywords if keyword.arg == "mend"]
+    found = [keyword.value for keyword in call.keywords if keyword.arg == "hint"]
     if name in POSITION or (name.endswith("Error") and name not in NO_HINT):
         at = POSITION.get(name, 1)
         found += call.args[at : at + 1]
@@ -104,8 +104,8 @@ FOLLOWED_ELSEWHERE = {
     "export {}=http://USER:PASSWORD@{}": NETWORK,
     "unset index.proxy, and export {}=http://USER:PASSWORD@{}": NETWORK,
     "unset {}, or have it name one that is there": NETWORK,
-    "put it aside and begin a new one: mv {} {}": "tests/test_history.py",
-    "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/test_hints_of_folders.py",
+    "put it aside and begin a new one: mv {} {}": "tests/history/test_database.py",
+    "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
     "wait for it, or end it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
     "install Docker, or start it: sudo systemctl start docker; or run here, without Docker: "
@@ -168,8 +168,8 @@ NOT_FOLLOWED = {
     "export STOKE_STATE_DIR=/some/folder": RARE,
     "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",
     "see whether it has by now: stoke show {}": "comes after 15 seconds of waiting for an engine",
-    "convert it: {} {}": "needs Jupyter; tests/test_source_code.py has its condition",
-    "convert it: {} {}; then: stoke run": "needs Jupyter; tests/test_source_code.py",
+    "convert it: {} {}": "needs Jupyter; tests/request/test_source_code.py has its condition",
+    "convert it: {} {}; then: stoke run": "needs Jupyter; tests/request/test_source_code.py",
     "this is a fault in stoke": "names nothing to do",
 }
 
@@ -193,10 +193,10 @@ AT = "see {name}"
 MORE = f"then: {AT}"
 raise EngineError("x", "plain")
 raise RequestError("field", "why", f"a {b} and " + c)
-Finding("x", False, "detail", MORE if y else error.mend or "other")
-replace(state, mend="by keyword")
-mend = "by name"
-raise EngineError("x", error.mend)
+Finding("x", False, "detail", MORE if y else error.hint or "other")
+replace(state, hint="by keyword")
+hint = "by name"
+raise EngineError("x", error.hint)
 raise OSError(1, "no hint")
 """
     assert sorted(hints_in(source)) == [

@@ -39,14 +39,16 @@ def command(*words: str) -> str:
 
 
 def test_records_and_history_need_no_pydantic() -> None:
-    loaded = loaded_by("import stoke.history, stoke.job, stoke.errors, stoke.paths, stoke.events")
+    loaded = loaded_by(
+        "import stoke.history.database, stoke.job, stoke.errors, stoke.files.paths, stoke.remote.events"
+    )
     assert not loaded & (
         {"pydantic", "importlib.metadata", "packaging", "click"} | ENGINES | SCREENS
     )
 
 
 @pytest.mark.parametrize(
-    "module", ["stoke.lifecycle", "stoke.tracker", "stoke.request", "stoke.logs.follower"]
+    "module", ["stoke.jobs.lifecycle", "stoke.jobs.tracker", "stoke.request", "stoke.logs.follower"]
 )
 def test_the_core_loads_no_engine_and_no_screen(module: str) -> None:
     loaded = loaded_by(f"import {module}")
@@ -55,7 +57,7 @@ def test_the_core_loads_no_engine_and_no_screen(module: str) -> None:
 
 def test_loading_the_local_backend_loads_no_other() -> None:
     loaded = loaded_by(
-        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('local', Config())"
     )
     assert "backends.local" in loaded
@@ -64,15 +66,15 @@ def test_loading_the_local_backend_loads_no_other() -> None:
 
 def test_the_docker_backend_does_not_load_the_runner() -> None:
     loaded = loaded_by(
-        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('docker', Config())"
     )
-    assert "backends.docker" in loaded and "stoke.runner" not in loaded
+    assert "backends.docker" in loaded and "stoke.remote.runner" not in loaded
 
 
 def test_a_cluster_that_is_only_looked_at_costs_no_models() -> None:
     loaded = loaded_by(
-        "from stoke.backend import load_backend\nfrom stoke.config import Config\n"
+        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('argo', Config()).volumes()"
     )
     assert "backends.argo" in loaded
@@ -94,10 +96,10 @@ def test_a_commands_help_loads_no_engine_and_no_screen(words: list[str]) -> None
 
 def test_logs_of_a_finished_job_load_no_engine() -> None:
     code = """
-from stoke.history import History
-from stoke.job import Job, JobState
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
 from stoke.logs.spool import SpoolWriter
-from stoke.paths import job_dir
+from stoke.files.paths import job_dir
 with History() as history:
     history.add(Job('a-aaaaaa', 'a', 'docker', 'default', JobState.QUEUED, 1.0), '{}', 'n')
     history.update('a-aaaaaa', state=JobState.SUCCEEDED, exit_code=0, finished_at=2.0)

@@ -1,4 +1,4 @@
-"""Pins the static uv that images without uv get: stoke/uv_wheels.json, from the locked version.
+"""Pins the static uv that images without uv get: stoke/remote/uv_wheels.json, from the locked version.
 
 The wheels are downloaded by pip and accepted only with a hash that requirements/run.txt lists.
 """
@@ -35,7 +35,7 @@ def main() -> None:
             sys.exit(f"{wheel.name} has a hash that requirements/run.txt does not list")
         wheels[machine] = {"name": wheel.name, "sha256": digest}
     text = json.dumps({"version": version, "wheels": wheels}, indent=2) + "\n"
-    (TOP / "stoke/uv_wheels.json").write_text(text)
+    (TOP / "stoke/remote/uv_wheels.json").write_text(text)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def over(app: StokeApp, count: int) -> bool:
 
 
 def save(app: StokeApp, name: str) -> None:
-    from tui.picture import svg
+    from tui.race.picture import svg
 
     path = ROOT / "screenshots" / f"{name}.svg"
     path.write_text(svg(app))
@@ -73,20 +73,20 @@ def save(app: StokeApp, name: str) -> None:
 
 def show_local_only() -> None:
     """The pictures show this folder's jobs only, whatever engine this machine has."""
-    from stoke import backend
+    from stoke.backend import api
 
-    points = backend._entry_points()
-    backend._entry_points = lambda: points.select(name="local")
+    points = api._entry_points()
+    api._entry_points = lambda: points.select(name="local")
 
 
 async def take() -> None:
     from textual.widgets import TextArea
 
-    from stoke.config import load_config
-    from stoke.job import Job
+    from stoke.config.model import load_config
+    from stoke.history.job import Job
     from tui.app import StokeApp
-    from tui.screens.welcome import Welcome
-    from tui.widgets.form_field import FormField
+    from tui.dialogs.welcome import Welcome
+    from tui.new_job.form_field import FormField
 
     app = StokeApp(load_config())
 

@@ -79,9 +79,9 @@ class Camera:
 async def film() -> Film:
     from textual.widgets import TextArea
 
-    from stoke.config import load_config
+    from stoke.config.model import load_config
     from tui.app import StokeApp
-    from tui.screens.welcome import Welcome
+    from tui.dialogs.welcome import Welcome
 
     app = StokeApp(load_config())
 

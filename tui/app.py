@@ -22,33 +22,33 @@ from textual.signal import Signal
 from textual.widget import AwaitMount
 
 import styles
-import tui.mends  # noqa: F401
+import tui.textual_patches.colour_cache  # noqa: F401
 from stoke.errors import RequestError, StokeError
-from stoke.history import History
-from stoke.job import Job
-from stoke.logs.sanitise import clean, clean_block
-from stoke.throw_away import is_throw_away
-from tui import kept, keymap, themes
-from tui.bell import Bell
-from tui.commands import Actions
-from tui.frames import Canvas, Frame
-from tui.garbage import Garbage
-from tui.link import LinkDriver, answering
-from tui.screens.base import StokeScreen
-from tui.screens.jobs import JobsScreen
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.race.ephemeral_scope import is_throw_away
+from stoke.text.sanitize import clean, clean_block
+from tui import keymap, themes, ui_state
+from tui.base_screen import StokeScreen
+from tui.command_palette import Actions
+from tui.garbage_collection import Garbage
+from tui.jobs.screen import JobsScreen
 from tui.snapshot import Snapshot
+from tui.terminal.bell import Bell
+from tui.terminal.driver import LinkDriver, answering
+from tui.terminal.frames import Canvas, Frame
 from tui.threads import on_thread
 from tui.widgets.top_bar import TopBar
 
 # What the first frame does not show is imported when it is wanted: a start must not wait for it.
 if TYPE_CHECKING:
-    from stoke.backend import Backend
-    from stoke.config import Config
-    from stoke.lifecycle import Request
-    from stoke.recording import Recording
-    from stoke.spec import JobSpec
+    from stoke.backend.api import Backend
+    from stoke.config.model import Config
+    from stoke.jobs.lifecycle import Request
+    from stoke.race.recording import Recording
+    from stoke.request.spec import JobSpec
     from tui.jobs_service import JobsService
-    from tui.screens.race import RaceScreen
+    from tui.race.screen import RaceScreen
 
 Place = tuple[str | None, str | None]
 WHERE = {
@@ -61,25 +61,25 @@ WHERE = {
 
 
 def _new_job() -> Screen[None]:
-    from tui.screens.new_job import NewJobScreen
+    from tui.new_job.screen import NewJobScreen
 
     return NewJobScreen()
 
 
 def _caches() -> Screen[None]:
-    from tui.screens.caches import CachesScreen
+    from tui.caches.screen import CachesScreen
 
     return CachesScreen()
 
 
 def _metrics() -> Screen[None]:
-    from tui.screens.metrics import MetricsScreen
+    from tui.metrics.screen import MetricsScreen
 
     return MetricsScreen()
 
 
 def _race() -> Screen[None]:
-    from tui.screens.race import RaceScreen
+    from tui.race.screen import RaceScreen
 
     return RaceScreen()
 
@@ -144,7 +144,7 @@ class StokeApp(App[None]):
         """For the screens: what is written meanwhile does not hold it up."""
         self.snapshot = Snapshot()
         self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self._kept = kept.load("screens")
+        self._kept = ui_state.load("screens")
         self._clusters = _clusters(self._kept.get("clusters"))
         self._recording = recording
         self._canvas = Canvas()
@@ -184,7 +184,7 @@ class StokeApp(App[None]):
     def config(self) -> Config:
         if self._given is not None:
             return self._given
-        from stoke.config import load_config
+        from stoke.config.model import load_config
 
         return load_config()
 
@@ -249,7 +249,7 @@ class StokeApp(App[None]):
         """Keeps how the screens stand, for the next start."""
         self._kept.update(values)
         try:
-            kept.save("screens", self._kept)
+            ui_state.save("screens", self._kept)
         except StokeError as error:
             self.show_error(error)
 
@@ -267,7 +267,7 @@ class StokeApp(App[None]):
         return self._kept.get(name)
 
     def _at_cluster(self, backend: Backend) -> None:
-        from stoke.backend import ChoosesCluster
+        from stoke.backend.api import ChoosesCluster
 
         if isinstance(backend, ChoosesCluster):
             backend.choose(*self.cluster(backend.name))
@@ -341,8 +341,8 @@ class StokeApp(App[None]):
     # --- what screens share -----------------------------------------------------------------------
 
     def show_error(self, error: StokeError) -> None:
-        mend = f"\n{clean_block(error.mend)}" if error.mend else ""
-        self.notify(f"{clean_block(error.what)}{mend}", severity="error", markup=False, timeout=10)
+        hint = f"\n{clean_block(error.hint)}" if error.hint else ""
+        self.notify(f"{clean_block(error.what)}{hint}", severity="error", markup=False, timeout=10)
 
     def submit(
         self,
@@ -377,7 +377,7 @@ class StokeApp(App[None]):
     ) -> None:
         """Submits on a thread. Who leaves meanwhile leaves behind it, for a job half handed over would
         never start; if it fails they stay and see why."""
-        from stoke import lifecycle
+        from stoke.jobs import lifecycle
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
@@ -402,7 +402,7 @@ class StokeApp(App[None]):
 
     def request(self, spec: JobSpec, name: str) -> Request:
         """`spec` with what the configuration says of the way it is run."""
-        from stoke.lifecycle import Request
+        from stoke.jobs.lifecycle import Request
 
         return Request(
             spec,
@@ -422,7 +422,7 @@ class StokeApp(App[None]):
 
     def _on_race(self, do: Callable[[RaceScreen], object]) -> None:
         def there() -> None:
-            from tui.screens.race import RaceScreen
+            from tui.race.screen import RaceScreen
 
             screen = self.get_screen_stack("race")[0]
             assert isinstance(screen, RaceScreen)
@@ -441,7 +441,7 @@ class StokeApp(App[None]):
         """Opens New job with this request in it."""
 
         def fill() -> None:
-            from tui.screens.new_job import NewJobScreen
+            from tui.new_job.screen import NewJobScreen
 
             screen = self.get_screen_stack("new")[0]
             assert isinstance(screen, NewJobScreen)
@@ -466,7 +466,7 @@ class StokeApp(App[None]):
         self.action_switch(event.mode)
 
     def action_help(self) -> None:
-        from tui.screens.dialogs import Help
+        from tui.dialogs.prompts import Help
 
         focused = self.focused
         where = WHERE[self.current_mode]
@@ -476,7 +476,7 @@ class StokeApp(App[None]):
 
     def action_welcome(self) -> AwaitMount:
         """What this is. Comes by itself once, as long as there are no jobs."""
-        from tui.screens.welcome import Welcome, example
+        from tui.dialogs.welcome import Welcome, example
 
         def chosen(what: str | None) -> None:
             if what == "example":
@@ -516,7 +516,7 @@ class StokeApp(App[None]):
         """
         from rich.text import Text
 
-        from stoke.crash import report_crash
+        from stoke.files.crash_report import report_crash
 
         error = self._exception
         if self._exit_renderables or error is None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.text import Text
 
 from stoke.errors import StokeError
-from stoke.logs.sanitise import clean, clean_block
-from stoke.sizes import UNKNOWN as UNKNOWN
-from stoke.sizes import human_age, human_bytes, human_seconds
+from stoke.text.sanitize import clean, clean_block
+from stoke.text.units import UNKNOWN as UNKNOWN
+from stoke.text.units import human_age, human_bytes, human_seconds
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -57,9 +57,9 @@ def hit(value: bool | None) -> str:
 
 
 def error_text(error: StokeError) -> Text:
-    """What went wrong and, on a line of its own, what mends it."""
+    """What went wrong and, on a line of its own, how to fix it."""
     text = block(error.what)
-    if error.mend:
+    if error.hint:
         text.append("\n")
-        text.append(clean(error.mend), style="bold")
+        text.append(clean(error.hint), style="bold")
     return text

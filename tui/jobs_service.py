@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stoke import lifecycle
-from stoke.backend import Backend
-from stoke.config import Config
+from stoke.backend.api import Backend
+from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
-from stoke.history import History
-from stoke.job import Job
-from stoke.logs.unkept import UnkeptError
-from stoke.tracker import Tracker, is_being_submitted
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.jobs import lifecycle
+from stoke.jobs.tracker import Tracker, is_being_submitted
+from stoke.logs.fallback import UnkeptError
 from tui.snapshot import Snapshot
 
 NEWEST = 100

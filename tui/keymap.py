@@ -19,8 +19,8 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import _character_to_key
 
-from stoke.paths import config_file
-from stoke.reading import read_toml
+from stoke.files.paths import config_file
+from stoke.files.untrusted import read_toml
 from tui import screens, widgets
 
 FILE = "keys.toml"

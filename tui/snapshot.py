@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stoke.errors import StokeError
-from stoke.job import Job
+from stoke.history.job import Job
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """What is new: the newest jobs, the newest first, with them every one that is not over or was not
-    at the last snapshot; and what is wrong with which backend. `stoke.listing` has all jobs."""
+    at the last snapshot; and what is wrong with which backend. `stoke.history.listing` has all jobs."""
 
     jobs: tuple[Job, ...] = ()
     troubles: tuple[tuple[str, StokeError], ...] = ()

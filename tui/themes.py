@@ -15,8 +15,8 @@ from pathlib import Path
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
-from stoke.paths import config_file
-from stoke.reading import read_toml
+from stoke.files.paths import config_file
+from stoke.files.untrusted import read_toml
 
 HIGH_CONTRAST = Theme(
     name="high-contrast",

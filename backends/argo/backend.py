@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from backends.argo.bundle import unpack_spec
 from backends.argo.check import look
 from backends.argo.cluster import ApiError
-from backends.argo.following import JobLog
-from backends.argo.housekeep import housekeep
+from backends.argo.credential_plugins import allow, is_allowed
+from backends.argo.housekeeping import housekeep
+from backends.argo.job_locations import Place, Places
+from backends.argo.log_stream import JobLog
 from backends.argo.manifest import as_yaml
 from backends.argo.names import (
     CACHES,
@@ -33,10 +35,8 @@ from backends.argo.names import (
     labels_of,
     request_label,
 )
-from backends.argo.places import Place, Places
-from backends.argo.plugins import allow, is_allowed
 from backends.argo.pods import JobPods
-from backends.argo.records import Records
+from backends.argo.resources import Records
 from backends.argo.setup import preparations
 from backends.argo.state import (
     KEPT_FROM_RUNNING_TWICE,
@@ -68,7 +68,7 @@ from backends.argo.workflow import (
     used_caches,
     whole,
 )
-from stoke.backend import (
+from stoke.backend.api import (
     Capabilities,
     ClusterContext,
     Delivery,
@@ -80,10 +80,10 @@ from stoke.backend import (
     Preparation,
     Volume,
 )
-from stoke.config import Config
-from stoke.environment import request_hash
+from stoke.cache.keys import request_hash
+from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
-from stoke.sizes import human_seconds
+from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Context
@@ -196,8 +196,8 @@ class ArgoBackend:
                 f"the cluster of the context {cluster.context_name} has no Argo Workflows",
                 "choose another: --context CONTEXT; see what is there: stoke doctor",
             )
-        if error.mend is None and error.message:
-            return EngineError(error.what, explained(error.message).mend)
+        if error.hint is None and error.message:
+            return EngineError(error.what, explained(error.message).hint)
         return error
 
     def _take_back(self, job_id: str) -> bool:
@@ -238,7 +238,7 @@ class ArgoBackend:
         state = replace(state_of(workflow, pod, phases), notes=self._notes(job_id, workflow, pod))
         at = overlooked_at(workflow)
         if state.status == "running" and pod is None and at is not None and time.time() >= at:
-            return replace(state, reason=OVERLOOKED.text, mend=OVERLOOKED.mend)
+            return replace(state, reason=OVERLOOKED.text, hint=OVERLOOKED.hint)
         return state
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
@@ -280,7 +280,7 @@ class ArgoBackend:
         """Ends a job that cannot start, with the reason where every client finds it; the workflow as
         it is then. Without the right to do so it goes on waiting."""
         name, waits = pod["metadata"]["name"], why_waiting(pod)
-        text = f"given up, because {waits.text}\n{waits.mend or ''}"
+        text = f"given up, because {waits.text}\n{waits.hint or ''}"
         try:
             records.patch_workflow(name, given_up(text))
             records.delete_pod(name, 0)
@@ -388,7 +388,7 @@ class ArgoBackend:
         records = self._places.of(job_id).records
         if not pods.ran_before(pod["metadata"], workflow, records):
             return ()
-        return ((RAN_TWICE.text or "", RAN_TWICE.mend),)
+        return ((RAN_TWICE.text or "", RAN_TWICE.hint),)
 
     def _preface(self, job_id: str, pod: Object) -> str | None:
         """What belongs above the log of a pod (its metadata), if that is not the job's first."""

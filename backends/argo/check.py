@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from backends.argo import plugins, rights
+from backends.argo import credential_plugins, rights
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.names import PHASE, claim_name, labels_of
-from backends.argo.records import Records
+from backends.argo.resources import Records
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.state import OVERLOOKED, epoch, overlooked_at
 from backends.argo.templates import template_name
 from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
-from stoke.backend import Finding
-from stoke.config import Config
+from stoke.backend.api import Finding
+from stoke.config.model import Config
 from stoke.errors import EngineError
-from stoke.sizes import human_seconds
+from stoke.text.units import human_seconds
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
 ENFORCED = "pod-security.kubernetes.io/enforce"
@@ -35,7 +35,7 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
     """Cluster first; where that does not answer there is nothing else to say."""
     try:
         if cluster.plugin is not None:
-            plugins.refuse_unknown(cluster.plugin)
+            credential_plugins.refuse_unknown(cluster.plugin)
         version = cluster.request("GET", "/version", timeout=5)
         where = f"{cluster.server} (context {cluster.context_name})"
         found = [Finding("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
@@ -48,7 +48,7 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
         if config.argo.by_template:
             found.append(_template(cluster, config.scope))
     except EngineError as error:
-        return [Finding("cluster", False, error.what, error.mend)]
+        return [Finding("cluster", False, error.what, error.hint)]
     image = config.argo.image or PUBLIC_IMAGE
     # No failure: the nodes pull it, where there is a registry to pull it from.
     found.append(Finding("image", True, f"{image}, where a request names none"))
@@ -56,17 +56,17 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
 
 
 def _argo(cluster: Cluster) -> Finding:
-    mend = "install Argo Workflows, or choose another cluster: --context CONTEXT"
+    hint = "install Argo Workflows, or choose another cluster: --context CONTEXT"
     try:
         served = cluster.request("GET", f"/apis/{WORKFLOWS}")
     except ApiError as error:
         if error.status != 404:
             raise
-        return Finding("argo", False, "this cluster has no Argo Workflows", mend)
+        return Finding("argo", False, "this cluster has no Argo Workflows", hint)
     names = {one["name"] for one in served.get("resources") or ()}
     missing = {"workflows", "workflowtaskresults"} - names
     if missing:
-        return Finding("argo", False, f"its {', '.join(sorted(missing))} are missing", mend)
+        return Finding("argo", False, f"its {', '.join(sorted(missing))} are missing", hint)
     return Finding("argo", True, WORKFLOWS)
 
 
@@ -79,8 +79,8 @@ def _namespace(cluster: Cluster) -> Finding:
             return Finding("namespace", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
-        mend = f"choose another: --namespace NAMESPACE; or {SETUP}"
-        return Finding("namespace", False, f"there is none called {name}", mend)
+        hint = f"choose another: --namespace NAMESPACE; or {SETUP}"
+        return Finding("namespace", False, f"there is none called {name}", hint)
     return Finding("namespace", True, name)
 
 
@@ -112,7 +112,7 @@ def _controller(cluster: Cluster) -> Finding:
     if not noticed:
         detail = f"no Argo controller has taken notice of {name}, which is {age} old"
         detail += f" (and of {overlooked - 1} more)" if overlooked > 1 else ""
-        return Finding("controller", False, detail, OVERLOOKED.mend)
+        return Finding("controller", False, detail, OVERLOOKED.hint)
     detail = f"took notice of the newest workflow here, {name}, {age} ago"
     if time.time() - created < RECENT_SECONDS:
         return Finding("controller", True, detail)
@@ -232,8 +232,8 @@ def _template(cluster: Cluster, scope: str) -> Finding:
             return Finding("template", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
-        mend = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"
-        return Finding("template", False, f"there is no WorkflowTemplate {name}", mend)
+        hint = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"
+        return Finding("template", False, f"there is no WorkflowTemplate {name}", hint)
     return Finding("template", True, f"{name}, which jobs of the scope {scope} refer to")
 
 

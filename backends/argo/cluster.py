@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from backends.common.chunked import Chunks
 from stoke.errors import EngineError
-from stoke.logs.chunks import Chunks
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Access, Context, Plugin
@@ -36,14 +36,14 @@ class ApiError(EngineError):
     def __init__(
         self,
         what: str,
-        mend: str | None = None,
+        hint: str | None = None,
         *,
         status: int = 0,
         reason: str = "",
         message: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(what, mend)
+        super().__init__(what, hint)
         self.status = status
         self.reason = reason
         self.message = message
@@ -226,17 +226,17 @@ class Cluster:
             why = _why(error)
             if isinstance(error, SSLError) and not _is_cut(error):
                 what, reason = f"no safe connection to {where}: {why}", "Untrusted"
-                mend = "the kubeconfig's certificate-authority has to be the one of that cluster"
+                hint = "the kubeconfig's certificate-authority has to be the one of that cluster"
             elif isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
                 what, reason = f"no connection to {where}: {why}", "Unreachable"
-                mend = f"is the network or VPN up? {self.kubectl} version"
+                hint = f"is the network or VPN up? {self.kubectl} version"
             elif isinstance(error, ReadTimeoutError | TimeoutError):
                 what, reason = f"{where} does not answer {method} {path}", "Timeout"
-                mend = f"look at it: {self.kubectl} get --raw /readyz"
+                hint = f"look at it: {self.kubectl} get --raw /readyz"
             else:
                 what, reason = f"the connection to {where} was cut: {why}", "Cut"
-                mend = f"look at it: {self.kubectl} get --raw /readyz"
-            raise ApiError(what, mend, reason=reason) from error
+                hint = f"look at it: {self.kubectl} get --raw /readyz"
+            raise ApiError(what, hint, reason=reason) from error
 
     def _context(self) -> Context:
         with self._lock:
@@ -378,21 +378,21 @@ def refusal(
         # A proxy on the way has no Status; neither has a kubelet.
         message, reason = said.decode(errors="replace").strip()[:500], ""
     why = message or f"it answered with status {status}"
-    mend = None
+    hint = None
     if status == 401:
         what = f"the cluster of the context {context} does not know who you are: {why}"
-        mend = f"log in to it again; then try: {kubectl} auth whoami"
+        hint = f"log in to it again; then try: {kubectl} auth whoami"
     elif status == 403 and (missing := _MISSING_RIGHT.search(message)):
         verb, resource, group, namespace = missing.groups()
         resource = f"{resource}.{group}" if group else resource
         place = f"-n {namespace}" if namespace else "--all-namespaces"
         what = f"cannot {doing}: you may not {verb} {resource} there"
         ask = f"{kubectl} auth can-i {verb} {resource} {place}"
-        mend = f"ask for that right, then try: {ask}"
+        hint = f"ask for that right, then try: {ask}"
     else:
         what = f"cannot {doing}: {why}"
     return ApiError(
-        what, mend, status=status, reason=reason, message=message, retry_after=retry_after
+        what, hint, status=status, reason=reason, message=message, retry_after=retry_after
     )
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from backends.argo.cluster import ApiError
-from backends.argo.records import Records
+from backends.argo.resources import Records
 from backends.argo.state import epoch, has_started
 from stoke.errors import EngineError
-from stoke.paths import job_dir
+from stoke.files.paths import job_dir
 
 NOTE = "pods.json"
 # A pod that was made later than this after its workflow, by times in whole seconds, may be the second.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stoke.config import ArgoConfig
+from stoke.config.model import ArgoConfig
 
 ARGO = "argoproj.io"
 

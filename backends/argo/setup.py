@@ -15,8 +15,8 @@ from backends.argo.names import MANAGED, cache_labels
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.volumes import KINDS
 from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping, make_templates
-from stoke.backend import Preparation, Volume
-from stoke.config import Config
+from stoke.backend.api import Preparation, Volume
+from stoke.config.model import Config
 
 Object = dict[str, Any]
 RBAC = "rbac.authorization.k8s.io/v1"

@@ -13,9 +13,9 @@ from typing import Any
 
 from backends.argo.bundle import NOT_GIVEN
 from backends.argo.names import COMPLETED, GAVE_UP, ONCE, PHASE, STOPPED, WAITS, labels_of
-from backends.argo.once import EXIT as NOT_STARTED
-from backends.argo.once import NOT_SURE, STARTED_BEFORE
-from stoke.backend import EngineState
+from backends.argo.single_start import EXIT as NOT_STARTED
+from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
+from stoke.backend.api import EngineState
 
 MAIN = "main"
 # What Argo puts beside a job's container.
@@ -30,10 +30,10 @@ NOTICE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a job waits or came to nothing, if it does, and what mends it."""
+    """Why a job waits or came to nothing, if it does, and how to fix it."""
 
     text: str | None = None
-    mend: str | None = None
+    hint: str | None = None
 
 
 NOTHING = Reason()
@@ -49,16 +49,16 @@ def epoch(text: str | None) -> float | None:
 def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
     """`workflow` may be its metadata alone while there is a pod."""
     state = _state_of(workflow, pod, phases)
-    if state.mend is None or not state.mend.endswith(_AGAIN):
+    if state.hint is None or not state.hint.endswith(_AGAIN):
         return state
-    return replace(state, mend=f"{state.mend} {workflow['metadata']['name']}")
+    return replace(state, hint=f"{state.hint} {workflow['metadata']['name']}")
 
 
 def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineState:
     if pod is None or not has_started(pod):
         gave_up = why_given_up(workflow)
         if gave_up is not None:
-            return EngineState("exited", None, gave_up.text, mend=gave_up.mend, phases=phases)
+            return EngineState("exited", None, gave_up.text, hint=gave_up.hint, phases=phases)
         if WAITS in labels_of(workflow):
             return EngineState("created")
     if pod is not None:
@@ -66,7 +66,7 @@ def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineSta
     if is_over(workflow):
         return _state_without_pod(workflow, phases)
     waits = why_no_pod(workflow)
-    return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+    return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
 
 
 def overlooked_at(workflow: Object) -> float | None:
@@ -109,8 +109,8 @@ def why_given_up(workflow: Object) -> Reason | None:
     noted = (workflow["metadata"].get("annotations") or {}).get(GAVE_UP)
     if noted is None:
         return None
-    text, _, mend = noted.partition("\n")
-    return Reason(text, mend or None)
+    text, _, hint = noted.partition("\n")
+    return Reason(text, hint or None)
 
 
 def container(pod: Object) -> Mapping[str, Any] | None:
@@ -150,18 +150,18 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
             reason.text,
             epoch(ended.get("startedAt")),
             epoch(ended.get("finishedAt")),
-            reason.mend,
+            reason.hint,
             phases,
         )
     if status.get("phase") in ("Failed", "Succeeded"):
         reason = NOTHING if was_stopped(workflow) else _why_pod_failed(pod)
-        return EngineState("exited", None, reason.text, mend=reason.mend, phases=phases)
+        return EngineState("exited", None, reason.text, hint=reason.hint, phases=phases)
     if has_started(pod):
         started = epoch((container(pod) or {})["state"]["running"].get("startedAt"))
         lost = _why_silent(pod)
-        return EngineState("running", None, lost.text, started, None, lost.mend, phases)
+        return EngineState("running", None, lost.text, started, None, lost.hint, phases)
     waits = why_waiting(pod)
-    return EngineState("running", reason=waits.text, mend=waits.mend, phases=phases)
+    return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
 
 
 def _why_silent(pod: Object) -> Reason:
@@ -174,11 +174,11 @@ def _why_silent(pod: Object) -> Reason:
     node = pod["spec"].get("nodeName", "?")
     if pod["metadata"].get("deletionTimestamp"):
         comes = "the cluster has given the job up; it ends when the node is back or taken away"
-        mend = f"{comes}: kubectl delete node {node}"
+        hint = f"{comes}: kubectl delete node {node}"
     else:
         comes = "it may come back, and is else given up by the cluster after some minutes"
-        mend = f"{comes}; look at it: kubectl describe node {node}"
-    return Reason(f"the cluster hears nothing of its node {node}", mend)
+        hint = f"{comes}; look at it: kubectl describe node {node}"
+    return Reason(f"the cluster hears nothing of its node {node}", hint)
 
 
 def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
@@ -204,7 +204,7 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
     nodes = (status.get("nodes") or {}).values()
     log_gone = phase == "Succeeded" or any(node.get("hostNodeName") for node in nodes)
     return EngineState(
-        "exited", code, reason.text, None, finished, reason.mend, phases, log_gone=log_gone
+        "exited", code, reason.text, None, finished, reason.hint, phases, log_gone=log_gone
     )
 
 
@@ -255,20 +255,20 @@ def why_waiting(pod: Object) -> Reason:
         if why in _NO_IMAGE:
             return _no_image(one, f"{why}: {said}" if said else why)
         if why in _NO_CONTAINER:
-            mend = None
+            hint = None
             if "secret" in said:
-                mend = (
+                hint = (
                     "make the secret, or refer to one that is there: --secret NAME=secret:NAME/KEY"
                 )
             elif "runAsNonRoot" in said:
-                mend = "this cluster gives jobs no root: set argo.restricted = true"
+                hint = "this cluster gives jobs no root: set argo.restricted = true"
             name = one.get("name", MAIN)
-            return Reason(f"the container {name} cannot be made: {said or why}", mend)
+            return Reason(f"the container {name} cannot be made: {said or why}", hint)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             said = _one_line(condition.get("message")) or condition.get("reason", "")
             said = said.partition(" preemption: ")[0]  # It ends nobody's pod for this one.
-            return Reason(f"no node takes it: {said}", _mend_unschedulable(said))
+            return Reason(f"no node takes it: {said}", _hint_unschedulable(said))
     return NOTHING
 
 
@@ -287,7 +287,7 @@ def _no_image(container: Mapping[str, Any], why: str) -> Reason:
     )
 
 
-def _mend_unschedulable(said: str) -> str | None:
+def _hint_unschedulable(said: str) -> str | None:
     if "Insufficient" in said:
         return "ask for less: --cpu, --memory; or wait for room"
     if "persistentvolumeclaim" in said:
@@ -397,8 +397,8 @@ def _why_pod_failed(pod: Object) -> Reason:
     status = pod.get("status", {})
     why, said = status.get("reason", ""), _one_line(status.get("message"))
     if why == "Evicted":
-        mends = (mend for what, mend in _EVICTIONS if re.search(what, said, re.IGNORECASE))
-        return Reason(f"evicted by its node: {said}", next(mends, _AGAIN))
+        hints = (hint for what, hint in _EVICTIONS if re.search(what, said, re.IGNORECASE))
+        return Reason(f"evicted by its node: {said}", next(hints, _AGAIN))
     if why == "DeadlineExceeded":
         return Reason(
             "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"
@@ -429,7 +429,7 @@ _ARGOS_RESOURCES = (
 )
 
 
-def _mend_limit_range(text: str) -> str | None:
+def _hint_limit_range(text: str) -> str | None:
     """A LimitRange that forbids what a container asks for."""
     found = _LIMIT_RANGE.search(text)
     if found is None or found["what"] not in _OPTIONS:
@@ -442,7 +442,7 @@ def _mend_limit_range(text: str) -> str | None:
     return f"ask for at least {most}: {option}"
 
 
-def _mend_unspecified(text: str) -> str | None:
+def _hint_unspecified(text: str) -> str | None:
     """A quota that wants containers to say what they need, and names those that do not."""
     if not re.search(r"must specify (limits|requests)", text):
         return None
@@ -496,13 +496,13 @@ def why_no_pod(workflow: Object) -> Reason:
 
 
 def explained(text: str) -> Reason:
-    """The cluster's words, with what mends them where that is known."""
-    own = _mend_limit_range(text) or _mend_unspecified(text)
+    """The cluster's words, with how to fix them where that is known."""
+    own = _hint_limit_range(text) or _hint_unspecified(text)
     if own is not None:
         return Reason(text, own)
-    for pattern, mend in _BY_MESSAGE:
+    for pattern, hint in _BY_MESSAGE:
         if re.search(pattern, text, re.IGNORECASE):
-            return Reason(text, mend)
+            return Reason(text, hint)
     return Reason(text)
 
 

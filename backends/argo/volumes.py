@@ -26,11 +26,11 @@ from backends.argo.names import (
     labels_of,
     register_name,
 )
-from backends.argo.records import MERGE, Records
+from backends.argo.resources import MERGE, Records
 from backends.argo.state import is_over
 from backends.argo.workflow import cache_folder, claim
-from stoke.backend import Volume
-from stoke.config import ArgoConfig
+from stoke.backend.api import Volume
+from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
 
 KINDS = ("python", "system")

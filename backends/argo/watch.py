@@ -1,7 +1,7 @@
 """List and watch: what a resource holds, kept up to date for as long as somebody reads.
 
 Runs in its reader's thread. What goes wrong on the way is waited out with growing pauses; what will
-not mend itself is raised.
+not hint itself is raised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BACKOFF_SECONDS = (0.5, 30.0)
 GOOD_SECONDS = 120
 # No event is longer: an object has at most some 1.5 MB.
 MAX_EVENT = 32 * 1024**2
-# What asking again will not mend: rights, credentials, a resource that is not there.
+# What asking again will not hint: rights, credentials, a resource that is not there.
 TRIES = 3
 _FINAL = frozenset({400, 401, 403, 404, 405, 406})
 

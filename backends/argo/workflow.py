@@ -27,7 +27,7 @@ from backends.argo.names import (
     job_labels,
     request_label,
 )
-from backends.argo.once import POD_UID, WORKFLOW
+from backends.argo.single_start import POD_UID, WORKFLOW
 from backends.argo.templates import (
     as_template,
     as_workflow_template,
@@ -40,11 +40,11 @@ from backends.argo.templates import (
     template_name,
     with_secrets,
 )
-from stoke.backend import Delivery, Volume
-from stoke.config import ArgoConfig, Config
-from stoke.environment import request_hash
+from stoke.backend.api import Delivery, Volume
+from stoke.cache.keys import request_hash
+from stoke.config.model import ArgoConfig, Config
+from stoke.delivery.payload import housekeeping_source
 from stoke.errors import RequestError
-from stoke.payload import housekeeping_source
 
 if TYPE_CHECKING:
     from hera.workflows import models

@@ -22,13 +22,13 @@ from backends.docker.container import (
     log_settings,
 )
 from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine, is_local
-from backends.docker.housekeep import housekeep
+from backends.docker.housekeeping import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
 from backends.docker.removal import remove_container
 from backends.docker.volumes import Volumes
-from stoke.backend import (
+from stoke.backend.api import (
     Capabilities,
     Delivery,
     EngineState,
@@ -38,9 +38,9 @@ from stoke.backend import (
     PhaseReport,
     Volume,
 )
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
-from stoke.reading import parse_json
+from stoke.files.untrusted import parse_json
 
 # For how long `stop` stays for the engine's answer. It has what it needs once the request is sent.
 STOP_SECONDS = 0.3

@@ -7,10 +7,10 @@ from typing import Any
 from backends.docker.container import FALLBACK_LOG_DRIVERS, LOG_DRIVER, has_own_network
 from backends.docker.engine import Engine, is_local
 from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
-from stoke.backend import Finding
-from stoke.config import Config
+from stoke.backend.api import Finding
+from stoke.config.model import Config
+from stoke.delivery.network import environment_proxies
 from stoke.errors import EngineError
-from stoke.network import environment_proxies
 
 
 def look(engine: Engine, config: Config) -> list[Finding]:
@@ -30,7 +30,7 @@ def look(engine: Engine, config: Config) -> list[Finding]:
             *_proxies(config, address.url),
         ]
     except EngineError as error:
-        return [Finding("engine", False, error.what, error.mend)]
+        return [Finding("engine", False, error.what, error.hint)]
 
 
 def product_of(version: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _log_driver(info: dict[str, Any]) -> Finding:
 
 def _proxies(config: Config, url: str) -> list[Finding]:
     """Which of this machine's proxies containers use, where it has any."""
-    from stoke.runner import is_loopback  # Slow to load, and no job needs it here.
+    from stoke.remote.runner import is_loopback  # Slow to load, and no job needs it here.
 
     near_only = is_loopback if has_own_network(config) else lambda _: False
     if config.index.proxy and not near_only(config.index.proxy):

@@ -18,8 +18,8 @@ from backends.docker.names import (
     volume_labels,
     volume_name,
 )
-from stoke.backend import Delivery, Volume
-from stoke.config import Config
+from stoke.backend.api import Delivery, Volume
+from stoke.config.model import Config
 
 FOLDER = "/stoke"
 CACHE = "/cache"

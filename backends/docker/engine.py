@@ -28,8 +28,8 @@ START_IT = f"start it: sudo systemctl start docker; {OTHERWISE}"
 class AnswerError(EngineError):
     """The engine answered, and the answer was no: its HTTP status and its own words."""
 
-    def __init__(self, what: str, mend: str | None, status: int, explanation: str) -> None:
-        super().__init__(what, mend)
+    def __init__(self, what: str, hint: str | None, status: int, explanation: str) -> None:
+        super().__init__(what, hint)
         self.status = status
         self.explanation = explanation
 
@@ -185,7 +185,7 @@ def _checked(url: str, source: str, tls: TLSConfig | None, variable: str, add_tl
 
 
 def translated(error: BaseException, what: str, url: str) -> EngineError:
-    """An error of docker-py, requests or the socket as one sentence and what mends it."""
+    """An error of docker-py, requests or the socket as one sentence and how to fix it."""
     from docker.errors import APIError
 
     if isinstance(error, APIError) and error.response is not None:
@@ -214,15 +214,15 @@ def translated(error: BaseException, what: str, url: str) -> EngineError:
 
 
 def _answer(status: int, explanation: str, what: str) -> AnswerError:
-    mend = None
+    hint = None
     if "no space left" in explanation.lower():
-        mend = "make room: stoke cache ls, then stoke cache clear; or docker system df"
+        hint = "make room: stoke cache ls, then stoke cache clear; or docker system df"
     elif status in (401, 403):
-        mend = "ask whoever runs this engine to allow it"
+        hint = "ask whoever runs this engine to allow it"
     elif status >= 500:
-        mend = "the engine's own log may say more: sudo journalctl -u docker"
+        hint = "the engine's own log may say more: sudo journalctl -u docker"
     why = explanation or f"it answered with status {status}"
-    return AnswerError(f"cannot {what}: the Docker engine says: {why}", mend, status, explanation)
+    return AnswerError(f"cannot {what}: the Docker engine says: {why}", hint, status, explanation)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

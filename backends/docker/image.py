@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.docker.engine import AnswerError, Engine
-from stoke.backend import PhaseReport
+from stoke.backend.api import PhaseReport
 from stoke.errors import EngineError
 
 PUBLIC_IMAGE = "python:3.13-slim-trixie"

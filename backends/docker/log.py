@@ -17,11 +17,11 @@ from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
 
+from backends.common.chunked import Chunks
 from backends.docker.container import LOG_DRIVER, PODMAN_LOG_DRIVER
 from backends.docker.engine import AnswerError, Engine
-from stoke.backend import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
+from stoke.backend.api import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
-from stoke.logs.chunks import Chunks
 from stoke.logs.resume import OVERLAP
 
 READ_SIZE = 256 * 1024
@@ -242,7 +242,7 @@ class DockerLog:
             self._open({"tail": LAST_LINES[0]} if self._from_end else self._by_time())
         except AnswerError as error:
             if error.status in (401, 403, 501):  # no right to it, a log driver that cannot read
-                raise LogDeniedError(error.what, error.mend) from error
+                raise LogDeniedError(error.what, error.hint) from error
             raise
 
     def _by_time(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from backends.docker.names import (
     volume_labels,
     volume_name,
 )
-from stoke.backend import Volume
+from stoke.backend.api import Volume
 from stoke.errors import EngineError
 
 

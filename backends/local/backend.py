@@ -23,7 +23,7 @@ from backends.local.caches import LocalCaches
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
-from stoke.backend import (
+from stoke.backend.api import (
     Capabilities,
     Delivery,
     EngineState,
@@ -33,12 +33,12 @@ from stoke.backend import (
     PhaseReport,
     Volume,
 )
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError
-from stoke.housekeeping import remove_tree
-from stoke.locks import is_locked
-from stoke.paths import cache_dir, make_private, state_dir
-from stoke.reading import parse_json, read_bytes
+from stoke.files.file_lock import is_locked
+from stoke.files.paths import cache_dir, make_private, state_dir
+from stoke.files.untrusted import parse_json, read_bytes
+from stoke.remote.housekeeping import remove_tree
 
 # For how long a job that is to be stopped is waited for to take signals.
 BEGIN_SECONDS = 5.0
@@ -256,8 +256,8 @@ class LocalBackend:
                 detail = str(folder) if works else f"{folder} cannot be written to"
             except EngineError as error:
                 works, detail = False, error.what
-            mend = None if works else f"export {variable}=/some/folder"
-            findings.append(Finding(what, works, detail, mend))
+            hint = None if works else f"export {variable}=/some/folder"
+            findings.append(Finding(what, works, detail, hint))
         return findings
 
     def close(self) -> None:

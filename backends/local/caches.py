@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stoke import housekeeping
-from stoke.backend import Volume
-from stoke.caches import lines_of, read_outcome
+from stoke.backend.api import Volume
+from stoke.cache.volumes import lines_of, read_outcome
 from stoke.errors import EngineError
-from stoke.paths import NotOursError, is_open_to_others, make_private
+from stoke.files.paths import NotOursError, is_open_to_others, make_private
+from stoke.remote import housekeeping
 
 KINDS = ("python", "system")
 # What marks a folder as ours; nothing without it is ever touched.

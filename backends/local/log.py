@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from backends.local.supervisor import HEADER
-from stoke.backend import Frame
+from stoke.backend.api import Frame
 from stoke.errors import EngineError
 
 # A follower looks again after a pause that grows from the first to the last of these, in seconds:

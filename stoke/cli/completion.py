@@ -6,15 +6,15 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from stoke.errors import StokeError
-from stoke.logs.sanitise import clean
+from stoke.text.sanitize import clean
 
 
 def complete_job(
     _ctx: click.Context, _argument: click.Parameter, typed: str
 ) -> list[CompletionItem]:
     """The names of jobs that begin with what is typed, the newest first."""
-    from stoke.history import History
-    from stoke.paths import history_file, is_there
+    from stoke.files.paths import history_file, is_there
+    from stoke.history.database import History
 
     try:
         if not is_there(history_file()):
@@ -31,7 +31,7 @@ def complete_job(
 def complete_backend(
     _ctx: click.Context, _option: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    from stoke.backend import backend_names
+    from stoke.backend.api import backend_names
 
     return [CompletionItem(name) for name in backend_names() if name.startswith(typed)]
 
@@ -46,7 +46,7 @@ def command(shell: str) -> None:
     stoke completion zsh > "${fpath[1]}/_stoke"
     stoke completion fish > ~/.config/fish/completions/stoke.fish
     """
-    from stoke.cli.commands import cli
+    from stoke.cli.command_table import cli
     from stoke.cli.main import COMPLETING
 
     made = get_completion_class(shell)

@@ -17,12 +17,12 @@ from itertools import repeat
 import click
 
 from stoke.cli.passthrough import Outlet
-from stoke.logs.matching import part_holds
+from stoke.files.paths import job_dir
 from stoke.logs.pattern import LINE_SECONDS, Pattern
-from stoke.logs.sanitise import clean, clean_line, line_states
+from stoke.logs.reader import parts
+from stoke.logs.search import part_holds
 from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
-from stoke.logs.view import parts
-from stoke.paths import job_dir
+from stoke.text.sanitize import clean, clean_line, line_states
 
 LONGEST = 1 << 20
 """Bytes of a line that are shown; what is beyond is counted and left out."""

@@ -83,7 +83,7 @@ def _run() -> int:
             from stoke.cli.screens import open_screens
 
             return open_screens()
-        from stoke.cli.commands import run
+        from stoke.cli.command_table import run
 
         return run()
     except KeyboardInterrupt:
@@ -91,7 +91,7 @@ def _run() -> int:
     except StokeError as error:
         from stoke.cli.output import print_error
 
-        print_error(error.what, error.mend)
+        print_error(error.what, error.hint)
         return error.exit_code
     except BrokenPipeError:
         raise
@@ -99,7 +99,7 @@ def _run() -> int:
         if os.environ.get("STOKE_DEBUG"):
             raise
         from stoke.cli.output import print_error
-        from stoke.crash import report_crash
+        from stoke.files.crash_report import report_crash
 
         print_error(*report_crash(error))
         return EXIT_ENGINE

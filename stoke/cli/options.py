@@ -12,11 +12,11 @@ import click
 
 from stoke.cli.completion import complete_backend, complete_job
 from stoke.errors import RequestError
-from stoke.logs.sanitise import clean
+from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
-    from stoke.config import Config
-    from stoke.lifecycle import Request
+    from stoke.config.model import Config
+    from stoke.jobs.lifecycle import Request
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Option = Callable[[Function], Function]
@@ -243,9 +243,9 @@ def request_from(
     name: str | None,
 ) -> Request:
     """The request that the options of CODE and PLACE make. `RequestError` when they make none."""
-    from stoke.defaults import with_defaults
-    from stoke.lifecycle import Request
-    from stoke.request import request_from_options, split_dependencies
+    from stoke.config.defaults import with_defaults
+    from stoke.jobs.lifecycle import Request
+    from stoke.request.sources import request_from_options, split_dependencies
 
     text, program, arguments = _code(words, code)
     spec = request_from_options(
@@ -287,7 +287,7 @@ def job_name(*wanted: str | None) -> str:
 
 def _code(words: tuple[str, ...], code: str | None) -> tuple[str, str, tuple[str, ...]]:
     """(the code, what it sees as its program's name, its arguments)."""
-    from stoke.request import read_code
+    from stoke.request.sources import read_code
 
     if code is not None:
         return code, "-c", words
@@ -308,8 +308,8 @@ def _requirements(
         return {}
     if [*words[:1], *sources].count("-") > 1:
         raise click.UsageError("Standard input can be read once only; name a file in its place.")
-    from stoke.requirements import parse_requirements
-    from stoke.requirements_files import read_requirements, shown
+    from stoke.request.requirements import parse_requirements
+    from stoke.request.requirements_files import read_requirements, shown
 
     texts = read_requirements(sources)
     fields = {"requirements": texts.requirements, "constraints": texts.constraints or None}

@@ -1,7 +1,7 @@
 """How the commands write: figures for people, tables, colours, errors, and a job as JSON.
 
 stdout is data, stderr is narration. Every string that came from outside goes through
-`stoke.logs.sanitise` here, so that no command has to think of it.
+`stoke.text.sanitize` here, so that no command has to think of it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from stoke.job import Job, JobState
-from stoke.logs.sanitise import MASK, clean, clean_block, looks_secret
-from stoke.sizes import UNKNOWN, human_age, human_bytes
+from stoke.history.job import Job, JobState
+from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
+from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
-    from stoke.history import History
-    from stoke.logs.unkept import UnkeptError
+    from stoke.history.database import History
+    from stoke.logs.fallback import UnkeptError
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _STATE_COLOURS = {
@@ -51,15 +51,15 @@ def narrate(text: str) -> None:
     click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", err=True)
 
 
-def print_error(what: str, mend: str | None) -> None:
+def print_error(what: str, hint: str | None) -> None:
     """Two lines on stderr (or more: a resolver's explanation has several)."""
     click.echo(f"{paint('error:', 'red', sys.stderr)} {clean_block(what).strip()}", err=True)
-    if mend:
-        click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(mend).strip()}", err=True)
+    if hint:
+        click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(hint).strip()}", err=True)
 
 
 def print_unkept(error: UnkeptError) -> None:
-    narrate(f"{error.what}; {error.mend}" if error.mend else error.what)
+    narrate(f"{error.what}; {error.hint}" if error.hint else error.what)
 
 
 def time_ago(then: float | None, now: float | None = None) -> str:
@@ -233,8 +233,8 @@ def log_size(job: Job) -> tuple[int, int, int]:
     """(lines, bytes, gaps) of a job's log, as far as it has come here."""
     if job.state.finished and not job.provisional:
         return job.log_lines, job.log_bytes, job.log_gaps
+    from stoke.files.paths import job_dir
     from stoke.logs.spool import SpoolReader
-    from stoke.paths import job_dir
 
     reader = SpoolReader(job_dir(job.id))
     size, lines = reader.size()

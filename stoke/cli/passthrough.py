@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stoke.cli.terminal import JobScreen, TerminalFilter
 from stoke.errors import EngineError
-from stoke.logs.sanitise import clean
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
+from stoke.text.sanitize import clean
 
 _BLOCK = 4096
 """Rows that are looked at together."""
@@ -67,7 +67,7 @@ class Passthrough:
     """Copies what the spool gains, row by row, each row to its own stream.
 
     The end of stderr may lack a newline that is held back until it is known not to belong to an
-    event (`stoke.events`). Somebody at a terminal should not wait for it: `borrow_newline` writes it
+    event (`stoke.remote.events`). Somebody at a terminal should not wait for it: `borrow_newline` writes it
     in advance, and it is left out when it comes.
     """
 
@@ -90,7 +90,7 @@ class Passthrough:
         self._offset: int | None = None
         self._borrowed = False
         self.holds_newline: Callable[[], bool] = lambda: False
-        """Whether the follower holds back a newline of stderr (see `stoke.events`)."""
+        """Whether the follower holds back a newline of stderr (see `stoke.remote.events`)."""
 
     def end_line(self) -> None:
         """Sees to it that a line of ours begins a line."""

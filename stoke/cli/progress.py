@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stoke.logs.sanitise import clean
+from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stoke.errors import RequestError
 
 if TYPE_CHECKING:
-    from stoke.recording import Recording
+    from stoke.race.recording import Recording
 
 # The command line's only door to the screens; nothing else may load Textual.
 
@@ -40,12 +40,12 @@ def open_screens(recording: Recording | None = None) -> int:
         os.environ.pop(name, None)
     # What is made on the way to the first frame stays; the screens put looking for garbage on again.
     gc.disable()
-    from stoke.paths import is_configured
+    from stoke.files.paths import is_configured
     from tui.app import run
 
     if not is_configured():
         # Checking settings that nobody made would hold the first frame up.
         return run(None, recording)
-    from stoke.config import load_config
+    from stoke.config.model import load_config
 
     return run(load_config(), recording)

@@ -4,7 +4,7 @@ Where a job has the terminal to itself (`stoke run`), the cursor moves of progre
 far as they stay on rows that the job has written: see `JobScreen`.
 
 A sequence may be cut anywhere between two pieces, so this is a filter with a state and not a
-function over lines (`stoke.logs.sanitise` is that).
+function over lines (`stoke.text.sanitize` is that).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable
 
-from stoke.logs.sgr import without_concealment
+from stoke.text.ansi import without_concealment
 
 # All that is not simply shown: C0 but tab and line ends, DEL, C1, and what turns the reading
 # direction.

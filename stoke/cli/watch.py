@@ -13,12 +13,13 @@ from queue import Empty, SimpleQueue
 
 import click
 
-from stoke.backend import Backend, Interrupts
-from stoke.cli.narration import Narrator
+from stoke.backend.api import Backend, Interrupts
+from stoke.cache.prediction import predict
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.progress_output import Narrator
 from stoke.cli.terminal import JobScreen
-from stoke.config import Config, load_config
+from stoke.config.model import Config, load_config
 from stoke.errors import (
     EXIT_ENGINE,
     EXIT_INTERRUPT,
@@ -27,10 +28,10 @@ from stoke.errors import (
     EngineError,
     StokeError,
 )
-from stoke.events import Event
-from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.lifecycle import (
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.jobs.lifecycle import (
     Backends,
     Request,
     check_request,
@@ -39,10 +40,9 @@ from stoke.lifecycle import (
     stop,
     submit,
 )
+from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
-from stoke.paths import job_dir
-from stoke.prediction import predict
-from stoke.tracker import Tracker
+from stoke.remote.events import Event
 
 INTERRUPTED = "interrupted"
 """The runner's reason for the end of a job that got SIGINT."""
@@ -103,13 +103,13 @@ def _watch(
     clean_up(job.id, backend, history)
     narrator.end(last)
     # What the engine knows that the runner could not tell: out of memory, evicted.
-    mends = (note.mend for note in history.notes(job.id) if note.text == last.reason)
-    mend = follow.mend or next(mends, None)
+    hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)
+    hint = follow.hint or next(hints, None)
     if last.reason and exit_code(last) == EXIT_ENGINE:
         passthrough.end_line()
-        print_error(follow.error or last.reason, mend)
-    elif mend and last.state is not JobState.SUCCEEDED:
-        narrator.say(f"hint: {mend}")
+        print_error(follow.error or last.reason, hint)
+    elif hint and last.state is not JobState.SUCCEEDED:
+        narrator.say(f"hint: {hint}")
     if as_json:
         print_json(job_document(last, history))
     if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
@@ -171,8 +171,8 @@ class Follow:
         )
         passthrough.holds_newline = lambda: self._tracker.held[:1] == b"\n"
         self.error: str | None = None
-        """What the runner said went wrong before the code began, if it did; and what mends it."""
-        self.mend: str | None = None
+        """What the runner said went wrong before the code began, if it did; and how to fix it."""
+        self.hint: str | None = None
 
     def run(self) -> Job:
         """Until the job's end is confirmed. `EngineError` if that cannot be seen any more."""
@@ -235,10 +235,10 @@ class Follow:
             if said["event"] == "error":
                 # Its "tail" has been shown: the tool's output is in the log that we pass on.
                 self.error = f"{said['phase']}: {said['text']}"
-                self.mend = said.get("mend")
+                self.hint = said.get("hint")
                 if said.get("tail"):
                     kept = f"its output is above, and stays: stoke logs {self._job_id}"
-                    self.mend = f"{self.mend}; {kept}" if self.mend else kept
+                    self.hint = f"{self.hint}; {kept}" if self.hint else kept
 
 
 def follow_together(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
@@ -345,4 +345,4 @@ class Stopper:
             if said:
                 self._narrator.say(said)
         except EngineError as error:
-            print_error(error.what, error.mend)
+            print_error(error.what, error.hint)

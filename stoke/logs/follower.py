@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stoke.backend import (
+from stoke.backend.api import (
     ENGINE,
     Backend,
     EngineState,
@@ -32,10 +32,10 @@ from stoke.backend import (
     LogStream,
 )
 from stoke.errors import EngineError
-from stoke.events import SEPARATOR, Event, EventScanner
+from stoke.files.paths import make_private
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
 from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
-from stoke.paths import make_private
+from stoke.remote.events import SEPARATOR, Event, EventScanner
 
 # What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
 # one costs some 15 ms.

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from stoke.backend import Frame
+from stoke.backend.api import Frame
 
 OVERLAP = 10_000_000
 SECOND = 1_000_000_000

@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 
 from stoke.errors import EngineError
-from stoke.history import History
+from stoke.files.paths import job_dir, state_dir
+from stoke.history.database import History
+from stoke.logs.fallback import PARTS
 from stoke.logs.follower import FollowerBusyError, take_lock
-from stoke.logs.unkept import PARTS
-from stoke.paths import job_dir, state_dir
 
 _REMOVED = "log.removed"
 

@@ -29,8 +29,8 @@ from itertools import accumulate, repeat
 from pathlib import Path
 
 from stoke.errors import EngineError
-from stoke.logs.unkept import unkept
-from stoke.paths import make_private
+from stoke.files.paths import make_private
+from stoke.logs.fallback import unkept
 
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3

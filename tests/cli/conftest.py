@@ -17,8 +17,8 @@ from typing import Protocol
 import pytest
 
 from backends.argo.cluster import Cluster
-from stoke.history import History
-from stoke.job import Job
+from stoke.history.database import History
+from stoke.history.job import Job
 from tests.conftest import TestCluster
 from tests.lab import until
 from tests.package_index import PackageIndex

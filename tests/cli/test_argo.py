@@ -153,7 +153,7 @@ def test_pod_security_is_named_and_kept_to(stoke: Stoke, cluster: TestCluster) -
     except ApiError:
         pytest.skip(f"this cluster has no namespace {namespace} that enforces `restricted`")
     report = json.loads(stoke("doctor", "--json", "--namespace", namespace).stdout)
-    broken = {one["what"]: one["mend"] for one in report["backends"]["argo"] if not one["works"]}
+    broken = {one["what"]: one["hint"] for one in report["backends"]["argo"] if not one["works"]}
     assert "argo.restricted = true" in broken["pod security"]
     settings = {"STOKE_ARGO__RESTRICTED": "true", "STOKE_ARGO__CACHE": "none"}
     code = "import os; print(os.getuid())"

@@ -112,7 +112,7 @@ def test_doctor_says_what_works_and_what_mends_the_rest(stoke: Stoke, tmp_path: 
     assert "local (default)" in told and "  no  " in told and "hint: " in told
     document = json.loads(stoke("doctor", "--json", env=gone).stdout)
     assert (document["works"], document["default_backend"]) == (True, "local")
-    assert list(document["backends"]["local"][0]) == ["what", "works", "detail", "mend"]
+    assert list(document["backends"]["local"][0]) == ["what", "works", "detail", "hint"]
     broken = stoke("doctor", env={**gone, "STOKE_BACKEND": "docker"})
     assert broken.returncode == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
+from stoke.history.database import History
 from tests.cli.conftest import Stoke, Terminal
 from tests.package_index import PackageIndex
 

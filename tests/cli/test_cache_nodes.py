@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stoke.backend import Volume
+from stoke.backend.api import Volume
 from stoke.cli.main import main
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError
 from tests.tui.conftest import FakeBackend
 
@@ -41,7 +41,7 @@ def nodes(own_home: Any, monkeypatch: pytest.MonkeyPatch) -> Nodes:
         def load(self) -> Callable[[Config], Nodes]:
             return lambda _: made
 
-    monkeypatch.setattr("stoke.backend._entry_points", lambda: [Point()])
+    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: [Point()])
     return made
 
 

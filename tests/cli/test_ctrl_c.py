@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stoke.job import JobState
+from stoke.history.job import JobState
 from tests.cli.conftest import Terminal, only_job
 
 CHECKPOINT = """

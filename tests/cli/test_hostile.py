@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
-from stoke.job import Job, JobState, Phase
+from stoke.files.paths import history_file, job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
-from stoke.paths import history_file, job_dir
 from tests.backends.docker.fake_engine import fake_engine, json_answer
 from tests.cli.conftest import Terminal
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History, Note
-from stoke.job import Job, JobState, Phase
+from stoke.history.database import History, Note
+from stoke.history.job import Job, JobState, Phase
 from tests.cli.conftest import Stoke, Terminal, job_count, only_job
 from tests.lab import until
 from tests.package_index import PackageIndex
@@ -237,8 +237,8 @@ def test_logs_of_a_job_whose_engine_is_gone_shows_what_is_here(
     stoke: Stoke, tmp_path: Path
 ) -> None:
     add("job-aaaaaa", JobState.RUNNING, backend="docker")
+    from stoke.files.paths import job_dir
     from stoke.logs.spool import STDOUT, SpoolWriter
-    from stoke.paths import job_dir
 
     writer = SpoolWriter(job_dir("job-aaaaaa"))
     writer.add(STDOUT, 1, b"here\n")

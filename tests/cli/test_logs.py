@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from stoke.cli.log_lines import since_time
-from stoke.history import History
-from stoke.job import Job, JobState
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
 from stoke.logs.retention import keep_within
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
-from stoke.paths import job_dir
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 from tests.lab import until
 

@@ -13,8 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stoke.cli.commands import COMMANDS, cli
-from stoke.crash import crash_file
+from stoke.cli.command_table import COMMANDS, cli
+from stoke.files.crash_report import crash_file
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 
 HEAVY = ["textual", "docker", "kubernetes", "hera", "requests"]

@@ -84,7 +84,7 @@ def look(stoke: Stoke, what: str = "index", **env: str) -> dict[str, Any]:
 def advised(found: dict[str, Any], **values: str) -> dict[str, str]:
     """The variables that the hint says to export, with its capitals replaced by `values`."""
     assert not found["works"]
-    hint = found["mend"]
+    hint = found["hint"]
     for name, value in values.items():
         hint = hint.replace(name, value)
     return dict(re.findall(r"([A-Z_]+)=(\S+)", hint.partition("export ")[2]))
@@ -125,12 +125,12 @@ def test_an_index_of_uvs_configuration_is_asked_with_its_login(
 
 def test_a_name_that_cannot_be_resolved(stoke: Stoke) -> None:
     found = look(stoke, STOKE_INDEX__URL="https://index.invalid/simple")
-    assert "index.invalid cannot be resolved" in found["detail"] and "HTTPS_PROXY" in found["mend"]
+    assert "index.invalid cannot be resolved" in found["detail"] and "HTTPS_PROXY" in found["hint"]
 
 
 def test_a_connection_that_is_refused(stoke: Stoke) -> None:
     found = look(stoke, STOKE_INDEX__URL=f"http://127.0.0.1:{closed_port()}/simple")
-    assert "refuses the connection" in found["detail"] and "HTTP_PROXY" in found["mend"]
+    assert "refuses the connection" in found["detail"] and "HTTP_PROXY" in found["hint"]
 
 
 def test_a_server_that_says_nothing_is_given_up(stoke: Stoke) -> None:
@@ -147,7 +147,7 @@ def test_a_proxy_that_is_gone(stoke: Stoke, scheme: str) -> None:
     env = {variable: gone, "STOKE_INDEX__URL": f"{scheme}://index.invalid/simple"}
     found = look(stoke, **env)
     assert f"({variable}) refuses the connection" in found["detail"]
-    assert found["mend"] == f"correct {variable}, or unset it"
+    assert found["hint"] == f"correct {variable}, or unset it"
     assert "secret" not in str(found)
 
 
@@ -179,7 +179,7 @@ def test_the_configured_proxy_wants_a_login_which_it_cannot_hold(
 ) -> None:
     monkeypatch.setenv("STOKE_INDEX__PROXY", proxy.url)
     found = look(stoke, STOKE_INDEX__URL=plain_index.url)
-    assert found["mend"].startswith("unset index.proxy, and export HTTP_PROXY=")
+    assert found["hint"].startswith("unset index.proxy, and export HTTP_PROXY=")
     monkeypatch.delenv("STOKE_INDEX__PROXY")
     right = advised(found, USER="ada", PASSWORD="secret")
     assert look(stoke, STOKE_INDEX__URL=plain_index.url, **right)["works"]
@@ -207,7 +207,7 @@ def test_an_authority_that_is_not_trusted_is_named(
     found = look(stoke, STOKE_INDEX__URL=safe_index.url)
     assert f"not trusted here: {AUTHORITY}" in found["detail"]
     right = advised(found) | {"STOKE_INDEX__CA_BUNDLE": str(authority.file)}
-    assert "STOKE_INDEX__CA_BUNDLE" in found["mend"] and len(right) == 1
+    assert "STOKE_INDEX__CA_BUNDLE" in found["hint"] and len(right) == 1
     assert look(stoke, STOKE_INDEX__URL=safe_index.url, **right)["works"]
     env = {"STOKE_INDEX__URL": safe_index.url, "REQUESTS_CA_BUNDLE": str(authority.file)}
     assert look(stoke, **env)["works"]
@@ -226,7 +226,7 @@ def test_a_certificate_for_another_name(stoke: Stoke, tmp_path: Path) -> None:
 def test_a_server_without_tls(stoke: Stoke, plain_index: PackageIndex) -> None:
     url = plain_index.url.replace("http:", "https:")
     found = look(stoke, STOKE_INDEX__URL=url)
-    assert "does not speak TLS" in found["detail"] and "http://" in found["mend"]
+    assert "does not speak TLS" in found["detail"] and "http://" in found["hint"]
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
@@ -235,7 +235,7 @@ def test_a_store_that_is_not_there(
 ) -> None:
     env = {"STOKE_INDEX__URL": plain_index.url}
     found = look(stoke, "certificates", **{variable: f"{tmp_path}/gone"}, **env)
-    assert found["mend"].startswith(f"unset {variable}")
+    assert found["hint"].startswith(f"unset {variable}")
     assert look(stoke, "certificates", **env)["works"]
 
 
@@ -247,7 +247,7 @@ def test_an_index_that_wants_a_login(stoke: Stoke, private_index: PackageIndex) 
     assert right["STOKE_INDEX__CREDENTIALS"] == "env:INDEX_LOGIN"
     assert look(stoke, **env, **right)["works"]
     wrong = look(stoke, **env, **(right | {"INDEX_LOGIN": "ada:wrong"}))
-    assert "refuses the login (401)" in wrong["detail"] and "env:INDEX_LOGIN" in wrong["mend"]
+    assert "refuses the login (401)" in wrong["detail"] and "env:INDEX_LOGIN" in wrong["hint"]
     del right["INDEX_LOGIN"]
     assert "INDEX_LOGIN is not set" in look(stoke, **env, **right)["detail"]
 
@@ -262,7 +262,7 @@ def test_a_login_of_variables_is_filled_in_as_for_a_job(
     assert "refuses the login (401)" in look(stoke, **env, INDEX_PASSWORD="wrong")["detail"]
     missing = look(stoke, **env)
     assert "INDEX_PASSWORD, which is not set" in missing["detail"]
-    assert missing["mend"] == "export INDEX_PASSWORD=..."
+    assert missing["hint"] == "export INDEX_PASSWORD=..."
 
 
 def test_a_login_from_netrc_counts_as_it_does_for_uv(
@@ -279,7 +279,7 @@ def test_an_address_without_an_index(stoke: Stoke, plain_index: PackageIndex) ->
     address = plain_index.url.removesuffix("/simple")
     found = look(stoke, STOKE_INDEX__URL=address)
     assert "no package index at this address (404)" in found["detail"]
-    assert "/simple" in found["mend"]
+    assert "/simple" in found["hint"]
     assert look(stoke, STOKE_INDEX__URL=f"{address}/simple")["works"]
 
 
@@ -310,7 +310,7 @@ def test_the_systems_own_store_is_used_without_a_setting(
         pytest.skip(
             "needs root, unshare and update-ca-certificates to change the store for one test"
         )
-    assert "sudo update-ca-certificates" in look(stoke, STOKE_INDEX__URL=safe_index.url)["mend"]
+    assert "sudo update-ca-certificates" in look(stoke, STOKE_INDEX__URL=safe_index.url)["hint"]
     inside = ["unshare", "-m", "sh", "-c", IN_NAMESPACE, "sh", str(tmp_path), str(authority.file)]
     env = {**os.environ, "STOKE_INDEX__URL": safe_index.url}
     words = ["run", "-q", "-w", "alpha", "-c", "import alpha; print(alpha.version)"]

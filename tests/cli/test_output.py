@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoke.cli.cache import _print_with_nodes
+from stoke.cli.commands.cache import _print_with_nodes
 from stoke.cli.output import rfc3339, time_ago, width
 
 

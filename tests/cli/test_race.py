@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from backends.local.caches import TAG, TAG_TEXT
-from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.throw_away import is_throw_away
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.race.ephemeral_scope import is_throw_away
 from tests.cli.conftest import Stoke, Terminal, job_count
 from tests.lab import until
 from tests.package_index import PackageIndex

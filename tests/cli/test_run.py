@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
-from stoke.job import JobState
+from stoke.history.database import History
+from stoke.history.job import JobState
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, job_count, only_job
 from tests.lab import until
 from tests.package_index import PackageIndex

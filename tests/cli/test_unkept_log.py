@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.job import Job, JobState
+from stoke.files.paths import job_dir, state_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.logs.fallback import stand_in, unkept
 from stoke.logs.spool import STDERR, STDOUT
-from stoke.logs.unkept import stand_in, unkept
-from stoke.paths import job_dir, state_dir
 from tests.cli.conftest import Stoke, Terminal
 from tests.lab import until
 from tests.spools import spooled
@@ -24,7 +24,7 @@ WHY = {"read-only": b"Read-only file system", "full": b"No space left on device"
 
 
 class Disk:
-    """What lies under the spools: `spoil` makes it take nothing, `mend` makes it good again."""
+    """What lies under the spools: `spoil` makes it take nothing, `hint` makes it good again."""
 
     def __init__(self, folder: Path, how: str) -> None:
         self.how = how
@@ -39,7 +39,7 @@ class Disk:
             self._mount("-t", "tmpfs", "-o", "size=64k,mode=700", "none")
             (self._folder / "filling").write_bytes(bytes(64 * 1024))
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         subprocess.run(["umount", "--lazy", self._folder], check=True)
 
     def _mount(self, *arguments: str | Path) -> None:
@@ -84,7 +84,7 @@ def test_f13_run_shows_what_it_cannot_keep_and_a_later_program_keeps_it(
     assert (shown.returncode, shown.stdout) == (0, b"a\r\n\xff")
     assert shown.stderr.count(NOT_KEPT) == 1
 
-    disk.mend()
+    disk.hint()
     assert job.id.encode() in stoke("jobs").stdout
     job = only_job()
     assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 3, False)
@@ -114,7 +114,7 @@ sys.exit(4)
     assert followed.wait() == 0
     assert followed.screen.endswith(b"\nnot kept\r\n")
     assert (WHY[disk.how] in followed.screen) and only_job().exit_code == 4
-    disk.mend()
+    disk.hint()
     assert stoke("logs", job_id).stdout == b"kept\nnot kept\n"
     assert (kept(STDOUT), only_job().provisional) == (b"kept\nnot kept\n", False)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stoke.config import load_config
-from stoke.lifecycle import Backends
+from stoke.config.model import load_config
+from stoke.jobs.lifecycle import Backends
 from tests.lab import Lab
 from tests.nix_cache import NixCache, NixFiles, make_files
 from tests.package_index import PackageIndex

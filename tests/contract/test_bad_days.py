@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from backends.docker.names import volume_labels, volume_name
-from stoke.backend import Volume
-from stoke.caches import Housekeeper
+from stoke.backend.api import Volume
+from stoke.cache.volumes import Housekeeper
 from stoke.errors import EngineError
-from stoke.history import History
+from stoke.history.database import History
 from tests.lab import Lab
 from tests.package_index import PackageIndex
 
@@ -52,7 +52,7 @@ def test_a_full_disk_names_the_step_and_leaves_no_half_environment(
     assert (full.job.exit_code, full.stdout) == (125, b"")
     assert full.error["phase"] == "python"
     assert "No space left" in full.error["text"]
-    assert "stoke cache" in full.error["mend"]
+    assert "stoke cache" in full.error["hint"]
     small = lab.run("import alpha; print('room again')", dependencies=["alpha"])
     assert small.stdout == b"room again\n"
     assert small.phase("python").hit is False

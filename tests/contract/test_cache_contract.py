@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from stoke.backend import Volume
-from stoke.caches import Housekeeper, Pruned, Usage
+from stoke.backend.api import Volume
+from stoke.cache.volumes import Housekeeper, Pruned, Usage
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.housekeeping import remove_tree
-from tests import test_hostile_volume as hostile
+from stoke.history.database import History
+from stoke.remote.housekeeping import remove_tree
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
+from tests.remote import test_hostile_volume as hostile
 
 FOREVER = "import time; print('holding', flush=True); time.sleep(600)"
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from stoke.history import History
-from stoke.job import JobState
-from stoke.lifecycle import stop
+from stoke.history.database import History
+from stoke.history.job import JobState
+from stoke.jobs.lifecycle import stop
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex
 
@@ -157,7 +157,7 @@ def test_without_a_network_a_warm_cache_is_enough_and_a_cold_one_says_so(
     cold = lab.run("import beta", dependencies=["beta"])
     assert cold.job.exit_code == 125
     assert "could not be reached" in cold.error["text"]
-    assert cold.error["mend"]
+    assert cold.error["hint"]
 
 
 def test_a_prerelease_is_taken_only_where_the_file_says_so(lab: Lab, index: PackageIndex) -> None:

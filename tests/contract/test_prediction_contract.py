@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from stoke.backend import Volume
-from stoke.caches import Housekeeper
-from stoke.history import History
-from stoke.job import Counts, JobState, Prediction
-from stoke.metrics import read_metrics
-from stoke.prediction import predict
+from stoke.backend.api import Volume
+from stoke.cache.metrics import read_metrics
+from stoke.cache.prediction import predict
+from stoke.cache.volumes import Housekeeper
+from stoke.history.database import History
+from stoke.history.job import Counts, JobState, Prediction
 from tests.contract.test_cache_contract import Cache
 from tests.lab import Lab
 from tests.nix_cache import NixCache

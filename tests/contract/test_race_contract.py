@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from stoke.backend import ForgetsScopes
-from stoke.history import History
-from stoke.job import Job
-from stoke.lifecycle import Backends
-from stoke.race import Race, RunFailedError
-from stoke.recording import missed
-from stoke.throw_away import is_throw_away
+from stoke.backend.api import ForgetsScopes
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.jobs.lifecycle import Backends
+from stoke.race.ephemeral_scope import is_throw_away
+from stoke.race.race import Race, RunFailedError
+from stoke.race.recording import missed
 from tests.lab import Lab
 from tests.package_index import PackageIndex
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from stoke.caches import Housekeeper
-from stoke.defaults import with_defaults
-from stoke.history import History
-from stoke.lifecycle import Request, submit
+from stoke.cache.volumes import Housekeeper
+from stoke.config.defaults import with_defaults
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Request, submit
 from tests.contract.conftest import DOCKER
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex

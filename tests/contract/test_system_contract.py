@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from backends.docker.names import volume_labels, volume_name
-from stoke.caches import Housekeeper
+from stoke.cache.volumes import Housekeeper
 from stoke.errors import RequestError
-from stoke.history import History
-from stoke.job import JobState
+from stoke.history.database import History
+from stoke.history.job import JobState
 from tests.lab import Lab, Outcome
 from tests.nix_cache import NixCache
 from tests.package_index import PackageIndex
@@ -208,7 +208,7 @@ def test_a_name_that_does_not_exist_is_named_with_those_near_it(
     assert done.error["phase"] == "system"
     assert told in done.error["text"]
     if near:
-        assert near in done.error["mend"]
+        assert near in done.error["hint"]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_many_names_are_no_trouble(system_lab: Lab, nix: NixCache) -> None:
     assert done.job.exit_code == 125
     assert "there is no package called crowd.own0;" in done.error["text"]
     assert "and 490 more" in done.error["text"]
-    assert "crowd.one0" in done.error["mend"]
+    assert "crowd.one0" in done.error["hint"]
 
 
 # ------------------------------------------------------------------------------ many at once
@@ -314,7 +314,7 @@ def test_an_image_without_nix_is_refused_with_the_one_that_has_it(
     done = system_lab.run("print('never')", system=["leaf"], image=bare_image)
     assert (done.job.exit_code, done.stdout) == (125, b"")
     assert "no Nix" in done.error["text"]
-    assert "stoke setup image" in done.error["mend"]
+    assert "stoke setup image" in done.error["hint"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_package_that_cannot_be_made_says_why_and_leaves_nothing(
         told_in = done.error["tail"] if name == "broken" else done.error["text"]
         assert told in told_in
         assert "\x1b" not in done.error["text"]
-        assert done.error["mend"] is None
+        assert done.error["hint"] is None
         if name == "broken":
             # All of the build's output is in the log, and none of its words is taken for Nix's.
             lines = [f"line {number}" for number in range(60)]
@@ -360,7 +360,7 @@ def test_a_full_disk_is_named_with_what_makes_room(system_lab: Lab, nix: NixCach
     full = system_lab.run("print('never')", system=["leaf", "heavy"])
     assert (full.job.exit_code, full.stdout) == (125, b"")
     assert full.error["phase"] == "system"
-    assert "stoke cache" in full.error["mend"]
+    assert "stoke cache" in full.error["hint"]
 
 
 def test_a_collection_that_cannot_be_reached_is_named(system_lab: Lab, nix: NixCache) -> None:
@@ -368,7 +368,7 @@ def test_a_collection_that_cannot_be_reached_is_named(system_lab: Lab, nix: NixC
     done = system_lab.run("print('never')", system=["leaf"])
     assert done.job.exit_code == 125
     assert nix.url in done.error["text"]
-    assert "nix.url" in done.error["mend"]
+    assert "nix.url" in done.error["hint"]
 
 
 def test_a_collection_with_another_hash_is_refused(system_lab: Lab, nix: NixCache) -> None:
@@ -376,7 +376,7 @@ def test_a_collection_with_another_hash_is_refused(system_lab: Lab, nix: NixCach
     done = system_lab.run("print('never')", system=["leaf"])
     assert done.job.exit_code == 125
     assert "hash mismatch" in done.error["text"]
-    assert "nix.sha256" in done.error["mend"]
+    assert "nix.sha256" in done.error["hint"]
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_a_damaged_database_hurts_no_warm_job_and_is_named_by_the_next_cold_one(
     assert cold.job.exit_code == 125
     assert "Nix database" in cold.error["text"]
     place = f"-b {system_lab.backend.name} --scope {system_lab.scope}"
-    assert f"stoke cache clear --kind system {place}" in cold.error["mend"]
+    assert f"stoke cache clear --kind system {place}" in cold.error["hint"]
 
     (volume,) = [
         one

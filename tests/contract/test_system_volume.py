@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from backends.docker.names import volume_labels, volume_name
-from stoke.backend import Volume
-from stoke.caches import Housekeeper, Pruned, Usage
+from stoke.backend.api import Volume
+from stoke.cache.volumes import Housekeeper, Pruned, Usage
 from stoke.errors import EngineError
-from stoke.history import History
+from stoke.history.database import History
 from tests.contract.conftest import DOCKER, open_lab
 from tests.lab import Lab, Outcome, until
 from tests.nix_cache import NixCache
@@ -309,8 +309,8 @@ def test_an_image_without_nix_touches_nothing_and_names_one_that_has_it(
     bare_image: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stoke.config import load_config
-    from stoke.lifecycle import Backends
+    from stoke.config.model import load_config
+    from stoke.jobs.lifecycle import Backends
 
     call(system_lab, "tree")
     monkeypatch.setenv("STOKE_DOCKER__IMAGE", bare_image)
@@ -320,7 +320,7 @@ def test_an_image_without_nix_touches_nothing_and_names_one_that_has_it(
             cache.housekeeper.prune(
                 backends.get("docker"), cache.volume, lambda _: None, unused=0.0, dry_run=dry_run
             )
-        assert "stoke setup image" in (refused.value.mend or "")
+        assert "stoke setup image" in (refused.value.hint or "")
     # Of the scope's two volumes the other is pruned all the same.
     volumes = [one for one in system_lab.backend.volumes() if one.scope == system_lab.scope]
     assert [one.kind for one in volumes] == ["python", "system"]
@@ -344,7 +344,7 @@ def test_a_damaged_database_is_named_and_nothing_is_dropped(
     for dry_run in (True, False):
         with pytest.raises(EngineError, match="Nix database") as refused:
             cache.prune(unused=0.0, dry_run=dry_run)
-        assert "stoke cache clear --kind system" in (refused.value.mend or "")
+        assert "stoke cache clear --kind system" in (refused.value.hint or "")
     assert call(system_lab, "tree").phase("system").hit is True
     assert cache.clear().bytes > 0
     assert call(system_lab, "tree").phase("system").hit is False
@@ -462,7 +462,7 @@ def test_what_a_read_only_volume_does_not_hold_is_refused(
     done = system_lab.run("pass", system=["bush"], on_cache_trouble=trouble, **read_only)
     assert done.job.exit_code == 125
     assert done.error["text"] == "the system volume is read-only and does not hold bush"
-    assert "--no-cache" in done.error["mend"]
+    assert "--no-cache" in done.error["hint"]
     assert call(system_lab, "bush", use_cache=False).stdout == b"a bush of leaf\n"
 
 
@@ -484,7 +484,7 @@ def test_a_volume_that_cannot_be_written_to_is_named(
     done = system_lab.run("pass", system=["leaf"])
     assert (done.job.exit_code, done.error["phase"]) == (125, "system")
     assert told in done.error["text"]
-    assert "--no-cache" in done.error["mend"]
+    assert "--no-cache" in done.error["hint"]
 
 
 def test_a_full_volume_serves_what_it_holds_and_is_pruned(
@@ -511,7 +511,7 @@ def test_a_full_volume_serves_what_it_holds_and_is_pruned(
         system_lab.run(fills, system=["tree"])
         assert call(system_lab, "tree").phase("system").hit is True
         full = system_lab.run("pass", system=["bush"])
-        assert full.job.exit_code == 125 and "stoke cache prune" in full.error["mend"]
+        assert full.job.exit_code == 125 and "stoke cache prune" in full.error["hint"]
         done = cache.housekeeper.prune(
             system_lab.backend, cache.volume, lambda _: None, max_bytes=40 * 1024**2
         )

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.backend import ENGINE, EngineState, Frame, LogDeniedError
+from stoke.backend.api import ENGINE, EngineState, Frame, LogDeniedError
 from stoke.errors import EngineError
-from stoke.events import Event, frame
 from stoke.logs import follower as follower_module
 from stoke.logs import resume
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.resume import OVERLAP
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT
+from stoke.remote.events import Event, frame
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, ScriptedLog, exited
 from tests.spools import lines_in, size_of, spooled
 

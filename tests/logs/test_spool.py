@@ -139,7 +139,7 @@ def test_lines_keep_number_stream_time_and_order(tmp_path: Path) -> None:
 def test_a_newline_that_comes_after_the_other_stream_makes_no_line_of_its_own(
     tmp_path: Path,
 ) -> None:
-    """Stderr's last newline is often held back (see `stoke.events`) and arrives late."""
+    """Stderr's last newline is often held back (see `stoke.remote.events`) and arrives late."""
     write(
         tmp_path,
         [(STDERR, b"warning"), (STDOUT, b"out\n"), (STDERR, b"\nnext"), (STDERR, b"\n\nend\n")],
@@ -299,7 +299,7 @@ def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
         writer.flush()
 
     assert str(tmp_path) in caught.value.what and "No space left" in caught.value.what
-    assert caught.value.mend and "STOKE_STATE_DIR" in caught.value.mend
+    assert caught.value.hint and "STOKE_STATE_DIR" in caught.value.hint
     assert read(tmp_path)[STDOUT].startswith(b"before\n")
     assert lines_in(tmp_path)[0].text == b"before\n"
 

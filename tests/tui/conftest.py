@@ -16,7 +16,7 @@ from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
-from stoke.backend import (
+from stoke.backend.api import (
     Capabilities,
     Delivery,
     EngineState,
@@ -26,14 +26,14 @@ from stoke.backend import (
     PhaseReport,
     Volume,
 )
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.job import Job, JobState, Phase
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState, Phase
 from stoke.logs.spool import STDOUT, SpoolWriter
-from stoke.paths import job_dir
-from stoke.spec import JobSpec
-from tui import kept
+from stoke.request.spec import JobSpec
+from tui import ui_state
 from tui.app import StokeApp
 
 NOW = 1_790_000_000.0
@@ -51,7 +51,7 @@ def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def not_the_first_start(own_home: Path) -> None:
     """The screens have been opened before: what they say to somebody new is not in the way."""
-    kept.save("screens", {"welcomed": True})
+    ui_state.save("screens", {"welcomed": True})
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -229,7 +229,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
         ),
     }
     points = [_Point(backend) for backend in made.values()]
-    monkeypatch.setattr("stoke.backend._entry_points", lambda: points)
+    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: points)
     return made
 
 

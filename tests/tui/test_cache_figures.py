@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stoke.history import CacheSize
-from stoke.metrics import Point
-from tui.cache_figures import hit_rates, total_sizes
+from stoke.cache.metrics import Point
+from stoke.history.database import CacheSize
 from tui.format import share
+from tui.metrics.cache_figures import hit_rates, total_sizes
 from tui.widgets.plots import MOST, thinned
 
 

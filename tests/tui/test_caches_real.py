@@ -15,17 +15,17 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
-from stoke.backend import Backend
-from stoke.config import Config, load_config
-from stoke.lifecycle import Backends
-from stoke.spec import IndexSettings
+from stoke.backend.api import Backend
+from stoke.config.model import Config, load_config
+from stoke.jobs.lifecycle import Backends
+from stoke.request.spec import IndexSettings
 from tests.lab import Lab
 from tests.package_index import PackageIndex
 from tests.tui.conftest import said, screen_text, until
 from tui.app import StokeApp
-from tui.screens.caches import CachesScreen
-from tui.screens.environments import EnvironmentsScreen
-from tui.screens.prune_cache import PruneCache
+from tui.caches.environments import EnvironmentsScreen
+from tui.caches.prune import PruneCache
+from tui.caches.screen import CachesScreen
 
 SCOPE = "team-a"
 
@@ -43,7 +43,7 @@ def index() -> Iterator[PackageIndex]:
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """The only backend in the registry: an engine on this machine is somebody else's."""
     (point,) = entry_points(group="stoke.backends", name="local")
-    monkeypatch.setattr("stoke.backend._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: [point])
     backends = Backends(load_config())
     yield backends.get("local")
     backends.close()

@@ -9,12 +9,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
-from stoke.backend import Volume
+from stoke.backend.api import Volume
 from stoke.errors import EngineError
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
-from tui.screens.caches import CachesScreen
-from tui.screens.clear_cache import ClearCache
+from tui.caches.clear import ClearCache
+from tui.caches.screen import CachesScreen
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_a_backend_that_is_down_has_its_line_and_the_others_their_rows(
         assert "start it: dockerd" in screen_text(app)
 
 
-async def test_an_error_while_clearing_is_shown_with_its_mend(
+async def test_an_error_while_clearing_is_shown_with_its_hint(
     app: StokeApp, desk: Desk, local: FakeBackend
 ) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

@@ -9,14 +9,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from stoke.backend import Volume
+from stoke.backend.api import Volume
+from stoke.cache.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
 from stoke.errors import EngineError
-from stoke.history import CacheSize
-from stoke.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
+from stoke.history.database import CacheSize
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tests.tui.test_snapshots import Compare, shows, still
 from tui.app import StokeApp
-from tui.widgets.bars import Bars
+from tui.metrics.bars import Bars
 
 SIZES = pytest.mark.parametrize(
     "size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"]
@@ -68,7 +68,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> None:
         for number, name in enumerate(names)
     )
     made = Metrics(None, rows, over_time, (), packages, PredictionFigures(196, 190, 190 / 196))
-    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+    monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", lambda *_, **__: made)
 
 
 @SIZES
@@ -197,7 +197,7 @@ def test_metrics_failed(
     def broken(*_: object, **__: object) -> None:
         raise EngineError("the history is damaged (file is not a database)", f"mv {HOSTILE} aside")
 
-    monkeypatch.setattr("tui.cache_figures.read_metrics", broken)
+    monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", broken)
     assert snap_compare(app, terminal_size=size, run_before=shows("history is damaged", "4"))
 
 
@@ -212,7 +212,7 @@ def test_metrics_with_hostile_names(
     row = CacheFigures("local", HOSTILE, "python", 9, 8, 8 / 9, 3.0, 0.1, 10.0, 10**6)
     use = PackageUse(HOSTILE, "python", 9)
     made = Metrics(None, (row,), {}, (), (use,), PredictionFigures(0, 0, None))
-    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+    monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", lambda *_, **__: made)
 
     async def run(pilot: Pilot[Any]) -> None:
         await shows("[/nope]", "4")(pilot)

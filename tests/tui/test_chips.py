@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from tests.tui.conftest import Desk, screen_text, until
 from tests.tui.test_new_job_screen import field, opened
 from tui.app import StokeApp
-from tui.widgets.chips import ChipInput, Chips
+from tui.new_job.chips import ChipInput, Chips
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 

@@ -16,9 +16,9 @@ import pytest
 from textual.app import App
 
 from stoke.errors import StokeError
-from stoke.paths import state_dir
+from stoke.files.paths import state_dir
 from tests.tui.conftest import WAIT_SECONDS
-from tui.clipboard import copy
+from tui.terminal.clipboard import copy
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
 Tmux = Callable[..., str]

@@ -9,15 +9,15 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Input, Select
 
-from stoke.backend import ClusterContext
+from stoke.backend.api import ClusterContext
 from stoke.errors import EngineError
 from tests.tui.conftest import Desk, FakeBackend, said, until
 from tests.tui.test_new_job_screen import opened
-from tui import kept
+from tui import ui_state
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.screens.new_job import NewJobScreen
-from tui.widgets.cluster_choice import ClusterChoice
+from tui.dialogs.prompts import Confirm
+from tui.new_job.cluster_choice import ClusterChoice
+from tui.new_job.screen import NewJobScreen
 
 SIZE = (120, 50)
 
@@ -56,7 +56,7 @@ class FakeClusters(FakeBackend):
 def clusters(backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch) -> FakeClusters:
     made = FakeClusters("local")
     point = type("Point", (), {"name": "local", "load": lambda self: lambda _: made})()
-    monkeypatch.setattr("stoke.backend._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: [point])
     return made
 
 
@@ -141,7 +141,7 @@ async def test_a_kubeconfig_that_cannot_be_read(
 async def test_a_choice_that_is_gone_is_said(
     clusters: FakeClusters, app: StokeApp, desk: Desk
 ) -> None:
-    kept.save("screens", {"welcomed": True, "clusters": {"local": ["away", None], "x": 3}})
+    ui_state.save("screens", {"welcomed": True, "clusters": {"local": ["away", None], "x": 3}})
     app = StokeApp(app.config)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await choice_of(pilot, app)

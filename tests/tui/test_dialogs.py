@@ -9,10 +9,10 @@ import pytest
 from textual._compositor import LayoutUpdate
 from textual._styles_cache import StylesCache
 
-from stoke.job import JobState
+from stoke.history.job import JobState
 from tests.tui.conftest import Desk, Frames, until
 from tui.app import StokeApp
-from tui.screens.dialogs import Help
+from tui.dialogs.prompts import Help
 
 JOB = "job-aaaaaa"
 

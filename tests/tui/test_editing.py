@@ -9,7 +9,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.widgets import TextArea
 
-from tui.widgets.code_editor import CodeEditor
+from tui.new_job.code_editor import CodeEditor
 from tui.widgets.editing import SafeTextArea
 
 CODE = (

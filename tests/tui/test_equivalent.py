@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stoke.cli.run import command
-from stoke.spec import make_spec
-from tui.equivalent import run_command
+from stoke.cli.commands.run import command
+from stoke.request.command_line import run_command
+from stoke.request.spec import make_spec
 
 
 @pytest.mark.parametrize("args", [[], ["one"], ["--name", "first", "-c", "x"], ["--", "-b"]])

@@ -15,7 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from tests.tui.screen_model import ScreenModel
-from tui.frames import Canvas
+from tui.terminal.frames import Canvas
 
 WIDTH, HEIGHT = 12, 3
 CONSOLE = Console(color_system="truecolor", force_terminal=True, width=WIDTH, no_color=False)

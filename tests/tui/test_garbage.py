@@ -10,7 +10,7 @@ import pytest
 from textual.app import App
 
 from tests.tui.conftest import until
-from tui.garbage import Garbage
+from tui.garbage_collection import Garbage
 
 
 class Knot:
@@ -41,7 +41,7 @@ async def test_old_garbage_stays_while_keys_are_pressed_and_goes_after(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     for name, seconds in (("LOOK", 0.01), ("QUIET", 3600.0), ("LATEST", 3600.0)):
-        monkeypatch.setattr(f"tui.garbage.{name}_SECONDS", seconds)
+        monkeypatch.setattr(f"tui.garbage_collection.{name}_SECONDS", seconds)
     app: App[None] = App()
     async with app.run_test() as pilot:
         garbage = Garbage(app)
@@ -50,5 +50,5 @@ async def test_old_garbage_stays_while_keys_are_pressed_and_goes_after(
             garbage.pressed()
             await pilot.pause(0.02)
         assert knot() is not None
-        monkeypatch.setattr(f"tui.garbage.{why}", 0.0)
+        monkeypatch.setattr(f"tui.garbage_collection.{why}", 0.0)
         await until(pilot, lambda: knot() is None)

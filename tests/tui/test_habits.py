@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stoke.config import Config
-from stoke.job import JobState
-from stoke.paths import config_file
+from stoke.config.model import Config
+from stoke.files.paths import config_file
+from stoke.history.job import JobState
 from tests.tui.conftest import NOW, Desk, screen_text, until
-from tui import kept, keymap, themes
+from tui import keymap, themes, ui_state
 from tui.app import StokeApp
-from tui.bell import Bell
+from tui.terminal.bell import Bell
 
 
 def write(name: str, text: str) -> Path:
@@ -141,7 +141,7 @@ async def test_theme_and_screen_are_as_they_were_left(desk: Desk, app: StokeApp)
     async with app.run_test() as pilot:
         app.theme = "high-contrast"
         await pilot.press("3")
-        await until(pilot, lambda: kept.load("screens").get("mode") == "caches")
+        await until(pilot, lambda: ui_state.load("screens").get("mode") == "caches")
     again = StokeApp(Config(), clock=lambda: NOW)
     async with again.run_test() as pilot:
         await until(pilot, lambda: again.current_mode == "caches")

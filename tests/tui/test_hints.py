@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import StokeError
-from stoke.request import request_from_options
+from stoke.request.sources import request_from_options
 from tests.hints import exported, is_hint, refused
 from tests.tui.conftest import Desk, FakeBackend, said, until
 from tests.tui.test_jobs_list import ready
 from tests.tui.test_log_view import JOB, opened
 from tui.app import StokeApp
-from tui.external_editor import edit
-from tui.screens.compare import CompareScreen
+from tui.jobs.compare import CompareScreen
+from tui.new_job.external_editor import edit
 
 
 @pytest.mark.parametrize("variable", ["VISUAL", "EDITOR"])
@@ -69,7 +69,7 @@ async def test_the_screens_submit_without_read_only(
         pilot.app.submit("local", spec, "fit", errors.append)
     (error,) = errors
     assert error.what.startswith("read_only: ")
-    is_hint(error.mend, "leave it out")
+    is_hint(error.hint, "leave it out")
     async with StokeApp(Config()).run_test() as pilot:
         assert isinstance(pilot.app, StokeApp)
         pilot.app.submit("local", spec, "fit", errors.append)

@@ -7,16 +7,16 @@ import re
 import pytest
 from textual.widgets import TextArea
 
-from stoke.backend import Volume
+from stoke.backend.api import Volume
+from stoke.cache.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
 from stoke.errors import EngineError
-from stoke.job import JobState
+from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
-from stoke.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
-from tui.form import FIELDS
-from tui.screens.jobs import JobsScreen
-from tui.widgets.form_field import FormField
+from tui.jobs.screen import JobsScreen
+from tui.new_job.form import FIELDS
+from tui.new_job.form_field import FormField
 
 HOSTILE = [
     "\x1b]0;PWN\x1b\\",
@@ -157,7 +157,7 @@ async def test_figures(app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatc
         tuple(PackageUse(name, ALL, 5) for name in (ALL, *HOSTILE)),
         PredictionFigures(10, 9, 0.9),
     )
-    monkeypatch.setattr("tui.cache_figures.read_metrics", lambda *_, **__: made)
+    monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", lambda *_, **__: made)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("4")
         await until(pilot, lambda: "predicted right 90%" in harmless(app))

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from stoke.config import Config
-from stoke.job import JobState, Phase
-from stoke.listing import PAGE
+from stoke.cache.index import Place, VolumeIndex
+from stoke.config.model import Config
+from stoke.files.paths import job_dir
+from stoke.history.job import JobState, Phase
+from stoke.history.listing import PAGE
 from stoke.logs.spool import ENGINE_LOG
-from stoke.paths import job_dir
-from stoke.volume_index import Place, VolumeIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_hostile import ALL, harmless
 from tests.tui.test_jobs_screen import jobs_screen
 from tui.app import StokeApp
-from tui.screens.compare import CompareScreen
-from tui.screens.dialogs import Confirm
-from tui.widgets.job_list import JobList
+from tui.dialogs.prompts import Confirm
+from tui.jobs.compare import CompareScreen
+from tui.jobs.job_list import JobList
 
 
 def order(app: StokeApp) -> list[str]:
@@ -246,7 +246,7 @@ async def test_of_the_request_each_part_can_be_copied(
         copied.append(text)
         return "copied"
 
-    monkeypatch.setattr("tui.clipboard.copy", copy)
+    monkeypatch.setattr("tui.terminal.clipboard.copy", copy)
     desk.job("fit-7k2pqa", name="fit", spec={"code": "x = 1\n", "env": {"TOKEN": "hunter2"}})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from stoke.backend import EngineState
+from stoke.backend.api import EngineState
 from stoke.errors import EngineError
-from stoke.history import Note
-from stoke.job import JobState
+from stoke.history.database import Note
+from stoke.history.job import JobState
 from tests.tui.conftest import Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.screens.jobs import JobsScreen
-from tui.widgets.job_list import JobList
-from tui.widgets.log_view import LogView
+from tui.dialogs.prompts import Confirm
+from tui.jobs.job_list import JobList
+from tui.jobs.screen import JobsScreen
+from tui.log.view import LogView
 
 SIZES = [(80, 24), (120, 40)]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.job import JobState, Phase
-from stoke.volume_index import Place, VolumeIndex
+from stoke.cache.index import Place, VolumeIndex
+from stoke.history.job import JobState, Phase
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_snapshots import Compare, still

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.job import JobState
+from stoke.files.paths import job_dir
+from stoke.history.job import JobState
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
-from stoke.paths import job_dir
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_snapshots import Compare, still

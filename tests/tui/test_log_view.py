@@ -14,18 +14,18 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.widgets import Input
 
-from stoke.job import JobState
-from stoke.logs.matching import Query
+from stoke.files.paths import job_dir
+from stoke.history.job import JobState
+from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
-from stoke.paths import job_dir
 from tests.spools import size_of
 from tests.tui.conftest import NOW, Desk, Frames, screen_text, until
 from tui.app import StokeApp
-from tui.screens.jobs import JobsScreen
-from tui.widgets.log_lines import LogLines
-from tui.widgets.log_pane import LogPane
-from tui.widgets.log_view import LogView
-from tui.widgets.log_window import LogWindow
+from tui.jobs.screen import JobsScreen
+from tui.log.lines import LogLines
+from tui.log.pane import LogPane
+from tui.log.view import LogView
+from tui.log.window import LogWindow
 
 JOB = "job-aaaaaa"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stoke.backend import EngineState, FoundJob, Frame, Volume
-from stoke.job import JobState
+from stoke.backend.api import EngineState, FoundJob, Frame, Volume
+from stoke.history.job import JobState
 from tests.tui.conftest import Desk, FakeBackend, said, until
 from tui.app import StokeApp
 

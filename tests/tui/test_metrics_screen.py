@@ -8,10 +8,10 @@ import pytest
 from textual.pilot import Pilot
 
 from stoke.errors import EngineError
-from stoke.history import CacheSize
+from stoke.history.database import CacheSize
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tui.app import StokeApp
-from tui.screens.metrics import MetricsScreen
+from tui.metrics.screen import MetricsScreen
 
 
 async def opened(pilot: Pilot[Any], app: StokeApp, what: str) -> None:
@@ -74,7 +74,7 @@ async def test_a_history_that_cannot_be_read_is_said(
     def broken(*_: object, **__: object) -> None:
         raise EngineError("the history is damaged", "put it aside")
 
-    monkeypatch.setattr("tui.cache_figures.read_metrics", broken)
+    monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", broken)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app, "the history is damaged")
         assert "put it aside" in screen_text(app)

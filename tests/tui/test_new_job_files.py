@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from textual import events
 from textual.widgets import Checkbox, Input, Static
 
-from stoke import presets
+from stoke.request import presets
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_new_job_screen import SIZE, field, opened
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.screens.pick import ChoosePreset, OpenFile, SavePreset
-from tui.widgets.code_editor import CodeEditor
+from tui.dialogs.prompts import Confirm
+from tui.new_job.code_editor import CodeEditor
+from tui.new_job.pick import ChoosePreset, OpenFile, SavePreset
 from tui.widgets.path_input import typed_path, whole_path
 
 

@@ -12,17 +12,17 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Select, TextArea
 
-from stoke.backend import Delivery
+from stoke.backend.api import Delivery
+from stoke.cache.index import Place, VolumeIndex
 from stoke.errors import EngineError
-from stoke.job import JobState
-from stoke.paths import state_dir
-from stoke.volume_index import Place, VolumeIndex
+from stoke.files.paths import state_dir
+from stoke.history.job import JobState
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.screens.new_job import NewJobScreen
-from tui.widgets.code_editor import CodeEditor
-from tui.widgets.form_field import FormField
+from tui.dialogs.prompts import Confirm
+from tui.new_job.code_editor import CodeEditor
+from tui.new_job.form_field import FormField
+from tui.new_job.screen import NewJobScreen
 
 SIZE = (120, 50)
 
@@ -439,7 +439,7 @@ async def test_what_would_be_submitted_stands_beside_the_form(
         await until(pilot, lambda: "job: fit-" in screen_text(app))
         await until(pilot, lambda: "without DB" in screen_text(app))
         field(screen, "python").text = "three"
-        await until(pilot, lambda: "first mend what is wrong" in screen_text(app))
+        await until(pilot, lambda: "first hint what is wrong" in screen_text(app))
         await pilot.press("ctrl+g")
         await until(pilot, lambda: screen.query_one("#code").has_focus)
         await until(pilot, lambda: "print(1)" in screen_text(app))

@@ -11,15 +11,15 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible
 
-from stoke import presets
+from stoke.request import presets
 from tests.tui.conftest import Desk, FakeBackend, said, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_new_job_screen import field
 from tests.tui.test_snapshots import Compare, shows, still
-from tui import kept
+from tui import ui_state
 from tui.app import StokeApp
-from tui.screens.new_job import NewJobScreen
-from tui.widgets.code_editor import CodeEditor
+from tui.new_job.code_editor import CodeEditor
+from tui.new_job.screen import NewJobScreen
 
 SIZES = pytest.mark.parametrize(
     "size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"]
@@ -114,10 +114,10 @@ def test_failing(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
 def test_with_a_backend_that_is_not_there(
     snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
 ) -> None:
-    kept.save("draft", {"code": CODE, "backend": "gone", "use_cache": True, "values": {}})
+    ui_state.save("draft", {"code": CODE, "backend": "gone", "use_cache": True, "values": {}})
 
     async def run(pilot: Pilot[Any]) -> None:
-        await shows("mend first: backend", "2")(pilot)
+        await shows("hint first: backend", "2")(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.requirements import parse_list
-from tui.form import parse_pieces
-from tui.pieces import cut, is_requirements_file, pasted, take
+from stoke.request.requirements import parse_list
+from tui.new_job.form import parse_pieces
+from tui.new_job.tokenizer import cut, is_requirements_file, pasted, take
 
 PYTHON, SYSTEM = parse_pieces("dependencies"), parse_pieces("system")
 REQUIREMENTS = [

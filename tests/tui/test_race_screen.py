@@ -12,20 +12,20 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
-from stoke.backend import EngineState
-from stoke.config import Config
-from stoke.defaults import with_changes
+from stoke.backend.api import EngineState
+from stoke.config.defaults import with_changes
+from stoke.config.model import Config
 from stoke.errors import EngineError
-from stoke.job import Job, JobState, Phase
-from stoke.recording import Recording, read_recording, run_of
-from stoke.throw_away import is_throw_away
+from stoke.history.job import Job, JobState, Phase
+from stoke.race.ephemeral_scope import is_throw_away
+from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.screens.open_recording import OpenRecording
-from tui.screens.race import RaceScreen
-from tui.widgets.form_field import FormField
+from tui.dialogs.prompts import Confirm
+from tui.new_job.form_field import FormField
+from tui.race.open_recording import OpenRecording
+from tui.race.screen import RaceScreen
 
 FOREVER = "import time\nwhile True: time.sleep(0.05)"
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError
-from stoke.recording import Recording
+from stoke.race.recording import Recording
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tests.tui.test_race_screen import raced, recorded
 from tests.tui.test_snapshots import Compare, still

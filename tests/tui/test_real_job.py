@@ -8,13 +8,13 @@ import subprocess
 import pytest
 from textual.widgets import TextArea
 
-from stoke.config import Config
-from stoke.job import JobState
-from stoke.paths import job_dir, state_dir
+from stoke.config.model import Config
+from stoke.files.paths import job_dir, state_dir
+from stoke.history.job import JobState
 from tests.tui.conftest import screen_text, until
 from tui.app import StokeApp
-from tui.screens.dialogs import Confirm
-from tui.widgets.log_view import LogView
+from tui.dialogs.prompts import Confirm
+from tui.log.view import LogView
 
 CODE = """\
 import sys, time

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.job import JobState
+from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
 from tests.tui.conftest import Desk, screen_text, until
 from tui.app import StokeApp

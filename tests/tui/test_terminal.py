@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from stoke.crash import crash_file
-from stoke.history import History
-from stoke.job import Job, JobState, Phase
+from stoke.files.crash_report import crash_file
+from stoke.files.paths import history_file, job_dir, state_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
-from stoke.paths import history_file, job_dir, state_dir
 from tests.tui.conftest import WAIT_SECONDS
 from tests.tui.screen_model import ScreenModel
 from tests.tui.test_hostile import ALL
@@ -325,7 +325,7 @@ def test_after_a_thousand_sizes_everything_stands_where_it_should(
     assert terminal.program.wait(WAIT_SECONDS) == 0
 
 
-def test_a_history_that_is_damaged_is_named_with_its_mend(terminal: Terminal) -> None:
+def test_a_history_that_is_damaged_is_named_with_its_hint(terminal: Terminal) -> None:
     terminal.until("No jobs yet")
     terminal.press(b"q")
     assert terminal.program.wait(WAIT_SECONDS) == 0

@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from stoke.config import Config
-from stoke.history import History
-from stoke.lifecycle import Backends, Request, submit
-from stoke.paths import job_dir
-from stoke.spec import JobSpec
+from stoke.config.model import Config
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.jobs.lifecycle import Backends, Request, submit
+from stoke.request.spec import JobSpec
 from tests.spools import size_of
 from tests.tui.conftest import WAIT_SECONDS
 from tests.tui.test_terminal import MAIN, STOKE, Terminal
-from tui import throttle
-from tui.throttle import Throttle
+from tui.terminal import throttle
+from tui.terminal.throttle import Throttle
 
 
 class Clock:
@@ -61,7 +61,7 @@ def test_keys_without_end_leave_the_log_its_share(clock: Clock, every: float) ->
 
 
 def test_a_log_stands_back_while_a_key_is_answered() -> None:
-    endless = "import tui.throttle as t; t.HOLD_SECONDS = t.MOST_SECONDS = 3600.0; "
+    endless = "import tui.terminal.throttle as t; t.HOLD_SECONDS = t.MOST_SECONDS = 3600.0; "
     code = (
         "import itertools, time\nfor n in itertools.count(): print(n, flush=True); time.sleep(0.01)"
     )

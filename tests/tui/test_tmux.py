@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.history import History
-from stoke.job import JobState
+from stoke.history.database import History
+from stoke.history.job import JobState
 from tests.tui.conftest import WAIT_SECONDS
 from tests.tui.test_terminal import STOKE
 

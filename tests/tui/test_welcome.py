@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from stoke.config import Config
+from stoke.config.model import Config
 from stoke.errors import EngineError
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, until
-from tui import kept
+from tui import ui_state
 from tui.app import StokeApp
-from tui.screens.welcome import EXAMPLE, Welcome
+from tui.dialogs.welcome import EXAMPLE, Welcome
 
 
 @pytest.fixture
 def new(not_the_first_start: None) -> None:
-    kept.save("screens", {})
+    ui_state.save("screens", {})
 
 
 async def test_it_comes_once_and_again_when_asked_for(new: None, app: StokeApp, desk: Desk) -> None:

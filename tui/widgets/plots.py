@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
-from stoke.sizes import human_age, human_bytes
+from stoke.text.units import human_age, human_bytes
 from tui import format as fmt
 
 # Names that plotext and Rich share, of the terminal's own sixteen colours.

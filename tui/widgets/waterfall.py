@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.widget import Widget
 
-from stoke.job import Job, Phase
-from stoke.logs.sanitise import clean
+from stoke.history.job import Job, Phase
+from stoke.text.sanitize import clean
 from tui import format as fmt
 
 _HIT_STYLES = {True: "green", False: "yellow", None: "blue"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stoke.backend import Delivery
-from stoke.job import new_job_id
-from stoke.payload import make_payload, runner_source
-from stoke.request import request_from_options
+from stoke.backend.api import Delivery
+from stoke.delivery.payload import make_payload, runner_source
+from stoke.history.job import new_job_id
+from stoke.request.sources import request_from_options
 
 NONCE = "0123456789abcdef"
 

@@ -10,10 +10,10 @@ import pytest
 
 from backends.argo.backend import ArgoBackend
 from backends.argo.cluster import ApiError, Cluster, resource_path, workflows_path
-from stoke.config import ArgoConfig, Config
-from stoke.history import History
-from stoke.job import JobState
-from stoke.lifecycle import adopt, remove
+from stoke.config.model import ArgoConfig, Config
+from stoke.history.database import History
+from stoke.history.job import JobState
+from stoke.jobs.lifecycle import adopt, remove
 from tests.conftest import TestCluster
 from tests.lab import Lab, until
 

@@ -11,8 +11,8 @@ import pytest
 
 from backends.argo import ArgoBackend
 from backends.argo.names import WAITS
-from stoke.backend import Delivery
-from stoke.config import ArgoConfig, Config
+from stoke.backend.api import Delivery
+from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import (
@@ -104,7 +104,7 @@ def test_a_workflow_that_only_has_the_name_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("answer", "what", "mend"),
+    ("answer", "what", "hint"),
     [
         (status(404, "NotFound", "the server could not find it"), "no Argo Workflows", "--context"),
         (status(404, "NotFound", 'namespaces "team-a" not found'), "no namespace", "--namespace"),
@@ -122,13 +122,13 @@ def test_a_workflow_that_only_has_the_name_is_left_alone(
     ],
 )
 def test_a_refusal_is_named_with_what_mends_it(
-    server: ScriptedServer, tmp_path: Path, answer: list[Piece], what: str, mend: str
+    server: ScriptedServer, tmp_path: Path, answer: list[Piece], what: str, hint: str
 ) -> None:
     job = delivery("print(1)")
     server.answers = {"/workflows": [answer], f"/{job.job_id}": [NOT_FOUND]}
     with pytest.raises(EngineError, match=what) as refused:
         backend_for(server, tmp_path).submit(job, unreported)
-    assert mend in (refused.value.mend or "")
+    assert hint in (refused.value.hint or "")
 
 
 def test_what_does_not_fit_in_comes_behind_the_workflow_and_belongs_to_it(
@@ -163,7 +163,7 @@ def test_a_workflow_whose_delivery_is_refused_is_taken_back(
     }
     with pytest.raises(EngineError, match="Secret") as refused:
         backend_for(server, tmp_path).submit(job, unreported)
-    assert "secret:NAME/KEY" in (refused.value.mend or "")
+    assert "secret:NAME/KEY" in (refused.value.hint or "")
     assert asked(server)[-1] == ("DELETE", job.job_id)
 
 

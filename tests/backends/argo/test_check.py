@@ -52,7 +52,7 @@ def test_a_controller_is_judged_by_the_newest_workflow(
             found = _controller(cluster)
     assert found.works is works
     assert says in found.detail
-    assert (found.mend is None) == (works is True)
+    assert (found.hint is None) == (works is True)
 
 
 def test_who_may_not_list_workflows_cannot_see_a_controller(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_kubeconfig_that_is_no_use_is_named(
         path.write_text(content)
     with pytest.raises(EngineError, match=word) as caught:
         Cluster(context=None, namespace=None, kubeconfig=str(path)).server  # noqa: B018
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_in_a_pod_its_service_account_is_used(
@@ -282,8 +282,8 @@ def test_w03_a_missing_right_is_named_with_how_to_try_it(
     error = caught.value
     assert (error.status, error.reason) == (403, "Forbidden")
     assert "may not list workflows.argoproj.io" in error.what
-    assert error.mend is not None
-    assert error.mend.endswith(
+    assert error.hint is not None
+    assert error.hint.endswith(
         "kubectl --context scripted auth can-i list workflows.argoproj.io -n team-a"
     )
 
@@ -294,7 +294,7 @@ def test_a_quota_is_no_missing_right(cluster: Cluster, server: ScriptedServer) -
     with pytest.raises(ApiError) as caught:
         cluster.request("POST", PODS, body={})
     assert caught.value.message == said
-    assert said in caught.value.what and caught.value.mend is None
+    assert said in caught.value.what and caught.value.hint is None
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from backends.argo import ArgoBackend
-from backends.argo.places import Places
-from stoke.backend import ChoosesCluster
-from stoke.config import ArgoConfig, Config
+from backends.argo.job_locations import Places
+from stoke.backend.api import ChoosesCluster
+from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
-from stoke.lifecycle import Backends
+from stoke.jobs.lifecycle import Backends
 
 EXEC = {
     "apiVersion": "client.authentication.k8s.io/v1",

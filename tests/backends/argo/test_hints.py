@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from backends.argo import ArgoBackend, check, kubeconfig, plugins
+from backends.argo import ArgoBackend, check, credential_plugins, kubeconfig
 from backends.argo.cluster import Cluster
 from backends.argo.state import state_of
 from backends.argo.volumes import Volumes
 from backends.argo.workflow import make_job
-from stoke.backend import Finding
-from stoke.config import ArgoConfig, Config, load_config
-from stoke.spec import parse_size
+from stoke.backend.api import Finding
+from stoke.config.model import ArgoConfig, Config, load_config
+from stoke.request.spec import parse_size
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import (
     Piece,
@@ -159,7 +159,12 @@ def test_a_program_for_credentials_is_allowed(
 
     def ask() -> object:
         with closing(
-            Cluster(context=None, namespace=None, kubeconfig=path, approve=plugins.refuse_unknown)
+            Cluster(
+                context=None,
+                namespace=None,
+                kubeconfig=path,
+                approve=credential_plugins.refuse_unknown,
+            )
         ) as cluster:
             return cluster.request("GET", "/version")
 
@@ -269,7 +274,7 @@ def test_settings_that_a_namespace_takes(
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
         broken = check._caches(cluster, load_config())
         assert (broken.what, broken.works) == (what, False)
-        lines = settings_of(is_hint(broken.mend, template))[chosen]
+        lines = settings_of(is_hint(broken.hint, template))[chosen]
         assert lines
         (own_home / "config.toml").write_text("\n".join(lines) + "\n")
         assert check._caches(cluster, load_config()).works
@@ -375,19 +380,19 @@ def test_more_memory_is_more_than_the_job_had(limit: str) -> None:
     resources = {"limits": {"memory": limit}}
     killed["spec"] = {"containers": [{"name": "main", "resources": resources}]}
     state = state_of(workflow(phase="Failed"), killed)
-    (more,) = filled(state.mend, "give it more: --memory {}")
+    (more,) = filled(state.hint, "give it more: --memory {}")
     assert parse_size(more) == 2 * parse_size(limit.removesuffix("i"))
 
 
 def test_memory_without_a_limit_is_asked_for() -> None:
     state = state_of(workflow(phase="Failed"), pod(terminated(137, reason="OOMKilled")))
-    is_hint(state.mend, "say what it needs, so that it is given room: --memory SIZE")
+    is_hint(state.hint, "say what it needs, so that it is given room: --memory SIZE")
 
 
 def test_a_lost_job_is_run_again_by_its_name() -> None:
     lost = pod(terminated(137, reason="ContainerStatusUnknown"))
     state = state_of(workflow(phase="Failed"), lost)
-    assert command(is_hint(state.mend, "run it again: stoke rerun {}")) == ["rerun", "job-aaaaaa"]
+    assert command(is_hint(state.hint, "run it again: stoke rerun {}")) == ["rerun", "job-aaaaaa"]
 
 
 # --- what an administrator mends: is it that fault, and no other? ------------------------------------
@@ -460,7 +465,7 @@ def test_what_an_administrator_is_asked_for_is_what_is_missing(
         server.answers = {path: [broken]}
         finding = look(cluster)
         assert finding.works is False
-        is_hint(finding.mend, template)
+        is_hint(finding.hint, template)
         server.answers = {path: [works]}
         assert look(cluster).works
 

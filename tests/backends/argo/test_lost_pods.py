@@ -11,10 +11,10 @@ import pytest
 from backends.argo.backend import ArgoBackend
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
 from backends.argo.state import KEPT_FROM_RUNNING_TWICE, RAN_TWICE
-from stoke.config import ArgoConfig, Config
-from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.paths import job_dir
+from stoke.config.model import ArgoConfig, Config
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
 from tests.cluster.manifests import EXECUTOR_ACCOUNT
 from tests.conftest import TestCluster
 from tests.lab import Lab, until
@@ -101,7 +101,7 @@ def ended(job: Job) -> Job:
 
 def notes(job: Job) -> list[tuple[str, str | None]]:
     with History() as history:
-        return [(note.text, note.mend) for note in history.notes(job.id)]
+        return [(note.text, note.hint) for note in history.notes(job.id)]
 
 
 def log(job: Job) -> list[bytes]:
@@ -115,7 +115,7 @@ def test_code_that_has_run_twice_is_told_in_notes_and_log(
     job, _ = submit_and_lose(api, lab, tracked=True)
     done = ended(job)
     assert (done.state, done.exit_code, done.log_gaps) == (JobState.SUCCEEDED, 0, 0)
-    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.mend)]
+    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.hint)]
     assert log(job) == [b"begun", (RAN_TWICE.text or "").encode(), b"begun", b"done"]
 
 
@@ -132,7 +132,7 @@ def test_code_that_has_run_twice_while_nobody_looked_is_told_too(
     until(second_runs, "the second pod", 120)
     done = lab.finish(job)
     assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0)
-    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.mend)]
+    assert notes(job) == [(RAN_TWICE.text, RAN_TWICE.hint)]
     assert log(job) == [(RAN_TWICE.text or "").encode(), b"begun", b"done"]
 
 

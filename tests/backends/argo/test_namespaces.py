@@ -9,8 +9,8 @@ import pytest
 
 from backends.argo.backend import ArgoBackend
 from backends.argo.workflow import cache_folder
-from stoke.backend import Volume
-from stoke.config import ArgoConfig, Config
+from stoke.backend.api import Volume
+from stoke.config.model import ArgoConfig, Config
 from tests.cluster.manifests import GROUP, _rights
 from tests.conftest import TestCluster
 from tests.lab import Lab

@@ -21,11 +21,11 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
-from backends.argo.log import PodLog
+from backends.argo.pod_log import PodLog
 from backends.argo.volumes import Volumes
 from backends.argo.watch import Watch
-from stoke.backend import EngineState, Frame, LogDeniedError
-from stoke.config import ArgoConfig
+from stoke.backend.api import EngineState, Frame, LogDeniedError
+from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
 from stoke.logs.spool import NOTE

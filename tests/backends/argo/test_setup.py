@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from backends.argo import plugins
+from backends.argo import credential_plugins
 from backends.argo.cluster import Cluster
 from backends.argo.kubeconfig import Plugin
 from backends.argo.manifest import difference
 from backends.argo.setup import preparations
-from stoke.backend import Volume
-from stoke.config import ArgoConfig, Config
+from stoke.backend.api import Volume
+from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import json_answer, scripted_server
 
@@ -131,16 +131,19 @@ def test_a_program_for_credentials_runs_once_somebody_has_allowed_it(tmp_path: P
             },
         )
         cluster = Cluster(
-            context=None, namespace=None, kubeconfig=kubeconfig, approve=plugins.refuse_unknown
+            context=None,
+            namespace=None,
+            kubeconfig=kubeconfig,
+            approve=credential_plugins.refuse_unknown,
         )
         with pytest.raises(EngineError, match="nobody has allowed it") as refused:
             cluster.request("GET", "/version")
-        assert "--allow-plugin" in (refused.value.mend or "")
+        assert "--allow-plugin" in (refused.value.hint or "")
         assert not touched.exists()
         assert cluster.plugin is not None
-        plugins.allow(cluster.plugin)
+        credential_plugins.allow(cluster.plugin)
         with pytest.raises(EngineError):  # It runs now, and fails.
             cluster.request("GET", "/version")
         assert touched.exists()
     with pytest.raises(EngineError):
-        plugins.refuse_unknown(plugin)  # Another file that names it is another matter.
+        credential_plugins.refuse_unknown(plugin)  # Another file that names it is another matter.

@@ -1,4 +1,4 @@
-"""What pods and workflows say, told as a job's state with its reason and what mends it."""
+"""What pods and workflows say, told as a job's state with its reason and how to fix it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     state = state_of(workflow(phase="Running"), pod(ended))
     assert (state.status, state.exit_code) == ("exited", None)
     assert "gives it no secret for TOKEN" in (state.reason or "")
-    assert "argo.template_secrets" in (state.mend or "")
+    assert "argo.template_secrets" in (state.hint or "")
 
 
 def test_last_words_about_a_second_start_count_only_where_ours_can_have_written_them() -> None:
@@ -95,7 +95,7 @@ def test_the_container_is_believed_before_the_workflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "reason", "mend"),
+    ("made", "reason", "hint"),
     [
         (pod(waiting("ImagePullBackOff", "Back-off pulling")), "image team/image:1", "--image"),
         (pod(waiting("ErrImageNeverPull")), "ErrImageNeverPull", "--image"),
@@ -117,10 +117,10 @@ def test_the_container_is_believed_before_the_workflow() -> None:
         ),
     ],
 )
-def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, mend: str) -> None:
+def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, hint: str) -> None:
     state = state_of(workflow(phase="Pending"), made)
     assert state.status == "running"
-    assert reason in (state.reason or "") and mend in (state.mend or "")
+    assert reason in (state.reason or "") and hint in (state.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -165,11 +165,11 @@ def test_a_node_that_is_silent_is_named() -> None:
 
     silent = state_of(workflow(phase="Running"), there("False", "True"))
     assert (silent.status, silent.started_at) == ("running", AT)
-    assert "node-a" in (silent.reason or "") and "describe node node-a" in (silent.mend or "")
+    assert "node-a" in (silent.reason or "") and "describe node node-a" in (silent.hint or "")
     given_up = there("False", "True")
     given_up["metadata"]["deletionTimestamp"] = CREATED
     left = state_of(workflow(phase="Running"), given_up)
-    assert left.status == "running" and "delete node node-a" in (left.mend or "")
+    assert left.status == "running" and "delete node node-a" in (left.hint or "")
     for usual in (there("True", "True"), there("False", "False")):
         assert state_of(workflow(phase="Running"), usual).reason is None
 
@@ -180,13 +180,13 @@ def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
     for left in (None, pod(waiting("ImagePullBackOff"), conditions=[SCHEDULED])):
         state = state_of(ended, left)
         assert (state.status, state.exit_code, state.log_gone) == ("exited", None, False)
-        assert (state.reason, state.mend) == ("given up, because of this", "do that")
+        assert (state.reason, state.hint) == ("given up, because of this", "do that")
     # The image came after all: what became of the job counts.
     assert state_of(ended, pod(terminated(0))).exit_code == 0
 
 
 @pytest.mark.parametrize(
-    ("message", "mend"),
+    ("message", "hint"),
     [
         ('pods "x" is forbidden: exceeded quota: team, requested: pods=1', "--cpu"),
         ("failed quota: team: must specify limits.cpu for: main", "--cpu 1"),
@@ -200,12 +200,12 @@ def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
 )
 @pytest.mark.parametrize("phase", ["Pending", "Error"])
 def test_what_the_cluster_refuses_is_named_with_what_mends_it(
-    message: str, mend: str, phase: str
+    message: str, hint: str, phase: str
 ) -> None:
     state = state_of(workflow(phase=phase, message=message), None)
     assert state.status == ("running" if phase == "Pending" else "exited")
     assert state.exit_code is None
-    assert message in (state.reason or "") and mend in (state.mend or "")
+    assert message in (state.reason or "") and hint in (state.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "mend"),
+    ("said", "hint"),
     [
         ("3 Insufficient memory.", "--memory"),
         ("3 node(s) had untolerated taint {gpu: only}.", "argo.tolerations"),
@@ -255,15 +255,15 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
         ("3 node(s) didn't match Pod's node affinity/selector.", "argo.node_selector"),
     ],
 )
-def test_what_mends_a_pod_that_no_node_takes(said: str, mend: str) -> None:
+def test_what_mends_a_pod_that_no_node_takes(said: str, hint: str) -> None:
     message = f"0/3 nodes are available: {said}"
     conditions = [{**UNSCHEDULABLE, "message": message}]
     state = state_of(workflow(phase="Running"), pod(phase="Pending", conditions=conditions))
-    assert message in (state.reason or "") and mend in (state.mend or "")
+    assert message in (state.reason or "") and hint in (state.hint or "")
 
 
 @pytest.mark.parametrize(
-    ("lacking", "mend"),
+    ("lacking", "hint"),
     [
         ("memory. Threshold quantity: 100Mi, available: 64212Ki.", "--memory"),
         ("ephemeral-storage. Threshold quantity: 10%, available: 7%.", "stoke cache ls"),
@@ -271,10 +271,10 @@ def test_what_mends_a_pod_that_no_node_takes(said: str, mend: str) -> None:
         ("pids. Threshold quantity: 100, available: 8.", "stoke rerun"),
     ],
 )
-def test_what_mends_an_eviction_is_what_the_node_lacked(lacking: str, mend: str) -> None:
+def test_what_mends_an_eviction_is_what_the_node_lacked(lacking: str, hint: str) -> None:
     said = f"The node was low on resource: {lacking}"
     state = state_of(workflow(phase="Failed"), pod(phase="Failed", reason="Evicted", message=said))
-    assert said in (state.reason or "") and mend in (state.mend or "")
+    assert said in (state.reason or "") and hint in (state.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_pod_that_was_taken_away_was_not_stopped(
     gone = pod(terminated(143, reason="Error"), conditions=conditions)
     gone["metadata"]["deletionTimestamp"] = CREATED
     state = state_of(workflow(phase="Running"), gone)
-    assert reason in (state.reason or "") and "rerun" in (state.mend or "")
+    assert reason in (state.reason or "") and "rerun" in (state.hint or "")
     assert state_of(workflow(**{"stoke.stopped": "true"}), gone).reason is None
 
 
@@ -388,7 +388,7 @@ def test_the_wait_container_is_named_where_it_cannot_get_its_image() -> None:
     made["status"]["containerStatuses"][0]["state"] = waiting("ImagePullBackOff")
     state = state_of(workflow(phase="Pending"), made)
     assert "of Argo's own container wait" in (state.reason or "")
-    assert "--image" not in (state.mend or "")
+    assert "--image" not in (state.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -423,6 +423,6 @@ def test_a_quota_or_limit_range_is_answered_with_what_helps(message: str, hint: 
     text = f'pods "job-aaaaaa" is forbidden: {message}'
     state = state_of(workflow(phase="Error", message=text), None)
     assert state.reason == " ".join(text.split())
-    assert (state.mend or "").startswith(hint)
+    assert (state.hint or "").startswith(hint)
     if "main" not in message and "init" in message:
-        assert "--cpu" not in (state.mend or "")
+        assert "--cpu" not in (state.hint or "")

@@ -14,8 +14,8 @@ from backends.argo import templates
 from backends.argo.bundle import MAX_INLINE, unpack_spec
 from backends.argo.templates import secret_variable
 from backends.argo.workflow import make_housekeeping, make_job, make_templates
-from stoke.backend import Volume
-from stoke.config import ArgoConfig, Config
+from stoke.backend.api import Volume
+from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from tests.backends.argo.deliveries import delivery
 from tests.cluster.argo_pod import entry_template, make_pod

@@ -12,7 +12,7 @@ import pytest
 from backends.argo.cluster import Cluster
 from backends.argo.names import cache_labels, register_name
 from backends.argo.volumes import Volumes
-from stoke.config import ArgoConfig
+from stoke.config.model import ArgoConfig
 from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server, status
 
 GONE = status(404, "NotFound", 'nodes "node-a" not found')

@@ -338,7 +338,7 @@ def test_w03_no_server_at_first_is_told_and_waited_out(cluster: Cluster, script:
         (status(401, "Unauthorized", "Unauthorized"), 401),
     ],
 )
-def test_w03_what_asking_again_does_not_mend_is_raised(
+def test_w03_what_asking_again_does_not_hint_is_raised(
     cluster: Cluster, script: Script, answer: list[Piece], code: int
 ) -> None:
     script.lists = [answer, answer]

@@ -19,8 +19,8 @@ from backends.argo import ArgoBackend, bundle
 from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
 from backends.argo.names import READS, WAITS
 from backends.argo.workflow import OWN_NAMESPACE, Made, make_housekeeping, make_job, whole
-from stoke.backend import Volume
-from stoke.config import ArgoConfig, Config
+from stoke.backend.api import Volume
+from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from tests.backends.argo.deliveries import NONCE, delivery
 
@@ -149,7 +149,7 @@ def test_the_whole_workflow() -> None:
         "stoke.job": job.job_id,
         "stoke.scope": "team",
         "stoke.nonce": NONCE,
-        "stoke.caches": "python.system",
+        "stoke.cache.volumes": "python.system",
     }
     assert made.carried is None
 
@@ -249,7 +249,7 @@ def test_a_job_without_cache_mounts_none() -> None:
         {"name": "nix", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
-    assert "stoke.caches" not in made.workflow["metadata"]["labels"]
+    assert "stoke.cache.volumes" not in made.workflow["metadata"]["labels"]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stoke.backend import Backend, Delivery, EngineState
-from stoke.job import new_job_id
-from stoke.payload import make_payload, runner_source
-from stoke.request import request_from_options
+from stoke.backend.api import Backend, Delivery, EngineState
+from stoke.delivery.payload import make_payload, runner_source
+from stoke.history.job import new_job_id
+from stoke.request.sources import request_from_options
 
 NONCE = "0123456789abcdef"
 

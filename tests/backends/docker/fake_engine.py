@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backends.docker.names import job_labels
-from stoke.config import Config, DockerConfig
+from stoke.config.model import Config, DockerConfig
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from backends.docker.log import PART_SIZE
-from stoke.backend import Frame
+from stoke.backend.api import Frame
 
 
 def stamp(time: int, offset_minutes: int = 0) -> bytes:

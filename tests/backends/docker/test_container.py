@@ -11,7 +11,7 @@ import pytest
 
 from backends.docker import DockerBackend
 from backends.docker.container import archive_of, container_config, delivery_archive
-from stoke.config import Config, DockerConfig, LogConfig
+from stoke.config.model import Config, DockerConfig, LogConfig
 from tests.backends.docker.deliveries import NONCE, delivery
 
 GOLDEN = {

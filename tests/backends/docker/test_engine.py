@@ -13,7 +13,7 @@ import pytest
 
 from backends.docker import DockerBackend
 from backends.docker.engine import DEFAULT_SOCKET, find_address, translated
-from stoke.config import Config, DockerConfig
+from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
 from tests.backends.docker.fake_engine import fake_engine, json_answer
 
@@ -25,8 +25,8 @@ def backend_at(url: str) -> DockerBackend:
 def test_nothing_of_docker_is_imported_before_the_first_call() -> None:
     code = (
         "import sys\n"
-        "from stoke.backend import load_backend\n"
-        "from stoke.config import Config\n"
+        "from stoke.backend.api import load_backend\n"
+        "from stoke.config.model import Config\n"
         "load_backend('docker', Config()).capabilities\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('docker', 'requests', 'urllib3')])"
     )
@@ -71,7 +71,7 @@ def test_an_engine_over_the_network_needs_tls_that_is_verified(url: str, tmp_pat
     for unsafe in ({}, {**folder, "DOCKER_TLS_VERIFY": ""}):
         with pytest.raises(EngineError, match="without TLS") as caught:
             find_address(url, unsafe)
-        assert "DOCKER_TLS_VERIFY=1" in (caught.value.mend or "")
+        assert "DOCKER_TLS_VERIFY=1" in (caught.value.hint or "")
     safe = find_address(url, {**folder, "DOCKER_TLS_VERIFY": "1"})
     assert safe.tls is not None and safe.tls.verify
 
@@ -93,9 +93,9 @@ def test_no_engine(tmp_path: Path) -> None:
     backend = backend_at(f"unix://{tmp_path}/absent.sock")
     with pytest.raises(EngineError, match="there is no Docker engine") as caught:
         backend.inspect("job-aaaaaa")
-    assert "install Docker" in (caught.value.mend or "")
+    assert "install Docker" in (caught.value.hint or "")
     (finding,) = backend.check()
-    assert not finding.works and finding.mend
+    assert not finding.works and finding.hint
 
 
 def test_an_engine_that_was_stopped(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_engine_that_was_stopped(tmp_path: Path) -> None:
         listener.bind(f"{tmp_path}/left.sock")
     with pytest.raises(EngineError, match="is not running") as caught:
         backend_at(f"unix://{tmp_path}/left.sock").volumes()
-    assert "systemctl start docker" in (caught.value.mend or "")
+    assert "systemctl start docker" in (caught.value.hint or "")
 
 
 def test_no_permission() -> None:
@@ -117,7 +117,7 @@ def test_no_permission() -> None:
         )
     )
     error = translated(wrapped, "start a job", DEFAULT_SOCKET)
-    assert "no permission" in error.what and "usermod -aG docker" in (error.mend or "")
+    assert "no permission" in error.what and "usermod -aG docker" in (error.hint or "")
 
 
 def test_an_engine_that_goes_away_in_mid_answer(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_engine_that_comes_back_is_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "mend"),
+    ("status", "message", "hint"),
     [
         (500, "write /var/lib/docker/x: no space left on device", "make room"),
         (500, "driver failed", "journalctl -u docker"),
@@ -150,10 +150,10 @@ def test_an_engine_that_comes_back_is_used_again(tmp_path: Path) -> None:
     ],
 )
 def test_the_engines_own_words_are_kept(
-    tmp_path: Path, status: int, message: str, mend: str
+    tmp_path: Path, status: int, message: str, hint: str
 ) -> None:
     with fake_engine(tmp_path) as engine:
         engine.answers["json"] = [json_answer({"message": message}, status)]
         with pytest.raises(EngineError) as caught:
             backend_at(engine.url).inspect("job-aaaaaa")
-    assert message in caught.value.what and mend in (caught.value.mend or "")
+    assert message in caught.value.what and hint in (caught.value.hint or "")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from stoke.config import Config, DockerConfig
+from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.job import JobState
-from stoke.lifecycle import Backends
-from stoke.tracker import Tracker
+from stoke.history.database import History
+from stoke.history.job import JobState
+from stoke.jobs.lifecycle import Backends
+from stoke.jobs.tracker import Tracker
 from tests.lab import Lab, until
 
 pytestmark = pytest.mark.docker

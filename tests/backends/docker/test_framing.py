@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends.common.chunked import Chunks
 from backends.docker.log import MAX_FRAME, PART_SIZE, Frames, Lines
-from stoke.backend import Frame
-from stoke.logs.chunks import Chunks
+from stoke.backend.api import Frame
 from tests.backends.docker.fake_engine import LAST_CHUNK, chunk
 from tests.backends.docker.streams import encode, raw, stamp, stored
 

@@ -15,7 +15,7 @@ import pytest
 from backends.docker import DockerBackend
 from backends.docker.engine import DEFAULT_SOCKET, find_address
 from backends.docker.names import volume_name
-from stoke.config import Config, DockerConfig, load_config
+from stoke.config.model import Config, DockerConfig, load_config
 from tests.backends.docker.deliveries import delivery, ended, unreported
 from tests.backends.docker.fake_engine import fake_engine, json_answer
 from tests.hints import command, exported, filled, is_hint, refused
@@ -179,7 +179,7 @@ def test_what_the_doctor_misses_of_an_engine_is_missing_there(
 ) -> None:
     with fake_engine(tmp_path) as engine:
         engine.answers["info"] = [json_answer({**INFO, **broken})]
-        failing = {one.what: one.mend for one in backend_at(engine.url).check() if not one.works}
+        failing = {one.what: one.hint for one in backend_at(engine.url).check() if not one.works}
         assert list(failing) == [what]
         said = is_hint(failing[what], template)
         if what == "log driver":

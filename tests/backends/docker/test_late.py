@@ -8,12 +8,12 @@ import pytest
 
 from backends.docker.backend import DockerBackend
 from backends.docker.container import container_config
-from stoke.backend import Delivery
-from stoke.config import Config
-from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.lifecycle import adopt
-from stoke.request import request_from_options
+from stoke.backend.api import Delivery
+from stoke.config.model import Config
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.jobs.lifecycle import adopt
+from stoke.request.sources import request_from_options
 
 
 @pytest.mark.docker

@@ -18,11 +18,11 @@ import pytest
 from backends.docker import DockerBackend
 from backends.docker.check import look
 from backends.docker.engine import Engine
-from stoke.config import load_config
+from stoke.config.model import load_config
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.job import JobState
-from stoke.lifecycle import Backends, stop
+from stoke.history.database import History
+from stoke.history.job import JobState
+from stoke.jobs.lifecycle import Backends, stop
 from tests.contract.test_job_contract import WAITS
 from tests.lab import Lab, until
 

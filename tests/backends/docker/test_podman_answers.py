@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backends.docker import DockerBackend
-from stoke.backend import EngineState, Frame
+from stoke.backend.api import EngineState, Frame
 from tests.backends.docker.fake_engine import (
     CHUNKED,
     JOB,

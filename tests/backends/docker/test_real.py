@@ -23,13 +23,13 @@ from backends.docker.names import (
     volume_labels,
     volume_name,
 )
-from stoke.backend import Delivery, Volume
-from stoke.config import Config, DockerConfig
+from stoke.backend.api import Delivery, Volume
+from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
-from stoke.events import Event
-from stoke.job import new_job_id
+from stoke.history.job import new_job_id
 from stoke.logs.follower import Follower
 from stoke.logs.spool import STDERR, STDOUT
+from stoke.remote.events import Event
 from tests.backends.docker.deliveries import NONCE, delivery, ended, output, unreported, until
 from tests.spools import lines_in
 
@@ -74,7 +74,7 @@ def in_another_program(code: str, *arguments: str) -> subprocess.CompletedProces
     head = (
         "import os, signal, sys\n"
         "from backends.docker import DockerBackend\n"
-        "from stoke.config import Config\n"
+        "from stoke.config.model import Config\n"
         "from tests.backends.docker.deliveries import delivery, unreported\n"
         "backend = DockerBackend(Config())\n"
     )
@@ -232,8 +232,8 @@ def test_an_image_that_cannot_be_had(backend: DockerBackend, docker_scope: str) 
     phases: list[str] = []
     with pytest.raises(EngineError, match="stoke-test/there-is-none:1") as caught:
         backend.submit(made, lambda name, start, seconds: phases.append(name))
-    mend = caught.value.mend or ""
-    assert "stoke setup image" in mend and "--image" in mend
+    hint = caught.value.hint or ""
+    assert "stoke setup image" in hint and "--image" in hint
     assert phases == ["pull"]
     assert backend.inspect(made.job_id).status == "absent"
 
@@ -248,7 +248,7 @@ def test_an_image_without_python(
         made = delivery("pass", scope=docker_scope, image=image)
         with pytest.raises(EngineError, match="has no python3") as caught:
             backend.submit(made, unreported)
-        assert image in caught.value.what and "--image" in (caught.value.mend or "")
+        assert image in caught.value.what and "--image" in (caught.value.hint or "")
         assert backend.inspect(made.job_id).status == "absent"
     finally:
         docker_engine.remove_image(image)
@@ -489,7 +489,7 @@ def test_a_volume_that_somebody_else_mounts_is_not_cleared(
     try:
         with pytest.raises(EngineError, match="not a job of stoke") as caught:
             backend.housekeep(python_volume(backend, docker_scope), CLEAR, quiet)
-        assert name in (caught.value.mend or "")
+        assert name in (caught.value.hint or "")
     finally:
         docker_engine.remove_container(other, force=True)
 
@@ -545,7 +545,7 @@ def test_housekeeping_whose_program_died_is_taken_away(
     backend.housekeep(python_volume(backend, docker_scope), usage, quiet)
     (left,) = housekeepers(docker_engine, docker_scope)  # it may be about to start it
     # Not less: the containers of other tests are there as well, made and about to be started.
-    monkeypatch.setattr("backends.docker.housekeep.ABANDONED_SECONDS", 3.0)
+    monkeypatch.setattr("backends.docker.housekeeping.ABANDONED_SECONDS", 3.0)
     until(lambda: time.time() > left["Created"] + 4.0, "its age")
     backend.housekeep(python_volume(backend, docker_scope), usage, quiet)
     assert housekeepers(docker_engine, docker_scope) == []
@@ -597,7 +597,7 @@ def test_a_build_that_fails_names_its_step(backend: DockerBackend, docker_engine
         with pytest.raises(EngineError, match="RUN apt-get update") as caught:
             backend.setup_image("stoke-test/empty:base", "stoke-test/never:1", quiet)
         assert "stoke-test/empty:base" in caught.value.what
-        assert "--base" in (caught.value.mend or "")
+        assert "--base" in (caught.value.hint or "")
     finally:
         docker_engine.remove_image("stoke-test/empty:base")
 

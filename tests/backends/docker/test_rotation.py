@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stoke.config import Config, DockerConfig, LogConfig
-from stoke.history import History
-from stoke.job import Job
-from stoke.lifecycle import Backends
+from stoke.config.model import Config, DockerConfig, LogConfig
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.jobs.lifecycle import Backends
+from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import NOTE
-from stoke.paths import job_dir
-from stoke.tracker import Tracker
 from tests.lab import Lab, until
 from tests.spools import lines_in
 

@@ -14,7 +14,7 @@ import pytest
 
 from backends.docker import DockerBackend
 from backends.docker.log import PART_SIZE
-from stoke.backend import Frame, LogBehindError, LogDeniedError
+from stoke.backend.api import Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
 from stoke.logs.resume import OVERLAP

@@ -18,14 +18,14 @@ from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import HEADER, STATUS, Frames, identity, publish, reserve
-from stoke.config import Config, unknown_variables
+from stoke.config.model import Config, unknown_variables
 from stoke.errors import EngineError
-from stoke.history import History
-from stoke.job import Job, JobState
-from stoke.lifecycle import Backends, refresh, remove, stop
+from stoke.files.paths import state_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.jobs.lifecycle import Backends, refresh, remove, stop
+from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import NOTE, STDOUT
-from stoke.paths import state_dir
-from stoke.tracker import Tracker
 from tests.lab import Lab, until
 
 FOREVER = "import time\nwhile True: time.sleep(1)"

@@ -1,0 +1,56 @@
+"""Programs that a kubeconfig names for getting credentials: run only once somebody has allowed them.
+
+Whoever can write the kubeconfig decides what runs here, as this user. A program is asked about once,
+with its arguments, its variables and the file that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stoke.errors import EngineError
+from stoke.files.paths import make_private, state_dir
+
+if TYPE_CHECKING:
+    from backends.argo.kubeconfig import Plugin
+
+
+def refuse_unknown(plugin: Plugin) -> None:
+    """`EngineError` unless `allow` was called for it before."""
+    if not is_allowed(plugin):
+        raise EngineError(
+            f"{plugin.source} has a program run for credentials, and nobody has allowed it yet: "
+            f"{shlex.join(plugin.command)}",
+            "look at it; then: stoke setup argo --allow-plugin",
+        )
+
+
+def is_allowed(plugin: Plugin) -> bool:
+    return _digest(plugin) in _allowed()
+
+
+def allow(plugin: Plugin) -> None:
+    allowed = [*_allowed(), _digest(plugin)]
+    make_private(state_dir())
+    _file().write_text(json.dumps(sorted(set(allowed))))
+
+
+def _allowed() -> list[str]:
+    try:
+        known = json.loads(_file().read_text())
+    except (OSError, ValueError):
+        return []
+    return known if isinstance(known, list) else []
+
+
+def _file() -> Path:
+    return state_dir() / "kubeconfig-plugins.json"
+
+
+def _digest(plugin: Plugin) -> str:
+    said = [list(plugin.command), [list(one) for one in plugin.variables], plugin.source]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""Looking after a volume: a short container that mounts it and runs `stoke/remote/housekeeping.py`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from backends.docker.container import FOLDER, HOUSEKEEPING, archive_of, housekeeping_config
+from backends.docker.engine import AnswerError, Engine
+from backends.docker.names import KIND, MANAGED
+from backends.docker.removal import REMOVAL_SECONDS, remove_container
+from stoke.backend.api import Volume
+from stoke.cache.volumes import lines_of, read_outcome
+from stoke.config.model import Config
+from stoke.delivery.payload import housekeeping_source
+from stoke.errors import EngineError
+
+# A container that has been made and not started for so long lost whoever made it.
+ABANDONED_SECONDS = 60.0
+
+
+def housekeep(
+    engine: Engine,
+    config: Config,
+    image: str,
+    volume: Volume,
+    operation: Mapping[str, object],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    _remove_abandoned(engine)
+    what = f"look after {volume.name}"
+    with engine.call(what) as api:
+        body = housekeeping_config(volume, operation, config, image)
+        container: str = api.create_container_from_config(body)["Id"]
+    try:
+        with engine.call(what) as api:
+            api.put_archive(container, FOLDER, archive_of({HOUSEKEEPING: housekeeping_source()}))
+            # Attached before the start, so that nothing is missed and no log has to be kept.
+            output = api.attach(container, stream=True, demux=True, logs=False)
+            api.start(container)
+            errors: list[bytes] = []
+            try:
+                return read_outcome(lines_of(_stdout(output, errors)), progress)
+            except json.JSONDecodeError:
+                pass  # Not JSON: it did not come to its own errors.
+            except EngineError as error:
+                if not errors:
+                    raise
+                last = b"".join(errors).decode(errors="replace").strip().splitlines()[-1:]
+                raise EngineError(f"cannot {what}: {' '.join(last)}") from error
+            raise EngineError(f"cannot {what}: the container's answer makes no sense")
+    finally:
+        _remove(engine, container)
+
+
+def _stdout(
+    output: Iterable[tuple[bytes | None, bytes | None]], errors: list[bytes]
+) -> Iterator[bytes]:
+    """What came on stdout; the last of what came on stderr is in `errors`."""
+    for out, err in output:
+        if err:
+            errors.append(err)
+            del errors[:-100]
+        if out:
+            yield out
+
+
+def _remove_abandoned(engine: Engine) -> None:
+    filters = {"label": [f"{MANAGED}=true", f"{KIND}=housekeeping"], "status": ["created"]}
+    with engine.call("look for old housekeeping") as api:
+        listed = api.containers(all=True, filters=filters)
+    for container in listed:
+        if float(container["Created"]) < time.time() - ABANDONED_SECONDS:
+            _remove(engine, container["Id"])
+
+
+def _remove(engine: Engine, container: str) -> None:
+    """It is gone afterwards, and its volume free."""
+    try:
+        remove_container(engine, container, "end housekeeping")
+    except AnswerError as error:
+        if error.status != 409:
+            raise
+        # The engine removes what has ended by itself, and is at it.
+        with suppress(EngineError), engine.call("end housekeeping") as api:
+            api.wait(container, timeout=REMOVAL_SECONDS, condition="removed")

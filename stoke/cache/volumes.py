@@ -1,0 +1,329 @@
+"""The cache volumes: what they hold, and keeping that in bounds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from stoke.cache.index import VolumeIndex
+from stoke.errors import EngineError
+from stoke.history.database import CacheSize
+
+if TYPE_CHECKING:
+    from stoke.backend.api import Backend, Volume
+    from stoke.history.database import History
+    from stoke.history.job import Job
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment on a python volume, or a set of packages on a system volume. Times are epoch
+    seconds."""
+
+    key: str
+    bytes: int
+    """Of all its files, those included that others have too."""
+    goes: int
+    """What is freed if it is dropped together with the packages that nobody else names."""
+    built_at: float | None
+    last_used: float
+    uses: int
+    packages: tuple[str, ...]
+    busy: bool
+    """A job uses it now."""
+    in_use_by: tuple[str, ...] = ()
+    """Those of them that this history knows; jobs submitted from elsewhere are not among them."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a volume holds. `bytes` are allocated ones, a hard-linked file counted once."""
+
+    bytes: int
+    uv_bytes: int
+    """How much of it is uv's cache, which environments are hard links into."""
+    garbage: int
+    """About how much of it no environment names: the next prune takes it first."""
+    measured_at: float
+    environments: tuple[Environment, ...]
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """Request hash to the key of the environment that last answered it."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What went, or in a dry run what would."""
+
+    bytes: int
+    left: int
+    """Bytes that the volume holds afterwards."""
+    entries: int
+    """Environments that are left, or sets of system packages."""
+    environments: tuple[str, ...]
+    packages: tuple[str, ...]
+    busy: tuple[str, ...]
+    """Environments that should have gone and are in use."""
+    trouble: str | None
+    """Why uv's cache or Nix's store was left as it was, if it was; a later prune frees the rest."""
+
+
+Progress = Callable[[str], None]
+
+
+def by_place(volumes: Iterable[Volume]) -> list[list[Volume]]:
+    """Grouped: those that lie in one place and belong to one scope share its budget."""
+    groups: dict[tuple[str | None, str], list[Volume]] = {}
+    for volume in volumes:
+        groups.setdefault((volume.node, volume.scope), []).append(volume)
+    return list(groups.values())
+
+
+def share_out(usages: Sequence[Usage], max_bytes: int) -> list[int | None]:
+    """How much each of a scope's volumes may hold, for all of them to hold `max_bytes` together: what
+    was least recently used goes first, whichever volume it is on. None: nothing has to go from it."""
+    going = [(0.0, number, usage.garbage) for number, usage in enumerate(usages)]
+    going += [
+        (one.last_used, number, one.goes)
+        for number, usage in enumerate(usages)
+        for one in usage.environments
+        if not one.busy
+    ]
+    goes = [0] * len(usages)
+    excess = sum(usage.bytes for usage in usages) - max_bytes
+    for _, number, size in sorted(going):
+        if excess <= 0:
+            break
+        goes[number] += min(size, excess)
+        excess -= size
+    if excess > 0:
+        # What several have in common is in nobody's figure: from now on all that can go has to.
+        return [0] * len(usages)
+    return [usage.bytes - size if size else None for usage, size in zip(usages, goes, strict=True)]
+
+
+class Housekeeper:
+    """Measures, prunes and clears the volumes of any backend, and keeps the sizes in the history."""
+
+    def __init__(self, history: History, lock_ttl: int) -> None:
+        self._history = history
+        self._index = VolumeIndex(history)
+        self._lock_ttl = lock_ttl
+
+    def volumes(self, backend: Backend) -> list[Volume]:
+        """The backend's volumes as they were when they were last measured; costs next to nothing."""
+        sizes = {
+            (size.node, size.scope, size.kind): size
+            for size in self._history.cache_sizes()
+            if size.backend == backend.name
+        }
+        found = []
+        asked_at = time.time()
+        there = backend.volumes()
+        self._index.volumes(backend.name, there, asked_at)
+        for volume in there:
+            size = sizes.get((volume.node, volume.scope, volume.kind))
+            if size is not None:
+                volume = replace(
+                    volume, bytes=size.bytes, entries=size.entries, measured_at=size.measured_at
+                )
+            found.append(volume)
+        return found
+
+    def usage(self, backend: Backend, volume: Volume, progress: Progress) -> Usage:
+        """Measures now. What `progress` raises ends it."""
+        operation = {"do": "usage", "kind": volume.kind, "lock_ttl": self._lock_ttl}
+        result = self._do(backend, volume, operation, progress)
+        holders = self._holders(volume)
+        environments = tuple(
+            Environment(
+                **{**row, "packages": tuple(row["packages"])},
+                in_use_by=tuple(holders.get(row["key"], ())) if row["busy"] else (),
+            )
+            for row in result["environments"]
+        )
+        usage = Usage(**{**result, "environments": environments})
+        self._remember(volume, usage.bytes, len(environments), usage.measured_at)
+        held = {one.key: one.packages for one in environments}
+        self._index.measured(volume, held, usage.requests, usage.measured_at)
+        return usage
+
+    def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
+        """The same volume, measured now."""
+        usage = self.usage(backend, volume, progress)
+        return replace(
+            volume,
+            bytes=usage.bytes,
+            entries=len(usage.environments),
+            measured_at=usage.measured_at,
+        )
+
+    def prune(
+        self,
+        backend: Backend,
+        volume: Volume,
+        progress: Progress,
+        *,
+        unused: float | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Drops what has not been used for `unused` seconds and, the least recently used first, what
+        is beyond `max_bytes`; never what is in use."""
+        operation = {
+            "do": "prune",
+            "kind": volume.kind,
+            "unused": unused,
+            "max_bytes": max_bytes,
+            "lock_ttl": self._lock_ttl,
+            "dry_run": dry_run,
+        }
+        pruned = _pruned(self._do(backend, volume, operation, progress))
+        if not dry_run:
+            self._went(volume, pruned)
+        return pruned
+
+    def prune_together(
+        self,
+        backend: Backend,
+        volumes: Sequence[Volume],
+        progress: Progress,
+        *,
+        unused: float | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> list[Pruned | EngineError]:
+        """The same for volumes that may hold `max_bytes` together. For each of them what went, or why
+        it could not be pruned."""
+        outcomes: list[Pruned | EngineError] = []
+        limits: list[int | None] = [max_bytes] * len(volumes)
+        sizes = [0] * len(volumes)
+        if max_bytes is not None and len(volumes) > 1:
+            try:
+                usages = [self.usage(backend, volume, progress) for volume in volumes]
+            except EngineError as error:
+                return [error for _ in volumes]
+            limits = share_out(usages, max_bytes)
+            sizes = [usage.bytes for usage in usages]
+        for number, volume in enumerate(volumes):
+            limit = limits[number]
+            if max_bytes is not None and number == len(volumes) - 1:
+                # More or less than its share, as the others came out.
+                limit = max(0, max_bytes - sum(sizes[:number]))
+            try:
+                pruned = self.prune(
+                    backend, volume, progress, unused=unused, max_bytes=limit, dry_run=dry_run
+                )
+            except EngineError as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(pruned)
+                sizes[number] = pruned.left
+        return outcomes
+
+    def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
+        """Empties the volume. `EngineError` while a job holds it."""
+        now = [
+            one for one in backend.volumes() if (one.name, one.node) == (volume.name, volume.node)
+        ]
+        holders = sorted({job for one in now for job in one.in_use_by})
+        if holders:
+            raise EngineError(
+                f"the {volume.kind} cache of {volume.scope} is in use by {', '.join(holders)}; "
+                "nothing was cleared",
+                f"wait for them, or stop them: stoke stop {' '.join(holders)}",
+            )
+        operation = {"do": "clear", "kind": volume.kind}
+        pruned = _pruned(self._do(backend, volume, operation, progress))
+        self._went(volume, pruned)
+        return pruned
+
+    def lock(self, backend: Backend, volume: Volume, key: str) -> str:
+        """The text of the lock that an environment was built from."""
+        operation = {"do": "lock", "kind": volume.kind, "key": key}
+        text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
+        return text
+
+    def _holders(self, volume: Volume) -> dict[str, list[str]]:
+        """Environment key to the unfinished jobs that were given it."""
+        holders: dict[str, list[str]] = {}
+        for job in self._history.list(unfinished=True):
+            if (job.backend, job.scope) == (volume.backend, volume.scope):
+                for phase in job.phases:
+                    if phase.name == volume.kind and phase.key is not None:
+                        holders.setdefault(phase.key, []).append(job.id)
+        return holders
+
+    def lock_of(self, backend: Backend, job: Job) -> str:
+        """The lock that a job's environment was built from, read from the environment itself."""
+        again = f"run it again, then ask again: stoke rerun {job.id}"
+        key = next((phase.key for phase in job.phases if phase.name == "python"), None)
+        if key is None:
+            raise EngineError(f"no cache holds an environment that {job.id} ran in", again)
+        trouble = EngineError(
+            f"scope {job.scope} has no python cache on {job.backend} any more", again
+        )
+        for volume in self.volumes(backend):
+            if (volume.scope, volume.kind) == (job.scope, "python"):
+                try:
+                    return self.lock(backend, volume, key)
+                except EngineError as error:
+                    trouble = EngineError(f"{volume.name}: {error.what}", error.hint or again)
+        raise trouble
+
+    def _do(
+        self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress
+    ) -> dict[str, Any]:
+        # One that is there, should the backend need an image and the configuration name none.
+        image = self._history.last_image(backend.name, volume.scope)
+        return backend.housekeep(volume, {**operation, "image": image}, progress)
+
+    def _went(self, volume: Volume, pruned: Pruned) -> None:
+        self._remember(volume, pruned.left, pruned.entries, time.time())
+        self._index.dropped(volume, pruned.environments, time.time())
+
+    def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
+        self._history.add_cache_size(
+            CacheSize(
+                volume.backend, volume.node, volume.scope, volume.kind, measured_at, size, entries
+            )
+        )
+
+
+def _pruned(result: dict[str, Any]) -> Pruned:
+    names = ("environments", "packages", "busy")
+    return Pruned(**{**result, **{name: tuple(result[name]) for name in names}})
+
+
+LONGEST_ANSWER = 128 * 1024**2
+
+
+def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines of what `stoke/remote/housekeeping.py` prints. `EngineError` for one without an end."""
+    rest: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        *lines, last = piece.split(b"\n")
+        for line in lines:
+            yield b"".join([*rest, line])
+            rest, size = [], 0
+        rest.append(last)
+        size += len(last)
+        if size > LONGEST_ANSWER:
+            raise EngineError(f"housekeeping answered more than {LONGEST_ANSWER // 1024**2} MiB")
+
+
+def read_outcome(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
+    """The result among the lines that `stoke/remote/housekeeping.py` printed; for backends."""
+    for line in lines:
+        said = json.loads(line)
+        if "progress" in said:
+            progress(said["progress"])
+        elif "error" in said:
+            raise EngineError(said["error"], said["hint"])
+        else:
+            result: dict[str, Any] = said["result"]
+            return result
+    raise EngineError("housekeeping ended before its time; the cache is whole, as far as it came")

@@ -1,0 +1,124 @@
+"""The commands of `stoke`. Listing them, also for completion, imports none of them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from stoke.errors import EXIT_INTERRUPT
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMMANDS = {
+    "run": ("stoke.cli.commands.run", "Run Python code with its packages, and wait for it."),
+    "submit": ("stoke.cli.commands.submit", "Run a request that is written as JSON."),
+    "jobs": ("stoke.cli.commands.jobs", "List jobs."),
+    "show": ("stoke.cli.commands.show", "Show everything that is known about a job."),
+    "logs": ("stoke.cli.commands.logs", "Print the output of jobs."),
+    "stop": ("stoke.cli.commands.stop", "Stop jobs."),
+    "rm": ("stoke.cli.commands.rm", "Remove finished jobs and their logs."),
+    "rerun": ("stoke.cli.commands.rerun", "Run a job's request again."),
+    "race": (
+        "stoke.cli.commands.race",
+        "Run a request cold and warm, and print what the cache saved.",
+    ),
+    "compare": ("stoke.cli.commands.compare", "Show two jobs side by side."),
+    "render": (
+        "stoke.cli.commands.render",
+        "Print what would be submitted, without submitting it.",
+    ),
+    "cache": ("stoke.cli.commands.cache", "See, prune, warm and clear the cache volumes."),
+    "setup": (
+        "stoke.cli.commands.setup",
+        "Prepare an engine for jobs; schedule the pruning of caches.",
+    ),
+    "doctor": ("stoke.cli.commands.doctor", "Check the setup and suggest fixes."),
+    "completion": ("stoke.cli.completion", "Print the completion script for a shell."),
+}
+"""Each command's module, which has it as `command`, and its help in one line."""
+
+
+class _OutputClosedError(Exception):
+    """Nobody reads our output any more. Not an OSError, which click would end with exit code 1."""
+
+
+class Commands(click.Group):
+    """The table above as a group."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        found = import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(found, click.Command)
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _OutputClosedError from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+
+
+def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"stoke {version('stoke-tui')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Print the version.",
+)  # fmt: skip
+def cli() -> None:
+    """Run Python somewhere else: in a container or on this machine, with caches that make the
+    second run start in milliseconds. Without a command: the screens.
+
+    \b
+    stoke run -w numpy -c 'import numpy; print(numpy.pi)'
+    stoke jobs
+    """
+
+
+def run() -> int:
+    """Runs what the command line asks for and returns the exit code.
+
+    Raises what goes wrong; what click finds wrong is printed.
+    """
+    try:
+        code = cli.main(prog_name="stoke", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return EXIT_INTERRUPT
+    except _OutputClosedError:
+        raise BrokenPipeError from None
+    return code if isinstance(code, int) else 0

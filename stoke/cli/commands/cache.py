@@ -1,0 +1,481 @@
+"""`stoke cache`: what the cache volumes hold, keeping them in bounds, and filling them beforehand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from stoke.backend.api import Backend, Volume, backend_names
+from stoke.cache.metrics import read_metrics
+from stoke.cache.volumes import Housekeeper
+from stoke.cli.commands.cache_stats import command as stats
+from stoke.cli.options import BACKEND, LOCK, REQUIREMENTS, apply
+from stoke.cli.output import Cell, narrate, print_error, print_json, print_table, rfc3339, time_ago
+from stoke.cli.progress import ProgressLine
+from stoke.errors import EXIT_ENGINE, EngineError, RequestError
+from stoke.history.database import History
+from stoke.text.sanitize import clean
+from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from stoke.cache.metrics import CacheFigures, Key
+    from stoke.cache.volumes import Environment
+    from stoke.config.model import Config
+    from stoke.jobs.lifecycle import Backends
+
+    Figures = dict[Key, CacheFigures]
+
+KINDS = ["python", "system"]
+KIND = click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+HEADS = [
+    "BACKEND", "SCOPE", "KIND", "SIZE", "MEASURED", "ENTRIES", "HITS", "SAVED", "NOT RECEIVED",
+    "IN USE BY",
+]  # fmt: skip
+TO_THE_RIGHT = frozenset({3, 5, 6, 7, 8})
+
+
+ENVIRONMENT_HEADS = ["SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAGES"]
+
+
+@click.group()
+def command() -> None:
+    """See, prune, warm and clear the cache volumes.
+
+    \b
+    stoke cache ls
+    stoke cache stats --since 30d
+    stoke cache prune --unused 30d
+    stoke cache clear --scope team-a --kind python
+    """
+
+
+@command.command("ls")
+@apply(BACKEND)
+@click.option("--scope", metavar="SCOPE", help="Only this scope's.")
+@KIND
+@click.option("--measure", is_flag=True, help="Measure now instead of showing the last figures.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def list_volumes(
+    backend: str | None, scope: str | None, kind: str | None, measure: bool, as_json: bool
+) -> None:
+    """List the cache volumes: their size, what they saved, who uses them.
+
+    Of every backend that can be asked, or of the one that is named. Sizes are those of the last
+    measuring, whose age stands beside them. What a volume saved is told from the jobs of this
+    machine's history.
+
+    \b
+    stoke cache ls
+    stoke cache ls -b docker --scope team-a --measure --json
+    """
+    with History() as history, closing(_backends()) as backends:
+        housekeeper = Housekeeper(history, backends.config.lock_ttl)
+        volumes: list[Volume] = []
+        for name in [backend] if backend else backend_names():
+            try:
+                chosen = backends.get(name)
+                found = housekeeper.volumes(chosen)
+            except EngineError as error:
+                if backend:
+                    raise
+                narrate(f"{name} is left out: {error.what}")
+                continue
+            found = [
+                volume
+                for volume in found
+                if scope in (None, volume.scope) and kind in (None, volume.kind)
+            ]
+            if measure:
+                found = [_measured(housekeeper, chosen, volume) for volume in found]
+            volumes += found
+        figures = _figures(history)
+    if as_json:
+        print_json([_document(volume, figures) for volume in volumes])
+        return
+    if not volumes:
+        which = "such cache" if scope or kind else "cache"
+        narrate(f"no {which} volumes yet; the first job with packages makes one")
+        return
+    rows = [_row(volume, figures) for volume in volumes]
+    _print_with_nodes(HEADS, rows, [volume.node for volume in volumes], TO_THE_RIGHT)
+    if any(volume.bytes is None for volume in volumes):
+        narrate("some were never measured: stoke cache ls --measure")
+
+
+@command.command("show")
+@click.argument("scope", required=False)
+@click.option(
+    "--kind", type=click.Choice(KINDS), default="python", show_default=True,
+    help="Environments, or sets of system packages.",
+)  # fmt: skip
+@apply(BACKEND)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> None:
+    """List what is in a scope's cache, the last used first.
+
+    SIZE is that of all its files, many of which others have too; WOULD FREE is what is freed when it
+    goes.
+
+    \b
+    stoke cache show
+    stoke cache show team-a -b docker --kind system
+    """
+    with History() as history, closing(_backends()) as backends:
+        config = backends.config
+        chosen = backends.get(backend or config.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        volumes = _volumes(housekeeper, chosen, scope or config.scope, kind)
+        with ProgressLine() as progress:
+            usages = [housekeeper.usage(chosen, volume, progress) for volume in volumes]
+    found = [
+        (volume.node, one)
+        for volume, usage in zip(volumes, usages, strict=True)
+        for one in usage.environments
+    ]
+    found.sort(key=lambda pair: -pair[1].last_used)
+    if as_json:
+        print_json([{"node": node, **_environment_document(one)} for node, one in found])
+        return
+    for volume, usage in zip(volumes, usages, strict=True):
+        downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
+        narrate(
+            f"{volume.whole_name}: {human_bytes(usage.bytes)}, of which "
+            f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
+        )
+    heads = ["ENVIRONMENT" if kind == "python" else "SET", *ENVIRONMENT_HEADS]
+    rows = [_environment_row(one) for _, one in found]
+    _print_with_nodes(heads, rows, [node for node, _ in found], frozenset({1, 2, 3}))
+
+
+@command.command("prune")
+@click.option(
+    "--scope", metavar="SCOPE", help="Only this scope's caches; without it, every scope's."
+)
+@KIND
+@click.option("--unused", metavar="TIME", help="Drop what was not used for so long: 30d, 12h.")
+@click.option(
+    "--max-size", metavar="SIZE",
+    help="Drop the least recently used until no more than so much is left of a scope: 10g.",
+)  # fmt: skip
+@apply(BACKEND)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it there.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-q", "--quiet", is_flag=True, help="With --yes: print errors and nothing else.")
+def prune(
+    scope: str | None,
+    kind: str | None,
+    unused: str | None,
+    max_size: str | None,
+    backend: str | None,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+) -> int:
+    """Drop environments and sets of system packages that are not needed any more.
+
+    Never what a job uses. Without --unused and --max-size, to the budgets in the configuration
+    (max_size). Says first what will go and how much that frees. A scope's two caches have one size
+    between them; --kind chooses one.
+
+    \b
+    stoke cache prune --unused 30d
+    stoke cache prune --scope team-a --max-size 10g --dry-run
+    """
+    from stoke.cli.commands.cache_prune import prune_caches
+
+    seconds, limit = _duration(unused), _size(max_size)
+    with History() as history, closing(_backends()) as backends:
+        chosen = backends.get(backend or backends.config.backend)
+        housekeeper = Housekeeper(history, backends.config.lock_ttl)
+        volumes = [
+            volume
+            for volume in housekeeper.volumes(chosen)
+            if scope in (None, volume.scope) and kind in (None, volume.kind)
+        ]
+        if not volumes and scope is not None:
+            raise _no_such_cache(chosen, scope, kind)
+        if not volumes:
+            if not quiet:
+                what = f"{kind} cache" if kind else "caches"
+                narrate(f"no {what} on the {chosen.name} backend; nothing to drop")
+            return 0
+        return prune_caches(
+            housekeeper, chosen, volumes, backends.config, seconds, limit,
+            dry_run=dry_run, yes=yes, quiet=quiet,
+        )  # fmt: skip
+
+
+@command.command("warm")
+@click.option(
+    "-w", "--with", "packages", multiple=True, metavar="REQ",
+    help="A Python package, or a list of them. Again for more.",
+)  # fmt: skip
+@REQUIREMENTS
+@LOCK
+@click.option(
+    "-s", "--system", multiple=True, metavar="PKG",
+    help="A system package, or a list of them. Again for more.",
+)  # fmt: skip
+@click.option("--python", metavar="VERSION", help="The Python to prepare them for.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="The N most used so far.")
+@click.option("--image", metavar="IMAGE", help="The image to prepare them in.")
+@click.option("--scope", metavar="SCOPE", help="Whose cache to fill.")
+@click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest.")
+@apply(BACKEND)
+def warm(
+    packages: tuple[str, ...],
+    requirements: tuple[str, ...],
+    lock: str | None,
+    system: tuple[str, ...],
+    python: str | None,
+    top: int | None,
+    image: str | None,
+    scope: str | None,
+    upgrade: bool,
+    backend: str | None,
+) -> int:
+    """Build environments before they are needed, with their bytecode, and fetch system packages.
+
+    A job like any other whose code does nothing: it is in the list of jobs. --top takes what the
+    history's jobs asked for most in this place.
+
+    \b
+    stoke cache warm -w 'numpy, pandas'
+    stoke cache warm -r requirements.txt --scope team-a -b docker
+    stoke cache warm -s 'gcc ffmpeg' -b docker
+    stoke cache warm --top 5
+    """
+    from stoke.cli.commands.cache_warm import environment_request, most_used, warm_up
+
+    config = _config()
+    place = backend or config.backend
+    if packages or requirements or lock or system:
+        if top is not None:
+            raise click.UsageError("--top names the packages already.")
+        requests = [
+            environment_request(
+                config, packages, requirements, lock, system, python, image, scope, upgrade
+            )
+        ]
+    elif top is None:
+        raise click.UsageError("Nothing to warm: name packages, or --top N.")
+    else:
+        requests = most_used(config, place, scope or config.scope, top, upgrade)
+    return warm_up(requests, place, config)
+
+
+@command.command("clear")
+@click.option("--scope", metavar="SCOPE", help="Whose caches; without it, the configured scope's.")
+@KIND
+@apply(BACKEND)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -> int:
+    """Empty a scope's caches.
+
+    Says first what will go, how much it is and who holds it, and asks for the scope's name. Refuses
+    while a running job uses it.
+
+    \b
+    stoke cache clear
+    stoke cache clear --scope team-a --kind python -b docker --yes
+    """
+    with History() as history, closing(_backends()) as backends:
+        config = backends.config
+        scope = scope or config.scope
+        chosen = backends.get(backend or config.backend)
+        housekeeper = Housekeeper(history, config.lock_ttl)
+        volumes = [
+            _measured(housekeeper, chosen, volume)
+            for volume in _volumes(housekeeper, chosen, scope, kind)
+        ]
+        for volume in volumes:
+            what = "environment" if volume.kind == "python" else "set of packages"
+            entries = "" if volume.entries is None else f", {_counted(volume.entries, what)}"
+            narrate(f"{volume.whole_name}: {human_bytes(volume.bytes)}{entries}")
+        holders = sorted({job for volume in volumes for job in volume.in_use_by})
+        if holders:
+            raise EngineError(
+                f"in use by {', '.join(holders)}; nothing was cleared",
+                f"wait for them, or stop them: stoke stop {' '.join(holders)}",
+            )
+        if not yes:
+            _ask(scope)
+        freed, failed = 0, []
+        for volume in volumes:
+            try:
+                with ProgressLine() as progress:
+                    freed += housekeeper.clear(chosen, volume, progress).bytes
+            except EngineError as error:
+                failed.append((volume, error))
+    if freed or not failed:
+        narrate(f"freed {human_bytes(freed)}")
+    for volume, why in failed:
+        print_error(f"{volume.whole_name} was not cleared: {why.what}", why.hint)
+    return EXIT_ENGINE if failed else 0
+
+
+command.add_command(stats)
+
+
+# ---------------------------------------------------------------------------- what they share
+
+
+def _print_with_nodes(
+    heads: list[str], rows: list[list[Cell]], nodes: list[str | None], right: frozenset[int]
+) -> None:
+    """A table with a column of nodes in front, where there are any."""
+    if not any(nodes):
+        print_table(heads, rows, right)
+        return
+    named: list[list[Cell]] = [
+        [node or UNKNOWN, *row] for node, row in zip(nodes, rows, strict=True)
+    ]
+    print_table(["NODE", *heads], named, frozenset(column + 1 for column in right))
+
+
+def _config() -> Config:
+    from stoke.config.model import load_config
+
+    return load_config()
+
+
+def _backends() -> Backends:
+    from stoke.jobs.lifecycle import Backends
+
+    return Backends(_config())
+
+
+def _volumes(
+    housekeeper: Housekeeper, backend: Backend, scope: str, kind: str | None
+) -> list[Volume]:
+    """Those of the scope, of one kind or all; an error where there is none."""
+    found = [
+        volume
+        for volume in housekeeper.volumes(backend)
+        if volume.scope == scope and kind in (None, volume.kind)
+    ]
+    if not found:
+        raise _no_such_cache(backend, scope, kind)
+    return found
+
+
+def _counted(number: int, what: str) -> str:
+    one, of, more = what.partition(" ")
+    return f"{number:,} {one}{'' if number == 1 else 's'}{of}{more}"
+
+
+def _no_such_cache(backend: Backend, scope: str, kind: str | None) -> RequestError:
+    what = f"{kind} cache" if kind else "caches"
+    return RequestError(
+        "scope", f"{scope} has no {what} on the {backend.name} backend", "see: stoke cache ls"
+    )
+
+
+def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Volume:
+    """With its size, if that can be had; a volume that cannot be measured is listed all the same."""
+    try:
+        with ProgressLine() as progress:
+            return housekeeper.measured(backend, volume, progress)
+    except EngineError as error:
+        narrate(f"{volume.whole_name} could not be measured: {error.what}")
+        return volume
+
+
+def _duration(text: str | None) -> float | None:
+    return None if text is None else float(_parsed("unused", text))
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else int(_parsed("max-size", text))
+
+
+def _parsed(field: str, text: str) -> float:
+    from stoke.request.spec import parse_duration, parse_size
+
+    try:
+        value: float = parse_duration(text) if field == "unused" else parse_size(text)
+    except ValueError as error:
+        raise RequestError(field, str(error)) from None
+    return value
+
+
+def _ask(scope: str) -> None:
+    if not sys.stdin.isatty():
+        raise RequestError("scope", "nobody is here to confirm this", "say it was meant: --yes")
+    typed = click.prompt(
+        f"Everything above goes. Type the scope's name ({clean(scope)}) to clear it",
+        default="", show_default=False, err=True,
+    )  # fmt: skip
+    if typed.strip() != scope:
+        raise RequestError("scope", "that is not its name; nothing was cleared")
+
+
+def _environment_document(one: Environment) -> dict[str, object]:
+    return {
+        "key": one.key,
+        "bytes": one.bytes,
+        "would_free": one.goes,
+        "built_at": rfc3339(one.built_at),
+        "last_used": rfc3339(one.last_used),
+        "uses": one.uses,
+        "in_use": one.busy,
+        "in_use_by": list(one.in_use_by),
+        "packages": list(one.packages),
+    }
+
+
+def _environment_row(one: Environment) -> list[Cell]:
+    now = time.time()
+    return [
+        one.key[:12],
+        human_bytes(one.bytes),
+        human_bytes(one.goes),
+        str(one.uses),
+        (", ".join(one.in_use_by) or "in use", "yellow")
+        if one.busy
+        else time_ago(one.last_used, now),
+        time_ago(one.built_at, now),
+        ", ".join(one.packages),
+    ]
+
+
+def _figures(history: History) -> Figures:
+    return {(one.backend, one.scope, one.kind): one for one in read_metrics(history).figures}
+
+
+def _document(volume: Volume, figures: Figures) -> dict[str, object]:
+    saved = figures.get((volume.backend, volume.scope, volume.kind))
+    return {
+        "backend": volume.backend,
+        "node": volume.node,
+        "scope": volume.scope,
+        "kind": volume.kind,
+        "name": volume.name,
+        "bytes": volume.bytes,
+        "measured_at": rfc3339(volume.measured_at),
+        "entries": volume.entries,
+        "hit_rate": saved.hit_rate if saved else None,
+        "saved_seconds": saved.saved_seconds if saved else None,
+        "saved_bytes": saved.saved_bytes if saved else None,
+        "in_use_by": list(volume.in_use_by),
+    }
+
+
+def _row(volume: Volume, figures: Figures) -> list[Cell]:
+    saved = figures.get((volume.backend, volume.scope, volume.kind))
+    return [
+        volume.backend,
+        volume.scope,
+        volume.kind,
+        human_bytes(volume.bytes),
+        time_ago(volume.measured_at),
+        UNKNOWN if volume.entries is None else str(volume.entries),
+        UNKNOWN if saved is None or saved.hit_rate is None else f"{saved.hit_rate:.0%}",
+        human_seconds(saved.saved_seconds if saved else None),
+        human_bytes(saved.saved_bytes if saved else None),
+        ", ".join(volume.in_use_by),
+    ]

@@ -1,0 +1,129 @@
+"""`stoke cache stats`: what the caches did for jobs, for people, programs and Prometheus."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import click
+
+from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
+from stoke.cli.options import BACKEND, apply
+from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339
+from stoke.errors import RequestError
+from stoke.history.database import History
+from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+
+HEADS = [
+    "BACKEND", "SCOPE", "KIND", "JOBS", "HITS", "COLD", "WARM", "SAVED", "NOT RECEIVED", "OVER TIME",
+]  # fmt: skip
+BARS = "▁▂▃▄▅▆▇█"
+NO_JOB = "·"
+MOST_PACKAGES = 10
+
+
+@click.command("stats")
+@apply(BACKEND)
+@click.option("--scope", metavar="SCOPE", help="Only this scope's caches.")
+@click.option("--since", metavar="TIME", help="Only jobs of so long: 30d, 12h.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+@click.option("--prometheus", is_flag=True, help="As text that Prometheus reads.")
+def command(
+    backend: str | None, scope: str | None, since: str | None, as_json: bool, prometheus: bool
+) -> None:
+    """Show what the caches saved: hits, cold and warm seconds, packages.
+
+    Told from the jobs of this machine's history. COLD and WARM are medians; SAVED is against the
+    measured cold run of the same request. OVER TIME is the hit rate, a column for each of 24
+    stretches of the time shown; a dot is one without jobs.
+
+    \b
+    stoke cache stats --since 30d
+    stoke cache stats --scope team-a --json
+    stoke cache stats --prometheus > stoke.prom
+    """
+    if prometheus and (since or as_json):
+        raise click.UsageError("--prometheus prints totals, in its own format only.")
+    with History() as history:
+        metrics = read_metrics(history, since=_since(since), backend=backend, scope=scope)
+    if prometheus:
+        from stoke.cache.prometheus import exposition
+
+        click.echo(exposition(metrics), nl=False)
+    elif as_json:
+        print_json(_document(metrics))
+    elif not metrics.figures:
+        narrate("no job has looked for packages in a cache yet")
+    else:
+        _show(metrics)
+
+
+def _since(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from stoke.request.spec import parse_duration
+
+    try:
+        seconds: float = parse_duration(text)
+    except ValueError as error:
+        raise RequestError("since", str(error)) from None
+    return time.time() - seconds
+
+
+def _show(metrics: Metrics) -> None:
+    rows = [
+        _row(one, metrics.over_time[one.backend, one.scope, one.kind]) for one in metrics.figures
+    ]
+    print_table(HEADS, rows, frozenset(range(3, 9)))
+    told = metrics.prediction
+    if told.rate is not None:
+        click.echo(f"\npredictions   {told.right} of {told.judged} right ({told.rate:.1%})")
+    if metrics.packages:
+        click.echo()
+        most: list[list[Cell]] = [
+            [one.name, one.kind, str(one.uses)] for one in metrics.packages[:MOST_PACKAGES]
+        ]
+        print_table(["PACKAGE", "KIND", "JOBS"], most, frozenset({2}))
+
+
+def _row(one: CacheFigures, points: tuple[Point, ...]) -> list[Cell]:
+    return [
+        one.backend,
+        one.scope,
+        one.kind,
+        str(one.jobs),
+        UNKNOWN if one.hit_rate is None else f"{one.hit_rate:.0%}",
+        human_seconds(one.cold_seconds),
+        human_seconds(one.warm_seconds),
+        human_seconds(one.saved_seconds),
+        human_bytes(one.saved_bytes),
+        "".join(_bar(point) for point in points),
+    ]
+
+
+def _bar(point: Point) -> str:
+    if not point.jobs:
+        return NO_JOB
+    return BARS[min(int(point.hits / point.jobs * len(BARS)), len(BARS) - 1)]
+
+
+def _document(metrics: Metrics) -> dict[str, object]:
+    """Times RFC 3339, durations seconds, sizes bytes; unknown is null."""
+    return {
+        "since": rfc3339(metrics.since),
+        "caches": [
+            {
+                **asdict(one),
+                "over_time": [
+                    {**asdict(point), "at": rfc3339(point.at)}
+                    for point in metrics.over_time[one.backend, one.scope, one.kind]
+                ],
+            }
+            for one in metrics.figures
+        ],
+        "sizes": [
+            {**asdict(size), "measured_at": rfc3339(size.measured_at)} for size in metrics.sizes
+        ],
+        "packages": [asdict(one) for one in metrics.packages],
+        "prediction": asdict(metrics.prediction),
+    }

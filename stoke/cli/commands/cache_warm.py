@@ -1,0 +1,56 @@
+"""What `stoke cache warm` runs: jobs that make an environment or system packages, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stoke.cli.options import request_from
+from stoke.cli.output import narrate
+from stoke.cli.watch import run_request
+from stoke.history.database import History
+from stoke.jobs.warm import CODE
+from stoke.jobs.warm import most_used as most_used_in
+
+if TYPE_CHECKING:
+    from stoke.config.model import Config
+    from stoke.jobs.lifecycle import Request
+
+
+def environment_request(
+    config: Config,
+    packages: tuple[str, ...],
+    requirements: tuple[str, ...],
+    lock: str | None,
+    system: tuple[str, ...],
+    python: str | None,
+    image: str | None,
+    scope: str | None,
+    upgrade: bool,
+) -> Request:
+    """The request that the command's options make."""
+    request = request_from(
+        config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
+        system=system, python=python, env=(), secret=(), index=None, extra_index=(),
+        index_credentials=None, cpu=None, memory=None, shm_size=None, timeout=None, image=image,
+        scope=scope, no_cache=False, upgrade=upgrade, name="warm",
+    )  # fmt: skip
+    return replace(request, compile_bytecode=True)
+
+
+def most_used(config: Config, backend: str, scope: str, count: int, upgrade: bool) -> list[Request]:
+    with History() as history:
+        return most_used_in(history, config, backend, scope, count, upgrade)
+
+
+def warm_up(requests: list[Request], backend: str, config: Config) -> int:
+    """Runs them one after the other; the first exit code that is not 0, or 0."""
+    failed = 0
+    for number, request in enumerate(requests, start=1):
+        if len(requests) > 1:
+            names = ", ".join((*request.spec.dependencies, *request.spec.system))
+            names = names or "a requirements file"
+            narrate(f"{number} of {len(requests)}: {names}")
+        code = run_request(request, backend, config, detach=False, as_json=False, quiet=False)
+        failed = failed or code
+    return failed

@@ -1,0 +1,143 @@
+"""`stoke doctor`: what works here, what does not, and how to fix it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stoke.backend.api import Finding, backend_names, load_backend
+from stoke.cli.options import CLUSTER, apply
+from stoke.cli.output import paint, print_json
+from stoke.errors import StokeError
+from stoke.files.paths import config_file, is_there, state_dir
+from stoke.text.sanitize import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stoke.config.model import Config
+
+BROKEN = 1
+_MARKS = {True: ("ok", "green"), False: ("no", "red"), None: ("??", "yellow")}
+
+
+@click.command()
+@apply(CLUSTER)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+def command(as_json: bool) -> int:
+    """Check the setup and suggest fixes.
+
+    The exit code is 1 when the default backend does not work, or no package index can be reached.
+
+    \b
+    stoke doctor
+    stoke doctor --json | jq '.backends.docker'
+    """
+    from stoke.config.model import Config, load_config, unknown_variables
+    from stoke.delivery.index_check import start_check
+
+    own = [_checked("history and logs", _state)]
+    try:
+        config = load_config()
+        own.insert(0, _checked("configuration", _configuration))
+    except StokeError as error:
+        own.insert(
+            0, Finding("configuration", False, error.what, error.hint or f"edit {config_file()}")
+        )
+        config = Config()
+    network = start_check(config)
+    backends = {name: _look_at(name, config) for name in backend_names()}
+    own += network()
+    works = all(finding.works is not False for finding in own + backends.get(config.backend, []))
+    own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
+    if as_json:
+        print_json(
+            {
+                "works": works,
+                "default_backend": config.backend,
+                "stoke": [_document(finding) for finding in own],
+                "backends": {
+                    name: [_document(finding) for finding in findings]
+                    for name, findings in backends.items()
+                },
+            }
+        )
+    else:
+        _show("stoke", own)
+        for name, findings in backends.items():
+            _show(f"{name} (default)" if name == config.backend else name, findings)
+    return 0 if works and config.backend in backends else BROKEN
+
+
+def _checked(what: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except StokeError as error:
+        return Finding(what, False, error.what, error.hint)
+
+
+def _configuration() -> Finding:
+    path = config_file()
+    detail = str(path) if is_there(path) else f"the defaults ({path} is not there)"
+    return Finding("configuration", True, detail)
+
+
+def _state() -> Finding:
+    """Whether history and logs can be kept, without making anything."""
+    folder = state_dir()
+    there = folder
+    while not is_there(there):
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Finding("history and logs", True, str(folder))
+    return Finding(
+        "history and logs", False, f"{folder} cannot be written to",
+        "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
+    )  # fmt: skip
+
+
+def _variable(name: str) -> Finding:
+    from difflib import get_close_matches
+
+    from stoke.config.model import Config
+
+    settings = [f"STOKE_{field.upper()}" for field in Config.model_fields]
+    near = get_close_matches(name.upper().partition("__")[0], settings, 1)
+    hint = f"did you mean {near[0]}?" if near else f"take it away: unset {name}"
+    return Finding("variable", False, f"{name} is set and is no setting", hint)
+
+
+def _look_at(name: str, config: Config) -> list[Finding]:
+    try:
+        backend = load_backend(name, config)
+        found = backend.check()
+        backend.close()
+    except StokeError as error:
+        return [Finding("backend", False, error.what, error.hint)]
+    except Exception as error:
+        # A third party's, broken or half installed: the others are still to be looked at.
+        return [Finding("backend", False, f"does not load: {type(error).__name__}: {error}")]
+    return found
+
+
+def _show(title: str, findings: list[Finding]) -> None:
+    click.echo(paint(clean(title), "bold", sys.stdout))
+    for finding in findings:
+        mark = paint(*_MARKS[finding.works], sys.stdout)
+        click.echo(f"  {mark}  {clean(finding.what):<16}  {clean(finding.detail)}")
+        if finding.hint and not finding.works:
+            click.echo(
+                f"      {'':<16}  {paint('hint:', 'cyan', sys.stdout)} {clean(finding.hint)}"
+            )
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "what": finding.what,
+        "works": finding.works,
+        "detail": finding.detail,
+        "hint": finding.hint,
+    }

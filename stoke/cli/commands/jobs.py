@@ -1,0 +1,118 @@
+"""`stoke jobs`: the history as a table.
+
+Imports nothing that is slow to load while every job shown is over.
+"""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from stoke.cli.job_lookup import fresh
+from stoke.cli.output import (
+    Cell,
+    job_document,
+    narrate,
+    print_json,
+    print_table,
+    state_colour,
+    state_text,
+    time_ago,
+)
+from stoke.files.paths import history_file, is_there
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+
+HEADS = ["ID", "STATE", "BACKEND", "SUBMITTED", "TOOK", "ENV", "PYTHON", "RECEIVED", "NAME"]
+TO_THE_RIGHT = frozenset({4, 5, 7})
+
+
+@click.command()
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All of them, also those that the default backend holds and this machine does not know.",
+)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many, the newest first.",
+)
+@click.option(
+    "--state",
+    type=click.Choice([str(state) for state in JobState]),
+    help="Only jobs in this state.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def command(everything: bool, count: int, state: str | None, as_json: bool) -> None:
+    """List jobs.
+
+    ENV is what preparing the environment took. A state with a ? is not confirmed: the job's backend
+    could not be asked.
+
+    \b
+    stoke jobs
+    stoke jobs --state failed -n 5
+    stoke jobs --json | jq -r '.[].id'
+    """
+    # Looking creates nothing: without a history there are no jobs.
+    if not is_there(history_file()) and not everything:
+        _show([], None, as_json)
+        return
+    with History() as history:
+        if everything:
+            _adopt(history)
+        limit = None if everything or state else count
+        jobs = fresh(history.list(limit), history)
+        if state:
+            jobs = [job for job in jobs if job.state == state]
+        _show(jobs if everything else jobs[:count], history, as_json)
+
+
+def _adopt(history: History) -> None:
+    from stoke.config.model import load_config
+    from stoke.errors import EngineError
+    from stoke.jobs.lifecycle import Backends, adopt
+
+    config = load_config()
+    try:
+        adopt(Backends(config).get(config.backend), history)
+    except EngineError as error:
+        narrate(f"{config.backend} could not be asked for jobs: {error.what}")
+
+
+def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
+    if as_json:
+        print_json([job_document(job, history) for job in jobs] if history else [])
+    elif jobs:
+        print_table(HEADS, [_row(job) for job in jobs], TO_THE_RIGHT)
+    else:
+        narrate("no jobs; submit one: stoke run --help")
+
+
+def _row(job: Job) -> list[Cell]:
+    took = job.seconds if job.state.finished else time.time() - job.submitted_at
+    return [
+        job.id,
+        (state_text(job), state_colour(job)),
+        job.backend,
+        time_ago(job.submitted_at),
+        human_seconds(took),
+        human_seconds(job.environment_seconds),
+        _python(job),
+        human_bytes(job.received_bytes),
+        job.name,
+    ]
+
+
+def _python(job: Job) -> str:
+    for phase in job.phases:
+        if phase.name == "python":
+            return UNKNOWN if phase.hit is None else "hit" if phase.hit else "miss"
+    return UNKNOWN

@@ -1,0 +1,217 @@
+"""`stoke logs`: the output of jobs from the spool, which outlives the container.
+
+Imports nothing that is slow to load when the jobs are over.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from stoke.cli.job_lookup import find_jobs, open_history
+from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
+from stoke.cli.options import JOBS, apply
+from stoke.cli.output import narrate, print_error, print_unkept, removed_log, shows_colour
+from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.terminal import JobScreen
+from stoke.errors import RequestError
+from stoke.files.paths import job_dir
+from stoke.logs.pattern import Pattern
+from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
+from stoke.text.sanitize import clean
+
+if TYPE_CHECKING:
+    from stoke.history.database import History
+    from stoke.history.job import Job
+
+
+def _pattern(_context: click.Context, _option: click.Parameter, text: str | None) -> Pattern | None:
+    try:
+        return None if text is None else Pattern(text)
+    except RequestError as error:
+        raise click.BadParameter(error.why) from None
+
+
+@click.command()
+@apply(JOBS)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the jobs end.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only lines from then on: 90s, 5m, 2h, 1d ago, or a date and time.",
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only what went there.")
+@click.option(
+    "--grep",
+    metavar="REGEX",
+    callback=_pattern,
+    help="Only lines in which it is found. In a line of more than 1 MiB, a match is 64 KiB at most.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Each line as a line of JSON.")
+@click.option("--engine", is_flag=True, help="Only what the engine wrote into the log itself.")
+def command(
+    jobs: tuple[str, ...],
+    follow: bool,
+    tail: int | None,
+    since: str | None,
+    timestamps: bool,
+    stream: str | None,
+    grep: Pattern | None,
+    as_json: bool,
+    engine: bool,
+) -> int:
+    """Print the output of jobs.
+
+    What a job wrote to stdout goes to stdout and what it wrote to stderr to stderr, byte for byte
+    unless each line is asked to carry more. Of several jobs each line begins with its job's name.
+    Leaving with ctrl+c leaves the jobs running.
+
+    \b
+    stoke logs train-7k2pqa
+    stoke logs -f train eval
+    stoke logs --since 5m --grep 'loss=nan' train
+    stoke logs --json train | jq -r 'select(.stream == "stderr").text'
+    """
+    if engine and (follow or tail is not None or since or timestamps or stream or grep or as_json):
+        raise click.UsageError(
+            "--engine prints all that is there as it is: no option goes with it."
+        )
+    wanted = Wanted(
+        stream={None: None, "stdout": STDOUT, "stderr": STDERR}[stream],
+        since=0 if since is None else since_time(since, time.time()),
+        grep=grep,
+    )
+    with open_history() as history:
+        found, unknown = find_jobs(history, jobs)
+        for error in unknown:
+            print_error(error.what, error.hint)
+        code = max((error.exit_code for error in unknown), default=0)
+        for job in found:
+            if removed := removed_log(job):
+                narrate(f"{job.id}: {removed}")
+                code = code or 1
+        copied = len(found) == 1 and wanted == Wanted() and not as_json and not engine
+        screen = JobScreen() if copied and not timestamps else None
+        stdout = Outlet(1, sys.stdout.encoding, screen)
+        stderr = Outlet(2, sys.stderr.encoding, screen)
+        if engine:
+            _print_engine_logs(found, history, stdout)
+        elif copied:
+            _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
+        elif found:
+            printer = Printer(
+                stdout,
+                stderr,
+                [job.id for job in found],
+                as_json=as_json,
+                timestamps=timestamps,
+                colours=shows_colour(sys.stdout),
+                grep=grep,
+            )
+            _print_lines(found, history, printer, wanted, follow, tail)
+            stdout.finish()
+            stderr.finish()
+    return code
+
+
+def _copy(
+    job: Job,
+    history: History,
+    stdout: Outlet,
+    stderr: Outlet,
+    follow: bool,
+    tail: int | None,
+    timestamps: bool,
+) -> None:
+    """One job's output as it is."""
+    if _is_open(job) and not follow:
+        _catch_up(job, history)
+    first = _first_row(job, tail)
+    before = (lambda moment: stamp(moment).encode()) if timestamps else None
+    passthrough = Passthrough(job_dir(job.id), stdout, stderr, first, before)
+    if _is_open(job) and follow:
+        _follow(job, history, passthrough)
+    else:
+        passthrough.pump()
+    passthrough.close()
+
+
+def _print_lines(
+    jobs: list[Job],
+    history: History,
+    printer: Printer,
+    wanted: Wanted,
+    follow: bool,
+    tail: int | None,
+) -> None:
+    unfinished = [job for job in jobs if _is_open(job)]
+    if not follow:
+        for job in unfinished:
+            _catch_up(job, history)
+    sources = [Source(job.id, wanted, tail) for job in jobs]
+    if follow and unfinished:
+        from stoke.cli.watch import follow_together
+
+        follow_together(unfinished, history, lambda all_of_it: printer.merged(sources, all_of_it))
+    printer.merged(sources, all_of_it=True)
+    for source in sources:
+        source.close()
+
+
+def _is_open(job: Job) -> bool:
+    return not job.state.finished or job.provisional
+
+
+def _print_engine_logs(jobs: list[Job], history: History, stdout: Outlet) -> None:
+    """Argo's own lines, for example: they say why a container came to nothing."""
+    for job in jobs:
+        if _is_open(job):
+            _catch_up(job, history)
+        try:
+            data = (job_dir(job.id) / ENGINE_LOG).read_bytes()
+        except FileNotFoundError:
+            if not removed_log(job):
+                narrate(f"{job.id}: the engine wrote nothing into its log")
+            continue
+        if len(jobs) > 1:
+            name = f"{clean(job.id)} | ".encode()
+            data = b"".join(name + line + b"\n" for line in data.splitlines())
+        stdout.write(data)
+    stdout.finish()
+
+
+def _first_row(job: Job, tail: int | None) -> int:
+    if tail is None:
+        return 0
+    reader = SpoolReader(job_dir(job.id))
+    _, rows = reader.size()
+    reader.close()
+    return max(0, rows - tail)
+
+
+def _catch_up(job: Job, history: History) -> None:
+    """Brings the log up to now; what cannot be had is said, and what is here is shown."""
+    from stoke.config.model import load_config
+    from stoke.errors import EngineError
+    from stoke.jobs.lifecycle import Backends, settle
+
+    try:
+        settle(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
+    except EngineError as error:
+        narrate(f"this may not be all of it: {error.what}")
+
+
+def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
+    from stoke.cli.progress_output import Narrator
+    from stoke.cli.watch import Follow
+    from stoke.config.model import load_config
+    from stoke.jobs.lifecycle import Backends, clean_up
+
+    backend = Backends(load_config()).get(job.backend)
+    Follow(job.id, backend, history, passthrough, Narrator(quiet=True, troubles=True)).run()
+    clean_up(job.id, backend, history)

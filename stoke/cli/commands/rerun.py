@@ -1,0 +1,64 @@
+"""`stoke rerun`: a job's request once more."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from stoke.cli.options import BACKEND, JOB, OUTCOME, apply
+from stoke.errors import EngineError
+
+
+@click.command()
+@apply(JOB, BACKEND)
+@click.option("--scope", metavar="SCOPE", help="Whose caches to use; without it, the job's.")
+@click.option("--no-cache", is_flag=True, help="Build everything anew, and keep nothing.")
+@click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest.")
+@apply(OUTCOME)
+def command(
+    job: str,
+    backend: str | None,
+    scope: str | None,
+    no_cache: bool,
+    upgrade: bool,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run a job's request again.
+
+    On the same backend, unless another is named. Secrets are read anew from where they stood.
+
+    \b
+    stoke rerun train-7k2pqa
+    stoke rerun train -b docker --upgrade
+    """
+    from stoke.cli.job_lookup import find_job, open_history
+    from stoke.cli.watch import run_request
+    from stoke.config.defaults import with_changes
+    from stoke.config.model import load_config
+    from stoke.jobs.lifecycle import Request
+    from stoke.request.spec import make_spec
+
+    config = load_config()
+    with open_history() as history:
+        earlier = find_job(history, job)
+        text = history.spec(earlier.id)
+    if text is None:
+        raise EngineError(f"what {earlier.id} was asked to run is not known on this machine")
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError):
+        raise EngineError(f"the request of {earlier.id} is damaged in the history") from None
+    spec = with_changes(make_spec(asked), scope=scope, use_cache=False if no_cache else None)
+    request = Request(
+        spec,
+        name=earlier.name,
+        upgrade=upgrade,
+        lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
+    )
+    return run_request(
+        request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet
+    )

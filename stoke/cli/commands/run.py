@@ -1,0 +1,45 @@
+"""`stoke run`: like `python`, somewhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stoke import errors
+from stoke.cli.options import BACKEND, CODE, OUTCOME, PLACE, CodeCommand, apply, request_from
+
+
+def _exit_codes() -> str:
+    """The table of `stoke.errors`, as help shows it."""
+    lines = (errors.__doc__ or "").splitlines()
+    rows = [line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| ")][1:]
+    return "\b\nExit codes:\n" + "\n".join(f"  {code:<14} {text}" for code, text in rows)
+
+
+@click.command(cls=CodeCommand, epilog=_exit_codes())
+@apply(CODE, BACKEND, PLACE, OUTCOME)
+def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **options: Any) -> int:
+    """Run Python code with its packages, and wait for it.
+
+    The job's stdout is stdout and its stderr stderr, its exit code the exit code; its standard
+    input is at its end. ctrl+c interrupts the code (on argo it stops the job); a second one ends the
+    job at once. What stoke itself has to say goes to stderr too: --quiet leaves that to the job.
+
+    As with python, everything after FILE goes to the script; stoke's own options come before FILE. If
+    the script has an option that stoke has too, put -- after FILE.
+
+    \b
+    stoke run -w numpy -c 'import numpy; print(numpy.pi)'
+    stoke run -r requirements.txt -b docker --memory 2g train.py --epochs 3
+    stoke run train.py -- --name first
+    stoke run --json - < train.py
+    """
+    from stoke.cli.watch import run_request
+    from stoke.config.model import load_config
+
+    config = load_config()
+    request = request_from(config, **options)
+    return run_request(
+        request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet
+    )

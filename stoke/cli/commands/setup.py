@@ -1,0 +1,220 @@
+"""`stoke setup`: prepares an engine for jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from stoke.cli.options import BACKEND, CLUSTER, apply
+from stoke.errors import RequestError
+
+if TYPE_CHECKING:
+    from stoke.backend.api import Preparation
+
+
+@click.group()
+def command() -> None:
+    """Prepare an engine for jobs; schedule the pruning of caches.
+
+    \b
+    stoke setup image
+    stoke setup argo --namespace jobs --apply
+    stoke setup schedule --unused 30d
+    """
+
+
+@command.command()
+@click.option("--base", metavar="IMAGE", help="The image to build on; it brings the Python.")
+@click.option("--tag", metavar="NAME", help="What to call the image.")
+@apply(BACKEND)
+def image(base: str | None, tag: str | None, backend: str | None) -> None:
+    """Build the image that jobs run in when they name none.
+
+    Any image with Python 3.9 or later runs jobs; this one has uv already and is there for system
+    packages.
+
+    \b
+    stoke setup image
+    stoke setup image --base python:3.12-slim --tag team/python:3.12
+    """
+    from stoke.backend.api import MakesImage, load_backend
+    from stoke.cli.output import narrate
+    from stoke.config.model import load_config
+
+    name = backend or "docker"
+    chosen = load_backend(name, load_config())
+    if not isinstance(chosen, MakesImage):
+        raise RequestError("backend", f"the {name} backend has no images", "choose: -b docker")
+    made = chosen.setup_image(base, tag, narrate)
+    narrate(f"built {made}")
+    chosen.close()
+
+
+@command.command()
+@apply(CLUSTER)
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Whose claims to make.")
+@click.option(
+    "--user", "users", multiple=True, metavar="NAME", help="Who may submit. Again for more."
+)
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="A group that may submit.")
+@click.option("--unused", metavar="TIME", help="Prune daily what was not used for so long: 30d.")
+@click.option("--apply", "change", is_flag=True, help="Make it so, after showing what changes.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--allow-plugin", is_flag=True,
+    help="Let the program run that the kubeconfig names for credentials.",
+)  # fmt: skip
+def argo(
+    scopes: tuple[str, ...],
+    users: tuple[str, ...],
+    groups: tuple[str, ...],
+    unused: str | None,
+    change: bool,
+    yes: bool,
+    allow_plugin: bool,
+) -> None:
+    """Print what jobs need in a namespace of a cluster, or make it there.
+
+    The least rights for Argo's part of each pod and for people who submit; where the configuration
+    keeps caches in claims, those; with --unused, a schedule that prunes the caches that are there.
+
+    \b
+    stoke setup argo --namespace jobs --user ada > setup.yaml
+    stoke setup argo --namespace jobs --user ada --apply
+    """
+    from contextlib import closing
+
+    from stoke.backend.api import PreparesPlace, load_backend
+    from stoke.cli.output import narrate
+    from stoke.config.model import load_config
+    from stoke.request.spec import check_scope
+
+    config = load_config()
+    for scope in scopes:
+        try:
+            check_scope(scope)
+        except ValueError as error:
+            raise RequestError("scope", str(error)) from None
+    backend = load_backend("argo", config)
+    assert isinstance(backend, PreparesPlace)
+    with closing(backend):
+        if allow_plugin:
+            allowed = backend.allow_plugin()
+            narrate(f"allowed: {allowed}" if allowed else "the kubeconfig names no program")
+            return
+        prune = None if unused is None else (CALENDAR["daily"], _seconds(unused))
+        wanted = backend.preparations(scopes or (config.scope,), users, groups, prune)
+        if change:
+            _apply_all(wanted, yes)
+        else:
+            click.echo("---\n".join(one.manifest for one in wanted), nl=False)
+
+
+def _apply_all(wanted: list[Preparation], yes: bool) -> None:
+    """Shows what would change, and then changes it."""
+    import sys
+
+    from stoke.cli.output import narrate
+    from stoke.text.sanitize import clean
+
+    changes = []
+    for one in wanted:
+        difference = one.compare()
+        if difference:
+            changes.append(one)
+            click.echo("\n".join(clean(line) for line in difference.splitlines()))
+    if not changes:
+        narrate("everything is there already")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RequestError("apply", "nobody is here to confirm this", "say it was meant: --yes")
+        if not click.confirm("Make it so?", default=False, err=True):
+            raise RequestError("apply", "nothing was changed")
+    for one in changes:
+        one.apply()
+        narrate(f"made {one.name}")
+
+
+def _seconds(unused: str) -> float:
+    from stoke.request.spec import parse_duration
+
+    try:
+        return float(parse_duration(unused))
+    except ValueError as error:
+        raise RequestError("unused", str(error)) from None
+
+
+CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0"}
+
+
+@command.command()
+@click.option(
+    "--every",
+    type=click.Choice(list(CALENDAR)),
+    default="daily",
+    show_default=True,
+    help="How often.",
+)
+@click.option("--unused", metavar="TIME", help="As for stoke cache prune; without it, the budgets.")
+@click.option("--systemd", is_flag=True, help="A service and a timer of systemd instead.")
+@apply(BACKEND)
+def schedule(every: str, unused: str | None, systemd: bool, backend: str | None) -> None:
+    """Print what prunes the caches regularly: a line for cron, or units for systemd.
+
+    Nothing is installed. It says only what goes wrong, which cron mails and systemd keeps in its
+    journal. The schedule is this user's: it needs neither root nor a service of ours.
+
+    \b
+    (crontab -l; stoke setup schedule --unused 30d) | crontab -
+    stoke setup schedule --every weekly --systemd
+    """
+    import shlex
+    import sys
+    from pathlib import Path
+
+    argv = [str(Path(sys.argv[0]).absolute()), "cache", "prune", "--yes", "--quiet"]
+    if unused is not None:
+        _seconds(unused)
+        argv += ["--unused", unused]
+    if backend is not None:
+        argv += ["--backend", backend]
+    line = shlex.join(argv)
+    if not systemd:
+        # cron takes a % for the line's end.
+        click.echo(f"{CALENDAR[every]} {line.replace('%', chr(92) + '%')}")
+        return
+    folder = "~/.config/systemd/user"
+    click.echo(f"""# {folder}/stoke-prune.service
+[Unit]
+Description=Prune the caches of stoke
+
+[Service]
+Type=oneshot
+ExecStart={line.replace("%", "%%")}
+
+# {folder}/stoke-prune.timer
+[Unit]
+Description=Prune the caches of stoke {every}
+
+[Timer]
+OnCalendar={every}
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# then: systemctl --user daemon-reload && systemctl --user enable --now stoke-prune.timer""")
+
+
+@command.command()
+def keys() -> None:
+    """Print a keys.toml with every action of the screens and its keys.
+
+    \b
+    stoke setup keys > ~/.config/stoke/keys.toml
+    """
+    from stoke.cli.screens import keys_file
+
+    click.echo(keys_file(), nl=False)

@@ -1,0 +1,235 @@
+"""`stoke show`: everything that is known about one job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from stoke.cli.job_lookup import find_job, fresh, open_history
+from stoke.cli.options import JOB, apply
+from stoke.cli.output import (
+    Cell,
+    hidden_values,
+    human_time,
+    job_document,
+    log_size,
+    paint,
+    print_json,
+    print_table,
+    removed_log,
+    state_colour,
+    state_text,
+    stored_spec,
+    time_ago,
+)
+from stoke.cli.progress_output import hit_text, prediction_text
+from stoke.history.database import Note
+from stoke.history.job import Job, beyond_reason
+from stoke.text.sanitize import MASK, clean, clean_block
+from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+
+ASK_SECONDS = 5.0
+"""How long its backend is waited for: a cluster is far, and whoever asks for one job wants to know."""
+MOST_LINES = 40
+"""How much of the code is shown; `--json` has all of it."""
+MOST_PACKAGES = 20
+
+
+@click.command()
+@apply(JOB)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+def command(job: str, as_json: bool) -> None:
+    """Show everything that is known about a job.
+
+    JOB is its id or the beginning of it. Secrets are shown by where they stand, and variables that
+    look like secrets by their name only.
+
+    \b
+    stoke show train-7k2pqa
+    stoke show train --json | jq .phases
+    """
+    with open_history() as history:
+        found = find_job(history, job)
+        found = next(iter(fresh([found], history, ASK_SECONDS)), found)
+        if as_json:
+            print_json(job_document(found, history))
+            return
+        spec, notes = history.spec(found.id), history.notes(found.id)
+        packages = history.packages(found.id)
+    _show_job(found)
+    if found.phases:
+        click.echo()
+        _show_phases(found)
+    if notes or packages:
+        click.echo()
+        _pairs(
+            {
+                **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
+                "said": "\n".join(filter(None, (_note_text(note, found.reason) for note in notes))),
+            }
+        )
+    if spec is not None:
+        click.echo()
+        _show_stored(spec)
+    click.echo(f"\nagain: stoke rerun {clean(found.id)}")
+
+
+def _show_job(job: Job) -> None:
+    state = paint(state_text(job), state_colour(job), sys.stdout)
+    code = "" if job.exit_code is None else f"  exit {job.exit_code}"
+    click.echo(f"{paint(clean(job.id), 'bold', sys.stdout)}  {state}{code}")
+    lines, size, missing = log_size(job)
+    gaps = f", {missing} gap{'s' if missing > 1 else ''}" if missing else ""
+    removed = removed_log(job)
+    used = [
+        f"{what} {figure}"
+        for what, figure in (
+            ("cpu", human_seconds(job.cpu_seconds)),
+            ("peak memory", human_bytes(job.peak_memory)),
+        )
+        if figure != UNKNOWN
+    ]
+    _pairs(
+        {
+            "name": job.name,
+            "backend": f"{job.backend}, scope {job.scope}",
+            "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
+            "code began": human_time(job.started_at) if job.started_at else None,
+            "took": ", ".join([human_seconds(job.seconds), *used]),
+            "why": job.reason,
+            "damaged": None
+            if job.damage is None
+            else f"{job.damage}; remove the record: stoke rm {job.id}",
+            "environment": _against(job),
+            "lock": _lock_text(job),
+            "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
+            + (removed or f"stoke logs {job.id}")
+            + _beyond_budget(job, size),
+        }
+    )
+
+
+def _beyond_budget(job: Job, size: int) -> str:
+    if job.state.finished:
+        return ""
+    from stoke.config.model import load_config  # Whoever was asked for this job needed it as well.
+
+    limit = load_config().log.spool_max
+    if size <= limit:
+        return ""
+    return f" (beyond log.spool_max, {human_bytes(limit)}: it stays whole, and does not count yet)"
+
+
+def _against(job: Job) -> str | None:
+    """What was expected of the caches, and what it took."""
+    expected = prediction_text(job.predicted)
+    took = job.environment_seconds
+    parts = [] if took is None else [human_seconds(took)]
+    if expected:
+        parts.append(f"expected {expected}")
+    return ", ".join(parts) or None
+
+
+def _lock_text(job: Job) -> str | None:
+    phase = next((one for one in job.phases if one.name == "lock"), None)
+    if phase is None or phase.made_at is None:
+        return None
+    made = f"resolved {human_time(phase.made_at)} ({time_ago(phase.made_at)})"
+    return f"{made}: stoke render lock --job {job.id}"
+
+
+def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
+    """What a job that built an environment found, and what it had to fetch."""
+    phase = next((one for one in job.phases if one.name == kind), None)
+    total = (phase.packages if phase else None) or len(packages)
+    cached = phase.cached if phase and phase.cached is not None else sum(packages.values())
+    fetched = [name for name, was_cached in packages.items() if not was_cached]
+    text = f"{cached} of {total} packages from the cache"
+    if fetched:
+        more = len(fetched) - MOST_PACKAGES
+        names = fetched[:MOST_PACKAGES] + ([f"and {more} more"] if more > 0 else [])
+        text += f"; downloaded: {', '.join(names)}"
+    return text
+
+
+def _note_text(note: Note, reason: str | None) -> str:
+    hint = f"hint: {note.hint}" if note.hint else ""
+    return "\n".join(filter(None, [beyond_reason(note.text, reason), hint]))
+
+
+def _show_phases(job: Job) -> None:
+    rows: list[list[Cell]] = [
+        [
+            phase.name,
+            human_seconds(phase.seconds)
+            if phase.seconds is not None or job.state.finished
+            else "going on",
+            hit_text(phase),
+            UNKNOWN if phase.packages is None else str(phase.packages),
+            UNKNOWN if phase.cached is None else str(phase.cached),
+            human_bytes(phase.bytes),
+        ]
+        for phase in job.phases
+    ]
+    heads = ["PHASE", "TOOK", "CACHE", "PACKAGES", "CACHED", "RECEIVED"]
+    print_table(heads, rows, frozenset({1, 3, 4, 5}))
+
+
+def _show_stored(text: str) -> None:
+    spec = stored_spec(text)
+    try:
+        if spec is not None:
+            return _show_spec(hidden_values(spec))
+    except (TypeError, ValueError, AttributeError, LookupError):
+        pass  # A field of another type than any version has written.
+    return _pairs({"request": "cannot be read: its record in the history is damaged"})
+
+
+def _show_spec(spec: dict[str, Any]) -> None:
+    index = spec.get("index") or {}
+    _pairs(
+        {
+            "python": spec.get("python"),
+            "packages": "\n".join(spec.get("dependencies") or ()),
+            "lock" if spec.get("locked") else "requirements": spec.get("requirements"),
+            "constraints": spec.get("constraints"),
+            "system": " ".join(spec.get("system") or ()),
+            "arguments": "\n".join(spec.get("args") or ()),
+            "env": "\n".join(f"{name}={value}" for name, value in spec["env"].items()),
+            "secrets": "\n".join(
+                f"{name}={MASK} ({where})" for name, where in spec.get("secrets", {}).items()
+            ),
+            "index": "\n".join(filter(None, [index.get("url"), *(index.get("extra") or ())])),
+            "uv": "\n".join(
+                f"{name} = {json.dumps(setting['value'])}  ({setting['source']})"
+                for name, setting in (spec.get("uv") or {}).items()
+            ),
+            "image": spec.get("image"),
+            "timeout": human_seconds(spec["timeout"]) if spec.get("timeout") else None,
+            "cpu": None if spec.get("cpu") is None else f"{spec['cpu']:g}",
+            "memory": human_bytes(spec["memory"]) if spec.get("memory") else None,
+            "shared memory": human_bytes(spec["shm_size"]) if spec.get("shm_size") else None,
+            "cache": None if spec.get("use_cache", True) else "not used",
+            "code": _beginning(spec["code"]),
+        }
+    )
+
+
+def _beginning(code: str) -> str:
+    lines = clean_block(code).splitlines()
+    more = len(lines) - MOST_LINES
+    return "\n".join(lines[:MOST_LINES] + ([f"... and {more} more lines"] if more > 0 else []))
+
+
+def _pairs(facts: dict[str, str | None]) -> None:
+    """`name  value`, values of several lines below one another; what is empty is left out."""
+    for name, value in facts.items():
+        if not value:
+            continue
+        lines = clean_block(value).strip("\n").split("\n")
+        click.echo(f"{name:<12}  {lines[0]}")
+        for line in lines[1:]:
+            click.echo(f"{'':<12}  {line}")

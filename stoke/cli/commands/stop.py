@@ -1,0 +1,81 @@
+"""`stoke stop`: ends jobs."""
+
+from __future__ import annotations
+
+import threading
+
+import click
+
+from stoke.cli.job_lookup import find_jobs, open_history
+from stoke.cli.options import JOBS, apply
+from stoke.cli.output import narrate, print_error
+from stoke.errors import EngineError, StokeError
+
+PATIENCE = 15.0
+"""Seconds that an engine has beyond the grace before this command no longer waits for it."""
+
+
+@click.command()
+@apply(JOBS)
+@click.option("--now", is_flag=True, help="At once, instead of politely first.")
+def command(jobs: tuple[str, ...], now: bool) -> int:
+    """Stop jobs.
+
+    Politely first (SIGTERM), hard after the grace that is configured (10 seconds), and waits until
+    they are over. A job that is over already is left as it is.
+
+    \b
+    stoke stop train-7k2pqa
+    stoke stop --now train fit-model
+    """
+    from stoke.config.model import load_config
+    from stoke.history.database import History
+    from stoke.history.job import Job
+    from stoke.jobs.lifecycle import Backends, clean_up, stop
+    from stoke.jobs.tracker import Tracker
+
+    config = load_config()
+    backends = Backends(config)
+    grace = 0 if now else config.stop_grace
+    failed: set[str] = set()
+
+    def end(job: Job, history: History) -> None:
+        try:
+            backend = backends.get(job.backend)
+            said = stop(job, backend, history, grace)
+            if said:
+                narrate(f"{job.id}: {said}")
+            Tracker(backend, history, job.id).run()
+            clean_up(job.id, backend, history)
+        except StokeError as error:
+            failed.add(job.id)
+            problems.append(error)
+
+    with open_history() as history:
+        found, problems = find_jobs(history, jobs)
+        threads = [
+            threading.Thread(target=end, args=(job, history), daemon=True)
+            for job in found
+            if not job.state.finished or job.provisional
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(grace + PATIENCE)
+        for job in found:
+            after = history.get(job.id)
+            if after is None or after.state.finished:
+                already = "was already " if job.state.finished else ""
+                narrate(f"{job.id} {already}{after.state if after else 'removed'}")
+            elif job.id not in failed:
+                problems.append(
+                    EngineError(
+                        f"{job.id} was asked to stop and has not ended yet",
+                        f"see whether it has by now: stoke show {job.id}"
+                        if now
+                        else f"end it at once: stoke stop --now {job.id}",
+                    )
+                )
+    for problem in problems:
+        print_error(problem.what, problem.hint)
+    return max((problem.exit_code for problem in problems), default=0)

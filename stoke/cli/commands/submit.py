@@ -1,0 +1,57 @@
+"""`stoke submit`: a request that is written as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stoke.cli.options import BACKEND, OUTCOME, PLACE, apply
+
+
+@click.command()
+@click.argument("where", metavar="REQUEST.json|-")
+@apply(BACKEND, PLACE, OUTCOME)
+def command(
+    where: str,
+    backend: str | None,
+    image: str | None,
+    scope: str | None,
+    no_cache: bool,
+    upgrade: bool,
+    name: str | None,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run a request that is written as JSON.
+
+    Reads stoke's own form, as `stoke show --json` prints it under "spec", and that of the earlier
+    web service ("pythonCode" and its kin). Behaves as `stoke run` does from there on.
+
+    \b
+    stoke submit request.json -b docker --detach
+    stoke show JOB --json | jq .spec | stoke submit -
+    """
+    from stoke.cli.options import job_name
+    from stoke.cli.watch import run_request
+    from stoke.config.defaults import with_changes, with_defaults
+    from stoke.config.model import load_config
+    from stoke.jobs.lifecycle import Request
+    from stoke.request.input_files import read_input
+    from stoke.request.sources import MAX_REQUEST, request_from_json
+
+    config = load_config()
+    data = read_input(where, MAX_REQUEST)
+    spec = request_from_json(data, "standard input" if where == "-" else where)
+    spec = with_changes(spec, image=image, scope=scope, use_cache=False if no_cache else None)
+    request = Request(
+        with_defaults(spec, config),
+        name=job_name(name, Path(where).stem if where != "-" else None),
+        upgrade=upgrade,
+        lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
+    )
+    return run_request(
+        request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet
+    )

@@ -1,0 +1,57 @@
+"""What a request leaves open, filled in from the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stoke.config.model import Config
+from stoke.request.spec import IndexSettings, JobSpec, make_spec
+from stoke.request.surroundings import expanded, take_in
+
+
+def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
+    """`spec` with the configured scope, index and Nix settings where it names none itself, and with
+    what it takes in from the machine that submits it (`stoke.request.surroundings`)."""
+    index = _index(spec.index, config.index)
+    if spec.uv is None:
+        index = _with_variables(index)
+    taken = take_in(spec)
+    changes: dict[str, Any] = {"index": index}
+    if "uv" in taken:
+        changes["uv"] = taken.pop("uv")
+    spec = with_changes(spec, **taken)
+    if "scope" not in spec.model_fields_set:
+        changes["scope"] = config.scope
+    if spec.system and spec.nix is None:
+        changes["nix"] = config.nix
+    return spec.model_copy(update=changes)
+
+
+def _index(asked: IndexSettings, configured: IndexSettings) -> IndexSettings:
+    # Configured credentials are for the configured indexes; another address must never see them.
+    own_addresses = asked.url is not None or bool(asked.extra)
+    return IndexSettings(
+        url=asked.url or configured.url,
+        extra=asked.extra or configured.extra,
+        credentials=asked.credentials or (None if own_addresses else configured.credentials),
+        proxy=asked.proxy or configured.proxy,
+        ca_bundle=asked.ca_bundle or configured.ca_bundle,
+    )
+
+
+def _with_variables(index: IndexSettings) -> IndexSettings:
+    """`index` with the values of the variables that its addresses name."""
+    if "${" not in f"{index.url} {index.extra}":
+        return index
+    fields = index.model_dump()
+    fields["url"] = fields["url"] and expanded(fields["url"], "index.url")
+    fields["extra"] = [expanded(url, "index.extra") for url in fields["extra"]]
+    return make_spec({"code": "pass", "index": fields}).index
+
+
+def with_changes(spec: JobSpec, **fields: Any) -> JobSpec:
+    """`spec` with other values for some fields, checked like any; fields that are None stay."""
+    changes = {name: value for name, value in fields.items() if value is not None}
+    if not changes:
+        return spec
+    return make_spec({**spec.model_dump(exclude_unset=True), **changes})

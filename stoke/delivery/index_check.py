@@ -1,0 +1,402 @@
+"""Ask the package indexes for something small, as uv would, and tell what keeps it from them.
+
+Standard library only, and one connection a question, because the answer wanted is not the index's but
+where the way to it ends: name, connection, proxy, certificate, login, address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+from stoke.backend.api import Finding
+from stoke.config.defaults import with_defaults
+from stoke.config.model import Config
+from stoke.delivery.network import environment_proxies, names_of, own_authorities, trusted_files
+from stoke.delivery.payload import default_index, read_reference
+from stoke.delivery.uv_config import uv_config
+from stoke.errors import RequestError
+from stoke.request.spec import make_spec
+from stoke.request.surroundings import expanded, fill_in, login_variables
+from stoke.text.urls import basic_authorization, login_of, split_login
+
+ANSWER_SECONDS = 3.0
+"""For each step: a connection, a handshake, an answer."""
+PATIENCE = 6.0
+"""For all of it. Looking up a name cannot be given a limit, so it is left behind."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class TroubleError(Exception):
+    """What keeps a request from its answer, and what fixes it."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy's address and where that is set."""
+
+    address: SplitResult
+    variable: str
+
+    @property
+    def host(self) -> str:
+        """Without the login, for people."""
+        return f"{self.address.hostname}:{self.address.port or DEFAULT_PORTS['http']}"
+
+    @property
+    def login(self) -> dict[str, str]:
+        login = split_login(self.address.geturl())[0]
+        return {"Proxy-Authorization": basic_authorization(*login_of(login))} if login else {}
+
+
+def start_check(config: Config) -> Callable[[], list[Finding]]:
+    """Start asking on a thread; the function returned waits for the findings."""
+    found: list[Finding] = []
+    began = time.monotonic()
+    thread = threading.Thread(target=lambda: found.extend(check_network(config)), daemon=True)
+    thread.start()
+
+    def result() -> list[Finding]:
+        thread.join(max(0.0, began + PATIENCE - time.monotonic()))
+        if found:
+            return list(found)
+        detail = f"no answer within {PATIENCE:.0f} s"
+        return [Finding("index", False, detail, "check the network and the name server")]
+
+    return result
+
+
+def check_network(config: Config) -> list[Finding]:
+    """One finding for the certificates in use, and one for each index."""
+    certificates = _certificates(config)
+    if not certificates.works:
+        return [certificates]  # Nothing can be trusted before that is put right.
+    context = _context(config)
+    try:
+        logins = _indexes(config)
+    except RequestError as error:
+        return [certificates, Finding("index", False, error.what, error.hint)]
+    with ThreadPoolExecutor(len(logins) or 1) as pool:
+        asked = pool.map(lambda url: _index(url, logins[url], config, context), logins)
+        return [certificates, *asked]
+
+
+# ---------------------------------------------------------------------------- certificates
+
+
+def _certificates(config: Config) -> Finding:
+    what, bundle = "certificates", config.index.ca_bundle
+    if bundle:
+        if Path(bundle).expanduser().is_file():
+            return Finding(what, True, f"those in {bundle}, and no others (index.ca_bundle)")
+        return Finding(
+            what, False, f"index.ca_bundle names {bundle}, which is not there",
+            "name a file that is there, or unset index.ca_bundle",
+        )  # fmt: skip
+    for variable, exists in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
+        value = os.environ.get(variable)
+        if value and not any(exists(path) for path in value.split(":")):
+            return Finding(
+                what, False, f"{variable} names {value}, which is not there, so uv trusts no server",
+                f"unset {variable}, or have it name one that is there",
+            )  # fmt: skip
+    own = names_of(own_authorities())
+    if not own:
+        return Finding(what, True, "the public authorities")
+    names = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+    return Finding(what, True, f"the public authorities, and of this machine: {names}")
+
+
+def _context(config: Config) -> ssl.SSLContext:
+    """What a local job's uv trusts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # As uv, which does not ask of an authority what Python does since 3.13.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    bundle = config.index.ca_bundle
+    own = [] if bundle else own_authorities()
+    for file in [Path(bundle).expanduser()] if bundle else trusted_files(bool(own)):
+        with suppress(OSError, ssl.SSLError):  # A folder may hold anything.
+            context.load_verify_locations(cafile=file)
+    for authority in own:
+        context.load_verify_locations(cadata=authority)
+    return context
+
+
+# ---------------------------------------------------------------------------- indexes
+
+
+def _indexes(config: Config) -> dict[str, tuple[str, str]]:
+    """The addresses that jobs submitted here ask, each with user and password of uv's settings.
+
+    They come from the configuration, and from the variables and files of uv's that a job takes in.
+    """
+    any_request = make_spec({"code": "pass", "dependencies": ["uv"]})
+    uv = uv_config(with_defaults(any_request, config))
+    configured = [url for url in (config.index.url, *config.index.extra) if url]
+    found = dict.fromkeys(configured, ("", ""))
+    own = {split_login(url)[1] for url in configured}
+    for url, name in uv.indexes.items():
+        if url not in own:
+            user, password = (uv.environment.get(one, "") for one in login_variables(name))
+            found[url] = (user, password)
+    if config.index.url is None:  # The default index is asked first.
+        default = split_login(uv.default["url"])[1] if uv.default else default_index()
+        if default:
+            found = {default: found.get(default, ("", "")), **found}
+    return {url: login for url, login in found.items() if url.startswith(("http://", "https://"))}
+
+
+def _index(url: str, named: tuple[str, str], config: Config, context: ssl.SSLContext) -> Finding:
+    shown = split_login(url)[1]
+    try:
+        parts = urlsplit(expanded(url, "index"))
+        login = _login(url, parts, named, config)
+        proxy = _proxy(parts, config)
+        way = f" through the proxy {proxy.host} ({proxy.variable})" if proxy else ""
+        if proxy and proxy.address.scheme != "http":
+            kind = proxy.address.scheme
+            return Finding("index", True, f"{shown}, not asked: its proxy is of the kind {kind}")
+        status = _ask(parts, f"{parts.path.rstrip('/')}/uv/", login, proxy, context)
+        if status == 404:
+            # An index without uv is still one. Its list of all packages is long, so that comes second.
+            status = _ask(parts, f"{parts.path.rstrip('/')}/", login, proxy, context)
+        _judge(status, parts, bool(login), config)
+    except TroubleError as error:
+        return Finding("index", False, f"{shown}: {error.what}", error.hint)
+    except RequestError as error:
+        return Finding("index", False, f"{shown}: {error.why}", error.hint)
+    return Finding("index", True, f"{shown} answers{way}")
+
+
+def _judge(status: int, parts: SplitResult, has_login: bool, config: Config) -> None:
+    if status in (401, 403):
+        if has_login:
+            where = config.index.credentials or "its address or netrc"
+            raise TroubleError(
+                f"refuses the login ({status})", f"correct the user and password in {where}"
+            )
+        raise TroubleError(
+            f"wants a login ({status})",
+            "export INDEX_LOGIN=USER:PASSWORD STOKE_INDEX__CREDENTIALS=env:INDEX_LOGIN",
+        )
+    if status == 404:
+        raise TroubleError(
+            "there is no package index at this address (404)",
+            "check its path; those of most indexes end in /simple",
+        )
+    if status == 407:
+        raise TroubleError("a proxy on the way wants a login (407)", _behind_proxy(parts.scheme))
+    if status >= 400:
+        later = "try again later, or ask the people who run it"
+        raise TroubleError(f"answers with an error ({status})", later if status >= 500 else None)
+
+
+def _login(url: str, parts: SplitResult, named: tuple[str, str], config: Config) -> dict[str, str]:
+    """As uv: from its settings (`named`), the address `url`, whose `parts` are filled in, the
+    configuration, or netrc."""
+    if any(named):
+        return {"Authorization": basic_authorization(*named)}
+    if login := split_login(url)[0]:
+        user, password = login_of(fill_in(login, "index"))
+        return {"Authorization": basic_authorization(user, password)}
+    index = config.index
+    meant = [index.url] if index.url else list(index.extra)
+    if index.credentials and url in meant:
+        user, _, password = read_reference(index.credentials, "index.credentials").partition(":")
+        return {"Authorization": basic_authorization(user, password)}
+    from netrc import NetrcParseError, netrc
+
+    try:
+        known = netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+    except (OSError, NetrcParseError, KeyError):
+        return {}
+    return {"Authorization": basic_authorization(known[0], known[2])} if known else {}
+
+
+def _proxy(parts: SplitResult, config: Config) -> Proxy | None:
+    """The one that uv takes: the configuration's, or the environment's unless NO_PROXY excepts it."""
+    known = environment_proxies()
+    if proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": known.get("no_proxy", "")}):
+        return None
+    name = next((name for name in (f"{parts.scheme}_proxy", "all_proxy") if name in known), None)
+    if config.index.proxy:
+        address, variable = config.index.proxy, "index.proxy"
+    elif name is not None:
+        address, variable = known[name], name if os.environ.get(name) else name.upper()
+    else:
+        return None
+    return Proxy(urlsplit(address if "://" in address else f"http://{address}"), variable)
+
+
+# ---------------------------------------------------------------------------- one question
+
+
+def _ask(
+    parts: SplitResult, path: str, login: Mapping[str, str], proxy: Proxy | None,
+    context: ssl.SSLContext,
+) -> int:  # fmt: skip
+    """The status of a GET; its body is not read. `TroubleError` when there is no answer."""
+    headers = {"Accept": "text/html", "User-Agent": "stoke", "Connection": "close", **login}
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    host = parts.hostname or ""
+    if proxy and parts.scheme == "http":
+        path = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path).geturl()
+        headers |= proxy.login
+
+    def reach() -> socket.socket:
+        sock = _connect(host, port, parts.scheme, proxy)
+        if proxy and parts.scheme == "https":
+            _tunnel(sock, f"{host}:{port}", proxy)
+        return sock
+
+    with _secure(reach, host, context) if parts.scheme == "https" else reach() as sock:
+        connection = http.client.HTTPConnection(host, port)
+        connection.sock = sock
+        try:
+            connection.request("GET", path, headers=headers)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            what = f"ended the connection without an answer ({type(error).__name__})"
+            raise TroubleError(what, "try again later, or ask the people who run it") from error
+    if status == 407 and proxy:
+        raise _refused_by(proxy, status, host, parts.scheme)
+    return status
+
+
+def _connect(host: str, port: int, scheme: str, proxy: Proxy | None) -> socket.socket:
+    if proxy:
+        host, port = proxy.address.hostname or "", proxy.address.port or DEFAULT_PORTS["http"]
+    whose = f"the proxy {host}:{port} ({proxy.variable})" if proxy else f"{host}:{port}"
+    hint = f"correct {proxy.variable}, or unset it" if proxy else _behind_proxy(scheme)
+    try:
+        return socket.create_connection((host, port), timeout=ANSWER_SECONDS)
+    except socket.gaierror as error:
+        what = f"the name {host} of the proxy ({proxy.variable})" if proxy else f"the name {host}"
+        raise TroubleError(f"{what} cannot be resolved: {error.strerror}", hint) from error
+    except TimeoutError as error:
+        raise TroubleError(
+            f"{whose} does not answer within {ANSWER_SECONDS:.0f} s", hint
+        ) from error
+    except ConnectionRefusedError as error:
+        raise TroubleError(f"{whose} refuses the connection", hint) from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise TroubleError(f"{whose} cannot be reached: {reason}", hint) from error
+
+
+def _behind_proxy(scheme: str) -> str:
+    variable = f"{scheme.upper()}_PROXY"
+    return (
+        "check the address and the network; where the way out is a proxy: "
+        f"export {variable}=http://HOST:PORT"
+    )
+
+
+def _tunnel(sock: socket.socket, target: str, proxy: Proxy) -> None:
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", "User-Agent: stoke"]
+    lines += [f"{name}: {value}" for name, value in proxy.login.items()]
+    try:
+        sock.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = http.client.HTTPResponse(sock, method="CONNECT")
+        answer.begin()
+    except (OSError, http.client.HTTPException) as error:
+        what = f"what listens at {proxy.host} ({proxy.variable}) does not answer as a proxy"
+        raise TroubleError(what, f"correct {proxy.variable}, or unset it") from error
+    if answer.status != 200:
+        raise _refused_by(proxy, answer.status, target.rpartition(":")[0], "https")
+
+
+def _refused_by(proxy: Proxy, status: int, host: str, scheme: str) -> TroubleError:
+    if status == 407:
+        has = "refuses its login" if proxy.login else "wants a login"
+        variable = proxy.variable
+        if variable == "index.proxy":
+            # That is stored with each job, so it holds no password.
+            variable = f"{scheme.upper()}_PROXY"
+            hint = f"unset index.proxy, and export {variable}=http://USER:PASSWORD@{proxy.host}"
+        else:
+            hint = f"export {variable}=http://USER:PASSWORD@{proxy.host}"
+        return TroubleError(f"the proxy {proxy.host} ({proxy.variable}) {has} (407)", hint)
+    return TroubleError(
+        f"the proxy {proxy.host} ({proxy.variable}) does not let it through ({status})",
+        f"ask who runs the proxy; if {host} can be reached without: export NO_PROXY={host}",
+    )
+
+
+def _secure(
+    reach: Callable[[], socket.socket], host: str, context: ssl.SSLContext
+) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(reach(), server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _NOT_TRUSTED:
+            what = (
+                f"its certificate is from an authority that is not trusted here: {_issuer(reach)}"
+            )
+            raise TroubleError(what, _trust_it()) from error
+        what = f"its certificate is not valid: {error.verify_message}"
+        raise TroubleError(what, "check this machine's clock, and the address") from error
+    except TimeoutError as error:
+        what = f"no TLS handshake within {ANSWER_SECONDS:.0f} s"
+        raise TroubleError(what, "check the address and the port") from error
+    except ssl.SSLError as error:
+        hint = "check the address and the port; without TLS it begins with http://"
+        raise TroubleError(f"does not speak TLS ({error.reason})", hint) from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        what = f"ended the connection during the TLS handshake: {reason}"
+        raise TroubleError(what, "check the address and the port") from error
+
+
+# OpenSSL's X509_V_ERR_*: an issuer that is missing, or that signed itself.
+_NOT_TRUSTED = (2, 18, 19, 20, 21)
+
+
+def _issuer(reach: Callable[[], socket.socket]) -> str:
+    """Who signed the last certificate that the server shows: the authority to add."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with context.wrap_socket(reach()) as sock:
+            # Python decodes what it has not verified in this way only.
+            inner: Any = getattr(sock, "_sslobj")  # noqa: B009
+            issuer = inner.get_unverified_chain()[-1].get_info()["issuer"]
+    except (OSError, TroubleError, AttributeError, KeyError, IndexError, TypeError):
+        return "its name cannot be read"
+    names = dict(pair for part in issuer for pair in part)
+    return str(names.get("commonName") or names.get("organizationName") or "without a name")
+
+
+def _trust_it() -> str:
+    """How this system takes in an authority, and how stoke alone does."""
+    for program, folder in (
+        ("update-ca-certificates", "/usr/local/share/ca-certificates/"),
+        ("update-ca-trust", "/etc/pki/ca-trust/source/anchors/"),
+    ):
+        if shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin"):
+            everywhere = f"sudo cp FILE.crt {folder} && sudo {program}; or for stoke alone: "
+            break
+    else:
+        everywhere = ""
+    return (
+        f"get that authority's certificate as a file, then {everywhere}"
+        "export STOKE_INDEX__CA_BUNDLE=/path/FILE.crt"
+    )

@@ -1,0 +1,94 @@
+"""Reading files and documents that somebody else wrote: limits first, and one kind of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+MAX_SETTINGS = 1 << 20
+MOST_DEPTH = 64
+MOST_VALUES = 2_000_000
+# A key of more parts than this makes tomllib's work quadratic.
+_LONG_KEY = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+class TooMuchError(ValueError):
+    """A document that is well formed and of no use: the text completes "it ..."."""
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return what a regular file holds, up to `limit` bytes; no link is followed, no pipe waited for.
+
+    Raises `OSError` for anything else, and for a longer file.
+    """
+    from stoke.remote.housekeeping import read_regular
+
+    data = read_regular(str(path), limit)
+    if data is None:
+        raise OSError(f"{path} is longer than {limit} bytes")
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return the value of a JSON document. `ValueError` if it is none, `TooMuchError` if it is
+    nested or long beyond use."""
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    # Characters inside strings count only where there are too many at first sight.
+    if _count(raw) > MOST_VALUES and _count(_STRINGS.sub(b"", raw)) > MOST_VALUES:
+        raise TooMuchError("holds too many values")
+    try:
+        return _shallow(json.loads(data))
+    except RecursionError:
+        raise TooMuchError("is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The same for TOML."""
+    import tomllib
+
+    if _LONG_KEY.search(text):
+        raise TooMuchError("has a key of too many parts")
+    try:
+        value: dict[str, Any] = _shallow(tomllib.loads(text))
+    except RecursionError:
+        raise TooMuchError("is nested too deeply") from None
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file of settings holds. A link is followed: people link their settings.
+
+    Raises `OSError` where it cannot be read, and `ValueError` where it is not TOML.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError("not a regular file")
+        data = stream.read(MAX_SETTINGS + 1)
+    if len(data) > MAX_SETTINGS:
+        raise ValueError(f"longer than {MAX_SETTINGS // 1024**2} MiB")
+    return parse_toml(data.decode().replace("\r\n", "\n"))
+
+
+def _count(raw: bytes) -> int:
+    return sum(map(raw.count, (b"[", b"{", b",")))
+
+
+def _shallow(value: Any) -> Any:
+    """The same value, if whoever looks at it can recurse."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return value
+    raise TooMuchError("is nested too deeply")

@@ -1,0 +1,216 @@
+"""The jobs of a history as a listing shows them: filtered, in an order, in groups.
+
+SQLite does all of it. What is kept is a number a job, so that ten thousand jobs cost next to nothing;
+a job itself is read when it comes into view.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stoke.history.database import History, name_of, named
+from stoke.history.job import Job, JobState
+
+PAGE = 64
+"""Jobs that are read at once."""
+_MOST_PAGES = 32
+
+# What needs somebody comes first.
+STATES = (
+    JobState.RUNNING,
+    JobState.STARTING,
+    JobState.QUEUED,
+    JobState.FAILED,
+    JobState.LOST,
+    JobState.STOPPED,
+    JobState.SUCCEEDED,
+)
+_RANKS = " ".join(f"WHEN {state.value!r} THEN {rank}" for rank, state in enumerate(STATES))
+# A state that nobody knows is shown as lost.
+_BY_STATE = f"CASE state {_RANKS} ELSE {STATES.index(JobState.LOST)} END"
+
+
+def _phases(what: str, *names: str) -> str:
+    marks = ", ".join(f"'{name}'" for name in names)
+    return f"(SELECT {what} FROM phases WHERE job_id = jobs.id AND name IN ({marks}))"  # noqa: S608
+
+
+class Order(NamedTuple):
+    """What SQLite sorts by, and whether the largest comes first unless it is asked for otherwise."""
+
+    sql: str
+    falling: bool = False
+
+
+ORDERS = {
+    "state": Order(_BY_STATE),
+    "job": Order("id COLLATE NOCASE"),
+    "name": Order("name COLLATE NOCASE"),
+    "backend": Order("backend"),
+    "scope": Order("scope"),
+    "age": Order("submitted_at", True),
+    "time": Order("coalesce(finished_at, ?1) - submitted_at", True),
+    "environment": Order(_phases("sum(seconds)", "lock", "system", "python"), True),
+    "python": Order(_phases("hit", "python")),
+    "system": Order(_phases("hit", "system")),
+    "packages": Order(_phases("sum(packages)", "system", "python"), True),
+    "received": Order(_phases("sum(bytes)", "lock", "system", "python"), True),
+    "exit": Order("exit_code", True),
+    "cpu": Order("cpu_seconds", True),
+    "memory": Order("peak_memory", True),
+    "lines": Order("log_lines", True),
+    "image": Order("image"),
+    "reason": Order("reason COLLATE NOCASE"),
+}
+"""By the name of the column that shows it. What is unknown comes last either way."""
+_BACKEND = "iif(typeof(backend) = 'text', backend, '?')"
+GROUPS = {"state": _BY_STATE, "backend": _BACKEND}
+_KNOWN = ", ".join(f"'{state.value}'" for state in STATES)
+_GROUP_NAMES = {
+    "state": f"iif(state IN ({_KNOWN}), state, '{JobState.LOST.value}')",
+    "backend": _BACKEND,
+}
+
+# LIKE finds either case by itself; five of them cost half of one search in the five joined and lowered.
+_LIKE = "LIKE {0} ESCAPE '!'"
+_ASKED = f"request_hash IN (SELECT request_hash FROM asked_packages WHERE name {_LIKE})"  # noqa: S608
+_FIELDS = {
+    name: f"{name} {_LIKE}"
+    for name in ("id", "name", "state", "backend", "scope", "image", "reason")
+} | {"package": _ASKED}
+_ANYWHERE = " OR ".join(
+    _FIELDS[name] for name in ("id", "name", "state", "backend", "scope", "package")
+)
+FILTER_HINT = "a name, state, backend, scope or package; package:numpy, reason:memory, !word"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to list. `words`: each must be found in a job's id, name, state, backend, scope or in a
+    package it asked for; `field:word` looks there alone, `!word` is what must not be found."""
+
+    words: str = ""
+    order: str = "age"
+    reverse: bool = False
+    group: str | None = None
+
+
+class Group(NamedTuple):
+    """So many `jobs` of a listing from the place `first` on."""
+
+    name: str
+    first: int
+    jobs: int
+
+
+class Listing:
+    """The jobs that were `wanted` when it was read last. Its *places* count from 0.
+
+    Reading raises `EngineError`; what was read before then stays.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._numbers = array("q")
+        self._pages: dict[int, dict[int, Job]] = {}
+        self.groups: tuple[Group, ...] = ()
+        self.total = 0
+        """Jobs in the history, listed or not."""
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, wanted: Wanted, now: float) -> None:
+        """`now`: epoch seconds, for how long the unfinished have taken."""
+        where, values = _condition(wanted.words)
+        named = wanted.group if wanted.group in GROUPS else None
+        order = ORDERS[wanted.order]
+        way = "DESC" if order.falling != wanted.reverse else "ASC"
+        terms = [GROUPS[named]] if named else []
+        if wanted.order == "age":
+            # As the index has them: nothing is sorted.
+            terms += [f"submitted_at {way}", f"rowid {way}"]
+        else:
+            terms += [f"{order.sql} {way} NULLS LAST", "submitted_at DESC", "rowid DESC"]
+        name = _GROUP_NAMES[named] if named else "NULL"
+        rows = self._history.query(
+            f"SELECT rowid, {name} FROM jobs WHERE ?1 NOTNULL AND {where} "  # noqa: S608
+            f"ORDER BY {', '.join(terms)}",
+            (now, *values),
+        )
+        self.total = len(rows)
+        if values:
+            self.total = self._history.query("SELECT count(*) FROM jobs")[0][0]
+        self._numbers = array("q", (row[0] for row in rows))
+        self.groups = _groups([row[1] for row in rows]) if named else ()
+        self._pages.clear()
+
+    def job(self, place: int) -> Job | None:
+        """The job there; None for one that has gone since."""
+        page = place // PAGE
+        if page not in self._pages:
+            numbers = self._numbers[page * PAGE : (page + 1) * PAGE]
+            loaded = self._history.numbered(numbers.tolist())
+            while len(self._pages) >= _MOST_PAGES:
+                del self._pages[next(iter(self._pages))]
+            self._pages[page] = loaded
+        return self._pages[page].get(self._numbers[place])
+
+    def ids(self) -> list[str]:
+        """Of all that are listed, in their order."""
+        rows = self._history.query(
+            "SELECT jobs.id, jobs.rowid FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value "
+            "ORDER BY key",
+            (str(self._numbers.tolist()),),
+        )
+        return [name_of(row["id"], row["rowid"]) for row in rows]
+
+    def place(self, job_id: str) -> int | None:
+        """Where this job stands; None where it is not listed."""
+        where, value = named(job_id)
+        rows = self._history.query(f"SELECT rowid FROM jobs WHERE {where}", (value,))  # noqa: S608
+        try:
+            return self._numbers.index(rows[0][0]) if rows else None
+        except ValueError:
+            return None
+
+    def group_of(self, place: int) -> int:
+        """Which group holds this place."""
+        return bisect_right(self.groups, place, key=lambda group: group.first) - 1
+
+
+def _condition(words: str) -> tuple[str, list[str]]:
+    """The WHERE of the filter and its values; they are numbered from ?2 on."""
+    clauses: list[str] = []
+    values: list[str] = []
+    for word in words.lower().split():
+        text, negated = (word[1:], True) if word.startswith("!") else (word, False)
+        field, colon, rest = text.partition(":")
+        sql = _ANYWHERE
+        if colon and field in _FIELDS:
+            sql, text = _FIELDS[field], rest
+        if text:
+            values.append(_holding(text))
+            found = sql.format(f"?{len(values) + 1}")
+            clauses.append(f"{'NOT ' if negated else ''}coalesce(({found}), 0)")
+    return " AND ".join(clauses) or "1", values
+
+
+def _holding(text: str) -> str:
+    """The pattern of what holds `text`. SQLite takes none of more than 50,000 bytes."""
+    literal = re.sub("([!%_])", r"!\1", text[:4000])
+    return f"%{literal}%"
+
+
+def _groups(names: Sequence[str]) -> tuple[Group, ...]:
+    found: list[Group] = []
+    for place, name in enumerate(names):
+        if not found or found[-1].name != name:
+            found.append(Group(name, place, 0))
+        found[-1] = found[-1]._replace(jobs=place + 1 - found[-1].first)
+    return tuple(found)

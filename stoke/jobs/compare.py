@@ -1,0 +1,194 @@
+"""Two jobs side by side: what was asked for, what it ran in, how long each phase took.
+
+Told from the history alone; no backend is asked. Unknown is None, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from typing import Any
+
+from stoke.cache.index import Place, VolumeIndex, canonical_name
+from stoke.errors import EngineError
+from stoke.history.database import History
+from stoke.history.job import PHASES, Job, Phase
+from stoke.text.sanitize import MASK, looks_secret
+
+KINDS = ("python", "system")
+CONTEXT = 3
+"""Lines of code around each change."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A part of the request that is not the same; None where it was not asked for."""
+
+    what: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True)
+class PackageChange:
+    """A package of one kind by its canonical name, and its version in either; None: not in it.
+
+    A system package has no version (""): what it is depends on the volume's channel.
+    """
+
+    name: str
+    first: str | None
+    second: str | None
+
+    @property
+    def change(self) -> str:
+        if self.first is None:
+            return "added"
+        return "removed" if self.second is None else "changed"
+
+
+@dataclass(frozen=True)
+class PhasePair:
+    name: str
+    first: Phase | None
+    second: Phase | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`code` is a unified diff, a line each. `packages` has a kind only where it is known what both
+    ran with; `unknown` are the kinds of which that cannot be told."""
+
+    first: Job
+    second: Job
+    spec: tuple[Difference, ...]
+    code: tuple[str, ...]
+    packages: Mapping[str, tuple[PackageChange, ...]]
+    unknown: tuple[str, ...]
+    phases: tuple[PhasePair, ...]
+
+
+def run_before(job: Job, history: History) -> Job | None:
+    """The job of the same name that was submitted last before this one."""
+    rows = history.query(
+        "SELECT id FROM jobs WHERE name = ? AND submitted_at < ? ORDER BY submitted_at DESC LIMIT 1",
+        (job.name, job.submitted_at),
+    )
+    return history.get(rows[0]["id"]) if rows else None
+
+
+def compare(first: Job, second: Job, history: History) -> Comparison:
+    """`EngineError` where the history cannot be read."""
+    specs = _spec(first, history), _spec(second, history)
+    packages: dict[str, tuple[PackageChange, ...]] = {}
+    unknown = []
+    for kind in KINDS:
+        sides = [_versions(job, kind, history) for job in (first, second)]
+        if sides[0] is None or sides[1] is None:
+            unknown.append(kind)
+        elif sides[0] or sides[1]:
+            packages[kind] = _changes(sides[0], sides[1])
+    return Comparison(
+        first,
+        second,
+        _differences(first, second, *specs),
+        tuple(
+            unified_diff(
+                str(specs[0].get("code", "")).splitlines(),
+                str(specs[1].get("code", "")).splitlines(),
+                first.id,
+                second.id,
+                lineterm="",
+                n=CONTEXT,
+            )
+        ),
+        packages,
+        tuple(unknown),
+        _phases(first, second),
+    )
+
+
+def _spec(job: Job, history: History) -> dict[str, Any]:
+    try:
+        stored = json.loads(history.spec(job.id) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"the request of {job.id} cannot be read: {error}") from error
+    return stored if isinstance(stored, dict) else {}
+
+
+def _differences(
+    first: Job, second: Job, one: dict[str, Any], other: dict[str, Any]
+) -> tuple[Difference, ...]:
+    sides = _flat(one), _flat(other)
+    sides[0]["backend"], sides[1]["backend"] = first.backend, second.backend
+    names = dict.fromkeys([*sides[0], *sides[1]])
+    found = []
+    for name in names:
+        a, b = sides[0].get(name), sides[1].get(name)
+        if a != b:
+            variable = name.removeprefix("env.")
+            if name.startswith("env.") and looks_secret(variable):
+                a, b = (a and MASK), (b and MASK)
+            found.append(Difference(name, a, b))
+    return tuple(found)
+
+
+def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    """{"env.MODE": "fast"}: what is set, as text; the code is compared by itself."""
+    out: dict[str, str] = {}
+    for name, value in spec.items():
+        if not before and name == "code":
+            continue
+        if isinstance(value, dict):
+            out |= _flat(value, f"{before}{name}.")
+        elif isinstance(value, list):
+            if value:
+                out[before + name] = ", ".join(str(one) for one in value)
+        elif value is not None and value != "":
+            out[before + name] = value if isinstance(value, str) else json.dumps(value)
+    return out
+
+
+def packages_of(job: Job, kind: str, history: History) -> list[str] | None:
+    """All packages of a kind that a job ran with, as `numpy==2.1.0`; None where it is not known."""
+    phase = next((one for one in job.phases if one.name == kind), None)
+    if phase is None or phase.packages == 0:
+        return []
+    found: list[str] = []
+    if phase.key is not None:
+        found = VolumeIndex(history).packages(Place(job.backend, job.scope, kind), phase.key)
+    if not found:
+        # One that built its environment told what is in it; it may have been too much to keep.
+        told = history.packages(job.id).get(kind, {})
+        found = list(told) if len(told) == phase.packages else []
+    return found or None
+
+
+def _versions(job: Job, kind: str, history: History) -> dict[str, str] | None:
+    """{canonical name: version}"""
+    found = packages_of(job, kind, history)
+    if found is None:
+        return None
+    versions = {}
+    for package in found:
+        rest = package if kind == "python" else ""
+        version = rest.partition("==")[2] or rest.partition("@")[2].strip()
+        versions[canonical_name(kind, package)] = version
+    return versions
+
+
+def _changes(one: dict[str, str], other: dict[str, str]) -> tuple[PackageChange, ...]:
+    return tuple(
+        PackageChange(name, one.get(name), other.get(name))
+        for name in sorted(one.keys() | other.keys())
+        if one.get(name) != other.get(name)
+    )
+
+
+def _phases(first: Job, second: Job) -> tuple[PhasePair, ...]:
+    sides = [{phase.name: phase for phase in job.phases} for job in (first, second)]
+    names = [name for name in PHASES if name in sides[0] or name in sides[1]]
+    names += [name for name in {**sides[0], **sides[1]} if name not in PHASES]
+    return tuple(PhasePair(name, sides[0].get(name), sides[1].get(name)) for name in names)

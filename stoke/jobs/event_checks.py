@@ -1,0 +1,186 @@
+"""Which of a job's events to believe, and how much of each.
+
+The runner marks its events with the job's nonce, and the user's code can read that nonce (from /proc,
+from the runner's memory) and print events of its own. So an event is believed only where the runner
+could have written it at that point of the job, with times that fit the engine's timestamps of the log,
+and once the code has begun, with text that is marked as the job's. A hint comes as a code, whose text
+is ours (`stoke.remote.hints`), and is believed only before the code has begun.
+
+Before the user's code begins, only the runner and the build steps of packages are there to write.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from stoke.history.job import ENVIRONMENT_PHASES, Job
+from stoke.remote.events import Event
+from stoke.remote.hints import hint_text
+
+RUN = "run"
+MARKED = "the job reports: "
+"""Begins every text that the user's code may have written."""
+# What the runner says of an end for which it sends no error event.
+_REASONS = re.compile(r"stopped|interrupted|timeout|out of memory|killed by signal \d{1,2}")
+# How far an event's time may be from the engine's timestamp of the line that carries it, in seconds.
+_TOLERANCE = 5.0
+_MOST_NOTES = 100
+_MOST_TEXT = 4000
+_MOST_MARKED = 300
+_MOST_PACKAGES = 100_000
+_MOST_BYTES = 1 << 50
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,299}")
+_KEY = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
+
+
+class EventChecks:
+    """The events of one job, in the order of its log. `job` says how far it had come before."""
+
+    def __init__(self, job: Job) -> None:
+        self._submitted_at = job.submitted_at
+        self._backend, self._scope = job.backend, job.scope
+        self._run_began = job.started_at is not None
+        # The engine's end is provisional too, and known before the log is read. Only the runner tells
+        # processor time, once the code has run.
+        self._ended = job.provisional and job.cpu_seconds is not None
+        starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
+        self._earliest = min(starts, default=None)
+        self._notes = 0
+        # What the reason of an end may repeat: the first line of an error, the first and the last, each
+        # with and without its phase.
+        self._told: tuple[str, ...] = ()
+
+    def admit(self, event: Event, at: float) -> Event | None:
+        """The event as far as it is believed, or None. `at` is the engine's time (epoch seconds) of the
+        line that carried it."""
+        kind = event["event"]
+        check = {
+            "begin": self._begin,
+            "phase": self._phase,
+            "packages": self._packages,
+            "note": self._note,
+            "error": self._error_event,
+            "end": self._end,
+        }.get(kind)
+        return check(event, at) if check is not None else None
+
+    def _begin(self, event: Event, at: float) -> Event | None:
+        name = event["phase"]
+        if self._run_began or self._ended or name not in (*ENVIRONMENT_PHASES, RUN):
+            return None
+        self._run_began = name == RUN
+        began = self._time(event["time"], at)
+        if self._earliest is None:
+            self._earliest = began
+        return {"event": "begin", "phase": name, "time": began}
+
+    def _phase(self, event: Event, at: float) -> Event | None:
+        name = event["phase"]
+        if name not in ENVIRONMENT_PHASES and name != RUN:
+            return None
+        if (name == RUN) != self._run_began:
+            return None
+        start = self._time(event["start"], at)
+        checked: Event = {
+            "event": "phase",
+            "phase": name,
+            "start": start,
+            "seconds": min(max(0.0, event["seconds"]), self._most_seconds(start, at)),
+            "bytes": _count(event.get("bytes"), _MOST_BYTES),
+        }
+        if name == RUN:
+            return checked
+        key, made_at = event.get("key"), event.get("made_at")
+        return checked | {
+            "hit": event.get("hit"),
+            "packages": _count(event.get("packages"), _MOST_PACKAGES),
+            "cached": _count(event.get("cached"), _MOST_PACKAGES),
+            "key": key if key is not None and _KEY.fullmatch(key) else None,
+            "made_at": None if made_at is None else min(max(0.0, made_at), at),
+        }
+
+    def _packages(self, event: Event, _at: float) -> Event | None:
+        if self._run_began or self._ended or event["phase"] not in ENVIRONMENT_PHASES:
+            return None
+        return {
+            "event": "packages",
+            "phase": event["phase"],
+            "hit": _names(event["hit"]),
+            "miss": _names(event["miss"]),
+        }
+
+    def _note(self, event: Event, _at: float) -> Event | None:
+        self._notes += 1
+        if self._run_began or self._ended or self._notes > _MOST_NOTES:
+            return None
+        return {"event": "note", "text": _bounded(event["text"], _MOST_TEXT)}
+
+    def _error_event(self, event: Event, _at: float) -> Event | None:
+        name, text, tail = event["phase"], event["text"], event.get("tail")
+        hint = hint_text(event.get("hint"), self._backend, self._scope)
+        self._notes += 1
+        if self._ended or self._notes > _MOST_NOTES or name not in (*ENVIRONMENT_PHASES, RUN):
+            return None
+        if self._run_began:
+            if name != RUN:
+                return None
+            text, tail, hint = _marked(text), None, None
+        else:
+            lines = text.split("\n")
+            said = (lines[0], f"{lines[0]}: {lines[-1]}")
+            self._told = tuple(begin + one for one in said for begin in ("", f"{name}: "))
+        checked = {
+            "event": "error",
+            "phase": name,
+            "text": _bounded(text, _MOST_TEXT),
+            "hint": hint,
+        }
+        return checked if tail is None else {**checked, "tail": _bounded(tail, _MOST_TEXT)}
+
+    def _end(self, event: Event, at: float) -> Event | None:
+        if not 0 <= event["exit_code"] <= 255:
+            return None
+        self._ended = True
+        cpu_seconds = event.get("cpu_seconds")
+        return {
+            "event": "end",
+            "time": self._time(event["time"], at),
+            "exit_code": event["exit_code"],
+            "reason": self._reason(event.get("reason")),
+            "cpu_seconds": None if cpu_seconds is None else max(0.0, cpu_seconds),
+            "peak_memory": _count(event.get("peak_memory"), _MOST_BYTES),
+        }
+
+    def _reason(self, reason: str | None) -> str | None:
+        if reason is None or _REASONS.fullmatch(reason):
+            return reason
+        of_error = not self._run_began and any(one.startswith(reason) for one in self._told)
+        return reason if of_error else _marked(reason)
+
+    def _time(self, told: float, at: float) -> float:
+        """The time that an event tells, unless the log's own timestamps contradict it."""
+        least = at - _TOLERANCE if self._earliest is None else min(self._earliest, at)
+        return min(max(told, least), at)
+
+    def _most_seconds(self, start: float, at: float) -> float:
+        """How long a phase can have taken. The client's clock counts as well: the job's may be set
+        back in the middle of a phase."""
+        return max(at - start, time.time() - self._submitted_at) + _TOLERANCE
+
+
+def _marked(text: str) -> str:
+    return MARKED + _bounded(" ".join(text.split()), _MOST_MARKED)
+
+
+def _bounded(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + " ..."
+
+
+def _count(value: Any, most: int) -> int | None:
+    return None if value is None else min(max(0, int(value)), most)
+
+
+def _names(listed: list[object]) -> list[str]:
+    return [name for name in listed if isinstance(name, str) and _NAME.fullmatch(name)]

@@ -1,0 +1,391 @@
+"""The tracker: one submitted job, from wherever it stands to its confirmed end.
+
+Events and the engine's word go into the history, the log into the spool; whoever shows a job reads
+those two. Several programs may track the same job: one follows, the others wait for what it writes
+and take over when it goes away.
+
+Where the log cannot be kept, whoever shows it follows it all the same, into a temporary folder. The
+end then stays provisional and the job with its engine, so that a later program can keep the log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stoke.backend.api import Backend, EngineState
+from stoke.cache.index import Place, VolumeIndex
+from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
+from stoke.files.file_lock import is_locked
+from stoke.files.paths import job_dir, state_dir
+from stoke.history.database import History, Note
+from stoke.history.job import JobState, Phase
+from stoke.jobs.event_checks import EventChecks
+from stoke.logs.fallback import UnkeptError, kept_again, stand_in, unkept
+from stoke.logs.follower import Follower, FollowerBusyError
+from stoke.remote.events import Event
+
+POLL_SECONDS = 0.1
+# How long an engine may call a job running after the job has reported its end. Beyond that the report
+# was printed by the user's code.
+DOUBT_SECONDS = 30.0
+
+
+class Tracker:
+    """Tracks one job. `run` blocks until the end is confirmed; `close` ends it from elsewhere.
+
+    `on_change` is called, on the tracking thread, after the history or the spool has changed;
+    `on_event` with what the runner says beyond that (notes and errors); `on_trouble` when the engine
+    cannot be reached, and with a `WaitingError` when it says what keeps the job from starting.
+    `on_unkept` is called with the reason when the log cannot be kept and is only shown; without it,
+    that is an `EngineError`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        history: History,
+        job_id: str,
+        on_change: Callable[[], None] = lambda: None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        on_trouble: Callable[[EngineError], None] = lambda error: None,
+        on_unkept: Callable[[UnkeptError], None] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._history = history
+        self.job_id = job_id
+        self._on_change = on_change
+        self._on_event = on_event
+        self._on_trouble = on_trouble
+        self._on_unkept = on_unkept
+        self._closed = threading.Event()
+        self._follower: Follower | None = None
+        self._error: str | None = None
+        self._told: tuple[tuple[str, float, float | None], ...] = ()
+        self._waits_for: str | None = None
+        self._checks: EventChecks | None = None
+        # Set once the log's own folder has been full for long.
+        self._fallback: Path | None = None
+        self._restarted = False
+
+    @property
+    def held(self) -> bytes:
+        """Stderr's last bytes when they may belong to an event (see `stoke.remote.events`)."""
+        follower = self._follower
+        return follower.held if follower else b""
+
+    def run(self) -> None:
+        """Until the job's end is confirmed and its log whole, or `close`."""
+        while not self._closed.is_set():
+            job = self._history.get(self.job_id)
+            if job is None or (job.state.finished and not job.provisional):
+                return
+            try:
+                follower = self._new_follower()
+            except FollowerBusyError:
+                self._on_change()
+                self._closed.wait(POLL_SECONDS)
+                continue
+            self._follower = follower
+            if self._closed.is_set():
+                follower.close()
+            try:
+                last = follower.run()
+            except EngineError as error:
+                self._fall_back(error)
+                continue
+            if last is not None:
+                self._confirm(last, follower)
+                self._on_change()
+                return
+
+    def catch_up(self) -> None:
+        """Brings log and history up to now. Where another program follows, they are already."""
+        try:
+            follower = self._new_follower()
+        except FollowerBusyError:
+            return
+        self._follower = follower
+        if self._closed.is_set():
+            follower.close()
+        follower.catch_up()
+
+    def _fall_back(self, error: EngineError) -> None:
+        """Show the log from a temporary folder, because its own has had no room for long. Raises
+        `error` where nobody watches, or where that folder has no room either."""
+        if self._on_unkept is None or self._fallback is not None or self._closed.is_set():
+            raise error
+        shown = stand_in(job_dir(self.job_id), error)
+        self._fallback = shown.folder
+        self._on_unkept(shown.why)
+
+    def _new_follower(self) -> Follower:
+        self._checks = None  # Another program may have followed meanwhile.
+        if self._fallback is not None:
+            return self._follower_in(self._fallback)
+        folder = job_dir(self.job_id)
+        try:
+            follower = self._follower_in(folder)
+        except EngineError as error:
+            known = unkept(folder)
+            if self._on_unkept is None or (known and known.whole):
+                raise
+            shown = stand_in(folder, error)
+            self._on_unkept(shown.why)
+            return self._follower_in(shown.folder)
+        kept_again(folder)
+        return follower
+
+    def _follower_in(self, folder: Path) -> Follower:
+        return Follower(
+            self._backend,
+            self.job_id,
+            self._history.nonce(self.job_id) or "",
+            folder,
+            self._take_event,
+            self._on_change,
+            self._on_trouble,
+            self.take_state,
+            self._note_restart,
+        )
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._follower is not None:
+            self._follower.close()
+
+    def take_state(self, engine: EngineState) -> None:
+        """What the engine knows: phases before the runner, what keeps it waiting, its end."""
+        news = [Phase(*phase) for phase in engine.phases if phase not in self._told]
+        for phase in news:
+            self._history.set_phase(self.job_id, phase)
+        self._told = engine.phases
+        self._take_notes(engine)
+        runs = engine.status == "running"
+        taken_back = runs and self._take_back_end()
+        news_of_waiting = runs and self._note_waiting(engine)
+        news_of_end = engine.status == "exited" and self._take_end(engine)
+        if news or taken_back or news_of_waiting or news_of_end:
+            self._on_change()
+
+    def _take_back_end(self) -> bool:
+        """Whether the job reported an end that its engine has contradicted for long enough."""
+        job = self._history.get(self.job_id)
+        if job is None or not job.provisional or not job.state.finished:
+            return False
+        if unkept(job_dir(self.job_id)) is not None:
+            return False  # Provisional for another reason: its log is not saved yet.
+        if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
+            return False
+        back = {"exit_code": None, "reason": None, "finished_at": None}
+        self._history.update(self.job_id, state=JobState.RUNNING, provisional=False, **back)
+        return True
+
+    def _take_end(self, engine: EngineState) -> bool:
+        """Record the engine's end as provisional: reading the rest of the log may take long."""
+        job = self._history.get(self.job_id)
+        if job is None or job.state.finished or engine.exit_code is None or engine.log_gone:
+            return False
+        changes = self._outcome(engine.exit_code, engine.reason)
+        finished_at = engine.finished_at or time.time()
+        self._history.update(self.job_id, **changes, provisional=True, finished_at=finished_at)
+        return True
+
+    def _note_waiting(self, engine: EngineState) -> bool:
+        """Keeps in the job's record why it waits, and that it no longer does; whether that is news."""
+        job = self._history.get(self.job_id)
+        if job is None or job.state.finished:
+            return False
+        if engine.reason and engine.reason != self._waits_for:
+            self._on_trouble(WaitingError(engine.reason, engine.hint))
+        self._waits_for = engine.reason
+        waits_for = "; ".join(text for text in (engine.reason, engine.hint) if text) or None
+        if waits_for == job.reason:
+            return False
+        self._history.update(self.job_id, reason=waits_for)
+        return True
+
+    def _note_restart(self) -> None:
+        self._restarted = True
+
+    def _take_notes(self, engine: EngineState) -> None:
+        """Keep and tell what the engine says of how it ran the job."""
+        known = {note.text for note in self._history.notes(self.job_id)} if engine.notes else ()
+        for text, hint in engine.notes:
+            if text not in known:
+                self._history.add_note(self.job_id, Note("note", text, hint))
+                said = f"{text}; {hint}" if hint else text
+                self._on_event({"event": "note", "text": said})
+
+    def _take_event(self, printed: Event) -> None:
+        """Believe an event as far as the user's code cannot have made it up (see `EventChecks`)."""
+        if self._restarted and printed["event"] == "begin":
+            # Until the runner has begun again, what the first run came to stands.
+            self._restarted = False
+            self._checks = None
+            back = {"exit_code": None, "reason": None, "finished_at": None, "started_at": None}
+            self._history.update(self.job_id, state=JobState.STARTING, provisional=False, **back)
+        if self._checks is None:
+            job = self._history.get(self.job_id)
+            if job is None:
+                return
+            self._checks = EventChecks(job)
+        follower = self._follower
+        at = follower.event_time if follower is not None else time.time()
+        event = self._checks.admit(printed, at)
+        if event is None:
+            return
+        kind = event["event"]
+        changes: dict[str, Any] = {}
+        if kind == "begin":
+            phase = Phase(event["phase"], event["time"])
+            self._history.set_phase(self.job_id, phase)
+            job = self._history.get(self.job_id)
+            if job is not None and not job.provisional:  # The log may be behind the engine.
+                changes["state"] = JobState.RUNNING if phase.name == "run" else JobState.STARTING
+            if phase.name == "run":
+                changes["started_at"] = event["time"]
+        elif kind == "phase":
+            self._history.set_phase(
+                self.job_id,
+                Phase(
+                    event["phase"],
+                    event["start"],
+                    event["seconds"],
+                    event.get("hit"),
+                    event.get("packages"),
+                    event.get("cached"),
+                    event.get("bytes"),
+                    event.get("key"),
+                    event.get("made_at"),
+                ),
+            )
+            self._index(event)
+        elif kind == "packages":
+            self._history.add_packages(self.job_id, event["phase"], event["hit"], True)
+            self._history.add_packages(self.job_id, event["phase"], event["miss"], False)
+        elif kind == "note":
+            self._history.add_note(self.job_id, Note("note", event["text"]))
+        elif kind == "error":
+            self._error = f"{event['phase']}: {event['text']}"
+            # The log has all of a tool's output; the note has its end.
+            tail = event.get("tail")
+            text = f"{self._error}\n{tail}" if tail else self._error
+            self._history.add_note(self.job_id, Note("error", text, event.get("hint")))
+        elif kind == "end":
+            changes = self._outcome(event["exit_code"], event.get("reason"))
+            changes |= {
+                "provisional": True,
+                "finished_at": event["time"],
+                "cpu_seconds": event.get("cpu_seconds"),
+                "peak_memory": event.get("peak_memory"),
+            }
+        if changes:
+            self._history.update(self.job_id, **changes)
+        self._on_event(event)
+        self._on_change()
+
+    def _index(self, event: Event) -> None:
+        """The environment that the job used is on its scope's volume now, whoever asks for it next."""
+        kind, key = event["phase"], event.get("key")
+        job = self._history.get(self.job_id) if key and kind in ("python", "system") else None
+        if key is None or job is None:
+            return
+        if kind == "python":
+            request = job.python_hash
+            built = list(self._history.packages(job.id).get(kind, ()))
+            packages = built if len(built) == event.get("packages") else []
+        else:
+            # The events name paths in the store; what was asked for are programs.
+            request = job.system_hash
+            packages = self._history.asked(job.request_hash or "", kind)
+        place = Place(job.backend, job.scope, kind)
+        at = event["start"] + event["seconds"]
+        VolumeIndex(self._history).used(place, key, at, request, packages)
+
+    def _confirm(self, engine: EngineState, follower: Follower) -> None:
+        """The engine's word is the truth; what it contradicts is said, not hidden."""
+        job = self._history.get(self.job_id)
+        if job is None:
+            return
+        self._take_notes(engine)
+        counts = {
+            "log_lines": follower.spool.lines,
+            "log_bytes": follower.spool.bytes,
+            "log_gaps": follower.spool.gaps,
+        }
+        if engine.status == "absent":
+            # The runner's own word stands where the engine has forgotten; without it the job is lost.
+            changes: dict[str, Any] = {"provisional": False}
+            if not job.provisional:
+                knows = f"the {self._backend.name} backend no longer knows this job"
+                if job.state is JobState.QUEUED:
+                    knows = (
+                        f"the {self._backend.name} backend does not know this job: the program that "
+                        "submitted it ended too early"
+                    )
+                reason = engine.reason or knows
+                changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
+            elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
+                changes["reason"] = engine.reason  # Not by us.
+        elif engine.exit_code is None:
+            # Over, and nobody knows with what: the runner's word stands, if it had come to one.
+            changes = {"provisional": False}
+            if job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
+                changes["reason"] = engine.reason  # Not by us.
+            if not job.provisional:
+                code = EXIT_STOPPED if job.stop_requested else EXIT_ENGINE
+                changes |= self._outcome(code, engine.reason)
+                if job.started_at is not None and code == EXIT_ENGINE:
+                    changes["exit_code"] = None  # The code had begun.
+                changes["finished_at"] = engine.finished_at or time.time()
+        else:
+            code = engine.exit_code
+            # An end that only the engine told so far has no reason of the runner's.
+            told = (job.reason if job.provisional else None) or self._error
+            changes = self._outcome(code, engine.reason or told)
+            if job.provisional and job.exit_code != code:
+                changes["reason"] = (
+                    f"the runner reported exit code {job.exit_code}, the engine {code}"
+                    + (f" ({engine.reason})" if engine.reason else "")
+                )
+            changes["provisional"] = False
+            if not job.provisional:
+                changes["finished_at"] = engine.finished_at or time.time()
+        shown = unkept(job_dir(self.job_id))
+        if shown is not None:
+            shown.whole = True
+            changes["provisional"] = engine.status != "absent"
+        if engine.log_gone and not job.provisional:
+            # Without the runner's end there is no telling how much of it came.
+            gone = "its log had gone before all of it was read"
+            changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
+        self._history.update(self.job_id, **changes, **counts)
+        if engine.reason and engine.hint:
+            self._history.add_note(self.job_id, Note("error", engine.reason, engine.hint))
+
+    def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
+        job = self._history.get(self.job_id)
+        stopped = job is not None and job.stop_requested
+        if reason in ("stopped", "interrupted") or (stopped and code != 0):
+            state = JobState.STOPPED
+        elif code == 0:
+            state = JobState.SUCCEEDED
+        else:
+            state = JobState.FAILED
+        if code == EXIT_TIMEOUT and reason == "timeout":
+            state = JobState.FAILED
+        return {"state": state, "exit_code": code, "reason": reason or self._error}
+
+
+def is_being_submitted(job_id: str) -> bool:
+    """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
+    return any(is_locked(place) for place in submit_locks(job_id))
+
+
+def submit_locks(job_id: str) -> tuple[Path, Path]:
+    """Where a job's submit lock is; the second is for a job whose folder takes nothing."""
+    return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"

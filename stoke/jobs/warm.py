@@ -1,0 +1,58 @@
+"""Warming: requests for jobs that build an environment and do nothing in it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from stoke.errors import RequestError
+from stoke.jobs.lifecycle import Request
+from stoke.request.spec import make_spec
+
+if TYPE_CHECKING:
+    from stoke.config.model import Config
+    from stoke.history.database import History
+    from stoke.request.spec import JobSpec
+
+CODE = "# stoke cache warm\n"
+# What decides the environment; nothing else of an earlier request is wanted again.
+_FIELDS = {
+    "dependencies", "requirements", "constraints", "locked", "system", "nix", "python", "index",
+    "uv", "image", "scope",
+}  # fmt: skip
+
+
+def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Request:
+    """A job of its own for `spec`, whose code is `CODE`; bytecode is compiled."""
+    return Request(
+        spec,
+        name="warm",
+        upgrade=upgrade,
+        lock_ttl=config.lock_ttl,
+        on_cache_trouble=config.on_cache_trouble,
+        compile_bytecode=True,
+    )
+
+
+def most_used(
+    history: History, config: Config, backend: str, scope: str, count: int, upgrade: bool = False
+) -> list[Request]:
+    """Requests for the environments that jobs asked for most on this backend, in this scope."""
+    requests: list[Request] = []
+    for text in history.most_used(backend, scope):
+        asked = json.loads(text)
+        fields = {name: asked[name] for name in _FIELDS if name in asked}
+        try:
+            spec = make_spec({**fields, "code": CODE})
+        except RequestError:
+            continue  # A damaged record.
+        if len(requests) == count:
+            break
+        if spec.has_packages or spec.system:
+            requests.append(warm_request(spec, config, upgrade))
+    if not requests:
+        raise RequestError(
+            "top", f"no job has asked for packages in scope {scope} on {backend} yet",
+            "name them: stoke cache warm -w numpy",
+        )  # fmt: skip
+    return requests

@@ -1,0 +1,253 @@
+"""A request run twice: cold, in a scope made for it and taken away, and warm, in its own.
+
+One run after the other: at the same time they would take processor, disk and network from each other,
+and the cold one, which needs all three, would lose most by it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from stoke.backend.api import Backend, ForgetsScopes
+from stoke.cache.keys import named_packages
+from stoke.cache.prediction import predict
+from stoke.config.model import Config
+from stoke.errors import EngineError, RequestError
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.jobs.lifecycle import Backends, Request, check_request, clean_up, stop, submit
+from stoke.jobs.tracker import Tracker
+from stoke.jobs.warm import CODE, warm_request
+from stoke.logs.spool import SpoolReader
+from stoke.race.ephemeral_scope import ThrowAwayScope, is_throw_away, sweep
+from stoke.race.recording import Recording, missed, run_of
+from stoke.remote.events import Event
+from stoke.request.spec import JobSpec
+from stoke.text.sanitize import clean_line
+
+COLD, WARMING, WARM = "cold", "warming", "warm"
+TAIL_LINES = 20
+TAIL_LENGTH = 2000
+
+
+class RaceStoppedError(EngineError):
+    """Somebody ended the race."""
+
+
+class RunFailedError(EngineError):
+    """A run came to no good end. `job` is its record, `tail` the end of what it printed."""
+
+    def __init__(self, job: Job, what: str, hint: str | None, tail: list[str]) -> None:
+        super().__init__(what, hint)
+        self.job = job
+        self.tail = tail
+
+
+def check_race(spec: JobSpec, backend: Backend) -> None:
+    """Refuses a request that has nothing to race, or that the backend cannot run."""
+    if not spec.use_cache:
+        raise RequestError(
+            "use_cache", "a race shows what the cache saves, and this request uses none",
+            "have it use the cache",
+        )  # fmt: skip
+    if not named_packages(spec):
+        raise RequestError(
+            "dependencies", "a race needs packages: without them there is nothing to keep",
+            "name some, for example numpy",
+        )  # fmt: skip
+    check_request(spec, backend)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a race stands: what it is at ("cold", "warming", "warm"; "" between runs and before), and
+    the last record of each run that has begun."""
+
+    at: str = ""
+    cold: Job | None = None
+    warming: Job | None = None
+    warm: Job | None = None
+
+
+class Race:
+    """One race. `run` blocks until its end; `stop` ends it from another thread.
+
+    `on_change` is called when `standing` has changed, `say` with what people should know besides;
+    both on threads of the race.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        backends: Backends,
+        backend: Backend,
+        history: History,
+        config: Config,
+        on_change: Callable[[], object] = lambda: None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.standing = Standing()
+        self._request = request
+        self._backends = backends
+        self._backend = backend
+        self._history = history
+        self._config = config
+        self._on_change = on_change
+        self._say = say
+        self._notes: list[str] = []
+        self._lock = threading.Lock()
+        self._running: Job | None = None
+        self._grace: float | None = None
+        """How gently to stop; None while nobody wants that."""
+
+    def run(self) -> Recording:
+        """Both runs. `RunFailedError` when one fails, `RaceStoppedError` after `stop`, `EngineError`
+        when the backend does. The cold run's scope is gone in every case, or goes as soon as it can."""
+        spec = self._request.spec
+        check_race(spec, self._backend)
+        # Also asks the engine whether it is there, before anything is made.
+        if isinstance(self._backend, ForgetsScopes):
+            self._backend.volumes()
+        sweep(self._backends, self._history)
+        raced_at = time.time()
+        cold = self._run_cold(spec)
+        warming, warm = self._run_warm()
+        named = named_packages(spec)
+        packages = [name[:300] for names in named.values() for name in names]
+        return Recording(
+            name=self._request.name,
+            backend=self._backend.name,
+            scope=spec.scope,
+            packages=packages[:1000],
+            raced_at=raced_at,
+            cold=run_of(cold),
+            warm=run_of(warm),
+            warmed=None if warming is None else warming.seconds,
+            notes=self._notes,
+        )
+
+    def stop(self, grace: float) -> None:
+        """Ends the run that is at work, SIGTERM now and SIGKILL after `grace` seconds (0: at once), and
+        begins no other. `EngineError` where the engine cannot be told."""
+        with self._lock:
+            self._grace = grace
+            running = self._running
+        if running is not None:
+            self._stop(running, grace)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _run_cold(self, spec: JobSpec) -> Job:
+        with ThrowAwayScope(self._backend, self._history) as scope:
+            changes: dict[str, object] = {"scope": scope}
+            if not isinstance(self._backend, ForgetsScopes):
+                changes["use_cache"] = False
+                self._note(
+                    f"the {self._backend.name} backend cannot take a scope away again, so the cold "
+                    "run used no cache at all"
+                )
+            cold = spec.model_copy(update=changes)
+            return self._run(COLD, replace(self._request, spec=cold))
+
+    def _run_warm(self) -> tuple[Job | None, Job]:
+        """(what warmed the scope, if anything had to; the warm run)."""
+        request = replace(self._request, upgrade=False)
+        warming = None
+        expected = predict(request.spec, self._backend.name, self._history)
+        warm_already = {expected.python, expected.system} <= {"hit", None}
+        if self._request.upgrade or not warm_already:
+            nothing = {"code": CODE, "args": (), "env": {}, "secrets": {}}
+            spec = request.spec.model_copy(update=nothing)
+            first = warm_request(spec, self._config, self._request.upgrade)
+            warming = self._run(WARMING, first)
+        warm = self._run(WARM, request)
+        if missed(warm) and warming is None:
+            # A lock that was too old, or a cache that others have pruned.
+            self._say("its caches were not warm after all; that run has warmed them, so once more")
+            warming, warm = warm, self._run(WARM, request)
+        if missed(warm):
+            self._note(f"not warm in the second run either: {', '.join(missed(warm))}")
+        return warming, warm
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._say(text)
+
+    def _run(self, what: str, request: Request) -> Job:
+        """Submits, follows to the end and brings home; the record of a run that succeeded."""
+        self._stand(what, of=what)
+        self._go_on()
+
+        def submitting(name: str, _start: float, seconds: float | None) -> None:
+            if name == "pull" and seconds is None:
+                self._say("fetching the image")
+
+        job = submit(request, self._backend, self._history, submitting)
+        with self._lock:
+            self._running = job
+            grace = self._grace
+        if grace is not None:
+            self._stop(job, grace)
+        self._stand(what, job, of=what)
+        said: list[Event] = []
+
+        def changed() -> None:
+            if (now := self._history.get(job.id)) is not None:
+                self._stand(what, now, of=what)
+
+        try:
+            Tracker(
+                self._backend, self._history, job.id, changed, said.append,
+                on_trouble=lambda error: self._say(f"{error.what}; trying again"),
+            ).run()  # fmt: skip
+        finally:
+            with self._lock:
+                self._running = None
+        ended = self._history.get(job.id)
+        if ended is None:
+            raise EngineError(f"{job.id} was removed while it was raced")
+        self._stand("", ended, of=what)
+        clean_up(job.id, self._backend, self._history)
+        self._go_on()
+        if ended.state is not JobState.SUCCEEDED:
+            raise _failure(what, ended, self._history)
+        return ended
+
+    def _go_on(self) -> None:
+        if self._grace is not None:
+            raise RaceStoppedError("the race was ended before both runs were through")
+
+    def _stop(self, job: Job, grace: float) -> None:
+        now = self._history.get(job.id)
+        if is_throw_away(job.scope) and now is not None and now.started_at is None:
+            grace = 0  # Nobody's code has begun, and what it has built goes anyway.
+        stop(job, self._backend, self._history, grace)
+
+    def _stand(self, at: str, job: Job | None = None, *, of: str) -> None:
+        """What the race is at, and the record of the run `of`."""
+        self.standing = replace(self.standing, at=at, **{of: job})
+        self._on_change()
+
+
+def _failure(what: str, job: Job, history: History) -> RunFailedError:
+    why = f"exit code {job.exit_code}" if job.reason is None else job.reason
+    # Its notes go with it, so what they say is said now.
+    hints = [note.hint for note in history.notes(job.id) if note.kind == "error" and note.hint]
+    hint = hints[-1] if hints else None
+    if hint is None and what != COLD:
+        hint = f"see what it printed: stoke logs {job.id}"
+    return RunFailedError(job, f"the {what} run {job.state}: {why}", hint, _tail(job.id))
+
+
+def _tail(job_id: str) -> list[str]:
+    reader = SpoolReader(job_dir(job_id))
+    try:
+        _, count = reader.size()
+        lines = reader.lines(max(0, count - TAIL_LINES), longest=TAIL_LENGTH)
+        return [clean_line(line.text) for line in lines]
+    finally:
+        reader.close()

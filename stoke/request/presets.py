@@ -1,0 +1,106 @@
+"""Presets: requests as files, one JSON document each, as `stoke submit` reads them.
+
+They lie in `presets/` beside config.toml. A file's name is the preset's, and that of its jobs. Whoever
+gets such a file puts it there, or runs it by command; no secret is ever in one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoke.errors import EngineError, RequestError, StokeError
+from stoke.files.paths import config_file
+from stoke.request.sources import MAX_REQUEST, request_from_json
+from stoke.request.spec import JobSpec
+from stoke.text.sanitize import looks_secret
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One file; `error` says why it cannot be used, else there is a `spec`."""
+
+    path: Path
+    spec: JobSpec | None = None
+    error: StokeError | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def folder() -> Path:
+    return config_file().parent / "presets"
+
+
+def found() -> list[Preset]:
+    """Every preset there is, by name, those that cannot be read with their error."""
+    try:
+        paths = sorted(folder().glob("*.json"))
+    except OSError:
+        return []
+    return [_look(path) for path in paths]
+
+
+def _look(path: Path) -> Preset:
+    try:
+        return Preset(path, spec=read(path))
+    except StokeError as error:
+        return Preset(path, error=error)
+
+
+def read(path: Path) -> JobSpec:
+    """The request in a file. `RequestError` names the file, and what is wrong in it."""
+    try:
+        if not path.is_file():
+            raise RequestError(str(path), "is not a file")
+        with path.open("rb") as file:
+            return request_from_json(file.read(MAX_REQUEST + 1), str(path))
+    except OSError as error:
+        raise RequestError(str(path), f"cannot be read: {error.strerror}") from None
+
+
+def path_of(name: str) -> Path:
+    """Where the preset of that name is kept. `RequestError` for a name that is none."""
+    name = name.strip().removesuffix(".json")
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            "name", f"{name[:80]!r} is not a name; use letters, digits, blanks and . _ -"
+        )
+    return folder() / f"{name}.json"
+
+
+def save(path: Path, text: str) -> None:
+    """Written aside and renamed, for its owner to read. `EngineError` if it cannot be."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        aside.replace(path)
+    except OSError as error:
+        raise EngineError(
+            f"cannot keep the preset {path}: {error.strerror}",
+            "make room there, or name another configuration: export STOKE_CONFIG=/some/config.toml",
+        ) from error
+
+
+def as_json(spec: JobSpec) -> tuple[str, list[str]]:
+    """(the request as a file, the variables that are in it by reference alone).
+
+    Only what was asked for is in it. A variable whose name says that it is secret becomes a secret that
+    is read from a variable of that name, wherever the file is used.
+    """
+    fields: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
+    hidden = [name for name in spec.env if looks_secret(name)]
+    if hidden:
+        fields["env"] = {name: text for name, text in spec.env.items() if name not in hidden}
+        fields["secrets"] = {**spec.secrets, **{name: f"env:{name}" for name in hidden}}
+    fields = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n", hidden

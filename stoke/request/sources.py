@@ -1,0 +1,132 @@
+"""The three sources of a JobSpec: options and code, our own JSON, the earlier web service's JSON.
+
+PEP 723 metadata inside the code joins each of them: its dependencies are added to those named
+otherwise, its requires-python stands where no version was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from stoke.errors import RequestError
+from stoke.files.untrusted import TooMuchError, parse_json
+from stoke.request.foreign_files import check_code_file
+from stoke.request.input_files import read_input
+from stoke.request.pep723 import read_script_metadata
+from stoke.request.requirements import RequirementError, parse_list
+from stoke.request.source_code import NOTEBOOK, decode_code, is_notebook
+from stoke.request.spec import MAX_CODE, JobSpec, make_spec
+
+MAX_REQUEST = 32 * 1024**2
+_EARLIER = {
+    "pythonCode": "code",
+    "dependencies": "dependencies",
+    "requirementsFile": "requirements",
+    "systemDependencies": "system",
+    "useCache": "use_cache",
+}
+
+
+def request_from_options(**fields: Any) -> JobSpec:
+    """A spec from a form or a command line. Fields that are None were not given."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return _with_script_metadata(given)
+
+
+def request_from_json(data: bytes, where: str) -> JobSpec:
+    """A spec from JSON: our own fields, or the earlier service's (`pythonCode` and its kin).
+
+    `where` names the source in errors ("standard input", a file's name).
+    """
+    if len(data) > MAX_REQUEST:
+        raise RequestError(where, f"is longer than {MAX_REQUEST // 1024**2} MiB")
+    try:
+        # UTF-8, or UTF-16 and UTF-32 as some shells write what they redirect.
+        encoding = json.detect_encoding(data)
+        fields = parse_json(data.decode(encoding))
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            where, f"is not {encoding.removesuffix('-sig').upper()} (byte {error.start})"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            where,
+            f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            f"run code: stoke run {shlex.quote(where)}" if where.endswith(".py") else None,
+        ) from None
+    except TooMuchError as error:
+        raise RequestError(where, str(error)) from None
+    except ValueError as error:  # A number of thousands of digits.
+        raise RequestError(where, f"is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise RequestError(where, 'holds no JSON object; a request is {"code": ..., ...}')
+    if is_notebook(fields):
+        raise RequestError(
+            where,
+            "is a Jupyter notebook, not a request",
+            f"convert it: {NOTEBOOK} {shlex.quote(where)}; then: stoke run",
+        )
+    if "pythonCode" in fields:
+        fields = _from_earlier_service(fields)
+    return _with_script_metadata(fields)
+
+
+def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
+    """`dependencies` and `systemDependencies` are text there: a list between commas or spaces."""
+    for name in fields:
+        if name not in _EARLIER:
+            raise RequestError(name, f"is not a field of such a request ({', '.join(_EARLIER)})")
+    out: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        ours = _EARLIER[name]
+        if ours in ("dependencies", "system", "requirements") and not isinstance(value, str):
+            raise RequestError(name, "must be text")
+        if ours == "dependencies":
+            out[ours] = split_dependencies(value, name)
+        elif ours == "system":
+            out[ours] = value.replace(",", " ").split()
+        else:
+            out[ours] = value
+    return out
+
+
+def split_dependencies(text: str, field: str = "dependencies") -> list[str]:
+    """A comma- or space-separated list as people type it; `pandas>=2,<3` stays one requirement."""
+    try:
+        return parse_list(text, field)
+    except RequirementError as error:
+        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+
+
+def read_code(where: str | Path) -> str:
+    """Return the code in a file or, for `-`, on standard input, as Python would read it.
+
+    `RequestError` for what cannot be read and for files that are no Python code.
+    """
+    where = str(where)
+    named = "standard input" if where == "-" else where
+    text = decode_code(read_input(where, MAX_CODE), named)
+    check_code_file(named, text)
+    return text
+
+
+def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:
+    code = fields.get("code")
+    try:
+        metadata = read_script_metadata(code) if isinstance(code, str) else None
+    except RequirementError as error:
+        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+    if metadata is None:
+        return make_spec(fields)
+    named = fields.get("dependencies") or ()
+    if isinstance(named, list | tuple):  # Anything else is refused below, as it was given.
+        added = [text for text in metadata.dependencies if text not in named]
+        fields = {**fields, "dependencies": [*named, *added]}
+    if metadata.requires_python and not fields.get("python"):
+        fields["python"] = metadata.requires_python
+    return make_spec(fields)

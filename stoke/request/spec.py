@@ -1,0 +1,400 @@
+"""JobSpec: what a person asks to be run. Checked here, at the door, so that nothing wrong travels."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from stoke.errors import RequestError
+from stoke.request.requirements import (
+    NAMED_LOGIN,
+    Entry,
+    ParsedRequirements,
+    RequirementError,
+    check_requirement,
+    parse_constraints,
+    parse_requirements,
+)
+from stoke.request.source_code import check_encodable, check_is_code
+from stoke.request.uv_settings import UvSetting, check_setting
+
+MAX_CODE = 8 * 1024**2
+HIDDEN = "***"
+
+_SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
+_NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
+_PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
+_REFERENCE = re.compile(r"(env|file):.+")
+_ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+
+
+def parse_size(text: Any) -> Any:
+    """`512m`, `2Gi`, `1.5 GB` or plain bytes, as an int. Units are powers of 1024, as docker's."""
+    if not isinstance(text, str):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(min(float(match[1]), 1e18) * 1024**power)
+
+
+def parse_duration(text: Any) -> Any:
+    """`90`, `90s`, `5m`, `1h30m`, `2d`, as seconds."""
+    if not isinstance(text, str):
+        return text
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
+        raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def check_scope(name: str) -> str:
+    if not _SCOPE.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a scope name; use up to 40 of a-z, 0-9 and -, not at its ends"
+        )
+    return name
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"has half a surrogate pair at character {error.start}") from None
+    if "\0" in text:
+        raise ValueError(f"has a NUL at character {text.index(chr(0))}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_utf8)]
+Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * 1024**2, le=1 << 50)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=365 * 86400)]
+Scope = Annotated[str, AfterValidator(check_scope)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IndexSettings(Model):
+    """The package index a request resolves against. Only the lock and python phases see it.
+
+    A password is never part of an address here: `credentials` refers to where `user:password`
+    stands, `env:NAME` or `file:/path`, and is read when the job is submitted.
+    """
+
+    url: Text | None = None
+    extra: tuple[Text, ...] = ()
+    credentials: Text | None = None
+    """Sent to `url`, or to the extra indexes when `url` is not set."""
+    proxy: Text | None = None
+    ca_bundle: Text | None = None
+    """A file on this machine; its text travels with the job."""
+
+    @field_validator("url", "proxy")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        return None if url is None else _check_address(url)
+
+    @field_validator("extra")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_check_address(url) for url in urls)
+
+    @field_validator("credentials")
+    @classmethod
+    def _reference(cls, reference: str | None) -> str | None:
+        return None if reference is None else _check_reference(reference)
+
+
+class NixSettings(Model):
+    """Where system packages come from: a revision of nixpkgs, fixed by its hash, and binary caches.
+
+    The hash is that of the unpacked archive, as `nix-prefetch-url --unpack URL` prints it. Binary
+    caches and keys replace the ones that Nix would use by itself; None leaves it its own.
+    """
+
+    # nixos-25.11, in May 2026. For another revision set both.
+    url: Text = (
+        "https://github.com/NixOS/nixpkgs/archive/25f538306313eae3927264466c70d7001dcea1df.tar.gz"
+    )
+    sha256: str = "sha256-ZsIrKmhp4vbBXoXXmR/tBXA/UCsAQiJL9vsgZEduhVY="
+    substituters: tuple[Text, ...] | None = None
+    trusted_keys: tuple[str, ...] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return _check_address(url)
+
+    @field_validator("sha256")
+    @classmethod
+    def _hash(cls, text: str) -> str:
+        if not _NIX_HASH.fullmatch(text):
+            raise ValueError(f"{text[:80]!r} is not a hash as Nix prints it")
+        return text
+
+    @field_validator("substituters")
+    @classmethod
+    def _substituters(cls, addresses: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for address in addresses or ():
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]+", address):
+                raise ValueError("is not an address; write https://host/path")
+            if "@" in urlsplit(address).netloc:
+                raise ValueError("holds a password, which would be stored with the job")
+        return addresses
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _keys(cls, keys: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for key in keys or ():
+            if not re.fullmatch(r"[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=", key):
+                raise ValueError(f"{key[:80]!r} is not a public key of Nix's; write name:base64")
+        return keys
+
+    @model_validator(mode="after")
+    def _pair(self) -> NixSettings:
+        given = self.model_fields_set
+        if "url" in given and "sha256" not in given:
+            raise ValueError(
+                "sha256 is missing beside url; obtain it: docker run --rm stoke-python:3.13 "
+                f"nix-prefetch-url --unpack {self.url}"
+            )
+        if "sha256" in given and "url" not in given:
+            raise ValueError(
+                "url is missing beside sha256; write the archive of a revision: "
+                "https://github.com/NixOS/nixpkgs/archive/REVISION.tar.gz"
+            )
+        return self
+
+
+def _check_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        # A password with a slash in it ends the host early, and is no port.
+        whole = parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
+        # Its text is not repeated: it may hold a password all the same.
+        raise ValueError("is not a web address; write https://host/path")
+    login, at, _ = parts.netloc.rpartition("@")
+    if at and not NAMED_LOGIN.fullmatch(login):
+        raise ValueError(
+            "holds a password, which would be stored with the job; put user:password into a variable "
+            "and refer to it: --index-credentials env:NAME"
+        )
+    return url
+
+
+def _check_reference(reference: str) -> str:
+    if not _REFERENCE.fullmatch(reference):
+        # Its text is not repeated: most likely it is the secret itself.
+        raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
+    return reference
+
+
+# The same text is asked for its parts at every step from the door to the payload.
+_parsed = lru_cache(maxsize=4)(parse_requirements)
+_parsed_constraints = lru_cache(maxsize=4)(parse_constraints)
+
+
+class JobSpec(Model):
+    """One request. The JSON of `stoke show --json`'s `spec`, and what `stoke submit` reads."""
+
+    code: Text
+    args: tuple[Text, ...] = ()
+    dependencies: tuple[str, ...] = ()
+    """PEP 508, each exactly as written."""
+    requirements: Text = ""
+    """The text of a requirements file."""
+    constraints: Text = ""
+    """The text of a constraints file: bounds for packages, whether named or needed by others."""
+    locked: bool = False
+    """Whether `requirements` is a complete lock: installed as it stands, and nothing else."""
+    system: tuple[str, ...] = ()
+    """Attribute names in nixpkgs."""
+    python: str | None = None
+    """A version or bounds: `3.12`, `>=3.11,<3.14`."""
+    env: dict[str, Text] = {}
+    secrets: dict[str, str] = {}
+    """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
+    `secret:NAME/KEY`, which the engine reads."""
+    index: IndexSettings = IndexSettings()
+    nix: NixSettings | None = None
+    """Where `system` comes from; None without system packages, and for this program's own pin."""
+    uv: dict[str, UvSetting] | None = None
+    """uv's settings, taken in when the request was submitted (`stoke.request.surroundings`); None before."""
+    image: str | None = None
+    timeout: Seconds | None = None
+    cpu: float | None = Field(default=None, gt=0, le=4096)
+    memory: Memory | None = None
+    shm_size: Memory | None = None
+    """Bytes of shared memory (/dev/shm), where workers hand data to each other."""
+    use_cache: bool = True
+    scope: Scope = "default"
+
+    @field_validator("code")
+    @classmethod
+    def _code(cls, code: str) -> str:
+        if not code.strip("\ufeff \t\r\n"):
+            raise ValueError("is empty; there is nothing to run")
+        if len(code.encode()) > MAX_CODE:
+            raise ValueError(f"is longer than {MAX_CODE // 1024**2} MiB")
+        check_is_code(code)
+        check_encodable(code)
+        return code
+
+    @field_validator("dependencies")
+    @classmethod
+    def _dependencies(cls, dependencies: tuple[str, ...]) -> tuple[str, ...]:
+        for number, text in enumerate(dependencies):
+            check_requirement(text, f"dependencies[{number}]")
+        return dependencies
+
+    @field_validator("system")
+    @classmethod
+    def _system(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) > 500:
+            raise ValueError(f"names {len(names)} system packages; 500 is the most")
+        for name in names:
+            if len(name) > 200 or not _SYSTEM.fullmatch(name):
+                raise ValueError(f"{name[:60]!r} is not the name of a Nix package")
+        return names
+
+    @field_validator("python")
+    @classmethod
+    def _python(cls, wanted: str | None) -> str | None:
+        if wanted is not None and not all(_PYTHON.fullmatch(part) for part in wanted.split(",")):
+            raise ValueError(f"{wanted!r} is not a Python version; write 3.12 or >=3.11,<3.14")
+        return wanted
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _variables(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name, value in variables.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a variable")
+            if value == HIDDEN:
+                raise ValueError(
+                    f"{name} was hidden when this was printed; give its value again, best as a secret: "
+                    f"--secret {name}=env:{name}"
+                )
+        return variables
+
+    @field_validator("secrets")
+    @classmethod
+    def _references(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for reference in secrets.values():
+            if not _ENGINES_SECRET.fullmatch(reference):
+                _check_reference(reference)
+        return secrets
+
+    @field_validator("uv")
+    @classmethod
+    def _uv(cls, settings: dict[str, UvSetting] | None) -> dict[str, UvSetting] | None:
+        for name, setting in (settings or {}).items():
+            try:
+                check_setting(name, setting.value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+        return settings
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, image: str | None) -> str | None:
+        if image is not None and not _IMAGE.fullmatch(image):
+            raise ValueError(f"{image!r} is not the name of an image")
+        return image
+
+    @model_validator(mode="after")
+    def _requirements(self) -> JobSpec:
+        parsed = self.parsed_requirements()
+        if parsed.require_hashes and (self.dependencies or not parsed.is_lock()):
+            raise ValueError(
+                "requirements: --require-hashes needs every requirement pinned with == and hashed"
+            )
+        self.parsed_constraints()
+        if self.locked:
+            self._check_lock(parsed)
+        for name in self.secrets:
+            if name in self.env:
+                raise ValueError(f"{name} is given both in env and in secrets")
+        return self
+
+    def _check_lock(self, parsed: ParsedRequirements) -> None:
+        if self.dependencies:
+            raise ValueError(
+                "dependencies: a lock is complete, and more packages are named beside it or by the "
+                "code's own metadata; leave one of them out"
+            )
+        if self.constraints.strip():
+            raise ValueError("constraints: a lock is complete; it takes no constraints")
+        if not parsed.requirements:
+            raise ValueError("requirements: a lock is asked for, and names no package")
+        if entry := parsed.first_unlocked():
+            raise ValueError(
+                f"requirements: not a complete lock: line {entry.line}, {entry.text[:200]!r}, is not "
+                "both pinned with == and hashed with --hash"
+            )
+
+    def parsed_requirements(self) -> ParsedRequirements:
+        return _parsed(self.requirements)
+
+    def parsed_constraints(self) -> list[Entry]:
+        return _parsed_constraints(self.constraints)
+
+    @property
+    def has_packages(self) -> bool:
+        return bool(self.dependencies or self.parsed_requirements().requirements)
+
+
+def make_spec(fields: dict[str, Any]) -> JobSpec:
+    """A checked JobSpec, or a `RequestError` that names the field and what is wrong with it."""
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        field, why = explain(error)
+        raise RequestError(field, why) from None
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """The first problem as (field, what is wrong), in words a person can act on."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, RequirementError):
+        return cause.field, f"{cause.text!r} {cause.why}"
+    field = ".".join(str(part) for part in first["loc"] if part != "__root__")
+    if isinstance(cause, ValueError):
+        text = str(cause)
+        if not field and ": " in text:
+            field, text = text.split(": ", 1)
+        return field or "request", text
+    if first["type"] == "extra_forbidden":
+        return field, "is not a field of a request"
+    if first["type"] == "missing":
+        return field, "is missing"
+    return field or "request", first["msg"][0].lower() + first["msg"][1:]

@@ -1,0 +1,381 @@
+"""What a request takes in from the machine that submits it, once, when it is submitted.
+
+Two things: the values of `${NAME}` in its requirements, and uv's settings. Both are recorded in the
+request, so that they decide on every backend, in every phase and in the cache keys, and a request that
+is run again needs none of them. Strongest first, as uv orders them: UV_* variables, the `[tool.uv]`
+table of the script, the user's uv.toml, the system's uv.toml. stoke's own options are stronger still:
+`stoke.delivery.payload` puts them first.
+
+Passwords are never recorded. The record says where they are, and `stoke.delivery.uv_config` reads them there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stoke.errors import RequestError
+from stoke.request.pep723 import read_script_metadata
+from stoke.request.requirements import NAMED_LOGIN, RequirementError, names, parse_requirements
+from stoke.request.uv_settings import IGNORED, KINDS, SPELLINGS, UvSetting, check_setting
+from stoke.text.urls import split_login
+
+if TYPE_CHECKING:
+    from stoke.request.spec import JobSpec
+
+Table = dict[str, Any]
+
+VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_LOGIN = re.compile(r"(://[^/\s@]*@)")
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
+
+# Variables that hold the value of one setting.
+_TEXT_VARIABLES = {
+    "UV_EXCLUDE_NEWER": "exclude-newer",
+    "UV_FORK_STRATEGY": "fork-strategy",
+    "UV_INDEX_STRATEGY": "index-strategy",
+    "UV_KEYRING_PROVIDER": "keyring-provider",
+    "UV_PRERELEASE": "prerelease",
+    "UV_RESOLUTION": "resolution",
+    "UV_TORCH_BACKEND": "torch-backend",
+}
+_FLAG_VARIABLES = {
+    "UV_GIT_LFS": "git-lfs",
+    "UV_NATIVE_TLS": "native-tls",
+    "UV_NO_BINARY": "no-binary",
+    "UV_NO_BUILD": "no-build",
+    "UV_NO_BUILD_ISOLATION": "no-build-isolation",
+    "UV_NO_INDEX": "no-index",
+    "UV_NO_SOURCES": "no-sources",
+    "UV_OFFLINE": "offline",
+    "UV_REQUIRE_BUILD_HASHES": "require-build-hashes",
+    "UV_SYSTEM_CERTS": "system-certs",
+}
+_LIST_VARIABLES = {
+    "UV_FIND_LINKS": "find-links",
+    "UV_INSECURE_HOST": "allow-insecure-host",
+    "UV_NO_BINARY_PACKAGE": "no-binary-package",
+    "UV_NO_BUILD_PACKAGE": "no-build-package",
+    "UV_NO_SOURCES_PACKAGE": "no-sources-package",
+}
+# Variables that name requirements files.
+_FILE_VARIABLES = {
+    "UV_BUILD_CONSTRAINT": "build-constraint-dependencies",
+    "UV_CONSTRAINT": "constraint-dependencies",
+    "UV_EXCLUDE": "exclude-dependencies",
+    "UV_OVERRIDE": "override-dependencies",
+}
+_FLAG_VALUES = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off", ""), False),
+}
+
+
+def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The fields of `spec` that change: texts with variables filled in, and checked settings as `uv`.
+
+    Empty for a request without packages, and for one that has taken in its surroundings already.
+    `RequestError` names the variable or file, the setting, and what is wrong.
+    """
+    if spec.uv is not None or not spec.has_packages:
+        return {}
+    changes: dict[str, Any] = {}
+    dependencies = [expanded(text, "dependencies", environ) for text in spec.dependencies]
+    if tuple(dependencies) != spec.dependencies:
+        changes["dependencies"] = dependencies
+    for field, text in (("requirements", spec.requirements), ("constraints", spec.constraints)):
+        if "${" in text:
+            lines = text.splitlines(keepends=True)
+            changes[field] = "".join(
+                expanded(line, f"{field} line {number}", environ)
+                for number, line in enumerate(lines, 1)
+            )
+    settings = _collected(spec, environ)
+    changes["uv"] = dict(sorted(settings.items()))
+    if "sources" in settings:
+        _check_sources(spec, settings)
+    return changes
+
+
+def expanded(text: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
+    """`text` with the values of its variables, except in comments and in logins of addresses.
+
+    A login keeps its `${NAME}`, because the value is a secret.
+    """
+    if "${" not in text:
+        return text
+    comment = _COMMENT.search(text)
+    end = comment.start() if comment else len(text)
+    pieces = _LOGIN.split(text[:end])
+    pieces[::2] = [fill_in(piece, field, environ) for piece in pieces[::2]]
+    return "".join(pieces) + text[end:]
+
+
+def fill_in(text: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
+    """`text` with the values of its variables. `RequestError` for one that is not set."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in environ:
+            raise RequestError(
+                field, f"names the variable {found[1]}, which is not set", f"export {found[1]}=..."
+            )
+        return environ[found[1]]
+
+    return VARIABLE.sub(value, text)
+
+
+# --- uv's settings -------------------------------------------------------------------------------
+
+
+def _collected(spec: JobSpec, environ: Mapping[str, str]) -> dict[str, UvSetting]:
+    settings: dict[str, UvSetting] = {}
+    for name, value, variable in _from_variables(environ):
+        _add(settings, name, value, variable)
+    script = _from_script(spec.code)
+    for name, value in script.items():
+        _add(settings, name, value, "[tool.uv] of the script")
+    for path in _files(environ):
+        for name, value in _from_file(path).items():
+            _add(settings, name, value, str(path))
+    return {name: _finished(name, one, environ) for name, one in settings.items()}
+
+
+def _add(settings: dict[str, UvSetting], name: str, value: Any, source: str) -> None:
+    """Add a weaker source: lists and tables grow at their end, anything else stays as it is."""
+    _check(name, value, source)
+    known = settings.get(name)
+    if known is None:
+        settings[name] = UvSetting(value=value, source=source)
+        return
+    if isinstance(value, list):
+        value = known.value + [item for item in value if item not in known.value]
+    elif isinstance(value, dict):
+        value = {**value, **known.value}
+    else:
+        return
+    settings[name] = UvSetting(value=value, source=f"{known.source}, {source}")
+
+
+def _check(name: str, value: Any, source: str) -> None:
+    try:
+        check_setting(name, value)
+    except ValueError as error:
+        raise RequestError("uv", f"{source}: {name} {error}", _hint(source, name)) from None
+
+
+def _hint(source: str, name: str) -> str:
+    if source.startswith("[tool.uv]"):
+        return f"change or remove {name} in the script's [tool.uv]"
+    if source.startswith("UV_"):
+        return f"unset it for this request: env -u {source} stoke run ..."
+    return f"change {source}, or leave uv's configuration files out: UV_NO_CONFIG=1 stoke run ..."
+
+
+def _from_variables(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """(setting, value, variable) of each variable that is set; the order of indexes is uv's."""
+    found: list[tuple[str, Any, str]] = []
+    if not any(name.startswith("UV_") for name in environ):
+        return found
+    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
+        for address in environ.get(variable, "").split():
+            found.append(("index", [_index(address, f"env:{variable}")], variable))
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        if address := environ.get(variable, "").strip():
+            index = _index(address, f"env:{variable}") | {"default": True}
+            found.append(("index", [index], variable))
+    for variable, name in _TEXT_VARIABLES.items():
+        if value := environ.get(variable):
+            found.append((name, value, variable))
+    for variable, name in _FLAG_VARIABLES.items():
+        if variable in environ:
+            flag = _FLAG_VALUES.get(environ[variable].lower())
+            if flag is None:
+                raise RequestError("uv", f"{variable} must be true or false", _hint(variable, name))
+            found.append((name, flag, variable))
+    for variable, name in _LIST_VARIABLES.items():
+        if values := re.findall(r"[^\s,]+", environ.get(variable, "")):
+            found.append((name, values, variable))
+    for variable, name in _FILE_VARIABLES.items():
+        for path in environ.get(variable, "").split():
+            found.append((name, _requirements_of(path, variable), variable))
+    return found
+
+
+def _requirements_of(path: str, variable: str) -> list[str]:
+    from stoke.request.requirements_files import read_requirements
+
+    try:
+        text = read_requirements([os.path.expanduser(path)]).requirements
+    except RequestError as error:
+        raise RequestError("uv", f"{variable}: {error.what}", _hint(variable, path)) from None
+    return [entry.text for entry in parse_requirements(text).requirements]
+
+
+def _from_script(code: str) -> Table:
+    try:
+        metadata = read_script_metadata(code)
+    except RequirementError as error:
+        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+    if metadata is None:
+        return {}
+    return _settings_of(metadata.uv, "[tool.uv] of the script")
+
+
+def _files(environ: Mapping[str, str]) -> list[Path]:
+    """uv's configuration files that exist, the stronger first."""
+    if own := environ.get("UV_CONFIG_FILE"):
+        return [Path(own)]
+    if _FLAG_VALUES.get(environ.get("UV_NO_CONFIG", "").lower(), True):
+        return []
+    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    files = [os.path.join(home, "uv", "uv.toml")]
+    if not _FLAG_VALUES.get(environ.get("UV_NO_SYSTEM_CONFIG", "").lower(), True):
+        folders = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+        system = [os.path.join(folder, "uv", "uv.toml") for folder in folders if folder]
+        files += [path for path in (*system, "/etc/uv/uv.toml") if os.path.isfile(path)][:1]
+    return [Path(path) for path in files if os.path.isfile(path)]
+
+
+def _from_file(path: Path) -> Table:
+    from stoke.files.untrusted import read_toml
+
+    try:
+        table = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise RequestError("uv", f"{path} cannot be read: {error}", _hint(str(path), "")) from None
+    pip = table.pop("pip", {})
+    if not isinstance(pip, dict):
+        raise RequestError("uv", f"{path}: pip must be a table", _hint(str(path), ""))
+    stronger = _settings_of(pip, f"{path}, [pip]", str(path))
+    settings = _settings_of(table, str(path), str(path))
+    if "index" in stronger and "index" in settings:
+        stronger["index"] = [*stronger["index"], *settings["index"]]
+    return {**settings, **stronger}
+
+
+def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
+    """The settings in a table of uv's, in one spelling each, those that do not matter left out."""
+    settings: Table = {}
+    # A password in a script is refused instead: the script is stored with the job.
+    reference = f"file:{file}" if file else None
+    in_pip = where.endswith("[pip]")
+    for name, value in table.items():
+        if name in IGNORED or (name == "pip" and value == {}):
+            continue
+        if name == "pip" and isinstance(value, dict):
+            settings.update(_settings_of(value, f"{where}, [pip]", file))
+            continue
+        if name not in KINDS and name not in SPELLINGS:
+            raise RequestError(
+                "uv", f"{where}: {name} is not a setting of uv that is known here",
+                _hint(file or where, name),
+            )  # fmt: skip
+        settings[name] = _plain(value)
+    if in_pip:
+        # In [pip] these two are lists of packages, where :all: and :none: stand for the flag.
+        for name, flag in (("no-binary", "no-binary"), ("only-binary", "no-build")):
+            packages = settings.pop(name, None)
+            if isinstance(packages, list):
+                settings[f"{flag}-package"] = [one for one in packages if ":" not in one]
+                if ":all:" in packages or ":none:" in packages:
+                    settings[flag] = ":all:" in packages
+            elif packages is not None:
+                settings[name] = packages
+    indexes: list[Any] = []
+    for index in _list(settings.pop("index", [])):
+        if isinstance(index, dict) and "credentials" in index:
+            index = {**index, "credentials in a file": None}  # Ours, not uv's: refused later.
+        if isinstance(index, dict) and isinstance(index.get("url"), str):
+            rest = {key: one for key, one in index.items() if key not in ("url", "publish-url")}
+            index = _index(index["url"], reference) | rest
+        indexes.append(index)
+    for address in _list(settings.pop("extra-index-url", [])):
+        indexes.append(_index(address, reference))
+    if "index-url" in settings:
+        indexes.append(_index(settings.pop("index-url"), reference) | {"default": True})
+    if indexes:
+        settings["index"] = indexes
+    return settings
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _plain(value: Any) -> Any:
+    """A TOML value as JSON has it; `exclude-newer` may be a date."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+# --- indexes and their logins --------------------------------------------------------------------
+
+
+def _index(address: Any, reference: str | None) -> Table:
+    """An index as uv's configuration has it. A login in the address becomes a reference to where it
+    is written; without one it stays, to be refused."""
+    if not isinstance(address, str):
+        return {"url": address}  # Refused later, with the place where it was written.
+    index: Table = {}
+    name, equals, rest = address.partition("=")
+    if equals and re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        index["name"], address = name, rest
+    login, url = split_login(address)
+    if login and reference and not NAMED_LOGIN.fullmatch(login):
+        return {**index, "url": url, "credentials": reference}
+    return {**index, "url": address}
+
+
+def login_variables(name: str) -> tuple[str, str]:
+    """The two variables in which uv looks for the login of an index called `name`."""
+    stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return f"{stem}_USERNAME", f"{stem}_PASSWORD"
+
+
+def _finished(name: str, setting: UvSetting, environ: Mapping[str, str]) -> UvSetting:
+    """`setting` with variables filled in, and with a note of which indexes have their login in
+    variables of their own."""
+    value: list[Any] = []
+    if KINDS[name] in ("addresses", "requirements"):
+        value = [expanded(text, f"uv.{name}", environ) for text in setting.value]
+    elif name == "index":
+        for index in setting.value:
+            index = {**index, "url": expanded(index["url"], "uv.index", environ)}
+            own = login_variables(index["name"]) if "name" in index else ()
+            if used := [variable for variable in own if variable in environ]:
+                index["credentials"] = f"env:{used[0]}"
+            value.append(index)
+    else:
+        return setting
+    _check(name, value, setting.source)
+    return setting.model_copy(update={"value": value})
+
+
+def _check_sources(spec: JobSpec, settings: dict[str, UvSetting]) -> None:
+    """Refuse sources that uv would ignore: a private name would then come from a public index."""
+    known = {index.get("name") for index in settings["index"].value} if "index" in settings else ()
+    requirements = [entry.text for entry in spec.parsed_requirements().requirements]
+    asked = names([*spec.dependencies, *requirements])
+    sources = settings["sources"]
+    for package, given in sources.value.items():
+        for source in _list(given):
+            if "index" in source and source["index"] not in known:
+                raise RequestError(
+                    "uv",
+                    f"{sources.source}: sources names the index {source['index']!r} for {package}, "
+                    "and no index of that name is set",
+                    "add it: [[tool.uv.index]] with name and url",
+                )
+        if names([package]) and names([package])[0] not in asked:
+            raise RequestError(
+                "uv",
+                f"{sources.source}: sources names {package}, which is not one of the request's own "
+                "packages, so uv would take it from the other indexes",
+                f"add {package} to the dependencies, or remove its source",
+            )

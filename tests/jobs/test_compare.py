@@ -1,0 +1,117 @@
+"""Two jobs side by side, from the history alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoke.cache.index import Place, VolumeIndex
+from stoke.errors import EngineError
+from stoke.history.database import History
+from stoke.history.job import Job, JobState, Phase
+from stoke.jobs.compare import compare, packages_of, run_before
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path / "h.sqlite") as made:
+        yield made
+
+
+def add(
+    history: History,
+    job_id: str,
+    at: float,
+    spec: dict[str, Any] | None = None,
+    packages: list[str] | None = None,
+    **phase: Any,
+) -> Job:
+    job = Job(job_id, job_id.split("-")[0], "local", "default", JobState.QUEUED, at)
+    history.add(job, json.dumps({"code": "print(1)", "env": {}, **(spec or {})}), None)
+    if packages is not None:
+        key = phase.setdefault("key", f"key-{job_id}")
+        history.set_phase(job_id, Phase("python", at, 2.0, False, len(packages), 0, 10, **phase))
+        VolumeIndex(history).used(Place("local", "default", "python"), key, at, None, packages)
+    found = history.get(job_id)
+    assert found is not None
+    return found
+
+
+def test_what_was_asked_for_differently(history: History) -> None:
+    one = add(history, "fit-a", 1, {"dependencies": ["numpy"], "env": {"MODE": "a", "KEY": "x"}})
+    two = add(
+        history,
+        "fit-b",
+        2,
+        {"code": "print(2)", "dependencies": ["numpy", "rich"], "env": {"MODE": "b", "KEY": "y"},
+         "timeout": 5.0},
+    )  # fmt: skip
+    found = compare(one, two, history)
+    told = {part.what: (part.first, part.second) for part in found.spec}
+    assert told == {
+        "dependencies": ("numpy", "numpy, rich"),
+        "env.MODE": ("a", "b"),
+        "env.KEY": ("***", "***"),
+        "timeout": (None, "5.0"),
+    }
+    assert "-print(1)" in found.code and "+print(2)" in found.code
+    same = compare(one, one, history)
+    assert (same.spec, same.code) == ((), ())
+
+
+def test_packages_that_came_went_and_changed(history: History) -> None:
+    one = add(history, "fit-a", 1, packages=["numpy==1.26.4", "Old_One==1", "same==3"])
+    two = add(
+        history, "fit-b", 2, packages=["numpy==2.1.0", "same==3", "new @ https://host/new.whl"]
+    )
+    changes = compare(one, two, history).packages["python"]
+    assert [(one.name, one.first, one.second, one.change) for one in changes] == [
+        ("new", None, "https://host/new.whl", "added"),
+        ("numpy", "1.26.4", "2.1.0", "changed"),
+        ("old-one", "1", None, "removed"),
+    ]
+
+
+def test_a_warm_run_has_the_packages_of_the_environment_it_found(history: History) -> None:
+    add(history, "fit-a", 1, packages=["numpy==1"])
+    warm = Job("fit-b", "fit", "local", "default", JobState.QUEUED, 2.0)
+    history.add(warm, None, None)
+    history.set_phase("fit-b", Phase("python", 2, 0.001, True, 1, 1, 0, "key-fit-a"))
+    found = history.get("fit-b")
+    assert found is not None
+    assert packages_of(found, "python", history) == ["numpy==1"]
+
+
+def test_what_is_not_known_is_said_and_not_called_the_same(history: History) -> None:
+    one = add(history, "fit-a", 1, packages=["numpy==1"])
+    history.add(Job("fit-b", "fit", "local", "default", JobState.QUEUED, 2.0), None, None)
+    history.set_phase("fit-b", Phase("python", 2, 1.0, True, 41, 41, 0, "a-key-nobody-knows"))
+    two = history.get("fit-b")
+    assert two is not None
+    found = compare(one, two, history)
+    assert found.unknown == ("python",)
+    assert "python" not in found.packages
+    assert [(pair.name, bool(pair.first), bool(pair.second)) for pair in found.phases] == [
+        ("python", True, True)
+    ]
+
+
+def test_a_request_that_cannot_be_read_is_an_error_that_names_the_job(history: History) -> None:
+    one = add(history, "fit-a", 1)
+    history.query("UPDATE jobs SET spec = '{' WHERE id = 'fit-a'")
+    with pytest.raises(EngineError, match="the request of fit-a cannot be read"):
+        compare(one, one, history)
+
+
+def test_the_run_before_is_the_last_of_the_same_name(history: History) -> None:
+    add(history, "fit-a", 1)
+    first = add(history, "eval-b", 2)
+    add(history, "fit-c", 3)
+    last = add(history, "fit-d", 4)
+    before = run_before(last, history)
+    assert before is not None and before.id == "fit-c"
+    assert run_before(first, history) is None

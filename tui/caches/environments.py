@@ -1,0 +1,178 @@
+"""What one cache volume holds: its environments, what each would free, and the packages in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable, Static
+
+from stoke.backend.api import Volume
+from stoke.cache.volumes import Environment, Progress, Usage
+from stoke.errors import StokeError
+from tui import format as fmt
+from tui.base_screen import StokeScreen
+from tui.threads import Work, answer, on_thread
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.top_bar import TopBar
+
+_COLUMNS = (("key", 8), ("size", 7), ("frees", 7), ("uses", 5), ("used", 7), ("packages", 30))
+# What stands beside the packages, with a scroll bar.
+_REST = sum(width + 2 for _, width in _COLUMNS[:-1]) + 3
+
+
+class EnvironmentsTable(DataTable[Text]):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "cursor_down", "Next environment", show=False, id="environments.down"),
+        Binding("up,k", "cursor_up", "Previous environment", show=False, id="environments.up"),
+        Binding("home,g", "scroll_top", "First environment", show=False, id="environments.first"),
+        Binding("end,G", "scroll_bottom", "Last environment", show=False, id="environments.last"),
+    ]
+
+
+class EnvironmentsScreen(StokeScreen):
+    """`usage` measures, on a thread; leaving ends it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "measure", "Measure", id="environments.measure"),
+        Binding("escape,q", "back", "Back", id="environments.back"),
+        Binding("ctrl+c", "end", "End measuring", show=False, id="environments.end"),
+    ]
+
+    def __init__(self, volume: Volume, usage: Callable[[Progress], Usage]) -> None:
+        super().__init__()
+        self._volume = volume
+        self._measure = usage
+        self._work: Work | None = None
+        self._usage: Usage | None = None
+        self._trouble: StokeError | None = None
+
+    def compose(self) -> ComposeResult:
+        yield TopBar("caches")
+        yield Static(id="environments-volume")
+        yield EnvironmentsTable(id="environments-table", cursor_type="row")
+        with VerticalScroll(id="environments-packages", can_focus=False):
+            yield Static()
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(EnvironmentsTable).focus()
+        self.action_measure()
+
+    def on_unmount(self) -> None:
+        self.action_end()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    # --- measuring --------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        if action in ("measure", "end"):
+            return (self._work is None) == (action == "measure")
+        return True
+
+    def action_measure(self) -> None:
+        work = Work("measuring", lambda: answer(self, self._show_head))
+        self._work = work
+
+        def ended(usage: Usage | None, trouble: StokeError | None) -> None:
+            self._work, self._trouble = None, trouble
+            self._usage = usage or self._usage
+            self._show()
+
+        on_thread(
+            self,
+            lambda: self._measure(work.progress),
+            lambda usage: ended(usage, None),
+            lambda error: ended(None, error),
+        )
+        self._show_head()
+
+    def action_end(self) -> None:
+        if self._work is not None:
+            self._work.give_up()
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    # --- showing ----------------------------------------------------------------------------------
+
+    def _show_head(self) -> None:
+        volume, usage = self._volume, self._usage
+        text = fmt.plain(f"{fmt.place(volume.name)}", "bold")
+        text.append_text(fmt.plain(f" · {volume.backend} · {volume.scope} · {volume.kind}"))
+        if volume.in_use_by:
+            text.append("\n")
+            text.append_text(fmt.plain(f"in use by {', '.join(volume.in_use_by)}", "yellow"))
+        if usage is not None:
+            count = len(usage.environments)
+            text.append(f"\n{fmt.size(usage.bytes)} in {fmt.count(count, 'environment')}")
+            if volume.kind == "python":
+                text.append(f", {fmt.size(usage.uv_bytes)} of it packages they share")
+            text.append(f" · measured {fmt.age(self.stoke.clock() - usage.measured_at)} ago")
+        if self._work is not None:
+            step = f"{self._work.step or 'beginning'} (ctrl+c ends it)"
+            text.append("\n")
+            text.append_text(fmt.plain(f"measuring: {step}", "cyan"))
+        if self._trouble is not None:
+            text.append("\n")
+            text.append_text(fmt.error_text(self._trouble))
+        self.query_one("#environments-volume", Static).update(text)
+        self.refresh_bindings()
+
+    def _show(self) -> None:
+        self._show_head()
+        table = self.query_one(EnvironmentsTable)
+        row = table.cursor_row
+        table.clear(columns=True)
+        for label, width in _COLUMNS[:-1]:
+            table.add_column(Text(label), width=width)
+        table.add_column(Text("packages"), width=max(10, self.size.width - _REST))
+        for one in self._environments():
+            table.add_row(*self._row(one), key=one.key)
+        table.move_cursor(row=row)
+        self._show_packages()
+
+    def _environments(self) -> list[Environment]:
+        """What would free the most comes first."""
+        found = self._usage.environments if self._usage else ()
+        return sorted(found, key=lambda one: (-one.goes, one.key))
+
+    def _row(self, one: Environment) -> list[Text]:
+        used = fmt.plain("in use", "yellow")
+        if not one.busy:
+            used = Text(fmt.age(self.stoke.clock() - one.last_used), justify="right")
+        return [
+            fmt.plain(one.key[:8]),
+            Text(fmt.size(one.bytes), justify="right"),
+            Text(fmt.size(one.goes), justify="right"),
+            Text(f"{one.uses:,}", justify="right"),
+            used,
+            fmt.plain(", ".join(one.packages)),
+        ]
+
+    @on(DataTable.RowHighlighted)
+    def _show_packages(self) -> None:
+        found = self._environments()
+        row = self.query_one(EnvironmentsTable).cursor_row
+        text = Text()
+        if 0 <= row < len(found):
+            one = found[row]
+            built = "-"
+            if one.built_at is not None:
+                built = f"{fmt.age(self.stoke.clock() - one.built_at)} ago"
+            text = fmt.plain(one.key, "bold")
+            text.append(f" built {built}, {fmt.count(len(one.packages), 'package')}\n")
+            if one.in_use_by:
+                used_by = f"in use by {', '.join(one.in_use_by)}\n"
+                text.append_text(fmt.plain(used_by, "yellow"))
+            text.append_text(fmt.plain("  ".join(one.packages)))
+        elif self._usage is not None:
+            text.append("It holds no environment.", style="dim")
+        self.query_one("#environments-packages Static", Static).update(text)

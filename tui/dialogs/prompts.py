@@ -1,0 +1,94 @@
+"""Asking before something goes, and helping with the keys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Button, Input, Static, TextArea
+
+from tui.dialogs.dialog import Dialog
+
+
+class Confirm(Dialog[bool]):
+    """Asks; Cancel has the focus, so that neither a stray key nor a habit answers yes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "cancel", "Cancel", id="confirm.cancel"),
+        Binding("left,right", "app.focus_next", "Other button", show=False, id="confirm.other"),
+    ]
+
+    def __init__(self, title: str, body: Text, verb: str) -> None:
+        super().__init__()
+        self._title = title
+        self._body = body
+        self._verb = verb
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(Text(self._title), classes="dialog-title")
+            yield Static(self._body, classes="dialog-body")
+            with Horizontal(classes="dialog-buttons"):
+                yield Button("Cancel", id="cancel")
+                yield Button(self._verb, id="go", variant="error")
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel").focus()
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "go")
+
+    def action_cancel(self) -> None:
+        self.dismiss(False)
+
+
+class Help(Dialog[None]):
+    """The keys that work where the focus was."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close"),
+    ]
+
+    def __init__(self, where: str, bindings: list[ActiveBinding]) -> None:
+        super().__init__()
+        self._where = where
+        self._active = bindings
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(Text(f"Keys: {self._where}"), classes="dialog-title")
+            with VerticalScroll(classes="help-keys"):
+                yield Static(self._keys())
+
+    def _keys(self) -> Text:
+        text = Text()
+        group = ""
+        by_action: dict[tuple[str, str, str], list[str]] = {}
+        for node, binding, enabled, _ in self._active:
+            # An editor's own keys are worth a look; a table's are arrows everybody knows.
+            ours = bool(binding.id) or isinstance(node, Input | TextArea)
+            if enabled and binding.description and ours:
+                where = "Everywhere" if node is self.app else "On this screen"
+                if node is not self.app and not isinstance(node, Screen):
+                    where = "Here"
+                what = (where, binding.action, binding.description)
+                by_action.setdefault(what, []).append(self.app.get_key_display(binding))
+        for (where, _, description), keys in by_action.items():
+            if where != group:
+                text.append(f"{chr(10) if group else ''}{where}\n", style="bold")
+                group = where
+            text.append(f"  {' '.join(dict.fromkeys(keys)):<18}", style="cyan")
+            text.append(f" {description}\n")
+        return text
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()
+
+    def action_close(self) -> None:
+        self.dismiss(None)

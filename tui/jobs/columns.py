@@ -1,0 +1,115 @@
+"""The columns of the list of jobs: what stands in them, and which are shown in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from stoke.history.job import Job, JobState, Phase
+from tui import format as fmt
+
+STATES = {
+    JobState.QUEUED: ("○ queued", "blue"),
+    JobState.STARTING: ("◔ starting", "cyan"),
+    JobState.RUNNING: ("● running", "cyan"),
+    JobState.SUCCEEDED: ("✓ succeeded", "green"),
+    JobState.FAILED: ("✗ failed", "red"),
+    JobState.STOPPED: ("■ stopped", "yellow"),
+    JobState.LOST: ("? lost", "magenta"),
+}
+
+
+def state_text(job: Job) -> Text:
+    """The state in words and colour; `?` behind what could not be confirmed."""
+    words, style = STATES[job.state]
+    unsure = "?" if job.stale or job.provisional else ""
+    return Text(words + unsure, style=style)
+
+
+def _phase(job: Job, name: str) -> Phase | None:
+    return next((phase for phase in job.phases if phase.name == name), None)
+
+
+def _hit(job: Job, kind: str) -> Text:
+    phase = _phase(job, kind)
+    hit = phase.hit if phase else None
+    return Text(fmt.hit(hit), style={True: "green", False: "yellow", None: "dim"}[hit])
+
+
+def _packages(job: Job) -> str:
+    phases = [_phase(job, kind) for kind in ("system", "python")]
+    counts = [phase.packages for phase in phases if phase and phase.packages is not None]
+    return f"{sum(counts):,}" if counts else fmt.UNKNOWN
+
+
+def _taken(job: Job, now: float) -> str:
+    taken = job.seconds
+    if taken is None and not job.stale:
+        taken = max(0.0, now - job.submitted_at)
+    return fmt.duration(taken)
+
+
+@dataclass(frozen=True)
+class Column:
+    """`name` is what `stoke.history.listing` sorts by; `cell` gets the job and the time, in epoch seconds.
+
+    A `stretch` column takes what room is left, `width` at least and `stretch` at most.
+    """
+
+    name: str
+    label: str
+    width: int
+    cell: Callable[[Job, float], Text | str]
+    right: bool = False
+    stretch: int = 0
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column("state", "state", 12, lambda job, _: state_text(job)),
+        Column("job", "job", 20, lambda job, _: job.id, stretch=47),
+        Column("name", "name", 16, lambda job, _: job.name),
+        Column("backend", "on", 6, lambda job, _: job.backend),
+        Column("scope", "scope", 10, lambda job, _: job.scope),
+        Column("age", "age", 4, lambda job, now: fmt.age(now - job.submitted_at), right=True),
+        Column("time", "time", 6, _taken, right=True),
+        Column("environment", "env", 6, lambda job, _: fmt.duration(job.environment_seconds), True),
+        Column("python", "py", 4, lambda job, _: _hit(job, "python")),
+        Column("system", "sys", 4, lambda job, _: _hit(job, "system")),
+        Column("packages", "pkgs", 5, lambda job, _: _packages(job), right=True),
+        Column("received", "recvd", 7, lambda job, _: fmt.size(job.received_bytes), right=True),
+        Column("exit", "exit", 4, lambda job, _: _number(job.exit_code), right=True),
+        Column("cpu", "cpu", 6, lambda job, _: fmt.duration(job.cpu_seconds), right=True),
+        Column("memory", "mem", 7, lambda job, _: fmt.size(job.peak_memory), right=True),
+        Column("lines", "lines", 7, lambda job, _: f"{job.log_lines:,}", right=True),
+        Column("image", "image", 20, lambda job, _: job.image or ""),
+        Column("reason", "why", 30, lambda job, _: job.reason or "", stretch=120),
+    )
+}
+SHOWN = ("state", "job", "backend", "age", "time", "python")
+"""Unless somebody chose others."""
+
+
+def _number(value: int | None) -> str:
+    return fmt.UNKNOWN if value is None else f"{value:,}"
+
+
+def known(names: object) -> tuple[str, ...]:
+    """The columns among what was kept, each once; ours where none is left."""
+    kept = names if isinstance(names, list) else []
+    ours = [name for name in kept if isinstance(name, str) and name in COLUMNS]
+    return tuple(dict.fromkeys(ours)) or SHOWN
+
+
+def widths(columns: Sequence[Column], room: int) -> list[int]:
+    """Of each column, with one cell between them and one at either edge."""
+    taken = [column.width for column in columns]
+    left = room - sum(taken) - len(taken) - 1
+    for at, column in enumerate(columns):
+        more = max(0, min(left, column.stretch - column.width))
+        taken[at] += more
+        left -= more
+    return taken

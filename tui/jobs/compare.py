@@ -1,0 +1,211 @@
+"""Two jobs side by side: time, phases, what was asked for, packages, code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+
+from stoke.history.job import Job, Phase
+from stoke.jobs.compare import Comparison, PackageChange
+from stoke.text.sanitize import clean
+from tui import format as fmt
+from tui.base_screen import StokeScreen, app_of
+from tui.jobs.columns import state_text
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.top_bar import TopBar
+
+_NAME = 14
+_FIGURES = 32
+_LEAST_BAR = 4
+_STYLES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+
+
+class CompareScreen(StokeScreen):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "back", "Back", id="compare.back"),
+        Binding("x", "swap", "The other way round", id="compare.swap"),
+        Binding("down,j", "scroll_by(1)", "Down", show=False, id="compare.down"),
+        Binding("up,k", "scroll_by(-1)", "Up", show=False, id="compare.up"),
+    ]
+
+    def __init__(self, found: Comparison, other_way: Comparison) -> None:
+        super().__init__()
+        self._found, self._other_way = found, other_way
+
+    def compose(self) -> ComposeResult:
+        yield TopBar("jobs")
+        with VerticalScroll(id="compare-scroll"):
+            yield ComparisonView(self._found, id="comparison")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()
+
+    def action_swap(self) -> None:
+        self._found, self._other_way = self._other_way, self._found
+        self.query_one(ComparisonView).show(self._found)
+
+    def action_scroll_by(self, lines: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+
+class ComparisonView(Widget):
+    """Draws a comparison in two columns that share the width."""
+
+    def __init__(self, found: Comparison, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._found = found
+
+    def show(self, found: Comparison) -> None:
+        self._found = found
+        self.refresh(layout=True)
+
+    def render(self) -> Text:
+        found = self._found
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for line in self._lines(found, found.first, found.second):
+            text.append_text(line)
+            text.append("\n")
+        return text
+
+    def _lines(self, found: Comparison, first: Job, second: Job) -> Iterator[Text]:
+        yield self._pair("", fmt.plain(first.id, "bold"), fmt.plain(second.id, "bold"))
+        yield self._pair("state", *(_state(job) for job in (first, second)))
+        now = app_of(self).clock()
+        yield self._pair("submitted", *(_ago(job, now) for job in (first, second)))
+        for name, a, b in (
+            ("took", first.seconds, second.seconds),
+            ("environment", first.environment_seconds, second.environment_seconds),
+            ("cpu", first.cpu_seconds, second.cpu_seconds),
+        ):
+            yield self._pair(name, Text(fmt.duration(a)), _against(fmt.duration(b), a, b))
+        for name, c, d in (
+            ("received", first.received_bytes, second.received_bytes),
+            ("peak memory", first.peak_memory, second.peak_memory),
+        ):
+            yield self._pair(name, Text(fmt.size(c)), _against(fmt.size(d), c, d))
+        yield _heading("phases")
+        longest = max(
+            (
+                phase.seconds or 0.0
+                for pair in found.phases
+                for phase in (pair.first, pair.second)
+                if phase is not None
+            ),
+            default=0.0,
+        )
+        for pair in found.phases:
+            yield self._pair(
+                pair.name, *(self._phase(phase, longest) for phase in (pair.first, pair.second))
+            )
+        yield from self._asked(found)
+        yield from self._packages(found)
+        if found.code:
+            yield _heading("code")
+            yield from (_code(line) for line in found.code)
+
+    def _asked(self, found: Comparison) -> Iterator[Text]:
+        yield _heading("asked for")
+        if not found.spec and not found.code:
+            yield Text("the same", style="dim")
+        for one in found.spec:
+            yield self._pair(
+                one.what,
+                Text("not set", "dim") if one.first is None else fmt.plain(one.first, "yellow"),
+                Text("not set", "dim") if one.second is None else fmt.plain(one.second, "yellow"),
+            )
+
+    def _packages(self, found: Comparison) -> Iterator[Text]:
+        for kind, changes in found.packages.items():
+            told = [
+                f"{sum(one.change == change for one in changes)} {change}"
+                for change in _STYLES
+                if any(one.change == change for one in changes)
+            ]
+            yield _heading(f"{kind} packages: {', '.join(told) or 'the same'}")
+            yield from (_package(one) for one in changes)
+        for kind in found.unknown:
+            yield _heading(f"{kind} packages")
+            yield Text("not known of both: measuring the cache tells (3, m)", style="dim")
+
+    @property
+    def _half(self) -> int:
+        return max(10, (self.size.width - _NAME - 2) // 2)
+
+    def _pair(self, name: str, first: Text, second: Text) -> Text:
+        name = clean(name)
+        text = Text(_fit(name, _NAME) + " ", style="dim", no_wrap=True)
+        left = first.copy()
+        left.truncate(self._half - 1, overflow="ellipsis", pad=True)
+        line = Text(no_wrap=True).append_text(text).append_text(left).append(" ")
+        right = second.copy()
+        right.truncate(self._half, overflow="ellipsis")
+        return line.append_text(right)
+
+    def _phase(self, phase: Phase | None, longest: float) -> Text:
+        if phase is None:
+            return Text("-", style="dim")
+        style = {True: "green", False: "yellow", None: "blue"}[phase.hit]
+        bar = self._half - _FIGURES
+        length = round((phase.seconds or 0) / longest * bar) if longest else 0
+        text = Text(f"{fmt.duration(phase.seconds):>7} ")
+        text.append(f"{fmt.hit(phase.hit) if phase.hit is not None else '':<5}", style=style)
+        packages = "" if phase.packages is None else f"{phase.packages:,}"
+        received = fmt.size(phase.bytes) if phase.bytes else ""
+        text.append(f"{packages:>6} {received:>9} ")
+        if bar < _LEAST_BAR:
+            return text
+        return text.append("━" * max(length, 1 if phase.seconds else 0), style=style)
+
+
+def _fit(text: str, width: int) -> str:
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{clean(text)}", style="bold")
+
+
+def _state(job: Job) -> Text:
+    text = state_text(job)
+    if job.exit_code is not None:
+        text.append(f" exit {job.exit_code}", style="")
+    return text
+
+
+def _ago(job: Job, now: float) -> Text:
+    return Text(f"{fmt.age(now - job.submitted_at)} ago on ").append_text(fmt.plain(job.backend))
+
+
+def _against(text: str, first: float | None, second: float | None) -> Text:
+    """The second figure, with how many times the first it is."""
+    told = Text(text)
+    if first and second:
+        times = second / first
+        if not 0.95 < times < 1.05:
+            share = f"{times:.2g} x" if times > 0.1 else f"1/{1 / times:,.0f}"
+            told.append(f"  {share}", style="yellow" if times > 1 else "green")
+    return told
+
+
+def _package(one: PackageChange) -> Text:
+    mark, style = _STYLES[one.change]
+    versions = " → ".join(version for version in (one.first, one.second) if version)
+    return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.name} {versions}".rstrip()))
+
+
+def _code(line: str) -> Text:
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    return fmt.plain(line, styles.get(line[:1], ""))

@@ -1,0 +1,152 @@
+"""The chosen job: its title, and its log, phases and request in tabs."""
+
+from __future__ import annotations
+
+import json
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.widgets import Static, TabbedContent, TabPane
+
+from stoke.errors import RequestError, StokeError
+from stoke.history.database import History
+from stoke.history.job import Job, beyond_reason
+from stoke.request.spec import JobSpec, make_spec
+from tui import format as fmt
+from tui.jobs.columns import state_text
+from tui.jobs.spec_view import Copies, SpecView
+from tui.log.pane import LogPane
+from tui.log.view import LogView
+from tui.widgets.waterfall import Waterfall
+
+_TABS = ("tab-log", "tab-phases", "tab-spec")
+
+
+class JobDetail(Vertical):
+    """`reading` is where it looks up what a job's record does not hold."""
+
+    def __init__(self, reading: History) -> None:
+        super().__init__(id="job-detail")
+        self._reading = reading
+        self._job: Job | None = None
+        self._now = 0.0
+        self._spec_of: str | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="job-title")
+        with TabbedContent(id="job-tabs"):
+            with TabPane("Log", id="tab-log"):
+                yield LogPane(id="log-pane")
+            with (
+                TabPane("Phases", id="tab-phases"),
+                VerticalScroll(id="phases-scroll"),
+            ):
+                yield Waterfall(id="waterfall")
+            with TabPane("Spec", id="tab-spec"):
+                yield SpecView(self._reading, id="spec-view")
+
+    @property
+    def tabs(self) -> TabbedContent:
+        return self.query_one("#job-tabs", TabbedContent)
+
+    @property
+    def pane(self) -> LogPane:
+        return self.query_one(LogPane)
+
+    @property
+    def log_view(self) -> LogView:
+        return self.pane.view
+
+    @property
+    def shows_log(self) -> bool:
+        return self.tabs.active == "tab-log"
+
+    def copies(self) -> Copies:
+        """What of the request can be copied; nothing while its tab is not shown."""
+        return self.query_one(SpecView).copies() if self.tabs.active == "tab-spec" else {}
+
+    # --- showing ----------------------------------------------------------------------------------
+
+    def show(self, job: Job | None, now: float) -> None:
+        """`now`: epoch seconds."""
+        self._job, self._now = job, now
+        self.pane.show(job)
+        self.query_one("#job-title", Static).update(_title(job) if job else Text())
+        self._show_tab()
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._now = now
+        if self._job is not None and not self._job.state.finished:
+            self._show_tab()
+
+    @on(TabbedContent.TabActivated)
+    def _other_tab(self) -> None:
+        self._show_tab()
+        self.screen.refresh_bindings()
+
+    def _show_tab(self) -> None:
+        """What nobody looks at need not be looked up."""
+        job = self._job
+        if self.tabs.active == "tab-phases":
+            self.query_one(Waterfall).show(job, self._notes(), self._now)
+        elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
+            self._spec_of = job.id
+            self.query_one(SpecView).show(job, read_spec(self._reading, job.id))
+
+    def _notes(self) -> list[str]:
+        """What the runner said of it: notes, errors, their hints."""
+        try:
+            notes = self._reading.notes(self._job.id) if self._job else []
+        except StokeError:
+            return []  # The troubles say what is wrong with the history.
+        reason = self._job.reason if self._job else None
+        said = [text for note in notes for text in (beyond_reason(note.text, reason), note.hint)]
+        return list(dict.fromkeys(text for text in said if text))
+
+    # --- moving -----------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Puts the focus into what the tab shows."""
+        if self.tabs.active == "tab-phases":
+            self.query_one("#phases-scroll").focus()
+        elif self.tabs.active == "tab-spec":
+            self.query_one(SpecView).focus()
+        else:
+            self.pane.enter()
+
+    def step(self, by: int) -> None:
+        """To another tab; the focus goes along if it was inside."""
+        focused = self.screen.focused
+        inside = focused is not None and self.tabs in focused.ancestors
+        at = _TABS.index(self.tabs.active) if self.tabs.active in _TABS else 0
+        self.tabs.active = _TABS[(at + by) % len(_TABS)]
+        if inside:
+            self.enter()
+
+
+def _title(job: Job) -> Text:
+    text = Text.assemble(fmt.plain(job.id, "bold"), " ", state_text(job))
+    if job.exit_code is not None:
+        text.append(f" exit {job.exit_code}")
+    if job.stale:
+        text.append(" (not confirmed: its backend does not answer)", style="yellow")
+    if job.reason:
+        text.append("\n")
+        text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
+    return text
+
+
+def read_spec(history: History, job_id: str) -> JobSpec | RequestError:
+    """A job's request, or why there is none to be had."""
+    try:
+        stored = history.spec(job_id)
+        if stored is None:
+            return RequestError("spec", "this job was found on its engine, which kept no request")
+        return make_spec(json.loads(stored))
+    except RequestError as error:
+        return error
+    except (StokeError, ValueError, RecursionError) as error:
+        return RequestError("spec", str(error))

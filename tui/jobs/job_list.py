@@ -1,0 +1,394 @@
+"""The list of jobs: a window over a `Listing`, drawn line by line as it is seen.
+
+Whatever the history holds, a job is read when it comes into view, and a line is drawn again when
+something in it has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from stoke.errors import StokeError
+from stoke.history.job import Job
+from stoke.history.listing import Listing
+from stoke.text.sanitize import clean
+from tui.jobs.columns import COLUMNS, Column, widths
+
+_NONE = " no job has all of that: esc lists all again"
+_TAIL = 7
+"""Of a name that is cut this much of its end stays: the part that makes it this job's."""
+
+
+class JobList(ScrollView, can_focus=True):
+    """The cursor is on a *place* of the listing; headings take lines of their own.
+
+    `listing` is read by whoever owns the list, who calls `show` then.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "jobs--head",
+        "jobs--group",
+        "jobs--cursor",
+        "jobs--cursor-blurred",
+        "jobs--mark",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "Look at the job", show=False, id="jobs.enter"),
+        Binding("down,j", "move(1)", "Next job", show=False, id="jobs.down"),
+        Binding("up,k", "move(-1)", "Previous job", show=False, id="jobs.up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="jobs.page_down"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="jobs.page_up"),
+        Binding("home,g", "first", "First job", show=False, id="jobs.first"),
+        Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
+        Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
+        Binding("a", "mark_all", "Mark all that are listed", show=False, id="jobs.mark_all"),
+    ]
+
+    class Chosen(Message):
+        """The cursor is on another job now, or on none."""
+
+        def __init__(self, job_id: str | None) -> None:
+            super().__init__()
+            self.job_id = job_id
+
+    class Selected(Message):
+        """Somebody wants to look at the chosen job."""
+
+    class Marked(Message):
+        """Other jobs are marked now."""
+
+    class HeadClicked(Message):
+        def __init__(self, column: str) -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self, listing: Listing, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.listing = listing
+        self.columns: Sequence[Column] = ()
+        self.sorted_by, self.falling = "age", True
+        self.cursor = 0
+        self.chosen: str | None = None
+        self.marked: dict[str, None] = {}
+        """In the order in which they were marked."""
+        self.stale: frozenset[str] = frozenset()
+        self._now = 0.0
+        self._drawn: dict[int, Strip] = {}
+        self._made: dict[int, Strip] = {}
+        """Lines that are made and not drawn yet."""
+        self._fitted: tuple[int, list[int]] = (-1, [])
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def show(self, now: float, keep_chosen: bool = True) -> None:
+        """The listing was read again, or `now` (epoch seconds) is another.
+
+        The chosen job keeps the cursor and its line of the window. Where it has gone, or need not be
+        kept and is not listed, another one is chosen.
+        """
+        self._now = now
+        above = self._line(self.cursor) - self.scroll_offset.y
+        in_sight = 0 <= above < self._height
+        place = None
+        try:
+            if self.chosen is not None:
+                place = self.listing.place(self.chosen)
+        except StokeError:
+            place = self.cursor
+        if place is None:
+            place = self.cursor if keep_chosen else 0
+        self.cursor = max(0, min(place, len(self.listing) - 1))
+        self._extend()
+        if in_sight:
+            if self.scroll_offset.y > 0:
+                self._to_line(self._line(self.cursor) - above)
+            self._reveal()
+        self._redraw()
+        self._choose()
+
+    def show_columns(self, names: Iterable[str], sorted_by: str, falling: bool) -> None:
+        self.columns = [COLUMNS[name] for name in names]
+        self.sorted_by, self.falling = sorted_by, falling
+        self._made.clear()
+        self._fitted = (-1, [])
+        self._extend()
+        self.refresh()
+
+    def choose(self, job_id: str) -> None:
+        """Moves the cursor to this job, if it is listed."""
+        try:
+            place = self.listing.place(job_id)
+        except StokeError:
+            return
+        if place is not None:
+            self._go(place)
+
+    @property
+    def job(self) -> Job | None:
+        """The chosen job; None where there is none or it cannot be read now."""
+        return self._load(self.cursor) if self.chosen is not None else None
+
+    def _load(self, place: int) -> Job | None:
+        if not 0 <= place < len(self.listing):
+            return None
+        try:
+            job = self.listing.job(place)
+        except StokeError:
+            return None  # Whoever watches the history says what is wrong with it.
+        if job is not None:
+            job.stale = job.id in self.stale
+        return job
+
+    def _choose(self) -> None:
+        job = self._load(self.cursor)
+        chosen = job.id if job is not None else None
+        if chosen is None and len(self.listing):
+            return
+        if chosen != self.chosen:
+            self.chosen = chosen
+            self.post_message(self.Chosen(chosen))
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    @property
+    def _lines(self) -> int:
+        return len(self.listing) + len(self.listing.groups)
+
+    def _line(self, place: int) -> int:
+        return place + (self.listing.group_of(place) + 1 if self.listing.groups else 0)
+
+    def _at(self, line: int) -> tuple[int | None, int]:
+        """(the group whose heading stands on that line or None, the place there or below)."""
+        for number, group in enumerate(self.listing.groups):
+            heading = group.first + number
+            if line == heading:
+                return number, group.first
+            if line <= heading + group.jobs:
+                return None, line - number - 1
+        return None, line
+
+    @property
+    def _height(self) -> int:
+        """Lines of the window under the head."""
+        return max(1, self.scrollable_content_region.height - 1)
+
+    @property
+    def _widths(self) -> list[int]:
+        """Of the columns, in the room there is."""
+        room = self.scrollable_content_region.width
+        if self._fitted[0] != room:
+            self._fitted = (room, widths(self.columns, room))
+        return self._fitted[1]
+
+    def _extend(self) -> None:
+        width = sum(self._widths) + len(self.columns) + 1
+        self.virtual_size = Size(max(width, 1), self._lines + 1)
+
+    def _to_line(self, line: int) -> None:
+        top = max(0, min(line, self._lines - self._height))
+        self.scroll_to(y=top, animate=False, immediate=True, force=True)
+
+    def _reveal(self) -> None:
+        """Scrolls as little as shows the cursor, and with the first of a group its heading."""
+        line, top = self._line(self.cursor), self.scroll_offset.y
+        first = line
+        if any(group.first == self.cursor for group in self.listing.groups):
+            first -= 1
+        if first < top or self._height == 1:
+            self._to_line(first if self._height > 1 else line)
+        elif line >= top + self._height:
+            self._to_line(line - self._height + 1)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._drawn.clear()
+        self._made.clear()
+        self._extend()
+        self._reveal()
+        self.refresh()
+
+    # --- drawing ----------------------------------------------------------------------------------
+
+    def _redraw(self) -> None:
+        """Draws the lines that are not as they were drawn last."""
+        base = self.rich_style
+        self._made = {y: self._strip(y, base) for y in self._drawn}
+        for y, strip in self._made.items():
+            if strip != self._drawn[y]:
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        strip = self._made.pop(y) if y in self._made else self._strip(y, self.rich_style)
+        self._drawn[y] = strip
+        return strip
+
+    def _strip(self, y: int, base: Style) -> Strip:
+        width = self.size.width
+        line = self.scroll_offset.y + y - 1
+        if y == 0:
+            strip = Strip(self._head(base + self._style("jobs--head")))
+        elif line >= self._lines:
+            if y > 1 or self._lines or not self.listing.total:
+                return Strip.blank(width, base)
+            strip = Strip([Segment(_NONE, base + self._style("jobs--head"))])
+        else:
+            group, place = self._at(line)
+            if group is not None:
+                strip = Strip(self._heading(group, base + self._style("jobs--group")))
+            else:
+                strip = Strip(self._row(place, base))
+        left = self.scroll_offset.x
+        return strip.crop_extend(left, left + width, base)
+
+    def _style(self, component: str) -> Style:
+        return self.get_component_rich_style(component, partial=True)
+
+    def _head(self, style: Style) -> list[Segment]:
+        cells: list[Text | str] = []
+        for column in self.columns:
+            arrow = ("▼" if self.falling else "▲") if column.name == self.sorted_by else ""
+            cells.append(column.label[: max(0, column.width - len(arrow))] + arrow)
+        return self._segments(cells, style, " ")
+
+    def _heading(self, number: int, style: Style) -> list[Segment]:
+        group = self.listing.groups[number]
+        width = max(self.virtual_size.width, self.size.width)
+        return [Segment(set_cell_size(f" {clean(group.name)} · {group.jobs:,}", width), style)]
+
+    def _row(self, place: int, base: Style) -> list[Segment]:
+        job = self._load(place)
+        style = base
+        if place == self.cursor:
+            style += self._style("jobs--cursor" if self.has_focus else "jobs--cursor-blurred")
+        if job is None:
+            return self._segments(["-" for _ in self.columns], style + Style(dim=True), " ")
+        cells = [column.cell(job, self._now) for column in self.columns]
+        if job.id in self.marked:
+            return self._segments(cells, style + self._style("jobs--mark"), "*")
+        return self._segments(cells, style, " ")
+
+    def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
+        segments = [Segment(mark, style)]
+        for column, width, cell in zip(self.columns, self._widths, cells, strict=True):
+            text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
+            if isinstance(cell, Text) and cell.style:
+                own = style + Style.parse(str(cell.style))
+            segments.append(Segment(_fit(clean(text), width, column), own))
+            segments.append(Segment(" ", style))
+        return segments
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    def _go(self, place: int) -> None:
+        self._made.clear()
+        before, top = self._line(self.cursor), self.scroll_offset.y
+        self.cursor = max(0, min(place, len(self.listing) - 1))
+        self._reveal()
+        # Scrolling draws everything again anyway.
+        if self.scroll_offset.y == top:
+            for line in {before, self._line(self.cursor)}:
+                self.refresh(Region(0, line - top + 1, self.size.width, 1))
+        self._choose()
+
+    def action_move(self, step: int) -> None:
+        self._go(self.cursor + step)
+
+    def action_page(self, direction: int) -> None:
+        self._go(self.cursor + direction * self._height)
+
+    def action_first(self) -> None:
+        self._go(0)
+
+    def action_last(self) -> None:
+        self._go(len(self.listing) - 1)
+
+    def action_select(self) -> None:
+        self.post_message(self.Selected())
+
+    def action_mark(self) -> None:
+        if self.chosen is None:
+            return
+        if self.chosen in self.marked:
+            del self.marked[self.chosen]
+        else:
+            self.marked[self.chosen] = None
+        self.post_message(self.Marked())
+        self._redraw()
+        self._go(self.cursor + 1)
+
+    def action_mark_all(self) -> None:
+        """Marks all that are listed; if they are, none."""
+        try:
+            ids = dict.fromkeys(self.listing.ids())
+        except StokeError:
+            return
+        self.unmark() if self.marked.keys() == ids.keys() else self._mark_only(ids)
+
+    def unmark(self, gone: Iterable[str] | None = None) -> None:
+        """Takes the marks of these away, or all of them."""
+        taken = set(self.marked if gone is None else gone)
+        self._mark_only({job_id: None for job_id in self.marked if job_id not in taken})
+
+    def _mark_only(self, marked: dict[str, None]) -> None:
+        self.marked = marked
+        self._redraw()
+        self.post_message(self.Marked())
+
+    def watch_scroll_x(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_x(old_value, new_value)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        self._made.clear()
+        super().watch_scroll_y(old_value, new_value)
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not at the events: then it is not yet as they say.
+        super().watch_has_focus(has_focus)
+        self._redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y == 0:
+            column = self._column_at(event.x + self.scroll_offset.x)
+            if column is not None:
+                self.post_message(self.HeadClicked(column.name))
+            return
+        line = self.scroll_offset.y + event.y - 1
+        if line >= self._lines:
+            return
+        group, place = self._at(line)
+        if group is None:
+            again = place == self.cursor
+            self._go(place)
+            if again:
+                self.action_select()
+
+    def _column_at(self, x: int) -> Column | None:
+        right = 1
+        for column, width in zip(self.columns, self._widths, strict=True):
+            right += width + 1
+            if x < right:
+                return column
+        return None
+
+
+def _fit(text: str, width: int, column: Column) -> str:
+    """Exactly `width` cells."""
+    text = text.expandtabs(1)
+    taken = cell_len(text)
+    if taken > width:
+        tail = text[-_TAIL:] if column.name == "job" and width > _TAIL + 2 else ""
+        return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail
+    blanks = " " * (width - taken)
+    return blanks + text if column.right else text + blanks

@@ -1,0 +1,178 @@
+"""What was asked for: the fields, the command that asks for the same, and the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static, TextArea
+
+from stoke.cache.volumes import Housekeeper
+from stoke.delivery.rendering import render_job
+from stoke.errors import RequestError, StokeError
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.jobs.compare import KINDS, packages_of
+from stoke.jobs.lifecycle import Request
+from stoke.request.command_line import run_command
+from stoke.request.spec import JobSpec
+from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
+from tui import format as fmt
+from tui.base_screen import app_of
+from tui.threads import on_thread
+from tui.widgets.editing import SafeTextArea
+
+Copies = dict[str, Callable[[], str]]
+"""What can be copied, by what it is, and what gets it: on any thread, for as long as that takes."""
+_MOST_SHOWN = 200
+"""Characters of a line of the manifest: the payload's are thousands."""
+
+
+class SpecView(VerticalScroll):
+    def __init__(self, reading: History, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._reading = reading
+        self._job: Job | None = None
+        self._spec: JobSpec | RequestError | None = None
+        self._packages: dict[str, list[str]] = {}
+        self._manifest: str | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="spec-fields")
+        yield SafeTextArea(
+            id="spec-code",
+            read_only=True,
+            show_line_numbers=True,
+            soft_wrap=False,
+        )
+        yield Static(id="spec-packages")
+        yield Static(id="spec-manifest")
+
+    def show(self, job: Job, spec: JobSpec | RequestError) -> None:
+        """`spec` is an error where the history has none that can be read."""
+        self._job, self._spec, self._manifest = job, spec, None
+        code = self.query_one("#spec-code", TextArea)
+        code.display = isinstance(spec, JobSpec)
+        fields = self.query_one("#spec-fields", Static)
+        self._show_packages(job)
+        manifest = self.query_one("#spec-manifest", Static)
+        manifest.update("")
+        if not isinstance(spec, JobSpec):
+            fields.update(fmt.plain(spec.what, "yellow"))
+            return
+        fields.update(self._fields(job, spec))
+        text = clean_block(spec.code)
+        # Not before it is looked at: the parser costs a tenth of a second.
+        code.language = "python"
+        if code.text != text:
+            code.load_text(text)
+
+        def rendered(text: str) -> None:
+            if self._job is job:
+                self._manifest = text
+                manifest.update(_shown(text))
+
+        def refused(error: StokeError) -> None:
+            if self._job is job:
+                what = error.why if isinstance(error, RequestError) else error.what
+                manifest.update(_heading("manifest").append_text(fmt.plain(what, "dim")))
+
+        on_thread(self, lambda: self._render_job(job, spec), rendered, refused)
+
+    def _render_job(self, job: Job, spec: JobSpec) -> str:
+        backend = app_of(self).service.backends.get(job.backend)
+        return render_job(Request(spec, name=job.name), backend)
+
+    def _show_packages(self, job: Job) -> None:
+        text = Text(overflow="fold")
+        self._packages = {}
+        for kind in KINDS:
+            try:
+                found = packages_of(job, kind, self._reading)
+            except StokeError:
+                return  # The troubles say what is wrong with the history.
+            if found:
+                self._packages[kind] = found
+                text.append_text(_heading(f"{kind} packages it ran with ({len(found):,})"))
+                text.append_text(fmt.plain("  ".join(found)))
+        self.query_one("#spec-packages", Static).update(text)
+
+    def copies(self) -> Copies:
+        """What `y` offers."""
+        job, spec = self._job, self._spec
+        if job is None:
+            return {}
+        offered: Copies = {}
+        if isinstance(spec, JobSpec):
+            request = spec.model_dump(mode="json")
+            env = request["env"]
+            request["env"] = {name: MASK if looks_secret(name) else env[name] for name in env}
+            offered |= {
+                "command": lambda: run_command(spec, job.backend, job.name),
+                "code": lambda: spec.code,
+                "request, as stoke submit reads it": lambda: json.dumps(request, indent=2) + "\n",
+            }
+        if manifest := self._manifest:
+            offered["manifest"] = lambda: manifest
+        if self._packages:
+            lines = [package for found in self._packages.values() for package in found]
+            offered["packages it ran with"] = lambda: "\n".join(lines) + "\n"
+        if any(phase.name == "python" and phase.key for phase in job.phases):
+            offered["lock with hashes, asked of the cache"] = lambda: self._lock(job)
+        return {**offered, "job id": lambda: job.id}
+
+    def _lock(self, job: Job) -> str:
+        app = app_of(self)
+        backend = app.service.backends.get(job.backend)
+        return Housekeeper(app.history, app.config.lock_ttl).lock_of(backend, job)
+
+    def _fields(self, job: Job, spec: JobSpec) -> Text:
+        env = [
+            f"{name}={MASK if looks_secret(name) else value}" for name, value in spec.env.items()
+        ]
+        secrets = [f"{name}={reference}" for name, reference in spec.secrets.items()]
+        rows = [
+            ("packages", ", ".join(spec.dependencies)),
+            (
+                "lock" if spec.locked else "file",
+                ", ".join(entry.text for entry in spec.parsed_requirements().requirements),
+            ),
+            ("constraints", ", ".join(entry.text for entry in spec.parsed_constraints())),
+            ("system", ", ".join(spec.system)),
+            ("python", spec.python or ""),
+            ("uv", ", ".join(f"{name} ({it.source})" for name, it in (spec.uv or {}).items())),
+            ("image", spec.image or ""),
+            ("arguments", " ".join(spec.args)),
+            ("environment", ", ".join(env)),
+            ("secrets", ", ".join(secrets)),
+            ("timeout", "" if spec.timeout is None else fmt.duration(spec.timeout)),
+            ("cpu", "" if spec.cpu is None else f"{spec.cpu:g}"),
+            ("memory", "" if spec.memory is None else fmt.size(spec.memory)),
+            ("shared memory", "" if spec.shm_size is None else fmt.size(spec.shm_size)),
+            ("cache", "" if spec.use_cache else "not used"),
+            ("scope", spec.scope),
+            ("again", f"stoke rerun {job.id}"),
+            ("or", run_command(spec, job.backend, job.name)),
+        ]
+        text = Text(overflow="fold")
+        for name, value in rows:
+            if value:
+                text.append(f"{name:<12}", style="dim")
+                text.append(f"{clean(value)}\n")
+        return text
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}\n", style="bold", overflow="fold")
+
+
+def _shown(text: str) -> Text:
+    lines = [
+        line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]} ... {len(line):,} characters"
+        for line in text.split("\n")
+    ]
+    text = "\n".join(clean(line) for line in lines)
+    return Text.assemble(_heading("manifest (y copies all of it)"), text)

@@ -1,0 +1,341 @@
+"""A job's log: its figures, the window over the spool, and the line that asks what to look for."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Input, Static
+
+from stoke.errors import RequestError, StokeError
+from stoke.files.paths import job_dir
+from stoke.history.job import Job
+from stoke.logs import reader
+from stoke.logs.fallback import unkept
+from stoke.logs.reader import Matches
+from stoke.logs.search import Query
+from stoke.logs.spool import ENGINE_LOG
+from stoke.text.sanitize import clean
+from tui import format as fmt
+from tui.dialogs.prompts import Confirm
+from tui.log.view import LogView
+from tui.threads import on_thread
+from tui.widgets.line_input import SafeInput
+from tui.widgets.path_input import path_of
+
+MOST_OF_ENGINE = 256 * 1024
+"""Bytes of the engine's lines that are shown, the last ones; they are few."""
+# As many lines as the style sheet gives the figures.
+MOST_HEADER = 3
+
+
+class _Prompt(NamedTuple):
+    sign: str
+    placeholder: str
+    takes_regex: bool = False
+
+
+_PROMPTS = {
+    "find": _Prompt("/", "find in the log (ctrl+r: a regular expression)", takes_regex=True),
+    "filter": _Prompt("&", "show only lines with (ctrl+r: a regular expression)", takes_regex=True),
+    "time": _Prompt("@", "12:03, 11-21 12:03, -5m before the end, +90s after the beginning"),
+    "save": _Prompt("save as", "a file"),
+}
+
+
+class LogPane(Vertical):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ampersand", "ask('filter')", "Filter", id="log.filter"),
+        Binding("at", "ask('time')", "Go to a time", show=False, id="log.time"),
+        Binding("s", "ask('save')", "Save", id="log.save"),
+        Binding("x", "engine", "The engine's lines", show=False, id="log.engine"),
+        Binding("ctrl+r", "regex", "As a regular expression", id="log.regex"),
+        Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._job: Job | None = None
+        self._asked = ""
+        self._regex = {"find": False, "filter": False}
+        self._keys: tuple[bool, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="log-header")
+        yield LogView(id="log-view")
+        with VerticalScroll(id="log-engine") as engine:
+            yield Static()
+        with Horizontal(id="log-prompt") as prompt:
+            yield Static(id="log-prompt-sign")
+            yield SafeInput(id="log-prompt-input", compact=True)
+        engine.display = prompt.display = False
+
+    def on_mount(self) -> None:
+        self.watch(self.view, "changes", self._header)
+
+    @property
+    def _engine(self) -> VerticalScroll:
+        return self.query_one("#log-engine", VerticalScroll)
+
+    def enter(self) -> None:
+        """Puts the focus into what is shown."""
+        (self._engine if self._engine.display else self.view).focus()
+
+    @property
+    def view(self) -> LogView:
+        return self.query_one(LogView)
+
+    def show(self, job: Job | None) -> None:
+        """Shows this job's log; a job that is shown already keeps its place."""
+        other = (job.id if job else None) != (self._job.id if self._job else None)
+        self._job = job
+        if other:
+            if self._asking:
+                self._close_prompt()
+            self._show_engine(False)
+            self.view.show(job_dir(job.id) if job else None)
+        elif self._engine.display:
+            self._read_engine()
+        self._header()
+
+    # --- the engine's own lines -------------------------------------------------------------------
+
+    def action_engine(self) -> None:
+        """What the engine wrote into the log on its own account, in the log's place; and back."""
+        self._show_engine(not self._engine.display)
+        self.enter()
+
+    def _show_engine(self, shown: bool) -> None:
+        if shown:
+            self._read_engine()
+        if shown != self._engine.display:
+            # The focus goes along, and what is not displayed cannot have it.
+            held = self._engine.has_focus or self.view.has_focus
+            self._engine.display, self.view.display = shown, not shown
+            if held:
+                self.enter()
+            self._header()
+
+    def _read_engine(self) -> None:
+        text = Text("the engine wrote nothing into this log", style="dim")
+        if self._job is not None:
+            try:
+                with open(job_dir(self._job.id) / ENGINE_LOG, "rb") as file:
+                    file.seek(max(0, file.seek(0, 2) - MOST_OF_ENGINE))
+                    lines = file.read().decode(errors="replace").splitlines()
+                text = Text("\n".join(clean(line) for line in lines))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                text = fmt.plain(f"the engine's lines cannot be read: {error.strerror}", "red")
+        self._engine.query_one(Static).update(text)
+
+    # --- the figures ------------------------------------------------------------------------------
+
+    def _header(self) -> None:
+        if self._job is None:
+            self._say(Text())
+            return
+        if self._engine.display:
+            self._say(Text("what the engine itself wrote; x goes back to the job's output"))
+            return
+        text = self._figures(self._job)
+        looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
+        for line in (self._unkept(self._job), looked_for):
+            if line:
+                text.append("\n")
+                text.append_text(line)
+        self._say(text)
+        keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
+
+    def _say(self, text: Text) -> None:
+        """Figures change with every line that comes, how many lines they take seldom: only then is the
+        whole screen laid out again."""
+        header = self.query_one("#log-header", Static)
+        height = len(text.wrap(self.app.console, max(1, header.content_size.width)))
+        header.update(text, layout=min(height, MOST_HEADER) != header.content_size.height)
+
+    def _figures(self, job: Job) -> Text:
+        log = self.view
+        rows = log.lines.rows
+        lines = "line" if rows == 1 else "lines"
+        gaps = "gap" if job.log_gaps == 1 else "gaps"
+        text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)} · {job.log_gaps} {gaps}")
+        if job.log_gaps:
+            text.stylize("yellow")
+        if log.selected_from is not None:
+            chosen = abs(log.cursor - log.selected_from) + 1
+            text.append(f"  {chosen:,} selected, y copies", style="bold")
+        elif not log.follow:
+            text.append(f"  {log.below:,} below", style="yellow")
+        elif not job.state.finished:
+            text.append("  following", style="green")
+        return text
+
+    def _unkept(self, job: Job) -> Text | None:
+        shown = unkept(job_dir(job.id))
+        if shown is None:
+            return None
+        # Which folder, and how to fix it, is said of the backend once the job is over.
+        return fmt.plain(f"shown and not kept ({shown.why.reason}): {job_dir(job.id)}", "yellow")
+
+    def _filtered(self) -> Text | None:
+        matches = self.view.filter
+        if matches is None:
+            return None
+        text = self._wanted("&", matches)
+        text.append(f"{len(matches.rows):,} of {self.view.lines.rows:,} lines")
+        return text.append_text(self._progress(matches))
+
+    def _found(self) -> Text | None:
+        matches = self.view.search
+        if matches is None:
+            return None
+        text = self._wanted("/", matches)
+        if matches.rows:
+            at = matches.place(self.view.row)
+            text.append(f"{f'{at:,}' if at else '-'} of {len(matches.rows):,}")
+        elif matches.whole:
+            text.append("not found", style="yellow")
+        return text.append_text(self._progress(matches))
+
+    def _wanted(self, sign: str, matches: Matches) -> Text:
+        query = matches.queries[-1]
+        regex = " (regular expression)" if query.regex else ""
+        return Text.assemble(fmt.plain(f"{sign}{query.text[:60]}", "bold"), regex, " ")
+
+    def _progress(self, matches: Matches) -> Text:
+        if matches.whole:
+            return Text()
+        share = matches.scanned / max(1, self.view.lines.rows)
+        return Text(f" searching, {share:.0%}", style="yellow")
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    @property
+    def _input(self) -> Input:
+        return self.query_one("#log-prompt-input", Input)
+
+    @property
+    def _asking(self) -> bool:
+        return bool(self.children) and self.query_one("#log-prompt").display
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        # False before the widgets are there: the footer may ask that early.
+        if action == "engine":
+            return bool(self.children) and self._job is not None and not self._asking
+        if action == "ask":
+            return bool(self.children) and self._job is not None and not self._asking
+        if action == "regex":
+            return self._asking and _PROMPTS[self._asked].takes_regex
+        if action == "step_back":
+            return bool(self.children) and (
+                self._asking
+                or self.view.selecting
+                or self.view.search is not None
+                or self.view.filter is not None
+            )
+        return True
+
+    def action_ask(self, what: str) -> None:
+        self._asked = what
+        now = {"find": self.view.search, "filter": self.view.filter}.get(what)
+        value = now.queries[-1].text if now is not None else ""
+        if what == "save" and self._job is not None:
+            value = f"{clean(self._job.id)}.log"
+        self._input.value = value
+        self._input.placeholder = _PROMPTS[what].placeholder
+        self._sign()
+        self.query_one("#log-prompt").display = True
+        self._input.focus()
+        self._input.action_select_all()
+        self.refresh_bindings()
+
+    def _sign(self) -> None:
+        prompt = _PROMPTS[self._asked]
+        regex = " regular expression" if self._regex.get(self._asked) else ""
+        self.query_one("#log-prompt-sign", Static).update(Text(f"{prompt.sign}{regex} "))
+
+    def action_regex(self) -> None:
+        self._regex[self._asked] = not self._regex[self._asked]
+        self._sign()
+
+    @on(Input.Submitted, "#log-prompt-input")
+    def _answered(self, event: Input.Submitted) -> None:
+        event.stop()
+        try:
+            if self._asked == "save":
+                self._save(event.value.strip())
+            elif self._asked == "time":
+                self.view.jump(event.value)
+            else:
+                query = Query(event.value, self._regex[self._asked]) if event.value else None
+                (self.view.find if self._asked == "find" else self.view.show_only)(query)
+        except RequestError as error:
+            # The prompt stays, so that what is wrong can be mended.
+            self._tell(error)
+            return
+        self._close_prompt()
+        self.view.focus()
+
+    def _close_prompt(self) -> None:
+        self.query_one("#log-prompt").display = False
+        self.refresh_bindings()
+
+    def action_step_back(self) -> None:
+        """Takes back one thing: the prompt, the selection, the search, the filter."""
+        if self._asking:
+            self._close_prompt()
+        elif self.view.selecting:
+            self.view.drop_selection()
+        elif self.view.search is not None:
+            self.view.find(None)
+        else:
+            self.view.show_only(None)
+        self.view.focus()
+        self.refresh_bindings()
+
+    def _tell(self, error: StokeError) -> None:
+        hint = f"\n{clean(error.hint)}" if error.hint else ""
+        self.app.notify(f"{clean(error.what)}{hint}", severity="error", markup=False)
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def _save(self, name: str) -> None:
+        if not name or self._job is None:
+            return
+        try:
+            target = path_of(name).absolute()
+        except RuntimeError as error:
+            raise RequestError("file", f"{name!r}: {error}") from error
+        folder = job_dir(self._job.id)
+
+        def write(replace: bool) -> None:
+            on_thread(self, lambda: save(replace), done, self._tell)
+
+        def save(replace: bool) -> int | None:
+            try:
+                return reader.save(folder, target, replace)
+            except FileExistsError:
+                return None
+
+        def done(size: int | None) -> None:
+            if size is not None:
+                saved = f"saved {fmt.size(size)} as {clean(fmt.place(str(target)))}"
+                self.app.notify(saved, markup=False, timeout=5)
+                return
+            body = Text.assemble(fmt.plain(str(target), "bold"), "\n\nIt is there already.")
+            self.app.push_screen(Confirm("Replace this file?", body, "Replace"), answered)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                write(True)
+
+        write(False)

@@ -1,0 +1,280 @@
+"""The log window of a job: what can be looked for in it, shown alone, selected and copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.selection import Selection
+
+from stoke.errors import StokeError
+from stoke.logs import reader
+from stoke.logs.reader import Matches
+from stoke.logs.search import Query
+from stoke.text.ansi import Styled
+from stoke.text.sanitize import clean
+from tui.log.row import LogRow, Span
+from tui.log.scans import LogScans
+from tui.log.window import LogWindow
+from tui.threads import on_thread
+
+
+class LogView(LogWindow):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "match(1)", "Next match", id="log.next_match"),
+        Binding("N", "match(-1)", "Previous match", show=False, id="log.previous_match"),
+        Binding("e", "error(1)", "Next error", id="log.next_error"),
+        Binding("E", "error(-1)", "Previous error", show=False, id="log.previous_error"),
+        Binding("v", "select", "Select lines", show=False, id="log.select"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.search: Matches | None = None
+        self.selected_from: int | None = None
+        """Where the selected lines begin; they reach to the cursor."""
+        self._scans = LogScans(self, self._progressed, self._scan_failed)
+        # Rows that a search began at, and that was shown before a filter: where to go once found.
+        self._hunted: int | None = None
+        self._kept_row: int | None = None
+        self._errors = Event()
+
+    def show(self, folder: Path | None) -> None:
+        self._let_go()
+        self.search = self.selected_from = self._hunted = self._kept_row = None
+        super().show(folder)
+
+    def _let_go(self) -> None:
+        """Whoever reads for this view ends soon."""
+        for matches in (self.search, self.filter):
+            if matches is not None:
+                matches.cancel()
+        self._errors.set()
+
+    def on_unmount(self) -> None:
+        self._let_go()
+
+    def log_grew(self) -> None:
+        for matches in (self.filter, self.search):
+            if matches is not None:
+                self._scans.start(matches)
+        if self.filter is None:
+            self.grown()
+
+    @property
+    def filter(self) -> Matches | None:
+        return self.lines.filter
+
+    def marked(self, line: int) -> list[Span]:
+        return self.lines.marks(line, self.search.queries[-1]) if self.search is not None else []
+
+    # --- searching and filtering ------------------------------------------------------------------
+
+    def find(self, query: Query | None) -> None:
+        """Looks for it in what is shown and goes to the first match from the cursor on."""
+        self._search_for(query)
+        self._hunted = self.row if query is not None else None
+
+    def _search_for(self, query: Query | None) -> None:
+        if self.search is not None:
+            self.search.cancel()
+        self.search = self._hunted = None
+        self.lines.forget_marks()
+        if query is not None and self.lines.folder is not None:
+            filters = self.filter.queries if self.filter is not None else ()
+            self.search = Matches(self.lines.folder, *filters, query)
+            self._scans.start(self.search)
+        self.refresh()
+        self.refresh_bindings()
+        self._say()
+
+    def show_only(self, query: Query | None) -> None:
+        """Shows the lines that hold it, now and as they come; None shows all again."""
+        row = self.row
+        if self.filter is not None:
+            self.filter.cancel()
+        self.drop_selection()
+        self._part = 0
+        self.lines.filter = None
+        if query is not None and self.lines.folder is not None:
+            self.lines.filter = Matches(self.lines.folder, query)
+            self._kept_row = None if self.follow else row
+            self._scans.start(self.lines.filter)
+        else:
+            self.cursor = row
+        self.grown()
+        if not self.follow:
+            self._show_cursor()
+        if self.search is not None:
+            self._search_for(self.search.queries[-1])
+        self._say()
+
+    def _failed(self, error: StokeError) -> None:
+        hint = f"\n{clean(error.hint)}" if error.hint else ""
+        self.app.notify(f"{clean(error.what)}{hint}", severity="error", markup=False)
+
+    def _scan_failed(self, matches: Matches, error: StokeError) -> None:
+        """Drop a search or filter that cannot go on: a growing log would repeat the error."""
+        if matches is self.filter:
+            self.show_only(None)
+        elif matches is self.search:
+            self.find(None)
+        else:
+            return
+        self._failed(error)
+
+    def _progressed(self, matches: Matches) -> None:
+        """A scan has got further: shows what it brought, and goes where one waits to go."""
+        if matches is self.filter:
+            self.grown()
+            row = self._kept_row
+            if row is not None and (matches.whole or matches.scanned > row):
+                self._kept_row = None
+                self._go(self.lines.line(row))
+        if matches in (self.filter, self.search) and self._kept_row is None:
+            self._hunt()
+            self._say()
+
+    def _hunt(self) -> None:
+        """Goes to the first match from where the search began, as soon as one is found and shown."""
+        if self._hunted is None or self.search is None:
+            return
+        found = self.search.after(self._hunted - 1)
+        if found is None and self.search.whole:
+            found = self.search.after(-1)
+            self._hunted = None
+        if found is not None and self.lines.shows(found):
+            self._hunted = None
+            self._to_match(found)
+
+    def _to_match(self, row: int) -> None:
+        line = self.lines.line(row)
+        self._go(line)
+        marks = self.marked(line)
+        if self.wrap or not marks:
+            return
+        left, right = (self._load(line).column(at) for at in marks[0])
+        if right <= self._width:
+            self._sideways(0)
+        elif not self.scroll_offset.x <= left <= right <= self.scroll_offset.x + self._width:
+            self._extend()
+            self._sideways(left - self._width // 3)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        return self.search is not None if action == "match" else True
+
+    def action_match(self, direction: int) -> None:
+        if self.search is None:
+            return
+        if direction > 0:
+            row = self.search.after(self.row)
+            row = self.search.after(-1) if row is None else row
+        else:
+            row = self.search.before(self.row)
+            row = self.search.before(1 << 63) if row is None else row
+        if row is not None and self.lines.shows(row):
+            self._to_match(row)
+
+    def action_error(self, step: int) -> None:
+        """Goes to the next error below, or above; the lines between may be millions."""
+        folder, row, shown = self.lines.folder, self.row, self.lines.shows
+        if folder is None:
+            return
+        self._errors.set()
+        cancelled = self._errors = Event()
+
+        def hunt() -> int | None:
+            at: int | None = row
+            while at is not None:
+                at = reader.next_error(folder, at, step, cancelled.is_set)
+                if at is None or shown(at):
+                    break
+            return at
+
+        def done(found: int | None) -> None:
+            if cancelled.is_set():
+                return
+            if found is None:
+                where = "below" if step > 0 else "above"
+                self.app.notify(f"no error further {where}", markup=False, timeout=3)
+            else:
+                self._go(self.lines.line(found))
+
+        on_thread(self, hunt, done, self._failed)
+
+    def jump(self, text: str) -> None:
+        """Goes to a time, such as `12:03` or `-5m`; `RequestError` when `text` is none."""
+        ends = self.lines.span
+        if ends is not None:
+            self._go(self.lines.at(reader.moment(text, ends, self._load(self.cursor).time)))
+
+    # --- selecting --------------------------------------------------------------------------------
+
+    def action_select(self) -> None:
+        if self.selected_from is None and self.lines.count:
+            self.selected_from = self.cursor
+        else:
+            self.selected_from = None
+        self.refresh()
+        self._say()
+
+    @property
+    def selected(self) -> range:
+        if self.selected_from is None:
+            return range(0)
+        first, last = sorted((self.selected_from, self.cursor))
+        return range(first, last + 1)
+
+    @property
+    def selecting(self) -> bool:
+        return self.selected_from is not None or self.text_selection is not None
+
+    def drop_selection(self) -> None:
+        self.selected_from = None
+        if self.text_selection is not None:
+            self.screen.clear_selection()
+        self.refresh()
+        self._say()
+
+    def chosen(self) -> tuple[str, Callable[[], str]] | None:
+        """What would be copied, in words, and what reads it, on any thread; None for nothing.
+
+        Reading raises `StokeError` when that is more than a clipboard should hold.
+        """
+        if not self.lines.count:
+            return None
+        selection = self.text_selection
+        if selection is not None:
+            first = selection.start.y if selection.start else 0
+            last = min(selection.end.y if selection.end else self._last, self._last)
+        else:
+            lines = self.selected or range(self.cursor, self.cursor + 1)
+            first, last = lines[0], lines[-1]
+        log = self.lines
+
+        def read() -> str:
+            texts = log.texts(first, last)
+            return "\n".join(texts) if selection is None else _part_of(selection, texts)
+
+        if selection is not None:
+            return "selection", read
+        return ("line" if first == last else f"{last - first + 1:,} lines"), read
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:  # noqa: ARG002
+        # What Textual itself would copy goes the way everything here is copied.
+        return None
+
+
+def _part_of(selection: Selection, lines: list[str]) -> str:
+    """The text that the mouse went over; columns count as drawn, with tabs as blanks."""
+    if not lines:
+        return ""
+    drawn = [LogRow(0, 0, Styled(line)).text for line in (lines[0], lines[-1])]
+    start = max(0, selection.start.x) if selection.start else 0
+    end = max(0, selection.end.x) if selection.end else len(drawn[1])
+    if len(lines) == 1:
+        return drawn[0][start:end]
+    return "\n".join([drawn[0][start:], *lines[1:-1], drawn[1][:end]])

@@ -1,0 +1,53 @@
+"""Horizontal bars with a label before each and a figure behind it, as wide as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+from textual.widget import Widget
+
+from stoke.text.sanitize import clean
+
+_LABEL_SHARE = 0.45
+
+
+@dataclass(frozen=True)
+class Bar:
+    label: str
+    value: float
+    figure: str
+    colour: str = "green"
+
+
+class Bars(Widget):
+    """`title` above bars that share one scale; `nothing` stands there while there are none."""
+
+    def __init__(self, title: str, nothing: str, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._title = title
+        self._nothing = nothing
+        self._bars: Sequence[Bar] = ()
+
+    def show(self, bars: Sequence[Bar]) -> None:
+        self._bars = bars
+        self.refresh()
+
+    def render(self) -> Text:
+        text = Text(self._title, style="bold", no_wrap=True, overflow="crop")
+        if not self._bars:
+            return text.append(f"\n{self._nothing}", style="dim")
+        bars = self._bars[: max(1, self.size.height - 1)]
+        labels = [clean(bar.label) for bar in bars]
+        names = min(max(map(cell_len, labels)), int(self.size.width * _LABEL_SHARE))
+        figures = max(cell_len(bar.figure) for bar in bars)
+        room = max(1, self.size.width - names - figures - 2)
+        most = max(bar.value for bar in bars) or 1
+        for label, bar in zip(labels, bars, strict=True):
+            length = max(1, round(bar.value / most * room))
+            text.append(f"\n{set_cell_size(label, names)} ", style="not bold")
+            text.append("━" * length, style=f"not bold {bar.colour}")
+            text.append(f"{' ' * (room - length)} {bar.figure:>{figures}}", style="not bold")
+        return text

@@ -1,0 +1,568 @@
+"""New job: the code, what it needs, where it runs, and what the caches will make of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult, SuspendNotSupported
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Button, Checkbox, Collapsible, Select, Static, TextArea
+from textual.widgets._collapsible import CollapsibleTitle
+
+from stoke.backend.api import (
+    ChoosesCluster,
+    ClusterContext,
+    backend_names,
+)
+from stoke.errors import RequestError, StokeError
+from stoke.history.job import Prediction
+from stoke.race.race import check_race
+from stoke.request import presets
+from stoke.request.presets import Preset
+from stoke.request.sources import read_code
+from stoke.request.spec import JobSpec
+from stoke.text.sanitize import clean, clean_block
+from tui import format as fmt
+from tui.base_screen import StokeScreen
+from tui.dialogs.prompts import Confirm
+from tui.new_job import draft as drafts
+from tui.new_job import external_editor, form
+from tui.new_job.chips import Chips
+from tui.new_job.cluster_choice import ClusterChoice
+from tui.new_job.code_editor import CodeEditor
+from tui.new_job.form_field import FormField
+from tui.new_job.manifest import Manifest
+from tui.new_job.pick import ChoosePreset, OpenFile, SavePreset
+from tui.new_job.validation import FormLooks, Seen, at_backend
+from tui.threads import on_thread
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.top_bar import TopBar
+
+_FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
+_LABELS = {field.name: field.label for field in form.FIELDS}
+CHECK_SECONDS = 0.2
+SAVE_SECONDS = 0.5
+
+
+class Fold(Collapsible):
+    """Opens without moving what somebody looks at, unless they opened it."""
+
+    def scroll_visible(self, *arguments: Any, **options: Any) -> None:
+        if self.has_focus_within:
+            super().scroll_visible(*arguments, **options)
+
+
+class NewJobScreen(StokeScreen):
+    CHANGES = frozenset({"submit", "race"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "submit", "Submit", id="new.submit"),
+        Binding("ctrl+n", "submit(False)", "and stay", id="new.submit_and_stay"),
+        Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
+        Binding("ctrl+o", "open", "Open", id="new.open"),
+        Binding("f4", "presets", "Presets", id="new.presets"),
+        Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
+        Binding("ctrl+t", "race", "Race", id="new.race"),
+        Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
+        Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draft = drafts.load()
+        self._saved = self._draft
+        self._rest = self._draft.rest
+        self._looks = FormLooks(self.stoke)
+        self._pending: dict[str, Timer] = {}
+        self._checks = 0
+        self._submitting = False
+        self._opened_last: Path | None = None
+
+    def compose(self) -> ComposeResult:
+        yield TopBar("new")
+        with Container(id="new-body"):
+            with Vertical(id="new-code-side"):
+                yield CodeEditor(self._draft.code)
+                yield Static(id="code-error", classes="field-error")
+                yield Manifest()
+            with VerticalScroll(id="new-fields", can_focus=False):
+                yield Static(id="prediction")
+                yield from (FormField(field) for field in form.FIELDS if not field.folded)
+                with Fold(title="Where and how", id="more"):
+                    with Horizontal(classes="field-line"):
+                        yield Static(Text("backend"), classes="field-label")
+                        yield self._backend_select()
+                    yield Static(id="backend-error", classes="field-error field-below")
+                    yield Static(id="backend-isolation", classes="hint field-below")
+                    yield ClusterChoice()
+                    yield from (FormField(field) for field in form.FIELDS if field.folded)
+                    yield Static(id="rest", classes="hint")
+                    yield Checkbox("the file is a complete lock", id="locked", compact=True)
+                    yield Checkbox("use the cache", True, id="use-cache", compact=True)
+                yield Static(id="request-error", classes="field-error")
+                yield Button("Submit", id="submit", variant="primary", compact=True)
+        yield KeyBar()
+
+    def _backend_select(self) -> Select[str]:
+        chosen = self._draft.backend or self.stoke.config.backend
+        options = self._backend_options(chosen)
+        return Select(options, value=chosen, allow_blank=False, id="backend", compact=True)
+
+    def _backend_options(self, chosen: str) -> list[tuple[Content, str]]:
+        """Those there are and the chosen one, which an earlier job or a draft may name all the same."""
+        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
+        return [(Content(clean(name)), name) for name in names]
+
+    def _choose_backend(self, name: str) -> None:
+        select = self.query_one("#backend", Select)
+        if name != self._backend:
+            with self.prevent(Select.Changed):
+                select.set_options(self._backend_options(name))
+                select.value = name
+            self._backend_changed()
+            self._changed()
+
+    def on_mount(self) -> None:
+        self._fill(self._draft)
+        self._show_errors({})
+        self.query_one("#code").focus()
+        self._check()
+
+    def on_screen_resume(self) -> None:
+        # A job that ran meanwhile has changed what the caches hold.
+        if self.query("#submit"):
+            self._check()
+            self._learn_names()
+
+    def _learn_names(self) -> None:
+        """What completes a package's name: those that jobs have asked for."""
+        history = self.stoke.history
+
+        def look() -> dict[str, list[str]]:
+            return {
+                "dependencies": history.known_packages("python"),
+                "system": history.known_packages("system"),
+            }
+
+        def done(known: dict[str, list[str]]) -> None:
+            for name, names in known.items():
+                if chips := self._field(name).chips:
+                    chips.known = names
+
+        # Without them it is typed in full; the listing says what is wrong with the history.
+        on_thread(self, look, done, lambda _: None)
+
+    def leaving(self) -> None:
+        self._save()
+
+    # --- what the form holds ----------------------------------------------------------------------
+
+    @property
+    def _code(self) -> CodeEditor:
+        return self.query_one(CodeEditor)
+
+    @property
+    def _backend(self) -> str:
+        value = self.query_one("#backend", Select).value
+        return value if isinstance(value, str) else self.stoke.config.backend
+
+    def _now(self) -> drafts.Draft:
+        return drafts.Draft(
+            self._code.text,
+            self._backend,
+            self.query_one("#use-cache", Checkbox).value,
+            {field.field.name: field.text for field in self.query(FormField)},
+            self._rest,
+            self.query_one("#locked", Checkbox).value,
+        )
+
+    # --- where it goes ----------------------------------------------------------------------------
+
+    def _learn_clusters(self) -> None:
+        """The clusters that the chosen backend can go to, if it has several."""
+        backend = self._backend
+
+        def look() -> list[ClusterContext] | None:
+            engine = self.stoke.service.backends.get(backend)
+            return engine.contexts() if isinstance(engine, ChoosesCluster) else None
+
+        def done(contexts: list[ClusterContext] | None) -> None:
+            choice = self.query_one(ClusterChoice)
+            if backend != self._backend:
+                return
+            choice.display = contexts is not None
+            if contexts is not None:
+                choice.show(contexts, *self.stoke.cluster(backend))
+
+        def failed(error: StokeError) -> None:
+            if backend == self._backend and not isinstance(error, RequestError):
+                self.query_one(ClusterChoice).refuse(error)
+
+        on_thread(self, look, done, failed)
+
+    def on_cluster_choice_changed(self, event: ClusterChoice.Changed) -> None:
+        self.stoke.choose_cluster(self._backend, *event.place)
+        self._changed()
+
+    def on_cluster_choice_allow(self, event: ClusterChoice.Allow) -> None:
+        """What a kubeconfig has run here is shown first, and asked about once."""
+        backend = self._backend
+
+        def allow() -> None:
+            engine = self.stoke.service.backends.get(backend)
+            if isinstance(engine, ChoosesCluster):
+                engine.allow_plugin()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                on_thread(self, allow, lambda _: self._learn_clusters(), self.stoke.show_error)
+
+        body = fmt.plain(event.plugin)
+        body.append("\n\nIt runs on this machine, as you, whenever credentials are needed.")
+        self.app.push_screen(Confirm("Let this program run?", body, "Allow"), answered)
+
+    def _field(self, name: str) -> FormField:
+        return self.query_one(f"#field-{name}", FormField)
+
+    def _fill(self, draft: drafts.Draft) -> None:
+        self._code.put(draft.code)
+        self._rest = draft.rest
+        rest = self.query_one("#rest", Static)
+        rest.display = bool(draft.rest)
+        said = json.dumps(draft.rest, ensure_ascii=False)
+        rest.update(fmt.plain(f"as the request that was opened says: {said}"))
+        self.query_one("#use-cache", Checkbox).value = draft.use_cache
+        self.query_one("#locked", Checkbox).value = draft.locked
+        for field in self.query(FormField):
+            preset = self.stoke.config.scope if field.field.name == "scope" else ""
+            field.text = draft.values.get(field.field.name, preset)
+
+    def offer(self, spec: JobSpec, name: str, backend: str) -> None:
+        """Puts a request into the form; asks first where that would lose other code."""
+        rest = form.rest_of(spec, self.stoke.config)
+        filled = form.filled(spec, name)
+        new = drafts.Draft(spec.code, backend, spec.use_cache, filled, rest, spec.locked)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._fill(new)
+                self._choose_backend(backend)
+                self._code.focus()
+
+        if not self._would_lose(new):
+            answered(True)
+            return
+        body = Text("What stands there goes; undo (ctrl+z) brings the code back.")
+        self.app.push_screen(Confirm("Replace what is in New job?", body, "Replace"), answered)
+
+    def _would_lose(self, new: drafts.Draft) -> bool:
+        """Whether something was written here that the new one has not."""
+        now = self._now()
+        written = {name: text.strip() for name, text in now.values.items()}
+        # One has a value from the start, the other is no work.
+        for name in ("scope", "name"):
+            written.pop(name)
+        return now.code.strip() not in ("", new.code.strip()) or any(
+            text not in ("", new.values.get(name, "").strip()) for name, text in written.items()
+        )
+
+    # --- as it is typed ---------------------------------------------------------------------------
+
+    @on(FormField.Changed)
+    @on(TextArea.Changed, "#code")
+    @on(Select.Changed, "#backend")
+    @on(Checkbox.Changed)
+    def _changed(self) -> None:
+        for name, delay, do in (
+            ("check", CHECK_SECONDS, self._check),
+            ("save", SAVE_SECONDS, self._save),
+        ):
+            if name in self._pending:
+                self._pending[name].stop()
+            self._pending[name] = self.set_timer(delay, do)
+
+    @on(Select.Changed, "#backend")
+    def _backend_changed(self) -> None:
+        self._learn_clusters()
+
+    def _save(self) -> None:
+        if not self.query("#submit"):
+            return
+        draft = self._now()
+        if draft == self._saved:
+            return
+        try:
+            drafts.save(draft)
+            self._saved = draft
+        except StokeError as error:
+            self.stoke.show_error(error)
+
+    def _check(self) -> None:
+        """Shows what is wrong field by field and, where nothing is, what to expect."""
+        draft = self._now()
+        self._checks += 1
+        number = self._checks
+        rendering = self.query_one(Manifest).display
+
+        def done(seen: Seen) -> None:
+            if number == self._checks:
+                self._show(seen)
+
+        def failed(error: StokeError) -> None:
+            done(Seen({"backend": at_backend(error)}, None))
+
+        self._show_summary(draft)
+        # Of 10,000 packages a look takes a quarter of a second.
+        on_thread(self, lambda: self._looks.look(draft, rendering), done, failed)
+
+    def _show(self, seen: Seen) -> None:
+        if chips := self._field("dependencies").chips:
+            chips.give(seen.given)
+        self.query_one("#backend-isolation", Static).update(fmt.plain(seen.isolation))
+        self._show_errors(seen.errors)
+        self._show_prediction(seen.spec, None if seen.errors else seen.expected)
+        if seen.errors:
+            # On a small terminal a field may be out of sight.
+            where = ", ".join(_LABELS.get(name, name) for name in sorted(seen.errors))
+            said = Text("prediction: -", style="dim").append(f"  fix first: {where}")
+            self.query_one("#prediction", Static).update(said)
+        manifest = self.query_one(Manifest)
+        if manifest.display:
+            title, text = seen.manifest
+            manifest.show(title or "fix the errors in the form first", text)
+
+    def _show_summary(self, draft: drafts.Draft) -> None:
+        """What the fold holds, in its title."""
+        values = draft.values
+        backend = draft.backend or self.stoke.config.backend
+        parts = [backend, *(place for place in self.stoke.cluster(backend) if place)]
+        for name in ("scope", "python", "image", "timeout", "cpu", "memory"):
+            if values[name].strip() and (name != "scope" or values[name] != "default"):
+                parts.append(f"{name} {values[name].strip()}")
+        for name, what in (("env", "variable"), ("secrets", "secret")):
+            lines = [line for line in values[name].splitlines() if line.strip()]
+            if lines:
+                parts.append(fmt.count(len(lines), what))
+        if values["args"].strip():
+            parts.append("arguments")
+        if values.get("constraints", "").strip():
+            parts.append("constraints")
+        if draft.locked:
+            parts.append("complete lock")
+        if not draft.use_cache:
+            parts.append("no cache")
+        title = Content(clean(f"Where and how: {', '.join(parts)}"))
+        self.query_one("#more CollapsibleTitle", CollapsibleTitle).label = title
+
+    def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
+        text = Text()
+        if spec is None or expected is None:
+            text.append("prediction: -", style="dim")
+        elif expected.python is None and expected.system is None:
+            text.append("prediction: no packages, nothing to build")
+        else:
+            text.append("prediction:")
+            for kind, word in (("python", expected.python), ("system", expected.system)):
+                if word is not None:
+                    text.append(f" {kind} ")
+                    text.append(clean(word).upper(), style="green" if word == "hit" else "yellow")
+                    if counts := expected.counts.get(kind):
+                        named = " named" if counts.named else ""
+                        text.append(f" {counts.cached} of {counts.packages}{named}")
+            if expected.seconds is not None:
+                text.append(f", about {fmt.duration(expected.seconds)}")
+            elif not spec.use_cache:
+                text.append(", the cache is not used")
+        self.query_one("#prediction", Static).update(text)
+
+    def _show_errors(self, found: dict[str, RequestError]) -> None:
+        for field in self.query(FormField):
+            field.show_error(found.get(field.field.name))
+        for name in ("code", "backend", "request"):
+            line = self.query_one(f"#{name}-error", Static)
+            error = found.get(name)
+            line.display = error is not None
+            hint = f"; {error.hint}" if error and error.hint else ""
+            line.update(fmt.plain(f"{error.why}{hint}" if error else ""))
+        if found.keys() & _FOLDED:
+            self.query_one("#more", Collapsible).collapsed = False
+
+    def on_chips_file_pasted(self, event: Chips.FilePasted) -> None:
+        """A requirements file that was pasted among the packages goes where it can say all it says."""
+        event.stop()
+        field = self._field("requirements")
+        before = field.text.rstrip()
+        field.text = f"{before}\n{event.text}" if before else event.text
+        self.notify("that is a requirements file: it stands in the field for one", markup=False)
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not super().check_action(action, parameters):
+            return False
+        return not self._submitting if action == "submit" else True
+
+    @on(Button.Pressed, "#submit")
+    def _submit_pressed(self) -> None:
+        self.action_submit()
+
+    def action_submit(self, watch: bool = True) -> None:
+        """Submits, then shows the job; without `watch` the form stays, for the next one."""
+        if self._submitting:
+            return
+        draft = self._now()
+        self._save()
+        try:
+            spec = self._looks.spec(draft)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self._set_submitting(True)
+        name = draft.values["name"].strip() or "job"
+        self.stoke.submit(
+            self._backend, spec, name, self._refuse, lambda: self._set_submitting(False), watch
+        )
+
+    def action_race(self) -> None:
+        """Runs the request cold and warm, on the Race screen."""
+        draft = self._now()
+        self._save()
+        try:
+            spec = self._looks.spec(draft)
+            check_race(spec, self.stoke.service.backends.get(self._backend))
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self.stoke.race(self._backend, spec, draft.values["name"].strip() or "job")
+
+    def _set_submitting(self, submitting: bool) -> None:
+        self._submitting = submitting
+        button = self.query_one("#submit", Button)
+        button.label = Content("Submitting ..." if submitting else "Submit")
+        button.disabled = submitting
+        self.refresh_bindings()
+
+    def _refuse(self, error: StokeError) -> None:
+        """Shows the error where it belongs and puts the cursor there."""
+        self._set_submitting(False)
+        # A check that is still under way knows nothing of this error and would wipe it out.
+        self._checks += 1
+        if "check" in self._pending:
+            self._pending["check"].stop()
+        if not isinstance(error, RequestError):
+            error = at_backend(error)
+        name = form.field_of(error) or "request"
+        self._show_errors({name: error})
+        if name in form.NAMES:
+            self._field(name).control.focus()
+        elif name != "request":
+            self.query_one(f"#{name}").focus()
+        self.stoke.show_error(error)
+
+    def action_external_editor(self) -> None:
+        try:
+            with self.app.suspend():
+                code = external_editor.edit(self._code.text)
+        except SuspendNotSupported:
+            self.stoke.show_error(StokeError("there is no terminal to open an editor in"))
+        except StokeError as error:
+            self.stoke.show_error(error)
+        else:
+            self._code.put(code)
+
+    def action_manifest(self) -> None:
+        """Shows what would be submitted, below the code or, on a small terminal, in its place."""
+        manifest = self.query_one(Manifest)
+        manifest.display = not manifest.display
+        self.query_one("#new-code-side").set_class(manifest.display, "-manifest")
+        if manifest.display:
+            manifest.show("...", None)
+            manifest.focus_text()
+            self._check()
+        else:
+            self._code.focus()
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def action_open(self) -> None:
+        def picked(path: Path | None) -> None:
+            if path is not None:
+                self._opened_last = path.parent
+                self._open(path)
+
+        self.app.push_screen(OpenFile(self._opened_last or _here()), picked)
+
+    def _open(self, path: Path) -> None:
+        def read() -> Preset | str:
+            if path.suffix == ".json":
+                return Preset(path, presets.read(path))
+            return read_code(path)
+
+        def done(what: Preset | str) -> None:
+            if isinstance(what, Preset):
+                self._take(what)
+                return
+            self._code.put(what)
+            self._code.focus()
+            if not self._field("name").text:
+                self._field("name").text = path.stem
+
+        on_thread(self, read, done, self.stoke.show_error)
+
+    def _take(self, preset: Preset | None) -> None:
+        if preset is not None and preset.spec is not None:
+            self.offer(preset.spec, preset.name, self._backend)
+
+    def action_presets(self) -> None:
+        def show(found: list[Preset]) -> None:
+            self.app.push_screen(ChoosePreset(found), self._take)
+
+        on_thread(self, presets.found, show, self.stoke.show_error)
+
+    def action_save_preset(self) -> None:
+        """Keeps what the form asks for as a file; what is wrong in it is said first."""
+        draft = self._now()
+        try:
+            text, hidden = presets.as_json(self._looks.as_asked(draft))
+        except RequestError as error:
+            self._refuse(error)
+            return
+
+        def save(path: Path) -> None:
+            try:
+                presets.save(path, text)
+            except StokeError as error:
+                self.stoke.show_error(error)
+                return
+            said = f"saved; by command: stoke submit {fmt.place(str(path))} -b {self._backend}"
+            if hidden:
+                said += f"\n{', '.join(hidden)}: by reference, the value is not in it"
+            self.notify(clean_block(said), markup=False, timeout=10)
+
+        def named(path: Path | None) -> None:
+            if path is None:
+                return
+            if not path.exists():
+                save(path)
+                return
+            body = fmt.plain(f"{fmt.place(str(path))} holds another request.")
+            asked = Confirm("Replace this preset?", body, "Replace")
+            self.app.push_screen(asked, lambda yes: save(path) if yes else None)
+
+        self.app.push_screen(SavePreset(draft.values["name"].strip()), named)
+
+    def action_back(self) -> None:
+        self.app.switch_mode("jobs")
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()  # Somebody took the folder away.
