@@ -15,7 +15,10 @@ from backends.argo.watch import Watch
 from bench.argo import IMAGE, NAMESPACE, argo_backend
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Request, clean_up, stop, submit
+from stoke.jobs.control import stop
+from stoke.jobs.refresh import clean_up
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
 from stoke.request.sources import request_from_options

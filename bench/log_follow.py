@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from stoke.backend.api import load_backend
+from stoke.backend.registry import load_backend
 from stoke.config.model import Config, DockerConfig
 from stoke.logs import follower as module
 from stoke.logs.follower import Follower

@@ -12,7 +12,7 @@ from pathlib import Path
 from backends.docker.engine import find_address
 from bench.docker import docker
 from bench.log_tail import waiting_container
-from stoke.backend.api import load_backend
+from stoke.backend.registry import load_backend
 from stoke.config.model import Config, DockerConfig
 from stoke.logs.follower import Follower
 

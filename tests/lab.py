@@ -13,7 +13,9 @@ from stoke.config.model import Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, Phase
-from stoke.jobs.lifecycle import Request, clean_up, submit
+from stoke.jobs.refresh import clean_up
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event

@@ -40,7 +40,8 @@ def command(*words: str) -> str:
 
 def test_records_and_history_need_no_pydantic() -> None:
     loaded = loaded_by(
-        "import stoke.history.database, stoke.job, stoke.errors, stoke.files.paths, stoke.remote.events"
+        "import stoke.history.database, stoke.history.job, stoke.errors, stoke.files.paths\n"
+        "import stoke.remote.events"
     )
     assert not loaded & (
         {"pydantic", "importlib.metadata", "packaging", "click"} | ENGINES | SCREENS
@@ -48,7 +49,14 @@ def test_records_and_history_need_no_pydantic() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["stoke.jobs.lifecycle", "stoke.jobs.tracker", "stoke.request", "stoke.logs.follower"]
+    "module",
+    [
+        "stoke.jobs.submit",
+        "stoke.jobs.refresh",
+        "stoke.jobs.tracker",
+        "stoke.request.sources",
+        "stoke.logs.follower",
+    ],
 )
 def test_the_core_loads_no_engine_and_no_screen(module: str) -> None:
     loaded = loaded_by(f"import {module}")

@@ -73,16 +73,16 @@ def save(app: StokeApp, name: str) -> None:
 
 def show_local_only() -> None:
     """The pictures show this folder's jobs only, whatever engine this machine has."""
-    from stoke.backend import api
+    from stoke.backend import registry
 
-    points = api._entry_points()
-    api._entry_points = lambda: points.select(name="local")
+    points = registry._entry_points()
+    registry._entry_points = lambda: points.select(name="local")
 
 
 async def take() -> None:
     from textual.widgets import TextArea
 
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
     from stoke.history.job import Job
     from tui.app import StokeApp
     from tui.dialogs.welcome import Welcome

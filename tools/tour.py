@@ -79,7 +79,7 @@ class Camera:
 async def film() -> Film:
     from textual.widgets import TextArea
 
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
     from tui.app import StokeApp
     from tui.dialogs.welcome import Welcome
 

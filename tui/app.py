@@ -23,10 +23,10 @@ from textual.widget import AwaitMount
 
 import styles
 import tui.textual_patches.colour_cache  # noqa: F401
+from stoke.cache.scopes import is_ephemeral
 from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import Job
-from stoke.race.ephemeral_scope import is_throw_away
 from stoke.text.sanitize import clean, clean_block
 from tui import keymap, themes, ui_state
 from tui.base_screen import StokeScreen
@@ -44,7 +44,7 @@ from tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from stoke.backend.api import Backend
     from stoke.config.model import Config
-    from stoke.jobs.lifecycle import Request
+    from stoke.jobs.request import Request
     from stoke.race.recording import Recording
     from stoke.request.spec import JobSpec
     from tui.jobs_service import JobsService
@@ -184,7 +184,7 @@ class StokeApp(App[None]):
     def config(self) -> Config:
         if self._given is not None:
             return self._given
-        from stoke.config.model import load_config
+        from stoke.config.loader import load_config
 
         return load_config()
 
@@ -267,7 +267,7 @@ class StokeApp(App[None]):
         return self._kept.get(name)
 
     def _at_cluster(self, backend: Backend) -> None:
-        from stoke.backend.api import ChoosesCluster
+        from stoke.backend.capabilities import ChoosesCluster
 
         if isinstance(backend, ChoosesCluster):
             backend.choose(*self.cluster(backend.name))
@@ -377,11 +377,11 @@ class StokeApp(App[None]):
     ) -> None:
         """Submits on a thread. Who leaves meanwhile leaves behind it, for a job half handed over would
         never start; if it fails they stay and see why."""
-        from stoke.jobs import lifecycle
+        from stoke.jobs import submit
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
-            return lifecycle.submit(request, engine, self.history)
+            return submit.submit(request, engine, self.history)
 
         def over() -> None:
             self._submissions -= 1
@@ -402,7 +402,7 @@ class StokeApp(App[None]):
 
     def request(self, spec: JobSpec, name: str) -> Request:
         """`spec` with what the configuration says of the way it is run."""
-        from stoke.jobs.lifecycle import Request
+        from stoke.jobs.request import Request
 
         return Request(
             spec,
@@ -549,7 +549,7 @@ def run(config: Config | None, recording: Recording | None = None) -> int:
     app.run(mouse=config is None or config.mouse)
     # A cold run's scope goes with the program that raced it, and the run with its scope.
     unfinished = app.history.list(unfinished=True)
-    running = [job for job in unfinished if not is_throw_away(job.scope)]
+    running = [job for job in unfinished if not is_ephemeral(job.scope)]
     for job in running:
         name = clean(job.id)
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201

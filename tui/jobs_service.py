@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from stoke.backend import pool
 from stoke.backend.api import Backend
 from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
 from stoke.history.job import Job
-from stoke.jobs import lifecycle
+from stoke.jobs import refresh
 from stoke.jobs.tracker import Tracker, is_being_submitted
 from stoke.logs.fallback import UnkeptError
 from tui.snapshot import Snapshot
@@ -63,7 +64,7 @@ class JobsService:
         prepare: Callable[[Backend], object] = lambda _: None,
         busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.backends = lifecycle.Backends(config, prepare)
+        self.backends = pool.Backends(config, prepare)
         self._busy = busy
         self._config = config
         self._history = history
@@ -170,7 +171,7 @@ class JobsService:
         if others and now >= self._others_at:
             self._others_at = now + OTHERS_SECONDS
             arguments = (others, self.backends, self._history)
-            threading.Thread(target=lifecycle.refresh, args=arguments, daemon=True).start()
+            threading.Thread(target=refresh.refresh, args=arguments, daemon=True).start()
 
     def _begin(self, job: Job) -> None:
         one = _Tracked(job.id, job.backend)
@@ -192,7 +193,7 @@ class JobsService:
         try:
             backend = self.backends.get(one.backend)
             # Settled first: a job that was made and never started has no end to wait for.
-            lifecycle.settle(job, backend, self._history, on_unkept=self._unkept)
+            refresh.settle(job, backend, self._history, on_unkept=self._unkept)
             one.tracker = Tracker(
                 backend,
                 self._history,
@@ -204,7 +205,7 @@ class JobsService:
             self._recovered(one)
             if not one.closed:
                 one.tracker.run()
-                lifecycle.clean_up(job.id, backend, self._history)
+                refresh.clean_up(job.id, backend, self._history)
         except StokeError as error:
             self._failed(one, error)
         except Exception as error:
@@ -245,7 +246,7 @@ class JobsService:
         """Jobs that the default backend holds and this history does not know."""
         name = self._config.backend
         try:
-            if lifecycle.adopt(self.backends.get(name), self._history):
+            if refresh.adopt(self.backends.get(name), self._history):
                 self.look_now()
         except StokeError:
             pass  # A backend that is down is said where it is used.

@@ -13,24 +13,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import _character_to_key
 
+import tui
 from stoke.files.paths import config_file
 from stoke.files.untrusted import read_toml
-from tui import screens, widgets
 
 FILE = "keys.toml"
 
 
 def actions() -> dict[str, Binding]:
     """Every action that has an id, by that id."""
-    for package in (screens, widgets):
-        for module in iter_modules(package.__path__, f"{package.__name__}."):
-            import_module(module.name)
+    for module in walk_packages(tui.__path__, "tui."):
+        import_module(module.name)
     found: dict[str, Binding] = {}
     for node in _ours(DOMNode):
         for binding in node.__dict__.get("BINDINGS", ()):

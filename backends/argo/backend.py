@@ -70,16 +70,15 @@ from backends.argo.workflow import (
 )
 from stoke.backend.api import (
     Capabilities,
-    ClusterContext,
     Delivery,
     EngineState,
     Finding,
     FoundJob,
     LogStream,
     PhaseReport,
-    Preparation,
     Volume,
 )
+from stoke.backend.capabilities import ClusterContext, Preparation
 from stoke.cache.keys import request_hash
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError

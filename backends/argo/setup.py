@@ -15,7 +15,8 @@ from backends.argo.names import MANAGED, cache_labels
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.volumes import KINDS
 from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping, make_templates
-from stoke.backend.api import Preparation, Volume
+from stoke.backend.api import Volume
+from stoke.backend.capabilities import Preparation
 from stoke.config.model import Config
 
 Object = dict[str, Any]

@@ -1,7 +1,7 @@
 r"""Takes a job's two streams out of the one log that Kubernetes keeps of a container.
 
-The runner tags every line it lets out (`Tagged` in stoke/remote/runner.py): \x1e in front and a letter at its
-end, O, o for stdout, E, e for stderr; behind a small letter the newline is not the job's. What has no
+The runner tags every line (`Tagged` in stoke/remote/runner.py): \x1e in front and a letter at its end,
+ O, o for stdout, E, e for stderr; behind a small letter the newline is not the job's. What has no
 tag is Argo's.
 """
 

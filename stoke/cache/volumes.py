@@ -301,7 +301,7 @@ LONGEST_ANSWER = 128 * 1024**2
 
 
 def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines of what `stoke/remote/housekeeping.py` prints. `EngineError` for one without an end."""
+    """Yield the lines that `stoke.remote.housekeeping` prints. `EngineError` for one without an end."""
     rest: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -31,7 +31,7 @@ def complete_job(
 def complete_backend(
     _ctx: click.Context, _option: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    from stoke.backend.api import backend_names
+    from stoke.backend.registry import backend_names
 
     return [CompletionItem(name) for name in backend_names() if name.startswith(typed)]
 

@@ -49,8 +49,9 @@ def fresh(jobs: list[Job], history: History, seconds: float = 1.0) -> list[Job]:
     open_ones = [job for job in jobs if not job.state.finished or job.provisional]
     if not open_ones:
         return jobs
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Backends, refresh
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
+    from stoke.jobs.refresh import refresh
 
     now = {job.id: job for job in refresh(open_ones, Backends(load_config()), history, seconds)}
     gone = {job.id for job in open_ones} - now.keys()

@@ -16,7 +16,7 @@ from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
-    from stoke.jobs.lifecycle import Request
+    from stoke.jobs.request import Request
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Option = Callable[[Function], Function]
@@ -244,7 +244,7 @@ def request_from(
 ) -> Request:
     """The request that the options of CODE and PLACE make. `RequestError` when they make none."""
     from stoke.config.defaults import with_defaults
-    from stoke.jobs.lifecycle import Request
+    from stoke.jobs.request import Request
     from stoke.request.sources import request_from_options, split_dependencies
 
     text, program, arguments = _code(words, code)

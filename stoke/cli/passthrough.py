@@ -67,8 +67,8 @@ class Passthrough:
     """Copies what the spool gains, row by row, each row to its own stream.
 
     The end of stderr may lack a newline that is held back until it is known not to belong to an
-    event (`stoke.remote.events`). Somebody at a terminal should not wait for it: `borrow_newline` writes it
-    in advance, and it is left out when it comes.
+    event (`stoke.remote.events`). A person at a terminal should not wait for it: `borrow_newline`
+    writes it in advance, and it is left out when it comes.
     """
 
     def __init__(

@@ -46,6 +46,6 @@ def open_screens(recording: Recording | None = None) -> int:
     if not is_configured():
         # Checking settings that nobody made would hold the first frame up.
         return run(None, recording)
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     return run(load_config(), recording)

@@ -13,13 +13,16 @@ from queue import Empty, SimpleQueue
 
 import click
 
-from stoke.backend.api import Backend, Interrupts
+from stoke.backend.api import Backend
+from stoke.backend.capabilities import Interrupts
+from stoke.backend.pool import Backends
 from stoke.cache.prediction import predict
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
 from stoke.cli.progress_output import Narrator
 from stoke.cli.terminal import JobScreen
-from stoke.config.model import Config, load_config
+from stoke.config.loader import load_config
+from stoke.config.model import Config
 from stoke.errors import (
     EXIT_ENGINE,
     EXIT_INTERRUPT,
@@ -31,15 +34,10 @@ from stoke.errors import (
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.jobs.lifecycle import (
-    Backends,
-    Request,
-    check_request,
-    clean_up,
-    interrupt,
-    stop,
-    submit,
-)
+from stoke.jobs.control import interrupt, stop
+from stoke.jobs.refresh import clean_up
+from stoke.jobs.request import Request
+from stoke.jobs.submit import check_request, submit
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event

@@ -1,61 +1,43 @@
-"""Reads config.toml, and the STOKE_* variables with pydantic-settings.
+"""Load the configuration from `config.toml` and the `STOKE_*` variables.
 
-Apart from `stoke.config` because pydantic-settings costs as much to load as click does: it is
-imported only where there is something to read.
+Variables win over the file; `__` goes a level down: `STOKE_DOCKER__HOST`. With neither a file nor a
+variable, pydantic-settings is not imported: that takes 46 ms.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import Any
 
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import ValidationError
 
 from stoke.config.model import Config
 from stoke.errors import RequestError
-from stoke.files.untrusted import read_toml
+from stoke.files.paths import NOT_SETTINGS, config_file, is_configured
+from stoke.request.spec import explain
 
 
-class _Settings(BaseSettings, Config):
-    model_config = SettingsConfigDict(
-        env_prefix="STOKE_", env_nested_delimiter="__", extra="ignore", frozen=True
+def unknown_variables() -> list[str]:
+    """STOKE_* variables that are no settings, misspelt most likely. They are passed over, as one of
+    another version's may be among them; `stoke doctor` names them."""
+    known = NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
+    return sorted(
+        name
+        for name in os.environ
+        if name.upper().startswith("STOKE_")
+        and name.upper().partition("__")[0] not in known
+        and not name.startswith(("STOKE_TEST_", "STOKE_CI_"))
     )
 
 
-def read_sources(path: Path) -> dict[str, Any]:
-    """The settings as given, variables over the file, not validated yet."""
-    given: dict[str, Any] = {}
-    if os.path.exists(path):
-        try:
-            given = read_toml(path)
-        except (OSError, ValueError) as error:
-            raise RequestError(str(path), f"cannot be read as TOML: {error}") from error
+def load_config() -> Config:
+    """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
+    path = config_file()
+    if not is_configured():
+        return Config()
+    from stoke.config.sources import read_sources
+
     try:
-        return _merged(given, EnvSettingsSource(_Settings)() or {})
-    except RecursionError:
-        raise RequestError("STOKE_*", "one of these variables is nested too deeply") from None
-    except SettingsError as error:
-        named = re.search(r'field "(\w+)"', str(error))
-        raise RequestError(
-            named[1] if named else "STOKE_*",
-            "a list or a table in a STOKE_* variable has to be JSON",
-            """for example: export STOKE_INDEX__EXTRA='["https://host/simple"]'""",
-        ) from None
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    out = dict(under)
-    for name, value in over.items():
-        below = out.get(name)
-        if isinstance(below, dict) and isinstance(value, dict):
-            out[name] = _merged(below, value)
-        else:
-            out[name] = value
-    return out
+        return Config.model_validate(read_sources(path))
+    except ValidationError as error:
+        field, why = explain(error)
+        raise RequestError(field, f"{why} (in {path} or the STOKE_* variables)") from None

@@ -1,19 +1,12 @@
-"""The configuration: `config.toml` and `STOKE_*` variables, checked in one place.
-
-Variables win over the file; `__` goes a level down: `STOKE_DOCKER__HOST`. With neither a file nor a
-variable the defaults stand, and pydantic-settings (46 ms) is not even loaded: see `load_config`.
-"""
+"""The settings: what each is called, its type and its default. `stoke.config.loader` reads them."""
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from stoke.errors import RequestError
-from stoke.files.paths import NOT_SETTINGS, config_file, is_configured
-from stoke.request.spec import IndexSettings, Memory, NixSettings, Scope, Seconds, explain
+from stoke.request.spec import IndexSettings, Memory, NixSettings, Scope, Seconds
 
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
@@ -139,30 +132,3 @@ class Config(Section):
         """Bytes that a scope's caches may hold together; None: as much as there is room for."""
         own = self.scopes.get(scope)
         return own.max_size if own and own.max_size is not None else self.max_size
-
-
-def unknown_variables() -> list[str]:
-    """STOKE_* variables that are no settings, misspelt most likely. They are passed over, as one of
-    another version's may be among them; `stoke doctor` names them."""
-    known = NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
-    return sorted(
-        name
-        for name in os.environ
-        if name.upper().startswith("STOKE_")
-        and name.upper().partition("__")[0] not in known
-        and not name.startswith(("STOKE_TEST_", "STOKE_CI_"))
-    )
-
-
-def load_config() -> Config:
-    """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
-    path = config_file()
-    if not is_configured():
-        return Config()
-    from stoke.config.loader import read_sources
-
-    try:
-        return Config.model_validate(read_sources(path))
-    except ValidationError as error:
-        field, why = explain(error)
-        raise RequestError(field, f"{why} (in {path} or the STOKE_* variables)") from None

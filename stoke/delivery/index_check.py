@@ -26,9 +26,10 @@ from stoke.backend.api import Finding
 from stoke.config.defaults import with_defaults
 from stoke.config.model import Config
 from stoke.delivery.network import environment_proxies, names_of, own_authorities, trusted_files
-from stoke.delivery.payload import default_index, read_reference
+from stoke.delivery.payload import read_reference
 from stoke.delivery.uv_config import uv_config
 from stoke.errors import RequestError
+from stoke.request.default_index import default_index
 from stoke.request.spec import make_spec
 from stoke.request.surroundings import expanded, fill_in, login_variables
 from stoke.text.urls import basic_authorization, login_of, split_login

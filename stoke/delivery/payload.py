@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 from stoke.cache.keys import python_hash, system_hash
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.uv_config import UvConfig, origins, uv_config
-from stoke.errors import EngineError, RequestError
-from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
+from stoke.errors import RequestError
+from stoke.request.default_index import default_index
 from stoke.request.requirements import Entry, canonical_name
 from stoke.request.source_code import declared_encoding
 from stoke.request.spec import JobSpec, NixSettings
@@ -209,40 +208,6 @@ def _taken_default(uv: UvConfig) -> str | None:
     user, password = (uv.environment.get(one, "") for one in login_variables(uv.default["name"]))
     url = split_login(uv.default["url"])[1]
     return _with_credentials(url, user, password) if user or password else url
-
-
-def default_index() -> str | None:
-    """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
-    known = cache_dir() / "default-index"
-    try:
-        if not is_open_to_others(known.parent):
-            check_owner(known)
-            return known.read_text() or None
-    except (OSError, NotOursError):
-        pass
-    from uv import find_uv_bin
-
-    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-cache", "--offline"]
-    asked = subprocess.run(
-        [*command, "--no-header", "--emit-index-url", "-"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ.get("PATH", os.defpath)},
-    )
-    url = asked.stdout.strip().removeprefix("--index-url ")
-    if not url.startswith("http"):
-        return None
-    aside = known.with_name(f"{known.name}.{os.getpid()}")
-    try:
-        make_private(known.parent)
-        aside.unlink(missing_ok=True)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(url)
-        aside.replace(known)
-    except (OSError, EngineError):
-        pass  # Asked again the next time.
-    return url
 
 
 def _filled_in(url: str, secrets: list[str]) -> str:

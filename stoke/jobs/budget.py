@@ -1,6 +1,6 @@
 """A scope's budget, kept after jobs by a process of its own, so that no command waits for it.
 
-    python -P -m stoke.budget BACKEND SCOPE
+    python -P -m stoke.jobs.budget BACKEND SCOPE
 
 Only a job that built an environment or made system packages can have made its caches grow by much,
 so only then one starts.
@@ -16,19 +16,19 @@ import sys
 import threading
 from pathlib import Path
 
+from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job
-from stoke.race.ephemeral_scope import is_throw_away
 
 
 def keep_budget_later(job: Job) -> None:
     """Starts it for a job that is over, if its scope has a budget; returns at once."""
     if not any(phase.name in ("python", "system") and phase.hit is False for phase in job.phases):
         return
-    if is_throw_away(job.scope):
+    if is_ephemeral(job.scope):
         return  # It goes as a whole, and must not be in use then.
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     try:
         if load_config().budget(job.scope) is None:
@@ -36,7 +36,7 @@ def keep_budget_later(job: Job) -> None:
         log = _folder() / f"{job.backend}-{job.scope}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "stoke.budget", job.backend, job.scope],
+                [sys.executable, "-P", "-m", "stoke.jobs.budget", job.backend, job.scope],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -50,10 +50,10 @@ def keep_budget_later(job: Job) -> None:
 
 def keep_budget(backend_name: str, scope: str) -> None:
     """Prunes a scope's caches to its budget, after whoever does so already."""
+    from stoke.backend.pool import Backends
     from stoke.cache.volumes import Housekeeper, by_place
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Backends
 
     config = load_config()
     size = config.budget(scope)
@@ -88,5 +88,5 @@ def _lock(name: str, kind: int) -> int | None:
 
 if __name__ == "__main__":
     # As in stoke.cli.main: somebody's PYTHONPATH may hold another package called `backends`.
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     keep_budget(*sys.argv[1:])

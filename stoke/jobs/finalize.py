@@ -37,9 +37,10 @@ def finalize_later(job: Job) -> None:
 
 
 def finalize(job_id: str) -> None:
-    from stoke.config.model import load_config
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Backends, settle
+    from stoke.jobs.refresh import settle
 
     with History() as history:
         job = history.get(job_id)

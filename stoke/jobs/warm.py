@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from stoke.errors import RequestError
-from stoke.jobs.lifecycle import Request
+from stoke.jobs.request import Request
 from stoke.request.spec import make_spec
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -21,15 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from stoke.cache.scopes import is_ephemeral, new_ephemeral_scope
 from stoke.errors import EngineError, StokeError
 from stoke.files.paths import make_private, state_dir
 
 if TYPE_CHECKING:
     from stoke.backend.api import Backend
+    from stoke.backend.pool import Backends
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Backends
 
-_NAME = re.compile(r"throw-away-[0-9a-f]{8}")
 PATIENCE_SECONDS = 5.0
 """For how long an engine may say that a container which has just gone still uses a volume."""
 
@@ -37,11 +36,7 @@ END_SECONDS = 60.0
 """For how long a job that was killed is waited for: clusters take their time."""
 
 
-def is_throw_away(scope: str) -> bool:
-    return _NAME.fullmatch(scope) is not None
-
-
-class ThrowAwayScope:
+class EphemeralScope:
     """A scope's name, for as long as the `with` lasts. Nothing is made before a job is submitted to it.
 
     Leaving ends its jobs, removes its caches and forgets both; `EngineError` where that cannot be now:
@@ -49,7 +44,7 @@ class ThrowAwayScope:
     """
 
     def __init__(self, backend: Backend, history: History) -> None:
-        self.name = f"throw-away-{os.urandom(4).hex()}"
+        self.name = new_ephemeral_scope()
         self._backend = backend
         self._history = history
         self._note = _folder() / self.name
@@ -98,14 +93,14 @@ class ThrowAwayScope:
 
 def take_away(backend: Backend, scope: str, history: History) -> None:
     """Ends the scope's jobs, removes them and its caches, and forgets both."""
-    from stoke.backend.api import ForgetsScopes
+    from stoke.backend.capabilities import ForgetsScopes
     from stoke.cache.index import VolumeIndex
-    from stoke.jobs import lifecycle
+    from stoke.jobs import control, refresh
     from stoke.jobs.tracker import Tracker
 
     for job in history.in_scope(backend.name, scope):
-        lifecycle.stop(job, backend, history, 0)
-        lifecycle.settle(job, backend, history)
+        control.stop(job, backend, history, 0)
+        refresh.settle(job, backend, history)
         tracker = Tracker(backend, history, job.id)
         timer = threading.Timer(END_SECONDS, tracker.close)
         timer.daemon = True
@@ -118,7 +113,7 @@ def take_away(backend: Backend, scope: str, history: History) -> None:
                 f"{job.id} was killed and does not end; its caches stay until it does"
             )
         if ended is not None:
-            lifecycle.remove(ended, backend, history)
+            control.remove(ended, backend, history)
     if isinstance(backend, ForgetsScopes):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -135,7 +130,7 @@ def take_away(backend: Backend, scope: str, history: History) -> None:
 def sweep(backends: Backends, history: History) -> None:
     """Takes away what a machine that went down has left. What cannot be now is left to the next."""
     for note in _folder().iterdir():
-        if is_throw_away(note.name):
+        if is_ephemeral(note.name):
             _take_over(note, backends, history, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -159,7 +154,7 @@ def _take_over(note: Path, backends: Backends, history: History, wait: int) -> N
 
 
 def _folder() -> Path:
-    return make_private(state_dir() / "throw-away")
+    return make_private(state_dir() / "ephemeral")
 
 
 def _keep(scope: str) -> None:
@@ -173,9 +168,9 @@ def _keep(scope: str) -> None:
     os.close(lock)
     if not note.exists():
         return
-    from stoke.config.model import load_config
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Backends
 
     with History() as history:
         _take_over(note, Backends(load_config()), history, fcntl.LOCK_EX)
@@ -183,5 +178,5 @@ def _keep(scope: str) -> None:
 
 if __name__ == "__main__":
     # As in stoke.cli.main: somebody's PYTHONPATH may hold another package called `backends`.
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     _keep(sys.argv[1])

@@ -11,19 +11,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stoke.backend.api import Backend, ForgetsScopes
+from stoke.backend.api import Backend
+from stoke.backend.capabilities import ForgetsScopes
+from stoke.backend.pool import Backends
 from stoke.cache.keys import named_packages
 from stoke.cache.prediction import predict
+from stoke.cache.scopes import is_ephemeral
 from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.jobs.lifecycle import Backends, Request, check_request, clean_up, stop, submit
+from stoke.jobs.control import stop
+from stoke.jobs.refresh import clean_up
+from stoke.jobs.request import Request
+from stoke.jobs.submit import check_request, submit
 from stoke.jobs.tracker import Tracker
 from stoke.jobs.warm import CODE, warm_request
 from stoke.logs.spool import SpoolReader
-from stoke.race.ephemeral_scope import ThrowAwayScope, is_throw_away, sweep
+from stoke.race.ephemeral_scope import EphemeralScope, sweep
 from stoke.race.recording import Recording, missed, run_of
 from stoke.remote.events import Event
 from stoke.request.spec import JobSpec
@@ -142,7 +148,7 @@ class Race:
     # ----------------------------------------------------------------------------------------------
 
     def _run_cold(self, spec: JobSpec) -> Job:
-        with ThrowAwayScope(self._backend, self._history) as scope:
+        with EphemeralScope(self._backend, self._history) as scope:
             changes: dict[str, object] = {"scope": scope}
             if not isinstance(self._backend, ForgetsScopes):
                 changes["use_cache"] = False
@@ -223,7 +229,7 @@ class Race:
 
     def _stop(self, job: Job, grace: float) -> None:
         now = self._history.get(job.id)
-        if is_throw_away(job.scope) and now is not None and now.started_at is None:
+        if is_ephemeral(job.scope) and now is not None and now.started_at is None:
             grace = 0  # Nobody's code has begun, and what it has built goes anyway.
         stop(job, self._backend, self._history, grace)
 

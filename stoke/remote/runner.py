@@ -3,7 +3,7 @@
     python3 -I -S runner.py PAYLOAD [--cache DIR] --work DIR [--uv PATH] [--container] [--nix]
                             [--tagged] [--own-files]
 
-PAYLOAD is gzip of JSON (`stoke.delivery.payload` writes it) and is unlinked once read: it may hold secrets.
+PAYLOAD is gzip of JSON from `stoke.delivery.payload`; it is unlinked once read: it may hold secrets.
 DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
 away. --container says that the network namespace and the cgroup are the job's own, so received
 bytes can be counted and an out-of-memory kill told. --nix says that /nix is the scope's system
@@ -13,8 +13,8 @@ a container: the image's interpreter and its PYTHON variables are then for the c
 without packages runs in an empty environment, apart from this machine's packages.
 
 The phases lock, system, python and run follow one another; each says what it did in one event on stderr
-(`stoke.remote.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for the
-timeout, 125 when the environment failed before the code began.
+(`stoke.remote.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for
+the timeout, 125 when the environment failed before the code began.
 
 On the cache volume:
     locks/KEY.txt      requirements with hashes; KEY is over the request and the interpreter
@@ -101,7 +101,7 @@ LEAST_FREE = 64 * 1024  # bytes; a volume with less is full
 
 
 class HintCode:
-    """The hints that this file can give; `stoke.remote.hints` has the text and the parameters of each."""
+    """The hints that this file can give; `stoke.remote.hints` has the text and parameters of each."""
 
     ADD_HASHES = "add-hashes"
     CHECK_HASHES = "check-hashes"

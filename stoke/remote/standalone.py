@@ -24,8 +24,7 @@ from urllib.parse import quote
 
 
 def main(parcel: dict[str, Any]) -> int:
-    """Run what `stoke.delivery.script` packed: runner, event reader, texts of hints, payload, references to
-    secrets."""
+    """Run what `stoke.jobs.script` packed: runner, event reader, texts of hints, payload, secrets."""
     parser = argparse.ArgumentParser(description="A job, packed by stoke.")
     parser.add_argument("--cache", default=default_cache(), help="where packages are kept")
     cache = Path(parser.parse_args().cache).absolute()

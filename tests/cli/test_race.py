@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from backends.local.caches import TAG, TAG_TEXT
+from stoke.cache.scopes import is_ephemeral
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.race.ephemeral_scope import is_throw_away
 from tests.cli.conftest import Stoke, Terminal, job_count
 from tests.lab import until
 from tests.package_index import PackageIndex
@@ -31,14 +31,14 @@ def jobs() -> list[Job]:
 
 
 def left(home: Path) -> list[str]:
-    """What there is of throw-away scopes: jobs, caches, notes, what is known of them."""
-    places = (home / "state/throw-away", home / "cache/scopes")
-    found = [str(path) for place in places for path in place.glob("throw-away-*")]
+    """What there is of ephemeral scopes: jobs, caches, notes, what is known of them."""
+    places = (home / "state/ephemeral", home / "cache/scopes")
+    found = [str(path) for place in places for path in place.glob("ephemeral-*")]
     if job_count(home):
-        found += [job.id for job in jobs() if is_throw_away(job.scope)]
+        found += [job.id for job in jobs() if is_ephemeral(job.scope)]
         with History() as history:
             rows = history.query("SELECT DISTINCT scope FROM held_environments")
-        found += [row["scope"] for row in rows if is_throw_away(row["scope"])]
+        found += [row["scope"] for row in rows if is_ephemeral(row["scope"])]
     return found
 
 
@@ -188,11 +188,11 @@ def test_no_engine(stoke: Stoke, own_home: Path) -> None:
 
 
 def runs_cold() -> bool:
-    return any(job.state is JobState.RUNNING and is_throw_away(job.scope) for job in jobs())
+    return any(job.state is JobState.RUNNING and is_ephemeral(job.scope) for job in jobs())
 
 
 def runs_warm() -> bool:
-    known = [job for job in jobs() if job.name == "job" and not is_throw_away(job.scope)]
+    known = [job for job in jobs() if job.name == "job" and not is_ephemeral(job.scope)]
     return any(job.state is JobState.RUNNING for job in known)
 
 
@@ -248,8 +248,8 @@ def test_a_program_that_dies_leaves_nothing_either(
 def test_what_a_machine_left_that_went_down_goes_with_the_next_race(
     stoke: Stoke, index: PackageIndex, own_home: Path
 ) -> None:
-    scope = "throw-away-0123abcd"
-    notes, cache = own_home / "state/throw-away", own_home / f"cache/scopes/{scope}/python"
+    scope = "ephemeral-0123abcd"
+    notes, cache = own_home / "state/ephemeral", own_home / f"cache/scopes/{scope}/python"
     for folder in (notes, cache):
         folder.mkdir(parents=True)
     (notes / scope).write_text('{"backend": "local"}')

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.config.model import Config, load_config
+from stoke.config.loader import load_config
+from stoke.config.model import Config
 from stoke.errors import RequestError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stoke.config.model import load_config
-from stoke.jobs.lifecycle import Backends
+from stoke.backend.pool import Backends
+from stoke.config.loader import load_config
 from tests.lab import Lab
 from tests.nix_cache import NixCache, NixFiles, make_files
 from tests.package_index import PackageIndex

@@ -8,7 +8,7 @@ import pytest
 
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.lifecycle import stop
+from stoke.jobs.control import stop
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex
 

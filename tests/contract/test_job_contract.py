@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from stoke.backend.api import Delivery, KeepsFinishedJobs
+from stoke.backend.api import Delivery
+from stoke.backend.capabilities import KeepsFinishedJobs
+from stoke.backend.pool import Backends
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, JobState
-from stoke.jobs.lifecycle import Backends, Request, adopt, refresh, remove, stop, submit
+from stoke.jobs.control import remove, stop
+from stoke.jobs.refresh import adopt, refresh
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from tests.lab import Lab, until
 
 # What code prints that knows its nonce.
@@ -325,7 +330,8 @@ LISTS = """
 import json, sys, time
 from stoke.config.model import load_config
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Backends, refresh
+from stoke.backend.pool import Backends
+from stoke.jobs.refresh import refresh
 backends, history = Backends(load_config()), History()
 job = history.get(sys.argv[1])
 backends.get(job.backend).inspect(job.id)
@@ -379,7 +385,7 @@ import time
 from pathlib import Path
 from stoke.config.model import load_config
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Backends
+from stoke.backend.pool import Backends
 from stoke.jobs.tracker import Tracker
 Tracker(Backends(load_config()).get(sys.argv[1]), History(), sys.argv[2]).run()
 """
@@ -407,7 +413,9 @@ import time
 from pathlib import Path
 from stoke.config.model import load_config
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Backends, Request, submit
+from stoke.backend.pool import Backends
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from stoke.request.sources import request_from_options
 spec = request_from_options(code="print('survived')", scope=sys.argv[2])
 print("begin", flush=True)

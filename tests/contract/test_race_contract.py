@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from stoke.backend.api import ForgetsScopes
+from stoke.backend.capabilities import ForgetsScopes
+from stoke.backend.pool import Backends
+from stoke.cache.scopes import is_ephemeral
 from stoke.history.database import History
 from stoke.history.job import Job
-from stoke.jobs.lifecycle import Backends
-from stoke.race.ephemeral_scope import is_throw_away
 from stoke.race.race import Race, RunFailedError
 from stoke.race.recording import missed
 from tests.lab import Lab
@@ -42,7 +42,7 @@ def test_a_race(race: Any, lab: Lab) -> None:
     recording = race("import beta; print(beta.version)").run()
     cold, warm = recording.cold.at(), recording.warm.at()
     assert missed(cold) == ["lock", "python"] and missed(warm) == []
-    assert is_throw_away(recording.cold.scope) and recording.warm.scope == lab.scope
+    assert is_ephemeral(recording.cold.scope) and recording.warm.scope == lab.scope
     assert recording.ratio is not None and recording.warmed is not None
     if lab.backend.capabilities.counts_bytes:
         assert recording.saved_bytes is not None and recording.saved_bytes > 0

@@ -13,7 +13,8 @@ import pytest
 from stoke.cache.volumes import Housekeeper
 from stoke.config.defaults import with_defaults
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Request, submit
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from tests.contract.conftest import DOCKER
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex

@@ -309,8 +309,8 @@ def test_an_image_without_nix_touches_nothing_and_names_one_that_has_it(
     bare_image: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Backends
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
 
     call(system_lab, "tree")
     monkeypatch.setenv("STOKE_DOCKER__IMAGE", bare_image)

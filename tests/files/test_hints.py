@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from stoke.backend.api import load_backend
+from stoke.backend.registry import load_backend
 from stoke.config.model import Config
 from stoke.files.paths import history_file, is_there, job_dir, make_private, state_dir
-from stoke.history.database import MIGRATIONS, History
+from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.history.schema import MIGRATIONS
 from stoke.logs.reader import save
 from stoke.logs.spool import STDOUT, SpoolWriter
-from stoke.race.ephemeral_scope import ThrowAwayScope
+from stoke.race.ephemeral_scope import EphemeralScope
 from stoke.request import presets
 from tests.backends.docker.deliveries import delivery, ended, unreported
 from tests.hints import exported, is_hint, refused
@@ -51,7 +52,7 @@ def keep_log() -> None:
 def open_scope() -> None:
     # The history is on another disk.
     path = Path(os.environ["HISTORY_ELSEWHERE"])
-    with History(path) as history, ThrowAwayScope(load_backend("local", Config()), history):
+    with History(path) as history, EphemeralScope(load_backend("local", Config()), history):
         pass
 
 
@@ -115,7 +116,7 @@ def test_a_full_disk(
     # What was there before: a history, and the folders.
     with History() as history:
         note(history, "x")
-    make_private(state_dir() / "throw-away")
+    make_private(state_dir() / "ephemeral")
     make_private(state_dir() / "local")
     make_private(job_dir("fit-aaaaaa"))
     monkeypatch.setenv("HISTORY_ELSEWHERE", str(tmp_path / "history.sqlite"))

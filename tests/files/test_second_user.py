@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from backends.local.caches import TAG, LocalCaches
-from stoke.delivery.payload import default_index
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, cache_dir, make_private, state_dir
 from stoke.history.database import History
+from stoke.request.default_index import default_index
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")

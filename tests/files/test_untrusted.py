@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.config.model import load_config
+from stoke.config.loader import load_config
 from stoke.errors import RequestError
 from stoke.files.untrusted import TooMuchError, parse_json, parse_toml, read_bytes, read_toml
 from stoke.race.recording import read_recording

@@ -105,7 +105,7 @@ def works(*arguments: str, codes: tuple[int, ...] = (0,)) -> Done:
 
 def columns(table: str) -> list[str]:
     with closing(sqlite3.connect(":memory:")) as db:
-        from stoke.history.database import MIGRATIONS
+        from stoke.history.schema import MIGRATIONS
 
         for step in MIGRATIONS:
             db.executescript(step)

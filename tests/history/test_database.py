@@ -19,9 +19,10 @@ import pytest
 
 from stoke.cache.metrics import read_metrics
 from stoke.errors import EngineError, UnknownJobError
-from stoke.history import database as history_module
-from stoke.history.database import MIGRATIONS, MOST_NOTES, MOST_PACKAGES, History, Note
+from stoke.history import database, schema
+from stoke.history.database import MOST_NOTES, MOST_PACKAGES, History, Note
 from stoke.history.job import Counts, Job, JobState, Phase, Prediction
+from stoke.history.schema import MIGRATIONS
 
 
 def job(job_id: str = "fit-aaaaaa", submitted_at: float = 1000.0, **fields: Any) -> Job:
@@ -406,7 +407,7 @@ def version(path: Path) -> int:
 @pytest.fixture
 def add_migration(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def add(step: str) -> None:
-        monkeypatch.setattr(history_module, "MIGRATIONS", (*history_module.MIGRATIONS, step))
+        monkeypatch.setattr(database, "MIGRATIONS", (*schema.MIGRATIONS, step))
 
     return add
 

@@ -25,23 +25,16 @@ from stoke.backend.api import (
     Frame,
     PhaseReport,
 )
+from stoke.backend.pool import Backends
 from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
-from stoke.jobs.lifecycle import (
-    Backends,
-    Request,
-    adopt,
-    check_request,
-    clean_up,
-    refresh,
-    remove,
-    settle,
-    stop,
-    submit,
-)
+from stoke.jobs.control import remove, stop
+from stoke.jobs.refresh import adopt, clean_up, refresh, settle
+from stoke.jobs.request import Request
+from stoke.jobs.submit import check_request, submit
 from stoke.jobs.tracker import is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
@@ -229,7 +222,8 @@ KILLED = textwrap.dedent(
     """
     import os, signal, sys
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Request, submit
+    from stoke.jobs.request import Request
+    from stoke.jobs.submit import submit
     from stoke.request.spec import make_spec
     from tests.scripted import ScriptedBackend
 

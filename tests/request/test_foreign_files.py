@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from stoke.delivery.payload import default_index
 from stoke.errors import RequestError
+from stoke.request.default_index import default_index
 from stoke.request.foreign_files import check_code_file, check_requirements_file
 from stoke.request.requirements import parse_requirements
 from stoke.request.requirements_files import read_requirements

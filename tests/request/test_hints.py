@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from uv import find_uv_bin
 
-from stoke.backend.api import load_backend
+from stoke.backend.registry import load_backend
 from stoke.config.defaults import with_changes
 from stoke.config.model import Config
-from stoke.jobs.lifecycle import check_request
+from stoke.jobs.submit import check_request
 from stoke.logs.reader import Span, moment
 from stoke.race.race import check_race
 from stoke.request.input_files import decode_requirements

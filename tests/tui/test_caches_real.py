@@ -16,8 +16,9 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from stoke.backend.api import Backend
-from stoke.config.model import Config, load_config
-from stoke.jobs.lifecycle import Backends
+from stoke.backend.pool import Backends
+from stoke.config.loader import load_config
+from stoke.config.model import Config
 from stoke.request.spec import IndexSettings
 from tests.lab import Lab
 from tests.package_index import PackageIndex
@@ -43,7 +44,7 @@ def index() -> Iterator[PackageIndex]:
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """The only backend in the registry: an engine on this machine is somebody else's."""
     (point,) = entry_points(group="stoke.backends", name="local")
-    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: [point])
     backends = Backends(load_config())
     yield backends.get("local")
     backends.close()

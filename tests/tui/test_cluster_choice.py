@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Input, Select
 
-from stoke.backend.api import ClusterContext
+from stoke.backend.capabilities import ClusterContext
 from stoke.errors import EngineError
 from tests.tui.conftest import Desk, FakeBackend, said, until
 from tests.tui.test_new_job_screen import opened
@@ -56,7 +56,7 @@ class FakeClusters(FakeBackend):
 def clusters(backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch) -> FakeClusters:
     made = FakeClusters("local")
     point = type("Point", (), {"name": "local", "load": lambda self: lambda _: made})()
-    monkeypatch.setattr("stoke.backend.api._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: [point])
     return made
 
 

@@ -13,11 +13,11 @@ from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
 from stoke.backend.api import EngineState
+from stoke.cache.scopes import is_ephemeral
 from stoke.config.defaults import with_changes
 from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.history.job import Job, JobState, Phase
-from stoke.race.ephemeral_scope import is_throw_away
 from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
@@ -58,7 +58,7 @@ def finished(job_id: str, scope: str, *phases: Phase) -> Job:
 def recorded(name: str = "fit", packages: list[str] | None = None, **more: Any) -> Recording:
     """A race on Docker, 6.2 s against 0.5 s."""
     cold = finished(
-        "fit-aaaaaa", "throw-away-00000000",
+        "fit-aaaaaa", "ephemeral-00000000",
         Phase("start", 0.0, 0.4),
         Phase("lock", 0.5, 0.9, False, 41, None, 6_600_000),
         Phase("python", 1.4, 4.8, False, 41, 0, 48_300_000),
@@ -87,9 +87,9 @@ async def raced(pilot: Pilot[Any], app: StokeApp, code: str, packages: str = "al
 
 
 def left(home: Path, app: StokeApp) -> list[str]:
-    folders = (home / "state/throw-away", home / "cache/scopes")
-    found = [str(path) for folder in folders for path in folder.glob("throw-away-*")]
-    return found + [job.id for job in app.history.list() if is_throw_away(job.scope)]
+    folders = (home / "state/ephemeral", home / "cache/scopes")
+    found = [str(path) for folder in folders for path in folder.glob("ephemeral-*")]
+    return found + [job.id for job in app.history.list() if is_ephemeral(job.scope)]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
@@ -205,7 +205,7 @@ async def test_a_backend_that_cannot_throw_scopes_away_is_raced_without_a_cache(
         await raced(pilot, app, "print(1)")
         await until(pilot, lambda: backends["local"].deliveries)
         (delivery,) = backends["local"].deliveries
-        assert not delivery.spec.use_cache and is_throw_away(delivery.spec.scope)
+        assert not delivery.spec.use_cache and is_ephemeral(delivery.spec.scope)
         backends["local"].states[delivery.job_id] = EngineState("exited", 3)
         await until(pilot, lambda: "the cold run failed: exit code 3" in screen_text(app))
 

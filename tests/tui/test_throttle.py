@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from stoke.backend.pool import Backends
 from stoke.config.model import Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.jobs.lifecycle import Backends, Request, submit
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
 from stoke.request.spec import JobSpec
 from tests.spools import size_of
 from tests.tui.conftest import WAIT_SECONDS

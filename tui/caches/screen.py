@@ -14,11 +14,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import DataTable, Static
 
-from stoke.backend.api import Volume, backend_names
+from stoke.backend.api import Volume
+from stoke.backend.registry import backend_names
 from stoke.cache.volumes import Housekeeper, Progress, Pruned, Usage
 from stoke.errors import StokeError
 from stoke.history.job import Job
-from stoke.jobs.lifecycle import Request
+from stoke.jobs.request import Request
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import WIDE, StokeScreen

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
+from stoke.backend import pool
 from stoke.errors import StokeError
 from stoke.history.database import History
 from stoke.history.job import Job
-from stoke.jobs import lifecycle
+from stoke.jobs import control
 from tui import format as fmt
 
 NAMED = 8
@@ -56,9 +57,7 @@ class Deed:
         return outcome
 
 
-def stopping(
-    jobs: Sequence[Job], backends: lifecycle.Backends, history: History, grace: float
-) -> Deed:
+def stopping(jobs: Sequence[Job], backends: pool.Backends, history: History, grace: float) -> Deed:
     open_ones = [job for job in jobs if not job.state.finished]
     body = _named(open_ones)
     whose = "Its" if len(open_ones) == 1 else "Their"
@@ -69,12 +68,12 @@ def stopping(
     _left(body, len(jobs) - len(open_ones), "over already")
 
     def do(job: Job) -> str | None:
-        return lifecycle.stop(job, backends.get(job.backend), history, grace)
+        return control.stop(job, backends.get(job.backend), history, grace)
 
     return Deed(open_ones, _title("Stop", open_ones), body, "Stop", "stopping", do)
 
 
-def removing(jobs: Sequence[Job], backends: lifecycle.Backends, history: History) -> Deed:
+def removing(jobs: Sequence[Job], backends: pool.Backends, history: History) -> Deed:
     over = [job for job in jobs if job.state.finished]
     body = _named(over)
     lines = fmt.count(sum(job.log_lines for job in over), "line")
@@ -84,7 +83,7 @@ def removing(jobs: Sequence[Job], backends: lifecycle.Backends, history: History
     _left(body, len(jobs) - len(over), "not over")
 
     def do(job: Job) -> None:
-        lifecycle.remove(job, lifecycle.backend_of(job, backends), history)
+        control.remove(job, control.backend_of(job, backends), history)
 
     return Deed(over, _title("Remove", over), body, "Remove", "removed", do)
 

@@ -53,7 +53,7 @@ def _taken(job: Job, now: float) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """`name` is what `stoke.history.listing` sorts by; `cell` gets the job and the time, in epoch seconds.
+    """`stoke.history.listing` sorts by `name`; `cell` gets the job and the time, in epoch seconds.
 
     A `stretch` column takes what room is left, `width` at least and `stretch` at most.
     """

@@ -11,12 +11,12 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static, TextArea
 
 from stoke.cache.volumes import Housekeeper
-from stoke.delivery.rendering import render_job
 from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.jobs.compare import KINDS, packages_of
-from stoke.jobs.lifecycle import Request
+from stoke.jobs.rendering import render_job
+from stoke.jobs.request import Request
 from stoke.request.command_line import run_command
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import MASK, clean, clean_block, looks_secret

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 
-from stoke.backend.api import ClusterContext
+from stoke.backend.capabilities import ClusterContext
 from stoke.errors import StokeError
 from stoke.text.sanitize import clean
 from tui import format as fmt

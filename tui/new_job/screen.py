@@ -16,11 +16,8 @@ from textual.timer import Timer
 from textual.widgets import Button, Checkbox, Collapsible, Select, Static, TextArea
 from textual.widgets._collapsible import CollapsibleTitle
 
-from stoke.backend.api import (
-    ChoosesCluster,
-    ClusterContext,
-    backend_names,
-)
+from stoke.backend.capabilities import ChoosesCluster, ClusterContext
+from stoke.backend.registry import backend_names
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Prediction
 from stoke.race.race import check_race

@@ -6,13 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stoke.backend.api import Backend, RendersJobs
+from stoke.backend.api import Backend
+from stoke.backend.capabilities import RendersJobs
 from stoke.cache.prediction import predict
 from stoke.config.defaults import with_defaults
-from stoke.delivery.rendering import left_out, render_job
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Prediction, new_job_id
-from stoke.jobs import lifecycle
+from stoke.jobs import submit
+from stoke.jobs.rendering import left_out, render_job
 from stoke.request import presets
 from stoke.request.spec import JobSpec
 from tui.new_job import form
@@ -76,7 +77,7 @@ class FormLooks:
         try:
             engine = self._app.service.backends.get(backend)
             isolation = engine.capabilities.isolation
-            lifecycle.check_request(right, engine)
+            submit.check_request(right, engine)
         except RequestError as error:
             found[form.field_of(error) or "request"] = error
         except StokeError as error:

@@ -18,7 +18,7 @@ from textual.widgets import Digits, Static
 
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history.job import Job
-from stoke.jobs.lifecycle import Request
+from stoke.jobs.request import Request
 from stoke.race.race import COLD, WARM, WARMING, Race, RaceStoppedError, RunFailedError, Standing
 from stoke.race.recording import Recording, Run, write_recording
 from stoke.text.sanitize import clean

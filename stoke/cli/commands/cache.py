@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stoke.backend.api import Backend, Volume, backend_names
+from stoke.backend.api import Backend, Volume
+from stoke.backend.registry import backend_names
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
@@ -22,10 +23,10 @@ from stoke.text.sanitize import clean
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 if TYPE_CHECKING:
+    from stoke.backend.pool import Backends
     from stoke.cache.metrics import CacheFigures, Key
     from stoke.cache.volumes import Environment
     from stoke.config.model import Config
-    from stoke.jobs.lifecycle import Backends
 
     Figures = dict[Key, CacheFigures]
 
@@ -338,13 +339,13 @@ def _print_with_nodes(
 
 
 def _config() -> Config:
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     return load_config()
 
 
 def _backends() -> Backends:
-    from stoke.jobs.lifecycle import Backends
+    from stoke.backend.pool import Backends
 
     return Backends(_config())
 

@@ -14,7 +14,7 @@ from stoke.jobs.warm import most_used as most_used_in
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
-    from stoke.jobs.lifecycle import Request
+    from stoke.jobs.request import Request
 
 
 def environment_request(

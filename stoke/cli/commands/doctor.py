@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.backend.api import Finding, backend_names, load_backend
+from stoke.backend.api import Finding
+from stoke.backend.registry import backend_names, load_backend
 from stoke.cli.options import CLUSTER, apply
 from stoke.cli.output import paint, print_json
 from stoke.errors import StokeError
@@ -36,7 +37,8 @@ def command(as_json: bool) -> int:
     stoke doctor
     stoke doctor --json | jq '.backends.docker'
     """
-    from stoke.config.model import Config, load_config, unknown_variables
+    from stoke.config.loader import load_config, unknown_variables
+    from stoke.config.model import Config
     from stoke.delivery.index_check import start_check
 
     own = [_checked("history and logs", _state)]

@@ -76,9 +76,10 @@ def command(everything: bool, count: int, state: str | None, as_json: bool) -> N
 
 
 def _adopt(history: History) -> None:
-    from stoke.config.model import load_config
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
     from stoke.errors import EngineError
-    from stoke.jobs.lifecycle import Backends, adopt
+    from stoke.jobs.refresh import adopt
 
     config = load_config()
     try:

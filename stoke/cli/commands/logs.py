@@ -196,9 +196,10 @@ def _first_row(job: Job, tail: int | None) -> int:
 
 def _catch_up(job: Job, history: History) -> None:
     """Brings the log up to now; what cannot be had is said, and what is here is shown."""
-    from stoke.config.model import load_config
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
     from stoke.errors import EngineError
-    from stoke.jobs.lifecycle import Backends, settle
+    from stoke.jobs.refresh import settle
 
     try:
         settle(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
@@ -207,10 +208,11 @@ def _catch_up(job: Job, history: History) -> None:
 
 
 def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
+    from stoke.backend.pool import Backends
     from stoke.cli.progress_output import Narrator
     from stoke.cli.watch import Follow
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Backends, clean_up
+    from stoke.config.loader import load_config
+    from stoke.jobs.refresh import clean_up
 
     backend = Backends(load_config()).get(job.backend)
     Follow(job.id, backend, history, passthrough, Narrator(quiet=True, troubles=True)).run()

@@ -18,7 +18,7 @@ from stoke.errors import EXIT_INTERRUPT, EngineError
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
-    from stoke.jobs.lifecycle import Request
+    from stoke.jobs.request import Request
     from stoke.race.race import Race, Standing
     from stoke.race.recording import Recording
 
@@ -68,7 +68,7 @@ def command(
         if backend or record or any(options.values()):
             raise click.UsageError("--replay shows what was raced then; it takes no request.")
         return _replay(Path(replay), as_json)
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
     from stoke.race.recording import write_recording
 
     config = load_config()
@@ -98,10 +98,10 @@ def _replay(path: Path, as_json: bool) -> int:
 
 def _race(request: Request, backend: str, config: Config, quiet: bool) -> Recording | None:
     """None where ctrl+c ended it."""
+    from stoke.backend.pool import Backends
     from stoke.cli.output import narrate
     from stoke.cli.watch import exit_code
     from stoke.history.database import History
-    from stoke.jobs.lifecycle import Backends
     from stoke.race.race import Race, RaceStoppedError, RunFailedError
 
     with closing(Backends(config)) as backends, History() as history:

@@ -41,7 +41,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     stoke render lock --job train-7k2pqa > requirements.lock
     stoke render argo -w numpy train.py | kubectl create -f -
     """
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     config = load_config()
     if form != "lock" and (job or backend):
@@ -67,13 +67,13 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         print_json(hidden_values(request.spec.model_dump(mode="json")))
     elif form == "script":
-        from stoke.delivery.script import make_script
+        from stoke.jobs.script import make_script
 
         click.echo(make_script(request), nl=False)
     else:
-        from stoke.backend.api import load_backend
+        from stoke.backend.registry import load_backend
         from stoke.cli.output import narrate
-        from stoke.delivery.rendering import left_out, render_job
+        from stoke.jobs.rendering import left_out, render_job
 
         manifest = render_job(request, load_backend(form, config))
         if missing := left_out(request.spec):

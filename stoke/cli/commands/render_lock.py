@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import click
 
+from stoke.backend.pool import Backends
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.job_lookup import find_job, open_history
 from stoke.cli.output import narrate
 from stoke.cli.watch import run_request
 from stoke.config.model import Config
 from stoke.errors import RequestError
-from stoke.jobs.lifecycle import Backends, Request
+from stoke.jobs.request import Request
 from stoke.request.requirements import parse_requirements
 
 CODE = "# stoke render lock\n"

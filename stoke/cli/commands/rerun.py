@@ -37,8 +37,8 @@ def command(
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.watch import run_request
     from stoke.config.defaults import with_changes
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Request
+    from stoke.config.loader import load_config
+    from stoke.jobs.request import Request
     from stoke.request.spec import make_spec
 
     config = load_config()

@@ -28,8 +28,9 @@ def command(jobs: tuple[str, ...], all_finished: bool) -> int:
         raise click.UsageError("Name jobs, or say --all-finished.")
     if all_finished and not is_there(history_file()):
         return 0
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Backends, backend_of, remove
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
+    from stoke.jobs.control import backend_of, remove
 
     backends = Backends(load_config())
     problems: list[StokeError] = []

@@ -36,7 +36,7 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     stoke run --json - < train.py
     """
     from stoke.cli.watch import run_request
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     config = load_config()
     request = request_from(config, **options)

@@ -10,7 +10,7 @@ from stoke.cli.options import BACKEND, CLUSTER, apply
 from stoke.errors import RequestError
 
 if TYPE_CHECKING:
-    from stoke.backend.api import Preparation
+    from stoke.backend.capabilities import Preparation
 
 
 @click.group()
@@ -38,9 +38,10 @@ def image(base: str | None, tag: str | None, backend: str | None) -> None:
     stoke setup image
     stoke setup image --base python:3.12-slim --tag team/python:3.12
     """
-    from stoke.backend.api import MakesImage, load_backend
+    from stoke.backend.capabilities import MakesImage
+    from stoke.backend.registry import load_backend
     from stoke.cli.output import narrate
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
 
     name = backend or "docker"
     chosen = load_backend(name, load_config())
@@ -85,9 +86,10 @@ def argo(
     """
     from contextlib import closing
 
-    from stoke.backend.api import PreparesPlace, load_backend
+    from stoke.backend.capabilities import PreparesPlace
+    from stoke.backend.registry import load_backend
     from stoke.cli.output import narrate
-    from stoke.config.model import load_config
+    from stoke.config.loader import load_config
     from stoke.request.spec import check_scope
 
     config = load_config()

@@ -115,7 +115,7 @@ def _show_job(job: Job) -> None:
 def _beyond_budget(job: Job, size: int) -> str:
     if job.state.finished:
         return ""
-    from stoke.config.model import load_config  # Whoever was asked for this job needed it as well.
+    from stoke.config.loader import load_config
 
     limit = load_config().log.spool_max
     if size <= limit:

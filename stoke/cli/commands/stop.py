@@ -28,10 +28,12 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     stoke stop train-7k2pqa
     stoke stop --now train fit-model
     """
-    from stoke.config.model import load_config
+    from stoke.backend.pool import Backends
+    from stoke.config.loader import load_config
     from stoke.history.database import History
     from stoke.history.job import Job
-    from stoke.jobs.lifecycle import Backends, clean_up, stop
+    from stoke.jobs.control import stop
+    from stoke.jobs.refresh import clean_up
     from stoke.jobs.tracker import Tracker
 
     config = load_config()

@@ -36,8 +36,8 @@ def command(
     from stoke.cli.options import job_name
     from stoke.cli.watch import run_request
     from stoke.config.defaults import with_changes, with_defaults
-    from stoke.config.model import load_config
-    from stoke.jobs.lifecycle import Request
+    from stoke.config.loader import load_config
+    from stoke.jobs.request import Request
     from stoke.request.input_files import read_input
     from stoke.request.sources import MAX_REQUEST, request_from_json
 

@@ -13,7 +13,8 @@ from backends.argo.cluster import ApiError, Cluster, resource_path, workflows_pa
 from stoke.config.model import ArgoConfig, Config
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.lifecycle import adopt, remove
+from stoke.jobs.control import remove
+from stoke.jobs.refresh import adopt
 from tests.conftest import TestCluster
 from tests.lab import Lab, until
 

@@ -10,10 +10,10 @@ import pytest
 
 from backends.argo import ArgoBackend
 from backends.argo.job_locations import Places
-from stoke.backend.api import ChoosesCluster
+from stoke.backend.capabilities import ChoosesCluster
+from stoke.backend.pool import Backends
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
-from stoke.jobs.lifecycle import Backends
 
 EXEC = {
     "apiVersion": "client.authentication.k8s.io/v1",

@@ -21,7 +21,8 @@ from backends.argo.state import state_of
 from backends.argo.volumes import Volumes
 from backends.argo.workflow import make_job
 from stoke.backend.api import Finding
-from stoke.config.model import ArgoConfig, Config, load_config
+from stoke.config.loader import load_config
+from stoke.config.model import ArgoConfig, Config
 from stoke.request.spec import parse_size
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import (

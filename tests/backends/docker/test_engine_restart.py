@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from stoke.backend.pool import Backends
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.lifecycle import Backends
 from stoke.jobs.tracker import Tracker
 from tests.lab import Lab, until
 

@@ -15,7 +15,8 @@ import pytest
 from backends.docker import DockerBackend
 from backends.docker.engine import DEFAULT_SOCKET, find_address
 from backends.docker.names import volume_name
-from stoke.config.model import Config, DockerConfig, load_config
+from stoke.config.loader import load_config
+from stoke.config.model import Config, DockerConfig
 from tests.backends.docker.deliveries import delivery, ended, unreported
 from tests.backends.docker.fake_engine import fake_engine, json_answer
 from tests.hints import command, exported, filled, is_hint, refused

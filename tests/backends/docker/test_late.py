@@ -12,7 +12,7 @@ from stoke.backend.api import Delivery
 from stoke.config.model import Config
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.jobs.lifecycle import adopt
+from stoke.jobs.refresh import adopt
 from stoke.request.sources import request_from_options
 
 

@@ -18,11 +18,12 @@ import pytest
 from backends.docker import DockerBackend
 from backends.docker.check import look
 from backends.docker.engine import Engine
-from stoke.config.model import load_config
+from stoke.backend.pool import Backends
+from stoke.config.loader import load_config
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.lifecycle import Backends, stop
+from stoke.jobs.control import stop
 from tests.contract.test_job_contract import WAITS
 from tests.lab import Lab, until
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from stoke.backend.pool import Backends
 from stoke.config.model import Config, DockerConfig, LogConfig
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job
-from stoke.jobs.lifecycle import Backends
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import NOTE
 from tests.lab import Lab, until

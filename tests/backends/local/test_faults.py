@@ -18,12 +18,15 @@ from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import HEADER, STATUS, Frames, identity, publish, reserve
-from stoke.config.model import Config, unknown_variables
+from stoke.backend.pool import Backends
+from stoke.config.loader import unknown_variables
+from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.jobs.lifecycle import Backends, refresh, remove, stop
+from stoke.jobs.control import remove, stop
+from stoke.jobs.refresh import refresh
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import NOTE, STDOUT
 from tests.lab import Lab, until

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 
-from stoke.backend.api import Backend, Delivery, RendersJobs
+from stoke.backend.api import Backend, Delivery
+from stoke.backend.capabilities import RendersJobs
 from stoke.delivery.network import this_network
 from stoke.delivery.payload import runner_source
 from stoke.delivery.uv_config import uv_config
 from stoke.errors import RequestError
 from stoke.history.job import new_job_id
-from stoke.jobs.lifecycle import Request, check_request
+from stoke.jobs.request import Request
+from stoke.jobs.submit import check_request
 from stoke.request.spec import JobSpec
 
 

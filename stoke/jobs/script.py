@@ -10,7 +10,7 @@ from typing import Any
 
 from stoke.delivery.payload import runner_source
 from stoke.delivery.uv_config import uv_config
-from stoke.jobs.lifecycle import Request
+from stoke.jobs.request import Request
 from stoke.text.sanitize import looks_secret
 
 

@@ -1,0 +1,37 @@
+"""Find backends by name through the entry points `stoke.backends`; load only the one asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stoke.errors import RequestError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+    from stoke.backend.api import Backend
+    from stoke.config.model import Config
+
+
+def backend_names() -> list[str]:
+    """The names that can be asked for; loads none of them."""
+    return sorted(point.name for point in _entry_points())
+
+
+def load_backend(name: str, config: Config) -> Backend:
+    """The backend of that name, not connected yet. `RequestError` when there is none."""
+    for point in _entry_points():
+        if point.name == name:
+            made: Backend = point.load()(config)
+            return made
+    raise RequestError(
+        "backend",
+        f"there is no backend called {name!r}",
+        f"choose one of: {', '.join(backend_names())}",
+    )
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points
+
+    return entry_points(group="stoke.backends")

@@ -1,0 +1,123 @@
+"""The schema of the history: steps in order, each run once; `user_version` counts those that ran."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        state TEXT NOT NULL,
+        provisional INTEGER NOT NULL DEFAULT 0,
+        stop_requested INTEGER NOT NULL DEFAULT 0,
+        exit_code INTEGER,
+        reason TEXT,
+        submitted_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        cpu_seconds REAL,
+        peak_memory INTEGER,
+        image TEXT,
+        request_hash TEXT,
+        predicted_python TEXT,
+        predicted_system TEXT,
+        predicted_seconds REAL,
+        log_lines INTEGER NOT NULL DEFAULT 0,
+        log_bytes INTEGER NOT NULL DEFAULT 0,
+        log_gaps INTEGER NOT NULL DEFAULT 0,
+        spec TEXT,
+        nonce TEXT
+    );
+    CREATE INDEX jobs_by_time ON jobs (submitted_at);
+    CREATE INDEX jobs_by_request ON jobs (request_hash, backend, scope, submitted_at);
+    CREATE INDEX jobs_unfinished ON jobs (state)
+        WHERE state IN ('queued', 'starting', 'running') OR provisional;
+    CREATE TABLE phases (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        seconds REAL,
+        hit INTEGER,
+        packages INTEGER,
+        cached INTEGER,
+        bytes INTEGER,
+        PRIMARY KEY (job_id, name)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE cache_sizes (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        measured_at REAL NOT NULL,
+        bytes INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
+        PRIMARY KEY (backend, node, scope, kind, measured_at)
+    ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN python_hash TEXT;
+    ALTER TABLE jobs ADD COLUMN system_hash TEXT;
+    ALTER TABLE jobs ADD COLUMN predicted_counts TEXT;
+    ALTER TABLE jobs ADD COLUMN use_cache INTEGER NOT NULL DEFAULT 1;
+    UPDATE jobs SET use_cache = 0 WHERE json_valid(spec) AND json_extract(spec, '$.use_cache') = 0;
+    ALTER TABLE phases ADD COLUMN key TEXT;
+    ALTER TABLE phases ADD COLUMN made_at REAL;
+    CREATE TABLE asked_packages (
+        request_hash TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (request_hash, kind, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE notes (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL,
+        mend TEXT,
+        PRIMARY KEY (job_id, number),
+        UNIQUE (job_id, kind, text)
+    ) WITHOUT ROWID;
+    CREATE TABLE job_packages (
+        job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        package TEXT NOT NULL,
+        cached INTEGER NOT NULL,
+        PRIMARY KEY (job_id, kind, package)
+    ) WITHOUT ROWID;
+    CREATE TABLE held_environments (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        present INTEGER NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (backend, scope, kind, key, node)
+    ) WITHOUT ROWID;
+    CREATE TABLE held_packages (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        name TEXT NOT NULL,
+        package TEXT NOT NULL,
+        PRIMARY KEY (backend, scope, kind, key, node, name, package)
+    ) WITHOUT ROWID;
+    CREATE INDEX held_by_name ON held_packages (backend, scope, kind, name, package);
+    CREATE TABLE held_requests (
+        backend TEXT NOT NULL,
+        node TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        request TEXT NOT NULL,
+        key TEXT NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (backend, scope, kind, request, node)
+    ) WITHOUT ROWID;
+    """,
+    # Version 1 named the hint of a note "mend".
+    "ALTER TABLE notes RENAME COLUMN mend TO hint",
+)

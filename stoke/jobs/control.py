@@ -1,0 +1,68 @@
+"""Stop, interrupt and remove jobs."""
+
+from __future__ import annotations
+
+from stoke.backend.api import Backend
+from stoke.backend.capabilities import Interrupts
+from stoke.backend.pool import Backends
+from stoke.errors import RequestError
+from stoke.files.paths import job_dir
+from stoke.history.database import History
+from stoke.history.job import Job
+from stoke.jobs.tracker import Tracker
+
+
+def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
+    """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once). Returns
+    what its backend has to say of that, if anything."""
+    if job.state.finished and not job.provisional:
+        return None
+    history.update(job.id, stop_requested=True)
+    if backend.capabilities.stop_forgets_log:
+        Tracker(backend, history, job.id).catch_up()
+    return backend.stop(job.id, grace)
+
+
+def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str | None:
+    """Send ctrl+c to the job: SIGINT to its code, which may take its time to end.
+
+    A backend that cannot send SIGINT stops the job instead, as `stop` does with `grace`.
+    """
+    if not isinstance(backend, Interrupts):
+        return stop(job, backend, history, grace)
+    if not job.state.finished:
+        history.update(job.id, stop_requested=True)
+        backend.interrupt(job.id)
+    return None
+
+
+def backend_of(job: Job, backends: Backends) -> Backend | None:
+    """The job's backend; None where there is none of that name: its record is damaged, or the backend
+    was uninstalled."""
+    try:
+        return backends.get(job.backend)
+    except RequestError:
+        return None
+
+
+def remove(job: Job, backend: Backend | None, history: History) -> None:
+    """Takes a finished job away: from the engine, its log, the history. Without a backend, which could
+    tell or stop anything, it goes whatever its state."""
+    if backend is not None:
+        if not job.state.finished:
+            raise RequestError(
+                job.id,
+                f"is {job.state} and cannot be removed",
+                f"stop it first: stoke stop {job.id}",
+            )
+        if job.provisional and backend.inspect(job.id).status == "running":
+            raise RequestError(
+                job.id,
+                f"reported that it {job.state}, but the {backend.name} backend still runs it",
+                f"stop it first: stoke stop {job.id}",
+            )
+        backend.remove(job.id)
+    from stoke.remote.housekeeping import remove_tree
+
+    remove_tree(str(job_dir(job.id)))
+    history.remove(job.id)

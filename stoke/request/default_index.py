@@ -1,0 +1,43 @@
+"""The package index that uv asks when a request names none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from stoke.errors import EngineError
+from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
+
+
+def default_index() -> str | None:
+    """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
+    known = cache_dir() / "default-index"
+    try:
+        if not is_open_to_others(known.parent):
+            check_owner(known)
+            return known.read_text() or None
+    except (OSError, NotOursError):
+        pass
+    from uv import find_uv_bin
+
+    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-cache", "--offline"]
+    asked = subprocess.run(
+        [*command, "--no-header", "--emit-index-url", "-"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+    )
+    url = asked.stdout.strip().removeprefix("--index-url ")
+    if not url.startswith("http"):
+        return None
+    aside = known.with_name(f"{known.name}.{os.getpid()}")
+    try:
+        make_private(known.parent)
+        aside.unlink(missing_ok=True)
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(url)
+        aside.replace(known)
+    except (OSError, EngineError):
+        pass  # Asked again the next time.
+    return url
