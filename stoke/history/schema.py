@@ -118,6 +118,6 @@ MIGRATIONS = (
         PRIMARY KEY (backend, scope, kind, request, node)
     ) WITHOUT ROWID;
     """,
-    # Version 1 named the hint of a note "mend".
+    # Schemas 2 and 3 named the hint of a note "mend".
     "ALTER TABLE notes RENAME COLUMN mend TO hint",
 )

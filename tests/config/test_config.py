@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
 def test_with_nothing_to_read_pydantic_settings_is_not_loaded(file: Path) -> None:
     """It costs as much as all else that `stoke run` loads for this."""
     code = (
-        "import sys; from stoke.config.model import load_config; load_config();"
+        "import sys; from stoke.config.loader import load_config; load_config();"
         "print('pydantic_settings' in sys.modules)"
     )
 

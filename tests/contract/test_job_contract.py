@@ -328,7 +328,7 @@ def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
 # A second is short for this log: the listing gets a tenth of one, after the engine has answered.
 LISTS = """
 import json, sys, time
-from stoke.config.model import load_config
+from stoke.config.loader import load_config
 from stoke.history.database import History
 from stoke.backend.pool import Backends
 from stoke.jobs.refresh import refresh
@@ -383,7 +383,7 @@ FOLLOWS = """
 import sys
 import time
 from pathlib import Path
-from stoke.config.model import load_config
+from stoke.config.loader import load_config
 from stoke.history.database import History
 from stoke.backend.pool import Backends
 from stoke.jobs.tracker import Tracker
@@ -411,7 +411,7 @@ SUBMITS = """
 import sys
 import time
 from pathlib import Path
-from stoke.config.model import load_config
+from stoke.config.loader import load_config
 from stoke.history.database import History
 from stoke.backend.pool import Backends
 from stoke.jobs.request import Request

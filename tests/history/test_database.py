@@ -19,7 +19,7 @@ import pytest
 
 from stoke.cache.metrics import read_metrics
 from stoke.errors import EngineError, UnknownJobError
-from stoke.history import database, schema
+from stoke.history import database
 from stoke.history.database import MOST_NOTES, MOST_PACKAGES, History, Note
 from stoke.history.job import Counts, Job, JobState, Phase, Prediction
 from stoke.history.schema import MIGRATIONS
@@ -259,6 +259,21 @@ def test_a_history_of_an_older_schema_is_taken_over(tmp_path: Path, schema: int)
         assert figures.jobs == 3
 
 
+def test_the_hints_of_an_older_history_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite"
+    with sqlite3.connect(path) as db:
+        for step in MIGRATIONS[:3]:
+            db.executescript(step)
+        db.execute("PRAGMA user_version = 3")
+        db.execute(
+            "INSERT INTO jobs (id, name, backend, scope, state, submitted_at) "
+            "VALUES ('fit-aaaaaa', 'fit', 'local', 'default', 'failed', 1)"
+        )
+        db.execute("INSERT INTO notes VALUES ('fit-aaaaaa', 1, 'error', 'no disk', 'free some')")
+    with History(path) as history:
+        assert history.notes("fit-aaaaaa") == [Note("error", "no disk", "free some")]
+
+
 def test_environment_runs_are_of_one_place_and_over(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         for number, fields in enumerate(
@@ -407,7 +422,7 @@ def version(path: Path) -> int:
 @pytest.fixture
 def add_migration(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def add(step: str) -> None:
-        monkeypatch.setattr(database, "MIGRATIONS", (*schema.MIGRATIONS, step))
+        monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, step))
 
     return add
 
