@@ -65,7 +65,7 @@ class Clock:
                     file.write(f"{begun} {late}\\n")
 """
 _WATCHED = f"""{_CLOCK}
-from stoke.config.model import load_config
+from stoke.config.loader import load_config
 from tui.app import StokeApp
 
 class Watched(Clock, StokeApp):

@@ -65,7 +65,7 @@ def test_the_core_loads_no_engine_and_no_screen(module: str) -> None:
 
 def test_loading_the_local_backend_loads_no_other() -> None:
     loaded = loaded_by(
-        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
+        "from stoke.backend.registry import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('local', Config())"
     )
     assert "backends.local" in loaded
@@ -74,7 +74,7 @@ def test_loading_the_local_backend_loads_no_other() -> None:
 
 def test_the_docker_backend_does_not_load_the_runner() -> None:
     loaded = loaded_by(
-        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
+        "from stoke.backend.registry import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('docker', Config())"
     )
     assert "backends.docker" in loaded and "stoke.remote.runner" not in loaded
@@ -82,7 +82,7 @@ def test_the_docker_backend_does_not_load_the_runner() -> None:
 
 def test_a_cluster_that_is_only_looked_at_costs_no_models() -> None:
     loaded = loaded_by(
-        "from stoke.backend.api import load_backend\nfrom stoke.config.model import Config\n"
+        "from stoke.backend.registry import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('argo', Config()).volumes()"
     )
     assert "backends.argo" in loaded

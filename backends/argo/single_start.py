@@ -2,7 +2,7 @@
 
 Travels into the pod and runs there before the runner, so: Python 3.9, standard library only.
 
-    python3 once.py FOLDER COMMAND...
+    python3 single_start.py FOLDER COMMAND...
 
 Argo makes a pod again that was deleted before its controller has seen it run. The second pod has the
 same name and knows nothing of the first. What both can reach is the API server, with the right that

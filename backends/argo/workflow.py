@@ -113,8 +113,8 @@ def make_job(
     argv += ["--nix"] if spec.system else []
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
     if argo.at_most_once:
-        files["once.py"] = (resources.files("backends.argo") / "once.py").read_bytes()
-        argv = [f"{bundle.FOLDER}/once.py", bundle.ONCE, *argv]
+        files["single_start.py"] = (resources.files("backends.argo") / "single_start.py").read_bytes()
+        argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
     packed = bundle.pack(files, argv, {name: where for name, (where, _) in named.items()})
     kind = _carrier(delivery, packed)
     request = request_label(request_hash(spec))

@@ -25,7 +25,7 @@ def backend_at(url: str) -> DockerBackend:
 def test_nothing_of_docker_is_imported_before_the_first_call() -> None:
     code = (
         "import sys\n"
-        "from stoke.backend.api import load_backend\n"
+        "from stoke.backend.registry import load_backend\n"
         "from stoke.config.model import Config\n"
         "load_backend('docker', Config()).capabilities\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('docker', 'requests', 'urllib3')])"
