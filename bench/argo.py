@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from backends.argo import ArgoBackend
 from backends.argo.cluster import Cluster
 from stoke.backend.api import Delivery
+from stoke.cache.keys import request_hash, request_keys
 from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.request.sources import request_from_options
@@ -53,6 +54,8 @@ def argo_backend(namespace: str | None) -> ArgoBackend:
 
 def delivery(code: str, job_id: str) -> Delivery:
     spec = request_from_options(code=code, image=IMAGE, use_cache=False)
-    payload = make_payload(spec, nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False)
+    payload = make_payload(
+        spec, request_keys(spec), nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False
+    )
     public_spec = spec.model_dump_json().encode()
-    return Delivery(job_id, spec, runner_source(), NONCE, payload, public_spec)
+    return Delivery(job_id, spec, runner_source(), NONCE, payload, public_spec, request_hash(spec))

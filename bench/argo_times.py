@@ -16,6 +16,7 @@ from bench.argo import IMAGE, NAMESPACE, argo_backend
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.jobs.control import stop
+from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
@@ -61,7 +62,7 @@ def main() -> None:
 def _submit(backend: Any, history: History, code: str) -> tuple[Any, float]:
     spec = request_from_options(code=code, image=IMAGE, use_cache=False)
     began = time.perf_counter()
-    job = submit(Request(spec, name="bench"), backend, history)
+    job = submit(prepare(Request(spec, name="bench"), backend, history), history)
     return job, time.perf_counter() - began
 
 

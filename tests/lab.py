@@ -13,6 +13,7 @@ from stoke.config.model import Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, Phase
+from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
@@ -85,7 +86,7 @@ class Lab:
 
     def submit(self, code: str, **fields: Any) -> Job:
         with History() as history:
-            return submit(self.request(code, **fields), self.backend, history)
+            return submit(prepare(self.request(code, **fields), self.backend, history), history)
 
     def finish(self, job: Job) -> Outcome:
         """Tracks a job to its confirmed end."""

@@ -377,11 +377,12 @@ class StokeApp(App[None]):
     ) -> None:
         """Submits on a thread. Who leaves meanwhile leaves behind it, for a job half handed over would
         never start; if it fails they stay and see why."""
-        from stoke.jobs import submit
+        from stoke.jobs.prepare import prepare
+        from stoke.jobs.submit import submit
 
         def work() -> Job:
             engine = self.service.backends.get(backend)
-            return submit.submit(request, engine, self.history)
+            return submit(prepare(request, engine, self.history), self.history)
 
         def over() -> None:
             self._submissions -= 1

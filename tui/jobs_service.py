@@ -193,7 +193,7 @@ class JobsService:
         try:
             backend = self.backends.get(one.backend)
             # Settled first: a job that was made and never started has no end to wait for.
-            refresh.settle(job, backend, self._history, on_unkept=self._unkept)
+            refresh.reconcile(job, backend, self._history, on_unkept=self._unkept)
             one.tracker = Tracker(
                 backend,
                 self._history,

@@ -79,7 +79,6 @@ from stoke.backend.api import (
     Volume,
 )
 from stoke.backend.capabilities import ClusterContext, Preparation
-from stoke.cache.keys import request_hash
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.text.units import human_seconds
@@ -130,10 +129,10 @@ class ArgoBackend:
         for kind in used_caches(spec.use_cache, bool(spec.system)):
             volumes.ensure(spec.scope, kind)
         if spec.use_cache and spec.has_packages:
-            nodes = volumes.warm_nodes(spec.scope, request_label(request_hash(spec)))
+            nodes = volumes.warm_nodes(spec.scope, request_label(delivery.request_hash))
         # What is in /nix is used through Nix's database, which every user of it writes to.
         may_read = spec.use_cache and not spec.system and not delivery.renews
-        request = request_label(request_hash(spec))
+        request = request_label(delivery.request_hash)
         reads = may_read and volumes.only_reads(spec.scope, request, self._config.lock_ttl)
         made = make_job(delivery, self._config, nodes, reads)
         try:

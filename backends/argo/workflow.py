@@ -41,7 +41,6 @@ from backends.argo.templates import (
     with_secrets,
 )
 from stoke.backend.api import Delivery, Volume
-from stoke.cache.keys import request_hash
 from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.payload import housekeeping_source
 from stoke.errors import RequestError
@@ -113,11 +112,13 @@ def make_job(
     argv += ["--nix"] if spec.system else []
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
     if argo.at_most_once:
-        files["single_start.py"] = (resources.files("backends.argo") / "single_start.py").read_bytes()
+        files["single_start.py"] = (
+            resources.files("backends.argo") / "single_start.py"
+        ).read_bytes()
         argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
     packed = bundle.pack(files, argv, {name: where for name, (where, _) in named.items()})
     kind = _carrier(delivery, packed)
-    request = request_label(request_hash(spec))
+    request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
     labels |= {READS: "true"} if reads else {}
     labels |= {ONCE: "true"} if argo.at_most_once else {}

@@ -51,7 +51,9 @@ class Delivery:
     payload: bytes
     """gzip of the JSON that the runner reads."""
     public_spec: bytes
-    """The spec as JSON without secrets, kept beside the job for whoever finds it later."""
+    """The spec as JSON without secrets, stored beside the job for other stoke processes."""
+    request_hash: str
+    """The hash of what the job asks for (`stoke.cache.keys`), which labels the job."""
     renews: bool = False
     """Whether the job writes to its cache whatever that holds: it resolves anew, or compiles."""
 

@@ -11,7 +11,7 @@ from stoke.config.model import Config
 
 
 class Backends:
-    """The backends in use, loaded once each, by name. `prepare` is called with each before each use."""
+    """Load each backend once, by name. `prepare` is called with a backend before each use of it."""
 
     def __init__(
         self, config: Config, prepare: Callable[[Backend], object] = lambda _: None

@@ -1,13 +1,14 @@
-"""What identifies an environment before it is built: hashes of what the request asks for.
+"""The keys that identify an environment before it is built: hashes of what a request asks for.
 
-The lock's own key and the environment's key are the runner's, because they need the interpreter's
-fingerprint; they begin with what is hashed here.
+The runner computes the keys of lockfile and environment, because they depend on the interpreter's
+fingerprint; both begin with a hash from here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from stoke.request.requirements import names
@@ -15,8 +16,28 @@ from stoke.request.spec import JobSpec, NixSettings
 from stoke.request.uv_settings import RESULT
 
 
+@dataclass(frozen=True)
+class RequestKeys:
+    """The hashes of one request, 64 hex characters each, and the packages that it names."""
+
+    request: str
+    """Equal for requests that ask for the same packages of both kinds."""
+    python: str | None
+    """Equal for requests that ask for the same Python environment; None without Python packages."""
+    system: str | None
+    """Equal for requests that ask for the same system packages; None without any."""
+    packages: dict[str, list[str]]
+    """The named packages by kind ("python", "system"), canonical; only the kinds that are asked for."""
+
+
+def request_keys(spec: JobSpec) -> RequestKeys:
+    return RequestKeys(
+        request_hash(spec), python_hash(spec), system_hash(spec), named_packages(spec)
+    )
+
+
 def python_request(spec: JobSpec) -> dict[str, Any]:
-    """All of a request that decides its Python environment, and nothing else (the code does not).
+    """Return the parts of a request that decide its Python environment; the code is none of them.
 
     The order in which packages are named does not matter; index settings, uv's settings and the
     image do.
@@ -39,7 +60,7 @@ def python_request(spec: JobSpec) -> dict[str, Any]:
 
 
 def request_hash(spec: JobSpec) -> str:
-    """64 hex characters: equal for requests that want the same, packages of both kinds."""
+    """Return the hash of everything that a request asks for, packages of both kinds."""
     wanted = {**python_request(spec), "system": sorted(spec.system)}
     if spec.system:
         wanted["nix"] = (spec.nix or NixSettings()).model_dump(mode="json")
@@ -47,23 +68,23 @@ def request_hash(spec: JobSpec) -> str:
 
 
 def python_hash(spec: JobSpec) -> str | None:
-    """64 hex characters: equal for requests that want the same Python environment; None for none."""
+    """Return the hash of the Python environment that a request asks for; None if it asks for none."""
     return _digest(python_request(spec)) if spec.has_packages else None
 
 
 def system_hash(spec: JobSpec) -> str | None:
-    """As `python_hash`, for system packages: names and the revision that they come from decide."""
+    """Return the hash of the system packages: their names and the revision of their source."""
     if not spec.system:
         return None
     return _digest([sorted(set(spec.system)), (spec.nix or NixSettings()).sha256])
 
 
 def named_packages(spec: JobSpec) -> dict[str, list[str]]:
-    """The packages that a request names, canonical, of each kind that it asks for."""
+    """Return the canonical names of the packages that a request names, by kind."""
     parsed = spec.parsed_requirements()
     python = names([*spec.dependencies, *(entry.text for entry in parsed.requirements)])
     named = {"python": python, "system": list(dict.fromkeys(spec.system))}
-    return {kind: some for kind, some in named.items() if some}
+    return {kind: packages for kind, packages in named.items() if packages}
 
 
 def _digest(wanted: object) -> str:

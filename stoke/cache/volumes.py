@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from stoke.cache.index import VolumeIndex
 from stoke.errors import EngineError
 from stoke.history.database import CacheSize
+from stoke.history.volume_index import VolumeIndex
 
 if TYPE_CHECKING:
     from stoke.backend.api import Backend, Volume
@@ -122,7 +122,7 @@ class Housekeeper:
         found = []
         asked_at = time.time()
         there = backend.volumes()
-        self._index.volumes(backend.name, there, asked_at)
+        self._index.record_volumes(backend.name, there, asked_at)
         for volume in there:
             size = sizes.get((volume.node, volume.scope, volume.kind))
             if size is not None:
@@ -147,7 +147,7 @@ class Housekeeper:
         usage = Usage(**{**result, "environments": environments})
         self._remember(volume, usage.bytes, len(environments), usage.measured_at)
         held = {one.key: one.packages for one in environments}
-        self._index.measured(volume, held, usage.requests, usage.measured_at)
+        self._index.record_measurement(volume, held, usage.requests, usage.measured_at)
         return usage
 
     def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
@@ -282,7 +282,7 @@ class Housekeeper:
 
     def _went(self, volume: Volume, pruned: Pruned) -> None:
         self._remember(volume, pruned.left, pruned.entries, time.time())
-        self._index.dropped(volume, pruned.environments, time.time())
+        self._index.record_removal(volume, pruned.environments, time.time())
 
     def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
         self._history.add_cache_size(

@@ -16,7 +16,6 @@ import click
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
-from stoke.cache.prediction import predict
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import Outlet, Passthrough
 from stoke.cli.progress_output import Narrator
@@ -35,9 +34,10 @@ from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import interrupt, stop
+from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.request import Request
-from stoke.jobs.submit import check_request, submit
+from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
@@ -61,11 +61,11 @@ def run_request(
     narrator = Narrator(quiet)
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
-        check_request(request.spec, backend)
+        prepared = prepare(request, backend, history)
         if not request.lock_only:
-            narrator.expect(backend, predict(request.spec, backend.name, history))
+            narrator.expect(backend, prepared.prediction)
         try:
-            job = submit(request, backend, history, narrator.submitting)
+            job = submit(prepared, history, narrator.submitting)
         except StokeError as error:
             failed = history.get(error.job_id) if error.job_id else None
             if as_json and failed is not None:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stoke.cache.keys import python_hash, system_hash
+from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.uv_config import UvConfig, origins, uv_config
 from stoke.errors import RequestError
@@ -42,6 +42,7 @@ def live_output_source() -> str:
 
 def make_payload(
     spec: JobSpec,
+    keys: RequestKeys,
     *,
     nonce: str,
     program: str,
@@ -80,7 +81,7 @@ def make_payload(
             if reference and reference.startswith("env:")
         ],
         "python": spec.python,
-        "system": _system(spec),
+        "system": _system(spec, keys),
         "requirements": [*uv.lines, *wanted] if wanted else [],
         # uv takes --pre on its command line only.
         "pre": "--pre" in parsed.options,
@@ -93,7 +94,7 @@ def make_payload(
         ]
         if spec.locked
         else None,
-        "request": python_hash(spec),
+        "request": keys.python,
         "lock_ttl": 0 if upgrade else lock_ttl,
         "upgrade": upgrade,
         "use_cache": spec.use_cache,
@@ -181,14 +182,14 @@ def _index(spec: JobSpec, network: Network, with_logins: bool) -> dict[str, Any]
     }
 
 
-def _system(spec: JobSpec) -> dict[str, Any] | None:
+def _system(spec: JobSpec, keys: RequestKeys) -> dict[str, Any] | None:
     """The system packages in the order in which PATH will have them, and where Nix gets them."""
     if not spec.system:
         return None
     nix = spec.nix or NixSettings()
     return {
         "packages": list(dict.fromkeys(spec.system)),
-        "request": system_hash(spec),
+        "request": keys.system,
         **nix.model_dump(mode="json"),
     }
 

@@ -424,6 +424,15 @@ class History:
         )
         return self._jobs(rows)
 
+    def run_before(self, job: Job) -> Job | None:
+        """Return the job of the same name that was submitted last before this one."""
+        rows = self.query(
+            "SELECT id FROM jobs WHERE name = ? AND submitted_at < ? "
+            "ORDER BY submitted_at DESC LIMIT 1",
+            (job.name, job.submitted_at),
+        )
+        return self.get(rows[0]["id"]) if rows else None
+
     def in_scope(self, backend: str, scope: str) -> Jobs:
         """All jobs of one scope, with their phases."""
         rows = self.query(

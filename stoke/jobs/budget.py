@@ -1,55 +1,45 @@
-"""A scope's budget, kept after jobs by a process of its own, so that no command waits for it.
+"""Prune a scope's caches to its budget, in a process of its own, so that no command waits for it.
 
     python -P -m stoke.jobs.budget BACKEND SCOPE
 
-Only a job that built an environment or made system packages can have made its caches grow by much,
-so only then one starts.
-At most one a scope is at work and one waits for it: who comes later is covered by the one that waits.
+At most one process per scope prunes and one waits for it. A process that starts while another one
+waits ends at once: the waiting one prunes what the new job added, too.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job
+from stoke.jobs import background
 
 
-def keep_budget_later(job: Job) -> None:
-    """Starts it for a job that is over, if its scope has a budget; returns at once."""
+def enforce_budget_later(job: Job) -> None:
+    """Start pruning after a finished job, if the job added to its caches and its scope has a budget."""
+    # A job that built nothing adds only a few bytes.
     if not any(phase.name in ("python", "system") and phase.hit is False for phase in job.phases):
         return
     if is_ephemeral(job.scope):
-        return  # It goes as a whole, and must not be in use then.
+        return  # The whole scope is deleted soon, and must not be in use then.
     from stoke.config.loader import load_config
 
     try:
         if load_config().budget(job.scope) is None:
             return
         log = _folder() / f"{job.backend}-{job.scope}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "stoke.jobs.budget", job.backend, job.scope],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        background.start("stoke.jobs.budget", job.backend, job.scope, output=log)
     except (StokeError, OSError):
-        return  # The next job tries again; this one has its result.
-    # Reaped, should this program live longer.
-    threading.Thread(target=process.wait, daemon=True).start()
+        return  # The end of the next job tries again.
 
 
-def keep_budget(backend_name: str, scope: str) -> None:
-    """Prunes a scope's caches to its budget, after whoever does so already."""
+def enforce_budget(backend_name: str, scope: str) -> None:
+    """Prune a scope's caches to its budget, after the process that already does so."""
     from stoke.backend.pool import Backends
     from stoke.cache.volumes import Housekeeper, by_place
     from stoke.config.loader import load_config
@@ -76,7 +66,7 @@ def _folder() -> Path:
 
 
 def _lock(name: str, kind: int) -> int | None:
-    """A lock that ends with this process, or None where somebody holds it."""
+    """Take a file lock until this process ends; return None if it is held and `kind` does not wait."""
     lock = os.open(_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, kind)
@@ -87,6 +77,6 @@ def _lock(name: str, kind: int) -> int | None:
 
 
 if __name__ == "__main__":
-    # As in stoke.cli.main: somebody's PYTHONPATH may hold another package called `backends`.
+    # As in stoke.cli.main: PYTHONPATH may hold another package called `backends`.
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    keep_budget(*sys.argv[1:])
+    enforce_budget(*sys.argv[1:])

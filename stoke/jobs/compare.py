@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any
 
-from stoke.cache.index import Place, VolumeIndex, canonical_name
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
+from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
 from stoke.text.sanitize import MASK, looks_secret
 
 KINDS = ("python", "system")
@@ -68,15 +68,6 @@ class Comparison:
     packages: Mapping[str, tuple[PackageChange, ...]]
     unknown: tuple[str, ...]
     phases: tuple[PhasePair, ...]
-
-
-def run_before(job: Job, history: History) -> Job | None:
-    """The job of the same name that was submitted last before this one."""
-    rows = history.query(
-        "SELECT id FROM jobs WHERE name = ? AND submitted_at < ? ORDER BY submitted_at DESC LIMIT 1",
-        (job.name, job.submitted_at),
-    )
-    return history.get(rows[0]["id"]) if rows else None
 
 
 def compare(first: Job, second: Job, history: History) -> Comparison:
@@ -158,7 +149,7 @@ def packages_of(job: Job, kind: str, history: History) -> list[str] | None:
         return []
     found: list[str] = []
     if phase.key is not None:
-        found = VolumeIndex(history).packages(Place(job.backend, job.scope, kind), phase.key)
+        found = VolumeIndex(history).packages(ScopeCache(job.backend, job.scope, kind), phase.key)
     if not found:
         # One that built its environment told what is in it; it may have been too much to keep.
         told = history.packages(job.id).get(kind, {})

@@ -13,8 +13,10 @@ from stoke.jobs.tracker import Tracker
 
 
 def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
-    """Asks the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once). Returns
-    what its backend has to say of that, if anything."""
+    """Ask the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once).
+
+    Returns what the backend has to tell the user about it, if anything.
+    """
     if job.state.finished and not job.provisional:
         return None
     history.update(job.id, stop_requested=True)
@@ -24,7 +26,7 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
 
 
 def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str | None:
-    """Send ctrl+c to the job: SIGINT to its code, which may take its time to end.
+    """Send SIGINT (ctrl+c) to the job's code, which ends when it chooses to.
 
     A backend that cannot send SIGINT stops the job instead, as `stop` does with `grace`.
     """
@@ -37,8 +39,8 @@ def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str
 
 
 def backend_of(job: Job, backends: Backends) -> Backend | None:
-    """The job's backend; None where there is none of that name: its record is damaged, or the backend
-    was uninstalled."""
+    """Return the job's backend, or None if there is none of that name: the job's record is damaged,
+    or the backend was uninstalled."""
     try:
         return backends.get(job.backend)
     except RequestError:
@@ -46,8 +48,11 @@ def backend_of(job: Job, backends: Backends) -> Backend | None:
 
 
 def remove(job: Job, backend: Backend | None, history: History) -> None:
-    """Takes a finished job away: from the engine, its log, the history. Without a backend, which could
-    tell or stop anything, it goes whatever its state."""
+    """Remove a finished job from the engine and the history, with its log.
+
+    Raises `RequestError` for a job that still runs. Without a backend there is nothing to ask, so the
+    job is removed in any state.
+    """
     if backend is not None:
         if not job.state.finished:
             raise RequestError(

@@ -5,37 +5,40 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import KeepsFinishedJobs
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
+from stoke.files.file_lock import is_locked
+from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.jobs.budget import keep_budget_later
-from stoke.jobs.finalize import finalize_later
+from stoke.jobs import background
+from stoke.jobs.budget import enforce_budget_later
 from stoke.jobs.tracker import Tracker, is_being_submitted
 from stoke.logs.fallback import UnkeptError
 from stoke.logs.retention import keep_within
 
 ASK_SECONDS = 1.0
-"""For how long a listing waits for the backends of unfinished jobs."""
+"""How long a listing waits for the backends of unfinished jobs."""
 CLOSE_SECONDS = 1.0
-"""How long a reader that is closed may take to write its checkpoint: a transport unblocks it sooner."""
+"""How long a closed log reader may take to write its checkpoint. Transports unblock it sooner."""
 
 
 def refresh(
     jobs: Iterable[Job], backends: Backends, history: History, seconds: float = ASK_SECONDS
 ) -> list[Job]:
-    """Asks the backends of unfinished jobs how they stand, for at most `seconds` together.
+    """Ask the backends of unfinished jobs for their state, for at most `seconds` in all.
 
-    What could not be asked comes back with `stale` set: a job that ended while nobody looked never
-    reads "running". Each job that is over is brought home on the way: its log into the spool, its
-    end into the history, its remains away from the engine.
+    A job whose backend did not answer is returned with `stale` set, so that a job which has ended
+    unseen is never shown as running. A job that has ended is finalized: its log goes into the spool,
+    its end into the history, and the engine's remains of it are removed.
 
-    Logs that are still being read at the deadline are closed with a checkpoint, from which the next
-    call goes on. The end of such a job is provisional until its log is whole, for which a process of
-    its own is started.
+    Log readers that are still busy at the deadline are closed with a checkpoint, from which the next
+    call continues. The end of such a job stays provisional until its log is complete; a process of
+    its own reads the rest.
     """
     asked = list(jobs)
     answered: set[str] = set()
@@ -49,7 +52,7 @@ def refresh(
 
     def ask(job: Job) -> None:
         try:
-            if settle(job, backends.get(job.backend), history, watch=watch):
+            if reconcile(job, backends.get(job.backend), history, watch=watch):
                 answered.add(job.id)
         except (EngineError, RequestError):
             pass
@@ -64,7 +67,8 @@ def refresh(
     for job in asked:
         by_backend.setdefault(job.backend, []).append(job)
     threads = [
-        threading.Thread(target=ask_all, args=(some,), daemon=True) for some in by_backend.values()
+        threading.Thread(target=ask_all, args=(group,), daemon=True)
+        for group in by_backend.values()
     ]
     deadline = time.monotonic() + seconds
     for thread in threads:
@@ -85,29 +89,37 @@ def refresh(
             continue
         now.stale = job.id not in answered and not now.state.finished
         if now.provisional and job.id in trackers and job.id not in answered:
-            finalize_later(now)
+            _finalize_later(now)
         fresh.append(now)
     return fresh
 
 
-def settle(
+def _finalize_later(job: Job) -> None:
+    """Start a process that reads the rest of the job's log, unless another process reads it."""
+    if is_locked(job_dir(job.id) / "follow.lock"):
+        return
+    with suppress(OSError):  # The next listing tries again.
+        background.start("stoke.jobs.finalize", job.id)
+
+
+def reconcile(
     job: Job,
     backend: Backend,
     history: History,
     on_unkept: Callable[[UnkeptError], None] | None = None,
     watch: Callable[[Tracker], None] = lambda _: None,
 ) -> bool:
-    """Looks at one unfinished job: brings its record and log up to now, and home if it is over.
-    Returns whether the record now says what the engine says.
+    """Bring the record and log of one unfinished job up to date, and finalize it if it has ended.
 
-    `on_unkept` is for whoever shows the log (see `Tracker`). `watch` gets the tracker before it
-    reads, for a caller that does not wait for the end of a long log: it may close the tracker.
+    Returns whether the record now agrees with the engine. `on_unkept` is for a caller that shows the
+    log (see `Tracker`). `watch` gets the tracker before it reads: a caller that does not wait for the
+    end of a long log closes the tracker.
     """
     if is_being_submitted(job.id):
         return True
     engine = backend.inspect(job.id)
     if engine.status == "running":
-        # How far it is stands in its log; why it has none yet, the engine says.
+        # The log tells how far the job is; the engine tells why there is none yet.
         tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
         tracker.take_state(engine)
         watch(tracker)
@@ -115,8 +127,8 @@ def settle(
         return True
     if engine.status == "created":
         if _is_adopted(job):
-            return True  # Whoever submits it may be at it, under another history.
-        # Made and never started, and the program that made it is gone.
+            return True  # A process with another history may be submitting it.
+        # The submitting process died between creating and starting the job.
         backend.remove(job.id)
         history.update(
             job.id,
@@ -135,11 +147,10 @@ def settle(
 
 
 def clean_up(job_id: str, backend: Backend, history: History) -> None:
-    """Once a job's log and end are here, the engine need not keep them; and what it
-    added to its scope's cache may be more than the scope's budget.
+    """Remove a finalized job from its engine, and enforce the budgets of its scope and of the logs.
 
-    An adopted job stays there until it is removed by name: it is somebody else's as well, who shares
-    the engine and may not have its log yet.
+    An adopted job stays at the engine until it is removed by name: it belongs to another user of the
+    engine, who may not have its log yet.
     """
     job = history.get(job_id)
     if job is None or _is_adopted(job):
@@ -151,29 +162,29 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
             else:
                 backend.remove(job_id)
         except EngineError:
-            pass  # It stays labelled, and a later listing removes it.
-        keep_budget_later(job)
-        _keep_logs_within_budget(history)
+            pass  # It keeps its label, and a later listing removes it.
+        enforce_budget_later(job)
+        _enforce_log_budget(history)
 
 
-def _keep_logs_within_budget(history: History) -> None:
+def _enforce_log_budget(history: History) -> None:
     from stoke.config.loader import load_config
 
     try:
         keep_within(load_config().log.spool_max, history)
     except StokeError:
-        pass  # The next job's end tries again.
+        pass  # The end of the next job tries again.
 
 
 def _is_adopted(job: Job) -> bool:
-    """Whether it was found at the engine (`adopt`) and not submitted under this history."""
+    """Whether the job was found at the engine (`adopt`) rather than submitted with this history."""
     return job.request_hash is None
 
 
 def adopt(backend: Backend, history: History) -> list[Job]:
-    """Jobs of ours that this backend holds and this history does not know, now in the history.
+    """Add the stoke jobs that the backend has and the history lacks; return them.
 
-    On the way it removes what an engine made so late that its job was lost already.
+    Also removes what an engine created after its job was recorded as lost.
     """
     adopted = []
     for found in backend.jobs():
@@ -196,8 +207,8 @@ def adopt(backend: Backend, history: History) -> list[Job]:
 
 
 def _remove_late(job: Job, backend: Backend) -> None:
-    """Remove what was made for a lost job after the program that submitted it had been killed. It
-    would never start."""
+    """Remove what an engine created for a lost job after the submitting process was killed. It would
+    never start."""
     if job.state is not JobState.LOST or _is_adopted(job):
         return
     try:

@@ -1,9 +1,10 @@
-"""A request: a spec with what is chosen around it for one submission."""
+"""A request: a spec and the choices for one submission of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.payload import make_payload
 from stoke.request.spec import JobSpec
@@ -11,22 +12,22 @@ from stoke.request.spec import JobSpec
 
 @dataclass(frozen=True)
 class Request:
-    """A spec with what is chosen around it: name, backend, and whether a stored lock may answer."""
+    """A spec, the job's name, and how the caches are used for it."""
 
     spec: JobSpec
     name: str = "job"
     program: str | None = None
-    """What the code sees as sys.argv[0]; without one, main.py: a script that has the job's name
-    would hide a package of that name from the code."""
+    """The file name that the code sees in sys.argv[0]. The default is main.py: a script with the job's
+    name would hide a package of that name from the code."""
     upgrade: bool = False
     lock_ttl: int = 24 * 3600
-    """Seconds for which a stored lock answers without asking the index."""
+    """Seconds for which a stored lockfile is used without asking the index."""
     on_cache_trouble: str = "uncached"
-    """Where the cache is full, read-only or gone: "uncached" goes on without it, "fail" does not."""
+    """If the cache is full, read-only or missing: "uncached" continues without it, "fail" fails."""
     compile_bytecode: bool = False
     """Compile every module of the environment, so that the next job's imports do not."""
     lock_only: bool = False
-    """Resolve and print the lock; build and run nothing."""
+    """Resolve and print the lockfile; build and run nothing."""
 
     @property
     def seen_as(self) -> str:
@@ -35,13 +36,15 @@ class Request:
     def payload(
         self,
         spec: JobSpec,
+        keys: RequestKeys,
         nonce: str,
         network: Network = NOTHING,
         with_logins: bool = True,
     ) -> bytes:
-        """What travels with the job; `spec` is this request's, or that without what stays here."""
+        """Return what travels with the job. `spec` is this request's, or a copy without its secrets."""
         return make_payload(
             spec,
+            keys,
             nonce=nonce,
             program=self.seen_as,
             lock_ttl=self.lock_ttl,

@@ -8,6 +8,7 @@ import secrets
 from importlib import resources
 from typing import Any
 
+from stoke.cache.keys import request_keys
 from stoke.delivery.payload import runner_source
 from stoke.delivery.uv_config import uv_config
 from stoke.jobs.request import Request
@@ -15,8 +16,10 @@ from stoke.text.sanitize import looks_secret
 
 
 def make_script(request: Request) -> str:
-    """The source of the script. Variables that look like secrets become references like those that
-    were given as such: they are read where and when the script runs."""
+    """Return the source of the script.
+
+    Variables that look like secrets are read where and when the script runs, as secrets are.
+    """
     spec = request.spec
     hidden = {name: f"env:{name}" for name in spec.env if looks_secret(name)}
     public = spec.model_copy(
@@ -26,12 +29,12 @@ def make_script(request: Request) -> str:
             "index": spec.index.model_copy(update={"credentials": None}),
         }
     )
-    # An engine's own secret is a variable of that name wherever else the script runs.
+    # A secret that an engine stores becomes a variable of that name where the script runs.
     references = {
         name: f"env:{name}" if reference.startswith("secret:") else reference
         for name, reference in spec.secrets.items()
     }
-    payload = request.payload(public, secrets.token_hex(8), with_logins=False)
+    payload = request.payload(public, request_keys(public), secrets.token_hex(8), with_logins=False)
     parcel: dict[str, Any] = {
         "references": {
             "env": {**hidden, **references},

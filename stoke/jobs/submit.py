@@ -1,4 +1,4 @@
-"""Hand a request to its backend."""
+"""Submit a prepared request to its backend."""
 
 from __future__ import annotations
 
@@ -11,66 +11,31 @@ from pathlib import Path
 
 from stoke.backend.api import Backend, Delivery, PhaseReport
 from stoke.backend.capabilities import SharesNetwork
-from stoke.cache.keys import named_packages, python_hash, request_hash, system_hash
-from stoke.cache.prediction import predict
 from stoke.delivery.network import NOTHING, Network, this_network
 from stoke.delivery.payload import runner_source
-from stoke.errors import EngineError, RequestError, StokeError
+from stoke.errors import EngineError, StokeError
 from stoke.files.paths import make_private
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase, new_job_id
-from stoke.jobs.request import Request
+from stoke.jobs.prepare import PreparedRequest
 from stoke.jobs.tracker import submit_locks
 from stoke.logs.spool import cannot_keep
 from stoke.request.spec import JobSpec
 
 
-def check_request(spec: JobSpec, backend: Backend) -> None:
-    """Refuses what this backend cannot do, before anything is made."""
-    can = backend.capabilities
-    if spec.system and not can.system_packages:
-        raise RequestError(
-            "system",
-            f"system packages ({', '.join(spec.system[:5])}) are not available on the "
-            f"{backend.name} backend",
-            "leave them out, or choose a backend that brings them: -b docker",
-        )
-    if spec.image and not can.images:
-        raise RequestError(
-            "image", f"the {backend.name} backend runs no images", "choose one that does: -b docker"
-        )
-    for name, reference in spec.secrets.items():
-        if reference.startswith("secret:") and not can.named_secrets:
-            raise RequestError(
-                f"secrets.{name}",
-                f"the {backend.name} backend keeps no secrets that could be named",
-                f"have it read here: --secret {name}=env:{name}",
-            )
-    for field in ("cpu", "memory", "shm_size"):
-        if getattr(spec, field) is not None and not can.limits:
-            raise RequestError(
-                field,
-                f"the {backend.name} backend cannot limit it: {can.isolation}",
-                "choose a backend that can: -b docker",
-            )
-
-
 def submit(
-    request: Request,
-    backend: Backend,
+    prepared: PreparedRequest,
     history: History,
     report: PhaseReport = lambda name, start, seconds: None,
 ) -> Job:
-    """Hands a job to its backend and returns its record; the job goes on without this program.
+    """Submit a job and return its record; the job continues without this process.
 
-    The row is in the history before the engine hears of the job, and the submit lock is held until
-    the engine has it, so a program that dies in between leaves nothing that a later one cannot
-    place.
+    The job is in the history before the engine knows it, and the submit lock is held until the
+    engine has it. If this process dies in between, another stoke process can tell what happened.
     """
-    spec = request.spec
-    check_request(spec, backend)
+    request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     nonce = secrets.token_hex(8)
-    payload = request.payload(spec, nonce, network_for(spec, backend))
+    payload = request.payload(spec, prepared.keys, nonce, network_for(spec, backend))
     job = Job(
         id=new_job_id(request.name),
         name=request.name,
@@ -79,20 +44,20 @@ def submit(
         state=JobState.QUEUED,
         submitted_at=time.time(),
         image=spec.image,
-        request_hash=request_hash(spec),
-        python_hash=python_hash(spec),
-        system_hash=system_hash(spec),
-        predicted=predict(spec, backend.name, history),
+        request_hash=prepared.keys.request,
+        python_hash=prepared.keys.python,
+        system_hash=prepared.keys.system,
+        predicted=prepared.prediction,
     )
     public_spec = spec.model_dump_json()
     lock_file, lock = _submit_lock(job.id)
     try:
         history.add(job, public_spec, nonce)
-        for kind, names in named_packages(spec).items():
-            history.add_asked(request_hash(spec), kind, names)
+        for kind, names in prepared.keys.packages.items():
+            history.add_asked(prepared.keys.request, kind, names)
 
         def reported(name: str, start: float, seconds: float | None) -> None:
-            # A full disk under the history must not pass for a job that was not submitted.
+            # A history on a full disk does not make the submission fail.
             with suppress(EngineError):
                 history.set_phase(job.id, Phase(name, start, seconds))
             report(name, start, seconds)
@@ -104,26 +69,27 @@ def submit(
             nonce,
             payload,
             public_spec.encode(),
+            prepared.keys.request,
             renews=request.upgrade or request.compile_bytecode,
         )
         try:
             backend.submit(delivery, reported)
         except StokeError as error:
-            _never_started(history, job.id, error.what)
+            _record_failure(history, job.id, error.what)
             error.job_id = job.id
             raise
         except BaseException:
-            # ctrl+c in the middle: whatever the engine holds of it goes away again.
-            _never_started(history, job.id, "interrupted while it was submitted")
+            # ctrl+c during the submission: remove what the engine has of the job.
+            _record_failure(history, job.id, "interrupted while it was submitted")
             backend.remove(job.id)
             raise
-        with suppress(EngineError):  # The job runs, whether or not that can be written down now.
+        with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
             history.update(job.id, state=JobState.STARTING)
     finally:
         try:
             lock_file.unlink()
         except OSError:
-            pass  # Nobody holds it, and that is what counts.
+            pass  # Closing the descriptor releases the lock; the file does not matter.
         os.close(lock)
     submitted = history.get(job.id)
     assert submitted is not None
@@ -131,16 +97,18 @@ def submit(
 
 
 def network_for(spec: JobSpec, backend: Backend) -> Network:
-    """What a job takes along of this machine's network settings. Proxies, which may hold passwords, go
-    no further than this machine."""
+    """Return the network settings of this machine that the job needs: authorities and proxies.
+
+    Proxies can hold passwords, so only jobs on this machine get them.
+    """
     if not (spec.has_packages or spec.system or spec.python):
-        return NOTHING  # It downloads nothing.
+        return NOTHING  # The job downloads nothing.
     near = isinstance(backend, SharesNetwork) and backend.shares_network()
     return this_network(proxies=near)
 
 
 def _submit_lock(job_id: str) -> tuple[Path, int]:
-    """Held from now on until its descriptor is closed."""
+    """Take the submit lock; return its file and the descriptor that holds it until it is closed."""
     usual, spare = submit_locks(job_id)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
@@ -155,8 +123,8 @@ def _submit_lock(job_id: str) -> tuple[Path, int]:
     return path, lock
 
 
-def _never_started(history: History, job_id: str, reason: str) -> None:
-    with suppress(EngineError):  # The caller is about to raise the first error, which says more.
+def _record_failure(history: History, job_id: str, reason: str) -> None:
+    with suppress(EngineError):  # The caller raises the first error, which says more.
         history.update(
             job_id, state=JobState.FAILED, exit_code=125, reason=reason, finished_at=time.time()
         )

@@ -1,11 +1,11 @@
-"""The tracker: one submitted job, from wherever it stands to its confirmed end.
+"""Track one submitted job until its final state is confirmed.
 
-Events and the engine's word go into the history, the log into the spool; whoever shows a job reads
-those two. Several programs may track the same job: one follows, the others wait for what it writes
-and take over when it goes away.
+Events and the engine's state go into the history, the log into the spool; commands and screens read
+those two. Several processes may track the same job: one follows the log, the others wait for what it
+writes and take over when it ends.
 
-Where the log cannot be kept, whoever shows it follows it all the same, into a temporary folder. The
-end then stays provisional and the job with its engine, so that a later program can keep the log.
+If the log cannot be saved, a process that shows it follows it into a temporary folder. The end then
+stays provisional and the job stays at its engine, so that a later process can save the log.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from stoke.backend.api import Backend, EngineState
-from stoke.cache.index import Place, VolumeIndex
 from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History, Note
 from stoke.history.job import JobState, Phase
+from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import EventChecks
 from stoke.logs.fallback import UnkeptError, kept_again, stand_in, unkept
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
 
 POLL_SECONDS = 0.1
-# How long an engine may call a job running after the job has reported its end. Beyond that the report
-# was printed by the user's code.
+# How long an engine may report a job as running after the job has reported its end. After that time the
+# report is taken for one that the user's code printed.
 DOUBT_SECONDS = 30.0
 
 
 class Tracker:
-    """Tracks one job. `run` blocks until the end is confirmed; `close` ends it from elsewhere.
+    """Track one job. `run` blocks until the end is confirmed; `close` ends it from another thread.
 
-    `on_change` is called, on the tracking thread, after the history or the spool has changed;
-    `on_event` with what the runner says beyond that (notes and errors); `on_trouble` when the engine
-    cannot be reached, and with a `WaitingError` when it says what keeps the job from starting.
-    `on_unkept` is called with the reason when the log cannot be kept and is only shown; without it,
-    that is an `EngineError`.
+    The callbacks run on the tracking thread. `on_change` is called after the history or the spool has
+    changed; `on_event` with each event of the runner that is believed; `on_trouble` when the engine
+    cannot be reached, and with a `WaitingError` when the engine reports why the job does not start.
+    `on_unkept` is called with the reason when the log can only be shown, not saved; without that
+    callback an unsaved log raises `EngineError`.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Tracker:
         self._told: tuple[tuple[str, float, float | None], ...] = ()
         self._waits_for: str | None = None
         self._checks: EventChecks | None = None
-        # Set once the log's own folder has been full for long.
+        # Set once the job's own folder has had no space for long.
         self._fallback: Path | None = None
         self._restarted = False
 
     @property
     def held(self) -> bytes:
-        """Stderr's last bytes when they may belong to an event (see `stoke.remote.events`)."""
+        """The last bytes of stderr, if an event may begin there (see `stoke.remote.events`)."""
         follower = self._follower
         return follower.held if follower else b""
 
     def run(self) -> None:
-        """Until the job's end is confirmed and its log whole, or `close`."""
+        """Follow the job until its end is confirmed and its log complete, or until `close`."""
         while not self._closed.is_set():
             job = self._history.get(self.job_id)
             if job is None or (job.state.finished and not job.provisional):
@@ -103,7 +103,7 @@ class Tracker:
                 return
 
     def catch_up(self) -> None:
-        """Brings log and history up to now. Where another program follows, they are already."""
+        """Bring log and history up to date. If another process follows the job, they already are."""
         try:
             follower = self._new_follower()
         except FollowerBusyError:
@@ -114,8 +114,10 @@ class Tracker:
         follower.catch_up()
 
     def _fall_back(self, error: EngineError) -> None:
-        """Show the log from a temporary folder, because its own has had no room for long. Raises
-        `error` where nobody watches, or where that folder has no room either."""
+        """Show the log from a temporary folder, because its own has had no space for long.
+
+        Raises `error` if no caller shows the log, or if that folder has no space either.
+        """
         if self._on_unkept is None or self._fallback is not None or self._closed.is_set():
             raise error
         shown = stand_in(job_dir(self.job_id), error)
@@ -123,7 +125,7 @@ class Tracker:
         self._on_unkept(shown.why)
 
     def _new_follower(self) -> Follower:
-        self._checks = None  # Another program may have followed meanwhile.
+        self._checks = None  # Another process may have followed in the meantime.
         if self._fallback is not None:
             return self._follower_in(self._fallback)
         folder = job_dir(self.job_id)
@@ -158,7 +160,7 @@ class Tracker:
             self._follower.close()
 
     def take_state(self, engine: EngineState) -> None:
-        """What the engine knows: phases before the runner, what keeps it waiting, its end."""
+        """Record the engine's state: phases before the runner, the reason to wait, the end."""
         news = [Phase(*phase) for phase in engine.phases if phase not in self._told]
         for phase in news:
             self._history.set_phase(self.job_id, phase)
@@ -172,7 +174,10 @@ class Tracker:
             self._on_change()
 
     def _take_back_end(self) -> bool:
-        """Whether the job reported an end that its engine has contradicted for long enough."""
+        """Undo an end that the job reported and its engine has contradicted for long enough.
+
+        Returns whether it did.
+        """
         job = self._history.get(self.job_id)
         if job is None or not job.provisional or not job.state.finished:
             return False
@@ -185,7 +190,10 @@ class Tracker:
         return True
 
     def _take_end(self, engine: EngineState) -> bool:
-        """Record the engine's end as provisional: reading the rest of the log may take long."""
+        """Record the engine's end as provisional, because reading the rest of the log may take long.
+
+        Returns whether that changed the record.
+        """
         job = self._history.get(self.job_id)
         if job is None or job.state.finished or engine.exit_code is None or engine.log_gone:
             return False
@@ -195,7 +203,7 @@ class Tracker:
         return True
 
     def _note_waiting(self, engine: EngineState) -> bool:
-        """Keeps in the job's record why it waits, and that it no longer does; whether that is news."""
+        """Record why the job waits, or that it no longer does. Returns whether that is new."""
         job = self._history.get(self.job_id)
         if job is None or job.state.finished:
             return False
@@ -212,7 +220,7 @@ class Tracker:
         self._restarted = True
 
     def _take_notes(self, engine: EngineState) -> None:
-        """Keep and tell what the engine says of how it ran the job."""
+        """Record and report the engine's notes on how it ran the job."""
         known = {note.text for note in self._history.notes(self.job_id)} if engine.notes else ()
         for text, hint in engine.notes:
             if text not in known:
@@ -221,9 +229,9 @@ class Tracker:
                 self._on_event({"event": "note", "text": said})
 
     def _take_event(self, printed: Event) -> None:
-        """Believe an event as far as the user's code cannot have made it up (see `EventChecks`)."""
+        """Record an event as far as the user's code cannot have forged it (see `EventChecks`)."""
         if self._restarted and printed["event"] == "begin":
-            # Until the runner has begun again, what the first run came to stands.
+            # The result of the first run stays until the runner has begun again.
             self._restarted = False
             self._checks = None
             back = {"exit_code": None, "reason": None, "finished_at": None, "started_at": None}
@@ -271,7 +279,7 @@ class Tracker:
             self._history.add_note(self.job_id, Note("note", event["text"]))
         elif kind == "error":
             self._error = f"{event['phase']}: {event['text']}"
-            # The log has all of a tool's output; the note has its end.
+            # The log has the whole output of the tool that failed; the note has its end.
             tail = event.get("tail")
             text = f"{self._error}\n{tail}" if tail else self._error
             self._history.add_note(self.job_id, Note("error", text, event.get("hint")))
@@ -289,7 +297,7 @@ class Tracker:
         self._on_change()
 
     def _index(self, event: Event) -> None:
-        """The environment that the job used is on its scope's volume now, whoever asks for it next."""
+        """Record in the volume index that the job's environment is on its scope's volume."""
         kind, key = event["phase"], event.get("key")
         job = self._history.get(self.job_id) if key and kind in ("python", "system") else None
         if key is None or job is None:
@@ -299,15 +307,15 @@ class Tracker:
             built = list(self._history.packages(job.id).get(kind, ()))
             packages = built if len(built) == event.get("packages") else []
         else:
-            # The events name paths in the store; what was asked for are programs.
+            # The events name store paths; the request names packages.
             request = job.system_hash
             packages = self._history.asked(job.request_hash or "", kind)
-        place = Place(job.backend, job.scope, kind)
+        place = ScopeCache(job.backend, job.scope, kind)
         at = event["start"] + event["seconds"]
-        VolumeIndex(self._history).used(place, key, at, request, packages)
+        VolumeIndex(self._history).record_use(place, key, at, request, packages)
 
     def _confirm(self, engine: EngineState, follower: Follower) -> None:
-        """The engine's word is the truth; what it contradicts is said, not hidden."""
+        """Record the final state. The engine's state wins, and contradictions are shown."""
         job = self._history.get(self.job_id)
         if job is None:
             return
@@ -318,7 +326,7 @@ class Tracker:
             "log_gaps": follower.spool.gaps,
         }
         if engine.status == "absent":
-            # The runner's own word stands where the engine has forgotten; without it the job is lost.
+            # If the engine has forgotten the job, the runner's report counts; without one it is lost.
             changes: dict[str, Any] = {"provisional": False}
             if not job.provisional:
                 knows = f"the {self._backend.name} backend no longer knows this job"
@@ -360,7 +368,7 @@ class Tracker:
             shown.whole = True
             changes["provisional"] = engine.status != "absent"
         if engine.log_gone and not job.provisional:
-            # Without the runner's end there is no telling how much of it came.
+            # Without the runner's end event it is unknown how much of the log is missing.
             gone = "its log had gone before all of it was read"
             changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
         self._history.update(self.job_id, **changes, **counts)
@@ -382,10 +390,10 @@ class Tracker:
 
 
 def is_being_submitted(job_id: str) -> bool:
-    """Whether the program that submits this job is still at it (it holds the job's submit lock)."""
-    return any(is_locked(place) for place in submit_locks(job_id))
+    """Return whether a process is submitting this job: it then holds the job's submit lock."""
+    return any(is_locked(path) for path in submit_locks(job_id))
 
 
 def submit_locks(job_id: str) -> tuple[Path, Path]:
-    """Where a job's submit lock is; the second is for a job whose folder takes nothing."""
+    """Return the paths of a job's submit lock; the second is used if the job's folder takes no file."""
     return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"

@@ -94,13 +94,13 @@ class EphemeralScope:
 def take_away(backend: Backend, scope: str, history: History) -> None:
     """Ends the scope's jobs, removes them and its caches, and forgets both."""
     from stoke.backend.capabilities import ForgetsScopes
-    from stoke.cache.index import VolumeIndex
+    from stoke.history.volume_index import VolumeIndex
     from stoke.jobs import control, refresh
     from stoke.jobs.tracker import Tracker
 
     for job in history.in_scope(backend.name, scope):
         control.stop(job, backend, history, 0)
-        refresh.settle(job, backend, history)
+        refresh.reconcile(job, backend, history)
         tracker = Tracker(backend, history, job.id)
         timer = threading.Timer(END_SECONDS, tracker.close)
         timer.daemon = True

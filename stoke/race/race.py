@@ -15,7 +15,6 @@ from stoke.backend.api import Backend
 from stoke.backend.capabilities import ForgetsScopes
 from stoke.backend.pool import Backends
 from stoke.cache.keys import named_packages
-from stoke.cache.prediction import predict
 from stoke.cache.scopes import is_ephemeral
 from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
@@ -23,9 +22,10 @@ from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import stop
+from stoke.jobs.prepare import check_request, prepare
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.request import Request
-from stoke.jobs.submit import check_request, submit
+from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.jobs.warm import CODE, warm_request
 from stoke.logs.spool import SpoolReader
@@ -163,7 +163,7 @@ class Race:
         """(what warmed the scope, if anything had to; the warm run)."""
         request = replace(self._request, upgrade=False)
         warming = None
-        expected = predict(request.spec, self._backend.name, self._history)
+        expected = prepare(request, self._backend, self._history).prediction
         warm_already = {expected.python, expected.system} <= {"hit", None}
         if self._request.upgrade or not warm_already:
             nothing = {"code": CODE, "args": (), "env": {}, "secrets": {}}
@@ -192,7 +192,8 @@ class Race:
             if name == "pull" and seconds is None:
                 self._say("fetching the image")
 
-        job = submit(request, self._backend, self._history, submitting)
+        prepared = prepare(request, self._backend, self._history)
+        job = submit(prepared, self._history, submitting)
         with self._lock:
             self._running = job
             grace = self._grace

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from stoke.cache.metrics import CacheFigures, PackageUse, Point, PredictionFigures, read_metrics
+from stoke.cache.metrics import CacheFigures, Point, PredictionFigures, read_metrics
+from stoke.history.cache_runs import PackageUse
 from stoke.history.database import CacheSize, History
 from stoke.history.job import Job, JobState, Phase, Prediction
 

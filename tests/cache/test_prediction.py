@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from stoke.backend.api import Volume
-from stoke.cache.index import Place, VolumeIndex
 from stoke.cache.keys import python_hash, request_hash, system_hash
-from stoke.cache.prediction import predict
 from stoke.history.database import History
 from stoke.history.job import Counts, Job, JobState, Phase, Prediction
+from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.request.spec import JobSpec, make_spec
+from tests.predictions import predict
 
 VOLUME = Volume("docker", "default", "python", "v")
 HASH = "sha256:" + "a" * 64
@@ -48,8 +48,8 @@ def ran(history: History) -> Callable[..., None]:
         history.add(job, wanted.model_dump_json(), None)
         history.set_phase(job.id, Phase(kind, number, seconds, hit, 2, 2 if hit else cached))
         history.update(job.id, state=JobState.SUCCEEDED)
-        place = Place("docker", wanted.scope, kind)
-        VolumeIndex(history).used(place, key, number, hashes[kind == "system"], packages)
+        place = ScopeCache("docker", wanted.scope, kind)
+        VolumeIndex(history).record_use(place, key, number, hashes[kind == "system"], packages)
 
     return run
 
@@ -93,11 +93,11 @@ def test_after_pruning_the_lock_tells_what_is_left(
     ran(wanted, "k", False, 9.0, "alpha==1", "beta==1")
     ran(wanted, "k", False, 4.0, "alpha==1", "beta==1", cached=1)
     ran(spec(dependencies=["alpha"]), "other", False, 2.0, "alpha==1")
-    VolumeIndex(history).dropped(VOLUME, ["k"], 50)
+    VolumeIndex(history).record_removal(VOLUME, ["k"], 50)
     told = predict(wanted, "docker", history)
     # The time is that of the run that went like this.
     assert told == Prediction("partial", None, 4.0, {"python": Counts(1, 2, named=False)})
-    VolumeIndex(history).dropped(VOLUME, ["other"], 51)
+    VolumeIndex(history).record_removal(VOLUME, ["other"], 51)
     assert predict(wanted, "docker", history) == Prediction("miss", seconds=9.0)
 
 

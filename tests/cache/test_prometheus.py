@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from stoke.cache.metrics import CacheFigures, Metrics, PackageUse, PredictionFigures
+from stoke.cache.metrics import CacheFigures, Metrics, PredictionFigures
 from stoke.cache.prometheus import MOST_PACKAGES, exposition
+from stoke.history.cache_runs import PackageUse
 from stoke.history.database import CacheSize
 
 HELP = re.compile(r"# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) (?:[^\\\n]|\\\\|\\n)*")

@@ -17,12 +17,14 @@ import pytest
 from stoke.backend.api import Delivery
 from stoke.backend.capabilities import KeepsFinishedJobs
 from stoke.backend.pool import Backends
+from stoke.cache.keys import request_hash, request_keys
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, JobState
 from stoke.jobs.control import remove, stop
+from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import adopt, refresh
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
@@ -286,10 +288,12 @@ def test_the_same_submit_twice_is_one_job(lab: Lab) -> None:
     with History() as history:
         spec = lab.request("print('once')").spec
         again = Request(spec)
-        other = submit(again, lab.backend, history)
+        other = submit(prepare(again, lab.backend, history), history)
     assert other.id != job.id
-    payload = make_payload(spec, nonce="n", program="main.py", lock_ttl=0, upgrade=False)
-    delivery = Delivery(job.id, spec, runner_source(), "n", payload, b"{}")
+    payload = make_payload(
+        spec, request_keys(spec), nonce="n", program="main.py", lock_ttl=0, upgrade=False
+    )
+    delivery = Delivery(job.id, spec, runner_source(), "n", payload, b"{}", request_hash(spec))
     lab.backend.submit(delivery, lambda *_: None)
     assert lab.finish(job).stdout == b"once\n"
     lab.finish(other)
@@ -415,11 +419,14 @@ from stoke.config.loader import load_config
 from stoke.history.database import History
 from stoke.backend.pool import Backends
 from stoke.jobs.request import Request
+from stoke.jobs.prepare import prepare
 from stoke.jobs.submit import submit
 from stoke.request.sources import request_from_options
 spec = request_from_options(code="print('survived')", scope=sys.argv[2])
 print("begin", flush=True)
-submit(Request(spec, name="killed"), Backends(load_config()).get(sys.argv[1]), History())
+history = History()
+backend = Backends(load_config()).get(sys.argv[1])
+submit(prepare(Request(spec, name="killed"), backend, history), history)
 """
 
 

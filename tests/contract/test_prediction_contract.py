@@ -12,7 +12,6 @@ import pytest
 
 from stoke.backend.api import Volume
 from stoke.cache.metrics import read_metrics
-from stoke.cache.prediction import predict
 from stoke.cache.volumes import Housekeeper
 from stoke.history.database import History
 from stoke.history.job import Counts, JobState, Prediction
@@ -20,6 +19,7 @@ from tests.contract.test_cache_contract import Cache
 from tests.lab import Lab
 from tests.nix_cache import NixCache
 from tests.package_index import PackageIndex
+from tests.predictions import predict
 
 JOBS = {"local": 200, "docker": 40, "argo": 24}
 SEED = 20

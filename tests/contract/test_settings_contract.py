@@ -13,6 +13,7 @@ import pytest
 from stoke.cache.volumes import Housekeeper
 from stoke.config.defaults import with_defaults
 from stoke.history.database import History
+from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
 from tests.contract.conftest import DOCKER
@@ -44,7 +45,7 @@ def run(lab: Lab, code: str, **fields: Any) -> Outcome:
 
 def finish(lab: Lab, asked: Request) -> Outcome:
     with History() as history:
-        job = submit(asked, lab.backend, history)
+        job = submit(prepare(asked, lab.backend, history), history)
     return lab.finish(job)
 
 

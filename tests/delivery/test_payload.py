@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stoke.cache.keys import request_hash
+from stoke.cache.keys import request_hash, request_keys
 from stoke.delivery.payload import make_payload, read_reference, runner_source
 from stoke.errors import RequestError
 from stoke.request.spec import JobSpec, make_spec
@@ -23,7 +23,9 @@ def spec_of(**fields: Any) -> JobSpec:
 
 
 def packed(spec: JobSpec, upgrade: bool = False) -> bytes:
-    return make_payload(spec, nonce="n0nce", program="main.py", lock_ttl=3600, upgrade=upgrade)
+    return make_payload(
+        spec, request_keys(spec), nonce="n0nce", program="main.py", lock_ttl=3600, upgrade=upgrade
+    )
 
 
 def payload_of(upgrade: bool = False, **fields: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.cache.prediction import predict
 from stoke.cli.main import main
 from stoke.config.model import Config
 from stoke.errors import RequestError
@@ -25,6 +24,7 @@ from stoke.history.job import Job, JobState, Phase
 from stoke.history.listing import GROUPS, ORDERS, Listing, Wanted
 from stoke.jobs.warm import most_used
 from stoke.request.spec import make_spec
+from tests.predictions import predict
 from tui.jobs.job_detail import read_spec
 
 SOUND, BAD = "sound-aaaaaa", "fit-bbbbbb"

@@ -421,8 +421,11 @@ def version(path: Path) -> int:
 
 @pytest.fixture
 def add_migration(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    steps = list(MIGRATIONS)
+
     def add(step: str) -> None:
-        monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, step))
+        steps.append(step)
+        monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
 
     return add
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from stoke.cache.index import Place, VolumeIndex
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
-from stoke.jobs.compare import compare, packages_of, run_before
+from stoke.history.volume_index import ScopeCache, VolumeIndex
+from stoke.jobs.compare import compare, packages_of
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def add(
     if packages is not None:
         key = phase.setdefault("key", f"key-{job_id}")
         history.set_phase(job_id, Phase("python", at, 2.0, False, len(packages), 0, 10, **phase))
-        VolumeIndex(history).used(Place("local", "default", "python"), key, at, None, packages)
+        VolumeIndex(history).record_use(
+            ScopeCache("local", "default", "python"), key, at, None, packages
+        )
     found = history.get(job_id)
     assert found is not None
     return found
@@ -112,6 +114,6 @@ def test_the_run_before_is_the_last_of_the_same_name(history: History) -> None:
     first = add(history, "eval-b", 2)
     add(history, "fit-c", 3)
     last = add(history, "fit-d", 4)
-    before = run_before(last, history)
+    before = history.run_before(last)
     assert before is not None and before.id == "fit-c"
-    assert run_before(first, history) is None
+    assert history.run_before(first) is None

@@ -32,9 +32,10 @@ from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
 from stoke.jobs.control import remove, stop
-from stoke.jobs.refresh import adopt, clean_up, refresh, settle
+from stoke.jobs.prepare import check_request, prepare
+from stoke.jobs.refresh import adopt, clean_up, reconcile, refresh
 from stoke.jobs.request import Request
-from stoke.jobs.submit import check_request, submit
+from stoke.jobs.submit import submit as submit_prepared
 from stoke.jobs.tracker import is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
@@ -61,6 +62,15 @@ def history() -> Iterator[History]:
 
 def request(**fields: Any) -> Request:
     return Request(make_spec({"code": "print(1)", **fields}), name="Fit Model")
+
+
+def submit(
+    asked: Request,
+    backend: ScriptedBackend,
+    history: History,
+    report: PhaseReport = lambda name, start, seconds: None,
+) -> Job:
+    return submit_prepared(prepare(asked, backend, history), history, report)
 
 
 def found(history: History, job_id: str) -> Job:
@@ -222,6 +232,7 @@ KILLED = textwrap.dedent(
     """
     import os, signal, sys
     from stoke.history.database import History
+    from stoke.jobs.prepare import prepare
     from stoke.jobs.request import Request
     from stoke.jobs.submit import submit
     from stoke.request.spec import make_spec
@@ -232,7 +243,8 @@ KILLED = textwrap.dedent(
         os.kill(os.getpid(), signal.SIGKILL)
 
     with History() as history:
-        submit(Request(make_spec({"code": "1"})), ScriptedBackend(on_submit=die), history)
+        backend = ScriptedBackend(on_submit=die)
+        submit(prepare(Request(make_spec({"code": "1"})), backend, history), history)
     """
 )
 
@@ -346,7 +358,7 @@ def test_a_job_that_is_being_submitted_is_left_alone(history: History) -> None:
     backend = ScriptedBackend(states=[CREATED])
 
     def look(delivery: Delivery, report: PhaseReport) -> None:
-        settle(found(history, delivery.job_id), backend, history)
+        reconcile(found(history, delivery.job_id), backend, history)
 
     backend.on_submit = look
     job = submit(request(), backend, history)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backends.argo.stream_markers import untagged
 from stoke.backend.api import ENGINE
+from stoke.cache.keys import request_keys
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.remote.events import EventScanner
 from stoke.request.sources import request_from_options
@@ -24,7 +25,13 @@ def run_tagged(
     """
     spec = request_from_options(code=code, requirements=lock, locked=lock is not None)
     payload = make_payload(
-        spec, nonce=NONCE, program="main.py", lock_ttl=0, upgrade=False, lock_only=lock is not None
+        spec,
+        request_keys(spec),
+        nonce=NONCE,
+        program="main.py",
+        lock_ttl=0,
+        upgrade=False,
+        lock_only=lock is not None,
     )
     (folder / "payload").write_bytes(payload)
     (folder / "runner.py").write_bytes(runner_source())

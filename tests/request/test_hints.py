@@ -18,7 +18,7 @@ from uv import find_uv_bin
 from stoke.backend.registry import load_backend
 from stoke.config.defaults import with_changes
 from stoke.config.model import Config
-from stoke.jobs.submit import check_request
+from stoke.jobs.prepare import check_request
 from stoke.logs.reader import Span, moment
 from stoke.race.race import check_race
 from stoke.request.input_files import decode_requirements

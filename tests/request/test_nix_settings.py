@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stoke.cache.keys import request_hash
+from stoke.cache.keys import request_hash, request_keys
 from stoke.config.defaults import with_defaults
 from stoke.config.model import Config
 from stoke.delivery.payload import make_payload
@@ -24,7 +24,9 @@ def spec(**nix: Any) -> JobSpec:
 
 
 def payload(of: JobSpec) -> dict[str, Any]:
-    made = make_payload(of, nonce="n", program="main.py", lock_ttl=0, upgrade=False)
+    made = make_payload(
+        of, request_keys(of), nonce="n", program="main.py", lock_ttl=0, upgrade=False
+    )
     out: dict[str, Any] = json.loads(gzip.decompress(made))
     return out
 

@@ -10,8 +10,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from stoke.backend.api import Volume
-from stoke.cache.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
+from stoke.cache.metrics import CacheFigures, Metrics, Point, PredictionFigures
 from stoke.errors import EngineError
+from stoke.history.cache_runs import PackageUse
 from stoke.history.database import CacheSize
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tests.tui.test_snapshots import Compare, shows, still

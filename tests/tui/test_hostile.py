@@ -8,8 +8,9 @@ import pytest
 from textual.widgets import TextArea
 
 from stoke.backend.api import Volume
-from stoke.cache.metrics import CacheFigures, Metrics, PackageUse, Point, PredictionFigures
+from stoke.cache.metrics import CacheFigures, Metrics, Point, PredictionFigures
 from stoke.errors import EngineError
+from stoke.history.cache_runs import PackageUse
 from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until

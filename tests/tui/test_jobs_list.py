@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from stoke.cache.index import Place, VolumeIndex
 from stoke.config.model import Config
 from stoke.files.paths import job_dir
 from stoke.history.job import JobState, Phase
 from stoke.history.listing import PAGE
+from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.logs.spool import ENGINE_LOG
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_hostile import ALL, harmless
@@ -194,8 +194,8 @@ async def test_the_two_marked_jobs_are_compared_the_older_first(app: StokeApp, d
     for job_id, age, package in (("fit-7k2pqa", 60, "numpy==2"), ("eval-7k2pqa", 120, "numpy==1")):
         desk.job(job_id, age=age, spec={"env": {"A": job_id}})
         desk.history.set_phase(job_id, Phase("python", NOW, 1, False, 1, 0, 5, job_id))
-        place = Place("local", "default", "python")
-        VolumeIndex(desk.history).used(place, job_id, NOW, None, [package])
+        place = ScopeCache("local", "default", "python")
+        VolumeIndex(desk.history).record_use(place, job_id, NOW, None, [package])
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
         await pilot.press("space", "space", "c")

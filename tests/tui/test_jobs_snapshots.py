@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.cache.index import Place, VolumeIndex
 from stoke.history.job import JobState, Phase
+from stoke.history.volume_index import ScopeCache, VolumeIndex
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_snapshots import Compare, still
@@ -91,7 +91,7 @@ def test_hostile(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
 def test_two_compared(
     snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
 ) -> None:
-    place = Place("local", "default", "python")
+    place = ScopeCache("local", "default", "python")
     for job_id, age, hit, packages in (
         ("fit-model-aaaaaa", 60, True, ["numpy==2.1.0", "pandas==2.3.1", "tzdata==2025.2"]),
         ("fit-model-bbbbbb", 4000, False, ["numpy==1.26.4", "pandas==2.3.1", "pytz==2024.1"]),
@@ -113,7 +113,7 @@ def test_two_compared(
                 job_id,
             ),
         )
-        VolumeIndex(desk.history).used(place, job_id, NOW, None, packages)
+        VolumeIndex(desk.history).record_use(place, job_id, NOW, None, packages)
     assert snap_compare(app, terminal_size=size, run_before=shows("1 added", "space", "space", "c"))
 
 

@@ -13,10 +13,10 @@ from textual.pilot import Pilot
 from textual.widgets import Collapsible, Select, TextArea
 
 from stoke.backend.api import Delivery
-from stoke.cache.index import Place, VolumeIndex
 from stoke.errors import EngineError
 from stoke.files.paths import state_dir
 from stoke.history.job import JobState
+from stoke.history.volume_index import ScopeCache, VolumeIndex
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
@@ -194,9 +194,9 @@ async def test_the_prediction_comes_from_earlier_jobs(
             )
         job = desk.history.get(made)
         assert job is not None
-        place = Place("local", job.scope, "python")
+        place = ScopeCache("local", job.scope, "python")
         packages = ["numpy==2.1", "six==1.17"]
-        VolumeIndex(desk.history).used(place, "key", 1.0, job.python_hash, packages)
+        VolumeIndex(desk.history).record_use(place, "key", 1.0, job.python_hash, packages)
         await until(pilot, lambda: app.current_mode == "jobs")
         await pilot.press("escape", "2")
         field(screen, "dependencies").text = "numpy "

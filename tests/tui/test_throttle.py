@@ -11,6 +11,7 @@ from stoke.backend.pool import Backends
 from stoke.config.model import Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
+from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
 from stoke.request.spec import JobSpec
@@ -69,7 +70,7 @@ def test_a_log_stands_back_while_a_key_is_answered() -> None:
     )
     with History() as history:
         request = Request(JobSpec(code=code), name="flood")
-        job = submit(request, Backends(Config()).get("local"), history)
+        job = submit(prepare(request, Backends(Config()).get("local"), history), history)
     terminal = Terminal(program=endless + MAIN)
 
     def rows() -> int:

@@ -13,7 +13,7 @@ from textual.widgets import Button, Input, Static
 
 from stoke.config.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
-from stoke.jobs import submit
+from stoke.jobs import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.warm import CODE, most_used, warm_request
 from stoke.request.requirements_files import read_requirements
@@ -114,7 +114,7 @@ class WarmCache(Dialog[list[Request] | None]):
             scope=self._scope,
         )
         spec = with_defaults(spec, app.config)
-        submit.check_request(spec, backend)
+        prepare.check_request(spec, backend)
         return [warm_request(spec, app.config)]
 
     @on(Button.Pressed)

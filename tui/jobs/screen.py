@@ -480,7 +480,7 @@ class JobsScreen(StokeScreen):
     def action_compare(self) -> None:
         """The two marked jobs, the older first; or the chosen one with a marked one, or, where none
         is marked, with the run before it."""
-        from stoke.jobs.compare import Comparison, compare, run_before
+        from stoke.jobs.compare import Comparison, compare
         from tui.jobs.compare import CompareScreen
 
         reading, chosen = self.stoke.reading, self.table.chosen
@@ -490,7 +490,7 @@ class JobsScreen(StokeScreen):
 
         def work() -> tuple[Comparison, Comparison]:
             jobs = reading.those(ids)
-            if len(jobs) == 1 and (before := run_before(jobs[0], reading)) is not None:
+            if len(jobs) == 1 and (before := reading.run_before(jobs[0])) is not None:
                 jobs.append(before)
             if len(jobs) != 2:
                 raise StokeError(

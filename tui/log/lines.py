@@ -75,7 +75,7 @@ class LogLines:
         self.bytes, self.rows = size, rows
         return abs(gained)
 
-    def settle(self) -> None:
+    def reconcile(self) -> None:
         """Takes over what the filter has found meanwhile."""
         self.count = len(self.filter.rows) if self.filter is not None else self.rows
 

@@ -109,7 +109,7 @@ class LogWindow(ScrollView, can_focus=True):
         return gained
 
     def grown(self) -> None:
-        self.lines.settle()
+        self.lines.reconcile()
         self.cursor = max(0, min(self.cursor, self._last))
         self._extend()
         if self.follow:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import RendersJobs
+from stoke.cache.keys import request_keys
 from stoke.cache.prediction import predict
 from stoke.config.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Prediction, new_job_id
-from stoke.jobs import submit
+from stoke.jobs import prepare
 from stoke.jobs.rendering import left_out, render_job
 from stoke.request import presets
 from stoke.request.spec import JobSpec
@@ -77,14 +78,14 @@ class FormLooks:
         try:
             engine = self._app.service.backends.get(backend)
             isolation = engine.capabilities.isolation
-            submit.check_request(right, engine)
+            prepare.check_request(right, engine)
         except RequestError as error:
             found[form.field_of(error) or "request"] = error
         except StokeError as error:
             found["backend"] = at_backend(error)
         if found or spec is None:
             return Seen(found, spec, isolation, given=given)
-        expected = predict(spec, backend, self._app.history)
+        expected = predict(spec, request_keys(spec), backend, self._app.history)
         manifest = self._render(draft, spec, engine) if rendering else ("", None)
         return Seen({}, spec, isolation, expected, given, manifest)
 

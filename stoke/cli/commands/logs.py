@@ -199,10 +199,10 @@ def _catch_up(job: Job, history: History) -> None:
     from stoke.backend.pool import Backends
     from stoke.config.loader import load_config
     from stoke.errors import EngineError
-    from stoke.jobs.refresh import settle
+    from stoke.jobs.refresh import reconcile
 
     try:
-        settle(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
+        reconcile(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
     except EngineError as error:
         narrate(f"this may not be all of it: {error.what}")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stoke.backend.api import Backend, Delivery, EngineState
+from stoke.cache.keys import request_hash, request_keys
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.history.job import new_job_id
 from stoke.request.sources import request_from_options
@@ -19,9 +20,19 @@ def delivery(
 ) -> Delivery:
     """`fields` are the spec's."""
     spec = request_from_options(code=code, **fields)
-    payload = make_payload(spec, nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False)
+    payload = make_payload(
+        spec, request_keys(spec), nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False
+    )
     public_spec = spec.model_dump_json().encode()
-    return Delivery(new_job_id(name), spec, runner or runner_source(), NONCE, payload, public_spec)
+    return Delivery(
+        new_job_id(name),
+        spec,
+        runner or runner_source(),
+        NONCE,
+        payload,
+        public_spec,
+        request_hash(spec),
+    )
 
 
 def unreported(name: str, start: float, seconds: float | None) -> None:

@@ -27,7 +27,7 @@ def test_it_is_removed_by_the_next_listing_of_all_jobs(
     spec = request_from_options(code="1", scope=docker_scope, use_cache=False)
     job = Job(f"{docker_scope}-aaaaaa", "late", "docker", docker_scope, state, 1000.0)
     job.request_hash = "r"
-    delivery = Delivery(job.id, spec, b"", "n0nce", b"", b"{}")
+    delivery = Delivery(job.id, spec, b"", "n0nce", b"", b"{}", "")
     docker_engine.create_container_from_config(
         container_config(delivery, config, docker_image), name=job.id
     )

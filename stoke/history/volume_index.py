@@ -1,8 +1,9 @@
-"""What is known of each volume without asking its backend: environments, their packages, requests.
+"""An index of the cache volumes, so that no backend has to be asked: environments, packages, requests.
 
-Jobs tell what they used and built, housekeeping what it found, dropped and cleared. Whatever others do
-to a volume they share is known once it is measured. Newer word wins over older, in whatever order it
-comes: a job may be brought home long after its environment was pruned.
+Jobs report what they used and built, housekeeping reports what it found, pruned and cleared. Changes
+that other users make to a shared volume are known after the next measurement. Of two reports the one
+about the later time wins, in whatever order they arrive: a job may be finalized long after its
+environment was pruned.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from stoke.backend.api import Volume
 
 FORGOTTEN_AFTER = 90 * 86400.0
-"""For how many seconds an environment that is gone is remembered, for the packages of its lock."""
+"""How many seconds the index remembers a removed environment, for the packages of its lockfile."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job looks for packages of one kind: the volumes of a scope, on whichever node."""
+class ScopeCache:
+    """The volumes where the jobs of a scope look for packages of one kind, on any node."""
 
     backend: str
     scope: str
@@ -33,44 +34,49 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Known:
-    """The environment that last answered a request: its key, and whether it is still there."""
+class KnownEnvironment:
+    """The environment that last served a request: its key, and whether it is still there."""
 
     key: str
     present: bool
 
 
 class VolumeIndex:
-    """Reads and writes the index, which stands in the history. Times are epoch seconds."""
+    """Read and write the index, which is stored in the history. Times are epoch seconds."""
 
     def __init__(self, history: History) -> None:
         self._history = history
 
-    # --- what jobs and housekeeping tell ----------------------------------------------------------
+    # --- reports of jobs and housekeeping ---------------------------------------------------------
 
-    def used(
-        self, place: Place, key: str, at: float, request: str | None, packages: Iterable[str] = ()
+    def record_use(
+        self,
+        place: ScopeCache,
+        key: str,
+        at: float,
+        request: str | None,
+        packages: Iterable[str] = (),
     ) -> None:
-        """A job used or built the environment; its packages, if that is known."""
+        """Record that a job used or built an environment, and its packages if they are known."""
         with self._history.transaction():
             self._set(place, "", {key: packages}, True, at)
             if request is not None:
                 self._answers(place, "", {request: key}, at)
 
-    def measured(
+    def record_measurement(
         self,
         volume: Volume,
         environments: Mapping[str, Iterable[str]],
         requests: Mapping[str, str],
         at: float,
     ) -> None:
-        """All that a volume holds: {key: packages} and {request hash: key}."""
+        """Record everything that a volume holds: {key: packages} and {request hash: key}."""
         place, node = _place(volume), volume.node or ""
         with self._history.transaction():
             self._history.query(
                 "UPDATE held_environments SET present = 0, changed_at = ?5 WHERE backend = ?1 "
                 "AND scope = ?2 AND kind = ?3 AND node IN (?4, '') AND present AND changed_at < ?5 "
-                # One that a job named may be on another node.
+                # An environment that a job reported may be on another node.
                 "AND (node = ?4 OR key IN (SELECT value FROM json_each(?6)))",
                 (*_row(place), node, at, json.dumps(list(environments))),
             )
@@ -78,23 +84,23 @@ class VolumeIndex:
             self._answers(place, node, requests, at)
             self._forget(at - FORGOTTEN_AFTER)
 
-    def dropped(self, volume: Volume, keys: Iterable[str], at: float) -> None:
-        """Environments that went from a volume."""
+    def record_removal(self, volume: Volume, keys: Iterable[str], at: float) -> None:
+        """Record that environments were removed from a volume."""
         gone: dict[str, Iterable[str]] = dict.fromkeys(keys, ())
         with self._history.transaction():
             for node in {volume.node or "", ""}:
                 self._set(_place(volume), node, gone, False, at)
 
     def forget_scope(self, backend: str, scope: str) -> None:
-        """A scope that is gone for good, its measured sizes included."""
+        """Delete all that is recorded of a scope, including its measured sizes."""
         for table in ("held_environments", "held_packages", "held_requests", "cache_sizes"):
             self._history.query(
                 f"DELETE FROM {table} WHERE backend = ? AND scope = ?",  # noqa: S608
                 (backend, scope),
             )
 
-    def volumes(self, backend: str, volumes: Iterable[Volume], at: float) -> None:
-        """All volumes that the backend has: what stood on another is gone."""
+    def record_volumes(self, backend: str, volumes: Iterable[Volume], at: float) -> None:
+        """Record all volumes of a backend. Environments on any other volume count as removed."""
         there = json.dumps([[volume.scope, volume.kind] for volume in volumes])
         self._history.query(
             "UPDATE held_environments SET present = 0, changed_at = ?2 WHERE backend = ?1 AND present "
@@ -102,10 +108,10 @@ class VolumeIndex:
             (backend, at, there),
         )
 
-    # --- what a prediction asks -------------------------------------------------------------------
+    # --- questions of predictions -----------------------------------------------------------------
 
-    def answer(self, place: Place, request: str) -> Known | None:
-        """What answered the request last; None if no job asked for it yet."""
+    def environment_for(self, place: ScopeCache, request: str) -> KnownEnvironment | None:
+        """Return the environment that served the request last; None if no job has made it yet."""
         rows = self._history.query(
             "SELECT key, max(present) AS present FROM held_requests AS asked "
             "LEFT JOIN held_environments USING (backend, scope, kind, key) "
@@ -115,15 +121,17 @@ class VolumeIndex:
         )
         if not rows or not isinstance(rows[0]["key"], str):
             return None
-        return Known(rows[0]["key"], bool(rows[0]["present"]))
+        return KnownEnvironment(rows[0]["key"], bool(rows[0]["present"]))
 
-    def of_lock(self, place: Place, key: str) -> Counts | None:
-        """How many of an environment's packages are there; None if its packages are not known."""
+    def count_of_lock(self, place: ScopeCache, key: str) -> Counts | None:
+        """Count how many of an environment's packages are there; None if they are not known."""
         packages = self.packages(place, key)
-        return Counts(self.of_packages(place, packages), len(packages), False) if packages else None
+        return (
+            Counts(self.count_packages(place, packages), len(packages), False) if packages else None
+        )
 
-    def packages(self, place: Place, key: str) -> list[str]:
-        """An environment's packages, in their order; none where they are not known."""
+    def packages(self, place: ScopeCache, key: str) -> list[str]:
+        """Return an environment's packages, sorted; an empty list if they are not known."""
         rows = self._history.query(
             "SELECT DISTINCT package FROM held_packages "
             "WHERE backend = ? AND scope = ? AND kind = ? AND key = ? ORDER BY package",
@@ -131,8 +139,8 @@ class VolumeIndex:
         )
         return [row["package"] for row in rows if isinstance(row["package"], str)]
 
-    def of_names(self, place: Place, names: Iterable[str]) -> int:
-        """How many of these names (canonical) are there, in whatever version."""
+    def count_names(self, place: ScopeCache, names: Iterable[str]) -> int:
+        """Count how many of these canonical names are there, in any version."""
         return self._count(
             "SELECT count(*) FROM json_each(?4) AS wanted WHERE EXISTS (SELECT 1 "
             "FROM held_packages AS one CROSS JOIN held_environments USING "
@@ -142,8 +150,8 @@ class VolumeIndex:
             sorted(set(names)),
         )
 
-    def of_packages(self, place: Place, packages: Iterable[str]) -> int:
-        """How many of these are there, exactly as written."""
+    def count_packages(self, place: ScopeCache, packages: Iterable[str]) -> int:
+        """Count how many of these packages are there, exactly as written."""
         return self._count(
             "SELECT count(*) FROM json_each(?4) AS wanted WHERE EXISTS (SELECT 1 "
             "FROM held_packages AS one CROSS JOIN held_environments USING "
@@ -154,11 +162,11 @@ class VolumeIndex:
             [(canonical_name(place.kind, package), package) for package in sorted(set(packages))],
         )
 
-    def is_whole(self, place: Place, packages: Iterable[str]) -> bool:
-        """Whether there is an environment of exactly these packages."""
+    def has_environment_of(self, place: ScopeCache, packages: Iterable[str]) -> bool:
+        """Return whether there is an environment of exactly these packages."""
         wanted = sorted(set(packages))
         rows = self._history.query(
-            # Those that have the first of them, and as many, and no other.
+            # Environments that have the first package, the same number of packages, and no other.
             "SELECT 1 FROM held_packages AS one CROSS JOIN held_environments USING "
             "(backend, scope, kind, key, node) WHERE one.backend = ?1 AND one.scope = ?2 "
             "AND one.kind = ?3 AND one.name = ?4 AND one.package = ?5 AND present "
@@ -176,15 +184,15 @@ class VolumeIndex:
         )  # fmt: skip
         return bool(rows)
 
-    def _count(self, sql: str, place: Place, wanted: object) -> int:
-        # CROSS JOIN keeps SQLite to this order: by name, and then whether its environment is there.
+    def _count(self, sql: str, place: ScopeCache, wanted: object) -> int:
+        # CROSS JOIN makes SQLite look up the name first, and then whether its environment is there.
         return int(self._history.query(sql, (*_row(place), json.dumps(wanted)))[0][0])
 
     # ----------------------------------------------------------------------------------------------
 
     def _set(
         self,
-        place: Place,
+        place: ScopeCache,
         node: str,
         environments: Mapping[str, Iterable[str]],
         present: bool,
@@ -197,7 +205,7 @@ class VolumeIndex:
             "WHERE excluded.changed_at >= changed_at",
             [(*_row(place), node, key, present, at) for key in environments],
         )
-        # An environment never changes: what is known of its packages stays right.
+        # An environment never changes, so known packages stay right.
         known = self._history.query(
             "SELECT DISTINCT key FROM held_packages WHERE backend = ? AND scope = ? AND kind = ? "
             "AND node = ? AND key IN (SELECT value FROM json_each(?))",
@@ -213,7 +221,9 @@ class VolumeIndex:
             ],
         )
 
-    def _answers(self, place: Place, node: str, requests: Mapping[str, str], at: float) -> None:
+    def _answers(
+        self, place: ScopeCache, node: str, requests: Mapping[str, str], at: float
+    ) -> None:
         self._history.query_many(
             "INSERT INTO held_requests (backend, scope, kind, node, request, key, changed_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -235,16 +245,16 @@ class VolumeIndex:
         )
 
 
-def _row(place: Place) -> tuple[str, str, str]:
+def _row(place: ScopeCache) -> tuple[str, str, str]:
     return place.backend, place.scope, place.kind
 
 
-def _place(volume: Volume) -> Place:
-    return Place(volume.backend, volume.scope, volume.kind)
+def _place(volume: Volume) -> ScopeCache:
+    return ScopeCache(volume.backend, volume.scope, volume.kind)
 
 
 def canonical_name(kind: str, package: str) -> str:
-    """The canonical name in `Foo_Bar==1` or `foo @ url`; a system package is its own name."""
+    """Return the canonical name in `Foo_Bar==1` or `foo @ url`; a system package is its own name."""
     if kind == "system":
         return package
     name = re.split(r"[\s\[<>=!~;@(]", package, maxsplit=1)[0]
