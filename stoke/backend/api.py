@@ -1,8 +1,7 @@
-"""The backend protocol: what a place that runs jobs has to do, and how one is found by name.
+"""The backend protocol: what a backend has to do to run jobs.
 
-A backend is found through the entry points `stoke.backends`, one loaded by name, so a third party
-adds one without a change here. Its methods block; callers put them on threads of their own.
-Engine trouble is raised as `EngineError`, never as a driver's exception.
+The methods of a backend block; callers run them on their own threads. A backend raises `EngineError`
+for engine trouble, never an exception of its driver.
 """
 
 from __future__ import annotations
@@ -18,55 +17,58 @@ if TYPE_CHECKING:
 
 
 SILENCE_SECONDS = 60.0
-"""For how long a followed log may be silent before the transport ends the connection."""
+"""Seconds that a followed log may be silent before the transport ends the connection."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can do. What it cannot is refused at the door, with the reason given here."""
+    """What a backend can do. Requests for anything else are refused before submission."""
 
     images: bool
     limits: bool
     system_packages: bool
     counts_bytes: bool
     isolation: str
-    """One sentence for people: what stands between a job and the machine."""
+    """One sentence for users: what isolates a job from the machine."""
     stop_forgets_log: bool = False
-    """Whether a job's log goes away with its stopping: what it has printed is fetched before."""
+    """Whether the engine drops a job's log when the job is stopped; it is then fetched before."""
     named_secrets: bool = False
-    """Whether it keeps secrets of its own that a request can refer to: `secret:NAME/KEY`."""
+    """Whether the engine stores secrets that a request can refer to: `secret:NAME/KEY`."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A job on its way to an engine. Nothing here is user text that could be taken for a command:
-    code, arguments, environment and secrets travel inside `payload`."""
+    """A job as it is handed to an engine.
+
+    No field holds user text that could be taken for a command: code, arguments, environment and
+    secrets travel inside `payload`.
+    """
 
     job_id: str
     spec: JobSpec
     runner: bytes
     """The source of `stoke.remote.runner`."""
     nonce: str
-    """What marks the runner's events in the log; kept with the job so that it can be followed later."""
+    """Marks the runner's events in the log; stored with the job so that it can be followed later."""
     payload: bytes
-    """gzip of the JSON that the runner reads."""
+    """The gzipped JSON that the runner reads."""
     public_spec: bytes
     """The spec as JSON without secrets, stored beside the job for other stoke processes."""
     request_hash: str
     """The hash of what the job asks for (`stoke.cache.keys`), which labels the job."""
     renews: bool = False
-    """Whether the job writes to its cache whatever that holds: it resolves anew, or compiles."""
+    """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """What the engine says of a job: the truth that every event gives way to.
+    """The state of a job as the engine reports it; it wins over every event of the runner.
 
-    `status` is "absent" (the engine knows nothing), "created" (made, and will not start by itself),
-    "running" (also while it waits for its turn) or "exited". Times are epoch seconds.
+    `status` is "absent" (the engine does not know the job), "created" (not started, and nothing will
+    start it), "running" (also while the job is queued) or "exited". Times are epoch seconds.
 
-    `exit_code` is None for a job that ended without one or whose code the engine has forgotten. A
-    running job has a `reason` when something keeps it from starting, and `hint` what helps.
+    `exit_code` is None for a job that ended without one or whose code the engine has forgotten. For a
+    running job, `reason` is why it does not start, and `hint` how to fix that.
     """
 
     status: str
@@ -76,24 +78,24 @@ class EngineState:
     finished_at: float | None = None
     hint: str | None = None
     phases: tuple[tuple[str, float, float | None], ...] = ()
-    """What came before the runner began, where only the engine knows: a phase's name, its start and
-    its seconds (None while it goes on)."""
+    """The phases before the runner began, which only the engine knows: name, start, and seconds (None
+    while the phase is active)."""
     log_gone: bool = False
     """Whether the engine has dropped the log of a job that it still knows."""
     notes: tuple[tuple[str, str | None], ...] = ()
-    """What people have to know of how the engine ran it, such as that the code has run twice; each with
-    a hint, or None."""
+    """What users have to know about how the engine ran the job, such as that its code has run twice;
+    each note with a hint, or None."""
 
 
 ENGINE = 0
-"""The stream of a frame that is the engine's own word and not the job's."""
+"""The stream of a frame that the engine wrote, not the job."""
 
 
 class Frame(NamedTuple):
     """A piece of a job's output as the engine stored it.
 
-    `stream` is 1 (stdout), 2 (stderr), 3 (a note of the engine) or `ENGINE`; `time` is epoch
-    nanoseconds by the engine's clock. A frame is not a line: it may hold several or a part of one.
+    `stream` is 1 (stdout), 2 (stderr), 3 (a note of the engine) or `ENGINE`; `time` is in epoch
+    nanoseconds by the engine's clock. A frame can hold several lines or a part of one.
     """
 
     stream: int
@@ -102,42 +104,48 @@ class Frame(NamedTuple):
 
 
 class LogDeniedError(EngineError):
-    """The engine will not give this log, however often it is asked: no right to it, no such driver."""
+    """The engine refuses this log for good: a missing right, or a log driver that cannot be read."""
 
 
 class LogEndingError(EngineError):
-    """A log cannot be read because the engine is taking the job away. It is asked for again, and people
-    need not hear of it."""
+    """A log cannot be read because the engine is removing the job.
+
+    The follower asks again without telling the user.
+    """
 
 
 class LogBehindError(EngineError):
-    """A followed log came so late that the engine may leave out what it has dropped, or repeat what it
-    has not, without a word: it is to be read without following, and then followed again."""
+    """A followed log is so far behind that the engine may silently skip or repeat a part of it.
+
+    The follower reads the log without following, and then follows it again.
+    """
 
 
 class LogStream(Protocol):
-    """An open log. Iterating gives batches of frames; it ends when the engine ends the stream, which
-    is a hint and not the job's end. A cut connection raises `EngineError`. A batch without a frame says
-    that the job has come further without printing anything: that it is worth asking for its state.
+    """An open log, iterated in batches of frames.
 
-    What a transport promises, because the follower relies on it:
+    Iteration ends when the engine ends the stream, which is only a hint that the job has ended. A cut
+    connection raises `EngineError`. An empty batch means that the job has advanced without printing,
+    so its state is worth asking for.
 
-    - every frame not older than `since`, in the order in which the engine keeps them, which is the
-      same for every request; a transport that can only ask in whole seconds leaves out the older ones
-      itself, by their time alone (equal frames at one time are all given);
-    - the same frame is cut in the same places every time it is given, time, stream and bytes;
-    - times as the engine stores them, also where they go back; 0 for `since` means from the start;
-    - a stream that is not followed ends cleanly only once it is whole: anything else is a cut;
-    - a followed stream whose engine may lose its place when the reader is slow raises `LogBehindError`
-      before that can have happened; one that is not followed never needs to;
-    - a connection that may fall silent without ending (a network, a rotated file) is ended by the
-      transport after `SILENCE_SECONDS` without a byte; the follower asks again from where it was.
+    The follower relies on these promises of a transport:
+
+    - It gives every frame that is not older than `since`, in the order in which the engine stores
+      them, which is the same for every request. A transport that can only ask in whole seconds drops
+      the older frames itself, by their time alone; frames with equal times are all given.
+    - It cuts a frame in the same places every time, with the same time, stream and bytes.
+    - It gives times as the engine stores them, even if they go backwards. `since` 0 means the start.
+    - A stream that is not followed ends cleanly only if it is complete; otherwise it raises.
+    - If an engine may lose its place in a followed stream when the reader is slow, the transport
+      raises `LogBehindError` before that can have happened.
+    - The transport ends a connection after `SILENCE_SECONDS` without a byte if it can fall silent
+      without ending (a network, a rotated file); the follower asks again from its last position.
 
     `close` may be called from another thread and unblocks the reader within a second.
 
     A stream of an engine that may start a job again has two more attributes, set before its first
-    batch: `source`, which names the start that the log is of, and `preface`, a sentence for the log
-    when this is not the first start. The follower reads a new start's log from its beginning.
+    batch: `source`, which identifies the start that the log belongs to, and `preface`, a sentence for
+    the log if this is not the first start. The follower reads the log of a new start from its begin.
     """
 
     def __iter__(self) -> Iterator[list[Frame]]: ...
@@ -146,8 +154,10 @@ class LogStream(Protocol):
 
 @dataclass(frozen=True)
 class FoundJob:
-    """A job of ours that the engine knows, whoever submitted it. `read_spec` asks the engine for the
-    public spec, which may be missing."""
+    """A stoke job that the engine knows, submitted by any user of the engine.
+
+    `read_spec` asks the engine for the public spec, which may be missing.
+    """
 
     job_id: str
     scope: str
@@ -176,14 +186,14 @@ class Volume:
 
     @property
     def whole_name(self) -> str:
-        """With its node: on each, the folders have the same names."""
+        """The name with its node, because the folders have the same names on every node."""
         return f"{self.name} on {self.node}" if self.node else self.name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of `stoke doctor`: what was looked at, whether it works (None: that cannot be seen from
-    here), and how to fix it."""
+    """One line of `stoke doctor`: what was checked, whether it works (None if that cannot be checked
+    from here), and how to fix it."""
 
     what: str
     works: bool | None
@@ -192,7 +202,7 @@ class Finding:
 
 
 PhaseReport = Callable[[str, float, float | None], None]
-"""Called with a phase's name, its start (epoch seconds) and its seconds (None when it begins)."""
+"""Called with a phase's name, its start (epoch seconds) and its seconds (None at its begin)."""
 
 
 class Backend(Protocol):
@@ -200,31 +210,33 @@ class Backend(Protocol):
     capabilities: Capabilities
 
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
-        """Starts the job. Safe to repeat: the same job id is the same job."""
+        """Start the job. Repeating a call is safe: the same job id is the same job."""
 
     def inspect(self, job_id: str) -> EngineState:
-        """The engine's word on one job; "absent" when it knows none."""
+        """Return the engine's state of one job, "absent" if the engine does not know it."""
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
-        """The job's output from `since` (epoch nanoseconds, inclusive; 0: all) on.
+        """Open the job's output from `since` (epoch nanoseconds, inclusive; 0: all) on.
 
-        With `follow` the stream stays open until the job ends. `EngineError` if it has gone,
-        `LogDeniedError` where asking again is no use.
+        With `follow` the stream stays open until the job ends. Raises `EngineError` if the engine no
+        longer has the log, and `LogDeniedError` if asking again is useless.
         """
 
     def stop(self, job_id: str, grace: float) -> str | None:
-        """SIGTERM, and SIGKILL after `grace` seconds (0: at once). Returns without waiting for it, with
-        a sentence where people have to know more: that it takes longer, and why. A job that has ended
-        or gone is no error."""
+        """Send SIGTERM, and SIGKILL after `grace` seconds (0: at once), and return without waiting.
+
+        Returns a sentence if the user has to know more, for example that it takes longer, and why. A
+        job that has ended or was removed is no error.
+        """
 
     def remove(self, job_id: str) -> None:
-        """Takes a finished job's remains away from the engine. A job that has gone is no error."""
+        """Remove a finished job from the engine. A job that the engine does not know is no error."""
 
     def jobs(self) -> list[FoundJob]:
-        """Every job of ours that the engine still holds, found by label."""
+        """Return every stoke job that the engine still has, found by its label."""
 
     def volumes(self) -> list[Volume]:
-        """The cache volumes with what is known of them at no cost: not what they hold."""
+        """Return the cache volumes with what is known without measuring them."""
 
     def housekeep(
         self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
@@ -238,7 +250,7 @@ class Backend(Protocol):
         """
 
     def check(self) -> list[Finding]:
-        """Looks at what this backend needs; raises nothing."""
+        """Check everything that this backend needs. Raises nothing."""
 
     def close(self) -> None:
-        """Lets connections go."""
+        """Close all connections."""

@@ -12,70 +12,73 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SharesNetwork(Protocol):
-    """What a backend may offer besides: jobs that this machine's proxies serve as well."""
+    """Jobs may run on this machine, where its proxies serve them."""
 
     def shares_network(self) -> bool:
-        """Whether its jobs run on this machine. Connects to nothing."""
+        """Return whether the jobs run on this machine. Connects to nothing."""
 
 
 @runtime_checkable
 class Interrupts(Protocol):
-    """What a backend may offer besides: ctrl+c that reaches the code as SIGINT."""
+    """Ctrl+c reaches the code as SIGINT."""
 
     def interrupt(self, job_id: str) -> None:
         """Send SIGINT to the job's code and return without waiting; nothing kills it afterwards.
 
-        Before the code has begun this ends the job. A job that has ended or gone is no error.
+        Before the code has begun this ends the job. A job that has ended or was removed is no error.
         """
 
 
 @runtime_checkable
 class RendersJobs(Protocol):
-    """What a backend may offer besides: `stoke render` for it."""
+    """`stoke render` can print what is submitted."""
 
     def render(self, delivery: Delivery) -> str:
-        """What the engine would be told of this job, for people to read. Connects to nothing."""
+        """Return what would be sent to the engine, readable. Connects to nothing."""
 
 
 @runtime_checkable
 class KeepsFinishedJobs(Protocol):
-    """What a backend may offer besides: finished jobs that stay where others look for them."""
+    """Finished jobs stay at the engine, where its other users look for them."""
 
     def release(self, job_id: str) -> None:
-        """Called once instead of `remove`, when a job's log and end are saved here: delete its secrets
-        now, and leave the rest to the engine's own rules. A job that has gone is no error."""
+        """Delete the secrets of a job whose log and end are saved on this machine.
+
+        Called once, instead of `remove`; the engine's own rules remove the rest. A job that the engine
+        does not know is no error.
+        """
 
 
 @runtime_checkable
 class ForgetsScopes(Protocol):
-    """What a backend may offer besides: scopes that can be used once and thrown away."""
+    """A scope can be deleted, so it can be used for one cold run."""
 
     def forget_scope(self, scope: str) -> None:
-        """Takes a scope's caches away, volumes or folders and all. One that has none is no error.
+        """Delete a scope's cache volumes or folders. A scope without any is no error.
 
-        `EngineError` while a job uses them.
+        Raises `EngineError` while a job uses them.
         """
 
 
 @runtime_checkable
 class MakesImage(Protocol):
-    """What a backend may offer besides: `stoke setup image` for it."""
+    """`stoke setup image` can build an image."""
 
     def setup_image(
         self, base: str | None, tag: str | None, progress: Callable[[str], None]
     ) -> str:
-        """Builds an image on `base` that is fit for jobs, and returns its name (`tag`, if given).
+        """Build an image for jobs on top of `base` and return its name (`tag`, if given).
 
-        `progress` gets a line at a time. `EngineError` names the step that failed.
+        `progress` gets one line at a time. `EngineError` names the step that failed.
         """
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """One thing that jobs need at a place, such as a role: what it is called and how it is written.
+    """One object that jobs need in their namespace, such as a role: its name and its manifest.
 
-    `compare` asks the place and returns what would change there, as a unified diff (empty: nothing);
-    `apply` changes it. Both raise `EngineError`.
+    `compare` returns what would change there, as a unified diff (empty: nothing); `apply` changes it.
+    Both raise `EngineError`.
     """
 
     name: str
@@ -85,8 +88,8 @@ class Preparation:
 
 
 @runtime_checkable
-class PreparesPlace(Protocol):
-    """What a backend may offer besides: `stoke setup` for the place where its jobs run."""
+class PreparesNamespace(Protocol):
+    """`stoke setup` can prepare the namespace where jobs run."""
 
     def preparations(
         self,
@@ -95,24 +98,26 @@ class PreparesPlace(Protocol):
         groups: Sequence[str],
         prune: tuple[str, float] | None,
     ) -> list[Preparation]:
-        """Everything that jobs in these scopes need, in the order in which it has to be made.
+        """Return everything that jobs in these scopes need, in the order of its creation.
 
-        `users` and `groups` are who gets the rights to submit; `prune` is when (as cron has it) to
-        drop what has been unused for so many seconds.
+        `users` and `groups` get the rights to submit; `prune` is a cron schedule and the seconds after
+        which unused environments are removed at those times.
         """
 
     def allow_plugin(self) -> str | None:
-        """Lets the program run that the configuration names for getting credentials; returns it as
-        text, or None where there is none."""
+        """Allow the credential program that the configuration names; return it as text.
+
+        Returns None if the configuration names none.
+        """
 
 
 @dataclass(frozen=True)
 class ClusterContext:
-    """One of the clusters that the configuration of this machine names.
+    """One of the clusters in this machine's configuration.
 
-    `namespace` is the one jobs go to where no other is named. `plugin` is the program that is run here
-    to get credentials, as text with the file that says so; `allowed` whether somebody has seen it and
-    let it run. With `trouble` it cannot be used.
+    `namespace` is the default for jobs. `plugin` is the credential program that would run on this
+    machine, as text with the file that names it; `allowed` is whether the user has allowed it. With
+    `trouble` the context cannot be used.
     """
 
     name: str
@@ -126,14 +131,16 @@ class ClusterContext:
 
 @runtime_checkable
 class ChoosesCluster(Protocol):
-    """What a backend may offer besides: another cluster or namespace than the configured one."""
+    """The user can choose another cluster or namespace than the configured one."""
 
     def contexts(self) -> list[ClusterContext]:
-        """All of them. Reads files and runs nothing; `EngineError` where they cannot be read."""
+        """Return all contexts. Reads files and runs nothing. `EngineError` if a file is unreadable."""
 
     def choose(self, context: str | None, namespace: str | None) -> None:
-        """From now on jobs are submitted there (None: as configured). Those that are under way are
-        followed where they are. Connects to nothing; the same choice again changes nothing."""
+        """Submit jobs there from now on (None: as configured); jobs that run stay where they are.
+
+        Connects to nothing. Repeating the same choice changes nothing.
+        """
 
     def allow_plugin(self) -> str | None:
-        """As in `PreparesPlace`, for the chosen context."""
+        """As `PreparesNamespace.allow_plugin`, for the chosen context."""

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def backend_names() -> list[str]:
-    """The names that can be asked for; loads none of them."""
+    """Return the names of all backends; loads none of them."""
     return sorted(point.name for point in _entry_points())
 
 
 def load_backend(name: str, config: Config) -> Backend:
-    """The backend of that name, not connected yet. `RequestError` when there is none."""
+    """Return the backend of that name, not connected yet. Raises `RequestError` if there is none."""
     for point in _entry_points():
         if point.name == name:
-            made: Backend = point.load()(config)
-            return made
+            backend: Backend = point.load()(config)
+            return backend
     raise RequestError(
         "backend",
         f"there is no backend called {name!r}",

@@ -1,6 +1,6 @@
-"""Two jobs side by side: what was asked for, what it ran in, how long each phase took.
+"""Compare two jobs: their requests, environments and phases.
 
-Told from the history alone; no backend is asked. Unknown is None, never 0.
+The comparison comes from the history; no backend is asked. Unknown is None, never 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTEXT = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """A part of the request that is not the same; None where it was not asked for."""
+    """A field of the requests that differs; None in a request that does not set it."""
 
     what: str
     first: str | None
@@ -33,9 +33,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class PackageChange:
-    """A package of one kind by its canonical name, and its version in either; None: not in it.
+    """A package by its canonical name, with its version in each job; None if a job lacks it.
 
-    A system package has no version (""): what it is depends on the volume's channel.
+    A system package has no version (""): its version depends on the volume's channel.
     """
 
     name: str
@@ -58,8 +58,11 @@ class PhasePair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`code` is a unified diff, a line each. `packages` has a kind only where it is known what both
-    ran with; `unknown` are the kinds of which that cannot be told."""
+    """The differences of two jobs.
+
+    `code` holds the lines of a unified diff. `packages` has the kinds of which the packages of both
+    jobs are known; `unknown` has the other kinds.
+    """
 
     first: Job
     second: Job
@@ -71,7 +74,7 @@ class Comparison:
 
 
 def compare(first: Job, second: Job, history: History) -> Comparison:
-    """`EngineError` where the history cannot be read."""
+    """Compare two jobs. Raises `EngineError` if the history cannot be read."""
     specs = _spec(first, history), _spec(second, history)
     packages: dict[str, tuple[PackageChange, ...]] = {}
     unknown = []
@@ -127,7 +130,7 @@ def _differences(
 
 
 def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """{"env.MODE": "fast"}: what is set, as text; the code is compared by itself."""
+    """Return the set fields as text, such as {"env.MODE": "fast"}; without the code."""
     out: dict[str, str] = {}
     for name, value in spec.items():
         if not before and name == "code":
@@ -143,7 +146,7 @@ def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, str]:
 
 
 def packages_of(job: Job, kind: str, history: History) -> list[str] | None:
-    """All packages of a kind that a job ran with, as `numpy==2.1.0`; None where it is not known."""
+    """Return the packages of a kind that a job ran with, as `numpy==2.1.0`; None if unknown."""
     phase = next((one for one in job.phases if one.name == kind), None)
     if phase is None or phase.packages == 0:
         return []
@@ -151,14 +154,14 @@ def packages_of(job: Job, kind: str, history: History) -> list[str] | None:
     if phase.key is not None:
         found = VolumeIndex(history).packages(ScopeCache(job.backend, job.scope, kind), phase.key)
     if not found:
-        # One that built its environment told what is in it; it may have been too much to keep.
-        told = history.packages(job.id).get(kind, {})
-        found = list(told) if len(told) == phase.packages else []
+        # A job that built its environment reported the packages; long reports are not stored whole.
+        reported = history.packages(job.id).get(kind, {})
+        found = list(reported) if len(reported) == phase.packages else []
     return found or None
 
 
 def _versions(job: Job, kind: str, history: History) -> dict[str, str] | None:
-    """{canonical name: version}"""
+    """Return {canonical name: version}, or None if unknown."""
     found = packages_of(job, kind, history)
     if found is None:
         return None

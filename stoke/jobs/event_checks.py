@@ -1,12 +1,12 @@
-"""Which of a job's events to believe, and how much of each.
+"""Check the events of a job against forgery by the user's code.
 
-The runner marks its events with the job's nonce, and the user's code can read that nonce (from /proc,
-from the runner's memory) and print events of its own. So an event is believed only where the runner
-could have written it at that point of the job, with times that fit the engine's timestamps of the log,
-and once the code has begun, with text that is marked as the job's. A hint comes as a code, whose text
-is ours (`stoke.remote.hints`), and is believed only before the code has begun.
+The runner marks its events with the job's nonce. The user's code can read that nonce (from /proc, from
+the runner's memory) and print events of its own. An event is therefore accepted only if the runner
+could have written it at that point of the job, with times that fit the engine's timestamps of the log.
+Text that arrives after the code has begun is marked as the job's. A hint arrives as a code, whose text
+is ours (`stoke.remote.hints`), and is accepted only before the code has begun.
 
-Before the user's code begins, only the runner and the build steps of packages are there to write.
+Before the user's code begins, only the runner and the build steps of packages can write.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from stoke.remote.hints import hint_text
 
 RUN = "run"
 MARKED = "the job reports: "
-"""Begins every text that the user's code may have written."""
-# What the runner says of an end for which it sends no error event.
+"""The prefix of every text that the user's code may have written."""
+# The reasons of an end for which the runner sends no error event.
 _REASONS = re.compile(r"stopped|interrupted|timeout|out of memory|killed by signal \d{1,2}")
 # How far an event's time may be from the engine's timestamp of the line that carries it, in seconds.
 _TOLERANCE = 5.0
@@ -36,25 +36,27 @@ _KEY = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
 
 class EventChecks:
-    """The events of one job, in the order of its log. `job` says how far it had come before."""
+    """Check the events of one job, in the order of its log. `job` is its record so far."""
 
     def __init__(self, job: Job) -> None:
         self._submitted_at = job.submitted_at
         self._backend, self._scope = job.backend, job.scope
         self._run_began = job.started_at is not None
-        # The engine's end is provisional too, and known before the log is read. Only the runner tells
-        # processor time, once the code has run.
+        # An end that the engine reported is provisional too, before the log is read. Only the runner
+        # reports processor time, after the code has run.
         self._ended = job.provisional and job.cpu_seconds is not None
         starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
-        # What the reason of an end may repeat: the first line of an error, the first and the last, each
-        # with and without its phase.
+        # The reason of an end may repeat the first line of an error, or its first and last line, each
+        # with or without the phase.
         self._told: tuple[str, ...] = ()
 
     def admit(self, event: Event, at: float) -> Event | None:
-        """The event as far as it is believed, or None. `at` is the engine's time (epoch seconds) of the
-        line that carried it."""
+        """Return the accepted parts of an event, or None.
+
+        `at` is the engine's time (epoch seconds) of the log line that carried the event.
+        """
         kind = event["event"]
         check = {
             "begin": self._begin,
@@ -160,13 +162,15 @@ class EventChecks:
         return reason if of_error else _marked(reason)
 
     def _time(self, told: float, at: float) -> float:
-        """The time that an event tells, unless the log's own timestamps contradict it."""
+        """Return the time in an event, moved into the range that the log's timestamps allow."""
         least = at - _TOLERANCE if self._earliest is None else min(self._earliest, at)
         return min(max(told, least), at)
 
     def _most_seconds(self, start: float, at: float) -> float:
-        """How long a phase can have taken. The client's clock counts as well: the job's may be set
-        back in the middle of a phase."""
+        """Return the longest time that a phase can have taken.
+
+        The client's clock counts as well, because the job's clock may be set back during a phase.
+        """
         return max(at - start, time.time() - self._submitted_at) + _TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""Warming: requests for jobs that build an environment and do nothing in it."""
+"""Make requests for jobs that only build an environment, so that later jobs find it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stoke.request.spec import JobSpec
 
 CODE = "# stoke cache warm\n"
-# What decides the environment; nothing else of an earlier request is wanted again.
+# The fields that decide the environment.
 _FIELDS = {
     "dependencies", "requirements", "constraints", "locked", "system", "nix", "python", "index",
     "uv", "image", "scope",
@@ -23,7 +23,7 @@ _FIELDS = {
 
 
 def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Request:
-    """A job of its own for `spec`, whose code is `CODE`; bytecode is compiled."""
+    """Return a request that builds the environment of `spec` and compiles its bytecode."""
     return Request(
         spec,
         name="warm",
@@ -37,7 +37,7 @@ def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Reques
 def most_used(
     history: History, config: Config, backend: str, scope: str, count: int, upgrade: bool = False
 ) -> list[Request]:
-    """Requests for the environments that jobs asked for most on this backend, in this scope."""
+    """Return requests for the environments that jobs of this backend and scope used most."""
     requests: list[Request] = []
     for text in history.most_used(backend, scope):
         asked = json.loads(text)

@@ -86,7 +86,7 @@ def argo(
     """
     from contextlib import closing
 
-    from stoke.backend.capabilities import PreparesPlace
+    from stoke.backend.capabilities import PreparesNamespace
     from stoke.backend.registry import load_backend
     from stoke.cli.output import narrate
     from stoke.config.loader import load_config
@@ -99,7 +99,7 @@ def argo(
         except ValueError as error:
             raise RequestError("scope", str(error)) from None
     backend = load_backend("argo", config)
-    assert isinstance(backend, PreparesPlace)
+    assert isinstance(backend, PreparesNamespace)
     with closing(backend):
         if allow_plugin:
             allowed = backend.allow_plugin()
