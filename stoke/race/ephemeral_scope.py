@@ -1,10 +1,11 @@
-"""A scope that is used once and taken away again, whatever becomes of the program that uses it.
+"""A scope that is used once and then deleted, even if the process that uses it is killed.
 
     python -P -m stoke.race.ephemeral_scope SCOPE
 
-A note names the scope before anything is made in it. Whoever uses the scope holds the note's lock, for
-which a process of its own waits: should the user be killed or hung up on, that process ends the
-scope's jobs and removes its caches. Should the machine go down, the next user does (`sweep`).
+A note file names the scope before anything is created in it. The process that uses the scope holds a
+lock on the note. A second process waits for that lock: if the first one is killed or loses its
+terminal, the second stops the scope's jobs and deletes its caches. After a crash of the machine, the
+next race does so (`sweep`).
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
     from stoke.history.database import History
 
 PATIENCE_SECONDS = 5.0
-"""For how long an engine may say that a container which has just gone still uses a volume."""
+"""Seconds for which an engine may report a volume as used by a container that was just removed."""
 
 END_SECONDS = 60.0
-"""For how long a job that was killed is waited for: clusters take their time."""
+"""Seconds to wait for the end of a killed job; clusters can be slow."""
 
 
 class EphemeralScope:
-    """A scope's name, for as long as the `with` lasts. Nothing is made before a job is submitted to it.
+    """A context manager that yields the name of a new scope. Creates nothing at the backend.
 
-    Leaving ends its jobs, removes its caches and forgets both; `EngineError` where that cannot be now:
-    it is tried again then.
+    On exit it stops the scope's jobs and deletes jobs, caches and records. If that fails now it raises
+    `EngineError`, and the waiting process tries again.
     """
 
     def __init__(self, backend: Backend, history: History) -> None:
@@ -67,7 +68,7 @@ class EphemeralScope:
                 self._note.unlink(missing_ok=True)
                 os.close(self._lock)
             raise EngineError(
-                f"cannot prepare a scope of its own in {self._note.parent}: {error.strerror}",
+                f"cannot prepare an ephemeral scope in {self._note.parent}: {error.strerror}",
                 "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
             ) from error
         return self.name
@@ -80,10 +81,10 @@ class EphemeralScope:
     ) -> None:
         assert self._lock is not None and self._keeper is not None
         try:
-            take_away(self._backend, self.name, self._history)
+            delete_scope(self._backend, self.name, self._history)
             self._note.unlink()
         except EngineError:
-            # What went wrong first is what has to be said.
+            # The first error is the one to report.
             if error is None:
                 raise
         finally:
@@ -91,8 +92,8 @@ class EphemeralScope:
             threading.Thread(target=self._keeper.wait, daemon=True).start()
 
 
-def take_away(backend: Backend, scope: str, history: History) -> None:
-    """Ends the scope's jobs, removes them and its caches, and forgets both."""
+def delete_scope(backend: Backend, scope: str, history: History) -> None:
+    """Stop the scope's jobs, and delete its jobs, caches and records."""
     from stoke.backend.capabilities import ForgetsScopes
     from stoke.history.volume_index import VolumeIndex
     from stoke.jobs import control, refresh
@@ -110,7 +111,7 @@ def take_away(backend: Backend, scope: str, history: History) -> None:
         ended = history.get(job.id)
         if ended is not None and not ended.state.finished:
             raise EngineError(
-                f"{job.id} was killed and does not end; its caches stay until it does"
+                f"{job.id} was killed but has not ended; its caches stay until it ends"
             )
         if ended is not None:
             control.remove(ended, backend, history)
@@ -128,14 +129,14 @@ def take_away(backend: Backend, scope: str, history: History) -> None:
 
 
 def sweep(backends: Backends, history: History) -> None:
-    """Takes away what a machine that went down has left. What cannot be now is left to the next."""
+    """Delete the scopes that a crash of the machine has left. The next race retries failures."""
     for note in _folder().iterdir():
         if is_ephemeral(note.name):
             _take_over(note, backends, history, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _take_over(note: Path, backends: Backends, history: History, wait: int) -> None:
-    """Once nobody uses the scope any more: takes away what is left of it."""
+    """Take the note's lock, and delete what is left of its scope."""
     try:
         lock = os.open(note, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -144,8 +145,8 @@ def _take_over(note: Path, backends: Backends, history: History, wait: int) -> N
         fcntl.flock(lock, wait)
         if note.exists():
             written = os.read(lock, 4096)
-            if written:  # Else whoever made it came no further.
-                take_away(backends.get(json.loads(written)["backend"]), note.name, history)
+            if written:  # An empty note: its process died before it used the scope.
+                delete_scope(backends.get(json.loads(written)["backend"]), note.name, history)
             note.unlink(missing_ok=True)
     except (BlockingIOError, ValueError, StokeError):
         pass
@@ -158,7 +159,10 @@ def _folder() -> Path:
 
 
 def _keep(scope: str) -> None:
-    """Waits for whoever uses the scope; loads nothing else before, so as not to be in the way."""
+    """Wait until the process that uses the scope releases it, then delete what is left.
+
+    Imports nothing else before that, so as not to compete with the race for the processor.
+    """
     note = _folder() / scope
     try:
         lock = os.open(note, os.O_RDWR | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
-"""A request run twice: cold, in a scope made for it and taken away, and warm, in its own.
+"""Race a request: run it cold, in an ephemeral scope, and then warm, in its own scope.
 
-One run after the other: at the same time they would take processor, disk and network from each other,
-and the cold one, which needs all three, would lose most by it.
+The runs come one after the other. At the same time they would compete for processor, disk and network,
+and the cold run, which needs all three, would lose most.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ TAIL_LENGTH = 2000
 
 
 class RaceStoppedError(EngineError):
-    """Somebody ended the race."""
+    """The user stopped the race."""
 
 
 class RunFailedError(EngineError):
-    """A run came to no good end. `job` is its record, `tail` the end of what it printed."""
+    """A run failed. `job` is its record, `tail` the last lines of its output."""
 
     def __init__(self, job: Job, what: str, hint: str | None, tail: list[str]) -> None:
         super().__init__(what, hint)
@@ -54,26 +54,26 @@ class RunFailedError(EngineError):
 
 
 def check_race(spec: JobSpec, backend: Backend) -> None:
-    """Refuses a request that has nothing to race, or that the backend cannot run."""
+    """Raise `RequestError` if nothing of a request is cached, or its backend cannot run it."""
     if not spec.use_cache:
         raise RequestError(
-            "use_cache", "a race shows what the cache saves, and this request uses none",
+            "use_cache", "a race shows what the cache saves, and this request uses no cache",
             "have it use the cache",
         )  # fmt: skip
     if not named_packages(spec):
         raise RequestError(
-            "dependencies", "a race needs packages: without them there is nothing to keep",
+            "dependencies", "a race needs packages: without packages there is nothing to cache",
             "name some, for example numpy",
         )  # fmt: skip
     check_request(spec, backend)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a race stands: what it is at ("cold", "warming", "warm"; "" between runs and before), and
-    the last record of each run that has begun."""
+class RaceStatus:
+    """The progress of a race: the active run ("cold", "warming", "warm"; "" between runs and before
+    the first), and the last record of each run that has begun."""
 
-    at: str = ""
+    active: str = ""
     cold: Job | None = None
     warming: Job | None = None
     warm: Job | None = None
@@ -82,8 +82,8 @@ class Standing:
 class Race:
     """One race. `run` blocks until its end; `stop` ends it from another thread.
 
-    `on_change` is called when `standing` has changed, `say` with what people should know besides;
-    both on threads of the race.
+    `on_change` is called when `status` has changed, `say` with messages for the user; both on threads
+    of the race.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Race:
         on_change: Callable[[], object] = lambda: None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.standing = Standing()
+        self.status = RaceStatus()
         self._request = request
         self._backends = backends
         self._backend = backend
@@ -108,14 +108,18 @@ class Race:
         self._lock = threading.Lock()
         self._running: Job | None = None
         self._grace: float | None = None
-        """How gently to stop; None while nobody wants that."""
+        """Seconds between SIGTERM and SIGKILL once `stop` was called; None before."""
 
     def run(self) -> Recording:
-        """Both runs. `RunFailedError` when one fails, `RaceStoppedError` after `stop`, `EngineError`
-        when the backend does. The cold run's scope is gone in every case, or goes as soon as it can."""
+        """Run the request cold and warm.
+
+        Raises `RunFailedError` if a run fails, `RaceStoppedError` after `stop`, and `EngineError` if
+        the backend fails. In every case the scope of the cold run is deleted, at once or as soon as
+        that is possible.
+        """
         spec = self._request.spec
         check_race(spec, self._backend)
-        # Also asks the engine whether it is there, before anything is made.
+        # This also finds out, before anything is created, whether the engine answers.
         if isinstance(self._backend, ForgetsScopes):
             self._backend.volumes()
         sweep(self._backends, self._history)
@@ -137,8 +141,8 @@ class Race:
         )
 
     def stop(self, grace: float) -> None:
-        """Ends the run that is at work, SIGTERM now and SIGKILL after `grace` seconds (0: at once), and
-        begins no other. `EngineError` where the engine cannot be told."""
+        """Stop the active run, SIGTERM now and SIGKILL after `grace` seconds (0: at once), and begin no
+        other. Raises `EngineError` if the engine cannot be reached."""
         with self._lock:
             self._grace = grace
             running = self._running
@@ -153,14 +157,14 @@ class Race:
             if not isinstance(self._backend, ForgetsScopes):
                 changes["use_cache"] = False
                 self._note(
-                    f"the {self._backend.name} backend cannot take a scope away again, so the cold "
-                    "run used no cache at all"
+                    f"the {self._backend.name} backend cannot delete a scope, so the cold run used no "
+                    "cache at all"
                 )
             cold = spec.model_copy(update=changes)
             return self._run(COLD, replace(self._request, spec=cold))
 
     def _run_warm(self) -> tuple[Job | None, Job]:
-        """(what warmed the scope, if anything had to; the warm run)."""
+        """Return the run that warmed the scope, if one was needed, and the warm run."""
         request = replace(self._request, upgrade=False)
         warming = None
         expected = prepare(request, self._backend, self._history).prediction
@@ -172,11 +176,11 @@ class Race:
             warming = self._run(WARMING, first)
         warm = self._run(WARM, request)
         if missed(warm) and warming is None:
-            # A lock that was too old, or a cache that others have pruned.
-            self._say("its caches were not warm after all; that run has warmed them, so once more")
+            # The lockfile was too old, or another user pruned the cache.
+            self._say("the caches were not warm; this run has warmed them, so it is repeated")
             warming, warm = warm, self._run(WARM, request)
         if missed(warm):
-            self._note(f"not warm in the second run either: {', '.join(missed(warm))}")
+            self._note(f"still not warm in the second run: {', '.join(missed(warm))}")
         return warming, warm
 
     def _note(self, text: str) -> None:
@@ -184,8 +188,8 @@ class Race:
         self._say(text)
 
     def _run(self, what: str, request: Request) -> Job:
-        """Submits, follows to the end and brings home; the record of a run that succeeded."""
-        self._stand(what, of=what)
+        """Submit a run, follow it to its end and finalize it. Returns its record if it succeeded."""
+        self._set_status(what, of=what)
         self._go_on()
 
         def submitting(name: str, _start: float, seconds: float | None) -> None:
@@ -199,12 +203,12 @@ class Race:
             grace = self._grace
         if grace is not None:
             self._stop(job, grace)
-        self._stand(what, job, of=what)
+        self._set_status(what, job, of=what)
         said: list[Event] = []
 
         def changed() -> None:
             if (now := self._history.get(job.id)) is not None:
-                self._stand(what, now, of=what)
+                self._set_status(what, now, of=what)
 
         try:
             Tracker(
@@ -216,8 +220,8 @@ class Race:
                 self._running = None
         ended = self._history.get(job.id)
         if ended is None:
-            raise EngineError(f"{job.id} was removed while it was raced")
-        self._stand("", ended, of=what)
+            raise EngineError(f"{job.id} was removed during the race")
+        self._set_status("", ended, of=what)
         clean_up(job.id, self._backend, self._history)
         self._go_on()
         if ended.state is not JobState.SUCCEEDED:
@@ -226,23 +230,25 @@ class Race:
 
     def _go_on(self) -> None:
         if self._grace is not None:
-            raise RaceStoppedError("the race was ended before both runs were through")
+            raise RaceStoppedError("the race was stopped before both runs had ended")
 
     def _stop(self, job: Job, grace: float) -> None:
         now = self._history.get(job.id)
         if is_ephemeral(job.scope) and now is not None and now.started_at is None:
-            grace = 0  # Nobody's code has begun, and what it has built goes anyway.
+            grace = (
+                0  # No code of the user has begun, and what the job has built is deleted anyway.
+            )
         stop(job, self._backend, self._history, grace)
 
-    def _stand(self, at: str, job: Job | None = None, *, of: str) -> None:
-        """What the race is at, and the record of the run `of`."""
-        self.standing = replace(self.standing, at=at, **{of: job})
+    def _set_status(self, active: str, job: Job | None = None, *, of: str) -> None:
+        """Set the active run, and the record of the run `of`."""
+        self.status = replace(self.status, active=active, **{of: job})
         self._on_change()
 
 
 def _failure(what: str, job: Job, history: History) -> RunFailedError:
     why = f"exit code {job.exit_code}" if job.reason is None else job.reason
-    # Its notes go with it, so what they say is said now.
+    # The notes of a cold run are deleted with its scope, so the error repeats them.
     hints = [note.hint for note in history.notes(job.id) if note.kind == "error" and note.hint]
     hint = hints[-1] if hints else None
     if hint is None and what != COLD:

@@ -1,7 +1,7 @@
-"""What a race came to: two runs as events with times, the figures told from them, and their file.
+"""The result of a race: two runs as events with times, the figures computed from them, and their file.
 
-A recording holds no code, no variable and no output. It replays without an engine: `Run.job` is the
-run's record as it stood at any moment.
+A recording holds no code, no variables and no output. It replays without an engine: `Run.at` returns
+the run's record at any moment.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Run(_Model):
     """One run of the request, from its submission to its end."""
 
     job: Word
-    """Its id; that of a cold run is in no history."""
+    """The job's id. The job of a cold run is in no history."""
     scope: Word
     events: Annotated[list[Event], Field(max_length=200)]
 
@@ -71,8 +71,8 @@ class Run(_Model):
 
     @property
     def ready(self) -> float | None:
-        """Seconds until the code began, less what the job waited for a place and an image, which no
-        cache of ours spares it. None where it never did."""
+        """Seconds until the code began, minus the time that the job waited for a node and an image,
+        which our caches do not change. None if the code never began."""
         waited = sum(
             one.seconds
             for one in self.events
@@ -84,7 +84,7 @@ class Run(_Model):
         return None
 
     def at(self, moment: float | None = None) -> Job:
-        """The job's record `moment` seconds after its submission, which is time 0; None: its end."""
+        """Return the job's record `moment` seconds after its submission, or at its end (None)."""
         job = Job(self.job, "race", "", self.scope, JobState.STARTING, 0.0)
         phases: dict[str, Phase] = {}
         for one in self.events:
@@ -101,13 +101,13 @@ class Run(_Model):
                 phases[one.phase] = Phase(
                     one.phase, one.began, one.seconds, one.hit, one.packages, one.cached, one.bytes
                 )
-        places = {name: place for place, name in enumerate(PHASES)}
-        job.phases = sorted(phases.values(), key=lambda one: places.get(one.name, len(places)))
+        order = {name: number for number, name in enumerate(PHASES)}
+        job.phases = sorted(phases.values(), key=lambda one: order.get(one.name, len(order)))
         return job
 
 
 def run_of(job: Job) -> Run:
-    """A finished job as events."""
+    """Convert a finished job to events."""
     events: list[PhaseBegan | PhaseEnded | Ended] = []
     for phase in job.phases:
         began = max(0.0, phase.started_at - job.submitted_at)
@@ -126,64 +126,65 @@ def run_of(job: Job) -> Run:
 
 
 class Recording(_Model):
-    """Two runs that came to a good end, and what was raced."""
+    """Two successful runs, and the request that was raced."""
 
     format: Literal["stoke race 1"] = "stoke race 1"
     name: Word
     backend: Word
     scope: Word
-    """The request's own; the cold run had one of its own, or no cache."""
+    """The scope of the request. The cold run had an ephemeral scope, or no cache."""
     packages: Annotated[list[Word], Field(max_length=1000)]
     raced_at: Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
     """Epoch seconds."""
     cold: Run
     warm: Run
     warmed: Seconds | None = None
-    """What it took to warm the scope, where it was not warm; it counts for neither run."""
+    """The seconds that warming the scope took, if that was needed; they count for neither run."""
     notes: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=50)] = []
 
     @property
     def ratio(self) -> float | None:
-        """How many times sooner the code began, warm."""
+        """How many times faster the code started in the warm run."""
         cold, warm = self.cold.ready, self.warm.ready
         return None if cold is None or not warm else cold / warm
 
     @property
     def saved_seconds(self) -> float | None:
-        """Less than 0 where the warm run was the slower one."""
+        """Seconds saved; below 0 if the warm run was slower."""
         cold, warm = self.cold.ready, self.warm.ready
         return None if cold is None or warm is None else cold - warm
 
     @property
     def saved_bytes(self) -> int | None:
-        """Not downloaded; None where the backend cannot count."""
+        """Bytes that were not downloaded; None if the backend cannot count them."""
         cold, warm = self.cold.at().received_bytes, self.warm.at().received_bytes
         return None if cold is None or warm is None else max(0, cold - warm)
 
     @property
     def result(self) -> str:
-        """`16 x sooner: the code began after 0.39 s instead of 6.2 s; saved 5.8 s and 54 MB`."""
+        """`16x faster: code started after 0.39 s instead of 6.2 s; saved 5.8 s and 54 MB`."""
         ratio, saved = self.ratio, self.saved_seconds
         if ratio is None or saved is None:
-            return "one of the runs did not tell when its code began, so they cannot be compared"
-        text = (
-            f"{ratio:.{1 if ratio < 10 else 0}f} x sooner: the code began after "
-            f"{human_seconds(self.warm.ready)} instead of {human_seconds(self.cold.ready)}"
+            return "a run did not report when its code began, so the runs cannot be compared"
+        started = (
+            f"code started after {human_seconds(self.warm.ready)} "
+            f"instead of {human_seconds(self.cold.ready)}"
         )
         if saved <= 0:
-            return f"{text}; nothing saved"
+            return f"not faster: {started}; nothing saved"
+        text = f"{ratio:.{1 if ratio < 10 else 0}f}x faster: {started}"
         if self.saved_bytes is None:
             return f"{text}; saved {human_seconds(saved)} (this backend counts no bytes)"
         return f"{text}; saved {human_seconds(saved)} and {human_bytes(self.saved_bytes)}"
 
 
 def missed(job: Job) -> list[str]:
-    """The phases for which a cache was asked in vain."""
+    """Return the phases that missed their cache."""
     return [one.name for one in job.phases if one.name in ENVIRONMENT_PHASES and one.hit is False]
 
 
 def write_recording(recording: Recording, path: Path) -> None:
-    """A file that is there already is replaced. `EngineError` where it cannot be written."""
+    """Write a recording to a file, replacing it. Raises `EngineError` if that fails."""
     try:
         path.write_text(recording.model_dump_json(indent=1) + "\n")
     except OSError as error:
@@ -191,13 +192,13 @@ def write_recording(recording: Recording, path: Path) -> None:
 
 
 def read_recording(path: Path) -> Recording:
-    """`RequestError` where it is none."""
+    """Read a recording. Raises `RequestError` if the file is not one."""
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise RequestError(str(path), f"cannot be read: {error.strerror}") from None
-    why = "it is too long"
+    why = f"longer than {MOST_BYTES // 1024**2} MiB"
     if len(text) <= MOST_BYTES:
         try:
             return Recording.model_validate_json(text)
@@ -206,5 +207,5 @@ def read_recording(path: Path) -> Recording:
             where = ".".join(map(str, first["loc"]))
             why = f"{where}: {first['msg']}" if where else first["msg"]
     raise RequestError(
-        str(path), f"is no recording of a race ({why})", "make one: stoke race --record FILE ..."
+        str(path), f"is not a recording of a race ({why})", "make one: stoke race --record FILE ..."
     )

@@ -77,7 +77,7 @@ def test_the_table_and_what_is_said_beside_it(stoke: Stoke, index: PackageIndex)
     head, *rows, result, warmed = done.stdout.decode().splitlines()
     assert head.split()[:2] == ["PHASE", "PACKAGES"]
     assert [row.split()[0] for row in rows] == ["start", "lock", "python", "run", "first", "whole"]
-    assert " x sooner: the code began after " in result
+    assert "x faster: code started after " in result
     assert warmed.startswith("scope default was not warm: warming it took ")
     assert b"cold, with nothing cached" in done.stderr
     quiet = stoke(*RACE, "1", "-q")
@@ -114,7 +114,7 @@ def test_at_a_terminal_a_recording_replays_on_the_screen(
     raced(stoke, "--record", str(file))
     shown = terminal("race", "--replay", str(file))
     shown.until(b"5 Race")
-    shown.until(b"sooner")
+    shown.until(b"faster")
     shown.type("qq")
     assert shown.wait() == 0
 

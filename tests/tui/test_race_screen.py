@@ -101,7 +101,7 @@ async def test_a_race_from_the_form_to_its_files(
         await raced(pilot, app, "print('ran')")
         await until(pilot, lambda: isinstance(app.screen, RaceScreen))
         await until(pilot, lambda: "Cold, with nothing cached" in screen_text(app))
-        await until(pilot, lambda: "x sooner" in screen_text(app))
+        await until(pilot, lambda: "x faster" in screen_text(app))
         text = screen_text(app)
         assert "MISS" in text and "HIT" in text and "first line" in text
         assert left(own_home, app) == []
@@ -112,8 +112,8 @@ async def test_a_race_from_the_form_to_its_files(
         assert picture.read_text().startswith("<svg") and "font-face" not in picture.read_text()
         # And once more, warm from the start.
         await pilot.press("r")
-        await until(pilot, lambda: "x sooner" not in screen_text(app))
-        await until(pilot, lambda: "x sooner" in screen_text(app))
+        await until(pilot, lambda: "x faster" not in screen_text(app))
+        await until(pilot, lambda: "x faster" in screen_text(app))
         assert "were not warm" not in screen_text(app)
     assert left(own_home, app) == []
 
@@ -150,7 +150,7 @@ async def test_a_second_race_begins_once_the_first_is_ended(index: PackageIndex)
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "The race was ended" in screen_text(app))
         race.race(backend, replace(request, spec=with_changes(request.spec, code="print(1)")))
-        await until(pilot, lambda: "x sooner" in screen_text(app))
+        await until(pilot, lambda: "x faster" in screen_text(app))
 
 
 async def test_leaving_the_program_leaves_nothing_of_the_cold_run(
@@ -234,9 +234,9 @@ async def test_a_recording_is_opened_and_replayed(
         await until(pilot, lambda: "HIT" in screen_text(app) and "MISS" not in screen_text(app))
         now[0] += 3.0
         await until(pilot, lambda: "MISS" in screen_text(app))
-        assert "x sooner" not in screen_text(app)
+        assert "x faster" not in screen_text(app)
         now[0] += 60.0
-        await until(pilot, lambda: "12 x sooner" in screen_text(app))
+        await until(pilot, lambda: "12x faster" in screen_text(app))
         assert "54.9 MB" in screen_text(app)
         await pilot.press("p")
         await until(pilot, lambda: "Both as they went" in screen_text(app))

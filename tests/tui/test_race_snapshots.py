@@ -29,7 +29,7 @@ def replayed(recording: Recording, seconds: float) -> tuple[StokeApp, Any]:
     async def run(pilot: Pilot[Any]) -> None:
         await until(pilot, lambda: "Both as they went" in screen_text(app))
         now[0] += seconds
-        wanted = "MISS" if seconds < 8 else "sooner"
+        wanted = "MISS" if seconds < 8 else "faster"
         await until(pilot, lambda: wanted in screen_text(app), wanted)
         await still(pilot)
 

@@ -19,7 +19,7 @@ from textual.widgets import Digits, Static
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.history.job import Job
 from stoke.jobs.request import Request
-from stoke.race.race import COLD, WARM, WARMING, Race, RaceStoppedError, RunFailedError, Standing
+from stoke.race.race import COLD, WARM, WARMING, Race, RaceStatus, RaceStoppedError, RunFailedError
 from stoke.race.recording import Recording, Run, write_recording
 from stoke.text.sanitize import clean
 from tui import format as fmt
@@ -88,7 +88,7 @@ class RaceScreen(StokeScreen):
         super().__init__()
         self._asked: tuple[str, Request] | None = None
         self._race: Race | None = None
-        self._standing = Standing()
+        self._standing = RaceStatus()
         self._recording: Recording | None = None
         self._trouble: StokeError | None = None
         self._played_from: float | None = None
@@ -125,7 +125,7 @@ class RaceScreen(StokeScreen):
             )
             return
         self._asked = (backend, request)
-        self._standing, self._recording, self._trouble = Standing(), None, None
+        self._standing, self._recording, self._trouble = RaceStatus(), None, None
         self._played_from, self._ending, self._said = None, False, ("", "")
         self._look()
 
@@ -142,7 +142,7 @@ class RaceScreen(StokeScreen):
 
     def _hear(self, race: Race, text: str) -> None:
         """On the race's thread; shown with the next look."""
-        self._said = (race.standing.at, text)
+        self._said = (race.status.active, text)
 
     def replay(self, recording: Recording) -> None:
         """Shows both runs from their beginning, at the same time."""
@@ -170,7 +170,7 @@ class RaceScreen(StokeScreen):
 
     def _failed(self, error: StokeError) -> None:
         if self._race is not None:
-            self._standing = self._race.standing
+            self._standing = self._race.status
         self._race, self._trouble = None, error
         self._rest()
 
@@ -182,7 +182,7 @@ class RaceScreen(StokeScreen):
 
     def _show(self) -> None:
         if self._race is not None:
-            self._standing = self._race.standing
+            self._standing = self._race.status
         known = self._at_work or self._recording is not None or self._trouble is not None
         self.query_one("#race-empty").display = not known
         for name in ("#race-lanes", "#race-result"):
@@ -225,15 +225,15 @@ class RaceScreen(StokeScreen):
     def _show_standing(self) -> None:
         standing, now = self._standing, self.stoke.clock()
         cold, warm = standing.cold, standing.warm
-        if standing.at != WARM and warm is None:
+        if standing.active != WARM and warm is None:
             warm = standing.warming
         span = max(_taken(cold, now), _taken(warm, now))
         over = "did not begin" if self._trouble is not None else "waits for the cold run"
         title = {
             WARMING: "Warm: its caches are not warm yet, warming them",
             WARM: f"Warm, in scope {self._scope}",
-        }.get(standing.at, f"Warm, {over}")
-        if not standing.at and warm is not None:
+        }.get(standing.active, f"Warm, {over}")
+        if not standing.active and warm is not None:
             title = f"Warm, in scope {self._scope}"
         self.query_one("#race-cold", Lane).show(
             "Cold, with nothing cached", cold, now, span, _standing_figures(cold, now)
@@ -245,12 +245,12 @@ class RaceScreen(StokeScreen):
             COLD: "The cold run. The warm one follows: at once they would be in each other's way.",
             WARMING: "Warming the caches first; this is in neither run.",
             WARM: "The warm run.",
-        }.get(standing.at, "Beginning." if cold is None else "Bringing home.")
+        }.get(standing.active, "Beginning." if cold is None else "Bringing home.")
         if self._trouble is not None:
             words = ""
         elif self._ending:
             words = "Ending the race."
-        elif self._said[0] == standing.at and self._said[1]:
+        elif self._said[0] == standing.active and self._said[1]:
             words += f" {clean(self._said[1])}"
         self._show_result("", Text(words, style="dim"))
 

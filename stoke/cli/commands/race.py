@@ -19,7 +19,7 @@ from stoke.errors import EXIT_INTERRUPT, EngineError
 if TYPE_CHECKING:
     from stoke.config.model import Config
     from stoke.jobs.request import Request
-    from stoke.race.race import Race, Standing
+    from stoke.race.race import Race, RaceStatus
     from stoke.race.recording import Recording
 
 LOOK_SECONDS = 0.5
@@ -145,9 +145,9 @@ def _stay(race: Race, said: SimpleQueue[str | None], teller: _Teller, grace: flo
                     teller.say("ending the race; ctrl+c again ends it at once")
                 gently = grace if pressed == 1 else 0
                 threading.Thread(target=_stop, args=(race, gently), daemon=True).start()
-            teller.tell(race.standing)
+            teller.tell(race.status)
         teller.hear(said, 0)
-        teller.tell(race.standing)
+        teller.tell(race.status)
     (result,) = came_to
     if isinstance(result, BaseException):
         raise result
@@ -214,10 +214,10 @@ class _Teller:
     def say(self, text: str) -> None:
         self._general.say(text)
 
-    def tell(self, standing: Standing) -> None:
+    def tell(self, standing: RaceStatus) -> None:
         jobs = {"cold": standing.cold, "warming": standing.warming, "warm": standing.warm}
         for name, job in jobs.items():
-            if name not in self._begun and (standing.at == name or job is not None):
+            if name not in self._begun and (standing.active == name or job is not None):
                 self._begun.append(name)
                 self.say(self._titles[name])
             if job is not None:
