@@ -1,4 +1,4 @@
-"""The cache volumes: what they hold, and keeping that in bounds."""
+"""Measure, prune and clear cache volumes."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Environment:
+class CachedEnvironment:
     """An environment on a python volume, or a set of packages on a system volume. Times are epoch
     seconds."""
 
     key: str
     bytes: int
-    """Of all its files, those included that others have too."""
-    goes: int
-    """What is freed if it is dropped together with the packages that nobody else names."""
+    """The size of all its files, including files that it shares with other environments."""
+    reclaimable: int
+    """The bytes that removing it frees, together with the packages that only it names."""
     built_at: float | None
     last_used: float
     uses: int
     packages: tuple[str, ...]
     busy: bool
-    """A job uses it now."""
+    """Whether a job uses it now."""
     in_use_by: tuple[str, ...] = ()
-    """Those of them that this history knows; jobs submitted from elsewhere are not among them."""
+    """The jobs that use it, as far as this history knows them."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a volume holds. `bytes` are allocated ones, a hard-linked file counted once."""
+    """What a volume holds. `bytes` counts allocated bytes, and a hard-linked file once."""
 
     bytes: int
     uv_bytes: int
-    """How much of it is uv's cache, which environments are hard links into."""
+    """The part that is uv's cache, whose files environments hard-link."""
     garbage: int
-    """About how much of it no environment names: the next prune takes it first."""
+    """Roughly the part that no environment names; the next prune removes it first."""
     measured_at: float
-    environments: tuple[Environment, ...]
+    environments: tuple[CachedEnvironment, ...]
     requests: Mapping[str, str] = field(default_factory=dict)
-    """Request hash to the key of the environment that last answered it."""
+    """Request hash to the key of the environment that served it last."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What went, or in a dry run what would."""
+    """What a prune removed, or would remove in a dry run."""
 
     bytes: int
     left: int
     """Bytes that the volume holds afterwards."""
     entries: int
-    """Environments that are left, or sets of system packages."""
+    """The number of environments, or sets of system packages, that are left."""
     environments: tuple[str, ...]
     packages: tuple[str, ...]
     busy: tuple[str, ...]
-    """Environments that should have gone and are in use."""
+    """Environments that were to be removed but are in use."""
     trouble: str | None
-    """Why uv's cache or Nix's store was left as it was, if it was; a later prune frees the rest."""
+    """Why uv's cache or Nix's store was not cleaned, if it was not; a later prune frees the rest."""
 
 
 Progress = Callable[[str], None]
 
 
-def by_place(volumes: Iterable[Volume]) -> list[list[Volume]]:
-    """Grouped: those that lie in one place and belong to one scope share its budget."""
+def group_by_budget(volumes: Iterable[Volume]) -> list[list[Volume]]:
+    """Group the volumes that share a budget: those of one scope on one node."""
     groups: dict[tuple[str | None, str], list[Volume]] = {}
     for volume in volumes:
         groups.setdefault((volume.node, volume.scope), []).append(volume)
@@ -82,30 +82,35 @@ def by_place(volumes: Iterable[Volume]) -> list[list[Volume]]:
 
 
 def share_out(usages: Sequence[Usage], max_bytes: int) -> list[int | None]:
-    """How much each of a scope's volumes may hold, for all of them to hold `max_bytes` together: what
-    was least recently used goes first, whichever volume it is on. None: nothing has to go from it."""
-    going = [(0.0, number, usage.garbage) for number, usage in enumerate(usages)]
-    going += [
-        (one.last_used, number, one.goes)
+    """Return the limit of each of a scope's volumes, so that together they hold `max_bytes`.
+
+    The least recently used environments are removed first, on whichever volume they are. None means
+    that nothing has to be removed from a volume.
+    """
+    candidates = [(0.0, number, usage.garbage) for number, usage in enumerate(usages)]
+    candidates += [
+        (one.last_used, number, one.reclaimable)
         for number, usage in enumerate(usages)
         for one in usage.environments
         if not one.busy
     ]
-    goes = [0] * len(usages)
+    removed = [0] * len(usages)
     excess = sum(usage.bytes for usage in usages) - max_bytes
-    for _, number, size in sorted(going):
+    for _, number, size in sorted(candidates):
         if excess <= 0:
             break
-        goes[number] += min(size, excess)
+        removed[number] += min(size, excess)
         excess -= size
     if excess > 0:
-        # What several have in common is in nobody's figure: from now on all that can go has to.
+        # Files that environments share are in none of these figures: remove everything removable.
         return [0] * len(usages)
-    return [usage.bytes - size if size else None for usage, size in zip(usages, goes, strict=True)]
+    return [
+        usage.bytes - size if size else None for usage, size in zip(usages, removed, strict=True)
+    ]
 
 
 class Housekeeper:
-    """Measures, prunes and clears the volumes of any backend, and keeps the sizes in the history."""
+    """Measure, prune and clear the volumes of any backend, and record their sizes in the history."""
 
     def __init__(self, history: History, lock_ttl: int) -> None:
         self._history = history
@@ -113,7 +118,7 @@ class Housekeeper:
         self._lock_ttl = lock_ttl
 
     def volumes(self, backend: Backend) -> list[Volume]:
-        """The backend's volumes as they were when they were last measured; costs next to nothing."""
+        """Return the backend's volumes with the sizes of their last measurement."""
         sizes = {
             (size.node, size.scope, size.kind): size
             for size in self._history.cache_sizes()
@@ -133,12 +138,12 @@ class Housekeeper:
         return found
 
     def usage(self, backend: Backend, volume: Volume, progress: Progress) -> Usage:
-        """Measures now. What `progress` raises ends it."""
+        """Measure a volume. An exception that `progress` raises cancels it."""
         operation = {"do": "usage", "kind": volume.kind, "lock_ttl": self._lock_ttl}
         result = self._do(backend, volume, operation, progress)
         holders = self._holders(volume)
         environments = tuple(
-            Environment(
+            CachedEnvironment(
                 **{**row, "packages": tuple(row["packages"])},
                 in_use_by=tuple(holders.get(row["key"], ())) if row["busy"] else (),
             )
@@ -151,7 +156,7 @@ class Housekeeper:
         return usage
 
     def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
-        """The same volume, measured now."""
+        """Measure a volume and return it with its size."""
         usage = self.usage(backend, volume, progress)
         return replace(
             volume,
@@ -170,8 +175,8 @@ class Housekeeper:
         max_bytes: int | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Drops what has not been used for `unused` seconds and, the least recently used first, what
-        is beyond `max_bytes`; never what is in use."""
+        """Remove environments that were not used for `unused` seconds, and then, least recently used
+        first, what exceeds `max_bytes`. Never removes what is in use."""
         operation = {
             "do": "prune",
             "kind": volume.kind,
@@ -195,8 +200,8 @@ class Housekeeper:
         max_bytes: int | None = None,
         dry_run: bool = False,
     ) -> list[Pruned | EngineError]:
-        """The same for volumes that may hold `max_bytes` together. For each of them what went, or why
-        it could not be pruned."""
+        """Prune volumes that may hold `max_bytes` together. Returns for each volume what was removed,
+        or the error."""
         outcomes: list[Pruned | EngineError] = []
         limits: list[int | None] = [max_bytes] * len(volumes)
         sizes = [0] * len(volumes)
@@ -210,7 +215,7 @@ class Housekeeper:
         for number, volume in enumerate(volumes):
             limit = limits[number]
             if max_bytes is not None and number == len(volumes) - 1:
-                # More or less than its share, as the others came out.
+                # The last volume gets what the others leave, more or less than its share.
                 limit = max(0, max_bytes - sum(sizes[:number]))
             try:
                 pruned = self.prune(
@@ -224,7 +229,7 @@ class Housekeeper:
         return outcomes
 
     def clear(self, backend: Backend, volume: Volume, progress: Progress) -> Pruned:
-        """Empties the volume. `EngineError` while a job holds it."""
+        """Empty a volume. Raises `EngineError` while a job uses it."""
         now = [
             one for one in backend.volumes() if (one.name, one.node) == (volume.name, volume.node)
         ]
@@ -241,13 +246,13 @@ class Housekeeper:
         return pruned
 
     def lock(self, backend: Backend, volume: Volume, key: str) -> str:
-        """The text of the lock that an environment was built from."""
+        """Return the text of the lockfile that an environment was built from."""
         operation = {"do": "lock", "kind": volume.kind, "key": key}
         text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
         return text
 
     def _holders(self, volume: Volume) -> dict[str, list[str]]:
-        """Environment key to the unfinished jobs that were given it."""
+        """Return environment key to the unfinished jobs that use it."""
         holders: dict[str, list[str]] = {}
         for job in self._history.list(unfinished=True):
             if (job.backend, job.scope) == (volume.backend, volume.scope):
@@ -257,13 +262,13 @@ class Housekeeper:
         return holders
 
     def lock_of(self, backend: Backend, job: Job) -> str:
-        """The lock that a job's environment was built from, read from the environment itself."""
+        """Return the lockfile that a job's environment was built from, read from the environment."""
         again = f"run it again, then ask again: stoke rerun {job.id}"
         key = next((phase.key for phase in job.phases if phase.name == "python"), None)
         if key is None:
-            raise EngineError(f"no cache holds an environment that {job.id} ran in", again)
+            raise EngineError(f"no cache holds the environment of {job.id}", again)
         trouble = EngineError(
-            f"scope {job.scope} has no python cache on {job.backend} any more", again
+            f"the python cache of scope {job.scope} on {job.backend} no longer exists", again
         )
         for volume in self.volumes(backend):
             if (volume.scope, volume.kind) == (job.scope, "python"):
@@ -276,7 +281,7 @@ class Housekeeper:
     def _do(
         self, backend: Backend, volume: Volume, operation: Mapping[str, object], progress: Progress
     ) -> dict[str, Any]:
-        # One that is there, should the backend need an image and the configuration name none.
+        # A known image, for a backend that needs one and a configuration that names none.
         image = self._history.last_image(backend.name, volume.scope)
         return backend.housekeep(volume, {**operation, "image": image}, progress)
 
@@ -316,7 +321,7 @@ def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_outcome(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
-    """The result among the lines that `stoke/remote/housekeeping.py` printed; for backends."""
+    """Return the result among the lines that `stoke.remote.housekeeping` printed."""
     for line in lines:
         said = json.loads(line)
         if "progress" in said:
@@ -326,4 +331,4 @@ def read_outcome(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
         else:
             result: dict[str, Any] = said["result"]
             return result
-    raise EngineError("housekeeping ended before its time; the cache is whole, as far as it came")
+    raise EngineError("housekeeping ended early; the cache is intact, but the work is not complete")

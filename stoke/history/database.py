@@ -1,8 +1,8 @@
-"""The history: every job this user submitted, in SQLite, for any number of programs at once.
+"""The history: every job of this user, in SQLite, shared by any number of processes.
 
-WAL, so a reader never waits for a writer; within one program it does, unless it reads by a `History`
-of its own. `user_version` is the schema's version; `MIGRATIONS`
-holds the steps, applied in order on opening. A finished job's state never changes back.
+The database is in WAL mode, so readers in other processes never wait for a writer. Threads that share
+one `History` do wait; a reader that must not wait opens its own. The state of a finished job never
+changes back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stoke.history.schema import MIGRATIONS
 
 @dataclass(frozen=True)
 class CacheSize:
-    """What a cache volume held when it was measured (epoch seconds): bytes, environments."""
+    """A measurement of a cache volume at `measured_at` (epoch seconds): bytes, and environments."""
 
     backend: str
     node: str | None
@@ -40,7 +40,7 @@ class CacheSize:
 
 @dataclass(frozen=True)
 class Note:
-    """What the runner said beside its phases: a "note", or an "error" with how to fix it."""
+    """A message of the runner or the engine about a job: a "note", or an "error" with its hint."""
 
     kind: str
     text: str
@@ -48,12 +48,12 @@ class Note:
 
 
 READING_SECONDS = 0.1
-"""Only a writer that locks readers out, which WAL has no need of, can make a reader wait."""
+"""How long a reader waits for a writer that locks readers out, which no writer in WAL mode does."""
 MOST_NOTES = 100
 MOST_PACKAGES = 2000
-"""So much is kept of one job; a hostile one could say more."""
+"""The most notes and packages stored of one job, because a hostile job could report any number."""
 
-# Inside the class, `list` is the method.
+# Inside the class, `list` is a method.
 Jobs = list[Job]
 Specs = list[str]
 CacheSizes = list[CacheSize]
@@ -61,7 +61,7 @@ Names = list[str]
 Notes = list[Note]
 Packages = dict[str, dict[str, bool]]
 
-# How `_whole` tells a sound value: what type it has, and whether it may be missing.
+# What `_checked` accepts in a column: a type, and whether the value is required.
 _TEXT, _NUMBER, _FLAG, _TIME, _SECONDS = "text", "a number", "a flag", "a time", "seconds"
 _KINDS = {
     **dict.fromkeys(("id", "name", "backend", "scope", "state"), (_TEXT, True)),
@@ -86,12 +86,12 @@ _PHASE_KINDS = {
 }  # fmt: skip
 _REPLACEMENTS: dict[str, object] = {_TEXT: "?", _NUMBER: 0, _FLAG: 0, _TIME: 0.0}
 LONGEST_TEXT = 64 * 1024
-"""Longer text in one column is damage, and cut."""
+"""Longer text in one column counts as damage and is cut."""
 LATEST = 250_000_000_000.0
-"""Later times (the year 9892) are damage: no calendar of Python's has them."""
+"""Later times (after the year 9892) count as damage, because `datetime` cannot hold them."""
 _NO_NAME = re.compile(r"damaged-row-(\d{1,18})")
 _ID = re.compile(r"[A-Za-z0-9][^/\0\n\r]{0,252}")
-# In the order in which `_whole` takes a row's values; the row's number and a phase's job come last.
+# In the order in which `_checked` takes a row's values; row number and job id come last.
 _JOB_COLUMNS = ", ".join([*_KINDS, "rowid"])
 _PHASE_COLUMNS = ", ".join([*_PHASE_KINDS, "job_id"])
 _UPDATABLE = frozenset(_KINDS) - {"id"}
@@ -101,7 +101,7 @@ _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 class History:
     """The open history. Safe to use from several threads.
 
-    With `read_only` it must be there already, and nothing waits: what holds it up is an error.
+    With `read_only` the file must exist, and a lock of another process is an error at once.
     """
 
     def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
@@ -125,10 +125,10 @@ class History:
             raise self._trouble(error) from error
 
     def _make_file(self) -> None:
-        """Make the file for its owner alone; what SQLite puts beside it gets the same rights.
+        """Create the file with access for its owner only; SQLite gives its other files the same mode.
 
-        It is not opened: closing it would end the locks of every other connection of this process,
-        and SQLite would fail or damage it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        The file is not opened here: closing it would release the locks of every other connection of
+        this process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
         """
         try:
             try:
@@ -137,7 +137,7 @@ class History:
                 pass
             check_owner(self.path)
         except OSError:
-            pass  # SQLite meets the same trouble, and says it
+            pass  # SQLite fails for the same reason and reports it.
 
     def _open_for_reading(self) -> None:
         from urllib.parse import quote
@@ -155,7 +155,7 @@ class History:
         self._db.row_factory = sqlite3.Row
 
     def _write_ahead(self) -> None:
-        """Several programs may make a new file WAL at once; SQLite then does not wait by itself."""
+        """Switch to WAL mode. SQLite does not wait if another process switches at the same time."""
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -178,7 +178,7 @@ class History:
             )
         if version == len(MIGRATIONS):
             return
-        # Under the write lock, and looked at again there: two programs may open a new file at once.
+        # Read the version again under the write lock: two processes may open a new file at once.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for number in range(self._version(), len(MIGRATIONS)):
@@ -207,11 +207,11 @@ class History:
 
         from stoke.remote.runner import is_full
 
-        # A table that is missing: the file has the newest schema's number and not its tables.
+        # A missing table means that the file has the newest schema's number but not its tables.
         broken = ("malformed", "not a database", "no such table", "no such column", "corrupt")
         if any(words in str(error) for words in broken):
             return self._damaged(error)
-        # SQLite calls it an I/O error where there is no room for the files beside the history.
+        # SQLite reports an I/O error if the disk is too full for the files beside the history.
         failed_write = "disk I/O error" in str(error)
         if "disk is full" in str(error) or (failed_write and is_full(str(self.path.parent))):
             return EngineError(
@@ -235,7 +235,7 @@ class History:
         )
 
     def query(self, sql: str, values: Iterable[Any] = ()) -> Sequence[sqlite3.Row]:
-        """One statement and its rows; for here and for the modules whose tables stand here."""
+        """Run one statement and return its rows. Only modules of this package call it."""
         with self._lock:
             values = tuple(values)
             try:
@@ -244,7 +244,7 @@ class History:
                 if "decode to UTF-8" not in str(error):
                     raise self._trouble(error) from error
             try:
-                # Damaged text. Replacing what is no text costs a call for each value, so only now.
+                # The text is damaged. A lenient text factory costs a call for each value.
                 self._db.text_factory = _lenient_text
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as error:
@@ -253,7 +253,7 @@ class History:
                 self._db.text_factory = str
 
     def query_many(self, sql: str, rows: Iterable[Iterable[Any]]) -> None:
-        """One statement for each of many rows of values."""
+        """Run one statement for each of many rows of values."""
         with self._lock:
             try:
                 self._db.executemany(sql, [tuple(row) for row in rows])
@@ -262,7 +262,7 @@ class History:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is written in it is there as a whole or not at all."""
+        """Write everything inside the `with` block, or nothing of it."""
         with self._lock:
             self.query("BEGIN IMMEDIATE")
             try:
@@ -274,8 +274,10 @@ class History:
                 raise
 
     def add(self, job: Job, spec: str | None, nonce: str | None) -> None:
-        """Adds a job. `spec` is its JSON with references for secrets, never their values. A job that
-        is there already stays as it is."""
+        """Add a job; a job that is already there does not change.
+
+        `spec` is the request's JSON, with references instead of the values of secrets.
+        """
         self.query(
             "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
             "request_hash, python_hash, system_hash, predicted_python, predicted_system, "
@@ -291,7 +293,7 @@ class History:
         )  # fmt: skip
 
     def add_asked(self, request_hash: str, kind: str, names: Iterable[str]) -> None:
-        """Which packages requests with that hash name: "python" or "system" ones."""
+        """Record the packages that requests with this hash name; `kind` is "python" or "system"."""
         self.query_many(
             "INSERT OR IGNORE INTO asked_packages VALUES (?, ?, ?)",
             [(request_hash, kind, name) for name in names],
@@ -305,7 +307,7 @@ class History:
         return _texts(rows, "name")
 
     def known_packages(self, kind: str) -> Names:
-        """The names of packages that requests asked for, the ones asked for most first."""
+        """Return the names of packages that requests named, most frequent first."""
         rows = self.query(
             "SELECT name FROM asked_packages WHERE kind = ? GROUP BY name "
             "ORDER BY COUNT(*) DESC, name LIMIT 5000",
@@ -314,7 +316,7 @@ class History:
         return _texts(rows, "name")
 
     def update(self, job_id: str, **columns: Any) -> None:
-        """Sets columns of a job that is not finished, or whose end is still provisional."""
+        """Set columns of a job that is not finished, or whose end is provisional."""
         unknown = columns.keys() - _UPDATABLE
         if unknown:
             raise ValueError(f"no such columns: {unknown}")
@@ -335,7 +337,7 @@ class History:
         )  # fmt: skip
 
     def add_note(self, job_id: str, note: Note) -> None:
-        """Keeps what the runner said, once, however often it is heard."""
+        """Add a note to a job, unless it already has the same one."""
         self.query(
             "INSERT OR IGNORE INTO notes SELECT ?1, count(*), ?2, ?3, ?4 FROM notes "
             "WHERE job_id = ?1 HAVING count(*) < ?5",
@@ -343,7 +345,7 @@ class History:
         )
 
     def notes(self, job_id: str) -> Notes:
-        """What the runner said of a job, in its order."""
+        """Return the notes of a job in their order."""
         rows = self.query("SELECT * FROM notes WHERE job_id = ? ORDER BY number", (job_id,))
         return [
             Note(kind, text, hint if isinstance(hint, str) else None)
@@ -352,7 +354,7 @@ class History:
         ]
 
     def add_packages(self, job_id: str, kind: str, packages: Iterable[str], cached: bool) -> None:
-        """Packages that a job found in the cache (`cached`), or had to download or build."""
+        """Record packages that a job found in the cache (`cached`), or had to download or build."""
         self.query_many(
             "INSERT OR IGNORE INTO job_packages SELECT ?1, ?2, ?3, ?4 "
             "WHERE (SELECT count(*) FROM job_packages WHERE job_id = ?1 AND kind = ?2) < ?5",
@@ -360,7 +362,7 @@ class History:
         )
 
     def packages(self, job_id: str) -> Packages:
-        """{kind: {package: whether it was cached}} of a job that built an environment."""
+        """Return {kind: {package: whether it was cached}} of a job that built an environment."""
         found: Packages = {}
         for row in self.query(
             "SELECT * FROM job_packages WHERE job_id = ? ORDER BY kind, package", (job_id,)
@@ -375,7 +377,7 @@ class History:
         return self._jobs(rows)[0] if rows else None
 
     def find(self, prefix: str) -> Job:
-        """The one job whose id is `prefix` or begins with it; `UnknownJobError` otherwise."""
+        """Return the only job whose id is `prefix` or begins with it, or raise `UnknownJobError`."""
         exact = self.get(prefix)
         if exact:
             return exact
@@ -384,13 +386,11 @@ class History:
             (len(prefix), prefix),
         )
         if not rows or not prefix:
-            raise UnknownJobError(
-                f"no job is called {prefix!r}", "list the jobs there are: stoke jobs --all"
-            )
+            raise UnknownJobError(f"no job is called {prefix!r}", "list all jobs: stoke jobs --all")
         if len(rows) > 1:
             names = ", ".join(row["id"] for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
             raise UnknownJobError(
-                f"{prefix!r} begins the names of more than one job: {names}",
+                f"{prefix!r} is the begin of more than one job's name: {names}",
                 "write more of the name",
             )
         found = self.get(rows[0]["id"])
@@ -398,7 +398,7 @@ class History:
         return found
 
     def list(self, limit: int | None = None, unfinished: bool = False) -> Jobs:
-        """Jobs with their phases, the newest first."""
+        """Return jobs with their phases, newest first."""
         where = f"WHERE {_UNFINISHED}" if unfinished else ""
         rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
@@ -407,7 +407,7 @@ class History:
         return self._jobs(rows)
 
     def numbered(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """{rowid: job} of those that are there, with their phases."""
+        """Return {row number: job} for the row numbers that exist, with their phases."""
         rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs "  # noqa: S608
             "WHERE rowid IN (SELECT value FROM json_each(?))",
@@ -416,7 +416,7 @@ class History:
         return {row["rowid"]: job for row, job in zip(rows, self._jobs(rows), strict=True)}
 
     def those(self, ids: Iterable[str]) -> Jobs:
-        """The jobs of these ids that are there, the newest first."""
+        """Return the jobs with these ids that exist, newest first."""
         rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs "  # noqa: S608
             "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY submitted_at DESC",
@@ -442,7 +442,7 @@ class History:
         return self._jobs(rows)
 
     def spec(self, job_id: str) -> str | None:
-        """The job's request as JSON, if it was written as that: damaged text comes as it is."""
+        """Return the job's request as JSON text. Damaged text is returned as it is."""
         where, value = named(job_id)
         rows = self.query(f"SELECT spec FROM jobs WHERE {where}", (value,))  # noqa: S608
         text = rows[0]["spec"] if rows else None
@@ -454,7 +454,7 @@ class History:
         return nonce if isinstance(nonce, str) else None
 
     def environment_runs(self, request_hash: str, backend: str, scope: str) -> Jobs:
-        """Finished jobs that wanted the same environment in the same place, the newest first."""
+        """Return finished jobs with this request in the same scope, newest first."""
         rows = self.query(
             f"SELECT {_JOB_COLUMNS} FROM jobs WHERE request_hash = ? AND backend = ? AND scope = ? "  # noqa: S608
             "AND state IN ('succeeded', 'failed', 'stopped') ORDER BY submitted_at DESC LIMIT 20",
@@ -463,8 +463,8 @@ class History:
         return self._jobs(rows)
 
     def most_used(self, backend: str, scope: str) -> Specs:
-        """For each environment that was asked for in one place, a spec that asks for it, as JSON:
-        the most used first."""
+        """Return one spec as JSON for each environment that jobs of a scope asked for, most used
+        first."""
         rows = self.query(
             "SELECT spec, MAX(submitted_at) AS latest FROM jobs WHERE backend = ? AND scope = ? "
             "AND spec IS NOT NULL GROUP BY request_hash ORDER BY COUNT(*) DESC, latest DESC",
@@ -473,7 +473,7 @@ class History:
         return [row["spec"] for row in rows if _is_spec(row["spec"])]
 
     def last_image(self, backend: str, scope: str) -> str | None:
-        """The image that somebody named last for a job in that place."""
+        """Return the image that a job of this scope named last."""
         rows = self.query(
             "SELECT image FROM jobs WHERE backend = ? AND scope = ? AND image IS NOT NULL "
             "ORDER BY submitted_at DESC LIMIT 1",
@@ -492,8 +492,8 @@ class History:
         )  # fmt: skip
 
     def cache_sizes(self, since: float | None = None) -> CacheSizes:
-        """The last measurement of every volume; with `since` (epoch seconds) all from then on, the
-        oldest first."""
+        """Return the last measurement of every volume, or with `since` (epoch seconds) all
+        measurements since then, oldest first."""
         rows = self.query(
             "SELECT *, MAX(measured_at) FROM cache_sizes GROUP BY backend, node, scope, kind"
             if since is None
@@ -541,25 +541,27 @@ class History:
                 if wrong:
                     job.damage = "; ".join(filter(None, (job.damage, wrong)))
         for job in jobs:
-            job.phases.sort(key=_place)
+            job.phases.sort(key=_position)
         return jobs
 
 
 def named(job_id: str) -> tuple[str, object]:
-    """The condition that finds a job, and its value. A row whose own id is damaged has its number
-    for a name."""
+    """Return the SQL condition that finds a job, and its value.
+
+    A row with a damaged id is found by its row number (see `name_of`).
+    """
     unnamed = _NO_NAME.fullmatch(job_id)
     return ("rowid = ?", int(unnamed[1])) if unnamed else ("id = ?", job_id)
 
 
 def name_of(job_id: object, rowid: int) -> str:
-    """A job's id, or the name under which a row with a damaged one is found. Ids become folders."""
+    """Return a job's id, or a substitute for a damaged one. Ids become names of folders."""
     sound = isinstance(job_id, str) and _ID.fullmatch(job_id)
     return str(job_id) if sound else f"damaged-row-{rowid}"
 
 
 def _job(row: sqlite3.Row) -> Job:
-    values, wrong = _whole(row, _KINDS)
+    values, wrong = _checked(row, _KINDS)
     state, counts = _STATES.get(values["state"]), _counts(values["predicted_counts"])
     if state is None:
         if "state" not in wrong:
@@ -610,10 +612,10 @@ def _job(row: sqlite3.Row) -> Job:
 _STATES: dict[object, JobState] = {state.value: state for state in JobState}
 
 
-def _whole(
+def _checked(
     row: sqlite3.Row, kinds: Mapping[str, tuple[str, bool]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """A row's values, and what is wrong with it, by column. A damaged value reads as unknown."""
+    """Return a row's values and its damage by column. A damaged value reads as unknown."""
     values: dict[str, Any] = {}
     wrong: dict[str, str] = {}
     for (name, (kind, required)), value in zip(kinds.items(), row, strict=False):
@@ -635,7 +637,7 @@ def _is_sound(value: object, kind: str) -> bool:
         return isinstance(value, str) and len(value) <= LONGEST_TEXT
     if kind is _NUMBER or kind is _FLAG:
         return isinstance(value, int)
-    # Neither infinity nor what is no number is within these.
+    # Infinity and NaN are outside these bounds.
     return isinstance(value, int | float) and (0 if kind is _TIME else -LATEST) <= value <= LATEST
 
 
@@ -654,14 +656,14 @@ def _lenient_text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _place(phase: Phase) -> int:
-    """A phase that another version's runner knows comes last."""
+def _position(phase: Phase) -> int:
+    """Return a phase's position; a phase of another version of the runner comes last."""
     return PHASES.index(phase.name) if phase.name in PHASES else len(PHASES)
 
 
 def _phase(row: sqlite3.Row) -> tuple[Phase | None, str]:
-    """A phase and what is wrong with its record; None for one without a name or a beginning."""
-    values, wrong = _whole(row, _PHASE_KINDS)
+    """Return a phase and the damage of its record; None for one without a name or a start."""
+    values, wrong = _checked(row, _PHASE_KINDS)
     told = f"a phase is damaged ({', '.join(wrong.values())})" if wrong else ""
     if "name" in wrong or "started_at" in wrong:
         return None, told
@@ -678,7 +680,7 @@ def _counts_text(prediction: Prediction) -> str | None:
 
 
 def _counts(text: str | None) -> dict[str, Counts] | None:
-    """None for what `_counts_text` did not write."""
+    """Parse the text of `_counts_text`; None for any other text."""
     if not text:
         return {}
     try:

@@ -1,7 +1,7 @@
-"""What a job is once it has been submitted: states, phases and the record of one job.
+"""The record of a submitted job: its state and its phases.
 
-Plain dataclasses: `stoke jobs` lists a thousand of these without loading pydantic. What a
-person asks for is `stoke.request.spec.JobSpec`.
+These are plain dataclasses, so that `stoke jobs` lists a thousand of them without importing pydantic.
+The request of a job is a `stoke.request.spec.JobSpec`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class JobState(StrEnum):
 
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.LOST})
 
-# In the order in which a job meets them. The first four are the backend's, the others the runner's.
+# In their order. The backend reports the first four, the runner the others.
 PHASES = ("queue", "schedule", "pull", "start", "lock", "system", "python", "run", "results")
-# What a cache can save; `run` is the job's own time.
+# The phases that a cache can shorten.
 ENVIRONMENT_PHASES = ("lock", "system", "python")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of one job. Times in seconds (epoch for `started_at`), sizes in bytes.
+    """One phase of one job. Times are in seconds (epoch for `started_at`), sizes in bytes.
 
-    `seconds` is None while the phase goes on; `hit` and the counts are None where unknown.
+    `seconds` is None while the phase is active; `hit` and the counts are None if unknown.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Phase:
     cached: int | None = None
     bytes: int | None = None
     key: str | None = None
-    """What on the cache volume served it: a lock, an environment, a set of system packages."""
+    """The lockfile, environment or set of system packages on the cache volume that served it."""
     made_at: float | None = None
-    """When the lock was resolved; of the lock phase only."""
+    """When the lockfile was resolved; only for the lock phase."""
 
     @property
     def outcome(self) -> str | None:
@@ -71,7 +71,7 @@ class Phase:
 
 
 def outcome(hit: bool | None, cached: int | None) -> str | None:
-    """ "hit", "partial" (a miss for which some packages were there) or "miss"; None if not known."""
+    """Return "hit", "partial" (a miss with some packages in the cache), "miss", or None if unknown."""
     if hit is None or hit:
         return None if hit is None else "hit"
     return "partial" if cached else "miss"
@@ -79,20 +79,20 @@ def outcome(hit: bool | None, cached: int | None) -> str | None:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of how many packages a partial hit finds."""
+    """How many of the packages a partial hit finds in the cache."""
 
     cached: int
     packages: int
     named: bool
-    """Of the packages that the request names; else of all that the lock holds."""
+    """Whether `packages` counts those that the request names; otherwise those of the lockfile."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected of the caches before a job runs: "hit", "partial", "miss" or None.
+    """The predicted outcome for each kind of package: "hit", "partial", "miss" or None.
 
-    `seconds` is what lock, system and python took together when it last went like that. `counts`
-    has an entry for each kind that is partial.
+    `seconds` is the time of lock, system and python together in earlier runs with this outcome.
+    `counts` has an entry for each kind that is partial.
     """
 
     python: str | None = None
@@ -101,7 +101,7 @@ class Prediction:
     counts: Mapping[str, Counts] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """`counts`: {kind: {cached, packages, of}}, `of` being "lock" or "request"."""
+        """Return JSON whose `counts` is {kind: {cached, packages, of}}, `of` is "lock" or "request"."""
         return {
             "python": self.python,
             "system": self.system,
@@ -119,10 +119,11 @@ class Prediction:
 
 @dataclass
 class Job:
-    """The record of a job, as the history holds it. Times are epoch seconds, sizes bytes.
+    """The record of a job in the history. Times are epoch seconds, sizes are bytes.
 
-    `provisional` says that the runner reported the end and the engine has not confirmed it.
-    `stale` says that the backend could not be asked whether the job still runs.
+    `provisional` means that the end is reported but not final: the engine has not confirmed the
+    runner's report, or the log is not completely read. `stale` means that the backend could not be
+    asked whether the job still runs.
     """
 
     id: str
@@ -149,35 +150,34 @@ class Job:
     log_gaps: int = 0
     stop_requested: bool = False
     damage: str | None = None
-    """What is wrong with its record in the history. Damaged values read as unknown, a damaged state
-    as `LOST`."""
+    """The damage of the record in the history. A damaged value reads as unknown, a damaged state as
+    `LOST`."""
     phases: list[Phase] = field(default_factory=list)
 
     @property
     def seconds(self) -> float | None:
-        """From submission to the end; None while the job is not over, and where a clock that was set
-        back leaves no duration."""
+        """Seconds from submission to the end; None before the end, and if the clock was set back."""
         if self.finished_at is None or self.finished_at < self.submitted_at:
             return None
         return self.finished_at - self.submitted_at
 
     @property
     def environment_seconds(self) -> float | None:
-        """What lock, system and python took together; None before any of them ended."""
+        """Seconds of lock, system and python together; None before any of them has ended."""
         taken = [p.seconds for p in self.phases if p.name in ENVIRONMENT_PHASES]
         known = [seconds for seconds in taken if seconds is not None]
         return sum(known) if known else None
 
     @property
     def received_bytes(self) -> int | None:
-        """Bytes downloaded for the environment; None where the backend cannot count them."""
+        """Bytes downloaded for the environment; None if the backend cannot count them."""
         counts = [p.bytes for p in self.phases if p.name in ENVIRONMENT_PHASES]
         known = [count for count in counts if count is not None]
         return sum(known) if known else None
 
 
 def beyond_reason(note: str, reason: str | None) -> str:
-    """What a note says besides a job's reason, which is shown above it."""
+    """Return the part of a note that does not repeat the job's reason, which is shown above it."""
     return note.removeprefix(reason).lstrip("\n") if reason else note
 
 
@@ -186,11 +186,11 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_job_id(name: str) -> str:
-    """`fit-model-7k2pqa`: the name cut to 40 characters and made RFC 1123, and six random characters.
+    """Return an id such as `fit-model-7k2pqa`, which names the container, the Workflow and the pod.
 
-    It names the container, the Workflow and the pod.
+    It is the name in RFC 1123 form, cut to 40 characters, and six random characters.
     """
-    import secrets  # Costs 6 ms, and a listing makes no names.
+    import secrets  # Takes 6 ms, which a listing does not need.
 
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "job"
     return f"{stem}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"

@@ -1,7 +1,7 @@
-"""The jobs of a history as a listing shows them: filtered, in an order, in groups.
+"""List the jobs of a history: filtered, sorted and grouped.
 
-SQLite does all of it. What is kept is a number a job, so that ten thousand jobs cost next to nothing;
-a job itself is read when it comes into view.
+SQLite does the work. A listing holds one row number per job, so ten thousand jobs cost almost nothing;
+a job itself is read when it is shown.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from stoke.history.database import History, name_of, named
 from stoke.history.job import Job, JobState
 
 PAGE = 64
-"""Jobs that are read at once."""
+"""The number of jobs that are read at once."""
 _MOST_PAGES = 32
 
-# What needs somebody comes first.
+# Jobs that may need attention come first.
 STATES = (
     JobState.RUNNING,
     JobState.STARTING,
@@ -31,7 +31,7 @@ STATES = (
     JobState.SUCCEEDED,
 )
 _RANKS = " ".join(f"WHEN {state.value!r} THEN {rank}" for rank, state in enumerate(STATES))
-# A state that nobody knows is shown as lost.
+# An unknown state is shown as lost.
 _BY_STATE = f"CASE state {_RANKS} ELSE {STATES.index(JobState.LOST)} END"
 
 
@@ -41,10 +41,10 @@ def _phases(what: str, *names: str) -> str:
 
 
 class Order(NamedTuple):
-    """What SQLite sorts by, and whether the largest comes first unless it is asked for otherwise."""
+    """An SQL expression to sort by, and whether its default order is descending."""
 
     sql: str
-    falling: bool = False
+    descending: bool = False
 
 
 ORDERS = {
@@ -67,7 +67,7 @@ ORDERS = {
     "image": Order("image"),
     "reason": Order("reason COLLATE NOCASE"),
 }
-"""By the name of the column that shows it. What is unknown comes last either way."""
+"""By the name of the column that shows the value. Unknown values come last in both directions."""
 _BACKEND = "iif(typeof(backend) = 'text', backend, '?')"
 GROUPS = {"state": _BY_STATE, "backend": _BACKEND}
 _KNOWN = ", ".join(f"'{state.value}'" for state in STATES)
@@ -76,7 +76,7 @@ _GROUP_NAMES = {
     "backend": _BACKEND,
 }
 
-# LIKE finds either case by itself; five of them cost half of one search in the five joined and lowered.
+# LIKE ignores case. Five LIKEs take half the time of one search in the five texts joined and lowered.
 _LIKE = "LIKE {0} ESCAPE '!'"
 _ASKED = f"request_hash IN (SELECT request_hash FROM asked_packages WHERE name {_LIKE})"  # noqa: S608
 _FIELDS = {
@@ -90,9 +90,12 @@ FILTER_HINT = "a name, state, backend, scope or package; package:numpy, reason:m
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to list. `words`: each must be found in a job's id, name, state, backend, scope or in a
-    package it asked for; `field:word` looks there alone, `!word` is what must not be found."""
+class ListingQuery:
+    """What to list, and in what order.
+
+    Each of the `words` must occur in a job's id, name, state, backend, scope or in a package that it
+    named; `field:word` looks in one field, and `!word` must not occur.
+    """
 
     words: str = ""
     order: str = "age"
@@ -101,7 +104,7 @@ class Wanted:
 
 
 class Group(NamedTuple):
-    """So many `jobs` of a listing from the place `first` on."""
+    """A group of a listing: its first position and its number of jobs."""
 
     name: str
     first: int
@@ -109,9 +112,9 @@ class Group(NamedTuple):
 
 
 class Listing:
-    """The jobs that were `wanted` when it was read last. Its *places* count from 0.
+    """The jobs that matched the query when it was read last. Positions count from 0.
 
-    Reading raises `EngineError`; what was read before then stays.
+    `read` raises `EngineError`; the result of the read before that stays.
     """
 
     def __init__(self, history: History) -> None:
@@ -120,23 +123,23 @@ class Listing:
         self._pages: dict[int, dict[int, Job]] = {}
         self.groups: tuple[Group, ...] = ()
         self.total = 0
-        """Jobs in the history, listed or not."""
+        """The number of jobs in the history."""
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def read(self, wanted: Wanted, now: float) -> None:
-        """`now`: epoch seconds, for how long the unfinished have taken."""
-        where, values = _condition(wanted.words)
-        named = wanted.group if wanted.group in GROUPS else None
-        order = ORDERS[wanted.order]
-        way = "DESC" if order.falling != wanted.reverse else "ASC"
+    def read(self, query: ListingQuery, now: float) -> None:
+        """Read the matching jobs. `now` (epoch seconds) is for the duration of unfinished jobs."""
+        where, values = _condition(query.words)
+        named = query.group if query.group in GROUPS else None
+        order = ORDERS[query.order]
+        direction = "DESC" if order.descending != query.reverse else "ASC"
         terms = [GROUPS[named]] if named else []
-        if wanted.order == "age":
-            # As the index has them: nothing is sorted.
-            terms += [f"submitted_at {way}", f"rowid {way}"]
+        if query.order == "age":
+            # The order of the index, so that SQLite sorts nothing.
+            terms += [f"submitted_at {direction}", f"rowid {direction}"]
         else:
-            terms += [f"{order.sql} {way} NULLS LAST", "submitted_at DESC", "rowid DESC"]
+            terms += [f"{order.sql} {direction} NULLS LAST", "submitted_at DESC", "rowid DESC"]
         name = _GROUP_NAMES[named] if named else "NULL"
         rows = self._history.query(
             f"SELECT rowid, {name} FROM jobs WHERE ?1 NOTNULL AND {where} "  # noqa: S608
@@ -151,7 +154,7 @@ class Listing:
         self._pages.clear()
 
     def job(self, place: int) -> Job | None:
-        """The job there; None for one that has gone since."""
+        """Return the job at a position; None if it was removed since the last read."""
         page = place // PAGE
         if page not in self._pages:
             numbers = self._numbers[page * PAGE : (page + 1) * PAGE]
@@ -162,7 +165,7 @@ class Listing:
         return self._pages[page].get(self._numbers[place])
 
     def ids(self) -> list[str]:
-        """Of all that are listed, in their order."""
+        """Return the ids of all listed jobs, in their order."""
         rows = self._history.query(
             "SELECT jobs.id, jobs.rowid FROM json_each(?) CROSS JOIN jobs ON jobs.rowid = value "
             "ORDER BY key",
@@ -171,7 +174,7 @@ class Listing:
         return [name_of(row["id"], row["rowid"]) for row in rows]
 
     def place(self, job_id: str) -> int | None:
-        """Where this job stands; None where it is not listed."""
+        """Return the position of a job; None if it is not listed."""
         where, value = named(job_id)
         rows = self._history.query(f"SELECT rowid FROM jobs WHERE {where}", (value,))  # noqa: S608
         try:
@@ -180,12 +183,12 @@ class Listing:
             return None
 
     def group_of(self, place: int) -> int:
-        """Which group holds this place."""
+        """Return the number of the group at a position."""
         return bisect_right(self.groups, place, key=lambda group: group.first) - 1
 
 
 def _condition(words: str) -> tuple[str, list[str]]:
-    """The WHERE of the filter and its values; they are numbered from ?2 on."""
+    """Return the WHERE clause of the filter and its values, which are numbered from ?2 on."""
     clauses: list[str] = []
     values: list[str] = []
     for word in words.lower().split():
@@ -195,14 +198,14 @@ def _condition(words: str) -> tuple[str, list[str]]:
         if colon and field in _FIELDS:
             sql, text = _FIELDS[field], rest
         if text:
-            values.append(_holding(text))
+            values.append(_pattern(text))
             found = sql.format(f"?{len(values) + 1}")
             clauses.append(f"{'NOT ' if negated else ''}coalesce(({found}), 0)")
     return " AND ".join(clauses) or "1", values
 
 
-def _holding(text: str) -> str:
-    """The pattern of what holds `text`. SQLite takes none of more than 50,000 bytes."""
+def _pattern(text: str) -> str:
+    """Return the LIKE pattern for `text`. SQLite refuses patterns of more than 50,000 bytes."""
     literal = re.sub("([!%_])", r"!\1", text[:4000])
     return f"%{literal}%"
 

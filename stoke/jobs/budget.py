@@ -41,7 +41,7 @@ def enforce_budget_later(job: Job) -> None:
 def enforce_budget(backend_name: str, scope: str) -> None:
     """Prune a scope's caches to its budget, after the process that already does so."""
     from stoke.backend.pool import Backends
-    from stoke.cache.volumes import Housekeeper, by_place
+    from stoke.cache.volumes import Housekeeper, group_by_budget
     from stoke.config.loader import load_config
     from stoke.history.database import History
 
@@ -56,7 +56,7 @@ def enforce_budget(backend_name: str, scope: str) -> None:
         backend = Backends(config).get(backend_name)
         housekeeper = Housekeeper(history, config.lock_ttl)
         volumes = [volume for volume in backend.volumes() if volume.scope == scope]
-        for together in by_place(volumes):
+        for together in group_by_budget(volumes):
             pruned = housekeeper.prune_together(backend, together, lambda _: None, max_bytes=size)
             print(pruned, flush=True)  # noqa: T201
 

@@ -826,7 +826,7 @@ class PythonVolume(Volume):
                 {
                     "key": one.name,
                     "bytes": one.own + one.linked,
-                    "goes": goes[one.name],
+                    "reclaimable": goes[one.name],
                     "built_at": one.built_at,
                     "last_used": one.last_used,
                     "uses": one.uses,
@@ -1303,7 +1303,7 @@ class SystemVolume(Volume):
                 {
                     "key": one.name,
                     "bytes": one.own + one.linked,
-                    "goes": one.own,
+                    "reclaimable": one.own,
                     "built_at": one.built_at,
                     "last_used": one.last_used,
                     "uses": one.uses,

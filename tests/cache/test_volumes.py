@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.cache.volumes import Environment, Usage, share_out
+from stoke.cache.volumes import CachedEnvironment, Usage, share_out
 
 
 def usage(garbage: int, *entries: tuple[float, int, bool]) -> Usage:
     """Entries are (last used, bytes, busy)."""
     made = tuple(
-        Environment(str(number), size, size, None, used, 1, (), busy)
+        CachedEnvironment(str(number), size, size, None, used, 1, (), busy)
         for number, (used, size, busy) in enumerate(entries)
     )
     return Usage(garbage + sum(one.bytes for one in made), 0, garbage, 0.0, made)

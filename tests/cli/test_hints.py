@@ -74,7 +74,7 @@ def test_a_job_by_nearly_its_name(stoke: Stoke) -> None:
     said = hint(stoke("show", only_job().id.replace("train", "tarin")))
     (name,) = filled(said, "did you mean: {}?")
     assert stoke("show", name).returncode == 0
-    said = hint(stoke("show", "quite-different"), "list the jobs there are: stoke jobs --all")
+    said = hint(stoke("show", "quite-different"), "list all jobs: stoke jobs --all")
     listed = stoke(*command_in(said))
     assert only_job().id.encode() in listed.stdout
 

@@ -436,7 +436,7 @@ def test_a_damaged_database_hurts_no_warm_job_and_is_named_by_the_next_cold_one(
         housekeeper = Housekeeper(history, lock_ttl=3600)
         usage = housekeeper.usage(system_lab.backend, volume, lambda _: None)
         assert [one.packages for one in usage.environments] == [("tree",)]
-        assert usage.bytes > usage.environments[0].goes > 0
+        assert usage.bytes > usage.environments[0].reclaimable > 0
         assert housekeeper.clear(system_lab.backend, volume, lambda _: None).bytes > 0
         assert housekeeper.usage(system_lab.backend, volume, lambda _: None).environments == ()
     assert call(system_lab, "bush", system=["bush"]).stdout == b"a bush of leaf\n"

@@ -21,7 +21,7 @@ from stoke.errors import RequestError
 from stoke.files.paths import history_file
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
-from stoke.history.listing import GROUPS, ORDERS, Listing, Wanted
+from stoke.history.listing import GROUPS, ORDERS, Listing, ListingQuery
 from stoke.jobs.warm import most_used
 from stoke.request.spec import make_spec
 from tests.predictions import predict
@@ -147,7 +147,7 @@ def test_damage_in_any_column_makes_no_command_fail(
         for order in ORDERS:
             for group in (None, *GROUPS):
                 listing = Listing(history)
-                listing.read(Wanted(order=order, group=group), 2000.0)
+                listing.read(ListingQuery(order=order, group=group), 2000.0)
                 assert len(listing) == len(listed)
                 assert all(listing.job(number) for number in range(len(listing)))
                 assert [listing.place(job_id) for job_id in listing.ids()] == list(

@@ -10,7 +10,7 @@ import pytest
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
-from stoke.history.listing import ORDERS, PAGE, Listing, Wanted
+from stoke.history.listing import ORDERS, PAGE, Listing, ListingQuery
 
 NOW = 10_000.0
 
@@ -49,7 +49,7 @@ def add(
 
 def listed(history: History, **wanted: object) -> list[str]:
     listing = Listing(history)
-    listing.read(Wanted(**wanted), NOW)  # type: ignore[arg-type]
+    listing.read(ListingQuery(**wanted), NOW)  # type: ignore[arg-type]
     jobs = [listing.job(place) for place in range(len(listing))]
     ids = [job.id for job in jobs if job is not None]
     assert ids == listing.ids()
@@ -115,7 +115,7 @@ def test_every_order_lists_every_job(history: History, order: str) -> None:
 
 def test_groups_have_their_counts_and_keep_the_order_inside(history: History) -> None:
     listing = Listing(history)
-    listing.read(Wanted(group="backend"), NOW)
+    listing.read(ListingQuery(group="backend"), NOW)
     assert [(one.name, one.first, one.jobs) for one in listing.groups] == [
         ("docker", 0, 1),
         ("local", 1, 3),
@@ -127,7 +127,7 @@ def test_groups_have_their_counts_and_keep_the_order_inside(history: History) ->
 
 def test_the_total_counts_what_the_filter_hides(history: History) -> None:
     listing = Listing(history)
-    listing.read(Wanted("docker"), NOW)
+    listing.read(ListingQuery("docker"), NOW)
     assert (len(listing), listing.total) == (1, 4)
     assert listing.place("fit-bbbbbb") is None
     assert listing.place("nobody") is None
@@ -138,7 +138,7 @@ def test_a_page_is_read_when_it_is_looked_at_and_no_sooner(tmp_path: Path) -> No
         for number in range(3 * PAGE):
             add(history, f"j-{number}", number + 1)
         listing = Listing(history)
-        listing.read(Wanted(), NOW)
+        listing.read(ListingQuery(), NOW)
         asked: list[int] = []
         read = history.numbered
 
@@ -159,12 +159,12 @@ def test_a_job_that_has_gone_is_none_and_a_reading_that_fails_keeps_the_last(
 ) -> None:
     reading = History(history.path, read_only=True)
     listing = Listing(reading)
-    listing.read(Wanted(), NOW)
+    listing.read(ListingQuery(), NOW)
     history.remove("clean-dddddd")
     assert listing.job(0) is None
     reading.close()
     with pytest.raises(EngineError):
-        listing.read(Wanted("fit"), NOW)
+        listing.read(ListingQuery("fit"), NOW)
     assert len(listing) == 4
 
 
@@ -174,7 +174,7 @@ def test_a_history_that_is_held_says_so_at_once(history: History) -> None:
     history.query("PRAGMA journal_mode = DELETE")
     history.query("BEGIN EXCLUSIVE")
     with pytest.raises(EngineError, match="another program holds the history") as caught:
-        Listing(reading).read(Wanted(), NOW)
+        Listing(reading).read(ListingQuery(), NOW)
     assert "fuser" in (caught.value.hint or "")
     history.query("COMMIT")
     reading.close()

@@ -168,7 +168,7 @@ class FakeBackend:
         if operation["do"] == "usage":
             row = {
                 "bytes": 1,
-                "goes": 1,
+                "reclaimable": 1,
                 "built_at": NOW,
                 "last_used": NOW,
                 "uses": 1,

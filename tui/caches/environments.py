@@ -13,7 +13,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Static
 
 from stoke.backend.api import Volume
-from stoke.cache.volumes import Environment, Progress, Usage
+from stoke.cache.volumes import CachedEnvironment, Progress, Usage
 from stoke.errors import StokeError
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -139,19 +139,19 @@ class EnvironmentsScreen(StokeScreen):
         table.move_cursor(row=row)
         self._show_packages()
 
-    def _environments(self) -> list[Environment]:
+    def _environments(self) -> list[CachedEnvironment]:
         """What would free the most comes first."""
         found = self._usage.environments if self._usage else ()
-        return sorted(found, key=lambda one: (-one.goes, one.key))
+        return sorted(found, key=lambda one: (-one.reclaimable, one.key))
 
-    def _row(self, one: Environment) -> list[Text]:
+    def _row(self, one: CachedEnvironment) -> list[Text]:
         used = fmt.plain("in use", "yellow")
         if not one.busy:
             used = Text(fmt.age(self.stoke.clock() - one.last_used), justify="right")
         return [
             fmt.plain(one.key[:8]),
             Text(fmt.size(one.bytes), justify="right"),
-            Text(fmt.size(one.goes), justify="right"),
+            Text(fmt.size(one.reclaimable), justify="right"),
             Text(f"{one.uses:,}", justify="right"),
             used,
             fmt.plain(", ".join(one.packages)),

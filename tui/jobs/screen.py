@@ -17,7 +17,7 @@ from textual.widgets import Static
 
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Job
-from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, Wanted
+from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, ListingQuery
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -71,7 +71,7 @@ class JobsScreen(StokeScreen):
         super().__init__()
         self._snapshot = Snapshot()
         self._listing = Listing(self.stoke.reading)
-        self._wanted = Wanted()
+        self._wanted = ListingQuery()
         self._columns = known(None)
         self._trouble: StokeError | None = None
         self._detail: JobDetail | None = None
@@ -150,7 +150,7 @@ class JobsScreen(StokeScreen):
         kept = kept if isinstance(kept, dict) else {}
         order, group = kept.get("order"), kept.get("group")
         self._columns = known(kept.get("columns"))
-        self._wanted = Wanted(
+        self._wanted = ListingQuery(
             order=order if isinstance(order, str) and order in ORDERS else "age",
             reverse=kept.get("reverse") is True,
             group=group if isinstance(group, str) and group in GROUPS else None,
@@ -169,7 +169,7 @@ class JobsScreen(StokeScreen):
 
     def _show_columns(self) -> None:
         order = self._wanted.order
-        falling = ORDERS[order].falling != self._wanted.reverse
+        falling = ORDERS[order].descending != self._wanted.reverse
         self.table.show_columns(self._columns, order, falling)
 
     def _read(self, keep_chosen: bool = True) -> None:

@@ -25,7 +25,7 @@ from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 if TYPE_CHECKING:
     from stoke.backend.pool import Backends
     from stoke.cache.metrics import CacheFigures, Key
-    from stoke.cache.volumes import Environment
+    from stoke.cache.volumes import CachedEnvironment
     from stoke.config.model import Config
 
     Figures = dict[Key, CacheFigures]
@@ -415,11 +415,11 @@ def _ask(scope: str) -> None:
         raise RequestError("scope", "that is not its name; nothing was cleared")
 
 
-def _environment_document(one: Environment) -> dict[str, object]:
+def _environment_document(one: CachedEnvironment) -> dict[str, object]:
     return {
         "key": one.key,
         "bytes": one.bytes,
-        "would_free": one.goes,
+        "would_free": one.reclaimable,
         "built_at": rfc3339(one.built_at),
         "last_used": rfc3339(one.last_used),
         "uses": one.uses,
@@ -429,12 +429,12 @@ def _environment_document(one: Environment) -> dict[str, object]:
     }
 
 
-def _environment_row(one: Environment) -> list[Cell]:
+def _environment_row(one: CachedEnvironment) -> list[Cell]:
     now = time.time()
     return [
         one.key[:12],
         human_bytes(one.bytes),
-        human_bytes(one.goes),
+        human_bytes(one.reclaimable),
         str(one.uses),
         (", ".join(one.in_use_by) or "in use", "yellow")
         if one.busy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stoke.cache.volumes import Housekeeper, Pruned, by_place
+from stoke.cache.volumes import Housekeeper, Pruned, group_by_budget
 from stoke.cli.output import narrate, print_error
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
@@ -42,7 +42,7 @@ def prune_caches(
     pruned is named, and the others are."""
     by_budget = unused is None and max_bytes is None
     plans: list[tuple[list[Volume], Run]] = []
-    for together in by_place(volumes):
+    for together in group_by_budget(volumes):
         size = config.budget(together[0].scope) if by_budget else max_bytes
         if unused is None and size is None:
             continue
