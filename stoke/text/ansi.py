@@ -1,8 +1,8 @@
-"""The colours of a log line: its SGR sequences as spans over the text that the sanitiser leaves.
+"""Parse the colours of a log line: its SGR sequences become spans over the sanitized text.
 
-Everything else that a line holds in escape sequences is gone (`stoke.text.sanitize`). A colour ends
-with its line, as it does in `less -R`: a job that dies in red does not paint what another writes.
-What hides text (SGR 8) and what blinks (5, 6) is left out.
+All other escape sequences are removed (`stoke.text.sanitize`). A colour ends with its line, as in
+`less -R`, so a job that dies while printing red does not colour later lines. Concealed text (SGR 8) is
+shown, and blinking (5, 6) is ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Colour = int | tuple[int, int, int] | None
 
 
 class Look(NamedTuple):
-    """How a piece of text is to be drawn."""
+    """The style of a piece of text."""
 
     colour: Colour = None
     background: Colour = None
@@ -32,14 +32,14 @@ class Look(NamedTuple):
 
 
 class Styled(NamedTuple):
-    """`text` is what `clean_line` makes of the line; `spans` are (start, end, look), in order."""
+    """A line as `clean_line` returns it, with its spans (start, end, style) in order."""
 
     text: str
     spans: tuple[tuple[int, int, Look], ...] = ()
 
 
 PLAIN = Look()
-# As long as the sanitiser takes for a sequence. A longer one is text.
+# The sanitizer's limit on the length of a sequence. A longer one is text.
 _SGR = re.compile(r"(?:\x1b\[|\x9b)([0-9;:]{0,256}+)m")
 _ON: dict[int, dict[str, bool]] = {
     1: {"bold": True},
@@ -58,9 +58,9 @@ _ON: dict[int, dict[str, bool]] = {
 
 
 def without_concealment(parameters: str) -> str | None:
-    """The parameters of an SGR sequence without 8, which hides text; None if nothing is left.
+    """Remove parameter 8, which conceals text, from an SGR sequence; None if nothing is left.
 
-    Text in the colour of its background still passes: only the terminal knows its palette.
+    Text in the colour of its background stays, because only the terminal knows its palette.
     """
     kept = []
     numbers = iter(parameters.split(";"))
@@ -72,7 +72,7 @@ def without_concealment(parameters: str) -> str | None:
             kept.append(parameter)
             if parameter.lstrip("0") not in ("38", "48", "58"):
                 break
-            # A colour follows, of 5 and a number or of 2 and three; an 8 among them is a colour.
+            # A colour follows: 5 and a number, or 2 and three numbers. An 8 among them is a colour.
             parameter = next(numbers, "")
             values = {"5": 1, "2": 3}.get(parameter.lstrip("0"))
             if values is not None:
@@ -85,7 +85,7 @@ def without_concealment(parameters: str) -> str | None:
 
 
 def styled_line(raw: bytes) -> Styled:
-    """One line of a log with its colours; of a progress bar its last state with that state's own."""
+    """Return the last state of a log line (see `clean_line`) with the colours of that state."""
     if b"\x1b" not in raw and b"\xc2\x9b" not in raw:
         return Styled(clean_line(raw))
     states = line_states(raw)
@@ -115,7 +115,7 @@ def _styled(text: str) -> Styled:
 
 
 def _after(look: Look, parameters: str) -> Look:
-    """`look` after one SGR sequence; what is unknown in it changes nothing."""
+    """Return the style after one SGR sequence; unknown parameters change nothing."""
     numbers = iter(parameters.split(";"))
     for parameter in numbers:
         code, *sub = (_number(part) for part in parameter.split(":"))
@@ -145,11 +145,11 @@ def _after(look: Look, parameters: str) -> Look:
 
 
 def _extended(sub: list[int] | None, rest: Iterator[str]) -> Colour:
-    """The colour behind 38 or 48, written with colons (in `sub`) or semicolons (in `rest`)."""
+    """Return the colour after 38 or 48, written with colons (in `sub`) or semicolons (in `rest`)."""
     if sub is not None:
         if sub[0] == 5 and len(sub) == 2:
             return _byte(sub[1])
-        # 2:red:green:blue, or with a colour space in front.
+        # 2:red:green:blue, or 2:colour space:red:green:blue.
         return _rgb(sub[-3:]) if sub[0] == 2 and len(sub) in (4, 5, 6) else None
     kind = _number(next(rest, ""))
     if kind == 5:
