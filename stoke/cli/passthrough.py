@@ -109,11 +109,13 @@ class Passthrough:
         """Copies all there is, and returns up to which byte of the log that was."""
         size, rows = self._reader.size()
         while self._row < rows:
-            some = self._reader.rows(self._row, min(_BLOCK, rows - self._row) + 1)
-            here = some[:_BLOCK]
+            count = min(_BLOCK, rows - self._row)
+            some = self._reader.rows(self._row, count + 1)
+            here = some[:count]
             if not here:
                 break  # The spool was cut back to its checkpoint since `size`; the rows come again.
-            ends = [offset for offset, _, _ in some[1 : len(here) + 1]]
+            # A row that has come since `size` begins behind it.
+            ends = [min(offset, size) for offset, _, _ in some[1 : len(here) + 1]]
             ends += [size] * (len(here) - len(ends))
             self._copy(here, ends)
             last = self._row + len(here) >= rows

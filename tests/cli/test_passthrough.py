@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.logs.spool import STDOUT, SpoolReader, SpoolWriter
+from stoke.logs.spool import STDERR, STDOUT, SpoolReader, SpoolWriter
 
 
 @pytest.mark.parametrize("began", [False, True])
@@ -47,3 +47,43 @@ def test_a_spool_that_is_cut_back_at_that_moment_is_gone_on_with(
     os.close(write)
     assert os.read(read, 100) == b"one\ntwo\n"
     os.close(read)
+
+
+def test_rows_that_come_while_it_copies_are_neither_doubled_nor_the_other_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log's size is looked at first; its file may have grown by half a write, or more, since."""
+    pipes = [os.pipe(), os.pipe()]
+    copied = Passthrough(tmp_path, *[Outlet(write) for _, write in pipes])
+    whole = {STDOUT: b"", STDERR: b""}
+    writer = SpoolWriter(tmp_path)
+
+    def add() -> None:
+        for stream in (STDOUT, STDERR, STDERR, STDOUT, STDERR):
+            line = b"%d of %d\n" % (len(whole[stream]), stream)
+            whole[stream] += line
+            writer.add(stream, 1, line)
+        writer.flush()
+
+    real = SpoolReader.size
+
+    def size_of_before(reader: SpoolReader) -> tuple[int, int]:
+        """As if the writer was in the middle of a row."""
+        size, _ = real(reader)
+        early = size - 7
+        rows = sum(offset < early for offset, _, _ in reader.rows(0, 1000))
+        add()
+        return early, rows
+
+    add()
+    monkeypatch.setattr(SpoolReader, "size", size_of_before)
+    for _ in range(5):
+        copied.pump()
+    monkeypatch.undo()
+    copied.pump()
+    copied.close()
+    for (read, write), stream in zip(pipes, (STDOUT, STDERR), strict=True):
+        os.close(write)
+        assert os.read(read, 100_000) == whole[stream]
+        os.close(read)
+    writer.close()
