@@ -2,12 +2,16 @@
 
 The runner puts this file beside a `.pth` file into the site-packages of the job's interpreter, so
 that each process of that interpreter imports it at its start. A pipe is buffered by the line, and an
-unfinished line is written within `SECONDS`. A Python with -u, a terminal or a file is left alone.
+unfinished line is written within `SECONDS`. A Python with -u stays unbuffered; a terminal or a file is
+left alone.
 
 Text is collected in C, at no cost. Only a stream that has been quiet hands the first text to Python,
 which starts a thread that flushes until the stream is quiet again. The thread is gone before the
 process forks or exits, because Python warns of forks among threads, and a thread that holds a
 stream's lock at exit is fatal.
+
+Stdout and stderr are two pipes, and their reader cannot see which of the two was written first. So a
+process that changes from one stream to the other waits until its earlier output has been read.
 
 Standard library only, Python 3.9 or later.
 """
@@ -31,6 +35,45 @@ from _thread import allocate_lock, get_native_id, start_new_thread
 SECONDS = 0.2
 COLLECTED = 8192  # bytes of text, Python's own choice
 AT_ONCE = 1
+SPINS = 100  # looks at a pipe before a wait sleeps: a reader that is there needs about 0.05 ms
+PATIENCE = 0.5  # seconds that a wait lasts at most: on a busy machine a reader has its turn late
+PAUSE = 10.0  # seconds without waits after one in vain: the pipe has no reader that reads at once
+
+
+class Turns:
+    """Keeps the two streams of this process in order for a reader of both pipes."""
+
+    def __init__(self) -> None:
+        self.last: object = None  # the stream that was written last
+        self.pipes: dict[object, int] = {}
+        self._resume_at = 0.0
+
+    def take(self, stream: object) -> None:
+        """Wait until the other stream's pipe is empty, because `stream` is written next."""
+        self.last = stream
+        try:
+            for other, pipe in self.pipes.items():
+                if other is not stream and time.monotonic() >= self._resume_at:
+                    self._wait_until_read(pipe)
+        except Exception:
+            pass  # The code closed the pipe, or the interpreter is being shut down.
+
+    def _wait_until_read(self, pipe: int) -> None:
+        # Most processes write to one stream only and never need these.
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        nothing = bytes(4)
+        for _ in range(SPINS):
+            if ioctl(pipe, FIONREAD, nothing) == nothing:
+                return
+            time.sleep(0)
+        deadline = time.monotonic() + PATIENCE
+        while ioctl(pipe, FIONREAD, nothing) != nothing:
+            if time.monotonic() > deadline:
+                self._resume_at = time.monotonic() + PAUSE
+                return
+            time.sleep(0.0001)
 
 
 class LiveBuffer(io.BufferedWriter):
@@ -38,12 +81,37 @@ class LiveBuffer(io.BufferedWriter):
 
     fresh = False
 
+    def __init__(self, raw: io.RawIOBase, turns: Turns) -> None:
+        super().__init__(raw)
+        self._turns = turns  # the module's own name is gone at the interpreter's last flush
+
+    def flush(self) -> None:
+        if self._turns.last is not self:
+            self._turns.take(self)
+        super().flush()
+
     def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        if self._turns.last is not self and memoryview(data).nbytes >= COLLECTED:
+            self._turns.take(self)  # so much is written without a flush
         written = super().write(data)  # first: ctrl+c may come in what follows
         self.fresh = True
         if not flusher.runs:
             flusher.start()
         return written
+
+
+class UnbufferedFile(io.FileIO):
+    """The same for a Python with -u, where each write goes out at once."""
+
+    def __init__(self, descriptor: int, name: str, turns: Turns) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self.name = name  # type: ignore[misc]
+        self._turns = turns
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        if self._turns.last is not self:
+            self._turns.take(self)
+        return super().write(data)
 
 
 class Flusher:
@@ -169,20 +237,35 @@ class Flusher:
 
 
 def install() -> None:
+    inodes = set()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper or type(stream.buffer) is not io.BufferedWriter:
+        if type(stream) is not io.TextIOWrapper:
             continue
-        mode = os.fstat(stream.fileno()).st_mode
-        if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+        unbuffered = type(stream.buffer) is io.FileIO
+        if not unbuffered and type(stream.buffer) is not io.BufferedWriter:
+            continue
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISFIFO(status.st_mode) and not stat.S_ISSOCK(status.st_mode):
             continue
         encoding, errors = stream.encoding, stream.errors
-        raw = stream.detach().detach()
-        live = io.TextIOWrapper(LiveBuffer(raw), encoding, errors, "\n", line_buffering=True)
+        raw = stream.detach() if unbuffered else stream.detach().detach()
+        below: UnbufferedFile | LiveBuffer
+        if unbuffered:
+            below = UnbufferedFile(raw.fileno(), raw.name, turns)
+            live = io.TextIOWrapper(below, encoding, errors, "\n", write_through=True)
+        else:
+            below = LiveBuffer(raw, turns)
+            live = io.TextIOWrapper(below, encoding, errors, "\n", line_buffering=True)
+            flusher.streams.append(live)
         live.mode = "w"  # type: ignore[misc]
-        flusher.streams.append(live)
         setattr(sys, name, live)
         setattr(sys, f"__{name}__", live)
+        if stat.S_ISFIFO(status.st_mode):
+            turns.pipes[below] = raw.fileno()
+            inodes.add(status.st_ino)
+    if len(inodes) < 2:
+        turns.pipes.clear()  # both are one pipe, which keeps the order by itself
     if flusher.streams:
         flusher.reset()
         os.register_at_fork(
@@ -191,6 +274,7 @@ def install() -> None:
         atexit.register(flusher.stop)
 
 
+turns = Turns()
 flusher = Flusher()
 try:
     install()

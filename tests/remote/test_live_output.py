@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import selectors
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,9 +53,11 @@ def start() -> Iterator[Started]:
     """Starts code that goes on until its stdin is closed."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(python: str, code: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    def run(
+        python: str, code: str, *flags: str, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [python, "-c", code],
+            [python, *flags, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -238,21 +241,74 @@ def test_the_code_sees_what_it_would_see_without(python: str, plain: str) -> Non
     assert (seen.stdout, seen.stderr) == (expected.stdout, b"")
 
 
-@pytest.mark.parametrize("flags", [["-u"], []])
-def test_unbuffered_and_files_are_left_alone(
-    python: str, plain: str, tmp_path: Path, flags: list[str]
-) -> None:
+def test_unbuffered_stays_unbuffered(python: str, start: Started) -> None:
+    code = "import sys\nsys.stdout.write('a')\nsys.stdout.buffer.write(b'b')" + WAITS
+    process = start(python, code, "-u")
+    read_until(process.stdout, b"ab")
+
+
+def test_files_are_left_alone(python: str, plain: str, tmp_path: Path) -> None:
     code = "import sys; print(type(sys.stdout.buffer).__name__, sys.stdout.line_buffering)"
     seen = []
     for number, program in enumerate((python, plain)):
-        if flags:
-            seen.append(run(program, code, *flags).stdout)
-            continue
         path = tmp_path / str(number)
         with path.open("wb") as file:
             subprocess.run([program, "-c", code], stdout=file, check=True, env=ENV)
         seen.append(path.read_bytes())
     assert seen[0] == seen[1] != b""
+
+
+TURNS = """
+import sys
+for number in range(0, 3000, 3):
+    sys.stderr.write("%d clear\\r" % number); sys.stderr.flush()
+    print("%d" % (number + 1))
+    sys.stderr.write("%d bar\\r" % (number + 2)); sys.stderr.flush()
+"""
+
+
+@pytest.mark.parametrize("flags", [["-u"], []])
+def test_a_reader_of_both_streams_gets_them_in_order(python: str, flags: list[str]) -> None:
+    """As with a progress bar that makes room for a line and is drawn again below it."""
+    got = b""
+    with (
+        subprocess.Popen(
+            [python, *flags, "-c", TURNS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV
+        ) as process,
+        selectors.DefaultSelector() as pipes,
+    ):
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipes.register(pipe, selectors.EVENT_READ)
+        while pipes.get_map():
+            for key, _ in pipes.select():
+                data = os.read(key.fd, 1 << 16)
+                got += data
+                if not data:
+                    pipes.unregister(key.fileobj)
+    assert process.returncode == 0
+    assert [int(number) for number in re.findall(rb"\d+", got)] == list(range(3000))
+
+
+@pytest.mark.timeout(PATIENCE)
+@pytest.mark.parametrize("flags", [["-u"], []])
+def test_streams_that_nobody_reads_or_one_pipe_for_both_hold_nothing_up(
+    python: str, start: Started, flags: list[str]
+) -> None:
+    code = (
+        "import sys\n"
+        "for _ in range(5000):\n"
+        "    print('out')\n"
+        "    print('err', file=sys.stderr)\n"
+        "print('done')"
+    )
+    # Nothing is read before all is written, and both fit into their pipes.
+    process = start(python, code, *flags)
+    assert process.wait() == 0
+    assert process.stdout and process.stdout.read() == b"out\n" * 5000 + b"done\n"
+    both = start(python, code, *flags, stderr=subprocess.STDOUT)
+    assert both.wait() == 0
+    assert both.stdout and both.stdout.read() == b"out\nerr\n" * 5000 + b"done\n"
 
 
 @pytest.mark.parametrize(
