@@ -23,15 +23,20 @@ from backends.argo.state import (
     is_over,
     overlooked_at,
 )
-from backends.argo.stream_markers import untagged
 from backends.argo.watch import Change, Watch
-from stoke.backend.api import Frame, LogEndingError
+from backends.common.records import take_record
+from stoke.backend.api import ENGINE, Frame, LogEndingError
 from stoke.errors import EngineError
 
 # Between the end of a log and the container's status: 1.2 to 1.7 s were measured.
 END_SECONDS = 10.0
 # How often one is asked for that should no longer be waited for, and is.
 AGAIN_SECONDS = 10.0
+
+
+def job_or_argo(time: int, data: bytes) -> Frame:
+    """One line of the container's log: Argo writes lines of its own, which are not records."""
+    return take_record(time, data) or Frame(ENGINE, time, data)
 
 
 class Sight:
@@ -123,7 +128,7 @@ class JobLog:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sight: Sight | None = None
-        self._log = PodLog(cluster, job_id, MAIN, since, follow, untagged)
+        self._log = PodLog(cluster, job_id, MAIN, since, follow, job_or_argo)
 
     def __iter__(self) -> Iterator[list[Frame]]:
         try:

@@ -36,6 +36,7 @@ FALLBACK_LOG_DRIVERS = (PODMAN_LOG_DRIVER, "json-file")
 # The engine drops whole files: with two of them, at least `log.max_size` is always there.
 LOG_FILES = 2
 LEAST_LOG_FILE = 20_000_000
+TAGGED = "--tagged"
 # Of /dev/shm, where nothing says how much memory the job has. Docker's own 64 MiB end the data loaders
 # of PyTorch with a bus error. It is a bound, and takes no memory until it is written to.
 SHM_SIZE = 8 * 1024**3
@@ -47,6 +48,9 @@ def container_config(
     """The body of the engine's `POST /containers/create`."""
     spec = delivery.spec
     command = [f"{FOLDER}/payload", "--work", f"{FOLDER}/work", "--own-files"]
+    if log_driver != PODMAN_LOG_DRIVER:
+        # Docker reads the two streams apart, and keeps a line until it ends. Podman does neither.
+        command.append(TAGGED)
     mounts = []
     if spec.use_cache:
         command += ["--cache", CACHE]
@@ -187,11 +191,13 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
     }
 
 
-def log_settings(record: dict[str, Any]) -> tuple[str, int]:
-    """(driver, bytes of a file) of a container's log, as `container_config` asked for them.
+def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
+    """(driver, bytes of a file, whether it is tagged) of a container's log, as `container_config` asked
+    for them.
 
     For a container that somebody else made, the smallest that a driver chooses by itself.
     """
     settings = record["HostConfig"]["LogConfig"]
     size = (settings["Config"] or {}).get("max-size", "")
-    return settings["Type"], int(size) if size.isdecimal() else LEAST_LOG_FILE
+    file_size = int(size) if size.isdecimal() else LEAST_LOG_FILE
+    return settings["Type"], file_size, TAGGED in (record["Config"].get("Cmd") or ())

@@ -18,7 +18,8 @@ from itertools import chain, repeat
 from typing import Any
 
 from backends.common.chunked import Chunks
-from backends.docker.container import LOG_DRIVER, PODMAN_LOG_DRIVER
+from backends.common.records import take_records
+from backends.docker.container import PODMAN_LOG_DRIVER
 from backends.docker.engine import AnswerError, Engine
 from stoke.backend.api import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
 from stoke.errors import EngineError
@@ -27,11 +28,6 @@ from stoke.logs.resume import OVERLAP
 READ_SIZE = 256 * 1024
 # The engine cuts lines at 16 KiB; what is longer than this is no frame.
 MAX_FRAME = 1024**2
-# A frame of this size without a newline is a part of a line; the engine's buffer was full.
-PART_SIZE = 16 * 1024
-# Engines before 23.0 store the end of a line that came in parts and leave it out when they read it
-# back from the `local` driver.
-FIRST_WITH_WHOLE_LINES = (1, 42)
 HEADER = struct.Struct(">BxxxL")
 STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
 # The engine follows the file that it writes. Whoever is more than a whole file behind when one is
@@ -56,15 +52,9 @@ class Frames:
 
     `failure` says why nothing more can be read: the engine's own report from inside the stream, or
     bytes that are no frame. Frames before it are still given.
-
-    `ends_lost` says that the engine leaves out the newline behind the last part of a line that came
-    in parts; it is put back. What cannot be told there is a long line that really has no end, as the
-    last of its stream: it gets one.
     """
 
-    def __init__(self, ends_lost: bool = False) -> None:
-        self._ends_lost = ends_lost
-        self._in_parts: dict[int, int] = {}  # stream: time of a line whose last part is to come
+    def __init__(self) -> None:
         self.failure: str | None = None
         self._rest = b""
         # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
@@ -79,9 +69,9 @@ class Frames:
         return bool(self._rest)
 
     @property
-    def between_lines(self) -> bool:
-        """Whether what comes next begins a frame, and no line that came in parts is unfinished."""
-        return not (self._rest or self._in_parts or self.failure)
+    def between_frames(self) -> bool:
+        """Whether what comes next begins a frame."""
+        return not (self._rest or self.failure)
 
     def feed(self, data: bytes) -> list[Frame]:
         if self._rest:
@@ -108,21 +98,10 @@ class Frames:
                 self.failure = "a line without a timestamp"
                 break
             time = self._epoch + int(data[start + 20 : start + self._zone_at] or 0)
-            text = data[space + 1 : stop]
-            if self._ends_lost and (self._in_parts or stop - space > PART_SIZE):
-                text = self._with_its_end(stream, time, text)
-            frames.append(Frame(stream, time, text))
+            frames.append(Frame(stream, time, data[space + 1 : stop]))
             at = stop
         self._rest = data[at:] if self.failure is None else b""
         return frames
-
-    def _with_its_end(self, stream: int, time: int, text: bytes) -> bytes:
-        """All parts of a line carry the same time, and all but the last are of the same size."""
-        if len(text) == PART_SIZE and not text.endswith(b"\n"):
-            self._in_parts[stream] = time
-        elif self._in_parts.pop(stream, None) == time and not text.endswith(b"\n"):
-            return text + b"\n"
-        return text
 
     def _learn(self, data: bytes, start: int, stop: int) -> bool:
         """Reads the whole timestamp at `start`, once a second."""
@@ -162,7 +141,7 @@ class Lines:
             data = data[left:]
         else:
             data = chunks.take_rest() + data
-        if frames.between_lines:
+        if frames.between_frames:
             lines, data = whole_lines(data)
             got += lines
         if data and frames.failure is None:
@@ -215,16 +194,23 @@ class DockerLog:
     `EngineError` when the container has gone or its log cannot be read; `LogDeniedError` when the
     engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, as a hint: the
     connection may be half open, and nobody would know. `driver` and `max_size` say how the engine
-    keeps it, and how large one of its files is.
+    keeps it, and how large one of its files is; `tagged` whether the job's lines are records.
     """
 
     def __init__(
-        self, engine: Engine, job_id: str, since: int, follow: bool, driver: str, max_size: int
+        self,
+        engine: Engine,
+        job_id: str,
+        since: int,
+        follow: bool,
+        driver: str,
+        max_size: int,
+        tagged: bool,
     ) -> None:
         self._engine = engine
         self._job_id = job_id
         self._follow = follow
-        self._driver = driver
+        self._tagged = tagged
         self._late = max_size * 1_000_000_000 // FASTEST
         # When this was last known to be abreast of what the job writes; and up to where it only
         # repeats what the reader asked for again, whose age tells nothing.
@@ -255,9 +241,7 @@ class DockerLog:
     def _open(self, where: dict[str, Any]) -> None:
         params = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(self._follow), **where}
         with self._engine.call(f"read the log of {self._job_id}") as api:
-            version = tuple(int(part) for part in api.api_version.split("."))
-            ends_lost = version < FIRST_WITH_WHOLE_LINES and self._driver == LOG_DRIVER
-            self._frames = Frames(ends_lost)
+            self._frames = Frames()
             self._response = api._get(
                 api._url("/containers/{0}/logs", self._job_id),
                 params=params,
@@ -288,7 +272,7 @@ class DockerLog:
 
     def _from_end_or_time(self) -> Iterator[list[Frame]]:
         """Batches that are not empty."""
-        batches = filter(None, self._whole_batches())
+        batches = self._job_batches()
         if not self._from_end:
             yield from batches
             return
@@ -298,7 +282,7 @@ class DockerLog:
                 break
             # What was asked for may begin before these.
             self._open_again(where)
-            batches = filter(None, self._whole_batches())
+            batches = self._job_batches()
             first = next(batches, [])
         for batch in chain([first], batches):
             if new := [frame for frame in batch if frame.time >= self._since]:
@@ -337,6 +321,10 @@ class DockerLog:
         except OSError:
             pass
         self._response.close()
+
+    def _job_batches(self) -> Iterator[list[Frame]]:
+        batches = filter(None, self._whole_batches())
+        return map(take_records, batches) if self._tagged else batches
 
     def _whole_batches(self) -> Iterator[list[Frame]]:
         """`_batches`, and why there are no more of them, if it is not that the engine ended it."""

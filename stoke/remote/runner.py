@@ -7,10 +7,10 @@ PAYLOAD is gzip of JSON from `stoke.delivery.payload`; it is unlinked once read:
 DIR of --cache is the scope's python volume; without it everything is built in --work and thrown
 away. --container says that the network namespace and the cgroup are the job's own, so received
 bytes can be counted and an out-of-memory kill told. --nix says that /nix is the scope's system
-volume, or at least nobody else's. --tagged says that the engine keeps stdout and stderr not apart and
-writes lines of its own between: see `Tagged`. --own-files says that all files are the job's own, as in
-a container: the image's interpreter and its PYTHON variables are then for the code. Without it, a job
-without packages runs in an empty environment, apart from this machine's packages.
+volume, or at least nobody else's. --tagged puts stdout and stderr into one stream: see `Tagged`.
+--own-files says that all files are the job's own, as in a container: the image's interpreter and its
+PYTHON variables are then for the code. Without it, a job without packages runs in an empty
+environment, apart from this machine's packages.
 
 The phases lock, system, python and run follow one another; each says what it did in one event on stderr
 (`stoke.remote.events` has the framing). The exit code is the code's own, 128 + n for a signal, 124 for
@@ -192,16 +192,20 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 class Tagged:
-    r"""Both streams as lines of one, each with a tag: what has none, the engine wrote.
+    r"""Writes stdout and stderr into one stream, so that an engine keeps their order.
 
-    A line begins with \x1e and ends with a letter: O, o for stdout, E, e for stderr. Behind a small
-    letter the newline is not the job's: its text had none there, or not yet. So no line is long enough
-    for an engine to cut it, and none ends with \r, which some drop.
+    A record is a line of the engine's log: \x1e, bytes of the job, one of four control characters that
+    terminals do not show, and a newline. The character names the stream, and says whether the newline
+    is the job's own. Where it is not, the job's line goes on or has no end yet. So an engine passes a
+    part of a line on at once, cuts no line because of its length, and drops no \r at a line's end. A
+    line without \x1e is the engine's, or of a program that wrote past the runner.
     """
 
     MARK = b"\x1e"
-    LETTERS = ((b"o\n", b"O\n"), (b"e\n", b"E\n"))
+    CODES = ((b"\x1c\n", b"\x1d\n"), (b"\x1e\n", b"\x1f\n"))
+    """For stdout and stderr: the end of a record without and with a newline of the job's."""
     LONGEST = 8192
+    """Bytes of the job in one record. Engines cut lines at 16 KiB."""
 
     def __init__(self) -> None:
         import threading
@@ -215,19 +219,32 @@ class Tagged:
 
     @classmethod
     def lines(cls, stream: int, data: bytes) -> bytes:
-        unended, ended = cls.LETTERS[stream - 1]
-        pieces = []
-        *lines, rest = data.split(b"\n")
-        for line, end in [(line, ended) for line in lines] + ([(rest, unended)] if rest else []):
-            while len(line) > cls.LONGEST:
-                pieces += [cls.MARK, line[: cls.LONGEST], unended]
-                line = line[cls.LONGEST :]
-            pieces += [cls.MARK, line, end]
-        return b"".join(pieces)
+        """The records for `data`."""
+        unended, ended = cls.CODES[stream - 1]
+        pieces = [data]
+        if len(data) > cls.LONGEST and max(map(len, data.split(b"\n"))) > cls.LONGEST:
+            pieces = [data[at : at + cls.LONGEST] for at in range(0, len(data), cls.LONGEST)]
+        records = []
+        for piece in pieces:
+            lines, newline, rest = piece.rpartition(b"\n")
+            if newline:
+                records += [cls.MARK, lines.replace(b"\n", ended + cls.MARK), ended]
+            if rest:
+                records += [cls.MARK, rest, unended]
+        return b"".join(records)
 
 
 class Pump:
-    """Reads what the code writes, from two pipes, and passes it on with tags."""
+    """Reads what the code writes, from two pipes, and passes it on with tags.
+
+    A part of a line waits `HOLD` seconds for the rest, or until the other stream has something: else
+    code that writes a few bytes at a time would make a record of each write.
+    """
+
+    HOLD = 0.05
+    READ_SIZE = 65536
+    # As much as a pipe can hold: processes that are left behind may write without end.
+    MOST_LAST_READS = 16
 
     def __init__(self, tagged: Tagged) -> None:
         import threading
@@ -237,8 +254,12 @@ class Pump:
         self.given: list[int] = []  # what the code writes to: stdout, stderr
         for stream in (1, 2):
             ours, theirs = os.pipe()
+            os.set_blocking(ours, False)
             self._ends[ours] = stream
             self.given.append(theirs)
+        self._held_stream = 0
+        self._held = b""  # the part of a line of that stream
+        self._held_until = 0.0
         self._wake, self._waker = os.pipe()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -256,26 +277,56 @@ class Pump:
     def _run(self) -> None:
         import select
 
-        poll = select.poll()
-        for ours in (*self._ends, self._wake):
-            poll.register(ours, select.POLLIN)
-        open_ends = len(self._ends)
-        last = False
-        while open_ends:
-            ready = [number for number, _ in poll.poll(0 if last else None)]
-            if self._wake in ready:
-                last = True
-                poll.unregister(self._wake)
-                ready.remove(self._wake)
-            elif last and not ready:
-                return
-            for ours in ready:
-                data = os.read(ours, 65536)
-                if data:
-                    self._tagged.write(self._ends[ours], data)
-                else:
-                    poll.unregister(ours)
-                    open_ends -= 1
+        poll = select.epoll()
+        poll.register(self._wake, select.EPOLLIN)
+        for ours in self._ends:
+            # Edge-triggered, it names the pipe first that was written to first.
+            poll.register(ours, select.EPOLLIN | select.EPOLLET)
+        unread: list[int] = []  # pipes that may hold more than was read
+        while self._wake not in unread:
+            if unread:
+                wait = 0.0
+            else:
+                wait = max(0.0, self._held_until - time.monotonic()) if self._held else None
+            for number, _ in poll.poll(wait):
+                if number not in unread:
+                    unread.append(number)
+            unread = [number for number in unread if number == self._wake or self._read(number)]
+            if self._held and time.monotonic() >= self._held_until:
+                self._pass_on_held()
+        for ours in sorted(self._ends, key=lambda one: one not in unread):
+            reads = 0
+            while self._read(ours) and reads < self.MOST_LAST_READS:
+                reads += 1
+        self._pass_on_held()
+        poll.close()
+
+    def _read(self, ours: int) -> bool:
+        """Read a pipe once; return whether it may hold more."""
+        try:
+            data = os.read(ours, self.READ_SIZE)
+        except BlockingIOError:
+            return False
+        is_more = len(data) == self.READ_SIZE
+        stream = self._ends[ours]
+        if self._held_stream == stream:
+            data = self._held + data
+        else:
+            self._pass_on_held()
+        end = data.rfind(b"\n") + 1
+        if len(data) - end >= Tagged.LONGEST:
+            end = len(data)
+        if end or not self._held:
+            self._held_until = time.monotonic() + self.HOLD
+        self._held_stream, self._held = stream, data[end:]
+        if end:
+            self._tagged.write(stream, data[:end])
+        return is_more
+
+    def _pass_on_held(self) -> None:
+        data, self._held = self._held, b""
+        if data:
+            self._tagged.write(self._held_stream, data)
 
 
 class Events:

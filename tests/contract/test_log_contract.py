@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from stoke.files.paths import job_dir
 from stoke.logs.reader import Matches, save
 from stoke.logs.search import Query
 from tests.lab import Lab
-from tests.spools import size_of
+from tests.spools import lines_in, size_of
 from tui.log.lines import LogLines
 
 PROGRAM = Path(sys.executable).parent / "stoke"
@@ -61,6 +62,40 @@ def test_c15_a_job_has_no_terminal_and_its_bytes_pass_unchanged(lab: Lab) -> Non
     )
     done = lab.run(code, use_cache=False)
     assert done.stdout == b"False False\n" + b"x" * 40_000 + b"\r\n\n10%\r20%\n"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_lines_of_both_streams_stay_in_order(lab: Lab, unbuffered: bool) -> None:
+    """A progress bar on stderr is erased, makes room for a line on stdout, and is drawn again."""
+    code = (
+        "import sys\n"
+        "for number in range(0, 1500, 3):\n"
+        "    sys.stderr.write(f'{number} clear\\r'); sys.stderr.flush()\n"
+        "    print(number + 1)\n"
+        "    sys.stderr.write(f'{number + 2} bar\\r'); sys.stderr.flush()\n"
+    )
+    env = {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
+    job = lab.submit(code, use_cache=False, env=env)
+    lab.follow(job)
+    log = b"".join(line.text for line in lines_in(job_dir(job.id)))
+    assert [int(number) for number in re.findall(rb"\d+", log)] == list(range(1500))
+
+
+def test_a_part_of_a_line_is_there_while_the_job_runs(lab: Lab) -> None:
+    code = "import time; print('10%', end='', flush=True); time.sleep(600)"
+    job = lab.submit(code, use_cache=False)
+    tracker = lab.track(job)
+    lab.until_output(job, b"10%")
+    tracker.close()
+    lab.backend.stop(job.id, 0)
+    assert lab.finish(job).stdout == b"10%"
+
+
+@pytest.mark.parametrize("size", [16 * 1024 - 1, 16 * 1024, 40_000])
+def test_c12_a_long_last_line_without_an_end_gets_none(lab: Lab, size: int) -> None:
+    code = f"import os; os.write(1, b'first\\n' + b'x' * {size}); os.write(2, b'y' * {size})"
+    done = lab.run(code, use_cache=False)
+    assert (done.stdout, done.stderr) == (b"first\n" + b"x" * size, b"y" * size)
 
 
 def digest(path: Path) -> str:

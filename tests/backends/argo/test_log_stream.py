@@ -14,7 +14,7 @@ import pytest
 from backends.argo import log_stream
 from backends.argo import pod_log as log_module
 from backends.argo.cluster import Cluster
-from backends.argo.log_stream import JobLog
+from backends.argo.log_stream import JobLog, job_or_argo
 from stoke.backend.api import ENGINE, Frame, LogEndingError
 from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import (
@@ -88,7 +88,7 @@ def log_answer(*lines: bytes, end: Piece = LAST) -> list[Any]:
     return [[CHUNKED, chunk(body), end]]
 
 
-LINES = (b"time=... argo=true\n", b"\x1ehelloO\n", b"\x1eoopse\n")
+LINES = (b"time=... argo=true\n", b"\x1ehello\x1d\n", b"\x1eoops\x1e\n")
 FRAMES = [Frame(ENGINE, START, LINES[0]), Frame(1, START, b"hello\n"), Frame(2, START, b"oops")]
 
 
@@ -223,3 +223,9 @@ def test_a_log_that_a_node_cannot_read_any_more_is_no_news_of_a_deleted_pod(
     with pytest.raises(EngineError, match="cannot read its log") as caught:
         list(job_log(server, tmp_path, follow=False))
     assert isinstance(caught.value, LogEndingError) == deleted
+
+
+def test_lines_that_are_no_records_are_argos() -> None:
+    line = b'time=2026-11-21T10:00:00.000Z level=INFO msg="sub-process exited" argo=true\n'
+    assert job_or_argo(7, line) == Frame(ENGINE, 7, line)
+    assert job_or_argo(7, b"\x1e" + line[:-1] + b"\x1f\n") == Frame(2, 7, line)

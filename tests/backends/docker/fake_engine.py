@@ -18,7 +18,7 @@ HOLD = None
 """In an answer: keep the connection open and say nothing more."""
 JOB = "job-aaaaaa"
 RUNNING = {
-    "Config": {"Labels": job_labels(JOB, "default", "0" * 16)},
+    "Config": {"Cmd": ["/stoke/payload"], "Labels": job_labels(JOB, "default", "0" * 16)},
     # Its frames are old, and its files never get full.
     "HostConfig": {"LogConfig": {"Type": "local", "Config": {"max-size": str(1 << 50)}}},
     "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z"},

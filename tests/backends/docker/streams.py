@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
-from backends.docker.log import PART_SIZE
 from stoke.backend.api import Frame
 
 
@@ -26,26 +24,3 @@ def raw(stream: int, body: bytes) -> bytes:
 
 def encode(frame: Frame, offset_minutes: int = 0) -> bytes:
     return raw(frame.stream, stamp(frame.time, offset_minutes) + frame.data)
-
-
-def stored(text: bytes, stream: int, time: int, ends_lost: bool) -> Iterator[Frame]:
-    """What an engine keeps of everything that one stream wrote: a frame a line, or several of 16 KiB.
-
-    With `ends_lost` as engines before 23.0 give it back from the `local` driver.
-    """
-    lines = text.split(b"\n")
-    rest = lines.pop()
-    for line in lines:
-        time += 1
-        while len(line) >= PART_SIZE:
-            yield Frame(stream, time, line[:PART_SIZE])
-            line = line[PART_SIZE:]
-            if len(line) < PART_SIZE and ends_lost:
-                yield Frame(stream, time, line)
-                break
-        else:
-            yield Frame(stream, time, line + b"\n")
-    time += 1
-    while rest:
-        yield Frame(stream, time, rest[:PART_SIZE])
-        rest = rest[PART_SIZE:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 from itertools import pairwise
 
@@ -11,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.common.chunked import Chunks
-from backends.docker.log import MAX_FRAME, PART_SIZE, Frames, Lines
+from backends.docker.log import MAX_FRAME, Frames, Lines
 from stoke.backend.api import Frame
 from tests.backends.docker.fake_engine import LAST_CHUNK, chunk
-from tests.backends.docker.streams import encode, raw, stamp, stored
+from tests.backends.docker.streams import encode, raw, stamp
 
 SECOND = 1_000_000_000
 good = Frame(1, 1_700_000_000 * SECOND + 7, b"before\n")
@@ -68,15 +67,15 @@ text = st.one_of(data, data.map(lambda some: some.replace(b"\n", b"") + b"\n"))
 mixed = st.lists(st.builds(Frame, st.sampled_from([1, 2]), times, text), max_size=12)
 
 
-@given(mixed, cuts, st.sampled_from([0, 120]), st.booleans(), st.booleans())
+@given(mixed, cuts, st.sampled_from([0, 120]), st.booleans())
 def test_c09_lines_at_once_are_what_a_closer_look_gives(
-    sent: list[Frame], at: list[int], offset: int, chunks_are_frames: bool, ends_lost: bool
+    sent: list[Frame], at: list[int], offset: int, chunks_are_frames: bool
 ) -> None:
     pieces = [encode(frame, offset) for frame in sent]
     if not chunks_are_frames:
         pieces = pieces_of(b"".join(pieces), at)
     body = b"".join(chunk(piece) for piece in pieces if piece) + LAST_CHUNK
-    chunks, closer, lines = Chunks(), Frames(ends_lost), Lines(Frames(ends_lost))
+    chunks, closer, lines = Chunks(), Frames(), Lines(Frames())
     expected = [frame for piece in pieces_of(body, at) for frame in closer.feed(chunks.feed(piece))]
     assert [frame for piece in pieces_of(body, at) for frame in lines.feed(piece)] == expected
     assert lines.ended
@@ -159,49 +158,3 @@ def test_times_are_exact_to_the_nanosecond() -> None:
     for time in (0, 999_999_999, 1_709_164_800 * SECOND - 1, 4_102_444_800 * SECOND + 1):
         (frame,) = Frames().feed(encode(Frame(2, time, b"x")))
         assert frame.time == time
-
-
-sizes = st.sampled_from([0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 2 * PART_SIZE, 40_000])
-lines = st.lists(sizes, min_size=1, max_size=6)
-
-
-@given(lines, lines, st.booleans(), st.randoms(use_true_random=False))
-def test_lines_in_parts_keep_their_ends_on_every_engine(
-    out: list[int], err: list[int], ends_lost: bool, order: random.Random
-) -> None:
-    written = {
-        stream: b"".join(b"x" * size + b"\n" for size in those)
-        for stream, those in ((1, out), (2, err))
-    }
-    waiting = [
-        list(stored(text, stream, 1_700_000_000 * SECOND, ends_lost))
-        for stream, text in written.items()
-    ]
-    reader = Frames(ends_lost)
-    got = {1: b"", 2: b""}
-    # The two streams' parts come in any order between each other.
-    while any(waiting):
-        frame = order.choice([one for one in waiting if one]).pop(0)
-        for read in reader.feed(encode(frame)):
-            got[read.stream] += read.data
-    assert got == written
-
-
-@pytest.mark.parametrize("size", [5, PART_SIZE, 2 * PART_SIZE])
-@pytest.mark.parametrize("ends_lost", [True, False])
-def test_a_last_line_without_an_end_gets_none(size: int, ends_lost: bool) -> None:
-    text = b"first\n" + b"x" * size
-    reader = Frames(ends_lost)
-    whole = b"".join(map(encode, stored(text, 1, 0, ends_lost)))
-    assert b"".join(frame.data for frame in reader.feed(whole)) == text
-
-
-@pytest.mark.parametrize("ends_lost", [True, False])
-def test_reading_from_the_middle_gives_the_same_frames(ends_lost: bool) -> None:
-    text = b"".join(b"x" * size + b"\n" for size in (3, 40_000, PART_SIZE, 5, 20_000))
-    frames = list(stored(text, 1, 0, ends_lost))
-    everything = Frames(ends_lost).feed(b"".join(map(encode, frames)))
-    for time in range(7):
-        rest = [frame for frame in frames if frame.time >= time]
-        again = Frames(ends_lost).feed(b"".join(map(encode, rest)))
-        assert again == [frame for frame in everything if frame.time >= time]
