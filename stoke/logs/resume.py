@@ -28,6 +28,9 @@ SECOND = 1_000_000_000
 # Frames of a container's two streams were measured up to 3.6 ms out of order: with less, the late
 # ones would be missed.
 LEAST_OVERLAP = 4_000_000
+# An engine keeps a longer line in parts of this size. A shorter frame without an end is all there is, as
+# far as it has come: a record of the runner's, or a stream's last.
+PART_SIZE = 16 * 1024
 # Bytes of such frames that are kept; of more than that, keys. All parts of a long line have one time.
 MOST_KEPT = 4 << 20
 
@@ -116,7 +119,8 @@ class ResumePoint:
                 if streams[at] != stream:
                     continue
                 if newest is None:
-                    newest, ended = times[at], pieces[at].endswith(b"\n")
+                    newest = times[at]
+                    ended = len(pieces[at]) < PART_SIZE or pieces[at].endswith(b"\n")
                 elif times[at] != newest:
                     break
                 count += 1
@@ -181,7 +185,7 @@ class ResumePoint:
 class Repeats:
     """Leaves out of one connection what came with an earlier one. `since` is where it begins.
 
-    `unended` has, for each stream whose newest frame does not end its line, the time of that frame
+    `unended` has, for each stream whose newest frame is a part of a line, the time of that frame
     and how many frames of the stream with this time were taken. Where such a line is older than
     `since`, the connection begins at the line, and frames older than the overlap are left out unless
     they are its rest.

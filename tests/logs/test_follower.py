@@ -276,12 +276,13 @@ def test_c01_the_rest_of_a_long_line_has_the_time_of_its_beginning(
     """Docker gives every part of a line the time of the first, and the last part of an unended line
     only when the job closes the stream: behind much newer lines of the other one."""
     second = 1000 * MS
+    part = Frame(STDOUT, START + second, b"p" * resume.PART_SIZE)
     log = [
         Frame(STDERR, START, b"first\n"),
         Frame(STDOUT, START + second, b"same\n"),
-        Frame(STDOUT, START + second, b"part"),
+        part,
         Frame(STDERR, START + 2 * second, b"late\n"),
-        Frame(STDOUT, START + second, b"part"),
+        part,
         Frame(STDERR, START + 3 * second, b"later\n"),
         Frame(STDERR, START + 3 * second, b"later still\n"),
         Frame(STDOUT, START + second, b"rest"),
@@ -296,6 +297,19 @@ def test_c01_the_rest_of_a_long_line_has_the_time_of_its_beginning(
             for stream in (STDOUT, STDERR):
                 assert spooled(folder, stream) == joined(log, stream)
             assert spooled(folder, NOTE) == b""
+
+
+def test_c05_a_progress_bar_that_stands_still_is_not_where_a_connection_begins(
+    tmp_path: Path,
+) -> None:
+    """Its line has no end for as long as the other stream's lines come."""
+    log = [Frame(STDERR, START, b"10%"), *lines_of(200)]
+    backend = ScriptedBackend(log, [Connection(150, "cut")], [RUNNING, exited()])
+    state, _ = follow(backend, tmp_path)
+    assert state == exited()
+    for stream in (STDOUT, STDERR):
+        assert spooled(tmp_path, stream) == joined(log, stream)
+    assert backend.opened[1].since == log[149].time - OVERLAP
 
 
 def test_c02_clean_end_with_the_tail_missing(tmp_path: Path) -> None:
