@@ -28,8 +28,8 @@ SECOND = 1_000_000_000
 # Frames of a container's two streams were measured up to 3.6 ms out of order: with less, the late
 # ones would be missed.
 LEAST_OVERLAP = 4_000_000
-# An engine keeps a longer line in parts of this size. A shorter frame without an end is all there is, as
-# far as it has come: a record of the runner's, or a stream's last.
+# An engine keeps a longer line in parts of this size. A shorter frame without an end is all there is,
+# as far as it has come: a record of the runner's, or a stream's last.
 PART_SIZE = 16 * 1024
 # Bytes of such frames that are kept; of more than that, keys. All parts of a long line have one time.
 MOST_KEPT = 4 << 20

@@ -32,48 +32,62 @@ from _signal import (  # type: ignore[import-not-found]  # `signal` loads more t
 )
 from _thread import allocate_lock, get_native_id, start_new_thread
 
+TYPE_CHECKING = False  # `typing` loads more than all of this, too
+if TYPE_CHECKING:
+    from typing import Any
+
 SECONDS = 0.2
 COLLECTED = 8192  # bytes of text, Python's own choice
 AT_ONCE = 1
 SPINS = 100  # looks at a pipe before a wait sleeps: a reader that is there needs about 0.05 ms
 PATIENCE = 0.5  # seconds that a wait lasts at most: on a busy machine a reader has its turn late
 PAUSE = 10.0  # seconds without waits after one in vain: the pipe has no reader that reads at once
+CREDIT = 5.0  # seconds that waits may take before they are held to half of the process's time
 
 
 class Turns:
-    """Keeps the two streams of this process in order for a reader of both pipes."""
+    """Keeps the two streams of this process in order for a reader of both pipes.
+
+    A flood on both streams in turn is not held up for ever: once it has used its `CREDIT`, it waits for
+    at most half of the time, and keeps the order only then.
+    """
 
     def __init__(self) -> None:
         self.last: object = None  # the stream that was written last
         self.pipes: dict[object, int] = {}
-        self._resume_at = 0.0
+        self._resume_at = 0.0  # no waits before
+        self._even_at = 0.0  # when the process will have worked for as long as it waited
 
     def take(self, stream: object) -> None:
         """Wait until the other stream's pipe is empty, because `stream` is written next."""
         self.last = stream
         try:
+            begin = time.monotonic()
+            if begin < self._resume_at:
+                return
             for other, pipe in self.pipes.items():
-                if other is not stream and time.monotonic() >= self._resume_at:
-                    self._wait_until_read(pipe)
+                if other is not stream:
+                    self._wait_until_read(pipe, begin)
         except Exception:
             pass  # The code closed the pipe, or the interpreter is being shut down.
 
-    def _wait_until_read(self, pipe: int) -> None:
+    def _wait_until_read(self, pipe: int, begin: float) -> None:
         # Most processes write to one stream only and never need these.
         from fcntl import ioctl
         from termios import FIONREAD
 
         nothing = bytes(4)
-        for _ in range(SPINS):
-            if ioctl(pipe, FIONREAD, nothing) == nothing:
-                return
-            time.sleep(0)
-        deadline = time.monotonic() + PATIENCE
+        tries = 0
         while ioctl(pipe, FIONREAD, nothing) != nothing:
-            if time.monotonic() > deadline:
+            tries += 1
+            time.sleep(0 if tries < SPINS else 0.0001)
+            if tries >= SPINS and time.monotonic() > begin + PATIENCE:
                 self._resume_at = time.monotonic() + PAUSE
                 return
-            time.sleep(0.0001)
+        if tries:
+            end = time.monotonic()
+            self._even_at = max(self._even_at, begin) + 2 * (end - begin)
+            self._resume_at = self._even_at - CREDIT
 
 
 class LiveBuffer(io.BufferedWriter):
@@ -105,10 +119,10 @@ class UnbufferedFile(io.FileIO):
 
     def __init__(self, descriptor: int, name: str, turns: Turns) -> None:
         super().__init__(descriptor, "wb", closefd=False)
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self._turns = turns
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+    def write(self, data: Any) -> int:
         if self._turns.last is not self:
             self._turns.take(self)
         return super().write(data)
@@ -250,7 +264,7 @@ def install() -> None:
             continue
         encoding, errors = stream.encoding, stream.errors
         raw = stream.detach() if unbuffered else stream.detach().detach()
-        below: UnbufferedFile | LiveBuffer
+        below: Any
         if unbuffered:
             below = UnbufferedFile(raw.fileno(), raw.name, turns)
             live = io.TextIOWrapper(below, encoding, errors, "\n", write_through=True)

@@ -284,9 +284,8 @@ class Pump:
             poll.register(ours, select.EPOLLIN | select.EPOLLET)
         unread: list[int] = []  # pipes that may hold more than was read
         while self._wake not in unread:
-            if unread:
-                wait = 0.0
-            else:
+            wait: float | None = 0.0
+            if not unread:
                 wait = max(0.0, self._held_until - time.monotonic()) if self._held else None
             for number, _ in poll.poll(wait):
                 if number not in unread:

@@ -54,7 +54,7 @@ def test_rows_that_come_while_it_copies_are_neither_doubled_nor_the_other_stream
 ) -> None:
     """The log's size is looked at first; its file may have grown by half a write, or more, since."""
     pipes = [os.pipe(), os.pipe()]
-    copied = Passthrough(tmp_path, *[Outlet(write) for _, write in pipes])
+    copied = Passthrough(tmp_path, Outlet(pipes[0][1]), Outlet(pipes[1][1]))
     whole = {STDOUT: b"", STDERR: b""}
     writer = SpoolWriter(tmp_path)
 
