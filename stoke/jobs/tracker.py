@@ -21,9 +21,9 @@ from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, W
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History, Note
-from stoke.history.job import JobState, Phase
+from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
-from stoke.jobs.event_checks import EventChecks
+from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.logs.fallback import UnkeptError, kept_again, stand_in, unkept
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
@@ -360,6 +360,12 @@ class Tracker:
                     f"the runner reported exit code {job.exit_code}, the engine {code}"
                     + (f" ({engine.reason})" if engine.reason else "")
                 )
+            if code == 0 and not engine.log_gone and not follower.spool.gaps and not _began(job):
+                # The image's python3 is something else, or a wrapper that did not start it.
+                reason = (
+                    "the code did not run: python3 ended with exit code 0 before the runner began"
+                )
+                changes = self._outcome(EXIT_ENGINE, engine.reason or reason)
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
@@ -387,6 +393,12 @@ class Tracker:
         if code == EXIT_TIMEOUT and reason == "timeout":
             state = JobState.FAILED
         return {"state": state, "exit_code": code, "reason": reason or self._error}
+
+
+def _began(job: Job) -> bool:
+    """Return whether the runner has reported anything, which it does before all else."""
+    reported = job.started_at is not None or job.cpu_seconds is not None
+    return reported or any(phase.name in (*ENVIRONMENT_PHASES, RUN) for phase in job.phases)
 
 
 def is_being_submitted(job_id: str) -> bool:

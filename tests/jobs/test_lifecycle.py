@@ -270,6 +270,10 @@ def test_a_submit_killed_with_9_is_placed_by_the_next_program(
     backend = ScriptedBackend(states=[state])
     if state == ABSENT:
         backend.connections = [Connection(0, "refused")] * 20
+    elif state == exited(0):
+        began = {"event": "begin", "phase": "run", "time": job.submitted_at}
+        data = frame(history.nonce(job.id) or "", began)
+        backend.log = [Frame(STDERR, int(job.submitted_at * 10**9), data)]
     (after,) = refresh([job], backends_of(backend), history, seconds=60)
 
     assert (after.state, after.stale) == (expected, False)

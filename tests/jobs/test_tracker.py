@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stoke.backend.api import EngineState, Frame
+from stoke.backend.api import EngineState, Frame, LogDeniedError
 from stoke.errors import EngineError, WaitingError
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
@@ -24,7 +24,14 @@ from stoke.jobs.tracker import Tracker, is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event, frame
-from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.scripted import (
+    ABSENT,
+    RUNNING,
+    Connection,
+    ScriptedBackend,
+    ScriptedLog,
+    exited,
+)
 from tests.spools import spooled
 
 NONCE = "5f1c0a9be2d34718"
@@ -206,6 +213,25 @@ def test_an_end_that_never_came_is_the_engines_alone(history: History) -> None:
     assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, "out of memory")
     assert job.finished_at == 1010.0
     assert job.log_bytes == 4
+
+
+@pytest.mark.parametrize("log", [[], [b"a wrapper's output\n"]], ids=["silent", "with output"])
+def test_exit_code_0_without_a_word_of_the_runner_is_no_success(
+    history: History, log: list[bytes]
+) -> None:
+    """The image's python3 is another program: the code cannot have run."""
+    job = track(ScriptedBackend(log_of(*log), states=[exited(0)]), history)
+    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 125, False)
+    assert "the code did not run" in (job.reason or "")
+
+
+def test_exit_code_0_with_a_log_that_cannot_be_read_is_a_success(history: History) -> None:
+    class Denies(ScriptedBackend):
+        def logs(self, job_id: str, since: int, follow: bool) -> ScriptedLog:
+            raise LogDeniedError("no right to read it")
+
+    job = track(Denies(states=[exited(0)]), history)
+    assert (job.state, job.exit_code, job.log_gaps) == (JobState.SUCCEEDED, 0, 1)
 
 
 @pytest.mark.parametrize(
