@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -13,8 +14,10 @@ from typing import Any
 from backends.docker.archive import read_file
 from backends.docker.check import fallback_log_driver, look
 from backends.docker.container import (
+    CACHE,
     FOLDER,
     LOG_DRIVER,
+    NIX,
     SPEC,
     container_config,
     delivery_archive,
@@ -103,6 +106,7 @@ class DockerBackend:
                 self._post_create(delivery, image, fallback_log_driver(self._engine))
         except AnswerError as error:
             _refuse_limits(error)
+            _refuse_image(error, image)
             if error.status != 409:
                 raise
             record = self._record(delivery.job_id)
@@ -121,15 +125,19 @@ class DockerBackend:
 
     def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
         archive = delivery_archive(delivery)
-        with self._engine.call(f"deliver {delivery.job_id}") as api:
-            api.put_archive(delivery.job_id, FOLDER, archive)
+        try:
+            with self._engine.call(f"deliver {delivery.job_id}") as api:
+                api.put_archive(delivery.job_id, FOLDER, archive)
+        except AnswerError as error:
+            _refuse_image(error, image)
+            raise
         try:
             with self._engine.call(f"start {delivery.job_id}") as api:
                 api.start(delivery.job_id)
         except AnswerError as error:
             if "python3" in error.explanation and "not found" in error.explanation:
                 raise EngineError(
-                    f"the image {image} has no python3",
+                    f"the image {image} has no python3 on its PATH",
                     "name one with Python 3.9 or later: --image IMAGE",
                 ) from error
             raise
@@ -294,9 +302,23 @@ def _lacks_log_driver(error: AnswerError) -> bool:
 
 def _refuse_limits(error: AnswerError) -> None:
     """Only the engine knows how much of each its machine has."""
-    for field, words in (("cpu", "Range of CPUs"), ("memory", "memory limit")):
-        if error.status == 400 and words in error.explanation:
+    words = error.explanation.lower()  # "Range of CPUs" before Docker 27.5, "range of CPUs" since.
+    for field, limit in (("cpu", "range of cpus"), ("memory", "memory limit")):
+        if error.status == 400 and limit in words:
             raise RequestError(field, f"the engine refuses it: {error.explanation}") from error
+
+
+def _refuse_image(error: AnswerError, image: str) -> None:
+    """The engine cannot mount a volume where the image has a file."""
+    if not re.search("over existing file|not a directory|file exists", error.explanation):
+        return
+    for folder in (FOLDER, CACHE, NIX):
+        # As a path's last part, not as the beginning of a volume's name.
+        if re.search(rf"[ /]{folder[1:]}([ ,:]|$)", error.explanation):
+            raise EngineError(
+                f"the image {image} has a file at {folder}, where a job needs a folder",
+                "name an image without it: --image IMAGE",
+            ) from error
 
 
 def _ask_to_stop(api: Any, job_id: str, grace: int) -> None:

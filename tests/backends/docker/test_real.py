@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 
 import backends.docker.backend as backend_module
 from backends.docker import DockerBackend
+from backends.docker.engine import AnswerError
 from backends.docker.names import (
     KIND,
     SCOPE,
@@ -26,11 +29,13 @@ from backends.docker.names import (
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
-from stoke.history.job import new_job_id
+from stoke.history.job import JobState, new_job_id
+from stoke.jobs.lifecycle import Backends
 from stoke.logs.follower import Follower
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event
 from tests.backends.docker.deliveries import NONCE, delivery, ended, output, unreported, until
+from tests.lab import Lab
 from tests.spools import lines_in
 
 pytestmark = pytest.mark.docker
@@ -252,6 +257,68 @@ def test_an_image_without_python(
         assert backend.inspect(made.job_id).status == "absent"
     finally:
         docker_engine.remove_image(image)
+
+
+def archive_with(*entries: tarfile.TarInfo) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for entry in entries:
+            tar.addfile(entry)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("place", ["stoke", "cache"])
+def test_an_image_with_a_file_where_a_job_needs_a_folder(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str, place: str
+) -> None:
+    image = f"stoke-test/file:{docker_scope}"
+    data = archive_with(tarfile.TarInfo(place))
+    docker_engine.import_image_from_data(data, repository="stoke-test/file", tag=docker_scope)
+    try:
+        made = delivery("pass", scope=docker_scope, image=image)
+        with pytest.raises(EngineError, match=f"has a file at /{place},") as caught:
+            backend.submit(made, unreported)
+        assert image in caught.value.what and "--image" in (caught.value.hint or "")
+        assert backend.inspect(made.job_id).status == "absent"
+    finally:
+        docker_engine.remove_image(image)
+
+
+@pytest.fixture
+def image_without_a_python(docker_engine: Any, bare_image: str, docker_scope: str) -> Iterator[str]:
+    """The first python3 on its PATH is a program that does nothing and succeeds."""
+    folder = tarfile.TarInfo("first")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    program = tarfile.TarInfo("first/python3")
+    program.type, program.linkname = tarfile.SYMTYPE, "/bin/true"
+    made = docker_engine.create_container(bare_image, ["true"], name=f"{docker_scope}-made")
+    try:
+        docker_engine.put_archive(made["Id"], "/", archive_with(folder, program))
+        docker_engine.commit(made["Id"], docker_scope, changes=["ENV PATH=/first:/usr/bin"])
+        yield f"{docker_scope}:latest"
+        docker_engine.remove_image(f"{docker_scope}:latest", force=True)
+    finally:
+        docker_engine.remove_container(made["Id"])
+
+
+def test_an_image_whose_python3_is_another_program_is_no_success(
+    image_without_a_python: str, docker_scope: str
+) -> None:
+    config = Config(docker=DockerConfig(image=image_without_a_python))
+    backends = Backends(config)
+    job = Lab(backends.get("docker"), config, docker_scope, "").run("print('ran')").job
+    backends.close()
+    assert (job.state, job.exit_code) == (JobState.FAILED, 125)
+    assert "the code did not run" in (job.reason or "")
+
+
+# Docker 20.10 and Docker 29.
+@pytest.mark.parametrize("begins", ["Range of CPUs is from", "range of CPUs is from"])
+def test_more_cpus_than_there_are_in_the_words_of_each_engine(begins: str) -> None:
+    words = f"{begins} 0.01 to 2.00, as there are only 2 CPUs available"
+    with pytest.raises(RequestError) as caught:
+        backend_module._refuse_limits(AnswerError(words, None, 400, words))
+    assert caught.value.field == "cpu"
 
 
 def test_more_cpus_than_there_are(backend: DockerBackend, docker_scope: str) -> None:
