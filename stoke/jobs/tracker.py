@@ -33,6 +33,9 @@ POLL_SECONDS = 0.1
 # report is taken for one that the user's code printed.
 DOUBT_SECONDS = 30.0
 
+# Exit codes from here on tell of a signal.
+SIGNAL = 128
+
 
 class Tracker:
     """Track one job. `run` blocks until the end is confirmed; `close` ends it from another thread.
@@ -360,12 +363,12 @@ class Tracker:
                     f"the runner reported exit code {job.exit_code}, the engine {code}"
                     + (f" ({engine.reason})" if engine.reason else "")
                 )
-            if code == 0 and not engine.log_gone and not follower.spool.gaps and not _began(job):
-                # The image's python3 is something else, or a wrapper that did not start it.
-                reason = (
-                    "the code did not run: python3 ended with exit code 0 before the runner began"
-                )
-                changes = self._outcome(EXIT_ENGINE, engine.reason or reason)
+            whole = not engine.log_gone and not follower.spool.gaps
+            reported = _began(job) or engine.reason or told or job.stop_requested
+            if whole and not reported and code < SIGNAL:
+                # The image's python3 is another program, or may not read the runner.
+                why = f"python3 ended with exit code {code} before the runner began"
+                changes = self._outcome(code or EXIT_ENGINE, f"the code did not run: {why}")
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()

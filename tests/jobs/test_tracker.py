@@ -216,13 +216,26 @@ def test_an_end_that_never_came_is_the_engines_alone(history: History) -> None:
 
 
 @pytest.mark.parametrize("log", [[], [b"a wrapper's output\n"]], ids=["silent", "with output"])
-def test_exit_code_0_without_a_word_of_the_runner_is_no_success(
-    history: History, log: list[bytes]
+@pytest.mark.parametrize(("code", "shown"), [(0, 125), (2, 2)])
+def test_an_end_before_the_runner_began_is_no_success_and_has_a_reason(
+    history: History, log: list[bytes], code: int, shown: int
 ) -> None:
-    """The image's python3 is another program: the code cannot have run."""
-    job = track(ScriptedBackend(log_of(*log), states=[exited(0)]), history)
-    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, 125, False)
-    assert "the code did not run" in (job.reason or "")
+    """The image's python3 is another program, or cannot read the runner."""
+    job = track(ScriptedBackend(log_of(*log), states=[exited(code)]), history)
+    assert (job.state, job.exit_code, job.provisional) == (JobState.FAILED, shown, False)
+    assert f"the code did not run: python3 ended with exit code {code}" in (job.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("state", "stopped", "reason"),
+    [(exited(137), False, None), (exited(1, "evicted"), False, "evicted"), (exited(1), True, None)],
+)
+def test_an_end_before_the_runner_began_that_something_else_explains(
+    history: History, state: EngineState, stopped: bool, reason: str | None
+) -> None:
+    history.update(JOB, stop_requested=stopped)
+    job = track(ScriptedBackend([], states=[state]), history)
+    assert (job.exit_code, job.reason) == (state.exit_code, reason)
 
 
 def test_exit_code_0_with_a_log_that_cannot_be_read_is_a_success(history: History) -> None:
