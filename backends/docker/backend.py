@@ -29,6 +29,7 @@ from backends.docker.housekeeping import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
+from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
 from backends.docker.volumes import Volumes
 from stoke.backend.api import (
@@ -178,7 +179,12 @@ class DockerBackend:
         record = self._record(job_id)
         if record is None:
             raise EngineError(f"cannot read the log of {job_id}: there is no such container")
-        return DockerLog(self._engine, job_id, since, follow, *log_settings(record))
+        driver, max_size = log_settings(record)
+        # Podman reports its own driver as "json-file".
+        if driver != LOG_DRIVER and self._engine.is_podman():
+            has_ended = record["State"]["Status"] == "exited"
+            return open_podman_log(self._engine, job_id, since, follow, has_ended, max_size)
+        return DockerLog(self._engine, job_id, since, follow, driver, max_size)
 
     def stop(self, job_id: str, grace: float) -> None:
         if grace <= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from backends.docker.container import FALLBACK_LOG_DRIVERS, LOG_DRIVER, has_own_network
-from backends.docker.engine import Engine, is_local
+from backends.docker.engine import Engine, is_local, product_of
 from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
 from stoke.backend.api import Finding
 from stoke.config.model import Config
@@ -31,12 +31,6 @@ def look(engine: Engine, config: Config) -> list[Finding]:
         ]
     except EngineError as error:
         return [Finding("engine", False, error.what, error.hint)]
-
-
-def product_of(version: dict[str, Any]) -> str:
-    """Return the engine's name for people, from its answer to `GET /version`."""
-    names = [str(one.get("Name", "")) for one in version.get("Components") or []]
-    return "Podman" if any(name.startswith("Podman") for name in names) else "Docker"
 
 
 def _image(engine: Engine, config: Config) -> Finding:

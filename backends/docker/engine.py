@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 # Between two bytes of one answer. Generous: an engine under load takes its time to add up sizes.
 ANSWER_SECONDS = 120
+PODMAN = "Podman"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 OTHERWISE = "or run here, without Docker: -b local"
 TLS_VARIABLES = "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/certificates"
@@ -51,6 +52,7 @@ class Engine:
         self._lock = threading.Lock()
         self._address: Address | None = None
         self._api: Any = None
+        self._product: str | None = None
 
     @contextmanager
     def call(self, what: str) -> Iterator[Any]:
@@ -81,6 +83,12 @@ class Engine:
             self._address = find_address(self._host, os.environ)
         return self._address
 
+    def is_podman(self) -> bool:
+        if self._product is None:
+            with self.call("ask the engine for its version") as api:
+                self._product = product_of(api.version())
+        return self._product == PODMAN
+
     def close(self) -> None:
         with self._lock:
             if self._api is not None:
@@ -106,6 +114,12 @@ class Engine:
                 api.trust_env = False
                 self._api = api
             return self._api
+
+
+def product_of(version: dict[str, Any]) -> str:
+    """Return the engine's name for people, from its answer to `GET /version`."""
+    names = [str(one.get("Name", "")) for one in version.get("Components") or []]
+    return PODMAN if any(name.startswith(PODMAN) for name in names) else "Docker"
 
 
 def is_local(url: str) -> bool:

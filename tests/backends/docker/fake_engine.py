@@ -34,6 +34,7 @@ class FakeEngine:
         self.answers: dict[str, list[bytes | None]] = {"json": [json_answer(RUNNING)]}
         self.first_answers: dict[str, list[list[bytes | None]]] = {}
         """Answers that are sent, one a request, before those in `answers`."""
+        self.version: dict[str, object] = {"ApiVersion": "1.41", "Arch": "amd64"}
         self.requests: list[str] = []
         self.url = f"unix://{folder}/engine.sock"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -73,7 +74,7 @@ class FakeEngine:
                 path = request.split()[1].decode()
                 self.requests.append(path)
                 if path.endswith("/version"):
-                    connection.sendall(json_answer({"ApiVersion": "1.41", "Arch": "amd64"}))
+                    connection.sendall(json_answer(self.version))
                     continue
                 name = path.partition("?")[0].rpartition("/")[2]
                 answer = self.answers.get(name, [json_answer({"message": "no"}, 404)])

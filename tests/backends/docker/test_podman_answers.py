@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends.docker import DockerBackend
-from stoke.backend.api import EngineState, Frame
+from backends.docker.podman_log import Readings
+from stoke.backend.api import EngineState, Frame, LogBehindError, LogEndingError
 from tests.backends.docker.fake_engine import (
     CHUNKED,
     JOB,
@@ -30,6 +33,7 @@ SECOND = b"2026-01-01T00:00:00Z "
 def engine(tmp_path: Path) -> Iterator[FakeEngine]:
     with fake_engine(tmp_path) as engine:
         engine.answers["json"] = [json_answer(record("running"))]
+        engine.version["Components"] = [{"Name": "Podman Engine", "Version": "4.3.1"}]
         yield engine
 
 
@@ -44,7 +48,8 @@ def record(status: str, **state: Any) -> dict[str, Any]:
     times = {"StartedAt": "2026-01-01T00:00:00Z", "FinishedAt": "2026-01-01T00:00:00Z"}
     return {
         **RUNNING,
-        "HostConfig": {"LogConfig": {"Type": "k8s-file", "Config": {"max-size": "1000000"}}},
+        # Whatever driver was asked for, and although it is "k8s-file".
+        "HostConfig": {"LogConfig": {"Type": "json-file", "Config": None}},
         "State": {"Status": status, "ExitCode": 0, **times, **state},
     }
 
@@ -95,3 +100,85 @@ def test_times_without_a_fraction(engine: FakeEngine, backend: DockerBackend) ->
         Frame(1, TIME, b"part"),
         Frame(1, TIME, b" of a line\n"),
     ]
+
+
+def test_half_a_line_that_podman_sends_as_a_whole_one_is_not_taken(
+    engine: FakeEngine, backend: DockerBackend
+) -> None:
+    engine.first_answers["logs"] = [log_of(b"1\n", b"2\n", b"\n")]
+    engine.answers["logs"] = log_of(b"1\n", b"2\n", b"3\n", b"4\n")
+    got: list[Frame] = []
+    with pytest.raises(LogEndingError):
+        for batch in backend.logs(JOB, 0, follow=False):
+            got += batch
+    assert [frame.data for frame in got] == [b"1\n", b"2\n", b"3\n"]
+    assert [frame.data for frame in read(backend)] == [b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+def test_no_text_is_taken_from_a_followed_log(engine: FakeEngine, backend: DockerBackend) -> None:
+    engine.first_answers["logs"] = [log_of(b"2\n"), log_of(b"1\n", b"2\n", b"3\n")]
+    got = [frame.data for batch in backend.logs(JOB, 0, follow=True) for frame in batch]
+    # The followed log has ended, so the job may have. The rest is read when it is known to.
+    assert got == [b"1\n", b"2\n"]
+    assert ["follow=1" in path for path in engine.requests if "/logs?" in path] == [True, False]
+
+
+def test_a_log_that_begins_again_is_not_taken_for_the_one_before(
+    engine: FakeEngine, backend: DockerBackend
+) -> None:
+    engine.first_answers["logs"] = [log_of(b"1\n", b"2\n", b"3\n"), log_of(b"4\n", b"5\n", b"6\n")]
+    got: list[Frame] = []
+    with pytest.raises(LogBehindError):
+        for batch in backend.logs(JOB, 0, follow=False):
+            got += batch
+    assert [frame.data for frame in got] == [b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_the_log_of_a_container_that_has_ended_is_read_once_and_not_followed(
+    engine: FakeEngine, backend: DockerBackend, follow: bool
+) -> None:
+    engine.answers["json"] = [json_answer(record("exited"))]
+    engine.answers["logs"] = log_of(b"1\n")
+    got = [frame.data for batch in backend.logs(JOB, 0, follow) for frame in batch]
+    assert got == [b"1\n"]
+    assert ["follow=1" in path for path in engine.requests if "/logs?" in path] == [False]
+
+
+SECONDS = st.lists(st.integers(0, 2), max_size=20)
+LINES = st.sampled_from([b"\n", b"1\n", b"12\n", b"123"])
+
+
+@given(steps=SECONDS, data=st.data())
+def test_readings_of_a_log_that_grows_add_up_to_it(steps: list[int], data: st.DataObject) -> None:
+    log: list[Frame] = []
+    moment = TIME
+    for step in steps:
+        moment += step * 1_000_000_000
+        log.append(Frame(data.draw(st.sampled_from([1, 2])), moment, data.draw(LINES)))
+    readings = Readings(0)
+    got: list[Frame] = []
+
+    def read(size: int, half: bool) -> None:
+        seen = log[:size]
+        if half and seen:
+            last = seen.pop()
+            seen.append(last._replace(data=last.data[: len(last.data) // 2] + b"\n"))
+        since = readings.next_since()
+        seen = [frame for frame in seen if frame.time >= since]
+        batch = data.draw(st.integers(1, 5))
+        for new in readings.new_frames(seen[at : at + batch] for at in range(0, len(seen), batch)):
+            assert new
+            got.extend(new)
+
+    size = 0
+    while size < len(log):
+        before = size
+        size = data.draw(st.integers(size, len(log)))
+        # The line that is the last one now was half written at most once.
+        read(size, half=size > before and data.draw(st.booleans()))
+        assert got == log[: len(got)]
+        assert size - len(got) <= 1
+    read(size, half=False)
+    read(size, half=False)
+    assert got == log
