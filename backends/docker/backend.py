@@ -89,6 +89,7 @@ class DockerBackend:
                 self._volumes.ensure(delivery.spec.scope, "system")
         try:
             if self._create(delivery, image):
+                self._refuse_ignored_limits(delivery)
                 self._deliver_and_start(delivery, image)
         except BaseException:
             # Also ctrl+c. What has begun is a job, whatever became of the engine's answer.
@@ -123,6 +124,21 @@ class DockerBackend:
         config = container_config(delivery, self._config, image, log_driver)
         with self._engine.call(f"create {delivery.job_id}") as api:
             api.create_container_from_config(config, name=delivery.job_id)
+
+    def _refuse_ignored_limits(self, delivery: Delivery) -> None:
+        """Rootless Podman on cgroups v1 drops limits, and its answer has no warning."""
+        spec = delivery.spec
+        wanted = {"memory": (spec.memory, "Memory"), "cpu": (spec.cpu, "NanoCpus")}
+        if all(limit is None for limit, _ in wanted.values()):
+            return
+        record = self._record(delivery.job_id)
+        if record is None:
+            raise EngineError(f"the engine has removed the container {delivery.job_id}")
+        for field, (limit, key) in wanted.items():
+            if limit is not None and not record["HostConfig"].get(key):
+                raise RequestError(
+                    field, "this engine ignores the limit", "see why, under limits: stoke doctor"
+                )
 
     def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
         archive = delivery_archive(delivery)

@@ -104,6 +104,14 @@ def _proxies(config: Config, url: str) -> list[Finding]:
 
 
 def _limits(info: dict[str, Any]) -> Finding:
+    # Podman's own keys; the ones below are about the kernel and not about Podman's rights.
+    if info.get("Rootless") and str(info.get("CgroupVersion")) == "1":
+        return Finding(
+            "limits",
+            False,
+            "Podman without root cannot limit anything on cgroups v1",
+            "use cgroups v2 (kernel: systemd.unified_cgroup_hierarchy=1), or run Podman as root",
+        )
     kinds = {
         "memory": "MemoryLimit",
         "swap": "SwapLimit",

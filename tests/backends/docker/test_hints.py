@@ -173,6 +173,11 @@ INFO = {
             {"SwapLimit": False},
             "turn these controllers on in the kernel: cgroup_enable=memory swapaccount=1",
         ),
+        (
+            "limits",
+            {"Rootless": True, "CgroupVersion": "1"},
+            "use cgroups v2 (kernel: systemd.unified_cgroup_hierarchy=1), or run Podman as root",
+        ),
     ],
 )
 def test_what_the_doctor_misses_of_an_engine_is_missing_there(

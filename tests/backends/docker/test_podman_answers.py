@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.docker import DockerBackend
+from backends.docker.names import job_labels
 from backends.docker.podman_log import Readings
 from stoke.backend.api import EngineState, Frame, LogBehindError, LogEndingError
+from stoke.errors import RequestError
+from tests.backends.docker.deliveries import delivery
 from tests.backends.docker.fake_engine import (
     CHUNKED,
     JOB,
@@ -23,6 +26,7 @@ from tests.backends.docker.fake_engine import (
     fake_engine,
     json_answer,
 )
+from tests.hints import command, is_hint
 
 TIME = 1_767_225_600_000_000_000
 STARTED = 1_767_225_600.0
@@ -87,6 +91,28 @@ def test_a_container_that_is_just_ending_is_removed_all_the_same(
     backend.remove(JOB)
     assert not engine.first_answers[JOB]
     assert sum(f"/{JOB}?" in path for path in engine.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"), [({"memory": 64 * 1024**2}, "memory"), ({"cpu": 1.0}, "cpu")]
+)
+def test_a_limit_that_the_engine_drops_is_refused_and_nothing_is_left(
+    engine: FakeEngine, backend: DockerBackend, asked: dict[str, Any], field: str
+) -> None:
+    made = delivery("pass", use_cache=False, **asked)
+    dropped = record("created")
+    dropped["Config"] = {"Labels": job_labels(made.job_id, made.spec.scope, made.nonce)}
+    dropped["HostConfig"] |= {"Memory": 0, "NanoCpus": 0}
+    engine.answers["json"] = [json_answer(dropped)]
+    engine.answers["create"] = [json_answer({"Id": "1" * 64, "Warnings": []}, 201)]
+    engine.answers[made.job_id] = [b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"]
+    with pytest.raises(RequestError) as caught:
+        backend.submit(made, lambda *_: None)
+    assert caught.value.field == field
+    hint = is_hint(caught.value.hint, "see why, under limits: stoke doctor")
+    assert command(hint) == ["doctor"]
+    assert any(f"/{made.job_id}?" in path for path in engine.requests)
+    assert not any(path.endswith("/start") for path in engine.requests)
 
 
 def read(backend: DockerBackend) -> list[Frame]:
