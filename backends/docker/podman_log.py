@@ -211,7 +211,8 @@ class _Growth:
         with engine.call(f"follow the log of {job_id}") as api:
             self._response = api._get(
                 api._url("/containers/{0}/logs", job_id),
-                params={"stdout": 1, "stderr": 1, "follow": 1, "tail": 0},
+                # Podman sends its headers with the first line: with a tail of 0 that is the next one.
+                params={"stdout": 1, "stderr": 1, "follow": 1, "tail": 1},
                 # Podman then closes the connection at the end of the log.
                 headers={"Connection": "close"},
                 stream=True,
