@@ -155,7 +155,7 @@ class Readings:
         last: list[Frame] = []
         grown = False
         for batch in reading:
-            new = batch[given.count - met.count :]
+            new = batch[given.number - met.number :]
             if len(new) < len(batch):
                 met = met.plus(batch[: len(batch) - len(new)])
             if not new:
@@ -191,12 +191,12 @@ class Readings:
 class _Frames(NamedTuple):
     """How many frames, and a checksum over their text."""
 
-    count: int = 0
+    number: int = 0
     checksum: int = 0
 
     def plus(self, frames: list[Frame]) -> _Frames:
         text = b"".join([frame.data for frame in frames])
-        return _Frames(self.count + len(frames), zlib.crc32(text, self.checksum))
+        return _Frames(self.number + len(frames), zlib.crc32(text, self.checksum))
 
 
 def _check_same(met: _Frames, given: _Frames) -> None:
