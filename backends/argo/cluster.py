@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from backends.common.chunked import Chunks
+from stoke.answers import body_of, read_body
 from stoke.errors import EngineError
+from stoke.files.untrusted import parse_json
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Access, Context, Plugin
@@ -24,6 +26,10 @@ CONNECT_SECONDS = 5
 READ_SIZE = 256 * 1024
 # What an error's body may hold at most; more is no Status.
 MAX_STATUS = 256 * 1024
+# Characters of an error's text. An admission hook may say a lot.
+LONGEST_MESSAGE = 4_000
+# Seconds that a server may ask to be left alone.
+LONGEST_WAIT = 60.0
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 WORKFLOWS = "argoproj.io/v1alpha1"
@@ -119,8 +125,9 @@ class Cluster:
         while True:
             try:
                 with self.translated(method, path):
-                    answer = self.opened(method, path, query or {}, headers, data, until).read()
-                return json.loads(answer) if answer else None
+                    opened = self.opened(method, path, query or {}, headers, data, until)
+                    answer = read_body(opened, until=until)
+                return _object(parse_json(answer)) if answer else None
             except ApiError as error:
                 wait = error.retry_after
                 if wait is None or time.monotonic() + wait >= until or self._closed.wait(wait):
@@ -191,8 +198,7 @@ class Cluster:
                 continue
             if response.status < 300:
                 return response
-            said = response.read(MAX_STATUS)
-            response.close()
+            said = self._refusal_of(response)
             if response.status != 401 or renewed:
                 break
             renewed = True
@@ -204,8 +210,15 @@ class Cluster:
             self.kubectl,
             response.status,
             said,
-            float(wait) if wait.isdecimal() else None,
+            min(float(wait), LONGEST_WAIT) if wait.isdecimal() else None,
         )
+
+    @staticmethod
+    def _refusal_of(response: Any) -> bytes:
+        try:
+            return read_body(response, MAX_STATUS)
+        except OSError:  # Cut, or too long to be a Status: the number says enough.
+            return b""
 
     @contextmanager
     def translated(self, method: str, path: str) -> Iterator[None]:
@@ -329,7 +342,7 @@ class RawStream:
 
     def _bodies(self, response: Any) -> Iterator[bytes]:
         if not response.chunked or response.headers.get("Content-Encoding"):
-            yield from response.stream(READ_SIZE, decode_content=True)
+            yield from body_of(response)
             return
         # The buffered reader below urllib3 and http.client: theirs give one chunk a call, and the
         # server sends one a line.
@@ -372,8 +385,9 @@ def refusal(
 ) -> ApiError:
     """What the server answered in place of what was asked. `doing` completes "cannot ..."."""
     try:
-        answer = json.loads(said)
+        answer = parse_json(said)
         message, reason = str(answer.get("message") or ""), str(answer.get("reason") or "")
+        message, reason = message[:LONGEST_MESSAGE], reason[:100]
     except (ValueError, AttributeError):
         # A proxy on the way has no Status; neither has a kubelet.
         message, reason = said.decode(errors="replace").strip()[:500], ""
@@ -415,6 +429,21 @@ def _verb(method: str, path: str, query: Mapping[str, str]) -> str:
         verb = "watch"
     words = [verb, found["resource"], *([found["name"]] if found["name"] else [])]
     return " ".join(words + ([f"in {found['namespace']}"] if found["namespace"] else []))
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    """The answer, if it has the shape that all of Kubernetes' objects and lists have."""
+    items = answer.get("items") if isinstance(answer, dict) else None
+    objects = [answer, *items] if isinstance(items, list) else [answer]
+    for one in objects:
+        if not isinstance(one, dict):
+            raise ValueError("no object")
+        if not isinstance(one.get("metadata", {}), dict):
+            raise ValueError("an object whose metadata is none")
+    if not isinstance(items, list | None):
+        raise ValueError("a list without items")
+    whole: dict[str, Any] = answer
+    return whole
 
 
 def _shut(connection: Any) -> None:

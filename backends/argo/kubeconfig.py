@@ -31,7 +31,9 @@ from kubernetes.config.incluster_config import (
 from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConfigMerger
 from urllib3.util.ssl_ import create_urllib3_context
 
+from stoke.answers import BoundedResponse
 from stoke.errors import EngineError
+from stoke.files.untrusted import parse_json
 
 DEFAULT_FILE = "~/.kube/config"
 IN_CLUSTER = "in-cluster"
@@ -249,7 +251,7 @@ def run_plugin(
         said = done.stderr.decode(errors="replace").strip()
         raise ConfigException(f"{shown} ended with status {done.returncode}: {said}")
     try:
-        answer = json.loads(done.stdout)
+        answer = parse_json(done.stdout)
         status = answer["status"]
         if answer["apiVersion"] != version:
             raise ConfigException(f"{shown} speaks {answer['apiVersion']}, not {version}")
@@ -394,6 +396,7 @@ def announcing(tell: Callable[[Any], None]) -> Iterator[None]:
 
 class _Announcing:
     sock: Any
+    response_class = BoundedResponse
 
     def getresponse(self) -> Any:
         tell = getattr(_announce, "tell", None)

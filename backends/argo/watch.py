@@ -6,7 +6,6 @@ not hint itself is raised.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.argo.cluster import METADATA_LIST, METADATA_ONE, ApiError, Cluster, RawStream
+from stoke.files.untrusted import parse_json
 
 PAGE = 500
 # The server ends a watch after this many seconds, each a different number: not all of them at once.
@@ -27,6 +27,10 @@ BACKOFF_SECONDS = (0.5, 30.0)
 GOOD_SECONDS = 120
 # No event is longer: an object has at most some 1.5 MB.
 MAX_EVENT = 32 * 1024**2
+# A page has at most `PAGE` objects, few of them large.
+MAX_PAGE = 256 * 1024**2
+# Of one namespace, with our labels.
+MOST_OBJECTS = 100_000
 # What asking again will not hint: rights, credentials, a resource that is not there.
 TRIES = 3
 _FINAL = frozenset({400, 401, 403, 404, 405, 406})
@@ -127,11 +131,11 @@ class Watch:
         if self._metadata:
             headers["Accept"] = METADATA_LIST
         while True:
-            body = b"".join(self._opened(query, headers, LIST_SILENCE))
+            body = self._read_page(query, headers)
             try:
-                page = json.loads(body)
+                page = parse_json(body)
                 for one in page.get("items") or ():
-                    listed[one["metadata"]["uid"]] = one
+                    listed[_uid(one)] = one
                 more, version = (
                     page["metadata"].get("continue"),
                     page["metadata"]["resourceVersion"],
@@ -140,6 +144,8 @@ class Watch:
                 raise ApiError(f"{self._path}: the answer is no list", reason="Cut") from error
             if not more:
                 break
+            if len(listed) > MOST_OBJECTS:
+                raise self._too_many()
             query["continue"] = more
             query.pop("resourceVersion", None)
         gone = [
@@ -181,7 +187,7 @@ class Watch:
     def _event(self, line: bytes) -> list[Change]:
         """What one line of a watch changes. What cannot be read is passed over."""
         try:
-            event = json.loads(line)
+            event = parse_json(line)
             kind, one = event["type"], event["object"]
             if kind == "ERROR":
                 raise ApiError(
@@ -189,22 +195,27 @@ class Watch:
                     status=int(one.get("code") or 500),
                     reason=str(one.get("reason") or ""),
                 )
-            self._version = one["metadata"]["resourceVersion"]
+            version = one["metadata"]["resourceVersion"]
+            if not isinstance(version, str):
+                return []
+            self._version = version  # A bookmark's object has nothing else.
             if kind == "DELETED":
-                known = self.objects.pop(one["metadata"]["uid"], None)
+                known = self.objects.pop(_uid(one), None)
                 return [] if known is None else [Change("DELETED", one)]
             return self._put(one) if kind in ("ADDED", "MODIFIED") else []
         except (ValueError, KeyError, TypeError, AttributeError):
             return []
 
     def _put(self, one: Object) -> list[Change]:
-        uid = one["metadata"]["uid"]
+        uid = _uid(one)
         known = self.objects.get(uid)
         if known is not None:
             if known["metadata"].get("resourceVersion") == one["metadata"].get("resourceVersion"):
                 return []
             if self._over is not None and self._over(known) and not self._over(one):
                 return []
+        if known is None and len(self.objects) >= MOST_OBJECTS:
+            raise self._too_many()
         self.objects[uid] = one
         return [Change("ADDED" if known is None else "MODIFIED", one)]
 
@@ -214,6 +225,18 @@ class Watch:
         self.stale_since = self.trouble = None
         return news
 
+    def _too_many(self) -> ApiError:
+        return ApiError(f"{self._path}: more than {MOST_OBJECTS} objects", reason="Cut")
+
+    def _read_page(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+        pieces, size = [], 0
+        for piece in self._opened(query, headers, LIST_SILENCE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_PAGE:
+                raise ApiError(f"{self._path}: a list without an end", reason="Cut")
+        return b"".join(pieces)
+
     def _opened(
         self, query: Mapping[str, str], headers: Mapping[str, str], silence: float
     ) -> Iterator[bytes]:
@@ -222,6 +245,13 @@ class Watch:
             if self._closed.is_set():
                 self._stream.close()
         return iter(self._stream)
+
+
+def _uid(one: Object) -> str:
+    uid: str = one["metadata"]["uid"]
+    if not isinstance(uid, str):
+        raise TypeError("a uid that is no text")
+    return uid
 
 
 def workflow_is_over(workflow: Object) -> bool:

@@ -24,7 +24,14 @@ from backends.docker.container import (
     has_own_network,
     log_settings,
 )
-from backends.docker.engine import CONNECT_SECONDS, AnswerError, Engine, is_local
+from backends.docker.engine import (
+    CONNECT_SECONDS,
+    LONGEST_EXPLANATION,
+    AnswerError,
+    Engine,
+    is_local,
+    understood,
+)
 from backends.docker.housekeeping import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
@@ -117,7 +124,8 @@ class DockerBackend:
                     f"a container called {delivery.job_id} is there and is not this job",
                     f"remove or rename it: docker rename {delivery.job_id} NAME",
                 ) from error
-            return bool(record["State"]["Status"] == "created")
+            with understood(f"create {delivery.job_id}"):
+                return bool(record["State"]["Status"] == "created")
         return True
 
     def _post_create(self, delivery: Delivery, image: str, log_driver: str) -> None:
@@ -165,8 +173,9 @@ class DockerBackend:
             record = self._record(job_id)
             if record is None:
                 return False
-            if record["State"]["Status"] != "created":
-                return True
+            with understood(f"inspect {job_id}"):
+                if record["State"]["Status"] != "created":
+                    return True
             self.remove(job_id)
         except EngineError:
             pass  # Out of reach; it stays labelled, and whoever lists jobs next removes it.
@@ -176,29 +185,18 @@ class DockerBackend:
         record = self._record(job_id)
         if record is None:
             return EngineState("absent")
-        state = record["State"]
-        status = state["Status"]
-        if status in ("created", "initialized"):  # the second is Podman's, just before the start
-            return EngineState("created", reason=state.get("Error") or None)
-        started = epoch(state["StartedAt"])
-        # "stopping" is Podman's, until the process has ended; only then is there an exit code.
-        if status in ("running", "paused", "restarting", "stopping"):
-            return EngineState("running", started_at=started)
-        code = state["ExitCode"]
-        reason = state.get("Error") or None
-        # The engine says so also of a child that the code outlived.
-        if state.get("OOMKilled") and code != 0:
-            reason = "out of memory"
-        return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
+        with understood(f"inspect {job_id}"):
+            return _state(record["State"])
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         record = self._record(job_id)
         if record is None:
             raise EngineError(f"cannot read the log of {job_id}: there is no such container")
-        driver, max_size = log_settings(record)
+        with understood(f"read the log of {job_id}"):
+            driver, max_size = log_settings(record)
+            has_ended = record["State"]["Status"] == "exited"
         # Podman reports its own driver as "json-file".
         if driver != LOG_DRIVER and self._engine.is_podman():
-            has_ended = record["State"]["Status"] == "exited"
             return open_podman_log(self._engine, job_id, since, follow, has_ended, max_size)
         return DockerLog(self._engine, job_id, since, follow, driver, max_size)
 
@@ -235,33 +233,28 @@ class DockerBackend:
         filters = {"label": [f"{MANAGED}=true", f"{KIND}=job"]}
         with self._engine.call("list the jobs") as api:
             listed = api.containers(all=True, filters=filters)
-        found = []
-        for container in listed:
-            labels = container["Labels"]
-            job_id, scope = labels.get(JOB), labels.get(SCOPE)
-            if not scope or f"/{job_id}" not in container["Names"]:
-                continue  # Somebody copied our labels.
-            found.append(
-                FoundJob(
-                    job_id,
-                    scope,
-                    float(container["Created"]),
-                    labels.get(NONCE),
-                    partial(self._public_spec, job_id),
-                )
-            )
-        return found
+            return [found for one in listed if (found := self._found(one)) is not None]
+
+    def _found(self, container: dict[str, Any]) -> FoundJob | None:
+        labels = container["Labels"]
+        job_id, scope, nonce = labels.get(JOB), labels.get(SCOPE), labels.get(NONCE)
+        if not isinstance(scope, str) or f"/{job_id}" not in container["Names"]:
+            return None  # Somebody copied our labels.
+        if not isinstance(nonce, str | None):
+            return None
+        created = float(container["Created"])
+        return FoundJob(job_id, scope, created, nonce, partial(self._public_spec, job_id))
 
     def _record(self, job_id: str) -> dict[str, Any] | None:
         """What the engine knows of a job of ours; a container that only has its name is none."""
         try:
             with self._engine.call(f"inspect {job_id}") as api:
                 record: dict[str, Any] = api.inspect_container(job_id)
+                ours = has_labels(record["Config"], {MANAGED: "true", KIND: "job", JOB: job_id})
         except AnswerError as error:
             if error.status == 404:
                 return None
             raise
-        ours = has_labels(record["Config"], {MANAGED: "true", KIND: "job", JOB: job_id})
         return record if ours else None
 
     def _public_spec(self, job_id: str) -> bytes | None:
@@ -314,6 +307,25 @@ class DockerBackend:
 
     def close(self) -> None:
         self._engine.close()
+
+
+def _state(state: dict[str, Any]) -> EngineState:
+    """A container's `State`; raises one of `MISSHAPEN` for what is none."""
+    status = state["Status"]
+    reason = str(state.get("Error") or "")[:LONGEST_EXPLANATION] or None
+    if status in ("created", "initialized"):  # the second is Podman's, just before the start
+        return EngineState("created", reason=reason)
+    started = epoch(state["StartedAt"])
+    # "stopping" is Podman's, until the process has ended; only then is there an exit code.
+    if status in ("running", "paused", "restarting", "stopping"):
+        return EngineState("running", started_at=started)
+    code = state["ExitCode"]
+    if not isinstance(code, int) or not -(1 << 31) <= code < 1 << 32:
+        raise ValueError("an exit code that is none")
+    # The engine says so also of a child that the code outlived.
+    if state.get("OOMKilled") and code != 0:
+        reason = "out of memory"
+    return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
 
 
 def _lacks_log_driver(error: AnswerError) -> bool:

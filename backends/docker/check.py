@@ -20,13 +20,15 @@ def look(engine: Engine, config: Config) -> list[Finding]:
         with engine.call("ask the engine about itself") as api:
             info: dict[str, Any] = api.info()
             product = product_of(api.version())
-        version = f"{product} {info['ServerVersion']} at {address.url} ({address.source})"
+            version = f"{product} {info['ServerVersion']} at {address.url} ({address.source})"
+            storage = f"{info['DockerRootDir']} ({info['Driver']})"
+            log_driver, limits = _log_driver(info), _limits(info)
         return [
             Finding("engine", True, version),
             _image(engine, config),
-            _log_driver(info),
-            _limits(info),
-            Finding("storage", True, f"{info['DockerRootDir']} ({info['Driver']})"),
+            log_driver,
+            limits,
+            Finding("storage", True, storage),
             *_proxies(config, address.url),
         ]
     except EngineError as error:

@@ -26,6 +26,11 @@ TLS_VARIABLES = "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/ce
 START_IT = f"start it: sudo systemctl start docker; {OTHERWISE}"
 
 
+MISSHAPEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What Python raises when an answer does not have the shape that Docker's API gives it."""
+LONGEST_EXPLANATION = 2_000
+
+
 class AnswerError(EngineError):
     """The engine answered, and the answer was no: its HTTP status and its own words."""
 
@@ -76,6 +81,8 @@ class Engine:
             OSError,
         ) as error:
             raise translated(error, what, self.address().url) from error
+        except MISSHAPEN as error:
+            raise misshapen(what, error) from error
 
     def address(self) -> Address:
         """Read once, so that one program talks to one engine from its start to its end."""
@@ -98,10 +105,10 @@ class Engine:
     def _connected(self) -> Any:
         with self._lock:
             if self._api is None:
-                from docker import APIClient
+                from backends.docker.client import Client
 
                 address = self.address()
-                api = APIClient(
+                api = Client(
                     base_url=address.url,
                     version="auto",
                     timeout=CONNECT_SECONDS,
@@ -120,6 +127,23 @@ def product_of(version: dict[str, Any]) -> str:
     """Return the engine's name for people, from its answer to `GET /version`."""
     names = [str(one.get("Name", "")) for one in version.get("Components") or []]
     return PODMAN if any(name.startswith(PODMAN) for name in names) else "Docker"
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Raise `EngineError` where the code inside finds an answer of another shape than the API's."""
+    try:
+        yield
+    except MISSHAPEN as error:
+        raise misshapen(what, error) from error
+
+
+def misshapen(what: str, error: BaseException) -> EngineError:
+    why = f"{type(error).__name__}: {error}"[:200]
+    return EngineError(
+        f"cannot {what}: the answer is not one of a Docker engine ({why})",
+        "look at the engine: docker info",
+    )
 
 
 def is_local(url: str) -> bool:
@@ -224,7 +248,8 @@ def translated(error: BaseException, what: str, url: str) -> EngineError:
     if cause is not None:
         why = cause.strerror or str(cause)
         return EngineError(f"cannot {what}: lost the Docker engine at {url}: {why}", START_IT)
-    return EngineError(f"cannot {what}: {error}", "look at the engine: docker info")
+    why = str(error)[:LONGEST_EXPLANATION]
+    return EngineError(f"cannot {what}: {why}", "look at the engine: docker info")
 
 
 def _answer(status: int, explanation: str, what: str) -> AnswerError:
@@ -235,6 +260,7 @@ def _answer(status: int, explanation: str, what: str) -> AnswerError:
         hint = "ask whoever runs this engine to allow it"
     elif status >= 500:
         hint = "the engine's own log may say more: sudo journalctl -u docker"
+    explanation = explanation[:LONGEST_EXPLANATION]
     why = explanation or f"it answered with status {status}"
     return AnswerError(f"cannot {what}: the Docker engine says: {why}", hint, status, explanation)
 

@@ -71,10 +71,11 @@ def _stdout(
 def _remove_abandoned(engine: Engine) -> None:
     filters = {"label": [f"{MANAGED}=true", f"{KIND}=housekeeping"], "status": ["created"]}
     with engine.call("look for old housekeeping") as api:
+        old = time.time() - ABANDONED_SECONDS
         listed = api.containers(all=True, filters=filters)
-    for container in listed:
-        if float(container["Created"]) < time.time() - ABANDONED_SECONDS:
-            _remove(engine, container["Id"])
+        abandoned = [str(one["Id"]) for one in listed if float(one["Created"]) < old]
+    for container in abandoned:
+        _remove(engine, container)
 
 
 def _remove(engine: Engine, container: str) -> None:

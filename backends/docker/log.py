@@ -249,14 +249,14 @@ class DockerLog:
             )
             try:
                 api._raise_for_status(self._response)
+                # The buffered reader below urllib3 and http.client, and its socket: theirs give one
+                # chunk a call. docker-py reaches for them in the same way.
+                self._chunked: bool = self._response.raw.chunked
+                self._file = self._response.raw._fp.fp
+                self._socket: socket.socket = self._file.raw._sock
             except BaseException:
                 self._response.close()
                 raise
-        # The buffered reader below urllib3 and http.client, and its socket: theirs give one chunk a
-        # call. docker-py reaches for them in the same way.
-        self._chunked: bool = self._response.raw.chunked
-        self._file = self._response.raw._fp.fp
-        self._socket: socket.socket = self._file.raw._sock
         self._socket.settimeout(SILENCE_SECONDS)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,14 +27,16 @@ RUNNING = {
 
 class FakeEngine:
     """`answers` maps the end of a path to what is sent for it, piece by piece; then the connection
-    closes, unless the last piece is `HOLD`. `/version` is answered by itself. It has one running job,
-    `JOB`."""
+    closes, unless the last piece is `HOLD`. `/version` is answered with `version`. It has one running
+    job, `JOB`."""
 
     def __init__(self, folder: Path) -> None:
-        self.answers: dict[str, list[bytes | None]] = {"json": [json_answer(RUNNING)]}
+        self.answers: dict[str, Iterable[bytes | None]] = {"json": [json_answer(RUNNING)]}
         self.first_answers: dict[str, list[list[bytes | None]]] = {}
         """Answers that are sent, one a request, before those in `answers`."""
-        self.version: dict[str, object] = {"ApiVersion": "1.41", "Arch": "amd64"}
+        self.version: object = {"ApiVersion": "1.41", "Arch": "amd64"}
+        self.any_answer: Callable[[], Iterable[bytes | None]] | None = None
+        """Makes what is sent for every request, that for `/version` among them."""
         self.requests: list[str] = []
         self.url = f"unix://{folder}/engine.sock"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -73,12 +75,14 @@ class FakeEngine:
                     pass
                 path = request.split()[1].decode()
                 self.requests.append(path)
-                if path.endswith("/version"):
+                if path.endswith("/version") and self.any_answer is None:
                     connection.sendall(json_answer(self.version))
                     continue
                 name = path.partition("?")[0].rpartition("/")[2]
                 answer = self.answers.get(name, [json_answer({"message": "no"}, 404)])
-                if first := self.first_answers.get(name):
+                if self.any_answer is not None:
+                    answer = self.any_answer()
+                elif first := self.first_answers.get(name):
                     answer = first.pop(0)
                 with suppress(OSError):  # The client may leave in the middle.
                     for piece in answer:

@@ -1,0 +1,135 @@
+"""An API server that means harm: memory and time are bounded, and the error is one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.argo import cluster as cluster_module
+from backends.argo import watch as watch_module
+from backends.argo.cluster import ApiError, Cluster, workflows_path
+from backends.argo.watch import Watch
+from tests.backends.argo.scripted_server import (
+    CHUNKED,
+    Piece,
+    Request,
+    ScriptedServer,
+    chunk,
+    json_answer,
+    scripted_server,
+    status,
+)
+from tests.malice import MALICE, bounded
+
+PATH = workflows_path("team-a")
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server() as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(server: ScriptedServer, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
+    yield cluster
+    cluster.close()
+
+
+def answering(make: Callable[[], Any]) -> Callable[[Request], Any]:
+    return lambda request: make()
+
+
+@pytest.mark.parametrize("kind", MALICE)
+def test_an_answer_costs_no_more_than_an_error(
+    server: ScriptedServer, cluster: Cluster, kind: str
+) -> None:
+    server.answers[""] = [answering(MALICE[kind])]
+    with bounded():
+        if kind == "empty":
+            assert cluster.request("GET", PATH) is None
+            return
+        with pytest.raises(ApiError) as raised:
+            cluster.request("GET", PATH)
+    assert len(raised.value.what) < 6_000
+
+
+@pytest.mark.parametrize("kind", set(MALICE) - {"endless chunk", "endless chunks"})
+def test_so_does_a_list(
+    server: ScriptedServer, cluster: Cluster, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "MAX_PAGE", 32 * 1024**2)
+    server.answers[""] = [answering(MALICE[kind])]
+    watch = Watch(cluster, PATH)
+    with bounded():
+        for _ in watch:
+            if watch.trouble is not None:
+                watch.close()
+    assert watch.objects == {} and watch.trouble is not None
+
+
+def test_a_server_cannot_ask_to_be_left_alone_for_ever(
+    server: ScriptedServer, cluster: Cluster
+) -> None:
+    server.answers[""] = [status(429, "TooManyRequests", "later", retry_after=10**300)]
+    with pytest.raises(ApiError) as raised:
+        cluster.request("GET", PATH)
+    assert raised.value.retry_after == cluster_module.LONGEST_WAIT
+
+
+@pytest.mark.parametrize("endless", ["pages", "events"])
+def test_objects_without_an_end(
+    server: ScriptedServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, endless: str
+) -> None:
+    monkeypatch.setattr(watch_module, "MOST_OBJECTS", 1_000)
+    numbers = iter(range(10**9))
+
+    def one() -> dict[str, Any]:
+        uid = str(next(numbers))
+        return {"metadata": {"uid": uid, "name": uid, "resourceVersion": uid}}
+
+    def answer(request: Request) -> Iterator[Piece] | list[Piece]:
+        if "watch" not in request.query:
+            more = {"continue": "more"} if endless == "pages" else {}
+            metadata = {"resourceVersion": "1", **more}
+            return json_answer({"metadata": metadata, "items": [one() for _ in range(100)]})
+        return events()
+
+    def events() -> Iterator[Piece]:
+        import json
+
+        yield CHUNKED
+        while True:
+            lines = (json.dumps({"type": "ADDED", "object": one()}) for _ in range(100))
+            yield chunk("\n".join([*lines, ""]).encode())
+
+    server.answers[""] = [answer]  # type: ignore[list-item]
+    watch = Watch(cluster, PATH)
+    with bounded():
+        for _ in watch:
+            if watch.trouble is not None:
+                watch.close()
+    assert watch.trouble is not None and "1000 objects" in watch.trouble.what
+    assert len(watch.objects) <= 1_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metadata": [1]},
+        {"metadata": "x", "items": []},
+        {"metadata": {}, "items": {"a": 1}},
+        {"metadata": {}, "items": [1]},
+        {"metadata": {}, "items": [{"metadata": 5}]},
+    ],
+)
+def test_an_answer_of_another_shape(
+    server: ScriptedServer, cluster: Cluster, wrong: object
+) -> None:
+    server.answers[""] = [json_answer(wrong)]
+    with pytest.raises(ApiError, match="did not answer"):
+        cluster.request("GET", PATH)
