@@ -60,7 +60,7 @@ MALICE: dict[str, Callable[[], Iterable[bytes]]] = {
 }
 
 # What a program of the right kind could be told in the wrong place.
-wrong_values = st.sampled_from(
+wrong_values: st.SearchStrategy[object] = st.sampled_from(
     [None, True, -1, 1 << 70, 1e308, "", "x", "\x1b[31m", [], [1], {}, {"x": {}}, [[{}]]]
 )
 
@@ -89,7 +89,8 @@ def _replaced(value: object, at: tuple[object, ...], wrong: object) -> object:
     if not at:
         return None if wrong is _GONE else wrong
     first, *rest = at
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[call-overload]
+    assert isinstance(value, dict | list)
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
     kept = {
         name: _replaced(inner, tuple(rest), wrong) if name == first else inner
         for name, inner in pairs

@@ -11,6 +11,8 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 
+from stoke.files.untrusted import parse_json
+
 FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
 """Where a bundle that is too long for a variable is mounted, as the file `bundle`."""
@@ -31,6 +33,8 @@ NOT_GIVEN = "stoke: not given: "
 MAX_INLINE = 90_000
 # The spec stands there for whoever finds the job later; the job does without.
 MAX_SPEC = 20_000
+# A spec that is packed as well as any text can be.
+MAX_UNPACKED = 64 * 1024**2
 # Of a ConfigMap or a Secret; etcd takes 1.5 MiB with everything around it.
 MAX_CARRIED = 1024**2
 
@@ -98,8 +102,11 @@ def pack_spec(spec: bytes) -> str | None:
 def unpack_spec(packed: str) -> bytes | None:
     """None if it is not what we put there."""
     try:
-        spec = zlib.decompress(base64.b64decode(packed))
-        json.loads(spec)
+        decoder = zlib.decompressobj()
+        spec = decoder.decompress(base64.b64decode(packed[: 2 * MAX_SPEC]), MAX_UNPACKED)
+        if not decoder.eof:
+            return None
+        parse_json(spec)
     except (ValueError, zlib.error):
         return None
     return spec

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stoke.errors import EngineError
 from stoke.files.paths import make_private, state_dir
+from stoke.files.untrusted import read_json
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Plugin
@@ -41,10 +42,10 @@ def allow(plugin: Plugin) -> None:
 
 def _allowed() -> list[str]:
     try:
-        known = json.loads(_file().read_text())
+        known = read_json(_file())
     except (OSError, ValueError):
         return []
-    return known if isinstance(known, list) else []
+    return [one for one in known if isinstance(one, str)] if isinstance(known, list) else []
 
 
 def _file() -> Path:

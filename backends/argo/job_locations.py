@@ -17,6 +17,7 @@ from backends.argo.resources import Records
 from backends.argo.volumes import Volumes
 from stoke.config.model import ArgoConfig
 from stoke.files.paths import job_dir, make_private
+from stoke.files.untrusted import read_json
 
 NOTE = "cluster.json"
 DEFAULT_FILE = Path("~/.kube/config")
@@ -103,10 +104,12 @@ class Places:
 
     def _read(self, job_id: str) -> Place:
         try:
-            context, namespace, kubeconfig = json.loads((job_dir(job_id) / NOTE).read_text())
-        except (OSError, ValueError):
+            context, namespace, kubeconfig = read_json(job_dir(job_id) / NOTE)
+        except (OSError, ValueError, TypeError):
             return self.here
         note = (context, namespace, kubeconfig)
+        if not all(isinstance(one, str | None) for one in note):
+            return self.here
         if note == self.here.note():
             return self.here
         if note not in self._by_note:

@@ -396,7 +396,7 @@ def announcing(tell: Callable[[Any], None]) -> Iterator[None]:
 
 class _Announcing:
     sock: Any
-    response_class = BoundedResponse
+    response_class: Any = BoundedResponse
 
     def getresponse(self) -> Any:
         tell = getattr(_announce, "tell", None)

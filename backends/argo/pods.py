@@ -18,6 +18,7 @@ from backends.argo.resources import Records
 from backends.argo.state import epoch, has_started
 from stoke.errors import EngineError
 from stoke.files.paths import job_dir
+from stoke.files.untrusted import read_json
 
 NOTE = "pods.json"
 # A pod that was made later than this after its workflow, by times in whole seconds, may be the second.
@@ -83,7 +84,7 @@ class JobPods:
 
     def _read(self) -> dict[str, bool]:
         try:
-            read = json.loads(self._file.read_text())
-            return {str(uid): bool(started) for uid, started in read.items()}
+            read = read_json(self._file)
+            return {str(uid): bool(started) for uid, started in [*read.items()][:MOST]}
         except (OSError, ValueError, AttributeError):
             return {}

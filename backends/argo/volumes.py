@@ -32,6 +32,7 @@ from backends.argo.workflow import cache_folder, claim
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
+from stoke.files.untrusted import parse_json
 
 KINDS = ("python", "system")
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
@@ -321,7 +322,7 @@ def _read_register(record: Mapping[str, Any], where: str | None) -> dict[str, di
     nodes = {}
     for node, text in (record.get("data") or {}).items():
         try:
-            noted = json.loads(text)
+            noted = parse_json(text)
             kinds, requests = list(noted["kinds"]), dict(noted["requests"])
             of = noted.get("where")
         except (ValueError, KeyError, TypeError, AttributeError):

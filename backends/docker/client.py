@@ -39,11 +39,11 @@ class Client(APIClient):
             return response
         until = time.monotonic() + BODY_SECONDS
         response._content = read_body(response.raw, until=until)
-        response._content_consumed = True
+        response._content_consumed = True  # type: ignore[attr-defined]
         return response
 
     def _result(self, response: Any, json: bool = False, binary: bool = False) -> Any:
-        answer = super()._result(response, binary=binary or json)
+        answer = super()._result(response, binary=binary or json)  # type: ignore[misc]
         return parse_json(answer) if json else answer
 
     def _stream_helper(self, response: Any, decode: bool = False) -> Iterator[Any]:

@@ -30,6 +30,8 @@ _SHIPPED = (
     ("/usr/share/ca-certificates/trust-source", "*.p11-kit"),  # Arch
     ("/usr/share/pki/trust", "*.p11-kit"),  # openSUSE
 )
+# A store of all public authorities has some 220 KiB, the distributions' longest form of it 1 MiB.
+MAX_STORE = 16 * 1024**2
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -134,7 +136,8 @@ def _certificates(files: Iterable[Path]) -> set[str]:
     found = set()
     for path in files:
         try:
-            text = path.read_text(encoding="latin-1")
+            with path.open("rb") as file:
+                text = file.read(MAX_STORE).decode("latin-1")
         except OSError:
             continue
         for piece in text.split(_BEGIN)[1:]:

@@ -24,6 +24,11 @@ from stoke.request.spec import JobSpec, NixSettings
 from stoke.request.surroundings import fill_in, login_variables
 from stoke.text.urls import login_of, secrets_of, split_login
 
+# A variable of the system takes 128 KiB, and a secret becomes one.
+MAX_SECRET = 128 * 1024
+# All public authorities together take some 220 KiB.
+MAX_BUNDLE = 8 * 1024**2
+
 
 def runner_source() -> bytes:
     """The source of the file that runs inside every job."""
@@ -129,9 +134,18 @@ def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.e
             raise RequestError(field, f"the variable {where} is not set", f"export {where}=...")
         return value
     try:
-        return Path(where).expanduser().read_text().removesuffix("\n")
+        return _read_text(where, MAX_SECRET).removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(field, f"cannot read {where}: {error}") from None
+
+
+def _read_text(where: str, limit: int) -> str:
+    """A text file that the request names; a link, a pipe or a device may stand for it."""
+    with Path(where).expanduser().open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"it is longer than {limit // 1024} KiB")
+    return data.decode()
 
 
 def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
@@ -168,7 +182,7 @@ def _index(spec: JobSpec, network: Network, with_logins: bool) -> dict[str, Any]
     bundle = None
     if spec.index.ca_bundle:
         try:
-            bundle = Path(spec.index.ca_bundle).expanduser().read_text()
+            bundle = _read_text(spec.index.ca_bundle, MAX_BUNDLE)
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError("index.ca_bundle", f"cannot be read: {error}") from None
     return {

@@ -34,6 +34,14 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_json(path: Path, limit: int = MAX_SETTINGS) -> Any:
+    """Return the value of a JSON file of our own, of at most `limit` bytes.
+
+    Raises `OSError` where it cannot be read, and `ValueError` where it is not JSON.
+    """
+    return parse_json(read_bytes(path, limit))
+
+
 def parse_json(data: bytes | str) -> Any:
     """Return the value of a JSON document. `ValueError` if it is none, `TooMuchError` if it is
     nested or long beyond use."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from stoke.errors import RequestError
+from stoke.files.untrusted import parse_json
 from stoke.jobs.request import Request
 from stoke.request.spec import make_spec
 
@@ -40,11 +40,11 @@ def most_used(
     """Return requests for the environments that jobs of this backend and scope used most."""
     requests: list[Request] = []
     for text in history.most_used(backend, scope):
-        asked = json.loads(text)
-        fields = {name: asked[name] for name in _FIELDS if name in asked}
         try:
+            asked = parse_json(text)
+            fields = {name: asked[name] for name in _FIELDS if name in asked}
             spec = make_spec({**fields, "code": CODE})
-        except RequestError:
+        except (RequestError, ValueError):
             continue  # A damaged record.
         if len(requests) == count:
             break

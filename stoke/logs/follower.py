@@ -33,8 +33,9 @@ from stoke.backend.api import (
 )
 from stoke.errors import EngineError
 from stoke.files.paths import make_private
+from stoke.files.untrusted import read_json
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
-from stoke.logs.spool import STDERR, SpoolWriter, cannot_keep
+from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_keep
 from stoke.remote.events import SEPARATOR, Event, EventScanner
 
 # What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
@@ -424,24 +425,31 @@ class Follower:
 
     def _restore(self) -> None:
         try:
-            position: dict[str, Any] = json.loads((self._folder / "log.pos").read_text())
+            position: dict[str, Any] = read_json(self._folder / "log.pos", MAX_CHECKPOINT)
             size, lines, aside = position["bytes"], position["lines"], position["aside"]
             begun: bool = position["begun"]
             spool = self.spool
             if size > spool.bytes or lines > spool.lines or aside > spool.aside_bytes:
                 raise ValueError("ahead of the log")
+            gaps, source = int(position["gaps"]), position.get("source")
+            held = base64.b64decode(position["held"])
+            counts = (size, lines, aside)
+            if not isinstance(source, str | None) or not all(
+                isinstance(one, int) and one >= 0 for one in counts
+            ):
+                raise ValueError("not our checkpoint")
             self._point.restore(position)
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             # None yet, an older program's, or the machine went down and kept it but not all of the
             # log: from the start.
             self._point = ResumePoint()
             self.spool.truncate(0, 0, 0)
             return
         self.spool.truncate(size, lines, aside)
-        self.spool.gaps = position["gaps"]
+        self.spool.gaps = gaps
         self._begun = self._begun or begun
-        self._source = position.get("source")
-        self._scanner.hold(base64.b64decode(position["held"]))
+        self._source = source
+        self._scanner.hold(held)
 
 
 def _is_expected(cut: EngineError) -> bool:

@@ -17,7 +17,6 @@ One writer at a time (`stoke.logs.follower` holds the lock), any number of reade
 from __future__ import annotations
 
 import errno
-import json
 import os
 import struct
 import sys
@@ -30,8 +29,11 @@ from pathlib import Path
 
 from stoke.errors import EngineError
 from stoke.files.paths import make_private
+from stoke.files.untrusted import read_json
 from stoke.logs.fallback import unkept
 
+# A follower's checkpoint has a key for each frame of the overlap: 1.6 MB where lines come quickly.
+MAX_CHECKPOINT = 64 * 1024**2
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
 ENGINE_LOG = "log.engine"
@@ -299,10 +301,10 @@ class SpoolReader:
     def gaps(self) -> int:
         """How many notes of a gap stand in the log, going by the follower's checkpoint."""
         try:
-            gaps: int = json.loads((self._at / "log.pos").read_bytes())["gaps"]
-        except (OSError, ValueError, LookupError, RecursionError):
+            gaps = read_json(self._at / "log.pos", MAX_CHECKPOINT)["gaps"]
+        except (OSError, ValueError, LookupError, TypeError):
             return 0
-        return gaps
+        return gaps if isinstance(gaps, int) else 0
 
     def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""
