@@ -2,7 +2,7 @@
 PYTHON ?= python3
 STOKE = .venv/bin/stoke
 
-.PHONY: help setup setup-dev demo test check lock bench screenshots clean
+.PHONY: help setup setup-dev demo test check lock bench torture screenshots clean
 
 help:
 	@grep -hE '^## ' $(MAKEFILE_LIST) | sed 's/^## //'
@@ -33,6 +33,10 @@ check: setup-dev
 ## make bench        the figures, each as a ratio in one run
 bench: setup-dev
 	@.venv/bin/python -m bench
+
+## make torture      attacks at random for ten minutes; SECONDS= and SEED= change and repeat them
+torture: setup-dev
+	@.venv/bin/python -m bench.torture
 
 ## make screenshots  pictures and a recording of the real app running real jobs
 screenshots: setup-dev
