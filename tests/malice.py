@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from hypothesis import strategies as st
 
-from stoke.answers import MAX_ANSWER
+from backends.common.answers import MAX_ANSWER
 
 MIB = b"x" * 1024**2
 LINES = b"X: y\r\n" * 1000

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from backends.common.answers import body_of, read_body
 from backends.common.chunked import Chunks
-from stoke.answers import body_of, read_body
 from stoke.errors import EngineError
 from stoke.files.untrusted import parse_json
 

@@ -31,7 +31,7 @@ from kubernetes.config.incluster_config import (
 from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConfigMerger
 from urllib3.util.ssl_ import create_urllib3_context
 
-from stoke.answers import BoundedResponse
+from backends.common.answers import BoundedResponse
 from stoke.errors import EngineError
 from stoke.files.untrusted import parse_json
 

@@ -193,12 +193,12 @@ class DockerBackend:
         if record is None:
             raise EngineError(f"cannot read the log of {job_id}: there is no such container")
         with understood(f"read the log of {job_id}"):
-            driver, max_size = log_settings(record)
+            driver, max_size, tagged = log_settings(record)
             has_ended = record["State"]["Status"] == "exited"
         # Podman reports its own driver as "json-file".
         if driver != LOG_DRIVER and self._engine.is_podman():
             return open_podman_log(self._engine, job_id, since, follow, has_ended, max_size)
-        return DockerLog(self._engine, job_id, since, follow, driver, max_size)
+        return DockerLog(self._engine, job_id, since, follow, driver, max_size, tagged)
 
     def stop(self, job_id: str, grace: float) -> None:
         if grace <= 0:

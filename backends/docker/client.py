@@ -10,7 +10,7 @@ from docker import APIClient
 from docker.errors import DockerException
 from docker.transport.unixconn import UnixHTTPConnection
 
-from stoke.answers import BoundedResponse, body_of, read_body
+from backends.common.answers import BoundedResponse, body_of, read_body
 from stoke.files.untrusted import parse_json
 
 # docker-py's own class, which has no other users.
@@ -22,7 +22,7 @@ MAX_LINE = 1024**2
 
 
 class Client(APIClient):
-    """Follows no redirect, and reads no answer beyond `stoke.answers.MAX_ANSWER` and `BODY_SECONDS`.
+    """Follow no redirect, and read no answer longer than `MAX_ANSWER` or for more than `BODY_SECONDS`.
 
     Where the answer to a request is a stream (a log, an archive), its reader has the limits.
     """

@@ -40,12 +40,12 @@ def open_podman_log(
     """Open the log of a container; `has_ended` says that the container writes no more to it."""
     if has_ended:
         # Podman loses lines also where a log is followed whose container has ended.
-        return DockerLog(engine, job_id, since, False, PODMAN_LOG_DRIVER, max_size)
+        return DockerLog(engine, job_id, since, False, PODMAN_LOG_DRIVER, max_size, False)
     return PodmanLog(engine, job_id, since, follow, max_size)
 
 
 class PodmanLog:
-    """The log of a container that may still write to it; see `stoke.backend.LogStream`."""
+    """The log of a container that may still write to it; see `stoke.backend.api.LogStream`."""
 
     def __init__(
         self, engine: Engine, job_id: str, since: int, follow: bool, max_size: int
@@ -66,7 +66,7 @@ class PodmanLog:
     def _open(self) -> DockerLog:
         since = self._readings.next_since()
         return DockerLog(
-            self._engine, self._job_id, since, False, PODMAN_LOG_DRIVER, self._max_size
+            self._engine, self._job_id, since, False, PODMAN_LOG_DRIVER, self._max_size, False
         )
 
     def close(self) -> None:

@@ -37,7 +37,8 @@ SECOND = b"2026-01-01T00:00:00Z "
 def engine(tmp_path: Path) -> Iterator[FakeEngine]:
     with fake_engine(tmp_path) as engine:
         engine.answers["json"] = [json_answer(record("running"))]
-        engine.version["Components"] = [{"Name": "Podman Engine", "Version": "4.3.1"}]
+        components = [{"Name": "Podman Engine", "Version": "4.3.1"}]
+        engine.version = {"ApiVersion": "1.41", "Arch": "amd64", "Components": components}
         yield engine
 
 

@@ -27,10 +27,10 @@ from backends.docker.names import (
     volume_name,
 )
 from stoke.backend.api import Delivery, Volume
+from stoke.backend.pool import Backends
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
 from stoke.history.job import JobState, new_job_id
-from stoke.jobs.lifecycle import Backends
 from stoke.logs.follower import Follower
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event
