@@ -58,4 +58,6 @@ def delivery(code: str, job_id: str) -> Delivery:
         spec, request_keys(spec), nonce=NONCE, program="main.py", lock_ttl=3600, upgrade=False
     )
     public_spec = spec.model_dump_json().encode()
-    return Delivery(job_id, spec, runner_source(), NONCE, payload, public_spec, request_hash(spec))
+    return Delivery(
+        job_id, spec, runner_source(spec), NONCE, payload, public_spec, request_hash(spec)
+    )

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stoke.remote import housekeeping
+from stoke.remote.bundle import housekeeping_source
+from stoke.remote.protocol import METADATA
 
 ENVIRONMENTS = 1000
 PACKAGES = 40
@@ -65,7 +66,7 @@ def fill(top: Path) -> None:
         hashes = "".join(f" \\\n    --hash=sha256:{'0' * 64}" for _ in range(10))
         lock = "".join(f"{package}{hashes}\n" for package in packages)
         mark = {"packages": packages, "built_at": time.time(), "lock": lock}
-        (folder / housekeeping.MARK).write_text(json.dumps(mark))
+        (folder / METADATA).write_text(json.dumps(mark))
         (folder.with_name(key + ".lock")).write_bytes(b".")
 
 
@@ -73,7 +74,8 @@ def seconds_of_usage(folder: str) -> tuple[float, dict[str, Any]]:
     operation = json.dumps({"kind": "python", "do": "usage", "lock_ttl": 86400})
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-I", "-S", housekeeping.__file__, folder, operation],
+        [sys.executable, "-I", "-S", "-", folder, operation],
+        input=housekeeping_source("python"),
         capture_output=True,
         check=True,
     )

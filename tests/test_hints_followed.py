@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TRAVELS = ("runner.py", "housekeeping.py", "hints.py", "standalone.py")
+TRAVELS = ROOT / "stoke/remote"
 """Sources that run inside a job or print its hints, which have tests of their own."""
 
 # Where the hint is among the arguments. `Reason` is argo's.
@@ -75,7 +75,7 @@ def templates_in_source() -> dict[str, str]:
     found: dict[str, str] = {}
     for top in ("backends", "stoke", "tui"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            if path.name not in TRAVELS:
+            if TRAVELS not in path.parents:
                 for template in hints_in(path.read_text()):
                     found[template] = str(path.relative_to(ROOT))
     return found

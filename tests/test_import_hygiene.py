@@ -77,7 +77,7 @@ def test_the_docker_backend_does_not_load_the_runner() -> None:
         "from stoke.backend.registry import load_backend\nfrom stoke.config.model import Config\n"
         "load_backend('docker', Config())"
     )
-    assert "backends.docker" in loaded and "stoke.remote.runner" not in loaded
+    assert "backends.docker" in loaded and "stoke.remote.runner.job" not in loaded
 
 
 def test_a_cluster_that_is_only_looked_at_costs_no_models() -> None:

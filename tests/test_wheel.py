@@ -41,7 +41,7 @@ def test_everything_of_the_packages_is_in_it_and_nothing_else(wheel: Path) -> No
     }
     assert inside == wanted
     for name in (
-        "stoke/remote/runner.py", "stoke/remote/housekeeping.py", "stoke/remote/uv_wheels.json",
+        "stoke/remote/runner/main.py", "stoke/remote/uv_wheels.json",
         "backends/docker/Dockerfile", "styles/base.tcss",
     ):  # fmt: skip
         assert name in inside

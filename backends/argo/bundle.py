@@ -1,7 +1,7 @@
-"""What travels with a workflow: files and a command as one piece that no template can change.
+"""What travels with a workflow: files and a command, packed so that no template can change them.
 
-In a variable it stands as base64, whose alphabet has neither `{` nor `$`: Argo replaces `{{...}}` in
-every field of a workflow, for which there is no escape, and Kubernetes `$(...)` and `$$` in variables.
+A variable holds it as base64, whose alphabet has neither `{` nor `$`. Argo replaces `{{...}}` in every
+field of a workflow and has no escape for it; Kubernetes replaces `$(...)` and `$$` in variables.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ ONCE = f"{FOLDER}/once"
 """What `single_start.py` needs, where a job's code must not start a second time."""
 KEY = "bundle"
 LAST_WORDS = "/dev/termination-log"
-"""Where Kubernetes reads why a container ended."""
+"""The file in which Kubernetes reads why a container ended."""
 VARIABLE = "STOKE_BUNDLE"
 SPEC_VARIABLE = "STOKE_SPEC"
 SECRET_PREFIX = "STOKE_SECRET_"  # noqa: S105
-"""Begins the names of the variables in which the cluster puts secrets of its own."""
+"""The prefix of variables that hold the cluster's own secrets."""
 NOT_GIVEN = "stoke: not given: "
-"""Begins the last words of a pod that lacks a secret its job asks for."""
+"""The beginning of `LAST_WORDS` of a pod without a secret that its job requests."""
 
-# As text. Argo hands the whole template to its containers in one variable, and the system's limit for
-# one is 128 KiB; 98,000 bytes in a variable of ours were measured to be too many.
 MAX_INLINE = 90_000
-# The spec stands there for whoever finds the job later; the job does without.
+"""Characters of a bundle in a variable. Argo passes the whole template to its containers in one
+variable, which Linux limits to 128 KiB; 98,000 characters in ours were measured to be too many."""
 MAX_SPEC = 20_000
-# A spec that is packed as well as any text can be.
+"""Characters of the spec, which other stoke processes read; a job runs without it."""
 MAX_UNPACKED = 64 * 1024**2
-# Of a ConfigMap or a Secret; etcd takes 1.5 MiB with everything around it.
+"""Bytes of an unpacked spec: the packed one can hold no more."""
 MAX_CARRIED = 1024**2
+"""Bytes of a ConfigMap or a Secret; etcd takes 1.5 MiB, with metadata."""
 
-# Runs before everything else. Nothing a person wrote is in it.
+# Runs before everything else in the pod. It contains no user text.
 BOOTSTRAP = f"""\
 import base64, json, os, sys, zlib
 os.environ.pop("{SPEC_VARIABLE}", None)
@@ -76,8 +76,11 @@ COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 def pack(
     files: Mapping[str, bytes], argv: Sequence[str], secrets: Mapping[str, str] | None = None
 ) -> bytes:
-    """A bundle: `files` go into FOLDER, then Python runs `argv`. `secrets`: the variable that a secret
-    goes into -> the one that the cluster puts it in; no other secret is handed on."""
+    """Return a bundle that writes `files` into FOLDER, then runs Python with `argv`.
+
+    `secrets` is the variable that a secret goes into -> the one in which the cluster provides it. The
+    bundle passes on no other secret.
+    """
     head = json.dumps(
         {
             "files": [[name, len(data)] for name, data in files.items()],
@@ -94,13 +97,13 @@ def as_text(packed: bytes) -> str:
 
 
 def pack_spec(spec: bytes) -> str | None:
-    """None where it is too long to stand in the workflow."""
+    """Return the spec as text for a variable; None if it is too long."""
     packed = as_text(zlib.compress(spec, 9))
     return packed if len(packed) <= MAX_SPEC else None
 
 
 def unpack_spec(packed: str) -> bytes | None:
-    """None if it is not what we put there."""
+    """Return the spec from the text of a variable; None if it is damaged."""
     try:
         decoder = zlib.decompressobj()
         spec = decoder.decompress(base64.b64decode(packed[: 2 * MAX_SPEC]), MAX_UNPACKED)

@@ -1,4 +1,4 @@
-"""Looking after a cache: a short workflow that mounts it and runs `stoke/remote/housekeeping.py`."""
+"""Looking after a cache: a short workflow that mounts it and runs `stoke.remote.housekeeping`."""
 
 from __future__ import annotations
 

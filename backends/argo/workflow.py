@@ -42,8 +42,10 @@ from backends.argo.templates import (
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import ArgoConfig, Config
-from stoke.delivery.payload import housekeeping_source
 from stoke.errors import RequestError
+from stoke.remote.bundle import housekeeping_source
+from stoke.remote.command import runner_arguments
+from stoke.remote.protocol import Option
 
 if TYPE_CHECKING:
     from hera.workflows import models
@@ -106,10 +108,16 @@ def make_job(
         )
     named = _named_secrets(spec.secrets, argo)
     caches = used_caches(spec.use_cache, bool(spec.system))
-    argv = [f"{bundle.FOLDER}/runner.py", f"{bundle.FOLDER}/payload"]
-    argv += ["--work", f"{bundle.FOLDER}/work", "--own-files", "--container", "--tagged"]
-    argv += ["--cache", CACHE] if spec.use_cache else []
-    argv += ["--nix"] if spec.system else []
+    flags = (Option.OWN_FILES, Option.CONTAINER, Option.TAGGED)
+    argv = [
+        f"{bundle.FOLDER}/runner.py",
+        *runner_arguments(
+            f"{bundle.FOLDER}/payload",
+            work=f"{bundle.FOLDER}/work",
+            cache=CACHE if spec.use_cache else None,
+            flags=(*flags, Option.NIX) if spec.system else flags,
+        ),
+    ]
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
     if argo.at_most_once:
         files["single_start.py"] = (
@@ -178,7 +186,7 @@ def make_housekeeping(
     argo = config.argo
     target = TARGETS[volume.kind]
     argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
-    packed = bundle.pack({"housekeeping.py": housekeeping_source()}, argv)
+    packed = bundle.pack({"housekeeping.py": housekeeping_source(volume.kind)}, argv)
     workflow = _workflow(
         name,
         housekeeping_labels(volume.scope),

@@ -77,7 +77,7 @@ def _log_driver(info: dict[str, Any]) -> Finding:
 
 def _proxies(config: Config, url: str) -> list[Finding]:
     """Which of this machine's proxies containers use, where it has any."""
-    from stoke.remote.runner import is_loopback  # Slow to load, and no job needs it here.
+    from stoke.remote.common.network import is_loopback
 
     near_only = is_loopback if has_own_network(config) else lambda _: False
     if config.index.proxy and not near_only(config.index.proxy):

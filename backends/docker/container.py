@@ -20,6 +20,8 @@ from backends.docker.names import (
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
+from stoke.remote.command import runner_arguments
+from stoke.remote.protocol import Option
 
 FOLDER = "/stoke"
 CACHE = "/cache"
@@ -36,7 +38,6 @@ FALLBACK_LOG_DRIVERS = (PODMAN_LOG_DRIVER, "json-file")
 # The engine drops whole files: with two of them, at least `log.max_size` is always there.
 LOG_FILES = 2
 LEAST_LOG_FILE = 20_000_000
-TAGGED = "--tagged"
 # Of /dev/shm, where nothing says how much memory the job has. Docker's own 64 MiB end the data loaders
 # of PyTorch with a bus error. It is a bound, and takes no memory until it is written to.
 SHM_SIZE = 8 * 1024**3
@@ -47,25 +48,30 @@ def container_config(
 ) -> dict[str, Any]:
     """The body of the engine's `POST /containers/create`."""
     spec = delivery.spec
-    command = [f"{FOLDER}/payload", "--work", f"{FOLDER}/work", "--own-files"]
+    flags = [Option.OWN_FILES]
     if log_driver != PODMAN_LOG_DRIVER:
         # Docker reads the two streams apart, and keeps a line until it ends. Podman does neither.
-        command.append(TAGGED)
+        flags.append(Option.TAGGED)
     mounts = []
     if spec.use_cache:
-        command += ["--cache", CACHE]
         mounts.append(_cache_mount(spec.scope, "python", CACHE))
     # Anonymous, and gone with the container. Files copied onto a volume are there before the start,
     # and where the root is read-only.
     volumes: dict[str, dict[str, str]] = {FOLDER: {}}
     if spec.system:
-        command.append("--nix")
+        flags.append(Option.NIX)
         if spec.use_cache:
             mounts.append(_cache_mount(spec.scope, "system", NIX))
         else:
             volumes[NIX] = {}
     if has_own_network(config):
-        command.append("--container")
+        flags.append(Option.CONTAINER)
+    command = runner_arguments(
+        f"{FOLDER}/payload",
+        work=f"{FOLDER}/work",
+        cache=CACHE if spec.use_cache else None,
+        flags=tuple(flags),
+    )
     host: dict[str, Any] = {
         "Mounts": mounts,
         "LogConfig": {
@@ -200,4 +206,4 @@ def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
     settings = record["HostConfig"]["LogConfig"]
     size = (settings["Config"] or {}).get("max-size", "")
     file_size = int(size) if size.isdecimal() else LEAST_LOG_FILE
-    return settings["Type"], file_size, TAGGED in (record["Config"].get("Cmd") or ())
+    return settings["Type"], file_size, Option.TAGGED in (record["Config"].get("Cmd") or ())

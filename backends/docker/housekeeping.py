@@ -1,4 +1,4 @@
-"""Looking after a volume: a short container that mounts it and runs `stoke/remote/housekeeping.py`."""
+"""Looking after a volume: a short container that mounts it and runs `stoke.remote.housekeeping`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from backends.docker.removal import REMOVAL_SECONDS, remove_container
 from stoke.backend.api import Volume
 from stoke.cache.volumes import lines_of, read_outcome
 from stoke.config.model import Config
-from stoke.delivery.payload import housekeeping_source
 from stoke.errors import EngineError
+from stoke.remote.bundle import housekeeping_source
 
 # A container that has been made and not started for so long lost whoever made it.
 ABANDONED_SECONDS = 60.0
@@ -37,7 +37,8 @@ def housekeep(
         container: str = api.create_container_from_config(body)["Id"]
     try:
         with engine.call(what) as api:
-            api.put_archive(container, FOLDER, archive_of({HOUSEKEEPING: housekeeping_source()}))
+            program = {HOUSEKEEPING: housekeeping_source(volume.kind)}
+            api.put_archive(container, FOLDER, archive_of(program))
             # Attached before the start, so that nothing is missed and no log has to be kept.
             output = api.attach(container, stream=True, demux=True, logs=False)
             api.start(container)

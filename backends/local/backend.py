@@ -38,7 +38,8 @@ from stoke.errors import EngineError
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
-from stoke.remote.housekeeping import remove_tree
+from stoke.remote.command import runner_arguments
+from stoke.remote.common.trees import remove_tree
 
 # For how long a job that is to be stopped is waited for to take signals.
 BEGIN_SECONDS = 5.0
@@ -111,11 +112,13 @@ class LocalBackend:
         payload = os.open(folder / "payload", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(payload, "wb") as file:
             file.write(delivery.payload)
-        argv = [_python(), "-I", "-S", str(folder / "runner.py"), str(folder / "payload")]
-        argv += ["--work", str(folder / "work"), "--uv", find_uv_bin()]
+        cache = None
         if delivery.spec.use_cache:
-            argv += ["--cache", str(self._caches.make(delivery.spec.scope, "python"))]
-        return argv
+            cache = str(self._caches.make(delivery.spec.scope, "python"))
+        arguments = runner_arguments(
+            str(folder / "payload"), work=str(folder / "work"), uv=find_uv_bin(), cache=cache
+        )
+        return [_python(), "-I", "-S", str(folder / "runner.py"), *arguments]
 
     def inspect(self, job_id: str) -> EngineState:
         self._reap()

@@ -16,7 +16,10 @@ from stoke.backend.api import Volume
 from stoke.cache.volumes import lines_of, read_outcome
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, is_open_to_others, make_private
-from stoke.remote import housekeeping
+from stoke.remote.bundle import housekeeping_source
+from stoke.remote.common.trees import remove_tree
+from stoke.remote.housekeeping.files import give_rights
+from stoke.remote.housekeeping.volume import CacheVolume
 
 KINDS = ("python", "system")
 # What marks a folder as ours; nothing without it is ever touched.
@@ -42,7 +45,7 @@ class LocalCaches:
             was_open = is_open_to_others(folder)
             make_private(folder)
             if was_open:
-                _empty(folder, kind)
+                _empty(folder)
             if not _has_tag(folder):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 with open(os.open(folder / TAG, flags, 0o600), "w") as tag:
@@ -68,7 +71,7 @@ class LocalCaches:
     def remove(self, volume: Volume) -> None:
         """Removes the folder of a cache that has been cleared."""
         folder = Path(volume.name)
-        housekeeping.remove_tree(str(folder))
+        remove_tree(str(folder))
         if folder.exists():
             raise EngineError(
                 f"cannot remove all of {folder}",
@@ -89,18 +92,20 @@ class LocalCaches:
         if folder.parent.parent != self._top or not _has_tag(folder):
             raise EngineError(f"{folder} is not a cache of stoke; nothing was touched")
         make_private(folder)
-        program = [python, "-I", "-S", housekeeping.__file__]
         process = subprocess.Popen(
-            [*program, str(folder), json.dumps(operation), "--uv", uv],
-            stdin=subprocess.DEVNULL,
+            # "-": the program comes on stdin.
+            [python, "-I", "-S", "-", str(folder), json.dumps(operation), "--uv", uv],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             # A ctrl+c reaches it through what `progress` raises.
             start_new_session=True,
         )
-        assert process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None
         with process:
             try:
+                with suppress(BrokenPipeError), process.stdin as stdin:
+                    stdin.write(housekeeping_source(volume.kind))
                 return read_outcome(lines_of(_pieces(process.stdout.fileno())), progress)
             except BaseException:
                 process.terminate()
@@ -120,12 +125,12 @@ def _has_tag(folder: Path) -> bool:
         return False
     if not stat.S_ISDIR(status.st_mode):
         return False
-    housekeeping.give_rights(str(folder))  # a job may have taken them
+    give_rights(str(folder))  # a job may have taken them
     return os.path.lexists(folder / TAG)
 
 
-def _empty(folder: Path, kind: str) -> None:
+def _empty(folder: Path) -> None:
     """Others could write to it until now, so nothing in it can be trusted."""
-    volume = housekeeping.KINDS[kind](str(folder), None, lambda _: None)
-    volume.throw_away_all(str(folder), lambda name: name in (TAG, "trash"))
+    volume = CacheVolume(str(folder), None, lambda _: None)
+    volume.move_all_to_trash(str(folder), lambda name: name in (TAG, "trash"))
     volume.empty_trash()

@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-SYSTEM_STORES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch, NixOS
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
-    "/etc/ssl/ca-bundle.pem",  # openSUSE
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",  # Alpine, BSD
-)
-"""Where systems keep their store as one file. `stoke/remote/runner.py` has the same list."""
+from stoke.remote.common.network import SYSTEM_STORES
 
 # The public authorities that a distribution ships. Its release may be older or newer than certifi's,
 # and what Mozilla has dropped since is not to be brought into containers.

@@ -1,6 +1,6 @@
-"""What travels with a job: everything the runner needs, as gzip of JSON.
+"""What travels with a job: the runner, and its payload as gzip of JSON.
 
-Secrets and credentials are read here, from where the request says they stand, and go nowhere else.
+Secrets and credentials are read here, from where the request says, and go nowhere else.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.uv_config import UvConfig, origins, uv_config
 from stoke.errors import RequestError
+from stoke.remote import bundle
+from stoke.remote.protocol import PAYLOAD_VERSION
+from stoke.remote.schema import IndexPayload, Payload, SystemPayload, UvRelease
 from stoke.request.default_index import default_index
 from stoke.request.requirements import Entry, canonical_name
 from stoke.request.source_code import declared_encoding
@@ -30,18 +32,15 @@ MAX_SECRET = 128 * 1024
 MAX_BUNDLE = 8 * 1024**2
 
 
-def runner_source() -> bytes:
-    """The source of the file that runs inside every job."""
-    return (resources.files("stoke.remote") / "runner.py").read_bytes()
-
-
-def housekeeping_source() -> bytes:
-    """The source of the file that looks after a cache volume, where it is mounted."""
-    return (resources.files("stoke.remote") / "housekeeping.py").read_bytes()
+def runner_source(spec: JobSpec) -> bytes:
+    """Return the program that runs inside the job, with only the parts that this job can need."""
+    # uv provides packages, and also a Python of another version.
+    packages = spec.has_packages or bool(spec.python)
+    return bundle.runner_source(packages=packages, nix=bool(spec.system))
 
 
 def live_output_source() -> str:
-    """The source of the file that the runner puts into the job's interpreter."""
+    """Return the module that the runner puts into the job's interpreter."""
     return (resources.files("stoke.remote") / "live_output.py").read_text()
 
 
@@ -59,10 +58,10 @@ def make_payload(
     with_logins: bool = True,
     network: Network = NOTHING,
 ) -> bytes:
-    """The runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
+    """Return the runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
-    Without `with_logins` the logins of package indexes that uv's settings and `${NAME}` refer to
-    are left out. `RequestError` when a secret or a CA bundle is not where the request says.
+    Without `with_logins`, leave out the logins of package indexes that uv's settings and `${NAME}`
+    refer to. Raises `RequestError` if a secret or a CA bundle is not where the request says.
     """
     parsed = spec.parsed_requirements()
     uv = uv_config(spec, with_secrets=with_logins)
@@ -71,15 +70,15 @@ def make_payload(
     origin = origins(spec.requirements)
     wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
     constraints = spec.parsed_constraints()
-    payload: dict[str, Any] = {
+    payload: Payload = {
+        "version": PAYLOAD_VERSION,
         "nonce": nonce,
         "program": program,
         "code": spec.code,
-        # The code's file is written in the encoding that it declares.
         "encoding": declared_encoding(spec.code),
         "args": list(spec.args),
         "env": {**spec.env, **_resolved(spec.secrets)},
-        # On this machine a job inherits our variables; the index's password is not for the code.
+        # A local job inherits the variables of stoke; the code must not get the index's password.
         "withheld": [
             reference.removeprefix("env:")
             for reference in [spec.index.credentials]
@@ -88,13 +87,13 @@ def make_payload(
         "python": spec.python,
         "system": _system(spec, keys),
         "requirements": [*uv.lines, *wanted] if wanted else [],
-        # uv takes --pre on its command line only.
+        # uv reads --pre from its command line only.
         "pre": "--pre" in parsed.options,
         "constraints": [entry.text for entry in constraints],
         "hashes": _hashes([*parsed.requirements, *constraints]),
         "require_hashes": parsed.require_hashes,
         "lock": [
-            [entry.text, list(entry.hashes), origin.get(canonical_name(entry.text))]
+            (entry.text, list(entry.hashes), origin.get(canonical_name(entry.text)))
             for entry in parsed.requirements
         ]
         if spec.locked
@@ -110,14 +109,14 @@ def make_payload(
         "live_output": live_output_source(),
         "index": index,
         "settings": uv.for_runner(),
-        "uv": {**_pinned_uv(), "index": _taken_default(uv) or default_index()},
+        "uv": _uv_release(_uv_default_index(uv) or default_index()),
     }
     # mtime=0: the same request gives the same bytes.
     return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
 
 
 def _hashes(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Canonical name to all hashes that the user allows for that package."""
+    """Return canonical name to all hashes that the user allows for that package."""
     hashes: dict[str, list[str]] = {}
     for entry in entries:
         if entry.hashes:
@@ -126,7 +125,7 @@ def _hashes(entries: Iterable[Entry]) -> dict[str, list[str]]:
 
 
 def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The value behind `env:NAME` or `file:/path` (its last newline taken off)."""
+    """Return the value of `env:NAME` or `file:/path` (without its last newline)."""
     kind, _, where = reference.partition(":")
     if kind == "env":
         value = environ.get(where)
@@ -149,7 +148,7 @@ def _read_text(where: str, limit: int) -> str:
 
 
 def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
-    """Those that stand on this machine; an engine's own it gives to the code itself."""
+    """Return the secrets of this machine; an engine gives its own secrets to the code itself."""
     return {
         name: read_reference(reference, f"secrets.{name}")
         for name, reference in secrets.items()
@@ -157,8 +156,8 @@ def _resolved(secrets: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _index(spec: JobSpec, network: Network, with_logins: bool) -> dict[str, Any]:
-    """Addresses with their credentials in them, proxies, and certificate authorities."""
+def _index(spec: JobSpec, network: Network, with_logins: bool) -> IndexPayload:
+    """Return addresses with their credentials, proxies, and certificate authorities."""
     own, parsed = spec.index, spec.parsed_requirements()
     url = parsed.index or own.url
     extra = [*own.extra, *parsed.extra_indexes]
@@ -168,56 +167,57 @@ def _index(spec: JobSpec, network: Network, with_logins: bool) -> dict[str, Any]
         if ":" not in credentials:
             raise RequestError("index.credentials", "must hold user:password")
         user, _, password = credentials.partition(":")
-        # Addresses in a requirements file may be somebody else's: they are meant only where the
+        # A requirements file may come from others: its addresses get the credentials only if the
         # request itself names none.
-        named = [own.url], own.extra, [parsed.index], parsed.extra_indexes
-        meant = next((some for some in named if any(some)), ())
-        if url and url in meant:
+        groups = [own.url], own.extra, [parsed.index], parsed.extra_indexes
+        private = next((group for group in groups if any(group)), ())
+        if url and url in private:
             url = _with_credentials(url, user, password)
-        extra = [_with_credentials(it, user, password) if it in meant else it for it in extra]
+        extra = [_with_credentials(it, user, password) if it in private else it for it in extra]
         secrets = [password]
     if with_logins:
         url = url and _filled_in(url, secrets)
         extra = [_filled_in(address, secrets) for address in extra]
-    bundle = None
+    ca_bundle = None
     if spec.index.ca_bundle:
         try:
-            bundle = _read_text(spec.index.ca_bundle, MAX_BUNDLE)
+            ca_bundle = _read_text(spec.index.ca_bundle, MAX_BUNDLE)
         except (OSError, UnicodeDecodeError) as error:
             raise RequestError("index.ca_bundle", f"cannot be read: {error}") from None
     return {
         "url": url,
         "extra": extra,
         "proxy": spec.index.proxy,
-        "ca_bundle": bundle,
+        "ca_bundle": ca_bundle,
         "authorities": list(network.authorities),
         "proxies": dict(network.proxies),
         "secrets": secrets + network.secrets,
     }
 
 
-def _system(spec: JobSpec, keys: RequestKeys) -> dict[str, Any] | None:
-    """The system packages in the order in which PATH will have them, and where Nix gets them."""
-    if not spec.system:
+def _system(spec: JobSpec, keys: RequestKeys) -> SystemPayload | None:
+    """Return the system packages, in the order of their folders on PATH, and where Nix gets them."""
+    if keys.system is None:
         return None
     nix = spec.nix or NixSettings()
     return {
         "packages": list(dict.fromkeys(spec.system)),
         "request": keys.system,
-        **nix.model_dump(mode="json"),
+        "url": nix.url,
+        "sha256": nix.sha256,
+        "substituters": None if nix.substituters is None else list(nix.substituters),
+        "trusted_keys": None if nix.trusted_keys is None else list(nix.trusted_keys),
     }
 
 
-def _pinned_uv() -> dict[str, Any]:
-    """The version, file names and hashes of the uv that images without it get."""
-    pins: dict[str, Any] = json.loads(
-        (resources.files("stoke.remote") / "uv_wheels.json").read_text()
-    )
-    return pins
+def _uv_release(index: str | None) -> UvRelease:
+    """Return the uv that images without it get."""
+    pinned = json.loads((resources.files("stoke.remote") / "uv_wheels.json").read_text())
+    return {"version": pinned["version"], "wheels": pinned["wheels"], "index": index}
 
 
-def _taken_default(uv: UvConfig) -> str | None:
-    """The default index among uv's settings, with its login."""
+def _uv_default_index(uv: UvConfig) -> str | None:
+    """Return the default index of uv's own settings, with its login."""
     if uv.default is None:
         return None
     user, password = (uv.environment.get(one, "") for one in login_variables(uv.default["name"]))
@@ -226,7 +226,7 @@ def _taken_default(uv: UvConfig) -> str | None:
 
 
 def _filled_in(url: str, secrets: list[str]) -> str:
-    """An address whose login names variables, with their values, which join `secrets`."""
+    """Return an address with the variables in its login filled in; add their values to `secrets`."""
     login, address = split_login(url)
     if "${" not in login:
         return url

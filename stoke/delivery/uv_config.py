@@ -9,13 +9,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from stoke.errors import RequestError
 from stoke.files.untrusted import read_toml
+from stoke.remote.schema import UvSettings
 from stoke.request.requirements import canonical_name
 from stoke.request.spec import JobSpec
 from stoke.request.surroundings import VARIABLE, fill_in, login_variables
@@ -77,11 +78,20 @@ class UvConfig:
     default: dict[str, Any] | None = None
     """The default index among uv's settings."""
 
-    def for_runner(self) -> dict[str, Any]:
-        fields = asdict(self)
-        for name in ("wanted", "secrets", "default"):
-            del fields[name]
-        return fields
+    def for_runner(self) -> UvSettings:
+        return {
+            "lock": self.lock,
+            "install": self.install,
+            "project": self.project,
+            "unnamed": self.unnamed,
+            "lines": self.lines,
+            "header": self.header,
+            "build": self.build,
+            "indexes": self.indexes,
+            "several": self.several,
+            "strategy": self.strategy,
+            "environment": self.environment,
+        }
 
 
 def uv_config(

@@ -26,7 +26,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Raises `OSError` for anything else, and for a longer file.
     """
-    from stoke.remote.housekeeping import read_regular
+    from stoke.remote.common.files import read_regular
 
     data = read_regular(str(path), limit)
     if data is None:

@@ -205,7 +205,7 @@ class History:
     def _trouble(self, error: sqlite3.Error) -> EngineError:
         from shlex import quote
 
-        from stoke.remote.runner import is_full
+        from stoke.remote.common.files import is_full
 
         # A missing table means that the file has the newest schema's number but not its tables.
         broken = ("malformed", "not a database", "no such table", "no such column", "corrupt")

@@ -67,7 +67,7 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
                 f"stop it first: stoke stop {job.id}",
             )
         backend.remove(job.id)
-    from stoke.remote.housekeeping import remove_tree
+    from stoke.remote.common.trees import remove_tree
 
     remove_tree(str(job_dir(job.id)))
     history.remove(job.id)

@@ -34,7 +34,7 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
     delivery = Delivery(
         job_id or new_job_id(request.name),
         spec,
-        runner_source(),
+        runner_source(spec),
         nonce,
         # Proxies are left out: their addresses may hold passwords.
         request.payload(spec, keys, nonce, network=this_network(proxies=False), with_logins=False),

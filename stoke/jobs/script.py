@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from importlib import resources
 from typing import Any
 
 from stoke.cache.keys import request_keys
 from stoke.delivery.payload import runner_source
 from stoke.delivery.uv_config import uv_config
 from stoke.jobs.request import Request
+from stoke.remote import standalone
+from stoke.remote.bundle import bundle
 from stoke.text.sanitize import looks_secret
 
 
@@ -41,18 +42,13 @@ def make_script(request: Request) -> str:
             "credentials": spec.index.credentials,
             "logins": uv_config(spec, with_secrets=False).wanted,
         },
-        "runner": _text(runner_source()),
-        "events": _text((resources.files("stoke.remote") / "events.py").read_bytes()),
-        "hints": _text((resources.files("stoke.remote") / "hints.py").read_bytes()),
+        "runner": _text(runner_source(spec)),
         "payload": _text(payload),
     }
-    head = (resources.files("stoke.remote") / "standalone.py").read_text()
     # JSON of a string, in ASCII, is also a Python literal.
     packed = json.dumps(json.dumps(parcel))
-    return (
-        f"#!/usr/bin/env python3\n{head}\n\n"
-        f'if __name__ == "__main__":\n    sys.exit(main(json.loads({packed})))\n'
-    )
+    head = f'#!/usr/bin/env python3\n"""{standalone.__doc__}"""\n\n'
+    return bundle("standalone", call=f"main({packed})", head=head).decode()
 
 
 def _text(data: bytes) -> str:

@@ -65,7 +65,7 @@ def submit(
         delivery = Delivery(
             job.id,
             spec,
-            runner_source(),
+            runner_source(spec),
             nonce,
             payload,
             public_spec.encode(),

@@ -36,7 +36,8 @@ from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
 from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_keep
-from stoke.remote.events import SEPARATOR, Event, EventScanner
+from stoke.remote.events import Event, EventScanner
+from stoke.remote.protocol import SEPARATOR
 
 # What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
 # one costs some 15 ms.

@@ -1,12 +1,11 @@
-r"""The runner's event lines: how they stand in a log, and how they are taken out again.
+r"""Separate the runner's event frames from the output of the user's code.
 
-A frame is `\n`, a record separator, the job's nonce, a JSON object and `\n`. All of that belongs
-to the frame, so what is left after taking it out is the user's bytes exactly, also where the
-user's last line has no end. The nonce guards against accident, not against malice: what is
-believed of an event is decided in `stoke.jobs.event_checks`.
+A frame is `\n`, a record separator, the job's nonce, a JSON object and `\n`. All of these bytes belong
+to the frame, so the bytes between frames are exactly the user's, also if the last line has no end.
+The nonce protects against accidents, not against malice: `stoke.jobs.event_checks` decides which
+events to believe.
 
-`stoke.remote.runner` writes frames (it runs alone inside the job and imports nothing of ours); the
-contract test feeds what it writes to what is here.
+`stoke.remote.runner.event_writer` writes frames.
 """
 
 from __future__ import annotations
@@ -15,38 +14,32 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-SEPARATOR = b"\x1e"
-# The runner keeps frames below PIPE_BUF so that a concurrent writer cannot cut them in two; what is
-# longer than this never came from it.
+from stoke.remote.protocol import EVENT_FIELDS, NUMBER, frame_start
+
 MAX_FRAME = 8192
+"""Bytes. The runner keeps frames below PIPE_BUF, so it never wrote a longer one."""
 
 Event = dict[str, Any]
 
 
-def frame(nonce: str, event: Event) -> bytes:
-    """One event as it stands in a log."""
-    body = json.dumps(event, separators=(",", ":"))
-    return b"\n" + SEPARATOR + nonce.encode() + body.encode() + b"\n"
-
-
 class EventScanner:
-    """Takes the events of one job out of one stream of bytes, however the stream is cut.
+    """Separates the events of one job from a stream of bytes that arrives in any pieces.
 
-    `feed` yields the user's bytes and the events in the order they stand. Bytes that may turn out
-    to begin a frame (often just a final newline) are held until the next feed or `flush`.
+    `feed` yields the user's bytes and the events in their order. Bytes that may be the beginning of a
+    frame (often just a final newline) are held until the next `feed` or `flush`.
     """
 
     def __init__(self, nonce: str) -> None:
-        self._mark = b"\n" + SEPARATOR + nonce.encode()
+        self._mark = frame_start(nonce)
         self._held = b""
 
     @property
     def held(self) -> bytes:
-        """Bytes that are not decided yet: the user's own if the stream ends here."""
+        """The bytes that may begin a frame; they are the user's if the stream ends here."""
         return self._held
 
     def hold(self, data: bytes) -> None:
-        """Begins with bytes that an earlier scanner of the same stream held."""
+        """Continue with bytes that an earlier scanner of the same stream held."""
         self._held = data
 
     def feed(self, data: bytes) -> Iterator[bytes | Event]:
@@ -70,8 +63,8 @@ class EventScanner:
                 return
             event = None if end < 0 else _parse(data[body:end])
             if event is None:
-                # The mark, and no event behind it: the user's bytes after all. Look on behind its
-                # newline, where a real frame may begin.
+                # No event follows the mark, so these are the user's bytes. Continue after its newline,
+                # where a frame may begin.
                 yield data[at : start + 1]
                 at = start + 1
                 continue
@@ -81,8 +74,10 @@ class EventScanner:
             at = end + 1
 
     def feed_plain(self, pieces: Sequence[bytes]) -> Sequence[bytes] | None:
-        """`feed` for many pieces at once where there is no event in them: the user's bytes, piece by
-        piece. None, and nothing is fed, where there may be one."""
+        """Feed many pieces that contain no event, and return the user's bytes of each piece.
+
+        If they may contain one, return None and feed nothing.
+        """
         data = self._held + b"".join(pieces)
         if self._mark in data:
             return None
@@ -97,62 +92,33 @@ class EventScanner:
         return plain
 
     def flush(self) -> bytes:
-        """The stream is over: what was held is the user's."""
+        """Return the held bytes, which are the user's because the stream has ended."""
         held, self._held = self._held, b""
         return held
 
     def _possible_start(self, data: bytes, at: int) -> int:
-        """Where the longest tail of `data` begins that may be the start of a mark."""
+        """Return where the longest tail of `data` begins that may be the start of a frame."""
         for length in range(min(len(self._mark) - 1, len(data) - at), 0, -1):
             if data.endswith(self._mark[:length]):
                 return len(data) - length
         return len(data)
 
 
-# What an event of each kind holds, as the runner writes it; "?" may be null or missing. A kind that
-# is not here passes as it is.
-_NUMBER = (int, float)
-_HOLDS: dict[str, dict[str, Any]] = {
-    "begin": {"phase": str, "time": _NUMBER},
-    "phase": {
-        "phase": str,
-        "start": _NUMBER,
-        "seconds": _NUMBER,
-        "hit?": bool,
-        "packages?": int,
-        "cached?": int,
-        "bytes?": int,
-        "key?": str,
-        "made_at?": _NUMBER,
-    },
-    "packages": {"phase": str, "hit": list, "miss": list},
-    "note": {"text": str},
-    "error": {"phase": str, "text": str, "hint?": list, "tail?": str},
-    "end": {
-        "time": _NUMBER,
-        "exit_code": int,
-        "reason?": str,
-        "cpu_seconds?": _NUMBER,
-        "peak_memory?": int,
-    },
-}
-
-
 def _parse(body: bytes) -> Event | None:
-    """The event, if it is one that the runner could have written: what follows can rely on that."""
+    """Return the event, or None unless it has the fields of `EVENT_FIELDS`."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return None
-    for name, kind in _HOLDS.get(event["event"], {}).items():
+    for name, kind in EVENT_FIELDS.get(event["event"], {}).items():
         value = event.get(name.rstrip("?"))
         if value is None and name.endswith("?"):
             continue
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             return None
-        # Neither NaN nor infinite, and no more than the history can hold.
-        if isinstance(value, _NUMBER) and not abs(value) < 1 << 53:
+        # Refuse NaN, infinity, and numbers that the history cannot hold.
+        if isinstance(value, NUMBER) and not abs(value) < 1 << 53:
             return None
     return event

@@ -1,10 +1,10 @@
-"""One job as one script: what `stoke render script` prints begins with this file.
+"""One job as one script, printed by `stoke render script`.
 
     python3 SCRIPT [--cache DIR]
 
-Needs Python 3.9 or later and nothing else. Packages are kept in --cache (else in the user's cache
-folder) for the next time. Output and exit code are the job's; secrets are read when it runs, from
-where they were said to stand.
+Needs Python 3.9 or later and nothing else. Packages are kept in --cache (by default in the user's cache
+folder) for the next run. Output and exit code are the job's. The script holds no secrets; it reads them
+when it runs, from where the request says.
 """
 
 from __future__ import annotations
@@ -22,75 +22,73 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stoke.remote.command import runner_arguments
+from stoke.remote.events import Event, EventScanner
+from stoke.remote.hints import hint_text
+from stoke.remote.protocol import EventKind
 
-def main(parcel: dict[str, Any]) -> int:
-    """Run what `stoke.jobs.script` packed: runner, event reader, texts of hints, payload, secrets."""
+
+def main(packed: str) -> int:
+    """Run what `stoke.jobs.script` packed: the runner, a payload, and references to secrets."""
     parser = argparse.ArgumentParser(description="A job, packed by stoke.")
     parser.add_argument("--cache", default=default_cache(), help="where packages are kept")
     cache = Path(parser.parse_args().cache).absolute()
+    parcel = json.loads(packed)
     payload = json.loads(gzip.decompress(base64.b64decode(parcel["payload"])))
     fill_in(payload, parcel["references"])
-    scanner = unpacked(parcel, "events")["EventScanner"](payload["nonce"])
-    hint_text = unpacked(parcel, "hints")["hint_text"]
+    scanner = EventScanner(payload["nonce"])
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         runner, delivered = Path(folder, "runner.py"), Path(folder, "payload")
         runner.write_bytes(base64.b64decode(parcel["runner"]))
         delivered.touch(mode=0o600)
         delivered.write_bytes(gzip.compress(json.dumps(payload).encode()))
-        argv = [sys.executable, "-I", "-S", str(runner), str(delivered), "--work", folder + "/work"]
         if payload["use_cache"]:
             cache.mkdir(parents=True, exist_ok=True)
-            argv += ["--cache", str(cache)]
-
-        def told(event: dict[str, Any]) -> bytes:
-            return event_text(event, hint_text, cache)
-
-        return run(argv, scanner, told)
-
-
-def unpacked(parcel: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the globals of one of the modules in the parcel."""
-    module: dict[str, Any] = {"__name__": name}
-    exec(base64.b64decode(parcel[name]), module)  # noqa: S102
-    return module
+        arguments = runner_arguments(
+            str(delivered),
+            work=folder + "/work",
+            cache=str(cache) if payload["use_cache"] else None,
+        )
+        return run([sys.executable, "-I", "-S", str(runner), *arguments], scanner, cache)
 
 
 def default_cache() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "stoke-script")
 
 
-def run(argv: list[str], scanner: Any, told: Any) -> int:
-    """The runner's output with its events taken out and told; returns its exit code."""
+def run(argv: list[str], scanner: EventScanner, cache: Path) -> int:
+    """Run the runner, print its events as text, and return its exit code."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    # ctrl+c reaches the runner by itself; this only stays to see it end.
+    # The terminal sends ctrl+c to the runner as well; wait for its end.
     signal.signal(signal.SIGINT, lambda *_: None)
-    runs = False
+    has_begun = False
     while data := os.read(process.stderr.fileno(), 1 << 16):
         for piece in scanner.feed(data):
             if isinstance(piece, bytes):
                 write(piece)
                 continue
-            # Once the code runs it can print events of its own.
-            write(b"" if runs else told(piece))
-            runs = runs or (piece["event"] == "begin" and piece["phase"] == "run")
+            # Once the user's code runs, it can print events of its own.
+            if not has_begun:
+                write(event_text(piece, cache))
+            has_begun = has_begun or (piece["event"] == EventKind.BEGIN and piece["phase"] == "run")
     write(scanner.flush())
     code = process.wait()
     return code if code >= 0 else 128 - code
 
 
-def event_text(event: dict[str, Any], hint_text: Any, cache: Path) -> bytes:
-    """Return what the user is told of an event, before the job's code has begun."""
-    if event["event"] == "error":
+def event_text(event: Event, cache: Path) -> bytes:
+    """Return the text that the user sees for an event from before the job's code began."""
+    if event["event"] == EventKind.ERROR:
         hint = event.get("hint")
-        # The cache of a script is a folder that `stoke cache` does not know.
+        # `stoke cache` does not know the cache of a script.
         if hint == ["prune-python"]:
             hint = ["free-space", str(cache)]
         text = hint_text(hint)
         shown = "\nhint: " + text if text else ""
         return "error: {}: {}{}\n".format(event["phase"], event["text"], shown).encode()
-    if event["event"] == "note":
+    if event["event"] == EventKind.NOTE:
         return "stoke: {}\n".format(event["text"]).encode()
     return b""
 
@@ -101,6 +99,7 @@ def write(data: bytes) -> None:
 
 
 def fill_in(payload: dict[str, Any], references: dict[str, Any]) -> None:
+    """Put secrets into the payload."""
     for name, reference in references["env"].items():
         payload["env"][name] = read(reference)
     if references["credentials"]:
@@ -115,7 +114,7 @@ def fill_in(payload: dict[str, Any], references: dict[str, Any]) -> None:
     for name in references["logins"]:
         value = read(f"env:{name}")
         payload["settings"]["environment"][name] = value
-        # A user may be empty, or stand before its password in one variable.
+        # A variable may hold a password or "user:password"; the user may be empty.
         index = payload["index"]
         index["secrets"] += [part for part in value.split(":", 1) if part]
         named = "${" + name + "}"
@@ -124,6 +123,7 @@ def fill_in(payload: dict[str, Any], references: dict[str, Any]) -> None:
 
 
 def read(reference: str) -> str:
+    """Return the secret of a reference; end the program if it is missing."""
     kind, _, where = reference.partition(":")
     try:
         if kind == "env":

@@ -114,7 +114,7 @@ def test_a_scripts_own_code_gets_no_word_in_its_voice(stoke: Stoke, tmp_path: Pa
     code = (
         "import base64, gzip, json, os, re\n"
         "parcel = open(os.environ['SCRIPT']).read()\n"
-        "payload = re.search(r'payload\\W+([A-Za-z0-9+/=]+)', parcel[parcel.rindex('json.loads'):])\n"
+        "payload = re.search(r'payload\\W+([A-Za-z0-9+/=]+)', parcel[parcel.rindex('sys.exit('):])\n"
         "nonce = json.loads(gzip.decompress(base64.b64decode(payload[1])))['nonce']\n"
         "event = {'event': 'error', 'phase': 'run', 'text': 'x', 'hint': ['did-you-mean', 'evil']}\n"
         "os.write(2, b'\\n\\x1e' + nonce.encode() + json.dumps(event).encode() + b'\\n')\n"

@@ -15,7 +15,7 @@ from stoke.backend.api import Volume
 from stoke.cache.volumes import Housekeeper, Pruned, Usage
 from stoke.errors import EngineError
 from stoke.history.database import History
-from stoke.remote.housekeeping import remove_tree
+from stoke.remote.common.trees import remove_tree
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
 from tests.remote import test_hostile_volume as hostile

@@ -293,7 +293,7 @@ def test_the_same_submit_twice_is_one_job(lab: Lab) -> None:
     payload = make_payload(
         spec, request_keys(spec), nonce="n", program="main.py", lock_ttl=0, upgrade=False
     )
-    delivery = Delivery(job.id, spec, runner_source(), "n", payload, b"{}", request_hash(spec))
+    delivery = Delivery(job.id, spec, runner_source(spec), "n", payload, b"{}", request_hash(spec))
     lab.backend.submit(delivery, lambda *_: None)
     assert lab.finish(job).stdout == b"once\n"
     lab.finish(other)

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.delivery import network
 from stoke.delivery.network import environment_proxies, names_of, own_authorities, this_network
-from stoke.remote import runner
+from stoke.remote.common.network import is_loopback
 from tests.network import AUTHORITY, Authority
 
 
@@ -58,10 +57,6 @@ def test_a_variable_that_names_nothing_leaves_the_systems_store() -> None:
     assert own_authorities({"SSL_CERT_FILE": "/not/there"}) == own_authorities({})
 
 
-def test_jobs_look_for_the_store_where_submitting_does() -> None:
-    assert runner.SYSTEM_STORES == network.SYSTEM_STORES
-
-
 @pytest.mark.parametrize(
     ("environ", "proxies"),
     [
@@ -99,11 +94,11 @@ def test_passwords_of_proxies_are_known_as_written_and_as_meant(address: str) ->
 )
 @pytest.mark.parametrize("form", ["{}", "{}:3128", "http://{}:3128", "socks5h://u:p@{}:1/"])
 def test_addresses_of_the_machine_itself(host: str, form: str) -> None:
-    assert runner.is_loopback(form.format(host))
+    assert is_loopback(form.format(host))
 
 
 @given(st.text(string.ascii_lowercase + "-", min_size=1), st.integers(1, 65535))
 def test_other_addresses(name: str, port: int) -> None:
-    assert not runner.is_loopback(f"http://{name}.test:{port}")
-    assert not runner.is_loopback(f"http://localhost:secret@{name}.test:{port}")
-    assert not runner.is_loopback(f"http://127.0.0.1.{name}.test:{port}")
+    assert not is_loopback(f"http://{name}.test:{port}")
+    assert not is_loopback(f"http://localhost:secret@{name}.test:{port}")
+    assert not is_loopback(f"http://127.0.0.1.{name}.test:{port}")

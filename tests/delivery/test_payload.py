@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import gzip
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from stoke.cache.keys import request_hash, request_keys
-from stoke.delivery.payload import make_payload, read_reference, runner_source
+from stoke.delivery.payload import make_payload, read_reference
 from stoke.errors import RequestError
 from stoke.request.spec import JobSpec, make_spec
 
@@ -138,26 +137,6 @@ def test_the_runner_can_put_uv_on_the_volume() -> None:
     wheels = payload_of()["uv"]
     assert wheels
     assert "sha256" in json.dumps(wheels)
-
-
-def test_the_runner_travels_alone() -> None:
-    """It runs where nothing of ours is installed, on Pythons older than ours."""
-    tree = ast.parse(runner_source(), feature_version=(3, 9))
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert "json" in imported
-    import sys
-
-    assert imported <= sys.stdlib_module_names
 
 
 # --- secrets -------------------------------------------------------------------------------------

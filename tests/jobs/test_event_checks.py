@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from stoke.history.job import Job, JobState
 from stoke.jobs.event_checks import MARKED, EventChecks
-from stoke.remote.events import Event, EventScanner, frame
+from stoke.remote.events import Event, EventScanner
 from stoke.remote.hints import CODES, hint_text
+from stoke.remote.protocol import frame
 
 NONCE = "5f1c0a9be2d34718"
 SUBMITTED = time.time() - 60

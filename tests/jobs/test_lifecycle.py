@@ -39,7 +39,7 @@ from stoke.jobs.submit import submit as submit_prepared
 from stoke.jobs.tracker import is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
-from stoke.remote.events import frame
+from stoke.remote.protocol import frame
 from stoke.request.spec import make_spec
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import lines_in

@@ -23,7 +23,8 @@ from stoke.jobs import tracker as tracker_module
 from stoke.jobs.tracker import Tracker, is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
-from stoke.remote.events import Event, frame
+from stoke.remote.events import Event
+from stoke.remote.protocol import frame
 from tests.scripted import (
     ABSENT,
     RUNNING,

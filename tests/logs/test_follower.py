@@ -24,7 +24,8 @@ from stoke.logs import resume
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.resume import OVERLAP
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT
-from stoke.remote.events import Event, frame
+from stoke.remote.events import Event
+from stoke.remote.protocol import frame
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, ScriptedLog, exited
 from tests.spools import lines_in, size_of, spooled
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stoke.remote.events import MAX_FRAME, Event, EventScanner, frame
+from stoke.remote.events import MAX_FRAME, Event, EventScanner
+from stoke.remote.protocol import frame
 
 NONCE = "5f1c0a9be2d34718"
 MARK = b"\n\x1e" + NONCE.encode()

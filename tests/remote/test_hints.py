@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoke.remote.hints import CODES, hint_text
-from stoke.remote.runner import HintCode
+from stoke.remote.protocol import HintCode
 
 GOOD: dict[str, tuple[list[str], str]] = {
     "add-hashes": ([], "name it with its hashes"),

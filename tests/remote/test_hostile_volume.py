@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import shutil
@@ -20,8 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.remote import housekeeping, runner
+from stoke.remote.bundle import runner_source
+from stoke.remote.common.trees import remove_tree
+from stoke.remote.protocol import METADATA
 from tests.package_index import PackageIndex
+from tests.remote.programs import housekeeping_file
 from tests.remote.test_runner_pythons import NO_INDEX, Runner
 
 BOUND = 60
@@ -40,7 +42,7 @@ def housekeep(top: Path, kind: str = "python", **operation: Any) -> dict[str, An
         whole = {"unused": 0, "max_bytes": None, "dry_run": False, **whole}
     limit = f"import resource as r, runpy, sys; r.setrlimit(r.RLIMIT_AS, ({MEMORY}, {MEMORY})); "
     limit += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-I", "-S", "-c", limit, housekeeping.__file__]
+    command = [sys.executable, "-I", "-S", "-c", limit, housekeeping_file(kind)]
     done = subprocess.run(
         [*POWERLESS, *command, str(top), json.dumps(whole)],
         capture_output=True,
@@ -175,7 +177,7 @@ THINGS = [
 PYTHON_PLACES = [
     "trash", "trash/1-1-1", "housekeeping.lock", "in-use.lock", "housekeeping.json",
     "housekeeping.json.1", "CACHEDIR.TAG", "venvs", f"venvs/{KEY}", f"venvs/{KEY}.lock",
-    f"venvs/{KEY}.tmp", f"venvs/{KEY}/{housekeeping.MARK}", "venvs/x.new", "locks",
+    f"venvs/{KEY}.tmp", f"venvs/{KEY}/{METADATA}", "venvs/x.new", "locks",
     f"locks/{REQUEST}.txt", f"locks/{REQUEST}.lock", "requests", f"requests/{REQUEST}", "uv",
     "uv/archive-v0", "uv/archive-v0/a", "uv/wheels-v5/pypi", "uv/wheels-v5/pypi/numpy",
     "uv/wheels-v5/pypi/numpy/1.0", "bin", "bin/uv-1-x86_64", "pythons", "x" * 255, "new\nline",
@@ -185,7 +187,7 @@ SYSTEM_PLACES = [
     "trash", "housekeeping.lock", "housekeeping.json", "housekeeping.json.1", "store",
     f"store/{'0' * 32}-gcc", "store/.links", "var", "var/nix", "var/nix/gcroots",
     "var/nix/gcroots/jobs", f"var/nix/gcroots/jobs/{KEY}", f"var/nix/gcroots/jobs/{KEY}.tmp",
-    f"var/nix/gcroots/jobs/{KEY}/{housekeeping.MARK}", "var/nix/db", "var/stoke",
+    f"var/nix/gcroots/jobs/{KEY}/{METADATA}", "var/nix/db", "var/stoke",
     "var/stoke/gc.lock", f"var/stoke/{KEY}.lock", "var/stoke/x.lock", "var/stoke/requests",
     f"var/stoke/requests/{REQUEST}", "var/stoke/cache", "x" * 255, "\udcff",
 ]  # fmt: skip
@@ -217,7 +219,7 @@ def volume() -> Iterator[tuple[Path, Path]]:
             yield top, outside
             assert list(all_below(outside)) == before
         finally:
-            housekeeping.remove_tree(str(top))
+            remove_tree(str(top))
 
 
 def all_below(folder: Path) -> list[tuple[str, int, bytes]]:
@@ -275,9 +277,9 @@ def test_forty_long_marks_cost_neither_memory_nor_time() -> None:
             folder = top / "venvs" / f"{number:032x}"
             folder.mkdir(parents=True)
             if number == 0:
-                (folder / housekeeping.MARK).write_text(packages)
+                (folder / METADATA).write_text(packages)
             else:
-                os.link(top / "venvs" / KEY / housekeeping.MARK, folder / housekeeping.MARK)
+                os.link(top / "venvs" / KEY / METADATA, folder / METADATA)
         usage = housekeep(top, do="usage")["result"]
         assert [one["packages"] for one in usage["environments"]] == [[]] * 40
         check(top, "python")
@@ -335,7 +337,7 @@ def test_the_next_job_runs_whatever_is_in_the_place_of_our_files(tmp_path: Path)
         run()
         assert run() == [True, True, None]
         made = [*cache.glob("venvs/*.lock"), *cache.glob("locks/*"), *cache.glob("requests/*")]
-        made += [*cache.glob(f"venvs/*/{runner.MARK}"), cache / "in-use.lock"]
+        made += [*cache.glob(f"venvs/*/{METADATA}"), cache / "in-use.lock"]
         assert len(made) == 6
         for thing in THINGS:
             if thing in (closed_file, closed_folder, deep, many_values):
@@ -347,7 +349,7 @@ def test_the_next_job_runs_whatever_is_in_the_place_of_our_files(tmp_path: Path)
                     strange_mark,
                 ):
                     continue  # a lock like any other, whoever wrote it
-                housekeeping.remove_tree(str(path))
+                remove_tree(str(path))
                 path.parent.mkdir(exist_ok=True)
                 thing(str(path))
             run()
@@ -363,19 +365,17 @@ def test_a_build_that_is_never_whole_ends(tmp_path: Path) -> None:
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     one = Runner(sys.executable, tmp_path)
-    source = Path(runner.__file__).read_text()
+    source = runner_source().decode()
     changed = source.replace(
         '        os.stat(os.path.join(folder, "bin", "python"))\n', "        return None\n"
     )
     assert changed != source
     try:
-        copy = tmp_path / "runner.py"
-        copy.write_text(changed)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tests.remote.test_runner_pythons.RUNNER", copy)
-            code, _, _, events = one.run(
-                "pass", requirements=["alpha"], index={**NO_INDEX, "url": index.url}
-            )
+        one.program = str(tmp_path / "runner.py")
+        Path(one.program).write_text(changed)
+        code, _, _, events = one.run(
+            "pass", requirements=["alpha"], index={**NO_INDEX, "url": index.url}
+        )
     finally:
         index.stop()
     (error,) = [event for event in events if event["event"] == "error"]
@@ -386,8 +386,7 @@ def test_a_build_that_is_never_whole_ends(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- deleting
 
 
-@pytest.mark.parametrize("module", [housekeeping, runner])
-def test_any_depth_is_deleted_and_no_link_followed(module: Any, tmp_path: Path) -> None:
+def test_any_depth_is_deleted_and_no_link_followed(tmp_path: Path) -> None:
     tmp_path = tmp_path / "here"
     (tmp_path / "outside").mkdir(parents=True)
     (tmp_path / "outside/precious").write_text("precious")
@@ -397,17 +396,10 @@ def test_any_depth_is_deleted_and_no_link_followed(module: Any, tmp_path: Path) 
     (top / "link to file").symlink_to(tmp_path / "outside/precious")
     (top / ("x" * 255)).mkdir()
     (top / ("x" * 255)).chmod(0)
-    module.remove_tree(str(top))
+    remove_tree(str(top))
     assert not top.exists()
-    module.remove_tree(str(tmp_path / "nothing"))
+    remove_tree(str(tmp_path / "nothing"))
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "outside")
-    module.remove_tree(str(link))
+    remove_tree(str(link))
     assert [path.name for path in tmp_path.rglob("*")] == ["outside", "precious"]
-
-
-def test_both_programs_that_travel_delete_and_read_alike() -> None:
-    """Each is one file, so they cannot share a module; what they have in common is equal."""
-    for name in ("open_folder", "contents_first", "read_regular", "remove_tree"):
-        ours, theirs = getattr(housekeeping, name), getattr(runner, name)
-        assert inspect.getsource(ours) == inspect.getsource(theirs)

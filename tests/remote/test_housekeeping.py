@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoke.remote import housekeeping
+from stoke.remote.protocol import METADATA
+from tests.remote.programs import housekeeping_file
 from tests.remote.test_runner_pythons import pythons
 
 BLOCK = 4096
@@ -27,7 +28,7 @@ def run(top: Path, python: str = sys.executable, **operation: Any) -> dict[str, 
     if whole["do"] == "prune":
         whole = {"unused": None, "max_bytes": None, "dry_run": False, **whole}
     done = subprocess.run(
-        [python, "-I", "-S", housekeeping.__file__, str(top), json.dumps(whole)],
+        [python, "-I", "-S", housekeeping_file(whole["kind"]), str(top), json.dumps(whole)],
         capture_output=True,
         env={"PATH": "/nowhere"},  # no uv
     )
@@ -41,8 +42,8 @@ def make_environment(top: Path, number: int, blocks: int, used_at: float) -> Pat
     folder.mkdir(parents=True)
     (folder / "own").write_bytes(b"x" * blocks * BLOCK)
     mark = {"packages": [f"p{number}==1"], "built_at": used_at, "lock": str(number)}
-    (folder / housekeeping.MARK).write_text(json.dumps(mark))
-    os.utime(folder / housekeeping.MARK, (used_at, used_at))
+    (folder / METADATA).write_text(json.dumps(mark))
+    os.utime(folder / METADATA, (used_at, used_at))
     lock = folder.with_name(folder.name + ".lock")
     lock.write_bytes(b".")
     os.utime(lock, (used_at, used_at))
@@ -111,7 +112,7 @@ def test_nonsense_on_the_volume_is_measured_and_goes(tmp_path: Path) -> None:
     top = tmp_path
     for number in range(6):
         make_environment(top, number, 3, 1000 + number)
-    marks = [top / "venvs" / f"{number:032x}" / housekeeping.MARK for number in range(6)]
+    marks = [top / "venvs" / f"{number:032x}" / METADATA for number in range(6)]
     marks[0].write_text("not json")
     marks[1].write_text('{"packages": 3, "built_at": "x", "lock": []}')
     marks[2].unlink()
@@ -169,7 +170,7 @@ def make_set(top: Path, number: int, blocks: int) -> str:
     root.mkdir(parents=True)
     paths = [f"/nix/store/{path.name}"]
     mark = {"links": {}, "programs": {f"p{number}": []}, "paths": paths, "built_at": 1000.0}
-    (root / housekeeping.MARK).write_text(json.dumps({**mark, "source": "/nix/store/x"}))
+    (root / METADATA).write_text(json.dumps({**mark, "source": "/nix/store/x"}))
     (top / "var/stoke").mkdir(exist_ok=True)
     (top / "var/stoke" / f"{key}.lock").write_bytes(b".")
     return key
@@ -202,7 +203,7 @@ def test_on_a_system_volume_no_link_is_followed(tmp_path: Path) -> None:
     roots = top / "var/nix/gcroots/jobs"
     (roots / ("a" * 32)).symlink_to(outside)
     (roots / ("b" * 32)).mkdir()
-    (roots / ("b" * 32) / housekeeping.MARK).symlink_to(outside / "precious")
+    (roots / ("b" * 32) / METADATA).symlink_to(outside / "precious")
     (roots / ("c" * 32 + ".tmp")).symlink_to(outside)
     (top / "store" / ("0" * 32 + "-x")).symlink_to(outside)
     (top / "var/stoke/cache").symlink_to(outside)
@@ -211,9 +212,9 @@ def test_on_a_system_volume_no_link_is_followed(tmp_path: Path) -> None:
     (top / "var/stoke/init.lock").symlink_to(outside / "precious")
     usage = run(top, kind="system", do="usage")["result"]
     assert usage["bytes"] == pytest.approx(du(top), abs=3 * BLOCK)
-    mark = json.loads((roots / f"{1:032x}" / housekeeping.MARK).read_text())
+    mark = json.loads((roots / f"{1:032x}" / METADATA).read_text())
     mark["paths"] += ["/nix/store/../..", "..", "/nix/store/" + "0" * 32 + "-x/.."]
-    (roots / f"{1:032x}" / housekeeping.MARK).write_text(json.dumps(mark))
+    (roots / f"{1:032x}" / METADATA).write_text(json.dumps(mark))
     sizes = {
         one["key"]: one["bytes"]
         for one in run(top, kind="system", do="usage")["result"]["environments"]
@@ -283,8 +284,8 @@ def test_an_environments_lock_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, do="lock", key=folder.name)["result"] == {"lock": "1"}
     secret = tmp_path / "elsewhere"
     secret.mkdir()
-    (secret / housekeeping.MARK).write_text('{"lock": "secret"}')
+    (secret / METADATA).write_text('{"lock": "secret"}')
     (tmp_path / "venvs" / ("f" * 32)).mkdir()
-    (tmp_path / "venvs" / ("f" * 32) / housekeeping.MARK).symlink_to(secret / housekeeping.MARK)
+    (tmp_path / "venvs" / ("f" * 32) / METADATA).symlink_to(secret / METADATA)
     for key in ("0" * 32, "f" * 32, "../elsewhere", ""):
         assert "no environment" in run(tmp_path, do="lock", key=key)["error"]

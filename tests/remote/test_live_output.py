@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 
 from stoke.delivery.payload import live_output_source
-from stoke.remote.runner import make_empty_environment, make_output_live, site_packages
-from tests.remote.test_runner_pythons import RUNNER, pythons
+from stoke.remote.runner.python_setup import (
+    make_empty_environment,
+    make_output_live,
+    site_packages,
+)
+from tests.remote.programs import runner_file
+from tests.remote.test_runner_pythons import pythons
 
 PATIENCE = 60
 
@@ -22,7 +27,7 @@ PATIENCE = 60
 def environment(python: str, folder: Path) -> str:
     """The interpreter of an empty environment, as jobs without packages get one."""
     found = subprocess.run(
-        [python, "-I", "-S", str(RUNNER), "--fingerprint"], capture_output=True, check=True
+        [python, "-I", "-S", runner_file(), "--fingerprint"], capture_output=True, check=True
     )
     make_empty_environment(str(folder), json.loads(found.stdout))
     return str(folder / "bin" / "python")

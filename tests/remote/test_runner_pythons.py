@@ -20,9 +20,11 @@ from stoke.delivery.payload import live_output_source
 from stoke.delivery.uv_config import uv_config
 from stoke.remote.events import Event, EventScanner
 from stoke.remote.hints import hint_text
-from stoke.remote.runner import image_hint
+from stoke.remote.protocol import PAYLOAD_VERSION
+from stoke.remote.runner.other_python import image_hint
 from stoke.request.spec import make_spec
 from tests.package_index import PackageIndex
+from tests.remote.programs import runner_file
 
 NO_INDEX: dict[str, Any] = {
     "url": None,
@@ -33,7 +35,6 @@ NO_INDEX: dict[str, Any] = {
     "proxies": {},
     "secrets": [],
 }
-RUNNER = Path(__file__).parents[2] / "stoke/remote/runner.py"
 
 
 def pythons() -> list[str]:
@@ -59,9 +60,11 @@ class Runner:
     def __init__(self, python: str, folder: Path) -> None:
         self.python = python
         self.folder = folder
+        self.program = runner_file()
 
     def run(self, code: str, **payload: Any) -> tuple[int, bytes, bytes, list[Event]]:
         whole = {
+            "version": PAYLOAD_VERSION,
             "nonce": "0123456789abcdef",
             "program": "main.py",
             "code": code,
@@ -93,7 +96,7 @@ class Runner:
         }
         path = self.folder / "payload"
         path.write_bytes(gzip.compress(json.dumps(whole).encode()))
-        command = [self.python, "-I", "-S", str(RUNNER), str(path), "--uv", find_uv_bin()]
+        command = [self.python, "-I", "-S", self.program, str(path), "--uv", find_uv_bin()]
         command += ["--cache", str(self.folder / "cache"), "--work", str(self.folder / "work")]
         done = subprocess.run(command, capture_output=True, timeout=120)
         assert not path.exists(), "the payload may hold secrets and has to be gone"

@@ -13,7 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stoke.remote.events import MAX_FRAME, EventScanner
-from stoke.remote.runner import Events, PhaseError, ToolOutput, UvReport, cache_trouble
+from stoke.remote.runner.errors import PhaseError
+from stoke.remote.runner.event_writer import EventWriter
+from stoke.remote.runner.files import cache_trouble
+from stoke.remote.runner.tools import ToolOutput
+from stoke.remote.runner.uv_report import UvReport
 from tests.package_index import PackageIndex
 from tests.remote.test_runner_pythons import NO_INDEX, Runner
 
@@ -49,7 +53,7 @@ def test_what_a_build_printed_is_output_and_nothing_else(lines: list[str]) -> No
         "hint: Build failures usually indicate a problem with the package\n"
     )
     assert report.unreached() == ("", None)
-    assert report.refused() == (None, None)
+    assert report.failed_call() == (None, None)
     assert report.warnings == []
     assert report.hint() is None
     assert report.summary.split("\n") == [
@@ -153,7 +157,7 @@ def test_a_hundred_megabytes_of_output_are_kept_in_bounds_with_both_ends() -> No
 @example("\n" * 900, "long\n" * 900)
 def test_an_error_is_one_frame_and_its_output_comes_before_it(text: str, output: str) -> None:
     written = bytearray()
-    events = Events("n0nce", ["hidden-word"], False, lambda _, data: written.extend(data))
+    events = EventWriter("n0nce", ["hidden-word"], False, lambda _, data: written.extend(data))
     events.error("lock", PhaseError("hidden-word " + text, None, output))
     scanner = EventScanner("n0nce")
     *before, event = scanner.feed(bytes(written))

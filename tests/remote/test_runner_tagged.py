@@ -44,7 +44,7 @@ def run_tagged(
         lock_only=lock is not None,
     )
     (folder / "payload").write_bytes(payload)
-    (folder / "runner.py").write_bytes(runner_source())
+    (folder / "runner.py").write_bytes(runner_source(spec))
     command = [sys.executable, "-I", "-S", f"{folder}/runner.py", f"{folder}/payload"]
     done = subprocess.run(
         [*command, "--work", f"{folder}/work", "--tagged"], capture_output=True, timeout=60

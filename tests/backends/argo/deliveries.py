@@ -21,5 +21,5 @@ def delivery(code: str, *, name: str = "job", **fields: Any) -> Delivery:
     )
     public_spec = spec.model_dump_json().encode()
     return Delivery(
-        new_job_id(name), spec, runner_source(), NONCE, payload, public_spec, request_hash(spec)
+        new_job_id(name), spec, runner_source(spec), NONCE, payload, public_spec, request_hash(spec)
     )

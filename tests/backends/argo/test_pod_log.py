@@ -23,7 +23,8 @@ from stoke.errors import EngineError
 from stoke.logs import follower as follower_module
 from stoke.logs.follower import Follower
 from stoke.logs.spool import NOTE, STDERR
-from stoke.remote.events import Event, frame
+from stoke.remote.events import Event
+from stoke.remote.protocol import frame
 from tests.backends.argo.scripted_server import (
     CHUNKED,
     LAST,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backends.common.records import take_record, take_records
 from stoke.backend.api import Frame
-from stoke.remote.runner import Tagged
+from stoke.remote.runner.streams import Tagged
 
 OTHER_LINES = [
     b'time=2026-11-21T10:00:00.000Z level=INFO msg="waiting for signals" argo=true\n',

@@ -27,7 +27,7 @@ def delivery(
     return Delivery(
         new_job_id(name),
         spec,
-        runner or runner_source(),
+        runner or runner_source(spec),
         NONCE,
         payload,
         public_spec,

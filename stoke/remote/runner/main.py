@@ -1,0 +1,65 @@
+"""The program that runs inside every job, on the job's own Python (3.9 or later).
+
+    python3 -I -S runner.py PAYLOAD --work DIR [--cache DIR] [--uv PATH] [--container] [--nix]
+                            [--own-files] [--tagged]
+
+PAYLOAD is a file with gzip of the JSON of `stoke.remote.schema.Payload`. It may hold secrets, so it is
+deleted once it is read. `stoke.remote.protocol.Option` explains the options.
+
+Reports events on stderr (`stoke.remote.events`). The exit code is that of the user's code, 128 + n for
+a signal, 124 for the timeout, 125 if the environment failed before the code began.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+
+from stoke.remote.common.trees import remove_tree
+from stoke.remote.protocol import PAYLOAD_VERSION, EventKind, Option
+from stoke.remote.runner.clock import now
+from stoke.remote.runner.interpreter import fingerprint
+from stoke.remote.runner.job import EXIT_ENVIRONMENT, RemoteJob
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stoke.remote.schema import Payload
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--fingerprint"]:
+        print(json.dumps(fingerprint()))
+        return 0
+    options = _options(arguments[1:])
+    payload = _read_payload(arguments[0])
+    os.makedirs(options[Option.WORK], exist_ok=True)
+    job = RemoteJob(payload, options)
+    job.termination.install(payload["timeout"])
+    try:
+        code, facts = job.run()
+    except Exception as error:
+        text = job.events.shortened("the runner failed: %s: %s" % (type(error).__name__, error))
+        job.events.emit(EventKind.ERROR, phase="run", text=text, hint=None)
+        code, facts = EXIT_ENVIRONMENT, {"reason": text[:300]}
+    remove_tree(job.private_cache)
+    job.events.emit(EventKind.END, time=now(), exit_code=code, **facts)
+    return code
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        options[word] = "" if word in Option.FLAGS else next(rest)
+    return options
+
+
+def _read_payload(path: str) -> Payload:
+    with open(path, "rb") as file:
+        payload: Payload = json.loads(zlib.decompress(file.read(), 31))  # 31: a gzip header
+    os.unlink(path)
+    version = payload.get("version")
+    if version != PAYLOAD_VERSION:
+        raise SystemExit("payload version %s, not %d" % (version, PAYLOAD_VERSION))
+    return payload

@@ -1,0 +1,129 @@
+"""Run the user's code as a child process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+
+from stoke.remote.runner.errors import StoppedError
+from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
+from stoke.remote.runner.python_setup import prepare_interpreter
+from stoke.remote.runner.streams import Pump
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from stoke.remote.runner.job import RemoteJob
+
+EXIT_TIMEOUT = 124
+LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for processes that the code left behind
+Result = tuple[int, dict[str, object]]
+"""(exit code, further fields of the end event)"""
+
+
+def run_code(job: RemoteJob) -> Result:
+    """Run the user's code to its end, and end the processes that it left behind."""
+    payload = job.payload
+    name = os.path.basename(payload["program"])
+    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.py$", name):
+        name = "main.py"
+    folder = os.path.join(job.work, "files")
+    os.makedirs(folder, exist_ok=True)
+    script = os.path.join(folder, name)
+    with open(script, "w", encoding=payload["encoding"], newline="") as file:
+        file.write(payload["code"])
+    os.chdir(folder)
+    is_live = prepare_interpreter(job)
+    python = job.python
+    env = dict(os.environ)
+    if not job.own_files:
+        # These variables are about this machine's interpreter and packages.
+        env = {name: env[name] for name in env if not name.startswith("PYTHON")}
+    elif job.environment:
+        # The image may set these. The first breaks an environment; with the second, no job would
+        # keep the bytecode of its modules.
+        env.pop("PYTHONHOME", None)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+    if job.environment:
+        python = os.path.join(job.environment, "bin", "python")
+        env["VIRTUAL_ENV"] = job.environment
+    # The environment comes first: system packages may bring a python of their own.
+    first = [os.path.join(job.environment, "bin")] if job.environment else []
+    env["PATH"] = ":".join([*first, *job.programs, env.get("PATH", os.defpath)])
+    for name in payload["withheld"]:
+        env.pop(name, None)
+    env.update(payload["env"])
+    kills = out_of_memory_kills() if job.container else 0
+    if job.termination.reason:
+        raise StoppedError
+    reset_peak_memory()
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+    pump = Pump(job.tagged) if job.tagged else None
+    if pump:
+        actions += [
+            (os.POSIX_SPAWN_DUP2, theirs, stream)
+            for stream, theirs in enumerate(pump.given, start=1)
+        ]
+    child = os.posix_spawn(
+        python,
+        [python, *([] if is_live else ["-u"]), script, *payload["args"]],
+        env,
+        file_actions=actions,
+        setpgroup=0,
+        # Python ignores these signals, and a child would inherit that.
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+    )
+    job.termination.watch(child)
+    if pump:
+        pump.start()
+    while True:  # process 1 of a container also reaps orphans
+        pid, status, usage = os.wait4(-1, 0)
+        if pid == child:
+            break
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    reason: str | None = job.termination.reason
+    if code == 128 + signal.SIGKILL and job.container and out_of_memory_kills() > kills:
+        reason = "out of memory"
+    elif reason is None and code > 128:
+        reason = "killed by signal %d" % (code - 128) if os.WIFSIGNALED(status) else None
+    end_leftovers(child)
+    if pump:
+        pump.finish()
+    if reason == "timeout":
+        code = EXIT_TIMEOUT
+    unit = 1 if sys.platform == "darwin" else 1024
+    return code, {
+        "reason": reason,
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
+        "peak_memory": usage.ru_maxrss * unit,
+    }
+
+
+def end_leftovers(group: int) -> None:
+    """End what the code left running: every process of a container, else the code's process group."""
+    target = -1 if os.getpid() == 1 else -group
+    deadline = time.monotonic() + LEFTOVER_GRACE
+    number: int = signal.SIGTERM
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            if target == -1:
+                return
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            return
+        if number == signal.SIGKILL and target != -1:
+            return
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+        elif number == signal.SIGTERM:
+            number = 0  # sent once; from now on only check whether they exist
+        time.sleep(0.01)
