@@ -224,7 +224,7 @@ def test_a_warm_job_does_not_wait_for_a_collection_and_a_cold_one_does(
         until(lambda: waits_for(lock), "the cold job waiting for the collection")
     thread.join()
     assert outcome[0].stdout == b"a bush of leaf\n"
-    assert any("room is being made" in note for note in notes(outcome[0]))
+    assert any("garbage is being collected" in note for note in notes(outcome[0]))
 
 
 def waits_for(inode: str) -> bool:

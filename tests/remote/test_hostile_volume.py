@@ -380,7 +380,7 @@ def test_a_build_that_is_never_whole_ends(tmp_path: Path) -> None:
         index.stop()
     (error,) = [event for event in events if event["event"] == "error"]
     assert code == 125
-    assert "as soon as it is built" in error["text"]
+    assert "each time it was built" in error["text"]
 
 
 # ---------------------------------------------------------------------------- deleting

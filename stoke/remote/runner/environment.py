@@ -25,7 +25,7 @@ def prepare_environment(job: RemoteJob, phase: PhaseReporter, lockfile: str) -> 
         folder, metadata = _find_environment(job, phase, key, lockfile)
     except ChangedInUseError:
         # Rebuilding it would break the jobs that use it, and they may run for days.
-        job.events.note("a running job changed this environment; using one beside it")
+        job.events.note("a running job changed this environment; using a second one")
         key = digest([key, "beside"])[:32]
         folder, metadata = _find_environment(job, phase, key, lockfile)
     if job.payload["compile"]:

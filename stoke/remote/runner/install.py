@@ -30,7 +30,7 @@ def build_environment(job: RemoteJob, folder: str, lockfile: str) -> int:
     """Build an environment aside and rename it; return how many packages were in the cache."""
     aside = folder + UNFINISHED_SUFFIX
     if os.path.isdir(folder):
-        job.events.note("the environment is damaged or was changed by a job: building it anew")
+        job.events.note("the environment is damaged or was changed by a job; rebuilding it")
         remove_tree(folder)
     remove_tree(aside)
     packages = packages_of(lockfile)
@@ -73,7 +73,7 @@ def _install(job: RemoteJob, folder: str, lockfile: str) -> list[str]:
             continue
         if not flags:
             names = ", ".join(entry.split()[0] for entry in entries)
-            job.events.note("installed without a hash, because uv gave none: " + names)
+            job.events.note("installed without a hash, because uv found none: " + names)
         err, _ = job.uv.run(
             "pip", "install", "--verbose", "--no-deps", *flags, "--python",
             os.path.join(folder, "bin", "python"), *_requirements_options(job, entries, lockfile),

@@ -172,7 +172,7 @@ class RemoteJob:
 
     def _leave_cache(self, why: str) -> None:
         """Use a private cache from now on, because the shared one cannot be used."""
-        self.events.note("going on without the cache, it cannot be used: " + why)
+        self.events.note("continuing without the cache, because it cannot be used: " + why)
         for lock in self._locks:
             lock.close()
         self._locks.clear()
@@ -209,7 +209,7 @@ class RemoteJob:
             lock.release()
         else:
             built = lock_path[: -len(LOCK_SUFFIX)]
-            raise PhaseError("%s is gone or damaged as soon as it is built" % built)
+            raise PhaseError("other jobs removed or damaged %s each time it was built" % built)
         lock.count_use()
         return metadata
 

@@ -70,7 +70,7 @@ def keep_allowed_hashes(
         both = [value for value in found if value in allowed]
         if not both:
             raise PhaseError(
-                "none of the hashes given for %s is one that the index has; given: %s"
+                "none of the hashes given for %s is in the index; given: %s"
                 % (packages_of(entry)[0], ", ".join(allowed)),
                 (HintCode.CHECK_HASHES,),
             )

@@ -89,7 +89,7 @@ class ConnectionSettings:
                 return {"SSL_CERT_FILE": path} if path else {}
             if not text:
                 self._job.events.note(
-                    "there is no certificate store here: only the %d authorities of the submitting "
+                    "this job has no certificate store: only the %d authorities of the submitting "
                     "machine are trusted" % len(missing)
                 )
             text = "\n".join([text, *missing])

@@ -65,7 +65,7 @@ class SystemPackages:
         """
         if not self.job.nix:
             raise PhaseError(
-                "system packages (%s) need a volume at /nix, and there is none here"
+                "system packages (%s) need a volume at /nix, and this job has none"
                 % ", ".join(self.names[:5]),
                 (HintCode.RUN_IN_DOCKER,),
             )
@@ -105,7 +105,9 @@ class SystemPackages:
         with FileLock(os.path.join(self.state, SystemLayout.COLLECT_LOCK)) as lock:
             lock.acquire(
                 fcntl.LOCK_SH,
-                lambda: self.job.events.note("room is being made on the system volume; waiting"),
+                lambda: self.job.events.note(
+                    "garbage is being collected on the system volume; waiting"
+                ),
             )
             aside = self.folder + UNFINISHED_SUFFIX
             remove_tree(self.folder)  # it is damaged
@@ -177,12 +179,10 @@ class SystemPackages:
             if not missing:
                 return paths
             if not repaired:
-                self.job.events.note(
-                    "%s is damaged: making it again" % os.path.basename(missing[0])
-                )
+                self.job.events.note("%s is damaged; rebuilding it" % os.path.basename(missing[0]))
                 self.run("nix-store", "--verify", "--repair")
         raise PhaseError(
-            "%s is gone and could not be made again" % missing[0], (HintCode.CLEAR_SYSTEM,)
+            "%s is missing and could not be rebuilt" % missing[0], (HintCode.CLEAR_SYSTEM,)
         )
 
     def check_store(self) -> None:
@@ -200,7 +200,9 @@ class SystemPackages:
                 store = os.path.join(SystemLayout.MOUNT, "store")
                 if os.path.isdir(store) and any(name[0] != "." for name in os.listdir(store)):
                     # With a new database, Nix would remove every path as garbage, also those in use.
-                    raise PhaseError("the volume's Nix database is gone", (HintCode.CLEAR_SYSTEM,))
+                    raise PhaseError(
+                        "the volume's Nix database is missing", (HintCode.CLEAR_SYSTEM,)
+                    )
                 self.run("nix-store", "--init")
                 os.makedirs(store, exist_ok=True)
 
@@ -335,7 +337,7 @@ def unknown_packages(
     for one in unknown[:10]:
         name = one["name"]
         if "above" not in one:
-            problems.append("%s is not a package; it may hold some: %s.NAME" % (name, name))
+            problems.append("%s is not a package; it may contain packages: %s.NAME" % (name, name))
             continue
         problems.append("there is no package called %s" % name)
         names = names_by_set[one["above"]]

@@ -31,7 +31,7 @@ def find_python(job: RemoteJob, requested: str) -> tuple[str, list[str]]:
             _, found = job.uv.run("python", "find", "--system", requested)
         except PhaseError as error:
             raise PhaseError(
-                "Python %s is not here (this is %s) and could not be fetched: %s"
+                "Python %s is not installed (this is %s) and could not be downloaded: %s"
                 % (requested, sys.version.split()[0], error.text),
                 image_hint(requested),
             ) from None
@@ -39,7 +39,7 @@ def find_python(job: RemoteJob, requested: str) -> tuple[str, list[str]]:
     argv = [python, "-I", "-S", os.path.abspath(sys.argv[0]), "--fingerprint"]
     code, err, out = run_tool(job.termination, argv, dict(os.environ))
     if code != 0:
-        raise PhaseError("%s does not run: %s" % (python, err.strip()))
+        raise PhaseError("%s cannot be run: %s" % (python, err.strip()))
     return python, json.loads(out)
 
 

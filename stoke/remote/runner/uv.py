@@ -132,7 +132,7 @@ class Uv:
 
     def _explain(self, report: UvReport) -> PhaseError:
         """Return the error for a failure, with a hint if uv's messages name the cause."""
-        text = report.summary.replace(self._job.work + "/", "") or "uv failed without a word"
+        text = report.summary.replace(self._job.work + "/", "") or "uv failed without a message"
         output = report.output
         url, why = report.unreached()
         if why is not None:

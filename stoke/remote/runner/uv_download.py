@@ -30,22 +30,25 @@ def download_uv(job: RemoteJob) -> str:
         return program
     hint = (HintCode.IMAGE_WITH_UV,)
     if wheel is None:
-        raise PhaseError("this image has no uv, and there is none for %s" % machine, hint)
+        raise PhaseError("this image has no uv, and stoke knows none for %s" % machine, hint)
     index = job.payload["index"]["url"] or pinned["index"]
     if not index:
-        raise PhaseError("this image has no uv, and there is no index to fetch it from", hint)
+        raise PhaseError("this image has no uv, and there is no index to download it from", hint)
     os.makedirs(folder, exist_ok=True)
     with FileLock(program + LOCK_SUFFIX) as lock:
-        lock.acquire(fcntl.LOCK_EX, lambda: job.events.note("another job fetches uv; waiting"))
+        lock.acquire(fcntl.LOCK_EX, lambda: job.events.note("another job downloads uv; waiting"))
         if os.path.exists(program):
             return program
-        job.events.note("no uv in this image: putting %s on the volume" % pinned["version"])
+        job.events.note(
+            "this image has no uv; downloading %s to the cache volume" % pinned["version"]
+        )
         try:
             data = _download(job, index.rstrip("/") + "/uv/", wheel["name"])
         except (OSError, ValueError) as error:
-            raise PhaseError("could not fetch uv from the index: %s" % error, hint) from None
+            raise PhaseError("could not download uv from the index: %s" % error, hint) from None
         if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
-            raise PhaseError("the index's %s is not the one this stoke knows" % wheel["name"], hint)
+            text = "the index has another %s than this version of stoke expects" % wheel["name"]
+            raise PhaseError(text, hint)
         import io
         import zipfile
 
@@ -101,4 +104,4 @@ def _download(job: RemoteJob, page: str, name: str) -> bytes:
         address = urllib.parse.urljoin(page, link.replace("&amp;", "&")).split("#")[0]
         if urllib.parse.unquote(address.rsplit("/", 1)[-1]) == name:
             return get(address)
-    raise ValueError("it does not list %s" % name)
+    raise ValueError("the index does not list %s" % name)
