@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
@@ -18,13 +19,15 @@ from stoke.delivery.uv_config import UvConfig, origins, uv_config
 from stoke.errors import RequestError
 from stoke.remote import bundle
 from stoke.remote.protocol import PAYLOAD_VERSION
-from stoke.remote.schema import IndexPayload, Payload, SystemPayload, UvRelease
 from stoke.request.default_index import default_index
 from stoke.request.requirements import Entry, canonical_name
 from stoke.request.source_code import declared_encoding
 from stoke.request.spec import JobSpec, NixSettings
 from stoke.request.surroundings import fill_in, login_variables
 from stoke.text.urls import login_of, secrets_of, split_login
+
+if TYPE_CHECKING:
+    from stoke.remote.schema import IndexPayload, Payload, SystemPayload, UvRelease
 
 # A variable of the system takes 128 KiB, and a secret becomes one.
 MAX_SECRET = 128 * 1024
@@ -41,7 +44,8 @@ def runner_source(spec: JobSpec) -> bytes:
 
 def live_output_source() -> str:
     """Return the module that the runner puts into the job's interpreter."""
-    return (resources.files("stoke.remote") / "live_output.py").read_text()
+    source = (resources.files("stoke.remote") / "live_output.py").read_text()
+    return bundle.without_comments(source)
 
 
 def make_payload(

@@ -11,17 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stoke.errors import RequestError
 from stoke.files.untrusted import read_toml
-from stoke.remote.schema import UvSettings
 from stoke.request.requirements import canonical_name
 from stoke.request.spec import JobSpec
 from stoke.request.surroundings import VARIABLE, fill_in, login_variables
 from stoke.request.uv_settings import CONNECTION, RESULT
 from stoke.text.urls import login_of, secrets_of, split_login
+
+if TYPE_CHECKING:
+    from stoke.remote.schema import UvSettings
 
 _LOGIN = re.compile(r"://([^/\s@]*)@")
 # A lock is complete: these settings decide what is in it, and must not change it when it is installed.

@@ -19,7 +19,10 @@ from tests.remote.test_runner_pythons import pythons
 
 FOLDER = Path(bundle.__file__).parent
 TRAVELLING = [
-    *(FOLDER / f"{name}.py" for name in ("protocol", "events", "hints", "command", "standalone")),
+    *(
+        FOLDER / f"{name}.py"
+        for name in ("protocol", "events", "hints", "command", "standalone", "live_output")
+    ),
     *sorted(FOLDER.glob("common/*.py")),
     *sorted(FOLDER.glob("runner/*.py")),
     *sorted(FOLDER.glob("housekeeping/*.py")),

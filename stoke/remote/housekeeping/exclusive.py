@@ -36,7 +36,7 @@ class ExclusiveRun:
             if time.monotonic() - began > EXCLUSIVE_SECONDS:
                 raise RefusedError(
                     "%s has been held for %d minutes" % (HOUSEKEEPING_LOCK, EXCLUSIVE_SECONDS / 60),
-                    "see whether a job of this scope holds it, and stop that: stoke jobs",
+                    "find the job of this scope that holds it, and stop that job: stoke jobs",
                 )
             volume.set_activity("waiting for other housekeeping to end")
             time.sleep(0.05)

@@ -65,7 +65,7 @@ def perform(top: str, operation: Operation, uv: str | None) -> dict[str, Any]:
 
 def _open_volume(top: str, kind: str, uv: str | None) -> PythonVolume | SystemVolume:
     if kind not in ("python", "system"):
-        raise RefusedError("there is no housekeeping for %s caches yet" % kind)
+        raise RefusedError("there is no housekeeping for %s caches" % kind)
     if not stat.S_ISDIR(os.lstat(top).st_mode):
         raise RefusedError("%s is not a folder" % top)
     if kind == "python":

@@ -40,7 +40,7 @@ from stoke.remote.housekeeping.references import (
 from stoke.remote.housekeeping.sizes import ReclaimableBytes, allocated, has_other_links, walk
 from stoke.remote.housekeeping.uv_cache import UvCache
 from stoke.remote.housekeeping.volume import KEPT_BY_CLEAR, TRASH, CacheVolume, short_reason
-from stoke.remote.protocol import LOCK_SUFFIX, METADATA, PythonLayout
+from stoke.remote.protocol import LOCK_SUFFIX, METADATA, UNFINISHED_SUFFIX, PythonLayout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -360,7 +360,11 @@ class PythonVolume(CacheVolume):
         for name in names_in(self.environments_folder):
             key, _, end = name.partition(".")
             lock = self.lock_path(key)
-            if end == "tmp" and ENVIRONMENT_KEY.fullmatch(key) and not is_held(lock):
+            if (
+                "." + end == UNFINISHED_SUFFIX
+                and ENVIRONMENT_KEY.fullmatch(key)
+                and not is_held(lock)
+            ):
                 found.append(self.environment_path(name))
         parts = (PythonLayout.LOCKFILES, PythonLayout.ENVIRONMENTS, PythonLayout.REQUESTS)
         for folder in ("", *parts):
@@ -387,7 +391,7 @@ class PythonVolume(CacheVolume):
             programs = [
                 self.path(PythonLayout.PROGRAMS, name)
                 for name in names
-                if not name.endswith((".lock", ".tmp"))
+                if not name.endswith((LOCK_SUFFIX, UNFINISHED_SUFFIX))
             ]
             self._uv = programs[-1] if programs else None
         return self._uv

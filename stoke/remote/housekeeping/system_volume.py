@@ -34,7 +34,13 @@ from stoke.remote.housekeeping.limits import (
 from stoke.remote.housekeeping.references import StoredEnvironment
 from stoke.remote.housekeeping.sizes import ReclaimableBytes, allocated, walk
 from stoke.remote.housekeeping.volume import KEPT_BY_CLEAR, TRASH, CacheVolume, short_reason
-from stoke.remote.protocol import LOCK_SUFFIX, METADATA, NIX_DATABASE_ERROR, SystemLayout
+from stoke.remote.protocol import (
+    LOCK_SUFFIX,
+    METADATA,
+    NIX_DATABASE_ERROR,
+    UNFINISHED_SUFFIX,
+    SystemLayout,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,7 +246,7 @@ class SystemVolume(CacheVolume):
         # This fails if Nix cannot collect garbage, before anything is changed.
         kept = self.paths_of_other_roots() if collects else set()
         for key in self.unfinished():
-            self.drop(key, ".tmp", reclaimable, dry_run)
+            self.drop(key, UNFINISHED_SUFFIX, reclaimable, dry_run)
         if collects:
             packages = [path for path in self.store if path not in self.users and path not in kept]
             from_store = sum(self.store[path] for path in packages)
@@ -267,8 +273,8 @@ class SystemVolume(CacheVolume):
             if collects:
                 trouble = self.collect_garbage()
             freed -= allocated(walk(self.database, self.tick))
-            there = set(names_in(self.path("store")))
-            packages = [path for path in self.store if path not in there]
+            remaining = set(names_in(self.path("store")))
+            packages = [path for path in self.store if path not in remaining]
             freed += self.trash_bytes() + sum(self.store[path] for path in packages)
             for path in self.stale_requests(
                 os.path.join(self.state, SystemLayout.REQUESTS), self.roots, dropped
@@ -288,7 +294,11 @@ class SystemVolume(CacheVolume):
     def unfinished(self) -> list[str]:
         """Return the keys of sets that are being built, or whose build was killed."""
         names = [name.partition(".") for name in names_in(self.roots)]
-        return [key for key, _, end in names if end == "tmp" and ENVIRONMENT_KEY.fullmatch(key)]
+        return [
+            key
+            for key, _, end in names
+            if "." + end == UNFINISHED_SUFFIX and ENVIRONMENT_KEY.fullmatch(key)
+        ]
 
     def drop(
         self,
@@ -298,7 +308,7 @@ class SystemVolume(CacheVolume):
         dry_run: bool,
         uses: int | None = None,
     ) -> bool:
-        """Move a set to the trash, where Nix does not look for roots.
+        """Move a set to the trash, where Nix does not look for roots; `end` is a suffix of its folder.
 
         Return False if a job uses it, or did since `uses` were counted.
         """
@@ -320,8 +330,8 @@ class SystemVolume(CacheVolume):
             os.close(lock)
         return True
 
-    def lock(self, key: str) -> dict[str, Any]:  # noqa: ARG002
-        raise RefusedError("only Python environments have a lock")
+    def lock(self, _key: str) -> dict[str, Any]:
+        raise RefusedError("only Python environments have a lockfile")
 
     # ------------------------------------------------------------------ Nix
 
@@ -385,10 +395,10 @@ class SystemVolume(CacheVolume):
         if program is None:
             raise RefusedError(
                 "the image for housekeeping has no Nix, which knows what the store still needs",
-                "make one that has it: stoke setup image; or name one in docker.image",
+                "build an image that has it: stoke setup image; or set docker.image to one",
             )
         if not os.path.exists(os.path.join(self.database, "db.sqlite")):
-            raise RefusedError("the volume's Nix database is gone", CLEAR_HINT)
+            raise RefusedError("the volume's Nix database is missing", CLEAR_HINT)
         try:
             reserved = os.lstat(self.reserve).st_size
         except FileNotFoundError:
