@@ -40,7 +40,7 @@ def test_the_same_request_gives_the_same_bytes() -> None:
     assert packed(spec)[4:8] == bytes(4)
 
 
-def test_what_the_code_gets_is_in_it_exactly() -> None:
+def test_the_payload_holds_code_and_arguments_exactly() -> None:
     code = "\ufeffprint('{{ }} $(X) \\\\ \U0001f600')\r\n" + "#" * 2**20
     payload = payload_of(code=code, args=["-x", "{{a}}", "é\n"], env={"A": "=$(id)"}, timeout="1m")
     assert payload["code"] == code
@@ -49,7 +49,7 @@ def test_what_the_code_gets_is_in_it_exactly() -> None:
     assert (payload["nonce"], payload["program"], payload["timeout"]) == ("n0nce", "main.py", 60)
 
 
-def test_packages_of_both_lists_travel_as_they_were_written() -> None:
+def test_packages_of_both_lists_are_in_the_payload_as_written() -> None:
     payload = payload_of(
         dependencies=["pandas>=2,<3"],
         requirements=(
@@ -92,7 +92,7 @@ def test_hashes_of_a_package_that_is_named_twice_are_all_kept() -> None:
     assert payload["hashes"] == {"foo": [HASH_A, HASH_B]}
 
 
-def test_only_a_locked_request_travels_as_a_lock() -> None:
+def test_only_a_locked_request_has_a_lockfile_in_the_payload() -> None:
     text = f"foo==1.0 --hash={HASH_A}\nbar==2.0 --hash={HASH_B}\n"
     lock = [["foo==1.0", [HASH_A], None], ["bar==2.0", [HASH_B], None]]
     assert payload_of(requirements=text, locked=True)["lock"] == lock
@@ -104,7 +104,7 @@ def test_only_a_locked_request_travels_as_a_lock() -> None:
     assert payload_of(requirements="--require-hashes\n" + text)["lock"] is None
 
 
-def test_constraints_travel_beside_the_requirements_and_their_hashes_count() -> None:
+def test_constraints_and_their_hashes_are_in_the_payload() -> None:
     payload = payload_of(
         dependencies=["foo"], constraints=f"# why\nbar[x]<2\nfoo==1.0 --hash={HASH_A}\n"
     )
@@ -176,7 +176,7 @@ def test_a_home_folder_in_a_reference_is_this_users(
         ({"index": {"ca_bundle": "/nowhere/ca.pem"}}, "index.ca_bundle", "/nowhere/ca.pem"),
     ],
 )
-def test_a_secret_that_is_not_there_names_its_field_and_place(
+def test_the_error_of_a_missing_secret_names_field_and_place(
     fields: dict[str, Any], field: str, why: str
 ) -> None:
     with pytest.raises(RequestError) as caught:
@@ -185,14 +185,14 @@ def test_a_secret_that_is_not_there_names_its_field_and_place(
     assert why in caught.value.why
 
 
-def test_a_secret_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_secret_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError) as caught:
         payload_of(secrets={"A": f"file:{tmp_path}/key"})
     assert caught.value.field == "secrets.A"
 
 
-def test_credentials_of_another_shape_are_refused_and_not_repeated(
+def test_malformed_credentials_are_refused_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PLACE", "hunter2")
@@ -244,7 +244,7 @@ def test_credentials_go_to_the_index_they_are_for_and_no_other(
     assert "p%2Fa" not in json.dumps(payload)
 
 
-def test_without_credentials_nothing_is_added_and_nothing_masked() -> None:
+def test_without_credentials_nothing_is_added_or_masked() -> None:
     payload = payload_of(index={"url": URL, "extra": [EXTRA], "proxy": "http://p.example:1"})
     assert payload["index"] == {
         "url": URL,
@@ -257,7 +257,7 @@ def test_without_credentials_nothing_is_added_and_nothing_masked() -> None:
     }
 
 
-def test_the_text_of_a_ca_bundle_travels(tmp_path: Path) -> None:
+def test_the_payload_holds_the_text_of_a_ca_bundle(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     payload = payload_of(index={"ca_bundle": f"{tmp_path}/ca.pem"})
     assert payload["index"]["ca_bundle"] == "-----BEGIN CERTIFICATE-----\n"

@@ -1,4 +1,4 @@
-"""The programs that travel, as files: what an engine starts."""
+"""The programs that run inside jobs, as files that a test can start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one file that travels: what is in it, and that it is what the modules say."""
+"""The files generated from the modules that run inside jobs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def name_of(path: Path) -> str:
 
 
 def modules_in(program: bytes) -> dict[str, str]:
-    """The modules of a bundle, each with its source."""
+    """Return the modules of a bundle, each with its source."""
     found = {}
     for node in ast.parse(program).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
@@ -61,7 +61,7 @@ def imports_of(tree: ast.Module, *, deep: bool = True) -> set[str]:
 
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=name_of)
-def test_leaving_out_comments_leaves_the_code_as_it_is(path: Path) -> None:
+def test_removing_comments_keeps_the_code(path: Path) -> None:
     def code(source: str) -> str:
         tree = ast.parse(source, feature_version=(3, 9))
         for node in ast.walk(tree):
@@ -125,9 +125,9 @@ def test_the_same_modules_give_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("python", pythons())
-@pytest.mark.parametrize("program", ["all", "without Nix", "code only"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_every_module_can_be_imported(program: str, python: str, tmp_path: Path) -> None:
-    """Also those that jobs import late."""
+    """Include the modules that a job imports only when it needs them."""
     path = tmp_path / "runner.py"
     path.write_bytes(PROGRAMS[program])
     code = (

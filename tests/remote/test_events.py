@@ -1,4 +1,4 @@
-"""Events are taken out of a log exactly: what is left is the user's bytes, however it was cut."""
+"""Events are separated exactly from the user's bytes, for streams cut into any pieces."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVENTS = st.one_of(
 
 
 def scan(pieces: list[bytes]) -> tuple[bytes, list[Event], list[int]]:
-    """(the user's bytes, the events, how many user bytes stood before each event)."""
+    """Return (the user's bytes, the events, the number of user bytes before each event)."""
     scanner = EventScanner(NONCE)
     user = b""
     events: list[Event] = []
@@ -126,7 +126,7 @@ def test_every_single_cut_of_a_stream_gives_the_same() -> None:
         b'{"event": "\xff"}',
     ],
 )
-def test_what_is_no_event_behind_the_mark_is_the_users(body: bytes) -> None:
+def test_a_mark_without_an_event_is_the_users_bytes(body: bytes) -> None:
     log = b"before" + MARK + body + b"\nafter"
     real = frame(NONCE, {"event": "pong"})
 
@@ -137,7 +137,7 @@ def test_what_is_no_event_behind_the_mark_is_the_users(body: bytes) -> None:
     assert before == [len(log)]
 
 
-def test_a_frame_right_behind_a_broken_one_is_found() -> None:
+def test_a_frame_after_a_broken_one_is_found() -> None:
     broken = MARK + b"half of a fr"
     user, events, _ = scan([broken + frame(NONCE, {"event": "pong"})])
     assert user == broken
@@ -152,13 +152,13 @@ def test_another_jobs_frame_is_the_users_bytes() -> None:
     assert events == []
 
 
-def test_a_frame_that_is_cut_off_for_good_is_the_users_bytes() -> None:
+def test_a_frame_that_never_ends_is_the_users_bytes() -> None:
     whole = frame(NONCE, {"event": "pong"})
     for length in range(len(whole)):
         assert scan([b"x" + whole[:length]]) == (b"x" + whole[:length], [], [])
 
 
-def test_what_is_longer_than_any_frame_is_the_users_bytes_and_not_held_back() -> None:
+def test_more_bytes_than_a_frame_has_are_not_held_back() -> None:
     endless = MARK + b'{"event":"' + b"x" * (4 * MAX_FRAME)
     scanner = EventScanner(NONCE)
     passed = 0
@@ -171,7 +171,7 @@ def test_what_is_longer_than_any_frame_is_the_users_bytes_and_not_held_back() ->
     assert scan([whole]) == (whole, [], [])
 
 
-def test_the_users_line_is_not_held_longer_than_its_newline() -> None:
+def test_only_the_newline_of_the_users_line_is_held_back() -> None:
     scanner = EventScanner(NONCE)
     assert list(scanner.feed(b"a line\n")) == [b"a line"]
     assert scanner.held == b"\n"
@@ -179,7 +179,7 @@ def test_the_users_line_is_not_held_longer_than_its_newline() -> None:
     assert scanner.held == b""
 
 
-def test_a_scanner_goes_on_where_another_one_stopped() -> None:
+def test_a_scanner_continues_where_another_one_stopped() -> None:
     log = b"text" + frame(NONCE, {"event": "pong"}) + b"more\n"
     for place in range(len(log) + 1):
         first, second = EventScanner(NONCE), EventScanner(NONCE)

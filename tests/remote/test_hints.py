@@ -1,4 +1,4 @@
-"""The hints of a job: each code of the runner has its text, and no parameter adds words of its own."""
+"""Every hint code of the runner has a text, and no parameter adds words to it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_any_other_value_is_no_hint(value: Any) -> None:
 
 @given(st.sampled_from(sorted(GOOD)), st.lists(st.text(max_size=30), max_size=3))
 def test_a_parameter_never_adds_a_word(code: str, parameters: list[str]) -> None:
-    """A text has as many words as with good parameters, but for the names that are listed."""
+    """A text has as many words as with good parameters, except for lists of names."""
     text = hint_text([code, *parameters], "docker", "team-a")
     if text is None:
         return
@@ -130,7 +130,7 @@ def test_a_parameter_never_adds_a_word(code: str, parameters: list[str]) -> None
     assert not set("".join(parameters)) & set("$`;|&<>()\"'\\\n\x1b*?[]{}!#")
 
 
-def test_only_a_job_outside_of_containers_is_sent_into_one() -> None:
+def test_only_a_local_job_gets_the_hint_to_use_docker() -> None:
     hint = ["image-with-python", "3.9"]
     sent = "name an image that has it, for example: -b docker --image python:3.9-slim"
     assert hint_text(hint, "local", "default") == sent

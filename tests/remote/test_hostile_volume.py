@@ -1,4 +1,4 @@
-"""Cache volumes that a hostile job wrote to: housekeeping and the next job cope with all of it."""
+"""Housekeeping and the next job cope with whatever a hostile job wrote to a cache volume."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.remote.programs import housekeeping_file
 from tests.remote.test_runner_pythons import NO_INDEX, Runner
 
 BOUND = 60
-"""Seconds that anything here may take on a busy machine; each takes about 0.1."""
+"""Seconds that a step may take on a busy machine; each takes about 0.1."""
 MEMORY = 1 << 30
 KEY = "0" * 32
 REQUEST = "1" * 64
@@ -36,7 +36,7 @@ POWERLESS = ["setpriv", "--bounding-set=-all", "--"] if os.geteuid() == 0 else [
 
 
 def housekeep(top: Path, kind: str = "python", **operation: Any) -> dict[str, Any]:
-    """The last line that housekeeping prints, within bounds of time and memory."""
+    """Return the last line that housekeeping prints, within limits of time and memory."""
     whole = {"kind": kind, "lock_ttl": 3600, **operation}
     if whole["do"] == "prune":
         whole = {"unused": 0, "max_bytes": None, "dry_run": False, **whole}
@@ -64,7 +64,7 @@ def _setpriv() -> str:
 
 
 def write(path: str, data: bytes) -> None:
-    """Never into what is there already: that may be a pipe."""
+    """Write only to a new file, because an old one may be a pipe."""
     with open(path, "xb") as file:
         file.write(data)
 
@@ -156,7 +156,7 @@ def strange_mark(path: str) -> None:
 
 
 def deep(path: str, depth: int = 1200) -> None:
-    """Folders in one another, further down than a path can name."""
+    """Make nested folders, deeper than a path can name."""
     os.mkdir(path)
     here = os.open(path, os.O_RDONLY)
     for _ in range(depth):
@@ -195,7 +195,7 @@ PLACES = {"python": PYTHON_PLACES, "system": SYSTEM_PLACES}
 
 
 def put(top: Path, place: str, thing: Any) -> None:
-    """Makes `thing` there, where what was made before leaves room for it."""
+    """Make `thing` at a path, unless an earlier one prevents that."""
     path = os.path.join(top, place)
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -205,7 +205,7 @@ def put(top: Path, place: str, thing: Any) -> None:
 
 @contextlib.contextmanager
 def volume() -> Iterator[tuple[Path, Path]]:
-    """(an empty volume, a folder outside it that nothing may touch)."""
+    """Return (an empty volume, a folder outside of it that must not change)."""
     with tempfile.TemporaryDirectory(prefix="stoke-") as made:
         outside = Path(made) / "outside"
         (outside / "folder").mkdir(parents=True)
@@ -230,7 +230,7 @@ def all_below(folder: Path) -> list[tuple[str, int, bytes]]:
 
 
 def check(top: Path, kind: str) -> None:
-    """Every operation ends, and afterwards the volume is as new."""
+    """Every operation ends, and clearing leaves the volume as new."""
     housekeep(top, kind, do="usage")
     housekeep(top, kind, do="prune")
     cleared = housekeep(top, kind, do="clear")
@@ -245,7 +245,7 @@ def check(top: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.__name__)
 @pytest.mark.parametrize("kind", PLACES)
-def test_any_one_thing_everywhere_at_once(kind: str, thing: Any) -> None:
+def test_one_kind_of_file_in_every_place(kind: str, thing: Any) -> None:
     with volume() as (top, _):
         heavy = thing in (many_values, deep)
         # From the bottom up, so that there is room for all; some in one another's place.
@@ -260,7 +260,9 @@ hostile = st.lists(st.tuples(st.integers(0, 40), light), min_size=1, max_size=8)
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(PLACES)), hostile, st.sampled_from([0o700, 0o000, 0o500]))
-def test_any_things_anywhere(kind: str, made: list[tuple[int, Any]], mode: int) -> None:
+def test_any_kinds_of_files_in_any_places(
+    kind: str, made: list[tuple[int, Any]], mode: int
+) -> None:
     with volume() as (top, _):
         places = PLACES[kind]
         for number, thing in made:
@@ -270,7 +272,7 @@ def test_any_things_anywhere(kind: str, made: list[tuple[int, Any]], mode: int) 
         check(top, kind)
 
 
-def test_forty_long_marks_cost_neither_memory_nor_time() -> None:
+def test_forty_huge_metadata_files_cost_neither_memory_nor_time() -> None:
     with volume() as (top, _):
         packages = json.dumps({"packages": ["aa"] * 4_000_000, "built_at": 1, "lock": ""})
         for number in range(40):
@@ -293,7 +295,7 @@ def test_clearing_a_system_volume_needs_no_descriptor_for_every_lock() -> None:
         check(top, "system")
 
 
-def test_what_is_measured_lies_below_any_depth() -> None:
+def test_files_at_any_depth_are_measured() -> None:
     with volume() as (top, _):
         deep(str(top / "deep"), depth=1200)
         here = os.open(top / "deep", os.O_RDONLY)
@@ -313,8 +315,8 @@ def test_what_is_measured_lies_below_any_depth() -> None:
 # ---------------------------------------------------------------------------- the next job
 
 
-def test_the_next_job_runs_whatever_is_in_the_place_of_our_files(tmp_path: Path) -> None:
-    """Environments, locks and notes of another job are replaced by things that are none."""
+def test_the_next_job_runs_when_our_files_were_replaced(tmp_path: Path) -> None:
+    """Replace environments, lockfiles and requests of another job by other kinds of files."""
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     (tmp_path / "outside").mkdir()
@@ -360,8 +362,8 @@ def test_the_next_job_runs_whatever_is_in_the_place_of_our_files(tmp_path: Path)
         index.stop()
 
 
-def test_a_build_that_is_never_whole_ends(tmp_path: Path) -> None:
-    """Another job may break what this one builds as often as it likes."""
+def test_an_environment_that_is_damaged_after_each_build_ends_the_job(tmp_path: Path) -> None:
+    """Another job may damage each environment that this one builds."""
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     one = Runner(sys.executable, tmp_path)

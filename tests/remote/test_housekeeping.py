@@ -1,4 +1,4 @@
-"""Housekeeping on folders of our own making: what it chooses, and what it makes of nonsense."""
+"""Housekeeping of prepared volumes: what it removes, and how it treats damaged files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK = 4096
 
 
 def run(top: Path, python: str = sys.executable, **operation: Any) -> dict[str, Any]:
-    """The last line of what the file prints, as an engine sees it."""
+    """Return the last line that housekeeping prints, as an engine sees it."""
     whole = {"kind": "python", "lock_ttl": 3600, **operation}
     if whole["do"] == "prune":
         whole = {"unused": None, "max_bytes": None, "dry_run": False, **whole}
@@ -62,7 +62,7 @@ environments = st.lists(
 
 @settings(max_examples=30)
 @given(environments, st.integers(0, 250), st.data())
-def test_the_least_recently_used_go_and_no_more_than_needed(
+def test_only_as_many_least_recently_used_environments_are_removed_as_needed(
     made: list[tuple[int, int, bool]], blocks: int, data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -107,8 +107,8 @@ def test_the_least_recently_used_go_and_no_more_than_needed(
             assert not (top / "venvs" / f"{number:032x}").exists()
 
 
-def test_nonsense_on_the_volume_is_measured_and_goes(tmp_path: Path) -> None:
-    """Jobs can write whatever they like to the volume."""
+def test_damaged_files_are_measured_and_removed(tmp_path: Path) -> None:
+    """Jobs can write anything to the volume."""
     top = tmp_path
     for number in range(6):
         make_environment(top, number, 3, 1000 + number)
@@ -135,7 +135,7 @@ def test_nonsense_on_the_volume_is_measured_and_goes(tmp_path: Path) -> None:
     assert not (top / "venvs").exists()
 
 
-def test_clearing_is_refused_while_a_job_is_there(tmp_path: Path) -> None:
+def test_clearing_is_refused_while_a_job_runs(tmp_path: Path) -> None:
     make_environment(tmp_path, 1, 3, 1000)
     with open(tmp_path / "in-use.lock", "w") as job:
         fcntl.flock(job, fcntl.LOCK_SH)
@@ -150,7 +150,7 @@ def test_clearing_is_refused_while_a_job_is_there(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["housekeeping.lock", "in-use.lock", "trash"]
 
 
-def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     make_environment(tmp_path, 1, 3, 1000)
     (tmp_path / "trash" / "half" / "closed").mkdir(parents=True)
     (tmp_path / "trash" / "half" / "closed" / "big").write_bytes(b"x" * 50 * BLOCK)
@@ -161,7 +161,7 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
 
 
 def make_set(top: Path, number: int, blocks: int) -> str:
-    """A set of one store path, as a runner leaves it; returns its key."""
+    """Make a set of one store path, as a runner does; return its key."""
     key = f"{number:032x}"
     path = top / "store" / f"{number:032d}-p{number}-1.0"
     path.mkdir(parents=True)
@@ -193,7 +193,7 @@ def test_a_system_volume_is_not_cleared_under_a_job_that_uses_or_makes_a_set(
 
 
 def test_on_a_system_volume_no_link_is_followed(tmp_path: Path) -> None:
-    """Jobs can put links anywhere; what they point to is neither measured nor removed."""
+    """Jobs can put links anywhere; their targets are neither measured nor removed."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"x" * 1000 * BLOCK)
@@ -233,7 +233,7 @@ def test_on_a_system_volume_no_link_is_followed(tmp_path: Path) -> None:
         assert sorted(os.listdir(outside)) == ["gc.lock", "precious"]
 
 
-def test_a_kind_that_nobody_looks_after_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_volume_is_refused(tmp_path: Path) -> None:
     assert "no housekeeping" in run(tmp_path, do="usage", kind="ghost")["error"]
 
 
@@ -245,7 +245,7 @@ def test_it_runs_on_every_python_that_jobs_run_on(tmp_path: Path, python: str) -
 
 
 def ask(top: Path, request: str, key: str) -> Path:
-    """What a job leaves of a request that an environment answered."""
+    """Record a request that an environment answered, as a job does."""
     path = top / "requests" / (request * 64)[:64]
     path.parent.mkdir(exist_ok=True)
     path.write_text(key)
@@ -264,7 +264,7 @@ def test_usage_tells_which_environment_answers_which_request(tmp_path: Path) -> 
     assert usage["requests"] == {"a" * 64: key, "b" * 64: key}
 
 
-def test_pruning_forgets_the_requests_of_what_went(tmp_path: Path) -> None:
+def test_pruning_removes_the_requests_of_removed_environments(tmp_path: Path) -> None:
     going, staying = (make_environment(tmp_path, number, 1, 100).name for number in (1, 2))
     used = tmp_path / "venvs" / f"{staying}.lock"
     os.utime(used, None)
@@ -279,7 +279,7 @@ def test_pruning_forgets_the_requests_of_what_went(tmp_path: Path) -> None:
     assert promised["bytes"] == pruned["bytes"] >= before - du(tmp_path) - 3 * BLOCK
 
 
-def test_an_environments_lock_is_told(tmp_path: Path) -> None:
+def test_the_lockfile_of_an_environment_is_returned(tmp_path: Path) -> None:
     folder = make_environment(tmp_path, 1, 1, 100)
     assert run(tmp_path, do="lock", key=folder.name)["result"] == {"lock": "1"}
     secret = tmp_path / "elsewhere"

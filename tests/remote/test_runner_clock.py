@@ -1,4 +1,4 @@
-"""A clock that is set while a job runs."""
+"""Times of a job whose system clock is set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from stoke.remote.runner import clock
 
 
-def test_the_times_of_a_job_stay_as_far_apart_as_they_were(
+def test_setting_the_clock_does_not_change_differences_of_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = clock.now()

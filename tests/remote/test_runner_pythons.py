@@ -1,4 +1,4 @@
-"""The runner on every Python this machine offers, as an image with that Python would run it."""
+"""The runner on every Python of this machine, as an image with that Python runs it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_INDEX: dict[str, Any] = {
 
 
 def pythons() -> list[str]:
-    """One interpreter a minor version from 3.9 on, from PATH and from version managers."""
+    """Return an interpreter for each minor version from 3.9, from PATH and version managers."""
     managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     folders = [*os.environ["PATH"].split(os.pathsep), *map(str, managed.glob("3.*/bin"))]
     found = {sys.version_info[1]: sys.executable}
@@ -55,7 +55,7 @@ def pythons() -> list[str]:
 
 
 class Runner:
-    """Runs the runner alone, as an engine does, and takes its events out of its stderr."""
+    """Starts the runner as an engine does, and separates its events from its stderr."""
 
     def __init__(self, python: str, folder: Path) -> None:
         self.python = python
@@ -112,7 +112,7 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
     return Runner(request.param, tmp_path)
 
 
-def test_code_runs_and_its_end_is_told(runner: Runner) -> None:
+def test_code_runs_and_its_end_is_reported(runner: Runner) -> None:
     code, out, err, events = runner.run(
         "import sys; print(sys.argv[1]); sys.exit(3)", args=["{{a}}"]
     )
@@ -217,7 +217,7 @@ def test_bounds_that_this_python_meets(runner: Runner, wanted: str) -> None:
     assert code == 0, events
 
 
-def test_a_hash_nobody_has_is_refused(runner: Runner) -> None:
+def test_a_hash_that_the_index_lacks_is_refused(runner: Runner) -> None:
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     settings = {**NO_INDEX, "url": index.url}
@@ -233,8 +233,8 @@ def test_a_hash_nobody_has_is_refused(runner: Runner) -> None:
     assert "alpha==1.0" in error["text"]
 
 
-def test_what_answered_a_request_stands_on_the_volume(runner: Runner) -> None:
-    """A lock of no package: an environment that needs no index."""
+def test_the_environment_of_a_request_is_recorded_on_the_volume(runner: Runner) -> None:
+    """Use a lockfile without packages, which needs no index."""
     kept = runner.folder / "cache" / "requests" / "r"
     looked = []
     for hit in (False, True):
@@ -256,7 +256,7 @@ def test_what_answered_a_request_stands_on_the_volume(runner: Runner) -> None:
     assert not any(event.get("key") for event in events)
 
 
-def test_a_lock_alone_is_printed_and_nothing_is_built(runner: Runner) -> None:
+def test_with_lock_only_the_lockfile_is_printed_and_nothing_is_built(runner: Runner) -> None:
     lock = [["alpha==1", ["sha256:aa", "sha256:bb"], None], ["beta==2", ["sha256:cc"], None]]
     code, out, err, events = runner.run(
         "print('no')", requirements=["x"], lock=lock, lock_only=True

@@ -1,4 +1,4 @@
-"""What the runner makes of uv's and Nix's own words, and what it keeps of a tool's output."""
+"""How the runner understands messages of uv and Nix, and what it keeps of a tool's output."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_only_hints_that_work_in_stoke_are_passed_on(
     assert report.advice() == advice
 
 
-def test_the_tree_of_an_older_uv_is_read_as_well() -> None:
+def test_errors_of_older_uv_versions_are_understood() -> None:
     report = UvReport(
         "  \N{MULTIPLICATION SIGN} Failed to download `six==1`\n"
         "  ├─▶ Failed to fetch: `https://index/six/`\n"
@@ -124,7 +124,7 @@ def test_the_tree_of_an_older_uv_is_read_as_well() -> None:
 
 @given(st.lists(st.binary(max_size=60).map(lambda text: text.replace(b"\n", b" ")), max_size=40),
        st.integers(1, 50))  # fmt: skip
-def test_the_output_of_a_tool_comes_whole_however_it_is_cut(lines: list[bytes], size: int) -> None:
+def test_the_output_of_a_tool_is_complete_in_any_pieces(lines: list[bytes], size: int) -> None:
     data = b"".join(line + b"\n" for line in lines)
     output = ToolOutput()
     for at in range(0, len(data), size):
@@ -133,7 +133,7 @@ def test_the_output_of_a_tool_comes_whole_however_it_is_cut(lines: list[bytes], 
     assert output.text() == b"".join(line + b"\n" for line in kept).decode(errors="replace")
 
 
-def test_a_hundred_megabytes_of_output_are_kept_in_bounds_with_both_ends() -> None:
+def test_of_100_megabytes_of_output_the_beginning_and_the_end_are_kept() -> None:
     output = ToolOutput()
     output.add(b"error: Failed to build `x==1`\n  cause: The build failed\n\n         [stdout]\n")
     lines = 1_250_000
@@ -172,7 +172,7 @@ def test_an_error_is_one_frame_and_its_output_comes_before_it(text: str, output:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.parametrize("small", ["cache", "work"])
-def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path, small: str) -> None:
+def test_the_hint_names_the_disk_that_is_full(tmp_path: Path, small: str) -> None:
     index = PackageIndex("127.0.0.1")
     index.add("heavy", "1.0", size=4_000_000)
     runner = Runner(sys.executable, tmp_path)
@@ -199,7 +199,7 @@ def test_the_disk_that_is_full_is_the_one_that_is_named(tmp_path: Path, small: s
         assert hint == "free-space" and path.startswith(str(tmp_path / "work"))
 
 
-def test_a_cache_that_only_has_our_caches_name_in_front_is_another(tmp_path: Path) -> None:
+def test_a_folder_whose_name_begins_like_the_caches_is_another(tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     assert cache_trouble(FileNotFoundError(2, "gone", f"{cache}/venvs"), cache)
     assert cache_trouble(NotADirectoryError(20, "a file", str(tmp_path)), cache)
@@ -220,7 +220,7 @@ def test_a_cache_that_only_has_our_caches_name_in_front_is_another(tmp_path: Pat
     ],
     ids=["no such host", "no such proxy"],
 )
-def test_a_network_that_fails_is_told_from_anything_else(
+def test_network_errors_are_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], named: str, why: str
 ) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
