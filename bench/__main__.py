@@ -8,6 +8,7 @@ import sys
 ALL = (
     "startup",
     "screens_start",
+    "run_trivial",
     "local_warm",
     "worker_output",
     "docker_warm",

@@ -18,7 +18,8 @@ from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.jobs import refresh
-from stoke.jobs.tracker import Tracker, is_being_submitted
+from stoke.jobs.submit_lock import is_being_submitted
+from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnkeptError
 from tui.snapshot import Snapshot
 

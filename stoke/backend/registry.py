@@ -20,7 +20,7 @@ def backend_names() -> list[str]:
 
 def load_backend(name: str, config: Config) -> Backend:
     """Return the backend of that name, not connected yet. Raises `RequestError` if there is none."""
-    for point in _entry_points():
+    for point in _candidates(name):
         if point.name == name:
             backend: Backend = point.load()(config)
             return backend
@@ -29,6 +29,17 @@ def load_backend(name: str, config: Config) -> Backend:
         f"there is no backend called {name!r}",
         f"choose one of: {', '.join(backend_names())}",
     )
+
+
+def _candidates(name: str) -> EntryPoints:
+    """Our own entry points if they have this name: reading those of every package takes 10 ms."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        own = distribution("stoke-tui").entry_points.select(group="stoke.backends", name=name)
+    except PackageNotFoundError:
+        return _entry_points()
+    return own or _entry_points()
 
 
 def _entry_points() -> EntryPoints:

@@ -5,6 +5,7 @@ Only what is asked for is loaded: the screens without click, `stoke --help` with
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import select
@@ -21,6 +22,10 @@ from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
 
 COMPLETING = "_STOKE_COMPLETE"
 """With this in the environment a shell asks what a word may become."""
+
+GARBAGE_THRESHOLD = 50_000
+"""Objects made between two searches for garbage. Imports make many and free few: with Python's own 700,
+the searches take 8 ms of a start."""
 
 CLOSED_OUTPUT = 141
 """What a shell shows for a program that nobody reads from any more (128 + SIGPIPE)."""
@@ -65,11 +70,14 @@ def _wait_for_slow_readers() -> None:
 
 def main() -> int:
     """Runs the command line and returns the exit code (`stoke.errors` lists them)."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
     _fill_closed_streams()
     _wait_for_slow_readers()
     try:
         code = _run()
         sys.stdout.flush()
+        # Without this, Python searches all objects for garbage before it ends, which takes 15 ms.
+        gc.freeze()
     except BrokenPipeError:
         # Python would say so once again when it flushes on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from stoke.backend.api import Backend
+from typing import TYPE_CHECKING
+
 from stoke.cli.output import narrate, print_unkept
-from stoke.cli.passthrough import Passthrough
 from stoke.errors import EXIT_ENGINE, EngineError, WaitingError
 from stoke.history.job import Job, JobState, Phase, Prediction
 from stoke.logs.fallback import UnkeptError
-from stoke.remote.events import Event
 from stoke.text.units import human_age, human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from stoke.backend.api import Backend
+    from stoke.cli.passthrough import Passthrough
+    from stoke.remote.events import Event
 
 # `run` is the job's own time, which the last line tells.
 _UNTOLD = frozenset({"run"})

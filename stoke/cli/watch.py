@@ -1,4 +1,4 @@
-"""Submit and stay: a request handed to its backend, its output passed on, its exit code ours."""
+"""Follow submitted jobs: pass on their output, handle Ctrl+C, derive the exit code."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from queue import Empty, SimpleQueue
-
-import click
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import Interrupts
@@ -28,16 +25,12 @@ from stoke.errors import (
     EXIT_STOPPED,
     EXIT_TIMEOUT,
     EngineError,
-    StokeError,
 )
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import interrupt, stop
-from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import clean_up
-from stoke.jobs.request import Request
-from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
@@ -48,40 +41,7 @@ LOOK_SECONDS = 0.5
 """How often the history is looked at for phases that take long, while nothing else happens."""
 
 
-def run_request(
-    request: Request,
-    backend_name: str,
-    config: Config,
-    *,
-    detach: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Submits and, unless detached, stays until the end. Returns the exit code."""
-    narrator = Narrator(quiet)
-    with closing(Backends(config)) as backends, History() as history:
-        backend = backends.get(backend_name)
-        prepared = prepare(request, backend, history)
-        if not request.lock_only:
-            narrator.expect(backend, prepared.prediction)
-        try:
-            job = submit(prepared, history, narrator.submitting)
-        except StokeError as error:
-            failed = history.get(error.job_id) if error.job_id else None
-            if as_json and failed is not None:
-                print_json(job_document(failed, history))
-            raise
-        if detach:
-            if as_json:
-                # As it was handed over: nothing has been heard of it since.
-                print_json(job_document(replace(job, state=JobState.QUEUED), history))
-            else:
-                click.echo(job.id)
-            return 0
-        return _watch(job, backend, history, config, narrator, as_json)
-
-
-def _watch(
+def watch_job(
     job: Job, backend: Backend, history: History, config: Config, narrator: Narrator, as_json: bool
 ) -> int:
     screen = JobScreen()

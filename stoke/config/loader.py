@@ -33,7 +33,7 @@ def load_config() -> Config:
     """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
     path = config_file()
     if not is_configured():
-        return Config()
+        return Config.model_construct()
     from stoke.config.sources import read_sources
 
     try:

@@ -16,7 +16,7 @@ SecretKey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class DockerConfig(Section):
@@ -115,17 +115,17 @@ class Config(Section):
     notification (OSC 9) with the bell."""
     bell_after: float = Field(default=30, ge=0)
     """Seconds that a job must have taken to be called for."""
-    index: IndexSettings = IndexSettings()
-    nix: NixSettings = NixSettings()
+    index: IndexSettings = Field(default_factory=IndexSettings.model_construct)
+    nix: NixSettings = Field(default_factory=NixSettings.model_construct)
     on_cache_trouble: Literal["uncached", "fail"] = "uncached"
     """What a job does whose cache is full, read-only or gone: go on without it, or fail."""
     max_size: Memory | None = None
     """How much each scope's caches may hold together, in bytes: python and system, on one node. What is
     least recently used goes after a job that added to them; without it nothing goes by itself."""
     scopes: dict[Scope, ScopeConfig] = {}
-    docker: DockerConfig = DockerConfig()
-    argo: ArgoConfig = ArgoConfig()
-    log: LogConfig = LogConfig()
+    docker: DockerConfig = Field(default_factory=DockerConfig.model_construct)
+    argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
+    log: LogConfig = Field(default_factory=LogConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:

@@ -17,7 +17,8 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
-from stoke.jobs.tracker import Tracker, is_being_submitted
+from stoke.jobs.submit_lock import is_being_submitted
+from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnkeptError
 from stoke.logs.retention import keep_within
 

@@ -18,7 +18,7 @@ from stoke.files.paths import make_private
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase, new_job_id
 from stoke.jobs.prepare import PreparedRequest
-from stoke.jobs.tracker import submit_locks
+from stoke.jobs.submit_lock import submit_locks
 from stoke.logs.spool import cannot_keep
 from stoke.request.spec import JobSpec
 

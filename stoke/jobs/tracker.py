@@ -18,8 +18,7 @@ from typing import Any
 
 from stoke.backend.api import Backend, EngineState
 from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
-from stoke.files.file_lock import is_locked
-from stoke.files.paths import job_dir, state_dir
+from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
 from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
@@ -402,13 +401,3 @@ def _began(job: Job) -> bool:
     """Return whether the runner has reported anything, which it does before all else."""
     reported = job.started_at is not None or job.cpu_seconds is not None
     return reported or any(phase.name in (*ENVIRONMENT_PHASES, RUN) for phase in job.phases)
-
-
-def is_being_submitted(job_id: str) -> bool:
-    """Return whether a process is submitting this job: it then holds the job's submit lock."""
-    return any(is_locked(path) for path in submit_locks(job_id))
-
-
-def submit_locks(job_id: str) -> tuple[Path, Path]:
-    """Return the paths of a job's submit lock; the second is used if the job's folder takes no file."""
-    return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"

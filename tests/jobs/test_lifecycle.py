@@ -36,7 +36,7 @@ from stoke.jobs.prepare import check_request, prepare
 from stoke.jobs.refresh import adopt, clean_up, reconcile, refresh
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit as submit_prepared
-from stoke.jobs.tracker import is_being_submitted
+from stoke.jobs.submit_lock import is_being_submitted
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.protocol import frame

@@ -20,7 +20,8 @@ from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
 from stoke.jobs import tracker as tracker_module
-from stoke.jobs.tracker import Tracker, is_being_submitted
+from stoke.jobs.submit_lock import is_being_submitted
+from stoke.jobs.tracker import Tracker
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stoke.cli.options import request_from
 from stoke.cli.output import narrate
-from stoke.cli.watch import run_request
+from stoke.cli.run_request import run_request
 from stoke.history.database import History
 from stoke.jobs.warm import CODE
 from stoke.jobs.warm import most_used as most_used_in

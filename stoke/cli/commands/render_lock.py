@@ -11,7 +11,7 @@ from stoke.backend.pool import Backends
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.job_lookup import find_job, open_history
 from stoke.cli.output import narrate
-from stoke.cli.watch import run_request
+from stoke.cli.run_request import run_request
 from stoke.config.model import Config
 from stoke.errors import RequestError
 from stoke.jobs.request import Request

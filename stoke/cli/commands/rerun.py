@@ -35,7 +35,7 @@ def command(
     stoke rerun train -b docker --upgrade
     """
     from stoke.cli.job_lookup import find_job, open_history
-    from stoke.cli.watch import run_request
+    from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request

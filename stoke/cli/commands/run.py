@@ -35,7 +35,7 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     stoke run train.py -- --name first
     stoke run --json - < train.py
     """
-    from stoke.cli.watch import run_request
+    from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
 
     config = load_config()

@@ -34,7 +34,7 @@ def command(
     stoke show JOB --json | jq .spec | stoke submit -
     """
     from stoke.cli.options import job_name
-    from stoke.cli.watch import run_request
+    from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request

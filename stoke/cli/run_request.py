@@ -1,0 +1,57 @@
+"""Submit a request and follow its job.
+
+The modules that follow a job are imported after it is submitted, while it starts.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import click
+
+from stoke.backend.pool import Backends
+from stoke.cli.output import job_document, print_json
+from stoke.cli.progress_output import Narrator
+from stoke.config.model import Config
+from stoke.errors import StokeError
+from stoke.history.database import History
+from stoke.history.job import JobState
+from stoke.jobs.prepare import prepare
+from stoke.jobs.request import Request
+from stoke.jobs.submit import submit
+
+
+def run_request(
+    request: Request,
+    backend_name: str,
+    config: Config,
+    *,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Submit the request and, unless `detach`, follow the job to its end. Return the exit code."""
+    narrator = Narrator(quiet)
+    with closing(Backends(config)) as backends, History() as history:
+        backend = backends.get(backend_name)
+        prepared = prepare(request, backend, history)
+        if not request.lock_only:
+            narrator.expect(backend, prepared.prediction)
+        try:
+            job = submit(prepared, history, narrator.submitting)
+        except StokeError as error:
+            failed = history.get(error.job_id) if error.job_id else None
+            if as_json and failed is not None:
+                print_json(job_document(failed, history))
+            raise
+        if detach:
+            if as_json:
+                # The state at submission; nothing has read the engine since.
+                print_json(job_document(replace(job, state=JobState.QUEUED), history))
+            else:
+                click.echo(job.id)
+            return 0
+        from stoke.cli.watch import watch_job
+
+        return watch_job(job, backend, history, config, narrator, as_json)
