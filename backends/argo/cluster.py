@@ -17,10 +17,13 @@ from urllib.parse import quote, urlencode
 from backends.common.answers import body_of, read_body
 from backends.common.chunked import Chunks
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 from stoke.files.untrusted import parse_json
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Access, Context, Plugin
+
+_log = Logger(__name__)
 
 CONNECT_SECONDS = 5
 READ_SIZE = 256 * 1024
@@ -177,7 +180,8 @@ class Cluster:
         again = method == "GET"
         renewed = False
         while True:
-            left = silence if until is None else max(0.1, until - time.monotonic())
+            began = time.monotonic()
+            left = silence if until is None else max(0.1, until - began)
             try:
                 response = access.pool.request(
                     method,
@@ -196,6 +200,9 @@ class Cluster:
                     raise
                 again = False
                 continue
+            # Without the query, which may hold what a user wrote.
+            milliseconds = (time.monotonic() - began) * 1000
+            _log.debug("%s %s: %d after %.0f ms", method, path, response.status, milliseconds)
             if response.status < 300:
                 return response
             said = self._refusal_of(response)
@@ -237,6 +244,7 @@ class Cluster:
         except (HTTPError, OSError) as error:
             where = f"the cluster at {self.server} (context {self.context_name})"
             why = _why(error)
+            _log.debug("%s %s failed: %s: %s", method, path, type(error).__name__, why)
             if isinstance(error, SSLError) and not _is_cut(error):
                 what, reason = f"no safe connection to {where}: {why}", "Untrusted"
                 hint = "the kubeconfig's certificate-authority has to be the one of that cluster"

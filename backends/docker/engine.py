@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 
 if TYPE_CHECKING:
     from docker.tls import TLSConfig
+
+_log = Logger(__name__)
 
 CONNECT_SECONDS = 5
 # Between two bytes of one answer. Generous: an engine under load takes its time to add up sizes.
@@ -80,6 +83,7 @@ class Engine:
             urllib3.exceptions.HTTPError,
             OSError,
         ) as error:
+            _log.debug("%s failed: %s: %s", what, type(error).__name__, error)
             raise translated(error, what, self.address().url) from error
         except MISSHAPEN as error:
             raise misshapen(what, error) from error
@@ -119,6 +123,7 @@ class Engine:
                 # Else proxies, .netrc and REQUESTS_CA_BUNDLE, which are about the web, would apply
                 # to the engine, the last one in place of the engine's own certificate authority.
                 api.trust_env = False
+                api.hooks["response"].append(_log_response)
                 self._api = api
             return self._api
 
@@ -144,6 +149,15 @@ def misshapen(what: str, error: BaseException) -> EngineError:
         f"cannot {what}: the answer is not one of a Docker engine ({why})",
         "look at the engine: docker info",
     )
+
+
+def _log_response(response: Any, **_: object) -> None:
+    """Log a request: without its query, which may hold what a user wrote."""
+    _log.debug(
+        "%s %s: %d after %.0f ms",
+        response.request.method, response.request.path_url.partition("?")[0], response.status_code,
+        response.elapsed.total_seconds() * 1000,
+    )  # fmt: skip
 
 
 def is_local(url: str) -> bool:

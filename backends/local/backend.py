@@ -35,11 +35,14 @@ from stoke.backend.api import (
 )
 from stoke.config.model import Config
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
+
+_log = Logger(__name__)
 
 # For how long a job that is to be stopped is waited for to take signals.
 BEGIN_SECONDS = 5.0
@@ -83,7 +86,9 @@ class LocalBackend:
             except OSError:
                 remove_tree(str(folder))
                 raise
-            self._supervisors.append(_spawn(folder, lock, argv, mark))
+            supervisor = _spawn(folder, lock, argv, mark)
+            _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
+            self._supervisors.append(supervisor)
         except OSError as error:
             raise EngineError(
                 f"cannot start {delivery.job_id} in {folder}: {error.strerror}",

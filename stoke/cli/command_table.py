@@ -80,6 +80,13 @@ class Commands(click.Group):
         ]
 
 
+def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from stoke.cli.main import start_debug_log
+
+        start_debug_log()
+
+
 def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -96,6 +103,10 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
     help="Print the version.",
+)  # fmt: skip
+@click.option(
+    "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_debug,
+    help="Write a log of timings, requests and decisions to debug.log in the state folder.",
 )  # fmt: skip
 def cli() -> None:
     """Run Python somewhere else: in a container or on this machine, with caches that make the

@@ -10,15 +10,21 @@ import io
 import os
 import select
 import sys
+import time
 from typing import TYPE_CHECKING
 
 # Our own folder first: somebody's PYTHONPATH may hold other packages called `tui` or `backends`.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import ReadableBuffer
 
 from stoke.errors import EXIT_ENGINE, EXIT_INTERRUPT, StokeError
+from stoke.files import debug
+
+_log = debug.Logger(__name__)
 
 COMPLETING = "_STOKE_COMPLETE"
 """With this in the environment a shell asks what a word may become."""
@@ -74,7 +80,7 @@ def main() -> int:
     _fill_closed_streams()
     _wait_for_slow_readers()
     try:
-        code = _run()
+        code = _logged(_run)
         sys.stdout.flush()
         # Without this, Python searches all objects for garbage before it ends, which takes 15 ms.
         gc.freeze()
@@ -85,11 +91,55 @@ def main() -> int:
     return code
 
 
+def start_debug_log() -> None:
+    """Turn the debug log on. A log that cannot be written is reported, and stops no command."""
+    from stoke.files.debug_log import start
+
+    try:
+        start()
+    except StokeError as error:
+        from stoke.cli.output import print_error
+
+        print_error(error.what, error.hint)
+    _log.debug("start: %s", " ".join(["stoke", *_harmless_words()]))
+
+
+def _harmless_words() -> list[str]:
+    """The command and the names of its options: their values may be secrets."""
+    words = []
+    for word in sys.argv[1:]:
+        if word.startswith("--"):
+            words.append(word.partition("=")[0])
+        elif word.startswith("-"):
+            words.append(word[:2])
+        elif not words or words[-1] == "--debug":
+            words.append(word[:20])
+    return words
+
+
+def _logged(run: Callable[[], int]) -> int:
+    """Run, and record the exit code and the seconds in the debug log if it is on."""
+    began = time.monotonic()
+    if debug.is_requested():
+        start_debug_log()
+    code: int | None = None
+    try:
+        code = run()
+    except BaseException:
+        _log.exception("failed")
+        raise
+    finally:
+        _log.debug("end: exit code %s after %.3f s", code, time.monotonic() - began)
+    return code
+
+
 def _run() -> int:
     try:
-        if len(sys.argv) == 1 and COMPLETING not in os.environ:
+        if sys.argv[1:] in ([], ["--debug"]) and COMPLETING not in os.environ:
             from stoke.cli.screens import open_screens
 
+            if len(sys.argv) > 1:
+                start_debug_log()
             return open_screens()
         from stoke.cli.command_table import run
 
@@ -104,7 +154,7 @@ def _run() -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if os.environ.get("STOKE_DEBUG"):
+        if debug.debug_file():
             raise
         from stoke.cli.output import print_error
         from stoke.files.crash_report import report_crash

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from stoke.files.debug import Logger, debug_file
 from stoke.history.job import Job, JobState
 from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
 from stoke.text.units import UNKNOWN, human_age, human_bytes
@@ -23,6 +24,8 @@ from stoke.text.units import UNKNOWN, human_age, human_bytes
 if TYPE_CHECKING:
     from stoke.history.database import History
     from stoke.logs.fallback import UnkeptError
+
+_log = Logger(__name__)
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 _STATE_COLOURS = {
@@ -53,9 +56,12 @@ def narrate(text: str) -> None:
 
 def print_error(what: str, hint: str | None) -> None:
     """Two lines on stderr (or more: a resolver's explanation has several)."""
+    _log.debug("error: %s; hint: %s", what, hint)
     click.echo(f"{paint('error:', 'red', sys.stderr)} {clean_block(what).strip()}", err=True)
     if hint:
         click.echo(f"{paint('hint:', 'cyan', sys.stderr)} {clean_block(hint).strip()}", err=True)
+    if path := debug_file():
+        click.echo(f"{paint('debug log:', 'cyan', sys.stderr)} {clean(str(path))}", err=True)
 
 
 def print_unkept(error: UnkeptError) -> None:

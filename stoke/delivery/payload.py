@@ -17,6 +17,7 @@ from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.uv_config import UvConfig, origins, uv_config
 from stoke.errors import RequestError
+from stoke.files import debug
 from stoke.remote import bundle
 from stoke.remote.protocol import PAYLOAD_VERSION
 from stoke.request.default_index import default_index
@@ -71,6 +72,11 @@ def make_payload(
     uv = uv_config(spec, with_secrets=with_logins)
     index = _index(spec, network, with_logins)
     index["secrets"] += uv.secrets
+    resolved = _resolved(spec.secrets)
+    # A shorter value is a flag or a number, and masking it would garble the debug log.
+    debug.hide(
+        [*index["secrets"], *resolved.values(), *(v for v in spec.env.values() if len(v) > 5)]
+    )
     origin = origins(spec.requirements)
     wanted = [*spec.dependencies, *(entry.text for entry in parsed.requirements)]
     constraints = spec.parsed_constraints()
@@ -81,7 +87,7 @@ def make_payload(
         "code": spec.code,
         "encoding": declared_encoding(spec.code),
         "args": list(spec.args),
-        "env": {**spec.env, **_resolved(spec.secrets)},
+        "env": {**spec.env, **resolved},
         # A local job inherits the variables of stoke; the code must not get the index's password.
         "withheld": [
             reference.removeprefix("env:")

@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from stoke.files.debug import child_environment
+
 
 def start(module: str, *arguments: str, output: Path | None = None) -> None:
     """Run `python -m module arguments...` in a session of its own, with its output in a file.
@@ -18,12 +20,22 @@ def start(module: str, *arguments: str, output: Path | None = None) -> None:
     nothing = subprocess.DEVNULL
     if output is None:
         process = subprocess.Popen(
-            command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            command,
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            start_new_session=True,
+            env=child_environment(),
         )
     else:
         with output.open("wb") as out:
             process = subprocess.Popen(
-                command, stdin=nothing, stdout=out, stderr=out, start_new_session=True
+                command,
+                stdin=nothing,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=child_environment(),
             )
     # Reap the process if this one lives longer.
     threading.Thread(target=process.wait, daemon=True).start()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
+from stoke.files.debug import background_log
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job
 from stoke.jobs import background
@@ -79,4 +80,5 @@ def _lock(name: str, kind: int) -> int | None:
 if __name__ == "__main__":
     # As in stoke.cli.main: PYTHONPATH may hold another package called `backends`.
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    enforce_budget(*sys.argv[1:])
+    with background_log("budget of scope %s on %s", sys.argv[2], sys.argv[1]):
+        enforce_budget(*sys.argv[1:])

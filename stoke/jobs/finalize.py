@@ -13,6 +13,7 @@ import sys
 from stoke.backend.pool import Backends
 from stoke.config.loader import load_config
 from stoke.errors import StokeError
+from stoke.files.debug import background_log
 from stoke.history.database import History
 from stoke.jobs.refresh import reconcile
 
@@ -26,6 +27,7 @@ def finalize(job_id: str) -> None:
 
 if __name__ == "__main__":
     try:
-        finalize(sys.argv[1])
+        with background_log("finalize %s", sys.argv[1]):
+            finalize(sys.argv[1])
     except StokeError as error:
         sys.exit(error.what)

@@ -11,6 +11,7 @@ from stoke.backend.api import Backend
 from stoke.backend.capabilities import KeepsFinishedJobs
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
+from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir
 from stoke.history.database import History
@@ -21,6 +22,8 @@ from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnkeptError
 from stoke.logs.retention import keep_within
+
+_log = Logger(__name__)
 
 ASK_SECONDS = 1.0
 """How long a listing waits for the backends of unfinished jobs."""
@@ -55,8 +58,8 @@ def refresh(
         try:
             if reconcile(job, backends.get(job.backend), history, watch=watch):
                 answered.add(job.id)
-        except (EngineError, RequestError):
-            pass
+        except (EngineError, RequestError) as error:
+            _log.debug("refresh %s: %s did not answer: %s", job.id, job.backend, error)
 
     def ask_all(of_one_backend: list[Job]) -> None:
         for job in of_one_backend:
@@ -71,7 +74,8 @@ def refresh(
         threading.Thread(target=ask_all, args=(group,), daemon=True)
         for group in by_backend.values()
     ]
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -83,6 +87,11 @@ def refresh(
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+    if asked:
+        _log.debug(
+            "refresh: %d of %d jobs answered in %.3f s (limit %.1f s)",
+            len(answered), len(asked), time.monotonic() - began, seconds,
+        )  # fmt: skip
     fresh = []
     for job in asked:
         now = history.get(job.id)
@@ -90,6 +99,7 @@ def refresh(
             continue
         now.stale = job.id not in answered and not now.state.finished
         if now.provisional and job.id in trackers and job.id not in answered:
+            _log.debug("refresh %s: its log is not complete, so a process finalizes it", job.id)
             _finalize_later(now)
         fresh.append(now)
     return fresh

@@ -14,6 +14,7 @@ from stoke.backend.capabilities import SharesNetwork
 from stoke.delivery.network import NOTHING, Network, this_network
 from stoke.delivery.payload import runner_source
 from stoke.errors import EngineError, StokeError
+from stoke.files.debug import Logger
 from stoke.files.paths import make_private
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase, new_job_id
@@ -21,6 +22,8 @@ from stoke.jobs.prepare import PreparedRequest
 from stoke.jobs.submit_lock import submit_locks
 from stoke.logs.spool import cannot_keep
 from stoke.request.spec import JobSpec
+
+_log = Logger(__name__)
 
 
 def submit(
@@ -34,6 +37,7 @@ def submit(
     engine has it. If this process dies in between, another stoke process can tell what happened.
     """
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
+    began = time.monotonic()
     nonce = secrets.token_hex(8)
     payload = request.payload(spec, prepared.keys, nonce, network_for(spec, backend))
     job = Job(
@@ -50,6 +54,10 @@ def submit(
         predicted=prepared.prediction,
     )
     public_spec = spec.model_dump_json()
+    _log.debug(
+        "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
+        job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
+    )  # fmt: skip
     lock_file, lock = _submit_lock(job.id)
     try:
         history.add(job, public_spec, nonce)
@@ -60,6 +68,8 @@ def submit(
             # A history on a full disk does not make the submission fail.
             with suppress(EngineError):
                 history.set_phase(job.id, Phase(name, start, seconds))
+            if seconds is not None:
+                _log.debug("submit %s: phase %s took %.3f s", job.id, name, seconds)
             report(name, start, seconds)
 
         delivery = Delivery(
@@ -75,6 +85,7 @@ def submit(
         try:
             backend.submit(delivery, reported)
         except StokeError as error:
+            _log.debug("submit %s: %s failed: %s", job.id, backend.name, error)
             _record_failure(history, job.id, error.what)
             error.job_id = job.id
             raise
@@ -83,6 +94,9 @@ def submit(
             _record_failure(history, job.id, "interrupted while it was submitted")
             backend.remove(job.id)
             raise
+        _log.debug(
+            "submit %s: %s has the job after %.3f s", job.id, backend.name, time.monotonic() - began
+        )
         with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
             history.update(job.id, state=JobState.STARTING)
     finally:

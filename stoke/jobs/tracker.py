@@ -18,6 +18,7 @@ from typing import Any
 
 from stoke.backend.api import Backend, EngineState
 from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
+from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
 from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
@@ -26,6 +27,8 @@ from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.logs.fallback import UnkeptError, kept_again, stand_in, unkept
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
+
+_log = Logger(__name__)
 
 POLL_SECONDS = 0.1
 # How long an engine may report a job as running after the job has reported its end. After that time the
@@ -321,6 +324,11 @@ class Tracker:
         job = self._history.get(self.job_id)
         if job is None:
             return
+        _log.debug(
+            "%s: confirmed %s, exit code %s, reason %s; its log has %d lines, %d bytes, %d gaps",
+            job.id, engine.status, engine.exit_code, engine.reason,
+            follower.spool.lines, follower.spool.bytes, follower.spool.gaps,
+        )  # fmt: skip
         self._take_notes(engine)
         counts = {
             "log_lines": follower.spool.lines,

@@ -32,12 +32,15 @@ from stoke.backend.api import (
     LogStream,
 )
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
 from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_keep
 from stoke.remote.events import Event, EventScanner
 from stoke.remote.protocol import SEPARATOR
+
+_log = Logger(__name__)
 
 # What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
 # one costs some 15 ms.
@@ -225,6 +228,7 @@ class Follower:
         checkpoint stands.
         """
         repeats = self._point.repeats(self._overlap)
+        _log.debug("log of %s: read from %d ns, follow=%s", self._job_id, repeats.since, follow)
         grown = began = False
         self._waiting = []
         try:
@@ -252,6 +256,7 @@ class Follower:
             # Cut before it came to anything new, as it may be next time: begin closer to that.
             self._overlap = LEAST_OVERLAP
         self._checkpoint()
+        _log.debug("log of %s: read ends, new=%s, cut by %s", self._job_id, grown, self._cut)
         return grown, self._cut
 
     def _is_of_another_start(self) -> bool:

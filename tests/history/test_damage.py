@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stoke.cli.main import main
 from stoke.config.model import Config
 from stoke.errors import RequestError
+from stoke.files import debug
 from stoke.files.paths import history_file
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
@@ -97,7 +98,10 @@ def works(*arguments: str, codes: tuple[int, ...] = (0,)) -> Done:
     ):
         patch.setenv("STOKE_DEBUG", "1")
         patch.setattr(sys, "argv", ["stoke", *arguments])
-        code = main()
+        try:
+            code = main()
+        finally:
+            debug.turn_off()
     done = Done(code, out.getvalue(), err.getvalue())
     assert code in codes, (arguments, done)
     return done
