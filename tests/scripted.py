@@ -13,9 +13,9 @@ from typing import Any
 
 from stoke.backend.api import (
     Capabilities,
+    CheckResult,
     Delivery,
     EngineState,
-    Finding,
     FoundJob,
     Frame,
     LogBehindError,
@@ -112,7 +112,7 @@ class ScriptedBackend:
     ) -> dict[str, Any]:
         raise EngineError("this engine has no caches")
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         return []
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ TRAVELS = ROOT / "stoke/remote"
 """Sources that run inside a job or print its hints, which have tests of their own."""
 
 # Where the hint is among the arguments. `Reason` is argo's.
-POSITION = {"RequestError": 2, "Finding": 3, "Reason": 1}
+POSITION = {"RequestError": 2, "CheckResult": 3, "Reason": 1}
 NO_HINT = ("RequirementError", "OSError", "PhaseError", "RunFailedError", "SlowPatternError")
 
 
@@ -193,7 +193,7 @@ AT = "see {name}"
 MORE = f"then: {AT}"
 raise EngineError("x", "plain")
 raise RequestError("field", "why", f"a {b} and " + c)
-Finding("x", False, "detail", MORE if y else error.hint or "other")
+CheckResult("x", False, "detail", MORE if y else error.hint or "other")
 replace(state, hint="by keyword")
 hint = "by name"
 raise EngineError("x", error.hint)

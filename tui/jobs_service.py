@@ -20,7 +20,7 @@ from stoke.history.job import Job
 from stoke.jobs import refresh
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
-from stoke.logs.fallback import UnkeptError
+from stoke.logs.fallback import UnsavedLogError
 from tui.snapshot import Snapshot
 
 NEWEST = 100
@@ -194,14 +194,14 @@ class JobsService:
         try:
             backend = self.backends.get(one.backend)
             # Settled first: a job that was made and never started has no end to wait for.
-            refresh.reconcile(job, backend, self._history, on_unkept=self._unkept)
+            refresh.reconcile(job, backend, self._history, on_unsaved=self._unsaved)
             one.tracker = Tracker(
                 backend,
                 self._history,
                 job.id,
                 on_change=lambda: self._went_on(one),
                 on_trouble=lambda error: self._failed(one, error),
-                on_unkept=self._unkept,
+                on_unsaved=self._unsaved,
             )
             self._recovered(one)
             if not one.closed:
@@ -239,7 +239,7 @@ class JobsService:
         if had is not None:
             self._changed = True
 
-    def _unkept(self, _error: UnkeptError) -> None:
+    def _unsaved(self, _error: UnsavedLogError) -> None:
         """The log's own header says it."""
         self.look_now()
 

@@ -70,9 +70,9 @@ from backends.argo.workflow import (
 )
 from stoke.backend.api import (
     Capabilities,
+    CheckResult,
     Delivery,
     EngineState,
-    Finding,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -428,7 +428,7 @@ class ArgoBackend:
             self._places.here.volumes.forget(volume.scope, volume.node or SHARED)
         return result
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         return look(self._places.here.cluster, self._config)
 
     def render(self, delivery: Delivery) -> str:

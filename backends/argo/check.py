@@ -15,7 +15,7 @@ from backends.argo.rights import EXECUTOR, Right
 from backends.argo.state import OVERLOOKED, epoch, overlooked_at
 from backends.argo.templates import template_name
 from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
-from stoke.backend.api import Finding
+from stoke.backend.api import CheckResult
 from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.text.units import human_seconds
@@ -31,14 +31,14 @@ MOST_WORKFLOWS = 2000
 AT_ONCE = 8
 
 
-def look(cluster: Cluster, config: Config) -> list[Finding]:
+def look(cluster: Cluster, config: Config) -> list[CheckResult]:
     """Cluster first; where that does not answer there is nothing else to say."""
     try:
         if cluster.plugin is not None:
             credential_plugins.refuse_unknown(cluster.plugin)
         version = cluster.request("GET", "/version", timeout=5)
         where = f"{cluster.server} (context {cluster.context_name})"
-        found = [Finding("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
+        found = [CheckResult("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
         found.append(_argo(cluster))
         found.append(_namespace(cluster))
         found.append(_controller(cluster))
@@ -48,43 +48,43 @@ def look(cluster: Cluster, config: Config) -> list[Finding]:
         if config.argo.by_template:
             found.append(_template(cluster, config.scope))
     except EngineError as error:
-        return [Finding("cluster", False, error.what, error.hint)]
+        return [CheckResult("cluster", False, error.what, error.hint)]
     image = config.argo.image or PUBLIC_IMAGE
     # No failure: the nodes pull it, where there is a registry to pull it from.
-    found.append(Finding("image", True, f"{image}, where a request names none"))
+    found.append(CheckResult("image", True, f"{image}, where a request names none"))
     return found
 
 
-def _argo(cluster: Cluster) -> Finding:
+def _argo(cluster: Cluster) -> CheckResult:
     hint = "install Argo Workflows, or choose another cluster: --context CONTEXT"
     try:
         served = cluster.request("GET", f"/apis/{WORKFLOWS}")
     except ApiError as error:
         if error.status != 404:
             raise
-        return Finding("argo", False, "this cluster has no Argo Workflows", hint)
+        return CheckResult("argo", False, "this cluster has no Argo Workflows", hint)
     names = {one["name"] for one in served.get("resources") or ()}
     missing = {"workflows", "workflowtaskresults"} - names
     if missing:
-        return Finding("argo", False, f"its {', '.join(sorted(missing))} are missing", hint)
-    return Finding("argo", True, WORKFLOWS)
+        return CheckResult("argo", False, f"its {', '.join(sorted(missing))} are missing", hint)
+    return CheckResult("argo", True, WORKFLOWS)
 
 
-def _namespace(cluster: Cluster) -> Finding:
+def _namespace(cluster: Cluster) -> CheckResult:
     name = cluster.namespace
     try:
         cluster.request("GET", f"/api/v1/namespaces/{name}")
     except ApiError as error:
         if error.status == 403:
-            return Finding("namespace", None, f"{name} (you may not look at it)")
+            return CheckResult("namespace", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
         hint = f"choose another: --namespace NAMESPACE; or {SETUP}"
-        return Finding("namespace", False, f"there is none called {name}", hint)
-    return Finding("namespace", True, name)
+        return CheckResult("namespace", False, f"there is none called {name}", hint)
+    return CheckResult("namespace", True, name)
 
 
-def _controller(cluster: Cluster) -> Finding:
+def _controller(cluster: Cluster) -> CheckResult:
     """Whether an Argo controller looks at this namespace. It runs elsewhere, where most users may not
     look; what they can see is whether it has given workflows here a phase."""
     try:
@@ -92,7 +92,7 @@ def _controller(cluster: Cluster) -> Finding:
     except ApiError as error:
         if error.status != 403:
             raise
-        return Finding("controller", None, "cannot be seen: you may not list workflows")
+        return CheckResult("controller", None, "cannot be seen: you may not list workflows")
     newest: tuple[float, str, bool] | None = None
     overlooked = 0
     for workflow in workflows:
@@ -106,20 +106,20 @@ def _controller(cluster: Cluster) -> Finding:
         overlooked += not noticed and at is not None and time.time() >= at
     if newest is None:
         detail = "cannot be seen: there is no workflow in this namespace yet"
-        return Finding("controller", None, detail, _TRY)
+        return CheckResult("controller", None, detail, _TRY)
     created, name, noticed = newest
     age = human_seconds(max(0.0, time.time() - created))
     if not noticed:
         detail = f"no Argo controller has taken notice of {name}, which is {age} old"
         detail += f" (and of {overlooked - 1} more)" if overlooked > 1 else ""
-        return Finding("controller", False, detail, OVERLOOKED.hint)
+        return CheckResult("controller", False, detail, OVERLOOKED.hint)
     detail = f"took notice of the newest workflow here, {name}, {age} ago"
     if time.time() - created < RECENT_SECONDS:
-        return Finding("controller", True, detail)
-    return Finding("controller", None, f"{detail}; whether it still runs cannot be seen", _TRY)
+        return CheckResult("controller", True, detail)
+    return CheckResult("controller", None, f"{detail}; whether it still runs cannot be seen", _TRY)
 
 
-def _rights(cluster: Cluster, config: Config) -> list[Finding]:
+def _rights(cluster: Cluster, config: Config) -> list[CheckResult]:
     asked = [(right, verb) for right in rights.of_user(config.argo) for verb in right.verbs]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda one: _may(cluster, *one), asked))
@@ -129,12 +129,14 @@ def _rights(cluster: Cluster, config: Config) -> list[Finding]:
             missing.setdefault(right.without, []).append(f"{verb} {_resource(right)}")
     needed = missing.pop(None, [])
     found = [
-        Finding("rights", not needed, f"you may not: {', '.join(needed)}", SETUP)
+        CheckResult("rights", not needed, f"you may not: {', '.join(needed)}", SETUP)
         if needed
-        else Finding("rights", True, "to submit, watch, read logs, stop and remove")
+        else CheckResult("rights", True, "to submit, watch, read logs, stop and remove")
     ]
     for without, some in missing.items():
-        found.append(Finding("rights", False, f"you may not {', '.join(some)}: {without}", SETUP))
+        found.append(
+            CheckResult("rights", False, f"you may not {', '.join(some)}: {without}", SETUP)
+        )
     return found
 
 
@@ -156,7 +158,7 @@ def _may(cluster: Cluster, right: Right, verb: str) -> bool:
     return bool(answer["status"]["allowed"])
 
 
-def _executor(cluster: Cluster, config: Config) -> Finding:
+def _executor(cluster: Cluster, config: Config) -> CheckResult:
     """Whether the pods' service account has what Argo's part of a pod needs."""
     account, namespace = config.argo.service_account or "default", cluster.namespace
     missing = []
@@ -182,7 +184,7 @@ def _executor(cluster: Cluster, config: Config) -> Finding:
         except ApiError as error:
             if error.status in (403, 404):
                 detail = f"{account}; you may not ask what it is allowed"
-                return Finding("service account", None, detail)
+                return CheckResult("service account", None, detail)
             raise
         if not answer["status"]["allowed"]:
             missing.append(verb)
@@ -190,21 +192,21 @@ def _executor(cluster: Cluster, config: Config) -> Finding:
         detail = (
             f"{account} may not {', '.join(missing)} {_resource(EXECUTOR)}: workflows would hang"
         )
-        return Finding("service account", False, detail, SETUP)
-    return Finding("service account", True, account)
+        return CheckResult("service account", False, detail, SETUP)
+    return CheckResult("service account", True, account)
 
 
-def _caches(cluster: Cluster, config: Config) -> Finding:
+def _caches(cluster: Cluster, config: Config) -> CheckResult:
     argo, namespace = config.argo, cluster.namespace
     level = _pod_security(cluster)
     if level == "restricted" and not argo.restricted:
-        return Finding(
+        return CheckResult(
             "pod security", False, f"{namespace} enforces restricted, and jobs ask for root",
             'set argo.restricted = true, and argo.cache = "claim" or "none"',
         )  # fmt: skip
     if argo.cache == "hostpath":
         if level in ("baseline", "restricted"):
-            return Finding(
+            return CheckResult(
                 "caches", False, f"{namespace} enforces {level}, which forbids folders of nodes",
                 'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
             )  # fmt: skip
@@ -214,27 +216,27 @@ def _caches(cluster: Cluster, config: Config) -> Finding:
             who = f"of {namespace} alone, by its path"
         folder = cache_folder(argo, namespace, config.scope, "").rstrip("/")
         who += "; users who may mount folders of nodes (hostPath) can change it"
-        return Finding("caches", True, f"{folder} on every node, {who}")
+        return CheckResult("caches", True, f"{folder} on every node, {who}")
     if argo.cache == "none":
-        return Finding("caches", True, "none: every job builds its environment")
+        return CheckResult("caches", True, "none: every job builds its environment")
     kinds = "python" if argo.restricted else "python, system"
     name = claim_name(config.scope, "python")
-    return Finding("caches", True, f"claims for {kinds}, as {name}; the first job makes them")
+    return CheckResult("caches", True, f"claims for {kinds}, as {name}; the first job makes them")
 
 
-def _template(cluster: Cluster, scope: str) -> Finding:
+def _template(cluster: Cluster, scope: str) -> CheckResult:
     name = template_name(scope)
     try:
         path = resource_path(WORKFLOWS, cluster.namespace, "workflowtemplates", name)
         cluster.request("GET", path, accept=METADATA_ONE)
     except ApiError as error:
         if error.status == 403:
-            return Finding("template", None, f"{name} (you may not look at it)")
+            return CheckResult("template", None, f"{name} (you may not look at it)")
         if error.status != 404:
             raise
         hint = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"
-        return Finding("template", False, f"there is no WorkflowTemplate {name}", hint)
-    return Finding("template", True, f"{name}, which jobs of the scope {scope} refer to")
+        return CheckResult("template", False, f"there is no WorkflowTemplate {name}", hint)
+    return CheckResult("template", True, f"{name}, which jobs of the scope {scope} refer to")
 
 
 def _pod_security(cluster: Cluster) -> str | None:

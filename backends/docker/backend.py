@@ -41,9 +41,9 @@ from backends.docker.removal import remove_container
 from backends.docker.volumes import Volumes
 from stoke.backend.api import (
     Capabilities,
+    CheckResult,
     Delivery,
     EngineState,
-    Finding,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -288,7 +288,7 @@ class DockerBackend:
     def forget_scope(self, scope: str) -> None:
         self._volumes.remove(scope)
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         return look(self._engine, self._config)
 
     def render(self, delivery: Delivery) -> str:

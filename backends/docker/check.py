@@ -7,13 +7,13 @@ from typing import Any
 from backends.docker.container import FALLBACK_LOG_DRIVERS, LOG_DRIVER, has_own_network
 from backends.docker.engine import Engine, is_local, product_of
 from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
-from stoke.backend.api import Finding
+from stoke.backend.api import CheckResult
 from stoke.config.model import Config
 from stoke.delivery.network import environment_proxies
 from stoke.errors import EngineError
 
 
-def look(engine: Engine, config: Config) -> list[Finding]:
+def look(engine: Engine, config: Config) -> list[CheckResult]:
     """Engine first; where that does not answer there is nothing else to say."""
     try:
         address = engine.address()
@@ -24,25 +24,27 @@ def look(engine: Engine, config: Config) -> list[Finding]:
             storage = f"{info['DockerRootDir']} ({info['Driver']})"
             log_driver, limits = _log_driver(info), _limits(info)
         return [
-            Finding("engine", True, version),
+            CheckResult("engine", True, version),
             _image(engine, config),
             log_driver,
             limits,
-            Finding("storage", True, storage),
+            CheckResult("storage", True, storage),
             *_proxies(config, address.url),
         ]
     except EngineError as error:
-        return [Finding("engine", False, error.what, error.hint)]
+        return [CheckResult("engine", False, error.what, error.hint)]
 
 
-def _image(engine: Engine, config: Config) -> Finding:
+def _image(engine: Engine, config: Config) -> CheckResult:
     wanted = config.docker.image
     for image in [wanted] if wanted else [OUR_IMAGE, PUBLIC_IMAGE]:
         if has_image(engine, image):
-            return Finding("image", True, image)
+            return CheckResult("image", True, image)
     absent = wanted or PUBLIC_IMAGE
     # No failure: the first job pulls it, where there is a registry to pull it from.
-    return Finding("image", True, f"{absent} is not here; the first job pulls it, or {NAME_ONE}")
+    return CheckResult(
+        "image", True, f"{absent} is not here; the first job pulls it, or {NAME_ONE}"
+    )
 
 
 def fallback_log_driver(engine: Engine) -> str:
@@ -60,13 +62,13 @@ def _fallback(info: dict[str, Any]) -> str:
     return next((one for one in FALLBACK_LOG_DRIVERS if one in known), FALLBACK_LOG_DRIVERS[-1])
 
 
-def _log_driver(info: dict[str, Any]) -> Finding:
+def _log_driver(info: dict[str, Any]) -> CheckResult:
     if LOG_DRIVER in _log_drivers(info):
-        return Finding("log driver", True, LOG_DRIVER)
+        return CheckResult("log driver", True, LOG_DRIVER)
     driver = _fallback(info)
     if driver != "json-file":
-        return Finding("log driver", True, f"{driver} (this engine has no {LOG_DRIVER!r})")
-    return Finding(
+        return CheckResult("log driver", True, f"{driver} (this engine has no {LOG_DRIVER!r})")
+    return CheckResult(
         "log driver",
         False,
         f"this engine has no {LOG_DRIVER!r}; logs go through {driver!r}, which replaces "
@@ -75,13 +77,13 @@ def _log_driver(info: dict[str, Any]) -> Finding:
     )
 
 
-def _proxies(config: Config, url: str) -> list[Finding]:
+def _proxies(config: Config, url: str) -> list[CheckResult]:
     """Which of this machine's proxies containers use, where it has any."""
     from stoke.remote.common.network import is_loopback
 
     near_only = is_loopback if has_own_network(config) else lambda _: False
     if config.index.proxy and not near_only(config.index.proxy):
-        return [Finding("proxy", True, f"{config.index.proxy}, which containers use as well")]
+        return [CheckResult("proxy", True, f"{config.index.proxy}, which containers use as well")]
     found = {name.upper(): at for name, at in environment_proxies().items() if name != "no_proxy"}
     if config.index.proxy:
         found = {"index.proxy": config.index.proxy}
@@ -89,12 +91,12 @@ def _proxies(config: Config, url: str) -> list[Finding]:
         return []
     if not config.index.proxy and not is_local(url):
         detail = "containers of an engine elsewhere do not use this machine's proxies"
-        return [Finding("proxy", True, f"{detail}; to name one for them, set index.proxy")]
+        return [CheckResult("proxy", True, f"{detail}; to name one for them, set index.proxy")]
     near = [name for name, at in found.items() if near_only(at)]
     if not near:
-        return [Finding("proxy", True, f"containers use this machine's ({', '.join(found)})")]
+        return [CheckResult("proxy", True, f"containers use this machine's ({', '.join(found)})")]
     return [
-        Finding(
+        CheckResult(
             "proxy",
             False,
             f"{', '.join(near)}: a proxy on this machine's loopback address, which containers cannot "
@@ -105,10 +107,10 @@ def _proxies(config: Config, url: str) -> list[Finding]:
     ]
 
 
-def _limits(info: dict[str, Any]) -> Finding:
+def _limits(info: dict[str, Any]) -> CheckResult:
     # Podman's own keys; the ones below are about the kernel and not about Podman's rights.
     if info.get("Rootless") and str(info.get("CgroupVersion")) == "1":
-        return Finding(
+        return CheckResult(
             "limits",
             False,
             "Podman without root cannot limit anything on cgroups v1",
@@ -122,8 +124,8 @@ def _limits(info: dict[str, Any]) -> Finding:
     }
     missing = [name for name, key in kinds.items() if not info.get(key)]
     if not missing:
-        return Finding("limits", True, ", ".join(kinds))
-    return Finding(
+        return CheckResult("limits", True, ", ".join(kinds))
+    return CheckResult(
         "limits",
         False,
         f"this engine cannot limit: {', '.join(missing)}",

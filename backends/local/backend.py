@@ -25,9 +25,9 @@ from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
+    CheckResult,
     Delivery,
     EngineState,
-    Finding,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -244,15 +244,17 @@ class LocalBackend:
                 self.housekeep(volume, {"do": "clear", "kind": volume.kind}, lambda _: None)
                 self._caches.remove(volume)
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         from uv import find_uv_bin
 
-        findings = [Finding("python", True, f"{_python()} ({sys.version.split()[0]})")]
+        results = [CheckResult("python", True, f"{_python()} ({sys.version.split()[0]})")]
         try:
-            findings.append(Finding("uv", True, find_uv_bin()))
+            results.append(CheckResult("uv", True, find_uv_bin()))
         except FileNotFoundError as error:
-            findings.append(
-                Finding("uv", False, str(error), "install stoke again: its uv package is damaged")
+            results.append(
+                CheckResult(
+                    "uv", False, str(error), "install stoke again: its uv package is damaged"
+                )
             )
         for what, folder, variable in (
             ("state", state_dir(), "STOKE_STATE_DIR"),
@@ -265,8 +267,8 @@ class LocalBackend:
             except EngineError as error:
                 works, detail = False, error.what
             hint = None if works else f"export {variable}=/some/folder"
-            findings.append(Finding(what, works, detail, hint))
-        return findings
+            results.append(CheckResult(what, works, detail, hint))
+        return results
 
     def close(self) -> None:
         """Nothing is held open."""

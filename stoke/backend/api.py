@@ -191,7 +191,7 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of `stoke doctor`: what was checked, whether it works (None if that cannot be checked
     from here), and how to fix it."""
 
@@ -249,7 +249,7 @@ class Backend(Protocol):
         `EngineError` if the operation is refused, or the volume is not ours.
         """
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Check everything that this backend needs. Raises nothing."""
 
     def close(self) -> None:

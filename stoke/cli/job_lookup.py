@@ -1,4 +1,4 @@
-"""Finding the job that a command names."""
+"""CheckResult the job that a command names."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from itertools import repeat
 
 import click
 
-from stoke.cli.passthrough import Outlet
+from stoke.cli.passthrough import OutputStream
 from stoke.files.paths import job_dir
 from stoke.logs.pattern import LINE_SECONDS, Pattern
 from stoke.logs.reader import parts
@@ -101,8 +101,8 @@ class Printer:
 
     def __init__(
         self,
-        stdout: Outlet,
-        stderr: Outlet,
+        stdout: OutputStream,
+        stderr: OutputStream,
         jobs: list[str],
         *,
         as_json: bool,
@@ -144,7 +144,7 @@ class Printer:
         else:
             outlet.write(line.text)
 
-    def _text(self, line: Line, outlet: Outlet) -> bytes:
+    def _text(self, line: Line, outlet: OutputStream) -> bytes:
         """A line without its end. On a terminal, of a progress bar the last bar, and matches marked."""
         raw = line.text.removeprefix(b"\n").removesuffix(b"\n")
         if outlet.is_terminal:

@@ -46,7 +46,7 @@ def _fill_closed_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w"))
 
 
-class PatientFile(io.FileIO):
+class BlockingFile(io.FileIO):
     """A descriptor that is written to whole, also while it is in non-blocking mode: whoever shares
     our terminal or pipe may have set that, and then Python raises where it should wait."""
 
@@ -64,7 +64,7 @@ def _wait_for_slow_readers() -> None:
             continue
         stream.flush()
         patient = io.TextIOWrapper(
-            io.BufferedWriter(PatientFile(descriptor, "w", closefd=False)),
+            io.BufferedWriter(BlockingFile(descriptor, "w", closefd=False)),
             stream.encoding,
             stream.errors,
             line_buffering=stream.line_buffering,

@@ -23,7 +23,7 @@ from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
     from stoke.history.database import History
-    from stoke.logs.fallback import UnkeptError
+    from stoke.logs.fallback import UnsavedLogError
 
 _log = Logger(__name__)
 
@@ -49,7 +49,7 @@ def paint(text: str, colour: str | None, stream: TextIO) -> str:
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
-def narrate(text: str) -> None:
+def print_notice(text: str) -> None:
     """One line on stderr."""
     click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", err=True)
 
@@ -64,8 +64,8 @@ def print_error(what: str, hint: str | None) -> None:
         click.echo(f"{paint('debug log:', 'cyan', sys.stderr)} {clean(str(path))}", err=True)
 
 
-def print_unkept(error: UnkeptError) -> None:
-    narrate(f"{error.what}; {error.hint}" if error.hint else error.what)
+def print_unsaved(error: UnsavedLogError) -> None:
+    print_notice(f"{error.what}; {error.hint}" if error.hint else error.what)
 
 
 def time_ago(then: float | None, now: float | None = None) -> str:

@@ -18,7 +18,7 @@ _PIECE = 1 << 20
 """Bytes that are copied together: a line may be as long as the log."""
 
 
-class Outlet:
+class OutputStream:
     """One of our own streams. A terminal gets filtered text, everything else the bytes as they are.
 
     `screen` lets the cursor moves of a job through, where it has the terminal to itself.
@@ -74,8 +74,8 @@ class Passthrough:
     def __init__(
         self,
         folder: Path,
-        stdout: Outlet,
-        stderr: Outlet,
+        stdout: OutputStream,
+        stderr: OutputStream,
         first_row: int = 0,
         stamp: Callable[[int], bytes] | None = None,
     ) -> None:

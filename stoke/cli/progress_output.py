@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stoke.cli.output import narrate, print_unkept
+from stoke.cli.output import print_notice, print_unsaved
 from stoke.errors import EXIT_ENGINE, EngineError, WaitingError
 from stoke.history.job import Job, JobState, Phase, Prediction
-from stoke.logs.fallback import UnkeptError
+from stoke.logs.fallback import UnsavedLogError
 from stoke.text.units import human_age, human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _counts(prediction: Prediction, kind: str) -> list[str]:
     return [f"{counts.cached} of {counts.packages}{' named' if counts.named else ''}"]
 
 
-class Narrator:
+class ProgressPrinter:
     """Tells each thing once. All methods are for one thread.
 
     `troubles`: whether it tells of engines that do not answer; if not said, as of everything else.
@@ -92,7 +92,7 @@ class Narrator:
 
     def _tell(self, text: str) -> None:
         self._end_line()
-        narrate(text)
+        print_notice(text)
 
     def _end_line(self) -> None:
         if self._passthrough is not None:
@@ -129,10 +129,10 @@ class Narrator:
         if error.what in self._troubles:
             return
         self._troubles.add(error.what)
-        if isinstance(error, UnkeptError):
+        if isinstance(error, UnsavedLogError):
             # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
             self._end_line()
-            print_unkept(error)
+            print_unsaved(error)
         elif self._tells_troubles:
             if isinstance(error, WaitingError):
                 self._tell(f"waits: {error.what}" + (f"; {error.hint}" if error.hint else ""))

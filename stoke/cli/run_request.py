@@ -12,7 +12,7 @@ import click
 
 from stoke.backend.pool import Backends
 from stoke.cli.output import job_document, print_json
-from stoke.cli.progress_output import Narrator
+from stoke.cli.progress_output import ProgressPrinter
 from stoke.config.model import Config
 from stoke.errors import StokeError
 from stoke.history.database import History
@@ -32,14 +32,14 @@ def run_request(
     quiet: bool,
 ) -> int:
     """Submit the request and, unless `detach`, follow the job to its end. Return the exit code."""
-    narrator = Narrator(quiet)
+    progress = ProgressPrinter(quiet)
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
         prepared = prepare(request, backend, history)
         if not request.lock_only:
-            narrator.expect(backend, prepared.prediction)
+            progress.expect(backend, prepared.prediction)
         try:
-            job = submit(prepared, history, narrator.submitting)
+            job = submit(prepared, history, progress.submitting)
         except StokeError as error:
             failed = history.get(error.job_id) if error.job_id else None
             if as_json and failed is not None:
@@ -54,4 +54,4 @@ def run_request(
             return 0
         from stoke.cli.watch import watch_job
 
-        return watch_job(job, backend, history, config, narrator, as_json)
+        return watch_job(job, backend, history, config, progress, as_json)

@@ -1,4 +1,4 @@
-"""Follow submitted jobs: pass on their output, handle Ctrl+C, derive the exit code."""
+"""JobFollower submitted jobs: pass on their output, handle Ctrl+C, derive the exit code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stoke.backend.api import Backend
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
 from stoke.cli.output import job_document, print_error, print_json
-from stoke.cli.passthrough import Outlet, Passthrough
-from stoke.cli.progress_output import Narrator
+from stoke.cli.passthrough import OutputStream, Passthrough
+from stoke.cli.progress_output import ProgressPrinter
 from stoke.cli.terminal import JobScreen
 from stoke.config.loader import load_config
 from stoke.config.model import Config
@@ -42,24 +42,29 @@ LOOK_SECONDS = 0.5
 
 
 def watch_job(
-    job: Job, backend: Backend, history: History, config: Config, narrator: Narrator, as_json: bool
+    job: Job,
+    backend: Backend,
+    history: History,
+    config: Config,
+    progress: ProgressPrinter,
+    as_json: bool,
 ) -> int:
     screen = JobScreen()
-    stderr = Outlet(2, sys.stderr.encoding, screen)
-    stdout = stderr if as_json else Outlet(1, sys.stdout.encoding, screen)
+    stderr = OutputStream(2, sys.stderr.encoding, screen)
+    stdout = stderr if as_json else OutputStream(1, sys.stdout.encoding, screen)
     passthrough = Passthrough(job_dir(job.id), stdout, stderr)
-    narrator.beside(passthrough)
-    stopper = Stopper(job, backend, history, config.stop_grace, narrator)
-    follow = Follow(job.id, backend, history, passthrough, narrator, on_turn=stopper.act)
+    progress.beside(passthrough)
+    stopper = InterruptHandler(job, backend, history, config.stop_grace, progress)
+    follow = JobFollower(job.id, backend, history, passthrough, progress, on_turn=stopper.act)
     try:
         with stopper.on_ctrl_c(follow.wake):
             last = follow.run()
     except (BrokenPipeError, KeyboardInterrupt, EngineError):
-        narrator.say(f"the job goes on by itself: stoke logs -f {job.id}")
+        progress.say(f"the job goes on by itself: stoke logs -f {job.id}")
         raise
     passthrough.close()
     clean_up(job.id, backend, history)
-    narrator.end(last)
+    progress.end(last)
     # What the engine knows that the runner could not tell: out of memory, evicted.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)
     hint = follow.hint or next(hints, None)
@@ -67,7 +72,7 @@ def watch_job(
         passthrough.end_line()
         print_error(follow.error or last.reason, hint)
     elif hint and last.state is not JobState.SUCCEEDED:
-        narrator.say(f"hint: {hint}")
+        progress.say(f"hint: {hint}")
     if as_json:
         print_json(job_document(last, history))
     if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
@@ -89,7 +94,7 @@ def exit_code(job: Job) -> int:
     return job.exit_code
 
 
-class Follow:
+class JobFollower:
     """Follows a job to its end: a `Tracker` on a thread, its output passed on by the caller's.
 
     `wake` may be called from anywhere, also from a signal handler; `on_turn` is called after every
@@ -102,13 +107,13 @@ class Follow:
         backend: Backend,
         history: History,
         passthrough: Passthrough,
-        narrator: Narrator,
+        progress: ProgressPrinter,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._job_id = job_id
         self._history = history
         self._passthrough = passthrough
-        self._narrator = narrator
+        self._progress = progress
         self._on_turn = on_turn
         # Not an Event: its lock could be held by the very thread that a signal interrupts.
         self._queue: SimpleQueue[Event | EngineError | None] = SimpleQueue()
@@ -125,7 +130,7 @@ class Follow:
             on_change=self._on_change,
             on_event=self._queue.put,
             on_trouble=self._queue.put,
-            on_unkept=self._queue.put,
+            on_unsaved=self._queue.put,
         )
         passthrough.holds_newline = lambda: self._tracker.held[:1] == b"\n"
         self.error: str | None = None
@@ -180,16 +185,16 @@ class Follow:
             job = self._history.get(self._job_id)
             phases = job.phases if job else []
             self._prepared = any(phase.name == "run" for phase in phases)
-            self._narrator.phases(phases, time.time())
+            self._progress.phases(phases, time.time())
         held_at = self._held_at
         if self._passthrough.pump() == held_at:
             self._passthrough.borrow_newline()
 
     def _tell(self, said: Event | EngineError | None) -> None:
         if isinstance(said, EngineError):
-            self._narrator.trouble(said)
+            self._progress.trouble(said)
         elif said is not None:
-            self._narrator.event(said)
+            self._progress.event(said)
             if said["event"] == "error":
                 # Its "tail" has been shown: the tool's output is in the log that we pass on.
                 self.error = f"{said['phase']}: {said['text']}"
@@ -199,12 +204,12 @@ class Follow:
                     self.hint = f"{self.hint}; {kept}" if self.hint else kept
 
 
-def follow_together(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
+def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
     """Follows several jobs until all of them are over. `show` is called on this thread whenever one
     of them may have written; with False, because more may come."""
     queue: SimpleQueue[EngineError | None] = SimpleQueue()
     failures: list[BaseException] = []
-    narrator = Narrator(quiet=True, troubles=True)
+    progress = ProgressPrinter(quiet=True, troubles=True)
 
     def track(tracker: Tracker, job: Job) -> None:
         try:
@@ -222,7 +227,7 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
                 job.id,
                 on_change=lambda: queue.put(None),
                 on_trouble=queue.put,
-                on_unkept=queue.put,
+                on_unsaved=queue.put,
             )
             for job in jobs
         ]
@@ -238,7 +243,7 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
                     said = queue.get(timeout=LOOK_SECONDS)
                     while True:
                         if said is not None:
-                            narrator.trouble(said)
+                            progress.trouble(said)
                         said = queue.get_nowait()
                 except Empty:
                     pass
@@ -250,18 +255,18 @@ def follow_together(jobs: list[Job], history: History, show: Callable[[bool], No
         raise failures[0]
 
 
-class Stopper:
+class InterruptHandler:
     """ctrl+c: the first reaches the code as SIGINT (where the backend can do that, else it stops the
     job politely) and its output goes on, the second ends the job at once, the third leaves."""
 
     def __init__(
-        self, job: Job, backend: Backend, history: History, grace: float, narrator: Narrator
+        self, job: Job, backend: Backend, history: History, grace: float, progress: ProgressPrinter
     ) -> None:
         self._job = job
         self._backend = backend
         self._history = history
         self._grace = grace
-        self._narrator = narrator
+        self._progress = progress
         self._done = 0
         self.pressed = 0
 
@@ -291,7 +296,7 @@ class Stopper:
             first = self._done == 1
             if first:
                 what = "interrupted" if isinstance(self._backend, Interrupts) else "stopping"
-                self._narrator.say(f"{what}; ctrl+c again ends it at once")
+                self._progress.say(f"{what}; ctrl+c again ends it at once")
             threading.Thread(target=self._end, args=(first,), daemon=True).start()
 
     def _end(self, politely: bool) -> None:
@@ -301,6 +306,6 @@ class Stopper:
             else:
                 said = stop(self._job, self._backend, self._history, 0)
             if said:
-                self._narrator.say(said)
+                self._progress.say(said)
         except EngineError as error:
             print_error(error.what, error.hint)

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
-from stoke.backend.api import Finding
+from stoke.backend.api import CheckResult
 from stoke.config.defaults import with_defaults
 from stoke.config.model import Config
 from stoke.delivery.network import environment_proxies, names_of, own_authorities, trusted_files
@@ -68,25 +68,25 @@ class Proxy:
         return {"Proxy-Authorization": basic_authorization(*login_of(login))} if login else {}
 
 
-def start_check(config: Config) -> Callable[[], list[Finding]]:
-    """Start asking on a thread; the function returned waits for the findings."""
-    found: list[Finding] = []
+def start_check(config: Config) -> Callable[[], list[CheckResult]]:
+    """Start asking on a thread; the function returned waits for the results."""
+    found: list[CheckResult] = []
     began = time.monotonic()
     thread = threading.Thread(target=lambda: found.extend(check_network(config)), daemon=True)
     thread.start()
 
-    def result() -> list[Finding]:
+    def result() -> list[CheckResult]:
         thread.join(max(0.0, began + PATIENCE - time.monotonic()))
         if found:
             return list(found)
         detail = f"no answer within {PATIENCE:.0f} s"
-        return [Finding("index", False, detail, "check the network and the name server")]
+        return [CheckResult("index", False, detail, "check the network and the name server")]
 
     return result
 
 
-def check_network(config: Config) -> list[Finding]:
-    """One finding for the certificates in use, and one for each index."""
+def check_network(config: Config) -> list[CheckResult]:
+    """One result for the certificates in use, and one for each index."""
     certificates = _certificates(config)
     if not certificates.works:
         return [certificates]  # Nothing can be trusted before that is put right.
@@ -94,7 +94,7 @@ def check_network(config: Config) -> list[Finding]:
     try:
         logins = _indexes(config)
     except RequestError as error:
-        return [certificates, Finding("index", False, error.what, error.hint)]
+        return [certificates, CheckResult("index", False, error.what, error.hint)]
     with ThreadPoolExecutor(len(logins) or 1) as pool:
         asked = pool.map(lambda url: _index(url, logins[url], config, context), logins)
         return [certificates, *asked]
@@ -103,27 +103,27 @@ def check_network(config: Config) -> list[Finding]:
 # ---------------------------------------------------------------------------- certificates
 
 
-def _certificates(config: Config) -> Finding:
+def _certificates(config: Config) -> CheckResult:
     what, bundle = "certificates", config.index.ca_bundle
     if bundle:
         if Path(bundle).expanduser().is_file():
-            return Finding(what, True, f"those in {bundle}, and no others (index.ca_bundle)")
-        return Finding(
+            return CheckResult(what, True, f"those in {bundle}, and no others (index.ca_bundle)")
+        return CheckResult(
             what, False, f"index.ca_bundle names {bundle}, which is not there",
             "name a file that is there, or unset index.ca_bundle",
         )  # fmt: skip
     for variable, exists in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
         value = os.environ.get(variable)
         if value and not any(exists(path) for path in value.split(":")):
-            return Finding(
+            return CheckResult(
                 what, False, f"{variable} names {value}, which is not there, so uv trusts no server",
                 f"unset {variable}, or have it name one that is there",
             )  # fmt: skip
     own = names_of(own_authorities())
     if not own:
-        return Finding(what, True, "the public authorities")
+        return CheckResult(what, True, "the public authorities")
     names = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
-    return Finding(what, True, f"the public authorities, and of this machine: {names}")
+    return CheckResult(what, True, f"the public authorities, and of this machine: {names}")
 
 
 def _context(config: Config) -> ssl.SSLContext:
@@ -165,7 +165,9 @@ def _indexes(config: Config) -> dict[str, tuple[str, str]]:
     return {url: login for url, login in found.items() if url.startswith(("http://", "https://"))}
 
 
-def _index(url: str, named: tuple[str, str], config: Config, context: ssl.SSLContext) -> Finding:
+def _index(
+    url: str, named: tuple[str, str], config: Config, context: ssl.SSLContext
+) -> CheckResult:
     shown = split_login(url)[1]
     try:
         parts = urlsplit(expanded(url, "index"))
@@ -174,17 +176,19 @@ def _index(url: str, named: tuple[str, str], config: Config, context: ssl.SSLCon
         way = f" through the proxy {proxy.host} ({proxy.variable})" if proxy else ""
         if proxy and proxy.address.scheme != "http":
             kind = proxy.address.scheme
-            return Finding("index", True, f"{shown}, not asked: its proxy is of the kind {kind}")
+            return CheckResult(
+                "index", True, f"{shown}, not asked: its proxy is of the kind {kind}"
+            )
         status = _ask(parts, f"{parts.path.rstrip('/')}/uv/", login, proxy, context)
         if status == 404:
             # An index without uv is still one. Its list of all packages is long, so that comes second.
             status = _ask(parts, f"{parts.path.rstrip('/')}/", login, proxy, context)
         _judge(status, parts, bool(login), config)
     except TroubleError as error:
-        return Finding("index", False, f"{shown}: {error.what}", error.hint)
+        return CheckResult("index", False, f"{shown}: {error.what}", error.hint)
     except RequestError as error:
-        return Finding("index", False, f"{shown}: {error.why}", error.hint)
-    return Finding("index", True, f"{shown} answers{way}")
+        return CheckResult("index", False, f"{shown}: {error.why}", error.hint)
+    return CheckResult("index", True, f"{shown} answers{way}")
 
 
 def _judge(status: int, parts: SplitResult, has_login: bool, config: Config) -> None:

@@ -20,7 +20,7 @@ from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
-from stoke.logs.fallback import UnkeptError
+from stoke.logs.fallback import UnsavedLogError
 from stoke.logs.retention import keep_within
 
 _log = Logger(__name__)
@@ -117,12 +117,12 @@ def reconcile(
     job: Job,
     backend: Backend,
     history: History,
-    on_unkept: Callable[[UnkeptError], None] | None = None,
+    on_unsaved: Callable[[UnsavedLogError], None] | None = None,
     watch: Callable[[Tracker], None] = lambda _: None,
 ) -> bool:
     """Bring the record and log of one unfinished job up to date, and finalize it if it has ended.
 
-    Returns whether the record now agrees with the engine. `on_unkept` is for a caller that shows the
+    Returns whether the record now agrees with the engine. `on_unsaved` is for a caller that shows the
     log (see `Tracker`). `watch` gets the tracker before it reads: a caller that does not wait for the
     end of a long log closes the tracker.
     """
@@ -131,7 +131,7 @@ def reconcile(
     engine = backend.inspect(job.id)
     if engine.status == "running":
         # The log tells how far the job is; the engine tells why there is none yet.
-        tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
+        tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved)
         tracker.take_state(engine)
         watch(tracker)
         tracker.catch_up()
@@ -148,7 +148,7 @@ def reconcile(
             finished_at=time.time(),
         )
         return True
-    tracker = Tracker(backend, history, job.id, on_unkept=on_unkept)
+    tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved)
     tracker.take_state(engine)
     watch(tracker)
     tracker.run()

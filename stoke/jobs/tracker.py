@@ -24,7 +24,7 @@ from stoke.history.database import History, Note
 from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
-from stoke.logs.fallback import UnkeptError, kept_again, stand_in, unkept
+from stoke.logs.fallback import UnsavedLogError, kept_again, stand_in, unsaved
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
 
@@ -45,7 +45,7 @@ class Tracker:
     The callbacks run on the tracking thread. `on_change` is called after the history or the spool has
     changed; `on_event` with each event of the runner that is believed; `on_trouble` when the engine
     cannot be reached, and with a `WaitingError` when the engine reports why the job does not start.
-    `on_unkept` is called with the reason when the log can only be shown, not saved; without that
+    `on_unsaved` is called with the reason when the log can only be shown, not saved; without that
     callback an unsaved log raises `EngineError`.
     """
 
@@ -57,7 +57,7 @@ class Tracker:
         on_change: Callable[[], None] = lambda: None,
         on_event: Callable[[Event], None] = lambda event: None,
         on_trouble: Callable[[EngineError], None] = lambda error: None,
-        on_unkept: Callable[[UnkeptError], None] | None = None,
+        on_unsaved: Callable[[UnsavedLogError], None] | None = None,
     ) -> None:
         self._backend = backend
         self._history = history
@@ -65,7 +65,7 @@ class Tracker:
         self._on_change = on_change
         self._on_event = on_event
         self._on_trouble = on_trouble
-        self._on_unkept = on_unkept
+        self._on_unsaved = on_unsaved
         self._closed = threading.Event()
         self._follower: Follower | None = None
         self._error: str | None = None
@@ -123,11 +123,11 @@ class Tracker:
 
         Raises `error` if no caller shows the log, or if that folder has no space either.
         """
-        if self._on_unkept is None or self._fallback is not None or self._closed.is_set():
+        if self._on_unsaved is None or self._fallback is not None or self._closed.is_set():
             raise error
         shown = stand_in(job_dir(self.job_id), error)
         self._fallback = shown.folder
-        self._on_unkept(shown.why)
+        self._on_unsaved(shown.why)
 
     def _new_follower(self) -> Follower:
         self._checks = None  # Another process may have followed in the meantime.
@@ -137,11 +137,11 @@ class Tracker:
         try:
             follower = self._follower_in(folder)
         except EngineError as error:
-            known = unkept(folder)
-            if self._on_unkept is None or (known and known.whole):
+            known = unsaved(folder)
+            if self._on_unsaved is None or (known and known.whole):
                 raise
             shown = stand_in(folder, error)
-            self._on_unkept(shown.why)
+            self._on_unsaved(shown.why)
             return self._follower_in(shown.folder)
         kept_again(folder)
         return follower
@@ -186,7 +186,7 @@ class Tracker:
         job = self._history.get(self.job_id)
         if job is None or not job.provisional or not job.state.finished:
             return False
-        if unkept(job_dir(self.job_id)) is not None:
+        if unsaved(job_dir(self.job_id)) is not None:
             return False  # Provisional for another reason: its log is not saved yet.
         if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
             return False
@@ -379,7 +379,7 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
-        shown = unkept(job_dir(self.job_id))
+        shown = unsaved(job_dir(self.job_id))
         if shown is not None:
             shown.whole = True
             changes["provisional"] = engine.status != "absent"

@@ -15,7 +15,7 @@ PARTS = ("log", "log.idx", "log.pos", "log.engine")
 """The files of a spool."""
 
 
-class UnkeptError(EngineError):
+class UnsavedLogError(EngineError):
     """A log is shown and not kept. Nothing fails by it, so it is told and never raised.
 
     `reason` is why, in two or three words.
@@ -29,23 +29,23 @@ class UnkeptError(EngineError):
 
 
 @dataclass
-class Unkept:
+class UnsavedLog:
     """`whole` says that the log was followed to its end."""
 
     folder: Path
-    why: UnkeptError
+    why: UnsavedLogError
     whole: bool = False
 
 
-_unkept: dict[Path, Unkept] = {}
+_unsaved: dict[Path, UnsavedLog] = {}
 
 
-def unkept(folder: Path) -> Unkept | None:
+def unsaved(folder: Path) -> UnsavedLog | None:
     """The log that belongs into `folder` and is not kept there; None where it is."""
-    return _unkept.get(folder)
+    return _unsaved.get(folder)
 
 
-def stand_in(folder: Path, why: EngineError) -> Unkept:
+def stand_in(folder: Path, why: EngineError) -> UnsavedLog:
     """A temporary folder for the log that belongs into `folder`; the same at every call.
 
     Raises `why` where there is no room for that either.
@@ -53,9 +53,9 @@ def stand_in(folder: Path, why: EngineError) -> Unkept:
     import shutil
     import tempfile
 
-    known = _unkept.get(folder)
+    known = _unsaved.get(folder)
     if known is not None:
-        known.why = UnkeptError(why)
+        known.why = UnsavedLogError(why)
         return known
     made: Path | None = None
     try:
@@ -68,13 +68,13 @@ def stand_in(folder: Path, why: EngineError) -> Unkept:
             shutil.rmtree(made, ignore_errors=True)
         raise why from None
     atexit.register(shutil.rmtree, made, ignore_errors=True)
-    _unkept[folder] = Unkept(made, UnkeptError(why))
-    return _unkept[folder]
+    _unsaved[folder] = UnsavedLog(made, UnsavedLogError(why))
+    return _unsaved[folder]
 
 
 def kept_again(folder: Path) -> None:
     """The log is kept in `folder` from now on: readers that stand in the other one go over to it."""
-    known = _unkept.pop(folder, None)
+    known = _unsaved.pop(folder, None)
     if known is not None:
         import shutil
 

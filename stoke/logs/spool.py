@@ -30,7 +30,7 @@ from pathlib import Path
 from stoke.errors import EngineError
 from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
-from stoke.logs.fallback import unkept
+from stoke.logs.fallback import unsaved
 
 # A follower's checkpoint has a key for each frame of the overlap: 1.6 MB where lines come quickly.
 MAX_CHECKPOINT = 64 * 1024**2
@@ -264,7 +264,7 @@ class SpoolReader:
         self._index: int | None = None
 
     def _open(self) -> bool:
-        other = unkept(self._folder)
+        other = unsaved(self._folder)
         at = other.folder if other else self._folder
         if at != self._at:
             self.close()

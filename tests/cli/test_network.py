@@ -71,7 +71,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def look(stoke: Stoke, what: str = "index", **env: str) -> dict[str, Any]:
-    """The finding, after seeing that the exit code agrees with it."""
+    """Return the check result, after seeing that the exit code agrees with it."""
     done = stoke("doctor", "--json", env=env)
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["works"] else 1)

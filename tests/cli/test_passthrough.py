@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.logs.spool import STDERR, STDOUT, SpoolReader, SpoolWriter
 
 
@@ -17,7 +17,7 @@ def test_a_spool_that_is_cut_back_at_that_moment_is_gone_on_with(
 ) -> None:
     """As another follower does that takes over, and one whose disk is full."""
     read, write = os.pipe()
-    copied = Passthrough(tmp_path, Outlet(write), Outlet(write))
+    copied = Passthrough(tmp_path, OutputStream(write), OutputStream(write))
     real = SpoolReader.size
 
     def size_of_before(reader: SpoolReader) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def test_rows_that_come_while_it_copies_are_neither_doubled_nor_the_other_stream
 ) -> None:
     """The log's size is looked at first; its file may have grown by half a write, or more, since."""
     pipes = [os.pipe(), os.pipe()]
-    copied = Passthrough(tmp_path, Outlet(pipes[0][1]), Outlet(pipes[1][1]))
+    copied = Passthrough(tmp_path, OutputStream(pipes[0][1]), OutputStream(pipes[1][1]))
     whole = {STDOUT: b"", STDERR: b""}
     writer = SpoolWriter(tmp_path)
 

@@ -28,8 +28,8 @@ def private(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
 
 def test_an_authority_that_is_there_is_named(tmp_path: Path) -> None:
     def looked_at(bundle: str | None) -> str | None:
-        finding = _certificates(Config(index=IndexSettings(ca_bundle=bundle)))
-        return None if finding.works else finding.hint
+        result = _certificates(Config(index=IndexSettings(ca_bundle=bundle)))
+        return None if result.works else result.hint
 
     template = "name a file that is there, or unset index.ca_bundle"
     is_hint(looked_at("/not/there"), template)

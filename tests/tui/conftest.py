@@ -18,9 +18,9 @@ from textual.pilot import Pilot
 
 from stoke.backend.api import (
     Capabilities,
+    CheckResult,
     Delivery,
     EngineState,
-    Finding,
     FoundJob,
     Frame,
     PhaseReport,
@@ -196,7 +196,7 @@ class FakeBackend:
         self.held = [one for one in self.held if one.name != volume.name]
         return pruned
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         return []
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from stoke.errors import RequestError, StokeError
 from stoke.files.paths import job_dir
 from stoke.history.job import Job
 from stoke.logs import reader
-from stoke.logs.fallback import unkept
+from stoke.logs.fallback import unsaved
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import ENGINE_LOG
@@ -145,7 +145,7 @@ class LogPane(Vertical):
             return
         text = self._figures(self._job)
         looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
-        for line in (self._unkept(self._job), looked_for):
+        for line in (self._unsaved(self._job), looked_for):
             if line:
                 text.append("\n")
                 text.append_text(line)
@@ -179,8 +179,8 @@ class LogPane(Vertical):
             text.append("  following", style="green")
         return text
 
-    def _unkept(self, job: Job) -> Text | None:
-        shown = unkept(job_dir(job.id))
+    def _unsaved(self, job: Job) -> Text | None:
+        shown = unsaved(job_dir(job.id))
         if shown is None:
             return None
         # Which folder, and how to fix it, is said of the backend once the job is over.

@@ -15,7 +15,15 @@ from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
 from stoke.cli.options import BACKEND, LOCK, REQUIREMENTS, apply
-from stoke.cli.output import Cell, narrate, print_error, print_json, print_table, rfc3339, time_ago
+from stoke.cli.output import (
+    Cell,
+    print_error,
+    print_json,
+    print_notice,
+    print_table,
+    rfc3339,
+    time_ago,
+)
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.history.database import History
@@ -83,7 +91,7 @@ def list_volumes(
             except EngineError as error:
                 if backend:
                     raise
-                narrate(f"{name} is left out: {error.what}")
+                print_notice(f"{name} is left out: {error.what}")
                 continue
             found = [
                 volume
@@ -99,12 +107,12 @@ def list_volumes(
         return
     if not volumes:
         which = "such cache" if scope or kind else "cache"
-        narrate(f"no {which} volumes yet; the first job with packages makes one")
+        print_notice(f"no {which} volumes yet; the first job with packages makes one")
         return
     rows = [_row(volume, figures) for volume in volumes]
     _print_with_nodes(HEADS, rows, [volume.node for volume in volumes], TO_THE_RIGHT)
     if any(volume.bytes is None for volume in volumes):
-        narrate("some were never measured: stoke cache ls --measure")
+        print_notice("some were never measured: stoke cache ls --measure")
 
 
 @command.command("show")
@@ -143,7 +151,7 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
         return
     for volume, usage in zip(volumes, usages, strict=True):
         downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
-        narrate(
+        print_notice(
             f"{volume.whole_name}: {human_bytes(usage.bytes)}, of which "
             f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
         )
@@ -202,7 +210,7 @@ def prune(
         if not volumes:
             if not quiet:
                 what = f"{kind} cache" if kind else "caches"
-                narrate(f"no {what} on the {chosen.name} backend; nothing to drop")
+                print_notice(f"no {what} on the {chosen.name} backend; nothing to drop")
             return 0
         return prune_caches(
             housekeeper, chosen, volumes, backends.config, seconds, limit,
@@ -296,7 +304,7 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
         for volume in volumes:
             what = "environment" if volume.kind == "python" else "set of packages"
             entries = "" if volume.entries is None else f", {_counted(volume.entries, what)}"
-            narrate(f"{volume.whole_name}: {human_bytes(volume.bytes)}{entries}")
+            print_notice(f"{volume.whole_name}: {human_bytes(volume.bytes)}{entries}")
         holders = sorted({job for volume in volumes for job in volume.in_use_by})
         if holders:
             raise EngineError(
@@ -313,7 +321,7 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             except EngineError as error:
                 failed.append((volume, error))
     if freed or not failed:
-        narrate(f"freed {human_bytes(freed)}")
+        print_notice(f"freed {human_bytes(freed)}")
     for volume, why in failed:
         print_error(f"{volume.whole_name} was not cleared: {why.what}", why.hint)
     return EXIT_ENGINE if failed else 0
@@ -382,7 +390,7 @@ def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Vol
         with ProgressLine() as progress:
             return housekeeper.measured(backend, volume, progress)
     except EngineError as error:
-        narrate(f"{volume.whole_name} could not be measured: {error.what}")
+        print_notice(f"{volume.whole_name} could not be measured: {error.what}")
         return volume
 
 

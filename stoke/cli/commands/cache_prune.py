@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.cache.volumes import Housekeeper, Pruned, group_by_budget
-from stoke.cli.output import narrate, print_error
+from stoke.cli.output import print_error, print_notice
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.text.units import human_bytes
@@ -84,7 +84,7 @@ class _Report:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            narrate(text)
+            print_notice(text)
 
     def promise(self, volumes: list[Volume], outcomes: list[Pruned | EngineError]) -> bool:
         """Says what would go; whether that is anything."""

@@ -9,7 +9,7 @@ import click
 
 from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
 from stoke.cli.options import BACKEND, apply
-from stoke.cli.output import Cell, narrate, print_json, print_table, rfc3339
+from stoke.cli.output import Cell, print_json, print_notice, print_table, rfc3339
 from stoke.errors import RequestError
 from stoke.history.database import History
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
@@ -53,7 +53,7 @@ def command(
     elif as_json:
         print_json(_document(metrics))
     elif not metrics.figures:
-        narrate("no job has looked for packages in a cache yet")
+        print_notice("no job has looked for packages in a cache yet")
     else:
         _show(metrics)
 

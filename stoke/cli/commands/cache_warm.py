@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stoke.cli.options import request_from
-from stoke.cli.output import narrate
+from stoke.cli.output import print_notice
 from stoke.cli.run_request import run_request
 from stoke.history.database import History
 from stoke.jobs.warm import CODE
@@ -50,7 +50,7 @@ def warm_up(requests: list[Request], backend: str, config: Config) -> int:
         if len(requests) > 1:
             names = ", ".join((*request.spec.dependencies, *request.spec.system))
             names = names or "a requirements file"
-            narrate(f"{number} of {len(requests)}: {names}")
+            print_notice(f"{number} of {len(requests)}: {names}")
         code = run_request(request, backend, config, detach=False, as_json=False, quiet=False)
         failed = failed or code
     return failed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.backend.api import Finding
+from stoke.backend.api import CheckResult
 from stoke.backend.registry import backend_names, load_backend
 from stoke.cli.options import CLUSTER, apply
 from stoke.cli.output import paint, print_json
@@ -47,61 +47,62 @@ def command(as_json: bool) -> int:
         own.insert(0, _checked("configuration", _configuration))
     except StokeError as error:
         own.insert(
-            0, Finding("configuration", False, error.what, error.hint or f"edit {config_file()}")
+            0,
+            CheckResult("configuration", False, error.what, error.hint or f"edit {config_file()}"),
         )
         config = Config()
     network = start_check(config)
     backends = {name: _look_at(name, config) for name in backend_names()}
     own += network()
-    works = all(finding.works is not False for finding in own + backends.get(config.backend, []))
+    works = all(result.works is not False for result in own + backends.get(config.backend, []))
     own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
     if as_json:
         print_json(
             {
                 "works": works,
                 "default_backend": config.backend,
-                "stoke": [_document(finding) for finding in own],
+                "stoke": [_document(result) for result in own],
                 "backends": {
-                    name: [_document(finding) for finding in findings]
-                    for name, findings in backends.items()
+                    name: [_document(result) for result in results]
+                    for name, results in backends.items()
                 },
             }
         )
     else:
         _show("stoke", own)
-        for name, findings in backends.items():
-            _show(f"{name} (default)" if name == config.backend else name, findings)
+        for name, results in backends.items():
+            _show(f"{name} (default)" if name == config.backend else name, results)
     return 0 if works and config.backend in backends else BROKEN
 
 
-def _checked(what: str, look: Callable[[], Finding]) -> Finding:
+def _checked(what: str, look: Callable[[], CheckResult]) -> CheckResult:
     try:
         return look()
     except StokeError as error:
-        return Finding(what, False, error.what, error.hint)
+        return CheckResult(what, False, error.what, error.hint)
 
 
-def _configuration() -> Finding:
+def _configuration() -> CheckResult:
     path = config_file()
     detail = str(path) if is_there(path) else f"the defaults ({path} is not there)"
-    return Finding("configuration", True, detail)
+    return CheckResult("configuration", True, detail)
 
 
-def _state() -> Finding:
+def _state() -> CheckResult:
     """Whether history and logs can be kept, without making anything."""
     folder = state_dir()
     there = folder
     while not is_there(there):
         there = there.parent
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return Finding("history and logs", True, str(folder))
-    return Finding(
+        return CheckResult("history and logs", True, str(folder))
+    return CheckResult(
         "history and logs", False, f"{folder} cannot be written to",
         "name a folder you can write to: export STOKE_STATE_DIR=/some/folder",
     )  # fmt: skip
 
 
-def _variable(name: str) -> Finding:
+def _variable(name: str) -> CheckResult:
     from difflib import get_close_matches
 
     from stoke.config.model import Config
@@ -109,37 +110,35 @@ def _variable(name: str) -> Finding:
     settings = [f"STOKE_{field.upper()}" for field in Config.model_fields]
     near = get_close_matches(name.upper().partition("__")[0], settings, 1)
     hint = f"did you mean {near[0]}?" if near else f"take it away: unset {name}"
-    return Finding("variable", False, f"{name} is set and is no setting", hint)
+    return CheckResult("variable", False, f"{name} is set and is no setting", hint)
 
 
-def _look_at(name: str, config: Config) -> list[Finding]:
+def _look_at(name: str, config: Config) -> list[CheckResult]:
     try:
         backend = load_backend(name, config)
         found = backend.check()
         backend.close()
     except StokeError as error:
-        return [Finding("backend", False, error.what, error.hint)]
+        return [CheckResult("backend", False, error.what, error.hint)]
     except Exception as error:
         # A third party's, broken or half installed: the others are still to be looked at.
-        return [Finding("backend", False, f"does not load: {type(error).__name__}: {error}")]
+        return [CheckResult("backend", False, f"does not load: {type(error).__name__}: {error}")]
     return found
 
 
-def _show(title: str, findings: list[Finding]) -> None:
+def _show(title: str, results: list[CheckResult]) -> None:
     click.echo(paint(clean(title), "bold", sys.stdout))
-    for finding in findings:
-        mark = paint(*_MARKS[finding.works], sys.stdout)
-        click.echo(f"  {mark}  {clean(finding.what):<16}  {clean(finding.detail)}")
-        if finding.hint and not finding.works:
-            click.echo(
-                f"      {'':<16}  {paint('hint:', 'cyan', sys.stdout)} {clean(finding.hint)}"
-            )
+    for result in results:
+        mark = paint(*_MARKS[result.works], sys.stdout)
+        click.echo(f"  {mark}  {clean(result.what):<16}  {clean(result.detail)}")
+        if result.hint and not result.works:
+            click.echo(f"      {'':<16}  {paint('hint:', 'cyan', sys.stdout)} {clean(result.hint)}")
 
 
-def _document(finding: Finding) -> dict[str, Any]:
+def _document(result: CheckResult) -> dict[str, Any]:
     return {
-        "what": finding.what,
-        "works": finding.works,
-        "detail": finding.detail,
-        "hint": finding.hint,
+        "what": result.what,
+        "works": result.works,
+        "detail": result.detail,
+        "hint": result.hint,
     }

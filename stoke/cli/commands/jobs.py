@@ -13,8 +13,8 @@ from stoke.cli.job_lookup import fresh
 from stoke.cli.output import (
     Cell,
     job_document,
-    narrate,
     print_json,
+    print_notice,
     print_table,
     state_colour,
     state_text,
@@ -85,7 +85,7 @@ def _adopt(history: History) -> None:
     try:
         adopt(Backends(config).get(config.backend), history)
     except EngineError as error:
-        narrate(f"{config.backend} could not be asked for jobs: {error.what}")
+        print_notice(f"{config.backend} could not be asked for jobs: {error.what}")
 
 
 def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
     elif jobs:
         print_table(HEADS, [_row(job) for job in jobs], TO_THE_RIGHT)
     else:
-        narrate("no jobs; submit one: stoke run --help")
+        print_notice("no jobs; submit one: stoke run --help")
 
 
 def _row(job: Job) -> list[Cell]:

@@ -14,8 +14,8 @@ import click
 from stoke.cli.job_lookup import find_jobs, open_history
 from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
 from stoke.cli.options import JOBS, apply
-from stoke.cli.output import narrate, print_error, print_unkept, removed_log, shows_colour
-from stoke.cli.passthrough import Outlet, Passthrough
+from stoke.cli.output import print_error, print_notice, print_unsaved, removed_log, shows_colour
+from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.cli.terminal import JobScreen
 from stoke.errors import RequestError
 from stoke.files.paths import job_dir
@@ -93,12 +93,12 @@ def command(
         code = max((error.exit_code for error in unknown), default=0)
         for job in found:
             if removed := removed_log(job):
-                narrate(f"{job.id}: {removed}")
+                print_notice(f"{job.id}: {removed}")
                 code = code or 1
         copied = len(found) == 1 and wanted == Wanted() and not as_json and not engine
         screen = JobScreen() if copied and not timestamps else None
-        stdout = Outlet(1, sys.stdout.encoding, screen)
-        stderr = Outlet(2, sys.stderr.encoding, screen)
+        stdout = OutputStream(1, sys.stdout.encoding, screen)
+        stderr = OutputStream(2, sys.stderr.encoding, screen)
         if engine:
             _print_engine_logs(found, history, stdout)
         elif copied:
@@ -122,8 +122,8 @@ def command(
 def _copy(
     job: Job,
     history: History,
-    stdout: Outlet,
-    stderr: Outlet,
+    stdout: OutputStream,
+    stderr: OutputStream,
     follow: bool,
     tail: int | None,
     timestamps: bool,
@@ -155,9 +155,9 @@ def _print_lines(
             _catch_up(job, history)
     sources = [Source(job.id, wanted, tail) for job in jobs]
     if follow and unfinished:
-        from stoke.cli.watch import follow_together
+        from stoke.cli.watch import follow_jobs
 
-        follow_together(unfinished, history, lambda all_of_it: printer.merged(sources, all_of_it))
+        follow_jobs(unfinished, history, lambda all_of_it: printer.merged(sources, all_of_it))
     printer.merged(sources, all_of_it=True)
     for source in sources:
         source.close()
@@ -167,7 +167,7 @@ def _is_open(job: Job) -> bool:
     return not job.state.finished or job.provisional
 
 
-def _print_engine_logs(jobs: list[Job], history: History, stdout: Outlet) -> None:
+def _print_engine_logs(jobs: list[Job], history: History, stdout: OutputStream) -> None:
     """Argo's own lines, for example: they say why a container came to nothing."""
     for job in jobs:
         if _is_open(job):
@@ -176,7 +176,7 @@ def _print_engine_logs(jobs: list[Job], history: History, stdout: Outlet) -> Non
             data = (job_dir(job.id) / ENGINE_LOG).read_bytes()
         except FileNotFoundError:
             if not removed_log(job):
-                narrate(f"{job.id}: the engine wrote nothing into its log")
+                print_notice(f"{job.id}: the engine wrote nothing into its log")
             continue
         if len(jobs) > 1:
             name = f"{clean(job.id)} | ".encode()
@@ -202,18 +202,20 @@ def _catch_up(job: Job, history: History) -> None:
     from stoke.jobs.refresh import reconcile
 
     try:
-        reconcile(job, Backends(load_config()).get(job.backend), history, on_unkept=print_unkept)
+        reconcile(job, Backends(load_config()).get(job.backend), history, on_unsaved=print_unsaved)
     except EngineError as error:
-        narrate(f"this may not be all of it: {error.what}")
+        print_notice(f"this may not be all of it: {error.what}")
 
 
 def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
     from stoke.backend.pool import Backends
-    from stoke.cli.progress_output import Narrator
-    from stoke.cli.watch import Follow
+    from stoke.cli.progress_output import ProgressPrinter
+    from stoke.cli.watch import JobFollower
     from stoke.config.loader import load_config
     from stoke.jobs.refresh import clean_up
 
     backend = Backends(load_config()).get(job.backend)
-    Follow(job.id, backend, history, passthrough, Narrator(quiet=True, troubles=True)).run()
+    JobFollower(
+        job.id, backend, history, passthrough, ProgressPrinter(quiet=True, troubles=True)
+    ).run()
     clean_up(job.id, backend, history)

@@ -99,7 +99,7 @@ def _replay(path: Path, as_json: bool) -> int:
 def _race(request: Request, backend: str, config: Config, quiet: bool) -> Recording | None:
     """None where ctrl+c ended it."""
     from stoke.backend.pool import Backends
-    from stoke.cli.output import narrate
+    from stoke.cli.output import print_notice
     from stoke.cli.watch import exit_code
     from stoke.history.database import History
     from stoke.race.race import Race, RaceStoppedError, RunFailedError
@@ -114,11 +114,11 @@ def _race(request: Request, backend: str, config: Config, quiet: bool) -> Record
         try:
             return _stay(race, said, teller, config.stop_grace)
         except RaceStoppedError as error:
-            narrate(f"{error.what}; nothing of the cold one is left")
+            print_notice(f"{error.what}; nothing of the cold one is left")
             return None
         except RunFailedError as error:
             for line in error.tail:
-                narrate(f"| {line}")
+                print_notice(f"| {line}")
             error.exit_code = exit_code(error.job)
             raise
 
@@ -189,15 +189,15 @@ class _Teller:
     """Says on stderr what the race is at, each thing once."""
 
     def __init__(self, request: Request, quiet: bool) -> None:
-        from stoke.cli.progress_output import Narrator
+        from stoke.cli.progress_output import ProgressPrinter
 
         self._titles = {
             "cold": "cold, with nothing cached",
             "warming": f"the caches of scope {request.spec.scope} are not warm yet; warming them",
             "warm": f"warm, in scope {request.spec.scope}",
         }
-        self._narrators = {name: Narrator(quiet) for name in self._titles}
-        self._general = Narrator(quiet)
+        self._progresss = {name: ProgressPrinter(quiet) for name in self._titles}
+        self._general = ProgressPrinter(quiet)
         self._begun: list[str] = []
 
     def hear(self, said: SimpleQueue[str | None], patience: float) -> None:
@@ -221,7 +221,7 @@ class _Teller:
                 self._begun.append(name)
                 self.say(self._titles[name])
             if job is not None:
-                self._narrators[name].phases(job.phases, time.time())
+                self._progresss[name].phases(job.phases, time.time())
 
 
 # ------------------------------------------------------------------------------------- the figures

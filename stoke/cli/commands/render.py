@@ -72,11 +72,11 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
         click.echo(make_script(request), nl=False)
     else:
         from stoke.backend.registry import load_backend
-        from stoke.cli.output import narrate
+        from stoke.cli.output import print_notice
         from stoke.jobs.rendering import left_out, render_job
 
         manifest = render_job(request, load_backend(form, config))
         if missing := left_out(request.spec):
-            narrate(f"left out, because they would stand in it: {', '.join(missing)}")
+            print_notice(f"left out, because they would stand in it: {', '.join(missing)}")
         click.echo(manifest)
     return 0

@@ -10,7 +10,7 @@ import click
 from stoke.backend.pool import Backends
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.job_lookup import find_job, open_history
-from stoke.cli.output import narrate
+from stoke.cli.output import print_notice
 from stoke.cli.run_request import run_request
 from stoke.config.model import Config
 from stoke.errors import RequestError
@@ -37,5 +37,5 @@ def print_lock_of(prefix: str, config: Config) -> None:
         job = find_job(history, prefix)
         text = Housekeeper(history, config.lock_ttl).lock_of(backends.get(job.backend), job)
     if not parse_requirements(text).is_lock():
-        narrate("some packages have no hash: --lock refuses them")
+        print_notice("some packages have no hash: --lock refuses them")
     click.echo(text, nl=False)

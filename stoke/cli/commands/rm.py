@@ -6,7 +6,7 @@ import click
 
 from stoke.cli.job_lookup import find_jobs, fresh, open_history
 from stoke.cli.options import JOBS_IF_ANY, apply
-from stoke.cli.output import narrate, print_error
+from stoke.cli.output import print_error, print_notice
 from stoke.errors import StokeError
 from stoke.files.paths import history_file, is_there
 from stoke.history.job import Job
@@ -44,7 +44,7 @@ def command(jobs: tuple[str, ...], all_finished: bool) -> int:
         for job in found:
             try:
                 remove(job, backend_of(job, backends), history)
-                narrate(f"removed {job.id}")
+                print_notice(f"removed {job.id}")
             except StokeError as error:
                 problems.append(error)
     for problem in problems:

@@ -40,15 +40,15 @@ def image(base: str | None, tag: str | None, backend: str | None) -> None:
     """
     from stoke.backend.capabilities import MakesImage
     from stoke.backend.registry import load_backend
-    from stoke.cli.output import narrate
+    from stoke.cli.output import print_notice
     from stoke.config.loader import load_config
 
     name = backend or "docker"
     chosen = load_backend(name, load_config())
     if not isinstance(chosen, MakesImage):
         raise RequestError("backend", f"the {name} backend has no images", "choose: -b docker")
-    made = chosen.setup_image(base, tag, narrate)
-    narrate(f"built {made}")
+    made = chosen.setup_image(base, tag, print_notice)
+    print_notice(f"built {made}")
     chosen.close()
 
 
@@ -88,7 +88,7 @@ def argo(
 
     from stoke.backend.capabilities import PreparesNamespace
     from stoke.backend.registry import load_backend
-    from stoke.cli.output import narrate
+    from stoke.cli.output import print_notice
     from stoke.config.loader import load_config
     from stoke.request.spec import check_scope
 
@@ -103,7 +103,7 @@ def argo(
     with closing(backend):
         if allow_plugin:
             allowed = backend.allow_plugin()
-            narrate(f"allowed: {allowed}" if allowed else "the kubeconfig names no program")
+            print_notice(f"allowed: {allowed}" if allowed else "the kubeconfig names no program")
             return
         prune = None if unused is None else (CALENDAR["daily"], _seconds(unused))
         wanted = backend.preparations(scopes or (config.scope,), users, groups, prune)
@@ -117,7 +117,7 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
     """Shows what would change, and then changes it."""
     import sys
 
-    from stoke.cli.output import narrate
+    from stoke.cli.output import print_notice
     from stoke.text.sanitize import clean
 
     changes = []
@@ -127,7 +127,7 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
             changes.append(one)
             click.echo("\n".join(clean(line) for line in difference.splitlines()))
     if not changes:
-        narrate("everything is there already")
+        print_notice("everything is there already")
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -136,7 +136,7 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
             raise RequestError("apply", "nothing was changed")
     for one in changes:
         one.apply()
-        narrate(f"made {one.name}")
+        print_notice(f"made {one.name}")
 
 
 def _seconds(unused: str) -> float:

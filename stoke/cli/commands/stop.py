@@ -8,7 +8,7 @@ import click
 
 from stoke.cli.job_lookup import find_jobs, open_history
 from stoke.cli.options import JOBS, apply
-from stoke.cli.output import narrate, print_error
+from stoke.cli.output import print_error, print_notice
 from stoke.errors import EngineError, StokeError
 
 PATIENCE = 15.0
@@ -46,7 +46,7 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             backend = backends.get(job.backend)
             said = stop(job, backend, history, grace)
             if said:
-                narrate(f"{job.id}: {said}")
+                print_notice(f"{job.id}: {said}")
             Tracker(backend, history, job.id).run()
             clean_up(job.id, backend, history)
         except StokeError as error:
@@ -68,7 +68,7 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             after = history.get(job.id)
             if after is None or after.state.finished:
                 already = "was already " if job.state.finished else ""
-                narrate(f"{job.id} {already}{after.state if after else 'removed'}")
+                print_notice(f"{job.id} {already}{after.state if after else 'removed'}")
             elif job.id not in failed:
                 problems.append(
                     EngineError(

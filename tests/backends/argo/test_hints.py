@@ -20,7 +20,7 @@ from backends.argo.cluster import Cluster
 from backends.argo.state import state_of
 from backends.argo.volumes import Volumes
 from backends.argo.workflow import make_job
-from stoke.backend.api import Finding
+from stoke.backend.api import CheckResult
 from stoke.config.loader import load_config
 from stoke.config.model import ArgoConfig, Config
 from stoke.request.spec import parse_size
@@ -455,7 +455,7 @@ SERVED = json_answer({"resources": [{"name": "workflows"}, {"name": "workflowtas
 def test_what_an_administrator_is_asked_for_is_what_is_missing(
     server: ScriptedServer,
     tmp_path: Path,
-    look: Callable[[Cluster], Finding],
+    look: Callable[[Cluster], CheckResult],
     path: str,
     broken: list[Piece],
     works: list[Piece],
@@ -464,9 +464,9 @@ def test_what_an_administrator_is_asked_for_is_what_is_missing(
     kubeconfig = server.kubeconfig(tmp_path)
     with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
         server.answers = {path: [broken]}
-        finding = look(cluster)
-        assert finding.works is False
-        is_hint(finding.hint, template)
+        result = look(cluster)
+        assert result.works is False
+        is_hint(result.hint, template)
         server.answers = {path: [works]}
         assert look(cluster).works
 

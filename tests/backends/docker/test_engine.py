@@ -94,8 +94,8 @@ def test_no_engine(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="there is no Docker engine") as caught:
         backend.inspect("job-aaaaaa")
     assert "install Docker" in (caught.value.hint or "")
-    (finding,) = backend.check()
-    assert not finding.works and finding.hint
+    (result,) = backend.check()
+    assert not result.works and result.hint
 
 
 def test_an_engine_that_was_stopped(tmp_path: Path) -> None:

@@ -496,7 +496,7 @@ def test_removing_takes_the_files_with_it(
     assert volume_name(docker_scope, "python") in names
 
 
-# ---------------------------------------------------------------------------- finding
+# ---------------------------------------------------------------------------- result
 
 
 def test_jobs_are_found_by_label_with_their_spec(backend: DockerBackend, docker_scope: str) -> None:
@@ -622,17 +622,17 @@ def test_housekeeping_whose_program_died_is_taken_away(
 
 
 def test_the_doctor_finds_what_works(backend: DockerBackend, docker_image: str) -> None:
-    findings = {finding.what: finding for finding in backend.check()}
-    assert findings["engine"].works and "Docker" in findings["engine"].detail
-    assert findings["image"].works and docker_image in findings["image"].detail
-    assert findings["log driver"].works
+    results = {result.what: result for result in backend.check()}
+    assert results["engine"].works and "Docker" in results["engine"].detail
+    assert results["image"].works and docker_image in results["image"].detail
+    assert results["log driver"].works
 
 
 def test_the_doctor_names_an_absent_image(docker_engine: Any) -> None:
     backend = DockerBackend(Config(docker=DockerConfig(image="stoke-test/there-is-none:1")))
-    (finding,) = [finding for finding in backend.check() if finding.what == "image"]
-    assert "there-is-none:1 is not here; the first job pulls it" in finding.detail
-    assert "stoke setup image" in finding.detail
+    (result,) = [result for result in backend.check() if result.what == "image"]
+    assert "there-is-none:1 is not here; the first job pulls it" in result.detail
+    assert "stoke setup image" in result.detail
 
 
 @pytest.mark.network

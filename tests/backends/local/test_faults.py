@@ -89,7 +89,7 @@ def test_a_full_disk_costs_output_and_never_the_job(small_disk: Path, lab: Lab) 
     job = lab.submit(f"import sys\ntry:\n {code.splitlines()[1]}\nexcept OSError: pass\n{lines}")
     # As `stoke run` does. Without room for its log the job's end stays provisional, and right.
     with History() as history:
-        Tracker(lab.backend, history, job.id, on_unkept=lambda _: None).run()
+        Tracker(lab.backend, history, job.id, on_unsaved=lambda _: None).run()
         done = history.get(job.id)
     assert done is not None
     assert (done.state, done.exit_code) == (JobState.FAILED, 3)

@@ -13,7 +13,7 @@ from stoke.errors import EngineError
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.logs.fallback import stand_in, unkept
+from stoke.logs.fallback import stand_in, unsaved
 from stoke.logs.spool import STDERR, STDOUT
 from tests.cli.conftest import Stoke, Terminal
 from tests.lab import until
@@ -157,4 +157,4 @@ def test_f13_no_room_for_showing_it_either(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()  # Nothing copies a folder as a file.
     with pytest.raises(EngineError, match="no room at all"):
         stand_in(tmp_path, EngineError("no room at all"))
-    assert unkept(tmp_path) is None
+    assert unsaved(tmp_path) is None
