@@ -1,4 +1,4 @@
-"""Runs the benchmarks named on the command line, or all of them."""
+"""Run the benchmarks named on the command line, or all of them."""
 
 from __future__ import annotations
 

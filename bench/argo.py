@@ -1,4 +1,4 @@
-"""A cluster with Argo Workflows for benchmarks: who may do anything there, and stoke's backend."""
+"""A cluster with Argo Workflows for benchmarks: an administrator's access, and stoke's backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVICE_ACCOUNT = os.environ.get("STOKE_TEST_SERVICE_ACCOUNT")
 
 @contextmanager
 def argo_cluster() -> Iterator[tuple[Cluster, str]]:
-    """(cluster, the name of a namespace that is made for this and goes at the end)."""
+    """Give (cluster, the name of a new namespace, which is deleted at the end)."""
     if KUBECONFIG is None:
         sys.exit("this benchmark needs a cluster with Argo: export STOKE_TEST_KUBECONFIG=FILE")
     name = f"stoke-bench-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""Our jobs among 1,000 finished workflows of a namespace: how long, how much, and then how often."""
+"""List our jobs among 1,000 finished workflows of a namespace: seconds, bytes, number of requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def fill(cluster: Cluster, namespace: str) -> None:
-    """Finished ones, which no controller touches: as large as real ones, with a status like theirs."""
+    """Create finished workflows with the size and status of real ones; no controller touches them."""
     for number in range(WORKFLOWS):
         job_id = f"bench-{number:06d}"
         code = f"print({number})\n" + "# a line of code\n" * 100
@@ -63,7 +63,7 @@ def fill(cluster: Cluster, namespace: str) -> None:
 
 
 def size(cluster: Cluster, namespace: str) -> int:
-    """Bytes of the list as it is asked for, in one page."""
+    """Return the bytes of the list, fetched in one page."""
     headers = {"Accept": METADATA_LIST, "Accept-Encoding": "gzip"}
     query = {"labelSelector": JOBS}
     answer = cluster.opened("GET", workflows_path(namespace), query, headers)
@@ -71,7 +71,7 @@ def size(cluster: Cluster, namespace: str) -> int:
 
 
 def requests_of_a_watch(cluster: Cluster, namespace: str) -> int:
-    """While nothing changes, once it has listed them all."""
+    """Count the requests of a listing after the first one, while nothing changes."""
     watch = Watch(cluster, workflows_path(namespace), query={"labelSelector": JOBS}, metadata=True)
     requests = 0
     opened = cluster.opened

@@ -14,7 +14,7 @@ from stoke.history.job import new_job_id
 from stoke.logs.follower import Follower
 from stoke.logs.spool import SpoolReader
 
-# As many as a node keeps in one file: it gives back no more than that.
+# The most that a node keeps, and returns, in one file.
 LINES = 60_000
 CODE = f"for number in range({LINES}): print('%099d' % number)"
 
@@ -33,7 +33,7 @@ def main() -> None:
     finally:
         backend.remove(job.job_id)
         backend.close()
-    # What counts is lines a second: the other way round.
+    # The figure is lines per second, so the ratio is inverted.
     print(
         f"argo: {LINES} lines of a log at {LINES / mine:.0f} lines/s against {LINES / theirs:.0f} "
         f"= {1 / ratio:.2f} x (>= 0.9) {'ok' if 1 / ratio >= 0.9 else 'NOT REACHED'}",

@@ -1,4 +1,4 @@
-"""How long a job on a cluster takes to be accepted, to be seen to end, to be confirmed and stopped."""
+"""Seconds until a job on a cluster is accepted, its end is seen and confirmed, and it is stopped."""
 
 from __future__ import annotations
 

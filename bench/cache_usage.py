@@ -1,4 +1,4 @@
-"""Listing what a cache with 1,000 environments holds: the first time, and once it was measured."""
+"""List a cache with 1,000 environments: the first time, and after it was measured."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def fill(top: Path) -> None:
-    """What uv would make: packages in its cache, environments as hard links into them."""
+    """Create files as uv does: packages in its cache, environments as hard links into them."""
     archives = {}
     for number in range(PACKAGES * 5):
         name = f"package{number}"

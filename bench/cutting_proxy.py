@@ -1,4 +1,4 @@
-"""A unix socket in front of the engine's that cuts log connections at random places."""
+"""A proxy for the engine's socket that cuts log connections at random places."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import TracebackType
 
 
 class CuttingProxy:
-    """Passes everything on. Connections that bring a log (a request for `/logs`) are cut after a random
-    number of bytes, at most `most`, until there were `wanted` cuts."""
+    """Forward everything. Cut connections with a log (a request for `/logs`) after a random number of
+    bytes, at most `most`, until there were `wanted` cuts."""
 
     def __init__(self, path: Path, engine: str, wanted: int, most: int) -> None:
         self.url = f"unix://{path}"
@@ -50,7 +50,7 @@ class CuttingProxy:
             threading.Thread(target=self._up, args=(client, engine), daemon=True).start()
 
     def _up(self, client: socket.socket, engine: socket.socket) -> None:
-        """What the client asks; the first request says what the connection is for."""
+        """Forward requests; the first one tells what the connection is for."""
         try:
             data = client.recv(65536)
             room = None

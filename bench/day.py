@@ -1,4 +1,4 @@
-"""A day of jobs with the screens open: 100,000 events, and the memory that the program has grown by."""
+"""Memory growth of the screens over a day of jobs: 100,000 events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.measure import STOKE
 
 EVENTS = 100_000
 PER_JOB = 20
-# The list is full after so many: counted from here.
+# The list is full after this many; growth is measured from here.
 WARM = 10_000
 
 
 def _memory(pid: int) -> float:
-    """What it has now, in MB."""
+    """Return the process's memory in MB."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) / 1024

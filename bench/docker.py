@@ -20,7 +20,7 @@ BAKED = "stoke-bench/baked:latest"
 
 @contextmanager
 def docker_home() -> Iterator[tuple[dict[str, str], str]]:
-    """(environment, scope) for `RUN`; the scope's volumes go at the end."""
+    """Give (environment, scope) for `RUN`; the scope's volumes are removed at the end."""
     if subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
         sys.exit("this benchmark needs a Docker engine")
     scope = f"bench-{secrets.token_hex(4)}"
@@ -36,7 +36,7 @@ def docker_home() -> Iterator[tuple[dict[str, str], str]]:
 
 
 def bridge_address() -> str:
-    """Where containers reach servers of this machine."""
+    """Return the address at which containers reach servers on this machine."""
     subnet = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]
     return str(subnet.get("Gateway") or ip_network(subnet["Subnet"])[1])
 
@@ -49,13 +49,13 @@ def docker(*words: str) -> str:
 
 
 def trust() -> list[str]:
-    """Where this machine trusts an authority of its own, plain containers have to as well."""
+    """Return options that make plain containers trust this machine's own authorities."""
     bundle = os.environ.get("SSL_CERT_FILE")
     return ["-v", f"{bundle}:/ca.pem:ro", "-e", "SSL_CERT_FILE=/ca.pem"] if bundle else []
 
 
 def bake(packages: tuple[str, ...]) -> None:
-    """Makes BAKED: the image with the packages installed and their bytecode compiled."""
+    """Build BAKED: the image with the packages installed and their bytecode compiled."""
     if any(BAKED in (image.get("RepoTags") or []) for image in _images()):
         return
     name = f"stoke-bake-{secrets.token_hex(4)}"

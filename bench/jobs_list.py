@@ -1,4 +1,4 @@
-"""The screens over a history of 10,000 jobs, on a terminal of their own: start, keys and memory.
+"""The screens with a history of 10,000 jobs, on their own terminal: start, keys and memory.
 
 First paint is until the newest job stands on the terminal, against a Textual app that shows one line;
 both in one run, by turns. A key's time is from the key to the text that only it can bring.
@@ -30,7 +30,7 @@ Bare().run()
 
 
 def fill(count: int) -> None:
-    """A history as some months of work leave one: states, backends, phases and packages mixed. The
+    """Create a history like that of some months: mixed states, backends, phases and packages. The
     newest job is `job-0`."""
     from stoke.history.database import History
     from stoke.history.job import Job, JobState, Phase
@@ -101,7 +101,7 @@ def keys(env: dict[str, str]) -> None:
             for typed in "job-":
                 terminal.press(typed)
                 terminal.rest(0.2)
-            # Each of these leaves other jobs in the list, and says how many.
+            # Each filter selects other jobs and shows their number.
             filters += [_shown(terminal, typed, "of 10,000") for typed in "987"]
             terminal.press("\x1b")
             terminal.rest(0.5)

@@ -19,14 +19,14 @@ from stoke.logs.follower import Follower
 
 def main() -> None:
     host, container, folder = sys.argv[1:]
-    # A cut is nobody's fault here, and the pause behind it is not what is measured.
+    # Cuts are part of this benchmark; the pause after each is not to be measured.
     module.BACKOFF_SECONDS = (0.01, 0.01)
     backend = load_backend("docker", Config(docker=DockerConfig(host=host)))
     backend.inspect(container)
-    # The peak so far may be that of whoever started this; from here on it is our own.
+    # The peak so far may be the parent's; from here on it is our own.
     Path("/proc/self/clear_refs").write_text("5")
     before = _peak()
-    # No nonce: no runner's words begin this log.
+    # No nonce: the log has no runner's events.
     follower = Follower(
         backend, container, "", Path(folder), lambda _: None, lambda: None, lambda _: None
     )
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _peak() -> int:
-    """The most memory that this process ever had at once, in kB."""
+    """Return the peak memory of this process in kB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 

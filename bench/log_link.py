@@ -22,8 +22,8 @@ from bench.slow_link import far_terminal
 RATE, DELAY = 64 * 1024, 0.08
 SECONDS, LINES_PER_SECOND = 10, 2000
 LAST = "=VERY=LAST=LINE="
-# Prints for ten seconds once there is a file `go`, and leaves the moment at which it stopped. No two
-# lines have much in common, of which some programs could make use.
+# Prints for ten seconds once the file `go` exists, and records when it stopped. The lines differ,
+# because some programs draw similar lines with fewer bytes.
 _WRITER = f"""
 import pathlib, random, sys, time
 folder = pathlib.Path({{folder!r}})
@@ -45,7 +45,7 @@ print({LAST!r}, flush=True)
 
 @dataclass
 class Shown:
-    """How one program did; rates in KiB/s, everything else in seconds."""
+    """The figures of one program; rates in KiB/s, all others in seconds."""
 
     free: float = 0.0
     idle: float = 0.0
@@ -95,7 +95,7 @@ def _measure(
             flood.stopped_at()
             terminal.until(LAST)
             shown.free = (terminal.received - before) / (time.monotonic() - begun) / 1024
-            # Once the job is over: while one runs, its seconds count on.
+            # Only after the job has ended: while it runs, its seconds are redrawn.
             time.sleep(3)
             before = terminal.received
             time.sleep(4)

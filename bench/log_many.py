@@ -1,4 +1,4 @@
-"""Thirty-two containers' logs at once, in one program: all exact, and how quickly it lets go."""
+"""Follow the logs of 32 containers in one process: exact logs, and seconds until it closes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _leave(followers: list[Follower], threads: list[threading.Thread]) -> float:
 
 
 def _sockets() -> int:
-    """Open sockets, less those that the client keeps for its next question."""
+    """Return the number of open sockets, without those in the client's connection pool."""
     count = 0
     for number in os.listdir("/proc/self/fd"):
         try:

@@ -26,7 +26,7 @@ from stoke.config.model import LogConfig
 LINES = 1_000_000
 PAIRS = 3
 CUTS = 20
-# Waits for a signal, so that both sides are there before the first line.
+# Waits for a signal, so that both sides are connected before the first line.
 CODE = """
 import signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -38,7 +38,7 @@ for start in range(0, LINES, 1000):
 
 @dataclass
 class Tail:
-    """How one side did: lines it has in the end, whether they are the job's, seconds, MB grown."""
+    """The figures of one side: final lines, whether they match the job's, seconds, MB of growth."""
 
     lines: int
     exact: bool
@@ -63,7 +63,7 @@ def main() -> None:
     print(
         f"tail: {ratio:.2f} x docker logs -f (>= 0.95) {'ok' if ratio >= 0.95 else 'NOT REACHED'}"
     )
-    # A line is some 150 bytes on its way, so this ends before the log does.
+    # A line takes about 150 bytes, so the cuts end before the log.
     most = LINES * 150 // CUTS
     with (
         tempfile.TemporaryDirectory(prefix="stoke-") as folder,
@@ -121,7 +121,7 @@ def _digest(path: Path) -> bytes:
 
 @contextmanager
 def waiting_container(lines: int = LINES) -> Iterator[str]:
-    """A container with a job's labels and log settings that waits for USR1; gone at the end."""
+    """A container with a job's labels and log settings that waits for USR1; removed at the end."""
     name = f"stoke-bench-{secrets.token_hex(4)}"
     labels = job_labels(name, "bench", "0" * 16)
     options = [f"--label={key}={value}" for key, value in labels.items()]

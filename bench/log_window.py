@@ -1,4 +1,4 @@
-"""The log window on a terminal of its own: opening, searching and following a million lines.
+"""The log window on its own terminal: opening, searching and following a million lines.
 
 lnav and less, where they are installed, do the same beside it. Pauses are those of the program's
 event loop, as a clock inside it sees them; everything else is what a person would see on the terminal.
@@ -28,7 +28,7 @@ from bench.docker import RUN
 from bench.measure import STOKE, own_home
 
 LINES = 1_000_000
-# Unlike any other line in every cell: what draws only cells that change draws these whole.
+# They differ from all other lines in every cell, so programs that draw changed cells draw them whole.
 FIRST, NEEDLE, LAST = "=FIRST=LINE=", "#WHAT#IS#LOOKED#FOR#", "=VERY=LAST=LINE="
 BELOW = "=JUST=BELOW=IT="
 NEEDLE_AT = LINES - 10_000
@@ -73,7 +73,7 @@ class Watched(Clock, StokeApp):
 
 Watched(load_config()).run()
 """
-# The least that a Textual app can do when these keys are pressed.
+# The minimal work of a Textual app for these keys.
 _BARE = f"""{_CLOCK}
 from textual.app import App
 from textual.screen import ModalScreen
@@ -105,7 +105,7 @@ Bare().run()
 
 
 class Terminal:
-    """A program in a pty of 120 x 40 and what it writes."""
+    """A program in a pty of 120 x 40, and its output."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.begun = time.perf_counter()
@@ -142,7 +142,7 @@ class Terminal:
                 self._written += os.read(self._fd, 1 << 20)
 
     def memory(self) -> float:
-        """The most memory it has had, in MB."""
+        """Return its peak memory in MB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+)", status)
         assert found
@@ -164,7 +164,7 @@ def opened(command: list[str], env: dict[str, str]) -> Iterator[Terminal]:
 
 
 def finished_job(lines: int) -> Path:
-    """A job that ended, with a log of so many lines. Returns its log."""
+    """Create a finished job with a log of this many lines. Return its log."""
     from stoke.files.paths import job_dir
     from stoke.history.database import History
     from stoke.history.job import Job, JobState
@@ -191,7 +191,7 @@ def finished_job(lines: int) -> Path:
 
 @contextmanager
 def home(lines: int | None) -> Iterator[tuple[dict[str, str], Path | None]]:
-    """An environment of its own, and the log of its only job if it has one."""
+    """Give an environment, and the log of its only job if it has one."""
     with own_home() as env:
         before = dict(os.environ)
         os.environ.update(env)
@@ -218,7 +218,7 @@ def pauses(file: Path, begun: float) -> float:
 
 
 def peers(log: Path, action: str) -> str:
-    """What lnav and less take for the same."""
+    """Measure lnav and less for comparison."""
     env, said = dict(os.environ), []
     for name, command in (("lnav", ["lnav", "-q"]), ("less", ["less", "+G"])):
         if not shutil.which(name):
@@ -239,7 +239,7 @@ def peers(log: Path, action: str) -> str:
                     try:
                         taken = terminal.until(BELOW, 10)
                     except SystemExit:
-                        break  # It shows what it found somewhere else, and this bench cannot tell.
+                        break  # It shows the match at another place of the screen.
                 times.append(taken)
         if times:
             said.append(f"{name} {statistics.median(times):.3g} s")
@@ -298,7 +298,7 @@ def remove(env: dict[str, str]) -> None:
 
 
 def answers(terminal: Terminal, over: Callable[[], object]) -> dict[str, list[float]]:
-    """How long each key took to be answered, in milliseconds, until it is over."""
+    """Return the milliseconds until each key was answered, until the flood ends."""
     up, help_ = [], []
     while not over():
         terminal.press("k")
@@ -326,7 +326,7 @@ def following() -> None:
             terminal.rest(0.2)
             terminal.press("\r")
             terminal.until(FIRST)
-            # Once, so that what is imported for it does not count as what the flood takes.
+            # Once before, so that its imports are not measured with the flood.
             terminal.press("?")
             terminal.until("Keys: Jobs")
             terminal.press("q")
@@ -354,8 +354,8 @@ def following() -> None:
 
 
 def at_least() -> tuple[dict[str, list[float]], float]:
-    """What the same keys take in an app that does nothing else, while `stoke logs -f` follows the same
-    flood: what this machine's processors leave for anybody. And the longest pause, in milliseconds."""
+    """Measure the same keys in an app that does nothing else, while `stoke logs -f` follows the same
+    flood: the time that this machine leaves to any program. Return the longest pause too, in ms."""
     with home(None) as (env, _), tempfile.NamedTemporaryFile() as late:
         with opened([sys.executable, "-c", _BARE, late.name], env) as terminal:
             terminal.until("ready")
@@ -365,7 +365,7 @@ def at_least() -> tuple[dict[str, list[float]], float]:
                 terminal.press("?")
                 terminal.until("Keys: Jobs")
                 terminal.press("q")
-                terminal.rest(6)  # It floods from now on.
+                terminal.rest(6)  # The flood begins now.
                 begun = time.monotonic()
                 taken = answers(terminal, lambda: follower.poll() is not None)
             pause = pauses(Path(late.name), begun)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved pairs, medians, and a home of their own."""
+"""Helpers of the benchmarks: interleaved pairs, medians, and an empty home folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMPORTS = "import numpy, pandas, requests, sklearn; print(sklearn.__version__)"
 
 
 def seconds(command: list[str], env: dict[str, str] | None = None) -> float:
-    """The wall seconds of one run; a command that fails ends the benchmark with its output."""
+    """Return the wall seconds of one run. A failing command ends the benchmark with its output."""
     start = time.perf_counter()
     done = subprocess.run(
         command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -32,8 +32,8 @@ def seconds(command: list[str], env: dict[str, str] | None = None) -> float:
 def pairs(
     ours: Callable[[], float], theirs: Callable[[], float], count: int
 ) -> tuple[float, float, float]:
-    """(our median, their median, the median of the ratios) of interleaved pairs, after one of each
-    that does not count. The order within a pair alternates."""
+    """Return (our median, their median, median of the ratios) of interleaved pairs, after one warm-up
+    run of each. The order within a pair alternates."""
     ours()
     theirs()
     mine, other = [], []
@@ -49,7 +49,7 @@ def pairs(
 
 
 def report(claim: str, ours: float, theirs: float, ratio: float, limit: float) -> None:
-    """One line: the claim, both sides, the ratio and what it must not pass."""
+    """Print the claim, both sides, the ratio and its limit."""
     verdict = "ok" if ratio <= limit else "NOT REACHED"
     print(
         f"{claim}: {ours:.3f} s against {theirs:.3f} s = {ratio:.2f} x (<= {limit}) {verdict}",
@@ -59,7 +59,7 @@ def report(claim: str, ours: float, theirs: float, ratio: float, limit: float) -
 
 @contextmanager
 def own_home() -> Iterator[dict[str, str]]:
-    """An environment in which stoke has no history, no cache and no configuration yet."""
+    """Give an environment without a history, a cache or a configuration of stoke."""
     with tempfile.TemporaryDirectory(prefix="stoke-bench-", ignore_cleanup_errors=True) as folder:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         env |= {

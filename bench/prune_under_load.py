@@ -1,5 +1,5 @@
-"""A hundred jobs from four clients while everything unused is pruned and cleared, again and again:
-on this machine with Python packages, and in Docker with system packages beside them."""
+"""A hundred jobs from four clients while unused entries are pruned and cleared repeatedly: on this
+machine with Python packages, and in Docker with system packages as well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JOBS = 100
 CLIENTS = 4
 NAMES = ("one", "two", "three")
 PROGRAMS = {"leaf": "leaf", "tree": "a tree of leaf", "bush": "a bush of leaf"}
-# Every file has to be there, to its last byte, at the job's end as at its beginning.
+# Every file must be complete at the job's beginning and at its end.
 CODE = """
 import {0}, os, subprocess, sys, time
 path = os.path.join(os.path.dirname({0}.__file__), "ballast.bin")

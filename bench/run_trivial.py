@@ -1,6 +1,6 @@
-"""A warm local job that does next to nothing, against a warm `uv run --with` of the same.
+"""A warm local job with a trivial program, against `uv run --with` of the same program.
 
-The least of many runs on either side: on a shared machine the other runs measure the neighbours.
+Compares the minimum of many runs of each side, because other programs on the machine only add time.
 """
 
 from __future__ import annotations

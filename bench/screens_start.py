@@ -25,7 +25,7 @@ def _first_paint(command: list[str], env: dict[str, str], text: str) -> float:
 
 
 def fill(jobs: int) -> None:
-    """A history of so many finished jobs, in the home that the environment names."""
+    """Create a history of this many finished jobs, in the home of the environment."""
     from stoke.history.database import History
     from stoke.history.job import Job, JobState
 

@@ -1,4 +1,4 @@
-"""A program on a terminal of 120 x 40 at the far end of a link that is slow and far away.
+"""A program on a terminal of 120 x 40 behind a link with little bandwidth and a long delay.
 
 What the program writes goes into a buffer, as a server's socket has one, and from there over the link
 at `rate` bytes a second; each direction takes `delay` seconds more. The terminal at the far end
@@ -30,17 +30,17 @@ _SEQUENCE = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()].")
 
 
 class FarTerminal:
-    """`rate` in bytes a second, None for a free terminal; `delay` in seconds each way."""
+    """`rate` in bytes per second, None for no limit; `delay` in seconds each way."""
 
     def __init__(
         self, command: list[str], env: dict[str, str], rate: float | None, delay: float = 0.0
     ) -> None:
         self.received = 0
-        """Bytes that the terminal has got so far."""
+        """Bytes that the terminal has received."""
         self.written_at = time.monotonic()
         """When the program last wrote."""
         self.ended_at: float | None = None
-        """When the program went away, as the far end sees it."""
+        """When the program ended, as the terminal sees it."""
         self._rate, self._delay = rate, delay
         self._seen = b""
         self._news = threading.Condition()
@@ -58,7 +58,7 @@ class FarTerminal:
             self._keys.append((time.monotonic() + self._delay, keys.encode()))
 
     def until(self, text: str, seconds: float = 60) -> float:
-        """The moment at which the terminal showed `text`, which came after the last key."""
+        """Return when the terminal showed `text` after the last key."""
         pattern = re.compile(text)
         deadline = time.monotonic() + seconds
         with self._news:
@@ -94,7 +94,7 @@ class FarTerminal:
             if self._rate is None:
                 sent = len(waiting)
             else:
-                # What a link could have carried while there was nothing to carry is gone.
+                # Bandwidth that was not used in time is lost.
                 credit = min(credit + (now - before) * self._rate, self._rate * 0.1)
                 sent = min(len(waiting), int(credit))
                 credit -= sent

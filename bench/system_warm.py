@@ -1,4 +1,4 @@
-"""A warm system phase in a volume with 1,000 other sets, against Nix's own look at the same package."""
+"""A warm system phase in a volume with 1,000 other sets, against Nix evaluating the same package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.nix_cache import NixCache, make_files
 ROOTS = 1000
 COUNT = 15
 
-# Sets like the one that is there, each with its lock, as a thousand earlier requests leave them.
+# Copies of the existing set, each with its file lock, as a thousand earlier requests leave them.
 FILLS = f"""
 import glob, hashlib, os, shutil
 (one,) = glob.glob("/nix/var/nix/gcroots/jobs/*")
@@ -23,7 +23,7 @@ for number in range({ROOTS}):
 print(len(os.listdir(os.path.dirname(one))))
 """
 
-# What a user would run instead: evaluate, and find that everything is there.
+# The alternative for a user: evaluate the package, and find that it is installed.
 ASKS = """
 import os, subprocess, sys, time
 command = ["nix-build", "--no-out-link", "-E", sys.argv[1], "-A", "tree"]

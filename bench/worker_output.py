@@ -1,4 +1,4 @@
-"""What live output costs: byte-by-byte and line-by-line writers in a job, against the same in a pipe.
+"""The cost of live output: byte-by-byte and line-by-line writers in a job, against the same in a pipe.
 
 The first is the case that must be cheap: json.dump to stdout writes a few bytes at a time. The second
 is what living by the line costs, for the record: each line is a write of its own.
@@ -23,7 +23,7 @@ PRINTS = "for i in range(1_000_000): print('line', i)\n"
 
 
 def seconds(command: list[str], env: dict[str, str]) -> float:
-    """The wall seconds of a command whose output somebody reads through a pipe."""
+    """Return the wall seconds of a command whose output is read through a pipe."""
     start = time.perf_counter()
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None

@@ -1,6 +1,6 @@
-"""The main job, cold and then warm, on this machine: numpy and pandas, fetched and then found.
+"""Run the main job cold and then warm on this machine: numpy and pandas, downloaded and then cached.
 
-Runs the real command in a scope of its own, which is emptied first so that cold is cold.
+Runs the real command in the scope `demo`, whose caches are cleared first.
 """
 
 from __future__ import annotations

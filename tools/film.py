@@ -1,7 +1,7 @@
-"""A recording of a screen as one SVG that plays by itself, wherever a picture may stand.
+"""A recording of a screen as one animated SVG that plays in any page with pictures.
 
-Each frame is drawn over the ones before it and holds only the rows that changed. So whatever does not
-play animations, and whoever asked not to see any, gets the last frame.
+Each frame is drawn over the ones before it and has only the changed rows. Viewers without animations,
+and users who turned them off, see the last frame.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 
-# In pixels: how wide a character is, how high a row.
+# The width of a character and the height of a row, in pixels.
 CELL = 8.4
 LINE = 17
 BEZEL = 12
 FONT = 14
 HOLD_SECONDS = 4.0
-"""How long the last frame stands before it all begins again."""
+"""Seconds for which the last frame is shown before the recording restarts."""
 
 Row = tuple[Segment, ...]
 
@@ -37,7 +37,7 @@ class Film:
     _shown: dict[int, Row] = field(default_factory=dict)
 
     def add(self, seconds: float, rows: Iterable[Iterable[Segment]]) -> None:
-        """What stands on the screen `seconds` after the beginning."""
+        """Add the screen at `seconds` after the beginning."""
         changed = {}
         for y, row in enumerate(rows):
             segments = tuple(Segment.simplify(row))

@@ -1,4 +1,4 @@
-"""Pins the static uv that images without uv get: stoke/remote/uv_wheels.json, from the locked version.
+"""Pin the static uv for images without uv: write stoke/remote/uv_wheels.json from the locked version.
 
 The wheels are downloaded by pip and accepted only with a hash that requirements/run.txt lists.
 """

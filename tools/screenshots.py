@@ -1,8 +1,8 @@
-"""Makes screenshots/*.svg from the real program running real jobs on the local backend.
+"""Make screenshots/*.svg from the real program running real jobs on the local backend.
 
     python tools/screenshots.py
 
-Everything happens in a folder of its own that is gone afterwards.
+Uses a temporary folder, which is removed afterwards.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Makes screenshots/tour.svg, the recording in README.md: the real program, a job cold, the same warm,
-a race of both and what the caches hold. Nothing is cut and nothing is played faster.
+"""Make screenshots/tour.svg, the recording in README.md: the real program, a job cold, the same warm,
+a race of both and the caches. It is uncut and plays at its real speed.
 
     python tools/tour.py
 """

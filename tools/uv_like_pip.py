@@ -15,7 +15,7 @@ SECTIONS = ("global", "install", ":env:")  # as in pip, a later one wins
 
 
 def pip_settings() -> dict[str, str]:
-    """What `pip install` goes by, from its files and variables; empty where pip cannot say."""
+    """Return the settings of `pip install` from its files and variables; empty if pip fails."""
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
         stdout=subprocess.PIPE,
@@ -34,7 +34,7 @@ def pip_settings() -> dict[str, str]:
 
 
 def uv_variables(pip: dict[str, str]) -> dict[str, str]:
-    """The same for uv. Every package is checked against the lock's hash, whichever index it is from."""
+    """Return the same settings as variables of uv. Every package is checked against its locked hash."""
     env = {"UV_SYSTEM_CERTS": "true", "UV_INDEX_STRATEGY": "unsafe-best-match"}
     places = [
         place
