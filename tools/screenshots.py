@@ -76,7 +76,7 @@ def show_local_only() -> None:
     from stoke.backend import registry
 
     points = registry._entry_points()
-    registry._entry_points = lambda: points.select(name="local")
+    registry._entry_points = lambda *_: points.select(name="local")
 
 
 async def take() -> None:

@@ -20,7 +20,7 @@ def backend_names() -> list[str]:
 
 def load_backend(name: str, config: Config) -> Backend:
     """Return the backend of that name, not connected yet. Raises `RequestError` if there is none."""
-    for point in _candidates(name):
+    for point in _entry_points(name):
         if point.name == name:
             backend: Backend = point.load()(config)
             return backend
@@ -31,18 +31,16 @@ def load_backend(name: str, config: Config) -> Backend:
     )
 
 
-def _candidates(name: str) -> EntryPoints:
-    """Our own entry points if they have this name: reading those of every package takes 10 ms."""
-    from importlib.metadata import PackageNotFoundError, distribution
+def _entry_points(name: str | None = None) -> EntryPoints:
+    """All entry points, or only our own if they have this name: reading those of every installed
+    package takes 10 ms."""
+    from importlib.metadata import PackageNotFoundError, distribution, entry_points
 
-    try:
-        own = distribution("stoke-tui").entry_points.select(group="stoke.backends", name=name)
-    except PackageNotFoundError:
-        return _entry_points()
-    return own or _entry_points()
-
-
-def _entry_points() -> EntryPoints:
-    from importlib.metadata import entry_points
-
+    if name is not None:
+        try:
+            own = distribution("stoke-tui").entry_points.select(group="stoke.backends", name=name)
+        except PackageNotFoundError:
+            own = None
+        if own:
+            return own
     return entry_points(group="stoke.backends")

@@ -41,7 +41,7 @@ def nodes(own_home: Any, monkeypatch: pytest.MonkeyPatch) -> Nodes:
         def load(self) -> Callable[[Config], Nodes]:
             return lambda _: made
 
-    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: [Point()])
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda *_: [Point()])
     return made
 
 

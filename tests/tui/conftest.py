@@ -229,7 +229,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
         ),
     }
     points = [_Point(backend) for backend in made.values()]
-    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: points)
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda *_: points)
     return made
 
 

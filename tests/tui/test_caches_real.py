@@ -44,7 +44,7 @@ def index() -> Iterator[PackageIndex]:
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """The only backend in the registry: an engine on this machine is somebody else's."""
     (point,) = entry_points(group="stoke.backends", name="local")
-    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda *_: [point])
     backends = Backends(load_config())
     yield backends.get("local")
     backends.close()

@@ -56,7 +56,7 @@ class FakeClusters(FakeBackend):
 def clusters(backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch) -> FakeClusters:
     made = FakeClusters("local")
     point = type("Point", (), {"name": "local", "load": lambda self: lambda _: made})()
-    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda: [point])
+    monkeypatch.setattr("stoke.backend.registry._entry_points", lambda *_: [point])
     return made
 
 
