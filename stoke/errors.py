@@ -1,9 +1,9 @@
-"""The errors of stoke, each with a hint, and the exit codes.
+"""Errors with hints for users, and the exit codes.
 
 | code | meaning |
 |---|---|
 | the job's own | the code ran; 128 + n when a signal ended it |
-| 1 | `show`, `logs`, `stop`, `rm`, `rerun` for an unknown job |
+| 1 | `show`, `logs`, `stop`, `rm`, `rerun`: no such job |
 | 2 | the request or the command line is wrong |
 | 124 | the job reached its timeout |
 | 125 | the engine or the environment failed before the code began |
@@ -22,9 +22,9 @@ EXIT_STOPPED = 143
 
 
 class StokeError(Exception):
-    """An error for the user: what failed and why, and the command that fixes it.
+    """An error for the user: one sentence that says what failed and why, and a hint.
 
-    `what` is one sentence that names what failed; `hint` is how to fix it, often a command line.
+    `hint` is the fix, often a command line.
     """
 
     exit_code = EXIT_ENGINE
@@ -33,12 +33,12 @@ class StokeError(Exception):
         super().__init__(what)
         self.what = what
         self.hint = hint
-        # The job that failed because of the error, if the history has one.
+        # The id of the job that failed by this error, if the history has one.
         self.job_id: str | None = None
 
 
 class RequestError(StokeError):
-    """The request is wrong and nothing was submitted. `field` names the field, as in the JSON."""
+    """The request is invalid, and nothing was submitted. `field` is the field's name in the JSON."""
 
     exit_code = EXIT_REQUEST
 
@@ -49,14 +49,14 @@ class RequestError(StokeError):
 
 
 class UnknownJobError(StokeError):
-    """No job, or more than one, has this name."""
+    """No job, or more than one, matches the name."""
 
     exit_code = EXIT_UNKNOWN_JOB
 
 
 class EngineError(StokeError):
-    """The backend failed: it is not installed, not running, not allowed, or out of space."""
+    """The backend failed: not installed, not running, not allowed, or out of space."""
 
 
 class WaitingError(EngineError):
-    """A job cannot start yet, and its backend reports why."""
+    """A job cannot start yet, for the reason that its backend reports. No request failed."""

@@ -167,7 +167,7 @@ NOT_FOLLOWED = {
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
     "export STOKE_STATE_DIR=/some/folder": RARE,
     "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",
-    "see whether it has by now: stoke show {}": "comes after 15 seconds of waiting for an engine",
+    "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
     "convert it: {} {}": "needs Jupyter; tests/request/test_source_code.py has its condition",
     "convert it: {} {}; then: stoke run": "needs Jupyter; tests/request/test_source_code.py",
     "this is a fault in stoke": "names nothing to do",

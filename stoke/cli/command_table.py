@@ -1,4 +1,4 @@
-"""The commands of `stoke`. Listing them, also for completion, imports none of them."""
+"""The commands of `stoke`. Listing and completing them imports none of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": ("stoke.cli.commands.run", "Run Python code with its packages, and wait for it."),
-    "submit": ("stoke.cli.commands.submit", "Run a request that is written as JSON."),
+    "submit": ("stoke.cli.commands.submit", "Run a request from a JSON file."),
     "jobs": ("stoke.cli.commands.jobs", "List jobs."),
-    "show": ("stoke.cli.commands.show", "Show everything that is known about a job."),
+    "show": ("stoke.cli.commands.show", "Show a job in detail."),
     "logs": ("stoke.cli.commands.logs", "Print the output of jobs."),
     "stop": ("stoke.cli.commands.stop", "Stop jobs."),
     "rm": ("stoke.cli.commands.rm", "Remove finished jobs and their logs."),
@@ -30,7 +30,7 @@ COMMANDS = {
         "stoke.cli.commands.render",
         "Print what would be submitted, without submitting it.",
     ),
-    "cache": ("stoke.cli.commands.cache", "See, prune, warm and clear the cache volumes."),
+    "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
     "setup": (
         "stoke.cli.commands.setup",
         "Prepare an engine for jobs; schedule the pruning of caches.",
@@ -38,15 +38,15 @@ COMMANDS = {
     "doctor": ("stoke.cli.commands.doctor", "Check the setup and suggest fixes."),
     "completion": ("stoke.cli.completion", "Print the completion script for a shell."),
 }
-"""Each command's module, which has it as `command`, and its help in one line."""
+"""Name to module, whose `command` it is, and one line of help."""
 
 
 class _OutputClosedError(Exception):
-    """Nobody reads our output any more. Not an OSError, which click would end with exit code 1."""
+    """The reader of our output has closed it. No OSError, which click would end with exit code 1."""
 
 
 class Commands(click.Group):
-    """The table above as a group."""
+    """A group whose commands are in the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -109,8 +109,8 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
     help="Write a log of timings, requests and decisions to debug.log in the state folder.",
 )  # fmt: skip
 def cli() -> None:
-    """Run Python somewhere else: in a container or on this machine, with caches that make the
-    second run start in milliseconds. Without a command: the screens.
+    """Run Python on this machine, in a container or on a cluster, with caches that make the second
+    run start in milliseconds. Without a command, stoke opens its screens.
 
     \b
     stoke run -w numpy -c 'import numpy; print(numpy.pi)'
@@ -119,9 +119,9 @@ def cli() -> None:
 
 
 def run() -> int:
-    """Runs what the command line asks for and returns the exit code.
+    """Run the command line and return the exit code.
 
-    Raises what goes wrong; what click finds wrong is printed.
+    Usage errors are printed here; all other errors are raised.
     """
     try:
         code = cli.main(prog_name="stoke", standalone_mode=False)

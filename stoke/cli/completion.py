@@ -1,4 +1,4 @@
-"""`stoke completion`: the script that makes a shell complete commands, options and job names."""
+"""`stoke completion`: print a shell's completion script for commands, options and job names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stoke.text.sanitize import clean
 def complete_job(
     _ctx: click.Context, _argument: click.Parameter, typed: str
 ) -> list[CompletionItem]:
-    """The names of jobs that begin with what is typed, the newest first."""
+    """Return the ids of jobs that begin with the typed text, newest first."""
     from stoke.files.paths import history_file, is_there
     from stoke.history.database import History
 

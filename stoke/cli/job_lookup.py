@@ -1,4 +1,4 @@
-"""CheckResult the job that a command names."""
+"""Find the jobs that a command names."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from stoke.history.job import Job
 
 
 def open_history() -> History:
-    """The history; `UnknownJobError` where there is none yet, and none is made."""
+    """Open the history. Raise `UnknownJobError`, and create nothing, if there is none yet."""
     if not is_there(history_file()):
-        raise UnknownJobError("no job has been submitted here yet", "submit one: stoke run --help")
+        raise UnknownJobError(
+            "no job has been submitted on this machine yet", "submit one: stoke run --help"
+        )
     return History()
 
 
 def find_job(history: History, prefix: str) -> Job:
-    """The one job whose id begins with `prefix`; near names are suggested where there is none."""
+    """Return the only job whose id begins with `prefix`; the error suggests similar names."""
     try:
         return history.find(prefix)
     except UnknownJobError as error:
@@ -28,7 +30,7 @@ def find_job(history: History, prefix: str) -> Job:
 
 
 def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], list[StokeError]]:
-    """Those that are known, each once, and what is wrong with the other names."""
+    """Return the jobs that exist, each once, and the errors of the other names."""
     found: dict[str, Job] = {}
     unknown: list[StokeError] = []
     for prefix in prefixes:
@@ -42,9 +44,9 @@ def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], l
 
 
 def fresh(jobs: list[Job], history: History, seconds: float = 1.0) -> list[Job]:
-    """The same jobs, those that are not over as their backends say within so many seconds.
+    """Return the jobs, unfinished ones updated from their backends within `seconds`.
 
-    Loads no backend, and nothing else that is slow to load, where all of them are over.
+    Imports no backend and no other slow module if all jobs have ended.
     """
     open_ones = [job for job in jobs if not job.state.finished or job.provisional]
     if not open_ones:
@@ -62,7 +64,7 @@ def _near(history: History, wanted: str) -> list[str]:
     from difflib import get_close_matches
 
     ids = [job.id for job in history.list(limit=500)]
-    # People remember the name, not the random end.
+    # Users remember the name, not the random suffix.
     names = {job_id.rpartition("-")[0]: job_id for job_id in reversed(ids)}
     close = get_close_matches(wanted, [*ids, *names], n=3, cutoff=0.6)
     return list(dict.fromkeys(names.get(name, name) for name in close))

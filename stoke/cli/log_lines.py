@@ -1,6 +1,6 @@
-"""Logs line by line: chosen, searched, stamped, of several jobs at once, or as JSON.
+"""Print logs line by line: filtered, with times, from several jobs, or as JSON.
 
-`stoke.cli.passthrough` copies one job's bytes as they are; here every line is looked at.
+`stoke.cli.passthrough` copies the bytes of one job unchanged; this module reads each line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
 from stoke.text.sanitize import clean, clean_line, line_states
 
 LONGEST = 1 << 20
-"""Bytes of a line that are shown; what is beyond is counted and left out."""
+"""Bytes of a line that are shown; the rest is counted and left out."""
 
 STREAMS = {STDOUT: "stdout", STDERR: "stderr", NOTE: "note"}
 _COLOURS = (36, 33, 32, 35, 34, 31)
@@ -35,17 +35,17 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which lines: of one stream, not older than `since` (nanoseconds), that `grep` is found in."""
+class LineFilter:
+    """Select lines by stream, by time (`since` in epoch nanoseconds) and by pattern."""
 
     stream: int | None = None
     since: int = 0
     grep: Pattern | None = None
 
-    def has(self, line: Line, reader: SpoolReader) -> bool:
-        """Whether `line` of `reader`'s log is one of them, searched to its end however long it is."""
+    def matches(self, line: Line, reader: SpoolReader) -> bool:
+        """Return whether the filter selects `line`, which is searched to its end, however long."""
         if line.stream == NOTE:
-            return line.time >= self.since  # What is missing is never left out.
+            return line.time >= self.since  # Reports of gaps are always shown.
         return (
             (self.stream is None or line.stream == self.stream)
             and line.time >= self.since
@@ -65,19 +65,21 @@ def _found(pattern: Pattern, line: Line, reader: SpoolReader) -> bool:
     )
 
 
-class Source:
-    """One job's lines, from where the last look ended."""
+class JobLines:
+    """Read the lines of one job, each call from where the last one ended."""
 
-    def __init__(self, job_id: str, wanted: Wanted, tail: int | None) -> None:
+    def __init__(self, job_id: str, line_filter: LineFilter, tail: int | None) -> None:
         self.job_id = job_id
-        self._wanted = wanted
+        self._filter = line_filter
         self._reader = SpoolReader(job_dir(job_id))
         self._tail = tail
-        self._next = self._reader.first_since(wanted.since) if wanted.since else 0
+        self._next = self._reader.first_since(line_filter.since) if line_filter.since else 0
 
     def new(self, all_of_it: bool) -> Iterator[Line]:
-        """What has come since. A line without an end waits for it, unless this is all."""
-        found = (line for line in self._whole(all_of_it) if self._wanted.has(line, self._reader))
+        """Yield the lines since the last call. An unfinished last line waits, unless `all_of_it`."""
+        found = (
+            line for line in self._whole(all_of_it) if self._filter.matches(line, self._reader)
+        )
         if self._tail is None:
             return found
         last, self._tail = deque(found, self._tail), None
@@ -96,8 +98,8 @@ class Source:
         self._reader.close()
 
 
-class Printer:
-    """Writes lines, each to its own stream; as JSON all to stdout."""
+class LinePrinter:
+    """Write lines, each to its own stream; as JSON, all to stdout."""
 
     def __init__(
         self,
@@ -123,8 +125,8 @@ class Printer:
                 colour = _COLOURS[number % len(_COLOURS)]
                 self._prefixes[job] = f"\x1b[{colour}m{name}{_RESET} " if colours else f"{name} "
 
-    def merged(self, sources: Iterable[Source], all_of_it: bool) -> None:
-        """What all of them have, by time; the order within one is never changed."""
+    def print_merged(self, sources: Iterable[JobLines], all_of_it: bool) -> None:
+        """Print new lines of all jobs, ordered by time; the order within one job is kept."""
         each = [zip(source.new(all_of_it), repeat(source.job_id)) for source in sources]
         for line, job in merge(*each, key=lambda pair: pair[0].time):
             self._print(line, job)
@@ -145,7 +147,7 @@ class Printer:
             outlet.write(line.text)
 
     def _text(self, line: Line, outlet: OutputStream) -> bytes:
-        """A line without its end. On a terminal, of a progress bar the last bar, and matches marked."""
+        """Return a line without its end; for a terminal, a bar's last state, with matches marked."""
         raw = line.text.removeprefix(b"\n").removesuffix(b"\n")
         if outlet.is_terminal:
             if self._grep is not None and self._colours:
@@ -160,7 +162,7 @@ class Printer:
 
 
 def _marked(pattern: Pattern, text: str) -> str:
-    """`text` with colour around what `pattern` finds in it."""
+    """Return `text` with colour around the matches of `pattern`."""
     marked, at = "", 0
     for start, end in pattern.spans(text, LINE_SECONDS):
         marked += f"{text[at:start]}{_MATCH}{text[start:end]}{_RESET}"
@@ -183,14 +185,14 @@ def _as_json(line: Line, job: str) -> bytes:
 
 
 def stamp(time: int) -> str:
-    """`2026-01-31T12:00:00.000Z `, from epoch nanoseconds."""
+    """Format epoch nanoseconds as `2026-01-31T12:00:00.000Z `."""
     moment = datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="milliseconds")
     return moment.replace("+00:00", "Z ")
 
 
 def since_time(text: str, now: float) -> int:
-    """Epoch nanoseconds for `90s`, `5m`, `2h`, `1d` before `now`, or for a date and time (local where
-    it names no zone). `click.BadParameter` for anything else."""
+    """Return epoch nanoseconds for `90s`, `5m`, `2h`, `1d` before `now`, or for a date and time, local
+    unless it names a zone. Raise `click.BadParameter` for anything else."""
     short = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if short:
         return max(0, int((now - float(short[1]) * _UNITS[short[2]]) * 1e9))

@@ -1,6 +1,6 @@
-"""The program `stoke`: the screens or a command, and what goes wrong said so that it can be mended.
+"""The program `stoke`: run a command or open the screens, and report errors with hints.
 
-Only what is asked for is loaded: the screens without click, `stoke --help` without any command.
+Imports are delayed: the screens load without click, and `stoke --help` without any command.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-# Our own folder first: somebody's PYTHONPATH may hold other packages called `tui` or `backends`.
+# Our own folder first: PYTHONPATH may contain other packages called `tui` or `backends`.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 if TYPE_CHECKING:
@@ -27,19 +27,21 @@ from stoke.files import debug
 _log = debug.Logger(__name__)
 
 COMPLETING = "_STOKE_COMPLETE"
-"""With this in the environment a shell asks what a word may become."""
+"""A shell sets this variable to ask for completions."""
 
 GARBAGE_THRESHOLD = 50_000
 """Objects made between two searches for garbage. Imports make many and free few: with Python's own 700,
 the searches take 8 ms of a start."""
 
 CLOSED_OUTPUT = 141
-"""What a shell shows for a program that nobody reads from any more (128 + SIGPIPE)."""
+"""The exit code after the reader of our output has closed it (128 + SIGPIPE)."""
 
 
 def _fill_closed_streams() -> None:
-    """A stream that was closed before we began: the next file opened would take its number, and be
-    written to in its place."""
+    """Open /dev/null for standard streams that the parent has closed.
+
+    Otherwise the next opened file would get the number of the stream, and its output.
+    """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number, which is this one.
@@ -47,8 +49,11 @@ def _fill_closed_streams() -> None:
 
 
 class BlockingFile(io.FileIO):
-    """A descriptor that is written to whole, also while it is in non-blocking mode: whoever shares
-    our terminal or pipe may have set that, and then Python raises where it should wait."""
+    """A file that waits until all is written, also in non-blocking mode.
+
+    A program that shares our terminal or pipe may set that mode; Python's own files then raise an
+    error instead of waiting.
+    """
 
     def write(self, data: ReadableBuffer, /) -> int:
         # FileIO returns None for EAGAIN, whatever its type says.
@@ -63,19 +68,19 @@ def _wait_for_slow_readers() -> None:
         if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
             continue
         stream.flush()
-        patient = io.TextIOWrapper(
+        blocking = io.TextIOWrapper(
             io.BufferedWriter(BlockingFile(descriptor, "w", closefd=False)),
             stream.encoding,
             stream.errors,
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        setattr(sys, name, patient)
-        setattr(sys, f"__{name}__", patient)
+        setattr(sys, name, blocking)
+        setattr(sys, f"__{name}__", blocking)
 
 
 def main() -> int:
-    """Runs the command line and returns the exit code (`stoke.errors` lists them)."""
+    """Run the command line and return the exit code (`stoke.errors` lists them)."""
     gc.set_threshold(GARBAGE_THRESHOLD)
     _fill_closed_streams()
     _wait_for_slow_readers()
@@ -85,7 +90,7 @@ def main() -> int:
         # Without this, Python searches all objects for garbage before it ends, which takes 15 ms.
         gc.freeze()
     except BrokenPipeError:
-        # Python would say so once again when it flushes on its way out.
+        # Python would report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_OUTPUT
     return code

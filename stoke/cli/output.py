@@ -1,7 +1,7 @@
-"""How the commands write: figures for people, tables, colours, errors, and a job as JSON.
+"""Output of the commands: tables, colours, notices, errors, and jobs as JSON.
 
-stdout is data, stderr is narration. Every string that came from outside goes through
-`stoke.text.sanitize` here, so that no command has to think of it.
+Data goes to stdout, messages to stderr. Every string from outside passes `stoke.text.sanitize` here, so
+that no command has to sanitize it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STATE_COLOURS = {
 
 
 def shows_colour(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that wants colours."""
+    """Return whether `stream` is a terminal whose user wants colours."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and stream.isatty()
 
@@ -50,12 +50,12 @@ def paint(text: str, colour: str | None, stream: TextIO) -> str:
 
 
 def print_notice(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", err=True)
 
 
 def print_error(what: str, hint: str | None) -> None:
-    """Two lines on stderr (or more: a resolver's explanation has several)."""
+    """Print an error and its hint on stderr; either may have several lines, as a resolver's does."""
     _log.debug("error: %s; hint: %s", what, hint)
     click.echo(f"{paint('error:', 'red', sys.stderr)} {clean_block(what).strip()}", err=True)
     if hint:
@@ -64,12 +64,12 @@ def print_error(what: str, hint: str | None) -> None:
         click.echo(f"{paint('debug log:', 'cyan', sys.stderr)} {clean(str(path))}", err=True)
 
 
-def print_unsaved(error: UnsavedLogError) -> None:
+def print_unsaved_log(error: UnsavedLogError) -> None:
     print_notice(f"{error.what}; {error.hint}" if error.hint else error.what)
 
 
 def time_ago(then: float | None, now: float | None = None) -> str:
-    """`12s ago`; a clock that went backwards gives `now`."""
+    """Return `12s ago`; `now` for less than a second or a time in the future."""
     if then is None:
         return UNKNOWN
     seconds = (time.time() if now is None else now) - then
@@ -77,7 +77,7 @@ def time_ago(then: float | None, now: float | None = None) -> str:
 
 
 def human_time(then: float | None) -> str:
-    """Local time, to the second."""
+    """Format local time, to the second."""
     if then is None:
         return UNKNOWN
     return datetime.fromtimestamp(then).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -92,7 +92,7 @@ def rfc3339(then: float | None) -> str | None:
 
 
 def state_text(job: Job) -> str:
-    """The state; with `?` where the engine has not confirmed it. Damaged where nobody knows it."""
+    """Return the state, with `?` if the engine has not confirmed it; "damaged" if it is unreadable."""
     if job.damage and job.state is JobState.LOST:
         return "damaged"
     return f"{job.state}?" if job.stale or job.provisional else str(job.state)
@@ -102,8 +102,13 @@ def state_colour(job: Job) -> str | None:
     return _STATE_COLOURS.get(job.state)
 
 
+def counted(number: int, what: str) -> str:
+    """Return `1 environment`, `2,000 environments`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def width(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
+    """Return how many columns `text` takes on a terminal."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -121,8 +126,8 @@ Cell = str | tuple[str, str | None]
 def print_table(
     heads: list[str], rows: list[list[Cell]], right: frozenset[int] = frozenset()
 ) -> None:
-    """A table on stdout. Columns in `right` stand to the right; the last one is cut at a
-    terminal's edge."""
+    """Print a table on stdout. Columns in `right` are aligned right; on a terminal, the last column is
+    cut at its edge."""
     pairs = [[cell if isinstance(cell, tuple) else (cell, None) for cell in row] for row in rows]
     cells = [[(clean(text), colour) for text, colour in row] for row in pairs]
     widths = [
@@ -153,7 +158,7 @@ def _cut(text: str, columns: int) -> str:
 
 
 def removed_log(job: Job) -> str | None:
-    """Says that a job's log is here no more, and why; None where it is."""
+    """Say why a finished job's log was removed; None if it was not."""
     if not job.state.finished:
         return None
     from stoke.logs.retention import removed_within
@@ -165,12 +170,12 @@ def removed_log(job: Job) -> str | None:
 
 
 def print_json(value: Any) -> None:
-    # ASCII only: whatever a name holds, nothing here can move a terminal's cursor.
+    # ASCII only, so that no name can act on a terminal.
     click.echo(json.dumps(value, indent=2))
 
 
 def stored_spec(text: str | None) -> dict[str, Any] | None:
-    """A job's request from the history; None where there is none, or where it is damaged."""
+    """Return a job's request from the history; None if there is none, or if it is damaged."""
     try:
         spec = json.loads(text) if text else None
     except (ValueError, RecursionError):
@@ -184,13 +189,13 @@ def stored_spec(text: str | None) -> dict[str, Any] | None:
 
 
 def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
-    """A spec whose variables that look like secrets are masked; references stay as they are."""
+    """Mask the variables of a spec whose names look secret; references are not secrets."""
     env = {name: MASK if looks_secret(name) else value for name, value in spec["env"].items()}
     return {**spec, "env": env}
 
 
 def job_document(job: Job, history: History) -> dict[str, Any]:
-    """The JSON of a job: times RFC 3339 in UTC, durations in seconds, sizes in bytes, unknown null."""
+    """Return a job as JSON: times in RFC 3339 (UTC), seconds, bytes, null for unknown."""
     spec = stored_spec(history.spec(job.id))
     lines, size, gaps = log_size(job)
     return {
@@ -227,7 +232,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
 
 
 def _lock_document(job: Job) -> dict[str, Any] | None:
-    """When the job's lock was resolved, and how many seconds before its use; None where unknown."""
+    """Return when the job's lockfile was resolved and its age in seconds when used; None if unknown."""
     phase = next((one for one in job.phases if one.name == "lock"), None)
     if phase is None or phase.made_at is None:
         return None
@@ -236,7 +241,7 @@ def _lock_document(job: Job) -> dict[str, Any] | None:
 
 
 def log_size(job: Job) -> tuple[int, int, int]:
-    """(lines, bytes, gaps) of a job's log, as far as it has come here."""
+    """Return (lines, bytes, gaps) of the saved part of a job's log."""
     if job.state.finished and not job.provisional:
         return job.log_lines, job.log_bytes, job.log_gaps
     from stoke.files.paths import job_dir

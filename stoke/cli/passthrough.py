@@ -1,4 +1,4 @@
-"""A job's output from the spool to our own stdout and stderr: exactly, or safe for a terminal."""
+"""Copy a job's output from its spool to stdout and stderr: exactly, or filtered for a terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
 from stoke.text.sanitize import clean
 
 _BLOCK = 4096
-"""Rows that are looked at together."""
+"""Rows that are read together."""
 _PIECE = 1 << 20
-"""Bytes that are copied together: a line may be as long as the log."""
+"""Bytes that are copied together; a line may be as long as the log."""
 
 
 class OutputStream:
-    """One of our own streams. A terminal gets filtered text, everything else the bytes as they are.
+    """Our stdout or stderr. A terminal gets filtered text, anything else the unchanged bytes.
 
-    `screen` lets the cursor moves of a job through, where it has the terminal to itself.
+    `screen` allows cursor movements of a job that has the terminal to itself.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class OutputStream:
             data = self._filter.feed(data)
         self._write(data)
 
-    def write_ours(self, text: str) -> None:
-        """Write what is ours as it is."""
+    def write_unfiltered(self, text: str) -> None:
+        """Write text of stoke's own."""
         self._write(text.encode())
 
     def finish(self) -> None:
@@ -54,7 +54,7 @@ class OutputStream:
             try:
                 view = view[os.write(self._descriptor, view) :]
             except BlockingIOError:
-                # Somebody handed us a stream that does not wait.
+                # The stream is in non-blocking mode, set by a program that shares it.
                 select.select([], [self._descriptor], [])
             except BrokenPipeError:
                 raise
@@ -64,11 +64,11 @@ class OutputStream:
 
 
 class Passthrough:
-    """Copies what the spool gains, row by row, each row to its own stream.
+    """Copy new rows of the spool, each row to its own stream.
 
-    The end of stderr may lack a newline that is held back until it is known not to belong to an
-    event (`stoke.remote.events`). A person at a terminal should not wait for it: `borrow_newline`
-    writes it in advance, and it is left out when it comes.
+    The follower may hold back the last newline of stderr until it knows that the newline does not
+    belong to an event (`stoke.remote.events`). A user at a terminal should not wait for it:
+    `borrow_newline` writes it in advance, and it is left out when it arrives.
     """
 
     def __init__(
@@ -79,25 +79,25 @@ class Passthrough:
         first_row: int = 0,
         stamp: Callable[[int], bytes] | None = None,
     ) -> None:
-        """Begins with row `first_row`. `stamp` makes what stands before each row from its time in
-        epoch nanoseconds."""
+        """Begin with row `first_row`. `stamp` makes each row's prefix from its time in epoch
+        nanoseconds."""
         self._reader = SpoolReader(folder)
         self._stamp = stamp
         self._stdout = stdout
         self._stderr = stderr
         self._row = first_row
-        # Where in the log the rest of row `_row` begins; None at its beginning.
+        # The position in the log from which row `_row` is still to be copied; None for its beginning.
         self._offset: int | None = None
         self._borrowed = False
         self.holds_newline: Callable[[], bool] = lambda: False
-        """Whether the follower holds back a newline of stderr (see `stoke.remote.events`)."""
+        """Return whether the follower holds back a newline of stderr (see `stoke.remote.events`)."""
 
     def end_line(self) -> None:
-        """Sees to it that a line of ours begins a line."""
+        """Move to a new line, if the job's output has not ended its last one."""
         on_one_screen = self._stdout.is_terminal and self._stderr.is_terminal
         screen = self._stderr.screen
         if screen is not None:
-            self._stderr.write_ours(screen.below())
+            self._stderr.write_unfiltered(screen.below())
             screen.clear()
             self._stderr.at_line_start = True
             self._stdout.at_line_start = self._stdout.at_line_start or on_one_screen
@@ -106,29 +106,29 @@ class Passthrough:
             self._stdout.at_line_start = self._stdout.at_line_start or on_one_screen
 
     def pump(self) -> int:
-        """Copies all there is, and returns up to which byte of the log that was."""
+        """Copy all new output. Return the size of the log that was copied."""
         size, rows = self._reader.size()
         while self._row < rows:
             count = min(_BLOCK, rows - self._row)
             some = self._reader.rows(self._row, count + 1)
             here = some[:count]
             if not here:
-                break  # The spool was cut back to its checkpoint since `size`; the rows come again.
-            # A row that has come since `size` begins behind it.
+                break  # The spool was truncated to its checkpoint after `size`; the rows come again.
+            # A row that was added after `size` begins behind it.
             ends = [min(offset, size) for offset, _, _ in some[1 : len(here) + 1]]
             ends += [size] * (len(here) - len(ends))
             self._copy(here, ends)
             last = self._row + len(here) >= rows
-            # The last row may still grow; the next look begins with it.
+            # The last row may still grow; the next call begins with it.
             self._row += len(here) - last
-            # (Never back: a follower that takes over cuts the spool to where it was surely whole.)
+            # (Never back: a follower that takes over truncates the spool to its last checkpoint.)
             self._offset = max(size, self._offset or 0) if last else None
             if last:
                 break
         return size
 
     def _copy(self, rows: list[tuple[int, int, int]], ends: list[int]) -> None:
-        """Neighbouring rows of one stream in one write, unless each has its stamp."""
+        """Copy rows, neighbouring rows of one stream in one write, unless each gets a stamp."""
         start = rows[0][0] if self._offset is None else self._offset
         for number, (offset, time, stream) in enumerate(rows):
             together = self._stamp is None and stream != NOTE
@@ -146,7 +146,7 @@ class Passthrough:
             start = ends[number]
 
     def _ends_late(self, rows: list[tuple[int, int, int]]) -> bool:
-        """Whether the unfinished line on stderr has its newline behind the other stream's rows."""
+        """Return whether the newline of stderr's unfinished line comes after rows of stdout."""
         for offset, _, stream in rows:
             if stream == STDERR:
                 return self._reader.read(offset, offset + 1) == b"\n"
@@ -157,7 +157,7 @@ class Passthrough:
         outlet = self._stdout if stream == STDOUT else self._stderr
         if outlet.at_line_start:
             return self._stamp(time) + row
-        # The row before has not ended its line; if this one does so first, that is its end.
+        # The row before is unfinished: a newline at the start of this row ends it.
         rest = row.removeprefix(b"\n")
         return b"\n" + (self._stamp(time) + rest if rest else b"")
 

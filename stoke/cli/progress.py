@@ -1,4 +1,4 @@
-"""Progress of what takes long, at a terminal."""
+"""A progress line for operations that take long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ProgressLine:
-    """The latest line of progress at a terminal, overwritten in place; elsewhere nothing."""
+    """Overwrite one line of a terminal with the latest progress; without a terminal, do nothing."""
 
     def __init__(self) -> None:
         self._shows = sys.stderr.isatty()

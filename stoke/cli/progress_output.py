@@ -1,10 +1,10 @@
-"""What `run` says on stderr while a job goes on: one line a phase, brief, nothing with --quiet."""
+"""Progress output of `stoke run` on stderr: one line for each phase, none with --quiet."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stoke.cli.output import print_notice, print_unsaved
+from stoke.cli.output import print_notice, print_unsaved_log
 from stoke.errors import EXIT_ENGINE, EngineError, WaitingError
 from stoke.history.job import Job, JobState, Phase, Prediction
 from stoke.logs.fallback import UnsavedLogError
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from stoke.cli.passthrough import Passthrough
     from stoke.remote.events import Event
 
-# `run` is the job's own time, which the last line tells.
-_UNTOLD = frozenset({"run"})
-# Waiting for the engine is worth a line only when it is noticed.
-_OF_ENGINE = frozenset({"queue", "start"})
+# The last line has the seconds of `run`.
+_HIDDEN_PHASES = frozenset({"run"})
+# Waiting for the engine gets a line only if a user notices it.
+_ENGINE_PHASES = frozenset({"queue", "start"})
 _NOTICED_SECONDS = 0.5
-# A lock's age is worth saying when it may no longer be what the index would answer.
+# The index may have newer versions than a lockfile of this age.
 _OLD_SECONDS = 60.0
 
 
 def phase_facts(phase: Phase) -> str:
-    """`0.41 s  miss  41 packages  6.6 MB`: what is known of a phase that is over."""
+    """Describe a finished phase: `0.41 s  miss  41 packages  6.6 MB`."""
     parts = [human_seconds(phase.seconds)]
     if phase.hit is not None:
         parts.append(hit_text(phase))
@@ -40,14 +40,14 @@ def phase_facts(phase: Phase) -> str:
 
 
 def hit_text(phase: Phase) -> str:
-    """ "hit", "miss" or "partial 39 of 41"; "-" where it is not known."""
+    """Return "hit", "miss" or "partial 39 of 41"; "-" if it is unknown."""
     if phase.outcome == "partial" and phase.packages:
         return f"partial {phase.cached} of {phase.packages}"
     return phase.outcome or "-"
 
 
 def prediction_text(prediction: Prediction) -> str | None:
-    """`python partial 39 of 41, system miss, about 3 s`; None where nothing is expected."""
+    """Describe a prediction: `python partial 39 of 41, system miss, about 3 s`; None if empty."""
     parts = [
         " ".join([name, expected, *_counts(prediction, name)])
         for name, expected in (("python", prediction.python), ("system", prediction.system))
@@ -64,33 +64,33 @@ def _counts(prediction: Prediction, kind: str) -> list[str]:
     counts = prediction.counts.get(kind)
     if counts is None:
         return []
-    # What the named ones need besides is not known before they are resolved.
+    # The dependencies of named packages are unknown before they are resolved.
     return [f"{counts.cached} of {counts.packages}{' named' if counts.named else ''}"]
 
 
 class ProgressPrinter:
-    """Tells each thing once. All methods are for one thread.
+    """Print each message once. All methods must be called on one thread.
 
-    `troubles`: whether it tells of engines that do not answer; if not said, as of everything else.
+    `troubles`: whether to report engines that do not answer; by default, if not `quiet`.
     """
 
     def __init__(self, quiet: bool, troubles: bool | None = None) -> None:
         self._quiet = quiet
-        self._tells_troubles = not quiet if troubles is None else troubles
-        self._told: set[str] = set()
+        self._prints_troubles = not quiet if troubles is None else troubles
+        self._printed: set[str] = set()
         self._announced: set[str] = set()
         self._troubles: set[str] = set()
         self._passthrough: Passthrough | None = None
 
-    def beside(self, passthrough: Passthrough) -> None:
-        """Lines of ours stay clear of unfinished lines of the job's from here on."""
+    def attach(self, passthrough: Passthrough) -> None:
+        """From now on, end an unfinished line of the job's output before each message."""
         self._passthrough = passthrough
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         if not self._quiet:
-            self._tell(text)
+            self._print(text)
 
-    def _tell(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._end_line()
         print_notice(text)
 
@@ -98,50 +98,50 @@ class ProgressPrinter:
         if self._passthrough is not None:
             self._passthrough.end_line()
 
-    def expect(self, backend: Backend, prediction: Prediction) -> None:
+    def print_prediction(self, backend: Backend, prediction: Prediction) -> None:
         expected = prediction_text(prediction)
         if expected:
-            self.say(f"on {backend.name}, expecting {expected}")
+            self.print(f"on {backend.name}, expecting {expected}")
 
-    def submitting(self, name: str, _start: float, seconds: float | None) -> None:
-        """The backend's own phases, as they come (a `PhaseReport`)."""
+    def print_submission(self, name: str, _start: float, seconds: float | None) -> None:
+        """Report a phase of the backend itself (a `PhaseReport`)."""
         if name == "pull" and seconds is None:
-            self.say("pull  fetching the image")
+            self.print("pull  fetching the image")
 
-    def phases(self, phases: list[Phase], now: float) -> None:
+    def print_phases(self, phases: list[Phase], now: float) -> None:
         for phase in phases:
-            if phase.name in _UNTOLD or phase.name in self._told:
+            if phase.name in _HIDDEN_PHASES or phase.name in self._printed:
                 continue
             if phase.seconds is not None:
-                self._told.add(phase.name)
-                if phase.name in _OF_ENGINE and phase.seconds < _NOTICED_SECONDS:
+                self._printed.add(phase.name)
+                if phase.name in _ENGINE_PHASES and phase.seconds < _NOTICED_SECONDS:
                     continue
-                self.say(f"{phase.name}  {phase_facts(phase)}")
+                self.print(f"{phase.name}  {phase_facts(phase)}")
             elif now - phase.started_at > 1 and phase.name not in self._announced:
                 self._announced.add(phase.name)
-                self.say(f"{phase.name}  working")
+                self.print(f"{phase.name}  working")
 
-    def event(self, event: Event) -> None:
+    def print_event(self, event: Event) -> None:
         if event["event"] == "note":
-            self.say(str(event.get("text")))
+            self.print(str(event.get("text")))
 
-    def trouble(self, error: EngineError) -> None:
+    def print_trouble(self, error: EngineError) -> None:
         if error.what in self._troubles:
             return
         self._troubles.add(error.what)
         if isinstance(error, UnsavedLogError):
-            # Whoever asked for quiet has to know as well: what is printed may be all there ever is.
+            # Printed with --quiet too: this output may be the only copy of the log.
             self._end_line()
-            print_unsaved(error)
-        elif self._tells_troubles:
+            print_unsaved_log(error)
+        elif self._prints_troubles:
             if isinstance(error, WaitingError):
-                self._tell(f"waits: {error.what}" + (f"; {error.hint}" if error.hint else ""))
+                self._print(f"waiting: {error.what}" + (f"; {error.hint}" if error.hint else ""))
             else:
-                self._tell(f"{error.what}; trying again")
+                self._print(f"{error.what}; retrying")
 
-    def end(self, job: Job) -> None:
+    def print_end(self, job: Job) -> None:
         code = "" if job.exit_code is None else f" (exit {job.exit_code})"
-        # Why an environment failed is told as an error, with how to fix it.
-        told_apart = job.exit_code == EXIT_ENGINE or job.state is JobState.SUCCEEDED
-        why = f": {job.reason}" if job.reason and not told_apart else ""
-        self.say(f"{job.state} in {human_seconds(job.seconds)}{code}{why} · job {job.id}")
+        # The reason of a failed environment is printed as an error, with a hint.
+        has_own_message = job.exit_code == EXIT_ENGINE or job.state is JobState.SUCCEEDED
+        why = f": {job.reason}" if job.reason and not has_own_message else ""
+        self.print(f"{job.state} in {human_seconds(job.seconds)}{code}{why} · job {job.id}")

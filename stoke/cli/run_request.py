@@ -37,9 +37,9 @@ def run_request(
         backend = backends.get(backend_name)
         prepared = prepare(request, backend, history)
         if not request.lock_only:
-            progress.expect(backend, prepared.prediction)
+            progress.print_prediction(backend, prepared.prediction)
         try:
-            job = submit(prepared, history, progress.submitting)
+            job = submit(prepared, history, progress.print_submission)
         except StokeError as error:
             failed = history.get(error.job_id) if error.job_id else None
             if as_json and failed is not None:

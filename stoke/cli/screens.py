@@ -1,4 +1,4 @@
-"""`stoke` without a command: the screens."""
+"""Open the screens: `stoke` without a command."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from stoke.errors import RequestError
 if TYPE_CHECKING:
     from stoke.race.recording import Recording
 
-# The command line's only door to the screens; nothing else may load Textual.
+# The only module of the command line that imports the screens, and with them Textual.
 
 
 def keys_file() -> str:
-    """A keys.toml with every action of the screens."""
+    """Return a keys.toml with every action of the screens."""
     from tui import app
 
     return app.keys_file()
 
 
 def can_open() -> bool:
-    """Whether this is a terminal that can draw them."""
+    """Return whether the terminal can draw the screens."""
     # Textual draws on stderr.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
 def open_screens(recording: Recording | None = None) -> int:
-    """Opens the screens, on a recorded race if there is one, and returns when they are left."""
+    """Open the screens, with `recording` on the Race screen, and return their exit code."""
     if not can_open():
         raise RequestError(
-            "terminal", "the screens need one that can draw", "use the commands: stoke --help"
+            "terminal",
+            "the screens need a terminal that can draw",
+            "use the commands: stoke --help",
         )
-    # The terminal knows its size, also when that changes; a shell or a parent only knew it once.
+    # These variables are stale after a resize; the terminal itself knows its size.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    # What is made on the way to the first frame stays; the screens put looking for garbage on again.
+    # Objects made before the first frame stay alive; the screens turn the garbage collector on again.
     gc.disable()
     from stoke.files.paths import is_configured
     from tui.app import run
 
     if not is_configured():
-        # Checking settings that nobody made would hold the first frame up.
+        # Without settings, loading the configuration would only delay the first frame.
         return run(None, recording)
     from stoke.config.loader import load_config
 

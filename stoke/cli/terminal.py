@@ -1,10 +1,10 @@
-"""What a job prints, on its way to a terminal: its colours stay, nothing else can reach it.
+"""Filter a job's output for a terminal: colours pass, all other control sequences are removed.
 
-Where a job has the terminal to itself (`stoke run`), the cursor moves of progress bars pass as well, as
-far as they stay on rows that the job has written: see `JobScreen`.
+If a job has the terminal to itself (`stoke run`), the cursor movements of progress bars pass as well,
+as long as they stay on rows that the job has written: see `JobScreen`.
 
-A sequence may be cut anywhere between two pieces, so this is a filter with a state and not a
-function over lines (`stoke.text.sanitize` is that).
+Output may be cut within a sequence, so the filter keeps a state. `stoke.text.sanitize` filters whole
+lines.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from collections.abc import Callable
 
 from stoke.text.ansi import without_concealment
 
-# All that is not simply shown: C0 but tab and line ends, DEL, C1, and what turns the reading
-# direction.
+# C0 except tab and line ends, DEL, C1, and characters that change the reading direction.
 _SPECIAL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -25,19 +24,18 @@ _COLOUR = re.compile(r"[0-9;:]*")
 _RESET = re.compile(r"[0;:]*")
 _STRINGS = "]PX^_"
 _C1_STRINGS = "\x90\x98\x9d\x9e\x9f"
-# Longer than this no honest sequence is; the text behind it must not stay hidden for ever.
+# Real sequences are shorter. An unended one must not hide the text after it for ever.
 _MOST_PARAMETERS = 64
 _MOST_STRING = 4096
 
 
-# What acts within the line of the cursor: steps to the left and right, a column by its number, erase,
-# insert and delete.
+# Final bytes that act within the cursor's line: left, right, to a column, erase, insert, delete.
 _IN_LINE = frozenset("CDGKPX@")
 _NUMBER = re.compile(r"\d{0,5}")
 
 
 def terminal_height() -> int:
-    """Rows of the terminal that we write to; 24 where it does not say."""
+    """Return the height of the terminal in rows; 24 if it is unknown."""
     for descriptor in (1, 2):
         try:
             return os.get_terminal_size(descriptor).lines or 24
@@ -47,26 +45,26 @@ def terminal_height() -> int:
 
 
 class JobScreen:
-    """The rows of a terminal that a job has written since a line of ours: the cursor stays on them.
+    """Keep the cursor on the rows that a job has written since the last line of stoke's own.
 
     Both streams of a job share one. Rows are counted by line ends alone, so a line that the terminal
-    wraps counts as one, and the cursor reaches fewer rows than it might, never more.
+    wraps counts as one row; the cursor then reaches fewer rows than it could, never more.
     """
 
     def __init__(self, height: Callable[[], int] = terminal_height) -> None:
         self._height = height
-        self._row = 0  # where the cursor is, from the first row on
+        self._row = 0  # the cursor's row, counted from the first
         self._last = 0  # the lowest row so far
-        self._begun = False  # whether something was written on that row
-        self._moved = False  # whether the cursor may be elsewhere than behind the last text
+        self._begun = False  # whether the lowest row has text
+        self._moved = False  # whether the cursor may be away from the end of the text
 
     def clear(self) -> None:
-        """Begin anew below a line of ours, at the beginning of an empty row."""
+        """Restart at the beginning of an empty row, below a line of stoke's own."""
         self._row = self._last = 0
         self._begun = self._moved = False
 
     def write(self, text: str) -> None:
-        """Take note of text without control characters but tab, CR and LF."""
+        """Account for text whose only control characters are tab, CR and LF."""
         ends = text.count("\n")
         self._row += ends
         if self._row > self._last:
@@ -76,7 +74,7 @@ class JobScreen:
             self._begun = True
 
     def control(self, parameters: str, final: str) -> str:
-        """The control sequence as far as it may pass; "" where it may not."""
+        """Return the part of a control sequence that may pass; "" if none may."""
         if not _NUMBER.fullmatch(parameters):
             return ""
         self._moved = True
@@ -85,7 +83,7 @@ class JobScreen:
                 self._begun = False
             return f"\x1b[{parameters}{final}"
         if final == "J" and parameters in ("", "0"):
-            return "\x1b[J"  # below the cursor nothing is ours
+            return "\x1b[J"  # below the cursor is no line of stoke's
         count = max(1, int(parameters or 1))
         if final in "AF":
             top = max(0, self._last - (self._height() - 1))
@@ -99,23 +97,23 @@ class JobScreen:
         return column + (f"\x1b[{abs(moved)}{'A' if moved < 0 else 'B'}" if moved else "")
 
     def below(self) -> str:
-        """What brings the cursor to the beginning of the first row that the job has not written."""
+        """Return the codes that move the cursor to the first row that the job has not written."""
         down = self._last - self._row
         move = f"\x1b[{down}B" if down else ""
         return move + ("\n" if self._begun else "\r" if self._moved else "")
 
 
 class TerminalFilter:
-    """Bytes of one stream in, bytes that are safe on a terminal of `encoding` out.
+    """Turn the bytes of one stream into bytes that are safe on a terminal of `encoding`.
 
-    With a `screen`, the cursor moves that it allows are among them.
+    With a `screen`, the cursor movements that it allows are kept.
     """
 
     def __init__(self, encoding: str = "utf-8", screen: JobScreen | None = None) -> None:
         self._encoding = encoding
         self._screen = screen
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        # Where in a sequence the last piece ended: None (in none), "escape", "control" or "string".
+        # The kind of sequence that is unfinished: None, "escape", "control" or "string".
         self._inside: str | None = None
         self._collected = ""
         self._length = 0
@@ -125,7 +123,7 @@ class TerminalFilter:
         return self._filtered(self._decoder.decode(data)).encode(self._encoding, "replace")
 
     def finish(self) -> bytes:
-        """What is still to be written at the end: half a character, and the colours' end."""
+        """Return the rest at the end: an unfinished character, and a colour reset."""
         rest = self._filtered(self._decoder.decode(b"", final=True))
         self._inside = None
         if self._coloured:
@@ -152,7 +150,7 @@ class TerminalFilter:
         return "".join(out)
 
     def _enter(self, character: str) -> None:
-        """Begins what `character` begins; a character that begins nothing is dropped."""
+        """Enter the sequence that `character` begins; drop a character that begins none."""
         self._collected = ""
         self._length = 0
         if character == "\x1b":
@@ -165,9 +163,9 @@ class TerminalFilter:
             self._inside = None
 
     def _step(self, character: str, out: list[str]) -> bool:
-        """Goes on inside a sequence. False if `character` is not part of it."""
+        """Continue a sequence. Return False if `character` is not part of it."""
         if character in "\x18\x1a" or character in "\n\r":
-            # CAN and SUB cancel; no honest sequence holds a line end.
+            # CAN and SUB cancel a sequence, and a line end is never part of one.
             self._inside = None
             return character in "\x18\x1a"
         if self._inside == "string":

@@ -1,4 +1,4 @@
-"""JobFollower submitted jobs: pass on their output, handle Ctrl+C, derive the exit code."""
+"""Follow submitted jobs: copy their output, handle ctrl+c, derive the exit code."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
 
 INTERRUPTED = "interrupted"
-"""The runner's reason for the end of a job that got SIGINT."""
-LOOK_SECONDS = 0.5
-"""How often the history is looked at for phases that take long, while nothing else happens."""
+"""The reason that the runner gives for the end of a job after SIGINT."""
+CHECK_SECONDS = 0.5
+"""Seconds between checks for phases that take long, while nothing else happens."""
 
 
 def watch_job(
@@ -53,26 +53,26 @@ def watch_job(
     stderr = OutputStream(2, sys.stderr.encoding, screen)
     stdout = stderr if as_json else OutputStream(1, sys.stdout.encoding, screen)
     passthrough = Passthrough(job_dir(job.id), stdout, stderr)
-    progress.beside(passthrough)
+    progress.attach(passthrough)
     stopper = InterruptHandler(job, backend, history, config.stop_grace, progress)
     follow = JobFollower(job.id, backend, history, passthrough, progress, on_turn=stopper.act)
     try:
         with stopper.on_ctrl_c(follow.wake):
             last = follow.run()
     except (BrokenPipeError, KeyboardInterrupt, EngineError):
-        progress.say(f"the job goes on by itself: stoke logs -f {job.id}")
+        progress.print(f"the job continues; follow it with: stoke logs -f {job.id}")
         raise
     passthrough.close()
     clean_up(job.id, backend, history)
-    progress.end(last)
-    # What the engine knows that the runner could not tell: out of memory, evicted.
+    progress.print_end(last)
+    # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)
     hint = follow.hint or next(hints, None)
     if last.reason and exit_code(last) == EXIT_ENGINE:
         passthrough.end_line()
         print_error(follow.error or last.reason, hint)
     elif hint and last.state is not JobState.SUCCEEDED:
-        progress.say(f"hint: {hint}")
+        progress.print(f"hint: {hint}")
     if as_json:
         print_json(job_document(last, history))
     if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
@@ -81,9 +81,9 @@ def watch_job(
 
 
 def exit_code(job: Job) -> int:
-    """What a program that waited for this job ends with."""
+    """Return the exit code of a command that waited for this job."""
     if job.state is JobState.STOPPED and job.reason == INTERRUPTED:
-        # What the code made of ctrl+c: Python's own 130, or the code's choice.
+        # The code chooses its exit code after ctrl+c; Python's default is 130.
         return EXIT_INTERRUPT if job.exit_code is None else job.exit_code
     if job.state is JobState.STOPPED:
         return EXIT_STOPPED
@@ -95,10 +95,10 @@ def exit_code(job: Job) -> int:
 
 
 class JobFollower:
-    """Follows a job to its end: a `Tracker` on a thread, its output passed on by the caller's.
+    """Follow a job to its end: a `Tracker` on its own thread, the output copied on the caller's.
 
-    `wake` may be called from anywhere, also from a signal handler; `on_turn` is called after every
-    wake, on the thread that called `run`.
+    `wake` may be called on any thread and in a signal handler. `on_turn` is called after every wake, on
+    the thread that called `run`.
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class JobFollower:
         self._passthrough = passthrough
         self._progress = progress
         self._on_turn = on_turn
-        # Not an Event: its lock could be held by the very thread that a signal interrupts.
+        # Not an Event: the thread that a signal interrupts could hold its lock.
         self._queue: SimpleQueue[Event | EngineError | None] = SimpleQueue()
         self._is_awake = False
         self._prepared = False
         self._spool = SpoolReader(job_dir(job_id))
-        # How long the log was when its last newline began to be held back; None while none is.
+        # The size of the log when its last newline was held back; None while none is.
         self._held_at: int | None = None
         self._failure: BaseException | None = None
         self._tracker = Tracker(
@@ -134,16 +134,16 @@ class JobFollower:
         )
         passthrough.holds_newline = lambda: self._tracker.held[:1] == b"\n"
         self.error: str | None = None
-        """What the runner said went wrong before the code began, if it did; and how to fix it."""
+        """The runner's error before the code began, if there was one; `hint` is its fix."""
         self.hint: str | None = None
 
     def run(self) -> Job:
-        """Until the job's end is confirmed. `EngineError` if that cannot be seen any more."""
+        """Return when the job's end is confirmed. Raise `EngineError` if it no longer can be."""
         thread = threading.Thread(target=self._track, name="tracker", daemon=True)
         thread.start()
         try:
             while thread.is_alive():
-                self._turn(LOOK_SECONDS)
+                self._turn(CHECK_SECONDS)
             self._turn(0)
         finally:
             self._tracker.close()
@@ -151,7 +151,7 @@ class JobFollower:
             raise self._failure
         job = self._history.get(self._job_id)
         if job is None:
-            raise EngineError(f"{self._job_id} was removed while it was followed")
+            raise EngineError(f"{self._job_id} was removed while this command followed it")
         return job
 
     def wake(self) -> None:
@@ -170,13 +170,13 @@ class JobFollower:
         self._held_at = self._spool.size()[0] if self._tracker.held == b"\n" else None
         self.wake()
 
-    def _turn(self, patience: float) -> None:
-        """Waits for something to happen, then tells and copies all there is."""
+    def _turn(self, seconds: float) -> None:
+        """Wait up to `seconds` for news, then print messages and copy new output."""
         try:
-            said = self._queue.get(timeout=patience) if patience else None
+            news = self._queue.get(timeout=seconds) if seconds else None
             while True:
-                self._tell(said)
-                said = self._queue.get_nowait()
+                self._print(news)
+                news = self._queue.get_nowait()
         except Empty:
             pass
         self._is_awake = False
@@ -185,28 +185,28 @@ class JobFollower:
             job = self._history.get(self._job_id)
             phases = job.phases if job else []
             self._prepared = any(phase.name == "run" for phase in phases)
-            self._progress.phases(phases, time.time())
+            self._progress.print_phases(phases, time.time())
         held_at = self._held_at
         if self._passthrough.pump() == held_at:
             self._passthrough.borrow_newline()
 
-    def _tell(self, said: Event | EngineError | None) -> None:
-        if isinstance(said, EngineError):
-            self._progress.trouble(said)
-        elif said is not None:
-            self._progress.event(said)
-            if said["event"] == "error":
-                # Its "tail" has been shown: the tool's output is in the log that we pass on.
-                self.error = f"{said['phase']}: {said['text']}"
-                self.hint = said.get("hint")
-                if said.get("tail"):
-                    kept = f"its output is above, and stays: stoke logs {self._job_id}"
-                    self.hint = f"{self.hint}; {kept}" if self.hint else kept
+    def _print(self, news: Event | EngineError | None) -> None:
+        if isinstance(news, EngineError):
+            self._progress.print_trouble(news)
+        elif news is not None:
+            self._progress.print_event(news)
+            if news["event"] == "error":
+                # Its "tail" is not printed: the log, which is copied here, has all of the output.
+                self.error = f"{news['phase']}: {news['text']}"
+                self.hint = news.get("hint")
+                if news.get("tail"):
+                    where = f"its output is above and in the log: stoke logs {self._job_id}"
+                    self.hint = f"{self.hint}; {where}" if self.hint else where
 
 
 def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
-    """Follows several jobs until all of them are over. `show` is called on this thread whenever one
-    of them may have written; with False, because more may come."""
+    """Follow several jobs until all have ended. Call `show(False)` on this thread whenever one of them
+    may have new output; False says that more may come."""
     queue: SimpleQueue[EngineError | None] = SimpleQueue()
     failures: list[BaseException] = []
     progress = ProgressPrinter(quiet=True, troubles=True)
@@ -240,11 +240,11 @@ def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None])
         try:
             while any(thread.is_alive() for thread in threads):
                 try:
-                    said = queue.get(timeout=LOOK_SECONDS)
+                    trouble = queue.get(timeout=CHECK_SECONDS)
                     while True:
-                        if said is not None:
-                            progress.trouble(said)
-                        said = queue.get_nowait()
+                        if trouble is not None:
+                            progress.print_trouble(trouble)
+                        trouble = queue.get_nowait()
                 except Empty:
                     pass
                 show(False)
@@ -256,8 +256,11 @@ def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None])
 
 
 class InterruptHandler:
-    """ctrl+c: the first reaches the code as SIGINT (where the backend can do that, else it stops the
-    job politely) and its output goes on, the second ends the job at once, the third leaves."""
+    """Handle ctrl+c while a job is followed.
+
+    The first sends SIGINT to the code, or stops the job with SIGTERM if the backend cannot; its output
+    is still copied. The second ends the job at once. The third ends this program.
+    """
 
     def __init__(
         self, job: Job, backend: Backend, history: History, grace: float, progress: ProgressPrinter
@@ -273,7 +276,7 @@ class InterruptHandler:
     @contextmanager
     def on_ctrl_c(self, wake: Callable[[], None]) -> Iterator[None]:
         before = signal.getsignal(signal.SIGINT)
-        if before is signal.SIG_IGN:  # Started so that ctrl+c is for somebody else.
+        if before is signal.SIG_IGN:  # A parent has chosen that ctrl+c is not for us.
             yield
             return
 
@@ -290,22 +293,22 @@ class InterruptHandler:
             signal.signal(signal.SIGINT, before)
 
     def act(self) -> None:
-        """Does what was asked for by now; on a thread of its own, because an engine may take long."""
+        """Carry out the presses so far, on threads, because an engine may answer slowly."""
         while self._done < self.pressed:
             self._done += 1
             first = self._done == 1
             if first:
                 what = "interrupted" if isinstance(self._backend, Interrupts) else "stopping"
-                self._progress.say(f"{what}; ctrl+c again ends it at once")
+                self._progress.print(f"{what}; press ctrl+c again to end it at once")
             threading.Thread(target=self._end, args=(first,), daemon=True).start()
 
-    def _end(self, politely: bool) -> None:
+    def _end(self, with_grace: bool) -> None:
         try:
-            if politely:
-                said = interrupt(self._job, self._backend, self._history, self._grace)
+            if with_grace:
+                notice = interrupt(self._job, self._backend, self._history, self._grace)
             else:
-                said = stop(self._job, self._backend, self._history, 0)
-            if said:
-                self._progress.say(said)
+                notice = stop(self._job, self._backend, self._history, 0)
+            if notice:
+                self._progress.print(notice)
         except EngineError as error:
             print_error(error.what, error.hint)

@@ -140,7 +140,9 @@ def test_a_namespace_is_prepared_and_then_needs_nothing_more(stoke: Stoke, api: 
         assert done.returncode == 0, done.stderr
         assert b"+kind: RoleBinding" in done.stdout
         again = stoke(*words, "--yes")
-        assert b"everything is there already" in again.stderr and again.stdout == b""
+        assert (
+            b"nothing to change: everything exists already" in again.stderr and again.stdout == b""
+        )
     finally:
         api.request("DELETE", f"/api/v1/namespaces/{name}")
 

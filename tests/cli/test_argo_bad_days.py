@@ -144,7 +144,7 @@ def test_an_image_that_nobody_has_is_named_and_given_up(
     image = "stoke-test/nobody-has-this:1"
     running = start("run", "--image", image, "-c", "print(1)")
     said = Said(running)
-    said.until(f"waits: the node cannot get the image {image}".encode())
+    said.until(f"waiting: the node cannot get the image {image}".encode())
     assert image.encode() in stoke("show", only_job().id).stdout
     # Whoever looks once its time is over ends it, and whoever follows hears of that.
     monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")
@@ -194,7 +194,7 @@ def test_rights_that_are_taken_in_mid_run_are_named_and_waited_for(
     gate.wait()
     person.take()
     gate.open()
-    said.until(b"you may not get workflows.argoproj.io there; trying again")
+    said.until(b"you may not get workflows.argoproj.io there; retrying")
     person.give(rights.USER)
     assert running.wait(60) == 0
     assert running.stdout is not None and running.stdout.read() == b"ended\n"
@@ -300,5 +300,5 @@ def test_the_api_server_is_started_again_while_a_log_is_followed(
     gate.close()
     assert following.returncode == 0, said
     assert output.split() == [b"%d" % number for number in range(1000)]
-    assert b"trying again" in said
+    assert b"retrying" in said
     assert only_job().state == "succeeded"

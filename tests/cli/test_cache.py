@@ -50,7 +50,7 @@ def test_ls_leaves_out_a_backend_that_cannot_be_asked_unless_it_was_named(
     gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = stoke("cache", "ls", "--json", env=gone)
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
-    assert b"docker is left out" in done.stderr
+    assert b"docker is not listed" in done.stderr
     named = stoke("cache", "ls", "-b", "docker", env=gone)
     assert named.returncode == 125 and named.stderr.startswith(b"error: ")
 
@@ -58,7 +58,7 @@ def test_ls_leaves_out_a_backend_that_cannot_be_asked_unless_it_was_named(
 def test_clear_needs_a_yes_and_then_says_what_it_freed(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "alpha", "-c", "1").returncode == 0
     asked = stoke("cache", "clear", *LOCAL)
-    assert asked.returncode == 2 and b"hint: say it was meant: --yes" in asked.stderr
+    assert asked.returncode == 2 and b"hint: pass --yes" in asked.stderr
     (before,) = volumes(stoke)
     assert before["entries"] == 1
     done = stoke("cache", "clear", *LOCAL, "--yes")
@@ -129,5 +129,5 @@ def test_doctor_names_variables_that_are_no_settings(stoke: Stoke) -> None:
     done = stoke("doctor", env={"STOKE_SCOP": "team-a", "STOKE_DOCKER__NETWORK": "none"})
     assert done.returncode == 0  # They keep nothing from working.
     told = done.stdout.decode()
-    assert "STOKE_SCOP is set and is no setting" in told and "did you mean STOKE_SCOPE?" in told
+    assert "STOKE_SCOP is set, but is not a setting" in told and "did you mean STOKE_SCOPE?" in told
     assert "STOKE_DOCKER" not in told

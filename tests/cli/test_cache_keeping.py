@@ -65,7 +65,7 @@ def test_environments_are_shown(stoke: Stoke, filled: Path) -> None:
 def test_pruning_says_first_what_goes(stoke: Stoke, filled: Path) -> None:
     before = du(filled)
     dry = stoke("cache", "prune", "--unused", "0s", "--dry-run")
-    assert dry.returncode == 0 and b"2 environments and 2 packages go" in dry.stderr
+    assert dry.returncode == 0 and b"2 environments and 2 packages to drop" in dry.stderr
     asked = stoke("cache", "prune", "--unused", "0s")
     assert asked.returncode == 2 and b"--yes" in asked.stderr
     assert du(filled) == pytest.approx(before, abs=20_000)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from stoke.files.paths import state_dir
-from tests.cli.conftest import Stoke
+from tests.cli.conftest import Stoke, Terminal
 from tests.test_import_hygiene import command, loaded_by
 
 SECRETS = {
@@ -56,7 +57,7 @@ def test_errors_name_the_file(stoke: Stoke) -> None:
     done = stoke("--debug", "show", "no-such-job")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == f"debug log: {state_dir() / 'debug.log'}"
-    assert "error: no job has been submitted here yet" in debug_text()
+    assert "error: no job has been submitted on this machine yet" in debug_text()
 
 
 def test_a_file_that_cannot_be_written_stops_no_command(stoke: Stoke) -> None:
@@ -97,3 +98,12 @@ def test_no_secret_gets_into_it(
     for secret in (*SECRETS.values(), "pass:word@1", "secret-of-a-file"):
         forms = (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode())
         assert not [form for form in forms if form in text]
+
+
+def test_the_screens_write_it_too(stoke: Stoke, terminal: Callable[..., Terminal]) -> None:
+    assert stoke("run", "-q", "-c", "1").returncode == 0
+    at = terminal("--debug")
+    at.until(b"Jobs")
+    at.type("q")
+    assert at.wait() == 0
+    assert "end: exit code 0" in debug_text()

@@ -102,7 +102,7 @@ def test_a_secret_that_is_not_set(stoke: Stoke) -> None:
 
 def test_clearing_where_nobody_can_confirm(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
-    said = hint(stoke("cache", "clear"), "say it was meant: --yes")
+    said = hint(stoke("cache", "clear"), "pass --yes")
     option = said.rpartition(" ")[2]
     assert stoke("cache", "clear", option).returncode == 0
     assert b"miss" in stoke("run", "-w", "numpy", "-c", "1").stderr
@@ -363,8 +363,8 @@ def test_an_image_for_a_backend_that_has_images(stoke: Stoke) -> None:
 # --- the doctor ------------------------------------------------------------------------------------
 
 
-def findings(stoke: Stoke, env: dict[str, str]) -> list[tuple[str, str]]:
-    """What does not work of this machine's own, and the hint."""
+def failed_checks(stoke: Stoke, env: dict[str, str]) -> list[tuple[str, str]]:
+    """Return stoke's own failed checks with their hints."""
     report = json.loads(stoke("doctor", "--json", env=env).stdout)
     return [(one["what"], one["hint"]) for one in report["stoke"] if one["works"] is False]
 
@@ -378,7 +378,7 @@ def test_the_doctor_on_variables_folders_and_the_configuration(
     env = {
         "STOKE_STATE_DIR": str(file / "x"), "STOKE_BACKND": "local", "STOKE_ZZZ_YYY": "1"
     }  # fmt: skip
-    broken = findings(stoke, env)
+    broken = failed_checks(stoke, env)
     hints = dict(broken)
     (path,) = filled(hints["configuration"], "edit {}")
     Path(path).write_text(f'index.url = "{index.url}"\n')
@@ -390,5 +390,5 @@ def test_the_doctor_on_variables_folders_and_the_configuration(
     meant, unknown = [hint for what, hint in broken if what == "variable"]
     (near,) = filled(meant, "did you mean {}?")
     env[near] = env.pop("STOKE_BACKND")
-    del env[filled(unknown, "take it away: unset {}")[0]]
-    assert findings(stoke, env) == []
+    del env[filled(unknown, "remove it: unset {}")[0]]
+    assert failed_checks(stoke, env) == []

@@ -79,7 +79,7 @@ def test_the_table_and_what_is_said_beside_it(stoke: Stoke, index: PackageIndex)
     assert [row.split()[0] for row in rows] == ["start", "lock", "python", "run", "first", "whole"]
     assert "x faster: code started after " in result
     assert warmed.startswith("scope default was not warm: warming it took ")
-    assert b"cold, with nothing cached" in done.stderr
+    assert b"cold run, nothing cached" in done.stderr
     quiet = stoke(*RACE, "1", "-q")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
 
@@ -160,7 +160,7 @@ def test_a_package_that_does_not_exist(stoke: Stoke, index: PackageIndex, own_ho
     [
         (("-c", "1"), b"a race needs packages"),
         (("-w", "alpha", "--no-cache", "-c", "1"), b"this request uses none"),
-        (("--replay", "x.json", "-w", "alpha"), b"takes no request"),
+        (("--replay", "x.json", "-w", "alpha"), b"cannot be combined with a request"),
         (("--replay", "/dev/null"), b"is no recording of a race"),
         (("--replay", "nowhere.json"), b"cannot be read"),
     ],
@@ -204,7 +204,7 @@ def test_ctrl_c_in_the_cold_run_leaves_nothing(
     race.send_signal(signal.SIGINT)
     out, err = race.communicate(timeout=60)
     assert (race.returncode, out) == (130, b""), err
-    assert b"nothing of the cold one is left" in err
+    assert b"the cold run was removed" in err
     assert (jobs(), left(own_home)) == ([], [])
 
 

@@ -1,4 +1,4 @@
-"""`stoke cache`: what the cache volumes hold, keeping them in bounds, and filling them beforehand."""
+"""`stoke cache`: list, measure, prune, warm and clear cache volumes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from stoke.cli.commands.cache_stats import command as stats
 from stoke.cli.options import BACKEND, LOCK, REQUIREMENTS, apply
 from stoke.cli.output import (
     Cell,
+    counted,
     print_error,
     print_json,
     print_notice,
@@ -44,7 +45,7 @@ HEADS = [
     "BACKEND", "SCOPE", "KIND", "SIZE", "MEASURED", "ENTRIES", "HITS", "SAVED", "NOT RECEIVED",
     "IN USE BY",
 ]  # fmt: skip
-TO_THE_RIGHT = frozenset({3, 5, 6, 7, 8})
+RIGHT_ALIGNED = frozenset({3, 5, 6, 7, 8})
 
 
 ENVIRONMENT_HEADS = ["SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAGES"]
@@ -52,7 +53,7 @@ ENVIRONMENT_HEADS = ["SIZE", "WOULD FREE", "USES", "LAST USED", "BUILT", "PACKAG
 
 @click.group()
 def command() -> None:
-    """See, prune, warm and clear the cache volumes.
+    """List, prune, warm and clear the cache volumes.
 
     \b
     stoke cache ls
@@ -64,17 +65,17 @@ def command() -> None:
 
 @command.command("ls")
 @apply(BACKEND)
-@click.option("--scope", metavar="SCOPE", help="Only this scope's.")
+@click.option("--scope", metavar="SCOPE", help="Only this scope.")
 @KIND
 @click.option("--measure", is_flag=True, help="Measure now instead of showing the last figures.")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_volumes(
     backend: str | None, scope: str | None, kind: str | None, measure: bool, as_json: bool
 ) -> None:
-    """List the cache volumes: their size, what they saved, who uses them.
+    """List the cache volumes: their size, what they saved, which jobs use them.
 
-    Of every backend that can be asked, or of the one that is named. Sizes are those of the last
-    measuring, whose age stands beside them. What a volume saved is told from the jobs of this
+    Lists the volumes of every backend that answers, or of the one named by --backend. Sizes are from
+    the last measurement; MEASURED is its age. What a volume saved is computed from the jobs in this
     machine's history.
 
     \b
@@ -91,7 +92,7 @@ def list_volumes(
             except EngineError as error:
                 if backend:
                     raise
-                print_notice(f"{name} is left out: {error.what}")
+                print_notice(f"{name} is not listed: {error.what}")
                 continue
             found = [
                 volume
@@ -107,12 +108,12 @@ def list_volumes(
         return
     if not volumes:
         which = "such cache" if scope or kind else "cache"
-        print_notice(f"no {which} volumes yet; the first job with packages makes one")
+        print_notice(f"no {which} volumes yet; the first job with packages creates one")
         return
     rows = [_row(volume, figures) for volume in volumes]
-    _print_with_nodes(HEADS, rows, [volume.node for volume in volumes], TO_THE_RIGHT)
+    _print_with_nodes(HEADS, rows, [volume.node for volume in volumes], RIGHT_ALIGNED)
     if any(volume.bytes is None for volume in volumes):
-        print_notice("some were never measured: stoke cache ls --measure")
+        print_notice("some volumes were never measured: stoke cache ls --measure")
 
 
 @command.command("show")
@@ -122,12 +123,12 @@ def list_volumes(
     help="Environments, or sets of system packages.",
 )  # fmt: skip
 @apply(BACKEND)
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> None:
-    """List what is in a scope's cache, the last used first.
+    """List what is in a scope's cache, most recently used first.
 
-    SIZE is that of all its files, many of which others have too; WOULD FREE is what is freed when it
-    goes.
+    SIZE counts all files of an entry, many of which other entries share. WOULD FREE is what removing
+    the entry alone frees.
 
     \b
     stoke cache show
@@ -153,7 +154,7 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
         downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
         print_notice(
             f"{volume.whole_name}: {human_bytes(usage.bytes)}, of which "
-            f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} nothing needs"
+            f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} are unused"
         )
     heads = ["ENVIRONMENT" if kind == "python" else "SET", *ENVIRONMENT_HEADS]
     rows = [_environment_row(one) for _, one in found]
@@ -165,15 +166,15 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
     "--scope", metavar="SCOPE", help="Only this scope's caches; without it, every scope's."
 )
 @KIND
-@click.option("--unused", metavar="TIME", help="Drop what was not used for so long: 30d, 12h.")
+@click.option("--unused", metavar="TIME", help="Drop entries not used for this long: 30d, 12h.")
 @click.option(
     "--max-size", metavar="SIZE",
-    help="Drop the least recently used until no more than so much is left of a scope: 10g.",
+    help="Drop the least recently used entries until the scope is no larger than this: 10g.",
 )  # fmt: skip
 @apply(BACKEND)
-@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it there.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("-q", "--quiet", is_flag=True, help="With --yes: print errors and nothing else.")
+@click.option("--dry-run", is_flag=True, help="Show what would be dropped, and keep it.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("-q", "--quiet", is_flag=True, help="With --yes, print only errors.")
 def prune(
     scope: str | None,
     kind: str | None,
@@ -184,11 +185,11 @@ def prune(
     yes: bool,
     quiet: bool,
 ) -> int:
-    """Drop environments and sets of system packages that are not needed any more.
+    """Drop environments and sets of system packages that are no longer needed.
 
-    Never what a job uses. Without --unused and --max-size, to the budgets in the configuration
-    (max_size). Says first what will go and how much that frees. A scope's two caches have one size
-    between them; --kind chooses one.
+    Entries that a job uses are kept. Without --unused and --max-size, the budgets in the
+    configuration (max_size) apply. Shows what will be dropped and how much that frees before it
+    asks. A size counts both caches of a scope together; --kind selects one of them.
 
     \b
     stoke cache prune --unused 30d
@@ -221,19 +222,23 @@ def prune(
 @command.command("warm")
 @click.option(
     "-w", "--with", "packages", multiple=True, metavar="REQ",
-    help="A Python package, or a list of them. Again for more.",
+    help="A Python package, or a list of them. Can be repeated.",
 )  # fmt: skip
 @REQUIREMENTS
 @LOCK
 @click.option(
     "-s", "--system", multiple=True, metavar="PKG",
-    help="A system package, or a list of them. Again for more.",
+    help="A system package, or a list of them. Can be repeated.",
 )  # fmt: skip
-@click.option("--python", metavar="VERSION", help="The Python to prepare them for.")
-@click.option("--top", type=click.IntRange(1), metavar="N", help="The N most used so far.")
-@click.option("--image", metavar="IMAGE", help="The image to prepare them in.")
-@click.option("--scope", metavar="SCOPE", help="Whose cache to fill.")
-@click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest.")
+@click.option("--python", metavar="VERSION", help="The Python version to build for.")
+@click.option(
+    "--top", type=click.IntRange(1), metavar="N", help="The N requests that jobs made most often."
+)
+@click.option("--image", metavar="IMAGE", help="The image to build in.")
+@click.option("--scope", metavar="SCOPE", help="The scope whose cache to fill.")
+@click.option(
+    "--upgrade", is_flag=True, help="Resolve the packages again, to their newest versions."
+)
 @apply(BACKEND)
 def warm(
     packages: tuple[str, ...],
@@ -249,8 +254,8 @@ def warm(
 ) -> int:
     """Build environments before they are needed, with their bytecode, and fetch system packages.
 
-    A job like any other whose code does nothing: it is in the list of jobs. --top takes what the
-    history's jobs asked for most in this place.
+    Submits an ordinary job whose code does nothing; it appears in the list of jobs. --top takes the
+    requests that jobs of this backend and scope made most often.
 
     \b
     stoke cache warm -w 'numpy, pandas'
@@ -264,29 +269,29 @@ def warm(
     place = backend or config.backend
     if packages or requirements or lock or system:
         if top is not None:
-            raise click.UsageError("--top names the packages already.")
+            raise click.UsageError("--top cannot be combined with packages.")
         requests = [
             environment_request(
                 config, packages, requirements, lock, system, python, image, scope, upgrade
             )
         ]
     elif top is None:
-        raise click.UsageError("Nothing to warm: name packages, or --top N.")
+        raise click.UsageError("Nothing to warm: name packages, or pass --top N.")
     else:
         requests = most_used(config, place, scope or config.scope, top, upgrade)
     return warm_up(requests, place, config)
 
 
 @command.command("clear")
-@click.option("--scope", metavar="SCOPE", help="Whose caches; without it, the configured scope's.")
+@click.option("--scope", metavar="SCOPE", help="The scope to clear; default: the configured one.")
 @KIND
 @apply(BACKEND)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -> int:
     """Empty a scope's caches.
 
-    Says first what will go, how much it is and who holds it, and asks for the scope's name. Refuses
-    while a running job uses it.
+    Shows what will be removed, its size and the jobs that use it, then asks for the scope's name.
+    Refuses while a running job uses the caches.
 
     \b
     stoke cache clear
@@ -302,8 +307,8 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
             for volume in _volumes(housekeeper, chosen, scope, kind)
         ]
         for volume in volumes:
-            what = "environment" if volume.kind == "python" else "set of packages"
-            entries = "" if volume.entries is None else f", {_counted(volume.entries, what)}"
+            what = "environment" if volume.kind == "python" else "package set"
+            entries = "" if volume.entries is None else f", {counted(volume.entries, what)}"
             print_notice(f"{volume.whole_name}: {human_bytes(volume.bytes)}{entries}")
         holders = sorted({job for volume in volumes for job in volume.in_use_by})
         if holders:
@@ -330,13 +335,13 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
 command.add_command(stats)
 
 
-# ---------------------------------------------------------------------------- what they share
+# ---------------------------------------------------------------------------- helpers
 
 
 def _print_with_nodes(
     heads: list[str], rows: list[list[Cell]], nodes: list[str | None], right: frozenset[int]
 ) -> None:
-    """A table with a column of nodes in front, where there are any."""
+    """Print a table, with a first column for nodes if there are any."""
     if not any(nodes):
         print_table(heads, rows, right)
         return
@@ -361,7 +366,7 @@ def _backends() -> Backends:
 def _volumes(
     housekeeper: Housekeeper, backend: Backend, scope: str, kind: str | None
 ) -> list[Volume]:
-    """Those of the scope, of one kind or all; an error where there is none."""
+    """Return the volumes of a scope, of one kind or all. Raise `RequestError` if there is none."""
     found = [
         volume
         for volume in housekeeper.volumes(backend)
@@ -372,11 +377,6 @@ def _volumes(
     return found
 
 
-def _counted(number: int, what: str) -> str:
-    one, of, more = what.partition(" ")
-    return f"{number:,} {one}{'' if number == 1 else 's'}{of}{more}"
-
-
 def _no_such_cache(backend: Backend, scope: str, kind: str | None) -> RequestError:
     what = f"{kind} cache" if kind else "caches"
     return RequestError(
@@ -385,7 +385,7 @@ def _no_such_cache(backend: Backend, scope: str, kind: str | None) -> RequestErr
 
 
 def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Volume:
-    """With its size, if that can be had; a volume that cannot be measured is listed all the same."""
+    """Return the volume with its size; unchanged, with a notice, if it cannot be measured."""
     try:
         with ProgressLine() as progress:
             return housekeeper.measured(backend, volume, progress)
@@ -414,13 +414,13 @@ def _parsed(field: str, text: str) -> float:
 
 def _ask(scope: str) -> None:
     if not sys.stdin.isatty():
-        raise RequestError("scope", "nobody is here to confirm this", "say it was meant: --yes")
+        raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
     typed = click.prompt(
-        f"Everything above goes. Type the scope's name ({clean(scope)}) to clear it",
+        f"This removes everything above. Type the scope's name ({clean(scope)}) to confirm",
         default="", show_default=False, err=True,
     )  # fmt: skip
     if typed.strip() != scope:
-        raise RequestError("scope", "that is not its name; nothing was cleared")
+        raise RequestError("scope", "the name does not match; nothing was cleared")
 
 
 def _environment_document(one: CachedEnvironment) -> dict[str, object]:

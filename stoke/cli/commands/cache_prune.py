@@ -1,4 +1,4 @@
-"""What `stoke cache prune` does: says what would go, asks, and lets it go."""
+"""Prune cache volumes: show what would be dropped, ask, drop it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.cache.volumes import Housekeeper, Pruned, group_by_budget
-from stoke.cli.output import print_error, print_notice
+from stoke.cli.output import counted, print_error, print_notice
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.text.units import human_bytes
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from stoke.config.model import Config
 
     Run = Callable[[bool], list[Pruned | EngineError]]
-    """Prunes volumes that share a budget, or with True tells what would go."""
+    """Prune volumes that share a budget; with True, only compute what would be dropped."""
 
-# What a volume's entries and what they are made of are called.
-WORDS = {"python": ("environments", "packages"), "system": ("sets", "store paths")}
+# The names of a volume's entries and of their parts.
+WORDS = {"python": ("environment", "package"), "system": ("set", "store path")}
 
 
 def prune_caches(
@@ -38,8 +38,10 @@ def prune_caches(
     yes: bool,
     quiet: bool,
 ) -> int:
-    """Prunes them, those of one scope together; the command's exit code. A volume that cannot be
-    pruned is named, and the others are."""
+    """Prune volumes, those of one scope together, and return the command's exit code.
+
+    A volume that cannot be pruned is reported, and the others are pruned all the same.
+    """
     by_budget = unused is None and max_bytes is None
     plans: list[tuple[list[Volume], Run]] = []
     for together in group_by_budget(volumes):
@@ -59,7 +61,7 @@ def prune_caches(
     if not plans:
         raise RequestError(
             "max_size",
-            "nothing says what may go: no budget is configured",
+            "no limit was given and no budget is configured",
             "name a limit: stoke cache prune --unused 30d",
         )
     report = _Report(quiet and yes)
@@ -75,7 +77,7 @@ def prune_caches(
 
 
 class _Report:
-    """Tells what becomes of each volume; with `quiet` only what went wrong."""
+    """Print what happens to each volume; with `quiet`, only failures."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -87,23 +89,24 @@ class _Report:
             print_notice(text)
 
     def promise(self, volumes: list[Volume], outcomes: list[Pruned | EngineError]) -> bool:
-        """Says what would go; whether that is anything."""
-        goes = False
+        """Print what would be dropped. Return whether there is anything."""
+        any_to_drop = False
         for volume, pruned in self._pruned(volumes, outcomes):
             held = f"; {len(pruned.busy)} more in use" if pruned.busy else ""
             if not pruned.bytes:
                 self.say(f"{volume.whole_name}: nothing to drop{held}")
                 continue
-            goes = True
-            entries, parts = WORDS[volume.kind]
+            any_to_drop = True
+            entry, part = WORDS[volume.kind]
             self.say(
-                f"{volume.whole_name}: {len(pruned.environments)} {entries} and {len(pruned.packages)} "
-                f"{parts} go, {human_bytes(pruned.bytes)}; {human_bytes(pruned.left)} stay{held}"
+                f"{volume.whole_name}: {counted(len(pruned.environments), entry)} and "
+                f"{counted(len(pruned.packages), part)} to drop, {human_bytes(pruned.bytes)}; "
+                f"{human_bytes(pruned.left)} remain{held}"
             )
-        return goes
+        return any_to_drop
 
     def done(self, volumes: list[Volume], outcomes: list[Pruned | EngineError]) -> int:
-        """Bytes that went."""
+        """Print what could not be dropped. Return the bytes that were freed."""
         freed = 0
         for volume, pruned in self._pruned(volumes, outcomes):
             freed += pruned.bytes
@@ -127,6 +130,6 @@ class _Report:
 
 def _confirm() -> None:
     if not sys.stdin.isatty():
-        raise RequestError("prune", "nobody is here to confirm this", "say it was meant: --yes")
+        raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
     if not click.confirm("Drop them?", default=False, err=True):
         raise RequestError("prune", "nothing was dropped")

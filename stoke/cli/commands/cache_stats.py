@@ -1,4 +1,4 @@
-"""`stoke cache stats`: what the caches did for jobs, for people, programs and Prometheus."""
+"""`stoke cache stats`: hits, times and savings as a table, as JSON or for Prometheus."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MOST_PACKAGES = 10
 
 @click.command("stats")
 @apply(BACKEND)
-@click.option("--scope", metavar="SCOPE", help="Only this scope's caches.")
-@click.option("--since", metavar="TIME", help="Only jobs of so long: 30d, 12h.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
-@click.option("--prometheus", is_flag=True, help="As text that Prometheus reads.")
+@click.option("--scope", metavar="SCOPE", help="Only this scope.")
+@click.option("--since", metavar="TIME", help="Only jobs submitted within this time: 30d, 12h.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--prometheus", is_flag=True, help="Print the Prometheus text format.")
 def command(
     backend: str | None, scope: str | None, since: str | None, as_json: bool, prometheus: bool
 ) -> None:
     """Show what the caches saved: hits, cold and warm seconds, packages.
 
-    Told from the jobs of this machine's history. COLD and WARM are medians; SAVED is against the
-    measured cold run of the same request. OVER TIME is the hit rate, a column for each of 24
-    stretches of the time shown; a dot is one without jobs.
+    Computed from the jobs in this machine's history. COLD and WARM are medians; SAVED compares with
+    the measured cold run of the same request. OVER TIME shows the hit rate in 24 intervals of the
+    period; a dot is an interval without jobs.
 
     \b
     stoke cache stats --since 30d
@@ -43,7 +43,7 @@ def command(
     stoke cache stats --prometheus > stoke.prom
     """
     if prometheus and (since or as_json):
-        raise click.UsageError("--prometheus prints totals, in its own format only.")
+        raise click.UsageError("--prometheus cannot be combined with --since or --json.")
     with History() as history:
         metrics = read_metrics(history, since=_since(since), backend=backend, scope=scope)
     if prometheus:
@@ -53,7 +53,7 @@ def command(
     elif as_json:
         print_json(_document(metrics))
     elif not metrics.figures:
-        print_notice("no job has looked for packages in a cache yet")
+        print_notice("no job has used a cache yet")
     else:
         _show(metrics)
 
@@ -108,7 +108,7 @@ def _bar(point: Point) -> str:
 
 
 def _document(metrics: Metrics) -> dict[str, object]:
-    """Times RFC 3339, durations seconds, sizes bytes; unknown is null."""
+    """Return the JSON: times in RFC 3339, durations in seconds, sizes in bytes, null for unknown."""
     return {
         "since": rfc3339(metrics.since),
         "caches": [

@@ -1,4 +1,4 @@
-"""What `stoke cache warm` runs: jobs that make an environment or system packages, and nothing else."""
+"""Requests of `stoke cache warm`: jobs that build an environment and run nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def environment_request(
     scope: str | None,
     upgrade: bool,
 ) -> Request:
-    """The request that the command's options make."""
+    """Return the request for the command's options."""
     request = request_from(
         config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
         system=system, python=python, env=(), secret=(), index=None, extra_index=(),
@@ -44,7 +44,7 @@ def most_used(config: Config, backend: str, scope: str, count: int, upgrade: boo
 
 
 def warm_up(requests: list[Request], backend: str, config: Config) -> int:
-    """Runs them one after the other; the first exit code that is not 0, or 0."""
+    """Run the requests one after the other. Return the first exit code that is not 0, or 0."""
     failed = 0
     for number, request in enumerate(requests, start=1):
         if len(requests) > 1:

@@ -23,12 +23,12 @@ _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 @click.command()
 @click.argument("first", metavar="JOB", shell_complete=complete_job)
 @click.argument("second", metavar="JOB", shell_complete=complete_job)
-@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(first: str, second: str, as_json: bool) -> None:
     """Show two jobs side by side.
 
-    What was asked for differently, which packages came, went or changed, and how long each phase
-    took. Told from this machine's history.
+    Shows the differences of the requests, the packages that were added, removed or changed, and the
+    seconds of each phase. Everything comes from this machine's history.
 
     \b
     stoke compare train-7k2pqa train-m3x5ab
@@ -87,18 +87,18 @@ def _print(found: Comparison) -> None:
             versions = " -> ".join(one for one in (one.first, one.second) if one)
             click.echo(f"{_MARKS[one.change]} {clean(one.name)} {clean(versions)}".rstrip())
     for kind in found.unknown:
-        click.echo(f"\n{kind} packages: {_who_knows(kind, first, second)}")
+        click.echo(f"\n{kind} packages: {_where_to_ask(kind, first, second)}")
     if found.code:
         click.echo("\ncode:")
         for line in found.code:
             click.echo(clean(line))
 
 
-def _who_knows(kind: str, first: Job, second: Job) -> str:
+def _where_to_ask(kind: str, first: Job, second: Job) -> str:
     if kind == "system":
-        return "not known of both"
+        return "not known for both jobs"
     ask = " and ".join(f"stoke render lock --job {clean(job.id)}" for job in (first, second))
-    return f"not known of both here; ask the caches: {ask}"
+    return f"not known for both jobs on this machine; ask the caches: {ask}"
 
 
 def _phase(phase: Phase | None) -> str:

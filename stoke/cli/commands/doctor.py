@@ -1,4 +1,4 @@
-"""`stoke doctor`: what works here, what does not, and how to fix it."""
+"""`stoke doctor`: check the setup and suggest fixes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MARKS = {True: ("ok", "green"), False: ("no", "red"), None: ("??", "yellow")}
 
 @click.command()
 @apply(CLUSTER)
-@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_json: bool) -> int:
     """Check the setup and suggest fixes.
 
-    The exit code is 1 when the default backend does not work, or no package index can be reached.
+    The exit code is 1 if the default backend or a package index does not work.
 
     \b
     stoke doctor
@@ -55,7 +55,7 @@ def command(as_json: bool) -> int:
     backends = {name: _look_at(name, config) for name in backend_names()}
     own += network()
     works = all(result.works is not False for result in own + backends.get(config.backend, []))
-    own += [_variable(name) for name in unknown_variables()]  # they keep nothing from working
+    own += [_variable(name) for name in unknown_variables()]  # They break nothing.
     if as_json:
         print_json(
             {
@@ -84,12 +84,12 @@ def _checked(what: str, look: Callable[[], CheckResult]) -> CheckResult:
 
 def _configuration() -> CheckResult:
     path = config_file()
-    detail = str(path) if is_there(path) else f"the defaults ({path} is not there)"
+    detail = str(path) if is_there(path) else f"the defaults ({path} does not exist)"
     return CheckResult("configuration", True, detail)
 
 
 def _state() -> CheckResult:
-    """Whether history and logs can be kept, without making anything."""
+    """Check whether history and logs can be written, without creating anything."""
     folder = state_dir()
     there = folder
     while not is_there(there):
@@ -109,8 +109,8 @@ def _variable(name: str) -> CheckResult:
 
     settings = [f"STOKE_{field.upper()}" for field in Config.model_fields]
     near = get_close_matches(name.upper().partition("__")[0], settings, 1)
-    hint = f"did you mean {near[0]}?" if near else f"take it away: unset {name}"
-    return CheckResult("variable", False, f"{name} is set and is no setting", hint)
+    hint = f"did you mean {near[0]}?" if near else f"remove it: unset {name}"
+    return CheckResult("variable", False, f"{name} is set, but is not a setting", hint)
 
 
 def _look_at(name: str, config: Config) -> list[CheckResult]:
@@ -121,7 +121,7 @@ def _look_at(name: str, config: Config) -> list[CheckResult]:
     except StokeError as error:
         return [CheckResult("backend", False, error.what, error.hint)]
     except Exception as error:
-        # A third party's, broken or half installed: the others are still to be looked at.
+        # A third-party backend may be broken or half installed; check the others all the same.
         return [CheckResult("backend", False, f"does not load: {type(error).__name__}: {error}")]
     return found
 

@@ -1,6 +1,6 @@
 """`stoke jobs`: the history as a table.
 
-Imports nothing that is slow to load while every job shown is over.
+Slow modules are imported only if a listed job is unfinished.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stoke.history.job import Job, JobState
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 HEADS = ["ID", "STATE", "BACKEND", "SUBMITTED", "TOOK", "ENV", "PYTHON", "RECEIVED", "NAME"]
-TO_THE_RIGHT = frozenset({4, 5, 7})
+RIGHT_ALIGNED = frozenset({4, 5, 7})
 
 
 @click.command()
@@ -34,7 +34,7 @@ TO_THE_RIGHT = frozenset({4, 5, 7})
     "--all",
     "everything",
     is_flag=True,
-    help="All of them, also those that the default backend holds and this machine does not know.",
+    help="All jobs, including those on the default backend that this machine does not know yet.",
 )
 @click.option(
     "-n",
@@ -42,26 +42,26 @@ TO_THE_RIGHT = frozenset({4, 5, 7})
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="How many, the newest first.",
+    help="The number of jobs to list, newest first.",
 )
 @click.option(
     "--state",
     type=click.Choice([str(state) for state in JobState]),
     help="Only jobs in this state.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(everything: bool, count: int, state: str | None, as_json: bool) -> None:
     """List jobs.
 
-    ENV is what preparing the environment took. A state with a ? is not confirmed: the job's backend
-    could not be asked.
+    ENV is the time that preparing the environment took. A ? after a state means that the job's
+    backend has not confirmed it.
 
     \b
     stoke jobs
     stoke jobs --state failed -n 5
     stoke jobs --json | jq -r '.[].id'
     """
-    # Looking creates nothing: without a history there are no jobs.
+    # Listing must not create the history.
     if not is_there(history_file()) and not everything:
         _show([], None, as_json)
         return
@@ -85,14 +85,14 @@ def _adopt(history: History) -> None:
     try:
         adopt(Backends(config).get(config.backend), history)
     except EngineError as error:
-        print_notice(f"{config.backend} could not be asked for jobs: {error.what}")
+        print_notice(f"cannot list the jobs of {config.backend}: {error.what}")
 
 
 def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
     if as_json:
         print_json([job_document(job, history) for job in jobs] if history else [])
     elif jobs:
-        print_table(HEADS, [_row(job) for job in jobs], TO_THE_RIGHT)
+        print_table(HEADS, [_row(job) for job in jobs], RIGHT_ALIGNED)
     else:
         print_notice("no jobs; submit one: stoke run --help")
 

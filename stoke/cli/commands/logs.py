@@ -1,6 +1,6 @@
-"""`stoke logs`: the output of jobs from the spool, which outlives the container.
+"""`stoke logs`: print the output of jobs from their spools, which outlive the containers.
 
-Imports nothing that is slow to load when the jobs are over.
+Slow modules are imported only for unfinished jobs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.cli.job_lookup import find_jobs, open_history
-from stoke.cli.log_lines import Printer, Source, Wanted, since_time, stamp
+from stoke.cli.log_lines import JobLines, LineFilter, LinePrinter, since_time, stamp
 from stoke.cli.options import JOBS, apply
-from stoke.cli.output import print_error, print_notice, print_unsaved, removed_log, shows_colour
+from stoke.cli.output import print_error, print_notice, print_unsaved_log, removed_log, shows_colour
 from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.cli.terminal import JobScreen
 from stoke.errors import RequestError
@@ -37,23 +37,25 @@ def _pattern(_context: click.Context, _option: click.Parameter, text: str | None
 
 @click.command()
 @apply(JOBS)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the jobs end.")
+@click.option("-f", "--follow", is_flag=True, help="Continue until the jobs end.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option(
     "--since",
     metavar="TIME",
-    help="Only lines from then on: 90s, 5m, 2h, 1d ago, or a date and time.",
+    help="Only lines since then: 90s, 5m, 2h or 1d ago, or a date and time.",
 )
-@click.option("-t", "--timestamps", is_flag=True, help="Each line with its time, in UTC.")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only what went there.")
+@click.option("-t", "--timestamps", is_flag=True, help="Print the time of each line, in UTC.")
+@click.option(
+    "--stream", type=click.Choice(["stdout", "stderr"]), help="Only lines of this stream."
+)
 @click.option(
     "--grep",
     metavar="REGEX",
     callback=_pattern,
-    help="Only lines in which it is found. In a line of more than 1 MiB, a match is 64 KiB at most.",
+    help="Only lines that match. In lines longer than 1 MiB, a match has at most 64 KiB.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Each line as a line of JSON.")
-@click.option("--engine", is_flag=True, help="Only what the engine wrote into the log itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print each line as a line of JSON.")
+@click.option("--engine", is_flag=True, help="Only what the engine itself wrote into the log.")
 def command(
     jobs: tuple[str, ...],
     follow: bool,
@@ -67,9 +69,9 @@ def command(
 ) -> int:
     """Print the output of jobs.
 
-    What a job wrote to stdout goes to stdout and what it wrote to stderr to stderr, byte for byte
-    unless each line is asked to carry more. Of several jobs each line begins with its job's name.
-    Leaving with ctrl+c leaves the jobs running.
+    A job's stdout goes to stdout and its stderr to stderr, byte for byte unless an option changes
+    lines. With several jobs, each line begins with its job's name. Ctrl+c ends the command and not the
+    jobs.
 
     \b
     stoke logs train-7k2pqa
@@ -79,9 +81,9 @@ def command(
     """
     if engine and (follow or tail is not None or since or timestamps or stream or grep or as_json):
         raise click.UsageError(
-            "--engine prints all that is there as it is: no option goes with it."
+            "--engine prints the engine's whole log; it cannot be combined with other options."
         )
-    wanted = Wanted(
+    wanted = LineFilter(
         stream={None: None, "stdout": STDOUT, "stderr": STDERR}[stream],
         since=0 if since is None else since_time(since, time.time()),
         grep=grep,
@@ -95,7 +97,7 @@ def command(
             if removed := removed_log(job):
                 print_notice(f"{job.id}: {removed}")
                 code = code or 1
-        copied = len(found) == 1 and wanted == Wanted() and not as_json and not engine
+        copied = len(found) == 1 and wanted == LineFilter() and not as_json and not engine
         screen = JobScreen() if copied and not timestamps else None
         stdout = OutputStream(1, sys.stdout.encoding, screen)
         stderr = OutputStream(2, sys.stderr.encoding, screen)
@@ -104,7 +106,7 @@ def command(
         elif copied:
             _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
         elif found:
-            printer = Printer(
+            printer = LinePrinter(
                 stdout,
                 stderr,
                 [job.id for job in found],
@@ -128,7 +130,7 @@ def _copy(
     tail: int | None,
     timestamps: bool,
 ) -> None:
-    """One job's output as it is."""
+    """Copy one job's output unchanged."""
     if _is_open(job) and not follow:
         _catch_up(job, history)
     first = _first_row(job, tail)
@@ -144,8 +146,8 @@ def _copy(
 def _print_lines(
     jobs: list[Job],
     history: History,
-    printer: Printer,
-    wanted: Wanted,
+    printer: LinePrinter,
+    wanted: LineFilter,
     follow: bool,
     tail: int | None,
 ) -> None:
@@ -153,12 +155,12 @@ def _print_lines(
     if not follow:
         for job in unfinished:
             _catch_up(job, history)
-    sources = [Source(job.id, wanted, tail) for job in jobs]
+    sources = [JobLines(job.id, wanted, tail) for job in jobs]
     if follow and unfinished:
         from stoke.cli.watch import follow_jobs
 
-        follow_jobs(unfinished, history, lambda all_of_it: printer.merged(sources, all_of_it))
-    printer.merged(sources, all_of_it=True)
+        follow_jobs(unfinished, history, lambda all_of_it: printer.print_merged(sources, all_of_it))
+    printer.print_merged(sources, all_of_it=True)
     for source in sources:
         source.close()
 
@@ -168,7 +170,7 @@ def _is_open(job: Job) -> bool:
 
 
 def _print_engine_logs(jobs: list[Job], history: History, stdout: OutputStream) -> None:
-    """Argo's own lines, for example: they say why a container came to nothing."""
+    """Print what the engine wrote, such as Argo's own lines, which explain why a container failed."""
     for job in jobs:
         if _is_open(job):
             _catch_up(job, history)
@@ -195,16 +197,18 @@ def _first_row(job: Job, tail: int | None) -> int:
 
 
 def _catch_up(job: Job, history: History) -> None:
-    """Brings the log up to now; what cannot be had is said, and what is here is shown."""
+    """Fetch the rest of the log. If that fails, print a notice; the saved part is shown anyway."""
     from stoke.backend.pool import Backends
     from stoke.config.loader import load_config
     from stoke.errors import EngineError
     from stoke.jobs.refresh import reconcile
 
     try:
-        reconcile(job, Backends(load_config()).get(job.backend), history, on_unsaved=print_unsaved)
+        reconcile(
+            job, Backends(load_config()).get(job.backend), history, on_unsaved=print_unsaved_log
+        )
     except EngineError as error:
-        print_notice(f"this may not be all of it: {error.what}")
+        print_notice(f"the log may be incomplete: {error.what}")
 
 
 def _follow(job: Job, history: History, passthrough: Passthrough) -> None:

@@ -1,4 +1,4 @@
-"""`stoke race`: what the cache saves a request, cold against warm."""
+"""`stoke race`: run a request cold and warm, and print what the cache saved."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from stoke.race.race import Race, RaceStatus
     from stoke.race.recording import Recording
 
-LOOK_SECONDS = 0.5
-"""How often the runs are looked at for phases that take long, while nothing else happens."""
+CHECK_SECONDS = 0.5
+"""Seconds between checks for phases that take long, while nothing else happens."""
 
 
 @click.command(cls=CodeCommand)
@@ -33,14 +33,14 @@ LOOK_SECONDS = 0.5
     multiple=True,
     callback=once,
     metavar="FILE",
-    help="Keep the race as a file that --replay shows.",
+    help="Save the race to a file for --replay.",
 )
 @click.option(
     "--replay", multiple=True, callback=once, metavar="FILE",
-    help="Show a race that was kept; runs nothing.",
+    help="Show a saved race; run nothing.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the figures and nothing else.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the figures.")
 def command(
     backend: str | None,
     record: str | None,
@@ -51,13 +51,13 @@ def command(
 ) -> int:
     """Run a request cold and warm, and print what the cache saved.
 
-    First cold, with caches of its own that are removed again, also on ctrl+c; then warm, in its own
-    scope, which is warmed before if it has to be. One after the other, so that neither is in the
-    other's way. The code runs twice.
+    The cold run uses new caches, which are removed afterwards, also after ctrl+c. The warm run uses the
+    request's scope, which is warmed first if necessary. The runs follow each other, so that they do
+    not compete. The code runs twice.
 
-    "Sooner" compares the time from submitting to the code's first line, less what went on waiting for
-    a place and for the image. --replay at a terminal shows both runs at once, as they went; elsewhere,
-    and with --json, it prints the figures.
+    The result compares the time from submission to the code's first line, without the time spent
+    waiting for a free place and for the image. At a terminal, --replay shows both runs side by side in
+    real time; otherwise, and with --json, it prints the figures.
 
     \b
     stoke race -w 'numpy, pandas' -c 'import pandas'
@@ -66,7 +66,9 @@ def command(
     """
     if replay is not None:
         if backend or record or any(options.values()):
-            raise click.UsageError("--replay shows what was raced then; it takes no request.")
+            raise click.UsageError(
+                "--replay shows a saved race; it cannot be combined with a request."
+            )
         return _replay(Path(replay), as_json)
     from stoke.config.loader import load_config
     from stoke.race.recording import write_recording
@@ -97,7 +99,7 @@ def _replay(path: Path, as_json: bool) -> int:
 
 
 def _race(request: Request, backend: str, config: Config, quiet: bool) -> Recording | None:
-    """None where ctrl+c ended it."""
+    """Run the race. Return None if ctrl+c ended it."""
     from stoke.backend.pool import Backends
     from stoke.cli.output import print_notice
     from stoke.cli.watch import exit_code
@@ -105,16 +107,16 @@ def _race(request: Request, backend: str, config: Config, quiet: bool) -> Record
     from stoke.race.race import Race, RaceStoppedError, RunFailedError
 
     with closing(Backends(config)) as backends, History() as history:
-        said: SimpleQueue[str | None] = SimpleQueue()
+        messages: SimpleQueue[str | None] = SimpleQueue()
         race = Race(
             request, backends, backends.get(backend), history, config,
-            on_change=lambda: said.put(None), say=said.put,
+            on_change=lambda: messages.put(None), say=messages.put,
         )  # fmt: skip
-        teller = _Teller(request, quiet)
+        progress = _RaceProgress(request, quiet)
         try:
-            return _stay(race, said, teller, config.stop_grace)
+            return _follow(race, messages, progress, config.stop_grace)
         except RaceStoppedError as error:
-            print_notice(f"{error.what}; nothing of the cold one is left")
+            print_notice(f"{error.what}; the cold run was removed")
             return None
         except RunFailedError as error:
             for line in error.tail:
@@ -123,32 +125,34 @@ def _race(request: Request, backend: str, config: Config, quiet: bool) -> Record
             raise
 
 
-def _stay(race: Race, said: SimpleQueue[str | None], teller: _Teller, grace: float) -> Recording:
-    """Has the race run on a thread and tells how it goes, until its end."""
-    came_to: list[Recording | BaseException] = []
+def _follow(
+    race: Race, messages: SimpleQueue[str | None], progress: _RaceProgress, grace: float
+) -> Recording:
+    """Run the race on a thread and print its progress until it ends."""
+    results: list[Recording | BaseException] = []
 
     def work() -> None:
         try:
-            came_to.append(race.run())
+            results.append(race.run())
         except BaseException as error:
-            came_to.append(error)
-        said.put(None)
+            results.append(error)
+        messages.put(None)
 
     pressed = 0
-    with _on_ctrl_c(lambda: said.put(None)) as presses:
+    with _on_ctrl_c(lambda: messages.put(None)) as presses:
         threading.Thread(target=work, daemon=True, name="race").start()
-        while not came_to:
-            teller.hear(said, LOOK_SECONDS)
+        while not results:
+            progress.wait(messages, CHECK_SECONDS)
             while pressed < presses():
                 pressed += 1
                 if pressed == 1:
-                    teller.say("ending the race; ctrl+c again ends it at once")
-                gently = grace if pressed == 1 else 0
-                threading.Thread(target=_stop, args=(race, gently), daemon=True).start()
-            teller.tell(race.status)
-        teller.hear(said, 0)
-        teller.tell(race.status)
-    (result,) = came_to
+                    progress.print("ending the race; press ctrl+c again to end it at once")
+                seconds = grace if pressed == 1 else 0
+                threading.Thread(target=_stop, args=(race, seconds), daemon=True).start()
+            progress.update(race.status)
+        progress.wait(messages, 0)
+        progress.update(race.status)
+    (result,) = results
     if isinstance(result, BaseException):
         raise result
     return result
@@ -165,8 +169,11 @@ def _stop(race: Race, grace: float) -> None:
 
 @contextmanager
 def _on_ctrl_c(wake: Callable[[], None]) -> Iterator[Callable[[], int]]:
-    """How often it was pressed; the third time leaves, and what is to be cleaned up is cleaned up by
-    a process of its own (`stoke.race.ephemeral_scope`)."""
+    """Call `wake` at each ctrl+c; give a function that returns how many there were.
+
+    The third one ends this program; a background process then removes the cold run
+    (`stoke.race.ephemeral_scope`).
+    """
     pressed = 0
 
     def press(_number: int, _frame: object) -> None:
@@ -177,7 +184,7 @@ def _on_ctrl_c(wake: Callable[[], None]) -> Iterator[Callable[[], int]]:
         wake()
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # Started so that ctrl+c is for somebody else.
+    if before is not signal.SIG_IGN:  # Else a parent has chosen that ctrl+c is not for us.
         signal.signal(signal.SIGINT, press)
     try:
         yield lambda: pressed
@@ -185,43 +192,43 @@ def _on_ctrl_c(wake: Callable[[], None]) -> Iterator[Callable[[], int]]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Teller:
-    """Says on stderr what the race is at, each thing once."""
+class _RaceProgress:
+    """Print on stderr what the race is doing, each step once."""
 
     def __init__(self, request: Request, quiet: bool) -> None:
         from stoke.cli.progress_output import ProgressPrinter
 
         self._titles = {
-            "cold": "cold, with nothing cached",
-            "warming": f"the caches of scope {request.spec.scope} are not warm yet; warming them",
-            "warm": f"warm, in scope {request.spec.scope}",
+            "cold": "cold run, nothing cached",
+            "warming": f"warming the caches of scope {request.spec.scope}",
+            "warm": f"warm run, in scope {request.spec.scope}",
         }
-        self._progresss = {name: ProgressPrinter(quiet) for name in self._titles}
+        self._printers = {name: ProgressPrinter(quiet) for name in self._titles}
         self._general = ProgressPrinter(quiet)
         self._begun: list[str] = []
 
-    def hear(self, said: SimpleQueue[str | None], patience: float) -> None:
-        """Waits for something to happen, and passes on what was said."""
+    def wait(self, messages: SimpleQueue[str | None], seconds: float) -> None:
+        """Wait up to `seconds` for messages, and print them."""
         try:
-            text = said.get(timeout=patience)
+            text = messages.get(timeout=seconds)
             while True:
                 if text:
-                    self.say(text)
-                text = said.get_nowait()
+                    self.print(text)
+                text = messages.get_nowait()
         except Empty:
             pass
 
-    def say(self, text: str) -> None:
-        self._general.say(text)
+    def print(self, text: str) -> None:
+        self._general.print(text)
 
-    def tell(self, standing: RaceStatus) -> None:
+    def update(self, standing: RaceStatus) -> None:
         jobs = {"cold": standing.cold, "warming": standing.warming, "warm": standing.warm}
         for name, job in jobs.items():
             if name not in self._begun and (standing.active == name or job is not None):
                 self._begun.append(name)
-                self.say(self._titles[name])
+                self.print(self._titles[name])
             if job is not None:
-                self._progresss[name].phases(job.phases, time.time())
+                self._printers[name].print_phases(job.phases, time.time())
 
 
 # ------------------------------------------------------------------------------------- the figures
@@ -306,7 +313,7 @@ def _print_table(recording: Recording) -> None:
     if recording.warmed is not None:
         taken = human_seconds(recording.warmed)
         click.echo(
-            f"scope {clean(recording.scope)} was not warm: warming it took {taken}, in neither run"
+            f"scope {clean(recording.scope)} was not warm: warming it took {taken}, not counted above"
         )
     for note in recording.notes:
         click.echo(clean(note))

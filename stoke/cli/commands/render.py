@@ -1,4 +1,4 @@
-"""`stoke render`: what would be submitted, without submitting it."""
+"""`stoke render`: print what would be submitted, without submitting it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class _RenderCommand(CodeCommand):
 @apply(CODE, PLACE, BACKEND)
 @click.option(
     "--job", multiple=True, callback=once, metavar="JOB", shell_complete=complete_job,
-    help="For lock: of this job.",
+    help="For lock: the job whose packages to print.",
 )  # fmt: skip
 def command(form: str, backend: str | None, job: str | None, **options: Any) -> int:
     """Print what would be submitted, without submitting it.
 
     \b
-    argo    the workflow, as kubectl create -f - and argo submit - take it
-    docker  the container as the engine would be told to create it
-    script  a Python script that holds everything and runs the job anywhere
-    json    the request, as `stoke submit` reads it
+    argo    the workflow, for kubectl create -f - and argo submit -
+    docker  the container's definition for the engine
+    script  a self-contained Python script that runs the job anywhere
+    json    the request, for stoke submit
     lock    all packages with their hashes, for --lock; a job resolves them
-    Secrets are in none of them.
+    None of them contains secrets.
 
     \b
     stoke render json -w numpy train.py > request.json
@@ -45,9 +45,9 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
     config = load_config()
     if form != "lock" and (job or backend):
-        raise click.UsageError(f"--job and --backend are for locks, not for {form}.")
+        raise click.UsageError(f"--job and --backend apply to lock, not to {form}.")
     if job and any(options.values()):
-        raise click.UsageError("--job says already what to lock.")
+        raise click.UsageError("--job cannot be combined with a request.")
     if job:
         from stoke.cli.commands.render_lock import print_lock_of
 
@@ -77,6 +77,6 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         manifest = render_job(request, load_backend(form, config))
         if missing := left_out(request.spec):
-            print_notice(f"left out, because they would stand in it: {', '.join(missing)}")
+            print_notice(f"left out, because the output would contain them: {', '.join(missing)}")
         click.echo(manifest)
     return 0

@@ -1,4 +1,4 @@
-"""`stoke render lock`: every package of a request with its hash, or of what a job ran in."""
+"""`stoke render lock`: print every package of a request, or of a job's environment, with hashes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CODE = "# stoke render lock\n"
 
 
 def print_lock(request: Request, backend: str, config: Config) -> int:
-    """Has a job resolve the request where it would run, whose output is the lock; its exit code."""
+    """Run a job that resolves the request and prints the lockfile. Return its exit code."""
     if not request.spec.has_packages:
         raise RequestError(
-            "dependencies", "there is nothing to lock: no Python package is named",
+            "dependencies", "nothing to lock: the request names no Python package",
             "name one: stoke render lock -w numpy",
         )  # fmt: skip
     request = replace(request, lock_only=True)
@@ -32,10 +32,10 @@ def print_lock(request: Request, backend: str, config: Config) -> int:
 
 
 def print_lock_of(prefix: str, config: Config) -> None:
-    """The lock that a job's environment was built from, read from the environment itself."""
+    """Print the lockfile that a job's environment was built from, read from the environment."""
     with open_history() as history, closing(Backends(config)) as backends:
         job = find_job(history, prefix)
         text = Housekeeper(history, config.lock_ttl).lock_of(backends.get(job.backend), job)
     if not parse_requirements(text).is_lock():
-        print_notice("some packages have no hash: --lock refuses them")
+        print_notice("some packages have no hash, so --lock refuses this file")
     click.echo(text, nl=False)

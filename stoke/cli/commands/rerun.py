@@ -1,4 +1,4 @@
-"""`stoke rerun`: a job's request once more."""
+"""`stoke rerun`: run a job's request again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from stoke.errors import EngineError
 
 @click.command()
 @apply(JOB, BACKEND)
-@click.option("--scope", metavar="SCOPE", help="Whose caches to use; without it, the job's.")
-@click.option("--no-cache", is_flag=True, help="Build everything anew, and keep nothing.")
-@click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest.")
+@click.option("--scope", metavar="SCOPE", help="The scope whose caches to use; default: the job's.")
+@click.option(
+    "--no-cache", is_flag=True, help="Build everything without the cache, and cache nothing."
+)
+@click.option(
+    "--upgrade", is_flag=True, help="Resolve the packages again, to their newest versions."
+)
 @apply(OUTCOME)
 def command(
     job: str,
@@ -28,7 +32,7 @@ def command(
 ) -> int:
     """Run a job's request again.
 
-    On the same backend, unless another is named. Secrets are read anew from where they stood.
+    Uses the job's backend unless --backend names another. Secrets are read again from their sources.
 
     \b
     stoke rerun train-7k2pqa
@@ -46,7 +50,7 @@ def command(
         earlier = find_job(history, job)
         text = history.spec(earlier.id)
     if text is None:
-        raise EngineError(f"what {earlier.id} was asked to run is not known on this machine")
+        raise EngineError(f"the request of {earlier.id} is not known on this machine")
     try:
         asked = json.loads(text)
     except (ValueError, RecursionError):

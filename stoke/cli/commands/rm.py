@@ -1,4 +1,4 @@
-"""`stoke rm`: takes finished jobs away, from the engine, their logs and the history."""
+"""`stoke rm`: remove finished jobs from the engine and the history, with their logs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from stoke.history.job import Job
 
 @click.command()
 @apply(JOBS_IF_ANY)
-@click.option("--all-finished", is_flag=True, help="Every job that is over.")
+@click.option("--all-finished", is_flag=True, help="Remove every finished job.")
 def command(jobs: tuple[str, ...], all_finished: bool) -> int:
     """Remove finished jobs and their logs.
 
-    A job that still runs is refused: stop it first.
+    A running job is not removed: stop it first.
 
     \b
     stoke rm train-7k2pqa
     stoke rm --all-finished
     """
     if bool(jobs) == all_finished:
-        raise click.UsageError("Name jobs, or say --all-finished.")
+        raise click.UsageError("Name jobs, or pass --all-finished.")
     if all_finished and not is_there(history_file()):
         return 0
     from stoke.backend.pool import Backends

@@ -1,4 +1,4 @@
-"""`stoke run`: like `python`, somewhere else."""
+"""`stoke run`: run code with its packages, and wait for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stoke.cli.options import BACKEND, CODE, OUTCOME, PLACE, CodeCommand, apply,
 
 
 def _exit_codes() -> str:
-    """The table of `stoke.errors`, as help shows it."""
+    """Return the table in `stoke.errors`, formatted for the help."""
     lines = (errors.__doc__ or "").splitlines()
     rows = [line.strip("| ").split(" | ", 1) for line in lines if line.startswith("| ")][1:]
     return "\b\nExit codes:\n" + "\n".join(f"  {code:<14} {text}" for code, text in rows)
@@ -22,9 +22,9 @@ def _exit_codes() -> str:
 def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **options: Any) -> int:
     """Run Python code with its packages, and wait for it.
 
-    The job's stdout is stdout and its stderr stderr, its exit code the exit code; its standard
-    input is at its end. ctrl+c interrupts the code (on argo it stops the job); a second one ends the
-    job at once. What stoke itself has to say goes to stderr too: --quiet leaves that to the job.
+    The job's stdout, stderr and exit code become those of this command; its stdin is empty. Ctrl+c
+    interrupts the code (on argo it stops the job); a second ctrl+c ends the job at once. stoke prints
+    its own messages to stderr, unless --quiet is given.
 
     As with python, everything after FILE goes to the script; stoke's own options come before FILE. If
     the script has an option that stoke has too, put -- after FILE.

@@ -1,4 +1,4 @@
-"""`stoke setup`: prepares an engine for jobs."""
+"""`stoke setup`: prepare an engine for jobs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--base", metavar="IMAGE", help="The image to build on; it brings the Python.")
-@click.option("--tag", metavar="NAME", help="What to call the image.")
+@click.option("--base", metavar="IMAGE", help="The base image, which has the Python.")
+@click.option("--tag", metavar="NAME", help="The name of the new image.")
 @apply(BACKEND)
 def image(base: str | None, tag: str | None, backend: str | None) -> None:
-    """Build the image that jobs run in when they name none.
+    """Build the image for jobs that name none.
 
-    Any image with Python 3.9 or later runs jobs; this one has uv already and is there for system
-    packages.
+    Any image with Python 3.9 or later runs jobs. This one contains uv, and Nix for system packages.
 
     \b
     stoke setup image
@@ -54,17 +53,29 @@ def image(base: str | None, tag: str | None, backend: str | None) -> None:
 
 @command.command()
 @apply(CLUSTER)
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Whose claims to make.")
 @click.option(
-    "--user", "users", multiple=True, metavar="NAME", help="Who may submit. Again for more."
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="A scope to create claims for. Can be repeated.",
 )
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="A group that may submit.")
-@click.option("--unused", metavar="TIME", help="Prune daily what was not used for so long: 30d.")
-@click.option("--apply", "change", is_flag=True, help="Make it so, after showing what changes.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--user", "users", multiple=True, metavar="NAME", help="A user who may submit. Can be repeated."
+)
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="NAME",
+    help="A group that may submit. Can be repeated.",
+)
+@click.option("--unused", metavar="TIME", help="Prune daily what was not used for this long: 30d.")
+@click.option("--apply", "change", is_flag=True, help="Show the changes, ask, and apply them.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "--allow-plugin", is_flag=True,
-    help="Let the program run that the kubeconfig names for credentials.",
+    help="Allow the kubeconfig's credential plugin (exec) to run.",
 )  # fmt: skip
 def argo(
     scopes: tuple[str, ...],
@@ -75,10 +86,10 @@ def argo(
     yes: bool,
     allow_plugin: bool,
 ) -> None:
-    """Print what jobs need in a namespace of a cluster, or make it there.
+    """Print the manifests that jobs need in a namespace, or apply them.
 
-    The least rights for Argo's part of each pod and for people who submit; where the configuration
-    keeps caches in claims, those; with --unused, a schedule that prunes the caches that are there.
+    Includes the minimal rights for Argo's part of each pod and for users who submit, the claims if the
+    configuration keeps caches in claims and, with --unused, a schedule that prunes existing caches.
 
     \b
     stoke setup argo --namespace jobs --user ada > setup.yaml
@@ -103,7 +114,9 @@ def argo(
     with closing(backend):
         if allow_plugin:
             allowed = backend.allow_plugin()
-            print_notice(f"allowed: {allowed}" if allowed else "the kubeconfig names no program")
+            print_notice(
+                f"allowed: {allowed}" if allowed else "the kubeconfig names no credential plugin"
+            )
             return
         prune = None if unused is None else (CALENDAR["daily"], _seconds(unused))
         wanted = backend.preparations(scopes or (config.scope,), users, groups, prune)
@@ -114,7 +127,7 @@ def argo(
 
 
 def _apply_all(wanted: list[Preparation], yes: bool) -> None:
-    """Shows what would change, and then changes it."""
+    """Show the changes, ask, and apply them."""
     import sys
 
     from stoke.cli.output import print_notice
@@ -127,16 +140,16 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
             changes.append(one)
             click.echo("\n".join(clean(line) for line in difference.splitlines()))
     if not changes:
-        print_notice("everything is there already")
+        print_notice("nothing to change: everything exists already")
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise RequestError("apply", "nobody is here to confirm this", "say it was meant: --yes")
-        if not click.confirm("Make it so?", default=False, err=True):
+            raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
+        if not click.confirm("Apply these changes?", default=False, err=True):
             raise RequestError("apply", "nothing was changed")
     for one in changes:
         one.apply()
-        print_notice(f"made {one.name}")
+        print_notice(f"applied {one.name}")
 
 
 def _seconds(unused: str) -> float:
@@ -157,16 +170,18 @@ CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0
     type=click.Choice(list(CALENDAR)),
     default="daily",
     show_default=True,
-    help="How often.",
+    help="How often to prune.",
 )
-@click.option("--unused", metavar="TIME", help="As for stoke cache prune; without it, the budgets.")
-@click.option("--systemd", is_flag=True, help="A service and a timer of systemd instead.")
+@click.option(
+    "--unused", metavar="TIME", help="As in stoke cache prune; default: the budgets apply."
+)
+@click.option("--systemd", is_flag=True, help="Print a systemd service and timer instead.")
 @apply(BACKEND)
 def schedule(every: str, unused: str | None, systemd: bool, backend: str | None) -> None:
-    """Print what prunes the caches regularly: a line for cron, or units for systemd.
+    """Print a schedule that prunes the caches: a line for cron, or units for systemd.
 
-    Nothing is installed. It says only what goes wrong, which cron mails and systemd keeps in its
-    journal. The schedule is this user's: it needs neither root nor a service of ours.
+    Installs nothing. The scheduled command prints only errors, which cron mails and systemd writes to
+    its journal. It runs as this user and needs no root.
 
     \b
     (crontab -l; stoke setup schedule --unused 30d) | crontab -
@@ -184,7 +199,7 @@ def schedule(every: str, unused: str | None, systemd: bool, backend: str | None)
         argv += ["--backend", backend]
     line = shlex.join(argv)
     if not systemd:
-        # cron takes a % for the line's end.
+        # In a crontab, % ends the line.
         click.echo(f"{CALENDAR[every]} {line.replace('%', chr(92) + '%')}")
         return
     folder = "~/.config/systemd/user"

@@ -1,4 +1,4 @@
-"""`stoke show`: everything that is known about one job."""
+"""`stoke show`: show one job in detail."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from stoke.text.sanitize import MASK, clean, clean_block
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 ASK_SECONDS = 5.0
-"""How long its backend is waited for: a cluster is far, and whoever asks for one job wants to know."""
+"""Seconds to wait for the backend, more than a listing does: a cluster may answer slowly."""
 MOST_LINES = 40
-"""How much of the code is shown; `--json` has all of it."""
+"""Lines of code that are shown; `--json` prints all."""
 MOST_PACKAGES = 20
 
 
 @click.command()
 @apply(JOB)
-@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(job: str, as_json: bool) -> None:
-    """Show everything that is known about a job.
+    """Show a job in detail.
 
-    JOB is its id or the beginning of it. Secrets are shown by where they stand, and variables that
-    look like secrets by their name only.
+    JOB is the beginning of its id. Of a secret the source is shown, and of a variable whose name looks
+    secret only the name.
 
     \b
     stoke show train-7k2pqa
@@ -68,7 +68,9 @@ def command(job: str, as_json: bool) -> None:
         _pairs(
             {
                 **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
-                "said": "\n".join(filter(None, (_note_text(note, found.reason) for note in notes))),
+                "notes": "\n".join(
+                    filter(None, (_note_text(note, found.reason) for note in notes))
+                ),
             }
         )
     if spec is not None:
@@ -103,7 +105,7 @@ def _show_job(job: Job) -> None:
             "damaged": None
             if job.damage is None
             else f"{job.damage}; remove the record: stoke rm {job.id}",
-            "environment": _against(job),
+            "environment": _environment_text(job),
             "lock": _lock_text(job),
             "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
             + (removed or f"stoke logs {job.id}")
@@ -120,11 +122,11 @@ def _beyond_budget(job: Job, size: int) -> str:
     limit = load_config().log.spool_max
     if size <= limit:
         return ""
-    return f" (beyond log.spool_max, {human_bytes(limit)}: it stays whole, and does not count yet)"
+    return f" (beyond log.spool_max, {human_bytes(limit)}: not counted until the job ends)"
 
 
-def _against(job: Job) -> str | None:
-    """What was expected of the caches, and what it took."""
+def _environment_text(job: Job) -> str | None:
+    """Return the seconds that the environment took, and the prediction."""
     expected = prediction_text(job.predicted)
     took = job.environment_seconds
     parts = [] if took is None else [human_seconds(took)]
@@ -142,7 +144,7 @@ def _lock_text(job: Job) -> str | None:
 
 
 def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
-    """What a job that built an environment found, and what it had to fetch."""
+    """Return how many packages came from the cache, and which were downloaded."""
     phase = next((one for one in job.phases if one.name == kind), None)
     total = (phase.packages if phase else None) or len(packages)
     cached = phase.cached if phase and phase.cached is not None else sum(packages.values())
@@ -156,8 +158,8 @@ def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
 
 
 def _note_text(note: Note, reason: str | None) -> str:
-    hint = f"hint: {note.hint}" if note.hint else ""
-    return "\n".join(filter(None, [beyond_reason(note.text, reason), hint]))
+    lines = [beyond_reason(note.text, reason), note.hint and f"hint: {note.hint}"]
+    return "\n".join(filter(None, lines))
 
 
 def _show_phases(job: Job) -> None:
@@ -184,8 +186,8 @@ def _show_stored(text: str) -> None:
         if spec is not None:
             return _show_spec(hidden_values(spec))
     except (TypeError, ValueError, AttributeError, LookupError):
-        pass  # A field of another type than any version has written.
-    return _pairs({"request": "cannot be read: its record in the history is damaged"})
+        pass  # The record is damaged: a field has a type that no version has written.
+    return _pairs({"request": "not readable: its record in the history is damaged"})
 
 
 def _show_spec(spec: dict[str, Any]) -> None:
@@ -225,7 +227,7 @@ def _beginning(code: str) -> str:
 
 
 def _pairs(facts: dict[str, str | None]) -> None:
-    """`name  value`, values of several lines below one another; what is empty is left out."""
+    """Print `name  value` pairs without the empty ones; further lines of a value are aligned."""
     for name, value in facts.items():
         if not value:
             continue

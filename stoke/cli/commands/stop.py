@@ -1,4 +1,4 @@
-"""`stoke stop`: ends jobs."""
+"""`stoke stop`: stop jobs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from stoke.cli.output import print_error, print_notice
 from stoke.errors import EngineError, StokeError
 
 PATIENCE = 15.0
-"""Seconds that an engine has beyond the grace before this command no longer waits for it."""
+"""Seconds beyond the grace period after which this command no longer waits for the engine."""
 
 
 @click.command()
 @apply(JOBS)
-@click.option("--now", is_flag=True, help="At once, instead of politely first.")
+@click.option("--now", is_flag=True, help="End the jobs at once, without the grace period.")
 def command(jobs: tuple[str, ...], now: bool) -> int:
     """Stop jobs.
 
-    Politely first (SIGTERM), hard after the grace that is configured (10 seconds), and waits until
-    they are over. A job that is over already is left as it is.
+    Sends SIGTERM, then SIGKILL after the configured grace period (10 seconds), and waits until the
+    jobs have ended. Finished jobs are left unchanged.
 
     \b
     stoke stop train-7k2pqa
@@ -72,8 +72,8 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             elif job.id not in failed:
                 problems.append(
                     EngineError(
-                        f"{job.id} was asked to stop and has not ended yet",
-                        f"see whether it has by now: stoke show {job.id}"
+                        f"{job.id} has not ended yet",
+                        f"check its state: stoke show {job.id}"
                         if now
                         else f"end it at once: stoke stop --now {job.id}",
                     )

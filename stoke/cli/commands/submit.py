@@ -1,4 +1,4 @@
-"""`stoke submit`: a request that is written as JSON."""
+"""`stoke submit`: run a request from JSON."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run a request that is written as JSON.
+    """Run a request from a JSON file.
 
-    Reads stoke's own form, as `stoke show --json` prints it under "spec", and that of the earlier
-    web service ("pythonCode" and its kin). Behaves as `stoke run` does from there on.
+    Reads stoke's own format, which `stoke show --json` prints under "spec", and the format of the
+    earlier web service (with "pythonCode"). Otherwise it behaves like `stoke run`.
 
     \b
     stoke submit request.json -b docker --detach
