@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.errors import EXIT_INTERRUPT
+from stoke.files import debug
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -81,7 +82,7 @@ class Commands(click.Group):
 
 
 def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
+    if wanted and not debug.is_requested():
         from stoke.cli.main import start_debug_log
 
         start_debug_log()

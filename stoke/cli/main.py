@@ -29,6 +29,9 @@ _log = debug.Logger(__name__)
 COMPLETING = "_STOKE_COMPLETE"
 """A shell sets this variable to ask for completions."""
 
+GROUPS = ("cache", "setup", "render")
+"""Commands whose next word names what to do."""
+
 GARBAGE_THRESHOLD = 50_000
 """Objects made between two searches for garbage. Imports make many and free few: with Python's own 700,
 the searches take 8 ms of a start."""
@@ -110,14 +113,15 @@ def start_debug_log() -> None:
 
 
 def _harmless_words() -> list[str]:
-    """The command and the names of its options: their values may be secrets."""
-    words = []
+    """Return the command and the names of its options. All other words may be secrets."""
+    words, commands = [], 0
     for word in sys.argv[1:]:
         if word.startswith("--"):
             words.append(word.partition("=")[0])
         elif word.startswith("-"):
             words.append(word[:2])
-        elif not words or words[-1] == "--debug":
+        elif commands == 0 or (commands == 1 and words[-1] in GROUPS):
+            commands += 1
             words.append(word[:20])
     return words
 
@@ -130,6 +134,8 @@ def _logged(run: Callable[[], int]) -> int:
     code: int | None = None
     try:
         code = run()
+    except BrokenPipeError:
+        raise
     except BaseException:
         _log.exception("failed")
         raise
@@ -143,7 +149,7 @@ def _run() -> int:
         if sys.argv[1:] in ([], ["--debug"]) and COMPLETING not in os.environ:
             from stoke.cli.screens import open_screens
 
-            if len(sys.argv) > 1:
+            if len(sys.argv) > 1 and not debug.is_requested():
                 start_debug_log()
             return open_screens()
         from stoke.cli.command_table import run

@@ -96,7 +96,7 @@ Scope = Annotated[str, AfterValidator(check_scope)]
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class IndexSettings(Model):
@@ -243,7 +243,7 @@ class JobSpec(Model):
     secrets: dict[str, str] = {}
     """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
     `secret:NAME/KEY`, which the engine reads."""
-    index: IndexSettings = Field(default_factory=IndexSettings.model_construct)
+    index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages, and for this program's own pin."""
     uv: dict[str, UvSetting] | None = None

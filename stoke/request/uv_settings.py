@@ -164,7 +164,7 @@ _SOURCE_ADDRESSES = {
 class UvSetting(BaseModel):
     """One recorded setting."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     value: Any
     """As uv's own configuration file has it, passwords left out."""
