@@ -75,9 +75,10 @@ def _show(metrics: Metrics) -> None:
         _row(one, metrics.over_time[one.backend, one.scope, one.kind]) for one in metrics.figures
     ]
     print_table(HEADS, rows, frozenset(range(3, 9)))
-    told = metrics.prediction
-    if told.rate is not None:
-        click.echo(f"\npredictions   {told.right} of {told.judged} right ({told.rate:.1%})")
+    prediction = metrics.prediction
+    if prediction.rate is not None:
+        share = f"{prediction.right} of {prediction.judged} right ({prediction.rate:.1%})"
+        click.echo(f"\npredictions   {share}")
     if metrics.packages:
         click.echo()
         most: list[list[Cell]] = [

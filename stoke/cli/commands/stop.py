@@ -44,9 +44,9 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     def end(job: Job, history: History) -> None:
         try:
             backend = backends.get(job.backend)
-            said = stop(job, backend, history, grace)
-            if said:
-                print_notice(f"{job.id}: {said}")
+            notice = stop(job, backend, history, grace)
+            if notice:
+                print_notice(f"{job.id}: {notice}")
             Tracker(backend, history, job.id).run()
             clean_up(job.id, backend, history)
         except StokeError as error:
