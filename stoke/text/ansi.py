@@ -18,7 +18,7 @@ Colour = int | tuple[int, int, int] | None
 """A palette number (0-15 are the terminal's own), red, green and blue, or None for the default."""
 
 
-class Look(NamedTuple):
+class TextStyle(NamedTuple):
     """The style of a piece of text."""
 
     colour: Colour = None
@@ -35,10 +35,10 @@ class Styled(NamedTuple):
     """A line as `clean_line` returns it, with its spans (start, end, style) in order."""
 
     text: str
-    spans: tuple[tuple[int, int, Look], ...] = ()
+    spans: tuple[tuple[int, int, TextStyle], ...] = ()
 
 
-PLAIN = Look()
+PLAIN = TextStyle()
 # The sanitizer's limit on the length of a sequence. A longer one is text.
 _SGR = re.compile(r"(?:\x1b\[|\x9b)([0-9;:]{0,256}+)m")
 _ON: dict[int, dict[str, bool]] = {
@@ -97,51 +97,51 @@ def styled_line(raw: bytes) -> Styled:
 
 def _styled(text: str) -> Styled:
     pieces = []
-    spans: list[tuple[int, int, Look]] = []
-    length, at, look = 0, 0, PLAIN
+    spans: list[tuple[int, int, TextStyle]] = []
+    length, at, style = 0, 0, PLAIN
     for match in _SGR.finditer(text):
         piece = clean(text[at : match.start()])
-        if piece and look != PLAIN:
-            spans.append((length, length + len(piece), look))
+        if piece and style != PLAIN:
+            spans.append((length, length + len(piece), style))
         pieces.append(piece)
         length += len(piece)
         at = match.end()
-        look = _after(look, match[1])
+        style = _after(style, match[1])
     piece = clean(text[at:])
-    if piece and look != PLAIN:
-        spans.append((length, length + len(piece), look))
+    if piece and style != PLAIN:
+        spans.append((length, length + len(piece), style))
     pieces.append(piece)
     return Styled("".join(pieces), tuple(spans))
 
 
-def _after(look: Look, parameters: str) -> Look:
+def _after(style: TextStyle, parameters: str) -> TextStyle:
     """Return the style after one SGR sequence; unknown parameters change nothing."""
     numbers = iter(parameters.split(";"))
     for parameter in numbers:
         code, *sub = (_number(part) for part in parameter.split(":"))
         if code == 0:
-            look = PLAIN
+            style = PLAIN
         elif code == 4 and sub[:1] == [0]:
-            look = look._replace(underline=False)
+            style = style._replace(underline=False)
         elif code in _ON:
-            look = look._replace(**_ON[code])
+            style = style._replace(**_ON[code])
         elif code in (38, 48):
             colour = _extended(sub or None, numbers)
             if colour is None:
                 pass
             elif code == 38:
-                look = look._replace(colour=colour)
+                style = style._replace(colour=colour)
             else:
-                look = look._replace(background=colour)
+                style = style._replace(background=colour)
         elif code == 39:
-            look = look._replace(colour=None)
+            style = style._replace(colour=None)
         elif code == 49:
-            look = look._replace(background=None)
+            style = style._replace(background=None)
         elif 30 <= code <= 37 or 90 <= code <= 97:
-            look = look._replace(colour=code - 30 if code < 90 else code - 82)
+            style = style._replace(colour=code - 30 if code < 90 else code - 82)
         elif 40 <= code <= 47 or 100 <= code <= 107:
-            look = look._replace(background=code - 40 if code < 100 else code - 92)
-    return look
+            style = style._replace(background=code - 40 if code < 100 else code - 92)
+    return style
 
 
 def _extended(sub: list[int] | None, rest: Iterator[str]) -> Colour:

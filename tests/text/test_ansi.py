@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.text.ansi import Look, Styled, styled_line
+from stoke.text.ansi import Styled, TextStyle, styled_line
 from stoke.text.sanitize import clean_line
 
 PARTS = st.sampled_from(
@@ -31,33 +31,33 @@ def test_the_text_is_the_sanitisers_and_the_spans_lie_in_it_in_order(raw: bytes)
 
 
 @pytest.mark.parametrize(
-    ("codes", "look"),
+    ("codes", "style"),
     [
-        ("1", Look(bold=True)),
-        ("1;2;22", Look()),
-        ("31", Look(colour=1)),
-        ("97;104", Look(colour=15, background=12)),
-        ("38;5;200", Look(colour=200)),
-        ("48;2;1;2;3", Look(background=(1, 2, 3))),
-        ("38:2::1:2:3", Look(colour=(1, 2, 3))),
-        ("38:5:7;4", Look(colour=7, underline=True)),
-        ("4:3", Look(underline=True)),
-        ("4;4:0", Look()),
-        ("7;9;3", Look(italic=True, reverse=True, strike=True)),
-        ("31;", Look()),
-        ("31;39", Look()),
-        ("38;5;999", Look()),
-        ("38;2;1", Look(colour=(1, 0, 0))),
-        ("38", Look()),
-        ("5;8", Look()),
-        ("99999999999999999999", Look()),
+        ("1", TextStyle(bold=True)),
+        ("1;2;22", TextStyle()),
+        ("31", TextStyle(colour=1)),
+        ("97;104", TextStyle(colour=15, background=12)),
+        ("38;5;200", TextStyle(colour=200)),
+        ("48;2;1;2;3", TextStyle(background=(1, 2, 3))),
+        ("38:2::1:2:3", TextStyle(colour=(1, 2, 3))),
+        ("38:5:7;4", TextStyle(colour=7, underline=True)),
+        ("4:3", TextStyle(underline=True)),
+        ("4;4:0", TextStyle()),
+        ("7;9;3", TextStyle(italic=True, reverse=True, strike=True)),
+        ("31;", TextStyle()),
+        ("31;39", TextStyle()),
+        ("38;5;999", TextStyle()),
+        ("38;2;1", TextStyle(colour=(1, 0, 0))),
+        ("38", TextStyle()),
+        ("5;8", TextStyle()),
+        ("99999999999999999999", TextStyle()),
     ],
 )
-def test_codes(codes: str, look: Look) -> None:
-    spans = ((0, 1, look),) if look != Look() else ()
+def test_codes(codes: str, style: TextStyle) -> None:
+    spans = ((0, 1, style),) if style != TextStyle() else ()
     assert styled_line(f"\x1b[{codes}mx\x1b[0m\n".encode()) == Styled("x", spans)
 
 
 def test_a_bar_keeps_the_colours_of_its_last_state() -> None:
     styled = styled_line(b"\x1b[31m10%\r\x1b[32m20%\x1b[0m\r\n")
-    assert styled == Styled("20%", ((0, 3, Look(colour=2)),))
+    assert styled == Styled("20%", ((0, 3, TextStyle(colour=2)),))

@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from stoke.logs.search import Query
-from stoke.text.ansi import Colour, Look, Styled
+from stoke.text.ansi import Colour, Styled, TextStyle
 
 TAB = 8
 # Marks stacked on one character beyond this are an attack on the terminal, not a language.
@@ -154,7 +154,7 @@ def _graphemes(text: str) -> list[tuple[int, int, int]]:
 
 
 @lru_cache(maxsize=1024)
-def style_of(look: Look) -> Style:
+def style_of(look: TextStyle) -> Style:
     return Style(
         color=_colour(look.colour),
         bgcolor=_colour(look.background),
