@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import plotext  # type: ignore[import-untyped]
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.widget import Widget
 from textual.widgets import Static
-from textual_plotext import PlotextPlot
 
 from stoke.text.units import human_age, human_bytes
 from tui import format as fmt
@@ -17,26 +18,28 @@ from tui import format as fmt
 # Names that plotext and Rich share, of the terminal's own sixteen colours.
 _COLOURS = {"python": "green", "system": "cyan"}
 
+MOST_POINTS = 300
+"""Of one line; more than a wide screen has columns for."""
 
-MOST = 300
-"""Points of one line, more than a wide screen has columns for."""
+Point = tuple[float, float]
+"""(epoch seconds, value)"""
 
 
 @dataclass(frozen=True)
 class Line:
-    """`label` is a cache's kind, and decides the colour; `figure` stands beside it in the title.
-    `points` are (epoch seconds, value)."""
+    """`label` is the kind of a cache and decides the colour; `figure` follows it in the title."""
 
     label: str
     figure: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[Point]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How values read, and what the least one is that the axis reaches up to."""
+    """How values are written, and how far up the axis reaches: to `top`, or else to the highest value
+    and at least to `least_top`."""
 
-    reads: Callable[[float], str]
+    text_of: Callable[[float], str]
     least_top: float
     top: float | None = None
 
@@ -46,76 +49,93 @@ SHARE = Scale(fmt.share, 1, 1)
 
 
 class TimePlot(Vertical):
-    """A title, and below it lines; `nothing` stands there while there are none."""
+    """A title above lines over time; `empty` is shown while there are none."""
 
     DEFAULT_CSS = """
     TimePlot { width: 1fr; height: 1fr; }
     TimePlot .plot-title { height: 1; }
-    TimePlot .plot-nothing { height: 1fr; }
-    TimePlot PlotextPlot { background: $background; }
+    TimePlot .plot-empty { height: 1fr; }
     """
 
-    def __init__(self, title: str, scale: Scale, nothing: str, *, id: str) -> None:  # noqa: A002
+    def __init__(self, title: str, scale: Scale, empty: str, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self._title = title
         self._scale = scale
-        self._nothing = nothing
+        self._empty = empty
 
     def compose(self) -> ComposeResult:
         yield Static(classes="plot-title")
-        yield Static(Text(self._nothing), classes="plot-nothing hint")
-        plot = PlotextPlot()
-        # Without colours of its own: those of the theme, also with 16 colours and with none.
-        plot.theme = "clear"
-        yield plot
+        yield Static(Text(self._empty), classes="plot-empty hint")
+        yield _Plot(self._scale)
 
     def show(self, lines: Sequence[Line], now: float) -> None:
-        """`now` is where the axis ends, in epoch seconds."""
+        """Show lines on an axis that ends `now`, in epoch seconds."""
         known = [line for line in lines if line.points]
-        self.query_one(".plot-nothing").display = not known
-        plot = self.query_one(PlotextPlot)
+        self.query_one(".plot-empty").display = not known
+        plot = self.query_one(_Plot)
         plot.display = bool(known)
         title = Text(self._title, style="bold")
         for line in known:
             title.append_text(fmt.plain(f"  {line.label} {line.figure}", _colour(line)))
         self.query_one(".plot-title", Static).update(title)
-        if known:
-            self._draw(plot, known, now)
+        plot.show(known, now)
 
-    def _draw(self, plot: PlotextPlot, lines: Sequence[Line], now: float) -> None:
-        plt = plot.plt
-        plt.clear_figure()
+
+class _Plot(Widget):
+    DEFAULT_CSS = "_Plot { width: 1fr; height: 1fr; }"
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self._scale = scale
+        self._lines: Sequence[Line] = ()
+        self._now = 0.0
+
+    def show(self, lines: Sequence[Line], now: float) -> None:
+        self._lines, self._now = lines, now
+        self.refresh()
+
+    def render(self) -> Text:
+        if not self._lines:
+            return Text()
+        lines, scale = self._lines, self._scale
         first = min(line.points[0][0] for line in lines)
-        now = max(now, *(line.points[-1][0] for line in lines))
+        now = max(self._now, *(line.points[-1][0] for line in lines))
+        # plotext has one figure for the whole process.
+        figure = plotext.figure
+        figure.clear()
+        figure.plot_size(self.size.width, self.size.height)
+        figure.theme("colorless")
         for line in lines:
             points = thinned(line.points)
             times = [at - now for at, _ in points]
             values = [value for _, value in points]
-            if len(times) == 1:
-                plt.scatter(times, values, marker="●", color=_colour(line))
+            if len(points) == 1:
+                dot = plotext.marker("●", _colour(line))
+                figure.draw(figure.signal(times, values, marker=dot))
             else:
-                plt.plot(times, values, marker="braille", color=_colour(line))
-        top = self._scale.top or max(
-            self._scale.least_top, *(value for line in lines for _, value in line.points)
+                braille = plotext.marker("braille", _colour(line))
+                figure.draw(figure.signal(times, values, marker=braille).lines())
+        top = scale.top or max(
+            scale.least_top, *(value for line in lines for _, value in line.points)
         )
-        plt.xlim(first - now - 1, 1)
-        plt.ylim(0, top)
-        plt.yticks([0, top / 2, top], [self._scale.reads(at) for at in (0, top / 2, top)])
+        y_ticks = (0, top / 2, top)
+        figure.ruler("y").lim(0, top)
+        figure.ruler("y").ticks(y_ticks, [scale.text_of(at) for at in y_ticks])
+        figure.ruler("x").lim(first - now - 1, 1)
         if now - first >= 1:
-            plt.xticks([first - now, 0], [f"{human_age(now - first)} ago", "now"])
+            figure.ruler("x").ticks([first - now, 0], [f"{human_age(now - first)} ago", "now"])
         else:
-            plt.xticks([0], ["now"])
-        plt.xaxes(True, False)
-        plt.yaxes(True, False)
-        plot.refresh()
+            figure.ruler("x").ticks([0], ["now"])
+        figure.axes(False, side=1)
+        return Text.from_ansi(figure.build().string())
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """At most `MOST` + 1 of them, the last of each stretch of time: drawing 10,000 takes 0.7 s."""
-    if len(points) <= MOST:
+def thinned(points: Sequence[Point]) -> Sequence[Point]:
+    """Return the last point of each of `MOST_POINTS` stretches of time: drawing 10,000 takes 0.7 s."""
+    if len(points) <= MOST_POINTS:
         return points
     first, last = points[0][0], points[-1][0]
-    length = max(last - first, 1e-9) / MOST
+    length = max(last - first, 1e-9) / MOST_POINTS
     return list({int((at - first) / length): (at, value) for at, value in points}.values())
 
 
