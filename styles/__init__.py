@@ -1,16 +1,15 @@
-"""How it looks: one sheet a screen, what they share in base.tcss."""
+"""Style sheets: one for each screen, and base.tcss for all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FIRST = ("base", "jobs")
-"""What the first frame needs; parsing the rest would hold it up."""
+"""The sheets of the first frame; parsing the others would delay it."""
 LATER = ("dialogs", "new_job", "caches", "metrics", "race")
 
 
 def stylesheet(*names: str) -> str:
-    """These sheets as one. Textual keeps a sheet's variables to itself, so those that all of them use
-    are put in front."""
+    """Return these sheets as one, after the variables, which Textual does not share between sheets."""
     folder = Path(__file__).parent
     return "\n".join((folder / f"{name}.tcss").read_text() for name in ("variables", *names))

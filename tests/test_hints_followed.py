@@ -106,7 +106,7 @@ FOLLOWED_ELSEWHERE = {
     "unset {}, or have it name one that is there": NETWORK,
     "put it aside and begin a new one: mv {} {}": "tests/history/test_database.py",
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
-    "wait for it, or end it first": "tests/tui/test_race_screen.py",
+    "wait for it, or stop it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
     "install Docker, or start it: sudo systemctl start docker; or run here, without Docker: "
     "-b local": "tests/backends/docker/test_hints.py",
@@ -170,7 +170,7 @@ NOT_FOLLOWED = {
     "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
     "convert it: {} {}": "needs Jupyter; tests/request/test_source_code.py has its condition",
     "convert it: {} {}; then: stoke run": "needs Jupyter; tests/request/test_source_code.py",
-    "this is a fault in stoke": "names nothing to do",
+    "this is a bug in stoke": "names nothing to do",
 }
 
 

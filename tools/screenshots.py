@@ -59,7 +59,7 @@ async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
 
 def over(app: StokeApp, count: int) -> bool:
     """So many jobs there are, and all have ended."""
-    jobs = app.history.list()
+    jobs = app.context.history.list()
     return len(jobs) == count and all(job.state.finished and not job.provisional for job in jobs)
 
 
@@ -91,7 +91,7 @@ async def take() -> None:
     app = StokeApp(load_config())
 
     def newest() -> Job | None:
-        return next(iter(app.history.list(limit=1)), None)
+        return next(iter(app.context.history.list(limit=1)), None)
 
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Welcome))

@@ -1,9 +1,9 @@
-"""What you see: the screens. They talk to the core and reach backends through its registry only.
+"""The screens. They use the core, and reach backends through its registry only.
 
-Textual reads these variables when it is imported, so they are set before anything here imports it.
-Over SSH a frame costs 13 KiB and more, and frames queue up in front of the keys: few frames and no
-animations are what keeps a slow link quick. Elsewhere what a key does waits for the next frame, often
-for two, and nothing is drawn while nothing changes. Whoever sets them keeps their own.
+Textual reads these variables when it is imported, so they are set before any module here imports it.
+Over SSH a frame takes 13 KiB and more, and frames queue up in front of the effects of keys: few frames
+and no animations keep a slow link responsive. Elsewhere the effect of a key waits for the next frame or
+two, and an idle program draws nothing. Values that the user has set are kept.
 """
 
 import os

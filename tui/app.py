@@ -1,4 +1,4 @@
-"""The program with the screens: what they share, and the way in and out."""
+"""The program with the screens: start, end, and what screens ask for by message."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.console import RenderableType
 from textual import events
-from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
-from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.widget import AwaitMount
@@ -24,94 +22,80 @@ from textual.widget import AwaitMount
 import styles
 import tui.textual_patches.colour_cache  # noqa: F401
 from stoke.cache.scopes import is_ephemeral
-from stoke.errors import RequestError, StokeError
-from stoke.history.database import History
+from stoke.errors import StokeError
 from stoke.history.job import Job
-from stoke.text.sanitize import clean, clean_block
-from tui import keymap, themes, ui_state
+from stoke.text.sanitize import clean
+from tui import keymap, themes
 from tui.base_screen import StokeScreen
 from tui.command_palette import Actions
-from tui.garbage_collection import Garbage
+from tui.context import Context
+from tui.garbage_collection import GarbageCollection
 from tui.jobs.screen import JobsScreen
+from tui.messages import EditRequest, HistoryChanged, ShowJob, ShowScreen, StartRace
+from tui.notifications import show_error
 from tui.snapshot import Snapshot
 from tui.terminal.bell import Bell
-from tui.terminal.driver import LinkDriver, answering
-from tui.terminal.frames import Canvas, Frame
-from tui.threads import on_thread
-from tui.widgets.top_bar import TopBar
+from tui.terminal.driver import LinkDriver, pause_seconds
+from tui.textual_patches.app import PatchedApp
 
-# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+# Whatever the first frame does not show is imported when it is wanted: a start must not wait for it.
 if TYPE_CHECKING:
-    from stoke.backend.api import Backend
     from stoke.config.model import Config
-    from stoke.jobs.request import Request
     from stoke.race.recording import Recording
-    from stoke.request.spec import JobSpec
-    from tui.jobs_service import JobsService
-    from tui.race.screen import RaceScreen
 
-Place = tuple[str | None, str | None]
-WHERE = {
+TITLES = {
     "jobs": "Jobs",
     "new": "New job",
     "caches": "Caches",
     "metrics": "Metrics",
     "race": "Race",
 }
+_Screen = TypeVar("_Screen", bound=StokeScreen)
 
 
-def _new_job() -> Screen[None]:
+def _new_job(context: Context) -> StokeScreen:
     from tui.new_job.screen import NewJobScreen
 
-    return NewJobScreen()
+    return NewJobScreen(context)
 
 
-def _caches() -> Screen[None]:
+def _caches(context: Context) -> StokeScreen:
     from tui.caches.screen import CachesScreen
 
-    return CachesScreen()
+    return CachesScreen(context)
 
 
-def _metrics() -> Screen[None]:
+def _metrics(context: Context) -> StokeScreen:
     from tui.metrics.screen import MetricsScreen
 
-    return MetricsScreen()
+    return MetricsScreen(context)
 
 
-def _race() -> Screen[None]:
+def _race(context: Context) -> StokeScreen:
     from tui.race.screen import RaceScreen
 
-    return RaceScreen()
+    return RaceScreen(context)
 
 
-class SnapshotMessage(Message):
-    """The service has read the history anew; only the newest reading matters."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__()
-        self.snapshot = snapshot
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, SnapshotMessage)
+_SCREENS: dict[str, Callable[[Context], StokeScreen]] = {
+    "jobs": JobsScreen,
+    "new": _new_job,
+    "caches": _caches,
+    "metrics": _metrics,
+    "race": _race,
+}
 
 
-class StokeApp(App[None]):
-    """`clock` gives epoch seconds; tests stand it still. With a `recording` it begins in Race, on that.
+class StokeApp(PatchedApp):
+    """`clock` returns epoch seconds; tests hold it still. With a `recording` the program starts in
+    Race and replays it. Without a `config`, the default one is loaded when it is first needed.
 
-    `StokeError` when there is no history. Without a configuration nothing is configured, and it is made
-    when it is asked for first.
+    `StokeError` if the history cannot be opened.
     """
 
     TITLE = "stoke"
     CSS = styles.stylesheet(*styles.FIRST)
     COMMANDS = App.COMMANDS | {Actions}
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
-        "jobs": JobsScreen,
-        "new": _new_job,
-        "caches": _caches,
-        "metrics": _metrics,
-        "race": _race,
-    }
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch('jobs')", "Jobs", show=False, id="app.jobs"),
@@ -123,7 +107,7 @@ class StokeApp(App[None]):
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
         Binding("f2", "welcome", "Getting started", show=False, id="app.welcome"),
-        Binding("ctrl+l", "redraw", "Draw the screen again", show=False, id="app.redraw"),
+        Binding("ctrl+l", "redraw", "Redraw the screen", show=False, id="app.redraw"),
         Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
         Binding("q", "back_or_quit", "Quit", id="app.quit"),
     ]
@@ -137,359 +121,248 @@ class StokeApp(App[None]):
         if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
         super().__init__(driver_class=LinkDriver)
-        self._given = config
-        self.clock = clock
-        self.history = History()
-        self.reading = History(self.history.path, read_only=True)
-        """For the screens: what is written meanwhile does not hold it up."""
-        self.snapshot = Snapshot()
-        self.jobs_signal: Signal[Snapshot] = Signal(self, "jobs")
-        self._kept = ui_state.load("screens")
-        self._clusters = _clusters(self._kept.get("clusters"))
+        self.context = Context(
+            config,
+            clock,
+            signal=Signal(self, "snapshots"),
+            publish=self._post_snapshot,
+            show_error=partial(show_error, self),
+            busy=partial(pause_seconds, self),
+        )
+        self.context.submissions.on_end = self._submission_ended
+        for mode, screen in _SCREENS.items():
+            self.add_mode(mode, partial(screen, self.context))
         self._recording = recording
-        self._canvas = Canvas()
-        self._garbage: Garbage | None = None
-        self._completing = self._leaves = False
-        self._submissions = 0
+        self._garbage: GarbageCollection | None = None
+        self._is_starting = False
+        self._is_quitting = False
+
+    # --- start and end ----------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         if not self.is_headless:
-            # Whoever waits for Python's lock gets it after a millisecond instead of five: a thread that
-            # takes a flood of output in must not hold up the keys.
+            # Give up Python's lock after one millisecond instead of five, so that a thread that reads
+            # a flood of output does not delay the keys.
             sys.setswitchinterval(0.001)
-        own, wrong = themes.load()
-        for one in own:
-            self.register_theme(one)
-        keys, problems = keymap.load()
+        ui_state = self.context.ui_state
+        own_themes, problems = themes.load()
+        for theme in own_themes:
+            self.register_theme(theme)
+        keys, key_problems = keymap.load()
         self.set_keymap(keys)
-        wrong += problems
-        wanted = (self._given.theme if self._given else None) or self._kept.get("theme")
+        problems += key_problems
+        wanted = self.context.theme
         if wanted in self.available_themes:
             self.theme = wanted
         elif wanted is not None:
             known = ", ".join(sorted(self.available_themes))
-            wrong.append(f"there is no theme called {wanted}; choose one of: {known}")
-        for what in wrong:
-            self.notify(clean(what), severity="warning", markup=False, timeout=10)
-        self.theme_changed_signal.subscribe(self, lambda theme: self.keep(theme=theme.name))
-        mode = self._kept.get("mode")
-        if mode in self.MODES and mode != self.current_mode:
-            self._load_sheets()
+            problems.append(f"unknown theme {wanted}; choose one of: {known}")
+        for problem in problems:
+            self.notify(clean(problem), severity="warning", markup=False, timeout=10)
+        self.theme_changed_signal.subscribe(self, lambda theme: ui_state.set(theme=theme.name))
+        mode = ui_state.get("mode")
+        if mode in _SCREENS and mode != self.current_mode:
+            self._load_later_styles()
             self.switch_mode(mode)
-        self.mode_change_signal.subscribe(self, lambda mode: self.keep(mode=mode))
-        # An editor or the shell had the terminal meanwhile.
-        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
-
-    @cached_property
-    def config(self) -> Config:
-        if self._given is not None:
-            return self._given
-        from stoke.config.loader import load_config
-
-        return load_config()
-
-    @property
-    def read_only(self) -> bool:
-        return self._given is not None and self._given.read_only
-
-    @cached_property
-    def _bell(self) -> Bell:
-        return Bell(self.config.bell, self.config.bell_after)
-
-    @cached_property
-    def service(self) -> JobsService:
-        from tui.jobs_service import JobsService
-
-        return JobsService(
-            self.config,
-            self.history,
-            self._post_snapshot,
-            self._at_cluster,
-            partial(answering, self),
-        )
+        self.mode_change_signal.subscribe(self, lambda mode: ui_state.set(mode=mode))
+        # Another program had the terminal while this one was suspended.
+        self.app_resume_signal.subscribe(self, lambda _: self.redraw())
 
     def on_ready(self) -> None:
-        self._completing = True
-        self.screen.call_after_refresh(self._complete)
+        self._is_starting = True
+        self.screen.call_after_refresh(self._finish_start)
 
-    async def _complete(self) -> None:
-        """The first frame is shown: now for the rest. Who leaves meanwhile leaves behind it, because
-        what is being mounted finds nothing when it is taken away."""
-        self._load_sheets()
-        screen = self.get_screen_stack("jobs")[0]
-        assert isinstance(screen, JobsScreen)
-        await screen.furnish()
+    async def _finish_start(self) -> None:
+        """Do what the first frame did not have to wait for.
+
+        Quitting waits for this: a widget that is still being mounted fails when it is removed.
+        """
+        self._load_later_styles()
+        await self._base_screen("jobs", JobsScreen).mount_deferred()
         if not self.is_running:
-            return  # Ended meanwhile, and nobody would end what begins here.
-        self.service.start()
+            return  # Starting the jobs service now would leave it running.
+        self.context.jobs.start()
         if self._recording is not None:
-            self.replay(self._recording)
-        elif not self._kept.get("welcomed") and self._is_new():
+            self._replay(self._recording)
+        elif not self.context.ui_state.get("welcomed") and self._has_no_jobs():
             await self.action_welcome()
         if not self.is_headless:
-            self._garbage = Garbage(self)
-        self._completing = False
-        self._leave_if_asked()
+            self._garbage = GarbageCollection(self)
+        self._is_starting = False
+        self._quit_if_asked()
 
-    def _leave_if_asked(self) -> None:
-        if self._leaves and not self._submissions:
-            self.exit()
-
-    def _load_sheets(self) -> None:
-        """Those of the other screens; once."""
+    def _load_later_styles(self) -> None:
+        """Load the style sheets of all other screens. Textual ignores a second call."""
         self.stylesheet.add_source(styles.stylesheet(*styles.LATER), ("styles", "later"))
 
-    def _is_new(self) -> bool:
+    def _has_no_jobs(self) -> bool:
         try:
-            return not self.history.list(limit=1)
+            return not self.context.history.list(limit=1)
         except StokeError:
-            return False  # The listing says what is wrong with it.
-
-    def keep(self, **values: object) -> None:
-        """Keeps how the screens stand, for the next start."""
-        self._kept.update(values)
-        try:
-            ui_state.save("screens", self._kept)
-        except StokeError as error:
-            self.show_error(error)
-
-    def cluster(self, backend: str) -> Place:
-        """(context, namespace) as chosen here for that backend; None: as configured."""
-        return self._clusters.get(backend, (None, None))
-
-    def choose_cluster(self, backend: str, context: str | None, namespace: str | None) -> None:
-        """Where that backend's jobs go from now on, at the next start as well."""
-        if (context, namespace) != self.cluster(backend):
-            self._clusters[backend] = (context, namespace)
-            self.keep(clusters=self._clusters)
-
-    def kept(self, name: str) -> object:
-        return self._kept.get(name)
-
-    def _at_cluster(self, backend: Backend) -> None:
-        from stoke.backend.capabilities import ChoosesCluster
-
-        if isinstance(backend, ChoosesCluster):
-            backend.choose(*self.cluster(backend.name))
+            return False  # Jobs shows what is wrong with the history.
 
     def exit(
         self, result: None = None, return_code: int = 0, message: RenderableType | None = None
     ) -> None:
-        if self._completing:
-            self._leaves = True
+        if self._is_starting:
+            self._is_quitting = True
             return
-        if self._submissions and not self._leaves:
-            self._leaves = True
-            self.notify("leaves once the job is submitted; again: leaves now", timeout=10)
+        if self.context.submissions.pending and not self._is_quitting:
+            self._is_quitting = True
+            self.notify(
+                "Quitting once the job is submitted. Press q again to quit now.", timeout=10
+            )
             return
-        # On unmounting it is too late: what a screen holds has gone by then.
+        # At the time of the unmount event the widgets of the screens are already removed.
         for stack in self._screen_stacks.values():
             for screen in stack:
                 if isinstance(screen, StokeScreen):
-                    screen.leaving()
+                    screen.save_unsaved()
         super().exit(result, return_code, message)
 
+    def _quit_if_asked(self) -> None:
+        if self._is_quitting and not self.context.submissions.pending:
+            self.exit()
+
+    def _submission_ended(self, succeeded: bool) -> None:
+        if succeeded:
+            self._quit_if_asked()
+        else:
+            self._is_quitting = False  # Stay, to show the error.
+
     def on_unmount(self) -> None:
-        self.service.close()
+        self.context.jobs.close()
 
     # --- the terminal -----------------------------------------------------------------------------
 
-    def _display(
-        self, screen: Screen[object], renderable: RenderableType | CompositorUpdate | None
-    ) -> None:
-        # Textual has no public hook between a frame and the terminal; its version is pinned.
-        if isinstance(renderable, CompositorUpdate):
-            renderable = Frame(renderable, self._canvas)
-        super()._display(screen, renderable)  # type: ignore[arg-type]
-
     def on_resize(self, _: events.Resize) -> None:
-        # A terminal that was smaller for a moment has lost what stood there, also when it is as large
-        # as before by now.
-        self.action_redraw()
+        # A terminal that was smaller for a moment has lost its text, even if it is now as large as
+        # before.
+        self.redraw()
 
     def action_redraw(self) -> None:
-        """Draws the whole screen again, over what something else may have written there."""
-        self._canvas.forget()
-        self.screen.refresh()
+        self.redraw()
 
     async def on_event(self, event: events.Event) -> None:
         if self._garbage is not None and isinstance(event, events.Key):
-            self._garbage.pressed()
+            self._garbage.key_pressed()
         await super().on_event(event)
 
-    # --- what happens -----------------------------------------------------------------------------
+    def action_mouse(self) -> None:
+        on = self.toggle_mouse()
+        if on is not None:
+            self.notify("mouse on" if on else "mouse off: the terminal selects text", timeout=3)
+
+    # --- changes of the history -------------------------------------------------------------------
+
+    @cached_property
+    def _bell(self) -> Bell:
+        return Bell(self.context.config.bell, self.context.config.bell_after)
 
     def _post_snapshot(self, snapshot: Snapshot) -> None:
         try:
-            self.post_message(SnapshotMessage(snapshot))
+            self.post_message(HistoryChanged(snapshot))
         except RuntimeError:
-            pass  # The program is leaving.
+            pass  # The program is ending.
 
-    def on_snapshot_message(self, message: SnapshotMessage) -> None:
-        self._call(self._bell.ended(self.snapshot.jobs, message.snapshot.jobs))
-        self.snapshot = message.snapshot
-        self.jobs_signal.publish(message.snapshot)
+    def on_history_changed(self, message: HistoryChanged) -> None:
+        before, self.context.snapshot = self.context.snapshot, message.snapshot
+        self._announce(self._bell.ended(before.jobs, message.snapshot.jobs))
+        self.context.snapshots.publish(message.snapshot)
 
-    def _call(self, ended: list[Job]) -> None:
-        """Tells of jobs that took long and are over."""
+    def _announce(self, ended: list[Job]) -> None:
+        """Notify of long jobs that have ended."""
         for job in ended:
             self.notify(f"{clean(job.id)} {job.state}", markup=False)
         sequence = self._bell.sequence(ended)
         if sequence and self._driver is not None:
             self._driver.write(sequence)
 
-    # --- what screens share -----------------------------------------------------------------------
+    # --- what screens ask for ---------------------------------------------------------------------
 
-    def show_error(self, error: StokeError) -> None:
-        hint = f"\n{clean_block(error.hint)}" if error.hint else ""
-        self.notify(f"{clean_block(error.what)}{hint}", severity="error", markup=False, timeout=10)
+    def _base_screen(self, mode: str, kind: type[_Screen]) -> _Screen:
+        """Return the screen of a mode that was shown before."""
+        screen = self.get_screen_stack(mode)[0]
+        assert isinstance(screen, kind)
+        return screen
 
-    def submit(
-        self,
-        backend: str,
-        spec: JobSpec,
-        name: str,
-        failed: Callable[[StokeError], object],
-        submitted: Callable[[], object] = lambda: None,
-        watch: bool = True,
-    ) -> None:
-        """Submits on a thread, then shows the job if it is to be watched; `failed` gets what went
-        wrong."""
-        if self.read_only:
-            failed(RequestError("read_only", "the screens change nothing here", "leave it out"))
-            return
+    def on_show_screen(self, message: ShowScreen) -> None:
+        self.action_switch(message.mode)
 
-        def done(job: Job) -> None:
-            submitted()
-            self.notify(f"submitted {clean(job.id)}", markup=False, timeout=3)
-            if watch:
-                self.service.choose(job.id)
-                self._show_job(job.id)
-
-        self.hand_over(backend, self.request(spec, name), done, failed)
-
-    def hand_over(
-        self,
-        backend: str,
-        request: Request,
-        done: Callable[[Job], object],
-        failed: Callable[[StokeError], object],
-    ) -> None:
-        """Submits on a thread. Who leaves meanwhile leaves behind it, for a job half handed over would
-        never start; if it fails they stay and see why."""
-        from stoke.jobs.prepare import prepare
-        from stoke.jobs.submit import submit
-
-        def work() -> Job:
-            engine = self.service.backends.get(backend)
-            return submit(prepare(request, engine, self.history), self.history)
-
-        def over() -> None:
-            self._submissions -= 1
-            self.service.look_now()
-
-        def submitted(job: Job) -> None:
-            done(job)
-            over()
-            self._leave_if_asked()
-
-        def wrong(error: StokeError) -> None:
-            over()
-            self._leaves = False
-            failed(error)
-
-        self._submissions += 1
-        on_thread(self, work, submitted, wrong)
-
-    def request(self, spec: JobSpec, name: str) -> Request:
-        """`spec` with what the configuration says of the way it is run."""
-        from stoke.jobs.request import Request
-
-        return Request(
-            spec,
-            name=name,
-            lock_ttl=self.config.lock_ttl,
-            on_cache_trouble=self.config.on_cache_trouble,
-        )
-
-    def race(self, backend: str, spec: JobSpec, name: str) -> None:
-        """Opens Race, and runs this request there cold and warm."""
-        request = self.request(spec, name)
-        self._on_race(lambda screen: screen.race(backend, request))
-
-    def replay(self, recording: Recording) -> None:
-        """Opens Race on a recorded one."""
-        self._on_race(lambda screen: screen.replay(recording))
-
-    def _on_race(self, do: Callable[[RaceScreen], object]) -> None:
-        def there() -> None:
-            from tui.race.screen import RaceScreen
-
-            screen = self.get_screen_stack("race")[0]
-            assert isinstance(screen, RaceScreen)
-            do(screen)
-
-        self.switch_mode("race")
-        self.call_after_refresh(there)
-
-    def _show_job(self, job_id: str) -> None:
+    def on_show_job(self, message: ShowJob) -> None:
+        self.context.jobs.prioritize(message.job_id)
         self.switch_mode("jobs")
-        screen = self.get_screen_stack("jobs")[0]
-        assert isinstance(screen, JobsScreen)
-        screen.watch_job(job_id)
+        self._base_screen("jobs", JobsScreen).show_job(message.job_id)
 
-    def edit(self, spec: JobSpec, name: str, backend: str) -> None:
-        """Opens New job with this request in it."""
-
+    def on_edit_request(self, message: EditRequest) -> None:
         def fill() -> None:
             from tui.new_job.screen import NewJobScreen
 
-            screen = self.get_screen_stack("new")[0]
-            assert isinstance(screen, NewJobScreen)
-            screen.offer(spec, name, backend)
+            screen = self._base_screen("new", NewJobScreen)
+            screen.offer(message.spec, message.name, message.backend)
 
         self.switch_mode("new")
         self.call_after_refresh(fill)
+
+    def on_start_race(self, message: StartRace) -> None:
+        request = self.context.request(message.spec, message.name)
+
+        def start() -> None:
+            from tui.race.screen import RaceScreen
+
+            self._base_screen("race", RaceScreen).race(message.backend, request)
+
+        self.switch_mode("race")
+        self.call_after_refresh(start)
+
+    def _replay(self, recording: Recording) -> None:
+        def start() -> None:
+            from tui.race.screen import RaceScreen
+
+            self._base_screen("race", RaceScreen).replay(recording)
+
+        self.switch_mode("race")
+        self.call_after_refresh(start)
 
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         if action not in ("switch", "help", "welcome", "back_or_quit"):
             return True
-        # The palette is a dialog too, and offers them.
+        # The command palette is modal too, and offers these actions.
         return not self.screen.is_modal or isinstance(self.screen, CommandPalette)
 
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
 
-    def on_top_bar_picked(self, event: TopBar.Picked) -> None:
-        self.action_switch(event.mode)
-
     def action_help(self) -> None:
         from tui.dialogs.prompts import Help
 
         focused = self.focused
-        where = WHERE[self.current_mode]
+        where = TITLES[self.current_mode]
         if focused is not None and focused.id:
             where += f", {focused.id.replace('-', ' ')}"
         self.push_screen(Help(where, list(self.screen.active_bindings.values())))
 
     def action_welcome(self) -> AwaitMount:
-        """What this is. Comes by itself once, as long as there are no jobs."""
+        """Show the introduction; the program does so at its first start without jobs."""
         from tui.dialogs.welcome import Welcome, example
+
+        context = self.context
 
         def chosen(what: str | None) -> None:
             if what == "example":
-                spec = example(self.config)
-                self.submit(self.config.backend, spec, "example", self.show_error)
+                backend, spec = context.config.backend, example(context.config)
+                failed = partial(show_error, self)
+                context.submissions.submit_spec(self, backend, spec, "example", failed)
             elif what == "help":
                 self.action_help()
             elif what is not None:
                 self.action_switch(what)
 
-        self.keep(welcomed=True)
-        return self.push_screen(Welcome(), chosen)
+        context.ui_state.set(welcomed=True)
+        return self.push_screen(Welcome(context.config.backend, context.read_only), chosen)
 
     def action_back_or_quit(self) -> None:
         if self.current_mode == "jobs":
@@ -497,72 +370,31 @@ class StokeApp(App[None]):
         else:
             self.switch_mode("jobs")
 
-    def action_mouse(self) -> None:
-        """With the mouse off the terminal selects text as it does elsewhere."""
-        driver = self._driver
-        if driver is None:
-            return
-        # A driver without a mouse ignores both calls, so it is on while they are made.
-        on = not driver._mouse
-        driver._mouse = True
-        # Textual has no public switch; its version is pinned.
-        (driver._enable_mouse_support if on else driver._disable_mouse_support)()  # type: ignore[attr-defined]
-        driver._mouse = on
-        self.notify("mouse on" if on else "mouse off: the terminal selects", timeout=3)
-
-    def _fatal_error(self) -> None:
-        """End the program after an unexpected error.
-
-        Textual would print the traceback with its local variables, which can hold secrets.
-        """
-        from rich.text import Text
-
-        from stoke.files.crash_report import report_crash
-
-        error = self._exception
-        if self._exit_renderables or error is None:
-            return  # The first error is reported; the others follow from it.
-        what, hint = report_crash(error)
-        # Textual prints the first of these on stderr, after it has restored the terminal.
-        self._exit_renderables.append(Text(f"error: {clean(what)}\nhint: {clean(hint)}"))
-        self._close_messages_no_wait()
-
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
 
-def _clusters(stored: object) -> dict[str, Place]:
-    """What was kept of the choices, without what is none."""
-    found: dict[str, Place] = {}
-    for backend, choice in stored.items() if isinstance(stored, dict) else ():
-        if isinstance(choice, list) and len(choice) == 2:
-            context, namespace = (one if isinstance(one, str) else None for one in choice)
-            found[str(backend)] = (context, namespace)
-    return found
-
-
 def run(config: Config | None, recording: Recording | None = None) -> int:
-    """Shows the screens until they are left, then says what still runs. Returns the exit code.
+    """Show the screens until the user quits, then list the jobs that still run. Return the exit code.
 
-    They begin with `recording` in Race, if there is one.
+    With a `recording` the program starts in Race and replays it.
     """
     app = StokeApp(config, recording=recording)
     app.run(mouse=config is None or config.mouse)
-    # A cold run's scope goes with the program that raced it, and the run with its scope.
-    unfinished = app.history.list(unfinished=True)
+    unfinished = app.context.history.list(unfinished=True)
+    # The run in an ephemeral scope is removed together with its scope.
     running = [job for job in unfinished if not is_ephemeral(job.scope)]
     for job in running:
         name = clean(job.id)
         print(f"{name} is {job.state}; watch it with: stoke logs -f {name}")  # noqa: T201
     if running:
-        print("the screens come back with: stoke")  # noqa: T201
-    app.reading.close()
-    app.history.close()
-    # Python looks for garbage on its way out, which nobody needs and people wait for.
+        print("open the screens again with: stoke")  # noqa: T201
+    app.context.close()
+    # Skip Python's last garbage collection: users would wait for it.
     gc.freeze()
     return app.return_code or 0
 
 
 def keys_file() -> str:
-    """A keys.toml with every action of the screens."""
+    """Return a keys.toml with every action of the screens."""
     return keymap.as_file()

@@ -1,61 +1,34 @@
-"""What every screen of ours is."""
+"""What all screens of the program share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import ClassVar
 
-from textual import events
-from textual.dom import DOMNode
-from textual.geometry import Size
-from textual.screen import Screen, ScreenResultType
-
-if TYPE_CHECKING:
-    from tui.app import StokeApp
+from stoke.errors import StokeError
+from tui.context import Context
+from tui.notifications import show_error
+from tui.textual_patches.cheap_resume import CheapResumeScreen
 
 WIDE = 110
+"""Columns from which on a screen puts its parts side by side."""
 
 
-def app_of(node: DOMNode) -> StokeApp:
-    return cast("StokeApp", node.app)
-
-
-class ThriftyScreen(Screen[ScreenResultType]):
-    """Styled as it is made, and when a theme changes (Textual counts those); laid out when its size
-    changes.
-
-    Left to itself, Textual reads all style sheets again, twice, when a screen is first shown, and
-    styles all of it again whenever it is shown: half of what changing screens takes. It lays a screen
-    and the one behind it out again because the screen has been laid out.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # With the first screen the program itself is styled.
-        if self.app.screen_stack:
-            self._css_update_count = self.app._css_update_count
-
-    def _on_screen_resume(self, event: events.ScreenResume) -> None:
-        event.refresh_styles = False
-        self._css_update_count = self.app._css_update_count
-
-    def _screen_resized(self, size: Size) -> None:
-        if size != self._size:
-            super()._screen_resized(size)
-
-
-class StokeScreen(ThriftyScreen[None]):
-    """A screen of the program: below 110 columns things stand below one another."""
+class StokeScreen(CheapResumeScreen[None]):
+    """A screen that fills the terminal; a narrow one stacks its parts."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
     CHANGES: ClassVar[frozenset[str]] = frozenset()
-    """The actions that a read-only program does not offer."""
+    """The actions that are not offered with `read_only`."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not (action in self.CHANGES and self.stoke.read_only)
+        return not (action in self.CHANGES and self.context.read_only)
 
-    def leaving(self) -> None:
-        """The program is about to end; what is not kept yet is kept now."""
+    def show_error(self, error: StokeError) -> None:
+        show_error(self, error)
 
-    @property
-    def stoke(self) -> StokeApp:
-        return app_of(self)
+    def save_unsaved(self) -> None:
+        """Save now what is usually saved later: the program is about to end."""

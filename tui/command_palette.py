@@ -1,4 +1,4 @@
-"""The palette: every action that works where the focus is."""
+"""The command palette: every action that works where the focus is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Command = tuple[str, str, Callable[[], Any]]
 
 
 class Actions(Provider):
-    """One command a live key of ours: its description, the key, and what the key would do."""
+    """One command for each key: its description, the key, and its action."""
 
     def _commands(self) -> Iterator[Command]:
         seen = set()

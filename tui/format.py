@@ -1,9 +1,10 @@
-"""Figures and outside text as the screens show them. Unknown is a dash, never a zero."""
+"""Figures and text from outside as the screens show them. Unknown is a dash, never a zero."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from stoke.errors import StokeError
@@ -13,19 +14,31 @@ from stoke.text.units import human_age, human_bytes, human_seconds
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text from outside, harmless on a terminal and never taken for markup."""
+    """Return text from outside on one line, sanitized and without markup."""
     return Text(clean(text), style=style)
 
 
 def block(text: str, style: str = "") -> Text:
-    """The same with its line breaks."""
+    """Return text from outside with its line breaks, sanitized and without markup."""
     return Text(clean_block(text), style=style)
 
 
+def cell(text: str, style: str = "") -> Text:
+    """Return text from outside for a cell of a table, which cuts it with an ellipsis."""
+    return Text(clean(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
 def place(name: str) -> str:
-    """A volume's name; a folder below the home directory begins with `~`."""
+    """Return the name of a volume or a path; one below the home directory begins with `~`."""
     home = str(Path.home())
     return f"~{name[len(home) :]}" if name.startswith(f"{home}/") else name
+
+
+def fit(text: str, width: int) -> str:
+    """Return `text` in exactly `width` cells, cut with an ellipsis."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"
 
 
 size = human_bytes
@@ -33,17 +46,17 @@ duration = human_seconds
 
 
 def age(seconds: float) -> str:
-    """How long ago, no finer than a minute, so that a list at rest need not be drawn again."""
+    """Return an age no finer than a minute, so that an idle list is seldom drawn again."""
     return "<1m" if seconds < 60 else human_age(seconds)
 
 
 def count(number: int, what: str) -> str:
-    """`1 job`, `1,200 jobs`."""
+    """Return `1 job`, `1,200 jobs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def share(part: float | None) -> str:
-    """A part of 1: `95%`. What is not all of it never reads 100%, what is something never 0%."""
+    """Return a share of 1 as `95%`. Less than all is never 100%, more than none never 0%."""
     if part is None:
         return UNKNOWN
     percent = round(part * 100)
@@ -57,7 +70,7 @@ def hit(value: bool | None) -> str:
 
 
 def error_text(error: StokeError) -> Text:
-    """What went wrong and, on a line of its own, how to fix it."""
+    """Return what failed and, on a line of its own, how to fix it."""
     text = block(error.what)
     if error.hint:
         text.append("\n")

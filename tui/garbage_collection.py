@@ -1,7 +1,7 @@
-"""When old garbage is looked for: between the keys.
+"""Run full garbage collections between keys.
 
-Left to itself, Python looks through all it has whenever a quarter more has grown old, which opening a
-dialog or two does. Everything stands still meanwhile, on a busy machine for 20 to 60 ms.
+By default, Python runs one whenever the old generation has grown by a quarter, which opening one or two
+dialogs causes. It stops the program for 20 to 60 ms on a busy machine.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from typing import Any
 
 from textual.app import App
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 QUIET_SECONDS = 0.2
-"""Without a key: nobody waits for an answer."""
+"""Time without a key before a collection."""
 LATEST_SECONDS = 60.0
-# What is young costs a few milliseconds, and most garbage is. The old is never looked at by itself.
+"""Time after which a collection does not wait any longer."""
+# Young generations take a few milliseconds and hold most garbage. Python never collects the old one.
 _THRESHOLDS = (2_000, 10, 1_000_000)
 
 
-class Garbage:
-    """Looks from now on; what has been made so far stays."""
+class GarbageCollection:
+    """Starts when it is made; objects that exist by then are never collected."""
 
     def __init__(self, app: App[Any]) -> None:
         gc.freeze()
         gc.set_threshold(*_THRESHOLDS)
         gc.enable()
-        self._looked = self._pressed = time.monotonic()
-        app.set_interval(LOOK_SECONDS, self._look)
+        self._collected_at = self._pressed_at = time.monotonic()
+        app.set_interval(CHECK_SECONDS, self._collect)
 
-    def pressed(self) -> None:
-        """A key was."""
-        self._pressed = time.monotonic()
+    def key_pressed(self) -> None:
+        self._pressed_at = time.monotonic()
 
-    def _look(self) -> None:
+    def _collect(self) -> None:
         now = time.monotonic()
-        quiet = now - self._pressed > QUIET_SECONDS or now - self._looked > LATEST_SECONDS
-        # The last figure is how often something has grown old since.
+        quiet = now - self._pressed_at > QUIET_SECONDS or now - self._collected_at > LATEST_SECONDS
+        # The last count is the number of collections that made objects old since then.
         if quiet and gc.get_count()[2]:
             gc.collect()
-            self._looked = now
+            self._collected_at = now

@@ -1,7 +1,8 @@
-"""What keeps the screens current: one thread that looks at the history, and a tracker a running job.
+"""Keep the screens current: one thread watches the history, and a tracker follows each running job.
 
-The history is asked for its data version, which costs microseconds, and read only when that has
-changed. Nothing is posted while nothing changes, so an idle program writes nothing to the terminal.
+The thread asks for the data version of the database, which costs microseconds, and reads the history
+only when that has changed. Nothing is published while nothing changes, so an idle program writes
+nothing to the terminal.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stoke.backend import pool
-from stoke.backend.api import Backend
 from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
@@ -24,15 +24,15 @@ from stoke.logs.fallback import UnsavedLogError
 from tui.snapshot import Snapshot
 
 NEWEST = 100
-"""Jobs that a snapshot holds whatever their state."""
+"""Jobs in a snapshot besides the unfinished ones."""
 TRACKED = 8
-"""Jobs followed at once: the chosen one and the newest."""
+"""Jobs followed at a time: the one with priority and the newest."""
 BUSY_SECONDS = 0.5
 IDLE_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 OTHERS_SECONDS = 10.0
-# A follower that cannot reach its engine tries again every 30 s at the latest, and says so again.
-TROUBLE_SECONDS = 45.0
+# A follower that cannot reach its engine reports that again within 30 s.
+FAILURE_SECONDS = 45.0
 
 
 @dataclass
@@ -45,27 +45,27 @@ class _Tracked:
 
 
 @dataclass(frozen=True)
-class _Trouble:
+class _Failure:
     backend: str
     error: StokeError
     at: float = field(default_factory=time.monotonic)
 
 
 class JobsService:
-    """Runs until `close`. `publish` is called on the service's thread, only after a change.
+    """Runs from `start` to `close`. `publish` is called on the service's thread, only after a change.
 
-    Between two pieces of a log its tracker stands back for the seconds that `busy` gives.
+    After each chunk of a log, its tracker pauses for the seconds that `busy` returns.
     """
 
     def __init__(
         self,
         config: Config,
         history: History,
+        backends: pool.Backends,
         publish: Callable[[Snapshot], object],
-        prepare: Callable[[Backend], object] = lambda _: None,
         busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.backends = pool.Backends(config, prepare)
+        self.backends = backends
         self._busy = busy
         self._config = config
         self._history = history
@@ -73,10 +73,10 @@ class JobsService:
         self._closed = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._chosen: str | None = None
+        self._prioritized: str | None = None
         self._tracked: dict[str, _Tracked] = {}
         self._retry_at: dict[str, float] = {}
-        self._troubles: dict[str, _Trouble] = {}
+        self._failures: dict[str, _Failure] = {}
         self._others_at = time.monotonic() + OTHERS_SECONDS
         self._changed = True
 
@@ -85,7 +85,7 @@ class JobsService:
         threading.Thread(target=self._adopt, daemon=True, name="adopt").start()
 
     def close(self) -> None:
-        """Ends the trackers, for one second at most; the jobs go on."""
+        """End the trackers within one second; the jobs continue."""
         self._closed.set()
         self._wake.set()
         with self._lock:
@@ -100,21 +100,21 @@ class JobsService:
         closing.start()
         closing.join(max(0.0, deadline - time.monotonic()))
 
-    def choose(self, job_id: str | None) -> None:
-        """The job that is looked at is always among those tracked."""
-        self._chosen = job_id
+    def prioritize(self, job_id: str | None) -> None:
+        """Track this job even if `TRACKED` newer ones run: the user looks at it."""
+        self._prioritized = job_id
 
-    def look_now(self) -> None:
-        """Something was done here; the listing need not wait for its turn."""
+    def refresh(self) -> None:
+        """Read the history now instead of at the next interval."""
         self._changed = True
         self._wake.set()
 
-    # --- the thread that looks --------------------------------------------------------------------
+    # --- watching the history ---------------------------------------------------------------------
 
     def _run(self) -> None:
         version: object = None
-        # By itself: a reader does not wait for what is written here, and the data version counts what
-        # *other* connections write.
+        # A connection of its own: it does not wait for writers, and the data version counts only what
+        # other connections write.
         reading = History(self._history.path, read_only=True)
         jobs: list[Job] = []
         unfinished: list[Job] = []
@@ -137,26 +137,26 @@ class JobsService:
 
     def _snapshot(self, jobs: list[Job]) -> Snapshot:
         with self._lock:
-            troubles = dict(self._troubles)
+            failures = dict(self._failures)
         for job in jobs:
-            job.stale = job.id in troubles and not job.state.finished
-        by_backend = {trouble.backend: trouble.error for trouble in troubles.values()}
+            job.stale = job.id in failures and not job.state.finished
+        by_backend = {failure.backend: failure.error for failure in failures.values()}
         return Snapshot(tuple(jobs), tuple(by_backend.items()))
 
     def _expire(self) -> bool:
-        """Forgets troubles that were not met again. True if there were any."""
-        horizon = time.monotonic() - TROUBLE_SECONDS
+        """Forget failures that were not repeated. Return whether there were any."""
+        horizon = time.monotonic() - FAILURE_SECONDS
         with self._lock:
-            old = [name for name, trouble in self._troubles.items() if trouble.at < horizon]
+            old = [name for name, failure in self._failures.items() if failure.at < horizon]
             for name in old:
-                del self._troubles[name]
+                del self._failures[name]
         return bool(old)
 
     # --- tracking ---------------------------------------------------------------------------------
 
     def _track(self, unfinished: list[Job]) -> None:
-        wanted = [job for job in unfinished if job.id == self._chosen]
-        wanted += [job for job in unfinished if job.id != self._chosen]
+        wanted = [job for job in unfinished if job.id == self._prioritized]
+        wanted += [job for job in unfinished if job.id != self._prioritized]
         others, wanted = wanted[TRACKED:], wanted[:TRACKED]
         names = {job.id for job in wanted}
         with self._lock:
@@ -181,7 +181,7 @@ class JobsService:
         )
         with self._lock:
             if self._closed.is_set():
-                return  # `close` has its list of what to end.
+                return  # `close` has already listed the trackers to end.
             self._tracked[job.id] = one
             one.thread.start()
 
@@ -193,13 +193,13 @@ class JobsService:
     def _follow(self, one: _Tracked, job: Job) -> None:
         try:
             backend = self.backends.get(one.backend)
-            # Settled first: a job that was made and never started has no end to wait for.
+            # First, because a job that was created and never started has no end to wait for.
             refresh.reconcile(job, backend, self._history, on_unsaved=self._unsaved)
             one.tracker = Tracker(
                 backend,
                 self._history,
                 job.id,
-                on_change=lambda: self._went_on(one),
+                on_change=lambda: self._progressed(one),
                 on_trouble=lambda error: self._failed(one, error),
                 on_unsaved=self._unsaved,
             )
@@ -210,14 +210,14 @@ class JobsService:
         except StokeError as error:
             self._failed(one, error)
         except Exception as error:
-            # A fault in a backend must not take the listing with it, nor pass in silence.
+            # A bug in a backend must be shown, and must not stop the listing.
             self._failed(one, EngineError(f"{one.backend}: {type(error).__name__}: {error}"))
         finally:
             with self._lock:
                 self._tracked.pop(job.id, None)
             self._wake.set()
 
-    def _went_on(self, one: _Tracked) -> None:
+    def _progressed(self, one: _Tracked) -> None:
         self._recovered(one)
         seconds = self._busy()
         if seconds:
@@ -225,41 +225,41 @@ class JobsService:
 
     def _failed(self, one: _Tracked, error: StokeError) -> None:
         if isinstance(error, WaitingError):
-            return  # Its backend answers; why the job waits is in its record.
+            return  # The backend answers; the record of the job says why it waits.
         self._retry_at[one.job_id] = time.monotonic() + RETRY_SECONDS
         with self._lock:
-            before = self._troubles.get(one.job_id)
-            self._troubles[one.job_id] = _Trouble(one.backend, error)
+            before = self._failures.get(one.job_id)
+            self._failures[one.job_id] = _Failure(one.backend, error)
         if before is None or before.error.what != error.what:
             self._changed = True
 
     def _recovered(self, one: _Tracked) -> None:
         with self._lock:
-            had = self._troubles.pop(one.job_id, None)
+            had = self._failures.pop(one.job_id, None)
         if had is not None:
             self._changed = True
 
     def _unsaved(self, _error: UnsavedLogError) -> None:
-        """The log's own header says it."""
-        self.look_now()
+        """Show the job again: the header of its log reports the unsaved log."""
+        self.refresh()
 
     def _adopt(self) -> None:
-        """Jobs that the default backend holds and this history does not know."""
+        """Add jobs of the default backend that the history does not have."""
         name = self._config.backend
         try:
             if refresh.adopt(self.backends.get(name), self._history):
-                self.look_now()
+                self.refresh()
         except StokeError:
-            pass  # A backend that is down is said where it is used.
+            pass  # A failing backend is reported where it is used.
         except Exception as error:
             fault = EngineError(f"{name}: {type(error).__name__}: {error}")
             with self._lock:
-                self._troubles[name] = _Trouble(name, fault)
-            self.look_now()
+                self._failures[name] = _Failure(name, fault)
+            self.refresh()
 
 
 def _newest(history: History, before: list[Job]) -> list[Job]:
-    """What a snapshot holds; `before` were not over at the last one."""
+    """Return the jobs of a snapshot; `before` were unfinished in the last one."""
     jobs = {job.id: job for job in history.list(limit=NEWEST)}
     jobs |= {job.id: job for job in history.list(unfinished=True)}
     ended = (history.get(job.id) for job in before if job.id not in jobs)

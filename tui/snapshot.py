@@ -1,4 +1,4 @@
-"""What the service tells the screens."""
+"""What the jobs service reports to the screens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from stoke.history.job import Job
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is new: the newest jobs, the newest first, with them every one that is not over or was not
-    at the last snapshot; and what is wrong with which backend. `stoke.history.listing` has all jobs."""
+    """`jobs` are the newest ones, newest first, and all that are unfinished or were so in the snapshot
+    before. `errors` are (backend name, error). `stoke.history.listing` has all jobs."""
 
     jobs: tuple[Job, ...] = ()
-    troubles: tuple[tuple[str, StokeError], ...] = ()
+    errors: tuple[tuple[str, StokeError], ...] = ()

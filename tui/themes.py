@@ -1,10 +1,10 @@
-"""Themes of one's own: themes/NAME.toml beside config.toml, a colour a line.
+"""The user's themes: themes/NAME.toml beside config.toml, with a colour on each line.
 
     primary = "#0055aa"
     background = "#101418"
     dark = true
 
-What is wrong with a file is said at the start, and that theme is left out.
+A file with an error is skipped, and the error is shown at the start.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ _COLOURS = {
 
 
 def load() -> tuple[list[Theme], list[str]]:
-    """(themes, what is wrong with which file)."""
+    """Return (themes, errors of their files)."""
     found = [HIGH_CONTRAST]
-    wrong = []
+    errors = []
     for path in sorted((config_file().parent / "themes").glob("*.toml")):
         try:
             found.append(_theme(path))
         except (OSError, ValueError) as error:
-            wrong.append(f"the theme {path.name} is left out: {error}")
-    return found, wrong
+            errors.append(f"theme {path.name} skipped: {error}")
+    return found, errors
 
 
 def _theme(path: Path) -> Theme:
     given = read_toml(path)
     dark = given.pop("dark", True)
     if not isinstance(dark, bool):
-        raise ValueError("dark is true or false")
+        raise ValueError("dark must be true or false")
     for name, colour in given.items():
         if name not in _COLOURS:
-            raise ValueError(f"{name} is none of: dark, {', '.join(sorted(_COLOURS))}")
+            raise ValueError(f"unknown key {name}; known are: dark, {', '.join(sorted(_COLOURS))}")
         try:
             Color.parse(colour)
         except (ColorParseError, TypeError, AttributeError):
-            raise ValueError(f"{name} is no colour: {colour}") from None
+            raise ValueError(f"{name} is not a colour: {colour}") from None
     if "primary" not in given:
-        raise ValueError("primary is missing, the one colour that every theme has")
+        raise ValueError("primary is missing; every theme needs it")
     return Theme(name=path.stem, dark=dark, **given)

@@ -1,7 +1,7 @@
-"""Blocking work on threads of our own.
+"""Blocking work on daemon threads.
 
-Textual's thread workers share one small pool, and leaving the program waits for all of them: six
-logs that block would starve every other worker and hold up the exit. These threads are daemons.
+Textual's thread workers share one small pool, and the end of the program waits for all of them: six
+blocked logs would starve every other worker and delay the exit.
 """
 
 from __future__ import annotations
@@ -18,35 +18,37 @@ from stoke.errors import StokeError
 T = TypeVar("T")
 
 
-class GivenUpError(StokeError):
-    """Somebody ended the work from the screen."""
+class WorkCancelledError(StokeError):
+    """The user cancelled the work."""
 
 
 class Work:
-    """What a piece of long work is at, and the way to end it. `on_step` is called on its thread."""
+    """Progress of long work, and the way to cancel it. `on_step` is called on the worker's thread."""
 
     def __init__(self, doing: str, on_step: Callable[[], object]) -> None:
         self.doing = doing
         self.step = ""
-        self.given_up = False
+        self.cancelled = False
         self._on_step = on_step
 
     def progress(self, step: str) -> None:
-        """For the worker: says where it is. `GivenUpError` once nobody wants the rest."""
-        if self.given_up:
-            raise GivenUpError(f"{self.doing} was ended")
+        """Report a step; called by the worker. `WorkCancelledError` after `cancel`."""
+        if self.cancelled:
+            raise WorkCancelledError(f"{self.doing} was cancelled")
         if step != self.step:
             self.step = step
             self._on_step()
 
-    def give_up(self) -> None:
-        """Ends the work at its next step, within a second or so."""
-        self.given_up = True
+    def cancel(self) -> None:
+        """End the work at its next step, within about a second."""
+        self.cancelled = True
 
 
-def answer(pump: MessagePump, callback: Callable[[], object]) -> None:
-    """From any thread: runs `callback` in `pump`'s own context, unless the program is leaving: what it
-    would change may be gone."""
+def call_in(pump: MessagePump, callback: Callable[[], object]) -> None:
+    """Call back in the context of `pump`, from any thread.
+
+    Do nothing while the program ends: the widgets may be removed already.
+    """
 
     def call() -> None:
         if pump.app.is_running:
@@ -55,7 +57,7 @@ def answer(pump: MessagePump, callback: Callable[[], object]) -> None:
     try:
         pump.call_later(call)
     except RuntimeError:
-        pass  # It has left.
+        pass  # The program has ended.
 
 
 def on_thread(
@@ -64,22 +66,22 @@ def on_thread(
     done: Callable[[T], object],
     failed: Callable[[StokeError], object],
 ) -> None:
-    """Runs `work` on a thread, then `done` or `failed` in `pump`'s own context.
+    """Run `work` on a thread, then `done` or `failed` in the context of `pump`.
 
-    Any exception reaches `failed`; one that is no `StokeError` is a fault of ours and says so.
+    Any exception reaches `failed`; one that is no `StokeError` is reported as a bug of stoke.
     """
 
     def run() -> None:
         try:
             result = work()
         except StokeError as error:
-            trouble = error
-            answer(pump, lambda: failed(trouble))
+            known = error
+            call_in(pump, lambda: failed(known))
         except Exception as error:
-            fault = StokeError(f"{type(error).__name__}: {error}", "this is a fault in stoke")
-            answer(pump, lambda: failed(fault))
+            bug = StokeError(f"{type(error).__name__}: {error}", "this is a bug in stoke")
+            call_in(pump, lambda: failed(bug))
         else:
-            answer(pump, lambda: done(result))
+            call_in(pump, lambda: done(result))
 
     # The copied context tells Textual which app the thread belongs to.
     context = contextvars.copy_context()

@@ -1,22 +1,25 @@
-"""What the screens keep between starts, one small JSON file each, written as it happens: a lost
-connection ends the program at once."""
+"""What the screens remember between starts, in one small JSON file each.
+
+Each change is written at once, because a lost connection ends the program without warning.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
-from stoke.errors import EngineError
+from stoke.errors import EngineError, StokeError
 from stoke.files.paths import make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 
-# A draft holds code at its largest, every character of it escaped.
+# A draft may hold code of the largest size with every character escaped.
 LONGEST = 64 * 1024**2
 
 
 def load(name: str) -> dict[str, Any]:
-    """What was kept as `name`; nothing where there is none that can be read."""
+    """Return what was saved as `name`; an empty dictionary if nothing readable was."""
     try:
         stored = parse_json(read_bytes(state_dir() / f"{name}.json", LONGEST))
     except (OSError, ValueError):
@@ -25,7 +28,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def save(name: str, values: dict[str, Any]) -> None:
-    """Written aside and renamed, so that it is the old one or the new one. `EngineError` if not."""
+    """Replace what is saved as `name`, atomically. `EngineError` if it cannot be written."""
     folder = make_private(state_dir())
     aside = folder / f"{name}.json.{os.getpid()}"
     try:
@@ -38,3 +41,22 @@ def save(name: str, values: dict[str, Any]) -> None:
             f"cannot keep the {name} in {folder}: {error.strerror}",
             "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
         ) from error
+
+
+class UiState:
+    """Screen, theme, columns and the like, as they were left. `failed` gets errors of saving."""
+
+    def __init__(self, failed: Callable[[StokeError], object]) -> None:
+        self._values = load("screens")
+        self._failed = failed
+
+    def get(self, name: str) -> Any:
+        """Return a stored value, unchecked; None if there is none."""
+        return self._values.get(name)
+
+    def set(self, **values: object) -> None:
+        self._values.update(values)
+        try:
+            save("screens", self._values)
+        except StokeError as error:
+            self._failed(error)

@@ -46,7 +46,7 @@ def test_f05_a_line_of_100_mb_is_whole_wherever_it_is_read(lab: Lab, tmp_path: P
     matches.scan()
     assert list(matches.rows) == [0]
     window = LogLines(folder)
-    assert window.look() == 2
+    assert window.update() == 2
     drawn = window.load(0).text
     assert drawn.startswith("0000000 xx") and drawn.endswith("xxneedle")
     assert "99,967,239 bytes" in drawn

@@ -44,19 +44,19 @@ WAIT_SECONDS = 20.0
 
 @pytest.fixture(autouse=True)
 def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copying must not reach the tmux that whoever runs the tests sits in."""
+    """Keep copied text out of the tmux session in which the tests run."""
     monkeypatch.delenv("TMUX", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def not_the_first_start(own_home: Path) -> None:
-    """The screens have been opened before: what they say to somebody new is not in the way."""
+    """Skip the introduction of the first start."""
     ui_state.save("screens", {"welcomed": True})
 
 
 @pytest.fixture(autouse=True, scope="session")
 def sheets_are_parsed_once() -> Iterator[None]:
-    """That is half of an app's start, and each test starts one. Use does not change what is parsed."""
+    """Parse each style sheet once: parsing is half of the start of an app, and each test starts one."""
     parsed: dict[Any, list[RuleSet]] = {}
     parse = Stylesheet._parse_rules
 
@@ -72,7 +72,7 @@ def sheets_are_parsed_once() -> Iterator[None]:
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:
-    """Waits until `true()` holds; fails after a deadline."""
+    """Wait until `true()` holds; fail after a deadline."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not true():
         assert time.monotonic() < deadline, f"never came true: {what or true}"
@@ -117,9 +117,9 @@ class FakeBackend:
     packages: list[str] = field(default_factory=list)
     """In every environment."""
     at_work: bool = False
-    """Housekeeping goes on for as long as this holds."""
+    """Housekeeping runs while this is set."""
     hesitates: bool = False
-    """A job is not taken for as long as this holds."""
+    """`submit` blocks while this is set."""
 
     def _answer(self) -> None:
         if self.down is not None:
@@ -235,7 +235,7 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
 
 @dataclass
 class Desk:
-    """What stands in the history and the spool before the screens open."""
+    """Fills the history and the spool before the screens open."""
 
     history: History
     backends: dict[str, FakeBackend]
@@ -274,7 +274,7 @@ class Desk:
             columns.setdefault("log_bytes", len(log))
             columns.setdefault("log_lines", log.count(b"\n"))
         else:
-            # Another program follows it, so that what stands in the spool stays.
+            # Another program follows the log, so that the spool stays as it is.
             self.backends[backend].states.setdefault(job_id, EngineState("running"))
             lock = os.open(job_dir(job_id) / "follow.lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -285,7 +285,7 @@ class Desk:
         return found
 
     def let_go(self) -> None:
-        """The other program that follows the unfinished jobs goes away."""
+        """End the other program that follows the unfinished jobs."""
         while self.locks:
             os.close(self.locks.pop())
 
@@ -295,7 +295,7 @@ class Desk:
         writer.close()
 
     def raw(self, job_id: str, sql: str, *values: Any) -> None:
-        """What no spec of ours would let in: a history that something else wrote."""
+        """Write into the history what a `JobSpec` would reject."""
         self.history.query(sql, (*values, job_id))
 
     def stored_spec(self, job_id: str, fields: dict[str, Any]) -> None:
@@ -317,13 +317,22 @@ def app(backends: dict[str, FakeBackend]) -> StokeApp:
 
 
 def screen_text(app: StokeApp) -> str:
-    """What stands on the terminal now, line by line."""
+    """Return what is on the terminal now, line by line."""
     lines = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 
+def shows(app: StokeApp, present: str, *, without: str) -> bool:
+    """Whether the terminal shows one text and not another.
+
+    A text is also absent from a frame that is not drawn yet, so its absence alone proves nothing.
+    """
+    text = screen_text(app)
+    return present in text and without not in text
+
+
 def said(app: StokeApp) -> str:
-    """The words on the terminal, also those that a border or a toast broke over several lines."""
+    """Return the words on the terminal, joined where a border or a notification breaks a line."""
     return " ".join(screen_text(app).translate(dict.fromkeys(map(ord, "│▌╭╮╰╯─"), " ")).split())
 
 

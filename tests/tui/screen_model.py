@@ -1,4 +1,4 @@
-"""As much of a terminal as screens and progress bars need: where the cursor goes, colours, and text."""
+"""A model of a terminal with cursor movements, colours and text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PIECES = re.compile(
 )
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[()])?\Z")
 Cell = tuple[str, str]
-"""Text and its SGR codes. A wide character stands in its first cell, and the other is empty."""
+"""Text and its SGR codes. A wide character is in its first cell, and the other is empty."""
 
 
 class ScreenModel:
-    """What stands on a terminal after what was written to it."""
+    """The contents of a terminal after what was written to it."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -37,14 +37,14 @@ class ScreenModel:
         return "\n".join("".join(text for text, _ in row).rstrip() for row in self.rows)
 
     def feed(self, data: bytes) -> None:
-        """Bytes as they come: what is cut off at their end waits for its rest."""
+        """Write bytes; an incomplete sequence at their end waits for its rest."""
         text = self._waiting + self._decode(data)
         cut = _UNFINISHED.search(text)
         self._waiting = text[cut.start() :] if cut else ""
         self.write(text[: len(text) - len(self._waiting)])
 
     def write(self, sequence: str) -> None:
-        """Whole sequences only."""
+        """Write complete sequences."""
         for piece in _PIECES.findall(sequence):
             if piece == "\n":
                 self._y += 1
@@ -107,7 +107,7 @@ class ScreenModel:
             self._x += width
 
     def _break(self, row: list[Cell], at: int) -> None:
-        """Half of a wide character that is drawn over leaves the other half blank."""
+        """Blank the other half of a wide character that is partly drawn over."""
         if row[at][0] == "":
             row[at - 1] = (" ", row[at - 1][1])
         if at + 1 < self.width and row[at + 1][0] == "":

@@ -22,7 +22,7 @@ from stoke.config.model import Config
 from stoke.request.spec import IndexSettings
 from tests.lab import Lab
 from tests.package_index import PackageIndex
-from tests.tui.conftest import said, screen_text, until
+from tests.tui.conftest import said, screen_text, shows, until
 from tui.app import StokeApp
 from tui.caches.environments import EnvironmentsScreen
 from tui.caches.prune import PruneCache
@@ -42,7 +42,7 @@ def index() -> Iterator[PackageIndex]:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    """The only backend in the registry: an engine on this machine is somebody else's."""
+    """Leave only the local backend in the registry: engines of this machine are not for tests."""
     (point,) = entry_points(group="stoke.backends", name="local")
     monkeypatch.setattr("stoke.backend.registry._entry_points", lambda *_: [point])
     backends = Backends(load_config())
@@ -70,7 +70,7 @@ def folder() -> Path:
 
 @contextmanager
 def other_housekeeping(folder: Path) -> Iterator[None]:
-    """Another program looks after the volume meanwhile."""
+    """Hold the lock of housekeeping as another program."""
     with (folder / "housekeeping.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -87,7 +87,7 @@ async def opened(pilot: Pilot[Any], app: StokeApp) -> None:
 
 
 async def asked_to_prune(pilot: Pilot[Any], app: StokeApp, unused: str) -> None:
-    """The dialog has said what would go."""
+    """Open the dialog and wait for the result of its dry run."""
     await pilot.press("p")
     await until(pilot, lambda: isinstance(app.screen, PruneCache))
     app.screen.query_one("#prune-unused", Input).value = unused
@@ -96,7 +96,7 @@ async def asked_to_prune(pilot: Pilot[Any], app: StokeApp, unused: str) -> None:
     await until(pilot, lambda: app.screen.query_one("#cancel").has_focus)
 
 
-async def test_enter_shows_what_a_volume_holds(lab: Lab, real_app: StokeApp) -> None:
+async def test_enter_lists_the_environments_of_a_volume(lab: Lab, real_app: StokeApp) -> None:
     lab.run("import alpha", dependencies=["alpha"])
     lab.run("import alpha", dependencies=["alpha"])
     lab.run("import beta", dependencies=["beta", "gamma"])
@@ -107,18 +107,18 @@ async def test_enter_shows_what_a_volume_holds(lab: Lab, real_app: StokeApp) -> 
         await until(pilot, lambda: "in 2 environments" in screen_text(app))
         text = screen_text(app)
         assert "beta==1.0, gamma==1.0" in text
-        # The one that frees more comes first, and its packages stand below.
+        # The one that frees more comes first, and its packages are listed below.
         assert text.index("beta==1.0") < text.index("alpha==1.0")
         assert "2 packages" in text
         await pilot.press("j")
         await until(pilot, lambda: "1 package" in screen_text(app))
-        # What was measured there stands in the list.
+        # The list shows that measurement.
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, CachesScreen))
-        await until(pilot, lambda: "not measured" not in screen_text(app))
+        await until(pilot, lambda: shows(app, " in total", without="not measured"))
 
 
-async def test_pruning_says_first_what_goes_and_frees_that(
+async def test_pruning_frees_what_its_dry_run_listed(
     lab: Lab, real_app: StokeApp, folder: Path
 ) -> None:
     lab.run("import alpha", dependencies=["alpha"])
@@ -131,21 +131,21 @@ async def test_pruning_says_first_what_goes_and_frees_that(
         assert "2 environments: " in said(app)
         assert app.screen.query_one("#cancel", Button).has_focus
         assert len(environments(folder)) == 2, "a dry run touches nothing"
-        # Another limit: what was said no longer holds.
+        # Another limit needs another dry run.
         app.screen.query_one("#prune-unused", Input).value = "1d"
         await pilot.pause()
         assert app.screen.query_one("#go", Button).disabled
         await pilot.press("escape")
         await asked_to_prune(pilot, app, "0s")
-        await until(pilot, lambda: " would go" in screen_text(app))
-        promised = screen_text(app).split(" would go")[0].rsplit("│  ", 1)[1]
+        await until(pilot, lambda: "Frees " in screen_text(app))
+        promised = screen_text(app).split("Frees ")[1].split(",")[0]
         app.screen.query_one("#go", Button).press()
         await until(pilot, lambda: f"freed {promised}" in said(app))
         assert environments(folder) == []
-        await until(pilot, lambda: "esc ends it" not in screen_text(app))
+        await until(pilot, lambda: shows(app, SCOPE, without="esc cancels"))
 
 
-async def test_pruning_waits_for_another_program_and_can_be_ended(
+async def test_pruning_waits_for_other_housekeeping_and_can_be_cancelled(
     lab: Lab, real_app: StokeApp, folder: Path
 ) -> None:
     lab.run("import alpha", dependencies=["alpha"])
@@ -156,19 +156,19 @@ async def test_pruning_waits_for_another_program_and_can_be_ended(
         with other_housekeeping(folder):
             app.screen.query_one("#go", Button).press()
             await until(pilot, lambda: "waiting for other housekeeping to end" in screen_text(app))
-            # The screen is there for other things meanwhile.
+            # Other keys of the screen work meanwhile.
             await pilot.press("question_mark")
             await until(pilot, lambda: "Keys: Caches" in screen_text(app))
             await pilot.press("escape")
             await until(pilot, lambda: isinstance(app.screen, CachesScreen))
             await pilot.press("escape")
-            await until(pilot, lambda: ": ended" in said(app))
+            await until(pilot, lambda: ": cancelled" in said(app))
         assert isinstance(app.screen, CachesScreen)
         assert len(environments(folder)) == 1
-        await until(pilot, lambda: "esc ends it" not in screen_text(app))
+        await until(pilot, lambda: shows(app, SCOPE, without="esc cancels"))
 
 
-async def test_a_volume_that_vanishes_is_said_and_its_row_goes(
+async def test_a_volume_that_vanishes_is_reported_and_its_row_removed(
     lab: Lab, real_app: StokeApp, folder: Path
 ) -> None:
     lab.run("import alpha", dependencies=["alpha"])
@@ -178,7 +178,7 @@ async def test_a_volume_that_vanishes_is_said_and_its_row_goes(
         shutil.rmtree(folder)
         await pilot.press("m")
         await until(pilot, lambda: "is not a cache of stoke" in said(app))
-        await until(pilot, lambda: "No cache yet" in screen_text(app))
+        await until(pilot, lambda: "No caches yet" in screen_text(app))
 
 
 async def test_environments_of_a_volume_that_vanished(
@@ -196,13 +196,11 @@ async def test_environments_of_a_volume_that_vanished(
         await until(pilot, lambda: isinstance(app.screen, CachesScreen))
 
 
-async def test_warming_makes_a_job_whose_environment_is_there_then(
-    lab: Lab, real_app: StokeApp
-) -> None:
+async def test_warming_runs_a_job_that_builds_the_environment(lab: Lab, real_app: StokeApp) -> None:
     app = real_app
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: "No cache yet" in screen_text(app))
+        await until(pilot, lambda: "No caches yet" in screen_text(app))
         await pilot.press("w")
         await until(pilot, lambda: f"Warm {SCOPE} on local" in screen_text(app))
         await pilot.press(*"alpha, beta", "enter")
@@ -210,7 +208,7 @@ async def test_warming_makes_a_job_whose_environment_is_there_then(
         await until(
             pilot, lambda: "2 environments" in screen_text(app) or SCOPE in screen_text(app)
         )
-        (job,) = app.history.list()
+        (job,) = app.context.history.list()
         assert job.name == "warm" and job.scope == SCOPE
         await pilot.press("1")
         await until(pilot, lambda: job.id in screen_text(app))
@@ -234,10 +232,10 @@ async def test_warming_the_most_used_and_from_a_file(
             app.screen.query_one(f"#warm-{number}", Input).value = text
             app.screen.query_one("#go", Button).press()
             await until(pilot, lambda: isinstance(app.screen, CachesScreen))
-        warm = [job for job in app.history.list() if job.name == "warm"]
+        warm = [job for job in app.context.history.list() if job.name == "warm"]
 
         def both() -> bool:
-            warm[:] = [job for job in app.history.list() if job.name == "warm"]
+            warm[:] = [job for job in app.context.history.list() if job.name == "warm"]
             return len(warm) == 2 and all(job.state.finished for job in warm)
 
         await until(pilot, both)
@@ -246,7 +244,7 @@ async def test_warming_the_most_used_and_from_a_file(
     assert lab.run("import alpha", dependencies=["alpha"]).phase("python").hit is True
 
 
-async def test_what_cannot_be_warmed_is_said_in_the_dialog(lab: Lab, real_app: StokeApp) -> None:
+async def test_the_warm_dialog_shows_why_a_request_is_refused(lab: Lab, real_app: StokeApp) -> None:
     app = real_app
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("3", "w")
@@ -271,4 +269,4 @@ async def test_what_cannot_be_warmed_is_said_in_the_dialog(lab: Lab, real_app: S
             await until(pilot, lambda why=why: why in said(app), why)  # type: ignore[misc]
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, CachesScreen))
-        assert app.history.list() == []
+        assert app.context.history.list() == []

@@ -1,4 +1,4 @@
-"""Caches: what volumes hold, measuring, and clearing that asks."""
+"""Caches: the contents of volumes, measuring, and the confirmation before clearing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.widgets import Button, Input
 
 from stoke.backend.api import Volume
 from stoke.errors import EngineError
-from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
 from tui.app import StokeApp
 from tui.caches.clear import ClearCache
 from tui.caches.screen import CachesScreen
@@ -39,15 +39,15 @@ async def opened(pilot: Pilot[Any], app: StokeApp) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_rows_show_size_age_and_holders(
+async def test_rows_show_size_age_and_users(
     app: StokeApp, desk: Desk, local: FakeBackend, size: tuple[int, int]
 ) -> None:
     async with app.run_test(size=size, notifications=True) as pilot:
         await opened(pilot, app)
         text = screen_text(app)
-        for what in ("5.0 GB", "2h", "nobody", "1 not measured"):
+        for what in ("5.0 GB", "2h", "none", "1 not measured"):
             assert what in text
-        # A narrow list has room for how many, the line below it for their names.
+        # A narrow list counts the users; the line below names them.
         assert "fit-aaaaaa" in text if size[0] > 80 else "1 job" in text
         await pilot.press("j")
         await until(pilot, lambda: "in use by fit-aaaaaa" in screen_text(app))
@@ -60,10 +60,10 @@ async def test_measuring_fills_the_row(app: StokeApp, desk: Desk, local: FakeBac
         await pilot.press("m")
         await until(pilot, lambda: "300 MB" in screen_text(app))
         # In the sum at once, in the plot when the history has been read again.
-        await until(pilot, lambda: "not measured" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "300 MB", without="not measured"))
 
 
-async def test_clearing_wants_the_scope_typed(
+async def test_clearing_requires_the_name_of_the_scope(
     app: StokeApp, desk: Desk, local: FakeBackend
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -71,7 +71,7 @@ async def test_clearing_wants_the_scope_typed(
         await pilot.press("c")
         await until(pilot, lambda: "300 MB in 4 entries" in screen_text(app))
         assert app.screen.query_one("#cancel", Button).has_focus
-        assert "No running job holds it" in screen_text(app)
+        assert "Not in use." in screen_text(app)
         go = app.screen.query_one("#go", Button)
         assert go.disabled
         app.screen.query_one(Input).focus()
@@ -81,7 +81,8 @@ async def test_clearing_wants_the_scope_typed(
         await pilot.press("t", "enter", "enter")
         await until(pilot, lambda: local.cleared == ["stoke-default-python"])
         await until(pilot, lambda: "freed 300 MB" in screen_text(app))
-        await until(pilot, lambda: "nobody" not in screen_text(app))
+        # The cache of the other scope is in use.
+        await until(pilot, lambda: shows(app, "team-a", without="none"))
 
 
 async def test_cancel_clears_nothing(app: StokeApp, desk: Desk, local: FakeBackend) -> None:
@@ -95,13 +96,13 @@ async def test_cancel_clears_nothing(app: StokeApp, desk: Desk, local: FakeBacke
         assert local.cleared == []
 
 
-async def test_what_is_held_cannot_be_cleared(
+async def test_a_cache_in_use_cannot_be_cleared(
     app: StokeApp, desk: Desk, local: FakeBackend
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("j", "c")
-        await until(pilot, lambda: "Held by fit-aaaaaa" in screen_text(app))
+        await until(pilot, lambda: "In use by fit-aaaaaa" in screen_text(app))
         await until(pilot, lambda: "5.0 GB in 12 entries" in screen_text(app))
         app.screen.query_one(Input).focus()
         await pilot.press(*"team-a")
@@ -109,7 +110,7 @@ async def test_what_is_held_cannot_be_cleared(
         assert app.screen.query_one("#go", Button).disabled
 
 
-async def test_a_backend_that_is_down_has_its_line_and_the_others_their_rows(
+async def test_a_failing_backend_is_reported_below_the_rows_of_the_others(
     app: StokeApp, desk: Desk, local: FakeBackend, backends: dict[str, FakeBackend]
 ) -> None:
     backends["docker"].down = EngineError("no engine answers", "start it: dockerd")
@@ -137,32 +138,32 @@ async def test_an_error_while_clearing_is_shown_with_its_hint(
 async def test_no_volume_yet(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: "No cache yet" in screen_text(app))
+        await until(pilot, lambda: "No caches yet" in screen_text(app))
         assert "m" not in app.screen.active_bindings
 
 
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])
-async def test_a_measurement_tells_its_steps_and_can_be_ended(
+async def test_a_measurement_shows_its_steps_and_can_be_cancelled(
     app: StokeApp, desk: Desk, local: FakeBackend, key: str
 ) -> None:
     local.at_work = True
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("m")
-        await until(pilot, lambda: "measured 1,200 of 3,000 (esc ends it)" in screen_text(app))
+        await until(pilot, lambda: "measured 1,200 of 3,000 (esc cancels)" in screen_text(app))
         assert "m" not in app.screen.active_bindings, "one at a time on a volume"
         # Another volume can be measured meanwhile.
         await pilot.press("j", "m")
         await until(pilot, lambda: screen_text(app).count("measured 1,200 of 3,000") == 2)
         await pilot.press(key)
-        await until(pilot, lambda: "measuring stoke-team-a-python: ended" in screen_text(app))
+        await until(pilot, lambda: "measuring stoke-team-a-python: cancelled" in said(app))
         await until(pilot, lambda: screen_text(app).count("measured 1,200 of 3,000") == 1)
         local.at_work = False
         await until(pilot, lambda: "300 MB" in screen_text(app))
         assert isinstance(app.screen, CachesScreen)
 
 
-async def test_leaving_a_dialog_or_the_environments_ends_their_measurement(
+async def test_closing_a_dialog_or_the_environments_cancels_the_measurement(
     app: StokeApp, desk: Desk, local: FakeBackend
 ) -> None:
     local.at_work = True
@@ -178,16 +179,16 @@ async def test_leaving_a_dialog_or_the_environments_ends_their_measurement(
             await until(pilot, lambda threads=threads: threading.active_count() <= threads)  # type: ignore[misc]
 
 
-async def test_a_dry_run_can_be_ended_and_an_engine_that_is_down_is_said(
+async def test_a_dry_run_can_be_cancelled_and_reports_a_failing_engine(
     app: StokeApp, desk: Desk, local: FakeBackend
 ) -> None:
     local.at_work = True
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("p", "enter")
-        await until(pilot, lambda: "looking: measured 1,200 of 3,000" in screen_text(app))
+        await until(pilot, lambda: "dry run: measured 1,200 of 3,000" in screen_text(app))
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: "Ended; nothing was touched." in screen_text(app))
+        await until(pilot, lambda: "Cancelled; nothing was deleted." in screen_text(app))
         local.down = EngineError("no engine answers", "start it: dockerd")
         await pilot.press("enter")
         await until(pilot, lambda: "start it: dockerd" in screen_text(app))
@@ -195,7 +196,7 @@ async def test_a_dry_run_can_be_ended_and_an_engine_that_is_down_is_said(
         for text in ("", "soon"):
             app.screen.query_one("#prune-unused", Input).value = text
             await pilot.press("enter")
-            wanted = "is not a duration" if text else "Say what may go"
+            wanted = "is not a duration" if text else "Enter an age, a size, or both."
             await until(pilot, lambda wanted=wanted: wanted in screen_text(app))  # type: ignore[misc]
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, CachesScreen))

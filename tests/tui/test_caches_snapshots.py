@@ -1,4 +1,4 @@
-"""How Caches and Metrics look. After a wanted change: pytest tests/tui/test_caches_snapshots.py
+"""Snapshots of Caches and Metrics. After an intended change: pytest tests/tui/test_caches_snapshots.py
 --snapshot-update"""
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def held(desk: Desk, backends: dict[str, FakeBackend]) -> dict[str, FakeBackend]
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in: what is read from a history depends on the clock of the machine."""
+    """Replaces figures of the history, which depend on the clock of the machine."""
     rows = (
         CacheFigures("docker", "default", "python", 120, 104, 0.87, 12.4, 0.002, 1289.5, 5 * 10**9),
         CacheFigures("docker", "default", "system", 25, 20, 0.8, 38.0, 0.001, 760.0, 3 * 10**9),
@@ -76,7 +76,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_caches_empty(
     snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
 ) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=shows("No cache yet", "3"))
+    assert snap_compare(app, terminal_size=size, run_before=shows("No caches yet", "3"))
 
 
 @SIZES
@@ -145,13 +145,13 @@ def test_clear_asks(
 
 
 @SIZES
-def test_prune_says_what_would_go(
+def test_prune_lists_the_dry_run(
     snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
 ) -> None:
     held["docker"].held = []
 
     async def run(pilot: Pilot[Any]) -> None:
-        await shows("What would go?", "3", "p")(pilot)
+        await shows("Dry run", "3", "p")(pilot)
         app.screen.query_one("#prune-size", Input).value = "1g"
         await pilot.press("enter")
         await until(pilot, lambda: "4 environments" in screen_text(app))
@@ -184,7 +184,7 @@ def test_metrics(
     figures: None,
     size: tuple[int, int],
 ) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=shows("predicted right 97%", "4"))
+    assert snap_compare(app, terminal_size=size, run_before=shows("97% of", "4"))
 
 
 @SIZES

@@ -1,4 +1,4 @@
-"""Sending what changed shows the same as sending everything."""
+"""Sending changed cells gives the same screen as sending everything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from tests.tui.screen_model import ScreenModel
-from tui.terminal.frames import Canvas
+from tui.textual_patches.changed_cells import TerminalCells
 
 WIDTH, HEIGHT = 12, 3
 CONSOLE = Console(color_system="truecolor", force_terminal=True, width=WIDTH, no_color=False)
@@ -64,13 +64,13 @@ def chops(draw: st.DrawFn) -> ChopsUpdate:
 
 
 @given(first=layouts(), later=st.lists(layouts() | chops(), max_size=4))
-def test_the_terminal_shows_what_it_would_have_shown(
+def test_changed_cells_and_whole_updates_give_the_same_screen(
     first: LayoutUpdate, later: list[CompositorUpdate]
 ) -> None:
-    canvas = Canvas()
+    cells = TerminalCells()
     ours, theirs = ScreenModel(WIDTH, HEIGHT), ScreenModel(WIDTH, HEIGHT)
     for update in (first, *later):
-        ours.write(canvas.draw(update, ColorSystem.TRUECOLOR))
+        ours.write(cells.draw(update, ColorSystem.TRUECOLOR))
         theirs.write(update.render_segments(CONSOLE))
         assert ours.rows == theirs.rows
 
@@ -87,24 +87,24 @@ def partly(y: int, line: str) -> ChopsUpdate:
 
 
 def test_only_cells_that_changed_are_sent_and_nothing_when_none_did() -> None:
-    canvas = Canvas()
-    canvas.draw(whole("one 1", "two 2", "three 3"), ColorSystem.TRUECOLOR)
-    assert canvas.draw(partly(1, "two 2"), ColorSystem.TRUECOLOR) == ""
-    assert canvas.draw(partly(1, "two 7"), ColorSystem.TRUECOLOR) == "\x1b[2;5H\x1b[0m7"
+    cells = TerminalCells()
+    cells.draw(whole("one 1", "two 2", "three 3"), ColorSystem.TRUECOLOR)
+    assert cells.draw(partly(1, "two 2"), ColorSystem.TRUECOLOR) == ""
+    assert cells.draw(partly(1, "two 7"), ColorSystem.TRUECOLOR) == "\x1b[2;5H\x1b[0m7"
 
 
 def test_after_forgetting_everything_is_sent() -> None:
-    canvas = Canvas()
+    cells = TerminalCells()
     frame = whole("one", "two", "three")
-    first = canvas.draw(frame, ColorSystem.TRUECOLOR)
-    assert canvas.draw(frame, ColorSystem.TRUECOLOR) == ""
-    canvas.forget()
-    assert canvas.draw(frame, ColorSystem.TRUECOLOR) == first
-    canvas.forget()
-    assert "two" in canvas.draw(partly(1, "two"), ColorSystem.TRUECOLOR)
+    first = cells.draw(frame, ColorSystem.TRUECOLOR)
+    assert cells.draw(frame, ColorSystem.TRUECOLOR) == ""
+    cells.forget()
+    assert cells.draw(frame, ColorSystem.TRUECOLOR) == first
+    cells.forget()
+    assert "two" in cells.draw(partly(1, "two"), ColorSystem.TRUECOLOR)
 
 
 def test_a_mark_without_a_letter_takes_no_cell() -> None:
-    canvas = Canvas()
-    canvas.draw(whole("\u0301one", "two", "three"), ColorSystem.TRUECOLOR)
-    assert canvas.draw(partly(0, "onx"), ColorSystem.TRUECOLOR) == "\x1b[1;3H\x1b[0mx"
+    cells = TerminalCells()
+    cells.draw(whole("\u0301one", "two", "three"), ColorSystem.TRUECOLOR)
+    assert cells.draw(partly(0, "onx"), ColorSystem.TRUECOLOR) == "\x1b[1;3H\x1b[0mx"

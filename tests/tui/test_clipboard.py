@@ -1,4 +1,4 @@
-"""Copying goes the way that works, says which, and cuts nothing off."""
+"""Copying uses the first way that works, reports it, and cuts nothing off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Tmux = Callable[..., str]
 
 
 class Written:
-    """Stands for the app and its driver: keeps what would go to the terminal."""
+    """Replaces the app and its driver, and records what goes to the terminal."""
 
     def __init__(self) -> None:
         self.written = ""
@@ -46,7 +46,7 @@ def copied(text: str) -> tuple[str, str]:
 
 @pytest.fixture
 def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tmux]:
-    """A real tmux with nobody's configuration, inside which this process seems to run."""
+    """A real tmux without configuration, in which this process seems to run."""
     command = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "tmux")]
 
     def run(*arguments: str) -> str:
@@ -59,7 +59,7 @@ def tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tmux]:
     run("kill-server")
 
 
-def test_inside_tmux_its_buffer_holds_it_whole(tmux: Tmux) -> None:
+def test_inside_tmux_the_text_is_in_its_buffer(tmux: Tmux) -> None:
     text = "one\n\ttwo 語\n" * 100_000
     way, written = copied(text)
     assert way == "copied through tmux"
@@ -67,7 +67,7 @@ def test_inside_tmux_its_buffer_holds_it_whole(tmux: Tmux) -> None:
     assert tmux("save-buffer", "-") == text
 
 
-def test_a_tmux_too_old_to_hand_it_on_still_holds_it(
+def test_an_old_tmux_without_w_still_gets_the_text(
     tmux: Tmux, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = tmp_path / "bin" / "tmux"
@@ -80,16 +80,16 @@ def test_a_tmux_too_old_to_hand_it_on_still_holds_it(
     assert tmux("save-buffer", "-") == "kept"
 
 
-def test_the_outer_terminal_gets_it_from_tmux(
+def test_tmux_passes_the_text_to_the_outer_terminal(
     tmux: Tmux, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way a person sits in it: the outer tmux is the terminal of the inner one."""
+    """A tmux whose terminal is another tmux."""
     outer = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "outer")]
     inner = os.environ["TMUX"].split(",")[0]
     attach = f"env -u TMUX tmux -S {inner} attach -t test"
     subprocess.run([*outer, "new-session", "-d", attach], check=True)
     try:
-        # Only so does it take what a program inside sends, as a terminal does.
+        # With this it accepts OSC 52 from a program inside, as terminals do.
         subprocess.run([*outer, "set", "-g", "set-clipboard", "on"], check=True)
         _until(lambda: "test" in tmux("list-clients"))
         assert copied("over the wire")[0] == "copied through tmux"
@@ -106,14 +106,14 @@ def _until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_tmux_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tmux_that_has_ended_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMUX", "/nowhere/tmux,1,0")
     way, written = copied("text")
     assert way == "copied through the terminal (OSC 52)"
     assert written == "\x1b]52;c;dGV4dA==\a"
 
 
-def test_screen_passes_it_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gnu_screen_gets_the_text_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STY", "1.pts-0.host")
     text = "text " * 1000
     way, written = copied(text)
@@ -126,7 +126,7 @@ def test_screen_passes_it_on_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # 74,994 bytes of base64 hold 18,748 groups of three.
 @pytest.mark.parametrize(("size", "fits"), [(18_748 * 3, True), (18_748 * 3 + 1, False)])
-def test_what_terminals_drop_becomes_a_file(size: int, fits: bool) -> None:
+def test_a_text_too_long_for_terminals_becomes_a_file(size: int, fits: bool) -> None:
     way, written = copied("x" * size)
     kept = state_dir() / "copied.txt"
     if fits:
@@ -141,7 +141,7 @@ def test_what_terminals_drop_becomes_a_file(size: int, fits: bool) -> None:
     assert kept.stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_cannot_be_written_is_said() -> None:
+def test_an_error_of_writing_that_file_is_reported() -> None:
     (state_dir() / "copied.txt").mkdir(parents=True)
     with pytest.raises(StokeError, match="cannot copy"):
         copied("x" * 100_000)

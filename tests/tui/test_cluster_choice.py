@@ -85,7 +85,7 @@ async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
         assert clusters.submitted_to == [("staging", "team-b")]
         await until(pilot, lambda: "Where and how: local, staging, team-b" in said(app))
     clusters.choose(None, None)
-    again = StokeApp(app.config)
+    again = StokeApp(app.context.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
         _, choice = await choice_of(pilot, again)
         await until(pilot, lambda: choice.query_one(Input).value == "team-b")
@@ -122,11 +122,11 @@ async def test_what_cannot_be_used_is_said_and_not_chosen(
         _, choice = await choice_of(pilot, app)
         choice.query_one(Select).value = "broken"
         await until(pilot, lambda: "broken cannot be used: no cluster" in said(app))
-        assert app.cluster("local") == (None, None)
+        assert app.context.cluster("local") == (None, None)
         choice.query_one(Select).value = ""
         choice.query_one(Input).value = "Team [red]"
         await until(pilot, lambda: "is not the name of a namespace" in said(app))
-        assert app.cluster("local") == (None, None)
+        assert app.context.cluster("local") == (None, None)
 
 
 async def test_a_kubeconfig_that_cannot_be_read(
@@ -142,7 +142,7 @@ async def test_a_choice_that_is_gone_is_said(
     clusters: FakeClusters, app: StokeApp, desk: Desk
 ) -> None:
     ui_state.save("screens", {"welcomed": True, "clusters": {"local": ["away", None], "x": 3}})
-    app = StokeApp(app.config)
+    app = StokeApp(app.context.config)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await choice_of(pilot, app)
         await until(pilot, lambda: "away (gone)" in said(app))

@@ -1,4 +1,4 @@
-"""What all dialogs do: they show what is behind them, as it was, and leave nothing behind."""
+"""All dialogs: the still background, and the memory that closing one frees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual._compositor import LayoutUpdate
 from textual._styles_cache import StylesCache
 
 from stoke.history.job import JobState
-from tests.tui.conftest import Desk, Frames, until
+from tests.tui.conftest import Desk, Frames, shows, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Help
 
@@ -18,14 +18,14 @@ JOB = "job-aaaaaa"
 
 
 def shown(app: StokeApp) -> str:
-    """What stands on the terminal, with what shows through."""
+    """Return what is on the terminal, with the background of a dialog."""
     update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
     assert isinstance(update, LayoutUpdate)
     rows = ([segment.text for strip in row for segment in strip] for row in update.strips)
     return "\n".join("".join(row) for row in rows)
 
 
-async def test_what_a_dialog_drew_goes_with_it(app: StokeApp, desk: Desk) -> None:
+async def test_the_cached_lines_of_a_closed_dialog_are_freed(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, JobState.SUCCEEDED, log=b"one\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "one" in shown(app))
@@ -35,14 +35,14 @@ async def test_what_a_dialog_drew_goes_with_it(app: StokeApp, desk: Desk) -> Non
             await until(pilot, lambda: "Keys: Jobs" in shown(app))
             drawn += [weakref.ref(widget._styles_cache) for widget in app.screen.query("*")]
             await pilot.press("escape")
-            await until(pilot, lambda: "Keys: Jobs" not in shown(app))
+            await until(pilot, lambda: shows(app, "one", without="Keys: Jobs"))
         await pilot.pause()
         gc.collect()
         assert len(drawn) > 9
         assert [one() for one in drawn if one() is not None] == []
 
 
-async def test_what_is_behind_a_dialog_stands_still_and_goes_on_after_it(
+async def test_the_screen_behind_a_dialog_is_drawn_once(
     app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.job(JOB, JobState.RUNNING, log=b"first " * 9 + b"\n")
@@ -64,14 +64,16 @@ async def test_what_is_behind_a_dialog_stands_still_and_goes_on_after_it(
         await until(pilot, lambda: "second" in shown(app))
 
 
-async def test_what_is_behind_a_dialog_has_the_terminals_size(app: StokeApp, desk: Desk) -> None:
+async def test_the_screen_behind_a_dialog_follows_the_size_of_the_terminal(
+    app: StokeApp, desk: Desk
+) -> None:
     desk.job(JOB, JobState.SUCCEEDED, log=b"one\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "one" in shown(app))
         await pilot.press("question_mark")
         await until(pilot, lambda: "Keys: Jobs" in shown(app))
         await pilot.resize_terminal(150, 50)
-        # The frame of what is behind reaches to the new edges.
+        # The frame of the screen behind reaches the new edges.
         await until(pilot, lambda: shown(app).splitlines()[-2].endswith("╯"))
         assert len(shown(app).splitlines()[-2]) == 150
         assert len(shown(app).splitlines()) == 50

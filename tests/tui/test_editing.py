@@ -1,4 +1,4 @@
-"""The editor colours what is drawn as Textual would, without asking for all of it."""
+"""The editor highlights drawn lines as Textual would, without reading all of the document."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_every_line_is_highlighted_as_by_textual() -> None:
         assert any(highlights(ours))
 
 
-async def test_only_what_is_drawn_is_asked_for() -> None:
+async def test_highlights_are_read_for_drawn_lines_only() -> None:
     async with Both().run_test(size=(80, 24)) as pilot:
         ours = pilot.app.query_one(SafeTextArea)
         ours.insert("#", (0, 0))
@@ -57,7 +57,7 @@ async def test_only_what_is_drawn_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("how", ["load", "put", "paste", "start"])
-async def test_what_goes_in_comes_out_again(how: str) -> None:
+async def test_every_text_survives_the_text_area(how: str) -> None:
     text = "a\x0cb\u2028c\x85d\x1ce\ud800 '\x00\t\U0001f600\ufeff\u202e\n\nlast"
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:

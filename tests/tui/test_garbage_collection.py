@@ -1,4 +1,4 @@
-"""Old garbage goes between the keys; nobody who presses one waits for it."""
+"""Full garbage collections run between keys."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from textual.app import App
 
 from tests.tui.conftest import until
-from tui.garbage_collection import Garbage
+from tui.garbage_collection import GarbageCollection
 
 
 class Knot:
-    """Only a look for garbage finds it."""
+    """A reference cycle, which only a garbage collection frees."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -37,17 +37,17 @@ def old_knot() -> weakref.ref[Knot]:
 
 
 @pytest.mark.parametrize("why", ["QUIET_SECONDS", "LATEST_SECONDS"])
-async def test_old_garbage_stays_while_keys_are_pressed_and_goes_after(
+async def test_a_full_collection_waits_until_no_key_is_pressed(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    for name, seconds in (("LOOK", 0.01), ("QUIET", 3600.0), ("LATEST", 3600.0)):
+    for name, seconds in (("CHECK", 0.01), ("QUIET", 3600.0), ("LATEST", 3600.0)):
         monkeypatch.setattr(f"tui.garbage_collection.{name}_SECONDS", seconds)
     app: App[None] = App()
     async with app.run_test() as pilot:
-        garbage = Garbage(app)
+        garbage = GarbageCollection(app)
         knot = old_knot()
         for _ in range(10):
-            garbage.pressed()
+            garbage.key_pressed()
             await pilot.pause(0.02)
         assert knot() is not None
         monkeypatch.setattr(f"tui.garbage_collection.{why}", 0.0)

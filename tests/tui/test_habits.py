@@ -1,5 +1,4 @@
-"""What a habit expects of the whole program: keys and themes of one's own, read-only, the bell, and
-everything as it was left."""
+"""Keys and themes of the user, read-only, the bell, and what the next start restores."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ def notes(app: StokeApp) -> str:
     return "\n".join(str(note.message) for note in app._notifications)
 
 
-async def test_a_key_of_ones_own_replaces_the_old_one(desk: Desk, app: StokeApp) -> None:
+async def test_a_key_from_keys_toml_replaces_the_default(desk: Desk, app: StokeApp) -> None:
     desk.job("fit-7k2pqa")
     write("keys.toml", '[jobs]\nremove = "x"\nfind = "/,ctrl+f"\n')
     async with app.run_test(notifications=True) as pilot:
@@ -43,22 +42,21 @@ async def test_a_key_of_ones_own_replaces_the_old_one(desk: Desk, app: StokeApp)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[jobs]\nremov = 'x'\n", "there is no action jobs.remov; did you mean jobs.remove?"),
-        ("[jobs]\nstop = 3\n", "jobs.stop needs keys as text"),
-        ("[jobs]\nstop = ''\n", "jobs.stop needs keys as text"),
-        ("jobs = 'x'\n", "there is no action jobs"),
-        ("[jobs]\nstop = 'r'\n", "r is taken by jobs.rerun already; jobs.stop keeps its own"),
-        ("[app]\nhelp = 's'\n", "s is taken by jobs.stop already; app.help keeps its own"),
-        ("[jobs\n", "cannot be read, every key is as it was"),
+        ("[jobs]\nremov = 'x'\n", "unknown action jobs.remov; did you mean jobs.remove?"),
+        ("[jobs]\nstop = 3\n", "jobs.stop: keys must be text"),
+        ("[jobs]\nstop = ''\n", "jobs.stop: keys must be text"),
+        ("jobs = 'x'\n", "unknown action jobs"),
+        ("[jobs]\nstop = 'r'\n", "r is already used by jobs.rerun; jobs.stop keeps its default"),
+        ("[app]\nhelp = 's'\n", "s is already used by jobs.stop; app.help keeps its default"),
+        ("[jobs\n", "using the default keys"),
     ],
 )
-async def test_a_mistake_in_the_keys_is_named_and_costs_only_that_line(
+async def test_an_error_in_keys_toml_is_reported_and_only_its_line_ignored(
     desk: Desk, app: StokeApp, text: str, said: str
 ) -> None:
     write("keys.toml", text)
     async with app.run_test(notifications=True) as pilot:
-        await pilot.pause()
-        assert said in notes(app)
+        await until(pilot, lambda: said in notes(app))
         await pilot.press("question_mark")
         await until(pilot, lambda: app.screen.is_modal)
 
@@ -79,16 +77,15 @@ def test_the_printed_file_names_every_action_and_changes_nothing() -> None:
     }
 
 
-async def test_a_theme_of_ones_own_is_there_and_a_wrong_one_is_named(desk: Desk) -> None:
+async def test_themes_of_the_user_are_loaded_and_their_errors_reported(desk: Desk) -> None:
     write("themes/night.toml", 'primary = "#0055aa"\nbackground = "#101418"\n')
     write("themes/broken.toml", 'primary = "#nothing"\n')
     write("themes/odd.toml", 'primary = "red"\ncolour = "red"\n')
     app = StokeApp(Config(theme="night"), clock=lambda: NOW)
     async with app.run_test(notifications=True) as pilot:
-        await pilot.pause()
-        assert app.theme == "night"
-        assert "broken.toml is left out: primary is no colour: #nothing" in notes(app)
-        assert "odd.toml is left out: colour is none of" in notes(app)
+        await until(pilot, lambda: app.theme == "night")
+        assert "theme broken.toml skipped: primary is not a colour: #nothing" in notes(app)
+        assert "theme odd.toml skipped: unknown key colour" in notes(app)
 
 
 def test_every_colour_of_the_high_contrast_theme_is_one() -> None:
@@ -99,7 +96,7 @@ def test_every_colour_of_the_high_contrast_theme_is_one() -> None:
     ("screen", "key", "mode"),
     [("Caches", "3", "caches"), ("Metrics", "4", "metrics"), ("Race", "5", "race")],
 )
-async def test_the_palette_and_the_keys_lead_to_a_screen_and_back(
+async def test_palette_and_keys_switch_screens(
     app: StokeApp, desk: Desk, screen: str, key: str, mode: str
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -137,7 +134,7 @@ async def test_a_theme_chosen_on_one_screen_holds_on_the_others(desk: Desk, app:
         assert shown == colours()
 
 
-async def test_theme_and_screen_are_as_they_were_left(desk: Desk, app: StokeApp) -> None:
+async def test_theme_and_screen_are_restored_at_the_next_start(desk: Desk, app: StokeApp) -> None:
     async with app.run_test() as pilot:
         app.theme = "high-contrast"
         await pilot.press("3")
@@ -165,7 +162,7 @@ async def test_read_only_offers_nothing_that_changes_anything(desk: Desk) -> Non
         assert not desk.backends["local"].deliveries
 
 
-def test_the_bell_calls_for_long_jobs_that_have_just_ended(desk: Desk) -> None:
+def test_the_bell_announces_long_jobs_that_have_just_ended(desk: Desk) -> None:
     running = desk.job("fit-7k2pqa", JobState.RUNNING, age=3600)
     old = desk.job("old-7k2pqa")
     desk.history.update(running.id, state=JobState.FAILED, finished_at=NOW)
@@ -183,7 +180,7 @@ def test_the_bell_calls_for_long_jobs_that_have_just_ended(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
-async def test_the_line_of_keys_shows_whole_ones_and_help_always(
+async def test_the_key_bar_cuts_no_key_and_always_shows_help(
     desk: Desk, app: StokeApp, width: int
 ) -> None:
     desk.job("fit-7k2pqa")

@@ -52,9 +52,9 @@ async def test_two_jobs_are_marked_and_compared(app: StokeApp, desk: Desk) -> No
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
         await pilot.press("c")
-        template = "mark two with space, or one and stand on the other"
+        template = "space marks a job"
         await until(pilot, lambda: template in said(app))
-        (key,) = re.findall(r"mark two with (\w+)", said(app))
+        (key,) = re.findall(r"(\w+) marks a job", said(app))
         await pilot.press(key, key, "c")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen))
 
@@ -66,13 +66,15 @@ async def test_the_screens_submit_without_read_only(
     errors: list[StokeError] = []
     async with StokeApp(Config(read_only=True)).run_test() as pilot:
         assert isinstance(pilot.app, StokeApp)
-        pilot.app.submit("local", spec, "fit", errors.append)
+        app = pilot.app
+        app.context.submissions.submit_spec(app, "local", spec, "fit", errors.append)
     (error,) = errors
     assert error.what.startswith("read_only: ")
     is_hint(error.hint, "leave it out")
     async with StokeApp(Config()).run_test() as pilot:
         assert isinstance(pilot.app, StokeApp)
-        pilot.app.submit("local", spec, "fit", errors.append)
+        app = pilot.app
+        app.context.submissions.submit_spec(app, "local", spec, "fit", errors.append)
         await until(pilot, lambda: backends["local"].deliveries)
     assert len(errors) == 1
 

@@ -1,4 +1,4 @@
-"""Whatever comes from outside is text: it neither drives the terminal nor is taken for markup."""
+"""Text from outside neither drives the terminal nor is parsed as markup."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def harmless(app: StokeApp) -> str:
-    """What is on the screen, after checking that nothing in it acts on a terminal or a click."""
+    """Return the screen, after checking that nothing in it acts on a terminal or a click.
+
+    An empty screen would pass, so callers wait for a text that the tested action shows.
+    """
     for line in app.screen._compositor.render_strips():
         for segment in line:
             assert not CONTROL.search(segment.text), repr(segment.text)
@@ -68,14 +71,23 @@ async def test_names_reasons_logs_specs_and_errors(
         await until(pilot, lambda: "end-of-reason" in screen_text(app))
         await until(pilot, lambda: "start-of-line" in screen_text(app))
         assert "[/nope]" in harmless(app)
-        for key in ("w", "right_square_bracket", "right_square_bracket", "question_mark", "escape"):
+        await pilot.press("w")
+        # Each key with a text that shows that it has had its effect.
+        for key, shown in (
+            ("right_square_bracket", "41 of 41"),
+            ("right_square_bracket", "arguments"),
+            ("question_mark", "Keys: Jobs"),
+            ("escape", "arguments"),
+            ("d", "Remove this job?"),
+            ("escape", "arguments"),
+            ("y", "job id"),
+            ("escape", "arguments"),
+        ):
             await pilot.press(key)
-            await pilot.pause()
-            harmless(app)
-        for key in ("d", "escape", "r", "y"):
-            await pilot.press(key)
-            await pilot.pause(0.1)
-            harmless(app)
+            await until(pilot, lambda shown=shown: shown in harmless(app), shown)  # type: ignore[misc]
+        await pilot.press("r")
+        # The backend of this job is one that does not exist.
+        await until(pilot, lambda: "there is no backend" in " ".join(harmless(app).split()))
 
 
 async def test_a_hostile_name_in_dialogs_and_toasts(
@@ -116,7 +128,8 @@ async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
         assert code.text == ALL
         assert len(app.screen.query(FormField)) == len(FIELDS)
         await pilot.press("ctrl+r")
-        await pilot.pause(0.3)
+        # The notification repeats the error of a field.
+        await until(pilot, lambda: app._notifications)
         harmless(app)
 
 
@@ -161,6 +174,8 @@ async def test_figures(app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tui.metrics.cache_figures.read_metrics", lambda *_, **__: made)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("4")
-        await until(pilot, lambda: "predicted right 90%" in harmless(app))
+        await until(pilot, lambda: "90% of 10 predictions" in harmless(app))
         await pilot.press("b", "s")
-        await until(pilot, lambda: "every backend" not in harmless(app))
+        await until(
+            pilot, lambda: "predictions" in harmless(app) and "all backends" not in harmless(app)
+        )

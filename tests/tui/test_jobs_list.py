@@ -14,7 +14,7 @@ from stoke.history.job import JobState, Phase
 from stoke.history.listing import PAGE
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.logs.spool import ENGINE_LOG
-from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
 from tests.tui.test_hostile import ALL, harmless
 from tests.tui.test_jobs_screen import jobs_screen
 from tui.app import StokeApp
@@ -24,7 +24,7 @@ from tui.jobs.job_list import JobList
 
 
 def order(app: StokeApp) -> list[str]:
-    """The jobs on the terminal, from the top."""
+    """Return the jobs on the terminal, from the top."""
     lines = screen_text(app).splitlines()
     found = [line.split("│")[1] for line in lines if line.count("│") > 1]
     return [word for line in found for word in line.split() if word.endswith("-7k2pqa")]
@@ -45,7 +45,7 @@ def three(desk: Desk) -> Desk:
     return desk
 
 
-async def test_sorting_by_each_column_and_the_other_way(app: StokeApp, three: Desk) -> None:
+async def test_sorting_by_each_column_in_both_directions(app: StokeApp, three: Desk) -> None:
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
         await ready(pilot)
         await until(pilot, lambda: order(app) == ["fit-7k2pqa", "eval-7k2pqa", "clean-7k2pqa"])
@@ -56,7 +56,7 @@ async def test_sorting_by_each_column_and_the_other_way(app: StokeApp, three: De
         await pilot.press("O")
         await until(pilot, lambda: "time▲" in screen_text(app))
         assert order(app) == ["eval-7k2pqa", "clean-7k2pqa", "fit-7k2pqa"]
-        assert jobs_screen(app).table.chosen == "fit-7k2pqa"
+        assert jobs_screen(app).table.current == "fit-7k2pqa"
         await pilot.click(JobList, offset=(16, 0))
         await until(pilot, lambda: "job▲" in screen_text(app))
         assert order(app) == ["clean-7k2pqa", "eval-7k2pqa", "fit-7k2pqa"]
@@ -72,15 +72,15 @@ async def test_groups_have_headings_with_counts_that_the_cursor_passes_over(
         assert "failed · 1" in screen_text(app)
         assert order(app) == ["eval-7k2pqa", "fit-7k2pqa", "clean-7k2pqa"]
         await pilot.press("g")
-        assert table.chosen == "eval-7k2pqa"
+        assert table.current == "eval-7k2pqa"
         await pilot.press("j")
-        assert table.chosen == "fit-7k2pqa"
+        assert table.current == "fit-7k2pqa"
         await pilot.click(JobList, offset=(20, 2))
-        await until(pilot, lambda: table.chosen == "eval-7k2pqa")
+        await until(pilot, lambda: table.current == "eval-7k2pqa")
         await pilot.press("b")
         await until(pilot, lambda: "docker · 1" in screen_text(app))
         await pilot.press("b")
-        await until(pilot, lambda: " · " not in screen_text(app).splitlines()[4])
+        await until(pilot, lambda: shows(app, "3 jobs", without="docker · 1"))
 
 
 async def test_the_filter_knows_fields_and_packages_and_says_when_nothing_is_left(
@@ -96,8 +96,8 @@ async def test_the_filter_knows_fields_and_packages_and_says_when_nothing_is_lef
         await pilot.press("escape", "slash", *"reason:memory")
         await until(pilot, lambda: order(app) == ["eval-7k2pqa"])
         await pilot.press(*"xx")
-        await until(pilot, lambda: "no job has all of that" in screen_text(app))
-        assert table.chosen is None
+        await until(pilot, lambda: "No matching jobs" in screen_text(app))
+        assert table.current is None
         await pilot.press("enter", "s", "d", "r", "e", "y", "c", "enter")
         assert not app.screen.is_modal
         await pilot.press("escape", "escape")
@@ -117,7 +117,7 @@ async def test_marked_jobs_are_removed_together_and_the_question_names_them(
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await until(pilot, lambda: "Remove 2 jobs?" in said(app))
-        await until(pilot, lambda: "1 marked job is not over and left alone" in said(app))
+        await until(pilot, lambda: "1 marked job still running: skipped" in said(app))
         await pilot.press("enter")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert len(three.history.list()) == 4
@@ -139,7 +139,7 @@ async def test_stopping_marked_jobs_stops_those_that_run(
         await ready(pilot)
         await pilot.press("a", "s")
         await until(pilot, lambda: "Stop this job?" in said(app))
-        assert "busy-7k2pqa" in said(app) and "3 marked jobs are over already" in said(app)
+        assert "busy-7k2pqa" in said(app) and "3 marked jobs already ended: skipped" in said(app)
         await pilot.press("tab", "enter")
         await until(pilot, lambda: backends["local"].stopped == ["busy-7k2pqa"])
 
@@ -149,7 +149,7 @@ async def test_columns_order_and_groups_are_as_they_were_left(app: StokeApp, thr
         await ready(pilot)
         await pilot.press("C")
         await until(pilot, lambda: "[x] state" in screen_text(app))
-        # Away with the state, the id to the front's place, and the reason for why.
+        # Hide the state, move the id to the front, and show the reason.
         await pilot.press("space", "end", "space", "K", "escape")
         await pilot.press("O", "b")
         await until(pilot, lambda: "succeeded · 2" in screen_text(app))
@@ -163,7 +163,7 @@ async def test_columns_order_and_groups_are_as_they_were_left(app: StokeApp, thr
 
 
 @pytest.mark.parametrize("kept", ['{"jobs": 3}', '{"jobs": {"columns": [1, "no"], "order": []}}'])
-async def test_what_was_kept_and_is_nonsense_costs_nothing(desk: Desk, kept: str) -> None:
+async def test_invalid_ui_state_is_ignored(desk: Desk, kept: str) -> None:
     desk.job("fit-7k2pqa")
     (desk.history.path.parent / "screens.json").write_text(kept)
     app = StokeApp(Config(), clock=lambda: NOW)
@@ -172,7 +172,7 @@ async def test_what_was_kept_and_is_nonsense_costs_nothing(desk: Desk, kept: str
         await until(pilot, lambda: "age▼" in screen_text(app))
 
 
-async def test_of_many_jobs_those_in_sight_are_read(app: StokeApp, desk: Desk) -> None:
+async def test_only_visible_jobs_are_read(app: StokeApp, desk: Desk) -> None:
     with desk.history.transaction():
         for number in range(10 * PAGE):
             desk.history.query(
@@ -210,7 +210,9 @@ async def test_the_two_marked_jobs_are_compared_the_older_first(app: StokeApp, d
         await until(pilot, lambda: jobs_screen(app).table.has_focus)
 
 
-async def test_unmarked_a_job_is_compared_with_the_run_before_it(app: StokeApp, desk: Desk) -> None:
+async def test_without_marks_a_job_is_compared_with_its_previous_run(
+    app: StokeApp, desk: Desk
+) -> None:
     desk.job("fit-7k2pqa", age=60, name="fit")
     desk.job("other-7k2pqa", age=70, name="other")
     desk.job("fit-m3x5ab", age=120, name="fit")
@@ -220,10 +222,10 @@ async def test_unmarked_a_job_is_compared_with_the_run_before_it(app: StokeApp, 
         await until(pilot, lambda: isinstance(app.screen, CompareScreen))
         await until(pilot, lambda: "fit-m3x5ab" in screen_text(app))
         await pilot.press("escape", "j", "c")
-        await until(pilot, lambda: "two jobs are compared" in said(app))
+        await until(pilot, lambda: "Mark exactly two jobs" in said(app))
 
 
-async def test_the_engines_own_lines_are_one_key_away(app: StokeApp, desk: Desk) -> None:
+async def test_a_key_shows_the_lines_of_the_engine(app: StokeApp, desk: Desk) -> None:
     desk.job("fit-7k2pqa", log=b"the job's line\n")
     (job_dir("fit-7k2pqa") / ENGINE_LOG).write_text(f"level=info msg=sub-process {ALL}\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -237,7 +239,7 @@ async def test_the_engines_own_lines_are_one_key_away(app: StokeApp, desk: Desk)
         assert jobs_screen(app).detail.log_view.has_focus
 
 
-async def test_of_the_request_each_part_can_be_copied(
+async def test_each_part_of_a_request_can_be_copied(
     app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[str] = []
@@ -264,9 +266,7 @@ async def test_of_the_request_each_part_can_be_copied(
         assert not any("hunter2" in text for text in copied)
 
 
-async def test_a_history_that_is_held_is_said_and_what_was_shown_stays(
-    app: StokeApp, three: Desk
-) -> None:
+async def test_a_locked_history_is_reported_and_the_list_stays(app: StokeApp, three: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
         await until(pilot, lambda: len(order(app)) == 3)
@@ -277,16 +277,14 @@ async def test_a_history_that_is_held_is_said_and_what_was_shown_stays(
             await until(pilot, lambda: len(order(app)) == 3)
             held.execute("ROLLBACK")
         await pilot.press("g")
-        await until(pilot, lambda: "history" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "3 jobs", without="history"))
 
 
 def hold(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=5, isolation_level=None)
 
 
-async def test_a_history_that_is_damaged_under_the_screen_is_said(
-    app: StokeApp, three: Desk
-) -> None:
+async def test_a_history_damaged_while_shown_is_reported(app: StokeApp, three: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
         await until(pilot, lambda: len(order(app)) == 3)
@@ -298,7 +296,7 @@ async def test_a_history_that_is_damaged_under_the_screen_is_said(
 
 
 @pytest.mark.parametrize("size", [(20, 5), (40, 8)])
-async def test_a_terminal_too_small_for_it_loses_nothing(
+async def test_keys_in_a_tiny_terminal_do_no_harm(
     app: StokeApp, three: Desk, size: tuple[int, int]
 ) -> None:
     async with app.run_test(size=size, notifications=True) as pilot:
@@ -309,4 +307,4 @@ async def test_a_terminal_too_small_for_it_loses_nothing(
         await pilot.resize_terminal(120, 40)
         await pilot.press("escape", "escape", "escape", "g")
         await until(pilot, lambda: len(order(app)) == 3)
-        assert table.chosen is not None
+        assert table.current is not None

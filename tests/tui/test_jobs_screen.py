@@ -1,4 +1,4 @@
-"""Jobs: the list, the chosen job, and what keys do to it."""
+"""Jobs: the list, the current job, and the keys that act on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stoke.backend.api import EngineState
 from stoke.errors import EngineError
 from stoke.history.database import Note
 from stoke.history.job import JobState
-from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import Desk, FakeBackend, screen_text, shows, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.jobs.job_list import JobList
@@ -27,7 +27,7 @@ def jobs_screen(app: StokeApp) -> JobsScreen:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_an_empty_list_says_how_to_begin(app: StokeApp, size: tuple[int, int]) -> None:
+async def test_an_empty_list_explains_how_to_start(app: StokeApp, size: tuple[int, int]) -> None:
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: "No jobs yet" in screen_text(app))
         assert "stoke run" in screen_text(app)
@@ -49,25 +49,21 @@ async def test_the_newest_job_is_first_and_shown(
         await until(pilot, lambda: "old line" in screen_text(app))
 
 
-async def test_filter_keeps_what_matches_and_escape_takes_it_back(
-    app: StokeApp, desk: Desk
-) -> None:
+async def test_the_filter_hides_other_jobs_and_escape_clears_it(app: StokeApp, desk: Desk) -> None:
     desk.job("train-aaaaaa", age=60)
     desk.job("clean-bbbbbb", age=120)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "clean-bbbbbb" in screen_text(app))
         await pilot.press("slash", *"clean")
-        await until(pilot, lambda: "train-aaaaaa" not in screen_text(app))
-        assert jobs_screen(app).table.chosen == "clean-bbbbbb"
+        await until(pilot, lambda: shows(app, "1 of 2 jobs", without="train-aaaaaa"))
+        assert jobs_screen(app).table.current == "clean-bbbbbb"
         await pilot.press("enter")
         await until(pilot, lambda: jobs_screen(app).table.has_focus)
         await pilot.press("escape")
         await until(pilot, lambda: "train-aaaaaa" in screen_text(app))
 
 
-async def test_a_long_error_keeps_its_lines_and_stands_in_one_place(
-    app: StokeApp, desk: Desk
-) -> None:
+async def test_a_long_error_is_shown_once_with_its_lines(app: StokeApp, desk: Desk) -> None:
     reason = "python: Failed to build `spam==1`"
     desk.job("built-aaaaaa", JobState.FAILED, age=60, reason=reason, hit=False)
     text = f"{reason}\nThe build backend returned an error\nmain.c:3:5: error: \x1b[31mno ;\n   ^"
@@ -122,7 +118,7 @@ async def test_stop_asks_with_cancel_focused(
         await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
 
 
-async def test_remove_takes_a_finished_job_away(
+async def test_remove_deletes_a_finished_job(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
     desk.job("job-aaaaaa", age=60)
@@ -133,7 +129,7 @@ async def test_remove_takes_a_finished_job_away(
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("right", "enter")
         await until(pilot, lambda: desk.history.get("job-aaaaaa") is None)
-        await until(pilot, lambda: jobs_screen(app).table.chosen == "job-bbbbbb")
+        await until(pilot, lambda: jobs_screen(app).table.current == "job-bbbbbb")
         assert backends["local"].removed == ["job-aaaaaa"]
 
 
@@ -163,11 +159,11 @@ async def test_rerun_submits_the_same_request_and_shows_it(
         made = backends["local"].deliveries[0]
         assert made.spec.code == "print('{{x}}')"
         assert made.spec.args == ("-v",)
-        await until(pilot, lambda: jobs_screen(app).table.chosen == made.job_id)
+        await until(pilot, lambda: jobs_screen(app).table.current == made.job_id)
         assert jobs_screen(app).query_one(LogView).has_focus
 
 
-async def test_a_backend_that_is_down_is_said_and_its_jobs_are_not_called_running(
+async def test_a_failing_backend_is_reported_and_its_jobs_are_unconfirmed(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
     backends["docker"].down = EngineError("the engine does not answer", "systemctl start docker")
@@ -181,8 +177,7 @@ async def test_a_backend_that_is_down_is_said_and_its_jobs_are_not_called_runnin
         desk.let_go()
         backends["docker"].down = None
         backends["docker"].states["job-aaaaaa"] = EngineState("exited", exit_code=0)
-        await until(pilot, lambda: "succeeded" in screen_text(app))
-        await until(pilot, lambda: "does not answer" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "succeeded", without="does not answer"))
 
 
 async def test_a_job_that_another_program_submits_appears(app: StokeApp, desk: Desk) -> None:
@@ -200,11 +195,11 @@ async def test_the_cursor_stays_on_its_job_when_a_new_one_arrives(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: len(app.screen.query_one(JobList).listing) == 30)
         await pilot.press("j", "j", "j")
-        await until(pilot, lambda: jobs_screen(app).table.chosen == "job-000003")
+        await until(pilot, lambda: jobs_screen(app).table.current == "job-000003")
         desk.job("new-aaaaaa", age=1)
         await until(pilot, lambda: len(app.screen.query_one(JobList).listing) == 31)
         await pilot.pause()
-        assert jobs_screen(app).table.chosen == "job-000003"
+        assert jobs_screen(app).table.current == "job-000003"
         assert jobs_screen(app).table.cursor == 4
 
 
@@ -218,7 +213,7 @@ async def test_edit_opens_new_job_with_the_request(app: StokeApp, desk: Desk) ->
         await until(pilot, lambda: "x>=1,<2" in screen_text(app))
 
 
-async def test_a_request_that_cannot_be_read_says_so(app: StokeApp, desk: Desk) -> None:
+async def test_an_unreadable_request_is_reported(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa")
     desk.stored_spec("job-aaaaaa", {"code": "print(1)", "colour": "red"})
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -228,7 +223,7 @@ async def test_a_request_that_cannot_be_read_says_so(app: StokeApp, desk: Desk) 
         assert json.loads(desk.history.spec("job-aaaaaa") or "{}")["colour"] == "red"
 
 
-async def test_every_key_of_ours_stands_in_help_and_palette(app: StokeApp, desk: Desk) -> None:
+async def test_help_and_palette_list_every_key(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa")
     async with app.run_test(size=(120, 60), notifications=True) as pilot:
         await until(pilot, lambda: "0 gaps" in screen_text(app))
@@ -243,7 +238,7 @@ async def test_every_key_of_ours_stands_in_help_and_palette(app: StokeApp, desk:
         await until(pilot, lambda: jobs_screen(app).query_one(LogView).stamps)
 
 
-async def test_leaving_asks_nothing(app: StokeApp, desk: Desk) -> None:
+async def test_quitting_needs_no_confirmation(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa", JobState.RUNNING)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: jobs_screen(app).job is not None)

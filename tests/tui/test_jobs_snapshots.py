@@ -1,4 +1,4 @@
-"""How the list of jobs looks. After a wanted change:
+"""Snapshots of the list of jobs. After an intended change:
 pytest tests/tui/test_jobs_snapshots.py --snapshot-update"""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZES = pytest.mark.parametrize(
 
 
 def shows(what: str, *keys: str) -> Any:
-    """Presses keys once the chosen job stands there, and waits for `what`."""
+    """Press keys once the current job is shown, and wait for `what`."""
 
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app

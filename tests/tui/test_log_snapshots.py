@@ -1,4 +1,5 @@
-"""How the log looks. After a wanted change: pytest tests/tui/test_log_snapshots.py --snapshot-update"""
+"""Snapshots of the log. After an intended change:
+pytest tests/tui/test_log_snapshots.py --snapshot-update"""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
-    """Goes into the log, presses keys (`=text` is typed) and waits for `what`."""
+    """Focus the log, press keys (`=text` is typed) and wait for `what`."""
 
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, StokeApp)
         await until(pilot, lambda: "gaps" in screen_text(app))
-        # Tabs tell of their first activation late; a key that comes before is undone by it.
+        # The first activation of a tab arrives late, and would undo a key pressed before it.
         await still(pilot)
         for key in ("enter", *keys):
             await pilot.press(*(key[1:] if key.startswith("=") else [key]))
@@ -49,7 +50,7 @@ def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
 
 @pytest.fixture
 def running(desk: Desk) -> Desk:
-    """A job that runs, with colours, both streams, a progress bar, a long line and a note."""
+    """A running job with colours, both streams, a progress bar, a long line and a note."""
     desk.job(JOB, JobState.RUNNING, age=90)
     writer = SpoolWriter(job_dir(JOB))
 

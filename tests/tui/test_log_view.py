@@ -1,4 +1,4 @@
-"""The log window: a view of the spool that follows, stands still, searches and wraps."""
+"""The log window: following, pausing, searching, wrapping, selecting, copying."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stoke.history.job import JobState
 from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
 from tests.spools import size_of
-from tests.tui.conftest import NOW, Desk, Frames, screen_text, until
+from tests.tui.conftest import NOW, Desk, Frames, screen_text, shows, until
 from tui.app import StokeApp
 from tui.jobs.screen import JobsScreen
 from tui.log.lines import LogLines
@@ -35,7 +35,7 @@ def lines(first: int, last: int) -> bytes:
 
 
 async def opened(pilot: Pilot[Any], app: StokeApp) -> LogView:
-    """The log of the only job, focused."""
+    """Return the focused log of the only job."""
     await until(
         pilot, lambda: app.screen.query(LogView) and app.screen.query_one(LogView).lines.rows
     )
@@ -45,7 +45,7 @@ async def opened(pilot: Pilot[Any], app: StokeApp) -> LogView:
     return view
 
 
-async def test_a_log_that_goes_on_takes_one_frame_and_no_layout(
+async def test_new_lines_of_a_log_take_one_frame_and_no_layout(
     app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.job(JOB, JobState.RUNNING, log=lines(0, 200))
@@ -66,7 +66,7 @@ async def test_a_log_that_goes_on_takes_one_frame_and_no_layout(
 async def test_the_scrollbars_are_those_of_a_new_layout(
     app: StokeApp, desk: Desk, wrap: bool
 ) -> None:
-    """They come, grow and go as the log does; Textual is not asked to lay anything out for that."""
+    """Scrollbars appear, grow and disappear with the log, without a layout of the screen."""
     desk.job(JOB, JobState.RUNNING, log=b"first\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
@@ -94,7 +94,7 @@ def spooled_rows() -> int:
     return size_of(job_dir(JOB))[1]
 
 
-async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk: Desk) -> None:
+async def test_the_log_follows_unless_scrolled_up(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, JobState.RUNNING, log=lines(0, 200))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
@@ -114,26 +114,24 @@ async def test_it_follows_and_stands_still_when_scrolled_up(app: StokeApp, desk:
 
 
 @pytest.mark.parametrize("name", ["log", "log.idx"])
-def test_what_was_cut_off_while_it_was_drawn_is_drawn_again(
-    desk: Desk, own_home: Path, name: str
-) -> None:
-    """As by a follower that takes over: it cuts the spool back and fetches the same again."""
+def test_a_row_truncated_while_drawn_is_drawn_again(desk: Desk, own_home: Path, name: str) -> None:
+    """A new follower truncates the spool and reads the same lines again."""
     desk.job(JOB, JobState.RUNNING, log=b"one\ntwo\n")
     shown = LogLines(job_dir(JOB))
-    assert shown.look() == 2
+    assert shown.update() == 2
     part = job_dir(JOB) / name
     whole = part.read_bytes()
     os.truncate(part, len(whole) // 2)
     shown.load(1)
     part.write_bytes(whole)
-    assert shown.look() is not None
+    assert shown.update() is not None
     assert [shown.load(row).text for row in (0, 1)] == ["one", "two"]
-    assert shown.look() is None
+    assert shown.update() is None
     shown.close()
 
 
 @pytest.mark.parametrize("height", [24, 40])
-async def test_the_wheel_pauses_it_and_the_end_resumes(
+async def test_the_mouse_wheel_pauses_following_and_the_end_resumes_it(
     app: StokeApp, desk: Desk, height: int
 ) -> None:
     desk.job(JOB, JobState.RUNNING, log=lines(0, 200))
@@ -147,7 +145,9 @@ async def test_the_wheel_pauses_it_and_the_end_resumes(
         assert view.cursor == 199
 
 
-async def test_search_counts_goes_round_and_ends(app: StokeApp, desk: Desk) -> None:
+async def test_search_counts_matches_wraps_around_and_can_be_closed(
+    app: StokeApp, desk: Desk
+) -> None:
     log = b"".join(
         b"an Error here\n" if number % 100 == 7 else b"line\n" for number in range(10_000)
     )
@@ -178,7 +178,7 @@ async def test_search_finds_what_arrives_later(app: StokeApp, desk: Desk) -> Non
         await until(pilot, lambda: "1 of 2" in screen_text(app))
 
 
-async def test_what_is_not_there_is_not_found(app: StokeApp, desk: Desk) -> None:
+async def test_a_search_without_matches_says_so(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 50))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
@@ -229,7 +229,7 @@ async def test_a_progress_bar_is_its_last_state(app: StokeApp, desk: Desk) -> No
 
 
 async def test_a_long_log_costs_little(app: StokeApp, desk: Desk) -> None:
-    """A million lines: nothing but what is on the screen is read."""
+    """Of a million lines only the visible ones are read."""
     desk.job(JOB, log=b"x" * 20 + b"\n")
     block = lines(0, 50_000)
     for _ in range(20):
@@ -252,7 +252,7 @@ async def test_a_very_long_line_is_cut_in_the_middle_and_scrolls_sideways_to_its
         view = await opened(pilot, app)
         await until(pilot, lambda: "begin zzz" in screen_text(app))
         await pilot.press("right")
-        await until(pilot, lambda: "begin" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "zzz", without="begin"))
         await pilot.press("dollar_sign")
         await until(pilot, lambda: "zzz finish" in screen_text(app))
         assert "99,967,246 bytes" in view.lines.load(0).text
@@ -282,16 +282,16 @@ async def test_a_log_that_does_not_change_is_not_drawn_again(app: StokeApp, desk
         whole = view.render_line
         view.render_line = lambda y: drawn.append(y) or whole(y)  # type: ignore[method-assign,func-returns-value]
         for _ in range(8):
-            view.look()
+            view.update_lines()
             await pilot.pause()
         assert drawn == []
 
 
-# --- looking for something ------------------------------------------------------------------------
+# --- searching ------------------------------------------------------------------------------------
 
 
 async def ask(pilot: Pilot[Any], key: str, text: str) -> None:
-    """Opens a prompt, replaces what stands in it and answers."""
+    """Open a prompt, replace its text and submit it."""
     await pilot.press(key)
     prompt = pilot.app.screen.query_one("#log-prompt-input", Input)
     await until(pilot, lambda: prompt.has_focus)
@@ -325,7 +325,7 @@ async def test_a_match_far_to_the_right_is_scrolled_to(app: StokeApp, desk: Desk
         await until(pilot, lambda: "needleyyy" in screen_text(app))
 
 
-async def test_a_regular_expression_is_one_when_asked_for(app: StokeApp, desk: Desk) -> None:
+async def test_ctrl_r_searches_for_a_regular_expression(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=b"a.c\nabc\n(\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
@@ -340,7 +340,7 @@ async def test_a_regular_expression_is_one_when_asked_for(app: StokeApp, desk: D
         assert not view.has_focus
 
 
-async def test_a_filter_shows_what_holds_it_now_and_later_and_keeps_the_place(
+async def test_a_filter_applies_to_new_lines_and_keeps_the_cursor(
     app: StokeApp, desk: Desk
 ) -> None:
     log = b"".join(b"%s %d\n" % (b"odd" if n % 2 else b"even", n) for n in range(1000))
@@ -398,12 +398,12 @@ async def test_the_next_error_and_the_one_before(app: StokeApp, desk: Desk) -> N
         await until(pilot, lambda: view.cursor == 500)
         await until(pilot, lambda: "ERROR one" in screen_text(app))
         await pilot.press("E")
-        await until(pilot, lambda: "no error further above" in screen_text(app))
+        await until(pilot, lambda: "no more errors above" in screen_text(app))
         await pilot.press("e")
         await until(pilot, lambda: view.cursor == 1001)
 
 
-async def test_a_time_is_gone_to_and_what_is_none_is_said(app: StokeApp, desk: Desk) -> None:
+async def test_going_to_a_time_and_the_error_for_other_text(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB)
     writer = SpoolWriter(job_dir(JOB))
     for minute in range(120):
@@ -439,14 +439,14 @@ async def test_a_wrapped_line_taller_than_the_window_is_read_from_end_to_end(
                 break
             await pilot.press("j")
             seen |= set(re.findall(r"word\d{4}", screen_text(app)))
-        # A word that is broken by the window's edge is on two lines.
+        # A word that wraps is on two lines.
         assert len(seen) > 400
         await until(pilot, lambda: "last" in screen_text(app))
         assert "word0499" in screen_text(app)
         await pilot.press("k", "k")
         assert "word0499" in screen_text(app)
         await pilot.press("pageup")
-        await until(pilot, lambda: "word0499" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "word", without="word0499"))
         assert "word0000" not in screen_text(app)
 
 
@@ -487,10 +487,10 @@ async def test_lines_are_selected_with_v_and_copied(app: StokeApp, desk: Desk) -
 
 
 @pytest.mark.parametrize("wrap", [False, True])
-async def test_where_only_the_cursor_moves_the_rest_stays_right(
+async def test_lines_between_old_and_new_cursor_are_redrawn(
     app: StokeApp, desk: Desk, wrap: bool
 ) -> None:
-    """Only the lines that it leaves, reaches and selects are drawn."""
+    """Only the lines between the old and the new cursor are drawn."""
     desk.job(JOB, log=b"".join(b"%d %s\n" % (n, b"x" * (n * 37 % 300)) for n in range(60)))
     async with app.run_test(size=(120, 40)) as pilot:
         view = await opened(pilot, app)
@@ -514,7 +514,7 @@ async def test_where_only_the_cursor_moves_the_rest_stays_right(
             assert app.export_screenshot(simplify=True) == shown, key
 
 
-async def test_what_the_mouse_went_over_is_copied(app: StokeApp, desk: Desk) -> None:
+async def test_text_selected_with_the_mouse_is_copied(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=b"".join(b"line %d\n" % n for n in range(5)))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
@@ -526,15 +526,15 @@ async def test_what_the_mouse_went_over_is_copied(app: StokeApp, desk: Desk) -> 
         await until(pilot, lambda: app.clipboard == "ne 1\nline 2\nline 3")
 
 
-async def test_more_than_a_clipboard_should_hold_is_said(app: StokeApp, desk: Desk) -> None:
+async def test_copying_too_much_is_refused(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=(b"x" * 1_000_000 + b"\n") * 20)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("v", "g", "y")
-        await until(pilot, lambda: "more than a clipboard should hold" in screen_text(app))
+        await until(pilot, lambda: "too long for a clipboard" in screen_text(app))
 
 
-async def test_the_log_is_saved_and_nothing_is_replaced_unasked(
+async def test_saving_the_log_asks_before_it_replaces_a_file(
     app: StokeApp, desk: Desk, tmp_path: Path
 ) -> None:
     log = b"\x1b[31mred\x1b[0m\n\xff raw\r\n"
@@ -575,19 +575,19 @@ async def test_colours_of_the_job_stay_and_nothing_hides_or_blinks(
         assert back.bgcolor != plain.bgcolor
 
 
-async def test_every_key_of_the_log_stands_in_help_and_palette(app: StokeApp, desk: Desk) -> None:
+async def test_help_and_palette_list_every_key_of_the_log(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=b"x\n")
     async with app.run_test(size=(120, 70), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("question_mark")
         await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
-        for what in ("Next error", "Filter", "Go to a time", "Save", "Select lines", "Edit"):
+        for what in ("Next error", "Filter", "Go to time", "Save", "Select lines", "Edit"):
             assert what in screen_text(app)
         await pilot.press("escape", "colon")
-        await pilot.press(*"go to a")
+        await pilot.press(*"go to t")
         await until(pilot, lambda: "key: @" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "before the end" in screen_text(app))
+        await until(pilot, lambda: "from the end" in screen_text(app))
 
 
 async def test_every_key_of_the_log_is_harmless_before_there_is_a_line(
@@ -609,7 +609,7 @@ async def test_every_key_of_the_log_is_harmless_before_there_is_a_line(
 
 
 def log_keys() -> list[str]:
-    """Every key that acts on a log: those of its window, its pane, and some of the screen's."""
+    """Return every key of the log: those of its window, its pane, and some of the screen."""
     around = {"jobs.follow", "jobs.wrap", "jobs.timestamps", "jobs.copy"}
     declared = [*LogWindow.BINDINGS, *LogView.BINDINGS, *LogPane.BINDINGS, *JobsScreen.BINDINGS]
     bindings = [one for one in declared if isinstance(one, Binding)]
@@ -621,7 +621,7 @@ def log_keys() -> list[str]:
 async def test_a_pattern_that_takes_too_long_is_dropped_with_the_reason(
     app: StokeApp, desk: Desk, key: str
 ) -> None:
-    """The program lives on while it matches, and a log that grows does not start it again."""
+    """The program responds meanwhile, and a growing log does not start the search again."""
     desk.job(JOB, JobState.RUNNING, log=b"fine\n" + b"a" * 60 + b"!\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)

@@ -1,4 +1,4 @@
-"""Metrics: what the history tells of the caches, by backend and scope and over time."""
+"""Metrics: figures of the caches by backend, scope and time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from stoke.errors import EngineError
 from stoke.history.database import CacheSize
-from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.conftest import NOW, Desk, screen_text, shows, until
 from tui.app import StokeApp
 from tui.metrics.screen import MetricsScreen
 
@@ -22,7 +22,7 @@ async def opened(pilot: Pilot[Any], app: StokeApp, what: str) -> None:
 
 @pytest.fixture
 def jobs(desk: Desk) -> Desk:
-    """One cold run and three warm ones on local; one cold run on docker, long before."""
+    """One cold and three warm runs on local; an old cold run on docker."""
     numpy = {"dependencies": ["numpy"]}
     for number, hit in enumerate((False, True, True, True)):
         desk.job(f"fit-aaaaa{number}", age=5000 - number, hit=hit, spec=numpy, request_hash="a",
@@ -40,35 +40,34 @@ async def test_figures_of_the_history(app: StokeApp, jobs: Desk, size: tuple[int
     async with app.run_test(size=size, notifications=True) as pilot:
         await opened(pilot, app, "75%")
         text = screen_text(app)
-        for what in ("5.2 s", "1 ms", "16 s", "700 MB", "predicted right 80% of 5"):
+        for what in ("5.2 s", "1 ms", "16 s", "700 MB", "80% of 5 predictions right"):
             assert what in text, what
 
 
-async def test_a_key_chooses_backend_scope_and_time(app: StokeApp, jobs: Desk) -> None:
+async def test_keys_select_backend_scope_and_time(app: StokeApp, jobs: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app, "on every backend, every scope, everything")
+        await opened(pilot, app, "all backends, all scopes, all time")
         await pilot.press("b")
-        await until(pilot, lambda: "on docker, every scope" in screen_text(app))
-        await until(pilot, lambda: "75%" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "docker, all scopes", without="75%"))
         await pilot.press("b", "s")
-        await until(pilot, lambda: "on local, scope default" in screen_text(app))
+        await until(pilot, lambda: "local, scope default" in screen_text(app))
         await until(pilot, lambda: "75%" in screen_text(app))
         await pilot.press("b", "s")
-        await until(pilot, lambda: "on every backend, every scope" in screen_text(app))
+        await until(pilot, lambda: "all backends, all scopes" in screen_text(app))
         await pilot.press("t")
-        await until(pilot, lambda: "the last day" in screen_text(app))
-        await until(pilot, lambda: "local" in screen_text(app) and "docker" not in screen_text(app))
+        await until(pilot, lambda: "last day" in screen_text(app))
+        await until(pilot, lambda: shows(app, "local", without="docker"))
 
 
-async def test_no_job_yet(app: StokeApp, desk: Desk) -> None:
+async def test_figures_appear_with_the_first_job(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app, "No figures yet")
-        # A job that comes meanwhile is told of without a key.
+        # A new job appears without a key.
         desk.job("fit-aaaaaa", hit=True, request_hash="a", spec={"dependencies": ["numpy"]})
         await until(pilot, lambda: "python 100%" in screen_text(app))
 
 
-async def test_a_history_that_cannot_be_read_is_said(
+async def test_an_unreadable_history_is_reported(
     app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:

@@ -272,7 +272,7 @@ async def test_what_the_form_has_no_field_for_is_kept_and_said(
         await until(pilot, lambda: screen.query_one(CodeEditor).text == "print(1)")
         assert "packages.test" in str(screen.query_one("#rest", Static).render())
         app.exit()
-    again = StokeApp(app.config)
+    again = StokeApp(app.context.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
         await until(pilot, lambda: "print(1)" in screen_text(again))
         await pilot.press("ctrl+r")

@@ -147,7 +147,7 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
         field(screen, "dependencies").text = "numpy"
         await until(pilot, lambda: kept.exists() and "numpy" in kept.read_text())
     assert kept.stat().st_mode & 0o077 == 0
-    again = StokeApp(app.config)
+    again = StokeApp(app.context.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, again)
         await until(pilot, lambda: "x = 1" in screen_text(again))
@@ -319,7 +319,7 @@ async def test_who_leaves_while_a_job_is_submitted_leaves_behind_it(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press(*"print(1)", "ctrl+r", "ctrl+q")
-        await until(pilot, lambda: "leaves once the job is submitted" in screen_text(app))
+        await until(pilot, lambda: "Quitting once the job is submitted" in screen_text(app))
         hesitant.hesitates = False
         await until(pilot, lambda: not app.is_running)
     assert [job.state for job in desk.history.list()] == [JobState.STARTING]

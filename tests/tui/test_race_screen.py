@@ -1,4 +1,4 @@
-"""Race: from the form to both runs on the local backend, ended, failed, recorded and replayed."""
+"""Race: both runs on the local backend, stopping, failures, recordings and replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stoke.errors import EngineError
 from stoke.history.job import Job, JobState, Phase
 from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
-from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.new_job.form_field import FormField
@@ -42,7 +42,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is saved is saved here."""
+    """Make a temporary folder the current one, into which races are saved."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -78,7 +78,7 @@ def recorded(name: str = "fit", packages: list[str] | None = None, **more: Any) 
 
 
 async def raced(pilot: Pilot[Any], app: StokeApp, code: str, packages: str = "alpha") -> None:
-    """Fills the form and presses its key."""
+    """Fill the form of New job and press its key for a race."""
     await pilot.press("2")
     await until(pilot, lambda: app.screen.query("#code"))
     app.screen.query_one("#code", TextArea).load_text(code)
@@ -89,7 +89,7 @@ async def raced(pilot: Pilot[Any], app: StokeApp, code: str, packages: str = "al
 def left(home: Path, app: StokeApp) -> list[str]:
     folders = (home / "state/ephemeral", home / "cache/scopes")
     found = [str(path) for folder in folders for path in folder.glob("ephemeral-*")]
-    return found + [job.id for job in app.history.list() if is_ephemeral(job.scope)]
+    return found + [job.id for job in app.context.history.list() if is_ephemeral(job.scope)]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
@@ -110,19 +110,21 @@ async def test_a_race_from_the_form_to_its_files(
         recording, picture = sorted(in_a_folder.iterdir())
         assert read_recording(recording).packages == ["alpha"]
         assert picture.read_text().startswith("<svg") and "font-face" not in picture.read_text()
-        # And once more, warm from the start.
+        # A second race, with warm caches.
         await pilot.press("r")
-        await until(pilot, lambda: "x faster" not in screen_text(app))
-        await until(pilot, lambda: "x faster" in screen_text(app))
-        assert "were not warm" not in screen_text(app)
+        await until(pilot, lambda: shows(app, "Cold, with nothing cached", without="x sooner"))
+        await until(pilot, lambda: "x sooner" in screen_text(app))
+        assert "Filling the caches" not in screen_text(app)
     assert left(own_home, app) == []
 
 
-async def test_a_race_is_ended_after_asking(index: PackageIndex, own_home: Path) -> None:
+async def test_stopping_a_race_asks_first(index: PackageIndex, own_home: Path) -> None:
     app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await raced(pilot, app, FOREVER)
-        await until(pilot, lambda: any(job.state == "running" for job in app.history.list()))
+        await until(
+            pilot, lambda: any(job.state == "running" for job in app.context.history.list())
+        )
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("enter")  # Cancel has the focus.
@@ -131,57 +133,63 @@ async def test_a_race_is_ended_after_asking(index: PackageIndex, own_home: Path)
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "The race was ended" in screen_text(app))
+        await until(pilot, lambda: "Race stopped" in screen_text(app))
         assert left(own_home, app) == []
 
 
-async def test_a_second_race_begins_once_the_first_is_ended(index: PackageIndex) -> None:
+async def test_a_second_race_is_refused_until_the_first_is_stopped(index: PackageIndex) -> None:
     app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await raced(pilot, app, FOREVER)
-        await until(pilot, lambda: any(job.state == "running" for job in app.history.list()))
+        await until(
+            pilot, lambda: any(job.state == "running" for job in app.context.history.list())
+        )
         race = app.screen
-        assert isinstance(race, RaceScreen) and race._asked is not None
-        backend, request = race._asked
+        assert isinstance(race, RaceScreen) and race._request is not None
+        backend, request = race._request
         race.race(backend, request)
-        await until(pilot, lambda: "wait for it, or end it first" in said(app))
+        await until(pilot, lambda: "wait for it, or stop it first" in said(app))
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "The race was ended" in screen_text(app))
+        await until(pilot, lambda: "Race stopped" in screen_text(app))
         race.race(backend, replace(request, spec=with_changes(request.spec, code="print(1)")))
         await until(pilot, lambda: "x faster" in screen_text(app))
 
 
-async def test_leaving_the_program_leaves_nothing_of_the_cold_run(
+async def test_quitting_during_a_race_removes_the_cold_run(
     index: PackageIndex, own_home: Path
 ) -> None:
     first = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with first.run_test(size=(80, 24)) as pilot:
         await raced(pilot, first, FOREVER)
-        await until(pilot, lambda: any(job.state == "running" for job in first.history.list()))
+        await until(
+            pilot, lambda: any(job.state == "running" for job in first.context.history.list())
+        )
         race = first.screen
         assert isinstance(race, RaceScreen)
-    # The program goes on here, as the process of the tests: what it holds is let go of as it ends.
+    # The process of the tests goes on, so it has to end the race itself.
     assert race._race is not None
     race._race.stop(0)
     second = StokeApp(Config())
     async with second.run_test(size=(80, 24)) as pilot:
+        jobs = second.get_screen_stack("jobs")[0]
+        await until(pilot, lambda: jobs.query("#log-view"), "the deferred widgets")
         await until(pilot, lambda: left(own_home, second) == [])
 
 
-async def test_a_run_that_fails_says_why_and_shows_what_it_printed(
+async def test_a_failed_run_shows_the_reason_and_its_output(
     index: PackageIndex, own_home: Path
 ) -> None:
     app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await raced(pilot, app, "print('[b]so far\\x1b]0;PWN\\x07'); raise SystemExit(7)")
         await until(pilot, lambda: "the cold run failed: exit code 7" in screen_text(app))
-        assert "[b]so far" in screen_text(app) and "Warm, did not begin" in screen_text(app)
+        assert "[b]so far" in screen_text(app) and "Warm, not started" in screen_text(app)
         assert left(own_home, app) == []
 
 
-async def test_the_form_says_what_cannot_be_raced(app: StokeApp, desk: Desk) -> None:
+async def test_the_form_shows_why_a_request_cannot_be_raced(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await raced(pilot, app, "print(1)", packages="")
         await until(pilot, lambda: "a race needs packages" in said(app))
@@ -229,9 +237,9 @@ async def test_a_recording_is_opened_and_replayed(
         await until(pilot, lambda: "is no recording of a race" in said(app))
         file.value = "race-fit-1.json"
         await pilot.press("enter")
-        await until(pilot, lambda: "Both as they went" in screen_text(app))
+        await until(pilot, lambda: "Replay of both" in screen_text(app))
         now[0] += 1.0
-        await until(pilot, lambda: "HIT" in screen_text(app) and "MISS" not in screen_text(app))
+        await until(pilot, lambda: shows(app, "HIT", without="MISS"))
         now[0] += 3.0
         await until(pilot, lambda: "MISS" in screen_text(app))
         assert "x faster" not in screen_text(app)
@@ -239,7 +247,7 @@ async def test_a_recording_is_opened_and_replayed(
         await until(pilot, lambda: "12x faster" in screen_text(app))
         assert "54.9 MB" in screen_text(app)
         await pilot.press("p")
-        await until(pilot, lambda: "Both as they went" in screen_text(app))
+        await until(pilot, lambda: "Replay of both" in screen_text(app))
 
 
 async def test_read_only_races_nothing_and_still_replays(desk: Desk, in_a_folder: Path) -> None:
@@ -255,4 +263,4 @@ async def test_read_only_races_nothing_and_still_replays(desk: Desk, in_a_folder
         await pilot.press("o")
         await until(pilot, lambda: isinstance(app.screen, OpenRecording))
         await pilot.press("enter")
-        await until(pilot, lambda: "Both as they went" in screen_text(app))
+        await until(pilot, lambda: "Replay of both" in screen_text(app))

@@ -1,4 +1,5 @@
-"""How Race looks. After a wanted change: pytest tests/tui/test_race_snapshots.py --snapshot-update"""
+"""Snapshots of Race. After an intended change:
+pytest tests/tui/test_race_snapshots.py --snapshot-update"""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ HOSTILE = "[/nope]\x1b]0;PWN\x1b\\\u202e日本[@click=app.quit]x"
 
 
 def replayed(recording: Recording, seconds: float) -> tuple[StokeApp, Any]:
-    """The program on this recording, so many seconds into it, and what to wait for."""
+    """Return the program `seconds` into a replay of this recording, and what to wait for."""
     now = [NOW]
     app = StokeApp(Config(), clock=lambda: now[0], recording=recording)
 
     async def run(pilot: Pilot[Any]) -> None:
-        await until(pilot, lambda: "Both as they went" in screen_text(app))
+        await until(pilot, lambda: "Replay of both" in screen_text(app))
         now[0] += seconds
         wanted = "MISS" if seconds < 8 else "faster"
         await until(pilot, lambda: wanted in screen_text(app), wanted)

@@ -11,7 +11,7 @@ from textual.widgets import TextArea
 from stoke.config.model import Config
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.job import JobState
-from tests.tui.conftest import screen_text, until
+from tests.tui.conftest import screen_text, shows, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.log.view import LogView
@@ -42,9 +42,9 @@ async def test_submit_watch_and_see_the_end(size: tuple[int, int]) -> None:
         await until(pilot, lambda: app.screen.query_one(LogView).lines.rows == 21)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "run " in screen_text(app))
-        job = app.history.list()[0]
-        await until(pilot, lambda: not (app.history.get(job.id) or job).provisional)
-        assert (app.history.get(job.id) or job).state == JobState.FAILED
+        job = app.context.history.list()[0]
+        await until(pilot, lambda: not (app.context.history.get(job.id) or job).provisional)
+        assert (app.context.history.get(job.id) or job).state == JobState.FAILED
 
 
 async def test_a_job_outlives_the_screens_and_is_found_and_stopped_by_the_next() -> None:
@@ -82,13 +82,13 @@ async def test_f13_a_log_that_cannot_be_kept_is_shown_with_the_reason() -> None:
             app.screen.query_one("#code", TextArea).load_text(CODE)
             await pilot.press("ctrl+r")
             await until(pilot, lambda: "line 19" in screen_text(app))
-            assert "shown and not kept (Read-only file system)" in screen_text(app)
+            assert "not saved (Read-only file system)" in screen_text(app)
             await until(pilot, lambda: "failed? exit 3" in screen_text(app))
             await until(pilot, lambda: app.screen.query_one(LogView).lines.rows == 21)
             subprocess.run(["umount", "--lazy", spools], check=True)
-            job = app.history.list()[0]
-            await until(pilot, lambda: not (app.history.get(job.id) or job).provisional)
-            await until(pilot, lambda: "not kept" not in screen_text(app))
+            job = app.context.history.list()[0]
+            await until(pilot, lambda: not (app.context.history.get(job.id) or job).provisional)
+            await until(pilot, lambda: shows(app, "line 19", without="not saved"))
             assert app.screen.query_one(LogView).lines.rows == 21
             assert (job_dir(job.id) / "log").read_bytes().endswith(b"to stderr\n")
     finally:

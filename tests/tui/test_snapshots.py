@@ -1,4 +1,5 @@
-"""How the screens look. After a wanted change: pytest tests/tui/test_snapshots.py --snapshot-update"""
+"""Snapshots of the screens. After an intended change:
+pytest tests/tui/test_snapshots.py --snapshot-update"""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ Compare = Callable[..., bool]
 
 
 def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
-    """Presses keys once something stands there, and waits for `what`."""
+    """Press keys once the screen is drawn, and wait for `what`."""
 
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, StokeApp)
         await until(pilot, lambda: "No jobs yet" in screen_text(app) or "lines" in screen_text(app))
-        # Tabs tell of their first activation late; a key that comes before is undone by it.
+        # The first activation of a tab arrives late, and would undo a key pressed before it.
         await still(pilot)
         for key in keys:
             await pilot.press(key)
@@ -36,7 +37,7 @@ def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
 
 
 async def still(pilot: Pilot[Any]) -> None:
-    """Waits until nothing on the screen changes any more."""
+    """Wait until the screen stops changing."""
     pictures: list[str] = []
 
     def unchanged() -> bool:
@@ -48,7 +49,7 @@ async def still(pilot: Pilot[Any]) -> None:
 
 @pytest.fixture
 def jobs(desk: Desk) -> Desk:
-    """A warm run, a cold one, one that failed and one that goes on."""
+    """A warm run, a cold one, a failed one and a running one."""
     log = b"".join(b"epoch %d  loss %.4f\n" % (number, 1 / (number + 1)) for number in range(60))
     spec = {
         "code": "import numpy\n\nprint(numpy.arange(3))\n",

@@ -41,7 +41,7 @@ ASK, ANSWER = b"\x1b[6n", b"\x1b[40;120R"
 
 
 class Terminal:
-    """The program in a pty of 120 x 40, maybe inside another, and all that was written there."""
+    """The program in a pty of 120 x 40, optionally inside another program, and all of its output."""
 
     def __init__(
         self, *arguments: str, inside: str = "", program: str = MAIN, **variables: str
@@ -54,14 +54,14 @@ class Terminal:
         os.close(inner)
         self.written = b""
         self.answers = True
-        """Whether it says where its cursor is."""
+        """Whether it answers requests for the cursor position."""
         self.asked = 0
         self._screen = ScreenModel(120, 40)
 
     def read(self, seconds: float) -> bytes:
-        """What arrives until nothing has for `seconds`."""
+        """Read until nothing has arrived for `seconds`."""
         got = b""
-        # Not select, which takes no number beyond 1,023: a worker may have opened more before.
+        # Not select, which is limited to descriptors below 1,024: a worker may have more files open.
         waiting = select.poll()
         waiting.register(self.fd, select.POLLIN)
         while waiting.poll(seconds * 1000):
@@ -83,8 +83,15 @@ class Terminal:
             assert time.monotonic() < deadline, f"{text!r} never appeared"
             self.read(0.1)
 
+    def until_gone(self, text: str) -> None:
+        """Wait until a text that was shown is drawn over."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while text in self.text():
+            assert time.monotonic() < deadline, f"{text!r} never went"
+            self.read(0.1)
+
     def text(self) -> str:
-        """What stands on the terminal."""
+        """Return what is on the terminal."""
         return self._screen.text()
 
     def resize(self, width: int, height: int) -> None:
@@ -150,7 +157,7 @@ def test_what_is_copied_inside_screen_arrives_at_the_terminal_around_it(tmp_path
                 terminal.press(b"\ry")
             terminal.read(0.5)
     finally:
-        # Screen itself outlives its terminal.
+        # GNU screen outlives its terminal.
         quits = ["screen", "-S", "stoke", "-X", "quit"]
         subprocess.run(quits, env={**os.environ, "SCREENDIR": folder}, check=False)
         terminal.close()
@@ -160,46 +167,47 @@ def test_what_jobs_write_never_reaches_the_terminal_raw(
     hostile_job: None, terminal: Terminal
 ) -> None:
     terminal.until("a line")
-    for keys in (
-        b"w",
-        b"]",
-        b"]",
-        b"?",
-        b"\x1b",
-        b"y",
-        b"d",
-        b"\x1b",
-        b"\x0e",
-        b"3",
-        b"2",
-        b"1",
-        b"r",
+    for keys, shown in (
+        (b"w]", "peak memory"),
+        (b"]", "image"),
+        (b"?", "Keys: Jobs"),
+        (b"\x1b", "-Keys: Jobs"),
+        (b"y", "job id"),
+        (b"y", "copied through"),
+        (b"d", "Remove this job?"),
+        (b"\x1b", "-Remove this job?"),
+        (b"r", "image"),
+        (b"3", "share a scope"),
+        (b"2", "Python code"),
     ):
         terminal.press(keys)
-        terminal.read(0.3)
-    # What `y` copies goes out as the program's own OSC 52; it holds the id, nothing of the job's.
+        (terminal.until_gone if shown[0] == "-" else terminal.until)(shown.lstrip("-"))
+    # The job id, which `y` copies in the program's own OSC 52 sequence.
     copied = b"\x1b]52;c;am9iLWFhYWFhYQ=="
+    assert copied in terminal.written
     written = terminal.written.replace(copied, b"")
     for forbidden in FORBIDDEN:
         at = written.find(forbidden)
         assert at < 0, written[max(0, at - 60) : at + 60]
 
 
-def test_at_rest_it_writes_nothing(hostile_job: None, terminal: Terminal) -> None:
-    # Out of the editor, out of the form, and on.
+def test_an_idle_program_writes_nothing_to_the_terminal(
+    hostile_job: None, terminal: Terminal
+) -> None:
+    # Leave the editor, then the form.
     caches = (b"\x1b", b"\x1b", b"3")
     for keys, shown in (((), "a line"), ((b"2",), "Python code"), (caches, "share a scope")):
         for key in keys:
             terminal.press(key)
             terminal.read(0.3)
         terminal.until(shown)
-        while "looking ..." in terminal.text():
+        while "Loading ..." in terminal.text():
             terminal.read(0.1)
         terminal.read(1.5)
         assert terminal.read(2.5) == b""
 
 
-def test_leaving_says_what_still_runs() -> None:
+def test_quitting_lists_the_jobs_that_still_run() -> None:
     code = "import time; print('begun', flush=True); time.sleep(600)"
     command = [*STOKE, "run", "--detach", "-c", code]
     job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -246,7 +254,7 @@ SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
 
 @pytest.fixture
 def flood() -> Iterator[str]:
-    """A job that prints a new window of lines all the time."""
+    """A job that prints a window of lines again and again."""
     code = """
 import time
 for number in range(1_000_000):
@@ -273,7 +281,7 @@ def test_over_ssh_a_log_is_drawn_four_times_a_second_at_most(flood: str) -> None
         terminal.close()
 
 
-def test_a_terminal_that_lags_behind_is_sent_no_more_of_the_log(flood: str) -> None:
+def test_a_slow_terminal_gets_no_further_frame_of_the_log(flood: str) -> None:
     terminal = Terminal(**SSH)
     terminal.answers = False
     try:
@@ -283,13 +291,13 @@ def test_a_terminal_that_lags_behind_is_sent_no_more_of_the_log(flood: str) -> N
         while time.monotonic() < until:
             terminal.read(0.1)
         assert terminal.asked == 1
-        # Keys have their effect all the same.
+        # Keys still work.
         terminal.press(b"f")
         terminal.until("below")
         terminal.press(b"f" + ANSWER)
         while terminal.asked == 1:
             terminal.read(0.1)
-        # An answer that is still under way must not end up in the shell.
+        # An answer that is still on its way must not appear in the shell.
         terminal.press(b"q")
         terminal.read(0.3)
         assert terminal.program.poll() is None
@@ -300,7 +308,7 @@ def test_a_terminal_that_lags_behind_is_sent_no_more_of_the_log(flood: str) -> N
         terminal.close()
 
 
-def test_after_a_thousand_sizes_everything_stands_where_it_should(
+def test_the_screen_is_right_after_a_thousand_resizes(
     hostile_job: None, terminal: Terminal
 ) -> None:
     terminal.until("a line")
@@ -317,7 +325,7 @@ def test_after_a_thousand_sizes_everything_stands_where_it_should(
     terminal.read(1.5)
     before = terminal.text()
     assert "a line" in before and "because" in before
-    # Drawn whole it looks the same.
+    # A full redraw gives the same screen.
     terminal.press(b"\x0c")
     terminal.read(1.5)
     assert terminal.text() == before
@@ -325,7 +333,7 @@ def test_after_a_thousand_sizes_everything_stands_where_it_should(
     assert terminal.program.wait(WAIT_SECONDS) == 0
 
 
-def test_a_history_that_is_damaged_is_named_with_its_hint(terminal: Terminal) -> None:
+def test_a_damaged_history_is_reported_with_a_hint(terminal: Terminal) -> None:
     terminal.until("No jobs yet")
     terminal.press(b"q")
     assert terminal.program.wait(WAIT_SECONDS) == 0
@@ -340,7 +348,7 @@ def test_a_history_that_is_damaged_is_named_with_its_hint(terminal: Terminal) ->
         again.close()
 
 
-def test_a_history_that_is_damaged_meanwhile_is_said_and_the_screens_stay(
+def test_the_screens_survive_a_history_damaged_meanwhile(
     hostile_job: None, terminal: Terminal
 ) -> None:
     terminal.until("a line")

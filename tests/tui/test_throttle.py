@@ -1,4 +1,4 @@
-"""Who takes a flood in stands back for whoever presses a key, and not for ever."""
+"""Log readers pause after a key press, for a limited time."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def held(clock: Clock, made: Throttle, *, every: float, seconds: float) -> float:
-    """For how long the threads stand back while a key is pressed again and again."""
+    """Return how long readers pause while a key is pressed again and again."""
     stood, pressed, end = 0.0, clock.now, clock.now + seconds
     while clock.now < end:
         if clock.now >= pressed:
-            made.pressed()
+            made.key_pressed()
             pressed += every
         stood += 0.001 if made.left() > 0.0005 else 0.0
         clock.now += 0.001
     return stood
 
 
-def test_a_key_now_and_then_has_its_time(clock: Clock) -> None:
+def test_a_single_key_pauses_readers_for_the_full_time(clock: Clock) -> None:
     made = Throttle()
     assert made.left() == 0.0
     assert held(clock, made, every=1.0, seconds=60.0) == pytest.approx(
-        60 * throttle.HOLD_SECONDS, rel=0.05
+        60 * throttle.PAUSE_SECONDS, rel=0.05
     )
 
 
 @pytest.mark.parametrize("every", [0.01, 0.033, 0.09, 0.15])
-def test_keys_without_end_leave_the_log_its_share(clock: Clock, every: float) -> None:
+def test_continuous_keys_leave_readers_their_share(clock: Clock, every: float) -> None:
     assert held(clock, Throttle(), every=every, seconds=60.0) <= (
-        60 * throttle.SHARE + throttle.MOST_SECONDS + throttle.HOLD_SECONDS
+        60 * throttle.SHARE + throttle.MOST_SECONDS + throttle.PAUSE_SECONDS
     )
 
 
-def test_a_log_stands_back_while_a_key_is_answered() -> None:
-    endless = "import tui.terminal.throttle as t; t.HOLD_SECONDS = t.MOST_SECONDS = 3600.0; "
+def test_log_readers_pause_after_a_key() -> None:
+    endless = "import tui.terminal.throttle as t; t.PAUSE_SECONDS = t.MOST_SECONDS = 3600.0; "
     code = (
         "import itertools, time\nfor n in itertools.count(): print(n, flush=True); time.sleep(0.01)"
     )

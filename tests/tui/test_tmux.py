@@ -1,4 +1,4 @@
-"""The program as people sit in front of it: in tmux, with real keys."""
+"""The program in tmux, with real keys."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CODE = "for n in range(3000): print('line', n, 'even' if n % 2 == 0 else 'odd')"
 
 
 class Tmux:
-    """A tmux server with nobody's configuration, and one window of 120 x 40 with a shell in it."""
+    """A tmux server without configuration, with a shell in a window of 120 x 40."""
 
     def __init__(self, socket: Path) -> None:
         self._command = ["tmux", "-f", "/dev/null", "-S", str(socket)]
         self.run("new-session", "-d", "-s", "test", "-x", "120", "-y", "40", "sh")
-        # The shell's own prompt, whatever the machine calls it, must not look like the program's.
+        # The prompt of the shell must differ from everything that the program shows.
         self.keys("PS1='at the shell: '", "Enter")
 
     def run(self, *arguments: str) -> str:
@@ -87,7 +87,7 @@ def test_a_job_from_the_form_to_its_filtered_log(tmux: Tmux) -> None:
     tmux.until("line 2999 odd")
     tmux.until("succeeded")
     tmux.keys("&")
-    tmux.until("show only lines with")
+    tmux.until("show matching lines only")
     tmux.type("even")
     tmux.keys("Enter")
     tmux.until("1,500 of 3,000 lines")
@@ -98,7 +98,7 @@ def test_a_job_from_the_form_to_its_filtered_log(tmux: Tmux) -> None:
     tmux.until(r"at the shell:\s*\Z")
 
 
-def test_leaving_while_a_job_runs_says_how_to_come_back(tmux: Tmux) -> None:
+def test_quitting_while_a_job_runs_tells_how_to_return(tmux: Tmux) -> None:
     tmux.start()
     tmux.keys("2")
     tmux.until("Python code")
@@ -106,11 +106,11 @@ def test_leaving_while_a_job_runs_says_how_to_come_back(tmux: Tmux) -> None:
     tmux.keys("C-r")
     tmux.until("begun *\n|begun +│")
     tmux.keys("q")
-    shown = tmux.until("the screens come back with: stoke")
+    shown = tmux.until("open the screens again with: stoke")
     assert "is running; watch it with: stoke logs -f" in shown
     tmux.start()
     tmux.until("running")
-    # The stop asks, and Cancel has the focus: enter changes nothing.
+    # Cancel has the focus, so enter does not stop the job.
     tmux.keys("s")
     tmux.until("Cancel")
     tmux.keys("Enter")
@@ -122,7 +122,7 @@ def test_leaving_while_a_job_runs_says_how_to_come_back(tmux: Tmux) -> None:
 
 
 def test_a_small_window_and_a_dialog_leave_nothing_behind(tmux: Tmux) -> None:
-    """As when somebody attaches to the session with a smaller terminal, and goes."""
+    """A smaller terminal attaches to the session and detaches again."""
     tmux.start()
     before = tmux.until(r"(?s)stoke run -c 'print\(1\)'.*Quit")
     tmux.run("resize-window", "-t", "test", "-x", "20", "-y", "5")

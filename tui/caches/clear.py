@@ -1,4 +1,4 @@
-"""Asking before a cache goes: what, how much, who holds it; the scope's name has to be typed."""
+"""The confirmation before clearing a cache: shows size and users, asks for the name of the scope."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from stoke.errors import StokeError
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
-from tui.threads import Work, answer, on_thread
+from tui.threads import Work, call_in, on_thread
 from tui.widgets.line_input import SafeInput
 
 _KINDS = {
-    "python": "every Python environment, lock and downloaded package in it",
-    "system": "every system package in it",
+    "python": "all Python environments, lockfiles and downloaded packages",
+    "system": "all system packages",
 }
 
 
 class ClearCache(Dialog[bool]):
-    """`measure` is called on a thread, so that the figures are those of now; leaving ends it."""
+    """Returns whether to clear. `measure` runs on a thread, and is cancelled when the dialog closes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="clear.cancel"),
@@ -38,16 +38,16 @@ class ClearCache(Dialog[bool]):
         super().__init__()
         self._volume = volume
         self._measure = measure
-        self._work = Work("measuring", lambda: answer(self, self._show))
-        self._known = False
-        self._trouble: StokeError | None = None
+        self._work = Work("measuring", lambda: call_in(self, self._show))
+        self._measured_now = False
+        self._error: StokeError | None = None
 
     def compose(self) -> ComposeResult:
         scope = clean(self._volume.scope)
         with Vertical(classes="dialog"):
             yield Static(Text("Clear this cache?"), classes="dialog-title")
             yield Static(id="clear-what", classes="dialog-body")
-            yield Static(fmt.plain(f"Type the scope's name, {scope}, to clear it:"))
+            yield Static(fmt.plain(f"Type the name of the scope, {scope}, to confirm:"))
             yield SafeInput(id="clear-scope", compact=True)
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
@@ -59,15 +59,15 @@ class ClearCache(Dialog[bool]):
         on_thread(self, lambda: self._measure(self._work.progress), self._measured, self._failed)
 
     def on_unmount(self) -> None:
-        self._work.give_up()
+        self._work.cancel()
 
     def _measured(self, volume: Volume) -> None:
         self._volume = volume
-        self._known = True
+        self._measured_now = True
         self._show()
 
     def _failed(self, error: StokeError) -> None:
-        self._trouble = error
+        self._error = error
         self._show()
 
     def _show(self) -> None:
@@ -76,31 +76,31 @@ class ClearCache(Dialog[bool]):
         where = f"{volume.node} ({volume.backend})" if volume.node else volume.backend
         text = Text.assemble(
             fmt.plain(fmt.place(volume.name), "bold"),
-            f" on {clean(where)}\n\nWhat goes: {clean(what)}. Jobs that need it again "
-            "build and download it again.\n",
+            f" on {clean(where)}\n\nDeletes {clean(what)}. Jobs that need them build and "
+            "download them again.\n",
         )
-        if self._trouble is not None:
-            text.append("\nIts size could not be measured: ")
-            text.append_text(fmt.error_text(self._trouble))
-        elif not self._known:
-            text.append(f"\nmeasuring: {clean(self._work.step or 'beginning')}", style="dim")
+        if self._error is not None:
+            text.append("\nCannot measure its size: ")
+            text.append_text(fmt.error_text(self._error))
+        elif not self._measured_now:
+            text.append(f"\nmeasuring: {clean(self._work.step or 'starting')}", style="dim")
         else:
             count = fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"
             entries = "entry" if volume.entries == 1 else "entries"
             text.append(f"\n{fmt.size(volume.bytes)} in {count} {entries}", style="bold")
         if volume.in_use_by:
-            text.append("\nHeld by ", style="red")
+            text.append("\nIn use by ", style="red")
             text.append_text(fmt.plain(", ".join(volume.in_use_by), "red"))
-            text.append(": it cannot be cleared before they end.", style="red")
-        elif self._known:
-            text.append("\nNo running job holds it.")
+            text.append(". Stop them before clearing it.", style="red")
+        elif self._measured_now:
+            text.append("\nNot in use.")
         self.query_one("#clear-what", Static).update(text)
         self._allow()
 
     @on(Input.Changed)
     def _allow(self) -> None:
         typed = self.query_one("#clear-scope", Input).value
-        free = not self._volume.in_use_by and (self._known or self._trouble is not None)
+        free = not self._volume.in_use_by and (self._measured_now or self._error is not None)
         self.query_one("#go", Button).disabled = not (free and typed == self._volume.scope)
 
     @on(Input.Submitted)

@@ -1,4 +1,4 @@
-"""What one cache volume holds: its environments, what each would free, and the packages in them."""
+"""The environments of one cache volume: size, what removing each frees, and their packages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from stoke.cache.volumes import CachedEnvironment, Progress, Usage
 from stoke.errors import StokeError
 from tui import format as fmt
 from tui.base_screen import StokeScreen
-from tui.threads import Work, answer, on_thread
+from tui.context import Context
+from tui.threads import Work, call_in, on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
 _COLUMNS = (("key", 8), ("size", 7), ("frees", 7), ("uses", 5), ("used", 7), ("packages", 30))
-# What stands beside the packages, with a scroll bar.
-_REST = sum(width + 2 for _, width in _COLUMNS[:-1]) + 3
+# The width of the other columns, with a scrollbar.
+_OTHER_COLUMNS = sum(width + 2 for _, width in _COLUMNS[:-1]) + 3
 
 
 class EnvironmentsTable(DataTable[Text]):
@@ -36,24 +37,26 @@ class EnvironmentsTable(DataTable[Text]):
 
 
 class EnvironmentsScreen(StokeScreen):
-    """`usage` measures, on a thread; leaving ends it."""
+    """`usage` measures the volume on a thread, and is cancelled when the screen closes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "Measure", id="environments.measure"),
         Binding("escape,q", "back", "Back", id="environments.back"),
-        Binding("ctrl+c", "end", "End measuring", show=False, id="environments.end"),
+        Binding("ctrl+c", "end", "Cancel measuring", show=False, id="environments.end"),
     ]
 
-    def __init__(self, volume: Volume, usage: Callable[[Progress], Usage]) -> None:
-        super().__init__()
+    def __init__(
+        self, context: Context, volume: Volume, usage: Callable[[Progress], Usage]
+    ) -> None:
+        super().__init__(context)
         self._volume = volume
         self._measure = usage
         self._work: Work | None = None
         self._usage: Usage | None = None
-        self._trouble: StokeError | None = None
+        self._error: StokeError | None = None
 
     def compose(self) -> ComposeResult:
-        yield TopBar("caches")
+        yield TopBar("caches", self.context.read_only)
         yield Static(id="environments-volume")
         yield EnvironmentsTable(id="environments-table", cursor_type="row")
         with VerticalScroll(id="environments-packages", can_focus=False):
@@ -78,11 +81,11 @@ class EnvironmentsScreen(StokeScreen):
         return True
 
     def action_measure(self) -> None:
-        work = Work("measuring", lambda: answer(self, self._show_head))
+        work = Work("measuring", lambda: call_in(self, self._show_head))
         self._work = work
 
-        def ended(usage: Usage | None, trouble: StokeError | None) -> None:
-            self._work, self._trouble = None, trouble
+        def ended(usage: Usage | None, error: StokeError | None) -> None:
+            self._work, self._error = None, error
             self._usage = usage or self._usage
             self._show()
 
@@ -96,7 +99,7 @@ class EnvironmentsScreen(StokeScreen):
 
     def action_end(self) -> None:
         if self._work is not None:
-            self._work.give_up()
+            self._work.cancel()
 
     def action_back(self) -> None:
         self.dismiss()
@@ -114,15 +117,15 @@ class EnvironmentsScreen(StokeScreen):
             count = len(usage.environments)
             text.append(f"\n{fmt.size(usage.bytes)} in {fmt.count(count, 'environment')}")
             if volume.kind == "python":
-                text.append(f", {fmt.size(usage.uv_bytes)} of it packages they share")
-            text.append(f" · measured {fmt.age(self.stoke.clock() - usage.measured_at)} ago")
+                text.append(f", of which {fmt.size(usage.uv_bytes)} are shared packages")
+            text.append(f" · measured {fmt.age(self.context.clock() - usage.measured_at)} ago")
         if self._work is not None:
-            step = f"{self._work.step or 'beginning'} (ctrl+c ends it)"
+            step = f"{self._work.step or 'starting'} (ctrl+c cancels)"
             text.append("\n")
             text.append_text(fmt.plain(f"measuring: {step}", "cyan"))
-        if self._trouble is not None:
+        if self._error is not None:
             text.append("\n")
-            text.append_text(fmt.error_text(self._trouble))
+            text.append_text(fmt.error_text(self._error))
         self.query_one("#environments-volume", Static).update(text)
         self.refresh_bindings()
 
@@ -133,28 +136,28 @@ class EnvironmentsScreen(StokeScreen):
         table.clear(columns=True)
         for label, width in _COLUMNS[:-1]:
             table.add_column(Text(label), width=width)
-        table.add_column(Text("packages"), width=max(10, self.size.width - _REST))
+        table.add_column(Text("packages"), width=max(10, self.size.width - _OTHER_COLUMNS))
         for one in self._environments():
             table.add_row(*self._row(one), key=one.key)
         table.move_cursor(row=row)
         self._show_packages()
 
     def _environments(self) -> list[CachedEnvironment]:
-        """What would free the most comes first."""
+        """Return the environments, the one that frees most first."""
         found = self._usage.environments if self._usage else ()
         return sorted(found, key=lambda one: (-one.reclaimable, one.key))
 
     def _row(self, one: CachedEnvironment) -> list[Text]:
         used = fmt.plain("in use", "yellow")
         if not one.busy:
-            used = Text(fmt.age(self.stoke.clock() - one.last_used), justify="right")
+            used = Text(fmt.age(self.context.clock() - one.last_used), justify="right")
         return [
             fmt.plain(one.key[:8]),
             Text(fmt.size(one.bytes), justify="right"),
             Text(fmt.size(one.reclaimable), justify="right"),
             Text(f"{one.uses:,}", justify="right"),
             used,
-            fmt.plain(", ".join(one.packages)),
+            fmt.cell(", ".join(one.packages)),
         ]
 
     @on(DataTable.RowHighlighted)
@@ -166,7 +169,7 @@ class EnvironmentsScreen(StokeScreen):
             one = found[row]
             built = "-"
             if one.built_at is not None:
-                built = f"{fmt.age(self.stoke.clock() - one.built_at)} ago"
+                built = f"{fmt.age(self.context.clock() - one.built_at)} ago"
             text = fmt.plain(one.key, "bold")
             text.append(f" built {built}, {fmt.count(len(one.packages), 'package')}\n")
             if one.in_use_by:
@@ -174,5 +177,5 @@ class EnvironmentsScreen(StokeScreen):
                 text.append_text(fmt.plain(used_by, "yellow"))
             text.append_text(fmt.plain("  ".join(one.packages)))
         elif self._usage is not None:
-            text.append("It holds no environment.", style="dim")
+            text.append("No environments.", style="dim")
         self.query_one("#environments-packages Static", Static).update(text)

@@ -1,4 +1,4 @@
-"""Caches: a row a volume, what it holds, what it saves and who uses it; and looking after it."""
+"""Caches: a row for each volume with its size, savings and users; and the actions on volumes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from tui.caches.clear import ClearCache
 from tui.caches.environments import EnvironmentsScreen
 from tui.caches.prune import Plan, PruneCache
 from tui.caches.warm import WarmCache
-from tui.metrics.cache_figures import Records, read_records
+from tui.context import Context
+from tui.messages import ShowScreen
+from tui.metrics.cache_figures import CacheHistory, read_cache_history
 from tui.new_job.form import TRUST
 from tui.snapshot import Snapshot
-from tui.threads import GivenUpError, Work, answer, on_thread
+from tui.threads import Work, WorkCancelledError, call_in, on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
-# With what stands between them 79 columns, so that 80 hold a scroll bar too; and what a wide screen
-# has more room for.
+# With the cells between the columns these take 79 cells, so that 80 hold a scrollbar too. A wide screen
+# widens some of them.
 _COLUMNS = (
     ("on", 6),
     ("scope", 8),
@@ -49,7 +51,7 @@ _COLUMNS = (
     ("used by", 7),
 )
 _WIDER = {1: 16, 9: 28}
-_NONE_YET = "No cache yet: the first job with packages makes one, or w warms one."
+_NO_CACHES = "No caches yet. The first job with packages makes one, or press w to warm one."
 
 Key = tuple[str, str, str]
 T = TypeVar("T")
@@ -72,42 +74,42 @@ class CachesScreen(StokeScreen):
         Binding("p", "prune", "Prune", id="caches.prune"),
         Binding("c", "clear", "Clear", id="caches.clear"),
         Binding("w", "warm", "Warm", id="caches.warm"),
-        Binding("r", "reload", "Look again", show=False, id="caches.reload"),
-        Binding("ctrl+c", "end", "End what goes on", show=False, id="caches.end"),
-        Binding("escape", "end_or_back", "End what goes on, or back", show=False, id="caches.back"),
+        Binding("r", "reload", "Reload", show=False, id="caches.reload"),
+        Binding("ctrl+c", "end", "Cancel work", show=False, id="caches.end"),
+        Binding("escape", "end_or_back", "Cancel work, or back", show=False, id="caches.back"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._volumes: dict[Key, Volume] = {}
         self._works: dict[Key, Work] = {}
         self._warming: set[str] = set()
-        self._records: Records | None = None
-        self._troubles: dict[str, StokeError] = {}
-        self._looking: set[str] = set()
-        self._all_told = False
+        self._data: CacheHistory | None = None
+        self._errors: dict[str, StokeError] = {}
+        self._listing: set[str] = set()
+        self._all_listed = False
 
     def compose(self) -> ComposeResult:
-        # Here, so that the first paint of the program need not wait for plotext.
+        # Imported here: plotext would delay the first frame of the program.
         from tui.widgets.plots import BYTES, SHARE, TimePlot
 
-        yield TopBar("caches")
+        yield TopBar("caches", self.context.read_only)
         yield Static(Text(TRUST), id="caches-trust", classes="hint")
         yield CachesTable(id="caches-table", cursor_type="row")
         yield Static(id="caches-empty")
         yield Static(id="caches-detail")
         with Horizontal(id="caches-plots"):
-            yield TimePlot("size", BYTES, "not measured yet", id="caches-sizes")
-            yield TimePlot("hit rate", SHARE, "no job has used it yet", id="caches-hits")
-        yield Static(id="caches-troubles", classes="troubles")
+            yield TimePlot("size", BYTES, "Not measured yet.", id="caches-sizes")
+            yield TimePlot("hit rate", SHARE, "Not used yet.", id="caches-hits")
+        yield Static(id="caches-errors", classes="errors")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(CachesTable).focus()
-        self.stoke.jobs_signal.subscribe(self, self._jobs_changed)
+        self.context.snapshots.subscribe(self, self._jobs_changed)
 
     def on_screen_resume(self) -> None:
-        # A volume may have come or grown since the screen was left.
+        # Volumes may have been added or have grown meanwhile.
         if not self._works:
             self.action_reload()
 
@@ -127,30 +129,32 @@ class CachesScreen(StokeScreen):
     def _wide(self) -> bool:
         return self.size.width >= WIDE
 
-    # --- what there is ----------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def action_reload(self) -> None:
         for name in backend_names():
-            if name not in self._looking:
-                self._looking.add(name)
+            if name not in self._listing:
+                self._listing.add(name)
                 on_thread(
                     self,
-                    partial(self._look, name),
-                    partial(self._found, name),
-                    partial(self._down, name),
+                    partial(self._volumes_of, name),
+                    partial(self._show_volumes, name),
+                    partial(self._show_failure, name),
                 )
-        on_thread(self, lambda: read_records(self.stoke.history), self._told, self._untold)
+        on_thread(
+            self, lambda: read_cache_history(self.context.history), self._loaded, self._failed
+        )
         self._show()
 
-    def _look(self, name: str) -> list[Volume]:
-        return self._housekeeper().volumes(self.stoke.service.backends.get(name))
+    def _volumes_of(self, name: str) -> list[Volume]:
+        return self._housekeeper().volumes(self.context.backends.get(name))
 
     def _housekeeper(self) -> Housekeeper:
-        return Housekeeper(self.stoke.history, self.stoke.config.lock_ttl)
+        return Housekeeper(self.context.history, self.context.config.lock_ttl)
 
-    def _found(self, name: str, volumes: list[Volume]) -> None:
-        self._looking.discard(name)
-        self._troubles.pop(name, None)
+    def _show_volumes(self, name: str, volumes: list[Volume]) -> None:
+        self._listing.discard(name)
+        self._errors.pop(name, None)
         before, self._volumes = (
             self._volumes,
             {key: volume for key, volume in self._volumes.items() if volume.backend != name},
@@ -158,35 +162,35 @@ class CachesScreen(StokeScreen):
         for volume in volumes:
             key = _key(volume)
             measured = before.get(key)
-            # A figure taken here outlives a listing that began before it; who uses it does not.
+            # A newer measurement outlives a listing that began before it; the list of users does not.
             if measured and (measured.measured_at or 0) > (volume.measured_at or 0):
                 volume = replace(measured, in_use_by=volume.in_use_by)
             self._volumes[key] = volume
         self._show()
 
-    def _down(self, name: str, error: StokeError) -> None:
-        self._looking.discard(name)
-        self._troubles[name] = error
+    def _show_failure(self, name: str, error: StokeError) -> None:
+        self._listing.discard(name)
+        self._errors[name] = error
         self._show()
 
-    def _told(self, records: Records) -> None:
-        self._troubles.pop("history", None)
-        self._records = records
+    def _loaded(self, data: CacheHistory) -> None:
+        self._errors.pop("history", None)
+        self._data = data
         self._show()
 
-    def _untold(self, error: StokeError) -> None:
-        self._troubles["history"] = error
+    def _failed(self, error: StokeError) -> None:
+        self._errors["history"] = error
         self._show()
 
     def _jobs_changed(self, snapshot: Snapshot) -> None:
-        """Warm jobs that were begun here are told of until they end."""
+        """Notify of the end of warm jobs that were started here."""
         if not self._warming:
             return
         for job in snapshot.jobs:
             if job.id in self._warming and job.state.finished:
                 self._warming.discard(job.id)
                 why = f": {clean(job.reason)}" if job.reason else ""
-                self.app.notify(
+                self.notify(
                     f"{clean(job.id)} {job.state} in {fmt.duration(job.seconds)}{why}",
                     severity="information" if job.exit_code == 0 else "error",
                     markup=False,
@@ -198,43 +202,43 @@ class CachesScreen(StokeScreen):
 
     def _show(self) -> None:
         table = self.query_one(CachesTable)
-        chosen = self._chosen()
-        # Backends answer in any order at first; who has not moved yet stays on the first row.
-        stays = self._all_told or table.cursor_row > 0
-        self._all_told = self._all_told or not self._looking
+        current = self._current()
+        # Backends answer in any order. Until all have, an unmoved cursor stays on the first row.
+        stays = self._all_listed or table.cursor_row > 0
+        self._all_listed = self._all_listed or not self._listing
         keys = sorted(self._volumes)
         with self.prevent(DataTable.RowHighlighted):
             table.clear()
             for key in keys:
                 table.add_row(*self._row(key, self._volumes[key]), key="/".join(key))
-            if chosen in self._volumes and stays:
-                table.move_cursor(row=keys.index(chosen))
+            if current in self._volumes and stays:
+                table.move_cursor(row=keys.index(current))
         table.display = bool(self._volumes)
         self.query_one("#caches-plots").display = bool(self._volumes)
         empty = self.query_one("#caches-empty", Static)
         empty.display = not self._volumes
-        empty.update(Text("looking ..." if self._looking else _NONE_YET))
-        self._show_chosen()
-        troubles = self.query_one("#caches-troubles", Static)
-        troubles.display = bool(self._troubles)
-        troubles.update(
+        empty.update(Text("Loading ..." if self._listing else _NO_CACHES))
+        self._show_current()
+        errors = self.query_one("#caches-errors", Static)
+        errors.display = bool(self._errors)
+        errors.update(
             Text("\n").join(
                 Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.error_text(error))
-                for name, error in sorted(self._troubles.items())
+                for name, error in sorted(self._errors.items())
             )
         )
 
     @on(DataTable.RowHighlighted)
-    def _show_chosen(self) -> None:
+    def _show_current(self) -> None:
         self._show_detail()
         self._show_plots()
         self.refresh_bindings()
 
     def _show_detail(self) -> None:
         text = Text()
-        chosen = self._chosen()
-        if chosen is not None:
-            volume = self._volumes[chosen]
+        current = self._current()
+        if current is not None:
+            volume = self._volumes[current]
             text.append_text(fmt.plain(fmt.place(volume.name), "bold"))
             if volume.node:
                 text.append_text(fmt.plain(f" on {volume.node}"))
@@ -244,32 +248,32 @@ class CachesScreen(StokeScreen):
         if self._volumes:
             total = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
             unmeasured = len(self._volumes) - len(total)
-            text.append(f"{fmt.size(sum(total) if total else None)} in all")
+            text.append(f"{fmt.size(sum(total) if total else None)} in total")
             if unmeasured:
-                text.append(f", {unmeasured} not measured: m measures", style="yellow")
+                text.append(f", {unmeasured} not measured (m measures)", style="yellow")
         for key, work in self._works.items():
-            step = "ending" if work.given_up else f"{work.step or 'beginning'} (esc ends it)"
+            step = "cancelling" if work.cancelled else f"{work.step or 'starting'} (esc cancels)"
             text.append("\n")
             text.append_text(fmt.plain(f"{work.doing} {_short(key)}: {step}", "cyan"))
-        jobs = {job.id: job for job in self.stoke.snapshot.jobs}
+        jobs = {job.id: job for job in self.context.snapshot.jobs}
         for job_id in sorted(self._warming):
             job = jobs.get(job_id)
             phase = f", {job.phases[-1].name}" if job and job.phases else ""
             state = job.state if job else "submitted"
             text.append("\n")
-            text.append_text(fmt.plain(f"{job_id}: {state}{phase} (1 lists it)", "cyan"))
+            text.append_text(fmt.plain(f"{job_id}: {state}{phase} (1 shows it)", "cyan"))
         self.query_one("#caches-detail", Static).update(text)
 
     def _show_plots(self) -> None:
         from tui.widgets.plots import Line, TimePlot
 
-        chosen = self._chosen()
-        if chosen is None:
+        current = self._current()
+        if current is None:
             return
-        volume, records, now = self._volumes[chosen], self._records, self.stoke.clock()
-        sizes = records.sizes_of(volume) if records else []
-        rates = records.hit_rates(volume) if records else []
-        figures = records.figures(volume) if records else None
+        volume, data, now = self._volumes[current], self._data, self.context.clock()
+        sizes = data.sizes_of(volume) if data else []
+        rates = data.hit_rates(volume) if data else []
+        figures = data.figures(volume) if data else None
         size, rate = fmt.size(volume.bytes), fmt.share(figures.hit_rate if figures else None)
         self.query_one("#caches-sizes", TimePlot).show([Line(volume.kind, size, sizes)], now)
         self.query_one("#caches-hits", TimePlot).show([Line(volume.kind, rate, rates)], now)
@@ -277,27 +281,27 @@ class CachesScreen(StokeScreen):
     def _row(self, key: Key, volume: Volume) -> Sequence[Text]:
         age = fmt.UNKNOWN
         if volume.measured_at is not None:
-            age = fmt.age(self.stoke.clock() - volume.measured_at)
-        figures = self._records.figures(volume) if self._records else None
+            age = fmt.age(self.context.clock() - volume.measured_at)
+        figures = self._data.figures(volume) if self._data else None
         count = len(volume.in_use_by)
-        users = fmt.plain(", ".join(volume.in_use_by), "yellow")
+        users = fmt.cell(", ".join(volume.in_use_by), "yellow")
         if not self._wide:
-            # Their names stand below the table.
+            # Their names are below the table.
             users = Text(fmt.count(count, "job"), style="yellow")
         return (
-            fmt.plain(volume.backend),
-            fmt.plain(volume.scope),
-            fmt.plain(volume.kind),
+            fmt.cell(volume.backend),
+            fmt.cell(volume.scope),
+            fmt.cell(volume.kind),
             _right(fmt.size(volume.bytes)),
             _right("..." if key in self._works else age),
             _right(fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"),
             _right(fmt.share(figures.hit_rate if figures else None)),
             _right(fmt.duration(figures.saved_seconds if figures else None)),
             _right(fmt.size(figures.saved_bytes if figures else None)),
-            users if count else Text("nobody", style="dim"),
+            users if count else Text("none", style="dim"),
         )
 
-    def _chosen(self) -> Key | None:
+    def _current(self) -> Key | None:
         table = self.query_one(CachesTable)
         if not table.row_count:
             return None
@@ -311,39 +315,39 @@ class CachesScreen(StokeScreen):
             return False
         if not self.is_mounted:
             return True
-        chosen = self._chosen()
+        current = self._current()
         if action in ("measure", "clear", "prune"):
-            return chosen is not None and chosen not in self._works
+            return current is not None and current not in self._works
         if action == "environments":
-            return chosen is not None
+            return current is not None
         if action == "end":
-            return self._to_end() is not None
+            return self._work_to_cancel() is not None
         return True
 
-    def _to_end(self) -> Work | None:
-        """The work on the chosen volume, or else any that goes on."""
-        chosen = self._chosen()
-        works = [work for work in self._works.values() if not work.given_up]
-        mine = self._works.get(chosen) if chosen else None
+    def _work_to_cancel(self) -> Work | None:
+        """Return the work on the current volume, or else any other."""
+        current = self._current()
+        works = [work for work in self._works.values() if not work.cancelled]
+        mine = self._works.get(current) if current else None
         return mine if mine in works else next(iter(works), None)
 
     def action_end(self) -> None:
-        work = self._to_end()
+        work = self._work_to_cancel()
         if work is not None:
-            work.give_up()
-            self._show_chosen()
+            work.cancel()
+            self._show_current()
 
     def action_end_or_back(self) -> None:
-        if self._to_end() is not None:
+        if self._work_to_cancel() is not None:
             self.action_end()
         else:
-            self.app.switch_mode("jobs")
+            self.post_message(ShowScreen("jobs"))
 
-    def _begin(
+    def _start_work(
         self, key: Key, doing: str, do: Callable[[Progress], T], done: Callable[[T], object]
     ) -> None:
-        """Runs `do` on a thread, with its progress on the screen and a key that ends it."""
-        work = Work(doing, lambda: answer(self, self._show_detail))
+        """Run `do` on a thread, with its progress on the screen and a key that cancels it."""
+        work = Work(doing, lambda: call_in(self, self._show_detail))
         self._works[key] = work
 
         def ended(result: T) -> None:
@@ -353,22 +357,22 @@ class CachesScreen(StokeScreen):
 
         def failed(error: StokeError) -> None:
             del self._works[key]
-            if isinstance(error, GivenUpError):
-                self.app.notify(f"{doing} {clean(_short(key))}: ended", markup=False)
+            if isinstance(error, WorkCancelledError):
+                self.notify(f"{doing} {clean(_short(key))}: cancelled", markup=False)
             else:
-                self.stoke.show_error(error)
-            # Whatever it was may have gone half the way, or the volume may be gone.
+                self.show_error(error)
+            # The work may be half done, or the volume may have been removed.
             self.action_reload()
 
         on_thread(self, lambda: do(work.progress), ended, failed)
         self._show()
 
-    def _measured(self, volume: Volume, progress: Progress) -> Volume:
-        backend = self.stoke.service.backends.get(volume.backend)
+    def _measure(self, volume: Volume, progress: Progress) -> Volume:
+        backend = self.context.backends.get(volume.backend)
         return self._housekeeper().measured(backend, volume, progress)
 
     def action_measure(self) -> None:
-        key = self._chosen()
+        key = self._current()
         if key is None:
             return
 
@@ -376,45 +380,45 @@ class CachesScreen(StokeScreen):
             if key in self._volumes:
                 self._volumes[key] = volume
 
-        self._begin(key, "measuring", partial(self._measured, self._volumes[key]), done)
+        self._start_work(key, "measuring", partial(self._measure, self._volumes[key]), done)
 
     def action_environments(self) -> None:
-        key = self._chosen()
+        key = self._current()
         if key is None:
             return
         volume = self._volumes[key]
-        backends = self.stoke.service.backends
+        backends = self.context.backends
 
         def usage(progress: Progress) -> Usage:
             return self._housekeeper().usage(backends.get(volume.backend), volume, progress)
 
-        self.app.push_screen(EnvironmentsScreen(volume, usage))
+        self.app.push_screen(EnvironmentsScreen(self.context, volume, usage))
 
     def action_clear(self) -> None:
-        key = self._chosen()
+        key = self._current()
         if key is None:
             return
         volume = self._volumes[key]
 
         def clear(progress: Progress) -> Pruned:
-            backend = self.stoke.service.backends.get(volume.backend)
+            backend = self.context.backends.get(volume.backend)
             return self._housekeeper().clear(backend, volume, progress)
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._begin(key, "clearing", clear, self._freed)
+                self._start_work(key, "clearing", clear, self._freed)
 
-        self.app.push_screen(ClearCache(volume, partial(self._measured, volume)), answered)
+        self.app.push_screen(ClearCache(volume, partial(self._measure, volume)), answered)
 
     def action_prune(self) -> None:
-        key = self._chosen()
+        key = self._current()
         if key is None:
             return
         volume = self._volumes[key]
 
         def prune(plan: Plan, dry_run: bool, progress: Progress) -> Pruned:
             return self._housekeeper().prune(
-                self.stoke.service.backends.get(volume.backend),
+                self.context.backends.get(volume.backend),
                 volume,
                 progress,
                 unused=plan.unused,
@@ -424,27 +428,29 @@ class CachesScreen(StokeScreen):
 
         def answered(plan: Plan | None) -> None:
             if plan is not None:
-                self._begin(key, "pruning", lambda say: prune(plan, False, say), self._freed)
+                self._start_work(
+                    key, "pruning", lambda progress: prune(plan, False, progress), self._freed
+                )
 
-        def look(plan: Plan, progress: Progress) -> Pruned:
+        def dry_run(plan: Plan, progress: Progress) -> Pruned:
             return prune(plan, True, progress)
 
-        budget = self.stoke.config.budget(volume.scope)
-        self.app.push_screen(PruneCache(volume, budget, look), answered)
+        budget = self.context.config.budget(volume.scope)
+        self.app.push_screen(PruneCache(volume, budget, dry_run), answered)
 
     def _freed(self, pruned: Pruned) -> None:
         text = f"freed {fmt.size(pruned.bytes)}"
         if pruned.busy:
-            text += f"; {len(pruned.busy)} in use stayed"
+            text += f"; {len(pruned.busy)} in use kept"
         if pruned.trouble:
-            text += f"; {clean(pruned.trouble)}; a later prune frees the rest"
-        self.app.notify(text, markup=False, severity="warning" if pruned.trouble else "information")
+            text += f"; {clean(pruned.trouble)}; prune again to free the rest"
+        self.notify(text, markup=False, severity="warning" if pruned.trouble else "information")
 
     # --- warming ----------------------------------------------------------------------------------
 
     def action_warm(self) -> None:
-        key = self._chosen()
-        config = self.stoke.config
+        key = self._current()
+        config = self.context.config
         backend, scope = config.backend, config.scope
         if key is not None:
             backend, scope = self._volumes[key].backend, self._volumes[key].scope
@@ -453,14 +459,14 @@ class CachesScreen(StokeScreen):
             for request in requests or ():
                 self._warm(backend, request)
 
-        self.app.push_screen(WarmCache(backend, scope), answered)
+        self.app.push_screen(WarmCache(self.context, backend, scope), answered)
 
     def _warm(self, backend: str, request: Request) -> None:
         def done(job: Job) -> None:
             self._warming.add(job.id)
             self._show_detail()
 
-        self.stoke.hand_over(backend, request, done, self.stoke.show_error)
+        self.context.submissions.submit(self, backend, request, done, self.show_error)
 
 
 def _key(volume: Volume) -> Key:

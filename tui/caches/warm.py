@@ -1,4 +1,4 @@
-"""Asking what to warm: packages, a requirements file, system packages, or what was used most."""
+"""The dialog for warming: packages, a requirements file, system packages, or the most used ones."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from textual.widgets import Button, Input, Static
 
 from stoke.config.defaults import with_defaults
 from stoke.errors import RequestError, StokeError
-from stoke.jobs import prepare
+from stoke.jobs.prepare import check_request
 from stoke.jobs.request import Request
 from stoke.jobs.warm import CODE, most_used, warm_request
 from stoke.request.requirements_files import read_requirements
 from stoke.request.sources import request_from_options, split_dependencies
 from tui import format as fmt
-from tui.base_screen import app_of
+from tui.context import Context
 from tui.dialogs.dialog import Dialog
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
 from tui.widgets.path_input import path_of
 
 MOST = 20
-"""Jobs that one dialog begins at the most."""
+"""The most jobs that one dialog starts."""
 _FIELDS = (
     ("packages", "numpy, pandas>=2,<3"),
     ("requirements file", "requirements.txt"),
     ("system packages", "gcc ffmpeg"),
-    ("image", "the configured one"),
-    ("or the most used", f"how many, up to {MOST}"),
+    ("image", "from the configuration"),
+    ("or the most used", f"number of them, up to {MOST}"),
 )
 
 
 class WarmCache(Dialog[list[Request] | None]):
-    """Gives the requests to submit, checked: each becomes a job that does nothing when it is built."""
+    """Returns checked requests to submit. Each becomes a job that only builds its environment."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="warm.cancel"),
     ]
 
-    def __init__(self, backend: str, scope: str) -> None:
+    def __init__(self, context: Context, backend: str, scope: str) -> None:
         super().__init__()
+        self.context = context
         self._backend = backend
         self._scope = scope
 
@@ -63,14 +64,14 @@ class WarmCache(Dialog[list[Request] | None]):
                 yield Button("Warm", id="go", variant="primary")
 
     def on_mount(self) -> None:
-        self._say(Text("Built as jobs, bytecode compiled; the Jobs screen lists them.", "dim"))
+        self._show_text(Text("Runs as jobs, which Jobs lists. Bytecode is compiled.", "dim"))
         self.query_one("#warm-0").focus()
 
-    def _say(self, text: Text) -> None:
+    def _show_text(self, text: Text) -> None:
         self.query_one("#warm-error", Static).update(text)
 
     @on(Input.Submitted)
-    def _begin(self) -> None:
+    def _start_check(self) -> None:
         go = self.query_one("#go", Button)
         if go.disabled:
             return
@@ -83,25 +84,27 @@ class WarmCache(Dialog[list[Request] | None]):
 
         def failed(error: StokeError) -> None:
             go.disabled = False
-            self._say(fmt.error_text(error))
+            self._show_text(fmt.error_text(error))
 
         on_thread(self, lambda: self._requests(*values), checked, failed)
 
     def _requests(
         self, packages: str, requirements: str, system: str, image: str, count: str
     ) -> list[Request]:
-        app = app_of(self)
-        backend = app.service.backends.get(self._backend)
+        context = self.context
+        backend = context.backends.get(self._backend)
         named = packages or requirements or system
         if count:
             if named or image:
-                raise RequestError("most used", "they name their packages and images already")
+                raise RequestError("most used", "cannot be combined with packages or an image")
             if not count.isdecimal() or not 1 <= int(count) <= MOST:
                 raise RequestError("most used", f"{count!r} is not a number from 1 to {MOST}")
-            return most_used(app.history, app.config, self._backend, self._scope, int(count))
+            return most_used(
+                context.history, context.config, self._backend, self._scope, int(count)
+            )
         if not named:
             raise RequestError(
-                "packages", "nothing to warm: name some, or how many of the most used"
+                "packages", "nothing to warm; name packages, or a number of the most used ones"
             )
         texts = read_requirements([str(path_of(requirements))] if requirements else [])
         spec = request_from_options(
@@ -113,14 +116,14 @@ class WarmCache(Dialog[list[Request] | None]):
             image=image or None,
             scope=self._scope,
         )
-        spec = with_defaults(spec, app.config)
-        prepare.check_request(spec, backend)
-        return [warm_request(spec, app.config)]
+        spec = with_defaults(spec, context.config)
+        check_request(spec, backend)
+        return [warm_request(spec, context.config)]
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "go":
-            self._begin()
+            self._start_check()
         else:
             self.dismiss(None)
 

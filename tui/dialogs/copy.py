@@ -1,4 +1,4 @@
-"""Which part of a job's request to copy."""
+"""Choose which part of a job's request to copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.dialogs.dialog import Dialog
 
 
 class Copy(Dialog[str | None]):
-    """Answers with one of `offered`, or None."""
+    """Returns one of `parts`, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "close", "Close", id="copy.close"),
@@ -25,21 +25,21 @@ class Copy(Dialog[str | None]):
         Binding("y", "pick", "Copy", id="copy.pick"),
     ]
 
-    def __init__(self, offered: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[str]) -> None:
         super().__init__()
-        self._offered = offered
+        self._parts = parts
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(Text("Copy"), classes="dialog-title")
-            yield OptionList(*(Text(one) for one in self._offered), id="copy-list")
+            yield OptionList(*(Text(one) for one in self._parts), id="copy-list")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._offered[event.option_index])
+        self.dismiss(self._parts[event.option_index])
 
     def action_pick(self) -> None:
         self.query_one(OptionList).action_select()

@@ -1,4 +1,4 @@
-"""Asking before something goes, and helping with the keys."""
+"""The confirmation before a change, and the list of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.dialogs.dialog import Dialog
 
 
 class Confirm(Dialog[bool]):
-    """Asks; Cancel has the focus, so that neither a stray key nor a habit answers yes."""
+    """Returns whether the user agreed. Cancel has the focus, so that a stray key does not agree."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "cancel", "Cancel", id="confirm.cancel"),
@@ -49,7 +49,7 @@ class Confirm(Dialog[bool]):
 
 
 class Help(Dialog[None]):
-    """The keys that work where the focus was."""
+    """Lists the keys that work where the focus was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1", "close", "Close", id="help.close"),
@@ -71,9 +71,9 @@ class Help(Dialog[None]):
         group = ""
         by_action: dict[tuple[str, str, str], list[str]] = {}
         for node, binding, enabled, _ in self._active:
-            # An editor's own keys are worth a look; a table's are arrows everybody knows.
-            ours = bool(binding.id) or isinstance(node, Input | TextArea)
-            if enabled and binding.description and ours:
+            # Also list the keys of Textual's editors, but not the arrows of its tables.
+            listed = bool(binding.id) or isinstance(node, Input | TextArea)
+            if enabled and binding.description and listed:
                 where = "Everywhere" if node is self.app else "On this screen"
                 if node is not self.app and not isinstance(node, Screen):
                     where = "Here"

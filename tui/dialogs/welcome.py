@@ -1,4 +1,4 @@
-"""What this is, for somebody who opens it for the first time."""
+"""The introduction at the first start."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Static
 
 from tui import format as fmt
-from tui.base_screen import app_of
 from tui.dialogs.dialog import Dialog
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
     from stoke.request.spec import JobSpec
 
-WHAT = (
-    "You write Python and name its packages. stoke runs it on this machine, in a container or on a "
-    "cluster, and keeps what it built: the next job with the same packages starts in milliseconds."
+INTRODUCTION = (
+    "Write Python and name its packages. stoke runs it on this machine, in a container or on a "
+    "cluster, and caches the environment: the next job with the same packages starts in milliseconds."
 )
 EXAMPLE = """\
 # /// script
@@ -36,7 +35,8 @@ cowsay.cow(f"Python {platform.python_version()} on {platform.node()}")
 
 
 def example(config: Config) -> JobSpec:
-    # Only now: what checks requests takes longer to import than the first frame to draw.
+    """Return the request that "Run the example" submits."""
+    # Imported here: checking requests takes longer to import than the first frame to draw.
     from stoke.config.defaults import with_defaults
     from stoke.request.sources import request_from_options
 
@@ -44,7 +44,7 @@ def example(config: Config) -> JobSpec:
 
 
 class Welcome(Dialog[str | None]):
-    """Gives what was chosen: "example", "new", "help", another screen's name, or None."""
+    """Returns "example", "help", the mode of a screen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "choose", "Close", id="welcome.close"),
@@ -58,21 +58,20 @@ class Welcome(Dialog[str | None]):
         Binding("right,down", "app.focus_next", "Next button", show=False, id="welcome.on"),
     ]
 
+    def __init__(self, backend: str, read_only: bool) -> None:
+        super().__init__()
+        self._backend = backend
+        self._read_only = read_only
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return not (action == "choose" and parameters == ("example",) and self._read_only)
 
-    @property
-    def _read_only(self) -> bool:
-        return app_of(self).read_only
-
     def compose(self) -> ComposeResult:
-        config = app_of(self).config
         with Vertical(classes="dialog"):
             yield Static(Text("stoke runs Python somewhere else"), classes="dialog-title")
-            yield Static(Text(WHAT), classes="dialog-body")
-            yield Static(self._keys(config.backend), classes="dialog-body")
-            again = "Getting started (f2, or in the palette: ctrl+p) shows this again."
-            yield Static(Text(again), classes="hint")
+            yield Static(Text(INTRODUCTION), classes="dialog-body")
+            yield Static(self._keys(self._backend), classes="dialog-body")
+            yield Static(Text("f2 shows this again."), classes="hint")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Close", id="close")
                 yield Button("New job", id="new")
@@ -81,9 +80,9 @@ class Welcome(Dialog[str | None]):
     def _keys(self, backend: str) -> Text:
         text = Text()
         keys = [
-            ("x", f"run an example on {backend}; then r runs it from the cache"),
-            ("2", "write a job of your own; ctrl+r submits it"),
-            ("?", "what the keys do where you are; : lists every action"),
+            ("x", f"run an example on {backend}; r runs it again, cached"),
+            ("2", "write a job; ctrl+r submits it"),
+            ("?", "list the keys of this screen; : lists all actions"),
         ]
         for key, what in keys[self._read_only :]:
             text.append(f"{key}  ", style="bold cyan")

@@ -1,6 +1,6 @@
-"""What is done to several jobs at once, and the question that comes before it.
+"""Stopping and removing several jobs at once, with the text of the confirmation.
 
-The question names what goes; each job is done by itself, so that one that cannot be costs no other.
+Each job is handled on its own, so that an error with one does not affect the others.
 """
 
 from __future__ import annotations
@@ -17,88 +17,88 @@ from stoke.history.job import Job
 from stoke.jobs import control
 from tui import format as fmt
 
-NAMED = 8
-"""So many jobs a question names; of more it says how many."""
+MOST_NAMES = 8
+"""Jobs that a confirmation lists by name; it counts the others."""
 
 
 @dataclass
-class Outcome:
-    well: list[str] = field(default_factory=list)
-    """The ids of those it was done to."""
-    said: list[str] = field(default_factory=list)
-    """What there is to know besides, each thing once."""
-    wrong: list[StokeError] = field(default_factory=list)
+class BulkResult:
+    done: list[str] = field(default_factory=list)
+    """Ids of the jobs that were handled."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks of the backends, each once."""
+    errors: list[StokeError] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Deed:
-    """`jobs` are those it can be done to; `title`, `body` and `verb` make the question; `do` returns
-    what there is to know besides."""
+class BulkAction:
+    """`jobs` are those that the action applies to. `run_one` returns a remark or None; `past` says in a
+    notification what was done to the jobs."""
 
     jobs: Sequence[Job]
     title: str
     body: Text
     verb: str
-    done: str
-    do: Callable[[Job], str | None]
+    past: str
+    run_one: Callable[[Job], str | None]
 
-    def outcome(self) -> Outcome:
-        """Does it."""
-        outcome = Outcome()
+    def run(self) -> BulkResult:
+        result = BulkResult()
         for job in self.jobs:
             try:
-                said = self.do(job)
+                note = self.run_one(job)
             except StokeError as error:
-                outcome.wrong.append(error)
+                result.errors.append(error)
                 continue
-            outcome.well.append(job.id)
-            if said is not None and said not in outcome.said:
-                outcome.said.append(said)
-        return outcome
+            result.done.append(job.id)
+            if note is not None and note not in result.notes:
+                result.notes.append(note)
+        return result
 
 
-def stopping(jobs: Sequence[Job], backends: pool.Backends, history: History, grace: float) -> Deed:
-    open_ones = [job for job in jobs if not job.state.finished]
-    body = _named(open_ones)
-    whose = "Its" if len(open_ones) == 1 else "Their"
+def stop_action(
+    jobs: Sequence[Job], backends: pool.Backends, history: History, grace: float
+) -> BulkAction:
+    unfinished = [job for job in jobs if not job.state.finished]
+    body = _names(unfinished)
+    whose = "Its" if len(unfinished) == 1 else "Their"
     body.append(
-        f"\n\n{whose} code is asked to end; after {fmt.duration(grace)} it is killed. "
-        "The log and the caches stay."
+        f"\n\n{whose} code gets {fmt.duration(grace)} to end, then it is killed. "
+        "Log and caches are kept."
     )
-    _left(body, len(jobs) - len(open_ones), "over already")
+    _append_skipped(body, len(jobs) - len(unfinished), "already ended")
 
-    def do(job: Job) -> str | None:
+    def stop(job: Job) -> str | None:
         return control.stop(job, backends.get(job.backend), history, grace)
 
-    return Deed(open_ones, _title("Stop", open_ones), body, "Stop", "stopping", do)
+    return BulkAction(unfinished, _title("Stop", unfinished), body, "Stop", "stopping", stop)
 
 
-def removing(jobs: Sequence[Job], backends: pool.Backends, history: History) -> Deed:
-    over = [job for job in jobs if job.state.finished]
-    body = _named(over)
-    lines = fmt.count(sum(job.log_lines for job in over), "line")
-    size = fmt.size(sum(job.log_bytes for job in over))
-    whose, log = ("Its", "log") if len(over) == 1 else ("Their", "logs")
-    body.append(f"\n\n{whose} {log} ({lines}, {size}), phases and request go. The caches stay.")
-    _left(body, len(jobs) - len(over), "not over")
+def remove_action(jobs: Sequence[Job], backends: pool.Backends, history: History) -> BulkAction:
+    finished = [job for job in jobs if job.state.finished]
+    body = _names(finished)
+    lines = fmt.count(sum(job.log_lines for job in finished), "line")
+    size = fmt.size(sum(job.log_bytes for job in finished))
+    log = "log" if len(finished) == 1 else "logs"
+    body.append(f"\n\nDeletes the {log} ({lines}, {size}), phases and request. Keeps the caches.")
+    _append_skipped(body, len(jobs) - len(finished), "still running")
 
-    def do(job: Job) -> None:
+    def remove(job: Job) -> None:
         control.remove(job, control.backend_of(job, backends), history)
 
-    return Deed(over, _title("Remove", over), body, "Remove", "removed", do)
+    return BulkAction(finished, _title("Remove", finished), body, "Remove", "removed", remove)
 
 
 def _title(verb: str, jobs: Sequence[Job]) -> str:
     return f"{verb} this job?" if len(jobs) == 1 else f"{verb} {len(jobs):,} jobs?"
 
 
-def _named(jobs: Sequence[Job]) -> Text:
-    more = len(jobs) - NAMED
-    text = Text("\n").join(fmt.plain(job.id, "bold") for job in jobs[:NAMED])
+def _names(jobs: Sequence[Job]) -> Text:
+    more = len(jobs) - MOST_NAMES
+    text = Text("\n").join(fmt.plain(job.id, "bold") for job in jobs[:MOST_NAMES])
     return text.append(f"\nand {more:,} more") if more > 0 else text
 
 
-def _left(body: Text, count: int, why: str) -> None:
+def _append_skipped(body: Text, count: int, why: str) -> None:
     if count:
-        are = "is" if count == 1 else "are"
-        body.append(f"\n{fmt.count(count, 'marked job')} {are} {why} and left alone.")
+        body.append(f"\n{fmt.count(count, 'marked job')} {why}: skipped.")

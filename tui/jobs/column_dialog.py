@@ -14,21 +14,21 @@ from textual.widgets import OptionList, Static
 from tui.dialogs.dialog import Dialog
 from tui.jobs.columns import COLUMNS, SHOWN
 
-_HELP = "space shows or hides, J and K move, 0 as at first, esc closes"
+_HELP = "space shows or hides, J and K move, 0 resets, esc closes"
 _FULL = {"job": "id", "backend": "backend", "environment": "seconds for the environment"}
 
 
 class Columns(Dialog[None]):
-    """`changed` gets the names of the columns after each change."""
+    """`changed` is called with the names of the shown columns after each change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,C", "close", "Close", id="columns.close"),
         Binding("space,enter", "show_or_hide", "Show or hide", id="columns.toggle", priority=True),
-        Binding("J,shift+down", "shift(1)", "Further back", id="columns.back"),
-        Binding("K,shift+up", "shift(-1)", "Further to the front", id="columns.front"),
+        Binding("J,shift+down", "shift(1)", "Move back", id="columns.back"),
+        Binding("K,shift+up", "shift(-1)", "Move forward", id="columns.front"),
         Binding("j", "step(1)", "Next", show=False, id="columns.down"),
         Binding("k", "step(-1)", "Previous", show=False, id="columns.up"),
-        Binding("0", "reset", "As at first", id="columns.reset"),
+        Binding("0", "reset", "Restore the defaults", id="columns.reset"),
     ]
 
     def __init__(self, shown: Sequence[str], changed: Callable[[tuple[str, ...]], object]) -> None:

@@ -1,4 +1,4 @@
-"""The columns of the list of jobs: what stands in them, and which are shown in which order."""
+"""The columns of the list of jobs: their cells, and which of them are shown in which order."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ STATES = {
 
 
 def state_text(job: Job) -> Text:
-    """The state in words and colour; `?` behind what could not be confirmed."""
+    """Return the state in words and colour, with `?` if it is not confirmed."""
     words, style = STATES[job.state]
-    unsure = "?" if job.stale or job.provisional else ""
-    return Text(words + unsure, style=style)
+    mark = "?" if job.stale or job.provisional else ""
+    return Text(words + mark, style=style)
 
 
 def _phase(job: Job, name: str) -> Phase | None:
@@ -44,18 +44,18 @@ def _packages(job: Job) -> str:
     return f"{sum(counts):,}" if counts else fmt.UNKNOWN
 
 
-def _taken(job: Job, now: float) -> str:
-    taken = job.seconds
-    if taken is None and not job.stale:
-        taken = max(0.0, now - job.submitted_at)
-    return fmt.duration(taken)
+def _seconds(job: Job, now: float) -> str:
+    seconds = job.seconds
+    if seconds is None and not job.stale:
+        seconds = max(0.0, now - job.submitted_at)
+    return fmt.duration(seconds)
 
 
 @dataclass(frozen=True)
 class Column:
     """`stoke.history.listing` sorts by `name`; `cell` gets the job and the time, in epoch seconds.
 
-    A `stretch` column takes what room is left, `width` at least and `stretch` at most.
+    A column with a `stretch` uses the space that the others leave, up to `stretch` cells.
     """
 
     name: str
@@ -75,7 +75,7 @@ COLUMNS = {
         Column("backend", "on", 6, lambda job, _: job.backend),
         Column("scope", "scope", 10, lambda job, _: job.scope),
         Column("age", "age", 4, lambda job, now: fmt.age(now - job.submitted_at), right=True),
-        Column("time", "time", 6, _taken, right=True),
+        Column("time", "time", 6, _seconds, right=True),
         Column("environment", "env", 6, lambda job, _: fmt.duration(job.environment_seconds), True),
         Column("python", "py", 4, lambda job, _: _hit(job, "python")),
         Column("system", "sys", 4, lambda job, _: _hit(job, "system")),
@@ -90,7 +90,7 @@ COLUMNS = {
     )
 }
 SHOWN = ("state", "job", "backend", "age", "time", "python")
-"""Unless somebody chose others."""
+"""The columns shown by default."""
 
 
 def _number(value: int | None) -> str:
@@ -98,18 +98,18 @@ def _number(value: int | None) -> str:
 
 
 def known(names: object) -> tuple[str, ...]:
-    """The columns among what was kept, each once; ours where none is left."""
-    kept = names if isinstance(names, list) else []
-    ours = [name for name in kept if isinstance(name, str) and name in COLUMNS]
-    return tuple(dict.fromkeys(ours)) or SHOWN
+    """Return the names of columns in a stored value, each once; the defaults if there is none."""
+    stored = names if isinstance(names, list) else []
+    valid = [name for name in stored if isinstance(name, str) and name in COLUMNS]
+    return tuple(dict.fromkeys(valid)) or SHOWN
 
 
-def widths(columns: Sequence[Column], room: int) -> list[int]:
-    """Of each column, with one cell between them and one at either edge."""
-    taken = [column.width for column in columns]
-    left = room - sum(taken) - len(taken) - 1
+def widths(columns: Sequence[Column], available: int) -> list[int]:
+    """Return the width of each column, for one cell between columns and one at either edge."""
+    result = [column.width for column in columns]
+    left = available - sum(result) - len(result) - 1
     for at, column in enumerate(columns):
         more = max(0, min(left, column.stretch - column.width))
-        taken[at] += more
+        result[at] += more
         left -= more
-    return taken
+    return result

@@ -1,11 +1,10 @@
-"""Two jobs side by side: time, phases, what was asked for, packages, code."""
+"""Two jobs side by side: times, phases, requests, packages, code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,13 +15,14 @@ from stoke.history.job import Job, Phase
 from stoke.jobs.compare import Comparison, PackageChange
 from stoke.text.sanitize import clean
 from tui import format as fmt
-from tui.base_screen import StokeScreen, app_of
+from tui.base_screen import StokeScreen
+from tui.context import Context
 from tui.jobs.columns import state_text
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
-_NAME = 14
-_FIGURES = 32
+_NAME_WIDTH = 14
+_FIGURES_WIDTH = 30
 _LEAST_BAR = 4
 _STYLES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
@@ -30,27 +30,27 @@ _STYLES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "y
 class CompareScreen(StokeScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="compare.back"),
-        Binding("x", "swap", "The other way round", id="compare.swap"),
+        Binding("x", "swap", "Swap the jobs", id="compare.swap"),
         Binding("down,j", "scroll_by(1)", "Down", show=False, id="compare.down"),
         Binding("up,k", "scroll_by(-1)", "Up", show=False, id="compare.up"),
     ]
 
-    def __init__(self, found: Comparison, other_way: Comparison) -> None:
-        super().__init__()
-        self._found, self._other_way = found, other_way
+    def __init__(self, context: Context, comparison: Comparison, swapped: Comparison) -> None:
+        super().__init__(context)
+        self._comparison, self._swapped = comparison, swapped
 
     def compose(self) -> ComposeResult:
-        yield TopBar("jobs")
+        yield TopBar("jobs", self.context.read_only)
         with VerticalScroll(id="compare-scroll"):
-            yield ComparisonView(self._found, id="comparison")
+            yield ComparisonView(self._comparison, self.context.clock, id="comparison")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
 
     def action_swap(self) -> None:
-        self._found, self._other_way = self._other_way, self._found
-        self.query_one(ComparisonView).show(self._found)
+        self._comparison, self._swapped = self._swapped, self._comparison
+        self.query_one(ComparisonView).show(self._comparison)
 
     def action_scroll_by(self, lines: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
@@ -60,18 +60,25 @@ class CompareScreen(StokeScreen):
 
 
 class ComparisonView(Widget):
-    """Draws a comparison in two columns that share the width."""
+    """A comparison in two columns that share the width."""
 
-    def __init__(self, found: Comparison, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        found: Comparison,
+        clock: Callable[[], float],
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
         super().__init__(id=id)
-        self._found = found
+        self._clock = clock
+        self._comparison = found
 
     def show(self, found: Comparison) -> None:
-        self._found = found
+        self._comparison = found
         self.refresh(layout=True)
 
     def render(self) -> Text:
-        found = self._found
+        found = self._comparison
         text = Text(no_wrap=True, overflow="ellipsis")
         for line in self._lines(found, found.first, found.second):
             text.append_text(line)
@@ -81,7 +88,7 @@ class ComparisonView(Widget):
     def _lines(self, found: Comparison, first: Job, second: Job) -> Iterator[Text]:
         yield self._pair("", fmt.plain(first.id, "bold"), fmt.plain(second.id, "bold"))
         yield self._pair("state", *(_state(job) for job in (first, second)))
-        now = app_of(self).clock()
+        now = self._clock()
         yield self._pair("submitted", *(_ago(job, now) for job in (first, second)))
         for name, a, b in (
             ("took", first.seconds, second.seconds),
@@ -108,14 +115,14 @@ class ComparisonView(Widget):
             yield self._pair(
                 pair.name, *(self._phase(phase, longest) for phase in (pair.first, pair.second))
             )
-        yield from self._asked(found)
+        yield from self._request(found)
         yield from self._packages(found)
         if found.code:
             yield _heading("code")
             yield from (_code(line) for line in found.code)
 
-    def _asked(self, found: Comparison) -> Iterator[Text]:
-        yield _heading("asked for")
+    def _request(self, found: Comparison) -> Iterator[Text]:
+        yield _heading("request")
         if not found.spec and not found.code:
             yield Text("the same", style="dim")
         for one in found.spec:
@@ -127,24 +134,26 @@ class ComparisonView(Widget):
 
     def _packages(self, found: Comparison) -> Iterator[Text]:
         for kind, changes in found.packages.items():
-            told = [
+            counts = [
                 f"{sum(one.change == change for one in changes)} {change}"
                 for change in _STYLES
                 if any(one.change == change for one in changes)
             ]
-            yield _heading(f"{kind} packages: {', '.join(told) or 'the same'}")
+            yield _heading(f"{kind} packages: {', '.join(counts) or 'the same'}")
             yield from (_package(one) for one in changes)
         for kind in found.unknown:
             yield _heading(f"{kind} packages")
-            yield Text("not known of both: measuring the cache tells (3, m)", style="dim")
+            yield Text(
+                "not known for both jobs; measure the cache to list them (3, m)", style="dim"
+            )
 
     @property
     def _half(self) -> int:
-        return max(10, (self.size.width - _NAME - 2) // 2)
+        return max(10, (self.size.width - _NAME_WIDTH - 2) // 2)
 
     def _pair(self, name: str, first: Text, second: Text) -> Text:
         name = clean(name)
-        text = Text(_fit(name, _NAME) + " ", style="dim", no_wrap=True)
+        text = Text(fmt.fit(name, _NAME_WIDTH) + " ", style="dim", no_wrap=True)
         left = first.copy()
         left.truncate(self._half - 1, overflow="ellipsis", pad=True)
         line = Text(no_wrap=True).append_text(text).append_text(left).append(" ")
@@ -156,22 +165,16 @@ class ComparisonView(Widget):
         if phase is None:
             return Text("-", style="dim")
         style = {True: "green", False: "yellow", None: "blue"}[phase.hit]
-        bar = self._half - _FIGURES
+        bar = self._half - _FIGURES_WIDTH
         length = round((phase.seconds or 0) / longest * bar) if longest else 0
         text = Text(f"{fmt.duration(phase.seconds):>7} ")
         text.append(f"{fmt.hit(phase.hit) if phase.hit is not None else '':<5}", style=style)
         packages = "" if phase.packages is None else f"{phase.packages:,}"
         received = fmt.size(phase.bytes) if phase.bytes else ""
-        text.append(f"{packages:>6} {received:>9} ")
+        text.append(f"{packages:>5} {received:>8} ")
         if bar < _LEAST_BAR:
             return text
         return text.append("━" * max(length, 1 if phase.seconds else 0), style=style)
-
-
-def _fit(text: str, width: int) -> str:
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    return set_cell_size(text, width - 1) + "…"
 
 
 def _heading(text: str) -> Text:
@@ -190,14 +193,14 @@ def _ago(job: Job, now: float) -> Text:
 
 
 def _against(text: str, first: float | None, second: float | None) -> Text:
-    """The second figure, with how many times the first it is."""
-    told = Text(text)
+    """Return the second figure with its ratio to the first."""
+    result = Text(text)
     if first and second:
         times = second / first
         if not 0.95 < times < 1.05:
-            share = f"{times:.2g} x" if times > 0.1 else f"1/{1 / times:,.0f}"
-            told.append(f"  {share}", style="yellow" if times > 1 else "green")
-    return told
+            ratio = f"{times:.2g}x" if times > 0.1 else f"1/{1 / times:,.0f}"
+            result.append(f"  {ratio}", style="yellow" if times > 1 else "green")
+    return result
 
 
 def _package(one: PackageChange) -> Text:

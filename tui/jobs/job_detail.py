@@ -1,4 +1,4 @@
-"""The chosen job: its title, and its log, phases and request in tabs."""
+"""Details of a job: its title, and its log, phases and request in tabs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stoke.history.database import History
 from stoke.history.job import Job, beyond_reason
 from stoke.request.spec import JobSpec, make_spec
 from tui import format as fmt
+from tui.context import Context
 from tui.jobs.columns import state_text
 from tui.jobs.spec_view import Copies, SpecView
 from tui.log.pane import LogPane
@@ -25,11 +26,9 @@ _TABS = ("tab-log", "tab-phases", "tab-spec")
 
 
 class JobDetail(Vertical):
-    """`reading` is where it looks up what a job's record does not hold."""
-
-    def __init__(self, reading: History) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__(id="job-detail")
-        self._reading = reading
+        self.context = context
         self._job: Job | None = None
         self._now = 0.0
         self._spec_of: str | None = None
@@ -45,7 +44,7 @@ class JobDetail(Vertical):
             ):
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
-                yield SpecView(self._reading, id="spec-view")
+                yield SpecView(self.context, id="spec-view")
 
     @property
     def tabs(self) -> TabbedContent:
@@ -64,52 +63,52 @@ class JobDetail(Vertical):
         return self.tabs.active == "tab-log"
 
     def copies(self) -> Copies:
-        """What of the request can be copied; nothing while its tab is not shown."""
+        """Return what of the request can be copied; nothing while another tab is shown."""
         return self.query_one(SpecView).copies() if self.tabs.active == "tab-spec" else {}
 
     # --- showing ----------------------------------------------------------------------------------
 
     def show(self, job: Job | None, now: float) -> None:
-        """`now`: epoch seconds."""
+        """Show a job; `now` is in epoch seconds."""
         self._job, self._now = job, now
         self.pane.show(job)
         self.query_one("#job-title", Static).update(_title(job) if job else Text())
         self._show_tab()
 
     def tick(self, now: float) -> None:
-        """Time has passed."""
+        """Update the times of an unfinished job."""
         self._now = now
         if self._job is not None and not self._job.state.finished:
             self._show_tab()
 
     @on(TabbedContent.TabActivated)
-    def _other_tab(self) -> None:
+    def _tab_changed(self) -> None:
         self._show_tab()
         self.screen.refresh_bindings()
 
     def _show_tab(self) -> None:
-        """What nobody looks at need not be looked up."""
+        """Look up only what the active tab shows."""
         job = self._job
         if self.tabs.active == "tab-phases":
             self.query_one(Waterfall).show(job, self._notes(), self._now)
         elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
             self._spec_of = job.id
-            self.query_one(SpecView).show(job, read_spec(self._reading, job.id))
+            self.query_one(SpecView).show(job, read_spec(self.context.reading, job.id))
 
     def _notes(self) -> list[str]:
-        """What the runner said of it: notes, errors, their hints."""
+        """Return the notes and errors that the runner reported, and their hints."""
         try:
-            notes = self._reading.notes(self._job.id) if self._job else []
+            notes = self.context.reading.notes(self._job.id) if self._job else []
         except StokeError:
-            return []  # The troubles say what is wrong with the history.
+            return []  # The screen shows errors of the history.
         reason = self._job.reason if self._job else None
-        said = [text for note in notes for text in (beyond_reason(note.text, reason), note.hint)]
-        return list(dict.fromkeys(text for text in said if text))
+        texts = [text for note in notes for text in (beyond_reason(note.text, reason), note.hint)]
+        return list(dict.fromkeys(text for text in texts if text))
 
     # --- moving -----------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Puts the focus into what the tab shows."""
+        """Focus the contents of the active tab."""
         if self.tabs.active == "tab-phases":
             self.query_one("#phases-scroll").focus()
         elif self.tabs.active == "tab-spec":
@@ -118,7 +117,7 @@ class JobDetail(Vertical):
             self.pane.enter()
 
     def step(self, by: int) -> None:
-        """To another tab; the focus goes along if it was inside."""
+        """Go to another tab, with the focus if the focus was inside the tabs."""
         focused = self.screen.focused
         inside = focused is not None and self.tabs in focused.ancestors
         at = _TABS.index(self.tabs.active) if self.tabs.active in _TABS else 0
@@ -132,7 +131,7 @@ def _title(job: Job) -> Text:
     if job.exit_code is not None:
         text.append(f" exit {job.exit_code}")
     if job.stale:
-        text.append(" (not confirmed: its backend does not answer)", style="yellow")
+        text.append(" (unconfirmed: backend not answering)", style="yellow")
     if job.reason:
         text.append("\n")
         text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
@@ -140,11 +139,13 @@ def _title(job: Job) -> Text:
 
 
 def read_spec(history: History, job_id: str) -> JobSpec | RequestError:
-    """A job's request, or why there is none to be had."""
+    """Return the request of a job, or the error that prevents it."""
     try:
         stored = history.spec(job_id)
         if stored is None:
-            return RequestError("spec", "this job was found on its engine, which kept no request")
+            return RequestError(
+                "spec", "not known: stoke found this job on its engine, which stores no request"
+            )
         return make_spec(json.loads(stored))
     except RequestError as error:
         return error

@@ -1,7 +1,7 @@
-"""The list of jobs: a window over a `Listing`, drawn line by line as it is seen.
+"""The list of jobs: a window over a `Listing`, drawn line by line.
 
-Whatever the history holds, a job is read when it comes into view, and a line is drawn again when
-something in it has changed.
+A job is read when it comes into view, and a line is drawn again when its text has changed, so the cost
+does not depend on the size of the history.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
 from tui.jobs.columns import COLUMNS, Column, widths
 
-_NONE = " no job has all of that: esc lists all again"
+_NO_MATCH = " No matching jobs. Esc clears the filter."
 _TAIL = 7
-"""Of a name that is cut this much of its end stays: the part that makes it this job's."""
+"""Characters kept at the end of a shortened job id: its unique part."""
 
 
 class JobList(ScrollView, can_focus=True):
-    """The cursor is on a *place* of the listing; headings take lines of their own.
+    """The cursor is on an *index* of the listing. A *line* is an index or the heading of a group.
 
-    `listing` is read by whoever owns the list, who calls `show` then.
+    The screen reads `listing` and calls `show` afterwards. The job under the cursor is the current one.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -45,7 +45,7 @@ class JobList(ScrollView, can_focus=True):
         "jobs--mark",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select", "Look at the job", show=False, id="jobs.enter"),
+        Binding("enter", "open", "Go to the job", show=False, id="jobs.enter"),
         Binding("down,j", "move(1)", "Next job", show=False, id="jobs.down"),
         Binding("up,k", "move(-1)", "Previous job", show=False, id="jobs.up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="jobs.page_down"),
@@ -53,23 +53,23 @@ class JobList(ScrollView, can_focus=True):
         Binding("home,g", "first", "First job", show=False, id="jobs.first"),
         Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
         Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
-        Binding("a", "mark_all", "Mark all that are listed", show=False, id="jobs.mark_all"),
+        Binding("a", "mark_all", "Mark all listed jobs", show=False, id="jobs.mark_all"),
     ]
 
-    class Chosen(Message):
+    class CurrentChanged(Message):
         """The cursor is on another job now, or on none."""
 
         def __init__(self, job_id: str | None) -> None:
             super().__init__()
             self.job_id = job_id
 
-    class Selected(Message):
-        """Somebody wants to look at the chosen job."""
+    class Opened(Message):
+        """The user pressed enter on the current job, or clicked it again."""
 
-    class Marked(Message):
-        """Other jobs are marked now."""
+    class MarksChanged(Message):
+        pass
 
-    class HeadClicked(Message):
+    class HeadingClicked(Message):
         def __init__(self, column: str) -> None:
             super().__init__()
             self.column = column
@@ -78,87 +78,87 @@ class JobList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.listing = listing
         self.columns: Sequence[Column] = ()
-        self.sorted_by, self.falling = "age", True
+        self.sorted_by, self.descending = "age", True
         self.cursor = 0
-        self.chosen: str | None = None
+        self.current: str | None = None
         self.marked: dict[str, None] = {}
         """In the order in which they were marked."""
         self.stale: frozenset[str] = frozenset()
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
-        self._made: dict[int, Strip] = {}
-        """Lines that are made and not drawn yet."""
+        self._prepared: dict[int, Strip] = {}
+        """Lines that are prepared and not drawn yet."""
         self._fitted: tuple[int, list[int]] = (-1, [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def show(self, now: float, keep_chosen: bool = True) -> None:
-        """The listing was read again, or `now` (epoch seconds) is another.
+    def show(self, now: float, keep_current: bool = True) -> None:
+        """Show the listing that was just read; ages count up to `now`, in epoch seconds.
 
-        The chosen job keeps the cursor and its line of the window. Where it has gone, or need not be
-        kept and is not listed, another one is chosen.
+        The current job keeps the cursor and its line of the window. If it is not listed any more, the
+        cursor stays at its index, or goes to the first job without `keep_current`.
         """
         self._now = now
         above = self._line(self.cursor) - self.scroll_offset.y
-        in_sight = 0 <= above < self._height
-        place = None
+        is_visible = 0 <= above < self._height
+        index = None
         try:
-            if self.chosen is not None:
-                place = self.listing.place(self.chosen)
+            if self.current is not None:
+                index = self.listing.place(self.current)
         except StokeError:
-            place = self.cursor
-        if place is None:
-            place = self.cursor if keep_chosen else 0
-        self.cursor = max(0, min(place, len(self.listing) - 1))
+            index = self.cursor
+        if index is None:
+            index = self.cursor if keep_current else 0
+        self.cursor = max(0, min(index, len(self.listing) - 1))
         self._extend()
-        if in_sight:
+        if is_visible:
             if self.scroll_offset.y > 0:
                 self._to_line(self._line(self.cursor) - above)
             self._reveal()
         self._redraw()
-        self._choose()
+        self._update_current()
 
-    def show_columns(self, names: Iterable[str], sorted_by: str, falling: bool) -> None:
+    def show_columns(self, names: Iterable[str], sorted_by: str, descending: bool) -> None:
         self.columns = [COLUMNS[name] for name in names]
-        self.sorted_by, self.falling = sorted_by, falling
-        self._made.clear()
+        self.sorted_by, self.descending = sorted_by, descending
+        self._prepared.clear()
         self._fitted = (-1, [])
         self._extend()
         self.refresh()
 
     def choose(self, job_id: str) -> None:
-        """Moves the cursor to this job, if it is listed."""
+        """Move the cursor to this job, if it is listed."""
         try:
-            place = self.listing.place(job_id)
+            index = self.listing.place(job_id)
         except StokeError:
             return
-        if place is not None:
-            self._go(place)
+        if index is not None:
+            self._go(index)
 
     @property
     def job(self) -> Job | None:
-        """The chosen job; None where there is none or it cannot be read now."""
-        return self._load(self.cursor) if self.chosen is not None else None
+        """The current job; None if there is none or it cannot be read."""
+        return self._load(self.cursor) if self.current is not None else None
 
-    def _load(self, place: int) -> Job | None:
-        if not 0 <= place < len(self.listing):
+    def _load(self, index: int) -> Job | None:
+        if not 0 <= index < len(self.listing):
             return None
         try:
-            job = self.listing.job(place)
+            job = self.listing.job(index)
         except StokeError:
-            return None  # Whoever watches the history says what is wrong with it.
+            return None  # The screen shows errors of the history.
         if job is not None:
             job.stale = job.id in self.stale
         return job
 
-    def _choose(self) -> None:
+    def _update_current(self) -> None:
         job = self._load(self.cursor)
-        chosen = job.id if job is not None else None
-        if chosen is None and len(self.listing):
+        current = job.id if job is not None else None
+        if current is None and len(self.listing):
             return
-        if chosen != self.chosen:
-            self.chosen = chosen
-            self.post_message(self.Chosen(chosen))
+        if current != self.current:
+            self.current = current
+            self.post_message(self.CurrentChanged(current))
 
     # --- lines ------------------------------------------------------------------------------------
 
@@ -166,11 +166,11 @@ class JobList(ScrollView, can_focus=True):
     def _lines(self) -> int:
         return len(self.listing) + len(self.listing.groups)
 
-    def _line(self, place: int) -> int:
-        return place + (self.listing.group_of(place) + 1 if self.listing.groups else 0)
+    def _line(self, index: int) -> int:
+        return index + (self.listing.group_of(index) + 1 if self.listing.groups else 0)
 
-    def _at(self, line: int) -> tuple[int | None, int]:
-        """(the group whose heading stands on that line or None, the place there or below)."""
+    def _index_at(self, line: int) -> tuple[int | None, int]:
+        """Return (group whose heading is on that line or None, index on that line or below it)."""
         for number, group in enumerate(self.listing.groups):
             heading = group.first + number
             if line == heading:
@@ -181,15 +181,15 @@ class JobList(ScrollView, can_focus=True):
 
     @property
     def _height(self) -> int:
-        """Lines of the window under the head."""
+        """Lines of the window below the column headings."""
         return max(1, self.scrollable_content_region.height - 1)
 
     @property
     def _widths(self) -> list[int]:
-        """Of the columns, in the room there is."""
-        room = self.scrollable_content_region.width
-        if self._fitted[0] != room:
-            self._fitted = (room, widths(self.columns, room))
+        """Widths of the columns in the present window."""
+        available = self.scrollable_content_region.width
+        if self._fitted[0] != available:
+            self._fitted = (available, widths(self.columns, available))
         return self._fitted[1]
 
     def _extend(self) -> None:
@@ -201,7 +201,7 @@ class JobList(ScrollView, can_focus=True):
         self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def _reveal(self) -> None:
-        """Scrolls as little as shows the cursor, and with the first of a group its heading."""
+        """Scroll as little as needed to show the cursor; with the first of a group, its heading too."""
         line, top = self._line(self.cursor), self.scroll_offset.y
         first = line
         if any(group.first == self.cursor for group in self.listing.groups):
@@ -213,7 +213,7 @@ class JobList(ScrollView, can_focus=True):
 
     def on_resize(self, _: events.Resize) -> None:
         self._drawn.clear()
-        self._made.clear()
+        self._prepared.clear()
         self._extend()
         self._reveal()
         self.refresh()
@@ -221,15 +221,15 @@ class JobList(ScrollView, can_focus=True):
     # --- drawing ----------------------------------------------------------------------------------
 
     def _redraw(self) -> None:
-        """Draws the lines that are not as they were drawn last."""
+        """Draw the lines that have changed since they were drawn."""
         base = self.rich_style
-        self._made = {y: self._strip(y, base) for y in self._drawn}
-        for y, strip in self._made.items():
+        self._prepared = {y: self._strip(y, base) for y in self._drawn}
+        for y, strip in self._prepared.items():
             if strip != self._drawn[y]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._made.pop(y) if y in self._made else self._strip(y, self.rich_style)
+        strip = self._prepared.pop(y) if y in self._prepared else self._strip(y, self.rich_style)
         self._drawn[y] = strip
         return strip
 
@@ -241,13 +241,13 @@ class JobList(ScrollView, can_focus=True):
         elif line >= self._lines:
             if y > 1 or self._lines or not self.listing.total:
                 return Strip.blank(width, base)
-            strip = Strip([Segment(_NONE, base + self._style("jobs--head"))])
+            strip = Strip([Segment(_NO_MATCH, base + self._style("jobs--head"))])
         else:
-            group, place = self._at(line)
+            group, index = self._index_at(line)
             if group is not None:
                 strip = Strip(self._heading(group, base + self._style("jobs--group")))
             else:
-                strip = Strip(self._row(place, base))
+                strip = Strip(self._row(index, base))
         left = self.scroll_offset.x
         return strip.crop_extend(left, left + width, base)
 
@@ -257,7 +257,7 @@ class JobList(ScrollView, can_focus=True):
     def _head(self, style: Style) -> list[Segment]:
         cells: list[Text | str] = []
         for column in self.columns:
-            arrow = ("▼" if self.falling else "▲") if column.name == self.sorted_by else ""
+            arrow = ("▼" if self.descending else "▲") if column.name == self.sorted_by else ""
             cells.append(column.label[: max(0, column.width - len(arrow))] + arrow)
         return self._segments(cells, style, " ")
 
@@ -266,10 +266,10 @@ class JobList(ScrollView, can_focus=True):
         width = max(self.virtual_size.width, self.size.width)
         return [Segment(set_cell_size(f" {clean(group.name)} · {group.jobs:,}", width), style)]
 
-    def _row(self, place: int, base: Style) -> list[Segment]:
-        job = self._load(place)
+    def _row(self, index: int, base: Style) -> list[Segment]:
+        job = self._load(index)
         style = base
-        if place == self.cursor:
+        if index == self.cursor:
             style += self._style("jobs--cursor" if self.has_focus else "jobs--cursor-blurred")
         if job is None:
             return self._segments(["-" for _ in self.columns], style + Style(dim=True), " ")
@@ -290,16 +290,16 @@ class JobList(ScrollView, can_focus=True):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def _go(self, place: int) -> None:
-        self._made.clear()
+    def _go(self, index: int) -> None:
+        self._prepared.clear()
         before, top = self._line(self.cursor), self.scroll_offset.y
-        self.cursor = max(0, min(place, len(self.listing) - 1))
+        self.cursor = max(0, min(index, len(self.listing) - 1))
         self._reveal()
-        # Scrolling draws everything again anyway.
+        # Scrolling draws all lines anyway.
         if self.scroll_offset.y == top:
             for line in {before, self._line(self.cursor)}:
                 self.refresh(Region(0, line - top + 1, self.size.width, 1))
-        self._choose()
+        self._update_current()
 
     def action_move(self, step: int) -> None:
         self._go(self.cursor + step)
@@ -313,48 +313,48 @@ class JobList(ScrollView, can_focus=True):
     def action_last(self) -> None:
         self._go(len(self.listing) - 1)
 
-    def action_select(self) -> None:
-        self.post_message(self.Selected())
+    def action_open(self) -> None:
+        self.post_message(self.Opened())
 
     def action_mark(self) -> None:
-        if self.chosen is None:
+        if self.current is None:
             return
-        if self.chosen in self.marked:
-            del self.marked[self.chosen]
+        if self.current in self.marked:
+            del self.marked[self.current]
         else:
-            self.marked[self.chosen] = None
-        self.post_message(self.Marked())
+            self.marked[self.current] = None
+        self.post_message(self.MarksChanged())
         self._redraw()
         self._go(self.cursor + 1)
 
     def action_mark_all(self) -> None:
-        """Marks all that are listed; if they are, none."""
+        """Mark all listed jobs, or none if all are marked."""
         try:
             ids = dict.fromkeys(self.listing.ids())
         except StokeError:
             return
         self.unmark() if self.marked.keys() == ids.keys() else self._mark_only(ids)
 
-    def unmark(self, gone: Iterable[str] | None = None) -> None:
-        """Takes the marks of these away, or all of them."""
-        taken = set(self.marked if gone is None else gone)
-        self._mark_only({job_id: None for job_id in self.marked if job_id not in taken})
+    def unmark(self, job_ids: Iterable[str] | None = None) -> None:
+        """Remove the marks of these jobs, or all marks."""
+        removed = set(self.marked if job_ids is None else job_ids)
+        self._mark_only({job_id: None for job_id in self.marked if job_id not in removed})
 
     def _mark_only(self, marked: dict[str, None]) -> None:
         self.marked = marked
         self._redraw()
-        self.post_message(self.Marked())
+        self.post_message(self.MarksChanged())
 
     def watch_scroll_x(self, old_value: float, new_value: float) -> None:
-        self._made.clear()
+        self._prepared.clear()
         super().watch_scroll_x(old_value, new_value)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        self._made.clear()
+        self._prepared.clear()
         super().watch_scroll_y(old_value, new_value)
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        # Not at the events: then it is not yet as they say.
+        # Not on focus events: `has_focus` changes after them.
         super().watch_has_focus(has_focus)
         self._redraw()
 
@@ -362,17 +362,17 @@ class JobList(ScrollView, can_focus=True):
         if event.y == 0:
             column = self._column_at(event.x + self.scroll_offset.x)
             if column is not None:
-                self.post_message(self.HeadClicked(column.name))
+                self.post_message(self.HeadingClicked(column.name))
             return
         line = self.scroll_offset.y + event.y - 1
         if line >= self._lines:
             return
-        group, place = self._at(line)
+        group, index = self._index_at(line)
         if group is None:
-            again = place == self.cursor
-            self._go(place)
+            again = index == self.cursor
+            self._go(index)
             if again:
-                self.action_select()
+                self.action_open()
 
     def _column_at(self, x: int) -> Column | None:
         right = 1
@@ -384,7 +384,7 @@ class JobList(ScrollView, can_focus=True):
 
 
 def _fit(text: str, width: int, column: Column) -> str:
-    """Exactly `width` cells."""
+    """Return `text` in exactly `width` cells."""
     text = text.expandtabs(1)
     taken = cell_len(text)
     if taken > width:

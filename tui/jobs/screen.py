@@ -1,4 +1,4 @@
-"""Jobs: the list and, beside or below it, the chosen job."""
+"""Jobs: the list of jobs and, beside or below it, the details of the current one."""
 
 from __future__ import annotations
 
@@ -21,42 +21,44 @@ from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, ListingQ
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
+from tui.context import Context
 from tui.jobs.columns import known
 from tui.jobs.job_list import JobList
+from tui.messages import EditRequest
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.line_input import SafeInput
 from tui.widgets.top_bar import TopBar
 
-# What the first frame does not show is imported when it is wanted: a start must not wait for it.
+# Whatever the first frame does not show is imported at first use: the start must not wait for it.
 if TYPE_CHECKING:
     from textual.widgets import Input
 
     from stoke.request.spec import JobSpec
-    from tui.jobs.bulk_actions import Deed, Outcome
+    from tui.jobs.bulk_actions import BulkAction, BulkResult
     from tui.jobs.job_detail import JobDetail
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
-REST_SECONDS = 0.06
-"""For so long the cursor rests on a job before the job is shown: whoever holds a key down scrolls."""
-_NONE_YET = "No jobs yet.\n\nPress 2 to write one, or in a shell:\n\nstoke run -c 'print(1)'"
+DETAIL_DELAY_SECONDS = 0.06
+"""The cursor stays on a job this long before its details are shown: a key held down only scrolls."""
+_NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke run -c 'print(1)'"
 
 
 class JobsScreen(StokeScreen):
     CHANGES = frozenset({"stop", "rerun", "edit", "remove"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
-        # The second keys work in the log too, where the first save it and find errors.
+        # In the log, s saves it and e finds errors, so these actions have a second key.
         Binding("s,ctrl+k", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
         Binding("e,ctrl+e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
         Binding("c", "compare", "Compare", id="jobs.compare"),
         Binding("o", "order", "Sort by the next column", show=False, id="jobs.order"),
-        Binding("O", "reverse", "Sort the other way", show=False, id="jobs.reverse"),
-        Binding("b", "group", "Group by state, by backend", show=False, id="jobs.group"),
+        Binding("O", "reverse", "Reverse the order", show=False, id="jobs.reverse"),
+        Binding("b", "group", "Group by state or backend", show=False, id="jobs.group"),
         Binding("C", "columns", "Columns", show=False, id="jobs.columns"),
         Binding("f", "follow", "Follow", id="jobs.follow"),
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
@@ -67,53 +69,53 @@ class JobsScreen(StokeScreen):
         Binding("escape", "back", "Back", show=False, id="jobs.back"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._snapshot = Snapshot()
-        self._listing = Listing(self.stoke.reading)
+        self._listing = Listing(context.reading)
         self._wanted = ListingQuery()
         self._columns = known(None)
-        self._trouble: StokeError | None = None
+        self._error: StokeError | None = None
         self._detail: JobDetail | None = None
         self._watched: str | None = None
         self._to_log = False
-        self._offered: tuple[bool, ...] = ()
+        self._key_state: tuple[bool, ...] = ()
         self._counts = ""
-        self._troubled = True
+        self._has_errors = True
         self._ages_at = 0.0
 
     def compose(self) -> ComposeResult:
-        yield TopBar("jobs")
+        yield TopBar("jobs", self.context.read_only)
         with Container(id="jobs-body"):
             with Vertical(id="jobs-side"):
                 yield SafeInput(id="jobs-filter", placeholder=FILTER_HINT, compact=True)
                 yield JobList(self._listing, id="jobs-table")
-                yield Static(Text(_NONE_YET), id="jobs-empty")
+                yield Static(Text(_NO_JOBS), id="jobs-empty")
             yield Vertical(id="jobs-detail")
-        yield Static(id="jobs-troubles", classes="troubles")
+        yield Static(id="jobs-errors", classes="errors")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self._filter.display = False
         self._restore()
         self.table.focus()
-        self._resting = self.set_interval(REST_SECONDS, self._show_job, pause=True)
-        self.stoke.jobs_signal.subscribe(self, self._show)
+        self._detail_timer = self.set_interval(DETAIL_DELAY_SECONDS, self._show_job, pause=True)
+        self.context.snapshots.subscribe(self, self._show)
         self.set_interval(TICK_SECONDS, self._tick)
-        self._show(self.stoke.snapshot)
+        self._show(self.context.snapshot)
 
-    async def furnish(self) -> None:
-        """Brings what the first frame was shown without."""
+    async def mount_deferred(self) -> None:
+        """Mount the widgets that the first frame was shown without."""
         from tui.jobs.job_detail import JobDetail
 
         if not self.app.is_running:
-            return  # It was ended already.
-        detail = JobDetail(self.stoke.reading)
+            return  # The program has ended already.
+        detail = JobDetail(self.context)
         await self.query_one("#jobs-detail").mount(detail)
         if not detail.app.is_running:
-            return  # Or meanwhile.
+            return  # It ended meanwhile.
         self._detail = detail
-        self.stoke.service.choose(self.table.chosen)
+        self.context.jobs.prioritize(self.table.current)
         self._show_job()
         self._go_to_log()
         self.refresh_bindings()
@@ -130,12 +132,12 @@ class JobsScreen(StokeScreen):
 
     @property
     def job(self) -> Job | None:
-        """The chosen job, as it stands."""
+        """The job under the cursor, as the history has it now."""
         return self.table.job if self.is_mounted else None
 
     # --- the focus --------------------------------------------------------------------------------
 
-    # Not :focus-within, for which all that is in there is styled anew wherever the focus moves in it.
+    # Not :focus-within: Textual would style the whole subtree whenever the focus moves inside it.
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _frame_focus(self) -> None:
@@ -145,57 +147,57 @@ class JobsScreen(StokeScreen):
     # --- the list ---------------------------------------------------------------------------------
 
     def _restore(self) -> None:
-        """Columns, order and groups are as they were left."""
-        kept = self.stoke.kept("jobs")
-        kept = kept if isinstance(kept, dict) else {}
-        order, group = kept.get("order"), kept.get("group")
-        self._columns = known(kept.get("columns"))
+        """Arrange the list as it was left."""
+        stored = self.context.ui_state.get("jobs")
+        stored = stored if isinstance(stored, dict) else {}
+        order, group = stored.get("order"), stored.get("group")
+        self._columns = known(stored.get("columns"))
         self._wanted = ListingQuery(
             order=order if isinstance(order, str) and order in ORDERS else "age",
-            reverse=kept.get("reverse") is True,
+            reverse=stored.get("reverse") is True,
             group=group if isinstance(group, str) and group in GROUPS else None,
         )
         self._show_columns()
 
     def _arrange(self, columns: tuple[str, ...] | None = None, **wanted: object) -> None:
-        """Shows the list in another way, and keeps it for the next start."""
+        """Arrange the list in another way, now and after the next start."""
         self._columns = columns or self._columns
         self._wanted = replace(self._wanted, **wanted)  # type: ignore[arg-type]
-        how = {"columns": list(self._columns), **asdict(self._wanted)}
-        del how["words"]
-        self.stoke.keep(jobs=how)
+        arrangement = {"columns": list(self._columns), **asdict(self._wanted)}
+        del arrangement["words"]
+        self.context.ui_state.set(jobs=arrangement)
         self._show_columns()
         self._read()
 
     def _show_columns(self) -> None:
         order = self._wanted.order
-        falling = ORDERS[order].descending != self._wanted.reverse
-        self.table.show_columns(self._columns, order, falling)
+        descending = ORDERS[order].descending != self._wanted.reverse
+        self.table.show_columns(self._columns, order, descending)
 
-    def _read(self, keep_chosen: bool = True) -> None:
-        """Reads the listing anew; while it cannot be read, what was shown stays."""
-        self._ages_at = self.stoke.clock()
+    def _read(self, keep_current: bool = True) -> None:
+        """Read the listing again; if that fails, the list stays as it is."""
+        self._ages_at = self.context.clock()
         try:
             self._listing.read(self._wanted, self._ages_at)
-            self._trouble = None
+            self._error = None
         except StokeError as error:
-            self._trouble = error
-        # Of a history that cannot be read nobody knows that it is empty.
-        table, some = self.table, bool(self._listing.total) or self._trouble is not None
-        table.display = some
-        self.query_one("#jobs-empty").display = not some
-        self.query_one("#jobs-body").set_class(not some, "-empty")
-        self.query_one("#jobs-detail").display = some
+            self._error = error
+        # A history that cannot be read may have jobs.
+        table, is_empty = self.table, not self._listing.total and self._error is None
+        table.display = not is_empty
+        self.query_one("#jobs-empty").display = is_empty
+        self.query_one("#jobs-body").set_class(is_empty, "-empty")
+        self.query_one("#jobs-detail").display = not is_empty
         table.stale = frozenset(job.id for job in self._snapshot.jobs if job.stale)
-        table.show(self._ages_at, keep_chosen)
+        table.show(self._ages_at, keep_current)
         self._show_counts()
-        self._show_troubles()
+        self._show_errors()
 
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
         parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
         if groups := self._listing.groups:
-            # Its heading may be far above.
+            # The heading of the group may be out of sight.
             group = groups[self._listing.group_of(self.table.cursor)]
             parts.append(f"{clean(group.name)} {group.jobs:,}")
         if marked := len(self.table.marked):
@@ -207,8 +209,8 @@ class JobsScreen(StokeScreen):
 
     # --- showing ----------------------------------------------------------------------------------
 
-    def watch_job(self, job_id: str) -> None:
-        """Chooses this job as soon as the history shows it, and goes to its log."""
+    def show_job(self, job_id: str) -> None:
+        """Select this job as soon as the history has it, and show its log."""
         self._watched, self._to_log = job_id, True
         self._go_to_log()
         self._show(self._snapshot)
@@ -226,35 +228,35 @@ class JobsScreen(StokeScreen):
         self._read()
         if self._watched is not None:
             self.table.choose(self._watched)
-            if self.table.chosen == self._watched:
+            if self.table.current == self._watched:
                 self._watched = None
         self._show_job()
-        self._offer_keys()
+        self._refresh_keys()
 
-    def _show_troubles(self) -> None:
-        if not (self._snapshot.troubles or self._trouble or self._troubled):
+    def _show_errors(self) -> None:
+        if not (self._snapshot.errors or self._error or self._has_errors):
             return
-        troubles = dict(self._snapshot.troubles)
-        if self._trouble is not None:
-            troubles["history"] = self._trouble
+        errors = dict(self._snapshot.errors)
+        if self._error is not None:
+            errors["history"] = self._error
         text = Text("\n").join(
             Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.plain(error.what, "red"), " ",
                           fmt.plain(error.hint or ""))
-            for name, error in troubles.items()
+            for name, error in errors.items()
         )  # fmt: skip
-        self._troubled = bool(troubles)
-        line = self.query_one("#jobs-troubles", Static)
+        self._has_errors = bool(errors)
+        line = self.query_one("#jobs-errors", Static)
         line.display = bool(text.plain)
         line.update(text)
 
     def _show_job(self) -> None:
-        self._resting.pause()
+        self._detail_timer.pause()
         if self._detail is not None:
-            self._detail.show(self.job, self.stoke.clock())
+            self._detail.show(self.job, self.context.clock())
 
     def _tick(self) -> None:
-        now = self.stoke.clock()
-        if self._trouble is not None:
+        now = self.context.clock()
+        if self._error is not None:
             self._read()
         unfinished = any(not job.state.finished for job in self._snapshot.jobs)
         if unfinished or now - self._ages_at >= AGES_SECONDS:
@@ -263,28 +265,28 @@ class JobsScreen(StokeScreen):
         if self._detail is not None:
             self._detail.tick(now)
 
-    @on(JobList.Chosen)
-    def _chosen(self, event: JobList.Chosen) -> None:
+    @on(JobList.CurrentChanged)
+    def _current_changed(self, event: JobList.CurrentChanged) -> None:
         self._show_counts()
         if self._detail is not None:
-            self.stoke.service.choose(event.job_id)
-            self._resting.reset()
-            self._resting.resume()
-        self._offer_keys()
+            self.context.jobs.prioritize(event.job_id)
+            self._detail_timer.reset()
+            self._detail_timer.resume()
+        self._refresh_keys()
 
-    @on(JobList.Marked)
-    def _marked(self) -> None:
+    @on(JobList.MarksChanged)
+    def _marks_changed(self) -> None:
         self._show_counts()
-        self._offer_keys()
+        self._refresh_keys()
 
-    @on(JobList.Selected)
-    def _enter(self) -> None:
+    @on(JobList.Opened)
+    def _open(self) -> None:
         if self._detail is not None:
             self._show_job()
             self._detail.enter()
 
-    @on(JobList.HeadClicked)
-    def _sort_by(self, event: JobList.HeadClicked) -> None:
+    @on(JobList.HeadingClicked)
+    def _sort_by(self, event: JobList.HeadingClicked) -> None:
         if event.column == self._wanted.order:
             self.action_reverse()
         else:
@@ -292,8 +294,8 @@ class JobsScreen(StokeScreen):
 
     # --- keys -------------------------------------------------------------------------------------
 
-    def _offer_keys(self) -> None:
-        """Has the footer drawn again if other keys work now: that costs more than moving the cursor."""
+    def _refresh_keys(self) -> None:
+        """Refresh the key bar if other keys work now: that costs more than moving the cursor."""
         job = self.job
         state = (
             job is not None,
@@ -301,8 +303,8 @@ class JobsScreen(StokeScreen):
             bool(self.table.marked),
             bool(self._listing.total),
         )
-        if state != self._offered:
-            self._offered = state
+        if state != self._key_state:
+            self._key_state = state
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -343,7 +345,7 @@ class JobsScreen(StokeScreen):
         if event.input is not self._filter:
             return
         self._wanted = replace(self._wanted, words=event.value)
-        self._read(keep_chosen=False)
+        self._read(keep_current=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.input is not self._filter:
@@ -352,7 +354,7 @@ class JobsScreen(StokeScreen):
         self.table.focus()
 
     def action_back(self) -> None:
-        """One step: out of the filter or the job, then the marks go, then the filter."""
+        """Go back one step: to the list, then remove the marks, then the filter."""
         if self._filter.has_focus or (self.table.has_focus and not self.table.marked):
             self._filter.value = ""
             self._filter.display = False
@@ -379,7 +381,7 @@ class JobsScreen(StokeScreen):
 
         self.app.push_screen(Columns(self._columns, self._arrange))
 
-    # What follows is not offered before the detail is there.
+    # `check_action` offers the following actions only once the details are mounted.
 
     @property
     def detail(self) -> JobDetail:
@@ -399,94 +401,98 @@ class JobsScreen(StokeScreen):
         self.detail.step(step)
 
     def action_copy(self) -> None:
-        """The log's lines where it has the focus, of the request what one chooses, else the id."""
+        """Copy lines of the log if it has the focus, a part of the request, or the job id."""
         log, job = self.detail.log_view, self.job
-        chosen = log.chosen() if log.has_focus or log.selecting else None
-        offered = {} if chosen else self.detail.copies()
-        if offered:
+        source = log.copy_source() if log.has_focus or log.selecting else None
+        parts = {} if source else self.detail.copies()
+        if parts:
             from tui.dialogs.copy import Copy
 
             def picked(what: str | None) -> None:
                 if what is not None:
-                    self._copy(what, offered[what])
+                    self._copy(what, parts[what])
 
-            self.app.push_screen(Copy(tuple(offered)), picked)
+            self.app.push_screen(Copy(tuple(parts)), picked)
             return
-        self._copy(*(chosen or ("job id", lambda: job.id if job else "")))
+        self._copy(*(source or ("job id", lambda: job.id if job else "")))
 
     def _copy(self, what: str, read: Callable[[], str]) -> None:
         from tui.terminal import clipboard
 
         def copied(route: str) -> None:
-            self.app.notify(f"{what}: {route}", markup=False, timeout=4)
+            self.notify(f"{what}: {route}", markup=False, timeout=4)
             self.detail.log_view.drop_selection()
 
-        on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.stoke.show_error)
+        on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.show_error)
 
     def action_copy_text(self) -> None:
         if self._detail is None or not self._detail.log_view.selecting:
             raise SkipAction
         self.action_copy()
 
-    # --- deeds ------------------------------------------------------------------------------------
+    # --- actions on jobs --------------------------------------------------------------------------
 
     def action_stop(self) -> None:
-        from tui.jobs.bulk_actions import stopping
+        from tui.jobs.bulk_actions import stop_action
 
-        app = self.stoke
-        self._to_jobs(
-            lambda jobs: stopping(jobs, app.service.backends, app.history, app.config.stop_grace)
-        )
+        context = self.context
+        grace = context.config.stop_grace
+        self._confirm(lambda jobs: stop_action(jobs, context.backends, context.history, grace))
 
     def action_remove(self) -> None:
-        from tui.jobs.bulk_actions import removing
+        from tui.jobs.bulk_actions import remove_action
 
-        self._to_jobs(lambda jobs: removing(jobs, self.stoke.service.backends, self.stoke.history))
+        context = self.context
+        self._confirm(lambda jobs: remove_action(jobs, context.backends, context.history))
 
-    def _to_jobs(self, plan: Callable[[list[Job]], Deed]) -> None:
-        """Asks, and does it to the marked jobs, or to the chosen one where none is marked."""
+    def _confirm(self, plan: Callable[[list[Job]], BulkAction]) -> None:
+        """Ask, then act on the marked jobs, or on the current one if none is marked."""
         from tui.dialogs.prompts import Confirm
 
-        marked, chosen = tuple(self.table.marked), self.table.chosen
-        wanted = marked or ((chosen,) if chosen is not None else ())
+        marked, current = tuple(self.table.marked), self.table.current
+        wanted = marked or ((current,) if current is not None else ())
 
-        def ask(deed: Deed) -> None:
-            if not deed.jobs:
-                self.app.notify("there is no such job among the marked", timeout=4)
+        def ask(action: BulkAction) -> None:
+            if not action.jobs:
+                text = f"no marked job to {action.verb.lower()}"
+                self.notify(text, markup=False, timeout=4)
                 return
 
             def answered(yes: bool | None) -> None:
                 if yes:
-                    on_thread(self, deed.outcome, ended, self.stoke.show_error)
+                    on_thread(self, action.run, show, self.show_error)
 
-            def ended(outcome: Outcome) -> None:
-                well = outcome.well
-                if well:
-                    what = clean(well[0]) if len(well) == 1 else fmt.count(len(well), "job")
-                    said = "".join(f". {clean(one)}" for one in outcome.said)
-                    text = f"{what}: {deed.done}{said}"
-                    self.app.notify(text, markup=False, timeout=8 if said else 3)
-                    self.table.unmark(well)
-                for error in outcome.wrong[:3]:
-                    self.stoke.show_error(error)
-                if len(outcome.wrong) > 3:
-                    self.stoke.show_error(StokeError(f"and {len(outcome.wrong) - 3:,} more"))
-                self.stoke.service.look_now()
+            def show(result: BulkResult) -> None:
+                done = result.done
+                if done:
+                    what = clean(done[0]) if len(done) == 1 else fmt.count(len(done), "job")
+                    notes = "".join(f". {clean(note)}" for note in result.notes)
+                    text = f"{what}: {action.past}{notes}"
+                    self.notify(text, markup=False, timeout=8 if notes else 3)
+                    self.table.unmark(done)
+                for error in result.errors[:3]:
+                    self.show_error(error)
+                if len(result.errors) > 3:
+                    self.show_error(StokeError(f"and {len(result.errors) - 3:,} more errors"))
+                self.context.jobs.refresh()
 
-            self.app.push_screen(Confirm(deed.title, deed.body, deed.verb), answered)
+            self.app.push_screen(Confirm(action.title, action.body, action.verb), answered)
 
-        on_thread(self, lambda: plan(self.stoke.reading.those(wanted)), ask, self.stoke.show_error)
+        on_thread(self, lambda: plan(self.context.reading.those(wanted)), ask, self.show_error)
 
     def action_compare(self) -> None:
-        """The two marked jobs, the older first; or the chosen one with a marked one, or, where none
-        is marked, with the run before it."""
+        """Compare the two marked jobs, the older first.
+
+        With one mark, compare the marked and the current job; without marks, the current job and the
+        run before it.
+        """
         from stoke.jobs.compare import Comparison, compare
         from tui.jobs.compare import CompareScreen
 
-        reading, chosen = self.stoke.reading, self.table.chosen
+        reading, current = self.context.reading, self.table.current
         ids = tuple(self.table.marked)
-        if len(ids) < 2 and chosen is not None and chosen not in ids:
-            ids = (*ids, chosen)
+        if len(ids) < 2 and current is not None and current not in ids:
+            ids = (*ids, current)
 
         def work() -> tuple[Comparison, Comparison]:
             jobs = reading.those(ids)
@@ -494,33 +500,33 @@ class JobsScreen(StokeScreen):
                 jobs.append(before)
             if len(jobs) != 2:
                 raise StokeError(
-                    "two jobs are compared, no more and no fewer",
-                    "mark two with space, or one and stand on the other",
+                    "Mark exactly two jobs to compare them",
+                    "space marks a job",
                 )
             second, first = jobs
             return compare(first, second, reading), compare(second, first, reading)
 
         def show(found: tuple[Comparison, Comparison]) -> None:
-            self.app.push_screen(CompareScreen(*found))
+            self.app.push_screen(CompareScreen(self.context, *found))
 
-        on_thread(self, work, show, self.stoke.show_error)
+        on_thread(self, work, show, self.show_error)
 
     def action_rerun(self) -> None:
         job = self.job
         if job is not None and (spec := self._spec(job)) is not None:
-            self.stoke.submit(job.backend, spec, job.name, self.stoke.show_error)
+            self.context.submissions.submit_spec(self, job.backend, spec, job.name, self.show_error)
 
     def action_edit(self) -> None:
         job = self.job
         if job is not None and (spec := self._spec(job)) is not None:
-            self.stoke.edit(spec, job.name, job.backend)
+            self.post_message(EditRequest(spec, job.name, job.backend))
 
     def _spec(self, job: Job) -> JobSpec | None:
-        """Its request; says why if there is none to be had."""
+        """Return the request of a job; show why if the history has none."""
         from tui.jobs.job_detail import read_spec
 
-        spec = read_spec(self.stoke.reading, job.id)
+        spec = read_spec(self.context.reading, job.id)
         if isinstance(spec, RequestError):
-            self.stoke.show_error(spec)
+            self.show_error(spec)
             return None
         return spec

@@ -1,4 +1,4 @@
-"""What was asked for: the fields, the command that asks for the same, and the code."""
+"""The request of a job: its fields, the equivalent command, the code, packages and manifest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from textual.widgets import Static, TextArea
 
 from stoke.cache.volumes import Housekeeper
 from stoke.errors import RequestError, StokeError
-from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.jobs.compare import KINDS, packages_of
 from stoke.jobs.rendering import render_job
@@ -21,20 +20,20 @@ from stoke.request.command_line import run_command
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
 from tui import format as fmt
-from tui.base_screen import app_of
+from tui.context import Context
 from tui.threads import on_thread
 from tui.widgets.editing import SafeTextArea
 
 Copies = dict[str, Callable[[], str]]
-"""What can be copied, by what it is, and what gets it: on any thread, for as long as that takes."""
-_MOST_SHOWN = 200
-"""Characters of a line of the manifest: the payload's are thousands."""
+"""What can be copied: labels, and functions that return the text. They block: call them on a thread."""
+_LONGEST_LINE = 200
+"""Characters of a line of the manifest; the line of the payload has thousands."""
 
 
 class SpecView(VerticalScroll):
-    def __init__(self, reading: History, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, context: Context, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._reading = reading
+        self.context = context
         self._job: Job | None = None
         self._spec: JobSpec | RequestError | None = None
         self._packages: dict[str, list[str]] = {}
@@ -52,7 +51,7 @@ class SpecView(VerticalScroll):
         yield Static(id="spec-manifest")
 
     def show(self, job: Job, spec: JobSpec | RequestError) -> None:
-        """`spec` is an error where the history has none that can be read."""
+        """Show a request, or the error that prevents it."""
         self._job, self._spec, self._manifest = job, spec, None
         code = self.query_one("#spec-code", TextArea)
         code.display = isinstance(spec, JobSpec)
@@ -65,7 +64,7 @@ class SpecView(VerticalScroll):
             return
         fields.update(self._fields(job, spec))
         text = clean_block(spec.code)
-        # Not before it is looked at: the parser costs a tenth of a second.
+        # Only now: loading the parser takes a tenth of a second.
         code.language = "python"
         if code.text != text:
             code.load_text(text)
@@ -83,7 +82,7 @@ class SpecView(VerticalScroll):
         on_thread(self, lambda: self._render_job(job, spec), rendered, refused)
 
     def _render_job(self, job: Job, spec: JobSpec) -> str:
-        backend = app_of(self).service.backends.get(job.backend)
+        backend = self.context.backends.get(job.backend)
         return render_job(Request(spec, name=job.name), backend)
 
     def _show_packages(self, job: Job) -> None:
@@ -91,43 +90,43 @@ class SpecView(VerticalScroll):
         self._packages = {}
         for kind in KINDS:
             try:
-                found = packages_of(job, kind, self._reading)
+                found = packages_of(job, kind, self.context.reading)
             except StokeError:
-                return  # The troubles say what is wrong with the history.
+                return  # The screen shows errors of the history.
             if found:
                 self._packages[kind] = found
-                text.append_text(_heading(f"{kind} packages it ran with ({len(found):,})"))
+                text.append_text(_heading(f"{kind} packages in use ({len(found):,})"))
                 text.append_text(fmt.plain("  ".join(found)))
         self.query_one("#spec-packages", Static).update(text)
 
     def copies(self) -> Copies:
-        """What `y` offers."""
+        """Return what `y` offers."""
         job, spec = self._job, self._spec
         if job is None:
             return {}
-        offered: Copies = {}
+        copies: Copies = {}
         if isinstance(spec, JobSpec):
             request = spec.model_dump(mode="json")
             env = request["env"]
             request["env"] = {name: MASK if looks_secret(name) else env[name] for name in env}
-            offered |= {
+            copies |= {
                 "command": lambda: run_command(spec, job.backend, job.name),
                 "code": lambda: spec.code,
-                "request, as stoke submit reads it": lambda: json.dumps(request, indent=2) + "\n",
+                "request, as JSON for stoke submit": lambda: json.dumps(request, indent=2) + "\n",
             }
         if manifest := self._manifest:
-            offered["manifest"] = lambda: manifest
+            copies["manifest"] = lambda: manifest
         if self._packages:
             lines = [package for found in self._packages.values() for package in found]
-            offered["packages it ran with"] = lambda: "\n".join(lines) + "\n"
+            copies["packages in use"] = lambda: "\n".join(lines) + "\n"
         if any(phase.name == "python" and phase.key for phase in job.phases):
-            offered["lock with hashes, asked of the cache"] = lambda: self._lock(job)
-        return {**offered, "job id": lambda: job.id}
+            copies["lockfile with hashes, read from the cache"] = lambda: self._lockfile(job)
+        return {**copies, "job id": lambda: job.id}
 
-    def _lock(self, job: Job) -> str:
-        app = app_of(self)
-        backend = app.service.backends.get(job.backend)
-        return Housekeeper(app.history, app.config.lock_ttl).lock_of(backend, job)
+    def _lockfile(self, job: Job) -> str:
+        context = self.context
+        housekeeper = Housekeeper(context.history, context.config.lock_ttl)
+        return housekeeper.lock_of(context.backends.get(job.backend), job)
 
     def _fields(self, job: Job, spec: JobSpec) -> Text:
         env = [
@@ -137,7 +136,7 @@ class SpecView(VerticalScroll):
         rows = [
             ("packages", ", ".join(spec.dependencies)),
             (
-                "lock" if spec.locked else "file",
+                "lockfile" if spec.locked else "requirements",
                 ", ".join(entry.text for entry in spec.parsed_requirements().requirements),
             ),
             ("constraints", ", ".join(entry.text for entry in spec.parsed_constraints())),
@@ -154,13 +153,13 @@ class SpecView(VerticalScroll):
             ("shared memory", "" if spec.shm_size is None else fmt.size(spec.shm_size)),
             ("cache", "" if spec.use_cache else "not used"),
             ("scope", spec.scope),
-            ("again", f"stoke rerun {job.id}"),
+            ("run again", f"stoke rerun {job.id}"),
             ("or", run_command(spec, job.backend, job.name)),
         ]
         text = Text(overflow="fold")
         for name, value in rows:
             if value:
-                text.append(f"{name:<12}", style="dim")
+                text.append(f"{name:<13}", style="dim")
                 text.append(f"{clean(value)}\n")
         return text
 
@@ -171,8 +170,10 @@ def _heading(text: str) -> Text:
 
 def _shown(text: str) -> Text:
     lines = [
-        line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]} ... {len(line):,} characters"
+        line
+        if len(line) <= _LONGEST_LINE
+        else f"{line[:_LONGEST_LINE]} ... {len(line):,} characters"
         for line in text.split("\n")
     ]
     text = "\n".join(clean(line) for line in lines)
-    return Text.assemble(_heading("manifest (y copies all of it)"), text)
+    return Text.assemble(_heading("manifest (y copies it)"), text)

@@ -1,7 +1,7 @@
-"""What a log window has before it: the rows of a spool, or those that pass a filter, as they are drawn.
+"""The lines that a log window shows: all rows of a spool, or those that pass a filter.
 
-A *row* is a row of the spool's index; a *line* is a place in what is shown: the same number, or with
-a filter the place among the rows that pass it.
+A *row* is a row of the spool's index. A *line* is an index into what is shown: without a filter it is
+the same number, with one it counts the rows that pass.
 """
 
 from __future__ import annotations
@@ -23,60 +23,60 @@ from stoke.text.sanitize import clean_line
 from tui.log.row import LogRow, Span
 
 DRAWN_BYTES = 32 * 1024
-"""Of a longer line the ends are drawn; it is whole in the spool."""
-# Characters of drawn lines that are kept; one window of long lines is more, and is kept too.
-_KEPT = 2_000_000
-_MOST_MARKS = 500
+"""Of a longer line only both ends are drawn; the spool has all of it."""
+# Cached characters of drawn lines. A window of long lines may exceed this, and is cached too.
+_CACHE_CHARACTERS = 2_000_000
+_MOST_MATCHES = 500
 _MOST_COPIED = 16 * 1024**2
 
 
 class LogLines:
-    """The log in `folder`, or nothing for None. It changes when `look` says so, and not before."""
+    """The log in `folder`, or nothing for None. It changes only in `update`."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.rows = 0
         self.bytes = 0
         self.count = 0
-        """Lines shown."""
+        """Lines that are shown."""
         self.filter: Matches | None = None
         self.widest = 0
-        """Columns of the widest line drawn so far."""
+        """Width in cells of the widest line drawn so far."""
         self._reader = SpoolReader(folder) if folder is not None else None
         self._drawn: LRUCache[int, LogRow] = LRUCache(1000)
         self._drawn_size = 0
-        self._marks: LRUCache[int, list[Span]] = LRUCache(1000)
-        # Whether a pattern took too long on one line: the others are drawn without marks.
-        self._slow_to_mark = False
-        # Whether something was to be drawn that could not be read.
-        self._missed = False
+        self._matches: LRUCache[int, list[Span]] = LRUCache(1000)
+        # After a pattern took too long on one line, matches are no longer highlighted.
+        self._pattern_is_slow = False
+        # Whether a row could not be read when it was to be drawn.
+        self._read_failed = False
 
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
 
-    def look(self) -> int | None:
-        """Takes note of what the spool has gained. Returns the rows, or None if nothing changed."""
+    def update(self) -> int | None:
+        """Read the present size of the spool. Return the rows gained or lost, None without a change."""
         if self._reader is None:
             return None
         size, rows = self._reader.size()
-        if (size, rows) == (self.bytes, self.rows) and not self._missed:
+        if (size, rows) == (self.bytes, self.rows) and not self._read_failed:
             return None
-        if self._missed:
-            self._marks.clear()
-            self._missed = False
+        if self._read_failed:
+            self._matches.clear()
+            self._read_failed = False
         gained = rows - self.rows
         if gained < 0:
-            # A follower that took over has cut the spool back to what was whole.
-            self.forget()
+            # A new follower has truncated the spool to its last complete part.
+            self.clear_cache()
         elif self.rows:
             self._drawn.discard(self.rows - 1)
-            self._marks.discard(self.rows - 1)
+            self._matches.discard(self.rows - 1)
         self.bytes, self.rows = size, rows
         return abs(gained)
 
-    def reconcile(self) -> None:
-        """Takes over what the filter has found meanwhile."""
+    def update_count(self) -> None:
+        """Show the rows that the filter has found so far."""
         self.count = len(self.filter.rows) if self.filter is not None else self.rows
 
     def row(self, line: int) -> int:
@@ -86,7 +86,7 @@ class LogLines:
         return rows[min(line, len(rows) - 1)] if rows else 0
 
     def line(self, row: int) -> int:
-        """The line that shows this row, or the next one that is shown."""
+        """Return the line of this row, or of the next row that is shown."""
         if self.filter is None:
             return row
         return min(bisect_left(self.filter.rows, row), max(0, self.count - 1))
@@ -95,7 +95,7 @@ class LogLines:
         return self.filter is None or self.filter.place(row) is not None
 
     def load(self, line: int) -> LogRow:
-        """Return a line as it is drawn; an empty one where the log has none."""
+        """Return a line as it is drawn; an empty one past the end of the log."""
         row = self.row(line)
         if row >= self.rows:
             return LogRow(0, 0, Styled(""))
@@ -104,38 +104,40 @@ class LogLines:
             try:
                 loaded = self._read(row)
             except EOFError:
-                # A follower that took over has just cut it off. It will be there again, maybe before
-                # the next look, which then finds the spool as it was.
-                self._missed = True
+                # A new follower has just truncated the spool. The row will return, maybe before the
+                # next update, which would then see no change of the size.
+                self._read_failed = True
                 return LogRow(0, 0, Styled(""))
-            if self._drawn_size > _KEPT:
-                self.forget()
+            if self._drawn_size > _CACHE_CHARACTERS:
+                self.clear_cache()
             self._drawn_size += len(loaded.text)
             self._drawn[row] = loaded
             self.widest = max(self.widest, loaded.width)
         return loaded
 
-    def marks(self, line: int, query: Query) -> list[Span]:
-        """Where in a line as it is drawn `query` stands. Always the same query until `forget_marks`."""
+    def matches(self, line: int, query: Query) -> list[Span]:
+        """Return where a drawn line matches. The same query is cached until `clear_matches`."""
         row = self.row(line)
-        marks = self._marks.get(row)
-        if marks is None:
+        spans = self._matches.get(row)
+        if spans is None:
             try:
-                marks = [] if self._slow_to_mark else self.load(line).marks(query, _MOST_MARKS)
+                spans = (
+                    [] if self._pattern_is_slow else self.load(line).matches(query, _MOST_MATCHES)
+                )
             except SlowPatternError:
-                self._slow_to_mark = True
-                marks = []
-            self._marks[row] = marks
-        return marks
+                self._pattern_is_slow = True
+                spans = []
+            self._matches[row] = spans
+        return spans
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._drawn.clear()
-        self._marks.clear()
+        self._matches.clear()
         self._drawn_size = 0
 
-    def forget_marks(self) -> None:
-        self._marks.clear()
-        self._slow_to_mark = False
+    def clear_matches(self) -> None:
+        self._matches.clear()
+        self._pattern_is_slow = False
 
     def _read(self, row: int) -> LogRow:
         assert self._reader is not None
@@ -143,7 +145,7 @@ class LogLines:
         if len(index) < min(2, self.rows - row):
             raise EOFError
         start, moment, stream = index[0]
-        # Rows are written before their bytes: the next may begin where nothing is yet.
+        # Rows are written before their bytes, so the next row may begin past the end.
         end = min(index[1][0], self.bytes) if len(index) > 1 else self.bytes
         if stream == NOTE:
             return LogRow(stream, moment, Styled(NOTE_MARK + clean_line(self._raw(start, end))))
@@ -153,37 +155,37 @@ class LogLines:
         tail = self._raw(end - half, end)
         bar = tail.rstrip(b"\r\n").rfind(b"\r")
         if bar >= 0:
-            # A progress bar's whole life is one row; its last state stands behind the last return.
+            # All states of a progress bar are one row; the last follows the last carriage return.
             return LogRow(stream, moment, styled_line(tail[bar:]))
         head, rest = styled_line(self._raw(start, start + half)), styled_line(tail)
         text = f"{head.text} ... {end - start - 2 * half:,} bytes ... "
-        spans = tuple((a + len(text), b + len(text), look) for a, b, look in rest.spans)
+        spans = tuple((a + len(text), b + len(text), style) for a, b, style in rest.spans)
         return LogRow(stream, moment, Styled(text + rest.text, head.spans + spans))
 
     def _raw(self, start: int, end: int) -> bytes:
-        """`EOFError` when the spool does not hold them any more."""
+        """Read these bytes; `EOFError` if the spool has lost them."""
         assert self._reader is not None
         data = self._reader.read(start, end)
         if len(data) < end - start:
             raise EOFError
         return data
 
-    # --- moments ----------------------------------------------------------------------------------
+    # --- times ------------------------------------------------------------------------------------
 
     @property
     def span(self) -> reader.Span | None:
         return reader.span(self._reader) if self._reader is not None else None
 
     def at(self, moment: int) -> int:
-        """The first line of that time, in epoch nanoseconds, or later."""
+        """Return the first line at or after a time in epoch nanoseconds."""
         return self.line(reader.row_at(self._reader, moment)) if self._reader is not None else 0
 
     # --- copying ----------------------------------------------------------------------------------
 
     def texts(self, first: int, last: int) -> list[str]:
-        """The lines [first, last] as they are shown, whole. On any thread.
+        """Return the complete text of the lines [first, last]. May be called on any thread.
 
-        `StokeError` when that is more than a clipboard should hold.
+        `StokeError` for more than 16 MiB.
         """
         if self.folder is None:
             return []
@@ -196,7 +198,7 @@ class LogLines:
                     size += len(line.text)
                     if size > _MOST_COPIED:
                         raise StokeError(
-                            "that is more than a clipboard should hold", "save the log instead: s"
+                            "the selection is too long for a clipboard", "save the log instead: s"
                         )
                     texts.append(clean_line(line.text))
         finally:

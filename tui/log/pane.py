@@ -1,7 +1,8 @@
-"""A job's log: its figures, the window over the spool, and the line that asks what to look for."""
+"""The log of a job: a header, the window over the spool, and a prompt for search and the like."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 from rich.text import Text
@@ -11,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
-from stoke.errors import RequestError, StokeError
+from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.job import Job
 from stoke.logs import reader
@@ -23,14 +24,15 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.dialogs.prompts import Confirm
 from tui.log.view import LogView
+from tui.notifications import show_error
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
 from tui.widgets.path_input import path_of
 
-MOST_OF_ENGINE = 256 * 1024
-"""Bytes of the engine's lines that are shown, the last ones; they are few."""
-# As many lines as the style sheet gives the figures.
-MOST_HEADER = 3
+MOST_ENGINE_BYTES = 256 * 1024
+"""Bytes of the engine's own lines that are shown, from the end; usually there are few."""
+# The most lines that the style sheet allows for the header.
+MOST_HEADER_LINES = 3
 
 
 class _Prompt(NamedTuple):
@@ -40,27 +42,27 @@ class _Prompt(NamedTuple):
 
 
 _PROMPTS = {
-    "find": _Prompt("/", "find in the log (ctrl+r: a regular expression)", takes_regex=True),
-    "filter": _Prompt("&", "show only lines with (ctrl+r: a regular expression)", takes_regex=True),
-    "time": _Prompt("@", "12:03, 11-21 12:03, -5m before the end, +90s after the beginning"),
-    "save": _Prompt("save as", "a file"),
+    "find": _Prompt("/", "search the log", takes_regex=True),
+    "filter": _Prompt("&", "show matching lines only", takes_regex=True),
+    "time": _Prompt("@", "12:03, 11-21 12:03, -5m from the end, +90s from the start"),
+    "save": _Prompt("save as", "file name"),
 }
 
 
 class LogPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ampersand", "ask('filter')", "Filter", id="log.filter"),
-        Binding("at", "ask('time')", "Go to a time", show=False, id="log.time"),
+        Binding("at", "ask('time')", "Go to time", show=False, id="log.time"),
         Binding("s", "ask('save')", "Save", id="log.save"),
-        Binding("x", "engine", "The engine's lines", show=False, id="log.engine"),
-        Binding("ctrl+r", "regex", "As a regular expression", id="log.regex"),
+        Binding("x", "engine", "Lines of the engine", show=False, id="log.engine"),
+        Binding("ctrl+r", "regex", "Regular expression", id="log.regex"),
         Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._job: Job | None = None
-        self._asked = ""
+        self._prompt = ""
         self._regex = {"find": False, "filter": False}
         self._keys: tuple[bool, ...] = ()
 
@@ -82,7 +84,7 @@ class LogPane(Vertical):
         return self.query_one("#log-engine", VerticalScroll)
 
     def enter(self) -> None:
-        """Puts the focus into what is shown."""
+        """Focus the log, or the lines of the engine if those are shown."""
         (self._engine if self._engine.display else self.view).focus()
 
     @property
@@ -90,11 +92,11 @@ class LogPane(Vertical):
         return self.query_one(LogView)
 
     def show(self, job: Job | None) -> None:
-        """Shows this job's log; a job that is shown already keeps its place."""
+        """Show the log of this job; the present job keeps its position in the log."""
         other = (job.id if job else None) != (self._job.id if self._job else None)
         self._job = job
         if other:
-            if self._asking:
+            if self._prompting:
                 self._close_prompt()
             self._show_engine(False)
             self.view.show(job_dir(job.id) if job else None)
@@ -102,10 +104,10 @@ class LogPane(Vertical):
             self._read_engine()
         self._header()
 
-    # --- the engine's own lines -------------------------------------------------------------------
+    # --- lines of the engine ----------------------------------------------------------------------
 
     def action_engine(self) -> None:
-        """What the engine wrote into the log on its own account, in the log's place; and back."""
+        """Switch between the output of the job and what the engine itself wrote into the log."""
         self._show_engine(not self._engine.display)
         self.enter()
 
@@ -113,7 +115,7 @@ class LogPane(Vertical):
         if shown:
             self._read_engine()
         if shown != self._engine.display:
-            # The focus goes along, and what is not displayed cannot have it.
+            # A hidden widget cannot have the focus.
             held = self._engine.has_focus or self.view.has_focus
             self._engine.display, self.view.display = shown, not shown
             if held:
@@ -121,46 +123,47 @@ class LogPane(Vertical):
             self._header()
 
     def _read_engine(self) -> None:
-        text = Text("the engine wrote nothing into this log", style="dim")
+        text = Text("No lines of the engine in this log.", style="dim")
         if self._job is not None:
             try:
                 with open(job_dir(self._job.id) / ENGINE_LOG, "rb") as file:
-                    file.seek(max(0, file.seek(0, 2) - MOST_OF_ENGINE))
+                    file.seek(max(0, file.seek(0, 2) - MOST_ENGINE_BYTES))
                     lines = file.read().decode(errors="replace").splitlines()
                 text = Text("\n".join(clean(line) for line in lines))
             except FileNotFoundError:
                 pass
             except OSError as error:
-                text = fmt.plain(f"the engine's lines cannot be read: {error.strerror}", "red")
+                text = fmt.plain(f"Cannot read the lines of the engine: {error.strerror}", "red")
         self._engine.query_one(Static).update(text)
 
-    # --- the figures ------------------------------------------------------------------------------
+    # --- the header -------------------------------------------------------------------------------
 
     def _header(self) -> None:
         if self._job is None:
-            self._say(Text())
+            self._update_header(Text())
             return
         if self._engine.display:
-            self._say(Text("what the engine itself wrote; x goes back to the job's output"))
+            self._update_header(Text("lines of the engine itself; x returns to the job's output"))
             return
         text = self._figures(self._job)
-        looked_for = Text("   ").join(part for part in (self._filtered(), self._found()) if part)
-        for line in (self._unsaved(self._job), looked_for):
+        queries = Text("   ").join(
+            part for part in (self._filter_text(), self._search_text()) if part
+        )
+        for line in (self._unsaved(self._job), queries):
             if line:
                 text.append("\n")
                 text.append_text(line)
-        self._say(text)
+        self._update_header(text)
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
             self._keys = keys
             self.refresh_bindings()
 
-    def _say(self, text: Text) -> None:
-        """Figures change with every line that comes, how many lines they take seldom: only then is the
-        whole screen laid out again."""
+    def _update_header(self, text: Text) -> None:
+        """Lay out the screen again only if the header gets another height; its figures change often."""
         header = self.query_one("#log-header", Static)
         height = len(text.wrap(self.app.console, max(1, header.content_size.width)))
-        header.update(text, layout=min(height, MOST_HEADER) != header.content_size.height)
+        header.update(text, layout=min(height, MOST_HEADER_LINES) != header.content_size.height)
 
     def _figures(self, job: Job) -> Text:
         log = self.view
@@ -171,8 +174,8 @@ class LogPane(Vertical):
         if job.log_gaps:
             text.stylize("yellow")
         if log.selected_from is not None:
-            chosen = abs(log.cursor - log.selected_from) + 1
-            text.append(f"  {chosen:,} selected, y copies", style="bold")
+            selected = abs(log.cursor - log.selected_from) + 1
+            text.append(f"  {selected:,} selected, y copies", style="bold")
         elif not log.follow:
             text.append(f"  {log.below:,} below", style="yellow")
         elif not job.state.finished:
@@ -183,22 +186,22 @@ class LogPane(Vertical):
         shown = unsaved(job_dir(job.id))
         if shown is None:
             return None
-        # Which folder, and how to fix it, is said of the backend once the job is over.
-        return fmt.plain(f"shown and not kept ({shown.why.reason}): {job_dir(job.id)}", "yellow")
+        # The error of the backend gives the fix once the job has ended.
+        return fmt.plain(f"not saved ({shown.why.reason}): {job_dir(job.id)}", "yellow")
 
-    def _filtered(self) -> Text | None:
+    def _filter_text(self) -> Text | None:
         matches = self.view.filter
         if matches is None:
             return None
-        text = self._wanted("&", matches)
+        text = self._query_text("&", matches)
         text.append(f"{len(matches.rows):,} of {self.view.lines.rows:,} lines")
         return text.append_text(self._progress(matches))
 
-    def _found(self) -> Text | None:
+    def _search_text(self) -> Text | None:
         matches = self.view.search
         if matches is None:
             return None
-        text = self._wanted("/", matches)
+        text = self._query_text("/", matches)
         if matches.rows:
             at = matches.place(self.view.row)
             text.append(f"{f'{at:,}' if at else '-'} of {len(matches.rows):,}")
@@ -206,7 +209,7 @@ class LogPane(Vertical):
             text.append("not found", style="yellow")
         return text.append_text(self._progress(matches))
 
-    def _wanted(self, sign: str, matches: Matches) -> Text:
+    def _query_text(self, sign: str, matches: Matches) -> Text:
         query = matches.queries[-1]
         regex = " (regular expression)" if query.regex else ""
         return Text.assemble(fmt.plain(f"{sign}{query.text[:60]}", "bold"), regex, " ")
@@ -217,27 +220,27 @@ class LogPane(Vertical):
         share = matches.scanned / max(1, self.view.lines.rows)
         return Text(f" searching, {share:.0%}", style="yellow")
 
-    # --- asking -----------------------------------------------------------------------------------
+    # --- the prompt -------------------------------------------------------------------------------
 
     @property
     def _input(self) -> Input:
         return self.query_one("#log-prompt-input", Input)
 
     @property
-    def _asking(self) -> bool:
+    def _prompting(self) -> bool:
         return bool(self.children) and self.query_one("#log-prompt").display
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        # False before the widgets are there: the footer may ask that early.
+        # The key bar may ask before the widgets are mounted.
         if action == "engine":
-            return bool(self.children) and self._job is not None and not self._asking
+            return bool(self.children) and self._job is not None and not self._prompting
         if action == "ask":
-            return bool(self.children) and self._job is not None and not self._asking
+            return bool(self.children) and self._job is not None and not self._prompting
         if action == "regex":
-            return self._asking and _PROMPTS[self._asked].takes_regex
+            return self._prompting and _PROMPTS[self._prompt].takes_regex
         if action == "step_back":
             return bool(self.children) and (
-                self._asking
+                self._prompting
                 or self.view.selecting
                 or self.view.search is not None
                 or self.view.filter is not None
@@ -245,7 +248,7 @@ class LogPane(Vertical):
         return True
 
     def action_ask(self, what: str) -> None:
-        self._asked = what
+        self._prompt = what
         now = {"find": self.view.search, "filter": self.view.filter}.get(what)
         value = now.queries[-1].text if now is not None else ""
         if what == "save" and self._job is not None:
@@ -259,28 +262,28 @@ class LogPane(Vertical):
         self.refresh_bindings()
 
     def _sign(self) -> None:
-        prompt = _PROMPTS[self._asked]
-        regex = " regular expression" if self._regex.get(self._asked) else ""
+        prompt = _PROMPTS[self._prompt]
+        regex = " regular expression" if self._regex.get(self._prompt) else ""
         self.query_one("#log-prompt-sign", Static).update(Text(f"{prompt.sign}{regex} "))
 
     def action_regex(self) -> None:
-        self._regex[self._asked] = not self._regex[self._asked]
+        self._regex[self._prompt] = not self._regex[self._prompt]
         self._sign()
 
     @on(Input.Submitted, "#log-prompt-input")
     def _answered(self, event: Input.Submitted) -> None:
         event.stop()
         try:
-            if self._asked == "save":
+            if self._prompt == "save":
                 self._save(event.value.strip())
-            elif self._asked == "time":
+            elif self._prompt == "time":
                 self.view.jump(event.value)
             else:
-                query = Query(event.value, self._regex[self._asked]) if event.value else None
-                (self.view.find if self._asked == "find" else self.view.show_only)(query)
+                query = Query(event.value, self._regex[self._prompt]) if event.value else None
+                (self.view.find if self._prompt == "find" else self.view.show_only)(query)
         except RequestError as error:
-            # The prompt stays, so that what is wrong can be mended.
-            self._tell(error)
+            # Keep the prompt, to correct the text.
+            show_error(self, error)
             return
         self._close_prompt()
         self.view.focus()
@@ -290,8 +293,8 @@ class LogPane(Vertical):
         self.refresh_bindings()
 
     def action_step_back(self) -> None:
-        """Takes back one thing: the prompt, the selection, the search, the filter."""
-        if self._asking:
+        """Leave one thing: the prompt, the selection, the search, the filter."""
+        if self._prompting:
             self._close_prompt()
         elif self.view.selecting:
             self.view.drop_selection()
@@ -301,10 +304,6 @@ class LogPane(Vertical):
             self.view.show_only(None)
         self.view.focus()
         self.refresh_bindings()
-
-    def _tell(self, error: StokeError) -> None:
-        hint = f"\n{clean(error.hint)}" if error.hint else ""
-        self.app.notify(f"{clean(error.what)}{hint}", severity="error", markup=False)
 
     # --- saving -----------------------------------------------------------------------------------
 
@@ -318,7 +317,7 @@ class LogPane(Vertical):
         folder = job_dir(self._job.id)
 
         def write(replace: bool) -> None:
-            on_thread(self, lambda: save(replace), done, self._tell)
+            on_thread(self, lambda: save(replace), done, partial(show_error, self))
 
         def save(replace: bool) -> int | None:
             try:
@@ -329,9 +328,9 @@ class LogPane(Vertical):
         def done(size: int | None) -> None:
             if size is not None:
                 saved = f"saved {fmt.size(size)} as {clean(fmt.place(str(target)))}"
-                self.app.notify(saved, markup=False, timeout=5)
+                self.notify(saved, markup=False, timeout=5)
                 return
-            body = Text.assemble(fmt.plain(str(target), "bold"), "\n\nIt is there already.")
+            body = Text.assemble(fmt.plain(str(target), "bold"), "\n\nThis file exists already.")
             self.app.push_screen(Confirm("Replace this file?", body, "Replace"), answered)
 
         def answered(yes: bool | None) -> None:

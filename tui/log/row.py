@@ -1,6 +1,6 @@
-"""One line of a log as it is drawn: its cells, its colours, and where it breaks when it wraps.
+"""One line of a log as it is drawn: its cells, its colours, and where it wraps.
 
-Nothing here is markup: a line becomes plain segments whose styles are colours and attributes only.
+A line becomes plain segments whose styles are colours and attributes; nothing in it is markup.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from stoke.logs.search import Query
 from stoke.text.ansi import Colour, Styled, TextStyle
 
 TAB = 8
-# Marks stacked on one character beyond this are an attack on the terminal, not a language.
-_MOST_JOINED = 16
+# No language stacks this many combining marks on a character; some terminals hang on thousands.
+_MOST_COMBINED = 16
 
 Span = tuple[int, int]
 
 
 class LogRow:
-    """`text` is what is drawn, tabs as blanks; positions in it are characters, columns are cells."""
+    """`text` is drawn, with tabs as spaces. Positions count characters, columns count cells."""
 
     __slots__ = ("_columns", "_gained", "_plain", "_spans", "_starts", "_tabs", "_wrapped",
                  "stream", "text", "time", "width")  # fmt: skip
@@ -37,38 +37,38 @@ class LogRow:
         self.time = time
         self._plain, spans = styled
         graphemes = _graphemes(self._plain)
-        if any(end - start > _MOST_JOINED for start, end, _ in graphemes):
+        if any(end - start > _MOST_COMBINED for start, end, _ in graphemes):
             self._plain = "".join(
-                self._plain[start : min(end, start + _MOST_JOINED)] for start, end, _ in graphemes
+                self._plain[start : min(end, start + _MOST_COMBINED)] for start, end, _ in graphemes
             )
             spans = ()
         self._expand()
-        self._spans = [(self._drawn(start), self._drawn(end), look) for start, end, look in spans]
+        self._spans = [(self._drawn(start), self._drawn(end), style) for start, end, style in spans]
         self._measure()
         self._wrapped: tuple[int, list[Span]] = (0, [])
 
     def _expand(self) -> None:
-        """Tabs become blanks; `_tabs` and `_gained` say where, and how many characters that added."""
+        """Replace tabs by spaces; record their positions and the characters added up to each."""
         self._tabs, self._gained = array("I"), array("I", [0])
         self.text = self._plain
         if "\t" not in self._plain:
             return
-        pieces, column, at = [], 0, 0
-        for piece in self._plain.split("\t"):
-            column += cell_len(piece)
+        parts, column, at = [], 0, 0
+        for part in self._plain.split("\t"):
+            column += cell_len(part)
             blanks = TAB - column % TAB
-            pieces += [piece, " " * blanks]
+            parts += [part, " " * blanks]
             column += blanks
-            at += len(piece)
+            at += len(part)
             self._tabs.append(at)
             self._gained.append(self._gained[-1] + blanks - 1)
             at += 1
         self._tabs.pop()
         self._gained.pop()
-        self.text = "".join(pieces[:-1])
+        self.text = "".join(parts[:-1])
 
     def _measure(self) -> None:
-        """Where graphemes begin, and in which columns: empty when each character is a cell."""
+        """Record where graphemes begin, and in which columns; nothing if each character is one cell."""
         self._starts, self._columns = array("I"), array("I")
         self.width = len(self.text)
         graphemes = _graphemes(self.text)
@@ -84,17 +84,17 @@ class LogRow:
         self.width = column
 
     def _drawn(self, at: int) -> int:
-        """A position in the line as it is, as one in the text drawn."""
+        """Return the position in `text` of a position in the original line."""
         return at + self._gained[bisect_left(self._tabs, at)]
 
     def column(self, at: int) -> int:
-        """The column of a position."""
+        """Return the column of a position."""
         if not self._starts:
             return min(at, self.width)
         return self._columns[max(0, bisect_right(self._starts, at) - 1)]
 
     def window(self, left: int, width: int) -> tuple[int, int, int]:
-        """What of the text lies whole in these columns: (start, end, blank cells in front)."""
+        """Return the text that fits these columns: (start, end, blank cells in front)."""
         if not self._starts:
             return min(left, len(self.text)), min(left + width, len(self.text)), 0
         first = bisect_left(self._columns, left)
@@ -105,22 +105,22 @@ class LogRow:
         return self._starts[first], self._starts[max(first, last)], blanks
 
     def parts(self, width: int) -> list[Span]:
-        """The text in pieces that fit `width` columns; one at least."""
+        """Return the text in parts that fit `width` columns; one at least."""
         if self._wrapped[0] != width:
             edges = [0]
             while edges[-1] < len(self.text):
                 if self._starts:
                     at = bisect_left(self._starts, edges[-1])
                     end = bisect_right(self._columns, self._columns[at] + width) - 1
-                    # A character wider than the window is drawn all the same.
+                    # A character wider than the window is a part of its own.
                     edges.append(self._starts[max(end, at + 1)])
                 else:
                     edges.append(min(edges[-1] + width, len(self.text)))
             self._wrapped = (width, list(pairwise(edges)) or [(0, 0)])
         return self._wrapped[1]
 
-    def marks(self, query: Query, most: int) -> list[Span]:
-        """Where in the drawn text what is looked for stands, `most` times at most."""
+    def matches(self, query: Query, most: int) -> list[Span]:
+        """Return the first `most` matches in the drawn text."""
         found = []
         for start, end in query.spans(self._plain):
             found.append((self._drawn(start), self._drawn(end)))
@@ -131,10 +131,10 @@ class LogRow:
     def segments(
         self, start: int, end: int, base: Style, over: Sequence[tuple[int, int, Style]] = ()
     ) -> Iterator[Segment]:
-        """The text [start, end) in its colours on `base`, with further styles over parts of it."""
+        """Yield the text [start, end) in its colours on `base`, with the styles of `over` on top."""
         first = bisect_right(self._spans, start, key=lambda span: span[1])
         last = bisect_left(self._spans, end, key=lambda span: span[0])
-        layers = [(a, b, style_of(look)) for a, b, look in self._spans[first:last]]
+        layers = [(a, b, rich_style(style)) for a, b, style in self._spans[first:last]]
         layers += [(a, b, style) for a, b, style in over if a < end and b > start]
         edges = {start, end}
         for a, b, _ in layers:
@@ -154,16 +154,16 @@ def _graphemes(text: str) -> list[tuple[int, int, int]]:
 
 
 @lru_cache(maxsize=1024)
-def style_of(look: TextStyle) -> Style:
+def rich_style(style: TextStyle) -> Style:
     return Style(
-        color=_colour(look.colour),
-        bgcolor=_colour(look.background),
-        bold=look.bold or None,
-        dim=look.dim or None,
-        italic=look.italic or None,
-        underline=look.underline or None,
-        reverse=look.reverse or None,
-        strike=look.strike or None,
+        color=_colour(style.colour),
+        bgcolor=_colour(style.background),
+        bold=style.bold or None,
+        dim=style.dim or None,
+        italic=style.italic or None,
+        underline=style.underline or None,
+        reverse=style.reverse or None,
+        strike=style.strike or None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Searching and filtering a log on threads, while it grows and the screen lives."""
+"""Searching and filtering a growing log on threads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tui.threads import on_thread
 
 PROGRESS_SECONDS = 0.1
 REST_SECONDS = 0.0005
-"""Between two pieces of a log: whoever waits for Python's lock to draw gets it at once."""
+"""Pause between two chunks of a log, so that drawing gets Python's lock."""
 
 
 class LogScans:
-    """Keeps `Matches` up to date.
+    """Keep `Matches` up to date.
 
-    `progressed` is called in `pump`'s context when one got further, `failed` when one cannot go on.
+    In the context of `pump`, `progressed` is called while a scan runs and when it ends, and `failed`
+    when it cannot continue.
     """
 
     def __init__(
@@ -35,22 +36,22 @@ class LogScans:
         self._again: set[Matches] = set()
 
     def start(self, matches: Matches) -> None:
-        """Looks at what the log has gained; at once, or when a scan that runs has ended."""
+        """Scan the new part of the log, now or after the scan that is running."""
         if matches in self._running:
             self._again.add(matches)
             return
         self._running.add(matches)
-        told = time.monotonic()
+        reported = time.monotonic()
 
         def progress() -> None:
-            nonlocal told
+            nonlocal reported
             time.sleep(REST_SECONDS)
-            if time.monotonic() - told >= PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported >= PROGRESS_SECONDS:
+                reported = time.monotonic()
                 try:
                     self._pump.call_later(self._progressed, matches)
                 except RuntimeError:
-                    matches.cancel()  # The program is leaving.
+                    matches.cancel()  # The program is ending.
 
         def done(_: None) -> None:
             self._running.discard(matches)

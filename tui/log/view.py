@@ -1,8 +1,9 @@
-"""The log window of a job: what can be looked for in it, shown alone, selected and copied."""
+"""The log window of a job, with search, filter, selection and copying."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import ClassVar
@@ -15,10 +16,10 @@ from stoke.logs import reader
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.text.ansi import Styled
-from stoke.text.sanitize import clean
 from tui.log.row import LogRow, Span
 from tui.log.scans import LogScans
 from tui.log.window import LogWindow
+from tui.notifications import show_error
 from tui.threads import on_thread
 
 
@@ -35,64 +36,64 @@ class LogView(LogWindow):
         super().__init__(id=id)
         self.search: Matches | None = None
         self.selected_from: int | None = None
-        """Where the selected lines begin; they reach to the cursor."""
+        """The line where the selection begins; it ends at the cursor."""
         self._scans = LogScans(self, self._progressed, self._scan_failed)
-        # Rows that a search began at, and that was shown before a filter: where to go once found.
-        self._hunted: int | None = None
-        self._kept_row: int | None = None
-        self._errors = Event()
+        # The row from which a new search looks for its first match.
+        self._search_from: int | None = None
+        # The row to return to once a new filter has reached it.
+        self._return_row: int | None = None
+        self._cancel_error_search = Event()
 
     def show(self, folder: Path | None) -> None:
-        self._let_go()
-        self.search = self.selected_from = self._hunted = self._kept_row = None
+        self._cancel_scans()
+        self.search = self.selected_from = self._search_from = self._return_row = None
         super().show(folder)
 
-    def _let_go(self) -> None:
-        """Whoever reads for this view ends soon."""
+    def _cancel_scans(self) -> None:
         for matches in (self.search, self.filter):
             if matches is not None:
                 matches.cancel()
-        self._errors.set()
+        self._cancel_error_search.set()
 
     def on_unmount(self) -> None:
-        self._let_go()
+        self._cancel_scans()
 
     def log_grew(self) -> None:
         for matches in (self.filter, self.search):
             if matches is not None:
                 self._scans.start(matches)
         if self.filter is None:
-            self.grown()
+            self.show_growth()
 
     @property
     def filter(self) -> Matches | None:
         return self.lines.filter
 
-    def marked(self, line: int) -> list[Span]:
-        return self.lines.marks(line, self.search.queries[-1]) if self.search is not None else []
+    def highlighted(self, line: int) -> list[Span]:
+        return self.lines.matches(line, self.search.queries[-1]) if self.search is not None else []
 
     # --- searching and filtering ------------------------------------------------------------------
 
     def find(self, query: Query | None) -> None:
-        """Looks for it in what is shown and goes to the first match from the cursor on."""
+        """Search the shown lines and go to the first match from the cursor on; None ends the search."""
         self._search_for(query)
-        self._hunted = self.row if query is not None else None
+        self._search_from = self.row if query is not None else None
 
     def _search_for(self, query: Query | None) -> None:
         if self.search is not None:
             self.search.cancel()
-        self.search = self._hunted = None
-        self.lines.forget_marks()
+        self.search = self._search_from = None
+        self.lines.clear_matches()
         if query is not None and self.lines.folder is not None:
             filters = self.filter.queries if self.filter is not None else ()
             self.search = Matches(self.lines.folder, *filters, query)
             self._scans.start(self.search)
         self.refresh()
         self.refresh_bindings()
-        self._say()
+        self._changed()
 
     def show_only(self, query: Query | None) -> None:
-        """Shows the lines that hold it, now and as they come; None shows all again."""
+        """Show matching lines only, also of new output; None shows all lines."""
         row = self.row
         if self.filter is not None:
             self.filter.cancel()
@@ -101,20 +102,16 @@ class LogView(LogWindow):
         self.lines.filter = None
         if query is not None and self.lines.folder is not None:
             self.lines.filter = Matches(self.lines.folder, query)
-            self._kept_row = None if self.follow else row
+            self._return_row = None if self.follow else row
             self._scans.start(self.lines.filter)
         else:
             self.cursor = row
-        self.grown()
+        self.show_growth()
         if not self.follow:
             self._show_cursor()
         if self.search is not None:
             self._search_for(self.search.queries[-1])
-        self._say()
-
-    def _failed(self, error: StokeError) -> None:
-        hint = f"\n{clean(error.hint)}" if error.hint else ""
-        self.app.notify(f"{clean(error.what)}{hint}", severity="error", markup=False)
+        self._changed()
 
     def _scan_failed(self, matches: Matches, error: StokeError) -> None:
         """Drop a search or filter that cannot go on: a growing log would repeat the error."""
@@ -124,39 +121,39 @@ class LogView(LogWindow):
             self.find(None)
         else:
             return
-        self._failed(error)
+        show_error(self, error)
 
     def _progressed(self, matches: Matches) -> None:
-        """A scan has got further: shows what it brought, and goes where one waits to go."""
+        """Show what a scan has found so far, and go to the row or the match that was waited for."""
         if matches is self.filter:
-            self.grown()
-            row = self._kept_row
+            self.show_growth()
+            row = self._return_row
             if row is not None and (matches.whole or matches.scanned > row):
-                self._kept_row = None
+                self._return_row = None
                 self._go(self.lines.line(row))
-        if matches in (self.filter, self.search) and self._kept_row is None:
-            self._hunt()
-            self._say()
+        if matches in (self.filter, self.search) and self._return_row is None:
+            self._go_to_first_match()
+            self._changed()
 
-    def _hunt(self) -> None:
-        """Goes to the first match from where the search began, as soon as one is found and shown."""
-        if self._hunted is None or self.search is None:
+    def _go_to_first_match(self) -> None:
+        """Go to the first match from the start of the search, once it is found and shown."""
+        if self._search_from is None or self.search is None:
             return
-        found = self.search.after(self._hunted - 1)
+        found = self.search.after(self._search_from - 1)
         if found is None and self.search.whole:
             found = self.search.after(-1)
-            self._hunted = None
+            self._search_from = None
         if found is not None and self.lines.shows(found):
-            self._hunted = None
+            self._search_from = None
             self._to_match(found)
 
     def _to_match(self, row: int) -> None:
         line = self.lines.line(row)
         self._go(line)
-        marks = self.marked(line)
-        if self.wrap or not marks:
+        spans = self.highlighted(line)
+        if self.wrap or not spans:
             return
-        left, right = (self._load(line).column(at) for at in marks[0])
+        left, right = (self._load(line).column(at) for at in spans[0])
         if right <= self._width:
             self._sideways(0)
         elif not self.scroll_offset.x <= left <= right <= self.scroll_offset.x + self._width:
@@ -179,14 +176,14 @@ class LogView(LogWindow):
             self._to_match(row)
 
     def action_error(self, step: int) -> None:
-        """Goes to the next error below, or above; the lines between may be millions."""
+        """Go to the next error below or above, which may be millions of lines away."""
         folder, row, shown = self.lines.folder, self.row, self.lines.shows
         if folder is None:
             return
-        self._errors.set()
-        cancelled = self._errors = Event()
+        self._cancel_error_search.set()
+        cancelled = self._cancel_error_search = Event()
 
-        def hunt() -> int | None:
+        def search() -> int | None:
             at: int | None = row
             while at is not None:
                 at = reader.next_error(folder, at, step, cancelled.is_set)
@@ -199,14 +196,14 @@ class LogView(LogWindow):
                 return
             if found is None:
                 where = "below" if step > 0 else "above"
-                self.app.notify(f"no error further {where}", markup=False, timeout=3)
+                self.notify(f"no more errors {where}", markup=False, timeout=3)
             else:
                 self._go(self.lines.line(found))
 
-        on_thread(self, hunt, done, self._failed)
+        on_thread(self, search, done, partial(show_error, self))
 
     def jump(self, text: str) -> None:
-        """Goes to a time, such as `12:03` or `-5m`; `RequestError` when `text` is none."""
+        """Go to a time such as `12:03` or `-5m`; `RequestError` if `text` is not a time."""
         ends = self.lines.span
         if ends is not None:
             self._go(self.lines.at(reader.moment(text, ends, self._load(self.cursor).time)))
@@ -219,7 +216,7 @@ class LogView(LogWindow):
         else:
             self.selected_from = None
         self.refresh()
-        self._say()
+        self._changed()
 
     @property
     def selected(self) -> range:
@@ -237,12 +234,12 @@ class LogView(LogWindow):
         if self.text_selection is not None:
             self.screen.clear_selection()
         self.refresh()
-        self._say()
+        self._changed()
 
-    def chosen(self) -> tuple[str, Callable[[], str]] | None:
-        """What would be copied, in words, and what reads it, on any thread; None for nothing.
+    def copy_source(self) -> tuple[str, Callable[[], str]] | None:
+        """Return (what would be copied, in words, function that reads it), or None for nothing.
 
-        Reading raises `StokeError` when that is more than a clipboard should hold.
+        The function may be called on any thread. It raises `StokeError` for more than 16 MiB.
         """
         if not self.lines.count:
             return None
@@ -257,19 +254,19 @@ class LogView(LogWindow):
 
         def read() -> str:
             texts = log.texts(first, last)
-            return "\n".join(texts) if selection is None else _part_of(selection, texts)
+            return "\n".join(texts) if selection is None else _selected_text(selection, texts)
 
         if selection is not None:
             return "selection", read
         return ("line" if first == last else f"{last - first + 1:,} lines"), read
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:  # noqa: ARG002
-        # What Textual itself would copy goes the way everything here is copied.
+        # Disable Textual's own copying: `y` copies in all cases.
         return None
 
 
-def _part_of(selection: Selection, lines: list[str]) -> str:
-    """The text that the mouse went over; columns count as drawn, with tabs as blanks."""
+def _selected_text(selection: Selection, lines: list[str]) -> str:
+    """Return the text selected with the mouse; its columns count tabs as spaces."""
     if not lines:
         return ""
     drawn = [LogRow(0, 0, Styled(line)).text for line in (lines[0], lines[-1])]

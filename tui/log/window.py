@@ -1,8 +1,8 @@
-"""A window over a log: drawing and moving. Searching and selecting stand in `log_view`.
+"""A window over a log: drawing and moving. `tui.log.view` adds searching and selecting.
 
-Memory holds what is on the screen and a little more, however long the log is. Every line passes the
-sanitiser and is drawn as plain segments: nothing in it is markup or reaches the terminal raw.
-What is a row and what a line stands in `log_lines`; a wrapped line has *parts*.
+Memory holds the visible lines and a small cache, however long the log is. Every line is sanitized and
+drawn as plain segments: nothing in it is markup or reaches the terminal raw. `tui.log.lines` defines
+rows and lines; a wrapped line has *parts*.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.reactive import var
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from stoke.logs.spool import NOTE, STDERR
@@ -27,19 +26,21 @@ from tui import OVER_SSH
 from tui.log.lines import LogLines
 from tui.log.row import LogRow, Span
 from tui.terminal.driver import ask, caught_up
+from tui.textual_patches.scroll_view import GrowingScrollView
 
-CALM_SECONDS = 0.25
-"""Over SSH four repaints a second leave room for the keys; sixty queue up for seconds."""
+SLOW_SECONDS = 0.25
+"""Between updates over SSH, of a quiet log or of a flood. More than four a second delay the keys."""
 LIVE_SECONDS = 0.1
+"""Between updates while lines arrive at a readable speed."""
 BEHIND_SECONDS = 0.05
-"""How soon to look whether the terminal has caught up."""
+"""Until the next check whether a slow terminal has caught up."""
 
 
-class LogWindow(ScrollView, can_focus=True):
+class LogWindow(GrowingScrollView, can_focus=True):
     """Shows the spool in a folder.
 
-    At the last line it follows: what arrives scrolls in. Anywhere else it stands still, and
-    `below` says how many lines lie further down.
+    With the cursor on the last line it follows: new lines scroll in. Elsewhere it stays, and `below`
+    counts the lines under the window.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -56,26 +57,23 @@ class LogWindow(ScrollView, can_focus=True):
         Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, id="log.page_up"),
         Binding("pagedown,ctrl+d,space", "page(1)", "Page down", show=False, id="log.page_down"),
         Binding("g,home", "first", "First line", show=False, id="log.first"),
-        Binding("G,end", "last", "Last line, follow", show=False, id="log.last"),
-        Binding("left", "sideways(-1)", "Half a window to the left", show=False, id="log.left"),
-        Binding("right", "sideways(1)", "Half a window to the right", show=False, id="log.right"),
-        Binding("0", "line_begin", "The line's beginning", show=False, id="log.line_begin"),
-        Binding("dollar_sign", "line_end", "The line's end", show=False, id="log.line_end"),
+        Binding("G,end", "last", "Last line and follow", show=False, id="log.last"),
+        Binding("left", "sideways(-1)", "Half a window left", show=False, id="log.left"),
+        Binding("right", "sideways(1)", "Half a window right", show=False, id="log.right"),
+        Binding("0", "line_begin", "Start of the line", show=False, id="log.line_begin"),
+        Binding("dollar_sign", "line_end", "End of the line", show=False, id="log.line_end"),
     ]
 
     follow = var(True)
     wrap = var(False)
     stamps = var(False)
     changes = var(0)
-    """Counts whatever a header over it shows; watched, so that both are drawn in one frame."""
-    # In Textual a matter of the layout, and a log grows several times a second: laying the whole screen
-    # out takes longer than drawing the lines.
-    virtual_size = var(Size(0, 0), init=False)
+    """Counts changes of what the header shows; the header watches it, to be drawn in the same frame."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.cursor = 0
-        """The line that is copied, and where a search begins."""
+        """The line that is copied, and where a search starts."""
         self.lines = LogLines(None)
         self._part = 0
         self._widest = 0
@@ -88,7 +86,7 @@ class LogWindow(ScrollView, can_focus=True):
     # --- what is shown ----------------------------------------------------------------------------
 
     def show(self, folder: Path | None) -> None:
-        """Shows another spool, from its end; None shows nothing."""
+        """Show another spool, from its end; None shows nothing."""
         self.lines.close()
         self.lines = LogLines(folder)
         self.cursor = self._widest = self._part = 0
@@ -96,20 +94,21 @@ class LogWindow(ScrollView, can_focus=True):
         self._placed = None
         self._extend()
         self.scroll_to(0, 0, animate=False, immediate=True, force=True)
-        self.look()
-        self._say()
+        self.update_lines()
+        self._changed()
 
-    def look(self) -> int:
-        """Shows what the spool has gained, and returns the rows. Draws nothing when there are none."""
-        gained = self.lines.look()
+    def update_lines(self) -> int:
+        """Show new lines, if there are any, and return the number of rows gained or lost."""
+        gained = self.lines.update()
         if gained is None:
             return 0
         self.log_grew()
-        self._say()
+        self._changed()
         return gained
 
-    def grown(self) -> None:
-        self.lines.reconcile()
+    def show_growth(self) -> None:
+        """Show new lines, and follow them if the window follows."""
+        self.lines.update_count()
         self.cursor = max(0, min(self.cursor, self._last))
         self._extend()
         if self.follow:
@@ -118,16 +117,16 @@ class LogWindow(ScrollView, can_focus=True):
         self.refresh()
 
     def log_grew(self) -> None:
-        """The spool has gained rows, or lost some."""
-        self.grown()
+        """Handle a change of the number of rows; a new follower may have truncated the spool."""
+        self.show_growth()
 
-    def marked(self, line: int) -> list[Span]:  # noqa: ARG002
-        """What to mark in a line."""
+    def highlighted(self, line: int) -> list[Span]:  # noqa: ARG002
+        """Return what to highlight in a line."""
         return []
 
     @property
     def selected(self) -> range:
-        """The lines that are selected as a whole."""
+        """The selected lines."""
         return range(0)
 
     @property
@@ -141,7 +140,7 @@ class LogWindow(ScrollView, can_focus=True):
 
     @property
     def below(self) -> int:
-        """Lines under the window."""
+        """Lines below the window."""
         places = self._layout()
         return max(0, self._last - places[-1][0]) if places else 0
 
@@ -157,7 +156,7 @@ class LogWindow(ScrollView, can_focus=True):
 
     @property
     def _gutter(self) -> int:
-        """Cells in front of the text, which stay when it scrolls: the stream's mark and the time."""
+        """Width of the mark of the stream and the time, which do not scroll sideways."""
         return 1 + (0 if not self.stamps else 19 if self._dated else 13)
 
     @property
@@ -176,7 +175,7 @@ class LogWindow(ScrollView, can_focus=True):
             return Strip.blank(width, base)
         line, part = places[y]
         drawn = self._load(line)
-        over = [(a, b, self._style("log--match")) for a, b in self.marked(line)]
+        over = [(a, b, self._style("log--match")) for a, b in self.highlighted(line)]
         if drawn.stream == NOTE:
             over.insert(0, (0, len(drawn.text), self._style("log--note")))
         if (selection := self.text_selection) is not None and (span := selection.get_span(line)):
@@ -190,7 +189,7 @@ class LogWindow(ScrollView, can_focus=True):
             start, end, blanks = drawn.window(self.scroll_offset.x, self._width)
         segments = [self._front(drawn, part, base), Segment(" " * blanks, base)]
         segments += drawn.segments(start, end, base, over)
-        strip = Strip(self._placed_in_text(segments, start - self._gutter - blanks, line))
+        strip = Strip(self._with_positions(segments, start - self._gutter - blanks, line))
         strip = strip.crop_extend(0, width, base)
         if line in self.selected:
             strip = strip.apply_style(self._style("log--selected"))
@@ -209,8 +208,8 @@ class LogWindow(ScrollView, can_focus=True):
         style = self._style("log--stderr" if stderr else "log--time")
         return Segment(text.ljust(self._gutter), base + style)
 
-    def _placed_in_text(self, segments: list[Segment], at: int, line: int) -> Iterator[Segment]:
-        """Each segment with its place, by which Textual knows what the mouse selects."""
+    def _with_positions(self, segments: list[Segment], at: int, line: int) -> Iterator[Segment]:
+        """Add its position to each segment, by which Textual knows what the mouse selects."""
         for text, style, _ in segments:
             if text:
                 place = Style.from_meta({"offset": (at, line)})
@@ -221,9 +220,9 @@ class LogWindow(ScrollView, can_focus=True):
         return self.get_component_rich_style(component, partial=True)
 
     def _layout(self) -> list[tuple[int, int]]:
-        """For each line of the window which line of the log it is, and which part of it."""
+        """Return (line, part) for each line of the window."""
         if self._arranged_for != (self._width, self._height):
-            # A scrollbar that comes or goes tells nobody.
+            # Textual sends no event when a scrollbar appears or disappears.
             self._arranged_for = (self._width, self._height)
             self.call_after_refresh(self._arrange)
         top = self.scroll_offset.y
@@ -248,20 +247,20 @@ class LogWindow(ScrollView, can_focus=True):
     # --- extent -----------------------------------------------------------------------------------
 
     def _extend(self) -> None:
-        """Fits the scrolled area to the lines there are."""
+        """Fit the scrolled area to the number of lines."""
         if self.wrap:
-            # One step a line: the last one is at the top when everything down to the end fits.
+            # One scroll step for each line, up to the one from which the rest fits the window.
             line, _ = self._top_for(self._last)
             self.virtual_size = Size(0, line + self._height)
         else:
             self.virtual_size = Size(self._widest + self._gutter, self.lines.count)
 
     def watch_virtual_size(self, size: Size) -> None:
-        with self._by_itself():
+        with self._scrolling_by_program():
             self._scroll_update(size)
 
     def _top_for(self, bottom: int) -> tuple[int, int]:
-        """The highest line and part from which the window reaches down to the end of `bottom`."""
+        """Return the highest (line, part) from which the window reaches the end of `bottom`."""
         if not self.wrap:
             return max(0, bottom - self._height + 1), 0
         used = 0
@@ -272,7 +271,7 @@ class LogWindow(ScrollView, can_focus=True):
         return 0, 0
 
     def _arrange(self) -> None:
-        """The window or what is shown has another shape: what was looked at stays in sight."""
+        """Keep the cursor visible after a change of the window or of the lines."""
         self._extend()
         if self.follow:
             self._to_end()
@@ -280,27 +279,27 @@ class LogWindow(ScrollView, can_focus=True):
             self._part = min(self._part, self._parts(min(self.scroll_offset.y, self._last)) - 1)
             self._show_cursor()
         self.refresh()
-        self._say()
+        self._changed()
 
     def on_resize(self, _: events.Resize) -> None:
         self._arrange()
 
     def on_mount(self) -> None:
-        self._look_again(CALM_SECONDS)
+        self._schedule_update(SLOW_SECONDS)
 
-    def _look_again(self, seconds: float) -> None:
-        self.set_timer(seconds, self._look_regularly)
+    def _schedule_update(self, seconds: float) -> None:
+        self.set_timer(seconds, self._update_regularly)
 
-    def _look_regularly(self) -> None:
+    def _update_regularly(self) -> None:
         if not caught_up(self.app):
-            self._look_again(BEHIND_SECONDS)
+            self._schedule_update(BEHIND_SECONDS)
             return
-        gained = self.look()
+        gained = self.update_lines()
         if gained:
             self.call_after_refresh(ask, self.app)
-        # What comes a window at a time nobody reads, and a quiet log can wait.
+        # Lines that arrive faster than a window at a time cannot be read, and a quiet log can wait.
         live = not OVER_SSH and 0 < gained < self._height
-        self._look_again(LIVE_SECONDS if live else CALM_SECONDS)
+        self._schedule_update(LIVE_SECONDS if live else SLOW_SECONDS)
 
     def on_unmount(self) -> None:
         self.lines.close()
@@ -328,15 +327,15 @@ class LogWindow(ScrollView, can_focus=True):
         if round(old_value) == round(new_value) or self._scrolling:
             return
         if self._arranged_for != (self._width, self._height):
-            return  # Nobody scrolled: the window has grown. What was looked at is arranged anew.
-        # The scrollbar: the cursor comes along, and at the end it follows again.
+            return  # The window was resized, not scrolled; `_arrange` follows.
+        # The user moved the scrollbar.
         self._part = 0
         if new_value >= self.max_scroll_y:
             self._part = self._top_for(self._last)[1]
         self._bring_cursor()
 
     def _bring_cursor(self) -> None:
-        """The window was moved: the cursor comes along, and at the end it follows again."""
+        """Move the cursor into the window after scrolling; at the end of the log, follow again."""
         places = self._layout()
         self.follow = (self.scroll_offset.y, self._part) >= self._top_for(self._last)
         if self.follow:
@@ -344,17 +343,17 @@ class LogWindow(ScrollView, can_focus=True):
         elif places:
             self.cursor = min(max(self.cursor, places[0][0]), places[-1][0])
         self.refresh()
-        self._say()
+        self._changed()
 
     def _scroll(self, line: int, part: int) -> None:
         self._part = part
-        with self._by_itself():
+        with self._scrolling_by_program():
             self.scroll_to(None, line, animate=False, immediate=True, force=True)
         self.refresh()
 
     @contextmanager
-    def _by_itself(self) -> Iterator[None]:
-        """What scrolls meanwhile is no one at the scrollbar."""
+    def _scrolling_by_program(self) -> Iterator[None]:
+        """Tell scrolling by the program from scrolling with the scrollbar."""
         self._scrolling = True
         try:
             yield
@@ -362,7 +361,7 @@ class LogWindow(ScrollView, can_focus=True):
             self._scrolling = False
 
     def _scroll_lines(self, lines: int) -> None:
-        """Moves the window by lines of the screen."""
+        """Scroll by lines of the window, which are parts of wrapped lines."""
         line, part = self.scroll_offset.y, self._part
         if self.wrap:
             part += lines
@@ -404,15 +403,15 @@ class LogWindow(ScrollView, can_focus=True):
         self.cursor = max(0, min(line, self._last))
         self.follow = self.cursor == self._last
         self._show_cursor(upwards)
-        # All of it where it had to scroll; else what the cursor left, reached and may have selected.
+        # Scrolling has refreshed all lines; otherwise those between the old and the new cursor changed.
         first, last = sorted((before, self.cursor))
         for y, (shown, _) in enumerate(self._layout()):
             if first <= shown <= last:
                 self.refresh(Region(0, y, self._gutter + self._width, 1))
-        self._say()
+        self._changed()
 
     def _go(self, line: int) -> None:
-        """Goes to a line that may be far, and shows what stands around it."""
+        """Go to a line that may be far away, and show the lines around it."""
         if all(seen != line for seen, _ in self._layout()):
             top, above = line, 0
             while top > 0 and above < self._height // 3:
@@ -422,8 +421,11 @@ class LogWindow(ScrollView, can_focus=True):
         self._to(line)
 
     def _show_cursor(self, upwards: bool = False) -> None:
-        """Scrolls as little as shows the cursor's line. Of one that is taller than the window its
-        beginning, or its end for whoever comes from below, unless some of it is in sight already."""
+        """Scroll as little as needed to show the line of the cursor.
+
+        Of a line taller than the window, show the start, or with `upwards` the end, unless a part of it
+        is visible already.
+        """
         top = (self.scroll_offset.y, self._part)
         lowest = self._top_for(self.cursor)
         if lowest > (self.cursor, 0):
@@ -438,7 +440,7 @@ class LogWindow(ScrollView, can_focus=True):
         places = self._layout()
         if not places:
             return
-        # A line that the window does not hold whole is read to its end first.
+        # Scroll through a line taller than the window before leaving it.
         edge = places[-1] if step > 0 else places[0]
         last = self._parts(self.cursor) - 1 if step > 0 else 0
         if edge[0] == self.cursor and edge[1] != last:
@@ -454,7 +456,7 @@ class LogWindow(ScrollView, can_focus=True):
             self._to(self._last if direction > 0 else 0)
         elif not self.follow and (places := self._layout()):
             self.cursor = places[min(offset, len(places) - 1)][0]
-            self._say()
+            self._changed()
 
     def action_first(self) -> None:
         self._to(0)
@@ -480,9 +482,9 @@ class LogWindow(ScrollView, can_focus=True):
     def toggle_follow(self) -> None:
         if self.follow:
             self.follow = False
-            self._say()
+            self._changed()
         else:
             self.action_last()
 
-    def _say(self) -> None:
+    def _changed(self) -> None:
         self.changes += 1

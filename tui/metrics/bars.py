@@ -1,15 +1,16 @@
-"""Horizontal bars with a label before each and a figure behind it, as wide as there is room."""
+"""Horizontal bars between a label and a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.text import Text
 from textual.widget import Widget
 
 from stoke.text.sanitize import clean
+from tui import format as fmt
 
 _LABEL_SHARE = 0.45
 
@@ -23,12 +24,12 @@ class Bar:
 
 
 class Bars(Widget):
-    """`title` above bars that share one scale; `nothing` stands there while there are none."""
+    """A title above bars of one scale; `empty` is shown while there are none."""
 
-    def __init__(self, title: str, nothing: str, *, id: str) -> None:  # noqa: A002
+    def __init__(self, title: str, empty: str, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self._title = title
-        self._nothing = nothing
+        self._empty = empty
         self._bars: Sequence[Bar] = ()
 
     def show(self, bars: Sequence[Bar]) -> None:
@@ -38,7 +39,7 @@ class Bars(Widget):
     def render(self) -> Text:
         text = Text(self._title, style="bold", no_wrap=True, overflow="crop")
         if not self._bars:
-            return text.append(f"\n{self._nothing}", style="dim")
+            return text.append(f"\n{self._empty}", style="dim")
         bars = self._bars[: max(1, self.size.height - 1)]
         labels = [clean(bar.label) for bar in bars]
         names = min(max(map(cell_len, labels)), int(self.size.width * _LABEL_SHARE))
@@ -47,7 +48,7 @@ class Bars(Widget):
         most = max(bar.value for bar in bars) or 1
         for label, bar in zip(labels, bars, strict=True):
             length = max(1, round(bar.value / most * room))
-            text.append(f"\n{set_cell_size(label, names)} ", style="not bold")
+            text.append(f"\n{fmt.fit(label, names)} ", style="not bold")
             text.append("━" * length, style=f"not bold {bar.colour}")
             text.append(f"{' ' * (room - length)} {bar.figure:>{figures}}", style="not bold")
         return text

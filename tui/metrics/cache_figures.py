@@ -1,4 +1,4 @@
-"""What the history tells of cache volumes: figures, hit rates and sizes over time."""
+"""Figures of cache volumes from the history: hit rates and sizes over time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
 from stoke.history.database import CacheSize, History
 
 Curve = list[tuple[float, float]]
-"""(epoch seconds, value), the oldest first."""
+"""(epoch seconds, value), oldest first."""
 
 
 @dataclass(frozen=True)
-class Records:
-    """Read together, shown together. `sizes` are all measurements since `metrics.since`."""
+class CacheHistory:
+    """`sizes` are all measurements since `metrics.since`."""
 
     metrics: Metrics
     sizes: Sequence[CacheSize]
@@ -40,28 +40,30 @@ class Records:
         ]
 
 
-def read_records(
+def read_cache_history(
     history: History,
     *,
     since: float | None = None,
     backend: str | None = None,
     scope: str | None = None,
     buckets: int = 24,
-) -> Records:
-    """From `since` on (epoch seconds; None: everything), of one backend and scope or of all."""
+) -> CacheHistory:
+    """Read the history since a time in epoch seconds, or all; of one backend and scope, or all."""
     metrics = read_metrics(history, since=since, backend=backend, scope=scope, buckets=buckets)
-    # Asked for here: without a time, the metrics hold each volume's last measurement only.
+    # Without a time, the metrics hold only the last measurement of each volume.
     sizes = [
         size
         for size in history.cache_sizes(since or 0.0)
         if backend in (None, size.backend) and scope in (None, size.scope)
     ]
-    return Records(metrics, sizes)
+    return CacheHistory(metrics, sizes)
 
 
 def hit_rates(many: Iterable[Sequence[Point]]) -> Curve:
-    """The share of hits in each stretch of time in which there were jobs, of several caches
-    together: their stretches are the same ones."""
+    """Return the hit rate of several caches together, for each bucket of time with jobs.
+
+    All caches have the same buckets.
+    """
     jobs: dict[float, int] = {}
     hits: dict[float, int] = {}
     for points in many:
@@ -72,7 +74,7 @@ def hit_rates(many: Iterable[Sequence[Point]]) -> Curve:
 
 
 def total_sizes(sizes: Sequence[CacheSize]) -> list[tuple[float, int]]:
-    """What several volumes held together, at each time at which one of them was measured."""
+    """Return the total size of several volumes at each time at which one of them was measured."""
     held: dict[tuple[str, str | None, str, str], int] = {}
     curve = []
     for one in sizes:

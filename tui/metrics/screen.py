@@ -1,4 +1,4 @@
-"""Metrics: what the caches did for the jobs in the history, over time, by backend and scope."""
+"""Metrics: what the caches saved the jobs in the history, over time, by backend and scope."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from stoke.cache.metrics import CacheFigures
 from stoke.errors import StokeError
 from tui import format as fmt
 from tui.base_screen import WIDE, StokeScreen
+from tui.context import Context
+from tui.messages import ShowScreen
 from tui.metrics.bars import Bar, Bars
-from tui.metrics.cache_figures import Records, hit_rates, read_records, total_sizes
+from tui.metrics.cache_figures import CacheHistory, hit_rates, read_cache_history, total_sizes
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
-CHANGED_SECONDS = 2.0
+RELOAD_DELAY_SECONDS = 2.0
+"""A running job changes the history often; the figures are read again this long after a change."""
 _DAY = 86400.0
 _SPANS = (
-    ("everything", None, 30),
-    ("the last day", _DAY, 24),
-    ("the last 7 days", 7 * _DAY, 28),
-    ("the last 30 days", 30 * _DAY, 30),
+    ("all time", None, 30),
+    ("last day", _DAY, 24),
+    ("last 7 days", 7 * _DAY, 28),
+    ("last 30 days", 30 * _DAY, 30),
 )
 _COLUMNS = (
     ("on", 6),
@@ -43,7 +46,7 @@ _COLUMNS = (
     ("saved", 7),
 )
 _WIDE_SCOPE = 24
-_NONE_YET = "No figures yet: they come with the first job that names packages."
+_NO_FIGURES = "No figures yet. They appear after the first job that names packages."
 KINDS = ("python", "system")
 
 
@@ -61,43 +64,43 @@ class MetricsScreen(StokeScreen):
         Binding("b", "backend", "Backend", id="metrics.backend"),
         Binding("s", "scope", "Scope", id="metrics.scope"),
         Binding("t", "span", "Time", id="metrics.span"),
-        Binding("r", "reload", "Look again", show=False, id="metrics.reload"),
+        Binding("r", "reload", "Reload", show=False, id="metrics.reload"),
         Binding("escape", "back", "Back to the jobs", show=False, id="metrics.back"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._backend: str | None = None
         self._scope: str | None = None
         self._span = 0
-        self._places: set[tuple[str, str]] = set()
-        self._records: Records | None = None
-        self._trouble: StokeError | None = None
+        self._scopes: set[tuple[str, str]] = set()
+        self._data: CacheHistory | None = None
+        self._error: StokeError | None = None
         self._reading = False
-        self._again = False
-        self._due = False
+        self._read_again = False
+        self._is_reload_due = False
 
     def compose(self) -> ComposeResult:
-        # Here, so that the first paint of the program need not wait for plotext.
+        # Imported here: plotext would delay the first frame of the program.
         from tui.widgets.plots import BYTES, SHARE, TimePlot
 
-        yield TopBar("metrics")
-        yield Static(id="metrics-place")
+        yield TopBar("metrics", self.context.read_only)
+        yield Static(id="metrics-selection")
         yield Static(id="metrics-empty")
         with Vertical(id="metrics-body"):
             with Horizontal(id="metrics-plots"):
-                yield TimePlot("hit rate", SHARE, "no job yet", id="metrics-hits")
-                yield TimePlot("size", BYTES, "no volume was measured", id="metrics-sizes")
+                yield TimePlot("hit rate", SHARE, "No jobs yet.", id="metrics-hits")
+                yield TimePlot("size", BYTES, "Not measured yet.", id="metrics-sizes")
             yield FiguresTable(id="metrics-table", cursor_type="row")
             with Horizontal(id="metrics-bars"):
-                yield Bars("cold against warm", "no hit and miss yet", id="metrics-warmth")
-                yield Bars("most used packages", "none yet", id="metrics-packages")
-        yield Static(id="metrics-troubles", classes="troubles")
+                yield Bars("cold and warm start", "Needs a hit and a miss.", id="metrics-warmth")
+                yield Bars("most used packages", "None yet.", id="metrics-packages")
+        yield Static(id="metrics-errors", classes="errors")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one(FiguresTable).focus()
-        self.stoke.jobs_signal.subscribe(self, self._jobs_changed)
+        self.context.snapshots.subscribe(self, self._jobs_changed)
 
     def on_screen_resume(self) -> None:
         self.action_reload()
@@ -106,45 +109,50 @@ class MetricsScreen(StokeScreen):
         self._show()
 
     def _jobs_changed(self, _: Snapshot) -> None:
-        """A running job changes often; the figures are read in peace."""
-        if self.is_current and not self._due:
-            self._due = True
-            self.set_timer(CHANGED_SECONDS, self._read_due)
+        if self.is_current and not self._is_reload_due:
+            self._is_reload_due = True
+            self.set_timer(RELOAD_DELAY_SECONDS, self._read_due)
 
     def _read_due(self) -> None:
-        self._due = False
+        self._is_reload_due = False
         if self.is_current:
             self.action_reload()
 
     # --- reading ----------------------------------------------------------------------------------
 
     def action_reload(self) -> None:
-        """One reading at a time; what is asked for meanwhile is read after it."""
+        """Read the history on a thread. A request during a reading starts another one after it."""
         if self._reading:
-            self._again = True
+            self._read_again = True
             return
         self._reading = True
         _, span, buckets = _SPANS[self._span]
         read = partial(
-            read_records,
-            self.stoke.history,
-            since=None if span is None else self.stoke.clock() - span,
+            read_cache_history,
+            self.context.history,
+            since=None if span is None else self.context.clock() - span,
             backend=self._backend,
             scope=self._scope,
             buckets=buckets,
         )
-        on_thread(self, read, partial(self._told, trouble=None), partial(self._told, None))
+        on_thread(self, read, self._loaded, self._failed)
 
-    def _told(self, records: Records | None, trouble: StokeError | None) -> None:
+    def _loaded(self, data: CacheHistory) -> None:
+        self._error = None
+        self._data = data
+        self._scopes |= {(one.backend, one.scope) for one in data.metrics.figures}
+        self._scopes |= {(one.backend, one.scope) for one in data.sizes}
+        self._finish_reading()
+
+    def _failed(self, error: StokeError) -> None:
+        self._error = error
+        self._finish_reading()
+
+    def _finish_reading(self) -> None:
         self._reading = False
-        self._trouble = trouble
-        if records is not None:
-            self._records = records
-            self._places |= {(one.backend, one.scope) for one in records.metrics.figures}
-            self._places |= {(one.backend, one.scope) for one in records.sizes}
         self._show()
-        if self._again:
-            self._again = False
+        if self._read_again:
+            self._read_again = False
             self.action_reload()
 
     # --- showing ----------------------------------------------------------------------------------
@@ -152,27 +160,27 @@ class MetricsScreen(StokeScreen):
     def _show(self) -> None:
         from tui.widgets.plots import Line, TimePlot
 
-        self._show_place()
-        records = self._records
-        known = records is not None and bool(records.metrics.figures or records.sizes)
+        self._show_selection()
+        data = self._data
+        known = data is not None and bool(data.metrics.figures or data.sizes)
         self.query_one("#metrics-body").display = known
         empty = self.query_one("#metrics-empty", Static)
-        empty.display = not known and self._trouble is None
-        chosen = self._backend or self._scope or self._span
-        nothing = "No job of this choice named packages." if chosen else _NONE_YET
-        empty.update(Text("looking ..." if self._reading and records is None else nothing))
-        troubles = self.query_one("#metrics-troubles", Static)
-        troubles.display = self._trouble is not None
-        if self._trouble is not None:
-            troubles.update(fmt.error_text(self._trouble))
-        if records is None or not known:
+        empty.display = not known and self._error is None
+        selected = self._backend or self._scope or self._span
+        no_figures = "No jobs with packages in this selection." if selected else _NO_FIGURES
+        empty.update(Text("Loading ..." if self._reading and data is None else no_figures))
+        errors = self.query_one("#metrics-errors", Static)
+        errors.display = self._error is not None
+        if self._error is not None:
+            errors.update(fmt.error_text(self._error))
+        if data is None or not known:
             return
-        metrics, now = records.metrics, self.stoke.clock()
+        metrics, now = data.metrics, self.context.clock()
         rates, sizes = [], []
         for kind in KINDS:
             points = [points for key, points in metrics.over_time.items() if key[2] == kind]
             rates.append(Line(kind, _hit_rate(metrics.figures, kind), hit_rates(points)))
-            total = total_sizes([one for one in records.sizes if one.kind == kind])
+            total = total_sizes([one for one in data.sizes if one.kind == kind])
             sizes.append(Line(kind, fmt.size(total[-1][1] if total else None), total))
         self.query_one("#metrics-hits", TimePlot).show(rates, now)
         self.query_one("#metrics-sizes", TimePlot).show(sizes, now)
@@ -184,21 +192,20 @@ class MetricsScreen(StokeScreen):
         ]
         self.query_one("#metrics-packages", Bars).show(packages)
 
-    def _show_place(self) -> None:
-        text = Text("on ")
-        text.append_text(fmt.plain(self._backend or "every backend", "bold"))
+    def _show_selection(self) -> None:
+        text = Text()
+        text.append_text(fmt.plain(self._backend or "all backends", "bold"))
         text.append(", ")
-        text.append_text(
-            fmt.plain(f"scope {self._scope}" if self._scope else "every scope", "bold")
-        )
+        text.append_text(fmt.plain(f"scope {self._scope}" if self._scope else "all scopes", "bold"))
         text.append(", ")
         text.append(_SPANS[self._span][0], style="bold")
-        if self._records is not None:
-            prediction = self._records.metrics.prediction
+        if self._data is not None:
+            prediction = self._data.metrics.prediction
             if prediction.judged:
-                text.append(f" · predicted right {fmt.share(prediction.rate)}")
-                text.append(f" of {prediction.judged:,}")
-        self.query_one("#metrics-place", Static).update(text)
+                text.append(
+                    f" · {fmt.share(prediction.rate)} of {prediction.judged:,} predictions right"
+                )
+        self.query_one("#metrics-selection", Static).update(text)
 
     def _show_table(self, figures: Sequence[CacheFigures]) -> None:
         table = self.query_one(FiguresTable)
@@ -209,9 +216,9 @@ class MetricsScreen(StokeScreen):
             table.add_column(Text(label), width=_WIDE_SCOPE if wider else width)
         for one in figures:
             table.add_row(
-                fmt.plain(one.backend),
-                fmt.plain(one.scope),
-                fmt.plain(one.kind),
+                fmt.cell(one.backend),
+                fmt.cell(one.scope),
+                fmt.cell(one.kind),
                 *(
                     Text(figure, justify="right")
                     for figure in (
@@ -229,38 +236,38 @@ class MetricsScreen(StokeScreen):
     # --- keys -------------------------------------------------------------------------------------
 
     def action_backend(self) -> None:
-        self._backend = _next(self._backend, {backend for backend, _ in self._places})
+        self._backend = _next(self._backend, {backend for backend, _ in self._scopes})
         self.action_reload()
-        self._show_place()
+        self._show_selection()
 
     def action_scope(self) -> None:
-        self._scope = _next(self._scope, {scope for _, scope in self._places})
+        self._scope = _next(self._scope, {scope for _, scope in self._scopes})
         self.action_reload()
-        self._show_place()
+        self._show_selection()
 
     def action_span(self) -> None:
         self._span = (self._span + 1) % len(_SPANS)
         self.action_reload()
-        self._show_place()
+        self._show_selection()
 
     def action_back(self) -> None:
-        self.app.switch_mode("jobs")
+        self.post_message(ShowScreen("jobs"))
 
 
 def _next(now: str | None, names: set[str]) -> str | None:
-    """All, then each name, then all again."""
-    turns = [None, *sorted(names)]
-    return turns[(turns.index(now) + 1) % len(turns)] if now in turns else None
+    """Return the choice after `now`: all, each name, then all again."""
+    choices = [None, *sorted(names)]
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else None
 
 
 def _hit_rate(figures: Sequence[CacheFigures], kind: str) -> str:
-    """Of all caches of a kind together."""
+    """Return the hit rate of all caches of a kind together."""
     jobs = sum(one.jobs for one in figures if one.kind == kind)
     return fmt.share(sum(one.hits for one in figures if one.kind == kind) / jobs if jobs else None)
 
 
 def _warmth(figures: Sequence[CacheFigures]) -> list[Bar]:
-    """Two bars for each cache that has seen both a hit and a miss, the busiest first."""
+    """Return two bars for each cache that had both a hit and a miss, the busiest first."""
     bars = []
     several = len({one.backend for one in figures}) > 1
     for one in sorted(figures, key=lambda one: -one.jobs):

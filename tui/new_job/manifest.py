@@ -35,7 +35,7 @@ class ManifestText(SafeTextArea):
         self.scroll_to(at.x, at.y, animate=False)
 
     def action_copy_all(self) -> None:
-        self.app.notify(clipboard.copy(self.app, self._whole), markup=False, timeout=3)
+        self.notify(clipboard.copy(self.app, self._whole), markup=False, timeout=3)
 
 
 class Manifest(Vertical):

@@ -28,7 +28,9 @@ from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean, clean_block
 from tui import format as fmt
 from tui.base_screen import StokeScreen
+from tui.context import Context
 from tui.dialogs.prompts import Confirm
+from tui.messages import ShowScreen, StartRace
 from tui.new_job import draft as drafts
 from tui.new_job import external_editor, form
 from tui.new_job.chips import Chips
@@ -70,19 +72,19 @@ class NewJobScreen(StokeScreen):
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
         self._draft = drafts.load()
         self._saved = self._draft
         self._rest = self._draft.rest
-        self._looks = FormLooks(self.stoke)
+        self._looks = FormLooks(context)
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
         self._opened_last: Path | None = None
 
     def compose(self) -> ComposeResult:
-        yield TopBar("new")
+        yield TopBar("new", self.context.read_only)
         with Container(id="new-body"):
             with Vertical(id="new-code-side"):
                 yield CodeEditor(self._draft.code)
@@ -107,13 +109,13 @@ class NewJobScreen(StokeScreen):
         yield KeyBar()
 
     def _backend_select(self) -> Select[str]:
-        chosen = self._draft.backend or self.stoke.config.backend
+        chosen = self._draft.backend or self.context.config.backend
         options = self._backend_options(chosen)
         return Select(options, value=chosen, allow_blank=False, id="backend", compact=True)
 
     def _backend_options(self, chosen: str) -> list[tuple[Content, str]]:
         """Those there are and the chosen one, which an earlier job or a draft may name all the same."""
-        names = sorted({*backend_names(), self.stoke.config.backend, chosen})
+        names = sorted({*backend_names(), self.context.config.backend, chosen})
         return [(Content(clean(name)), name) for name in names]
 
     def _choose_backend(self, name: str) -> None:
@@ -139,7 +141,7 @@ class NewJobScreen(StokeScreen):
 
     def _learn_names(self) -> None:
         """What completes a package's name: those that jobs have asked for."""
-        history = self.stoke.history
+        history = self.context.history
 
         def look() -> dict[str, list[str]]:
             return {
@@ -155,7 +157,7 @@ class NewJobScreen(StokeScreen):
         # Without them it is typed in full; the listing says what is wrong with the history.
         on_thread(self, look, done, lambda _: None)
 
-    def leaving(self) -> None:
+    def save_unsaved(self) -> None:
         self._save()
 
     # --- what the form holds ----------------------------------------------------------------------
@@ -167,7 +169,7 @@ class NewJobScreen(StokeScreen):
     @property
     def _backend(self) -> str:
         value = self.query_one("#backend", Select).value
-        return value if isinstance(value, str) else self.stoke.config.backend
+        return value if isinstance(value, str) else self.context.config.backend
 
     def _now(self) -> drafts.Draft:
         return drafts.Draft(
@@ -186,7 +188,7 @@ class NewJobScreen(StokeScreen):
         backend = self._backend
 
         def look() -> list[ClusterContext] | None:
-            engine = self.stoke.service.backends.get(backend)
+            engine = self.context.backends.get(backend)
             return engine.contexts() if isinstance(engine, ChoosesCluster) else None
 
         def done(contexts: list[ClusterContext] | None) -> None:
@@ -195,7 +197,7 @@ class NewJobScreen(StokeScreen):
                 return
             choice.display = contexts is not None
             if contexts is not None:
-                choice.show(contexts, *self.stoke.cluster(backend))
+                choice.show(contexts, *self.context.cluster(backend))
 
         def failed(error: StokeError) -> None:
             if backend == self._backend and not isinstance(error, RequestError):
@@ -204,7 +206,7 @@ class NewJobScreen(StokeScreen):
         on_thread(self, look, done, failed)
 
     def on_cluster_choice_changed(self, event: ClusterChoice.Changed) -> None:
-        self.stoke.choose_cluster(self._backend, *event.place)
+        self.context.choose_cluster(self._backend, *event.place)
         self._changed()
 
     def on_cluster_choice_allow(self, event: ClusterChoice.Allow) -> None:
@@ -212,13 +214,13 @@ class NewJobScreen(StokeScreen):
         backend = self._backend
 
         def allow() -> None:
-            engine = self.stoke.service.backends.get(backend)
+            engine = self.context.backends.get(backend)
             if isinstance(engine, ChoosesCluster):
                 engine.allow_plugin()
 
         def answered(yes: bool | None) -> None:
             if yes:
-                on_thread(self, allow, lambda _: self._learn_clusters(), self.stoke.show_error)
+                on_thread(self, allow, lambda _: self._learn_clusters(), self.show_error)
 
         body = fmt.plain(event.plugin)
         body.append("\n\nIt runs on this machine, as you, whenever credentials are needed.")
@@ -237,12 +239,12 @@ class NewJobScreen(StokeScreen):
         self.query_one("#use-cache", Checkbox).value = draft.use_cache
         self.query_one("#locked", Checkbox).value = draft.locked
         for field in self.query(FormField):
-            preset = self.stoke.config.scope if field.field.name == "scope" else ""
+            preset = self.context.config.scope if field.field.name == "scope" else ""
             field.text = draft.values.get(field.field.name, preset)
 
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Puts a request into the form; asks first where that would lose other code."""
-        rest = form.rest_of(spec, self.stoke.config)
+        rest = form.rest_of(spec, self.context.config)
         filled = form.filled(spec, name)
         new = drafts.Draft(spec.code, backend, spec.use_cache, filled, rest, spec.locked)
 
@@ -298,7 +300,7 @@ class NewJobScreen(StokeScreen):
             drafts.save(draft)
             self._saved = draft
         except StokeError as error:
-            self.stoke.show_error(error)
+            self.show_error(error)
 
     def _check(self) -> None:
         """Shows what is wrong field by field and, where nothing is, what to expect."""
@@ -337,8 +339,8 @@ class NewJobScreen(StokeScreen):
     def _show_summary(self, draft: drafts.Draft) -> None:
         """What the fold holds, in its title."""
         values = draft.values
-        backend = draft.backend or self.stoke.config.backend
-        parts = [backend, *(place for place in self.stoke.cluster(backend) if place)]
+        backend = draft.backend or self.context.config.backend
+        parts = [backend, *(place for place in self.context.cluster(backend) if place)]
         for name in ("scope", "python", "image", "timeout", "cpu", "memory"):
             if values[name].strip() and (name != "scope" or values[name] != "default"):
                 parts.append(f"{name} {values[name].strip()}")
@@ -422,8 +424,14 @@ class NewJobScreen(StokeScreen):
             return
         self._set_submitting(True)
         name = draft.values["name"].strip() or "job"
-        self.stoke.submit(
-            self._backend, spec, name, self._refuse, lambda: self._set_submitting(False), watch
+        self.context.submissions.submit_spec(
+            self,
+            self._backend,
+            spec,
+            name,
+            self._refuse,
+            lambda: self._set_submitting(False),
+            watch,
         )
 
     def action_race(self) -> None:
@@ -432,11 +440,12 @@ class NewJobScreen(StokeScreen):
         self._save()
         try:
             spec = self._looks.spec(draft)
-            check_race(spec, self.stoke.service.backends.get(self._backend))
+            check_race(spec, self.context.backends.get(self._backend))
         except RequestError as error:
             self._refuse(error)
             return
-        self.stoke.race(self._backend, spec, draft.values["name"].strip() or "job")
+        name = draft.values["name"].strip() or "job"
+        self.post_message(StartRace(spec, name, self._backend))
 
     def _set_submitting(self, submitting: bool) -> None:
         self._submitting = submitting
@@ -460,16 +469,16 @@ class NewJobScreen(StokeScreen):
             self._field(name).control.focus()
         elif name != "request":
             self.query_one(f"#{name}").focus()
-        self.stoke.show_error(error)
+        self.show_error(error)
 
     def action_external_editor(self) -> None:
         try:
             with self.app.suspend():
                 code = external_editor.edit(self._code.text)
         except SuspendNotSupported:
-            self.stoke.show_error(StokeError("there is no terminal to open an editor in"))
+            self.show_error(StokeError("there is no terminal to open an editor in"))
         except StokeError as error:
-            self.stoke.show_error(error)
+            self.show_error(error)
         else:
             self._code.put(code)
 
@@ -510,7 +519,7 @@ class NewJobScreen(StokeScreen):
             if not self._field("name").text:
                 self._field("name").text = path.stem
 
-        on_thread(self, read, done, self.stoke.show_error)
+        on_thread(self, read, done, self.show_error)
 
     def _take(self, preset: Preset | None) -> None:
         if preset is not None and preset.spec is not None:
@@ -520,7 +529,7 @@ class NewJobScreen(StokeScreen):
         def show(found: list[Preset]) -> None:
             self.app.push_screen(ChoosePreset(found), self._take)
 
-        on_thread(self, presets.found, show, self.stoke.show_error)
+        on_thread(self, presets.found, show, self.show_error)
 
     def action_save_preset(self) -> None:
         """Keeps what the form asks for as a file; what is wrong in it is said first."""
@@ -535,7 +544,7 @@ class NewJobScreen(StokeScreen):
             try:
                 presets.save(path, text)
             except StokeError as error:
-                self.stoke.show_error(error)
+                self.show_error(error)
                 return
             said = f"saved; by command: stoke submit {fmt.place(str(path))} -b {self._backend}"
             if hidden:
@@ -555,7 +564,7 @@ class NewJobScreen(StokeScreen):
         self.app.push_screen(SavePreset(draft.values["name"].strip()), named)
 
     def action_back(self) -> None:
-        self.app.switch_mode("jobs")
+        self.post_message(ShowScreen("jobs"))
 
 
 def _here() -> Path:

@@ -4,7 +4,6 @@ a second, and a backend may have to be loaded."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import RendersJobs
@@ -17,11 +16,9 @@ from stoke.jobs import prepare
 from stoke.jobs.rendering import left_out, render_job
 from stoke.request import presets
 from stoke.request.spec import JobSpec
+from tui.context import Context
 from tui.new_job import form
 from tui.new_job.draft import Draft
-
-if TYPE_CHECKING:
-    from tui.app import StokeApp
 
 
 @dataclass(frozen=True)
@@ -38,21 +35,19 @@ class Seen:
 
 
 class FormLooks:
-    """`app` gives the configuration, the backends and the history."""
-
-    def __init__(self, app: StokeApp) -> None:
-        self._app = app
+    def __init__(self, context: Context) -> None:
+        self._context = context
         # (a name, the id that its rendered job has for as long as it is called so).
         self._rendered_as = ("", "")
 
     def spec(self, draft: Draft) -> JobSpec:
         """The request, or a `RequestError` that names the field."""
-        return with_defaults(form.build(draft, draft.code), self._app.config)
+        return with_defaults(form.build(draft, draft.code), self._context.config)
 
     def as_asked(self, draft: Draft) -> JobSpec:
         """What the form says and the configuration does not; else as `spec`."""
         values = draft.values
-        if values["scope"].strip() == self._app.config.scope:
+        if values["scope"].strip() == self._context.config.scope:
             values = {**values, "scope": ""}
         return form.as_asked(replace(draft, values=values), draft.code)
 
@@ -73,10 +68,10 @@ class FormLooks:
         names = ("system", "image", "cpu", "memory", "shm_size")
         values = {name: draft.values[name] for name in names if name not in found}
         right = spec or self.spec(Draft("pass", values=values))
-        backend = draft.backend or self._app.config.backend
+        backend = draft.backend or self._context.config.backend
         isolation = ""
         try:
-            engine = self._app.service.backends.get(backend)
+            engine = self._context.backends.get(backend)
             isolation = engine.capabilities.isolation
             prepare.check_request(right, engine)
         except RequestError as error:
@@ -85,7 +80,7 @@ class FormLooks:
             found["backend"] = at_backend(error)
         if found or spec is None:
             return Seen(found, spec, isolation, given=given)
-        expected = predict(spec, request_keys(spec), backend, self._app.history)
+        expected = predict(spec, request_keys(spec), backend, self._context.history)
         manifest = self._render(draft, spec, engine) if rendering else ("", None)
         return Seen({}, spec, isolation, expected, given, manifest)
 
@@ -101,7 +96,9 @@ class FormLooks:
         if missing := left_out(spec):
             title += f", without {', '.join(missing)}"
         try:
-            return title, render_job(self._app.request(spec, name), engine, self._rendered_as[1])
+            return title, render_job(
+                self._context.request(spec, name), engine, self._rendered_as[1]
+            )
         except StokeError as error:
             return error.what, None
 

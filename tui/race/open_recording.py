@@ -1,4 +1,4 @@
-"""Asks for the file of a recorded race."""
+"""The dialog that asks for the file of a recorded race."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui.widgets.path_input import PathInput, path_of
 
 
 class OpenRecording(Dialog[Recording | None]):
-    """Comes back with the recording. `suggested` stands in the field at first."""
+    """Returns the recording. `suggested` is the initial text of the field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="recording.cancel"),
@@ -47,7 +47,7 @@ class OpenRecording(Dialog[Recording | None]):
     @on(Button.Pressed, "#go")
     def _open(self) -> None:
         try:
-            # A megabyte at most.
+            # Not on a thread: a recording has one megabyte at most.
             recording = read_recording(path_of(self.query_one(Input).value))
         except StokeError as error:
             self.query_one("#recording-error", Static).update(fmt.error_text(error))

@@ -1,5 +1,4 @@
-"""The screen as a picture that stands alone: it names no address to fetch a font from, so whoever looks
-at it uses their own, and the same screen gives the same file."""
+"""The screen as an SVG file that loads no font from the network and depends on the screen only."""
 
 from __future__ import annotations
 
@@ -13,5 +12,5 @@ def svg(app: App[Any]) -> str:
     picture = app.export_screenshot(title="stoke")
     picture = re.sub(r"@font-face\s*{[^}]*}", "", picture)
     picture = picture.replace("Fira Code", "monospace")
-    # Numbers that the exporter draws anew each time.
+    # The exporter adds random numbers.
     return re.sub(r"terminal-\d+", "terminal", picture)

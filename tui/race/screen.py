@@ -1,4 +1,4 @@
-"""Race: a request cold and warm, two waterfalls on one scale of time, and what the cache saved."""
+"""Race: one request cold and warm, as two waterfalls on one scale, and what the cache saved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from stoke.race.recording import Recording, Run, write_recording
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
+from tui.context import Context
 from tui.dialogs.prompts import Confirm
+from tui.messages import ShowScreen
 from tui.race import picture
 from tui.race.open_recording import OpenRecording
 from tui.threads import on_thread
@@ -32,22 +34,19 @@ from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 from tui.widgets.waterfall import Waterfall
 
-LOOK_SECONDS = 0.25
+REFRESH_SECONDS = 0.25
 LONGEST_REPLAY = 20.0
-"""Seconds; what took longer is shown faster."""
+"""In seconds; a longer race is replayed faster."""
 _EMPTY = (
-    "A race runs a request twice and shows what its cache saves: cold, with caches of its own that are "
-    "removed afterwards, then warm, in the request's own scope. The code runs twice.\n\n"
-    "Write a job that names packages in New job (2) and press ctrl+t there, or press o here to open a "
-    "recorded race."
+    "A race runs a request twice to show what its cache saves: cold, in an ephemeral scope that is "
+    "removed afterwards, then warm, in the scope of the request.\n\n"
+    "Write a job with packages in New job (2) and press ctrl+t there, or press o to open a recorded "
+    "race."
 )
 
 
 class Lane(Vertical):
-    """One of the two runs: its waterfall, what it is at above, its figures below.
-
-    What looks as it did is not drawn again.
-    """
+    """One of the two runs: its waterfall in a frame with title and figures, drawn when they change."""
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -57,17 +56,17 @@ class Lane(Vertical):
         yield Waterfall(aligned=True)
 
     def show(self, title: str, job: Job | None, now: float, span: float, figures: str) -> None:
-        moves = job is not None and not job.state.finished
-        shows = (
+        is_running = job is not None and not job.state.finished
+        shown = (
             title,
             figures,
             job,
-            now if moves else 0,
+            now if is_running else 0,
             span if job else 0,
         )
-        if shows == self._shown:
+        if shown == self._shown:
             return
-        self._shown = shows
+        self._shown = shown
         self.border_title = Content(clean(title))
         self.border_subtitle = Content(clean(figures))
         self.query_one(Waterfall).show(job, (), now, span)
@@ -77,30 +76,30 @@ class RaceScreen(StokeScreen):
     CHANGES = frozenset({"again", "stop"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "Race again", id="race.again"),
-        Binding("s", "stop", "End it", id="race.stop"),
+        Binding("s", "stop", "Stop", id="race.stop"),
         Binding("p", "play", "Replay", id="race.replay"),
         Binding("S", "save", "Save", id="race.save"),
         Binding("o", "open", "Open", id="race.open"),
         Binding("escape", "back", "Back to the jobs", show=False, id="race.back"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._asked: tuple[str, Request] | None = None
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._request: tuple[str, Request] | None = None
         self._race: Race | None = None
-        self._standing = RaceStatus()
+        self._status = RaceStatus()
         self._recording: Recording | None = None
-        self._trouble: StokeError | None = None
-        self._played_from: float | None = None
+        self._error: StokeError | None = None
+        self._replay_started: float | None = None
         self._timer: Timer | None = None
-        self._ending = False
-        self._could: tuple[bool, ...] = ()
+        self._stopping = False
+        self._key_state: tuple[bool, ...] = ()
         self._texts: dict[str, Text] = {}
-        self._said = ("", "")
-        """What the race was at when it last said something, and that."""
+        self._progress = ("", "")
+        """The last progress of the race: (its stage then, text)."""
 
     def compose(self) -> ComposeResult:
-        yield TopBar("race")
+        yield TopBar("race", self.context.read_only)
         yield Static(id="race-what")
         yield Static(Text(_EMPTY), id="race-empty")
         with Container(id="race-lanes"):
@@ -109,56 +108,56 @@ class RaceScreen(StokeScreen):
         with Container(id="race-result"):
             yield Digits(id="race-ratio")
             yield Static(id="race-words")
-        yield Static(id="race-trouble", classes="troubles")
+        yield Static(id="race-error", classes="errors")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self._show()
 
-    # --- what the program asks for ----------------------------------------------------------------
+    # --- called by the program --------------------------------------------------------------------
 
     def race(self, backend: str, request: Request) -> None:
-        """Runs it, unless a race is at work."""
-        if self._at_work:
-            self.stoke.show_error(
-                RequestError("race", "there is one already", "wait for it, or end it first")
+        """Run a request cold and warm, unless a race is running."""
+        if self._is_racing:
+            self.show_error(
+                RequestError("race", "a race is running already", "wait for it, or stop it first")
             )
             return
-        self._asked = (backend, request)
-        self._standing, self._recording, self._trouble = RaceStatus(), None, None
-        self._played_from, self._ending, self._said = None, False, ("", "")
-        self._look()
+        self._request = (backend, request)
+        self._status, self._recording, self._error = RaceStatus(), None, None
+        self._replay_started, self._stopping, self._progress = None, False, ("", "")
+        self._start_refreshing()
 
         def work() -> Recording:
-            backends = self.stoke.service.backends
+            backends = self.context.backends
             race = Race(
-                request, backends, backends.get(backend), self.stoke.history, self.stoke.config,
-                say=lambda text: self._hear(race, text),
+                request, backends, backends.get(backend), self.context.history, self.context.config,
+                say=lambda text: self._set_progress(race, text),
             )  # fmt: skip
             self._race = race
             return race.run()
 
         on_thread(self, work, self._done, self._failed)
 
-    def _hear(self, race: Race, text: str) -> None:
-        """On the race's thread; shown with the next look."""
-        self._said = (race.status.active, text)
+    def _set_progress(self, race: Race, text: str) -> None:
+        """Called on the thread of the race; shown at the next refresh."""
+        self._progress = (race.status.active, text)
 
     def replay(self, recording: Recording) -> None:
-        """Shows both runs from their beginning, at the same time."""
-        if not self._at_work:
-            self._recording, self._trouble = recording, None
+        """Show both runs from their start, at the same time."""
+        if not self._is_racing:
+            self._recording, self._error = recording, None
             self.action_play()
 
-    # --- while it goes on -------------------------------------------------------------------------
+    # --- while a race runs ------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Draws again every now and then for as long as something moves; an idle screen is still."""
+    def _start_refreshing(self) -> None:
+        """Draw regularly from now on, until `_stop_refreshing`; an idle screen is not drawn."""
         if self._timer is None:
-            self._timer = self.set_interval(LOOK_SECONDS, self._show)
+            self._timer = self.set_interval(REFRESH_SECONDS, self._show)
         self._show()
 
-    def _rest(self) -> None:
+    def _stop_refreshing(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
@@ -166,107 +165,105 @@ class RaceScreen(StokeScreen):
 
     def _done(self, recording: Recording) -> None:
         self._race, self._recording = None, recording
-        self._rest()
+        self._stop_refreshing()
 
     def _failed(self, error: StokeError) -> None:
         if self._race is not None:
-            self._standing = self._race.status
-        self._race, self._trouble = None, error
-        self._rest()
+            self._status = self._race.status
+        self._race, self._error = None, error
+        self._stop_refreshing()
 
     # --- showing ----------------------------------------------------------------------------------
 
     @property
-    def _at_work(self) -> bool:
-        return self._timer is not None and self._played_from is None
+    def _is_racing(self) -> bool:
+        return self._timer is not None and self._replay_started is None
 
     def _show(self) -> None:
         if self._race is not None:
-            self._standing = self._race.status
-        known = self._at_work or self._recording is not None or self._trouble is not None
+            self._status = self._race.status
+        known = self._is_racing or self._recording is not None or self._error is not None
         self.query_one("#race-empty").display = not known
         for name in ("#race-lanes", "#race-result"):
             self.query_one(name).display = known
-        self._update("#race-what", self._what())
-        self.query_one("#race-trouble").display = self._trouble is not None
-        if self._trouble is not None:
-            self._update("#race-trouble", self._trouble_text(self._trouble))
+        self._update("#race-what", self._description())
+        self.query_one("#race-error").display = self._error is not None
+        if self._error is not None:
+            self._update("#race-error", self._error_text(self._error))
         if self._recording is not None:
             self._show_recording(self._recording)
         elif known:
-            self._show_standing()
-        can = (self._at_work, self._ending, self._recording is None, self._asked is None)
-        if can != self._could:
-            self._could = can
+            self._show_status()
+        keys = (self._is_racing, self._stopping, self._recording is None, self._request is None)
+        if keys != self._key_state:
+            self._key_state = keys
             self.refresh_bindings()
 
     def _update(self, name: str, text: Text) -> None:
-        """Draws a text, unless it stands there already."""
+        """Draw a text if it has changed."""
         if self._texts.get(name) != text:
             self._texts[name] = text
             self.query_one(name, Static).update(text)
 
-    def _what(self) -> Text:
+    def _description(self) -> Text:
         if self._recording is not None:
             one = self._recording
             facts = [one.name, ", ".join(one.packages), f"on {one.backend}", f"scope {one.scope}"]
-        elif self._asked is not None:
-            backend, request = self._asked
+        elif self._request is not None:
+            backend, request = self._request
             named = ", ".join((*request.spec.dependencies, *request.spec.system))
             facts = [request.name, named, f"on {backend}", f"scope {request.spec.scope}"]
         else:
-            return Text("cold against warm", style="bold")
+            return Text("cold and warm start", style="bold")
         text = fmt.plain(facts[0], "bold")
         for fact in filter(None, facts[1:]):
             text.append_text(fmt.plain(f" · {fact}"))
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
-    def _show_standing(self) -> None:
-        standing, now = self._standing, self.stoke.clock()
-        cold, warm = standing.cold, standing.warm
-        if standing.active != WARM and warm is None:
-            warm = standing.warming
-        span = max(_taken(cold, now), _taken(warm, now))
-        over = "did not begin" if self._trouble is not None else "waits for the cold run"
+    def _show_status(self) -> None:
+        status, now = self._status, self.context.clock()
+        cold, warm = status.cold, status.warm
+        if status.active != WARM and warm is None:
+            warm = status.warming
+        span = max(_seconds(cold, now), _seconds(warm, now))
+        state = "not started" if self._error is not None else "waiting for the cold run"
         title = {
-            WARMING: "Warm: its caches are not warm yet, warming them",
+            WARMING: "Warm: filling its caches first",
             WARM: f"Warm, in scope {self._scope}",
-        }.get(standing.active, f"Warm, {over}")
-        if not standing.active and warm is not None:
+        }.get(status.active, f"Warm, {state}")
+        if not status.active and warm is not None:
             title = f"Warm, in scope {self._scope}"
         self.query_one("#race-cold", Lane).show(
-            "Cold, with nothing cached", cold, now, span, _standing_figures(cold, now)
+            "Cold, with nothing cached", cold, now, span, _figures_so_far(cold, now)
         )
-        self.query_one("#race-warm", Lane).show(
-            title, warm, now, span, _standing_figures(warm, now)
-        )
+        self.query_one("#race-warm", Lane).show(title, warm, now, span, _figures_so_far(warm, now))
         words = {
-            COLD: "The cold run. The warm one follows: at once they would be in each other's way.",
-            WARMING: "Warming the caches first; this is in neither run.",
-            WARM: "The warm run.",
-        }.get(standing.active, "Beginning." if cold is None else "Bringing home.")
-        if self._trouble is not None:
+            COLD: "Cold run. The warm run follows, so that they do not slow each other down.",
+            WARMING: "Filling the caches; this counts for neither run.",
+            WARM: "Warm run.",
+        }.get(status.active, "Starting." if cold is None else "Finalizing.")
+        if self._error is not None:
             words = ""
-        elif self._ending:
-            words = "Ending the race."
-        elif self._said[0] == standing.active and self._said[1]:
-            words += f" {clean(self._said[1])}"
+        elif self._stopping:
+            words = "Stopping the race."
+        elif self._progress[0] == status.active and self._progress[1]:
+            words += f" {clean(self._progress[1])}"
         self._show_result("", Text(words, style="dim"))
 
     @property
     def _scope(self) -> str:
-        return self._asked[1].spec.scope if self._asked else ""
+        return self._request[1].spec.scope if self._request else ""
 
     def _show_recording(self, one: Recording) -> None:
         span = max(one.cold.seconds, one.warm.seconds)
         moment = None
-        if self._played_from is not None:
+        if self._replay_started is not None:
             speed = max(1.0, span / LONGEST_REPLAY)
-            moment = (self.stoke.clock() - self._played_from) * speed
+            moment = (self.context.clock() - self._replay_started) * speed
             if moment >= span:
-                self._played_from = moment = None
-                # Not through _rest: it draws, and this is being drawn.
+                self._replay_started = moment = None
+                # Not `_stop_refreshing`, which would draw again.
                 if self._timer is not None:
                     self._timer.stop()
                     self._timer = None
@@ -280,15 +277,17 @@ class RaceScreen(StokeScreen):
             )
             self.query_one(name, Lane).show(title, run.at(moment), now, span, figures)
         if moment is not None:
-            fast = "" if span <= LONGEST_REPLAY else f", {span / LONGEST_REPLAY:.1f} x as fast"
-            words = f"Both as they went, from the same moment{fast}. They ran one after the other."
+            speed_text = "" if span <= LONGEST_REPLAY else f", {span / LONGEST_REPLAY:.1f}x as fast"
+            words = (
+                f"Replay of both from the same moment{speed_text}. They ran one after the other."
+            )
             self._show_result("", Text(words, style="dim"))
             return
         ratio = one.ratio
         words_text = fmt.plain(one.result, "bold")
         if one.warmed is not None:
             words_text.append(
-                f"\nIts caches were not warm: warming took {fmt.duration(one.warmed)}, in neither run.",
+                f"\nFilling the caches first took {fmt.duration(one.warmed)}, not counted.",
                 style="dim",
             )
         for note in one.notes:
@@ -305,14 +304,14 @@ class RaceScreen(StokeScreen):
         digits.set_class(not ratio, "-none")
         self._update("#race-words", words)
 
-    def _trouble_text(self, error: StokeError) -> Text:
+    def _error_text(self, error: StokeError) -> Text:
         text = Text()
         if isinstance(error, RunFailedError):
             for line in error.tail[-6:]:
                 text.append_text(fmt.plain(line, "dim"))
                 text.append("\n")
         if isinstance(error, RaceStoppedError):
-            text.append("The race was ended; nothing of the cold run is left.")
+            text.append("Race stopped. The cold run and its caches were removed.")
         else:
             text.append_text(fmt.error_text(error))
         return text
@@ -323,43 +322,43 @@ class RaceScreen(StokeScreen):
         if not super().check_action(action, parameters):
             return False
         if action == "stop":
-            return self._at_work and not self._ending
+            return self._is_racing and not self._stopping
         if action == "again":
-            return self._asked is not None and not self._at_work
+            return self._request is not None and not self._is_racing
         if action in ("play", "save"):
             return self._recording is not None
-        return not self._at_work if action == "open" else True
+        return not self._is_racing if action == "open" else True
 
     def action_again(self) -> None:
-        if self._asked is not None:
-            self.race(*self._asked)
+        if self._request is not None:
+            self.race(*self._request)
 
     def action_stop(self) -> None:
-        body = Text("The run that is at work is stopped; the cold run's caches go in any case.")
+        body = Text("Stops the present run and removes the caches of the cold run.")
 
         def answered(yes: bool | None) -> None:
             race = self._race
             if not yes or race is None:
                 return
-            self._ending = True
+            self._stopping = True
             self._show()
 
             def end() -> None:
                 try:
-                    race.stop(self.stoke.config.stop_grace)
+                    race.stop(self.context.config.stop_grace)
                 except EngineError:
-                    pass  # What keeps it from ending is said when the run ends.
+                    pass  # The end of the run reports the error.
 
             threading.Thread(target=end, daemon=True).start()
 
-        self.app.push_screen(Confirm("End this race?", body, "End it"), answered)
+        self.app.push_screen(Confirm("Stop this race?", body, "Stop"), answered)
 
     def action_play(self) -> None:
-        self._played_from = self.stoke.clock()
-        self._look()
+        self._replay_started = self.context.clock()
+        self._start_refreshing()
 
     def action_save(self) -> None:
-        """A picture and a recording, side by side, where the program was started."""
+        """Write a picture and a recording into the current directory."""
         one = self._recording
         if one is None:
             return
@@ -370,13 +369,13 @@ class RaceScreen(StokeScreen):
             write_recording(one, path)
             path.with_suffix(".svg").write_text(picture.svg(self.app))
         except OSError as error:
-            self.stoke.show_error(EngineError(f"cannot write {path}: {error.strerror}"))
+            self.show_error(EngineError(f"cannot write {path}: {error.strerror}"))
         except StokeError as error:
-            self.stoke.show_error(error)
+            self.show_error(error)
         else:
             where = fmt.place(str(Path.cwd()))
-            said = f"saved {path} and the picture beside it in {clean(where)}"
-            self.notify(f"{said}\nstoke race --replay {path}", markup=False, timeout=8)
+            text = f"saved {path} and a picture in {clean(where)}"
+            self.notify(f"{text}\nstoke race --replay {path}", markup=False, timeout=8)
 
     def action_open(self) -> None:
         newest = max(Path().glob("race-*.json"), key=lambda one: one.name, default=Path())
@@ -388,17 +387,17 @@ class RaceScreen(StokeScreen):
         self.app.push_screen(OpenRecording(newest.name), opened)
 
     def action_back(self) -> None:
-        self.app.switch_mode("jobs")
+        self.post_message(ShowScreen("jobs"))
 
 
-def _taken(job: Job | None, now: float) -> float:
+def _seconds(job: Job | None, now: float) -> float:
     if job is None:
         return 0.0
     return job.seconds if job.seconds is not None else now - job.submitted_at
 
 
-def _standing_figures(job: Job | None, now: float) -> str:
-    return "" if job is None else fmt.duration(_taken(job, now))
+def _figures_so_far(job: Job | None, now: float) -> str:
+    return "" if job is None else fmt.duration(_seconds(job, now))
 
 
 def _figures(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Calling whoever looks elsewhere: a long job has ended."""
+"""Bell and desktop notification for long jobs that have ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stoke.text.sanitize import clean
 
 
 class Bell:
-    """`kind` is "off", "bell" or "desktop"; `after` is for how many seconds a job must have run."""
+    """`kind` is "off", "bell" or "desktop"; `after` is the least duration of a job, in seconds."""
 
     def __init__(self, kind: str, after: float) -> None:
         self._kind = kind
         self._after = after
 
     def ended(self, before: Iterable[Job], now: Iterable[Job]) -> list[Job]:
-        """Jobs that ran before and have ended now, and took long enough to be called for."""
+        """Return the jobs that ran before, have ended now, and took long enough."""
         running = {job.id for job in before if not job.state.finished}
         return [
             job
@@ -29,17 +29,16 @@ class Bell:
         ]
 
     def sequence(self, ended: list[Job]) -> str:
-        """What the terminal gets for these jobs."""
+        """Return what to write to the terminal for these jobs."""
         if self._kind == "off" or not ended:
             return ""
         if self._kind == "bell":
             return "\a"
-        told = ", ".join(f"{_plain(job.id)} {job.state}" for job in ended[:3])
+        names = ", ".join(f"{_plain(job.id)} {job.state}" for job in ended[:3])
         more = f" and {len(ended) - 3} more" if len(ended) > 3 else ""
-        return f"\x1b]9;stoke: {told}{more}\x07\a"
+        return f"\x1b]9;stoke: {names}{more}\x07\a"
 
 
 def _plain(name: str) -> str:
-    """Of a job's name only what ours are made of, and no more than a notification shows: in some
-    terminals' sequences `;` begins another field."""
+    """Return a job id without unusual characters: in some terminals `;` begins another field."""
     return re.sub(r"[^A-Za-z0-9._-]", "?", clean(name)[:60])

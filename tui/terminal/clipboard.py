@@ -1,9 +1,9 @@
-"""Copying, by the first way that works here, which is said.
+"""Copy text by the first way that works, and say which.
 
-tmux drops OSC 52 in its default settings, so inside tmux its own command is asked; it passes the
-text on to the outer terminal. GNU screen passes OSC 52 on when it is wrapped. Elsewhere OSC 52 goes
-through the terminal, over SSH as well; nobody answers it, and terminals drop what is long without a
-word, so what is long becomes a file.
+tmux drops OSC 52 by default, so inside tmux its own command is used, which passes the text on to the
+outer terminal. GNU screen passes OSC 52 on if it is wrapped. Elsewhere OSC 52 goes to the terminal,
+also over SSH. Terminals do not acknowledge it and silently drop long texts, so a long text becomes a
+file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from stoke.files.paths import make_private, state_dir
 from tui.format import place, size
 
 MOST = 74_994
-"""What terminals were found to take, in bytes of base64."""
-# GNU screen takes no longer string to pass on.
+"""Bytes of base64 that common terminals accept."""
+# The longest string that GNU screen passes on.
 _SCREEN_CHUNK = 512
 _TMUX_SECONDS = 2
 
 
 def copy(app: App[object], text: str) -> str:
-    """Copies `text` and returns how, in words for a person. Blocks for some seconds at most."""
+    """Copy `text` and return how, in words. Blocks for a few seconds at most."""
     data = text.encode(errors="replace")
     if os.environ.get("TMUX") and (way := _tmux(data)):
         return way
     encoded = base64.b64encode(data)
     if len(encoded) > MOST:
-        return f"too long for the terminal's clipboard ({size(len(data))}): kept in {_keep(data)}"
+        return f"too long for the clipboard ({size(len(data))}), saved as {_save(data)}"
     if os.environ.get("STY"):
         _write(app, _for_screen(encoded))
         return "copied through screen (OSC 52)"
@@ -42,7 +42,7 @@ def copy(app: App[object], text: str) -> str:
 
 
 def _tmux(data: bytes) -> str | None:
-    """How tmux took it; None when it did not."""
+    """Copy through tmux and return how; None if that failed."""
     if not shutil.which("tmux"):
         return None
     # -w, from tmux 3.2 on, hands it to the outer terminal too.
@@ -72,12 +72,12 @@ def _write(app: App[object], sequence: str) -> None:
         app._driver.write(sequence)
 
 
-def _keep(data: bytes) -> str:
+def _save(data: bytes) -> str:
     path = make_private(state_dir()) / "copied.txt"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "wb") as file:
             file.write(data)
     except OSError as error:
-        raise StokeError(f"cannot copy by way of {path}: {error.strerror}") from error
+        raise StokeError(f"cannot copy into {path}: {error.strerror}") from error
     return place(str(path))

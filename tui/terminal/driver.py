@@ -1,8 +1,9 @@
-"""The terminal: whether it has caught up with what was sent to it, and when a key came from there.
+"""The terminal driver: whether the terminal has caught up, and when a key was pressed.
 
-Between here and a terminal at the other end of SSH, buffers hold seconds, and no system call tells how
-full they are. So behind a frame the terminal is asked where its cursor is: it answers when it has got
-as far. Until then the log is not drawn again, and what a key does has nothing to wait behind.
+Between stoke and a terminal at the other end of SSH, buffers hold seconds of output, and no system call
+tells how full they are. So each frame of a log ends with a request for the cursor position, which the
+terminal answers when it has drawn the frame. Until then the log is not drawn again, so that the effect
+of a key does not wait behind old frames.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from tui.terminal.throttle import Throttle
 
 _ASK = "\x1b[6n"
 PATIENCE_SECONDS = 5.0
-"""An answer that took longer is not waited for: a multiplexer may have eaten it."""
-LEAVING_SECONDS = 2.0
-_TO_BE_ANSWERED = (events.Key, events.MouseScrollDown, events.MouseScrollUp)
+"""Wait no longer for an answer: a terminal multiplexer may have dropped it."""
+EXIT_SECONDS = 2.0
+_USER_INPUT = (events.Key, events.MouseScrollDown, events.MouseScrollUp)
 
 
 class LinkDriver(LinuxDriver):
-    """Textual's driver, which asks and takes the answers, and knows of a key before the program does:
-    that may be at work for another 50 ms."""
+    """Also notices keys at once, on the input thread; the program may be busy for another 50 ms."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class LinkDriver(LinuxDriver):
         self._answered = threading.Event()
         self._answered.set()
         self._asked_at = 0.0
-        # A terminal that lets the first question pass is not asked again.
+        # None until the first answer. A terminal that does not give it is not asked again.
         self._answers: bool | None = None
 
     def ask(self) -> None:
@@ -64,13 +64,13 @@ class LinkDriver(LinuxDriver):
             self._answers = True
             self._answered.set()
             return
-        if isinstance(message, _TO_BE_ANSWERED):
-            self.throttle.pressed()
+        if isinstance(message, _USER_INPUT):
+            self.throttle.key_pressed()
         super().process_message(message)
 
     def disable_input(self) -> None:
-        # An answer that comes when nobody takes it any more would stand in the shell's prompt.
-        self._answered.wait(LEAVING_SECONDS)
+        # A later answer would appear in the prompt of the shell.
+        self._answered.wait(EXIT_SECONDS)
         super().disable_input()
 
 
@@ -80,13 +80,13 @@ def caught_up(app: App[Any]) -> bool:
 
 
 def ask(app: App[Any]) -> None:
-    """To be called when a frame has been sent. Only a terminal behind SSH is asked."""
+    """Ask the terminal to report when it has drawn the last frame; only over SSH."""
     driver = app._driver
     if OVER_SSH and isinstance(driver, LinkDriver):
         driver.ask()
 
 
-def answering(app: App[Any]) -> float:
-    """For how many seconds a key may still be being answered."""
+def pause_seconds(app: App[Any]) -> float:
+    """Return for how many seconds log readers should pause, because a key was pressed."""
     driver = app._driver
     return driver.throttle.left() if isinstance(driver, LinkDriver) else 0.0

@@ -1,36 +1,36 @@
-"""The threads that take logs in stand back while a key is answered.
+"""Pause log readers for 100 ms after a key press.
 
-A flood takes a processor and Python's lock; a key that needs 40 ms of both waited twice as long. What
-comes meanwhile is kept by the engine, and fetched a moment later.
+A flood of output occupies a processor and Python's lock: the response to a key that needs 40 ms of both
+took twice as long. The engine keeps the log, so the readers fetch it a moment later.
 """
 
 from __future__ import annotations
 
 import time
 
-HOLD_SECONDS = 0.1
-"""A key is answered within that."""
+PAUSE_SECONDS = 0.1
+"""The response to a key takes less."""
 SHARE = 0.5
-"""Of the time, at most, while keys go on and on: an engine does not keep a flood for ever."""
+"""The most of the time that readers pause while keys keep coming: engines drop old log lines."""
 MOST_SECONDS = 1.0
-"""In one go."""
+"""The longest uninterrupted pause."""
 
 
 class Throttle:
-    """`pressed` is for whoever answers keys, `left` for the threads that take logs in."""
+    """The driver calls `key_pressed`, the log readers `left`."""
 
     def __init__(self) -> None:
-        self._until = self._looked = 0.0
-        self._left = MOST_SECONDS
+        self._until = self._updated_at = 0.0
+        self._budget = MOST_SECONDS
 
-    def pressed(self) -> None:
+    def key_pressed(self) -> None:
         now = time.monotonic()
-        self._left = min(MOST_SECONDS, self._left + SHARE * (now - self._looked))
-        self._looked = now
+        self._budget = min(MOST_SECONDS, self._budget + SHARE * (now - self._updated_at))
+        self._updated_at = now
         begin = max(now, self._until)
-        self._until = min(now + HOLD_SECONDS, begin + self._left)
-        self._left -= self._until - begin
+        self._until = min(now + PAUSE_SECONDS, begin + self._budget)
+        self._budget -= self._until - begin
 
     def left(self) -> float:
-        """For how many seconds the key may still be being answered."""
+        """Return for how many more seconds readers should pause."""
         return max(0.0, self._until - time.monotonic())

@@ -1,9 +1,13 @@
-"""What goes to the terminal: of a frame only the cells that have changed.
+"""Send only the cells of a frame that differ from the cells that the terminal shows.
 
-Textual sends every widget that changed whole: some 6 KiB for a log that went on by a few lines, 3 KiB
-for a list in which one age did. Over a slow link that is what the keys wait behind.
+Textual 8.2.8 sends every changed widget whole: some 6 KiB for a log that grew by a few lines, 3 KiB for
+a list in which one age changed. Over a slow link, keys wait behind that.
 
-What something else wrote onto the terminal stays until `forget`: at another size, or for a key.
+Text that another program writes to the terminal stays there until `TerminalCells.forget`, which a
+resize and ctrl+l call.
+
+Textual compares regions, not cells (https://github.com/Textualize/textual/pull/512); no upstream issue
+is known.
 """
 
 from __future__ import annotations
@@ -19,29 +23,26 @@ from rich.console import Console
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
-# These parts of Textual are not public; its version is pinned.
-
 Cell = tuple[str, str]
-"""What stands in a cell and its SGR codes. What takes several cells stands in the first, and the others
-are empty."""
+"""The text of a cell and its SGR codes. A wide character is in its first cell; its others are empty."""
 
 _UNKNOWN: Cell = ("\0", "")
-# Cells that stay cost less than going around them.
+# Sending this many unchanged cells costs less than a cursor movement around them.
 _GAP = 8
 
 
-class Canvas:
-    """What the terminal shows, as far as it is known."""
+class TerminalCells:
+    """The cells that the terminal shows, as far as they are known."""
 
     def __init__(self) -> None:
         self._rows: list[list[Cell]] = []
 
     def forget(self) -> None:
-        """Something else may have drawn: whatever comes next is sent."""
+        """Send every cell of the next frame: another program may have drawn on the terminal."""
         self._rows = []
 
     def draw(self, update: CompositorUpdate, system: ColorSystem) -> str:
-        """What makes the terminal show `update`."""
+        """Return the escape sequences that make the terminal show `update`."""
         out = _Output()
         if isinstance(update, LayoutUpdate):
             rows = [
@@ -55,11 +56,11 @@ class Canvas:
             pieces = [(y, x, _cells(strip, system)) for y, x, strip in _placed(update)]
         else:
             return ""
-        odd: set[int] = set()
+        resend: set[int] = set()
         for y, x, cells in pieces:
-            self._change(y, x, cells, odd, out)
-        for y in sorted(odd):
-            self._rows[y] = _mended(self._rows[y])
+            self._change(y, x, cells, resend, out)
+        for y in sorted(resend):
+            self._rows[y] = _without_halves(self._rows[y])
             out.put(y, 0, self._rows[y])
         return out.sequence()
 
@@ -67,35 +68,38 @@ class Canvas:
         if sizes != [len(row) for row in self._rows]:
             self._rows = [[_UNKNOWN] * size for size in sizes]
 
-    def _change(self, y: int, x: int, cells: list[Cell], odd: set[int], out: _Output) -> None:
-        """Rows in which not every character takes one cell, which terminals disagree about, are sent
-        whole: they go to `odd`."""
+    def _change(self, y: int, x: int, cells: list[Cell], resend: set[int], out: _Output) -> None:
+        """Put the changed cells of a row into `out`.
+
+        A row with characters that do not take exactly one cell is added to `resend` and sent whole,
+        because terminals disagree about their width.
+        """
         row = self._rows[y]
         before = row[x : x + len(cells)]
         if before == cells:
             return
-        whole = y in odd or any(len(text) != 1 for text, _ in row)
+        whole = y in resend or any(len(text) != 1 for text, _ in row)
         row[x : x + len(cells)] = cells
         if whole or any(len(text) != 1 for text, _ in cells):
-            odd.add(y)
+            resend.add(y)
             return
         for start, end in _runs(before, cells):
             out.put(y, x + start, cells[start:end])
 
 
-class Frame(CompositorUpdate):
-    """One of Textual's updates. It is drawn on the canvas when Textual sends it, and only then."""
+class ChangedCells(CompositorUpdate):
+    """One of Textual's updates, reduced to the changed cells at the moment when Textual sends it."""
 
-    def __init__(self, update: CompositorUpdate, canvas: Canvas) -> None:
+    def __init__(self, update: CompositorUpdate, cells: TerminalCells) -> None:
         self._update = update
-        self._canvas = canvas
+        self._cells = cells
 
     def render_segments(self, console: Console) -> str:
-        return self._canvas.draw(self._update, console._color_system or ColorSystem.TRUECOLOR)
+        return self._cells.draw(self._update, console._color_system or ColorSystem.TRUECOLOR)
 
 
 class _Output:
-    """A sequence for the terminal. Colours are set where they change, not for each piece."""
+    """Escape sequences for the terminal, which set colours only where they change."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -107,7 +111,7 @@ class _Output:
             if codes != self._codes:
                 self._parts.append(f"\x1b[0;{codes}m" if codes else "\x1b[0m")
                 self._codes = codes
-            # What is not known and not drawn either is blank.
+            # An unknown cell that was not drawn is blank.
             self._parts.append("".join(map(itemgetter(0), run)).replace("\0", " "))
 
     def sequence(self) -> str:
@@ -115,7 +119,7 @@ class _Output:
 
 
 def _placed(update: ChopsUpdate) -> Iterator[tuple[int, int, Strip]]:
-    """(row, column, strip) of all that an update holds."""
+    """Yield (row, column, strip) for each strip of an update."""
     for y, x1, x2 in update.spans:
         for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
             if strip is None or x > x2 or end <= x1:
@@ -127,7 +131,7 @@ def _placed(update: ChopsUpdate) -> Iterator[tuple[int, int, Strip]]:
 def _cells(strip: Strip, system: ColorSystem) -> list[Cell]:
     cells: list[Cell] = []
     for text, style, _ in strip:
-        # Without what Textual notes in it, by which no two rows of a log have the same style.
+        # Textual adds metadata that gives each row of a log a style of its own.
         codes = Strip.render_ansi(style.clear_meta_and_links(), system) if style else ""
         if text.isascii() or all(map(_is_single, text)):
             cells += zip(text, repeat(codes), strict=False)
@@ -137,7 +141,7 @@ def _cells(strip: Strip, system: ColorSystem) -> list[Cell]:
                     cells.append((text[start:end], codes))
                     cells += repeat(("", codes), width - 1)
                 elif cells:
-                    # A mark that begins a piece of text stands on what is before it.
+                    # A combining mark at the start of a segment belongs to the character before it.
                     cells[-1] = (cells[-1][0] + text[start:end], cells[-1][1])
     return cells
 
@@ -148,7 +152,7 @@ def _is_single(character: str) -> bool:
 
 
 def _runs(before: list[Cell], after: list[Cell]) -> Iterator[tuple[int, int]]:
-    """Where they differ: [start, end), with short gaps closed."""
+    """Yield the ranges [start, end) that differ, with short gaps closed."""
     start = end = -1
     for at, (old, new) in enumerate(zip(before, after, strict=True)):
         if old == new:
@@ -163,17 +167,17 @@ def _runs(before: list[Cell], after: list[Cell]) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _mended(row: list[Cell]) -> list[Cell]:
-    """The row without text that was drawn over in part: what is left of it is blank."""
-    mended: list[Cell] = []
-    while len(mended) < len(row):
-        at = len(mended)
+def _without_halves(row: list[Cell]) -> list[Cell]:
+    """Blank the remaining half of each wide character that was partly drawn over."""
+    whole_cells: list[Cell] = []
+    while len(whole_cells) < len(row):
+        at = len(whole_cells)
         text, codes = row[at]
         width = cell_len(text)
         if width == len(row[at : at + width]) and not any(
             part for part, _ in row[at + 1 : at + width]
         ):
-            mended += row[at : at + max(1, width)] if width else [(" ", codes)]
+            whole_cells += row[at : at + max(1, width)] if width else [(" ", codes)]
         else:
-            mended.append((" ", codes))
-    return mended
+            whole_cells.append((" ", codes))
+    return whole_cells

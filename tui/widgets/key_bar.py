@@ -1,8 +1,8 @@
-"""The line at the bottom: the keys that do something here and now.
+"""The line at the bottom: the keys that work now.
 
-Textual's own footer is a widget a key, made anew whenever a binding may have changed: some fifteen
-to style and to lay out, in the middle of a search or a flood. This is one, drawn anew when it says
-something else.
+Textual's footer has a widget for each key and makes them anew whenever a binding may have changed:
+some fifteen to style and lay out in the middle of a search or a flood. This is a single widget, drawn
+again only when its text changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Key(NamedTuple):
 
 
 def _fitting(keys: list[_Key], width: int) -> list[_Key]:
-    """As many as there is room for; where not all fit, help stays: it lists the rest."""
+    """Return the keys that fit the width. If not all do, help is among them: it lists the others."""
     if sum(key.width + 1 for key in keys) - 1 <= width:
         return keys
     helps = [key for key in keys if key.is_help]
@@ -46,7 +46,7 @@ def _fitting(keys: list[_Key], width: int) -> list[_Key]:
 
 
 class KeyBar(Widget):
-    """Shows the bindings that ask for it; a click on one is its key."""
+    """Shows the bindings with `show`; a click on one presses its key."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key", "key-bar--description"}
@@ -72,7 +72,7 @@ class KeyBar(Widget):
     def __init__(self) -> None:
         super().__init__()
         self._keys: list[_Key] = []
-        # Those that are shown, and where each one's part of the line ends.
+        # The shown keys, each with the column where its part of the line ends.
         self._places: list[tuple[_Key, int]] = []
 
     def on_mount(self) -> None:
@@ -82,7 +82,7 @@ class KeyBar(Widget):
         self.screen.bindings_updated_signal.unsubscribe(self)
 
     def _read(self, screen: Screen[object]) -> None:
-        # While another window has the focus nothing has it here, and the keys would come and go.
+        # While another window of the desktop has the focus, no widget has it: the keys would change.
         if not self.app.app_focus or screen is not self.screen:
             return
         keys: dict[str, _Key] = {}
@@ -91,7 +91,7 @@ class KeyBar(Widget):
                 shown = self.app.get_key_display(binding)
                 is_help = binding.action == "help"
                 key = _Key(binding.key, shown, binding.description, enabled, is_help)
-                # The first of several keys that do the same.
+                # Show the first of several keys for an action.
                 keys.setdefault(binding.action, key)
         if (found := list(keys.values())) != self._keys:
             self._keys = found

@@ -1,6 +1,6 @@
-"""A line to type in that shows what it holds without letting it drive the terminal.
+"""An input line that shows its text without letting it drive the terminal.
 
-Apart from `editing`, which is slow to load: the first frame has such a line.
+Separate from `editing`, which is slow to import: the first frame has such a line.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from rich.text import Text
 from textual.reactive import var
 from textual.widgets import Input
 
-# C0 but the tab, DEL, C1, and what reverses the reading direction. One character for one, so that
-# the cursor and the highlighting stay in place.
+# C0 without the tab, DEL, C1, and characters that change the text direction. Each is replaced by one
+# character, so that the cursor and the highlighting stay in place.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff\U00100000-\U0010fffd]"
@@ -20,6 +20,7 @@ _UNSAFE = re.compile(
 
 
 def shown(text: str) -> str:
+    """Return the text to draw, with U+FFFD for characters that a terminal would act on."""
     return _UNSAFE.sub("\ufffd", text)
 
 

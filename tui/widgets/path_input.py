@@ -1,4 +1,4 @@
-"""A line to type a path in: a path that is pasted or dropped there takes the place of what it holds."""
+"""An input line for a path: a pasted or dropped path replaces its text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class PathInput(SafeInput):
 
 
 def whole_path(text: str) -> str | None:
-    """The path that `text` is, if it starts at the root or a home folder; else None.
+    """Return `text` as a path if it starts at the root or a home directory, else None.
 
-    Terminals quote what is dropped on them for a shell, or give its address.
+    Terminals insert a dropped file as a path quoted for a shell, or as a file:// address.
     """
     text = text.strip()
     if text.startswith("file://"):
@@ -32,13 +32,13 @@ def whole_path(text: str) -> str | None:
     elif text[:1] in "'\"" or "\\" in text:
         try:
             (text,) = shlex.split(text)
-        except ValueError:  # no shell's quotes, or several words
+        except ValueError:  # not quoted for a shell, or several words
             pass
     return text if text.startswith(("/", "~")) and text.isprintable() else None
 
 
 def typed_path(text: str) -> str:
-    """What is meant by a typed path: as in a shell's file dialogs, `//` and `/~` start it anew."""
+    """Return a typed path from its last `//` or `/~` on: as in file dialogs, these restart the path."""
     at = text.rfind("//")
     if at >= 0:
         text = text[at + 1 :]
@@ -47,5 +47,5 @@ def typed_path(text: str) -> str:
 
 
 def path_of(text: str) -> Path:
-    """The path that a line holds. `RuntimeError` for a home folder that nobody has."""
+    """Return the path in a line. `RuntimeError` for the home directory of an unknown user."""
     return Path(whole_path(text) or text.strip()).expanduser()

@@ -1,16 +1,12 @@
-"""The line at the top: the screens there are, and which one this is."""
+"""The line at the top: the names of the screens, with the present one highlighted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from rich.text import Text
 from textual import events
-from textual.message import Message
 from textual.widgets import Static
 
-if TYPE_CHECKING:
-    from tui.app import StokeApp
+from tui.messages import ShowScreen
 
 SCREENS = (
     ("jobs", "1 Jobs"),
@@ -22,28 +18,23 @@ SCREENS = (
 
 
 class TopBar(Static):
-    class Picked(Message):
-        def __init__(self, mode: str) -> None:
-            super().__init__()
-            self.mode = mode
+    """A click on the name of a screen shows that screen."""
 
-    def __init__(self, mode: str) -> None:
-        self._bar = text = Text(" stoke ", style="bold")
+    def __init__(self, mode: str, read_only: bool) -> None:
+        text = Text(" stoke ", style="bold")
         self._ends: list[tuple[int, str]] = []
         for name, label in SCREENS:
             text.append("  ")
             text.append(f" {label} ", style="reverse" if name == mode else "")
             self._ends.append((len(text.plain), name))
+        if read_only:
+            text.append("  read-only", style="bold yellow")
         super().__init__(text, classes="top-bar")
-
-    def on_mount(self) -> None:
-        if cast("StokeApp", self.app).read_only:
-            self.update(Text.assemble(self._bar, ("  read-only", "bold yellow")))
 
     def on_click(self, event: events.Click) -> None:
         start = len(" stoke ")
         for end, name in self._ends:
             if start <= event.x < end:
-                self.post_message(self.Picked(name))
+                self.post_message(ShowScreen(name))
                 return
             start = end

@@ -1,4 +1,4 @@
-"""A job's phases as a waterfall: when each began, how long it took, what the caches saved."""
+"""The phases of a job as a waterfall: when each began, how long it took, what the cache had."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 
 _HIT_STYLES = {True: "green", False: "yellow", None: "blue"}
-_NAME = 8
+_NAME_WIDTH = 8
 _LEAST_BAR = 4
 _ALIGNED = (6, 4, 10, 7)
 
 
 class Waterfall(Widget):
-    """Draws the job it was given last. `show` draws again, with the time that is now.
+    """Draws the job of the last call of `show`.
 
-    An `aligned` one stands beside another: its columns have always the same widths, so that equal bars
-    are equal times, and there is nothing below the phases.
+    An `aligned` waterfall has columns of fixed widths, so that bars of two of them compare, and nothing
+    below the phases.
     """
 
     def __init__(self, *, id: str | None = None, aligned: bool = False) -> None:  # noqa: A002
@@ -33,8 +33,10 @@ class Waterfall(Widget):
         self._now = 0.0
 
     def show(self, job: Job | None, notes: Sequence[str], now: float, span: float = 0.0) -> None:
-        """`notes`: what the runner said of this job; `now`: epoch seconds; `span`: the seconds that
-        the bars' whole width stands for, if that is more than the job's own."""
+        """Show a job at `now`, in epoch seconds, with notes of the runner below.
+
+        The full width of the bars is the duration of the job, or `span` seconds if that is more.
+        """
         self._job, self._notes, self._now, self._span = job, notes, now, span
         self.refresh(layout=True)
 
@@ -44,19 +46,19 @@ class Waterfall(Widget):
             return Text()
         text = Text(no_wrap=False, overflow="fold")
         if not job.phases:
-            text.append("no phase has been reported yet\n", style="dim")
+            text.append("No phase reported yet.\n", style="dim")
         begin = min([job.submitted_at, *(phase.started_at for phase in job.phases)])
         end = self._end(job)
         figures = [self._figures(phase) for phase in job.phases]
-        # A column that nobody knows anything for gives its room to the bars.
+        # A column without any known value is left out.
         widths = [
             0 if all(cell == fmt.UNKNOWN for cell in column) else max(map(len, column))
             for column in zip(*figures, strict=True)
         ]
         if self._aligned:
             widths = list(_ALIGNED)
-        taken = _NAME + sum(width + 1 for width in widths if width)
-        bar = max(_LEAST_BAR, self.size.width - taken)
+        used = _NAME_WIDTH + sum(width + 1 for width in widths if width)
+        bar = max(_LEAST_BAR, self.size.width - used)
         for phase, cells in zip(job.phases, figures, strict=True):
             text.append_text(self._bar(phase, begin, max(end - begin, self._span, 1e-6), bar))
             for width, cell in zip(widths, cells, strict=True):
@@ -79,7 +81,7 @@ class Waterfall(Widget):
         return max([job.submitted_at, self._now, *ends])
 
     def _seconds(self, phase: Phase) -> float | None:
-        """What the phase took, or has taken so far."""
+        """Return how long the phase took, or has taken so far."""
         if phase.seconds is None and self._job is not None and not self._job.state.finished:
             return max(0.0, self._now - phase.started_at)
         return phase.seconds
@@ -98,7 +100,7 @@ class Waterfall(Widget):
         ended = phase.seconds is not None or (self._job is not None and self._job.state.finished)
         style = _HIT_STYLES[phase.hit] if ended else "cyan"
         line = Text(no_wrap=True)
-        line.append(f"{clean(phase.name):<{_NAME}}", style="bold")
+        line.append(f"{clean(phase.name):<{_NAME_WIDTH}}", style="bold")
         line.append(" " * first)
         line.append("━" * length, style=style)
         line.append(" " * (bar - first - length))
@@ -116,8 +118,8 @@ class Waterfall(Widget):
         kinds = (("python", job.predicted.python), ("system", job.predicted.system))
         words = {kind: word.upper() for kind, word in kinds if word}
         if words:
-            told = [f"{kind} {word}" for kind, word in words.items()]
-            expected = ", ".join(words.values() if len(words) == 1 else told)
+            named = [f"{kind} {word}" for kind, word in words.items()]
+            expected = ", ".join(words.values() if len(words) == 1 else named)
             if job.predicted.seconds is not None:
                 expected += f", {fmt.duration(job.predicted.seconds)}"
             rows.insert(0, ("predicted", expected))
