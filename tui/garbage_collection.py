@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from typing import Any
 
 from textual.app import App
@@ -24,18 +25,24 @@ _THRESHOLDS = (2_000, 10, 1_000_000)
 class GarbageCollection:
     """Starts when it is made; objects that exist by then are never collected."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(
+        self,
+        app: App[Any],
+        clock: Callable[[], float] = time.monotonic,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        self._clock = clock
         gc.freeze()
         gc.set_threshold(*_THRESHOLDS)
         gc.enable()
-        self._collected_at = self._pressed_at = time.monotonic()
-        app.set_interval(CHECK_SECONDS, self._collect)
+        self._collected_at = self._pressed_at = clock()
+        app.set_interval(check_seconds, self._collect)
 
     def key_pressed(self) -> None:
-        self._pressed_at = time.monotonic()
+        self._pressed_at = self._clock()
 
     def _collect(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         quiet = now - self._pressed_at > QUIET_SECONDS or now - self._collected_at > LATEST_SECONDS
         # The last count is the number of collections that made objects old since then.
         if quiet and gc.get_count()[2]:

@@ -10,7 +10,7 @@ import pytest
 from textual.app import App
 
 from tests.tui.conftest import until
-from tui.garbage_collection import GarbageCollection
+from tui.garbage_collection import LATEST_SECONDS, QUIET_SECONDS, GarbageCollection
 
 
 class Knot:
@@ -36,19 +36,28 @@ def old_knot() -> weakref.ref[Knot]:
     return weakref.ref(knot)
 
 
-@pytest.mark.parametrize("why", ["QUIET_SECONDS", "LATEST_SECONDS"])
-async def test_a_full_collection_waits_until_no_key_is_pressed(
-    monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
-    for name, seconds in (("CHECK", 0.01), ("QUIET", 3600.0), ("LATEST", 3600.0)):
-        monkeypatch.setattr(f"tui.garbage_collection.{name}_SECONDS", seconds)
+@pytest.mark.parametrize(
+    ("seconds", "key"), [(QUIET_SECONDS + 0.01, False), (LATEST_SECONDS + 0.01, True)]
+)
+async def test_a_full_collection_waits_until_no_key_is_pressed(seconds: float, key: bool) -> None:
+    """A collection that has waited for `LATEST_SECONDS` does not wait any longer."""
+    now = 1000.0
+    readings = 0
+
+    def clock() -> float:
+        nonlocal readings
+        readings += 1
+        return now
+
     app: App[None] = App()
     async with app.run_test() as pilot:
-        garbage = GarbageCollection(app)
+        garbage = GarbageCollection(app, clock, check_seconds=0.01)
         knot = old_knot()
-        for _ in range(10):
-            garbage.key_pressed()
-            await pilot.pause(0.02)
+        garbage.key_pressed()
+        before = readings
+        await until(pilot, lambda: readings > before + 5, "several checks")
         assert knot() is not None
-        monkeypatch.setattr(f"tui.garbage_collection.{why}", 0.0)
+        now += seconds
+        if key:
+            garbage.key_pressed()
         await until(pilot, lambda: knot() is None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widgets import TextArea
 
 from stoke.config.model import Config
 from stoke.files.paths import config_file
@@ -148,17 +149,22 @@ async def test_theme_and_screen_are_restored_at_the_next_start(desk: Desk, app: 
 async def test_read_only_offers_nothing_that_changes_anything(desk: Desk) -> None:
     desk.job("fit-7k2pqa")
     app = StokeApp(Config(read_only=True), clock=lambda: NOW)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "fit-7k2pqa" in screen_text(app))
         shown = screen_text(app)
         assert "read-only" in shown and "Remove" not in shown and "Run again" not in shown
-        await pilot.press("d", "r", "s")
-        assert not app.screen.is_modal and not desk.backends["local"].deliveries
+        await pilot.press("d", "r", "s", "question_mark")
+        # Help comes after keys that must do nothing: all of them have been handled then.
+        await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.is_modal)
+        assert not desk.backends["local"].deliveries
         await pilot.press("2")
-        await until(pilot, lambda: app.current_mode == "new")
+        await until(pilot, lambda: app.screen.query("#submit"))
+        app.screen.query_one("#code", TextArea).load_text("print(1)\n")
         await pilot.press("ctrl+r")
         await pilot.click("#submit")
-        await pilot.pause()
+        await until(pilot, lambda: "read_only" in notes(app))
         assert not desk.backends["local"].deliveries
 
 

@@ -18,49 +18,32 @@ from stoke.request.spec import JobSpec
 from tests.spools import size_of
 from tests.tui.conftest import WAIT_SECONDS
 from tests.tui.test_terminal import MAIN, STOKE, Terminal
-from tui.terminal import throttle
-from tui.terminal.throttle import Throttle
+from tui.terminal.throttle import MOST_SECONDS, PAUSE_SECONDS, SHARE, Throttle
 
 
-class Clock:
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(throttle, "time", made)
-    return made
-
-
-def held(clock: Clock, made: Throttle, *, every: float, seconds: float) -> float:
+def paused(*, every: float, seconds: float) -> float:
     """Return how long readers pause while a key is pressed again and again."""
-    stood, pressed, end = 0.0, clock.now, clock.now + seconds
-    while clock.now < end:
-        if clock.now >= pressed:
+    now = 1000.0
+    made = Throttle(lambda: now)
+    assert made.left() == 0.0
+    total, pressed, end = 0.0, now, now + seconds
+    while now < end:
+        if now >= pressed:
             made.key_pressed()
             pressed += every
-        stood += 0.001 if made.left() > 0.0005 else 0.0
-        clock.now += 0.001
-    return stood
+        total += 0.001 if made.left() > 0.0005 else 0.0
+        now += 0.001
+    return total
 
 
-def test_a_single_key_pauses_readers_for_the_full_time(clock: Clock) -> None:
-    made = Throttle()
-    assert made.left() == 0.0
-    assert held(clock, made, every=1.0, seconds=60.0) == pytest.approx(
-        60 * throttle.PAUSE_SECONDS, rel=0.05
-    )
+def test_a_single_key_pauses_readers_for_the_full_time() -> None:
+    assert paused(every=1.0, seconds=60.0) == pytest.approx(60 * PAUSE_SECONDS, rel=0.05)
 
 
 @pytest.mark.parametrize("every", [0.01, 0.033, 0.09, 0.15])
-def test_continuous_keys_leave_readers_their_share(clock: Clock, every: float) -> None:
-    assert held(clock, Throttle(), every=every, seconds=60.0) <= (
-        60 * throttle.SHARE + throttle.MOST_SECONDS + throttle.PAUSE_SECONDS
-    )
+def test_continuous_keys_leave_readers_their_share(every: float) -> None:
+    limit = 60 * SHARE + MOST_SECONDS + PAUSE_SECONDS
+    assert paused(every=every, seconds=60.0) <= limit
 
 
 def test_log_readers_pause_after_a_key() -> None:

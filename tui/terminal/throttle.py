@@ -7,6 +7,7 @@ took twice as long. The engine keeps the log, so the readers fetch it a moment l
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 PAUSE_SECONDS = 0.1
 """The response to a key takes less."""
@@ -19,12 +20,13 @@ MOST_SECONDS = 1.0
 class Throttle:
     """The driver calls `key_pressed`, the log readers `left`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._until = self._updated_at = 0.0
         self._budget = MOST_SECONDS
 
     def key_pressed(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._budget = min(MOST_SECONDS, self._budget + SHARE * (now - self._updated_at))
         self._updated_at = now
         begin = max(now, self._until)
@@ -33,4 +35,4 @@ class Throttle:
 
     def left(self) -> float:
         """Return for how many more seconds readers should pause."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._until - self._clock())
