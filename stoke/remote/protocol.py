@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 PAYLOAD_VERSION = 1
 """The version of `stoke.remote.schema.Payload`; the runner refuses any other."""
 
+EXIT_TIMEOUT = 124
+"""The job reached its timeout."""
+EXIT_ENVIRONMENT = 125
+"""The environment failed before the code began."""
+
 Hint = tuple[str, ...]
 """(a `HintCode`, its parameters). Text from inside a job is never shown as a hint."""
 

@@ -11,7 +11,14 @@ import signal
 import sys
 
 from stoke.remote.common.files import DISK_FULL
-from stoke.remote.protocol import LOCK_SUFFIX, HintCode, Option, PythonLayout
+from stoke.remote.protocol import (
+    EXIT_ENVIRONMENT,
+    EXIT_TIMEOUT,
+    LOCK_SUFFIX,
+    HintCode,
+    Option,
+    PythonLayout,
+)
 from stoke.remote.runner.errors import CacheError, NetworkError, PhaseError, StoppedError
 from stoke.remote.runner.event_writer import EventWriter, PhaseReporter
 from stoke.remote.runner.file_lock import FileLock
@@ -19,7 +26,7 @@ from stoke.remote.runner.files import cache_trouble
 from stoke.remote.runner.interpreter import choose_python
 from stoke.remote.runner.streams import Tagged, write_all
 from stoke.remote.runner.termination import Termination
-from stoke.remote.runner.user_code import EXIT_TIMEOUT, run_code
+from stoke.remote.runner.user_code import run_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +39,6 @@ if TYPE_CHECKING:
     from stoke.remote.runner.uv import Uv
     from stoke.remote.schema import Payload
 
-EXIT_ENVIRONMENT = 125
-"""The exit code of a job whose environment failed before its code began."""
 MAX_BUILDS = 20  # of one environment by one job; other jobs may remove it before it is used
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 
 from stoke.remote.common.trees import remove_tree
-from stoke.remote.protocol import PAYLOAD_VERSION, EventKind, Option
+from stoke.remote.protocol import EXIT_ENVIRONMENT, PAYLOAD_VERSION, EventKind, Option
 from stoke.remote.runner.clock import now
 from stoke.remote.runner.interpreter import fingerprint
-from stoke.remote.runner.job import EXIT_ENVIRONMENT, RemoteJob
+from stoke.remote.runner.job import RemoteJob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def main(arguments: list[str]) -> int:
         return 0
     options = _options(arguments[1:])
     payload = _read_payload(arguments[0])
+    version = payload.get("version")
+    if version != PAYLOAD_VERSION:
+        text = "error: this runner reads payloads of version %d, and this one has version %s\n"
+        sys.stderr.write(text % (PAYLOAD_VERSION, version))
+        return EXIT_ENVIRONMENT
     os.makedirs(options[Option.WORK], exist_ok=True)
     job = RemoteJob(payload, options)
     job.termination.install(payload["timeout"])
@@ -59,7 +65,4 @@ def _read_payload(path: str) -> Payload:
     with open(path, "rb") as file:
         payload: Payload = json.loads(zlib.decompress(file.read(), 31))  # 31: a gzip header
     os.unlink(path)
-    version = payload.get("version")
-    if version != PAYLOAD_VERSION:
-        raise SystemExit("payload version %s, not %d" % (version, PAYLOAD_VERSION))
     return payload

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+from stoke.remote.protocol import EXIT_TIMEOUT
 from stoke.remote.runner.errors import StoppedError
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from stoke.remote.runner.job import RemoteJob
 
-EXIT_TIMEOUT = 124
 LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for processes that the code left behind
 Result = tuple[int, dict[str, object]]
 """(exit code, further fields of the end event)"""
