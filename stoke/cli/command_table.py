@@ -31,6 +31,7 @@ COMMANDS = {
         "stoke.cli.commands.render",
         "Print what would be submitted, without submitting it.",
     ),
+    "schema": ("stoke.cli.commands.schema", "Print the JSON schema of a request."),
     "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
     "setup": (
         "stoke.cli.commands.setup",

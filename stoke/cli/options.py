@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
 from stoke.cli.completion import complete_backend, complete_job
-from stoke.errors import RequestError
+from stoke.request import fields, values
+from stoke.request.fields import put_value
 from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
@@ -114,55 +115,39 @@ def once(_ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     return values[0] if values else None
 
 
-REQUIREMENTS: Option[Any] = click.option(
-    "-r", "--requirements", multiple=True, metavar="FILE|URL",
-    help="Packages from a requirements file, with the files that it names. Again for more.",
-)  # fmt: skip
-LOCK: Option[Any] = click.option(
-    "--lock", multiple=True, callback=once, metavar="FILE|URL",
-    help="Packages from a requirements file that pins and hashes all of them, or from a pylock.toml: "
-    "exactly these.",
-)  # fmt: skip
+def option_for(name: str) -> Option[Any]:
+    """Return the option that sets a field of a request."""
+    return _click_option(next(field for field in fields.FIELDS if field.name == name))
+
+
+def _click_option(field: fields.Field) -> Option[Any]:
+    option = field.option
+    assert option is not None
+    help_text = option.help or field.help
+    settings: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
+    if option.once:
+        settings |= {"multiple": True, "callback": once}
+    elif field.value.repeated:
+        settings |= {"multiple": True}
+        help_text += " Repeatable."
+    if isinstance(field.value, values.Number):
+        settings |= {"type": float}
+    return click.option(*option.flags, option.name, help=help_text, **settings)
+
+
+def request_options(changes_json: bool) -> tuple[Option[Any], ...]:
+    """Return the options of all fields, those apart that `stoke submit` has too."""
+    return tuple(
+        _click_option(field)
+        for field in fields.FIELDS
+        if field.option and field.option.changes_json == changes_json
+    )
+
 
 CODE: tuple[Option[Any], ...] = (
     click.argument("words", metavar="[FILE|-] [[--] ARG...]", nargs=-1, type=click.UNPROCESSED),
-    click.option(
-        "-c", "code", multiple=True, callback=once, metavar="CODE",
-        help="Run this code instead of a file.",
-    ),
-    click.option(
-        "-w", "--with", "packages", multiple=True, metavar="REQ",
-        help="A Python package, or a list of them: 'pandas>=2,<3'. Again for more.",
-    ),
-    REQUIREMENTS,
-    LOCK,
-    click.option(
-        "-s", "--system", multiple=True, metavar="PKG",
-        help="A system package by its name in nixpkgs, or a list. Again for more.",
-    ),
-    click.option("--python", metavar="VERSION", help="The Python to run on: 3.12 or '>=3.11,<3.14'."),
-    click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the code."),
-    click.option(
-        "--secret", multiple=True, metavar="NAME=REF",
-        help="A variable that is read here, on submitting: env:NAME or file:/path; or a secret of "
-        "the cluster: secret:NAME/KEY (argo).",
-    ),
-    click.option(
-        "--index", multiple=True, callback=once, metavar="URL", help="The package index."
-    ),
-    click.option("--extra-index", multiple=True, metavar="URL", help="One more package index."),
-    click.option(
-        "--index-credentials", multiple=True, callback=once, metavar="REF",
-        help="Where user:password for the index stands: env:NAME or file:/path.",
-    ),
-    click.option("--cpu", type=float, metavar="N", help="At most so many processors."),
-    click.option("--memory", metavar="SIZE", help="At most so much memory: 512m, 2g."),
-    click.option(
-        "--shm-size", metavar="SIZE",
-        help="Size of /dev/shm: 2g. Without it, as much as --memory, or 8 GiB.",
-    ),
-    click.option("--timeout", metavar="TIME", help="End the job after 90s, 5m or 1h30m."),
-)  # fmt: skip
+    *request_options(changes_json=False),
+)
 
 
 def _into_variable(ctx: click.Context, option: click.Parameter, value: str | None) -> None:  # noqa: ARG001
@@ -191,12 +176,13 @@ BACKEND: tuple[Option[Any], ...] = (
     *CLUSTER,
 )  # fmt: skip
 
+UPGRADE: Option[Any] = click.option(
+    "--upgrade", is_flag=True, help="Resolve the packages to their newest versions."
+)
 PLACE: tuple[Option[Any], ...] = (
-    click.option("--image", metavar="IMAGE", help="The image to run in."),
-    click.option("--scope", metavar="SCOPE", help="Whose caches to use and to share."),
-    click.option("--no-cache", is_flag=True, help="Build everything anew, and keep nothing."),
-    click.option("--upgrade", is_flag=True, help="Resolve the packages again, to their newest."),
-    click.option("--name", metavar="NAME", help="What to call the job."),
+    *request_options(changes_json=True),
+    UPGRADE,
+    click.option("--name", metavar="NAME", help="Name of the job."),
 )
 
 OUTCOME: tuple[Option[Any], ...] = (
@@ -220,55 +206,30 @@ JOBS_IF_ANY: tuple[Option[Any], ...] = (
 def request_from(
     config: Config,
     *,
-    words: tuple[str, ...],
-    code: str | None,
-    packages: tuple[str, ...],
-    requirements: tuple[str, ...],
-    lock: str | None,
-    system: tuple[str, ...],
-    python: str | None,
-    env: tuple[str, ...],
-    secret: tuple[str, ...],
-    index: str | None,
-    extra_index: tuple[str, ...],
-    index_credentials: str | None,
-    cpu: float | None,
-    memory: str | None,
-    shm_size: str | None,
-    timeout: str | None,
-    image: str | None,
-    scope: str | None,
-    no_cache: bool,
-    upgrade: bool,
-    name: str | None,
+    words: tuple[str, ...] = (),
+    code: str | None = None,
+    upgrade: bool = False,
+    name: str | None = None,
+    **options: Any,
 ) -> Request:
-    """The request that the options of CODE and PLACE make. `RequestError` when they make none."""
+    """Return the request that the options of CODE and PLACE make; options that are left out count as
+    not given. `RequestError` names the field that is wrong."""
     from stoke.config.defaults import with_defaults
     from stoke.jobs.request import Request
-    from stoke.request.sources import request_from_options, split_dependencies
+    from stoke.request.sources import request_from_options
 
     text, program, arguments = _code(words, code)
-    spec = request_from_options(
-        code=text,
-        args=list(arguments),
-        dependencies=[one for some in packages for one in split_dependencies(some)],
-        **_requirements(requirements, lock, packages, words if code is None else ()),
-        system=[one for some in system for one in some.replace(",", " ").split()],
-        python=python,
-        env=_variables("env", env),
-        secrets=_variables("secrets", secret),
-        index={"url": index, "extra": list(extra_index), "credentials": index_credentials},
-        cpu=cpu,
-        memory=memory,
-        shm_size=shm_size,
-        timeout=timeout,
-        image=image,
-        scope=scope,
-        use_cache=False if no_cache else None,
-    )
+    given = _read_files(options, () if code is not None else words)
+    given |= {"code": text, "args": list(arguments)}
+    for field in fields.FIELDS:
+        if field.option and not isinstance(field.value, values.FileText):
+            value = options.get(field.option.name)
+            if value not in (None, (), False) and field.name not in given:
+                texts = value if isinstance(value, tuple) else (value,)
+                put_value(given, field.name, field.value.from_options(field.name, texts))
     stem = Path(program).stem if program not in ("-", "-c") else ""
     return Request(
-        with_defaults(spec, config),
+        with_defaults(request_from_options(**given), config),
         name=job_name(name, stem),
         program=program,
         upgrade=upgrade,
@@ -297,48 +258,24 @@ def _code(words: tuple[str, ...], code: str | None) -> tuple[str, str, tuple[str
     return read_code(where), "-" if where == "-" else Path(where).name, tuple(arguments)
 
 
-def _requirements(
-    plain: tuple[str, ...], lock: str | None, packages: tuple[str, ...], words: tuple[str, ...]
-) -> dict[str, Any]:
-    """The fields that the files given by -r or --lock make."""
-    if lock is not None and (plain or packages):
-        raise click.UsageError("--lock holds every package; --with and -r cannot add to it.")
-    sources = plain if lock is None else (lock,)
-    if not sources:
-        return {}
-    if [*words[:1], *sources].count("-") > 1:
-        raise click.UsageError("Standard input can be read once only; name a file in its place.")
-    from stoke.request.requirements import parse_requirements
-    from stoke.request.requirements_files import read_requirements, shown
-
-    texts = read_requirements(sources)
-    fields = {"requirements": texts.requirements, "constraints": texts.constraints or None}
-    if lock is None:
-        return fields
-    parsed = parse_requirements(texts.requirements)
-    if not parsed.is_lock():
-        if parsed.first_unlocked() is None:
-            raise RequestError("requirements", f"{shown(lock)} names no packages")
-        file = "requirements.in" if lock == "-" else shlex.quote(shown(lock))
-        entry = parsed.first_unlocked()
-        where = f" (line {entry.line}: {entry.text[:200]!r})" if entry else ""
-        raise RequestError(
-            "requirements",
-            f"{shown(lock)} is not a lock: every requirement must be pinned with == and have a "
-            f"--hash{where}",
-            f"make one: uv pip compile --generate-hashes {file} -o requirements.lock; or have it "
-            f"resolved: -r {file}",
+def _read_files(options: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields that the files given by -r, --constraints and --lock make."""
+    requirements: tuple[str, ...] = options.get("requirements") or ()
+    constraints: tuple[str, ...] = options.get("constraints") or ()
+    lockfile: str | None = options.get("lock")
+    if lockfile is not None and (requirements or constraints or options.get("packages")):
+        raise click.UsageError(
+            "--lock holds every package; --with, -r and --constraints cannot add to it."
         )
-    return {**fields, "locked": True}
+    sources = requirements if lockfile is None else (lockfile,)
+    if not sources and not constraints:
+        return {}
+    if [*words[:1], *sources, *constraints].count("-") > 1:
+        raise click.UsageError("Standard input can be read once only; name a file in its place.")
+    from stoke.request.requirements_files import check_lockfile, read_requirements
 
-
-def _variables(field: str, given: tuple[str, ...]) -> dict[str, str]:
-    variables = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            form = "NAME=VALUE" if field == "env" else "NAME=env:OTHER or NAME=file:/path"
-            # The text itself is not repeated: it may be a secret with the name left out.
-            raise RequestError(field, f"one of the values has no '='; write {form}")
-        variables[name] = value
-    return variables
+    texts = read_requirements(sources, constraints)
+    if lockfile is not None:
+        check_lockfile(lockfile, texts.requirements)
+    found = {"requirements": texts.requirements, "constraints": texts.constraints or None}
+    return found if lockfile is None else {**found, "locked": True}

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from stoke.errors import RequestError
 from stoke.files.debug import Logger, debug_file
 from stoke.history.job import Job, JobState
-from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
+from stoke.request.fields import masked_fields
+from stoke.request.stored import read_stored_fields
+from stoke.text.sanitize import clean, clean_block
 from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
@@ -174,29 +177,12 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def stored_spec(text: str | None) -> dict[str, Any] | None:
-    """Return a job's request from the history; None if there is none, or if it is damaged."""
-    try:
-        spec = json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return None
-    sound = (
-        isinstance(spec, dict)
-        and isinstance(spec.get("env"), dict)
-        and isinstance(spec.get("code"), str)
-    )
-    return spec if sound else None
-
-
-def hidden_values(spec: dict[str, Any]) -> dict[str, Any]:
-    """Mask the variables of a spec whose names look secret; references are not secrets."""
-    env = {name: MASK if looks_secret(name) else value for name, value in spec["env"].items()}
-    return {**spec, "env": env}
-
-
 def job_document(job: Job, history: History) -> dict[str, Any]:
     """Return a job as JSON: times in RFC 3339 (UTC), seconds, bytes, null for unknown."""
-    spec = stored_spec(history.spec(job.id))
+    try:
+        spec = masked_fields(read_stored_fields(history.spec(job.id)))
+    except RequestError:
+        spec = None  # There is none, or it is damaged.
     lines, size, gaps = log_size(job)
     return {
         "id": job.id,
@@ -227,7 +213,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         "notes": [asdict(note) for note in history.notes(job.id)],
         "log": {"lines": lines, "bytes": size, "gaps": gaps},
         "damage": job.damage,
-        "spec": None if spec is None else hidden_values(spec),
+        "spec": spec,
     }
 
 

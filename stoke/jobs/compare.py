@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any
 
-from stoke.errors import EngineError
+from stoke.errors import EngineError, RequestError
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
+from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import MASK, looks_secret
 
 KINDS = ("python", "system")
@@ -105,11 +106,13 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
 
 
 def _spec(job: Job, history: History) -> dict[str, Any]:
+    text = history.spec(job.id)
+    if text is None:
+        return {}
     try:
-        stored = json.loads(history.spec(job.id) or "{}")
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"the request of {job.id} cannot be read: {error}") from error
-    return stored if isinstance(stored, dict) else {}
+        return read_stored_fields(text)
+    except RequestError as error:
+        raise EngineError(f"the request of {job.id} {error.why}") from error
 
 
 def _differences(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stoke.errors import RequestError
-from stoke.files.untrusted import parse_json
 from stoke.jobs.request import Request
 from stoke.request.spec import make_spec
+from stoke.request.stored import read_stored_fields
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
@@ -41,7 +41,7 @@ def most_used(
     requests: list[Request] = []
     for text in history.most_used(backend, scope):
         try:
-            asked = parse_json(text)
+            asked = read_stored_fields(text)
             fields = {name: asked[name] for name in _FIELDS if name in asked}
             spec = make_spec({**fields, "code": CODE})
         except (RequestError, ValueError):

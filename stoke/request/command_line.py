@@ -1,42 +1,80 @@
-"""The commands that do what a screen does: a spec as a `stoke run` line."""
+"""The command that asks for a request again, for people to copy."""
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import dataclass
+from typing import Any
 
+from stoke.request import fields, values
 from stoke.request.spec import JobSpec
-from stoke.text.sanitize import MASK, looks_secret
+
+REQUIREMENTS = "requirements.txt"
+CONSTRAINTS = "constraints.txt"
+REQUEST = "request.json"
 
 
-def run_command(spec: JobSpec, backend: str, name: str) -> str:
-    """The line to type. Code is read from standard input; values that look secret are masked."""
-    words = ["stoke", "run", "-b", backend, "--name", name]
-    for requirement in spec.dependencies:
-        words += ["-w", requirement]
-    if spec.requirements or spec.constraints:
-        # A file whose text the request holds; constraints are in one that it names by -c.
-        words += ["--lock" if spec.locked else "-r", "requirements.txt"]
-    for package in spec.system:
-        words += ["-s", package]
-    options = {
-        "--python": spec.python,
-        "--image": spec.image,
-        "--scope": None if spec.scope == "default" else spec.scope,
-        "--timeout": None if spec.timeout is None else f"{spec.timeout:g}s",
-        "--cpu": None if spec.cpu is None else f"{spec.cpu:g}",
-        "--memory": None if spec.memory is None else str(spec.memory),
-        "--shm-size": None if spec.shm_size is None else str(spec.shm_size),
-    }
-    for option, value in options.items():
-        if value is not None:
-            words += [option, value]
-    for variable, value in spec.env.items():
-        words += ["--env", f"{variable}={MASK if looks_secret(variable) else value}"]
-    for variable, reference in spec.secrets.items():
-        words += ["--secret", f"{variable}={reference}"]
-    if not spec.use_cache:
-        words.append("--no-cache")
-    words.append("-")
+@dataclass(frozen=True)
+class CommandLine:
+    text: str
+    """One line for a POSIX shell. Values that look secret are masked."""
+    inputs: dict[str, str]
+    """The text of each file that it reads, by name; `-` is standard input."""
+
+
+def command_line(spec: JobSpec, backend: str, name: str) -> CommandLine:
+    """Return the command for a request.
+
+    It is `stoke run` with the code on standard input; settings that have no option are variables in
+    front of it. uv's settings have neither, so a request that records some is submitted as JSON.
+    """
+    place = ["-b", backend, "--name", name]
+    variables: list[str] = []
+    options: list[str] = []
+    inputs = {"-": spec.code}
+    for field, value in fields.set_fields(spec):
+        if field.name in ("code", "args", "locked"):
+            continue  # In `inputs`, behind the options, and --lock in place of -r.
+        if isinstance(field.value, values.FileText):
+            file = REQUIREMENTS if field.name == "requirements" else CONSTRAINTS
+            if value.strip():
+                flag = "--lock" if spec.locked else _flag(field)
+                options += [flag, file]
+                inputs[file] = value
+        elif field.option is not None:
+            options += _words(field, value)
+        elif field.setting:
+            variable = f"STOKE_{field.setting.upper().replace('.', '__')}"
+            text = field.value.to_options(_as_json(value))[0]
+            variables.append(f"{variable}={shlex.quote(text)}")
+        else:
+            masked = fields.masked_fields(spec.model_dump(mode="json"))
+            words = ["stoke", "submit", *place, REQUEST]
+            return CommandLine(shlex.join(words), {REQUEST: json.dumps(masked, indent=2) + "\n"})
+    words = ["stoke", "run", *place, *options, "-"]
     if spec.args:
         words += ["--", *spec.args]
-    return shlex.join(words)
+    return CommandLine(" ".join([*variables, shlex.join(words)]), inputs)
+
+
+def _flag(field: fields.Field) -> str:
+    """Return the option as it is commonly typed: short where it has a short form."""
+    assert field.option is not None
+    return field.option.flags[0]
+
+
+def _words(field: fields.Field, value: Any) -> list[str]:
+    assert field.option is not None
+    if not field.option.metavar:
+        return [_flag(field)]
+    if isinstance(field.value, values.Variables):
+        value = field.value.masked(value)
+    return [word for text in field.value.to_options(value) for word in (_flag(field), text)]
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value of a spec as JSON has it, without what was not set."""
+    return (
+        value.model_dump(mode="json", exclude_unset=True) if hasattr(value, "model_dump") else value
+    )

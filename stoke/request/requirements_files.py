@@ -47,7 +47,7 @@ class Texts:
     constraints: str
 
 
-def read_requirements(sources: Iterable[str]) -> Texts:
+def read_requirements(sources: Iterable[str], constraints: Iterable[str] = ()) -> Texts:
     """Return what the files, addresses or standard input (`-`) say, each with all that it names.
 
     `-r` and `-c` inside a file are relative to it, as pip and uv have it, and their `${NAME}` are
@@ -55,18 +55,31 @@ def read_requirements(sources: Iterable[str]) -> Texts:
     its options count as those of the requirements. `RequestError` names file, line and reason.
     """
     reader = _Reader()
-    sources = [one if is_web_address(one) else os.path.normpath(one) for one in sources]
-    texts = []
-    for source in sources:
-        try:
-            text = reader.read(source, False, ())
-        except RequirementError as error:
-            raise RequestError(error.field, f"{error.text!r} {error.why}") from None
-        texts.append(text if len(sources) == 1 else f"# {shown(source)}\n{text}")
-    texts += reader.options
-    return Texts(
-        texts[0] if len(texts) == 1 else "".join(map(_ended, texts)),
-        "".join(map(_ended, reader.constraints)),
+    sources, constraints = map(_normalized, sources), map(_normalized, constraints)
+    texts = reader.read_all(list(sources), constrains=False)
+    bounds = reader.read_all(list(constraints), constrains=True)
+    return Texts(_joined(texts + reader.options), _joined(reader.constraints + bounds))
+
+
+def _normalized(source: str) -> str:
+    return source if is_web_address(source) else os.path.normpath(source)
+
+
+def check_lockfile(source: str, text: str) -> None:
+    """Raise `RequestError` unless the text of the file pins and hashes every package."""
+    parsed = parse_requirements(text)
+    if parsed.is_lock():
+        return
+    entry = parsed.first_unlocked()
+    if entry is None:
+        raise RequestError("requirements", f"{shown(source)} names no packages")
+    file = "requirements.in" if source == "-" else shlex.quote(shown(source))
+    raise RequestError(
+        "requirements",
+        f"{shown(source)} is not a complete lockfile: every requirement must be pinned with == and "
+        f"have a --hash (line {entry.line}: {entry.text[:200]!r})",
+        f"make one: uv pip compile --generate-hashes {file} -o requirements.lock; or have it "
+        f"resolved: -r {file}",
     )
 
 
@@ -78,6 +91,17 @@ class _Reader:
         self._files = 0
         self._bytes = 0
         self._standard_input_read = False
+
+    def read_all(self, sources: list[str], constrains: bool) -> list[str]:
+        """Return the texts of these files, each with its name in front where there are several."""
+        texts = []
+        for source in sources:
+            try:
+                text = self.read(source, constrains, ())
+            except RequirementError as error:
+                raise RequestError(error.field, f"{error.text!r} {error.why}") from None
+            texts.append(text if len(sources) == 1 else f"# {shown(source)}\n{text}")
+        return texts
 
     def read(self, where: str, constrains: bool, within: tuple[str, ...]) -> str:
         """The text of a file with the text of those that it includes in their places."""
@@ -153,8 +177,11 @@ class _Reader:
         return text
 
 
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") or not text else text + "\n"
+def _joined(texts: list[str]) -> str:
+    """Return the texts, each with a line end; one text alone is left as it is."""
+    if len(texts) == 1:
+        return texts[0]
+    return "".join(text if text.endswith("\n") or not text else text + "\n" for text in texts)
 
 
 def _is_option(line: str) -> bool:

@@ -16,9 +16,10 @@ from stoke.files.untrusted import TooMuchError, parse_json
 from stoke.request.foreign_files import check_code_file
 from stoke.request.input_files import read_input
 from stoke.request.pep723 import read_script_metadata
-from stoke.request.requirements import RequirementError, parse_list
+from stoke.request.requirements import RequirementError
 from stoke.request.source_code import NOTEBOOK, decode_code, is_notebook
 from stoke.request.spec import MAX_CODE, JobSpec, make_spec
+from stoke.request.values import split_requirements
 
 MAX_REQUEST = 32 * 1024**2
 _EARLIER = {
@@ -87,20 +88,12 @@ def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
         if ours in ("dependencies", "system", "requirements") and not isinstance(value, str):
             raise RequestError(name, "must be text")
         if ours == "dependencies":
-            out[ours] = split_dependencies(value, name)
+            out[ours] = split_requirements(value, name)
         elif ours == "system":
             out[ours] = value.replace(",", " ").split()
         else:
             out[ours] = value
     return out
-
-
-def split_dependencies(text: str, field: str = "dependencies") -> list[str]:
-    """A comma- or space-separated list as people type it; `pandas>=2,<3` stays one requirement."""
-    try:
-        return parse_list(text, field)
-    except RequirementError as error:
-        raise RequestError(error.field, f"{error.text!r} {error.why}") from None
 
 
 def read_code(where: str | Path) -> str:

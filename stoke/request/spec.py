@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -30,8 +31,12 @@ from stoke.request.requirements import (
 )
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
+from stoke.text.units import human_bytes, parse_duration, parse_size
 
 MAX_CODE = 8 * 1024**2
+MIN_BYTES = 4 * 1024**2
+MAX_BYTES = 1 << 50
+MAX_SECONDS = 365 * 86400
 HIDDEN = "***"
 
 _SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -42,33 +47,6 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
 _REFERENCE = re.compile(r"(env|file):.+")
 _ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
-
-
-def parse_size(text: Any) -> Any:
-    """`512m`, `2Gi`, `1.5 GB` or plain bytes, as an int. Units are powers of 1024, as docker's."""
-    if not isinstance(text, str):
-        return text
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(min(float(match[1]), 1e18) * 1024**power)
-
-
-def parse_duration(text: Any) -> Any:
-    """`90`, `90s`, `5m`, `1h30m`, `2d`, as seconds."""
-    if not isinstance(text, str):
-        return text
-    text = text.strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return float(text)
-    match = _DURATION.fullmatch(text)
-    if not match or not text:
-        raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m")
-    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def check_scope(name: str) -> str:
@@ -89,9 +67,47 @@ def _utf8(text: str) -> str:
     return text
 
 
+def _check_bytes(count: int) -> int:
+    if not MIN_BYTES <= count <= MAX_BYTES:
+        bound = f"at least {human_bytes(MIN_BYTES)}" if count < MIN_BYTES else "at most 1024 TiB"
+        raise ValueError(f"must be {bound}")
+    return count
+
+
+def _check_seconds(seconds: float) -> float:
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ValueError("must be more than 0 s and at most 365 days")
+    return seconds
+
+
 Text = Annotated[str, AfterValidator(_utf8)]
-Memory = Annotated[int, BeforeValidator(parse_size), Field(ge=4 * 1024**2, le=1 << 50)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=365 * 86400)]
+Memory = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    AfterValidator(_check_bytes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": MIN_BYTES, "maximum": MAX_BYTES},
+                {"type": "string", "examples": ["512m", "2g", "1.5GiB"]},
+            ]
+        }
+    ),
+]
+"""Bytes."""
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(_check_seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
+                {"type": "string", "examples": ["90s", "5m", "1h30m"]},
+            ]
+        }
+    ),
+]
 Scope = Annotated[str, AfterValidator(check_scope)]
 
 
@@ -381,6 +397,19 @@ def make_spec(fields: dict[str, Any]) -> JobSpec:
         raise RequestError(field, why) from None
 
 
+# pydantic's names of the rules for numbers and types, and what to say for each.
+_BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+_TYPES = {
+    **dict.fromkeys(("string_type", "string_sub_type"), "must be text"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a table"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    "finite_number": "must be a finite number",
+}
+
+
 def explain(error: ValidationError) -> tuple[str, str]:
     """The first problem as (field, what is wrong), in words a person can act on."""
     first = error.errors(include_url=False)[0]
@@ -397,4 +426,9 @@ def explain(error: ValidationError) -> tuple[str, str]:
         return field, "is not a field of a request"
     if first["type"] == "missing":
         return field, "is missing"
-    return field or "request", first["msg"][0].lower() + first["msg"][1:]
+    context = first.get("ctx", {})
+    for name, words in _BOUNDS.items():
+        if name in context:
+            return field, f"must be {words} {context[name]}"
+    why = _TYPES.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+    return field or "request", why

@@ -1,21 +1,69 @@
-"""Sizes, durations and ages as people read them, the same in commands and on screens."""
+"""Sizes, durations and ages: parsed from what people type, and printed for commands and screens."""
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+from typing import Any
+
 UNKNOWN = "-"
-"""What stands for a figure that nobody knows; never a zero."""
+"""Printed for an unknown figure, never a zero."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
+
+
+def parse_size(text: Any) -> Any:
+    """Return the bytes in `512m`, `2Gi`, `1.5 GB` or a plain number. Units are powers of 1024, as
+    docker's. Anything but a text is returned as it is."""
+    if not isinstance(text, str):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(min(float(match[1]), 1e18) * 1024**power)
+
+
+def parse_duration(text: Any) -> Any:
+    """Return the seconds in `90`, `90s`, `5m`, `1h30m` or `2d`. Anything but a text is returned as it
+    is."""
+    if not isinstance(text, str):
+        return text
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
+        raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def exact_size(count: int) -> str:
+    """Return a text that `parse_size` reads as exactly this many bytes: `2g`, `1500m`, `1000`."""
+    for power, unit in ((4, "t"), (3, "g"), (2, "m"), (1, "k")):
+        if count and count % 1024**power == 0:
+            return f"{count // 1024**power}{unit}"
+    return str(count)
+
+
+def exact_number(value: float) -> str:
+    """Return the number without loss and without an exponent: `0.5`, `3`, `0.0000001`."""
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def human_bytes(count: int | None) -> str:
-    """`6.6 MB`; units are powers of 1000."""
+    """`6.6 MiB`; units are powers of 1024."""
     if count is None:
         return UNKNOWN
     size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 999.5:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        size /= 1024
+    return f"{size:.1f} TiB"
 
 
 def human_seconds(seconds: float | None) -> str:

@@ -198,10 +198,10 @@ def test_ctrl_c_in_the_middle_takes_everything_back(history: History) -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"system": ["gcc", "make"]}, "system", ["gcc, make", "scripted"]),
+        ({"system": ["gcc", "make"]}, "system", ["installs no system packages", "scripted"]),
         ({"image": "python:3.13"}, "image", ["scripted"]),
-        ({"cpu": 2}, "cpu", ["a sentence about isolation"]),
-        ({"memory": "1g"}, "memory", ["a sentence about isolation"]),
+        ({"cpu": 2}, "cpu", ["sets no limits", "scripted"]),
+        ({"memory": "1g"}, "memory", ["sets no limits", "scripted"]),
     ],
 )
 def test_what_a_backend_cannot_do_is_refused_before_anything_is_made(

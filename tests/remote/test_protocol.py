@@ -7,6 +7,7 @@ import json
 import typing
 
 from stoke import errors
+from stoke.cache.keys import request_keys
 from stoke.delivery.payload import make_payload
 from stoke.remote import protocol, schema
 from stoke.request.spec import make_spec
@@ -27,7 +28,9 @@ def test_every_kind_of_event_has_its_fields() -> None:
 
 def test_a_payload_has_the_fields_of_its_schema() -> None:
     spec = make_spec({"code": "pass", "dependencies": ["six"], "system": ["hello"]})
-    packed = make_payload(spec, nonce="n", program="main.py", lock_ttl=0, upgrade=False)
+    packed = make_payload(
+        spec, request_keys(spec), nonce="n", program="main.py", lock_ttl=0, upgrade=False
+    )
     payload = json.loads(gzip.decompress(packed))
     assert payload["version"] == protocol.PAYLOAD_VERSION
     for value, kind in (

@@ -37,12 +37,12 @@ def local() -> Any:
     [
         (
             {"system": ["tree"]},
-            "leave them out, or choose a backend that brings them: -b docker",
+            "remove them, or choose a backend that installs them: -b docker",
         ),
         ({"image": "python:3.13"}, "choose one that does: -b docker"),
-        ({"memory": 1 << 30}, "choose a backend that can: -b docker"),
-        ({"cpu": 1}, "choose a backend that can: -b docker"),
-        ({"shm_size": 1 << 30}, "choose a backend that can: -b docker"),
+        ({"memory": 1 << 30}, "choose a backend that does: -b docker"),
+        ({"cpu": 1}, "choose a backend that does: -b docker"),
+        ({"shm_size": 1 << 30}, "choose a backend that does: -b docker"),
     ],
 )
 def test_another_backend_takes_the_request(fields: dict[str, Any], template: str) -> None:

@@ -15,9 +15,9 @@ from stoke.request.sources import (
     read_code,
     request_from_json,
     request_from_options,
-    split_dependencies,
 )
 from stoke.request.spec import JobSpec
+from stoke.request.values import split_requirements
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -103,7 +103,7 @@ def test_the_examples_in_this_repository(
 )
 def test_text_lists_are_parsed_and_not_split_at_commas(text: str, found: list[str]) -> None:
     assert list(from_json({"pythonCode": "1", "dependencies": text}).dependencies) == found
-    assert split_dependencies(text) == found
+    assert split_requirements(text) == found
 
 
 def test_the_earlier_services_other_fields() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.errors import RequestError
-from stoke.request.spec import MAX_CODE, JobSpec, check_scope, make_spec, parse_duration, parse_size
+from stoke.request.spec import MAX_CODE, JobSpec, check_scope, make_spec
+from stoke.text.units import parse_duration, parse_size
 
 CODE = "print(1)"
 

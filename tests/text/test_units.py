@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stoke.text.units import human_age, human_bytes, human_seconds
+from stoke.text.units import (
+    exact_number,
+    exact_size,
+    human_age,
+    human_bytes,
+    human_seconds,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,9 +33,9 @@ def test_seconds(seconds: float | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (6_600_000, "6.6 MB"),
-        (99_400, "99.4 kB"), (123_456, "123 kB"), (999_600, "1.0 MB"), (4 * 10**9, "4.0 GB"),
-        (5 * 10**15, "5000.0 TB"),
+        (None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1024, "1.0 KiB"),
+        (6_920_601, "6.6 MiB"), (101_786, "99.4 KiB"), (126_000, "123 KiB"), (1023 << 10, "1.0 MiB"),
+        (512 << 20, "512 MiB"), (2 << 30, "2.0 GiB"), (5000 << 40, "5000.0 TiB"),
     ],
 )  # fmt: skip
 def test_bytes(count: int | None, text: str) -> None:
@@ -41,3 +51,20 @@ def test_bytes(count: int | None, text: str) -> None:
 )  # fmt: skip
 def test_age(seconds: float, text: str) -> None:
     assert human_age(seconds) == text
+
+
+@given(st.integers(0, 1 << 60))
+def test_an_exact_size_is_parsed_as_itself(count: int) -> None:
+    assert parse_size(exact_size(count)) == count
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (1500, "1500"), (1 << 30, "1g"), (1536 << 20, "1536m")]
+)
+def test_a_round_size_is_short(count: int, text: str) -> None:
+    assert exact_size(count) == text
+
+
+@given(st.floats(0, 1e12) | st.integers(0, 1 << 60))
+def test_an_exact_number_is_parsed_as_itself(value: float) -> None:
+    assert parse_duration(f"{exact_number(value)}s") == float(value)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import Select
 
 from tests.tui.conftest import Desk, screen_text, until
 from tests.tui.test_new_job_screen import field, opened
@@ -18,10 +19,12 @@ SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 
 async def chips_of(pilot: Pilot[Any], app: StokeApp, name: str = "dependencies") -> Chips:
     screen = await opened(pilot, app)
+    # local installs no system packages, so that field is disabled there.
+    screen.query_one("#backend", Select).value = "docker"
     chips = field(screen, name).chips
     assert chips is not None
-    chips.input.focus()
-    await until(pilot, lambda: chips.input.has_focus)
+    # The field may be disabled until the form is checked for that backend.
+    await until(pilot, lambda: chips.input.focus().has_focus)
     return chips
 
 

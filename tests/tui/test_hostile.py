@@ -16,7 +16,7 @@ from stoke.logs.spool import STDERR
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tui.app import StokeApp
 from tui.jobs.screen import JobsScreen
-from tui.new_job.form import FIELDS
+from tui.new_job.form import widgets
 from tui.new_job.form_field import FormField
 
 HOSTILE = [
@@ -126,7 +126,7 @@ async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
             )
             harmless(app)
         assert code.text == ALL
-        assert len(app.screen.query(FormField)) == len(FIELDS)
+        assert len(app.screen.query(FormField)) == len(widgets())
         await pilot.press("ctrl+r")
         # The notification repeats the error of a field.
         await until(pilot, lambda: app._notifications)

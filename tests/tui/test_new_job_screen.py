@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Collapsible, Select, TextArea
+from textual.widgets import Collapsible, Select, Static, TextArea
 
 from stoke.backend.api import Delivery
 from stoke.errors import EngineError
 from stoke.files.paths import state_dir
 from stoke.history.job import JobState
 from stoke.history.volume_index import ScopeCache, VolumeIndex
+from stoke.request.spec import JobSpec
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
+from tui.jobs.job_detail import read_spec
+from tui.messages import EditRequest
 from tui.new_job.code_editor import CodeEditor
 from tui.new_job.form_field import FormField
 from tui.new_job.screen import NewJobScreen
@@ -98,11 +101,71 @@ async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk
         field(screen, "system").text = "gcc"
         error = field(screen, "system").query_one(".field-error")
         await until(pilot, lambda: error.display)
-        assert "not available on the local backend" in str(error.render())
+        assert "the local backend installs no system packages" in str(error.render())
         screen.query_one("#more", Collapsible).collapsed = False
         screen.query_one("#backend", Select).value = "docker"
         await until(pilot, lambda: not error.display)
         await until(pilot, lambda: "a container with no capabilities" in said(app))
+
+
+async def test_a_field_that_the_backend_cannot_honour_is_disabled_with_the_reason(
+    app: StokeApp, desk: Desk
+) -> None:
+    unable = ("system", "image", "cpu", "memory", "shm_size")
+    async with app.run_test(size=(120, 70), notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await until(pilot, lambda: all(field(screen, name).control.disabled for name in unable))
+        assert "local installs no system packages" in screen_text(app)
+        screen.query_one("#more", Collapsible).collapsed = False
+        await until(pilot, lambda: "local sets no limits" in screen_text(app))
+        assert not field(screen, "dependencies").control.disabled
+        screen.query_one("#backend", Select).value = "docker"
+        await until(pilot, lambda: not any(field(screen, one).control.disabled for one in unable))
+        assert "local sets no" not in screen_text(app)
+        # A value that is there already is not hidden: it is an error until it is emptied.
+        field(screen, "memory").text = "1g"
+        screen.query_one("#backend", Select).value = "local"
+        error = field(screen, "memory").query_one(".field-error")
+        await until(pilot, lambda: error.display)
+        assert not field(screen, "memory").control.disabled
+        field(screen, "memory").control.focus()
+        field(screen, "memory").text = ""
+        await until(pilot, lambda: not error.display)
+        assert field(screen, "memory").control.has_focus
+        field(screen, "python").control.focus()
+        await until(pilot, lambda: field(screen, "memory").control.disabled)
+
+
+async def test_an_edited_job_keeps_its_settings_of_uv(
+    app: StokeApp,
+    backends: dict[str, FakeBackend],
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They decide what it installs; this machine's may be others by now."""
+    uv = {"resolution": {"value": "lowest", "source": "UV_RESOLUTION"}}
+    desk.job("fit-aaaaaa", spec={"code": "import x\n", "dependencies": ["six"], "uv": uv})
+    desk.job("old-aaaaaa", spec={"code": "import y\n", "dependencies": ["six"], "uv": {}})
+    monkeypatch.setenv("UV_PRERELEASE", "allow")
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: "fit-aaaaaa" in screen_text(app))
+        for job, asked in (("fit-aaaaaa", uv), ("old-aaaaaa", {})):
+            stored = read_spec(desk.history, job)
+            assert isinstance(stored, JobSpec)
+            app.screen.post_message(EditRequest(stored, "again", "local"))
+            await until(pilot, lambda: app.current_mode == "new")
+            screen = app.screen
+            assert isinstance(screen, NewJobScreen)
+            await until(pilot, lambda: screen.query("#submit"))  # noqa: B023
+            await until(pilot, lambda: screen.query_one(CodeEditor).text == stored.code)  # noqa: B023
+            rest = screen.query_one("#rest", Static)
+            assert rest.display == bool(asked)
+            assert not asked or "uv resolution = lowest  (UV_RESOLUTION)" in str(rest.render())
+            await pilot.press("ctrl+n")
+            await until(pilot, lambda: backends["local"].deliveries)
+            made = backends["local"].deliveries.pop().spec.model_dump(mode="json")
+            assert made["uv"] == asked
+            screen.query_one(CodeEditor).put("")
 
 
 async def test_an_error_on_submitting_loses_nothing(
@@ -439,7 +502,7 @@ async def test_what_would_be_submitted_stands_beside_the_form(
         await until(pilot, lambda: "job: fit-" in screen_text(app))
         await until(pilot, lambda: "without DB" in screen_text(app))
         field(screen, "python").text = "three"
-        await until(pilot, lambda: "first hint what is wrong" in screen_text(app))
+        await until(pilot, lambda: "fix the errors in the form first" in screen_text(app))
         await pilot.press("ctrl+g")
         await until(pilot, lambda: screen.query_one("#code").has_focus)
         await until(pilot, lambda: "print(1)" in screen_text(app))

@@ -7,10 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.request.requirements import parse_list
-from tui.new_job.form import parse_pieces
+from stoke.request.values import Names, split_requirements
 from tui.new_job.tokenizer import cut, is_requirements_file, pasted, take
 
-PYTHON, SYSTEM = parse_pieces("dependencies"), parse_pieces("system")
+PYTHON = split_requirements
+
+
+def SYSTEM(text: str) -> list[str]:
+    return list(Names().from_text("system", text))
+
+
 REQUIREMENTS = [
     "numpy",
     "pandas>=2,<3",

@@ -16,7 +16,7 @@ from textual.widgets import Button, Input, Static
 from stoke.backend.api import Volume
 from stoke.cache.volumes import Progress, Pruned
 from stoke.errors import StokeError
-from stoke.request.spec import parse_duration, parse_size
+from stoke.text.units import parse_duration, parse_size
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
 from tui.threads import Work, WorkCancelledError, call_in, on_thread

@@ -20,6 +20,7 @@ from stoke.cache.volumes import Housekeeper, Progress, Pruned, Usage
 from stoke.errors import StokeError
 from stoke.history.job import Job
 from stoke.jobs.request import Request
+from stoke.request.fields import TRUST
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import WIDE, StokeScreen
@@ -30,7 +31,6 @@ from tui.caches.warm import WarmCache
 from tui.context import Context
 from tui.messages import ShowScreen
 from tui.metrics.cache_figures import CacheHistory, read_cache_history
-from tui.new_job.form import TRUST
 from tui.snapshot import Snapshot
 from tui.threads import Work, WorkCancelledError, call_in, on_thread
 from tui.widgets.key_bar import KeyBar

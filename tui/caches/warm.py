@@ -17,7 +17,8 @@ from stoke.jobs.prepare import check_request
 from stoke.jobs.request import Request
 from stoke.jobs.warm import CODE, most_used, warm_request
 from stoke.request.requirements_files import read_requirements
-from stoke.request.sources import request_from_options, split_dependencies
+from stoke.request.sources import request_from_options
+from stoke.request.values import split_requirements
 from tui import format as fmt
 from tui.context import Context
 from tui.dialogs.dialog import Dialog
@@ -109,7 +110,7 @@ class WarmCache(Dialog[list[Request] | None]):
         texts = read_requirements([str(path_of(requirements))] if requirements else [])
         spec = request_from_options(
             code=CODE,
-            dependencies=split_dependencies(packages),
+            dependencies=split_requirements(packages),
             requirements=texts.requirements,
             constraints=texts.constraints,
             system=system.replace(",", " ").split(),

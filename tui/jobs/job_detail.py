@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -13,7 +11,8 @@ from textual.widgets import Static, TabbedContent, TabPane
 from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import Job, beyond_reason
-from stoke.request.spec import JobSpec, make_spec
+from stoke.request.spec import JobSpec
+from stoke.request.stored import read_stored_spec
 from tui import format as fmt
 from tui.context import Context
 from tui.jobs.columns import state_text
@@ -141,13 +140,8 @@ def _title(job: Job) -> Text:
 def read_spec(history: History, job_id: str) -> JobSpec | RequestError:
     """Return the request of a job, or the error that prevents it."""
     try:
-        stored = history.spec(job_id)
-        if stored is None:
-            return RequestError(
-                "spec", "not known: stoke found this job on its engine, which stores no request"
-            )
-        return make_spec(json.loads(stored))
+        return read_stored_spec(history.spec(job_id))
     except RequestError as error:
         return error
-    except (StokeError, ValueError, RecursionError) as error:
-        return RequestError("spec", str(error))
+    except StokeError as error:
+        return RequestError("spec", error.what, error.hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -16,9 +17,11 @@ from stoke.history.job import Job
 from stoke.jobs.compare import KINDS, packages_of
 from stoke.jobs.rendering import render_job
 from stoke.jobs.request import Request
-from stoke.request.command_line import run_command
+from stoke.request.command_line import CONSTRAINTS, REQUIREMENTS, command_line
+from stoke.request.fields import masked_fields
+from stoke.request.fields import rows as request_rows
 from stoke.request.spec import JobSpec
-from stoke.text.sanitize import MASK, clean, clean_block, looks_secret
+from stoke.text.sanitize import clean, clean_block
 from tui import format as fmt
 from tui.context import Context
 from tui.threads import on_thread
@@ -106,14 +109,16 @@ class SpecView(VerticalScroll):
             return {}
         copies: Copies = {}
         if isinstance(spec, JobSpec):
-            request = spec.model_dump(mode="json")
-            env = request["env"]
-            request["env"] = {name: MASK if looks_secret(name) else env[name] for name in env}
+            request = masked_fields(spec.model_dump(mode="json"))
+            command = command_line(spec, job.backend, job.name)
             copies |= {
-                "command": lambda: run_command(spec, job.backend, job.name),
+                "command": lambda: command.text,
                 "code": lambda: spec.code,
                 "request, as JSON for stoke submit": lambda: json.dumps(request, indent=2) + "\n",
             }
+            for file, text in command.inputs.items():
+                if file in (REQUIREMENTS, CONSTRAINTS):
+                    copies[f"{file}, which the command reads"] = partial(str, text)
         if manifest := self._manifest:
             copies["manifest"] = lambda: manifest
         if self._packages:
@@ -129,38 +134,18 @@ class SpecView(VerticalScroll):
         return housekeeper.lock_of(context.backends.get(job.backend), job)
 
     def _fields(self, job: Job, spec: JobSpec) -> Text:
-        env = [
-            f"{name}={MASK if looks_secret(name) else value}" for name, value in spec.env.items()
-        ]
-        secrets = [f"{name}={reference}" for name, reference in spec.secrets.items()]
         rows = [
-            ("packages", ", ".join(spec.dependencies)),
-            (
-                "lockfile" if spec.locked else "requirements",
-                ", ".join(entry.text for entry in spec.parsed_requirements().requirements),
+            *(
+                (label, ", ".join(lines))
+                for label, lines in request_rows(spec.model_dump(mode="json"))
             ),
-            ("constraints", ", ".join(entry.text for entry in spec.parsed_constraints())),
-            ("system", ", ".join(spec.system)),
-            ("python", spec.python or ""),
-            ("uv", ", ".join(f"{name} ({it.source})" for name, it in (spec.uv or {}).items())),
-            ("image", spec.image or ""),
-            ("arguments", " ".join(spec.args)),
-            ("environment", ", ".join(env)),
-            ("secrets", ", ".join(secrets)),
-            ("timeout", "" if spec.timeout is None else fmt.duration(spec.timeout)),
-            ("cpu", "" if spec.cpu is None else f"{spec.cpu:g}"),
-            ("memory", "" if spec.memory is None else fmt.size(spec.memory)),
-            ("shared memory", "" if spec.shm_size is None else fmt.size(spec.shm_size)),
-            ("cache", "" if spec.use_cache else "not used"),
-            ("scope", spec.scope),
             ("run again", f"stoke rerun {job.id}"),
-            ("or", run_command(spec, job.backend, job.name)),
+            ("or", command_line(spec, job.backend, job.name).text),
         ]
         text = Text(overflow="fold")
         for name, value in rows:
-            if value:
-                text.append(f"{name:<13}", style="dim")
-                text.append(f"{clean(value)}\n")
+            text.append(f"{name:<12}", style="dim")
+            text.append(f" {clean(value)}\n")
         return text
 
 

@@ -261,6 +261,16 @@ class Chips(Vertical):
     def on_mount(self) -> None:
         self._show()
 
+    @property
+    def placeholder(self) -> str:
+        return self._placeholder
+
+    @placeholder.setter
+    def placeholder(self, text: str) -> None:
+        if text != self._placeholder:
+            self._placeholder = text
+            self._show()
+
     # --- what it holds ----------------------------------------------------------------------------
 
     @property

@@ -1,4 +1,4 @@
-"""New job's draft: what was typed is there again at the next start."""
+"""The draft of the New job screen, which is saved as it is typed and is there at the next start."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from tui import ui_state
 class Draft:
     code: str = ""
     backend: str | None = None
-    use_cache: bool = True
     values: dict[str, str] = field(default_factory=dict)
+    """The texts of the fields, by name."""
     rest: dict[str, Any] = field(default_factory=dict)
-    """What the request that was opened says and the form has no field for."""
-    locked: bool = False
-    """Whether the requirements are a complete lock."""
+    """The JSON of what an opened request sets and the form has no field for."""
 
 
 def load() -> Draft:
-    """The draft as it was left; an empty one where there is none that can be read."""
+    """Return the saved draft; an empty one where none can be read."""
     stored = ui_state.load("draft")
     try:
         values = {str(name): str(value) for name, value in stored["values"].items()}
@@ -29,15 +27,13 @@ def load() -> Draft:
         return Draft(
             str(stored["code"]),
             None if backend is None else str(backend),
-            bool(stored["use_cache"]),
             values,
             dict(stored.get("rest", {})),
-            bool(stored.get("locked", False)),
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return Draft()
 
 
 def save(draft: Draft) -> None:
-    """`EngineError` where it cannot be kept."""
+    """Save the draft. `EngineError` where the state folder cannot be written."""
     ui_state.save("draft", asdict(draft))

@@ -1,113 +1,58 @@
-"""New job's fields: text as typed, and what it means for a request."""
+"""The fields of the New job screen: their texts, and the request that these make.
+
+The fields are those of `stoke.request.fields` that have a widget, and the name of the job.
+"""
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stoke.config.model import Config
 from stoke.errors import RequestError
+from stoke.request import fields
+from stoke.request.fields import Field, Widget, get_value, put_value
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirements import RequirementError, check_requirement
-from stoke.request.sources import request_from_options, split_dependencies
-from stoke.request.spec import IndexSettings, JobSpec, make_spec
+from stoke.request.sources import request_from_options
+from stoke.request.spec import JobSpec, make_spec
+from stoke.request.values import FileText, Flag, Value, Variables
+from tui import format as fmt
 from tui.new_job.draft import Draft
 
-TRUST = "Jobs that share a scope can change each other's packages."
+NAME = Field("name", "name", "Name of the job.", Value(), widget=Widget("job", folded=False))
 
 
-@dataclass(frozen=True)
-class Field:
-    """One field of the form. `hint` stands in it while it is empty, `note` below it always. `lines`
-    above 1 makes it a box, `chips` a list of packages; `folded` ones start out of sight."""
-
-    name: str
-    label: str
-    hint: str = ""
-    note: str = ""
-    lines: int = 1
-    chips: bool = False
-    folded: bool = False
+def widgets() -> list[tuple[Field, Widget]]:
+    """Return every field of the form in its order."""
+    request = ((field, field.widget) for field in fields.FIELDS)
+    return [(NAME, NAME.widget or Widget()), *((field, one) for field, one in request if one)]
 
 
-FIELDS = (
-    Field("name", "name", "job"),
-    Field("dependencies", "packages", "numpy, pandas>=2,<3", chips=True),
-    Field("requirements", "file", "or requirements.txt, as text", lines=4),
-    Field("system", "system", "gcc ffmpeg", chips=True),
-    Field("constraints", "constraints", "urllib3<2, a line each", lines=3, folded=True),
-    Field("scope", "cache scope", note=TRUST, folded=True),
-    Field("python", "python", "3.12 or >=3.11,<3.14", folded=True),
-    Field("image", "image", folded=True),
-    Field("args", "arguments", folded=True),
-    Field("env", "environment", "NAME=value, a line each", lines=3, folded=True),
-    Field(
-        "secrets",
-        "secrets",
-        "NAME=env:OTHER or file:/path",
-        lines=3,
-        folded=True,
-    ),
-    Field("timeout", "timeout", "90s, 5m, 1h30m", folded=True),
-    Field("cpu", "cpu", "0.5", folded=True),
-    Field("memory", "memory", "512m, 2g", folded=True),
-    Field("shm_size", "shm size", "2g", folded=True),
-)
-NAMES = frozenset(field.name for field in FIELDS)
+def request_fields() -> list[Field]:
+    """Return the fields of the form that are part of the request."""
+    return [field for field in fields.FIELDS if field.widget]
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def field_names() -> set[str]:
+    return {field.name for field, _ in widgets()}
 
 
-def _arguments(text: str) -> list[str]:
+def default_text(field: Field, config: Config) -> str:
+    """Return what a field of an empty form holds."""
+    if field.name == "scope":
+        return config.scope
+    return field.value.to_text(field.value.default) if isinstance(field.value, Flag) else ""
+
+
+def item_error(field: Field, item: str) -> str | None:
+    """Return what is wrong with one item of a field that shows its items as chips."""
     try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise RequestError("args", f"cannot be split into words: {error}") from None
-
-
-def _variables(name: str) -> Callable[[str], dict[str, str]]:
-    def parse(text: str) -> dict[str, str]:
-        out = {}
-        for number, line in enumerate(text.splitlines(), 1):
-            variable, equals, value = line.partition("=")
-            if not line.strip():
-                continue
-            if not equals:
-                raise RequestError(name, f"line {number} has no =; write NAME=value")
-            out[variable.strip()] = value
-        return out
-
-    return parse
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "dependencies": split_dependencies,
-    "requirements": str,
-    "constraints": str,
-    "system": _words,
-    "args": _arguments,
-    "env": _variables("env"),
-    "secrets": _variables("secrets"),
-}
-
-
-def parse_pieces(name: str) -> Callable[[str], list[str]]:
-    """What cuts the text of a field with chips."""
-    return _PARSERS[name]
-
-
-def wrong_with(name: str, piece: str) -> str | None:
-    """What is wrong with one chip of that field."""
-    try:
-        if name == "dependencies":
-            check_requirement(piece, name)
+        if field.name == "dependencies":
+            check_requirement(item, field.name)
         else:
-            make_spec({"code": "pass", name: [piece]})
+            make_spec({"code": "pass", field.name: [item]})
     except RequirementError as error:
         return f"{error.text!r} {error.why}"
     except RequestError as error:
@@ -115,44 +60,57 @@ def wrong_with(name: str, piece: str) -> str | None:
     return None
 
 
-def _parsed(values: Mapping[str, str]) -> dict[str, Any]:
-    """The request's fields; blank ones are left out."""
-    out: dict[str, Any] = {}
-    for name in NAMES - {"name"}:
-        text = values.get(name, "")
-        if text.strip():
-            out[name] = _PARSERS.get(name, str.strip)(text)
-    return out
+def parse_fields(names: Collection[str], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON of a request with what the form sets of these fields."""
+    found: dict[str, Any] = {}
+    for field in request_fields():
+        text = values.get(field.name, "")
+        if field.name in names and text.strip():
+            value = field.value.from_text(field.name, text)
+            if field.value.is_set(value):
+                put_value(found, field.name, value)
+    return found
 
 
-def build(draft: Draft, code: str) -> JobSpec:
-    """The request with this code, or a `RequestError` that names the field."""
-    fields = {**draft.rest, **_parsed(draft.values)}
-    return request_from_options(code=code, use_cache=draft.use_cache, locked=draft.locked, **fields)
+def _parsed(draft: Draft) -> dict[str, Any]:
+    """Return the JSON of the request, without its code. `RequestError` names the wrong field."""
+    return {**draft.rest, **parse_fields(field_names(), draft.values)}
 
 
-def as_asked(draft: Draft, code: str) -> JobSpec:
-    """The request as it stands in the form and no more: neither what the code brings along nor what the
-    configuration adds. `RequestError` names the field."""
-    fields = {**draft.rest, **_parsed(draft.values)}
-    if draft.locked:
-        fields["locked"] = True
-    return make_spec({"code": code, **fields, **({} if draft.use_cache else {"use_cache": False})})
+def build(draft: Draft) -> JobSpec:
+    """Return the request, or raise a `RequestError` that names the field."""
+    return request_from_options(code=draft.code, **_parsed(draft))
+
+
+def as_asked(draft: Draft) -> JobSpec:
+    """Return the request as the form has it, without what the code's metadata or the configuration
+    add. `RequestError` names the field."""
+    return make_spec({"code": draft.code, **_parsed(draft)})
 
 
 def rest_of(spec: JobSpec, config: Config) -> dict[str, Any]:
-    """What a request says that the form has no field for, as JSON, where the configuration does not
-    say it already."""
+    """Return the JSON of what a request sets and the form has no field for.
+
+    Settings that are the configured ones are left out. uv's recorded settings are kept also when there
+    are none, so that an edited job does not take this machine's.
+    """
     rest: dict[str, Any] = {}
-    if spec.index not in (IndexSettings(), config.index):
-        rest["index"] = spec.index.model_dump(mode="json", exclude_defaults=True)
-    if spec.nix is not None and spec.nix != config.nix:
-        rest["nix"] = spec.nix.model_dump(mode="json", exclude_none=True)
+    keys = {field.name.partition(".")[0] for field in fields.FIELDS if not field.widget} - {"code"}
+    for key in sorted(keys):
+        value = getattr(spec, key)
+        default = type(spec).model_fields[key].default
+        if value not in (default, getattr(config, key, default)):
+            rest |= spec.model_dump(mode="json", include={key}, exclude_none=True)
     return rest
 
 
-def given_by(code: str) -> list[str]:
-    """The packages that the code itself names; none where it says so in a wrong way."""
+def describe_rest(rest: Mapping[str, Any]) -> str:
+    """Return `rest` for people; empty where it sets nothing."""
+    return "; ".join(f"{label} {', '.join(lines)}" for label, lines in fields.rows(rest))
+
+
+def code_packages(code: str) -> list[str]:
+    """Return the packages that the code's metadata names; none where the metadata is wrong."""
     try:
         metadata = read_script_metadata(code)
     except RequirementError:
@@ -161,14 +119,15 @@ def given_by(code: str) -> list[str]:
 
 
 def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
-    """What is wrong, by field, each looked at alone. An empty code is not wrong before submitting."""
+    """Return what is wrong with each field on its own. Empty code is no error before submitting."""
     found: dict[str, RequestError] = {}
-    for name in NAMES - {"name"}:
+    for field in request_fields():
+        if isinstance(field.value, Flag):
+            continue  # It is right or wrong together with others only.
         try:
-            fields = _parsed({name: values.get(name, "")})
-            make_spec({"code": "pass", **fields})
+            make_spec({"code": "pass", **parse_fields([field.name], values)})
         except RequestError as error:
-            found[name] = error
+            found[field.name] = error
     if code.strip():
         try:
             request_from_options(code=code)
@@ -178,30 +137,40 @@ def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
 
 
 def field_of(error: RequestError) -> str | None:
-    """Which field an error belongs to; None for the whole request."""
+    """Return the field that an error belongs to; None for the whole request."""
     name = re.split(r"[.\[ ]", error.field)[0]
     if name == "script":
         return "code"
-    return name if name in NAMES | {"code", "backend"} else None
+    return name if name in field_names() | {"code", "backend"} else None
 
 
 def filled(spec: JobSpec, name: str) -> dict[str, str]:
-    """The texts that ask for `spec` again. What the code brings along is not repeated."""
-    given = given_by(spec.code)
-    return {
-        "name": name,
-        "dependencies": "\n".join(text for text in spec.dependencies if text not in given),
-        "requirements": spec.requirements,
-        "constraints": spec.constraints,
-        "system": " ".join(spec.system),
-        "scope": spec.scope,
-        "python": spec.python or "",
-        "image": spec.image or "",
-        "args": shlex.join(spec.args),
-        "env": "\n".join(f"{name}={value}" for name, value in spec.env.items()),
-        "secrets": "\n".join(f"{name}={value}" for name, value in spec.secrets.items()),
-        "timeout": "" if spec.timeout is None else f"{spec.timeout:g}",
-        "cpu": "" if spec.cpu is None else f"{spec.cpu:g}",
-        "memory": "" if spec.memory is None else str(spec.memory),
-        "shm_size": "" if spec.shm_size is None else str(spec.shm_size),
-    }
+    """Return the texts that make `spec` again. Packages that the code names are not repeated."""
+    texts = {NAME.name: name}
+    for field in request_fields():
+        value = get_value(spec, field.name)
+        if field.name == "dependencies":
+            named = code_packages(spec.code)
+            value = [text for text in value if text not in named]
+        texts[field.name] = "" if value is None else field.value.to_text(value)
+    return texts
+
+
+def summary(values: Mapping[str, str]) -> list[str]:
+    """Return what the folded fields hold, in a few words each."""
+    parts = []
+    for field, widget in widgets():
+        text = values.get(field.name, "").strip()
+        if not widget.folded or not text or (field.name, text) == ("scope", "default"):
+            continue
+        if isinstance(field.value, Flag):
+            if field.value.is_set(field.value.from_text(field.name, text)):
+                parts.append(f"{field.label} {field.value.shown}")
+        elif isinstance(field.value, Variables):
+            count = sum(bool(line.strip()) for line in text.splitlines())
+            parts.append(fmt.count(count, "secret" if field.name == "secrets" else "variable"))
+        elif isinstance(field.value, FileText) or field.name == "args":
+            parts.append(field.label)
+        else:
+            parts.append(f"{field.label} {text}")
+    return parts

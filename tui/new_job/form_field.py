@@ -1,14 +1,18 @@
-"""One field of a form: its label, where it is typed, and what is wrong with it."""
+"""One field of the form: its label, the widget it is typed into, and what is wrong with it."""
 
 from __future__ import annotations
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Checkbox, Input, Static, TextArea
 
 from stoke.errors import RequestError
+from stoke.request.fields import Field, Widget
+from stoke.request.values import Flag
+from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.new_job import form
 from tui.new_job.chips import Chips
@@ -18,45 +22,52 @@ from tui.widgets.line_input import SafeInput
 
 class FormField(Vertical):
     class Changed(Message):
-        """Something was typed."""
+        """The text of the field has changed."""
 
-    def __init__(self, field: form.Field) -> None:
+    def __init__(self, field: Field, widget: Widget) -> None:
         super().__init__(id=f"field-{field.name}", classes="form-field")
         self.field = field
-        self.chips = self._chips() if field.chips else None
+        self.widget = widget
+        self.chips = self._chips() if widget.chips else None
         self._error: RequestError | None = None
+        self._unsupported: str | None = None
 
     def _chips(self) -> Chips:
-        name = self.field.name
-        parse = form.parse_pieces(name)
-        return Chips(name, self.field.hint, parse, lambda piece: form.wrong_with(name, piece))
+        field = self.field
+        return Chips(
+            field.name,
+            self.widget.placeholder,
+            lambda text: list(field.value.from_text(field.name, text)),
+            lambda item: form.item_error(field, item),
+        )
 
     def compose(self) -> ComposeResult:
+        name, placeholder = self.field.name, self.widget.placeholder
         with Horizontal(classes="field-line"):
-            yield Static(Text(self.field.label), classes="field-label")
-            if self.chips is not None:
-                yield self.chips
-            elif self.field.lines == 1:
-                yield SafeInput(placeholder=self.field.hint, compact=True, id=self.field.name)
+            if isinstance(self.field.value, Flag):
+                yield Checkbox(placeholder, id=name, compact=True)
             else:
-                box = SafeTextArea(
-                    compact=True,
-                    tab_behavior="focus",
-                    placeholder=self.field.hint,
-                    id=self.field.name,
-                )
-                box.styles.max_height = self.field.lines
-                yield box
-        if self.field.note:
-            yield Static(Text(self.field.note), classes="hint field-below")
+                yield Static(Text(self.field.label), classes="field-label")
+                if self.chips is not None:
+                    yield self.chips
+                elif self.widget.lines == 1:
+                    yield SafeInput(placeholder=placeholder, compact=True, id=name)
+                else:
+                    box = SafeTextArea(
+                        compact=True, tab_behavior="focus", placeholder=placeholder, id=name
+                    )
+                    box.styles.max_height = self.widget.lines
+                    yield box
+        if self.widget.note:
+            yield Static(Text(self.widget.note), classes="hint field-below")
         error = Static(classes="field-error field-below")
         error.display = False
         yield error
 
     @property
-    def control(self) -> Input | TextArea:
-        found = self.query("Input, TextArea").first()
-        assert isinstance(found, Input | TextArea)
+    def control(self) -> Input | TextArea | Checkbox:
+        found = self.query("Input, TextArea, Checkbox").first()
+        assert isinstance(found, Input | TextArea | Checkbox)
         return found
 
     @property
@@ -64,6 +75,8 @@ class FormField(Vertical):
         if self.chips is not None:
             return self.chips.text
         control = self.control
+        if isinstance(control, Checkbox):
+            return self.field.value.to_text(control.value)
         return control.value if isinstance(control, Input) else control.text
 
     @text.setter
@@ -71,13 +84,15 @@ class FormField(Vertical):
         control = self.control
         if self.chips is not None:
             self.chips.text = text
+        elif isinstance(control, Checkbox):
+            control.value = self.field.value.from_text(self.field.name, text)
         elif isinstance(control, Input):
             control.value = text
         else:
             control.load_text(text)
 
     def show_error(self, error: RequestError | None) -> None:
-        """Of many chips, what is wrong with the chosen one, or else with the first that is."""
+        """Show what is wrong: of several chips, with the chosen one or else the first wrong one."""
         self._error = error
         why = "" if error is None else f"{error.why}; {error.hint}" if error.hint else error.why
         if self.chips is not None:
@@ -90,6 +105,33 @@ class FormField(Vertical):
         line = self.query_one(".field-error", Static)
         line.display = bool(why)
         line.update(fmt.plain(why))
+
+    # --- what the backend cannot honour -----------------------------------------------------------
+
+    def show_unsupported(self, reason: str | None) -> None:
+        """Disable the field with the reason why the backend cannot honour it; None enables it again.
+
+        A field that holds something stays enabled, so that it can be emptied; its error says why.
+        """
+        self._unsupported = reason
+        self._update_disabled()
+
+    def _update_disabled(self) -> None:
+        reason = self._unsupported
+        if reason is not None and (self.has_focus_within or self.text.strip()):
+            reason = None
+        control = self.control
+        control.disabled = reason is not None
+        placeholder = clean(reason or self.widget.placeholder)
+        if self.chips is not None:
+            self.chips.placeholder = placeholder
+        elif not isinstance(control, Checkbox):
+            control.placeholder = placeholder
+
+    def on_descendant_blur(self) -> None:
+        self._update_disabled()
+
+    # --- changes ----------------------------------------------------------------------------------
 
     def _show_count(self, chips: Chips) -> None:
         text = Text(self.field.label)
@@ -107,10 +149,9 @@ class FormField(Vertical):
         event.stop()
         self.show_error(self._error)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self.post_message(self.Changed())
-
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+    @on(Input.Changed)
+    @on(TextArea.Changed)
+    @on(Checkbox.Changed)
+    def _control_changed(self, event: Message) -> None:
         event.stop()
         self.post_message(self.Changed())

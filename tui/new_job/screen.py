@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Button, Checkbox, Collapsible, Select, Static, TextArea
+from textual.widgets import Button, Collapsible, Select, Static, TextArea
 from textual.widgets._collapsible import CollapsibleTitle
 
 from stoke.backend.capabilities import ChoosesCluster, ClusterContext
@@ -39,13 +38,11 @@ from tui.new_job.code_editor import CodeEditor
 from tui.new_job.form_field import FormField
 from tui.new_job.manifest import Manifest
 from tui.new_job.pick import ChoosePreset, OpenFile, SavePreset
-from tui.new_job.validation import FormLooks, Seen, at_backend
+from tui.new_job.validation import FormResult, FormValidation, at_backend
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
 
-_FOLDED = {field.name for field in form.FIELDS if field.folded} | {"backend"}
-_LABELS = {field.name: field.label for field in form.FIELDS}
 CHECK_SECONDS = 0.2
 SAVE_SECONDS = 0.5
 
@@ -77,7 +74,9 @@ class NewJobScreen(StokeScreen):
         self._draft = drafts.load()
         self._saved = self._draft
         self._rest = self._draft.rest
-        self._looks = FormLooks(context)
+        self._validation = FormValidation(
+            context.config, context.backends, context.history, context.request
+        )
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
@@ -92,7 +91,7 @@ class NewJobScreen(StokeScreen):
                 yield Manifest()
             with VerticalScroll(id="new-fields", can_focus=False):
                 yield Static(id="prediction")
-                yield from (FormField(field) for field in form.FIELDS if not field.folded)
+                yield from (FormField(*one) for one in form.widgets() if not one[1].folded)
                 with Fold(title="Where and how", id="more"):
                     with Horizontal(classes="field-line"):
                         yield Static(Text("backend"), classes="field-label")
@@ -100,10 +99,8 @@ class NewJobScreen(StokeScreen):
                     yield Static(id="backend-error", classes="field-error field-below")
                     yield Static(id="backend-isolation", classes="hint field-below")
                     yield ClusterChoice()
-                    yield from (FormField(field) for field in form.FIELDS if field.folded)
+                    yield from (FormField(*one) for one in form.widgets() if one[1].folded)
                     yield Static(id="rest", classes="hint")
-                    yield Checkbox("the file is a complete lock", id="locked", compact=True)
-                    yield Checkbox("use the cache", True, id="use-cache", compact=True)
                 yield Static(id="request-error", classes="field-error")
                 yield Button("Submit", id="submit", variant="primary", compact=True)
         yield KeyBar()
@@ -175,10 +172,8 @@ class NewJobScreen(StokeScreen):
         return drafts.Draft(
             self._code.text,
             self._backend,
-            self.query_one("#use-cache", Checkbox).value,
             {field.field.name: field.text for field in self.query(FormField)},
             self._rest,
-            self.query_one("#locked", Checkbox).value,
         )
 
     # --- where it goes ----------------------------------------------------------------------------
@@ -233,20 +228,18 @@ class NewJobScreen(StokeScreen):
         self._code.put(draft.code)
         self._rest = draft.rest
         rest = self.query_one("#rest", Static)
-        rest.display = bool(draft.rest)
-        said = json.dumps(draft.rest, ensure_ascii=False)
-        rest.update(fmt.plain(f"as the request that was opened says: {said}"))
-        self.query_one("#use-cache", Checkbox).value = draft.use_cache
-        self.query_one("#locked", Checkbox).value = draft.locked
-        for field in self.query(FormField):
-            preset = self.context.config.scope if field.field.name == "scope" else ""
-            field.text = draft.values.get(field.field.name, preset)
+        described = form.describe_rest(draft.rest)
+        rest.display = bool(described)
+        rest.update(fmt.plain(f"From the opened request: {described}"))
+        for one in self.query(FormField):
+            default = form.default_text(one.field, self.context.config)
+            one.text = draft.values.get(one.field.name, default)
 
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Puts a request into the form; asks first where that would lose other code."""
         rest = form.rest_of(spec, self.context.config)
         filled = form.filled(spec, name)
-        new = drafts.Draft(spec.code, backend, spec.use_cache, filled, rest, spec.locked)
+        new = drafts.Draft(spec.code, backend, filled, rest)
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -263,20 +256,23 @@ class NewJobScreen(StokeScreen):
     def _would_lose(self, new: drafts.Draft) -> bool:
         """Whether something was written here that the new one has not."""
         now = self._now()
-        written = {name: text.strip() for name, text in now.values.items()}
-        # One has a value from the start, the other is no work.
-        for name in ("scope", "name"):
-            written.pop(name)
-        return now.code.strip() not in ("", new.code.strip()) or any(
-            text not in ("", new.values.get(name, "").strip()) for name, text in written.items()
-        )
+        if now.code.strip() not in ("", new.code.strip()):
+            return True
+        for one in form.request_fields():
+            unchanged = (
+                "",
+                form.default_text(one, self.context.config),
+                new.values.get(one.name, ""),
+            )
+            if now.values[one.name].strip() not in (text.strip() for text in unchanged):
+                return True
+        return False
 
     # --- as it is typed ---------------------------------------------------------------------------
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
     @on(Select.Changed, "#backend")
-    @on(Checkbox.Changed)
     def _changed(self) -> None:
         for name, delay, do in (
             ("check", CHECK_SECONDS, self._check),
@@ -309,53 +305,40 @@ class NewJobScreen(StokeScreen):
         number = self._checks
         rendering = self.query_one(Manifest).display
 
-        def done(seen: Seen) -> None:
+        def done(result: FormResult) -> None:
             if number == self._checks:
-                self._show(seen)
+                self._show(result)
 
         def failed(error: StokeError) -> None:
-            done(Seen({"backend": at_backend(error)}, None))
+            done(FormResult({"backend": at_backend(error)}))
 
         self._show_summary(draft)
-        # Of 10,000 packages a look takes a quarter of a second.
-        on_thread(self, lambda: self._looks.look(draft, rendering), done, failed)
+        on_thread(self, lambda: self._validation.validate(draft, rendering), done, failed)
 
-    def _show(self, seen: Seen) -> None:
+    def _show(self, result: FormResult) -> None:
         if chips := self._field("dependencies").chips:
-            chips.give(seen.given)
-        self.query_one("#backend-isolation", Static).update(fmt.plain(seen.isolation))
-        self._show_errors(seen.errors)
-        self._show_prediction(seen.spec, None if seen.errors else seen.expected)
-        if seen.errors:
+            chips.give(result.code_packages)
+        for field in self.query(FormField):
+            field.show_unsupported(result.unsupported.get(field.field.name))
+        self.query_one("#backend-isolation", Static).update(fmt.plain(result.isolation))
+        self._show_errors(result.errors)
+        self._show_prediction(result.spec, None if result.errors else result.expected)
+        if result.errors:
             # On a small terminal a field may be out of sight.
-            where = ", ".join(_LABELS.get(name, name) for name in sorted(seen.errors))
+            labels = {field.name: field.label for field, _ in form.widgets()}
+            where = ", ".join(labels.get(name, name) for name in sorted(result.errors))
             said = Text("prediction: -", style="dim").append(f"  fix first: {where}")
             self.query_one("#prediction", Static).update(said)
         manifest = self.query_one(Manifest)
         if manifest.display:
-            title, text = seen.manifest
+            title, text = result.manifest
             manifest.show(title or "fix the errors in the form first", text)
 
     def _show_summary(self, draft: drafts.Draft) -> None:
-        """What the fold holds, in its title."""
-        values = draft.values
+        """Show what the folded fields hold, in the title of the fold."""
         backend = draft.backend or self.context.config.backend
-        parts = [backend, *(place for place in self.context.cluster(backend) if place)]
-        for name in ("scope", "python", "image", "timeout", "cpu", "memory"):
-            if values[name].strip() and (name != "scope" or values[name] != "default"):
-                parts.append(f"{name} {values[name].strip()}")
-        for name, what in (("env", "variable"), ("secrets", "secret")):
-            lines = [line for line in values[name].splitlines() if line.strip()]
-            if lines:
-                parts.append(fmt.count(len(lines), what))
-        if values["args"].strip():
-            parts.append("arguments")
-        if values.get("constraints", "").strip():
-            parts.append("constraints")
-        if draft.locked:
-            parts.append("complete lock")
-        if not draft.use_cache:
-            parts.append("no cache")
+        place = [backend, *(one for one in self.context.cluster(backend) if one)]
+        parts = [*place, *form.summary(draft.values)]
         title = Content(clean(f"Where and how: {', '.join(parts)}"))
         self.query_one("#more CollapsibleTitle", CollapsibleTitle).label = title
 
@@ -381,15 +364,18 @@ class NewJobScreen(StokeScreen):
         self.query_one("#prediction", Static).update(text)
 
     def _show_errors(self, found: dict[str, RequestError]) -> None:
+        folded = {"backend"}
         for field in self.query(FormField):
             field.show_error(found.get(field.field.name))
+            if field.widget.folded:
+                folded.add(field.field.name)
         for name in ("code", "backend", "request"):
             line = self.query_one(f"#{name}-error", Static)
             error = found.get(name)
             line.display = error is not None
             hint = f"; {error.hint}" if error and error.hint else ""
             line.update(fmt.plain(f"{error.why}{hint}" if error else ""))
-        if found.keys() & _FOLDED:
+        if found.keys() & folded:
             self.query_one("#more", Collapsible).collapsed = False
 
     def on_chips_file_pasted(self, event: Chips.FilePasted) -> None:
@@ -418,7 +404,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._save()
         try:
-            spec = self._looks.spec(draft)
+            spec = self._validation.spec(draft)
         except RequestError as error:
             self._refuse(error)
             return
@@ -439,7 +425,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._save()
         try:
-            spec = self._looks.spec(draft)
+            spec = self._validation.spec(draft)
             check_race(spec, self.context.backends.get(self._backend))
         except RequestError as error:
             self._refuse(error)
@@ -465,7 +451,7 @@ class NewJobScreen(StokeScreen):
             error = at_backend(error)
         name = form.field_of(error) or "request"
         self._show_errors({name: error})
-        if name in form.NAMES:
+        if name in form.field_names():
             self._field(name).control.focus()
         elif name != "request":
             self.query_one(f"#{name}").focus()
@@ -535,7 +521,7 @@ class NewJobScreen(StokeScreen):
         """Keeps what the form asks for as a file; what is wrong in it is said first."""
         draft = self._now()
         try:
-            text, hidden = presets.as_json(self._looks.as_asked(draft))
+            text, hidden = presets.as_json(self._validation.as_asked(draft))
         except RequestError as error:
             self._refuse(error)
             return

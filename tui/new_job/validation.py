@@ -1,61 +1,82 @@
-"""What a look at New job's form finds. Looks are for threads: one at 10,000 packages takes a quarter of
-a second, and a backend may have to be loaded."""
+"""Validation of the New job form: what is wrong with it, and what the request would find cached.
+
+It runs on threads, because 10,000 packages take a quarter of a second and a backend may have to be
+loaded.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import RendersJobs
+from stoke.backend.pool import Backends
 from stoke.cache.keys import request_keys
 from stoke.cache.prediction import predict
 from stoke.config.defaults import with_defaults
+from stoke.config.model import Config
 from stoke.errors import RequestError, StokeError
+from stoke.history.database import History
 from stoke.history.job import Prediction, new_job_id
-from stoke.jobs import prepare
 from stoke.jobs.rendering import left_out, render_job
-from stoke.request import presets
+from stoke.jobs.request import Request
+from stoke.request import fields, presets
 from stoke.request.spec import JobSpec
-from tui.context import Context
 from tui.new_job import form
 from tui.new_job.draft import Draft
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a look at the form found: errors by field, and where there are none, what to expect."""
+class FormResult:
+    """What is wrong with a form, by field, and what to expect where nothing is."""
 
     errors: dict[str, RequestError]
-    spec: JobSpec | None
+    spec: JobSpec | None = None
     isolation: str = ""
+    unsupported: dict[str, str] = field(default_factory=dict)
+    """The fields that the backend cannot honour, each with the reason."""
     expected: Prediction | None = None
-    given: tuple[str, ...] = ()
-    """The packages that the code itself names."""
+    code_packages: tuple[str, ...] = ()
+    """The packages that the code's metadata names."""
     manifest: tuple[str, str | None] = ("", None)
 
 
-class FormLooks:
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        # (a name, the id that its rendered job has for as long as it is called so).
+class FormValidation:
+    """Validates forms against a configuration, its backends and the history."""
+
+    def __init__(
+        self,
+        config: Config,
+        backends: Backends,
+        history: History,
+        make_request: Callable[[JobSpec, str], Request],
+    ) -> None:
+        self._config = config
+        self._backends = backends
+        self._history = history
+        self._make_request = make_request
+        # A job's name, and the id of the job that is rendered as long as the name stays.
         self._rendered_as = ("", "")
 
     def spec(self, draft: Draft) -> JobSpec:
-        """The request, or a `RequestError` that names the field."""
-        return with_defaults(form.build(draft, draft.code), self._context.config)
+        """Return the request, or raise a `RequestError` that names the field."""
+        return with_defaults(form.build(draft), self._config)
 
     def as_asked(self, draft: Draft) -> JobSpec:
-        """What the form says and the configuration does not; else as `spec`."""
+        """Return the request without what the configuration adds. `RequestError` names the field."""
         values = draft.values
-        if values["scope"].strip() == self._context.config.scope:
+        if values["scope"].strip() == self._config.scope:
             values = {**values, "scope": ""}
-        return form.as_asked(replace(draft, values=values), draft.code)
+        return form.as_asked(replace(draft, values=values))
 
-    def look(self, draft: Draft, rendering: bool) -> Seen:
-        """Without code there is something to expect all the same. With `rendering` what would be
-        submitted is part of the answer. `StokeError` for a fault of the history."""
+    def validate(self, draft: Draft, rendering: bool) -> FormResult:
+        """Check a draft, also one without code. With `rendering` the result has the manifest.
+
+        `StokeError` for a fault of the history.
+        """
         found = form.errors(draft.code, draft.values)
-        given = tuple(form.given_by(draft.code))
+        code_packages = tuple(form.code_packages(draft.code))
         if not draft.code.strip():
             draft = replace(draft, code="pass")
         spec: JobSpec | None = None
@@ -64,46 +85,44 @@ class FormLooks:
                 spec = self.spec(draft)
             except RequestError as error:
                 found[form.field_of(error) or "request"] = error
-        # What is right already is held against the backend, whatever else is wrong.
-        names = ("system", "image", "cpu", "memory", "shm_size")
-        values = {name: draft.values[name] for name in names if name not in found}
-        right = spec or self.spec(Draft("pass", values=values))
-        backend = draft.backend or self._context.config.backend
-        isolation = ""
+        name = draft.backend or self._config.backend
+        isolation, unsupported = "", {}
         try:
-            engine = self._context.backends.get(backend)
-            isolation = engine.capabilities.isolation
-            prepare.check_request(right, engine)
-        except RequestError as error:
-            found[form.field_of(error) or "request"] = error
+            backend = self._backends.get(name)
+            isolation = backend.capabilities.isolation
+            unsupported = fields.unsupported(name, backend.capabilities)
+            # The right fields are held against the backend also when another one is wrong.
+            right = form.parse_fields(form.field_names() - found.keys(), draft.values)
+            for refusal in fields.refusals(right, name, backend.capabilities):
+                found.setdefault(form.field_of(refusal) or "request", refusal)
         except StokeError as error:
             found["backend"] = at_backend(error)
+        result = FormResult(found, spec, isolation, unsupported, code_packages=code_packages)
         if found or spec is None:
-            return Seen(found, spec, isolation, given=given)
-        expected = predict(spec, request_keys(spec), backend, self._context.history)
-        manifest = self._render(draft, spec, engine) if rendering else ("", None)
-        return Seen({}, spec, isolation, expected, given, manifest)
+            return result
+        expected = predict(spec, request_keys(spec), name, self._history)
+        manifest = self._render(draft, spec, backend) if rendering else ("", None)
+        return replace(result, expected=expected, manifest=manifest)
 
-    def _render(self, draft: Draft, spec: JobSpec, engine: Backend) -> tuple[str, str | None]:
-        """(what it is, what would be submitted): what `stoke render` prints for the backend."""
-        if not isinstance(engine, RendersJobs):
+    def _render(self, draft: Draft, spec: JobSpec, backend: Backend) -> tuple[str, str | None]:
+        """Return a title and what would be submitted, as `stoke render` prints it for the backend."""
+        if not isinstance(backend, RendersJobs):
             asked = presets.as_json(self.as_asked(draft))[0]
             return "the request, as stoke submit reads it", asked
         name = draft.values["name"].strip() or "job"
         if self._rendered_as[0] != name:
             self._rendered_as = (name, new_job_id(name))
-        title = f"stoke render {engine.name}"
+        title = f"stoke render {backend.name}"
         if missing := left_out(spec):
             title += f", without {', '.join(missing)}"
         try:
-            return title, render_job(
-                self._context.request(spec, name), engine, self._rendered_as[1]
-            )
+            return title, render_job(self._make_request(spec, name), backend, self._rendered_as[1])
         except StokeError as error:
             return error.what, None
 
 
 def at_backend(error: StokeError) -> RequestError:
+    """Return the error as one of the backend field, unless it names a field already."""
     if isinstance(error, RequestError):
         return error
     return RequestError("backend", error.what, error.hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ from stoke.backend.registry import backend_names
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
-from stoke.cli.options import BACKEND, LOCK, REQUIREMENTS, apply
+from stoke.cli.options import BACKEND, UPGRADE, apply, option_for
 from stoke.cli.output import (
     Cell,
     counted,
@@ -220,38 +220,20 @@ def prune(
 
 
 @command.command("warm")
-@click.option(
-    "-w", "--with", "packages", multiple=True, metavar="REQ",
-    help="A Python package, or a list of them. Can be repeated.",
-)  # fmt: skip
-@REQUIREMENTS
-@LOCK
-@click.option(
-    "-s", "--system", multiple=True, metavar="PKG",
-    help="A system package, or a list of them. Can be repeated.",
-)  # fmt: skip
-@click.option("--python", metavar="VERSION", help="The Python version to build for.")
+@option_for("dependencies")
+@option_for("requirements")
+@option_for("constraints")
+@option_for("locked")
+@option_for("system")
+@option_for("python")
 @click.option(
     "--top", type=click.IntRange(1), metavar="N", help="The N requests that jobs made most often."
 )
-@click.option("--image", metavar="IMAGE", help="The image to build in.")
-@click.option("--scope", metavar="SCOPE", help="The scope whose cache to fill.")
-@click.option(
-    "--upgrade", is_flag=True, help="Resolve the packages again, to their newest versions."
-)
+@option_for("image")
+@option_for("scope")
+@UPGRADE
 @apply(BACKEND)
-def warm(
-    packages: tuple[str, ...],
-    requirements: tuple[str, ...],
-    lock: str | None,
-    system: tuple[str, ...],
-    python: str | None,
-    top: int | None,
-    image: str | None,
-    scope: str | None,
-    upgrade: bool,
-    backend: str | None,
-) -> int:
+def warm(top: int | None, backend: str | None, **options: Any) -> int:
     """Build environments before they are needed, with their bytecode, and fetch system packages.
 
     Submits an ordinary job whose code does nothing; it appears in the list of jobs. --top takes the
@@ -267,18 +249,15 @@ def warm(
 
     config = _config()
     place = backend or config.backend
-    if packages or requirements or lock or system:
+    if any(options[name] for name in ("packages", "requirements", "lock", "system")):
         if top is not None:
             raise click.UsageError("--top cannot be combined with packages.")
-        requests = [
-            environment_request(
-                config, packages, requirements, lock, system, python, image, scope, upgrade
-            )
-        ]
+        requests = [environment_request(config, **options)]
     elif top is None:
         raise click.UsageError("Nothing to warm: name packages, or pass --top N.")
     else:
-        requests = most_used(config, place, scope or config.scope, top, upgrade)
+        scope = options["scope"] or config.scope
+        requests = most_used(config, place, scope, top, options["upgrade"])
     return warm_up(requests, place, config)
 
 
@@ -403,7 +382,7 @@ def _size(text: str | None) -> int | None:
 
 
 def _parsed(field: str, text: str) -> float:
-    from stoke.request.spec import parse_duration, parse_size
+    from stoke.text.units import parse_duration, parse_size
 
     try:
         value: float = parse_duration(text) if field == "unused" else parse_size(text)

@@ -61,7 +61,7 @@ def command(
 def _since(text: str | None) -> float | None:
     if text is None:
         return None
-    from stoke.request.spec import parse_duration
+    from stoke.text.units import parse_duration
 
     try:
         seconds: float = parse_duration(text)

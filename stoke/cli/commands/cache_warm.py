@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stoke.cli.options import request_from
 from stoke.cli.output import print_notice
@@ -17,24 +17,9 @@ if TYPE_CHECKING:
     from stoke.jobs.request import Request
 
 
-def environment_request(
-    config: Config,
-    packages: tuple[str, ...],
-    requirements: tuple[str, ...],
-    lock: str | None,
-    system: tuple[str, ...],
-    python: str | None,
-    image: str | None,
-    scope: str | None,
-    upgrade: bool,
-) -> Request:
-    """Return the request for the command's options."""
-    request = request_from(
-        config, words=(), code=CODE, packages=packages, requirements=requirements, lock=lock,
-        system=system, python=python, env=(), secret=(), index=None, extra_index=(),
-        index_credentials=None, cpu=None, memory=None, shm_size=None, timeout=None, image=image,
-        scope=scope, no_cache=False, upgrade=upgrade, name="warm",
-    )  # fmt: skip
+def environment_request(config: Config, **options: Any) -> Request:
+    """Return the request that the command's options make."""
+    request = request_from(config, code=CODE, name="warm", **options)
     return replace(request, compile_bytecode=True)
 
 

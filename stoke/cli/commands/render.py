@@ -63,9 +63,10 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         return print_lock(request, backend or config.backend, config)
     if form == "json":
-        from stoke.cli.output import hidden_values, print_json
+        from stoke.cli.output import print_json
+        from stoke.request.fields import masked_fields
 
-        print_json(hidden_values(request.spec.model_dump(mode="json")))
+        print_json(masked_fields(request.spec.model_dump(mode="json")))
     elif form == "script":
         from stoke.jobs.script import make_script
 

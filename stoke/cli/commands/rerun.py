@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from stoke.cli.options import BACKEND, JOB, OUTCOME, apply
-from stoke.errors import EngineError
+from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
+from stoke.errors import EngineError, RequestError
 
 
 @click.command()
 @apply(JOB, BACKEND)
-@click.option("--scope", metavar="SCOPE", help="The scope whose caches to use; default: the job's.")
-@click.option(
-    "--no-cache", is_flag=True, help="Build everything without the cache, and cache nothing."
-)
-@click.option(
-    "--upgrade", is_flag=True, help="Resolve the packages again, to their newest versions."
-)
+@option_for("scope")
+@option_for("use_cache")
+@UPGRADE
 @apply(OUTCOME)
 def command(
     job: str,
@@ -43,19 +37,17 @@ def command(
     from stoke.config.defaults import with_changes
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request
-    from stoke.request.spec import make_spec
+    from stoke.request.stored import read_stored_spec
 
     config = load_config()
     with open_history() as history:
         earlier = find_job(history, job)
         text = history.spec(earlier.id)
-    if text is None:
-        raise EngineError(f"the request of {earlier.id} is not known on this machine")
     try:
-        asked = json.loads(text)
-    except (ValueError, RecursionError):
-        raise EngineError(f"the request of {earlier.id} is damaged in the history") from None
-    spec = with_changes(make_spec(asked), scope=scope, use_cache=False if no_cache else None)
+        stored = read_stored_spec(text)
+    except RequestError as error:
+        raise EngineError(f"the request of {earlier.id} {error.why}") from None
+    spec = with_changes(stored, scope=scope, use_cache=False if no_cache else None)
     request = Request(
         spec,
         name=earlier.name,

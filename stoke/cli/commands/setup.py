@@ -153,7 +153,7 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
 
 
 def _seconds(unused: str) -> float:
-    from stoke.request.spec import parse_duration
+    from stoke.text.units import parse_duration
 
     try:
         return float(parse_duration(unused))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
 import click
 
@@ -12,7 +10,6 @@ from stoke.cli.job_lookup import find_job, fresh, open_history
 from stoke.cli.options import JOB, apply
 from stoke.cli.output import (
     Cell,
-    hidden_values,
     human_time,
     job_document,
     log_size,
@@ -22,13 +19,15 @@ from stoke.cli.output import (
     removed_log,
     state_colour,
     state_text,
-    stored_spec,
     time_ago,
 )
 from stoke.cli.progress_output import hit_text, prediction_text
+from stoke.errors import RequestError
 from stoke.history.database import Note
 from stoke.history.job import Job, beyond_reason
-from stoke.text.sanitize import MASK, clean, clean_block
+from stoke.request.fields import rows
+from stoke.request.stored import read_stored_fields
+from stoke.text.sanitize import clean, clean_block
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 ASK_SECONDS = 5.0
@@ -181,42 +180,16 @@ def _show_phases(job: Job) -> None:
 
 
 def _show_stored(text: str) -> None:
-    spec = stored_spec(text)
     try:
-        if spec is not None:
-            return _show_spec(hidden_values(spec))
+        spec = read_stored_fields(text)
+        found = rows(spec)
+    except RequestError as error:
+        return _pairs({"request": error.why})
     except (TypeError, ValueError, AttributeError, LookupError):
-        pass  # The record is damaged: a field has a type that no version has written.
-    return _pairs({"request": "not readable: its record in the history is damaged"})
-
-
-def _show_spec(spec: dict[str, Any]) -> None:
-    index = spec.get("index") or {}
-    _pairs(
-        {
-            "python": spec.get("python"),
-            "packages": "\n".join(spec.get("dependencies") or ()),
-            "lock" if spec.get("locked") else "requirements": spec.get("requirements"),
-            "constraints": spec.get("constraints"),
-            "system": " ".join(spec.get("system") or ()),
-            "arguments": "\n".join(spec.get("args") or ()),
-            "env": "\n".join(f"{name}={value}" for name, value in spec["env"].items()),
-            "secrets": "\n".join(
-                f"{name}={MASK} ({where})" for name, where in spec.get("secrets", {}).items()
-            ),
-            "index": "\n".join(filter(None, [index.get("url"), *(index.get("extra") or ())])),
-            "uv": "\n".join(
-                f"{name} = {json.dumps(setting['value'])}  ({setting['source']})"
-                for name, setting in (spec.get("uv") or {}).items()
-            ),
-            "image": spec.get("image"),
-            "timeout": human_seconds(spec["timeout"]) if spec.get("timeout") else None,
-            "cpu": None if spec.get("cpu") is None else f"{spec['cpu']:g}",
-            "memory": human_bytes(spec["memory"]) if spec.get("memory") else None,
-            "shared memory": human_bytes(spec["shm_size"]) if spec.get("shm_size") else None,
-            "cache": None if spec.get("use_cache", True) else "not used",
-            "code": _beginning(spec["code"]),
-        }
+        # A field of another type than any version has written.
+        return _pairs({"request": "cannot be read: its record in the history is damaged"})
+    return _pairs(
+        {**{label: "\n".join(lines) for label, lines in found}, "code": _beginning(spec["code"])}
     )
 
 

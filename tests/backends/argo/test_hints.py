@@ -23,7 +23,7 @@ from backends.argo.workflow import make_job
 from stoke.backend.api import CheckResult
 from stoke.config.loader import load_config
 from stoke.config.model import ArgoConfig, Config
-from stoke.request.spec import parse_size
+from stoke.text.units import parse_size
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import (
     Piece,
