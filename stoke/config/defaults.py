@@ -6,7 +6,8 @@ from typing import Any
 
 from stoke.config.model import Config
 from stoke.request.spec import IndexSettings, JobSpec, make_spec
-from stoke.request.surroundings import expanded, take_in
+from stoke.request.surroundings import take_in
+from stoke.request.variables import expanded
 
 
 def with_defaults(spec: JobSpec, config: Config) -> JobSpec:

@@ -34,10 +34,10 @@ def load_config() -> Config:
     path = config_file()
     if not is_configured():
         return Config.model_construct()
-    from stoke.config.sources import read_sources
+    from stoke.config.sources import read_settings
 
     try:
-        return Config.model_validate(read_sources(path))
+        return read_settings(path)
     except ValidationError as error:
         field, why = explain(error)
         raise RequestError(field, f"{why} (in {path} or the STOKE_* variables)") from None

@@ -1,21 +1,21 @@
-"""Reads config.toml, and the STOKE_* variables with pydantic-settings.
+"""Read config.toml and the STOKE_* variables with pydantic-settings.
 
-Apart from `stoke.config` because pydantic-settings costs as much to load as click does: it is
+Apart from `stoke.config.loader` because pydantic-settings costs as much to import as click: it is
 imported only where there is something to read.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
+    PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
+    TomlConfigSettingsSource,
 )
 
 from stoke.config.model import Config
@@ -23,22 +23,43 @@ from stoke.errors import RequestError
 from stoke.files.untrusted import read_toml
 
 
-class _Settings(BaseSettings, Config):
-    model_config = SettingsConfigDict(
-        env_prefix="STOKE_", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+class _TomlSource(TomlConfigSettingsSource):
+    """pydantic-settings' source for TOML, with limits to size and depth."""
 
-
-def read_sources(path: Path) -> dict[str, Any]:
-    """The settings as given, variables over the file, not validated yet."""
-    given: dict[str, Any] = {}
-    if os.path.exists(path):
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
-            given = read_toml(path)
+            return read_toml(Path(file_path))
         except (OSError, ValueError) as error:
-            raise RequestError(str(path), f"cannot be read as TOML: {error}") from error
+            raise RequestError(str(file_path), f"cannot be read as TOML: {error}") from error
+
+
+def read_settings(path: Path) -> Config:
+    """Return the settings of the file and the variables, which win over it.
+
+    `RequestError` for a file that is not TOML and for a variable that is not JSON where it has to be,
+    pydantic's `ValidationError` for wrong values.
+    """
+
+    class Settings(BaseSettings, Config):
+        model_config = SettingsConfigDict(
+            env_prefix="STOKE_", env_nested_delimiter="__", extra="forbid", frozen=True
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, _TomlSource(settings_cls, path)
+
+    if path.exists() and not path.is_file():
+        raise RequestError(str(path), "is not a file")  # pydantic-settings would pass over it.
     try:
-        return _merged(given, EnvSettingsSource(_Settings)() or {})
+        return Settings()
     except RecursionError:
         raise RequestError("STOKE_*", "one of these variables is nested too deeply") from None
     except SettingsError as error:
@@ -48,14 +69,3 @@ def read_sources(path: Path) -> dict[str, Any]:
             "a list or a table in a STOKE_* variable has to be JSON",
             """for example: export STOKE_INDEX__EXTRA='["https://host/simple"]'""",
         ) from None
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    out = dict(under)
-    for name, value in over.items():
-        below = out.get(name)
-        if isinstance(below, dict) and isinstance(value, dict):
-            out[name] = _merged(below, value)
-        else:
-            out[name] = value
-    return out

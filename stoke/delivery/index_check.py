@@ -31,7 +31,8 @@ from stoke.delivery.uv_config import uv_config
 from stoke.errors import RequestError
 from stoke.request.default_index import default_index
 from stoke.request.spec import make_spec
-from stoke.request.surroundings import expanded, fill_in, login_variables
+from stoke.request.surroundings import login_variables
+from stoke.request.variables import expanded, fill_in
 from stoke.text.urls import basic_authorization, login_of, split_login
 
 ANSWER_SECONDS = 3.0

@@ -24,7 +24,8 @@ from stoke.request.default_index import default_index
 from stoke.request.requirements import Entry, canonical_name
 from stoke.request.source_code import declared_encoding
 from stoke.request.spec import JobSpec, NixSettings
-from stoke.request.surroundings import fill_in, login_variables
+from stoke.request.surroundings import login_variables
+from stoke.request.variables import fill_in
 from stoke.text.urls import login_of, secrets_of, split_login
 
 if TYPE_CHECKING:

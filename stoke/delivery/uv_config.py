@@ -18,8 +18,9 @@ from stoke.errors import RequestError
 from stoke.files.untrusted import read_toml
 from stoke.request.requirements import canonical_name
 from stoke.request.spec import JobSpec
-from stoke.request.surroundings import VARIABLE, fill_in, login_variables
+from stoke.request.surroundings import login_variables
 from stoke.request.uv_settings import CONNECTION, RESULT
+from stoke.request.variables import VARIABLE, fill_in
 from stoke.text.urls import login_of, secrets_of, split_login
 
 if TYPE_CHECKING:

@@ -55,9 +55,6 @@ _PUBLISH = "publish it to an index, or write NAME @ git+https://... or NAME @ ht
 _INCLUDED = (
     "names another file, which is read where it stands on a line of its own in a file given by -r; "
 )
-_NAMED = r"\$\{[A-Z0-9_]+\}"
-# The user:password part of an address that only names variables: `${TOKEN}`, `user:${PASSWORD}`.
-NAMED_LOGIN = re.compile(rf"{_NAMED}(?::(?:{_NAMED}|x-oauth-basic)?)?|[A-Za-z0-9._~-]*:{_NAMED}")
 
 _SECRET_IN_ADDRESS = re.compile(
     # The second form is a password with a slash in it, which ends the host part early.
@@ -358,34 +355,25 @@ def check_web_address(url: str, text: str, field: str) -> None:
 
 
 def _check_address(url: str, schemes: tuple[str, ...], text: str, field: str) -> None:
-    from urllib.parse import urlsplit
+    from stoke.text.urls import AddressFault, address_fault
 
-    scheme = url.partition("://")[0].lower() if "://" in url else ""
-    if scheme in ("file", "git+file"):
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.lower() in ("file", "git+file"):
         raise RequirementError(field, text, f"{_STAYS}; {_PUBLISH}")
-    if scheme not in schemes:
+    fault = address_fault(f"{scheme.lower()}{separator}{rest}", schemes)
+    if fault is AddressFault.SCHEME:
         raise RequirementError(
             field, text, f"needs an address that begins with {', '.join(schemes)} and ://"
         )
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        # The reason would show a piece of a password with a slash in it, taken for a port.
-        raise RequirementError(field, text, "has a broken address: its host or port") from None
-    user, at, _ = parts.netloc.rpartition("@")
-    # `git@` is how every ssh server for repositories is called; a user alone elsewhere is a token.
-    # A login that only names variables holds no secret; the values are read for each job.
-    if at and not NAMED_LOGIN.fullmatch(user) and (scheme != "git+ssh" or ":" in user):
+    if fault is AddressFault.PASSWORD:
         raise RequirementError(
             field,
             text,
             "has a password in its address, which would be stored with the job; put a variable in "
             "its place, https://${USER}:${PASSWORD}@host, or name it by --index-credentials env:NAME",
         )
-    # At the end of a line in a requirements file, a backslash would swallow the next one.
-    if not host or "\\" in url:
-        raise RequirementError(field, text, "has a broken address: no host, or a backslash")
+    if fault is not None:
+        raise RequirementError(field, text, "has a broken address: its host, port or a backslash")
 
 
 def _refuse_option(option: str, text: str, field: str, why: str) -> NoReturn:

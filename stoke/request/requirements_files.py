@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -26,7 +26,7 @@ from stoke.request.requirements import (
     parse_constraints,
     parse_requirements,
 )
-from stoke.request.surroundings import expanded
+from stoke.request.variables import expanded
 
 LONGEST_FILE = 8 * MIB
 MOST_FILES = 200
@@ -47,14 +47,18 @@ class Texts:
     constraints: str
 
 
-def read_requirements(sources: Iterable[str], constraints: Iterable[str] = ()) -> Texts:
+def read_requirements(
+    sources: Iterable[str],
+    constraints: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> Texts:
     """Return what the files, addresses or standard input (`-`) say, each with all that it names.
 
     `-r` and `-c` inside a file are relative to it, as pip and uv have it, and their `${NAME}` are
     variables of this process. A file that is named by `-c` constrains, and so does all that it names;
     its options count as those of the requirements. `RequestError` names file, line and reason.
     """
-    reader = _Reader()
+    reader = _Reader(environ)
     sources, constraints = map(_normalized, sources), map(_normalized, constraints)
     texts = reader.read_all(list(sources), constrains=False)
     bounds = reader.read_all(list(constraints), constrains=True)
@@ -84,7 +88,8 @@ def check_lockfile(source: str, text: str) -> None:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
         self.constraints: list[str] = []
         self.options: list[str] = []
         """Lines of options from files of constraints."""
@@ -112,6 +117,9 @@ class _Reader:
         replaced: dict[int, str] = {}
         options: list[str] = []
         for first, last, line in logical_lines(text):
+            field = f"{named} line {first}"
+            # The values come later; an unset variable is reported here, where its file is known.
+            expanded(line, field, self._environ)
             include = _INCLUDE.match(line)
             if include is None and not (constrains and _is_option(line)):
                 continue
@@ -120,8 +128,7 @@ class _Reader:
             if include is None:
                 options.append(line)
                 continue
-            field = f"{named} line {first}"
-            other = _resolved(include["value"], where, field, line)
+            other = self._resolved(include["value"], where, field, line)
             if other in (*within, where):
                 raise RequirementError(field, line, "names a file that it is part of: a cycle")
             if len(within) >= DEEPEST:
@@ -162,7 +169,7 @@ class _Reader:
                 raise RequestError(named, "can be read once only")
             self._standard_input_read = True
         if is_web_address(where):
-            data = read_web(expanded(where, named), LONGEST_FILE, named)
+            data = read_web(expanded(where, named, self._environ), LONGEST_FILE, named)
         else:
             data = read_input(where, LONGEST_FILE)
         self._bytes += len(data)
@@ -175,6 +182,32 @@ class _Reader:
             return pylock.requirements_of(text, named)
         foreign_files.check_requirements_file(where, text)
         return text
+
+    def _resolved(self, value: str, parent: str, field: str, line: str) -> str:
+        """The file or address that is named by `value` inside `parent`."""
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise RequirementError(field, line, f"cannot be read: {error}") from None
+        if not words:
+            raise RequirementError(field, line, "names no file")
+        if any(word.startswith("-") for word in words[1:]):
+            raise RequirementError(field, line, "has a second option; give it a line of its own")
+        value = words[0] if len(words) == 1 else value
+        if not _SCHEME.match(value):
+            value = expanded(value, field, self._environ)
+        scheme = _SCHEME.match(value)
+        if scheme is None and not is_web_address(parent):
+            folder = "" if parent == "-" else os.path.dirname(parent)
+            return os.path.normpath(os.path.join(folder, value))
+        if scheme is None:
+            return urljoin(parent, value)
+        if scheme[0].lower() == "file://":
+            if is_web_address(parent):
+                raise RequirementError(field, line, "names a file of this machine from an address")
+            return unquote(urlsplit(value).path)
+        check_web_address(value, line, field)
+        return value
 
 
 def _joined(texts: list[str]) -> str:
@@ -193,30 +226,3 @@ def shown(where: str) -> str:
     if where == "-":
         return STANDARD_INPUT
     return re.sub(r"(?<=://)[^/?#\s]*@(?=[^@]*\Z)", "***@", where)
-
-
-def _resolved(value: str, parent: str, field: str, line: str) -> str:
-    """The file or address that is named by `value` inside `parent`."""
-    try:
-        words = shlex.split(value)
-    except ValueError as error:
-        raise RequirementError(field, line, f"cannot be read: {error}") from None
-    if not words:
-        raise RequirementError(field, line, "names no file")
-    if any(word.startswith("-") for word in words[1:]):
-        raise RequirementError(field, line, "has a second option; give it a line of its own")
-    value = words[0] if len(words) == 1 else value
-    if not _SCHEME.match(value):
-        value = expanded(value, field)
-    scheme = _SCHEME.match(value)
-    if scheme is None and not is_web_address(parent):
-        folder = "" if parent == "-" else os.path.dirname(parent)
-        return os.path.normpath(os.path.join(folder, value))
-    if scheme is None:
-        return urljoin(parent, value)
-    if scheme[0].lower() == "file://":
-        if is_web_address(parent):
-            raise RequirementError(field, line, "names a file of this machine from an address")
-        return unquote(urlsplit(value).path)
-    check_web_address(value, line, field)
-    return value

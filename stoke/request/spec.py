@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +20,6 @@ from pydantic import (
 
 from stoke.errors import RequestError
 from stoke.request.requirements import (
-    NAMED_LOGIN,
     Entry,
     ParsedRequirements,
     RequirementError,
@@ -31,7 +29,8 @@ from stoke.request.requirements import (
 )
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
-from stoke.text.units import human_bytes, parse_duration, parse_size
+from stoke.text.units import exact_number, human_bytes, parse_duration, parse_size
+from stoke.text.urls import AddressFault, address_fault, split_login
 
 MAX_CODE = 8 * 1024**2
 MIN_BYTES = 4 * 1024**2
@@ -179,7 +178,7 @@ class NixSettings(Model):
         for address in addresses or ():
             if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]+", address):
                 raise ValueError("is not an address; write https://host/path")
-            if "@" in urlsplit(address).netloc:
+            if split_login(address)[0]:
                 raise ValueError("holds a password, which would be stored with the job")
         return addresses
 
@@ -208,21 +207,15 @@ class NixSettings(Model):
 
 
 def _check_address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        # A password with a slash in it ends the host early, and is no port.
-        whole = parts.hostname and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or not re.fullmatch(r"(https?|socks5h?)://[^\s]+", url):
-        # Its text is not repeated: it may hold a password all the same.
-        raise ValueError("is not a web address; write https://host/path")
-    login, at, _ = parts.netloc.rpartition("@")
-    if at and not NAMED_LOGIN.fullmatch(login):
+    # The address is not repeated in either error: it may hold a password.
+    fault = address_fault(url, ("https", "http", "socks5", "socks5h"))
+    if fault is AddressFault.PASSWORD:
         raise ValueError(
             "holds a password, which would be stored with the job; put user:password into a variable "
             "and refer to it: --index-credentials env:NAME"
         )
+    if fault is not None:
+        raise ValueError("is not a web address; write https://host/path")
     return url
 
 
@@ -429,6 +422,6 @@ def explain(error: ValidationError) -> tuple[str, str]:
     context = first.get("ctx", {})
     for name, words in _BOUNDS.items():
         if name in context:
-            return field, f"must be {words} {context[name]}"
+            return field, f"must be {words} {exact_number(context[name])}"
     why = _TYPES.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
     return field or "request", why

@@ -14,23 +14,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoke.errors import RequestError
 from stoke.request.pep723 import read_script_metadata
-from stoke.request.requirements import NAMED_LOGIN, RequirementError, names, parse_requirements
+from stoke.request.requirements import RequirementError, names, parse_requirements
+from stoke.request.requirements_files import read_requirements
 from stoke.request.uv_settings import IGNORED, KINDS, SPELLINGS, UvSetting, check_setting
-from stoke.text.urls import split_login
+from stoke.request.variables import expanded
+from stoke.text.urls import NAMED_LOGIN, split_login
 
 if TYPE_CHECKING:
     from stoke.request.spec import JobSpec
 
 Table = dict[str, Any]
-
-VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_LOGIN = re.compile(r"(://[^/\s@]*@)")
-_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
 
 # Variables that hold the value of one setting.
 _TEXT_VARIABLES = {
@@ -80,7 +79,7 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
     Empty for a request without packages, and for one that has taken in its surroundings already.
     `RequestError` names the variable or file, the setting, and what is wrong.
     """
-    if spec.uv is not None or not spec.has_packages:
+    if not spec.has_packages:
         return {}
     changes: dict[str, Any] = {}
     dependencies = [expanded(text, "dependencies", environ) for text in spec.dependencies]
@@ -93,38 +92,13 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
                 expanded(line, f"{field} line {number}", environ)
                 for number, line in enumerate(lines, 1)
             )
+    if spec.uv is not None:
+        return changes
     settings = _collected(spec, environ)
     changes["uv"] = dict(sorted(settings.items()))
     if "sources" in settings:
         _check_sources(spec, settings)
     return changes
-
-
-def expanded(text: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` with the values of its variables, except in comments and in logins of addresses.
-
-    A login keeps its `${NAME}`, because the value is a secret.
-    """
-    if "${" not in text:
-        return text
-    comment = _COMMENT.search(text)
-    end = comment.start() if comment else len(text)
-    pieces = _LOGIN.split(text[:end])
-    pieces[::2] = [fill_in(piece, field, environ) for piece in pieces[::2]]
-    return "".join(pieces) + text[end:]
-
-
-def fill_in(text: str, field: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`text` with the values of its variables. `RequestError` for one that is not set."""
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in environ:
-            raise RequestError(
-                field, f"names the variable {found[1]}, which is not set", f"export {found[1]}=..."
-            )
-        return environ[found[1]]
-
-    return VARIABLE.sub(value, text)
 
 
 # --- uv's settings -------------------------------------------------------------------------------
@@ -200,15 +174,13 @@ def _from_variables(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
             found.append((name, values, variable))
     for variable, name in _FILE_VARIABLES.items():
         for path in environ.get(variable, "").split():
-            found.append((name, _requirements_of(path, variable), variable))
+            found.append((name, _requirements_of(path, variable, environ), variable))
     return found
 
 
-def _requirements_of(path: str, variable: str) -> list[str]:
-    from stoke.request.requirements_files import read_requirements
-
+def _requirements_of(path: str, variable: str, environ: Mapping[str, str]) -> list[str]:
     try:
-        text = read_requirements([os.path.expanduser(path)]).requirements
+        text = read_requirements([os.path.expanduser(path)], environ=environ).requirements
     except RequestError as error:
         raise RequestError("uv", f"{variable}: {error.what}", _hint(variable, path)) from None
     return [entry.text for entry in parse_requirements(text).requirements]
@@ -240,10 +212,9 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _from_file(path: Path) -> Table:
-    from stoke.files.untrusted import read_toml
-
     try:
-        table = read_toml(path)
+        status = path.stat()
+        table = dict(_read_toml(path, status.st_mtime_ns, status.st_size))
     except (OSError, ValueError) as error:
         raise RequestError("uv", f"{path} cannot be read: {error}", _hint(str(path), "")) from None
     pip = table.pop("pip", {})
@@ -254,6 +225,14 @@ def _from_file(path: Path) -> Table:
     if "index" in stronger and "index" in settings:
         stronger["index"] = [*stronger["index"], *settings["index"]]
     return {**settings, **stronger}
+
+
+@lru_cache(maxsize=4)
+def _read_toml(path: Path, mtime_ns: int, size: int) -> Table:  # noqa: ARG001
+    """Read a file once as long as it does not change: the form asks for it while its user types."""
+    from stoke.files.untrusted import read_toml
+
+    return read_toml(path)
 
 
 def _settings_of(table: Table, where: str, file: str | None = None) -> Table:

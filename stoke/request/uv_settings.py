@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from stoke.request.requirements import NAMED_LOGIN, RequirementError, check_requirement
+from stoke.request.requirements import RequirementError, check_requirement
+from stoke.text.urls import AddressFault, address_fault
 
 # Setting to the kind of its value. These settings can change which packages a job gets.
 RESULT = {
@@ -224,26 +224,20 @@ def _check_kind(kind: str, value: Any) -> None:
 
 def check_address(address: str, schemes: tuple[str, ...] = ("https", "http")) -> None:
     """Return if a job can reach `address` from another machine and it holds no written password."""
-    scheme = address.partition("://")[0] if "://" in address else ""
-    if scheme not in schemes:
+    fault = address_fault(address, schemes)
+    if fault is AddressFault.SCHEME:
         shown = address if "@" not in address else "an address"
         raise ValueError(
             f"names {shown!r}, which does not travel to where the job runs; "
             f"only {', '.join(schemes)} addresses do"
         )
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or not address.isprintable() or " " in address:
-        raise ValueError("holds a broken address")
-    login, at, _ = parts.netloc.rpartition("@")
-    if at and not NAMED_LOGIN.fullmatch(login) and (not scheme.endswith("ssh") or ":" in login):
+    if fault is AddressFault.PASSWORD:
         raise ValueError(
             "holds a password, which would be stored with the job; write ${NAME} for it, "
             "the name of a variable"
         )
+    if fault is not None:
+        raise ValueError("holds a broken address")
 
 
 def _check_index(index: dict[str, Any]) -> None:

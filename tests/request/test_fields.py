@@ -157,6 +157,9 @@ from tui.new_job import form
 from tui.new_job.form_field import FormField
 from tui.new_job.screen import NewJobScreen
 from tests.tui.conftest import until
+from tui import ui_state
+
+ui_state.save("screens", {"welcomed": True})
 
 async def main():
     app = StokeApp(Config())

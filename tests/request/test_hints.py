@@ -24,7 +24,8 @@ from stoke.race.race import check_race
 from stoke.request.input_files import decode_requirements
 from stoke.request.requirements_files import read_requirements
 from stoke.request.sources import read_code, request_from_json, request_from_options
-from stoke.request.surroundings import fill_in, take_in
+from stoke.request.surroundings import take_in
+from stoke.request.variables import fill_in
 from tests.hints import command, exported, filled, refused
 
 

@@ -246,3 +246,30 @@ def test_a_lock_that_is_not_complete_is_refused(
     with pytest.raises(RequestError) as caught:
         request_from_options(**{"code": "1", "locked": True, **fields})
     assert caught.value.field == field and why in caught.value.why
+
+
+def test_an_unset_variable_is_reported_at_its_own_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at a line of the text that the files make together."""
+    monkeypatch.delenv("STOKE_TEST_UNSET", raising=False)
+    inner = tmp_path / "inner.txt"
+    inner.write_text(
+        "# ${STOKE_TEST_UNSET}\nsix\npkg @ https://h.example/${STOKE_TEST_UNSET}/p-1.zip\n"
+    )
+    outer = tmp_path / "outer.txt"
+    outer.write_text("attrs\nrich\n-r inner.txt\n")
+    with pytest.raises(RequestError) as caught:
+        read_requirements([str(outer)])
+    assert caught.value.field == f"{inner} line 3"
+    assert caught.value.hint == "export STOKE_TEST_UNSET=..."
+    with pytest.raises(RequestError) as caught:
+        read_requirements([], [str(inner)])
+    assert caught.value.field == f"{inner} line 3"
+
+
+def test_constraints_are_read_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "bounds.txt"
+    file.write_text("a<1\n# why\nb<2")
+    found = read_requirements(["/dev/null"], [str(file)])
+    assert found.constraints == file.read_text() and found.requirements == ""

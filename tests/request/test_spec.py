@@ -240,6 +240,30 @@ def test_what_is_no_size_for_a_memory_limit(text: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("shm_size", "1m", "must be at least 4.0 MiB"),
+        ("memory", "2000t", "must be at most 1024 TiB"),
+        ("memory", [], "must be a whole number"),
+        ("timeout", 0, "must be more than 0 s and at most 365 days"),
+        ("cpu", 5000, "must be at most 4096"),
+        ("cpu", "two", "must be a number"),
+        ("cpu", float("inf"), "must be at most 4096"),
+        ("args", "a", "must be a list"),
+        ("args", [1], "must be text"),
+        ("env", [], "must be a table"),
+        ("index", 3, "must be a table"),
+        ("use_cache", "perhaps", "must be true or false"),
+    ],
+)
+def test_a_wrong_type_or_range_is_said_in_plain_words(field: str, value: Any, why: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        make_spec({"code": CODE, field: value})
+    assert caught.value.field.partition(".")[0] == field
+    assert caught.value.why == why
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"),
     [
         ("90", 90),
