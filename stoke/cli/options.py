@@ -1,4 +1,4 @@
-"""The options that make a request, declared once for every command that takes them."""
+"""The options that commands share. Those of a request come from `stoke.request.fields`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Option = Callable[[Function], Function]
 
 
 def apply(*groups: tuple[Option[Any], ...]) -> Option[Any]:
-    """The options of several groups as one decorator, in the order in which help shows them."""
+    """Return one decorator for the options of several groups, in the order of the help text."""
 
     def decorate(function: Function) -> Function:
         for group in reversed(groups):
@@ -38,18 +38,18 @@ def apply(*groups: tuple[Option[Any], ...]) -> Option[Any]:
 class CodeCommand(click.Command):
     """A command that takes code. As with `python`, the words behind FILE are the script's.
 
-    An option of ours there is refused, because it may be meant for either: `--` in front makes it the
-    script's. With -c, the script's words begin with the first that is no option.
+    An option of stoke there is refused, because it may be meant for either: a `--` in front of it makes
+    it the script's. With -c, the script's words begin with the first word that is no option.
     """
 
     words_before: ClassVar[int] = 0
-    """Arguments of the command's own in front of FILE."""
+    """Number of the command's own arguments in front of FILE."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._divided(args))
 
     def _divided(self, args: list[str]) -> list[str]:
-        """The words with a `--` in front of FILE."""
+        """Return the words with a `--` in front of FILE."""
         options = {
             name: option
             for option in self.params
@@ -108,8 +108,8 @@ def _refuse_ours(
 
 
 def once(_ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The callback of an option (`multiple=True`) that must not be given twice: dropping one of the
-    two would change what is asked for."""
+    """Refuse a second value of an option (`multiple=True`), because dropping one of the two would
+    change the request."""
     if len(values) > 1:
         raise click.UsageError(f"{option.opts[0]} can be given once only.")
     return values[0] if values else None
@@ -151,8 +151,8 @@ CODE: tuple[Option[Any], ...] = (
 
 
 def _into_variable(ctx: click.Context, option: click.Parameter, value: str | None) -> None:  # noqa: ARG001
-    """An option that is a setting for this once: the variable of that setting, for whoever reads the
-    configuration from here on, also in another process."""
+    """Set the variable of the setting, so that the configuration of this process has the option's
+    value, and that of its child processes."""
     if value is not None:
         os.environ[f"STOKE_ARGO__{str(option.name).upper()}"] = value
 
@@ -160,18 +160,18 @@ def _into_variable(ctx: click.Context, option: click.Parameter, value: str | Non
 CLUSTER: tuple[Option[Any], ...] = (
     click.option(
         "--context", metavar="CONTEXT", expose_value=False, callback=_into_variable,
-        help="The cluster, by its context in the kubeconfig (argo).",
+        help="Context of the kubeconfig that names the cluster (argo).",
     ),
     click.option(
         "--namespace", metavar="NAMESPACE", expose_value=False, callback=_into_variable,
-        help="The namespace there (argo).",
+        help="Namespace in that cluster (argo).",
     ),
 )  # fmt: skip
 
 BACKEND: tuple[Option[Any], ...] = (
     click.option(
         "-b", "--backend", metavar="BACKEND", shell_complete=complete_backend,
-        help="Where to run: local, docker, argo, or another that is installed.",
+        help="Where to run: local, docker, argo, or another installed backend.",
     ),
     *CLUSTER,
 )  # fmt: skip
@@ -186,12 +186,12 @@ PLACE: tuple[Option[Any], ...] = (
 )
 
 OUTCOME: tuple[Option[Any], ...] = (
-    click.option("--detach", is_flag=True, help="Print the job's id and leave it running."),
+    click.option("--detach", is_flag=True, help="Print the job's id and exit while it runs."),
     click.option(
         "--json", "as_json", is_flag=True,
-        help="Print the job as JSON at its end; its output goes to stderr.",
+        help="Print the job as JSON when it has ended; its output goes to stderr.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Leave stderr to the job's own output."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing of stoke's own to stderr."),
 )  # fmt: skip
 
 JOB: tuple[Option[Any], ...] = (click.argument("job", metavar="JOB", shell_complete=complete_job),)
@@ -239,7 +239,7 @@ def request_from(
 
 
 def job_name(*wanted: str | None) -> str:
-    """The first name that is one, without what a history or a terminal could not take."""
+    """Return the first name that is not empty, without characters that a terminal would act on."""
     for name in wanted:
         if name and (cleaned := clean(name).strip()):
             return cleaned[:200]
@@ -247,7 +247,7 @@ def job_name(*wanted: str | None) -> str:
 
 
 def _code(words: tuple[str, ...], code: str | None) -> tuple[str, str, tuple[str, ...]]:
-    """(the code, what it sees as its program's name, its arguments)."""
+    """Return (the code, its sys.argv[0], its arguments)."""
     from stoke.request.sources import read_code
 
     if code is not None:

@@ -25,7 +25,7 @@ _OLD_SECONDS = 60.0
 
 
 def phase_facts(phase: Phase) -> str:
-    """Describe a finished phase: `0.41 s  miss  41 packages  6.6 MB`."""
+    """Describe a finished phase: `0.41 s  miss  41 packages  6.6 MiB`."""
     parts = [human_seconds(phase.seconds)]
     if phase.hit is not None:
         parts.append(hit_text(phase))

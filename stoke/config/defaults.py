@@ -1,4 +1,4 @@
-"""What a request leaves open, filled in from the configuration."""
+"""Fill in what a request leaves open from the configuration and the submitting machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stoke.request.variables import expanded
 
 
 def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
-    """`spec` with the configured scope, index and Nix settings where it names none itself, and with
-    what it takes in from the machine that submits it (`stoke.request.surroundings`)."""
+    """Return `spec` with the configured scope, index and Nix settings where it names none, and with
+    what it takes from the submitting machine (`stoke.request.surroundings`)."""
     index = _index(spec.index, config.index)
     if spec.uv is None:
         index = _with_variables(index)
@@ -41,7 +41,7 @@ def _index(asked: IndexSettings, configured: IndexSettings) -> IndexSettings:
 
 
 def _with_variables(index: IndexSettings) -> IndexSettings:
-    """`index` with the values of the variables that its addresses name."""
+    """Return `index` with the values of the variables that its addresses name."""
     if "${" not in f"{index.url} {index.extra}":
         return index
     fields = index.model_dump()
@@ -51,7 +51,7 @@ def _with_variables(index: IndexSettings) -> IndexSettings:
 
 
 def with_changes(spec: JobSpec, **fields: Any) -> JobSpec:
-    """`spec` with other values for some fields, checked like any; fields that are None stay."""
+    """Return `spec` with other values for some fields, checked again. Fields that are None stay."""
     changes = {name: value for name, value in fields.items() if value is not None}
     if not changes:
         return spec

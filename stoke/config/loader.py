@@ -17,8 +17,10 @@ from stoke.request.spec import explain
 
 
 def unknown_variables() -> list[str]:
-    """STOKE_* variables that are no settings, misspelt most likely. They are passed over, as one of
-    another version's may be among them; `stoke doctor` names them."""
+    """Return the STOKE_* variables that are no settings, and probably misspelt.
+
+    They are ignored, because another version may know them; `stoke doctor` names them.
+    """
     known = NOT_SETTINGS | {f"STOKE_{name.upper()}" for name in Config.model_fields}
     return sorted(
         name
@@ -30,7 +32,7 @@ def unknown_variables() -> list[str]:
 
 
 def load_config() -> Config:
-    """Reads file and variables. `RequestError` names the setting that is wrong, and where it stands."""
+    """Read the file and the variables. `RequestError` names a wrong setting and its file."""
     path = config_file()
     if not is_configured():
         return Config.model_construct()

@@ -1,4 +1,4 @@
-"""The settings: what each is called, its type and its default. `stoke.config.loader` reads them."""
+"""The settings, with types and defaults. `stoke.config.loader` reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 
 SecretKey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}$")]
-"""A secret of a cluster and one of its keys."""
+"""NAME/KEY: a secret of a cluster and one of its keys."""
 
 
 class Section(BaseModel):
@@ -22,61 +22,63 @@ class Section(BaseModel):
 
 
 class DockerConfig(Section):
-    """The Docker engine and what every container there gets."""
+    """The Docker engine, and settings of every container."""
 
     host: str | None = None
-    """The engine's address; without it DOCKER_HOST, the current docker context, the default socket."""
+    """Address of the engine; by default DOCKER_HOST, the current docker context or the default
+    socket."""
     image: str | None = None
-    """The image when a request names none; without it the one `stoke setup image` made, or else the
+    """Image of requests that name none; by default the one that `stoke setup image` built, or else the
     public Python image."""
     network: str | None = None
-    """The network to attach to ("none" cuts jobs off); without it the engine's default."""
+    """Network of the containers ("none": no network); by default the engine's default."""
     pids_limit: int = Field(default=4096, gt=0)
 
 
 class ArgoConfig(Section):
-    """The cluster and namespace where Argo Workflows runs jobs, and what every pod there gets."""
+    """The cluster and namespace where Argo Workflows runs jobs, and settings of every pod."""
 
     context: str | None = None
-    """Of the kubeconfig; without it the current one."""
+    """Context of the kubeconfig; by default the current one."""
     namespace: str | None = None
-    """Without it the context's."""
+    """By default the context's."""
     kubeconfig: str | None = None
-    """Without it KUBECONFIG, then ~/.kube/config, then the pod that this runs in."""
+    """By default KUBECONFIG, then ~/.kube/config, then the service account of the pod that
+    runs stoke."""
     image: str | None = None
-    """The image when a request names none; without it the public Python image."""
+    """Image of requests that name none; by default the public Python image."""
     service_account: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
-    """Who Argo's part of each pod is; without it the namespace's default."""
+    """Service account of Argo's part of each pod; by default the namespace's default."""
     cache: Literal["hostpath", "claim", "shared-claim", "none"] = "hostpath"
-    """Where caches live: a folder of each node; a claim that one node mounts at a time; a claim that
-    all nodes mount, with one job of a scope at a time; nowhere."""
+    """Storage of the caches: a folder of each node; a claim that one node mounts at a
+    time; a claim that all nodes mount, with one job of a scope at a time; none."""
     cache_path: str = Field(default="/var/lib/stoke", pattern=r"^/[A-Za-z0-9._/-]+$")
-    """The nodes' folder, for "hostpath"."""
+    """Folder on the nodes, for "hostpath"."""
     cache_shared: bool = False
-    """Whether the caches in the nodes' folders are shared by every namespace whose users say so, too;
-    without it each namespace has its own."""
+    """Whether namespaces that set this share the caches in the nodes' folders; otherwise each namespace
+    has its own."""
     claim_size: str = Field(default="20Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")
     storage_class: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
-    """For claims; without it the cluster's default."""
+    """For claims; by default the cluster's default."""
     by_template: bool = False
-    """Jobs refer to a WorkflowTemplate that `stoke setup argo` makes for their scope: for clusters that
-    run nothing else (`templateReferencing: Strict` or `Secure`)."""
+    """Whether jobs refer to a WorkflowTemplate that `stoke setup argo` makes for their scope:
+    for clusters that run nothing else (`templateReferencing: Strict` or `Secure`)."""
     template_secrets: tuple[SecretKey, ...] = ()
-    """The secrets of the cluster, each as NAME/KEY, that such a WorkflowTemplate lets jobs name."""
+    """Secrets of the cluster that such a WorkflowTemplate lets jobs name."""
     restricted: bool = False
-    """Jobs run as user 1000 without anything that Pod Security `restricted` forbids. Without root there
-    are no system packages."""
+    """Whether jobs run as user 1000, without anything that Pod Security `restricted` forbids. Without
+    root there are no system packages."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
     start_timeout: Seconds = 300.0
-    """Seconds after which a pod that cannot start on its node (no image, no secret) is given up."""
+    """Seconds after which a job fails whose pod cannot start on its node (no image, no secret)."""
     keep: Seconds = 86400.0
-    """Seconds for which a finished workflow, its pod and its log stay: for somebody who comes late, and
-    in Argo's own screens."""
+    """Seconds for which a finished workflow, its pod and its log stay in the cluster, for
+    stoke on other machines and for Argo's own screens."""
     at_most_once: bool = False
-    """Whether a job's code must not start a second time where Argo makes its pod again. The job then
-    asks the API server before it starts, with the right to create and patch task results."""
+    """Whether a job's code must not start a second time when Argo creates its pod again. The job then
+    asks the API server before it starts, and needs the right to create and patch task results."""
     delete_finished: bool = False
     """Whether a job's workflow is deleted as soon as its log and end are saved on this machine, which
     is often before Argo has seen it finish."""
@@ -84,46 +86,46 @@ class ArgoConfig(Section):
 
 class LogConfig(Section):
     max_size: Memory = 200 * 1024**2
-    """How much of one job's log the engine keeps, in bytes, before it drops the oldest part."""
+    """Bytes of one job's log that the engine keeps before it drops the oldest part."""
     spool_max: Memory = 2 * 1024**3
-    """How much the logs of finished jobs may take on this machine, in bytes. Beyond it the logs of the
-    jobs that finished first go; never the newest, and never one that is still written."""
+    """Bytes that the logs of finished jobs may take on this machine. Beyond that the logs of the jobs
+    that finished first are removed, but never the newest one and none that is still written."""
 
 
 class ScopeConfig(Section):
-    """What is said of one scope: `[scopes.NAME]`."""
+    """Settings of one scope: `[scopes.NAME]`."""
 
     max_size: Memory | None = None
-    """How much its caches may hold together, in bytes; without it, the budget of every scope."""
+    """Bytes that its caches may hold together; by default `max_size` of the configuration."""
 
 
 class Config(Section):
-    """Everything that can be configured. A request's own fields win over these."""
+    """All settings. The fields of a request win over them."""
 
     backend: str = "local"
     scope: Scope = "default"
     lock_ttl: int = Field(default=24 * 3600, ge=0)
-    """Seconds for which a stored lock answers without asking the index."""
+    """Seconds for which a stored lockfile is used without asking the index."""
     stop_grace: float = Field(default=10, ge=0)
-    """Seconds between a polite stop and a hard one."""
+    """Seconds between SIGTERM and SIGKILL when a job is stopped."""
     theme: str | None = None
-    """The screens' colours; without it those chosen last in the program."""
+    """Theme of the screens; by default the one chosen last."""
     read_only: bool = False
-    """The screens look and change nothing: no submit, stop, remove, clear, prune or warm."""
+    """Whether the screens change nothing: no submit, stop, remove, clear, prune or warm."""
     mouse: bool = True
-    """Whether the screens take the mouse from the terminal; a key switches it as well."""
+    """Whether the screens capture the mouse; a key switches this too."""
     bell: Literal["off", "bell", "desktop"] = "bell"
-    """How the screens call when a long job ends: not at all, the terminal's bell, or its desktop
-    notification (OSC 9) with the bell."""
+    """Signal of the screens when a long job ends: none, the terminal's bell, or a desktop notification
+    (OSC 9) with the bell."""
     bell_after: float = Field(default=30, ge=0)
-    """Seconds that a job must have taken to be called for."""
+    """Seconds that a job must have taken for this signal."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings = NixSettings()
     on_cache_trouble: Literal["uncached", "fail"] = "uncached"
-    """What a job does whose cache is full, read-only or gone: go on without it, or fail."""
+    """What a job does when its cache is full, read-only or missing: run without it, or fail."""
     max_size: Memory | None = None
-    """How much each scope's caches may hold together, in bytes: python and system, on one node. What is
-    least recently used goes after a job that added to them; without it nothing goes by itself."""
+    """Bytes that the caches of each scope may hold together: python and system, on one node.
+    After a job that added to them, the least recently used entries are removed; by default none are."""
     scopes: dict[Scope, ScopeConfig] = {}
     docker: DockerConfig = Field(default_factory=DockerConfig.model_construct)
     argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
@@ -131,6 +133,6 @@ class Config(Section):
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:
-        """Bytes that a scope's caches may hold together; None: as much as there is room for."""
+        """Return the bytes that a scope's caches may hold together; None for no limit."""
         own = self.scopes.get(scope)
         return own.max_size if own and own.max_size is not None else self.max_size

@@ -162,7 +162,7 @@ class Recording(_Model):
 
     @property
     def result(self) -> str:
-        """`16x faster: code started after 0.39 s instead of 6.2 s; saved 5.8 s and 54 MB`."""
+        """`16x faster: code started after 0.39 s instead of 6.2 s; saved 5.8 s and 54 MiB`."""
         ratio, saved = self.ratio, self.saved_seconds
         if ratio is None or saved is None:
             return "a run did not report when its code began, so the runs cannot be compared"

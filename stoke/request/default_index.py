@@ -1,4 +1,4 @@
-"""The package index that uv asks when a request names none."""
+"""The package index that uv uses when a request names none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_o
 
 
 def default_index() -> str | None:
-    """The index that uv asks when nobody names one: uv itself knows, and is asked once."""
+    """Return the index that uv uses by default. uv prints it; the answer is cached in a file."""
     known = cache_dir() / "default-index"
     try:
         if not is_open_to_others(known.parent):
@@ -39,5 +39,5 @@ def default_index() -> str | None:
             file.write(url)
         aside.replace(known)
     except (OSError, EngineError):
-        pass  # Asked again the next time.
+        pass  # The next call asks uv again.
     return url

@@ -131,8 +131,8 @@ FIELDS: tuple[Field, ...] = (
         widget=Widget("gcc ffmpeg", chips=True, folded=False),
         need=Need(
             "system_packages",
-            "installs no system packages",
-            hint="remove them, or choose a backend that installs them: -b docker",
+            "has no system packages",
+            hint="remove them, or choose a backend that has them: -b docker",
         ),
     ),
     Field(

@@ -93,7 +93,7 @@ _PYLOCK_TEXT = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n)*lock-version[ \t]*=")
 
 
 def is_pylock(where: str, text: str) -> bool:
-    """Whether it is a lockfile as PEP 751 has it."""
+    """Whether it is a lockfile as PEP 751 describes it."""
     return _PYLOCK.fullmatch(_base(where)) is not None or _PYLOCK_TEXT.match(text) is not None
 
 

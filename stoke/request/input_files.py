@@ -95,7 +95,7 @@ def decode_requirements(data: bytes, named: str) -> str:
         if b"\0" in data[:4096]:
             raise RequestError(
                 named,
-                "holds NUL bytes: it is no text, or UTF-16 without a byte order mark",
+                "holds NUL bytes: it is not text, or it is UTF-16 without a byte order mark",
                 f"for UTF-16: iconv -f utf-16le -t utf-8 {shlex.quote(named)} > requirements.utf8.txt",
             )
     try:
@@ -125,7 +125,7 @@ def _within(data: bytes, limit: int, named: str) -> bytes:
 
 
 def _read_file(where: str, size: int) -> bytes:
-    """Up to `size` bytes. Opening does not wait: a named pipe without a writer would wait for ever."""
+    """Return up to `size` bytes. Open without blocking: a named pipe may have no writer."""
     descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         begun = b""
@@ -136,7 +136,7 @@ def _read_file(where: str, size: int) -> bytes:
 
 
 def _first_of_pipe(descriptor: int, where: str) -> bytes:
-    """Wait until the pipe has a writer; returns what was read to find out."""
+    """Wait until the pipe has a writer, and return the bytes that were read to find out."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if poll.poll(WRITER_SECONDS * 1000):
@@ -151,7 +151,7 @@ def _first_of_pipe(descriptor: int, where: str) -> bytes:
 
 
 def _opener() -> OpenerDirector:
-    """One for http and https alone: the usual one also follows a redirect to ftp."""
+    """Return an opener for http and https. urllib's default one also follows a redirect to ftp."""
     from urllib import request
 
     opener = request.OpenerDirector()

@@ -17,7 +17,7 @@ _CLOSING = "# ///"
 
 @dataclass(frozen=True)
 class ScriptMetadata:
-    """What a script asks for: PEP 508 requirements as written, and its bounds on Python."""
+    """The requirements of a script, as written, and its bounds on Python."""
 
     dependencies: list[str]
     requires_python: str | None
@@ -26,7 +26,7 @@ class ScriptMetadata:
 
 
 def read_script_metadata(code: str) -> ScriptMetadata | None:
-    """The script's metadata; None where it has none (a block that is never closed is none).
+    """Return the script's metadata; None without any (a block that is never closed is none).
 
     `RequirementError` for two `script` blocks, bad TOML (with the line in the code), and fields
     that are not what PEP 723 says.
@@ -47,11 +47,12 @@ def read_script_metadata(code: str) -> ScriptMetadata | None:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[str, int, int]]:
-    """(type, opening line's index, closing line's index), as the reference's expression finds them.
+    """Yield (type, opening line's index, closing line's index) as the regular expression of PEP 723
+    matches them.
 
-    It takes all comment lines that follow each other, from the first opening to the last closing
-    one behind at least one line of content. On many unclosed blocks the expression itself takes
-    quadratic time; this does not.
+    A block reaches over consecutive comment lines from the first opening line to the last closing line,
+    with at least one line between them. The expression takes quadratic time on many unclosed blocks;
+    this takes linear time.
     """
     at = 0
     while at < len(lines):
@@ -99,7 +100,7 @@ def _dependencies(value: Any) -> list[str]:
 
 
 def _toml_error(message: str, lines: list[str], opening: int, closing: int) -> RequirementError:
-    """The error at its line in the code, not in the block."""
+    """Return the error with its line in the code instead of the line in the block."""
     place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)\Z", message)
     if place is None:
         return RequirementError(_FIELD, lines[opening], f"is not TOML: {message}")

@@ -1,7 +1,7 @@
-"""Presets: requests as files, one JSON document each, as `stoke submit` reads them.
+"""Presets: requests as JSON files, as `stoke submit` reads them, in `presets/` beside config.toml.
 
-They lie in `presets/` beside config.toml. A file's name is the preset's, and that of its jobs. Whoever
-gets such a file puts it there, or runs it by command; no secret is ever in one.
+The file's name is the name of the preset and of its jobs. No preset holds a secret, so the files can be
+shared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
 
 @dataclass(frozen=True)
 class Preset:
-    """One file; `error` says why it cannot be used, else there is a `spec`."""
+    """One file, with its request or the error that says why it cannot be used."""
 
     path: Path
     spec: JobSpec | None = None
@@ -40,15 +40,15 @@ def folder() -> Path:
 
 
 def found() -> list[Preset]:
-    """Every preset there is, by name, those that cannot be read with their error."""
+    """Return all presets by name, unreadable ones with their error."""
     try:
         paths = sorted(folder().glob("*.json"))
     except OSError:
         return []
-    return [_look(path) for path in paths]
+    return [_load(path) for path in paths]
 
 
-def _look(path: Path) -> Preset:
+def _load(path: Path) -> Preset:
     try:
         return Preset(path, spec=read(path))
     except StokeError as error:
@@ -56,7 +56,7 @@ def _look(path: Path) -> Preset:
 
 
 def read(path: Path) -> JobSpec:
-    """The request in a file. `RequestError` names the file, and what is wrong in it."""
+    """Return the request in a file. `RequestError` names the file and what is wrong in it."""
     try:
         if not path.is_file():
             raise RequestError(str(path), "is not a file")
@@ -67,7 +67,7 @@ def read(path: Path) -> JobSpec:
 
 
 def path_of(name: str) -> Path:
-    """Where the preset of that name is kept. `RequestError` for a name that is none."""
+    """Return the file for a preset of that name. `RequestError` for a name that cannot be one."""
     name = name.strip().removesuffix(".json")
     if not _NAME.fullmatch(name):
         raise RequestError(
@@ -77,7 +77,7 @@ def path_of(name: str) -> Path:
 
 
 def save(path: Path, text: str) -> None:
-    """Written aside and renamed, for its owner to read. `EngineError` if it cannot be."""
+    """Write a preset as one step, readable by its owner only. `EngineError` if that fails."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,16 +86,16 @@ def save(path: Path, text: str) -> None:
         aside.replace(path)
     except OSError as error:
         raise EngineError(
-            f"cannot keep the preset {path}: {error.strerror}",
+            f"cannot save the preset {path}: {error.strerror}",
             "make room there, or name another configuration: export STOKE_CONFIG=/some/config.toml",
         ) from error
 
 
 def as_json(spec: JobSpec) -> tuple[str, list[str]]:
-    """(the request as a file, the variables that are in it by reference alone).
+    """Return (the text of a preset, the variables that it has by reference only).
 
-    Only what was asked for is in it. A variable whose name says that it is secret becomes a secret that
-    is read from a variable of that name, wherever the file is used.
+    It holds only what the request sets. A variable whose name looks secret becomes a secret, which is
+    read from the variable of that name on the machine that uses the file.
     """
     fields: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
     hidden = [name for name in spec.env if looks_secret(name)]

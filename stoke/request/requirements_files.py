@@ -41,7 +41,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class Texts:
-    """What files say: the text of one requirements file, and of one constraints file."""
+    """The text of one requirements file and of one constraints file."""
 
     requirements: str
     constraints: str
@@ -52,11 +52,12 @@ def read_requirements(
     constraints: Iterable[str] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Texts:
-    """Return what the files, addresses or standard input (`-`) say, each with all that it names.
+    """Return the texts of files, addresses or standard input (`-`), with the files that they name.
 
-    `-r` and `-c` inside a file are relative to it, as pip and uv have it, and their `${NAME}` are
-    variables of this process. A file that is named by `-c` constrains, and so does all that it names;
-    its options count as those of the requirements. `RequestError` names file, line and reason.
+    `-r` and `-c` inside a file are relative to it, as in pip and uv, and their `${NAME}` are variables
+    of this process. A file that is named by `-c` is a constraints file, and so is each file that it
+    names; its options are added to those of the requirements. `RequestError` names file, line and
+    reason.
     """
     reader = _Reader(environ)
     sources, constraints = map(_normalized, sources), map(_normalized, constraints)
@@ -109,7 +110,7 @@ class _Reader:
         return texts
 
     def read(self, where: str, constrains: bool, within: tuple[str, ...]) -> str:
-        """The text of a file with the text of those that it includes in their places."""
+        """Return the text of a file, with the included files in the places where it names them."""
         named = shown(where)
         text = self._load(where, named)
         lines = re.split(r"\r\n?|\n", text)
@@ -130,7 +131,7 @@ class _Reader:
                 continue
             other = self._resolved(include["value"], where, field, line)
             if other in (*within, where):
-                raise RequirementError(field, line, "names a file that it is part of: a cycle")
+                raise RequirementError(field, line, "names a file that includes it: a cycle")
             if len(within) >= DEEPEST:
                 raise RequirementError(field, line, f"is nested deeper than {DEEPEST} files")
             only_constrains = constrains or include["option"].lstrip("-").startswith("c")
@@ -184,7 +185,7 @@ class _Reader:
         return text
 
     def _resolved(self, value: str, parent: str, field: str, line: str) -> str:
-        """The file or address that is named by `value` inside `parent`."""
+        """Return the file or address that `value` names inside `parent`."""
         try:
             words = shlex.split(value)
         except ValueError as error:
@@ -222,7 +223,7 @@ def _is_option(line: str) -> bool:
 
 
 def shown(where: str) -> str:
-    """A source as errors name it, without what may be a password."""
+    """Return a source as errors name it, without what may be a password."""
     if where == "-":
         return STANDARD_INPUT
     return re.sub(r"(?<=://)[^/?#\s]*@(?=[^@]*\Z)", "***@", where)

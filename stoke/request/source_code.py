@@ -1,4 +1,4 @@
-"""The text of Python code: decoded as Python would, and what it must not be."""
+"""Decode Python code as Python does, and refuse text that is no Python code."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def declared_encoding(code: str) -> str:
 
 
 def _extends_ascii(encoding: str) -> bool:
-    """Whether Python can read a declaration in this encoding. rot13 and the like are none of text."""
+    """Whether Python can read a declaration in this encoding. rot13 and the like encode no text."""
     try:
         return "# a\n".encode(encoding) == b"# a\n"
     except LookupError:

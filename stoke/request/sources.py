@@ -1,7 +1,7 @@
-"""The three sources of a JobSpec: options and code, our own JSON, the earlier web service's JSON.
+"""Make a JobSpec from options and code, from JSON, or from the JSON of the earlier web service.
 
-PEP 723 metadata inside the code joins each of them: its dependencies are added to those named
-otherwise, its requires-python stands where no version was asked for.
+PEP 723 metadata in the code is added to each of them: its dependencies to the other dependencies, and
+its requires-python if the request names no version.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _EARLIER = {
 
 
 def request_from_options(**fields: Any) -> JobSpec:
-    """A spec from a form or a command line. Fields that are None were not given."""
+    """Return the spec for a form or a command line. Fields that are None were not given."""
     given = {name: value for name, value in fields.items() if value is not None}
     return _with_script_metadata(given)
 
 
 def request_from_json(data: bytes, where: str) -> JobSpec:
-    """A spec from JSON: our own fields, or the earlier service's (`pythonCode` and its kin).
+    """Return the spec for JSON: fields of JobSpec, or those of the earlier service (`pythonCode` ...).
 
     `where` names the source in errors ("standard input", a file's name).
     """
@@ -76,7 +76,7 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
 
 
 def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
-    """`dependencies` and `systemDependencies` are text there: a list between commas or spaces."""
+    """Convert the fields. `dependencies` and `systemDependencies` are texts: lists between commas."""
     for name in fields:
         if name not in _EARLIER:
             raise RequestError(name, f"is not a field of such a request ({', '.join(_EARLIER)})")

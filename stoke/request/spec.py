@@ -1,4 +1,4 @@
-"""JobSpec: what a person asks to be run. Checked here, at the door, so that nothing wrong travels."""
+"""JobSpec: the checked form of a request. `stoke.request.fields` describes its fields for people."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ class Model(BaseModel):
 
 
 class IndexSettings(Model):
-    """The package index a request resolves against. Only the lock and python phases see it.
+    """The package index that a request resolves against. Only the lock and python phases see it.
 
-    A password is never part of an address here: `credentials` refers to where `user:password`
-    stands, `env:NAME` or `file:/path`, and is read when the job is submitted.
+    An address never holds a password: `credentials` says where `user:password` is, `env:NAME` or
+    `file:/path`, which is read when the job is submitted.
     """
 
     url: Text | None = None
@@ -127,7 +127,7 @@ class IndexSettings(Model):
     """Sent to `url`, or to the extra indexes when `url` is not set."""
     proxy: Text | None = None
     ca_bundle: Text | None = None
-    """A file on this machine; its text travels with the job."""
+    """A file on the submitting machine; its text travels with the job."""
 
     @field_validator("url", "proxy")
     @classmethod
@@ -149,7 +149,7 @@ class NixSettings(Model):
     """Where system packages come from: a revision of nixpkgs, fixed by its hash, and binary caches.
 
     The hash is that of the unpacked archive, as `nix-prefetch-url --unpack URL` prints it. Binary
-    caches and keys replace the ones that Nix would use by itself; None leaves it its own.
+    caches and keys replace the defaults of Nix; None keeps these.
     """
 
     # nixos-25.11, in May 2026. For another revision set both.
@@ -169,7 +169,7 @@ class NixSettings(Model):
     @classmethod
     def _hash(cls, text: str) -> str:
         if not _NIX_HASH.fullmatch(text):
-            raise ValueError(f"{text[:80]!r} is not a hash as Nix prints it")
+            raise ValueError(f"{text[:80]!r} is not a hash in a form that Nix prints")
         return text
 
     @field_validator("substituters")
@@ -187,7 +187,7 @@ class NixSettings(Model):
     def _keys(cls, keys: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for key in keys or ():
             if not re.fullmatch(r"[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=", key):
-                raise ValueError(f"{key[:80]!r} is not a public key of Nix's; write name:base64")
+                raise ValueError(f"{key[:80]!r} is not a public key for Nix; write name:base64")
         return keys
 
     @model_validator(mode="after")
@@ -222,17 +222,17 @@ def _check_address(url: str) -> str:
 def _check_reference(reference: str) -> str:
     if not _REFERENCE.fullmatch(reference):
         # Its text is not repeated: most likely it is the secret itself.
-        raise ValueError("does not say where the secret stands; write env:NAME or file:/path")
+        raise ValueError("does not say where the secret is; write env:NAME or file:/path")
     return reference
 
 
-# The same text is asked for its parts at every step from the door to the payload.
+# Every step from validation to the payload parses the same text.
 _parsed = lru_cache(maxsize=4)(parse_requirements)
 _parsed_constraints = lru_cache(maxsize=4)(parse_constraints)
 
 
 class JobSpec(Model):
-    """One request. The JSON of `stoke show --json`'s `spec`, and what `stoke submit` reads."""
+    """One request: the JSON that `stoke submit` reads, and `spec` in `stoke show --json`."""
 
     code: Text
     args: tuple[Text, ...] = ()
@@ -241,9 +241,9 @@ class JobSpec(Model):
     requirements: Text = ""
     """The text of a requirements file."""
     constraints: Text = ""
-    """The text of a constraints file: bounds for packages, whether named or needed by others."""
+    """The text of a constraints file."""
     locked: bool = False
-    """Whether `requirements` is a complete lock: installed as it stands, and nothing else."""
+    """Whether `requirements` is a complete lockfile, and exactly its packages are installed."""
     system: tuple[str, ...] = ()
     """Attribute names in nixpkgs."""
     python: str | None = None
@@ -251,18 +251,18 @@ class JobSpec(Model):
     env: dict[str, Text] = {}
     secrets: dict[str, str] = {}
     """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
-    `secret:NAME/KEY`, which the engine reads."""
+    `secret:NAME/KEY`, read by the engine."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
-    """Where `system` comes from; None without system packages, and for this program's own pin."""
+    """Where `system` comes from; None without system packages."""
     uv: dict[str, UvSetting] | None = None
-    """uv's settings, which `stoke.request.surroundings` takes in at submission; None before that."""
+    """uv's settings, which `stoke.request.surroundings` records at submission; None before that."""
     image: str | None = None
     timeout: Seconds | None = None
     cpu: float | None = Field(default=None, gt=0, le=4096)
     memory: Memory | None = None
     shm_size: Memory | None = None
-    """Bytes of shared memory (/dev/shm), where workers hand data to each other."""
+    """Bytes of /dev/shm, through which worker processes exchange data."""
     use_cache: bool = True
     scope: Scope = "default"
 
@@ -357,17 +357,17 @@ class JobSpec(Model):
     def _check_lock(self, parsed: ParsedRequirements) -> None:
         if self.dependencies:
             raise ValueError(
-                "dependencies: a lock is complete, and more packages are named beside it or by the "
-                "code's own metadata; leave one of them out"
+                "dependencies: a lockfile is complete, and more packages are named beside it or by the "
+                "code's own metadata; remove one of them"
             )
         if self.constraints.strip():
-            raise ValueError("constraints: a lock is complete; it takes no constraints")
+            raise ValueError("constraints: a lockfile is complete and takes no constraints")
         if not parsed.requirements:
-            raise ValueError("requirements: a lock is asked for, and names no package")
+            raise ValueError("requirements: must be a complete lockfile, and names no package")
         if entry := parsed.first_unlocked():
             raise ValueError(
-                f"requirements: not a complete lock: line {entry.line}, {entry.text[:200]!r}, is not "
-                "both pinned with == and hashed with --hash"
+                f"requirements: not a complete lockfile: line {entry.line}, {entry.text[:200]!r}, is "
+                "not both pinned with == and hashed with --hash"
             )
 
     def parsed_requirements(self) -> ParsedRequirements:
@@ -382,7 +382,7 @@ class JobSpec(Model):
 
 
 def make_spec(fields: dict[str, Any]) -> JobSpec:
-    """A checked JobSpec, or a `RequestError` that names the field and what is wrong with it."""
+    """Return a checked JobSpec, or raise a `RequestError` that names the field and the problem."""
     try:
         return JobSpec.model_validate(fields)
     except ValidationError as error:
@@ -404,7 +404,7 @@ _TYPES = {
 
 
 def explain(error: ValidationError) -> tuple[str, str]:
-    """The first problem as (field, what is wrong), in words a person can act on."""
+    """Return the first problem as (field, what is wrong), for people."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, RequirementError):

@@ -25,7 +25,7 @@ def read_stored_fields(text: str | None) -> dict[str, Any]:
         fields = None
     if (
         not isinstance(fields, dict)
-        or not isinstance(fields.get("env"), dict)
+        or not isinstance(fields.get("env", {}), dict)
         or not isinstance(fields.get("code"), str)
     ):
         raise RequestError("request", "cannot be read: its record in the history is damaged")

@@ -1,12 +1,12 @@
-"""What a request takes in from the machine that submits it, once, when it is submitted.
+"""Record in a request what it takes from the machine that submits it.
 
-Two things: the values of `${NAME}` in its requirements, and uv's settings. Both are recorded in the
-request, so that they decide on every backend, in every phase and in the cache keys, and a request that
-is run again needs none of them. Strongest first, as uv orders them: UV_* variables, the `[tool.uv]`
-table of the script, the user's uv.toml, the system's uv.toml. stoke's own options are stronger still:
-`stoke.delivery.payload` puts them first.
+These are the values of `${NAME}` in its requirements, and uv's settings. Both are recorded once, on
+submission, so that they decide on every backend, in every phase and in the cache keys, and a request
+that is run again needs none of them. The sources of settings, strongest first, as uv orders them: UV_*
+variables, the `[tool.uv]` table of the script, the user's uv.toml, the system's uv.toml. Options of
+stoke are stronger still: `stoke.delivery.payload` puts them first.
 
-Passwords are never recorded. The record says where they are; `stoke.delivery.uv_config` reads them.
+Passwords are never recorded. The record says where they are, and `stoke.delivery.uv_config` reads them.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ _FLAG_VALUES = {
 
 
 def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The fields of `spec` that change: texts with variables filled in, and checked settings as `uv`.
+    """Return the fields of `spec` that change: texts with variables filled in, and settings as `uv`.
 
-    Empty for a request without packages, and for one that has taken in its surroundings already.
+    Empty for a request without packages. A request that has settings recorded already keeps them.
     `RequestError` names the variable or file, the setting, and what is wrong.
     """
     if not spec.has_packages:
@@ -118,7 +118,7 @@ def _collected(spec: JobSpec, environ: Mapping[str, str]) -> dict[str, UvSetting
 
 
 def _add(settings: dict[str, UvSetting], name: str, value: Any, source: str) -> None:
-    """Add a weaker source: lists and tables grow at their end, anything else stays as it is."""
+    """Add a weaker source: lists and tables grow at their end, any other setting keeps its value."""
     _check(name, value, source)
     known = settings.get(name)
     if known is None:
@@ -145,11 +145,11 @@ def _hint(source: str, name: str) -> str:
         return f"change or remove {name} in the script's [tool.uv]"
     if source.startswith("UV_"):
         return f"unset it for this request: env -u {source} stoke run ..."
-    return f"change {source}, or leave uv's configuration files out: UV_NO_CONFIG=1 stoke run ..."
+    return f"change {source}, or ignore uv's configuration files: UV_NO_CONFIG=1 stoke run ..."
 
 
 def _from_variables(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """(setting, value, variable) of each variable that is set; the order of indexes is uv's."""
+    """Return (setting, value, variable) of each variable that is set. The order of indexes is uv's."""
     found: list[tuple[str, Any, str]] = []
     if not any(name.startswith("UV_") for name in environ):
         return found
@@ -197,7 +197,7 @@ def _from_script(code: str) -> Table:
 
 
 def _files(environ: Mapping[str, str]) -> list[Path]:
-    """uv's configuration files that exist, the stronger first."""
+    """Return the configuration files of uv that exist, the stronger first."""
     if own := environ.get("UV_CONFIG_FILE"):
         return [Path(own)]
     if _FLAG_VALUES.get(environ.get("UV_NO_CONFIG", "").lower(), True):
@@ -236,7 +236,7 @@ def _read_toml(path: Path, mtime_ns: int, size: int) -> Table:  # noqa: ARG001
 
 
 def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
-    """The settings in a table of uv's, in one spelling each, those that do not matter left out."""
+    """Return the settings in a table of uv's, each in one spelling, without those that are ignored."""
     settings: Table = {}
     # A password in a script is refused instead: the script is stored with the job.
     reference = f"file:{file}" if file else None
@@ -266,7 +266,10 @@ def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
     indexes: list[Any] = []
     for index in _list(settings.pop("index", [])):
         if isinstance(index, dict) and "credentials" in index:
-            index = {**index, "credentials in a file": None}  # Ours, not uv's: refused later.
+            index = {
+                **index,
+                "credentials in a file": None,
+            }  # stoke's key, not uv's: refused later.
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             rest = {key: one for key, one in index.items() if key not in ("url", "publish-url")}
             index = _index(index["url"], reference) | rest
@@ -285,7 +288,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A TOML value as JSON has it; `exclude-newer` may be a date."""
+    """Return a TOML value as JSON has it; `exclude-newer` may be a date."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -297,8 +300,8 @@ def _plain(value: Any) -> Any:
 
 
 def _index(address: Any, reference: str | None) -> Table:
-    """An index as uv's configuration has it. A login in the address becomes a reference to where it
-    is written; without one it stays, to be refused."""
+    """Return an index as uv's configuration has it. A login in the address is replaced by the reference
+    to its source; without a reference it stays, and is refused later."""
     if not isinstance(address, str):
         return {"url": address}  # Refused later, with the place where it was written.
     index: Table = {}
@@ -312,14 +315,14 @@ def _index(address: Any, reference: str | None) -> Table:
 
 
 def login_variables(name: str) -> tuple[str, str]:
-    """The two variables in which uv looks for the login of an index called `name`."""
+    """Return the two variables in which uv looks for the login of an index called `name`."""
     stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
     return f"{stem}_USERNAME", f"{stem}_PASSWORD"
 
 
 def _finished(name: str, setting: UvSetting, environ: Mapping[str, str]) -> UvSetting:
-    """`setting` with variables filled in, and with a note of which indexes have their login in
-    variables of their own."""
+    """Return `setting` with variables filled in. Indexes whose login is in variables get a reference to
+    them."""
     value: list[Any] = []
     if KINDS[name] in ("addresses", "requirements"):
         value = [expanded(text, f"uv.{name}", environ) for text in setting.value]

@@ -58,8 +58,8 @@ def test_what_cannot_be_cleared_is_named_and_the_rest_is_cleared(
 ) -> None:
     code, said = told(capsys, "clear", "--yes")
     assert code == 125
-    assert f"{NAME} on node-b: 7.0 MB, 2 environments" in said
-    assert "freed 7.0 MB" in said
+    assert f"{NAME} on node-b: 6.7 MiB, 2 environments" in said
+    assert "freed 6.7 MiB" in said
     for node in ("node-a", "node-c"):
         assert f"error: {NAME} on {node} was not cleared: no pod gets to {node}" in said
     assert nodes.cleared == [NAME]

@@ -58,7 +58,7 @@ def test_a_row_tells_of_the_environment(stoke: Stoke) -> None:
     cells = re.split(r"\s{2,}", row)
     assert re.fullmatch(r"now|\d+s ago", cells.pop(3))
     assert cells == [
-        "job-aaaaaa", "succeeded", "local", "2.0 s", "0.40 s", "hit", "6.6 MB", "job",
+        "job-aaaaaa", "succeeded", "local", "2.0 s", "0.40 s", "hit", "6.3 MiB", "job",
     ]  # fmt: skip
 
 

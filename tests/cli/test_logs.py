@@ -247,7 +247,7 @@ def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
     assert not engines.exists()
     done = stoke("logs", "old")
     assert (done.returncode, done.stdout) == (1, b"")
-    words = b"its log was removed to keep all logs within 2.5 kB (log.spool_max)"
+    words = b"its log was removed to keep all logs within 2.4 KiB (log.spool_max)"
     assert words in done.stderr
     assert words in stoke("show", "old").stdout
     assert stoke("logs", "new").returncode == 0

@@ -198,7 +198,7 @@ def test_ctrl_c_in_the_middle_takes_everything_back(history: History) -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"system": ["gcc", "make"]}, "system", ["installs no system packages", "scripted"]),
+        ({"system": ["gcc", "make"]}, "system", ["has no system packages", "scripted"]),
         ({"image": "python:3.13"}, "image", ["scripted"]),
         ({"cpu": 2}, "cpu", ["sets no limits", "scripted"]),
         ({"memory": "1g"}, "memory", ["sets no limits", "scripted"]),

@@ -38,7 +38,7 @@ def local() -> Any:
     [
         (
             {"system": ["tree"]},
-            "remove them, or choose a backend that installs them: -b docker",
+            "remove them, or choose a backend that has them: -b docker",
         ),
         ({"image": "python:3.13"}, "choose one that does: -b docker"),
         ({"memory": 1 << 30}, "choose a backend that does: -b docker"),
@@ -214,7 +214,7 @@ def test_a_configuration_file_of_uvs_is_left_out(tmp_path: Path, text: str) -> N
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     said = refused(
         lambda: take_in(spec_with(), environ),
-        "change {}, or leave uv's configuration files out: UV_NO_CONFIG=1 stoke run ...",
+        "change {}, or ignore uv's configuration files: UV_NO_CONFIG=1 stoke run ...",
     )
     take_in(spec_with(), in_environment(said, environ))
     # The other way: the file that is named.

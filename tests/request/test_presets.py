@@ -72,5 +72,5 @@ def test_no_folder_means_no_presets() -> None:
 
 def test_where_nothing_can_be_kept_it_says_so(own_home: Path) -> None:
     (own_home / "presets").write_text("in the way")
-    with pytest.raises(EngineError, match="cannot keep the preset"):
+    with pytest.raises(EngineError, match="cannot save the preset"):
         presets.save(presets.path_of("x"), "{}")

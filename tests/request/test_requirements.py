@@ -309,7 +309,7 @@ STAYS = "does not travel to where the job runs"
         ("numpy=1.0", "write == for"),
         ("numpy^1.0", "write ~="),
         ("<3", "its name first"),
-        ('"numpy"', "take the quotes away"),
+        ('"numpy"', "remove the quotes"),
         ("foo @ https://h.example.org/x; os_name == 'a'", "a blank before the ;"),
         ("numpy>=1 <2", "expected comma"),
         ("numpy~=1", "bounds that are not versions"),
@@ -557,7 +557,7 @@ def test_lines_and_comments(text: str, expected: list[str] | None) -> None:
         ("numpy>=1 scipy", "or end$"),
         ("pytz>dev", "bounds that are not versions"),
         ("[testing]", "has no sections"),
-        ('; python_version < "4"', "a marker stands on the line"),
+        ('; python_version < "4"', "write a marker on the line"),
         ("--find-links ./wheels", STAYS),
         ("-f /wheels", STAYS),
         ("-f file:///wheels", STAYS),
@@ -672,7 +672,7 @@ def test_a_constraints_text_is_named_requirements_and_no_options() -> None:
     entries = parse_constraints("a<2 # why\n-e git+https://h.example.org/r#egg=r[x]\n")
     assert [entry.text for entry in entries] == ["a<2", "r[x] @ git+https://h.example.org/r"]
     for line, why in (
-        ("--pre", "options stand in the requirements"),
+        ("--pre", "options belong in the requirements"),
         ("-e .", STAYS),
         ("-c other.txt", "the field constraints"),
         ("https://h.example.org/x.whl", "has no name"),

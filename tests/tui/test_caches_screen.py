@@ -45,7 +45,7 @@ async def test_rows_show_size_age_and_users(
     async with app.run_test(size=size, notifications=True) as pilot:
         await opened(pilot, app)
         text = screen_text(app)
-        for what in ("5.0 GB", "2h", "none", "1 not measured"):
+        for what in ("4.7 GiB", "2h", "none", "1 not measured"):
             assert what in text
         # A narrow list counts the users; the line below names them.
         assert "fit-aaaaaa" in text if size[0] > 80 else "1 job" in text
@@ -58,9 +58,9 @@ async def test_measuring_fills_the_row(app: StokeApp, desk: Desk, local: FakeBac
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("m")
-        await until(pilot, lambda: "300 MB" in screen_text(app))
+        await until(pilot, lambda: "286 MiB" in screen_text(app))
         # In the sum at once, in the plot when the history has been read again.
-        await until(pilot, lambda: shows(app, "300 MB", without="not measured"))
+        await until(pilot, lambda: shows(app, "286 MiB", without="not measured"))
 
 
 async def test_clearing_requires_the_name_of_the_scope(
@@ -69,7 +69,7 @@ async def test_clearing_requires_the_name_of_the_scope(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("c")
-        await until(pilot, lambda: "300 MB in 4 entries" in screen_text(app))
+        await until(pilot, lambda: "286 MiB in 4 entries" in screen_text(app))
         assert app.screen.query_one("#cancel", Button).has_focus
         assert "Not in use." in screen_text(app)
         go = app.screen.query_one("#go", Button)
@@ -80,7 +80,7 @@ async def test_clearing_requires_the_name_of_the_scope(
         assert go.disabled
         await pilot.press("t", "enter", "enter")
         await until(pilot, lambda: local.cleared == ["stoke-default-python"])
-        await until(pilot, lambda: "freed 300 MB" in screen_text(app))
+        await until(pilot, lambda: "freed 286 MiB" in screen_text(app))
         # The cache of the other scope is in use.
         await until(pilot, lambda: shows(app, "team-a", without="none"))
 
@@ -103,7 +103,7 @@ async def test_a_cache_in_use_cannot_be_cleared(
         await opened(pilot, app)
         await pilot.press("j", "c")
         await until(pilot, lambda: "In use by fit-aaaaaa" in screen_text(app))
-        await until(pilot, lambda: "5.0 GB in 12 entries" in screen_text(app))
+        await until(pilot, lambda: "4.7 GiB in 12 entries" in screen_text(app))
         app.screen.query_one(Input).focus()
         await pilot.press(*"team-a")
         await pilot.pause()
@@ -126,7 +126,7 @@ async def test_an_error_while_clearing_is_shown_with_its_hint(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("c")
-        await until(pilot, lambda: "300 MB in 4 entries" in screen_text(app))
+        await until(pilot, lambda: "286 MiB in 4 entries" in screen_text(app))
         local.down = EngineError("a job took it meanwhile", "stop it first")
         app.screen.query_one(Input).value = "default"
         await pilot.pause()
@@ -159,7 +159,7 @@ async def test_a_measurement_shows_its_steps_and_can_be_cancelled(
         await until(pilot, lambda: "measuring stoke-team-a-python: cancelled" in said(app))
         await until(pilot, lambda: screen_text(app).count("measured 1,200 of 3,000") == 1)
         local.at_work = False
-        await until(pilot, lambda: "300 MB" in screen_text(app))
+        await until(pilot, lambda: "286 MiB" in screen_text(app))
         assert isinstance(app.screen, CachesScreen)
 
 

@@ -19,7 +19,7 @@ SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 
 async def chips_of(pilot: Pilot[Any], app: StokeApp, name: str = "dependencies") -> Chips:
     screen = await opened(pilot, app)
-    # local installs no system packages, so that field is disabled there.
+    # local has no system packages, so that field is disabled there.
     screen.query_one("#backend", Select).value = "docker"
     chips = field(screen, name).chips
     assert chips is not None

@@ -106,6 +106,9 @@ async def test_a_hostile_name_in_dialogs_and_toasts(
         await until(pilot, lambda: "[tag=value: z]" in harmless(app))
 
 
+NEVER_WRONG = ("name", "image", "args", "requirements", "locked", "use_cache")
+
+
 async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
     app: StokeApp, desk: Desk
 ) -> None:
@@ -120,7 +123,7 @@ async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
             await until(
                 pilot,
                 lambda field=field: (
-                    field.field.name in ("name", "image", "args", "requirements")  # type: ignore[misc]
+                    field.field.name in NEVER_WRONG  # type: ignore[misc]
                     or field.query_one(".field-error").display
                 ),
             )

@@ -92,7 +92,7 @@ async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "2 of 41" in screen_text(app))
         assert "MISS" in screen_text(app)
-        assert "48.3 MB" in screen_text(app)
+        assert "46.1 MiB" in screen_text(app)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "stoke rerun job-aaaaaa" in screen_text(app))
         text = screen_text(app)

@@ -40,7 +40,7 @@ async def test_figures_of_the_history(app: StokeApp, jobs: Desk, size: tuple[int
     async with app.run_test(size=size, notifications=True) as pilot:
         await opened(pilot, app, "75%")
         text = screen_text(app)
-        for what in ("5.2 s", "1 ms", "16 s", "700 MB", "80% of 5 predictions right"):
+        for what in ("5.2 s", "1 ms", "16 s", "668 MiB", "80% of 5 predictions right"):
             assert what in text, what
 
 

@@ -80,7 +80,7 @@ async def test_a_wrong_requirement_is_named_below_its_field(app: StokeApp, desk:
         ("timeout", "soon", "is not a duration"),
         ("memory", "lots", "is not a size"),
         ("env", "NAME", "has no ="),
-        ("secrets", "DB=hunter2", "does not say where the secret stands"),
+        ("secrets", "DB=hunter2", "does not say where the secret is"),
         ("args", "'unclosed", "cannot be split"),
     ],
 )
@@ -101,7 +101,7 @@ async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk
         field(screen, "system").text = "gcc"
         error = field(screen, "system").query_one(".field-error")
         await until(pilot, lambda: error.display)
-        assert "the local backend installs no system packages" in str(error.render())
+        assert "the local backend has no system packages" in str(error.render())
         screen.query_one("#more", Collapsible).collapsed = False
         screen.query_one("#backend", Select).value = "docker"
         await until(pilot, lambda: not error.display)
@@ -115,7 +115,7 @@ async def test_a_field_that_the_backend_cannot_honour_is_disabled_with_the_reaso
     async with app.run_test(size=(120, 70), notifications=True) as pilot:
         screen = await opened(pilot, app)
         await until(pilot, lambda: all(field(screen, name).control.disabled for name in unable))
-        assert "local installs no system packages" in screen_text(app)
+        assert "local has no system packages" in screen_text(app)
         screen.query_one("#more", Collapsible).collapsed = False
         await until(pilot, lambda: "local sets no limits" in screen_text(app))
         assert not field(screen, "dependencies").control.disabled
@@ -502,7 +502,7 @@ async def test_what_would_be_submitted_stands_beside_the_form(
         await until(pilot, lambda: "job: fit-" in screen_text(app))
         await until(pilot, lambda: "without DB" in screen_text(app))
         field(screen, "python").text = "three"
-        await until(pilot, lambda: "fix the errors in the form first" in screen_text(app))
+        await until(pilot, lambda: "Fix the errors in the form first" in screen_text(app))
         await pilot.press("ctrl+g")
         await until(pilot, lambda: screen.query_one("#code").has_focus)
         await until(pilot, lambda: "print(1)" in screen_text(app))

@@ -245,7 +245,7 @@ async def test_a_recording_is_opened_and_replayed(
         assert "x faster" not in screen_text(app)
         now[0] += 60.0
         await until(pilot, lambda: "12x faster" in screen_text(app))
-        assert "54.9 MB" in screen_text(app)
+        assert "52.4 MiB" in screen_text(app)
         await pilot.press("p")
         await until(pilot, lambda: "Replay of both" in screen_text(app))
 

@@ -1,7 +1,7 @@
-"""A list of packages as chips: each piece that is typed or pasted stands by itself, right or wrong.
+"""A list of packages as chips: each typed or pasted item is shown on its own, right or wrong.
 
-One line is typed in; enter, a comma or what follows a blank makes chips of it. Backspace in the empty
-line takes the last chip back, left goes through them.
+Enter, a comma, or text behind a blank turns the input line into chips. Backspace in the empty line
+takes the last chip back for editing; the left arrow moves through the chips.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OPEN_NAME = re.compile(r"(?:^|[\s,])([A-Za-z0-9][\w.-]*)$")
 
 @dataclass(frozen=True)
 class Chip:
-    """One piece. `wrong` says what is, `given` that it comes with the code and cannot be taken out."""
+    """One item. `wrong` is what is wrong with it; `given` chips come from the code and stay."""
 
     text: str
     wrong: str | None = None
@@ -39,7 +39,7 @@ class Chip:
 
 
 class ChipList(ScrollView, can_focus=False):
-    """The chips, row by row; only the rows in sight are drawn."""
+    """The chips in rows; only visible rows are drawn."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "chips--right",
@@ -56,12 +56,12 @@ class ChipList(ScrollView, can_focus=False):
         self.chosen: int | None = None
 
     def show(self, chips: Sequence[Chip], chosen: int | None) -> None:
-        """Shows these, with the chosen one, or else the last, in sight."""
+        """Show these chips, and scroll to the chosen one or else to the last."""
         changed = chips != self._chips
         self._chips, self.chosen = chips, chosen
         if changed:
             self._lay_out()
-        # How high it is, and with it how far it scrolls, is known after the next layout.
+        # Only the next layout decides the height, and with it how far the list scrolls.
         self.call_after_refresh(self._scroll_to_it)
         self.refresh()
 
@@ -124,7 +124,7 @@ class ChipList(ScrollView, can_focus=False):
         return "chips--given" if chip.given else "chips--right"
 
     def number_at(self, x: int, y: int) -> int | None:
-        """Which chip is there, in cells of the visible part."""
+        """Return the number of the chip at a position, in cells of the visible part."""
         row = y + self.scroll_offset.y
         for start, number in self._rows[row] if row < len(self._rows) else ():
             if start <= x < start + cell_len(self._label(self._chips[number])) + 2:
@@ -218,16 +218,16 @@ class ChipInput(SafeInput):
 
 
 class Chips(Vertical):
-    """`check` says what is wrong with one piece, or None."""
+    """An input line with chips above it. `check` returns what is wrong with an item, or None."""
 
     class Changed(Message):
-        """A chip or what is typed has changed."""
+        """A chip or the input line has changed."""
 
     class Chosen(Message):
-        """Another chip is chosen, or none."""
+        """Another chip is chosen, or none is."""
 
     class FilePasted(Message):
-        """What was pasted says what only a requirements file can say; it is not here."""
+        """The pasted text is a requirements file. It has not been added."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -252,7 +252,7 @@ class Chips(Vertical):
         self.input = ChipInput(placeholder, name)
         self.chosen: int | None = None
         self.known: Sequence[str] = ()
-        """What completes what is typed, the likeliest first."""
+        """Names for completion, the likeliest first."""
 
     def compose(self) -> ComposeResult:
         yield self._list
@@ -271,11 +271,11 @@ class Chips(Vertical):
             self._placeholder = text
             self._show()
 
-    # --- what it holds ----------------------------------------------------------------------------
+    # --- its items ----------------------------------------------------------------------------
 
     @property
     def text(self) -> str:
-        """The chips and what is still typed, a line each."""
+        """The chips and the input line, one per line."""
         typed = self.input.value.strip()
         texts = [chip.text for chip in self._chips]
         if typed:
@@ -303,7 +303,7 @@ class Chips(Vertical):
         return len(self._chips)
 
     def give(self, texts: Sequence[str]) -> None:
-        """What the code brings along."""
+        """Show the packages that the code names."""
         given = [Chip(text, given=True) for text in texts]
         if given != self._given:
             self._given = given
@@ -336,10 +336,10 @@ class Chips(Vertical):
         self.input.placeholder = "" if self._chips else self._placeholder
         self._list.show([*self._chips, *self._given], self.chosen)
 
-    # --- what is done to it -----------------------------------------------------------------------
+    # --- editing -----------------------------------------------------------------------
 
     def take_done(self) -> None:
-        """Makes chips of what no further key can change."""
+        """Turn the part of the input line that no further key can change into chips."""
         if self.input.cursor_at_end:
             done, rest = tokenizer.take(self.input.value, self._parse)
             if rest != self.input.value:
@@ -348,7 +348,7 @@ class Chips(Vertical):
                 self._add(done)
 
     def enter(self) -> None:
-        """The chosen chip to change it; or all that is typed as chips; or on to the next field."""
+        """Edit the chosen chip, or turn the input line into chips, or move to the next field."""
         if self.chosen is not None:
             self._take(self.chosen)
         elif typed := self.input.value:
@@ -358,7 +358,7 @@ class Chips(Vertical):
             self.screen.focus_next()
 
     def paste(self, text: str) -> None:
-        # Terminals send a line's end as the key that makes one.
+        # Terminals send a line end as the enter key does, a carriage return.
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         if tokenizer.is_requirements_file(text):
             self.post_message(self.FilePasted(text))
@@ -375,7 +375,7 @@ class Chips(Vertical):
             self.take_done()
 
     def step(self, by: int) -> None:
-        """Chooses the chip before or behind; behind the last one is the line that is typed in."""
+        """Choose the previous or next chip; behind the last chip is the input line."""
         if self._chips:
             at = len(self._chips) if self.chosen is None else self.chosen
             at = max(0, at + by)
@@ -388,7 +388,7 @@ class Chips(Vertical):
             self.post_message(self.Chosen())
 
     def backspace(self) -> bool:
-        """Takes out the chosen chip, or with nothing typed the last one back to be typed on."""
+        """Remove the chosen chip, or with an empty input line edit the last chip."""
         if self.remove_chosen():
             return True
         if self.input.value or not self._chips:

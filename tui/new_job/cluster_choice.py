@@ -1,4 +1,4 @@
-"""Which cluster and namespace jobs go to, for backends that have several."""
+"""Choice of the cluster and namespace, for backends that have several."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONFIGURED = ""
 
 
 class ClusterChoice(Vertical):
-    """Hidden until `show`. What is chosen takes effect as `Changed`, unless it is wrong."""
+    """Hidden until `show`. A valid choice is posted as `Changed`."""
 
     class Changed(Message):
         def __init__(self, context: str | None, namespace: str | None) -> None:
@@ -32,7 +32,7 @@ class ClusterChoice(Vertical):
             self.place = (context, namespace)
 
     class Allow(Message):
-        """The program that gets the chosen context's credentials may run."""
+        """The user allows the program that gets the chosen context's credentials."""
 
         def __init__(self, plugin: str) -> None:
             super().__init__()
@@ -46,13 +46,13 @@ class ClusterChoice(Vertical):
     def compose(self) -> ComposeResult:
         with Horizontal(classes="field-line"):
             yield Static(Text("context"), classes="field-label")
-            # Another value than any that comes: with the same, its first label would stay.
+            # No later option has this value: with the same value, the first label would stay.
             yield Select([("", "?")], allow_blank=False, id="context", compact=True)
         with Horizontal(classes="field-line"):
             yield Static(Text("namespace"), classes="field-label")
             yield SafeInput(compact=True, id="namespace")
         yield Static(id="cluster-note", classes="field-below")
-        yield Button("Allow it to run ...", id="allow-plugin", compact=True)
+        yield Button("Allow the program ...", id="allow-plugin", compact=True)
 
     def on_mount(self) -> None:
         self.display = False
@@ -61,7 +61,7 @@ class ClusterChoice(Vertical):
     def show(
         self, contexts: Sequence[ClusterContext], context: str | None, namespace: str | None
     ) -> None:
-        """The contexts there are, and what is chosen of them."""
+        """Show these contexts, and which context and namespace are chosen."""
         self._contexts = contexts
         self._place = (context, namespace)
         names = [one.name for one in contexts]
@@ -79,7 +79,7 @@ class ClusterChoice(Vertical):
         self._show_note()
 
     def refuse(self, error: StokeError) -> None:
-        """There is something wrong with all of them."""
+        """Show an error that concerns all contexts."""
         self.display = True
         self._show_note()
         note = self.query_one("#cluster-note", Static)
@@ -88,7 +88,7 @@ class ClusterChoice(Vertical):
 
     @property
     def _chosen(self) -> ClusterContext | None:
-        """The one that is used: where none was chosen, the current one."""
+        """The context in use: the chosen one, or else the current one."""
         value = self.query_one("#context", Select).value
         for one in self._contexts:
             if one.name == value or (value == _CONFIGURED and one.current):
@@ -109,7 +109,7 @@ class ClusterChoice(Vertical):
         value = self.query_one("#context", Select).value
         context = value if isinstance(value, str) and value != _CONFIGURED else None
         place = (context, namespace or None)
-        # Select tells of its first value late, when another may have been shown already.
+        # Select posts its first value late, when another one may be shown already.
         if self._place is not None and place != self._place:
             self._place = place
             self.post_message(self.Changed(*place))
@@ -128,7 +128,7 @@ class ClusterChoice(Vertical):
         elif chosen is not None and chosen.trouble:
             note = fmt.plain(f"{chosen.name} cannot be used: {chosen.trouble}", "bold red")
         elif chosen is not None and asked:
-            note = fmt.plain("it has a program run here for credentials, ", "yellow")
+            note = fmt.plain("runs a program on this machine for credentials, ", "yellow")
             note.append(f"by {clean(chosen.plugin or '')}")
         self.query_one("#cluster-note", Static).update(note)
         self.query_one("#cluster-note").display = bool(note)

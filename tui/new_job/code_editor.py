@@ -1,4 +1,4 @@
-"""Where the code is written."""
+"""The editor for the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui.widgets.editing import SafeTextArea
 
 
 class CodeEditor(SafeTextArea):
-    """The code. Tab indents, so escape is the way out."""
+    """The code. Tab indents, so escape leaves the editor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave", id="new.leave_editor"),
@@ -30,7 +30,7 @@ class CodeEditor(SafeTextArea):
         )
 
     def put(self, code: str) -> None:
-        """Other code in place of this; undo brings the old one back."""
+        """Replace the code; undo restores the old one."""
         if code != self.text:
             self.history.checkpoint()
             self.replace(code, (0, 0), self.document.end, maintain_selection_offset=False)

@@ -1,4 +1,4 @@
-"""The person's own editor, for the code."""
+"""Edit the code in the user's own editor."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stoke.request.spec import MAX_CODE
 
 
 def edit(code: str) -> str:
-    """Opens the editor on `code` and returns what was saved. Needs the terminal; blocks.
+    """Open the editor on `code`, wait for it to end, and return what it saved. Needs the terminal.
 
-    `EngineError` when there is no editor or it fails, `RequestError` when what it saved is not text.
+    `EngineError` without an editor or when it fails, `RequestError` when the saved file is not text.
     """
     variable = "VISUAL" if os.environ.get("VISUAL") else "EDITOR"
     wanted = os.environ.get(variable)
-    command = shlex.split(wanted) if wanted else _first_there("nano", "vi")
-    # A folder of its own that only its owner can read: code may hold what others should not see.
+    command = shlex.split(wanted) if wanted else _first_installed("nano", "vi")
+    # In a folder that only its owner can read, because code may hold secrets.
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         path = Path(folder) / "main.py"
         path.write_bytes(code.encode(errors="surrogateescape"))
@@ -38,16 +38,16 @@ def edit(code: str) -> str:
 
 
 def _saved(data: bytes, path: str) -> str:
-    """The text of what was saved. It was handed over as UTF-8, whatever its coding declaration says,
-    and an editor may have kept that or not."""
+    """Return the text of the saved file. The editor got it as UTF-8 whatever its coding declaration
+    says, and may have saved it in either encoding."""
     try:
         return data.decode()
     except UnicodeDecodeError:
         return decode_code(data, path)
 
 
-def _first_there(*names: str) -> list[str]:
+def _first_installed(*names: str) -> list[str]:
     for name in names:
         if shutil.which(name):
             return [name]
-    raise EngineError("no editor is set, and neither nano nor vi is here", "export EDITOR=...")
+    raise EngineError("no editor is set, and neither nano nor vi is installed", "export EDITOR=...")

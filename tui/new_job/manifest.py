@@ -1,4 +1,4 @@
-"""What would be submitted, to read and to copy."""
+"""View of what would be submitted, to read and to copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.terminal import clipboard
 from tui.widgets.editing import SafeTextArea
 
 LONGEST = 300
-"""Of a longer line the beginning is shown: the packed job is one."""
+"""Characters shown of a line; the packed job is one long line."""
 
 
 class ManifestText(SafeTextArea):
@@ -39,7 +39,7 @@ class ManifestText(SafeTextArea):
 
 
 class Manifest(Vertical):
-    """Hidden until it is asked for."""
+    """What would be submitted. Hidden at first."""
 
     def __init__(self) -> None:
         super().__init__(id="manifest")
@@ -53,7 +53,7 @@ class Manifest(Vertical):
         self.query_one(ManifestText).focus()
 
     def show(self, title: str, text: str | None) -> None:
-        """With None there is nothing to show, and what stands there goes on standing."""
+        """Show a title and a text; with None the previous text stays."""
         self.query_one("#manifest-title", Static).update(fmt.plain(title, "bold"))
         if text is not None:
             self.query_one(ManifestText).show(text)

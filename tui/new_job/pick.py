@@ -1,4 +1,4 @@
-"""Picking a file for New job: code or a request to open, a preset, the name for a new one."""
+"""Dialogs of the New job screen: open a file, choose a preset, name a new preset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_ENTRIES = 500
 
 
 class SavePreset(Dialog[Path | None]):
-    """Asks for the name; gives the file to write."""
+    """Asks for the name of a preset; returns the file to write."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="preset.cancel"),
@@ -53,9 +53,9 @@ class SavePreset(Dialog[Path | None]):
         except RequestError as error:
             note = fmt.plain(error.why, "yellow")
         else:
-            there = ", which is there already" if path.exists() else ""
+            there = ", which exists already" if path.exists() else ""
             note = fmt.plain(f"{fmt.place(str(path))}{there}")
-            note.append("\nenter saves, esc does not. Secrets are in it by reference only.")
+            note.append("\nEnter saves, esc cancels. Secrets are saved by reference only.")
         self.query_one("#preset-note", Static).update(note)
 
     @on(Input.Submitted)
@@ -63,14 +63,14 @@ class SavePreset(Dialog[Path | None]):
         try:
             self.dismiss(presets.path_of(self.query_one(Input).value))
         except RequestError:
-            self.app.bell()  # What is wrong stands below the name.
+            self.app.bell()  # The note below the name says what is wrong.
 
     def action_cancel(self) -> None:
         self.dismiss(None)
 
 
 class ChoosePreset(Dialog[Preset | None]):
-    """The presets there are; one that cannot be read says why and is not given."""
+    """Lists the presets; choosing an unreadable one shows why it cannot be used."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "cancel", "Cancel", id="presets.cancel"),
@@ -89,9 +89,9 @@ class ChoosePreset(Dialog[Preset | None]):
     def on_mount(self) -> None:
         where = fmt.place(str(presets.folder()))
         if self._found:
-            note = f"enter takes it, esc does not. They are files in {where}"
+            note = f"Enter opens it, esc cancels. Presets are files in {where}"
         else:
-            note = f"There is none yet: ctrl+s saves the form as one, or put files into {where}"
+            note = f"No presets yet. Ctrl+s saves the form as one, or put files into {where}"
         self.query_one("#preset-note", Static).update(fmt.plain(note))
         self.query_one("#preset-list").display = bool(self._found)
         self.query_one(OptionList).focus()
@@ -123,7 +123,7 @@ def _described(preset: Preset) -> Text:
 
 
 class OpenFile(Dialog[Path | None]):
-    """A path, typed or walked to: up and down choose, tab completes, enter goes in or takes it."""
+    """Asks for a path: up and down choose, tab completes, enter opens a folder or the file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="open.cancel"),
@@ -155,9 +155,9 @@ class OpenFile(Dialog[Path | None]):
 
     @on(Input.Changed)
     def _look(self) -> None:
-        """Lists what the path that is typed may go on to."""
+        """List the entries that begin with what is typed."""
         folder, _, begun = typed_path(self.query_one(Input).value).rpartition("/")
-        note = "tab completes, enter opens"
+        note = "Tab completes, enter opens."
         try:
             self._entries = _entries(Path(folder or "/").expanduser(), begun)
         except (OSError, RuntimeError, ValueError) as error:
@@ -215,7 +215,8 @@ def _is_file(typed: str) -> bool:
 
 
 def _entries(folder: Path, begun: str) -> list[str]:
-    """What begins so in a folder, folders first and with a slash; hidden ones only by their dot."""
+    """Return the entries of a folder that begin so: folders first, with a slash; hidden ones only
+    after a typed dot."""
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""New job: the code, what it needs, where it runs, and what the caches will make of it."""
+"""The New job screen: code, packages, where to run, and what the caches are expected to save."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SAVE_SECONDS = 0.5
 
 
 class Fold(Collapsible):
-    """Opens without moving what somebody looks at, unless they opened it."""
+    """A fold that scrolls into view only when its user opened it."""
 
     def scroll_visible(self, *arguments: Any, **options: Any) -> None:
         if self.has_focus_within:
@@ -59,7 +59,7 @@ class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit", "race"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
-        Binding("ctrl+n", "submit(False)", "and stay", id="new.submit_and_stay"),
+        Binding("ctrl+n", "submit(False)", "Submit and keep editing", id="new.submit_and_stay"),
         Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("f4", "presets", "Presets", id="new.presets"),
@@ -111,7 +111,8 @@ class NewJobScreen(StokeScreen):
         return Select(options, value=chosen, allow_blank=False, id="backend", compact=True)
 
     def _backend_options(self, chosen: str) -> list[tuple[Content, str]]:
-        """Those there are and the chosen one, which an earlier job or a draft may name all the same."""
+        """Return the installed backends and the chosen one, which a draft or an earlier job may name
+        although it is not installed."""
         names = sorted({*backend_names(), self.context.config.backend, chosen})
         return [(Content(clean(name)), name) for name in names]
 
@@ -131,13 +132,13 @@ class NewJobScreen(StokeScreen):
         self._check()
 
     def on_screen_resume(self) -> None:
-        # A job that ran meanwhile has changed what the caches hold.
+        # A job may have changed the caches meanwhile.
         if self.query("#submit"):
             self._check()
             self._learn_names()
 
     def _learn_names(self) -> None:
-        """What completes a package's name: those that jobs have asked for."""
+        """Load the package names for completion: those that jobs have requested."""
         history = self.context.history
 
         def look() -> dict[str, list[str]]:
@@ -151,13 +152,13 @@ class NewJobScreen(StokeScreen):
                 if chips := self._field(name).chips:
                     chips.known = names
 
-        # Without them it is typed in full; the listing says what is wrong with the history.
+        # Completion is optional, and the job list reports faults of the history.
         on_thread(self, look, done, lambda _: None)
 
     def save_unsaved(self) -> None:
         self._save()
 
-    # --- what the form holds ----------------------------------------------------------------------
+    # --- the contents of the form -----------------------------------------------------------------
 
     @property
     def _code(self) -> CodeEditor:
@@ -176,10 +177,10 @@ class NewJobScreen(StokeScreen):
             self._rest,
         )
 
-    # --- where it goes ----------------------------------------------------------------------------
+    # --- the cluster ----------------------------------------------------------------------------
 
     def _learn_clusters(self) -> None:
-        """The clusters that the chosen backend can go to, if it has several."""
+        """Load the clusters of the chosen backend, if it has several."""
         backend = self._backend
 
         def look() -> list[ClusterContext] | None:
@@ -205,7 +206,7 @@ class NewJobScreen(StokeScreen):
         self._changed()
 
     def on_cluster_choice_allow(self, event: ClusterChoice.Allow) -> None:
-        """What a kubeconfig has run here is shown first, and asked about once."""
+        """Show the program that a kubeconfig runs on this machine, and ask once whether it may run."""
         backend = self._backend
 
         def allow() -> None:
@@ -218,7 +219,7 @@ class NewJobScreen(StokeScreen):
                 on_thread(self, allow, lambda _: self._learn_clusters(), self.show_error)
 
         body = fmt.plain(event.plugin)
-        body.append("\n\nIt runs on this machine, as you, whenever credentials are needed.")
+        body.append("\n\nIt runs on this machine, as your user, whenever credentials are needed.")
         self.app.push_screen(Confirm("Let this program run?", body, "Allow"), answered)
 
     def _field(self, name: str) -> FormField:
@@ -236,7 +237,7 @@ class NewJobScreen(StokeScreen):
             one.text = draft.values.get(one.field.name, default)
 
     def offer(self, spec: JobSpec, name: str, backend: str) -> None:
-        """Puts a request into the form; asks first where that would lose other code."""
+        """Put a request into the form; ask first if that replaces other work."""
         rest = form.rest_of(spec, self.context.config)
         filled = form.filled(spec, name)
         new = drafts.Draft(spec.code, backend, filled, rest)
@@ -250,11 +251,11 @@ class NewJobScreen(StokeScreen):
         if not self._would_lose(new):
             answered(True)
             return
-        body = Text("What stands there goes; undo (ctrl+z) brings the code back.")
-        self.app.push_screen(Confirm("Replace what is in New job?", body, "Replace"), answered)
+        body = Text("This replaces the current form. Ctrl+z restores the code.")
+        self.app.push_screen(Confirm("Replace the form?", body, "Replace"), answered)
 
     def _would_lose(self, new: drafts.Draft) -> bool:
-        """Whether something was written here that the new one has not."""
+        """Whether the form has work that the new draft does not have."""
         now = self._now()
         if now.code.strip() not in ("", new.code.strip()):
             return True
@@ -268,7 +269,7 @@ class NewJobScreen(StokeScreen):
                 return True
         return False
 
-    # --- as it is typed ---------------------------------------------------------------------------
+    # --- while the user types ---------------------------------------------------------------------
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
@@ -299,7 +300,7 @@ class NewJobScreen(StokeScreen):
             self.show_error(error)
 
     def _check(self) -> None:
-        """Shows what is wrong field by field and, where nothing is, what to expect."""
+        """Show what is wrong field by field and, where nothing is, the prediction."""
         draft = self._now()
         self._checks += 1
         number = self._checks
@@ -324,7 +325,7 @@ class NewJobScreen(StokeScreen):
         self._show_errors(result.errors)
         self._show_prediction(result.spec, None if result.errors else result.expected)
         if result.errors:
-            # On a small terminal a field may be out of sight.
+            # On a small terminal a field may be scrolled out.
             labels = {field.name: field.label for field, _ in form.widgets()}
             where = ", ".join(labels.get(name, name) for name in sorted(result.errors))
             said = Text("prediction: -", style="dim").append(f"  fix first: {where}")
@@ -332,7 +333,7 @@ class NewJobScreen(StokeScreen):
         manifest = self.query_one(Manifest)
         if manifest.display:
             title, text = result.manifest
-            manifest.show(title or "fix the errors in the form first", text)
+            manifest.show(title or "Fix the errors in the form first.", text)
 
     def _show_summary(self, draft: drafts.Draft) -> None:
         """Show what the folded fields hold, in the title of the fold."""
@@ -379,12 +380,12 @@ class NewJobScreen(StokeScreen):
             self.query_one("#more", Collapsible).collapsed = False
 
     def on_chips_file_pasted(self, event: Chips.FilePasted) -> None:
-        """A requirements file that was pasted among the packages goes where it can say all it says."""
+        """Move a requirements file that was pasted among the packages to its own field."""
         event.stop()
         field = self._field("requirements")
         before = field.text.rstrip()
         field.text = f"{before}\n{event.text}" if before else event.text
-        self.notify("that is a requirements file: it stands in the field for one", markup=False)
+        self.notify("Requirements file detected and moved to the requirements field.", markup=False)
 
     # --- keys -------------------------------------------------------------------------------------
 
@@ -398,7 +399,7 @@ class NewJobScreen(StokeScreen):
         self.action_submit()
 
     def action_submit(self, watch: bool = True) -> None:
-        """Submits, then shows the job; without `watch` the form stays, for the next one."""
+        """Submit and show the job; without `watch` the form stays open."""
         if self._submitting:
             return
         draft = self._now()
@@ -421,7 +422,7 @@ class NewJobScreen(StokeScreen):
         )
 
     def action_race(self) -> None:
-        """Runs the request cold and warm, on the Race screen."""
+        """Run the request cold and warm on the Race screen."""
         draft = self._now()
         self._save()
         try:
@@ -441,9 +442,9 @@ class NewJobScreen(StokeScreen):
         self.refresh_bindings()
 
     def _refuse(self, error: StokeError) -> None:
-        """Shows the error where it belongs and puts the cursor there."""
+        """Show the error at its field and focus that field."""
         self._set_submitting(False)
-        # A check that is still under way knows nothing of this error and would wipe it out.
+        # A check that still runs does not have this error and would remove it.
         self._checks += 1
         if "check" in self._pending:
             self._pending["check"].stop()
@@ -469,7 +470,7 @@ class NewJobScreen(StokeScreen):
             self._code.put(code)
 
     def action_manifest(self) -> None:
-        """Shows what would be submitted, below the code or, on a small terminal, in its place."""
+        """Show what would be submitted, below the code or, on a small terminal, instead of it."""
         manifest = self.query_one(Manifest)
         manifest.display = not manifest.display
         self.query_one("#new-code-side").set_class(manifest.display, "-manifest")
@@ -518,7 +519,7 @@ class NewJobScreen(StokeScreen):
         on_thread(self, presets.found, show, self.show_error)
 
     def action_save_preset(self) -> None:
-        """Keeps what the form asks for as a file; what is wrong in it is said first."""
+        """Save the form as a preset, unless something in it is wrong."""
         draft = self._now()
         try:
             text, hidden = presets.as_json(self._validation.as_asked(draft))
@@ -532,9 +533,9 @@ class NewJobScreen(StokeScreen):
             except StokeError as error:
                 self.show_error(error)
                 return
-            said = f"saved; by command: stoke submit {fmt.place(str(path))} -b {self._backend}"
+            said = f"Saved. Run it: stoke submit {fmt.place(str(path))} -b {self._backend}"
             if hidden:
-                said += f"\n{', '.join(hidden)}: by reference, the value is not in it"
+                said += f"\n{', '.join(hidden)}: saved by reference, without the value"
             self.notify(clean_block(said), markup=False, timeout=10)
 
         def named(path: Path | None) -> None:
@@ -557,4 +558,4 @@ def _here() -> Path:
     try:
         return Path.cwd()
     except OSError:
-        return Path.home()  # Somebody took the folder away.
+        return Path.home()  # The working folder has been deleted.

@@ -1,4 +1,4 @@
-"""Lists as people type and paste them, cut into pieces that each stand for themselves: packages."""
+"""Split lists of packages, as users type and paste them, into items."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from stoke.errors import RequestError
 
 Parse = Callable[[str], list[str]]
-"""Cuts one text into pieces; `RequestError` where no end can be told."""
+"""Splits a text into items; `RequestError` where the end of one cannot be told."""
 
 SEPARATORS = " ,\t\n"
-# Such lines are a requirements file's: options, hashes, continued lines.
+# Lines that only a requirements file has: options, hashes, continued lines.
 _OF_A_FILE = re.compile(r"^\s*-|\s--hash=|\\\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"(^|\s)#.*")
-# `dependencies = [`, as it stands in a pyproject.toml.
+# `dependencies = [`, as in a pyproject.toml.
 _LIST = re.compile(r"^([\w-]+\s*=\s*)?\[(?=\s*([\"']|$))")
-# What may still come behind a piece and belong to it.
+# Text that may follow an item and belong to it.
 _GOES_ON = ("<1", "and x", "[x]", ";x", "@ x")
 _QUOTED = re.compile(r"([\"'])(.*)\1[,\]]*")
 
 
 def take(text: str, parse: Parse) -> tuple[list[str], str]:
-    """(pieces that nothing typed behind them can change any more, what is still open).
+    """Return (the items that further typing cannot change, the rest of the text).
 
     `pandas>=2,` stays open, because `<3` may follow; `numpy,` is done.
     """
@@ -40,7 +40,8 @@ def take(text: str, parse: Parse) -> tuple[list[str], str]:
 
 
 def cut(text: str, parse: Parse) -> list[str]:
-    """Every piece of `text`. A line whose end cannot be told is one, for a check to refuse."""
+    """Return all items of `text`. A line whose end cannot be told is one item, for a check to
+    refuse."""
     found = []
     for line in text.splitlines():
         try:
@@ -51,7 +52,7 @@ def cut(text: str, parse: Parse) -> list[str]:
 
 
 def pasted(text: str, parse: Parse) -> list[str]:
-    """`cut`, for lists from elsewhere: without comments, and without the quotes and brackets of a list
+    """Return all items of a pasted list, without comments and without the quotes and brackets of a list
     in Python or TOML."""
     lines = [_LIST.sub("", _COMMENT.sub("", line).strip()) for line in text.splitlines()]
     found = []
@@ -62,5 +63,5 @@ def pasted(text: str, parse: Parse) -> list[str]:
 
 
 def is_requirements_file(text: str) -> bool:
-    """Whether it says what only a requirements file can say."""
+    """Whether the text has lines that only a requirements file has."""
     return "\n" in text.strip() and _OF_A_FILE.search(text) is not None

@@ -44,7 +44,7 @@ class Scale:
     top: float | None = None
 
 
-BYTES = Scale(lambda value: human_bytes(round(value)), 1000)
+BYTES = Scale(lambda value: human_bytes(round(value)), 1024)
 SHARE = Scale(fmt.share, 1, 1)
 
 
