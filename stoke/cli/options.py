@@ -224,9 +224,11 @@ def request_from(
     for field in fields.FIELDS:
         if field.option and not isinstance(field.value, values.FileText):
             value = options.get(field.option.name)
-            if value not in (None, (), False) and field.name not in given:
-                texts = value if isinstance(value, tuple) else (value,)
-                put_value(given, field.name, field.value.from_options(field.name, texts))
+            # Not `in (None, (), False)`: 0 is equal to False, and --cpu 0 is an error.
+            if value is None or value is False or value == () or field.name in given:
+                continue
+            texts = value if isinstance(value, tuple) else (value,)
+            put_value(given, field.name, field.value.from_options(field.name, texts))
     stem = Path(program).stem if program not in ("-", "-c") else ""
     return Request(
         with_defaults(request_from_options(**given), config),

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from stoke.backend.api import Capabilities
+from stoke.cli.commands.run import command as run
+from stoke.cli.options import request_from
+from stoke.config.model import Config
+from stoke.errors import RequestError
 from stoke.request.fields import FIELDS, get_value, masked_fields, refusals, rows, unsupported
 from stoke.request.schema import request_schema
 from stoke.request.spec import IndexSettings, JobSpec, make_spec
@@ -59,6 +63,19 @@ def test_what_a_backend_cannot_honour_is_refused_field_by_field() -> None:
     assert list(refusals(make_spec({"code": "1"}), "toy", NOTHING)) == []
     assert unsupported("toy", NOTHING).keys() == {"system", "cpu", "memory", "shm_size", "image"}
     assert unsupported("toy", EVERYTHING) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [(["--cpu", "0"], "cpu"), (["--memory", ""], "memory"), (["--python", ""], "python")],
+)
+def test_an_empty_or_zero_value_is_not_passed_over(words: list[str], field: str) -> None:
+    options = run.make_context("run", [*words, "-c", "1"]).params
+    for name in ("backend", "detach", "as_json", "quiet"):
+        options.pop(name)
+    with pytest.raises(RequestError) as caught:
+        request_from(Config(), **options)
+    assert caught.value.field == field
 
 
 def test_rows_mask_what_looks_secret() -> None:

@@ -86,7 +86,7 @@ def test_the_fold(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[
         field(screen, "timeout").text = "5m"
         screen.query_one("#more", Collapsible).collapsed = False
 
-    run = filled(fill, "Where and how: local, timeout 5m")
+    run = filled(fill, "Where and how: local, 2 variables, 1 secret, timeout 5m")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
@@ -114,10 +114,10 @@ def test_failing(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
 def test_with_a_backend_that_is_not_there(
     snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
 ) -> None:
-    ui_state.save("draft", {"code": CODE, "backend": "gone", "use_cache": True, "values": {}})
+    ui_state.save("draft", {"code": CODE, "backend": "gone", "values": {}})
 
     async def run(pilot: Pilot[Any]) -> None:
-        await shows("hint first: backend", "2")(pilot)
+        await shows("fix first: backend", "2")(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 
