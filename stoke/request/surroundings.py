@@ -266,10 +266,8 @@ def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
     indexes: list[Any] = []
     for index in _list(settings.pop("index", [])):
         if isinstance(index, dict) and "credentials" in index:
-            index = {
-                **index,
-                "credentials in a file": None,
-            }  # stoke's key, not uv's: refused later.
+            # `credentials` is a key of stoke's record, not of uv. This name is refused later.
+            index = {**index, "credentials in a file": None}
         if isinstance(index, dict) and isinstance(index.get("url"), str):
             rest = {key: one for key, one in index.items() if key not in ("url", "publish-url")}
             index = _index(index["url"], reference) | rest

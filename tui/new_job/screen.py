@@ -158,7 +158,7 @@ class NewJobScreen(StokeScreen):
     def save_unsaved(self) -> None:
         self._save()
 
-    # --- the contents of the form -----------------------------------------------------------------
+    # --- the contents of the form ----------------------------------------------------------------
 
     @property
     def _code(self) -> CodeEditor:
@@ -177,7 +177,7 @@ class NewJobScreen(StokeScreen):
             self._rest,
         )
 
-    # --- the cluster ----------------------------------------------------------------------------
+    # --- the cluster -----------------------------------------------------------------------------
 
     def _learn_clusters(self) -> None:
         """Load the clusters of the chosen backend, if it has several."""
@@ -260,16 +260,14 @@ class NewJobScreen(StokeScreen):
         if now.code.strip() not in ("", new.code.strip()):
             return True
         for one in form.request_fields():
-            unchanged = (
-                "",
-                form.default_text(one, self.context.config),
-                new.values.get(one.name, ""),
-            )
-            if now.values[one.name].strip() not in (text.strip() for text in unchanged):
+            text = now.values[one.name].strip()
+            # Fields with a default are no work, and are quickly set again.
+            has_default = form.default_text(one, self.context.config) != ""
+            if not has_default and text not in ("", new.values.get(one.name, "").strip()):
                 return True
         return False
 
-    # --- while the user types ---------------------------------------------------------------------
+    # --- while the user types --------------------------------------------------------------------
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
@@ -387,7 +385,7 @@ class NewJobScreen(StokeScreen):
         field.text = f"{before}\n{event.text}" if before else event.text
         self.notify("Requirements file detected and moved to the requirements field.", markup=False)
 
-    # --- keys -------------------------------------------------------------------------------------
+    # --- keys ------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not super().check_action(action, parameters):
@@ -481,7 +479,7 @@ class NewJobScreen(StokeScreen):
         else:
             self._code.focus()
 
-    # --- files ------------------------------------------------------------------------------------
+    # --- files -----------------------------------------------------------------------------------
 
     def action_open(self) -> None:
         def picked(path: Path | None) -> None:
