@@ -158,7 +158,7 @@ class ChipInput(SafeInput):
             return self.chips.chosen is not None
         return True
 
-    # --- completion ------------------------------------------------------------------------------
+    # --- completion -------------------------------------------------------------------------------
 
     def watch_value(self, value: str) -> None:
         open_name = _OPEN_NAME.search(value)
@@ -176,7 +176,7 @@ class ChipInput(SafeInput):
         self._match = (self._match + by) % len(self._matches)
         self._suggest()
 
-    # --- keys ------------------------------------------------------------------------------------
+    # --- keys -------------------------------------------------------------------------------------
 
     async def _on_key(self, event: events.Key) -> None:
         if event.is_printable:
@@ -271,7 +271,7 @@ class Chips(Vertical):
             self._placeholder = text
             self._show()
 
-    # --- its items -------------------------------------------------------------------------------
+    # --- its items --------------------------------------------------------------------------------
 
     @property
     def text(self) -> str:
@@ -336,7 +336,7 @@ class Chips(Vertical):
         self.input.placeholder = "" if self._chips else self._placeholder
         self._list.show([*self._chips, *self._given], self.chosen)
 
-    # --- editing ---------------------------------------------------------------------------------
+    # --- editing ----------------------------------------------------------------------------------
 
     def take_done(self) -> None:
         """Turn the part of the input line that no further key can change into chips."""
@@ -420,7 +420,7 @@ class Chips(Vertical):
         self._show()
         self.post_message(self.Changed())
 
-    # --- mouse -----------------------------------------------------------------------------------
+    # --- mouse ------------------------------------------------------------------------------------
 
     def on_click(self, event: events.Click) -> None:
         if event.widget is self._list:

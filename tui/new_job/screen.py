@@ -158,7 +158,7 @@ class NewJobScreen(StokeScreen):
     def save_unsaved(self) -> None:
         self._save()
 
-    # --- the contents of the form ----------------------------------------------------------------
+    # --- the contents of the form -----------------------------------------------------------------
 
     @property
     def _code(self) -> CodeEditor:
@@ -177,7 +177,7 @@ class NewJobScreen(StokeScreen):
             self._rest,
         )
 
-    # --- the cluster -----------------------------------------------------------------------------
+    # --- the cluster ------------------------------------------------------------------------------
 
     def _learn_clusters(self) -> None:
         """Load the clusters of the chosen backend, if it has several."""
@@ -267,7 +267,7 @@ class NewJobScreen(StokeScreen):
                 return True
         return False
 
-    # --- while the user types --------------------------------------------------------------------
+    # --- while the user types ---------------------------------------------------------------------
 
     @on(FormField.Changed)
     @on(TextArea.Changed, "#code")
@@ -385,7 +385,7 @@ class NewJobScreen(StokeScreen):
         field.text = f"{before}\n{event.text}" if before else event.text
         self.notify("Requirements file detected and moved to the requirements field.", markup=False)
 
-    # --- keys ------------------------------------------------------------------------------------
+    # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not super().check_action(action, parameters):
@@ -479,7 +479,7 @@ class NewJobScreen(StokeScreen):
         else:
             self._code.focus()
 
-    # --- files -----------------------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------------
 
     def action_open(self) -> None:
         def picked(path: Path | None) -> None:
