@@ -86,7 +86,7 @@ def test_the_fold(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[
         field(screen, "timeout").text = "5m"
         screen.query_one("#more", Collapsible).collapsed = False
 
-    run = filled(fill, "Where and how: local, 2 variables, 1 secret, timeout 5m")
+    run = filled(fill, "Where and how: local, 2 variables")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
