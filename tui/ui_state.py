@@ -6,11 +6,11 @@ Each change is written at once, because a lost connection ends the program witho
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 from stoke.errors import EngineError, StokeError
+from stoke.files.atomic import write_atomically
 from stoke.files.paths import make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 
@@ -30,12 +30,9 @@ def load(name: str) -> dict[str, Any]:
 def save(name: str, values: dict[str, Any]) -> None:
     """Replace what is saved as `name`, atomically. `EngineError` if it cannot be written."""
     folder = make_private(state_dir())
-    aside = folder / f"{name}.json.{os.getpid()}"
     try:
         # A lone surrogate from a paste survives as \udXXX.
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(values, file)
-        aside.replace(folder / f"{name}.json")
+        write_atomically(folder / f"{name}.json", json.dumps(values))
     except OSError as error:
         raise EngineError(
             f"cannot keep the {name} in {folder}: {error.strerror}",

@@ -6,7 +6,6 @@ a job is in one folder: what was delivered, the frames of its output, its status
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -36,7 +35,7 @@ from stoke.backend.api import (
 from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.files.debug import Logger
-from stoke.files.file_lock import is_locked
+from stoke.files.file_lock import is_locked, take_lock
 from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
@@ -71,12 +70,10 @@ class LocalBackend:
         began, clock = time.time(), elapsed()
         report("start", began, None)
         folder = make_private(_folder(delivery.job_id))
-        lock = os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = take_lock(folder / "alive.lock", wait=False)
+        if lock is None:
+            return  # It runs already: the same submit, repeated.
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # It runs already: the same submit, repeated.
             if _record(folder, STATUS):
                 return
             mark = f"{delivery.job_id}.{secrets.token_hex(8)}"

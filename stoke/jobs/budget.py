@@ -8,7 +8,6 @@ waits ends at once: the waiting one prunes what the new job added, too.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.files.debug import background_log
+from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job
 from stoke.jobs import background
@@ -48,10 +48,10 @@ def enforce_budget(backend_name: str, scope: str) -> None:
 
     config = load_config()
     size = config.budget(scope)
-    waiting = _lock(f"{backend_name}-{scope}.waiting", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    waiting = take_lock(_folder() / f"{backend_name}-{scope}.waiting", wait=False)
     if size is None or waiting is None:
         return
-    _lock(f"{backend_name}-{scope}.working", fcntl.LOCK_EX)
+    take_lock(_folder() / f"{backend_name}-{scope}.working", wait=True)  # Until this process ends.
     os.close(waiting)
     with History() as history:
         backend = Backends(config).get(backend_name)
@@ -64,17 +64,6 @@ def enforce_budget(backend_name: str, scope: str) -> None:
 
 def _folder() -> Path:
     return make_private(state_dir() / "budgets")
-
-
-def _lock(name: str, kind: int) -> int | None:
-    """Take a file lock until this process ends; return None if it is held and `kind` does not wait."""
-    lock = os.open(_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, kind)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
 
 
 if __name__ == "__main__":

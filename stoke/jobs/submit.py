@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import time
@@ -15,12 +14,13 @@ from stoke.delivery.network import NOTHING, Network, this_network
 from stoke.delivery.payload import runner_source
 from stoke.errors import EngineError, StokeError
 from stoke.files.debug import Logger
+from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase, new_job_id
 from stoke.jobs.prepare import PreparedRequest
 from stoke.jobs.submit_lock import submit_locks
-from stoke.logs.spool import cannot_keep
+from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
 _log = Logger(__name__)
@@ -124,16 +124,15 @@ def network_for(spec: JobSpec, backend: Backend) -> Network:
 def _submit_lock(job_id: str) -> tuple[Path, int]:
     """Take the submit lock; return its file and the descriptor that holds it until it is closed."""
     usual, spare = submit_locks(job_id)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
         make_private(usual.parent)
-        path, lock = usual, os.open(usual, flags, 0o600)
+        path, lock = usual, take_lock(usual, wait=True)
     except (OSError, EngineError):
         try:
-            path, lock = spare, os.open(spare, flags, 0o600)
+            path, lock = spare, take_lock(spare, wait=True)
         except OSError as error:
-            raise cannot_keep(usual.parent, error) from error
-    fcntl.flock(lock, fcntl.LOCK_EX)
+            raise cannot_save(usual.parent, error) from error
+    assert lock is not None
     return path, lock
 
 

@@ -10,7 +10,6 @@ from there, so a kill -9 at any moment neither loses nor doubles a byte.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import random
@@ -32,11 +31,13 @@ from stoke.backend.api import (
     LogStream,
 )
 from stoke.errors import EngineError
+from stoke.files.atomic import write_atomically
 from stoke.files.debug import Logger
+from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
-from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_keep
+from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_save
 from stoke.remote.events import Event, EventScanner
 from stoke.remote.protocol import SEPARATOR
 
@@ -106,7 +107,7 @@ class Follower:
         self._begun = not nonce
         # What came before that is known: so little that it waits.
         self._waiting: list[Frame] = []
-        self._lock_file = take_lock(folder)
+        self._lock = take_follow_lock(folder)
         self._closed = threading.Event()
         self._stream: LogStream | None = None
         self._cut: EngineError | None = None
@@ -123,7 +124,7 @@ class Follower:
             self._restore()
             self._try_folder()
         except BaseException:
-            os.close(self._lock_file)
+            os.close(self._lock)
             raise
 
     @property
@@ -182,7 +183,7 @@ class Follower:
             if not self._closed.is_set():
                 raise
         finally:
-            os.close(self._lock_file)
+            os.close(self._lock)
 
     def close(self) -> None:
         self._closed.set()
@@ -402,7 +403,7 @@ class Follower:
         try:
             self._write_checkpoint()
         except OSError as error:
-            raise cannot_keep(self._folder, error) from error
+            raise cannot_save(self._folder, error) from error
 
     def _checkpoint(self) -> None:
         try:
@@ -411,7 +412,6 @@ class Follower:
             pass  # A full disk: the older checkpoint stands, and what follows it is fetched again.
 
     def _write_checkpoint(self) -> None:
-        """Written aside and renamed: a reader meets the old one or the new one."""
         self._checkpointed = time.monotonic()
         self._checkpointed_bytes = self.spool.bytes
         position = {
@@ -424,10 +424,8 @@ class Follower:
             "held": base64.b64encode(self._scanner.held).decode(),
             **self._point.as_json(),
         }
-        aside = self._folder / "log.pos.new"
         self.spool.flush()
-        aside.write_text(json.dumps(position))
-        aside.replace(self._folder / "log.pos")
+        write_atomically(self._folder / "log.pos", json.dumps(position))
 
     def _restore(self) -> None:
         try:
@@ -462,16 +460,16 @@ def _is_expected(cut: EngineError) -> bool:
     return isinstance(cut, LogEndingError)
 
 
-def take_lock(folder: Path) -> int:
-    """The lock of whoever writes a spool, to be closed; `FollowerBusyError` while another has it."""
+def take_follow_lock(folder: Path) -> int:
+    """Take the file lock of a spool's writer; return the descriptor that holds it until it is closed.
+
+    Raises `FollowerBusyError` if another follower holds it.
+    """
     make_private(folder)
     try:
-        lock = os.open(folder / "follow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = take_lock(folder / "follow.lock", wait=False)
     except OSError as error:
-        raise cannot_keep(folder, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise FollowerBusyError from None
+        raise cannot_save(folder, error) from error
+    if lock is None:
+        raise FollowerBusyError
     return lock

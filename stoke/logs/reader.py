@@ -6,17 +6,18 @@ The log may grow meanwhile, and a follower that takes over may cut it back.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from stoke.errors import RequestError, StokeError
+from stoke.files.atomic import replacing
 from stoke.logs.search import ERRORS, PART_OVERLAP, PIECE, Block, Query
 from stoke.logs.spool import NOTE, STDERR, SpoolReader
 from stoke.text.sanitize import clean_line
@@ -291,26 +292,19 @@ def row_at(reader: SpoolReader, time: int) -> int:
 
 
 def save(folder: Path, target: Path, replace: bool = False) -> int:
-    """Copies the log as it stands to `target` and returns its bytes; lines of ours are marked.
+    """Copy the log as it is now to `target`; return the bytes written. stoke's own lines are marked.
 
-    The job's bytes are exact, escape sequences and all. `FileExistsError` unless `replace`;
-    `StokeError` when it cannot be written, and then what was there stays.
+    The job's bytes are exact, with their escape sequences. Raises `FileExistsError` for an existing
+    file unless `replace` is set, and `StokeError` if writing fails; an existing file then keeps its
+    content.
     """
-    # Only what takes another file's place is made aside; the other way a rename might replace one.
-    path = target.with_name(f".{target.name}.{os.getpid()}.part") if replace else target
     reader = SpoolReader(folder)
     try:
         size, rows = reader.size()
-        with open(path, "xb") as file:
-            try:
-                for piece in _stored(reader, rows, size):
-                    file.write(piece)
-                written = file.tell()
-                file.flush()
-                path.replace(target)
-            except OSError:
-                path.unlink()
-                raise
+        with replacing(target, 0o666) if replace else _new_file(target) as file:
+            for piece in _saved(reader, rows, size):
+                file.write(piece)
+            written = file.tell()
     except FileExistsError:
         raise
     except OSError as error:
@@ -322,7 +316,19 @@ def save(folder: Path, target: Path, replace: bool = False) -> int:
     return written
 
 
-def _stored(reader: SpoolReader, rows: int, size: int) -> Iterator[bytes]:
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that did not exist; remove it if the block ends with an error."""
+    with open(path, "xb") as file:
+        try:
+            yield file
+            file.flush()
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def _saved(reader: SpoolReader, rows: int, size: int) -> Iterator[bytes]:
     for first in range(0, rows, _ROWS):
         count = min(_ROWS, rows - first)
         offsets, stamps = reader.columns(first, count + 1)

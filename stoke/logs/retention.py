@@ -15,7 +15,7 @@ from stoke.errors import EngineError
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History
 from stoke.logs.fallback import PARTS
-from stoke.logs.follower import FollowerBusyError, take_lock
+from stoke.logs.follower import FollowerBusyError, take_follow_lock
 
 _REMOVED = "log.removed"
 
@@ -72,7 +72,7 @@ def _sizes() -> dict[str, int]:
 
 def _remove(folder: Path, limit: int) -> bool:
     try:
-        lock = take_lock(folder)
+        lock = take_follow_lock(folder)
     except (FollowerBusyError, EngineError):
         return False
     try:

@@ -70,7 +70,7 @@ class SpoolWriter:
             self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
             self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise cannot_keep(folder, error) from error
+            raise cannot_save(folder, error) from error
         self.bytes = self._log.tell()
         self.lines = self._index.tell() // ROW.size
         self.gaps = 0
@@ -195,7 +195,7 @@ class SpoolWriter:
                     aside.truncate(self.aside_bytes)
                     raise
         except OSError as error:
-            raise cannot_keep(self._folder, error) from error
+            raise cannot_save(self._folder, error) from error
         self.aside_bytes += len(data)
 
     def flush(self) -> None:
@@ -211,7 +211,7 @@ class SpoolWriter:
         except OSError as error:
             self._log.truncate(self.bytes - len(data))
             self._index.truncate(self.lines * ROW.size - len(rows))
-            raise cannot_keep(self._folder, error) from error
+            raise cannot_save(self._folder, error) from error
         self._bytes_waiting.clear()
         self._rows_waiting.clear()
 
@@ -223,7 +223,7 @@ class SpoolWriter:
             self._index.close()
 
 
-def cannot_keep(folder: Path, error: OSError) -> EngineError:
+def cannot_save(folder: Path, error: OSError) -> EngineError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return EngineError(
         f"cannot keep the log in {folder}: {error.strerror}",

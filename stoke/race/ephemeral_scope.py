@@ -10,7 +10,6 @@ next race does so (`sweep`).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from stoke.cache.scopes import is_ephemeral, new_ephemeral_scope
 from stoke.errors import EngineError, StokeError
+from stoke.files.file_lock import lock_descriptor, take_lock
 from stoke.files.paths import make_private, state_dir
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class EphemeralScope:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._lock = os.open(self._note, flags, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            lock_descriptor(self._lock, wait=True)
             os.write(self._lock, json.dumps({"backend": self._backend.name}).encode())
             self._keeper = subprocess.Popen(
                 command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
@@ -132,17 +132,18 @@ def sweep(backends: Backends, history: History) -> None:
     """Delete the scopes that a crash of the machine has left. The next race retries failures."""
     for note in _folder().iterdir():
         if is_ephemeral(note.name):
-            _take_over(note, backends, history, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_over(note, backends, history, wait=False)
 
 
-def _take_over(note: Path, backends: Backends, history: History, wait: int) -> None:
+def _take_over(note: Path, backends: Backends, history: History, *, wait: bool) -> None:
     """Take the note's lock, and delete what is left of its scope."""
     try:
-        lock = os.open(note, os.O_RDWR | os.O_CLOEXEC)
+        lock = take_lock(note, wait=wait, create=False)
     except FileNotFoundError:
         return
+    if lock is None:
+        return
     try:
-        fcntl.flock(lock, wait)
         if note.exists():
             written = os.read(lock, 4096)
             if written:  # An empty note: its process died before it used the scope.
@@ -150,7 +151,7 @@ def _take_over(note: Path, backends: Backends, history: History, wait: int) -> N
 
                 delete_scope(backends.get(parse_json(written)["backend"]), note.name, history)
             note.unlink(missing_ok=True)
-    except (BlockingIOError, ValueError, LookupError, TypeError, StokeError):
+    except (ValueError, LookupError, TypeError, StokeError):
         pass
     finally:
         os.close(lock)
@@ -167,10 +168,10 @@ def _keep(scope: str) -> None:
     """
     note = _folder() / scope
     try:
-        lock = os.open(note, os.O_RDWR | os.O_CLOEXEC)
+        lock = take_lock(note, wait=True, create=False)
     except FileNotFoundError:
         return
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert lock is not None
     os.close(lock)
     if not note.exists():
         return
@@ -179,7 +180,7 @@ def _keep(scope: str) -> None:
     from stoke.history.database import History
 
     with History() as history:
-        _take_over(note, Backends(load_config()), history, fcntl.LOCK_EX)
+        _take_over(note, Backends(load_config()), history, wait=True)
 
 
 if __name__ == "__main__":

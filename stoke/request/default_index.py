@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from stoke.errors import EngineError
+from stoke.files.atomic import write_atomically
 from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
 
 
@@ -31,13 +32,9 @@ def default_index() -> str | None:
     url = asked.stdout.strip().removeprefix("--index-url ")
     if not url.startswith("http"):
         return None
-    aside = known.with_name(f"{known.name}.{os.getpid()}")
     try:
         make_private(known.parent)
-        aside.unlink(missing_ok=True)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(url)
-        aside.replace(known)
+        write_atomically(known, url)
     except (OSError, EngineError):
         pass  # The next call asks uv again.
     return url

@@ -7,13 +7,13 @@ shared.
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stoke.errors import EngineError, RequestError, StokeError
+from stoke.files.atomic import write_atomically
 from stoke.files.paths import config_file
 from stoke.request.sources import MAX_REQUEST, request_from_json
 from stoke.request.spec import JobSpec
@@ -77,13 +77,10 @@ def path_of(name: str) -> Path:
 
 
 def save(path: Path, text: str) -> None:
-    """Write a preset as one step, readable by its owner only. `EngineError` if that fails."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a preset that only its owner can read. Raises `EngineError` if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        aside.replace(path)
+        write_atomically(path, text)
     except OSError as error:
         raise EngineError(
             f"cannot save the preset {path}: {error.strerror}",

@@ -67,7 +67,7 @@ def kept(stream: int) -> bytes:
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-def test_f13_run_shows_what_it_cannot_keep_and_a_later_program_keeps_it(
+def test_f13_run_shows_what_it_cannot_save_and_a_later_program_keeps_it(
     disk: Disk, stoke: Stoke, quiet: bool
 ) -> None:
     disk.spoil()
