@@ -20,7 +20,7 @@ from stoke.history.job import Job
 from stoke.jobs import refresh
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
-from stoke.logs.fallback import UnsavedLogError
+from stoke.logs.fallback import LogLocations, UnsavedLogError
 from tui.snapshot import Snapshot
 
 NEWEST = 100
@@ -66,6 +66,8 @@ class JobsService:
         busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.backends = backends
+        self.locations = LogLocations()
+        """Where the logs are read from: the trackers here move a log that cannot be saved."""
         self._busy = busy
         self._config = config
         self._history = history
@@ -171,7 +173,7 @@ class JobsService:
                 self._begin(job)
         if others and now >= self._others_at:
             self._others_at = now + OTHERS_SECONDS
-            arguments = (others, self.backends, self._history)
+            arguments = (others, self.backends, self._history, refresh.ASK_SECONDS, self.locations)
             threading.Thread(target=refresh.refresh, args=arguments, daemon=True).start()
 
     def _begin(self, job: Job) -> None:
@@ -193,8 +195,11 @@ class JobsService:
     def _follow(self, one: _Tracked, job: Job) -> None:
         try:
             backend = self.backends.get(one.backend)
-            # First, because a job that was created and never started has no end to wait for.
-            refresh.reconcile(job, backend, self._history, on_unsaved=self._unsaved)
+            location = self.locations.of(job.id)
+            # Settled first: a job that was made and never started has no end to wait for.
+            refresh.reconcile(
+                job, backend, self._history, on_unsaved=self._unsaved, location=location
+            )
             one.tracker = Tracker(
                 backend,
                 self._history,
@@ -202,6 +207,7 @@ class JobsService:
                 on_change=lambda: self._progressed(one),
                 on_trouble=lambda error: self._failed(one, error),
                 on_unsaved=self._unsaved,
+                location=location,
             )
             self._recovered(one)
             if not one.closed:

@@ -17,11 +17,10 @@ from itertools import repeat
 import click
 
 from stoke.cli.passthrough import OutputStream
-from stoke.files.paths import job_dir
 from stoke.logs.pattern import LINE_SECONDS, Pattern
 from stoke.logs.reader import parts
 from stoke.logs.search import part_holds
-from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, SpoolReader
+from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, LogSource, SpoolReader
 from stoke.text.sanitize import clean, clean_line, line_states
 
 LONGEST = 1 << 20
@@ -68,12 +67,14 @@ def _found(pattern: Pattern, line: Line, reader: SpoolReader) -> bool:
 class JobLines:
     """Read the lines of one job, each call from where the last one ended."""
 
-    def __init__(self, job_id: str, line_filter: LineFilter, tail: int | None) -> None:
+    def __init__(
+        self, job_id: str, source: LogSource, wanted: LineFilter, tail: int | None
+    ) -> None:
         self.job_id = job_id
-        self._filter = line_filter
-        self._reader = SpoolReader(job_dir(job_id))
+        self._filter = wanted
+        self._reader = SpoolReader(source)
         self._tail = tail
-        self._next = self._reader.first_since(line_filter.since) if line_filter.since else 0
+        self._next = self._reader.first_since(wanted.since) if wanted.since else 0
 
     def new(self, all_of_it: bool) -> Iterator[Line]:
         """Yield the lines since the last call. An unfinished last line waits, unless `all_of_it`."""

@@ -237,4 +237,6 @@ def log_size(job: Job) -> tuple[int, int, int]:
     size, lines = reader.size()
     gaps = reader.gaps()
     reader.close()
+    if job.log_bytes > size:
+        return job.log_lines, job.log_bytes, job.log_gaps  # The log is not saved yet.
     return lines, size, gaps

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from pathlib import Path
 
 from stoke.cli.terminal import JobScreen, TerminalFilter
 from stoke.errors import EngineError
-from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolReader
+from stoke.logs.spool import NOTE, STDERR, STDOUT, LogSource, SpoolReader
 from stoke.text.sanitize import clean
 
 _BLOCK = 4096
@@ -73,15 +72,15 @@ class Passthrough:
 
     def __init__(
         self,
-        folder: Path,
+        source: LogSource,
         stdout: OutputStream,
         stderr: OutputStream,
         first_row: int = 0,
         stamp: Callable[[int], bytes] | None = None,
     ) -> None:
-        """Begin with row `first_row`. `stamp` makes each row's prefix from its time in epoch
-        nanoseconds."""
-        self._reader = SpoolReader(folder)
+        """Begins with row `first_row`. `stamp` makes what stands before each row from its time in
+        epoch nanoseconds."""
+        self._reader = SpoolReader(source)
         self._stamp = stamp
         self._stdout = stdout
         self._stderr = stderr

@@ -32,6 +32,7 @@ from stoke.history.job import Job, JobState
 from stoke.jobs.control import interrupt, stop
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.tracker import Tracker
+from stoke.logs.fallback import LogLocation, LogLocations
 from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
 
@@ -52,10 +53,11 @@ def watch_job(
     screen = JobScreen()
     stderr = OutputStream(2, sys.stderr.encoding, screen)
     stdout = stderr if as_json else OutputStream(1, sys.stdout.encoding, screen)
-    passthrough = Passthrough(job_dir(job.id), stdout, stderr)
+    location = LogLocation(job_dir(job.id))
+    passthrough = Passthrough(location, stdout, stderr)
     progress.attach(passthrough)
     stopper = InterruptHandler(job, backend, history, config.stop_grace, progress)
-    follow = JobFollower(job.id, backend, history, passthrough, progress, on_turn=stopper.act)
+    follow = JobFollower(job.id, backend, history, location, passthrough, progress, stopper.act)
     try:
         with stopper.on_ctrl_c(follow.wake):
             last = follow.run()
@@ -106,6 +108,7 @@ class JobFollower:
         job_id: str,
         backend: Backend,
         history: History,
+        location: LogLocation,
         passthrough: Passthrough,
         progress: ProgressPrinter,
         on_turn: Callable[[], None] = lambda: None,
@@ -119,8 +122,8 @@ class JobFollower:
         self._queue: SimpleQueue[Event | EngineError | None] = SimpleQueue()
         self._is_awake = False
         self._prepared = False
-        self._spool = SpoolReader(job_dir(job_id))
-        # The size of the log when its last newline was held back; None while none is.
+        self._spool = SpoolReader(location)
+        # How long the log was when its last newline began to be held back; None while none is.
         self._held_at: int | None = None
         self._failure: BaseException | None = None
         self._tracker = Tracker(
@@ -131,6 +134,7 @@ class JobFollower:
             on_event=self._queue.put,
             on_trouble=self._queue.put,
             on_unsaved=self._queue.put,
+            location=location,
         )
         passthrough.holds_newline = lambda: self._tracker.held[:1] == b"\n"
         self.error: str | None = None
@@ -204,9 +208,11 @@ class JobFollower:
                     self.hint = f"{self.hint}; {where}" if self.hint else where
 
 
-def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None]) -> None:
-    """Follow several jobs until all have ended. Call `show(False)` on this thread whenever one of them
-    may have new output; False says that more may come."""
+def follow_jobs(
+    jobs: list[Job], history: History, locations: LogLocations, show: Callable[[bool], None]
+) -> None:
+    """Follows several jobs until all of them are over. `show` is called on this thread whenever one
+    of them may have written; with False, because more may come."""
     queue: SimpleQueue[EngineError | None] = SimpleQueue()
     failures: list[BaseException] = []
     progress = ProgressPrinter(quiet=True, troubles=True)
@@ -228,6 +234,7 @@ def follow_jobs(jobs: list[Job], history: History, show: Callable[[bool], None])
                 on_change=lambda: queue.put(None),
                 on_trouble=queue.put,
                 on_unsaved=queue.put,
+                location=locations.of(job.id),
             )
             for job in jobs
         ]

@@ -20,8 +20,8 @@ from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
-from stoke.logs.fallback import UnsavedLogError
-from stoke.logs.retention import keep_within
+from stoke.logs.fallback import LogLocation, LogLocations, UnsavedLogError
+from stoke.logs.retention import enforce_log_budget
 
 _log = Logger(__name__)
 
@@ -32,7 +32,11 @@ CLOSE_SECONDS = 1.0
 
 
 def refresh(
-    jobs: Iterable[Job], backends: Backends, history: History, seconds: float = ASK_SECONDS
+    jobs: Iterable[Job],
+    backends: Backends,
+    history: History,
+    seconds: float = ASK_SECONDS,
+    locations: LogLocations | None = None,
 ) -> list[Job]:
     """Ask the backends of unfinished jobs for their state, for at most `seconds` in all.
 
@@ -42,7 +46,7 @@ def refresh(
 
     Log readers that are still busy at the deadline are closed with a checkpoint, from which the next
     call continues. The end of such a job stays provisional until its log is complete; a process of
-    its own reads the rest.
+    its own reads the rest. `locations` are those of the caller's log readers, if it has any.
     """
     asked = list(jobs)
     answered: set[str] = set()
@@ -56,7 +60,9 @@ def refresh(
 
     def ask(job: Job) -> None:
         try:
-            if reconcile(job, backends.get(job.backend), history, watch=watch):
+            backend = backends.get(job.backend)
+            location = locations.of(job.id) if locations else None
+            if reconcile(job, backend, history, watch=watch, location=location):
                 answered.add(job.id)
         except (EngineError, RequestError) as error:
             _log.debug("refresh %s: %s did not answer: %s", job.id, job.backend, error)
@@ -119,19 +125,20 @@ def reconcile(
     history: History,
     on_unsaved: Callable[[UnsavedLogError], None] | None = None,
     watch: Callable[[Tracker], None] = lambda _: None,
+    location: LogLocation | None = None,
 ) -> bool:
     """Bring the record and log of one unfinished job up to date, and finalize it if it has ended.
 
-    Returns whether the record now agrees with the engine. `on_unsaved` is for a caller that shows the
-    log (see `Tracker`). `watch` gets the tracker before it reads: a caller that does not wait for the
-    end of a long log closes the tracker.
+    Returns whether the record now agrees with the engine. `on_unsaved` and `location` are for a caller
+    that shows the log (see `Tracker`). `watch` gets the tracker before it reads: a caller that does
+    not wait for the end of a long log closes the tracker.
     """
     if is_being_submitted(job.id):
         return True
     engine = backend.inspect(job.id)
     if engine.status == "running":
         # The log tells how far the job is; the engine tells why there is none yet.
-        tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved)
+        tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved, location=location)
         tracker.take_state(engine)
         watch(tracker)
         tracker.catch_up()
@@ -148,7 +155,7 @@ def reconcile(
             finished_at=time.time(),
         )
         return True
-    tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved)
+    tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved, location=location)
     tracker.take_state(engine)
     watch(tracker)
     tracker.run()
@@ -182,7 +189,7 @@ def _enforce_log_budget(history: History) -> None:
     from stoke.config.loader import load_config
 
     try:
-        keep_within(load_config().log.spool_max, history)
+        enforce_log_budget(load_config().log.spool_max, history)
     except StokeError:
         pass  # The end of the next job tries again.
 

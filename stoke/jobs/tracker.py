@@ -24,7 +24,7 @@ from stoke.history.database import History, Note
 from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
-from stoke.logs.fallback import UnsavedLogError, kept_again, stand_in, unsaved
+from stoke.logs.fallback import LogLocation, UnsavedLogError
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
 
@@ -46,7 +46,8 @@ class Tracker:
     changed; `on_event` with each event of the runner that is believed; `on_trouble` when the engine
     cannot be reached, and with a `WaitingError` when the engine reports why the job does not start.
     `on_unsaved` is called with the reason when the log can only be shown, not saved; without that
-    callback an unsaved log raises `EngineError`.
+    callback an unsaved log raises `EngineError`. `location` is shared with the readers of the log; they
+    move with it to the fallback folder and back.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Tracker:
         on_event: Callable[[Event], None] = lambda event: None,
         on_trouble: Callable[[EngineError], None] = lambda error: None,
         on_unsaved: Callable[[UnsavedLogError], None] | None = None,
+        location: LogLocation | None = None,
     ) -> None:
         self._backend = backend
         self._history = history
@@ -73,7 +75,8 @@ class Tracker:
         self._waits_for: str | None = None
         self._checks: EventChecks | None = None
         # Set once the job's own folder has had no space for long.
-        self._fallback: Path | None = None
+        self._stays_in_fallback = False
+        self._location = location or LogLocation(job_dir(job_id))
         self._restarted = False
 
     @property
@@ -87,6 +90,7 @@ class Tracker:
         while not self._closed.is_set():
             job = self._history.get(self.job_id)
             if job is None or (job.state.finished and not job.provisional):
+                self._location.restore_log_folder()  # Another process has saved the log.
                 return
             try:
                 follower = self._new_follower()
@@ -103,6 +107,8 @@ class Tracker:
                 self._fall_back(error)
                 continue
             if last is not None:
+                if follower.folder == self._location.folder:
+                    self._location.restore_log_folder()
                 self._confirm(last, follower)
                 self._on_change()
                 return
@@ -123,27 +129,26 @@ class Tracker:
 
         Raises `error` if no caller shows the log, or if that folder has no space either.
         """
-        if self._on_unsaved is None or self._fallback is not None or self._closed.is_set():
+        if self._on_unsaved is None or self._stays_in_fallback or self._closed.is_set():
             raise error
-        shown = stand_in(job_dir(self.job_id), error)
-        self._fallback = shown.folder
+        shown = self._location.fallback_folder(error)
+        self._stays_in_fallback = True
         self._on_unsaved(shown.why)
 
     def _new_follower(self) -> Follower:
         self._checks = None  # Another process may have followed in the meantime.
-        if self._fallback is not None:
-            return self._follower_in(self._fallback)
-        folder = job_dir(self.job_id)
+        if self._stays_in_fallback:
+            return self._follower_in(self._location.current)
         try:
-            follower = self._follower_in(folder)
+            follower = self._follower_in(self._location.folder)
         except EngineError as error:
-            known = unsaved(folder)
+            known = self._location.unsaved
             if self._on_unsaved is None or (known and known.whole):
                 raise
-            shown = stand_in(folder, error)
+            shown = self._location.fallback_folder(error)
             self._on_unsaved(shown.why)
             return self._follower_in(shown.folder)
-        kept_again(folder)
+        self._location.restore_if_caught_up()
         return follower
 
     def _follower_in(self, folder: Path) -> Follower:
@@ -153,11 +158,16 @@ class Tracker:
             self._history.nonce(self.job_id) or "",
             folder,
             self._take_event,
-            self._on_change,
+            lambda: self._log_grew(folder),
             self._on_trouble,
             self.take_state,
             self._note_restart,
         )
+
+    def _log_grew(self, folder: Path) -> None:
+        if folder == self._location.folder:
+            self._location.restore_if_caught_up()
+        self._on_change()
 
     def close(self) -> None:
         self._closed.set()
@@ -186,7 +196,7 @@ class Tracker:
         job = self._history.get(self.job_id)
         if job is None or not job.provisional or not job.state.finished:
             return False
-        if unsaved(job_dir(self.job_id)) is not None:
+        if self._location.unsaved is not None:
             return False  # Provisional for another reason: its log is not saved yet.
         if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
             return False
@@ -379,7 +389,7 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
-        shown = unsaved(job_dir(self.job_id))
+        shown = self._location.unsaved
         if shown is not None:
             shown.whole = True
             changes["provisional"] = engine.status != "absent"

@@ -1,10 +1,11 @@
-"""The follower: brings one job's log from its engine into the spool, every byte once.
+"""Follow one job's log from its engine into the spool, every byte exactly once.
 
-The end of a stream is a hint; the engine's state decides. After every end or cut the follower asks
-the engine, and goes on from its resume point (`stoke.logs.resume`).
+The end of a stream is only a hint that the job has ended; the engine's state decides. After every end
+or cut the follower asks the engine, and continues from its resume point (`stoke.logs.resume`).
 
-`log.pos` beside the spool is the checkpoint: a later program cuts the spool back to it and goes on
-from there, so a kill -9 at any moment neither loses nor doubles a byte.
+`log.pos` beside the spool is the checkpoint. A later process truncates the spool to it and continues
+from there, so a kill -9 at any moment neither loses nor repeats a byte. docs/log-contract.md lists what
+the follower promises.
 """
 
 from __future__ import annotations
@@ -43,38 +44,38 @@ from stoke.remote.protocol import SEPARATOR
 
 _log = Logger(__name__)
 
-# What came since the last one is fetched again by whoever goes on after a kill -9. In a flood writing
-# one costs some 15 ms.
+# After a kill -9, the next follower fetches everything since the last checkpoint again. While a job
+# prints fast, writing a checkpoint costs some 15 ms.
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 32 << 20
 BACKOFF_SECONDS = (0.5, 30.0)
 OVER = ("exited", "absent")
-# A connection that lasted so long was good, also if it brought nothing.
+# A connection that lasted this long was good, even if it brought nothing.
 GOOD_SECONDS = 20.0
-# What an interpreter that cannot run the runner says is shorter than this.
+# An interpreter that cannot run the runner prints less than this.
 MOST_BEFORE_RUNNER = 16 * 1024
-# How often a job that was made and has not begun is looked at, and a disk that is full.
+# Intervals for checking a job that was created but has not started, and a full disk.
 START_SECONDS = 0.1
 FULL_SECONDS = 1.0
-# For how long a full disk is waited for. Then whoever shows the log needs another folder for it.
+# How long to wait for space on a full disk. After that the log needs another folder.
 PATIENCE_SECONDS = 10.0
 
 
 class FollowerBusyError(Exception):
-    """Another program follows this job; its spool can be read meanwhile."""
+    """Another process follows this job. Its spool can be read in the meantime."""
 
 
-class LeftError(Exception):
-    """Closed while something waited for room: it is not kept, and fetched again by whoever follows."""
+class ClosedWhileWaitingError(Exception):
+    """The follower was closed while data waited for disk space. The next follower fetches it again."""
 
 
 class Follower:
-    """Follows one job until its log is complete. `run` blocks; `close` ends it from elsewhere.
+    """Follow one job until its log is complete. `run` blocks; `close` ends it from another thread.
 
-    `on_event` gets each of the runner's events, some again after a restart (events are idempotent);
-    `on_flush` is called when the spool has grown, `on_trouble` when the engine could not be reached
-    or the disk is full (the follower goes on trying), `on_state` with what the engine said of the job,
-    `on_restart` before the log of another start of the job is read (see `stoke.backend.LogStream`).
+    `on_event` gets each event of the runner, some again after a restart (events are idempotent);
+    `on_flush` is called when the spool has grown, `on_trouble` when the engine cannot be reached or the
+    disk is full (the follower tries again), `on_state` with the engine's state of the job, `on_restart`
+    before the follower reads the log of another start of the job (see `stoke.backend.api.LogStream`).
     """
 
     def __init__(
@@ -91,21 +92,22 @@ class Follower:
     ) -> None:
         self._backend = backend
         self._job_id = job_id
-        self._folder = folder
+        self.folder = folder
         self._on_event = on_event
         self._on_flush = on_flush
         self._on_trouble = on_trouble
         self._on_state = on_state
         self._on_restart = on_restart
-        # Which start of the job the log so far is of, where the engine may start it again.
+        # The start of the job that the log so far belongs to, if the engine may start it again.
         self._source: str | None = None
-        # Whether the connection turned out to be of another one.
+        # Whether the current connection turned out to belong to another start.
         self._restarted = False
         self._scanner = EventScanner(nonce)
         self._mark = SEPARATOR + nonce.encode()
-        # Whether the log's beginning was met, or missed: it begins with the runner's first words.
+        # Whether the beginning of the log was found or reported as missing. A log begins with the
+        # runner's first event.
         self._begun = not nonce
-        # What came before that is known: so little that it waits.
+        # Frames that came before this is known; few enough to be held back.
         self._waiting: list[Frame] = []
         self._lock = take_follow_lock(folder)
         self._closed = threading.Event()
@@ -115,7 +117,7 @@ class Follower:
         self._point = ResumePoint()
         self._checkpointed = 0.0
         self._checkpointed_bytes = 0
-        # Whether to wait where nothing can be kept, or to give up at once.
+        # Whether to wait for disk space, or to fail at once.
         self._patient = True
         self.event_time = 0.0
         """The engine's time (epoch seconds) of the line that carried the event being handed on."""
@@ -129,20 +131,20 @@ class Follower:
 
     @property
     def held(self) -> bytes:
-        """What may be the beginning of an event: most often a last newline of stderr."""
+        """Bytes of stderr that may be the beginning of an event: most often a last newline."""
         return self._scanner.held
 
     def run(self) -> EngineState | None:
-        """Until the engine says that the job is over and the log is whole, or `close`.
+        """Follow until the engine reports the end of the job and the log is complete, or until `close`.
 
-        Returns the engine's last word, or None when closed first.
+        Returns the engine's last state, or None when closed first.
         """
         try:
             return self._run()
-        except LeftError:
+        except ClosedWhileWaitingError:
             return None
         finally:
-            self._let_go()
+            self._release()
 
     def _run(self) -> EngineState | None:
         attempt = 0
@@ -162,21 +164,21 @@ class Follower:
                 self._finish()
                 return state
             if state and cut is not None and not grown and attempt and not _is_expected(cut):
-                self._on_trouble(cut)  # It answers, and gives no log.
+                self._on_trouble(cut)  # The engine answers but gives no log.
             good = grown or time.monotonic() - began > GOOD_SECONDS
             attempt = 0 if good else attempt + 1
             self._wait(attempt)
         return None
 
     def catch_up(self) -> None:
-        """What the engine has by now, instead of `run`: does not wait for more, nor for room."""
+        """Read what the engine has by now, instead of `run`; wait neither for more nor for space."""
         self._patient = False
         try:
             self._read(follow=False)
         finally:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         try:
             self.spool.close()
         except EngineError:
@@ -208,7 +210,7 @@ class Follower:
             self._closed.wait(random.uniform(0, min(most, first * 2 ** min(attempt - 1, 10))))  # noqa: S311
 
     def _read_rest(self, state: EngineState) -> bool:
-        """Once the job is over: reads until nothing new comes. False when closed or cut before that."""
+        """Read until nothing new comes, after the job's end. Return False if closed or cut before."""
         grown = True
         while grown and not self._closed.is_set():
             grown, error = self._read(follow=False)
@@ -222,11 +224,10 @@ class Follower:
         return not self._closed.is_set()
 
     def _read(self, follow: bool) -> tuple[bool, EngineError | None]:
-        """One connection, to its end or cut. (Did it bring anything new, what cut it.) A second one
-        where the first turns out to be of another start of the job.
+        """Read one connection to its end or cut. Return (whether it brought anything new, what cut it).
 
-        Trouble with keeping what comes is no cut: it is waited out, or raised, and then the older
-        checkpoint stands.
+        Reads a second connection if the first turns out to belong to another start of the job. Failures
+        to save are not cuts: they are waited out or raised, and the older checkpoint stays valid.
         """
         repeats = self._point.repeats(self._overlap)
         _log.debug("log of %s: read from %d ns, follow=%s", self._job_id, repeats.since, follow)
@@ -254,15 +255,17 @@ class Follower:
         if grown:
             self._overlap = OVERLAP
         elif began and self._cut is not None and not isinstance(self._cut, LogBehindError):
-            # Cut before it came to anything new, as it may be next time: begin closer to that.
+            # The connection was cut within the overlap, as the next one may be: shorten the overlap.
             self._overlap = LEAST_OVERLAP
         self._checkpoint()
         _log.debug("log of %s: read ends, new=%s, cut by %s", self._job_id, grown, self._cut)
         return grown, self._cut
 
     def _is_of_another_start(self) -> bool:
-        """Whether the log that has been opened is not the one that was read before. Its times have
-        nothing to do with that one's, so it is read from its beginning."""
+        """Return whether the open log belongs to another start of the job than the log read so far.
+
+        The times of the two logs are unrelated, so the new log is read from its beginning.
+        """
         source = getattr(self._stream, "source", None)
         preface = getattr(self._stream, "preface", None)
         if source is None or source == self._source:
@@ -281,7 +284,7 @@ class Follower:
         return True
 
     def _batches(self, since: int, follow: bool) -> Iterator[list[Frame]]:
-        """What one connection brings; afterwards `_cut` says what cut it, if anything did."""
+        """Yield the batches of one connection; afterwards `_cut` is the error that cut it, if any."""
         self._cut = None
         self._restarted = False
         try:
@@ -312,13 +315,13 @@ class Follower:
         self._flush()
 
     def _take_beginning(self, batch: list[Frame]) -> None:
-        """Holds it back until it is clear whether something belongs before it."""
+        """Hold frames back until it is clear whether the engine has dropped something before them."""
         self._waiting += batch
         mine = [frame.data for frame in self._waiting if frame.stream != ENGINE]
         if not any(self._mark in data for data in mine):
             if self.spool.bytes + sum(map(len, mine)) <= MOST_BEFORE_RUNNER:
                 return
-            self._missed_the_beginning(self._waiting[0].time)
+            self._note_missing_beginning(self._waiting[0].time)
         self._take_waiting()
 
     def _take_waiting(self) -> None:
@@ -326,7 +329,7 @@ class Follower:
         if waiting:
             self._take(waiting)
 
-    def _missed_the_beginning(self, moment: int) -> None:
+    def _note_missing_beginning(self, moment: int) -> None:
         self._begun = True
         self.spool.note(moment, "gap: the engine no longer has the beginning of the log")
         self.spool.gaps += 1
@@ -334,12 +337,12 @@ class Follower:
     def _take(self, batch: list[Frame]) -> None:
         streams, times, pieces = zip(*batch, strict=True)
         if streams.count(streams[0]) == len(streams):
-            self._keep(streams[0], times, pieces)
+            self._save(streams[0], times, pieces)
         else:
             start = 0
             for stream, run in groupby(streams):
                 end = start + len(list(run))
-                self._keep(stream, times[start:end], pieces[start:end])
+                self._save(stream, times[start:end], pieces[start:end])
                 start = end
         self._point.take(streams, times, pieces)
         self._flush()
@@ -348,7 +351,7 @@ class Follower:
         if late or self.spool.bytes - self._checkpointed_bytes > CHECKPOINT_BYTES:
             self._checkpoint()
 
-    def _keep(self, stream: int, times: tuple[int, ...], pieces: tuple[bytes, ...]) -> None:
+    def _save(self, stream: int, times: tuple[int, ...], pieces: tuple[bytes, ...]) -> None:
         if stream == ENGINE:
             self._patiently(lambda: self.spool.put_aside(b"".join(pieces)))
             return
@@ -365,7 +368,7 @@ class Follower:
                     self.spool.add(STDERR, moment, piece)
                     continue
                 if not self._begun and piece["event"] not in ("begin", "note", "error"):
-                    self._missed_the_beginning(moment)
+                    self._note_missing_beginning(moment)
                 self._begun = True
                 self.event_time = moment / 1e9
                 self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
@@ -381,35 +384,35 @@ class Follower:
     def _flush(self) -> None:
         self._patiently(self.spool.flush)
 
-    def _patiently(self, keep: Callable[[], None]) -> None:
-        """Does what needs room on a disk; where there is none, says so and waits for it.
+    def _patiently(self, save: Callable[[], None]) -> None:
+        """Call `save`; if the disk is full, report that and wait for space.
 
-        Meanwhile nothing is read: the engine keeps what comes. After `PATIENCE_SECONDS` the error is
-        raised.
+        Nothing is read in the meantime, so the engine keeps new output. Raises the error after
+        `PATIENCE_SECONDS`.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return keep()
+                return save()
             except EngineError as error:
                 if not self._patient or time.monotonic() > deadline:
                     raise
                 self._on_trouble(error)
                 if self._closed.wait(FULL_SECONDS):
-                    raise LeftError from error
+                    raise ClosedWhileWaitingError from error
 
     def _try_folder(self) -> None:
-        """Room that comes later is waited for; what has none to begin with is said at once."""
+        """Fail at once if the folder is not writable at the start; later errors are waited out."""
         try:
             self._write_checkpoint()
         except OSError as error:
-            raise cannot_save(self._folder, error) from error
+            raise cannot_save(self.folder, error) from error
 
     def _checkpoint(self) -> None:
         try:
             self._write_checkpoint()
         except (OSError, EngineError):
-            pass  # A full disk: the older checkpoint stands, and what follows it is fetched again.
+            pass  # Disk full: the older checkpoint stays valid, and the rest is fetched again.
 
     def _write_checkpoint(self) -> None:
         self._checkpointed = time.monotonic()
@@ -425,11 +428,11 @@ class Follower:
             **self._point.as_json(),
         }
         self.spool.flush()
-        write_atomically(self._folder / "log.pos", json.dumps(position))
+        write_atomically(self.folder / "log.pos", json.dumps(position))
 
     def _restore(self) -> None:
         try:
-            position: dict[str, Any] = read_json(self._folder / "log.pos", MAX_CHECKPOINT)
+            position: dict[str, Any] = read_json(self.folder / "log.pos", MAX_CHECKPOINT)
             size, lines, aside = position["bytes"], position["lines"], position["aside"]
             begun: bool = position["begun"]
             spool = self.spool
@@ -444,8 +447,8 @@ class Follower:
                 raise ValueError("not our checkpoint")
             self._point.restore(position)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            # None yet, an older program's, or the machine went down and kept it but not all of the
-            # log: from the start.
+            # No checkpoint yet, one of an older version, or one that a crash of the machine left ahead
+            # of the log: start from the beginning.
             self._point = ResumePoint()
             self.spool.truncate(0, 0, 0)
             return

@@ -1,8 +1,8 @@
-"""A regular expression that a person typed, matched within a time limit.
+"""Match regular expressions that users type, within a time limit.
 
-Python's `re` holds the interpreter's lock while it matches, and `(a|aa)+$` on a line of 40 letters
-takes hours: the whole program would freeze. The `regex` package takes the same syntax, releases the
-lock, and stops at a limit.
+Python's `re` holds the GIL while it matches, and `(a|aa)+$` on a line of 40 letters takes hours: the
+whole program would freeze. The `regex` package takes the same syntax, releases the GIL, and stops at a
+time limit.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from stoke.errors import RequestError
 
 LINE_SECONDS = 1.0
-"""For one line of a log that is searched on a thread."""
+"""Limit for one line that a search looks at on its own thread."""
 DRAW_SECONDS = 0.02
-"""For one line that is being drawn."""
+"""Limit for one line that is being drawn."""
 
 
 class SlowPatternError(RequestError):
@@ -31,7 +31,7 @@ class SlowPatternError(RequestError):
 
 
 class Pattern:
-    """`text` compiled. `RequestError` when it is no regular expression."""
+    """A compiled pattern. Raises `RequestError` if `text` is not a regular expression."""
 
     def __init__(self, text: str, any_case: bool = False) -> None:
         import regex
@@ -40,18 +40,21 @@ class Pattern:
         try:
             self._pattern: Any = regex.compile(text, regex.IGNORECASE if any_case else 0)
         except (regex.error, re.error, OverflowError, RecursionError, ValueError) as error:
-            why = f"{text!r} is no regular expression: {error}"
+            why = f"{text!r} is not a regular expression: {error}"
             raise RequestError("pattern", why) from error
 
     def found_in(self, line: str, start: int = 0, seconds: float = LINE_SECONDS) -> bool:
-        """Whether it is found in `line` from `start` on; `SlowPatternError` if that takes too long."""
+        """Return whether `line` has a match from `start` on.
+
+        Raises `SlowPatternError` if that takes too long.
+        """
         try:
             return self._pattern.search(line, start, timeout=seconds) is not None
         except TimeoutError:
             raise SlowPatternError(self.text) from None
 
     def spans(self, line: str, seconds: float = DRAW_SECONDS) -> Iterator[tuple[int, int]]:
-        """Where it is found in `line`, empty matches left out; `SlowPatternError` as above."""
+        """Yield (start, end) of each match that is not empty. Raises `SlowPatternError` as above."""
         try:
             for match in self._pattern.finditer(line, timeout=seconds):
                 if match.end() > match.start():

@@ -1,7 +1,7 @@
-"""Reading a spool as a person does: the rows that hold something, the next error, a moment, a copy.
+"""Search a spool, find errors and times in it, and save it as a file.
 
-Everything here works through the log in pieces, so memory does not grow with it, and on any thread.
-The log may grow meanwhile, and a follower that takes over may cut it back.
+Everything here reads the log in pieces, so memory does not grow with the log, and works on any thread.
+The log may grow in the meantime, and a new follower may truncate it to its checkpoint.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import BinaryIO, NamedTuple
 from stoke.errors import RequestError, StokeError
 from stoke.files.atomic import replacing
 from stoke.logs.search import ERRORS, PART_OVERLAP, PIECE, Block, Query
-from stoke.logs.spool import NOTE, STDERR, SpoolReader
+from stoke.logs.spool import NOTE, STDERR, LogSource, SpoolReader
 from stoke.text.sanitize import clean_line
 
 _ROWS = 32 * 1024
 NOTE_MARK = "-- "
-"""What a line of ours begins with wherever it is shown or saved."""
+"""The mark of stoke's own lines wherever they are shown or saved."""
 
 
 class Piece(NamedTuple):
-    """Some rows of a log, or a part of one that is longer than a piece."""
+    """Some rows of a log, or a part of a row that is longer than a piece."""
 
     first: int
     """The number of the first row."""
@@ -37,12 +37,12 @@ class Piece(NamedTuple):
 
 
 def pieces(reader: SpoolReader, first: int, end: int, size: int) -> Iterator[Piece]:
-    """The rows [first, end) of a log of `size` bytes, a megabyte at a time."""
+    """Yield the rows [first, end) of a log of `size` bytes, a megabyte at a time."""
     while first < end:
         count = min(_ROWS, end - first)
         offsets, stamps = reader.columns(first, count + 1)
         if len(offsets) <= count:
-            # The log ends here, if not before: somebody has cut it back.
+            # The log ends here or earlier: a new follower has truncated it.
             count = len(offsets)
             offsets.append(size)
         at = 0
@@ -66,7 +66,7 @@ def pieces(reader: SpoolReader, first: int, end: int, size: int) -> Iterator[Pie
 
 
 def parts(reader: SpoolReader, start: int, end: int) -> Iterator[Block]:
-    """The bytes [start, end) of a log, one long row, in parts that overlap."""
+    """Yield one long row, the bytes [start, end) of a log, in parts that overlap."""
     for at in range(start, end, PIECE):
         stop = min(end, at + PIECE + PART_OVERLAP)
         data = reader.read(at, stop)
@@ -76,34 +76,34 @@ def parts(reader: SpoolReader, start: int, end: int) -> Iterator[Block]:
 
 
 class Matches:
-    """The rows of one spool that hold what every one of `queries` asks for, in order.
+    """The rows of one spool that match all of `queries`, in order.
 
-    `scan` runs on one thread at a time; everything else may be asked meanwhile from another.
+    `scan` runs on one thread at a time; other threads may use everything else at the same time.
     """
 
-    def __init__(self, folder: Path, *queries: Query) -> None:
+    def __init__(self, source: LogSource, *queries: Query) -> None:
         self.queries = queries
         self.rows = array("I")
         self.scanned = 0
-        """Rows that were looked at; the last is looked at again while it has no end."""
+        """Rows scanned so far; the last one is scanned again while it has no newline."""
         self.whole = False
-        """Whether the whole log, as it once stood, was looked at."""
+        """Whether the whole log, as it was at some time, has been scanned."""
         self._in_parts: set[int] = set()
-        """Which queries the row that comes in parts has met so far."""
-        self._folder = folder
+        """Which queries the row that comes in parts has matched so far."""
+        self._source = source
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Ends `scan` within one piece."""
+        """End `scan` within one piece."""
         self._cancelled.set()
 
     def scan(self, progress: Callable[[], object] = lambda: None) -> None:
-        """Looks at what the spool has gained since the last call. `progress` is called often."""
-        reader = SpoolReader(self._folder)
+        """Scan what the spool has gained since the last call. `progress` is called often."""
+        reader = SpoolReader(self._source)
         try:
             size, total = reader.size()
             if total < self.scanned:
-                # A follower that took over has cut it back, nobody knows how far.
+                # A new follower has truncated the log, and it is unknown how far.
                 self.rows, self.scanned = array("I"), 0
             for piece in pieces(reader, self.scanned, total, size):
                 if self._cancelled.is_set():
@@ -127,40 +127,41 @@ class Matches:
             found = sorted(set(each[0]).intersection(*each[1:]))
         known = self.rows[-1] if self.rows else -1
         if known == piece.first and piece.first >= self.scanned and 0 not in found:
-            # The last row was growing and has changed: a progress bar.
+            # The last row has changed since it was scanned: a progress bar.
             self.rows.pop()
         self.rows.extend(piece.first + row for row in found if piece.first + row > known)
         self.scanned = piece.first + piece.block.rows
 
     def after(self, row: int) -> int | None:
-        """The first row found behind `row`; None when there is none."""
+        """Return the first match after `row`; None if there is none."""
         at = bisect_right(self.rows, row)
         return self.rows[at] if at < len(self.rows) else None
 
     def before(self, row: int) -> int | None:
+        """Return the last match before `row`; None if there is none."""
         at = bisect_left(self.rows, row)
         return self.rows[at - 1] if at else None
 
     def place(self, row: int) -> int | None:
-        """Which of the rows found this one is, from 1."""
+        """Return the number of this row among the matches, counted from 1; None if it is no match."""
         at = bisect_left(self.rows, row)
         return at + 1 if at < len(self.rows) and self.rows[at] == row else None
 
 
 # --- errors ---------------------------------------------------------------------------------------
 
-# What logging writes to stderr although nothing is wrong.
+# Lines that logging and progress bars write to stderr although nothing is wrong.
 _CALM = re.compile(r"\b(?:TRACE|DEBUG|INFO|NOTICE)\b|\d%\|")
 _MOST_BACK = 1000
 
 
-def next_error(folder: Path, row: int, step: int, cancelled: Callable[[], bool]) -> int | None:
-    """The nearest error behind (`step` 1) or before (-1) `row`; None when there is none.
+def next_error(source: LogSource, row: int, step: int, cancelled: Callable[[], bool]) -> int | None:
+    """Return the nearest error after (`step` 1) or before (-1) `row`; None if there is none.
 
-    An error is a line that tells of one, or the first that goes to stderr after stdout; with a
-    traceback, or whatever is indented or tells of errors right below it, it is one.
+    An error is a line that reports one, or the first line on stderr after stdout. A traceback, and
+    lines right below that are indented or report errors, belong to the same error.
     """
-    reader = SpoolReader(folder)
+    reader = SpoolReader(source)
     try:
         size, total = reader.size()
         for first, end in _stretches(row, step, total):
@@ -199,7 +200,7 @@ def _errors_in(reader: SpoolReader, piece: Piece) -> list[int]:
 
 
 def _belongs_to_another(reader: SpoolReader, row: int) -> bool:
-    """Whether the lines above, as far as they are indented or blank, begin with an error."""
+    """Return whether the nearest line above that is neither indented nor blank reports an error."""
     for line in _backwards(reader, row):
         if not line.strip() or line[0].isspace():
             continue
@@ -215,7 +216,7 @@ def _backwards(reader: SpoolReader, row: int) -> Iterator[str]:
             yield clean_line(line.text)
 
 
-# --- moments --------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 _AGO = re.compile(
     r"([+-])\s*(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*m)?\s*(?:(\d+)\s*s?)?", re.I
@@ -234,17 +235,17 @@ class Span(NamedTuple):
 
 
 def span(reader: SpoolReader) -> Span | None:
-    """None for an empty log."""
+    """Return the times of the log's ends; None for an empty log."""
     _, rows = reader.size()
     ends = reader.rows(0, 1) + reader.rows(rows - 1, 1) if rows else []
     return Span(ends[0][1], ends[-1][1]) if len(ends) == 2 else None
 
 
 def moment(text: str, log: Span, near: int) -> int:
-    """The time that `text` means in this log, in epoch nanoseconds; `RequestError` if it means none.
+    """Return the time that `text` means in this log, in epoch nanoseconds.
 
     A time of day without a date is the one within the log, nearest to `near` if there are several.
-    Times of day are local.
+    Times of day are local. Raises `RequestError` if `text` is not a time.
     """
     text = text.strip()
     if (ago := _AGO.fullmatch(text)) and any(ago.groups()[1:]):
@@ -253,13 +254,13 @@ def moment(text: str, log: Span, near: int) -> int:
         return max(0, log.last - away) if ago[1] == "-" else log.first + away
     clock = _CLOCK.fullmatch(text)
     if clock is None:
-        raise RequestError("time", f"{text!r} is no time", _HOW)
+        raise RequestError("time", f"{text!r} is not a time", _HOW)
     year, month, day, hour, minute, second, fraction = clock.groups()
     nanoseconds = int((fraction or "").ljust(9, "0"))
     first, last = (datetime.fromtimestamp(end / 1e9) for end in log)
     times = []
     try:
-        # A day more at both ends, so that there is always one to be nearest.
+        # One more day at both ends, so that there is always a nearest time.
         for days in range(-1, min((last.date() - first.date()).days, 3660) + 2):
             date = first + timedelta(days=days)
             if month is not None:
@@ -270,7 +271,7 @@ def moment(text: str, log: Span, near: int) -> int:
             )
             times.append(int(date.timestamp()) * 1_000_000_000 + nanoseconds)
     except ValueError as error:
-        raise RequestError("time", f"{text!r} is no time: {error}", _HOW) from error
+        raise RequestError("time", f"{text!r} is not a time: {error}", _HOW) from error
     within = [time for time in times if log.first <= time <= log.last]
     if within:
         return min(within, key=lambda time: abs(time - near))
@@ -278,7 +279,7 @@ def moment(text: str, log: Span, near: int) -> int:
 
 
 def row_at(reader: SpoolReader, time: int) -> int:
-    """The first row of that time or later; the last when all are earlier."""
+    """Return the first row of that time or later; the last row if all are earlier."""
     _, rows = reader.size()
 
     def key(row: int) -> int:
@@ -291,14 +292,14 @@ def row_at(reader: SpoolReader, time: int) -> int:
 # --- saving ---------------------------------------------------------------------------------------
 
 
-def save(folder: Path, target: Path, replace: bool = False) -> int:
+def save(source: LogSource, target: Path, replace: bool = False) -> int:
     """Copy the log as it is now to `target`; return the bytes written. stoke's own lines are marked.
 
     The job's bytes are exact, with their escape sequences. Raises `FileExistsError` for an existing
     file unless `replace` is set, and `StokeError` if writing fails; an existing file then keeps its
     content.
     """
-    reader = SpoolReader(folder)
+    reader = SpoolReader(source)
     try:
         size, rows = reader.size()
         with replacing(target, 0o666) if replace else _new_file(target) as file:
@@ -309,7 +310,7 @@ def save(folder: Path, target: Path, replace: bool = False) -> int:
         raise
     except OSError as error:
         raise StokeError(
-            f"cannot save the log as {target}: {error.strerror}", "name another place"
+            f"cannot save the log as {target}: {error.strerror}", "choose another file name"
         ) from error
     finally:
         reader.close()

@@ -1,14 +1,14 @@
-"""Where a follower goes on after an end or a cut, and what of that it has already.
+"""Where a follower continues after an end or a cut, and which frames it already has.
 
-Usually by time: from the newest frame less a small overlap, because an engine's two streams go back
-in time against each other by a few milliseconds. What was seen of that overlap is dropped by
-content, with multiplicity, not by time.
+Usually it continues by time: from the newest frame minus a small overlap, because the times of an
+engine's two streams can be a few milliseconds out of order. Frames of the overlap that it already has
+are dropped by content, with multiplicity, not by time.
 
-Where the clock went back by more than that, or where the engine gives whole seconds (Podman before
-4.4), no time says where the new frames begin. Then the log is asked for from its start and as many
-frames as were taken are passed over; a checksum over them tells whether they are the same ones. (A
-step while nothing is connected shows in this machine's clock: it is the engine's own, or both are kept
-by the same servers.)
+If the clock went back by more than the overlap, or if the engine gives whole seconds (Podman before
+4.4), no time tells where the new frames begin. The follower then asks for the log from its start and
+skips as many frames as it has; a checksum shows whether they are the same frames. (A clock step while
+nothing is connected shows in this machine's clock, which is the engine's own or is set by the same time
+servers.)
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from stoke.backend.api import Frame
 
 OVERLAP = 10_000_000
 SECOND = 1_000_000_000
-# Frames of a container's two streams were measured up to 3.6 ms out of order: with less, the late
-# ones would be missed.
+# Frames of a container's two streams were measured up to 3.6 ms out of order; a shorter overlap would
+# miss the late ones.
 LEAST_OVERLAP = 4_000_000
-# An engine keeps a longer line in parts of this size. A shorter frame without an end is all there is,
-# as far as it has come: a record of the runner's, or a stream's last.
+# Engines split longer lines into parts of this size. A shorter frame without a newline is complete: a
+# record of the runner, or the last frame of a stream.
 PART_SIZE = 16 * 1024
-# Bytes of such frames that are kept; of more than that, keys. All parts of a long line have one time.
-MOST_KEPT = 4 << 20
+# Bytes of recent frames to hold; of older ones only keys. All parts of a long line have the same time.
+MAX_HELD = 4 << 20
 
 Key = tuple[int, int, int, int]
 """(time, stream, length, CRC) of a frame."""
 
 
-class _Taken(NamedTuple):
-    """Frames that were taken together, in columns: a flood has tens of thousands within the overlap."""
+class _Batch(NamedTuple):
+    """Frames that came together, as columns: fast output has tens of thousands within the overlap."""
 
     newest: int
     times: array[int]
@@ -56,7 +56,7 @@ class _Taken(NamedTuple):
 
 
 class ResumePoint:
-    """What has been taken of a log, as far as the next connection has to know. Times in nanoseconds."""
+    """The frames read so far, as far as the next connection needs them. Times are in nanoseconds."""
 
     def __init__(self) -> None:
         self.newest = 0
@@ -64,19 +64,20 @@ class ResumePoint:
         self._frames = 0
         self._checksum = 0
         self._clock = clock_offset()
-        # Whether all times so far were whole seconds: looked at once for all frames taken together.
+        # Whether all times so far were whole seconds; checked once per batch.
         self._whole_seconds = True
-        # The log's first frame. Podman drops a whole log at once; the next one begins with another.
+        # The first frame of the log. Podman drops a whole log at once, and the next one begins with
+        # another frame.
         self._first: Key | None = None
-        # What was taken within the overlap, and keys of what is older or an earlier program's, with the
-        # newest time among them.
-        self._recent: deque[_Taken] = deque()
+        # Batches within the overlap; keys of frames that are older or from an earlier process, and the
+        # newest time among these.
+        self._recent: deque[_Batch] = deque()
         self._recent_bytes = 0
         self._older: list[Key] = []
         self._older_newest = 0
-        # stream: the time of its newest frame, how many of its frames have that time in a row, and
-        # whether the newest ends its line. If not, the rest of the line comes with the same time,
-        # however much later it was written.
+        # stream: the time of its newest frame, how many of its last frames have that time, and whether
+        # the newest ends its line. If not, the rest of the line has the same time, however much later
+        # it was written.
         self._newest_of: dict[int, tuple[int, int, bool]] = {}
 
     @property
@@ -84,7 +85,7 @@ class ResumePoint:
         return self._last < self.newest - OVERLAP or clock_offset() < self._clock - OVERLAP
 
     def take(self, streams: Sequence[int], times: Sequence[int], pieces: Sequence[bytes]) -> None:
-        """Remembers frames that are new, in columns."""
+        """Record new frames, given as columns."""
         if not self._frames:
             self._first = _key(Frame(streams[0], times[0], pieces[0]))
         newest, data = max(times), b"".join(pieces)
@@ -98,9 +99,9 @@ class ResumePoint:
         horizon = self.newest - OVERLAP
         if newest >= horizon:
             sizes = array("I", map(len, pieces))
-            self._recent.append(_Taken(newest, array("q", times), bytes(streams), sizes, data))
+            self._recent.append(_Batch(newest, array("q", times), bytes(streams), sizes, data))
             self._recent_bytes += len(data)
-        while self._recent and (self._recent[0].newest < horizon or self._recent_bytes > MOST_KEPT):
+        while self._recent and (self._recent[0].newest < horizon or self._recent_bytes > MAX_HELD):
             taken = self._recent.popleft()
             self._recent_bytes -= len(taken.data)
             if taken.newest >= horizon:
@@ -132,11 +133,11 @@ class ResumePoint:
             self._newest_of[stream] = newest, count, ended
 
     def count_from(self, frames: int, checksum: int) -> None:
-        """The engine has not what was taken: from now on this is what its log begins with."""
+        """Count from other frames: the engine's log no longer begins with the recorded ones."""
         self._frames, self._checksum = frames, checksum
 
     def window(self) -> list[Key]:
-        """Keys of all that was taken and may come again."""
+        """Return the keys of all recorded frames that may come again."""
         horizon = self.newest - OVERLAP
         keys = [key for key in self._older if key[0] >= horizon]
         for taken in self._recent:
@@ -144,7 +145,7 @@ class ResumePoint:
         return keys
 
     def repeats(self, overlap: int) -> Repeats:
-        """For a connection that begins now."""
+        """Return the filter for a connection that begins now."""
         if self._frames and (self._whole_seconds or self.clock_went_back):
             first = self._first if self._whole_seconds else None
             return CountedRepeats(self._frames, self._checksum, first, self.count_from)
@@ -168,29 +169,29 @@ class ResumePoint:
             "newest_of": [[stream, *newest] for stream, newest in self._newest_of.items()],
         }
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        self.newest = kept["newest"]
-        self._last = kept["last"]
-        first = kept.get("first")  # an earlier program's checkpoint has none
+    def restore(self, stored: dict[str, Any]) -> None:
+        self.newest = stored["newest"]
+        self._last = stored["last"]
+        first = stored.get("first")  # Checkpoints of earlier versions have none.
         self._first = first and (first[0], first[1], first[2], first[3])
-        self._frames = kept["frames"]
-        self._checksum = kept["checksum"]
-        self._clock = kept["clock"]
+        self._frames = stored["frames"]
+        self._checksum = stored["checksum"]
+        self._clock = stored["clock"]
         self._whole_seconds = not self._last % SECOND
-        self._older = [(key[0], key[1], key[2], key[3]) for key in kept["window"]]
+        self._older = [(key[0], key[1], key[2], key[3]) for key in stored["window"]]
         self._older_newest = self.newest
-        self._newest_of = {row[0]: (row[1], row[2], row[3]) for row in kept.get("newest_of", ())}
+        self._newest_of = {row[0]: (row[1], row[2], row[3]) for row in stored.get("newest_of", ())}
 
 
 class Repeats:
-    """Leaves out of one connection what came with an earlier one. `since` is where it begins.
+    """Drop from one connection the frames that came with an earlier one. It begins at time `since`.
 
-    `unended` has, for each stream whose newest frame is a part of a line, the time of that frame
-    and how many frames of the stream with this time were taken. Where such a line is older than
-    `since`, the connection begins at the line, and frames older than the overlap are left out unless
-    they are its rest.
+    `unended` has, for each stream whose newest frame is a part of a line, the time of that frame and
+    the number of recorded frames of the stream with this time. If such a line is older than `since`,
+    the connection begins at the line, and frames older than the overlap are dropped unless they
+    continue it.
 
-    `gap` says, after the first frames, what the engine no longer has; None where nothing is missing.
+    `gap`, set after the first frames, describes what the engine no longer has; None if it has all.
     """
 
     def __init__(
@@ -218,7 +219,7 @@ class Repeats:
             return batch
         if not self._began:
             self._began = True
-            # Whatever the engine gives again begins with something known, or it has dropped that.
+            # A repetition begins with a known frame, unless the engine has dropped that frame.
             if batch[0].time >= self._horizon and not self._expected[_key(batch[0])]:
                 seconds = max(0, batch[0].time - self._newest) / 1e9
                 self.gap = f"{seconds:.1f} s of the log may be missing"
@@ -235,11 +236,11 @@ class Repeats:
             else:
                 got.append(frame)
         if batch[0].time > self._newest + OVERLAP:
-            self._expected.clear()  # Nothing that late is a repetition any more.
+            self._expected.clear()  # Later frames are not repetitions.
         return got
 
     def _is_repeated_before_overlap(self, frame: Frame) -> bool:
-        """Whether a frame that is older than the overlap came with an earlier connection."""
+        """Return whether a frame older than the overlap came with an earlier connection."""
         line = frame.stream, frame.time
         if line not in self._parts:
             return self._before_overlap
@@ -247,13 +248,13 @@ class Repeats:
         return self._parts[line] >= 0
 
     def end(self) -> None:
-        """The engine gave all it has."""
+        """Note that the engine has given everything it has."""
 
 
 class CountedRepeats(Repeats):
-    """The same by counting: `frames` of them, which have this checksum, came earlier.
+    """Drop repetitions by counting: `frames` frames, with this checksum, came earlier.
 
-    Where `first` is given, a log that begins with another frame has nothing of what came earlier.
+    If `first` is given, a log that begins with another frame has none of the earlier frames.
     """
 
     def __init__(
@@ -263,7 +264,7 @@ class CountedRepeats(Repeats):
         first: Key | None,
         on_other: Callable[[int, int], None],
     ) -> None:
-        """`on_other` gets how many frames there are in their place, and their checksum."""
+        """`on_other` gets the number and the checksum of the frames found instead of the expected."""
         super().__init__(0, 0, Counter())
         self._first = first
         self._frames = self._left = frames
@@ -293,8 +294,10 @@ class CountedRepeats(Repeats):
 
 
 def clock_offset() -> int:
-    """What this machine's clock says beyond the time since its start: it changes where the clock is
-    set, and with nothing else. Nanoseconds."""
+    """Return the clock minus the time since the machine's start, in nanoseconds.
+
+    It changes when the clock is set, and only then.
+    """
     best = offset = 1 << 62
     for _ in range(3):
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

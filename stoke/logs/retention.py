@@ -1,9 +1,9 @@
-"""A budget for all spools: the logs of the jobs that finished first go first.
+"""Enforce a budget on all spools: the logs of the jobs that finished first are removed first.
 
-Never that of a job that is not over, which does not count either: however long it gets, what others
-left stays. Nor the newest, so a log that is larger than the budget can still be read once its job is
-over; nor one that somebody follows. Whose log went keeps a note, so that an empty log and one that was
-removed are told apart.
+The log of an unfinished job is never removed and does not count: however long it gets, the other jobs
+keep their logs. The newest log stays, too, so a log larger than the budget can be read once its job has
+ended, and so does a log that a process follows. A job whose log was removed keeps a note, which tells a
+removed log from an empty one.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ from stoke.logs.follower import FollowerBusyError, take_follow_lock
 _REMOVED = "log.removed"
 
 
-def keep_within(limit: int, history: History) -> list[str]:
-    """Removes logs of jobs that are over until those together take no more than `limit` bytes, or only
-    the newest is left. Returns whose went."""
+def enforce_log_budget(limit: int, history: History) -> list[str]:
+    """Remove logs of finished jobs until the rest takes at most `limit` bytes, or one log is left.
+
+    Returns the ids of the jobs whose logs were removed.
+    """
     sizes = _sizes()
     if sum(sizes.values()) <= limit:
         return []
-    over = [
+    finished = [
         job
         for job in history.list()
         if job.id in sizes and job.state.finished and not job.provisional
     ]
-    over.sort(key=lambda job: job.finished_at or job.submitted_at)
-    total = sum(sizes[job.id] for job in over)
-    went = []
-    for job in over[:-1]:
+    finished.sort(key=lambda job: job.finished_at or job.submitted_at)
+    total = sum(sizes[job.id] for job in finished)
+    removed = []
+    for job in finished[:-1]:
         if total <= limit:
             break
         if _remove(job_dir(job.id), limit):
-            went.append(job.id)
+            removed.append(job.id)
             total -= sizes[job.id]
-    return went
+    return removed
 
 
 def removed_within(job_id: str) -> int | None:
-    """The budget in bytes for which a job's log was removed; None where it was not."""
+    """Return the budget in bytes for which a job's log was removed; None if it was not removed."""
     try:
         return int((job_dir(job_id) / _REMOVED).read_text())
     except (OSError, ValueError):
@@ -52,7 +54,7 @@ def removed_within(job_id: str) -> int | None:
 
 
 def _sizes() -> dict[str, int]:
-    """Bytes that each job's log takes; those that have none are left out."""
+    """Return the bytes that each job's log takes, without the jobs that have no log."""
     sizes: dict[str, int] = {}
     try:
         folders = list(os.scandir(state_dir() / "jobs"))

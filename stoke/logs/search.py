@@ -1,8 +1,8 @@
-"""What a person looks for in a log, and in which rows of a block of it that stands.
+"""Search a log: a text or regular expression, and the rows of a block that match it.
 
-A row holds what is looked for if the text it is shown as does: without colour codes, the last state
-of a progress bar. Most rows are ruled out as raw bytes, thousands at a time; only where a block
-holds something that is not shown as it stands is a row cleaned and looked at again.
+A row matches if the text that it is shown as matches: without colour codes, and only the last state of
+a progress bar. Most rows are ruled out as raw bytes, thousands at a time. Only rows of blocks with
+bytes that are not shown as they are get cleaned and searched again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from stoke.logs.pattern import Pattern
 from stoke.text.sanitize import clean, clean_line
 
 LONGEST_CLEANED = 64 * 1024
-"""Bytes of a row that are cleaned to be looked at; of a longer one the raw bytes decide."""
+"""The longest row, in bytes, that is cleaned before the search; longer rows are searched raw."""
 PIECE = 1024 * 1024
-"""Bytes looked at in one go: some milliseconds in which no other thread runs."""
+"""Bytes searched at once: this takes some milliseconds, in which no other thread runs."""
 PART_OVERLAP = 64 * 1024
 """Bytes by which the parts of a row longer than `PIECE` overlap; a longer match may be missed there."""
 _CONTEXT = 64
 _OVERLAP = 4096
 
-# What stands in a line and is not shown, as bytes: sequences and control characters.
+# Bytes of a line that are not shown: escape sequences and control characters.
 _PAYLOAD = rb"(?:(?!\xc2[\x80-\x9f])[^\x07\x18\x1a\x1b\r\n])*?"
 _UNSEEN = (
     rb"(?:(?:\x1b\[|\xc2\x9b)[0-?]*+[ -/]*+[@-~]"
@@ -39,14 +39,15 @@ _UNSEEN = (
 _CONTROLS = bytes([*range(9), *range(11, 32), 127])
 
 Find = Callable[[int], tuple[int, int] | None]
-"""Where something next stands in a block, from a position on."""
+"""Returns the next match in a block, as (start, end), from a position on."""
 
 
 class Block:
-    """Some rows of a log, one after another. `starts` says where in the log they begin, and where the
-    last ends; that of a million rows is not worked out one by one.
+    """Consecutive rows of a log. `starts` has their offsets in the log, and the end of the last row.
 
-    `part` is None but for a part of one row: then it says whether that is its beginning and its end.
+    It comes as one array, because computing the offsets of a million rows one by one is slow.
+
+    `part` is None, except for a part of one row: then it is (is the row's beginning, is the row's end).
     """
 
     __slots__ = ("base", "data", "part", "rows", "starts")
@@ -61,21 +62,21 @@ class Block:
         self.base = starts[0]
 
     def start(self, row: int) -> int:
-        """Where in `data` a row begins."""
+        """Return where in `data` a row begins."""
         return self.starts[row] - self.base
 
     def row(self, row: int) -> bytes:
         return self.data[self.starts[row] - self.base : self.starts[row + 1] - self.base]
 
     def row_of(self, position: int, first: int) -> int:
-        """Which row a position in `data` lies in; `first` or a later one."""
+        """Return the row of a position in `data`; `first` or a later row."""
         return bisect_right(self.starts, position + self.base, first, self.rows) - 1
 
 
 class Query:
-    """A text, or a regular expression. In lower case it finds any case.
+    """A text or a regular expression to search for. One in lower case matches any case.
 
-    `RequestError` when a regular expression is none.
+    Raises `RequestError` if a regular expression is not valid.
     """
 
     def __init__(self, text: str, regex: bool = False) -> None:
@@ -84,20 +85,20 @@ class Query:
         self._any_case = text == text.lower()
         if regex:
             self._pattern = Pattern(text, self._any_case)
-        # Only such a text stands in the raw bytes as it stands in the shown ones.
+        # Whether the raw bytes of a row contain the text wherever the shown row does.
         self._literal = not regex and "\ufffd" not in text
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where it stands in a line as shown; an empty match is none.
+        """Yield (start, end) of each match in a line as shown, without empty matches.
 
-        `SlowPatternError` when a regular expression takes too long for a line that is drawn.
+        Raises `SlowPatternError` if a regular expression takes too long for a line that is drawn.
         """
         if self.regex:
             return self._pattern.spans(text)
         return (match.span() for match in self._shown.finditer(text) if match[0])
 
     def holds(self, text: str) -> bool:
-        """Whether a line as shown holds it; `SlowPatternError` when that takes too long."""
+        """Return whether a line as shown matches. Raises `SlowPatternError` if that takes too long."""
         return self._search_from(text, 0)
 
     def _search_from(self, text: str, start: int) -> bool:
@@ -106,7 +107,7 @@ class Query:
         return self._shown.search(text, start) is not None
 
     def rows(self, block: Block) -> Iterator[int]:
-        """Which rows of `block` hold it."""
+        """Yield the rows of `block` that match."""
         if block.part is not None:
             if part_holds(self._search_from, block.data, *block.part):
                 yield 0
@@ -121,12 +122,12 @@ class Query:
                 yield row
 
     def holds_row(self, raw: bytes) -> bool:
-        """Whether one row of a spool, as raw bytes, is shown as a text that holds it."""
+        """Return whether one row of a spool, given as raw bytes, matches as shown."""
         if len(raw) <= LONGEST_CLEANED:
             return self.holds(clean_line(raw))
         if self._literal:
             return self._raw.search(raw) is not None
-        # Nobody sees such a line whole; where it is cut a regular expression may miss.
+        # Such a line is never shown whole. A regular expression may miss a match at a cut.
         step = LONGEST_CLEANED - _OVERLAP
         return any(
             self.holds(clean_line(raw[at : at + LONGEST_CLEANED]))
@@ -157,7 +158,7 @@ class Query:
 
     @cached_property
     def _shown(self) -> re.Pattern[str]:
-        """Finds the text in a line as it is shown."""
+        """Matches the text in a line as shown."""
         forms = ("|".join(map(re.escape, self._forms(one))) for one in self.text)
         return re.compile("".join(f"(?:{form})" for form in forms))
 
@@ -170,7 +171,7 @@ class Query:
         return re.compile(_UNSEEN.join(forms))
 
     def _forms(self, character: str) -> set[str]:
-        """What stands for a character, with itself."""
+        """Return the characters that match a character, including itself."""
         if not self._any_case:
             return {character}
         every = (character, character.upper(), character.title())
@@ -180,19 +181,19 @@ class Query:
 def part_holds(
     found_from: Callable[[str, int], bool], data: bytes, first: bool, last: bool
 ) -> bool:
-    """Whether a pattern is found in a part of a row; parts overlap by `PART_OVERLAP` bytes.
+    """Return whether a pattern matches in a part of a row; parts overlap by `PART_OVERLAP` bytes.
 
-    `found_from` says whether it is found in a text, from a position on.
-
-    `^` and `$` match at the row's own ends only.
+    `found_from` returns whether the pattern matches in a text from a position on. `^` and `$` match
+    only at the row's own ends.
     """
     text = clean(data.decode(errors="replace").strip("\n"))
-    # A character more keeps `$` from the end of a part, and a later start keeps `^` from its beginning.
+    # An added character keeps `$` from matching at the end of a part; a later start keeps `^` from
+    # matching at its beginning.
     return found_from(text if last else text + "\0", 0 if first else _CONTEXT)
 
 
 def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
-    """For each row in which something is found: the row, and where the first of it ends."""
+    """Yield each row that has a match, and where its first match ends."""
     row = 0
     found = find(0)
     while found is not None:
@@ -204,7 +205,7 @@ def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
 
 
 class _Errors(Query):
-    """A line that tells of an error, as people and Python write it."""
+    """A query for lines that report an error, as people and Python write them."""
 
     _WORDS = re.compile(rb"error|exception|traceback|fatal|critical|panic")
     _TELLS = re.compile(
@@ -213,7 +214,7 @@ class _Errors(Query):
 
     def __init__(self) -> None:
         super().__init__("error")
-        self._literal = False  # More words than this one count.
+        self._literal = False  # Other words than this one match, too.
 
     def holds(self, text: str) -> bool:
         return self._search_from(text, 0)

@@ -1,17 +1,16 @@
-"""The spool: one job's output on this machine, raw bytes and an index.
+"""The spool: one job's output on this machine, as raw bytes and an index.
 
-`log` holds the user's bytes as they came, both streams after one another. `log.idx` holds a row a
-line: 16 bytes, little endian: the offset in `log` where the line begins, and its time in epoch
-nanoseconds shifted left by two with the stream in the low bits (1 stdout, 2 stderr, 3 a note of
-ours). A new row begins behind a newline and wherever the stream changes, so a row is what a screen
-shows as a line, and a reader that writes each row to its stream gives back the job's bytes exactly.
-A newline that comes late, when the line it ends is followed by the other stream's rows already,
-stands at the beginning of the next row and is not a line by itself.
+`log` holds the job's bytes as they came, both streams mixed. `log.idx` holds one row per line, of 16
+bytes, little endian: the offset in `log` where the line begins, and its time in epoch nanoseconds
+shifted left by two, with the stream in the low bits (1 stdout, 2 stderr, 3 a note of stoke). A new row
+begins after a newline and wherever the stream changes, so a row is what a screen shows as a line, and a
+reader that writes each row to its stream reproduces the job's bytes exactly. If a newline comes after
+rows of the other stream, it is at the beginning of its stream's next row and is not a line of its own.
 
-`log.engine` holds what the engine wrote into the job's log on its own account. It is no part of the
-output and has no rows.
+`log.engine` holds lines that the engine itself wrote into the job's log. They are not part of the
+output and have no rows.
 
-One writer at a time (`stoke.logs.follower` holds the lock), any number of readers.
+One writer at a time (the follower holds the file lock), any number of readers.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ from pathlib import Path
 from stoke.errors import EngineError
 from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
-from stoke.logs.fallback import unsaved
+from stoke.logs.fallback import LogLocation
 
-# A follower's checkpoint has a key for each frame of the overlap: 1.6 MB where lines come quickly.
+# A checkpoint has a key for each frame of the overlap: 1.6 MB while a job prints fast.
 MAX_CHECKPOINT = 64 * 1024**2
 ROW = struct.Struct("<QQ")
 STDOUT, STDERR, NOTE = 1, 2, 3
 ENGINE_LOG = "log.engine"
-# The spool leaves this much of a disk to the history: a sixteenth of it at most.
+# The spool leaves this much of a disk to the history, at most a sixteenth of it.
 _MARGIN_SHARE = 16
 _MOST_MARGIN = 4 << 20
-# What a reader takes at once.
+# How much a reader reads at once.
 _ROWS = 4096
 _BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the spool. `text` is raw, with its newline if it has one; `time` in nanoseconds;
-    `cut` is how many bytes of it were left out."""
+    """One row of the spool. `text` is raw, with its newline if it has one; `time` is in nanoseconds;
+    `cut` is the number of bytes left out of `text`."""
 
     number: int
     stream: int
@@ -58,9 +57,9 @@ class Line:
 
 
 class SpoolWriter:
-    """Appends to a spool. `flush` makes what was added visible to readers.
+    """Append to a spool. `flush` makes the additions visible to readers.
 
-    Rows go first: a byte in the log always has its row, so no reader takes it for another stream's.
+    Rows are written before their bytes, so that no reader assigns a byte to the wrong stream.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,17 +80,17 @@ class SpoolWriter:
             self.aside_bytes = 0
         self._bytes_waiting: list[bytes] = []
         self._rows_waiting: list[bytes] = []
-        # The stream whose line is unfinished; None at a line's beginning.
+        # The stream whose line is unfinished; None at the beginning of a line.
         self._open_stream: int | None = None
-        # Streams whose line is unfinished, and the other stream's rows follow.
+        # Streams whose line is unfinished and is followed by rows of the other stream.
         self._interrupted: set[int] = set()
-        # Whether the last row is so far only the newline that came late: its line ends there, and
-        # still the stream's next line stands in it.
+        # Whether the last row has only a late newline so far. That newline ends an earlier line, and
+        # the stream's next line belongs to this row.
         self._late = False
-        self._look_at_the_end()
+        self._find_unfinished_lines()
 
-    def _look_at_the_end(self) -> None:
-        """Whose lines are unfinished, told from the last rows of each stream."""
+    def _find_unfinished_lines(self) -> None:
+        """Find the streams with an unfinished line from the last rows of each stream."""
         if not self.lines:
             return
         first = max(0, self.lines - _ROWS)
@@ -119,7 +118,7 @@ class SpoolWriter:
                     self._interrupted.add(stream)
 
     def truncate(self, size: int, lines: int, aside: int) -> None:
-        """Goes back to a state that was whole; what came after it is fetched again."""
+        """Truncate the spool to a checkpoint; the follower fetches the rest again."""
         if self.aside_bytes > aside:
             os.truncate(self._aside, aside)
         self._log.truncate(size)
@@ -129,7 +128,7 @@ class SpoolWriter:
         self.__init__(self._folder)  # type: ignore[misc]
 
     def add(self, stream: int, time: int, data: bytes) -> None:
-        """Adds user bytes of one stream; `time` is that of their first byte."""
+        """Add bytes of one stream of the job; `time` is that of their first byte."""
         if not data:
             return
         stamp = time << 2 | stream
@@ -156,7 +155,7 @@ class SpoolWriter:
         self.bytes += len(data)
 
     def add_all(self, stream: int, times: Sequence[int], pieces: Sequence[bytes]) -> None:
-        """`add` for many pieces of one stream; quick where each is a line with its end."""
+        """Add many pieces of one stream; fast if each piece is a whole line."""
         self.add(stream, times[0], pieces[0])
         if len(pieces) > 2 and self._open_stream is None:
             between = pieces[1:-1]
@@ -172,7 +171,7 @@ class SpoolWriter:
             self.add(stream, time, piece)
 
     def _add_rows(self, start: int, sizes: list[int], stamps: Iterable[int]) -> None:
-        """Rows for lines of these sizes that follow one another from `start` on."""
+        """Add rows for consecutive lines of these sizes, beginning at `start`."""
         rows = array("Q", bytes(ROW.size * len(sizes)))
         rows[0::2] = array("Q", accumulate(sizes[:-1], initial=start))
         rows[1::2] = array("Q", stamps)
@@ -182,11 +181,11 @@ class SpoolWriter:
         self.lines += len(sizes)
 
     def note(self, time: int, text: str) -> None:
-        """A line of ours, such as a gap: shown in place, never taken for the job's."""
+        """Add a line of stoke, such as a gap. It is shown in its place, marked as not the job's."""
         self.add(NOTE, time, text.encode() + b"\n")
 
     def put_aside(self, data: bytes) -> None:
-        """Lines that the engine wrote, all or nothing; so few that they do not wait for `flush`."""
+        """Write lines of the engine, all or nothing; they are few and do not wait for `flush`."""
         try:
             with open(self._aside, "ab", buffering=0) as aside:
                 try:
@@ -199,8 +198,10 @@ class SpoolWriter:
         self.aside_bytes += len(data)
 
     def flush(self) -> None:
-        """Writes what waits, all or nothing: on a full disk it goes on waiting, and what is there stays
-        whole and readable."""
+        """Write the additions, all or nothing.
+
+        If the disk is full they stay in memory, and the files stay complete and readable.
+        """
         if not self._bytes_waiting:
             return
         data, rows = b"".join(self._bytes_waiting), b"".join(self._rows_waiting)
@@ -226,14 +227,14 @@ class SpoolWriter:
 def cannot_save(folder: Path, error: OSError) -> EngineError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return EngineError(
-        f"cannot keep the log in {folder}: {error.strerror}",
+        f"cannot save the log in {folder}: {error.strerror}",
         f"{'make room there' if full else 'make it writable'}, or name another folder: "
         "export STOKE_STATE_DIR=/some/folder",
     )
 
 
 def _check_room(descriptor: int, size: int) -> None:
-    """Raise ENOSPC before the last bytes of a disk are used."""
+    """Raise ENOSPC before the last bytes of the disk are used."""
     disk = os.fstatvfs(descriptor)
     margin = min(_MOST_MARGIN, disk.f_blocks * disk.f_frsize // _MARGIN_SHARE)
     if disk.f_bavail * disk.f_frsize < margin + size:
@@ -241,7 +242,7 @@ def _check_room(descriptor: int, size: int) -> None:
 
 
 def _line_sizes(data: bytes) -> list[int]:
-    """How long each line is with its end; the last one may have none."""
+    """Return the size of each line, newline included; the last line may have none."""
     sizes = [size + 1 for size in map(len, data.split(b"\n"))]
     sizes[-1] -= 1
     if not sizes[-1]:
@@ -255,35 +256,44 @@ def _write(file: object, data: bytes) -> None:
         view = view[os.write(file.fileno(), view) :]  # type: ignore[attr-defined]
 
 
-class SpoolReader:
-    """Reads a spool that may still grow. Missing files are an empty spool."""
+LogSource = Path | LogLocation
+"""What a reader reads: a spool's folder, or the location of a log that may move to another one."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = self._at = folder
+
+class SpoolReader:
+    """Read a spool that may still grow. Missing files are an empty spool.
+
+    With a `LogLocation`, every call reads from the folder that is current then.
+    """
+
+    def __init__(self, source: LogSource) -> None:
+        self._location = source if isinstance(source, LogLocation) else LogLocation(source)
+        self._folder = self._location.current
         self._log: int | None = None
         self._index: int | None = None
 
     def _open(self) -> bool:
-        other = unsaved(self._folder)
-        at = other.folder if other else self._folder
-        if at != self._at:
-            self.close()
-            self._at = at
-        if self._log is None:
+        while True:
+            folder = self._location.current
+            if folder != self._folder:
+                self.close()
+                self._folder = folder
+            if self._log is not None:
+                return True
             try:
-                self._log = os.open(at / "log", os.O_RDONLY)
-                self._index = os.open(at / "log.idx", os.O_RDONLY)
+                self._log = os.open(folder / "log", os.O_RDONLY)
+                self._index = os.open(folder / "log.idx", os.O_RDONLY)
             except FileNotFoundError:
                 self.close()
-                return False
-        return True
+                if folder == self._location.current:
+                    return False  # Otherwise the log moved in between.
 
     def size(self) -> tuple[int, int]:
-        """(bytes, rows) that can be read now: every byte has its row, every row a byte."""
+        """Return (bytes, rows) that can be read now: every byte has its row, every row has a byte."""
         if not self._open():
             return 0, 0
         assert self._log is not None and self._index is not None
-        # In this order, because the writer writes rows first.
+        # In this order, because rows are written before their bytes.
         size = os.fstat(self._log).st_size
         rows = os.fstat(self._index).st_size // ROW.size
         if rows and self._offset(rows - 1) >= size:
@@ -294,20 +304,20 @@ class SpoolReader:
         assert self._index is not None
         data = os.pread(self._index, ROW.size, row * ROW.size)
         if len(data) < ROW.size:
-            return 1 << 63  # A follower that took over has just cut it off.
+            return 1 << 63  # A new follower has just truncated the spool.
         offset: int = ROW.unpack(data)[0]
         return offset
 
     def gaps(self) -> int:
-        """How many notes of a gap stand in the log, going by the follower's checkpoint."""
+        """Return how many gap notes the log has, by the follower's checkpoint."""
         try:
-            gaps = read_json(self._at / "log.pos", MAX_CHECKPOINT)["gaps"]
+            gaps = read_json(self._location.current / "log.pos", MAX_CHECKPOINT)["gaps"]
         except (OSError, ValueError, LookupError, TypeError):
             return 0
         return gaps if isinstance(gaps, int) else 0
 
     def rows(self, first: int, count: int) -> list[tuple[int, int, int]]:
-        """(offset, time, stream) of `count` rows from `first` on; fewer at the end."""
+        """Return (offset, time, stream) of `count` rows from `first` on; fewer at the end."""
         if count <= 0 or not self._open():
             return []
         assert self._index is not None
@@ -316,9 +326,9 @@ class SpoolReader:
         return [(offset, stamp >> 2, stamp & 3) for offset, stamp in ROW.iter_unpack(data[:whole])]
 
     def columns(self, first: int, count: int) -> tuple[array[int], array[int]]:
-        """(offsets, stamps) of up to `count` rows from `first` on; a stamp is time << 2 | stream.
+        """Return (offsets, stamps) of up to `count` rows from `first` on.
 
-        What `rows` gives, quick enough to look through millions.
+        A stamp is time << 2 | stream. The same data as `rows`, fast enough for millions of rows.
         """
         cells = array("Q")
         if count > 0 and self._open():
@@ -330,7 +340,7 @@ class SpoolReader:
         return cells[0::2], cells[1::2]
 
     def read(self, start: int, end: int) -> bytes:
-        """Raw bytes [start, end) of the log."""
+        """Return the raw bytes [start, end) of the log."""
         if end <= start or not self._open():
             return b""
         assert self._log is not None
@@ -344,7 +354,7 @@ class SpoolReader:
         return b"".join(parts)
 
     def first_since(self, time: int) -> int:
-        """The number of the first row that is not older than `time` (nanoseconds)."""
+        """Return the number of the first row that is not older than `time` (nanoseconds)."""
         _, rows = self.size()
         return bisect_left(range(rows), time, key=lambda row: self._row_time(row))
 
@@ -355,9 +365,9 @@ class SpoolReader:
     def lines(
         self, first: int = 0, count: int | None = None, longest: int | None = None
     ) -> Iterator[Line]:
-        """Lines from number `first` (0-based) on; the last may still be growing.
+        """Yield lines from number `first` (0-based) on; the last line may still be growing.
 
-        Of a line of more than `longest` bytes only so many are read; `cut` says how many are left out.
+        At most `longest` bytes of a line are read; its `cut` is the number of bytes left out.
         """
         size, total = self.size()
         end = total if count is None else min(total, first + count)
@@ -371,7 +381,7 @@ class SpoolReader:
             if len(stops) < len(here):
                 stops.append(size)
             base = here[0][0]
-            # No more at once than is read quickly: a line may be as long as the log.
+            # Limit what is read at once: a line may be as long as the log.
             fitting = max(1, bisect_right(stops, base + _BYTES))
             here, stops = here[:fitting], stops[:fitting]
             stop = stops[-1]

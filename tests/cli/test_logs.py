@@ -15,7 +15,7 @@ from stoke.cli.log_lines import since_time
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from stoke.logs.retention import keep_within
+from stoke.logs.retention import enforce_log_budget
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
 from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
 from tests.lab import until
@@ -242,8 +242,8 @@ def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
     engines = job_dir("old-aaaaaa") / ENGINE_LOG
     engines.write_bytes(b"argo=true\n")
     with History() as history:
-        assert keep_within(2500, history) == ["old-aaaaaa"]
-        assert keep_within(2500, history) == []
+        assert enforce_log_budget(2500, history) == ["old-aaaaaa"]
+        assert enforce_log_budget(2500, history) == []
     assert not engines.exists()
     done = stoke("logs", "old")
     assert (done.returncode, done.stdout) == (1, b"")
@@ -254,17 +254,17 @@ def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
 
 
 def test_no_log_goes_that_is_written_or_whose_job_is_not_over() -> None:
-    from stoke.logs.follower import take_lock
+    from stoke.logs.follower import take_follow_lock
 
     finished("held-aaaaaa", [(STDOUT, 0, b"x" * 1000)], 30)
-    take_lock(job_dir("held-aaaaaa"))
+    take_follow_lock(job_dir("held-aaaaaa"))
     with History() as history:
         history.add(Job("runs-aaaaaa", "job", "local", "default", JobState.QUEUED, 1.0), None, None)
         writer = SpoolWriter(job_dir("runs-aaaaaa"))
         writer.add(STDOUT, NOON, b"x" * 1000)
         writer.close()
         finished("held-bbbbbb", [(STDOUT, 0, b"x")], 20)
-        assert keep_within(0, history) == []
+        assert enforce_log_budget(0, history) == []
 
 
 def test_the_newest_log_stays_and_what_is_written_does_not_count() -> None:
@@ -275,11 +275,11 @@ def test_the_newest_log_stays_and_what_is_written_does_not_count() -> None:
         writer = SpoolWriter(job_dir("runs-aaaaaa"))
         writer.add(STDOUT, NOON, b"x" * 1_000_000)
         writer.close()
-        assert keep_within(2500, history) == []
+        assert enforce_log_budget(2500, history) == []
         history.update("runs-aaaaaa", state=JobState.SUCCEEDED, finished_at=time.time())
-        assert keep_within(2500, history) == ["old-aaaaaa", "new-aaaaaa"]
+        assert enforce_log_budget(2500, history) == ["old-aaaaaa", "new-aaaaaa"]
         finished("next-aaaaaa", [(STDOUT, 0, b"x")], -10)
-        assert keep_within(2500, history) == ["runs-aaaaaa"]
+        assert enforce_log_budget(2500, history) == ["runs-aaaaaa"]
 
 
 def test_a_running_jobs_log_grows_beyond_the_budget(stoke: Stoke, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The follower's contract: every byte once and in order, whatever engine and machine do.
+"""The follower delivers every byte once and in order, whatever the engine and the machine do.
 
 The numbers in the names are the contract's: c01 exactly once, c02 an end is a hint, c03 a cut is no
 end, c05 the resume point, c06 repeats by content and clocks that go back, c07 progress, c12 the last
@@ -46,20 +46,20 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[], Path]:
-    """A new folder at every call: one for each example."""
+    """Return a new folder at every call, one for each example."""
     numbers = iter(range(1_000_000))
     return lambda: tmp_path / str(next(numbers))
 
 
-@pytest.fixture(params=[resume.MOST_KEPT, 30, 0])
+@pytest.fixture(params=[resume.MAX_HELD, 30, 0])
 def kept_of_the_overlap(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Bytes that are kept of what may come again; of more, keys are."""
-    monkeypatch.setattr(resume, "MOST_KEPT", request.param)
+    """The bytes held of frames that may come again; of further frames only keys are held."""
+    monkeypatch.setattr(resume, "MAX_HELD", request.param)
 
 
 class Following:
-    """A follower and what it told. Most of these logs do not begin as a runner's do: `begun` says that
-    nobody has to look for that."""
+    """A follower and its reports. Most of these logs do not begin like a runner's log: with `begun` the
+    follower does not look for that beginning."""
 
     def __init__(self, backend: ScriptedBackend, folder: Path, begun: bool = True) -> None:
         self.events: list[Event] = []
@@ -107,7 +107,7 @@ class Source:
 
 @st.composite
 def sources(draw: st.DrawFn) -> Source:
-    """Lines with and without ends on two streams, many of them equal, some at the same nanosecond;
+    """Lines with and without newlines on two streams, many equal, some at the same nanosecond;
     stderr lags behind stdout's clock by up to 3 ms; events between them, whole or split at lines."""
     source = Source()
     now = START
@@ -154,7 +154,7 @@ def test_c01_c06_every_byte_once_and_in_order(
     connections: list[Connection],
     states: list[EngineState | EngineError],
 ) -> None:
-    """Clean ends may come early; the last pass of all is whole, as an engine's is."""
+    """Clean ends may come early; the very last pass is complete, as with real engines."""
     folder = make_folder()
     # A clean end that lacks the tail happens while the log is followed, not to a re-reading pass.
     backend = ScriptedBackend(source.log, connections, states)
@@ -170,7 +170,7 @@ def test_c01_c06_every_byte_once_and_in_order(
 
 
 def test_c05_c06_a_late_line_outlives_cuts_before_anything_new(tmp_path: Path) -> None:
-    """Each of them has the next connection begin closer to what is new."""
+    """After each of them the next connection begins closer to the new frames."""
     log = [Frame(STDOUT, START, b"same\n"), Frame(STDERR, START - 3 * MS, b"late\n")]
     log += [Frame(STDOUT, START + 40 * MS, b"last\n")]
     cuts = [Connection(frames=1, end="cut") for _ in range(6)]
@@ -303,7 +303,7 @@ def test_c01_the_rest_of_a_long_line_has_the_time_of_its_beginning(
 def test_c05_a_progress_bar_that_stands_still_is_not_where_a_connection_begins(
     tmp_path: Path,
 ) -> None:
-    """Its line has no end for as long as the other stream's lines come."""
+    """Its line stays unfinished as long as lines of the other stream come."""
     log = [Frame(STDERR, START, b"10%"), *lines_of(200)]
     backend = ScriptedBackend(log, [Connection(150, "cut")], [RUNNING, exited()])
     state, _ = follow(backend, tmp_path)
@@ -347,7 +347,7 @@ def test_c02_end_of_a_running_job_is_no_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["cut", "refused"])
 def test_c03_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> None:
-    """The job is over and the engine goes away before its tail was read."""
+    """The job has ended and the engine stops before the end of the log was read."""
     log = lines_of(50)
     backend = ScriptedBackend(
         log, [Connection(20), Connection(0, end), Connection(0, end)], [exited()]
@@ -390,7 +390,7 @@ def test_c18_what_the_engine_wrote_itself_is_put_aside_once(tmp_path: Path) -> N
     assert spooled(tmp_path, ENGINE) == b""
     aside = (tmp_path / ENGINE_LOG).read_bytes()
     assert aside == b"waiting for signals\nsub-process exited\n"
-    # A checkpoint that is older than the log: what came behind it is fetched again.
+    # The checkpoint is older than the log: the rest is fetched again.
     (tmp_path / "log.pos").unlink()
     follow(ScriptedBackend(log), tmp_path)
     assert (tmp_path / ENGINE_LOG).read_bytes() == aside
@@ -460,7 +460,7 @@ def test_c07_connections_cut_within_the_overlap_still_get_on(tmp_path: Path) -> 
 
 
 def over_once_served(backend: ScriptedBackend) -> None:
-    """The job is over once all frames have been served to somebody."""
+    """The job ends once all frames have been served."""
     scripted = backend.inspect
     newest = backend.log[-1]
 
@@ -532,8 +532,8 @@ def stepped(before: int, after: int, step: int = HOUR) -> list[Frame]:
 def test_c06_f06_clock_set_back_wherever_it_is_cut(
     make_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Behind the step the frames tell of it. Before it, this machine's clock does when the follower
-    comes back: the log has gone on meanwhile."""
+    """After the step the frames show it. Before it, this machine's clock does when the next follower
+    starts: the log has grown in the meantime."""
     log = stepped(30, 30, step)
     for frames in range(1, len(log), 3):
         folder = make_folder()
@@ -565,7 +565,7 @@ def test_c19_clock_set_back_and_the_beginning_dropped_is_a_gap(tmp_path: Path) -
 
 
 def whole_seconds(log: list[Frame]) -> list[Frame]:
-    """The same log as Podman before 4.4 gives it."""
+    """Return the same log as Podman before 4.4 gives it."""
     return [frame._replace(time=frame.time // 10**9 * 10**9) for frame in log]
 
 
@@ -626,7 +626,7 @@ def test_c16_job_that_has_not_begun_is_waited_for_without_growing_pauses(
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """The bounds between which each pause is drawn; no pause is made."""
+    """Record the bounds of each pause instead of pausing."""
     drawn: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:
@@ -700,7 +700,7 @@ def test_c03_access_denied_is_an_end_that_says_what_is_missing(tmp_path: Path) -
 def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
     tmp_path: Path, log: list[Frame], lost: bool, batch: int
 ) -> None:
-    """The runner's first words begin every log that is whole."""
+    """Every complete log begins with the runner's first event."""
     cut = Connection(len(log) // 2, "cut", batch=batch)
     backend = ScriptedBackend(log, [cut, Connection(batch=batch)], [RUNNING, exited()])
     following = Following(backend, tmp_path, begun=False)
@@ -728,7 +728,7 @@ def test_f07_behind_it_reads_what_there_is_before_it_follows_again(tmp_path: Pat
 
 
 def peak() -> int:
-    """The most memory that this process ever had at once, in KiB."""
+    """Return the peak memory of this process in KiB."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
@@ -739,7 +739,7 @@ def many_lines() -> Iterator[list[Frame]]:
 
 
 def one_line() -> Iterator[list[Frame]]:
-    """As an engine gives it: in parts that all have the time of the first."""
+    """A long line as engines give it: in parts that all have the time of the first."""
     yield [Frame(STDERR, START - MS, frame(NONCE, BEGIN))]
     for number in range(500):
         end = b"\n" if number == 499 else b"x"
@@ -750,7 +750,7 @@ def one_line() -> Iterator[list[Frame]]:
 def test_c24_memory_does_not_grow_with_the_log(
     tmp_path: Path, log: Callable[[], Iterator[list[Frame]]], lines: int
 ) -> None:
-    """What is kept of a log is what may come again, some megabytes of it, and the batch at hand."""
+    """The follower holds some megabytes of frames that may come again, and the current batch."""
 
     class Long:
         def __iter__(self) -> Iterator[list[Frame]]:
@@ -763,7 +763,7 @@ def test_c24_memory_does_not_grow_with_the_log(
     backend.logs = lambda *_: Long()  # type: ignore[method-assign, assignment]
     child = os.fork()
     if not child:
-        # The peak is inherited; from here on it is the child's own.
+        # The peak is inherited; from here on it is that of the child.
         Path("/proc/self/clear_refs").write_text("5")
         before = peak()
         try:
@@ -805,7 +805,7 @@ def test_catching_up_takes_what_there_is_and_lets_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "cut short", "ahead of the log"])
 def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) -> None:
-    """What a machine that lost power leaves."""
+    """The files that a power failure leaves."""
     backend = ScriptedBackend(lines_of(10))
     follow(backend, tmp_path)
     position = tmp_path / "log.pos"
@@ -825,7 +825,7 @@ def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) ->
 def test_f13_full_disk_is_told_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """Under the history or the spool: what is there stays, and it goes on once there is room."""
+    """The history or the spool is full: saved data stays, and saving continues when there is space."""
     monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
@@ -971,7 +971,7 @@ def test_c23_close_before_it_began(tmp_path: Path) -> None:
 def test_c23_close_during_the_last_passes_does_not_pass_for_the_end(
     tmp_path: Path, frames: int
 ) -> None:
-    """The job is over, somebody leaves while its tail is read: the rest is for whoever comes next."""
+    """The user quits while the end of an ended job's log is read: the next follower reads the rest."""
     log = lines_of(6)
     backend = ScriptedBackend(log, [Connection(2)], [exited()])
     following = Following(backend, tmp_path)
@@ -1007,7 +1007,7 @@ def test_c23_close_at_the_moment_the_connection_opens(tmp_path: Path) -> None:
 
 
 class RestartingBackend(ScriptedBackend):
-    """Its logs are of one start of the job, and later of another, which the log says of itself."""
+    """Its logs belong to one start of the job, and later to another, as the streams report."""
 
     source = "first"
     preface: str | None = None
@@ -1020,7 +1020,7 @@ class RestartingBackend(ScriptedBackend):
 
 
 def test_another_start_of_the_job_is_read_from_its_beginning(tmp_path: Path) -> None:
-    """Also where the other node's clock is behind, and by a program that goes on from a checkpoint."""
+    """Also if the other node's clock is behind, and for a process that continues a checkpoint."""
     backend = RestartingBackend(lines_of(3), states=[RUNNING])
     Following(backend, tmp_path).follower.catch_up()
 

@@ -1,4 +1,4 @@
-"""Regular expressions that a person types, and lines that are written to make them slow."""
+"""Regular expressions that users type, and lines that make them slow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_slow_pattern_is_given_up_and_other_threads_run_meanwhile() -> None:
 
 @pytest.mark.parametrize("text", ["(", "[a", "a{2,1}", "\\"])
 def test_what_is_no_regular_expression_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="no regular expression"):
+    with pytest.raises(RequestError, match="not a regular expression"):
         Pattern(text)
 
 

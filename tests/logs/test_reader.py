@@ -1,4 +1,4 @@
-"""Windows over a spool, against a plain reading of all of it."""
+"""Search, errors, times and saving, compared with a plain reading of the whole spool."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Make = Callable[[], Path]
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Make:
-    """A new folder at every call: one for each example."""
+    """Return a new folder at every call, one for each example."""
     numbers = iter(range(1_000_000))
     return lambda: tmp_path / str(next(numbers))
 
@@ -58,7 +58,7 @@ def every(folder: Path) -> list[str]:
 
 
 def holds(query: tuple[str, bool], text: str) -> bool:
-    """The plain rule: in lower case it finds any case of each character."""
+    """The plain rule: a query in lower case matches any case of each character."""
     wanted, regex = query
     flags = re.IGNORECASE if wanted == wanted.lower() else 0
     if regex:
@@ -182,7 +182,7 @@ def test_a_word_that_is_cut_by_a_piece_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_expression_is_said() -> None:
-    with pytest.raises(RequestError, match="no regular expression"):
+    with pytest.raises(RequestError, match="not a regular expression"):
         Query("(", regex=True)
 
 
@@ -241,7 +241,7 @@ def test_errors_far_apart(tmp_path: Path) -> None:
     assert next_error(tmp_path, -1, 1, lambda: True) is None
 
 
-# --- moments --------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +290,7 @@ def test_a_time_that_the_log_does_not_reach_is_the_nearest() -> None:
     "text", ["", "-", "noon", "25:00", "12", "12:61", "2026-02-30 12:00", "--5m"]
 )
 def test_what_is_no_time_is_said(text: str) -> None:
-    with pytest.raises(RequestError, match="no time"):
+    with pytest.raises(RequestError, match="not a time"):
         moment(text, two_days(), at("2026-11-22 08:00:00"))
 
 

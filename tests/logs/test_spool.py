@@ -1,4 +1,4 @@
-"""The spool keeps a job's bytes and order, for readers that look at any moment."""
+"""The spool preserves a job's bytes and their order, for readers at any moment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ADDS = st.lists(
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[], Path]:
-    """A new folder at every call: one for each example."""
+    """Return a new folder at every call, one for each example."""
     numbers = iter(range(1_000_000))
     return lambda: tmp_path / str(next(numbers))
 
@@ -185,7 +185,7 @@ def test_a_spool_that_is_not_there_is_empty_and_seen_once_it_is(tmp_path: Path) 
 def between_system_calls(
     monkeypatch: pytest.MonkeyPatch, look: Callable[[], None], slice_size: int
 ) -> None:
-    """Calls `look` after every write, and makes every write a short one."""
+    """Call `look` after every write, and make every write a short one."""
     real = os.write
 
     def write(descriptor: int, data: bytes | memoryview) -> int:
@@ -200,7 +200,7 @@ def between_system_calls(
 def test_a_reader_never_gives_bytes_to_the_wrong_stream_or_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice_size: int
 ) -> None:
-    """Whenever it looks: what it can read is a beginning of what the streams hold in the end."""
+    """At any time, a reader gets a beginning of the final streams."""
     adds = [
         (STDOUT, b"a\nb"),
         (STDERR, b"error\n"),
@@ -262,7 +262,7 @@ def test_going_back_to_a_whole_state_forgets_what_came_after(tmp_path: Path) -> 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
-    """Gives the disk room for so many bytes more; None ends the trouble."""
+    """Give the disk space for this many more bytes; None removes the limit."""
     real = os.write
     left: list[int | None] = [None]
 
@@ -330,7 +330,7 @@ def test_F13_a_line_of_the_engine_that_the_disk_has_no_room_for_is_left_out_whol
 
 
 def test_F13_a_real_limit_on_the_files_size(tmp_path: Path) -> None:
-    """The kernel's own refusal, in a process that may write no file beyond 4 KiB."""
+    """The kernel refuses: the process may not write a file beyond 4 KiB."""
     code = textwrap.dedent(
         """
         import resource, signal, sys
@@ -355,14 +355,14 @@ def test_F13_a_real_limit_on_the_files_size(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"cannot keep the log in {tmp_path}")
+    assert done.stdout.startswith(f"cannot save the log in {tmp_path}")
     lines = [line.text for line in lines_in(tmp_path)]
     assert len(lines) > 100
     assert set(lines) == {b"a line of this log\n"}
 
 
 def test_a_reader_beside_a_writer_that_is_killed(tmp_path: Path) -> None:
-    """A real process, killed in the middle: what is there is a beginning of what it wrote."""
+    """A real process, killed in the middle: the spool has a beginning of what it wrote."""
     code = textwrap.dedent(
         """
         import sys

@@ -336,7 +336,7 @@ async def test_ctrl_r_searches_for_a_regular_expression(app: StokeApp, desk: Des
         await pilot.press("enter")
         await until(pilot, lambda: "1 of 2" in screen_text(app))
         await ask(pilot, "slash", "(")
-        await until(pilot, lambda: "no regular expression" in screen_text(app))
+        await until(pilot, lambda: "not a regular expression" in screen_text(app))
         assert not view.has_focus
 
 
@@ -418,7 +418,7 @@ async def test_going_to_a_time_and_the_error_for_other_text(app: StokeApp, desk:
         await ask(pilot, "at", f"{datetime.fromtimestamp(NOW + 60 * 77):%H:%M:%S}")
         await until(pilot, lambda: view.cursor == 77)
         await ask(pilot, "at", "noon")
-        await until(pilot, lambda: "no time" in screen_text(app))
+        await until(pilot, lambda: "not a time" in screen_text(app))
 
 
 # --- long lines -----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class JobDetail(Vertical):
         yield Static(id="job-title")
         with TabbedContent(id="job-tabs"):
             with TabPane("Log", id="tab-log"):
-                yield LogPane(id="log-pane")
+                yield LogPane(lambda job_id: self.context.jobs.locations.of(job_id), id="log-pane")
             with (
                 TabPane("Phases", id="tab-phases"),
                 VerticalScroll(id="phases-scroll"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from pathlib import Path
 
 from textual.cache import LRUCache
 
@@ -17,7 +16,7 @@ from stoke.logs import reader
 from stoke.logs.pattern import SlowPatternError
 from stoke.logs.reader import NOTE_MARK, Matches
 from stoke.logs.search import Query
-from stoke.logs.spool import NOTE, SpoolReader
+from stoke.logs.spool import NOTE, LogSource, SpoolReader
 from stoke.text.ansi import Styled, styled_line
 from stoke.text.sanitize import clean_line
 from tui.log.row import LogRow, Span
@@ -33,7 +32,7 @@ _MOST_COPIED = 16 * 1024**2
 class LogLines:
     """The log in `folder`, or nothing for None. It changes only in `update`."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: LogSource | None) -> None:
         self.folder = folder
         self.rows = 0
         self.bytes = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.job import Job
 from stoke.logs import reader
-from stoke.logs.fallback import unsaved
+from stoke.logs.fallback import LogLocation
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import ENGINE_LOG
@@ -59,8 +60,10 @@ class LogPane(Vertical):
         Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, location_of: Callable[[str], LogLocation], *, id: str | None = None) -> None:  # noqa: A002
+        """`location_of` returns where the log of a job is, from the job's id."""
         super().__init__(id=id)
+        self._location_of = location_of
         self._job: Job | None = None
         self._prompt = ""
         self._regex = {"find": False, "filter": False}
@@ -99,12 +102,15 @@ class LogPane(Vertical):
             if self._prompting:
                 self._close_prompt()
             self._show_engine(False)
-            self.view.show(job_dir(job.id) if job else None)
+            self.view.show(self._location(job) if job else None)
         elif self._engine.display:
             self._read_engine()
         self._header()
 
-    # --- lines of the engine ----------------------------------------------------------------------
+    def _location(self, job: Job) -> LogLocation:
+        return self._location_of(job.id)
+
+    # --- the engine's own lines -------------------------------------------------------------------
 
     def action_engine(self) -> None:
         """Switch between the output of the job and what the engine itself wrote into the log."""
@@ -126,7 +132,7 @@ class LogPane(Vertical):
         text = Text("No lines of the engine in this log.", style="dim")
         if self._job is not None:
             try:
-                with open(job_dir(self._job.id) / ENGINE_LOG, "rb") as file:
+                with open(self._location(self._job).current / ENGINE_LOG, "rb") as file:
                     file.seek(max(0, file.seek(0, 2) - MOST_ENGINE_BYTES))
                     lines = file.read().decode(errors="replace").splitlines()
                 text = Text("\n".join(clean(line) for line in lines))
@@ -183,7 +189,7 @@ class LogPane(Vertical):
         return text
 
     def _unsaved(self, job: Job) -> Text | None:
-        shown = unsaved(job_dir(job.id))
+        shown = self._location(job).unsaved
         if shown is None:
             return None
         # The error of the backend gives the fix once the job has ended.
@@ -314,14 +320,14 @@ class LogPane(Vertical):
             target = path_of(name).absolute()
         except RuntimeError as error:
             raise RequestError("file", f"{name!r}: {error}") from error
-        folder = job_dir(self._job.id)
+        location = self._location(self._job)
 
         def write(replace: bool) -> None:
             on_thread(self, lambda: save(replace), done, partial(show_error, self))
 
         def save(replace: bool) -> int | None:
             try:
-                return reader.save(folder, target, replace)
+                return reader.save(location, target, replace)
             except FileExistsError:
                 return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ from stoke.errors import StokeError
 from stoke.logs import reader
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
+from stoke.logs.spool import LogSource
 from stoke.text.ansi import Styled
 from tui.log.row import LogRow, Span
 from tui.log.scans import LogScans
@@ -44,7 +44,7 @@ class LogView(LogWindow):
         self._return_row: int | None = None
         self._cancel_error_search = Event()
 
-    def show(self, folder: Path | None) -> None:
+    def show(self, folder: LogSource | None) -> None:
         self._cancel_scans()
         self.search = self.selected_from = self._search_from = self._return_row = None
         super().show(folder)

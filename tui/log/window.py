@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -21,7 +20,7 @@ from textual.geometry import Region, Size
 from textual.reactive import var
 from textual.strip import Strip
 
-from stoke.logs.spool import NOTE, STDERR
+from stoke.logs.spool import NOTE, STDERR, LogSource
 from tui import OVER_SSH
 from tui.log.lines import LogLines
 from tui.log.row import LogRow, Span
@@ -85,8 +84,8 @@ class LogWindow(GrowingScrollView, can_focus=True):
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def show(self, folder: Path | None) -> None:
-        """Show another spool, from its end; None shows nothing."""
+    def show(self, folder: LogSource | None) -> None:
+        """Shows another spool, from its end; None shows nothing."""
         self.lines.close()
         self.lines = LogLines(folder)
         self.cursor = self._widest = self._part = 0

@@ -18,7 +18,7 @@ from stoke.cli.output import print_error, print_notice, print_unsaved_log, remov
 from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.cli.terminal import JobScreen
 from stoke.errors import RequestError
-from stoke.files.paths import job_dir
+from stoke.logs.fallback import LogLocation, LogLocations
 from stoke.logs.pattern import Pattern
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
 from stoke.text.sanitize import clean
@@ -88,6 +88,7 @@ def command(
         since=0 if since is None else since_time(since, time.time()),
         grep=grep,
     )
+    locations = LogLocations()
     with open_history() as history:
         found, unknown = find_jobs(history, jobs)
         for error in unknown:
@@ -102,9 +103,18 @@ def command(
         stdout = OutputStream(1, sys.stdout.encoding, screen)
         stderr = OutputStream(2, sys.stderr.encoding, screen)
         if engine:
-            _print_engine_logs(found, history, stdout)
+            _print_engine_logs(found, history, locations, stdout)
         elif copied:
-            _copy(found[0], history, stdout, stderr, follow, tail, timestamps)
+            _copy(
+                found[0],
+                history,
+                locations.of(found[0].id),
+                stdout,
+                stderr,
+                follow,
+                tail,
+                timestamps,
+            )
         elif found:
             printer = LinePrinter(
                 stdout,
@@ -115,7 +125,7 @@ def command(
                 colours=shows_colour(sys.stdout),
                 grep=grep,
             )
-            _print_lines(found, history, printer, wanted, follow, tail)
+            _print_lines(found, history, locations, printer, wanted, follow, tail)
             stdout.finish()
             stderr.finish()
     return code
@@ -124,6 +134,7 @@ def command(
 def _copy(
     job: Job,
     history: History,
+    location: LogLocation,
     stdout: OutputStream,
     stderr: OutputStream,
     follow: bool,
@@ -132,12 +143,12 @@ def _copy(
 ) -> None:
     """Copy one job's output unchanged."""
     if _is_open(job) and not follow:
-        _catch_up(job, history)
-    first = _first_row(job, tail)
+        _catch_up(job, history, location)
+    first = _first_row(location, tail)
     before = (lambda moment: stamp(moment).encode()) if timestamps else None
-    passthrough = Passthrough(job_dir(job.id), stdout, stderr, first, before)
+    passthrough = Passthrough(location, stdout, stderr, first, before)
     if _is_open(job) and follow:
-        _follow(job, history, passthrough)
+        _follow(job, history, location, passthrough)
     else:
         passthrough.pump()
     passthrough.close()
@@ -146,6 +157,7 @@ def _copy(
 def _print_lines(
     jobs: list[Job],
     history: History,
+    locations: LogLocations,
     printer: LinePrinter,
     wanted: LineFilter,
     follow: bool,
@@ -154,12 +166,17 @@ def _print_lines(
     unfinished = [job for job in jobs if _is_open(job)]
     if not follow:
         for job in unfinished:
-            _catch_up(job, history)
-    sources = [JobLines(job.id, wanted, tail) for job in jobs]
+            _catch_up(job, history, locations.of(job.id))
+    sources = [JobLines(job.id, locations.of(job.id), wanted, tail) for job in jobs]
     if follow and unfinished:
         from stoke.cli.watch import follow_jobs
 
-        follow_jobs(unfinished, history, lambda all_of_it: printer.print_merged(sources, all_of_it))
+        follow_jobs(
+            unfinished,
+            history,
+            locations,
+            lambda all_of_it: printer.print_merged(sources, all_of_it),
+        )
     printer.print_merged(sources, all_of_it=True)
     for source in sources:
         source.close()
@@ -169,13 +186,16 @@ def _is_open(job: Job) -> bool:
     return not job.state.finished or job.provisional
 
 
-def _print_engine_logs(jobs: list[Job], history: History, stdout: OutputStream) -> None:
-    """Print what the engine wrote, such as Argo's own lines, which explain why a container failed."""
+def _print_engine_logs(
+    jobs: list[Job], history: History, locations: LogLocations, stdout: OutputStream
+) -> None:
+    """Argo's own lines, for example: they say why a container came to nothing."""
     for job in jobs:
+        location = locations.of(job.id)
         if _is_open(job):
-            _catch_up(job, history)
+            _catch_up(job, history, location)
         try:
-            data = (job_dir(job.id) / ENGINE_LOG).read_bytes()
+            data = (location.current / ENGINE_LOG).read_bytes()
         except FileNotFoundError:
             if not removed_log(job):
                 print_notice(f"{job.id}: the engine wrote nothing into its log")
@@ -187,31 +207,30 @@ def _print_engine_logs(jobs: list[Job], history: History, stdout: OutputStream) 
     stdout.finish()
 
 
-def _first_row(job: Job, tail: int | None) -> int:
+def _first_row(location: LogLocation, tail: int | None) -> int:
     if tail is None:
         return 0
-    reader = SpoolReader(job_dir(job.id))
+    reader = SpoolReader(location)
     _, rows = reader.size()
     reader.close()
     return max(0, rows - tail)
 
 
-def _catch_up(job: Job, history: History) -> None:
-    """Fetch the rest of the log. If that fails, print a notice; the saved part is shown anyway."""
+def _catch_up(job: Job, history: History, location: LogLocation) -> None:
+    """Brings the log up to now; what cannot be had is said, and what is here is shown."""
     from stoke.backend.pool import Backends
     from stoke.config.loader import load_config
     from stoke.errors import EngineError
     from stoke.jobs.refresh import reconcile
 
     try:
-        reconcile(
-            job, Backends(load_config()).get(job.backend), history, on_unsaved=print_unsaved_log
-        )
+        backend = Backends(load_config()).get(job.backend)
+        reconcile(job, backend, history, on_unsaved=print_unsaved_log, location=location)
     except EngineError as error:
         print_notice(f"the log may be incomplete: {error.what}")
 
 
-def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
+def _follow(job: Job, history: History, location: LogLocation, passthrough: Passthrough) -> None:
     from stoke.backend.pool import Backends
     from stoke.cli.progress_output import ProgressPrinter
     from stoke.cli.watch import JobFollower
@@ -219,7 +238,6 @@ def _follow(job: Job, history: History, passthrough: Passthrough) -> None:
     from stoke.jobs.refresh import clean_up
 
     backend = Backends(load_config()).get(job.backend)
-    JobFollower(
-        job.id, backend, history, passthrough, ProgressPrinter(quiet=True, troubles=True)
-    ).run()
+    progress = ProgressPrinter(quiet=True, troubles=True)
+    JobFollower(job.id, backend, history, location, passthrough, progress).run()
     clean_up(job.id, backend, history)
