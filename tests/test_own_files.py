@@ -105,7 +105,7 @@ def test_a_secret_and_a_certificate_are_read_with_a_limit(
         with pytest.raises(RequestError, match="longer than 128 KiB"):
             read_reference(f"file:{special}", "secrets.X")
         names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
-        monkeypatch.setattr("stoke.network.SYSTEM_STORES", ())
+        monkeypatch.setattr("stoke.delivery.network.SYSTEM_STORES", ())
         assert own_authorities(dict.fromkeys(names, special)) == []
 
 

@@ -1,37 +1,49 @@
-"""What a job has to know of the network it is submitted from: certificate authorities and proxies.
+"""Find the network settings of this machine that a job needs: certificate authorities and proxies.
 
-uv trusts the authorities that Mozilla lists. A company's own one is in this machine's store, so it
-travels with the job; the public ones, which every container has, stay here.
+uv trusts the authorities that Mozilla lists. A company's own authorities are in this machine's store,
+so they are delivered with the job; the public ones are in every container.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
+from stoke.errors import EngineError
+from stoke.files.atomic import write_atomically
+from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
+from stoke.files.untrusted import read_json
 from stoke.remote.common.network import SYSTEM_STORES
 
 # The public authorities that a distribution ships. Its release may be older or newer than certifi's,
-# and what Mozilla has dropped since is not to be brought into containers.
+# and authorities that Mozilla has dropped since must not be brought into containers.
 _SHIPPED = (
     ("/usr/share/ca-certificates/mozilla", "*.crt"),  # Debian, Ubuntu, Alpine
     ("/usr/share/pki/ca-trust-source", "*.p11-kit"),  # Fedora, RHEL
     ("/usr/share/ca-certificates/trust-source", "*.p11-kit"),  # Arch
     ("/usr/share/pki/trust", "*.p11-kit"),  # openSUSE
 )
-# A store of all public authorities has some 220 KiB, the distributions' longest form of it 1 MiB.
+# A store of all public authorities has some 220 KiB, and 1 MiB in the longest form of distributions.
 MAX_STORE = 16 * 1024**2
+FORMAT = 1
+"""Change it when the same files give another result, so that cached results are not used."""
+SETTLED_SECONDS = 2
+"""Files that changed within these seconds are read again: clocks of file systems are coarse."""
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a job takes along. Proxies may hold passwords, so nothing may store or print this."""
+    """Network settings for a job. Proxies may hold passwords, so never store or print this."""
 
     authorities: tuple[str, ...] = ()
     """Certificates, each as PEM."""
@@ -40,7 +52,7 @@ class Network:
 
     @property
     def secrets(self) -> list[str]:
-        """The passwords in the proxies' addresses, as written there and as meant."""
+        """The passwords in the proxies' addresses, as written there and percent-decoded."""
         found = [password_of(address) for name, address in self.proxies if name != "no_proxy"]
         return [each for text in found if text for each in dict.fromkeys((text, unquote(text)))]
 
@@ -49,21 +61,20 @@ NOTHING = Network()
 
 
 def this_network(*, proxies: bool, environ: Mapping[str, str] = os.environ) -> Network:
-    """The authorities that this machine trusts besides the public ones and, with `proxies`, the
-    proxies that its environment names."""
+    """Return this machine's own authorities and, with `proxies`, the proxies of its environment."""
     found = environment_proxies(environ) if proxies else {}
     return Network(tuple(own_authorities(environ)), tuple(found.items()))
 
 
 def environment_proxies(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of `PROXY_VARIABLES` that are set; the lower-case form wins, as in curl and uv."""
+    """Return the `PROXY_VARIABLES` that are set; the lower-case form wins, as in curl and uv."""
     both = ((name, environ.get(name) or environ.get(name.upper())) for name in PROXY_VARIABLES)
     found = {name: value for name, value in both if value}
     return found if found.keys() - {"no_proxy"} else {}
 
 
 def password_of(address: str) -> str | None:
-    """The password in an address, as written; None without one, or where it is no address."""
+    """Return the password in an address, as written; None without one or for an invalid address."""
     try:
         return urlsplit(address if "://" in address else f"http://{address}").password
     except ValueError:
@@ -71,8 +82,10 @@ def password_of(address: str) -> str | None:
 
 
 def store_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The files of the store that programs use here: SSL_CERT_FILE and SSL_CERT_DIR replace the
-    system's, as in OpenSSL and uv."""
+    """Return the files of the certificate store that programs use here.
+
+    SSL_CERT_FILE and SSL_CERT_DIR replace the system's store, as in OpenSSL and uv.
+    """
     named = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
     for folder in environ.get("SSL_CERT_DIR", "").split(":"):
         named += _certificate_files(Path(folder)) if folder else []
@@ -82,34 +95,96 @@ def store_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
 
 
 def own_authorities(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The authorities, as PEM, that programs on this machine trust besides the public ones.
+    """Return the authorities, as PEM, that programs on this machine trust besides the public ones.
 
-    REQUESTS_CA_BUNDLE and PIP_CERT count as well: where only they are set, pip works.
+    REQUESTS_CA_BUNDLE and PIP_CERT count as well, because pip works if only they are set.
     """
     files = store_files(environ)
     named = (environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "PIP_CERT"))
     files += [path for path in (Path(name) for name in named if name) if path.is_file()]
+    public = list(_public())
+    key = _fingerprint([*files, *(path for group in public for path in group)])
+    known = _cached(key)
+    if known is not None:
+        return known
     trusted = _certificates(dict.fromkeys(files))
-    for public in _public():
-        if not trusted:
-            return []
-        trusted -= _certificates(public)
-    return _only_authorities(trusted)
+    for group in public:
+        if trusted:
+            trusted -= _certificates(group)
+    own = _only_authorities(trusted)
+    _cache(key, own)
+    return own
+
+
+# Reading and decoding the stores takes 35 to 120 ms for each submit, the cached result 2 to 12 ms.
+
+
+def _cache_file() -> Path:
+    return cache_dir() / "authorities.json"
+
+
+def _fingerprint(files: Iterable[Path]) -> str | None:
+    """Return a digest of the files' names, identities, sizes and times of change.
+
+    None if a file changed so recently that a second change might leave the times as they are.
+    """
+    newest = 0
+    found: list[object] = [FORMAT]
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            found.append(str(path))
+            continue
+        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        found.append((str(path), status.st_dev, status.st_ino, status.st_size, *times))
+    if newest > time.time_ns() - SETTLED_SECONDS * 1_000_000_000:
+        return None
+    return hashlib.sha256(repr(found).encode(errors="surrogateescape")).hexdigest()
+
+
+def _cached(key: str | None) -> list[str] | None:
+    """Return the result that was cached for these files; None if there is none that can be trusted."""
+    path = _cache_file()
+    try:
+        if key is None or is_open_to_others(path.parent):
+            return None
+        check_owner(path)
+        stored = read_json(path, MAX_STORE)
+        own = stored["own"] if stored["key"] == key else None
+    except (OSError, ValueError, LookupError, TypeError, NotOursError):
+        return None
+    is_sound = isinstance(own, list) and all(
+        isinstance(pem, str) and pem.startswith(_BEGIN) for pem in own
+    )
+    return own if is_sound else None
+
+
+def _cache(key: str | None, own: list[str]) -> None:
+    if key is None:
+        return
+    with suppress(OSError, EngineError):  # The next submit computes it again.
+        make_private(_cache_file().parent)
+        write_atomically(_cache_file(), json.dumps({"key": key, "own": own}))
 
 
 def trusted_files(with_own: bool) -> list[Path]:
-    """The files whose authorities uv trusts in a local job: the store where variables name it or
-    authorities of this machine's own are in it, else those that Mozilla lists."""
+    """Return the files whose authorities uv trusts in a local job.
+
+    These are the store, if variables name it or it has authorities of this machine's own, and otherwise
+    the authorities that Mozilla lists.
+    """
     if with_own or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         return store_files()
     return next(_public())
 
 
 def _public() -> Iterator[list[Path]]:
-    """The files that hold public authorities; the distribution's are read only if need be."""
+    """Yield the groups of files that hold public authorities: certifi's, then the distribution's."""
     from importlib.util import find_spec
 
-    # Its file, not `certifi.where()`: some distributions have that name this machine's own store.
+    # The file itself, because some distributions make `certifi.where()` return this machine's store.
     certifi = find_spec("certifi")
     if certifi is not None and certifi.origin is not None:
         yield [Path(certifi.origin).with_name("cacert.pem")]
@@ -125,7 +200,7 @@ def _certificate_files(folder: Path) -> list[Path]:
 
 
 def _certificates(files: Iterable[Path]) -> set[str]:
-    """Every certificate in these files, as base64; a file that cannot be read holds none."""
+    """Return every certificate in these files, as base64; skip files that cannot be read."""
     found = set()
     for path in files:
         try:
@@ -141,14 +216,14 @@ def _certificates(files: Iterable[Path]) -> set[str]:
 
 
 def _only_authorities(certificates: Iterable[str]) -> list[str]:
-    """As PEM, without what cannot be read and what is a server's own certificate."""
+    """Return the certificates as PEM, without invalid ones and servers' own certificates."""
     return [
         pem for pem, _ in _decoded(f"{_BEGIN}\n{one}\n{_END}\n" for one in sorted(certificates))
     ]
 
 
 def names_of(authorities: Iterable[str]) -> list[str]:
-    """What people call these authorities: the common name of each, or its organization."""
+    """Return the names of these authorities: the common name of each, or its organization."""
     return [name for _, name in _decoded(authorities)]
 
 
@@ -161,7 +236,7 @@ def _decoded(certificates: Iterable[str]) -> Iterator[tuple[str, str]]:
             context.load_verify_locations(cadata=pem)
         except (ValueError, ssl.SSLError):
             continue
-        # Only what may sign other certificates is listed.
+        # Lists only certificates that may sign others.
         ders = context.get_ca_certs(binary_form=True)
         for der, known in zip(ders, context.get_ca_certs(), strict=True):
             parts = cast("tuple[tuple[tuple[str, str], ...], ...]", known["subject"])

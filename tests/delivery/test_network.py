@@ -1,10 +1,14 @@
-"""Which certificate authorities and proxies of this machine a job is told of."""
+"""The certificate authorities and proxies of this machine that a job gets."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import string
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from stoke.delivery.network import environment_proxies, names_of, own_authorities, this_network
 from stoke.remote.common.network import is_loopback
+from tests.lab import until
 from tests.network import AUTHORITY, Authority
 
 
@@ -33,7 +38,7 @@ def test_public_authorities_stay_here(authority: Authority, tmp_path: Path) -> N
 
 
 def test_what_a_distribution_ships_is_public(tmp_path: Path) -> None:
-    """Also authorities that Mozilla has dropped since."""
+    """Including authorities that Mozilla has dropped since."""
     shipped = Path("/usr/share/ca-certificates/mozilla")
     if not shipped.is_dir():
         pytest.skip("this distribution keeps its authorities elsewhere")
@@ -51,6 +56,73 @@ def test_servers_certificates_and_rubbish_are_no_authorities(
         b"-----BEGIN CERTIFICATE-----\nAAAA\xff\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----"
     )
     assert names_of(own_authorities({"SSL_CERT_DIR": f"{folder}:/not/there"})) == [AUTHORITY]
+
+
+def cached(environ: dict[str, str]) -> dict[str, Any]:
+    """Compute the authorities until they are cached: files that have just changed are not."""
+
+    def is_cached() -> bool:
+        own_authorities(environ)
+        return network._cache_file().exists()
+
+    until(is_cached, "the cached authorities")
+    stored: dict[str, Any] = json.loads(network._cache_file().read_text())
+    return stored
+
+
+def test_authorities_are_read_again_only_after_a_file_has_changed(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store.pem"
+    store.write_bytes(authority.file.read_bytes())
+    environ = {"SSL_CERT_FILE": str(store)}
+    stored = cached(environ)
+    assert stored["own"] == own_authorities(environ) and names_of(stored["own"]) == [AUTHORITY]
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "_certificates", lambda files: pytest.fail("reads the files again"))
+        assert own_authorities(environ) == stored["own"]
+    status = store.stat()
+    other = Authority(tmp_path / "other", "127.0.0.1").file.read_bytes()
+    store.write_bytes(other)
+    os.utime(store, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (changed,) = own_authorities(environ)
+    assert changed not in stored["own"]
+    assert own_authorities({"SSL_CERT_FILE": certifi.where()}) == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda stored: "[" * 1000,
+        lambda stored: "5",
+        lambda stored: json.dumps({"own": stored["own"]}),
+        lambda stored: json.dumps({**stored, "own": ["-----BEGIN NOTHING-----"]}),
+        lambda stored: json.dumps({**stored, "own": "-----BEGIN CERTIFICATE-----"}),
+        lambda stored: json.dumps({**stored, "own": [5]}),
+    ],
+)
+def test_a_damaged_cache_of_authorities_is_not_used(
+    authority: Authority, spoil: Callable[[dict[str, Any]], str]
+) -> None:
+    environ = {"SSL_CERT_FILE": str(authority.file)}
+    stored = cached(environ)
+    network._cache_file().write_text(spoil(stored))
+    assert own_authorities(environ) == stored["own"]
+    assert json.loads(network._cache_file().read_text()) == stored
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
+def test_a_cache_of_authorities_that_others_can_write_to_is_not_used(authority: Authority) -> None:
+    environ = {"SSL_CERT_FILE": str(authority.file)}
+    stored = cached(environ)
+    planted = {**stored, "own": ["-----BEGIN CERTIFICATE-----\nplanted"]}
+    network._cache_file().write_text(json.dumps(planted))
+    assert own_authorities(environ) == planted["own"]  # The cache is used.
+    network._cache_file().parent.chmod(0o777)
+    assert own_authorities(environ) == stored["own"]
+    network._cache_file().write_text(json.dumps(planted))
+    os.chown(network._cache_file(), 12345, -1)
+    assert own_authorities(environ) == stored["own"]
 
 
 def test_a_variable_that_names_nothing_leaves_the_systems_store() -> None:
