@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoke.delivery import network
 from stoke.delivery.network import environment_proxies, names_of, own_authorities, this_network
 from stoke.remote.common.network import is_loopback
 from tests.lab import until
