@@ -1,7 +1,7 @@
-"""Ask the package indexes for something small, as uv would, and tell what keeps it from them.
+"""Check whether this machine reaches the package indexes as uv would, and find out what prevents it.
 
-Standard library only, and one connection a question, because the answer wanted is not the index's but
-where the way to it ends: name, connection, proxy, certificate, login, address.
+Uses the standard library and one connection per request, to see which step fails: name, connection,
+proxy, certificate, login or address.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from stoke.request.variables import expanded, fill_in
 from stoke.text.urls import basic_authorization, login_of, split_login
 
 ANSWER_SECONDS = 3.0
-"""For each step: a connection, a handshake, an answer."""
+"""Timeout of each step: a connection, a handshake, an answer."""
 PATIENCE = 6.0
-"""For all of it. Looking up a name cannot be given a limit, so it is left behind."""
+"""Timeout of the whole check. A name lookup takes no timeout, so its thread is abandoned."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class TroubleError(Exception):
-    """What keeps a request from its answer, and what fixes it."""
+    """Why a request got no useful answer, with a hint."""
 
     def __init__(self, what: str, hint: str | None = None) -> None:
         super().__init__(what)
@@ -53,14 +53,14 @@ class TroubleError(Exception):
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy's address and where that is set."""
+    """A proxy's address and the variable or setting that has it."""
 
     address: SplitResult
     variable: str
 
     @property
     def host(self) -> str:
-        """Without the login, for people."""
+        """The address to show, without the login."""
         return f"{self.address.hostname}:{self.address.port or DEFAULT_PORTS['http']}"
 
     @property
@@ -70,7 +70,7 @@ class Proxy:
 
 
 def start_check(config: Config) -> Callable[[], list[CheckResult]]:
-    """Start asking on a thread; the function returned waits for the results."""
+    """Start the check on a thread; return a function that waits for its findings."""
     found: list[CheckResult] = []
     began = time.monotonic()
     thread = threading.Thread(target=lambda: found.extend(check_network(config)), daemon=True)
@@ -87,10 +87,10 @@ def start_check(config: Config) -> Callable[[], list[CheckResult]]:
 
 
 def check_network(config: Config) -> list[CheckResult]:
-    """One result for the certificates in use, and one for each index."""
+    """Return one finding for the certificates in use and one for each index."""
     certificates = _certificates(config)
     if not certificates.works:
-        return [certificates]  # Nothing can be trusted before that is put right.
+        return [certificates]  # No server is trusted until this is fixed.
     context = _context(config)
     try:
         logins = _indexes(config)
@@ -108,29 +108,29 @@ def _certificates(config: Config) -> CheckResult:
     what, bundle = "certificates", config.index.ca_bundle
     if bundle:
         if Path(bundle).expanduser().is_file():
-            return CheckResult(what, True, f"those in {bundle}, and no others (index.ca_bundle)")
+            return CheckResult(what, True, f"only those in {bundle} (index.ca_bundle)")
         return CheckResult(
-            what, False, f"index.ca_bundle names {bundle}, which is not there",
-            "name a file that is there, or unset index.ca_bundle",
+            what, False, f"index.ca_bundle names {bundle}, which does not exist",
+            "name an existing file, or unset index.ca_bundle",
         )  # fmt: skip
     for variable, exists in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
         value = os.environ.get(variable)
         if value and not any(exists(path) for path in value.split(":")):
             return CheckResult(
-                what, False, f"{variable} names {value}, which is not there, so uv trusts no server",
-                f"unset {variable}, or have it name one that is there",
+                what, False, f"{variable} names {value}, which does not exist, so uv trusts no server",
+                f"unset {variable}, or set it to an existing path",
             )  # fmt: skip
     own = names_of(own_authorities())
     if not own:
         return CheckResult(what, True, "the public authorities")
     names = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
-    return CheckResult(what, True, f"the public authorities, and of this machine: {names}")
+    return CheckResult(what, True, f"the public authorities, and those of this machine: {names}")
 
 
 def _context(config: Config) -> ssl.SSLContext:
-    """What a local job's uv trusts."""
+    """Return a context that trusts the same authorities as the uv of a local job."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # As uv, which does not ask of an authority what Python does since 3.13.
+    # Like uv, without the stricter checks of authorities that Python makes since 3.13.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     bundle = config.index.ca_bundle
     own = [] if bundle else own_authorities()
@@ -146,9 +146,9 @@ def _context(config: Config) -> ssl.SSLContext:
 
 
 def _indexes(config: Config) -> dict[str, tuple[str, str]]:
-    """The addresses that jobs submitted here ask, each with user and password of uv's settings.
+    """Return the indexes that jobs from here use, each with the user and password of uv's settings.
 
-    They come from the configuration, and from the variables and files of uv's that a job takes in.
+    They come from the configuration, and from the variables and files of uv that a request includes.
     """
     any_request = make_spec({"code": "pass", "dependencies": ["uv"]})
     uv = uv_config(with_defaults(any_request, config))
@@ -159,7 +159,7 @@ def _indexes(config: Config) -> dict[str, tuple[str, str]]:
         if url not in own:
             user, password = (uv.environment.get(one, "") for one in login_variables(name))
             found[url] = (user, password)
-    if config.index.url is None:  # The default index is asked first.
+    if config.index.url is None:  # uv asks the default index first.
         default = split_login(uv.default["url"])[1] if uv.default else default_index()
         if default:
             found = {default: found.get(default, ("", "")), **found}
@@ -177,12 +177,10 @@ def _index(
         way = f" through the proxy {proxy.host} ({proxy.variable})" if proxy else ""
         if proxy and proxy.address.scheme != "http":
             kind = proxy.address.scheme
-            return CheckResult(
-                "index", True, f"{shown}, not asked: its proxy is of the kind {kind}"
-            )
+            return CheckResult("index", True, f"{shown} was not checked: its proxy uses {kind}")
         status = _ask(parts, f"{parts.path.rstrip('/')}/uv/", login, proxy, context)
         if status == 404:
-            # An index without uv is still one. Its list of all packages is long, so that comes second.
+            # An index may lack uv. Its list of all packages is long, so it is requested only then.
             status = _ask(parts, f"{parts.path.rstrip('/')}/", login, proxy, context)
         _judge(status, parts, bool(login), config)
     except TroubleError as error:
@@ -200,24 +198,27 @@ def _judge(status: int, parts: SplitResult, has_login: bool, config: Config) -> 
                 f"refuses the login ({status})", f"correct the user and password in {where}"
             )
         raise TroubleError(
-            f"wants a login ({status})",
+            f"requires a login ({status})",
             "export INDEX_LOGIN=USER:PASSWORD STOKE_INDEX__CREDENTIALS=env:INDEX_LOGIN",
         )
     if status == 404:
         raise TroubleError(
-            "there is no package index at this address (404)",
-            "check its path; those of most indexes end in /simple",
+            "no package index at this address (404)",
+            "check its path; most index addresses end in /simple",
         )
     if status == 407:
-        raise TroubleError("a proxy on the way wants a login (407)", _behind_proxy(parts.scheme))
+        raise TroubleError("a proxy on the way requires a login (407)", _behind_proxy(parts.scheme))
     if status >= 400:
-        later = "try again later, or ask the people who run it"
+        later = "try again later, or ask its administrators"
         raise TroubleError(f"answers with an error ({status})", later if status >= 500 else None)
 
 
 def _login(url: str, parts: SplitResult, named: tuple[str, str], config: Config) -> dict[str, str]:
-    """As uv: from its settings (`named`), the address `url`, whose `parts` are filled in, the
-    configuration, or netrc."""
+    """Return the login header that uv would send.
+
+    The login comes from uv's settings (`named`), the address `url` (`parts` has its variables filled
+    in), the configuration, or netrc, in this order.
+    """
     if any(named):
         return {"Authorization": basic_authorization(*named)}
     if login := split_login(url)[0]:
@@ -238,7 +239,7 @@ def _login(url: str, parts: SplitResult, named: tuple[str, str], config: Config)
 
 
 def _proxy(parts: SplitResult, config: Config) -> Proxy | None:
-    """The one that uv takes: the configuration's, or the environment's unless NO_PROXY excepts it."""
+    """Return the proxy that uv uses: from the configuration, or the environment unless in NO_PROXY."""
     known = environment_proxies()
     if proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": known.get("no_proxy", "")}):
         return None
@@ -252,14 +253,14 @@ def _proxy(parts: SplitResult, config: Config) -> Proxy | None:
     return Proxy(urlsplit(address if "://" in address else f"http://{address}"), variable)
 
 
-# ---------------------------------------------------------------------------- one question
+# ---------------------------------------------------------------------------- one request
 
 
 def _ask(
     parts: SplitResult, path: str, login: Mapping[str, str], proxy: Proxy | None,
     context: ssl.SSLContext,
 ) -> int:  # fmt: skip
-    """The status of a GET; its body is not read. `TroubleError` when there is no answer."""
+    """Return the status of a GET without reading its body. Raises `TroubleError` without an answer."""
     headers = {"Accept": "text/html", "User-Agent": "stoke", "Connection": "close", **login}
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     host = parts.hostname or ""
@@ -281,7 +282,7 @@ def _ask(
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
             what = f"ended the connection without an answer ({type(error).__name__})"
-            raise TroubleError(what, "try again later, or ask the people who run it") from error
+            raise TroubleError(what, "try again later, or ask its administrators") from error
     if status == 407 and proxy:
         raise _refused_by(proxy, status, host, parts.scheme)
     return status
@@ -311,7 +312,7 @@ def _connect(host: str, port: int, scheme: str, proxy: Proxy | None) -> socket.s
 def _behind_proxy(scheme: str) -> str:
     variable = f"{scheme.upper()}_PROXY"
     return (
-        "check the address and the network; where the way out is a proxy: "
+        "check the address and the network; if connections need a proxy: "
         f"export {variable}=http://HOST:PORT"
     )
 
@@ -324,7 +325,7 @@ def _tunnel(sock: socket.socket, target: str, proxy: Proxy) -> None:
         answer = http.client.HTTPResponse(sock, method="CONNECT")
         answer.begin()
     except (OSError, http.client.HTTPException) as error:
-        what = f"what listens at {proxy.host} ({proxy.variable}) does not answer as a proxy"
+        what = f"the server at {proxy.host} ({proxy.variable}) does not answer as a proxy"
         raise TroubleError(what, f"correct {proxy.variable}, or unset it") from error
     if answer.status != 200:
         raise _refused_by(proxy, answer.status, target.rpartition(":")[0], "https")
@@ -332,18 +333,18 @@ def _tunnel(sock: socket.socket, target: str, proxy: Proxy) -> None:
 
 def _refused_by(proxy: Proxy, status: int, host: str, scheme: str) -> TroubleError:
     if status == 407:
-        has = "refuses its login" if proxy.login else "wants a login"
+        has = "refuses its login" if proxy.login else "requires a login"
         variable = proxy.variable
         if variable == "index.proxy":
-            # That is stored with each job, so it holds no password.
+            # The setting is stored with each job, so it must not hold a password.
             variable = f"{scheme.upper()}_PROXY"
             hint = f"unset index.proxy, and export {variable}=http://USER:PASSWORD@{proxy.host}"
         else:
             hint = f"export {variable}=http://USER:PASSWORD@{proxy.host}"
         return TroubleError(f"the proxy {proxy.host} ({proxy.variable}) {has} (407)", hint)
     return TroubleError(
-        f"the proxy {proxy.host} ({proxy.variable}) does not let it through ({status})",
-        f"ask who runs the proxy; if {host} can be reached without: export NO_PROXY={host}",
+        f"the proxy {proxy.host} ({proxy.variable}) refuses to connect ({status})",
+        f"ask the proxy's administrators; if {host} needs no proxy: export NO_PROXY={host}",
     )
 
 
@@ -354,9 +355,7 @@ def _secure(
         return context.wrap_socket(reach(), server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in _NOT_TRUSTED:
-            what = (
-                f"its certificate is from an authority that is not trusted here: {_issuer(reach)}"
-            )
+            what = f"its certificate comes from an authority that is not trusted here: {_issuer(reach)}"
             raise TroubleError(what, _trust_it()) from error
         what = f"its certificate is not valid: {error.verify_message}"
         raise TroubleError(what, "check this machine's clock, and the address") from error
@@ -364,7 +363,7 @@ def _secure(
         what = f"no TLS handshake within {ANSWER_SECONDS:.0f} s"
         raise TroubleError(what, "check the address and the port") from error
     except ssl.SSLError as error:
-        hint = "check the address and the port; without TLS it begins with http://"
+        hint = "check the address and the port; addresses without TLS begin with http://"
         raise TroubleError(f"does not speak TLS ({error.reason})", hint) from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -372,17 +371,17 @@ def _secure(
         raise TroubleError(what, "check the address and the port") from error
 
 
-# OpenSSL's X509_V_ERR_*: an issuer that is missing, or that signed itself.
+# OpenSSL's X509_V_ERR_*: the issuer is missing or self-signed.
 _NOT_TRUSTED = (2, 18, 19, 20, 21)
 
 
 def _issuer(reach: Callable[[], socket.socket]) -> str:
-    """Who signed the last certificate that the server shows: the authority to add."""
+    """Return the issuer of the last certificate that the server sends: the authority to add."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with context.wrap_socket(reach()) as sock:
-            # Python decodes what it has not verified in this way only.
+            # Python offers no public way to decode an unverified certificate.
             inner: Any = getattr(sock, "_sslobj")  # noqa: B009
             issuer = inner.get_unverified_chain()[-1].get_info()["issuer"]
     except (OSError, TroubleError, AttributeError, KeyError, IndexError, TypeError):
@@ -392,7 +391,7 @@ def _issuer(reach: Callable[[], socket.socket]) -> str:
 
 
 def _trust_it() -> str:
-    """How this system takes in an authority, and how stoke alone does."""
+    """Return how to add an authority to this system, and how to add it for stoke alone."""
     for program, folder in (
         ("update-ca-certificates", "/usr/local/share/ca-certificates/"),
         ("update-ca-trust", "/etc/pki/ca-trust/source/anchors/"),

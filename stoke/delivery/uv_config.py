@@ -1,6 +1,6 @@
-"""A request's uv settings as uv reads them inside the job: configuration, variables, option lines.
+"""Render a request's uv settings for uv inside the job: configuration, variables, option lines.
 
-Logins are read here, from where the request says they are, and travel as variables of uv's processes.
+Logins are read here, from the sources that the request names, and reach uv as environment variables.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from stoke.remote.schema import UvSettings
 
 _LOGIN = re.compile(r"://([^/\s@]*)@")
-# A lock is complete: these settings decide what is in it, and must not change it when it is installed.
+# A lockfile is complete: these settings decide its content and must not change its installation.
 _LOCK_ONLY = {
     "constraint-dependencies",
     "exclude-dependencies",
     "no-deps",
     "override-dependencies",
 }
-# The option lines of a lock hold these settings; see `_option_lines`.
+# The option lines of a lockfile hold these settings; see `_option_lines`.
 _IN_LINES = {
     "find-links",
     "index",
@@ -50,12 +50,12 @@ _ELSEWHERE = {"find-links", "git-lfs", "index", "no-deps", "sources"}
 
 @dataclass
 class UvConfig:
-    """What `stoke.remote.runner` needs to run uv for one request."""
+    """Everything that `stoke.remote.runner` needs to run uv for one request."""
 
     lock: str
     """The configuration file for resolving."""
     install: str
-    """The configuration file for installing, and for building what is installed."""
+    """The configuration file for installing, and for building the packages that are installed."""
     project: str | None
     """A pyproject.toml with the packages that `sources` can apply to; None without sources."""
     unnamed: list[str]
@@ -63,19 +63,19 @@ class UvConfig:
     lines: list[str]
     """Options for the requirements file, when resolving and when installing."""
     header: list[str]
-    """The option lines of the lock: all that its installation needs, without logins."""
+    """The option lines of the lockfile: all that its installation needs, without logins."""
     build: list[Any]
-    """The settings outside the lock that can change an environment built from it."""
+    """The settings outside the lockfile that can change an environment built from it."""
     indexes: dict[str, str] = field(default_factory=dict)
-    """Address, without login, to a name, for each index that the request uses."""
+    """Address without login -> name, for each index that the request uses."""
     several: bool = False
     """Whether files can come from more than one index."""
     strategy: str | None = None
-    """The index strategy for a complete lock that does not say where its files come from."""
+    """The index strategy for a complete lockfile that does not name the index of each file."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables for uv's processes; some hold secrets."""
     wanted: list[str] = field(default_factory=list)
-    """Variables of that kind that were not filled in."""
+    """Variables with logins that were not filled in."""
     secrets: list[str] = field(default_factory=list)
     """Texts that must not be shown."""
     default: dict[str, Any] | None = None
@@ -100,7 +100,7 @@ class UvConfig:
 def uv_config(
     spec: JobSpec, *, with_secrets: bool = True, environ: Mapping[str, str] = os.environ
 ) -> UvConfig:
-    """The configuration for `spec`. `RequestError` if a login is not where the request says.
+    """Return the configuration for `spec`. Raises `RequestError` if a login is not where it should be.
 
     Without `with_secrets` no login is read; `wanted` then names the variables that need a value.
     """
@@ -152,7 +152,7 @@ def uv_config(
 
 
 def _named(indexes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The indexes with a name each: uv looks for logins by it."""
+    """Return the indexes with a name each: uv looks up logins by name."""
     used = {index.get("name") for index in indexes}
     named = []
     for number, index in enumerate(indexes):
@@ -181,7 +181,7 @@ def _option_lines(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _file(settings: Mapping[str, Any], indexes: list[dict[str, Any]]) -> str:
-    """A uv.toml."""
+    """Return the text of a uv.toml."""
     lines = [
         f"{name} = {_toml(value)}"
         for name, value in sorted(settings.items())
@@ -231,7 +231,7 @@ def _has_name(text: str) -> bool:
 
 def _toml(value: Any) -> str:
     if isinstance(value, str):
-        # A JSON string is a TOML string, but for one character.
+        # JSON strings are TOML strings, except for the character U+007F.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -286,7 +286,7 @@ def _read_logins(
 
 
 def _login(index: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, str]:
-    """(user, password), from the variable or the file in which the login of an index is written."""
+    """Return (user, password) from the variable or file that has the login of an index."""
     kind, _, where = index["credentials"].partition(":")
     user_variable, password_variable = login_variables(index["name"])
     if kind == "env" and where in (user_variable, password_variable):
@@ -307,12 +307,12 @@ def _login(index: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str, s
     raise RequestError(
         "uv.index",
         f"the login for {urlsplit(index['url']).netloc} is no longer in {where}",
-        "set it again, or submit the request anew",
+        "set it again, or submit the request again",
     )
 
 
 def _addresses(word: str) -> tuple[str, ...]:
-    """An entry of UV_INDEX, with and without `name=` in front."""
+    """Return an entry of UV_INDEX with and without the `name=` in front."""
     return word, word.partition("=")[2]
 
 
@@ -325,6 +325,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def origins(lock: str) -> dict[str, str]:
-    """Canonical name to the index that the lock says its file comes from (uv's `# from` comments)."""
+    """Return canonical name -> index of its file, from the `# from` comments that uv writes."""
     found = re.findall(r"(?m)^([^\s#-](?:.*\\\r?\n)*.*)\r?\n[ \t]+# from (\S+)[ \t]*$", lock)
     return {canonical_name(entry): url for entry, url in found}

@@ -14,7 +14,7 @@ from stoke.errors import StokeError
 from stoke.files.paths import make_private, state_dir
 
 LONGEST = 1024**2
-"""Bytes after which the file is begun anew."""
+"""Size in bytes from which the file is truncated before the next report."""
 
 
 def crash_file() -> Path:

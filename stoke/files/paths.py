@@ -1,7 +1,8 @@
-"""Where things stand on this machine: state (history, logs), local caches, configuration.
+"""Find the folders of this machine: state (history, logs), local caches, configuration.
 
-Each follows the XDG folders and gives way to a `STOKE_*` variable. Nothing is made here before it
-is used; a folder that cannot be made is an error that names it and the variable that moves it.
+They are in the XDG folders unless a `STOKE_*` variable names another place. Folders are created when
+they are first used. The error for a folder that cannot be created names it and the variable that moves
+it.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from stoke.errors import EngineError
 
 def _xdg(variable: str, fallback: str) -> Path:
     base = os.environ.get(variable, "")
-    # The standard says that a relative path here is to be ignored.
+    # The XDG specification says to ignore relative paths.
     if base.startswith("/"):
         return Path(base)
     home = _home()
     if home is None:
         raise EngineError(
-            "this user has no home folder to keep anything in",
+            "this user has no home folder",
             "name one: export HOME=/some/folder",
         )
     return home / fallback
 
 
 def _home() -> Path | None:
-    """HOME, or what the system's list of users says where HOME is unset or empty."""
+    """Return HOME or, if that is unset or empty, the home folder in the system's list of users."""
     named = os.environ.get("HOME")
     if named:
         return Path(named).absolute()
@@ -43,8 +44,11 @@ def _home() -> Path | None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is at `path`. `EngineError` where this user may not look, as in the home folder
-    of somebody else, which `sudo -u` leaves in HOME."""
+    """Return whether the path exists.
+
+    Raises `EngineError` if this user may not look there: `sudo -u` leaves another user's home folder in
+    HOME.
+    """
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -52,7 +56,7 @@ def is_there(path: Path) -> bool:
     except OSError as error:
         raise EngineError(
             f"cannot look for {path}: {error.strerror}",
-            "if HOME is somebody else's folder, name your own: export HOME=/some/folder",
+            "if HOME is another user's folder, set your own: export HOME=/some/folder",
         ) from error
     return True
 
@@ -72,7 +76,7 @@ def config_file() -> Path:
     if own:
         return Path(own).absolute()
     if not os.environ.get("XDG_CONFIG_HOME", "").startswith("/") and _home() is None:
-        return Path("/etc/xdg/stoke/config.toml")  # The standard's place for all users.
+        return Path("/etc/xdg/stoke/config.toml")  # XDG: for all users.
     return _xdg("XDG_CONFIG_HOME", ".config") / "stoke/config.toml"
 
 
@@ -82,11 +86,11 @@ NOT_SETTINGS = frozenset(
         "STOKE_LOCAL_JOB",  # Marks the processes of a local job, which may run stoke themselves.
     }
 )  # fmt: skip
-"""Variables of ours that the configuration does not hold."""
+"""STOKE_* variables that are not settings."""
 
 
 def is_configured() -> bool:
-    """Whether there is anything for `stoke.config` to read: a file, or a STOKE_* variable."""
+    """Return whether `stoke.config` has anything to read: a file, or a STOKE_* variable."""
     given = (name for name in os.environ if name.startswith("STOKE_"))
     ours = (name for name in given if not name.startswith("STOKE_TEST_"))
     return any(name not in NOT_SETTINGS for name in ours) or is_there(config_file())
@@ -97,20 +101,20 @@ def history_file() -> Path:
 
 
 def job_dir(job_id: str) -> Path:
-    """The job's spool and locks, on this machine."""
+    """Return the folder of the job's spool and file locks on this machine."""
     return state_dir() / "jobs" / job_id
 
 
 class NotOursError(EngineError):
-    """A folder or file of stoke's that another user owns, or could have put there."""
+    """Another user owns a folder or file of stoke, or could have put it there."""
 
 
 def make_private(folder: Path) -> Path:
-    """Make a folder that only its owner can enter, and the missing folders above it, whatever the
-    umask; specs and logs hold what people wrote, and caches hold code that jobs run.
+    """Create a folder that only its owner can enter, whatever the umask, and its missing parents.
 
-    Folders of ours that others can write to are closed to them, from the state or cache folder down.
-    Raises `NotOursError` if one of them, or a link to one, belongs to another user.
+    Specs and logs hold private text, and caches hold code that jobs run. From the state or cache folder
+    down, the permission of other users to write is removed. Raises `NotOursError` if one of these
+    folders, or a link to one, belongs to another user.
     """
     top = _top_of(folder)
     try:
@@ -124,12 +128,12 @@ def make_private(folder: Path) -> Path:
             mode = level.stat().st_mode
             if mode & stat.S_ISVTX and mode & stat.S_IWOTH:
                 raise NotOursError(
-                    f"{level} is for everybody to write to",
+                    f"all users can write to {level}",
                     "name a folder in it: "
                     f"export {_variable(folder)}={shlex.quote(str(level / 'stoke'))}",
                 )
             if mode & _WRITABLE:
-                # The one that the user named may be for others to read.
+                # Other users may read the folder that the user chose.
                 level.chmod(stat.S_IMODE(mode) & ~_WRITABLE if level == top else 0o700)
     except OSError as error:
         raise EngineError(
@@ -140,15 +144,12 @@ def make_private(folder: Path) -> Path:
 
 
 def is_open_to_others(folder: Path) -> bool:
-    """Whether other users can write to a folder of ours, or to one that it is in."""
+    """Return whether other users can write to a folder of stoke, or to one of stoke's above it."""
     return any(level.stat().st_mode & _WRITABLE for level in _ours(folder) if level.is_dir())
 
 
 def check_owner(path: Path) -> None:
-    """Raise `NotOursError` if another user owns what is at the path, or a link that is there.
-
-    Root is none: it can do anything anyway.
-    """
+    """Raise `NotOursError` if another user than root owns the file or folder, or the link to it."""
     for status in (path.lstat(), path.stat()):
         if status.st_uid not in (os.geteuid(), 0):
             _refuse(path, status.st_uid)
@@ -169,13 +170,13 @@ def _top_of(folder: Path) -> Path:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The state or cache folder, and every folder from there to this one."""
+    """Return the state or cache folder, and every folder from there down to this one."""
     top = _top_of(folder)
     return [level for level in reversed((folder, *folder.parents)) if level.is_relative_to(top)]
 
 
 def _refuse_planted(top: Path) -> None:
-    """In a folder where everybody may make something, such as /tmp, it has to be ours or root's."""
+    """Raise `NotOursError` for a folder of another user in one such as /tmp, where all can create."""
     for path in (top, top.resolve()):
         for level in (path, *path.parents):
             if not os.path.lexists(level):

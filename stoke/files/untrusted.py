@@ -1,4 +1,4 @@
-"""Reading files and documents that somebody else wrote: limits first, and one kind of error."""
+"""Read files and documents from untrusted sources, within limits and with one kind of error."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 class TooMuchError(ValueError):
-    """A document that is well formed and of no use: the text completes "it ..."."""
+    """A well-formed document exceeds a limit. The message completes "it ..."."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return what a regular file holds, up to `limit` bytes; no link is followed, no pipe waited for.
+    """Return the content of a regular file; follow no link and wait for no pipe.
 
-    Raises `OSError` for anything else, and for a longer file.
+    Raises `OSError` for anything else, and for a file longer than `limit` bytes.
     """
     from stoke.remote.common.files import read_regular
 
@@ -35,18 +35,20 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = MAX_SETTINGS) -> Any:
-    """Return the value of a JSON file of our own, of at most `limit` bytes.
+    """Return the value of one of stoke's own JSON files, of at most `limit` bytes.
 
-    Raises `OSError` where it cannot be read, and `ValueError` where it is not JSON.
+    Raises `OSError` if it cannot be read, and `ValueError` if it is not JSON.
     """
     return parse_json(read_bytes(path, limit))
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Return the value of a JSON document. `ValueError` if it is none, `TooMuchError` if it is
-    nested or long beyond use."""
+    """Return the value of a JSON document.
+
+    Raises `ValueError` if it is not JSON, and `TooMuchError` if it is nested too deeply or too long.
+    """
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    # Characters inside strings count only where there are too many at first sight.
+    # Strings are left out of the count only if the first count is too high.
     if _count(raw) > MOST_VALUES and _count(_STRINGS.sub(b"", raw)) > MOST_VALUES:
         raise TooMuchError("holds too many values")
     try:
@@ -56,7 +58,7 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The same for TOML."""
+    """Return the value of a TOML document. Raises the same errors as `parse_json`."""
     import tomllib
 
     if _LONG_KEY.search(text):
@@ -69,9 +71,9 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file of settings holds. A link is followed: people link their settings.
+    """Return the content of a TOML file of settings. Links are followed: people link their settings.
 
-    Raises `OSError` where it cannot be read, and `ValueError` where it is not TOML.
+    Raises `OSError` if it cannot be read, and `ValueError` if it is not TOML.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(file, "rb") as stream:
@@ -88,7 +90,7 @@ def _count(raw: bytes) -> int:
 
 
 def _shallow(value: Any) -> Any:
-    """The same value, if whoever looks at it can recurse."""
+    """Return the value if it is nested shallowly enough for recursive functions."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [

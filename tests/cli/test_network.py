@@ -242,7 +242,7 @@ def test_a_store_that_is_not_there(
 def test_an_index_that_wants_a_login(stoke: Stoke, private_index: PackageIndex) -> None:
     env = {"STOKE_INDEX__URL": private_index.url}
     found = look(stoke, **env)
-    assert "wants a login (401)" in found["detail"]
+    assert "requires a login (401)" in found["detail"]
     right = advised(found, **{"USER:PASSWORD": "LOGIN"}) | {"INDEX_LOGIN": LOGIN}
     assert right["STOKE_INDEX__CREDENTIALS"] == "env:INDEX_LOGIN"
     assert look(stoke, **env, **right)["works"]

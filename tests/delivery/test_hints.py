@@ -1,4 +1,4 @@
-"""Hints of the index check that need no process of their own, followed until it passes."""
+"""Follow the hints of the index check, without a process of its own, until the check passes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_authority_that_is_there_is_named(tmp_path: Path) -> None:
         result = _certificates(Config(index=IndexSettings(ca_bundle=bundle)))
         return None if result.works else result.hint
 
-    template = "name a file that is there, or unset index.ca_bundle"
+    template = "name an existing file, or unset index.ca_bundle"
     is_hint(looked_at("/not/there"), template)
     assert looked_at(str(Authority(tmp_path, "127.0.0.1").file)) is None
     assert looked_at(None) is None
@@ -52,6 +52,6 @@ def test_a_login_is_corrected_where_the_hint_says(
 def test_a_login_that_has_gone_is_set_again() -> None:
     url = "https://h.example.org/simple"
     index = {"name": "ours", "url": url, "credentials": "env:UV_INDEX"}
-    refused(lambda: _login(index, {}), "set it again, or submit the request anew")
+    refused(lambda: _login(index, {}), "set it again, or submit the request again")
     environ = {"UV_INDEX": "https://ada:right@h.example.org/simple"}
     assert _login(index, environ) == ("ada", "right")

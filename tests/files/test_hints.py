@@ -134,7 +134,7 @@ def test_a_log_is_saved_in_another_place(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path / "spool")
     writer.add(STDOUT, 1, b"text\n")
     writer.close()
-    refused(lambda: save(tmp_path / "spool", tmp_path / "missing/log"), "name another place")
+    refused(lambda: save(tmp_path / "spool", tmp_path / "missing/log"), "choose another file name")
     assert save(tmp_path / "spool", tmp_path / "log") == 5
 
 
@@ -263,7 +263,7 @@ def test_a_home_of_another_user_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     try:
         said = refused(
             lambda: is_there(history_file()),
-            "if HOME is somebody else's folder, name your own: export HOME=/some/folder",
+            "if HOME is another user's folder, set your own: export HOME=/some/folder",
         )
         for name, value in exported(said).items():
             monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Where things are kept: variables over XDG folders over the home folder."""
+"""State, cache and configuration folders: variables before XDG folders before the home folder."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_made_names_the_variable_that_moves_it(home: Pat
 def test_a_user_without_a_home_is_told(
     monkeypatch: pytest.MonkeyPatch, where: Callable[[], Path]
 ) -> None:
-    """A container's number without a name."""
+    """A user id without a name, as in containers."""
 
     def unknown(_number: int) -> None:
         raise KeyError
@@ -79,5 +79,5 @@ def test_a_user_without_a_home_is_told(
         where()
     assert "home" in caught.value.what
     assert "export HOME=" in (caught.value.hint or "")
-    # A configuration is nothing that has to be there.
+    # A configuration file need not exist.
     assert config_file() == Path("/etc/xdg/stoke/config.toml")

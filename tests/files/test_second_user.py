@@ -1,4 +1,4 @@
-"""Another user of the machine: what he finds open, and what he puts where stoke looks."""
+"""Another user of the machine: what this user can read, and files planted where stoke looks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder like /tmp, in which everybody can make something."""
+    """A folder like /tmp, in which all users can create files."""
     with tempfile.TemporaryDirectory(prefix="stoke-", dir="/var/tmp") as made:
         folder = Path(made)
         folder.chmod(0o1777)
@@ -41,7 +41,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def as_nobody(action: Callable[[], object]) -> bool:
-    """Whether another user's process can do it."""
+    """Return whether a process of another user can do it."""
     child = os.fork()
     if child == 0:
         try:
@@ -116,7 +116,7 @@ def test_what_another_user_makes_in_the_shared_folder_is_refused(shared: Path) -
 def test_a_folder_below_another_users_is_refused(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is ours, but he can put another in its place at any moment."""
+    """It is our own, but the other user can replace it at any moment."""
     assert as_nobody(lambda: os.mkdir(shared / "his", 0o777))
     monkeypatch.setenv("STOKE_CACHE_DIR", str(shared / "his/cache"))
     (shared / "his/cache").mkdir(mode=0o700)
@@ -135,7 +135,7 @@ def test_the_shared_folder_itself_is_refused_and_stays_as_it_is(
 
 
 def test_what_was_open_is_closed_and_its_environments_are_not_used(shared: Path) -> None:
-    """Folders as an older stoke made them with umask 000, and code that somebody put there."""
+    """Folders as an older stoke made them with umask 000, and code planted there."""
     before = os.umask(0)
     try:
         (shared / "cache/scopes/default/python").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Documents from outside: beyond a size or a depth they are refused, whoever reads them."""
+"""Untrusted documents are refused beyond a size or a depth."""
 
 from __future__ import annotations
 
