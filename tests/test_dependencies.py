@@ -1,0 +1,43 @@
+"""pyproject.toml declares exactly the packages that the program imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+TOP = Path(__file__).parent.parent
+PACKAGES = ("stoke", "backends", "tui", "styles")
+# certifi is found without an import, and tree-sitter is listed only to bound its version.
+NOT_IMPORTED = {"certifi", "tree-sitter"}
+TYPES_ONLY = {"_typeshed"}
+
+
+def test_every_imported_package_is_declared_and_no_other() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
+    distributions = packages_distributions()
+    imported = {
+        canonicalize_name(distribution)
+        for name in imported_names() - {*PACKAGES, *TYPES_ONLY} - sys.stdlib_module_names
+        for distribution in distributions[name]
+    }
+    assert imported == declared - NOT_IMPORTED
+
+
+def imported_names() -> set[str]:
+    """Return the top-level names of all absolute imports in the program."""
+    names = set()
+    for package in PACKAGES:
+        for file in (TOP / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names.add(node.module.partition(".")[0])
+    return names
