@@ -1,1 +1,1 @@
-"""Where jobs run: one folder a backend, each found through the entry points `stoke.backends`."""
+"""Where jobs run: one package for each backend, found through the entry points `stoke.backends`."""

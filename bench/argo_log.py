@@ -26,7 +26,7 @@ def main() -> None:
     try:
         while backend.inspect(job.job_id).status != "exited":
             time.sleep(0.5)
-        cluster = backend._places.of(job.job_id).cluster
+        cluster = backend._locations.of(job.job_id).cluster
         mine, theirs, ratio = pairs(
             lambda: followed(backend, job.job_id), lambda: bare(cluster, job.job_id), 9
         )

@@ -68,7 +68,7 @@ def _submit(backend: Any, history: History, code: str) -> tuple[Any, float]:
 
 def _end(backend: Any, history: History) -> dict[str, float]:
     job, accepted = _submit(backend, history, "import time; time.sleep(2)")
-    cluster = backend._places.of(job.id).cluster
+    cluster = backend._locations.of(job.id).cluster
     seen: dict[str, float] = {}
 
     def changed() -> None:

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 TRAVELS = ROOT / "stoke/remote"
 """Sources that run inside a job or print its hints, which have tests of their own."""
 
-# Where the hint is among the arguments. `Reason` is argo's.
-POSITION = {"RequestError": 2, "CheckResult": 3, "Reason": 1}
+# Where the hint is among the arguments. `Diagnosis` is argo's.
+POSITION = {"RequestError": 2, "CheckResult": 3, "Diagnosis": 1}
 NO_HINT = ("RequirementError", "OSError", "PhaseError", "RunFailedError", "SlowPatternError")
 
 
@@ -108,7 +108,7 @@ FOLLOWED_ELSEWHERE = {
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
     "wait for it, or stop it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
-    "install Docker, or start it: sudo systemctl start docker; or run here, without Docker: "
+    "install Docker, or start it: sudo systemctl start docker; or run on this machine: "
     "-b local": "tests/backends/docker/test_hints.py",
 }
 """Templates whose tests take the hint apart in their own way, or build the text of it."""
@@ -119,51 +119,53 @@ ENGINE = "needs an engine with this fault; tests/backends/docker/test_engine.py 
 ELSEWHERE = "the fault and its remedy are outside of this machine"
 RARE = "no test can bring this about without harm to the machine that runs it"
 NOT_FOLLOWED = {
-    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have the right given: "
-    "stoke setup argo --apply": RIGHTS,
-    "have the right given: stoke setup argo --apply": RIGHTS,
+    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an administrator "
+    "grant the right: stoke setup argo --apply": RIGHTS,
+    "have an administrator grant the right: stoke setup argo --apply": RIGHTS,
     "ask for that right, then try: {}": RIGHTS,
     "let the service account create and patch task results and reach the API server: "
     "stoke setup argo --apply; or set argo.at_most_once = false": RIGHTS,
-    "give it longer: --timeout; or take less time": CLUSTER,
-    "have the template made anew, with the same argo.template_secrets: stoke setup argo": CLUSTER,
-    "is one running, and does it look at this namespace? "
-    "kubectl get pods -A -l app=workflow-controller": CLUSTER,
-    "is the network or VPN up? {} version": ELSEWHERE,
-    "look at it: {} describe pod {} -n {}": CLUSTER,
-    "look at it: {} get workflow {} -n {}": CLUSTER,
-    "make the secret, or refer to one that is there: --secret NAME=secret:NAME/KEY": CLUSTER,
+    "raise the limit: --timeout": CLUSTER,
+    "update the template with the same argo.template_secrets: stoke setup argo": CLUSTER,
+    "check that a controller runs and watches this namespace: kubectl get pods -A -l "
+    "app=workflow-controller": CLUSTER,
+    "check the network or VPN, then try: {} version": ELSEWHERE,
+    "inspect the pod: {} describe pod {} -n {}": CLUSTER,
+    "inspect it: {} get workflow {} -n {}": CLUSTER,
+    "create the secret, or refer to an existing one: --secret NAME=secret:NAME/KEY": CLUSTER,
     "name one that the cluster can pull: --image IMAGE; for a private registry set "
     "argo.image_pull_secrets": CLUSTER,
     "run a job: stoke run -b argo -c pass": CLUSTER,
     "see its log: kubectl logs {} -c {}": CLUSTER,
     "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
-    "the kubeconfig's certificate-authority has to be the one of that cluster": CLUSTER,
-    "this cluster gives jobs no root: set argo.restricted = true": CLUSTER,
-    "where a second run does harm, set argo.at_most_once = true": CLUSTER,
+    "set the kubeconfig's certificate-authority to that of this cluster": CLUSTER,
+    "this cluster forbids root: set argo.restricted = true": CLUSTER,
+    "if a second run does harm, set argo.at_most_once = true": CLUSTER,
     "{}: kubectl delete node {}": CLUSTER,
-    "{}; look at it: kubectl describe node {}": CLUSTER,
-    "ask whoever runs this engine to allow it": ENGINE,
+    "{}; check the node: kubectl describe node {}": CLUSTER,
+    "ask the engine's administrator to allow it": ENGINE,
+    "name an image without it: --image IMAGE": "needs an image with a file in place of a folder; "
+    "tests/backends/docker/test_real.py has its condition",
     "have it listen on the address of Docker's bridge, and: "
     "export STOKE_INDEX__PROXY=http://BRIDGE:PORT": ENGINE,
-    "its last lines say why; another base: stoke setup image --base IMAGE": "an image with Python "
+    "see its last lines, or use another base: stoke setup image --base IMAGE": "an image with Python "
     "and Nix takes minutes to build, and a package mirror",
-    "join its group: sudo usermod -aG docker $USER, and log in again; or run here, without Docker: "
+    "join its group: sudo usermod -aG docker $USER, and log in again; or run on this machine: "
     "-b local": ENGINE,
-    "look at it: docker info": ENGINE,
-    "make room: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
-    "the engine's own log may say more: sudo journalctl -u docker": ENGINE,
-    "ask the proxy's administrators; if {} needs no proxy: export NO_PROXY={}": ELSEWHERE,
+    "check it: docker info": ENGINE,
+    "free disk space: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
+    "read the engine's log: sudo journalctl -u docker": ENGINE,
+    "ask who runs the proxy; if {} can be reached without: export NO_PROXY={}": ELSEWHERE,
     "check the address and the port": ELSEWHERE,
     "check the network and the name server": ELSEWHERE,
     "check this machine's clock, and the address": ELSEWHERE,
     "try again later, or ask its administrators": ELSEWHERE,
     "stop it there": ELSEWHERE,
-    "end them: kill -9 {}": RARE,
-    "install stoke again: its uv package is damaged": RARE,
+    "kill them: kill -9 {}": RARE,
+    "reinstall stoke: its uv package is damaged": RARE,
     "remove it: sudo rm -r {}": RARE,
-    "see whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
+    "check whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
     "export STOKE_STATE_DIR=/some/folder": RARE,
     "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.argo import bundle, credential_plugins
-from backends.argo.job_locations import Places
+from backends.argo.job_locations import JobLocations
 from backends.argo.pods import JobPods
 from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.network import own_authorities
@@ -52,7 +52,7 @@ READERS: dict[str, tuple[Callable[[], Path], Callable[[], object], object]] = {
         {},
     ),
     "plugins": (
-        lambda: state_dir() / "kubeconfig-credential_plugins.json",
+        lambda: state_dir() / "kubeconfig-plugins.json",
         credential_plugins._allowed,
         [],
     ),
@@ -62,7 +62,7 @@ READERS: dict[str, tuple[Callable[[], Path], Callable[[], object], object]] = {
 
 @pytest.mark.parametrize("what", [*DAMAGED, *SPECIAL], ids=range(len(DAMAGED) + len(SPECIAL)))
 @pytest.mark.parametrize("reader", READERS)
-def test_a_note_that_is_none_is_as_good_as_no_note(reader: str, what: str) -> None:
+def test_a_damaged_note_is_ignored(reader: str, what: str) -> None:
     where, read, nothing = READERS[reader]
     put(where(), what)
     with bounded(100):
@@ -72,7 +72,7 @@ def test_a_note_that_is_none_is_as_good_as_no_note(reader: str, what: str) -> No
 
 
 @pytest.mark.parametrize("what", [*DAMAGED, *SPECIAL], ids=range(len(DAMAGED) + len(SPECIAL)))
-def test_a_job_without_a_sound_note_is_in_the_configured_place(what: str, tmp_path: Path) -> None:
+def test_a_job_with_a_damaged_note_is_in_the_configured_location(what: str, tmp_path: Path) -> None:
     config = tmp_path / "kubeconfig"
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
     context = {"name": "x", "context": {"cluster": "c", "user": ""}}
@@ -80,9 +80,9 @@ def test_a_job_without_a_sound_note_is_in_the_configured_place(what: str, tmp_pa
         json.dumps({"clusters": [cluster], "contexts": [context], "current-context": "x"})
     )
     put(job_dir(JOB) / "cluster.json", what)
-    places = Places(ArgoConfig(kubeconfig=str(config)))
-    assert places.of(JOB) is places.here
-    places.close()
+    locations = JobLocations(ArgoConfig(kubeconfig=str(config)))
+    assert locations.of(JOB) is locations.current
+    locations.close()
 
 
 def test_a_packed_spec_is_unpacked_within_limits() -> None:

@@ -1,4 +1,4 @@
-"""Jobs as Argo Workflows on a Kubernetes cluster, caches on its nodes or its claims."""
+"""Run jobs as Argo Workflows on a Kubernetes cluster, with caches on its nodes or in claims."""
 
 from backends.argo.backend import ArgoBackend
 

@@ -1,7 +1,9 @@
-"""What travels with a workflow: files and a command, packed so that no template can change them.
+"""The bundle that travels with a workflow: files and a command as one blob that no template can
+change.
 
-A variable holds it as base64, whose alphabet has neither `{` nor `$`. Argo replaces `{{...}}` in every
-field of a workflow and has no escape for it; Kubernetes replaces `$(...)` and `$$` in variables.
+In an environment variable the bundle is base64, whose alphabet has neither `{` nor `$`: Argo
+replaces `{{...}}` in every field of a workflow and has no escape for it, and Kubernetes replaces
+`$(...)` and `$$` in variables.
 """
 
 from __future__ import annotations
@@ -15,30 +17,31 @@ from stoke.files.untrusted import parse_json
 
 FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
-"""Where a bundle that is too long for a variable is mounted, as the file `bundle`."""
+"""The mount point of a bundle that is too long for a variable; the file is called `bundle`."""
 ONCE = f"{FOLDER}/once"
-"""What `single_start.py` needs, where a job's code must not start a second time."""
+"""The mount point of what `single_start.py` needs (`argo.at_most_once`)."""
 KEY = "bundle"
-LAST_WORDS = "/dev/termination-log"
-"""The file in which Kubernetes reads why a container ended."""
+TERMINATION_LOG = "/dev/termination-log"
+"""The file from which Kubernetes reads a container's termination message."""
 VARIABLE = "STOKE_BUNDLE"
 SPEC_VARIABLE = "STOKE_SPEC"
 SECRET_PREFIX = "STOKE_SECRET_"  # noqa: S105
-"""The prefix of variables that hold the cluster's own secrets."""
-NOT_GIVEN = "stoke: not given: "
-"""The beginning of `LAST_WORDS` of a pod without a secret that its job requests."""
+"""Prefix of the variables into which the cluster puts its own secrets."""
+MISSING_SECRETS = "stoke: not given: "
+"""Prefix of the termination message of a pod that lacks a secret its job asks for."""
 
+# Characters of base64. Argo passes the whole template to its containers in one variable, and Linux
+# limits a variable to 128 KiB; 98,000 bytes in our variable were measured to be too many.
 MAX_INLINE = 90_000
-"""Characters of a bundle in a variable. Argo passes the whole template to its containers in one
-variable, which Linux limits to 128 KiB; 98,000 characters in ours were measured to be too many."""
+# Clients that find the job read the spec there; the job itself does not need it.
 MAX_SPEC = 20_000
-"""Characters of the spec, which other stoke processes read; a job runs without it."""
+# Unpacked bytes of the most compressible spec.
 MAX_UNPACKED = 64 * 1024**2
-"""Bytes of an unpacked spec: the packed one can hold no more."""
+# Bytes in a ConfigMap or a Secret; etcd accepts 1.5 MiB including everything around them.
 MAX_CARRIED = 1024**2
 """Bytes of a ConfigMap or a Secret; etcd takes 1.5 MiB, with metadata."""
 
-# Runs before everything else in the pod. It contains no user text.
+# Runs first in the pod. It contains no user text.
 BOOTSTRAP = f"""\
 import base64, json, os, sys, zlib
 os.environ.pop("{SPEC_VARIABLE}", None)
@@ -63,8 +66,8 @@ for name in list(os.environ):
         secrets[name] = os.environ.pop(name)
 missing = sorted(name for name, where in head["secrets"].items() if where not in secrets)
 if missing:
-    with open("{LAST_WORDS}", "w") as file:
-        file.write("{NOT_GIVEN}" + ", ".join(missing))
+    with open("{TERMINATION_LOG}", "w") as file:
+        file.write("{MISSING_SECRETS}" + ", ".join(missing))
     sys.exit(1)
 for name, where in head["secrets"].items():
     os.environ[name] = secrets[where]
@@ -76,10 +79,10 @@ COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 def pack(
     files: Mapping[str, bytes], argv: Sequence[str], secrets: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return a bundle that writes `files` into FOLDER, then runs Python with `argv`.
+    """Return a bundle whose `files` are written into FOLDER before Python runs `argv`.
 
-    `secrets` is the variable that a secret goes into -> the one in which the cluster provides it. The
-    bundle passes on no other secret.
+    `secrets` maps each variable of the job to the variable that the cluster fills. No other secret
+    reaches the job.
     """
     head = json.dumps(
         {
@@ -97,13 +100,13 @@ def as_text(packed: bytes) -> str:
 
 
 def pack_spec(spec: bytes) -> str | None:
-    """Return the spec as text for a variable; None if it is too long."""
+    """Return the spec as text for a variable, or None if it is too long."""
     packed = as_text(zlib.compress(spec, 9))
     return packed if len(packed) <= MAX_SPEC else None
 
 
 def unpack_spec(packed: str) -> bytes | None:
-    """Return the spec from the text of a variable; None if it is damaged."""
+    """Return the spec that `pack_spec` packed, or None for anything else."""
     try:
         decoder = zlib.decompressobj()
         spec = decoder.decompress(base64.b64decode(packed[: 2 * MAX_SPEC]), MAX_UNPACKED)

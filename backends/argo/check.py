@@ -1,4 +1,4 @@
-"""What `stoke doctor` says of a cluster."""
+"""The checks of `stoke doctor` for a cluster."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from backends.argo import credential_plugins, rights
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.names import PHASE, claim_name, labels_of
-from backends.argo.resources import Records
+from backends.argo.resources import KubernetesResources
 from backends.argo.rights import EXECUTOR, Right
-from backends.argo.state import OVERLOOKED, epoch, overlooked_at
+from backends.argo.state import NOT_NOTICED, epoch, unnoticed_at
 from backends.argo.templates import template_name
 from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
 from stoke.backend.api import CheckResult
@@ -22,17 +22,17 @@ from stoke.text.units import human_seconds
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
 ENFORCED = "pod-security.kubernetes.io/enforce"
-SETUP = "stoke setup argo --apply; or have it done by somebody who may"
+SETUP = "stoke setup argo --apply; or ask an administrator to run it"
 _TRY = "run a job: stoke run -b argo -c pass"
-# For how long a workflow that a controller has seen says that one runs.
+# How long a workflow that a controller has labelled proves that a controller is running.
 RECENT_SECONDS = 600
 MOST_WORKFLOWS = 2000
-# Questions at once; there are some twenty.
+# Concurrent access reviews; a check makes about twenty.
 AT_ONCE = 8
 
 
-def look(cluster: Cluster, config: Config) -> list[CheckResult]:
-    """Cluster first; where that does not answer there is nothing else to say."""
+def check_cluster(cluster: Cluster, config: Config) -> list[CheckResult]:
+    """Check the connection first; if it fails, return only that result."""
     try:
         if cluster.plugin is not None:
             credential_plugins.refuse_unknown(cluster.plugin)
@@ -50,8 +50,8 @@ def look(cluster: Cluster, config: Config) -> list[CheckResult]:
     except EngineError as error:
         return [CheckResult("cluster", False, error.what, error.hint)]
     image = config.argo.image or PUBLIC_IMAGE
-    # No failure: the nodes pull it, where there is a registry to pull it from.
-    found.append(CheckResult("image", True, f"{image}, where a request names none"))
+    # Not a failure: the nodes pull the image if they can reach its registry.
+    found.append(CheckResult("image", True, f"{image}, for requests that name no image"))
     return found
 
 
@@ -66,7 +66,7 @@ def _argo(cluster: Cluster) -> CheckResult:
     names = {one["name"] for one in served.get("resources") or ()}
     missing = {"workflows", "workflowtaskresults"} - names
     if missing:
-        return CheckResult("argo", False, f"its {', '.join(sorted(missing))} are missing", hint)
+        return CheckResult("argo", False, f"missing resources: {', '.join(sorted(missing))}", hint)
     return CheckResult("argo", True, WORKFLOWS)
 
 
@@ -76,47 +76,49 @@ def _namespace(cluster: Cluster) -> CheckResult:
         cluster.request("GET", f"/api/v1/namespaces/{name}")
     except ApiError as error:
         if error.status == 403:
-            return CheckResult("namespace", None, f"{name} (you may not look at it)")
+            return CheckResult("namespace", None, f"{name} (you may not read it)")
         if error.status != 404:
             raise
         hint = f"choose another: --namespace NAMESPACE; or {SETUP}"
-        return CheckResult("namespace", False, f"there is none called {name}", hint)
+        return CheckResult("namespace", False, f"the cluster has no namespace {name}", hint)
     return CheckResult("namespace", True, name)
 
 
 def _controller(cluster: Cluster) -> CheckResult:
-    """Whether an Argo controller looks at this namespace. It runs elsewhere, where most users may not
-    look; what they can see is whether it has given workflows here a phase."""
+    """Check whether an Argo controller watches this namespace.
+
+    Most users may not see the controller itself, so its labels on workflows are the evidence.
+    """
     try:
-        workflows = [*islice(Records(cluster).listed(""), MOST_WORKFLOWS)]
+        workflows = [*islice(KubernetesResources(cluster).list_workflows(""), MOST_WORKFLOWS)]
     except ApiError as error:
         if error.status != 403:
             raise
-        return CheckResult("controller", None, "cannot be seen: you may not list workflows")
+        return CheckResult("controller", None, "unknown: you may not list workflows")
     newest: tuple[float, str, bool] | None = None
-    overlooked = 0
+    unprocessed = 0
     for workflow in workflows:
         created = epoch(workflow["metadata"].get("creationTimestamp")) or 0.0
-        noticed = PHASE in labels_of(workflow)
-        at = overlooked_at(workflow)
-        if noticed or (at is not None and time.time() >= at):
+        processed = PHASE in labels_of(workflow)
+        at = unnoticed_at(workflow)
+        if processed or (at is not None and time.time() >= at):
             newest = max(
-                newest or (0.0, "", False), (created, workflow["metadata"]["name"], noticed)
+                newest or (0.0, "", False), (created, workflow["metadata"]["name"], processed)
             )
-        overlooked += not noticed and at is not None and time.time() >= at
+        unprocessed += not processed and at is not None and time.time() >= at
     if newest is None:
-        detail = "cannot be seen: there is no workflow in this namespace yet"
+        detail = "unknown: this namespace has no workflow yet"
         return CheckResult("controller", None, detail, _TRY)
-    created, name, noticed = newest
+    created, name, processed = newest
     age = human_seconds(max(0.0, time.time() - created))
-    if not noticed:
-        detail = f"no Argo controller has taken notice of {name}, which is {age} old"
-        detail += f" (and of {overlooked - 1} more)" if overlooked > 1 else ""
-        return CheckResult("controller", False, detail, OVERLOOKED.hint)
-    detail = f"took notice of the newest workflow here, {name}, {age} ago"
+    if not processed:
+        detail = f"no Argo controller has processed {name}, which is {age} old"
+        detail += f" (nor {unprocessed - 1} more)" if unprocessed > 1 else ""
+        return CheckResult("controller", False, detail, NOT_NOTICED.hint)
+    detail = f"processed the newest workflow of this namespace, {name}, {age} ago"
     if time.time() - created < RECENT_SECONDS:
         return CheckResult("controller", True, detail)
-    return CheckResult("controller", None, f"{detail}; whether it still runs cannot be seen", _TRY)
+    return CheckResult("controller", None, f"{detail}; unknown whether it still runs", _TRY)
 
 
 def _rights(cluster: Cluster, config: Config) -> list[CheckResult]:
@@ -159,7 +161,7 @@ def _may(cluster: Cluster, right: Right, verb: str) -> bool:
 
 
 def _executor(cluster: Cluster, config: Config) -> CheckResult:
-    """Whether the pods' service account has what Argo's part of a pod needs."""
+    """Check whether the pods' service account has the rights that Argo's containers need."""
     account, namespace = config.argo.service_account or "default", cluster.namespace
     missing = []
     for verb in EXECUTOR.verbs:
@@ -183,14 +185,14 @@ def _executor(cluster: Cluster, config: Config) -> CheckResult:
             answer = cluster.request("POST", path, body=body)
         except ApiError as error:
             if error.status in (403, 404):
-                detail = f"{account}; you may not ask what it is allowed"
+                detail = f"{account}; you may not check its rights"
                 return CheckResult("service account", None, detail)
             raise
         if not answer["status"]["allowed"]:
             missing.append(verb)
     if missing:
         detail = (
-            f"{account} may not {', '.join(missing)} {_resource(EXECUTOR)}: workflows would hang"
+            f"{account} may not {', '.join(missing)} {_resource(EXECUTOR)}, so workflows would hang"
         )
         return CheckResult("service account", False, detail, SETUP)
     return CheckResult("service account", True, account)
@@ -201,27 +203,29 @@ def _caches(cluster: Cluster, config: Config) -> CheckResult:
     level = _pod_security(cluster)
     if level == "restricted" and not argo.restricted:
         return CheckResult(
-            "pod security", False, f"{namespace} enforces restricted, and jobs ask for root",
+            "pod security", False, f"{namespace} enforces restricted, but jobs ask for root",
             'set argo.restricted = true, and argo.cache = "claim" or "none"',
         )  # fmt: skip
     if argo.cache == "hostpath":
         if level in ("baseline", "restricted"):
             return CheckResult(
-                "caches", False, f"{namespace} enforces {level}, which forbids folders of nodes",
-                'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
+                "caches", False, f"{namespace} enforces {level}, which forbids hostPath volumes",
+                'set argo.cache = "claim", or argo.cache = "none" to keep no caches',
             )  # fmt: skip
         if argo.cache_shared:
             who = "shared with every namespace that sets argo.cache_shared"
         else:
-            who = f"of {namespace} alone, by its path"
+            who = f"in a folder of {namespace}'s own"
         folder = cache_folder(argo, namespace, config.scope, "").rstrip("/")
-        who += "; users who may mount folders of nodes (hostPath) can change it"
+        who += "; users who may mount hostPath volumes can change it"
         return CheckResult("caches", True, f"{folder} on every node, {who}")
     if argo.cache == "none":
         return CheckResult("caches", True, "none: every job builds its environment")
     kinds = "python" if argo.restricted else "python, system"
     name = claim_name(config.scope, "python")
-    return CheckResult("caches", True, f"claims for {kinds}, as {name}; the first job makes them")
+    return CheckResult(
+        "caches", True, f"claims for {kinds}, such as {name}; the first job creates them"
+    )
 
 
 def _template(cluster: Cluster, scope: str) -> CheckResult:
@@ -231,16 +235,16 @@ def _template(cluster: Cluster, scope: str) -> CheckResult:
         cluster.request("GET", path, accept=METADATA_ONE)
     except ApiError as error:
         if error.status == 403:
-            return CheckResult("template", None, f"{name} (you may not look at it)")
+            return CheckResult("template", None, f"{name} (you may not read it)")
         if error.status != 404:
             raise
-        hint = f"stoke setup argo --scope {scope} --apply; or have it done by somebody who may"
-        return CheckResult("template", False, f"there is no WorkflowTemplate {name}", hint)
+        hint = f"stoke setup argo --scope {scope} --apply; or ask an administrator to run it"
+        return CheckResult("template", False, f"the namespace has no WorkflowTemplate {name}", hint)
     return CheckResult("template", True, f"{name}, which jobs of the scope {scope} refer to")
 
 
 def _pod_security(cluster: Cluster) -> str | None:
-    """The level that the namespace enforces; None where nobody says."""
+    """Return the level that the namespace enforces, or None if it has none or may not be read."""
     try:
         namespace: dict[str, Any] = cluster.request(
             "GET", f"/api/v1/namespaces/{cluster.namespace}"

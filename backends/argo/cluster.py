@@ -1,5 +1,7 @@
-"""The connection to one cluster: raw JSON over the kubernetes package's pool, and its errors in our
-words. Models would cost half a second to import and refuse fields that are newer than they are.
+"""The connection to one cluster: raw JSON over the kubernetes package's connection pool.
+
+The package's models are not used: they take half a second to import and reject fields that are
+newer than they are.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from backends.common.answers import body_of, read_body
-from backends.common.chunked import Chunks
+from backends.common.chunked import ChunkedDecoder
 from stoke.errors import EngineError
 from stoke.files.debug import Logger
 from stoke.files.untrusted import parse_json
@@ -27,11 +29,11 @@ _log = Logger(__name__)
 
 CONNECT_SECONDS = 5
 READ_SIZE = 256 * 1024
-# What an error's body may hold at most; more is no Status.
+# Most bytes of an error's body; a longer body is not a Status object.
 MAX_STATUS = 256 * 1024
-# Characters of an error's text. An admission hook may say a lot.
+# Characters of an error's message. An admission webhook may return a long one.
 LONGEST_MESSAGE = 4_000
-# Seconds that a server may ask to be left alone.
+# Most seconds of a Retry-After header that are respected.
 LONGEST_WAIT = 60.0
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -39,8 +41,11 @@ WORKFLOWS = "argoproj.io/v1alpha1"
 
 
 class ApiError(EngineError):
-    """The API server said no (`status`, its `reason` and its own `message`), or nothing: status 0,
-    and the reason is "Unreachable", "Untrusted", "Timeout" or "Cut"."""
+    """An error of the API server, or of the connection to it.
+
+    `status`, `reason` and `message` come from the server. If it did not answer, `status` is 0 and
+    `reason` is "Unreachable", "Untrusted", "Timeout" or "Cut".
+    """
 
     def __init__(
         self,
@@ -62,8 +67,8 @@ class ApiError(EngineError):
 class Cluster:
     """One cluster and namespace, connected to at the first use. Safe to use from several threads.
 
-    `approve` is called before a program that the kubeconfig names is run for credentials; what it
-    raises comes out of the request.
+    `approve` is called before a credential plugin of the kubeconfig runs; an error that it raises
+    ends the request.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class Cluster:
         kubeconfig: str | None = None,
         approve: Callable[[Plugin], None] | None = None,
     ) -> None:
-        self._asked = (context, kubeconfig)
+        self._requested = (context, kubeconfig)
         self._namespace = namespace
         self._approve = approve
         self._lock = threading.Lock()
@@ -92,7 +97,7 @@ class Cluster:
 
     @property
     def kubectl(self) -> str:
-        """The command that reaches the same cluster, for hints."""
+        """The kubectl command that reaches the same cluster, for hints."""
         return self._context().kubectl
 
     @property
@@ -101,7 +106,7 @@ class Cluster:
 
     @property
     def plugin(self) -> Plugin | None:
-        """The program that gets the credentials, where the kubeconfig names one. Runs nothing."""
+        """The credential plugin that the kubeconfig names, if any. Does not run it."""
         return self._context().plugin
 
     def request(
@@ -115,9 +120,9 @@ class Cluster:
         accept: str | None = None,
         timeout: float = 10,
     ) -> Any:
-        """The answer's JSON, or None when it is empty; `ApiError` when there is none.
+        """Return the response's JSON, or None if it is empty. Raises `ApiError`.
 
-        `timeout` seconds for all of it, with the waiting that the server asks for.
+        `timeout` is in seconds and includes the pauses that the server asks for.
         """
         headers = {"Accept": accept or "application/json", "Accept-Encoding": "gzip"}
         data = None
@@ -145,9 +150,10 @@ class Cluster:
         headers: Mapping[str, str] | None = None,
         silence: float | None = None,
     ) -> RawStream:
-        """An answer as it comes. Connects at the first read, so that it can be closed before.
+        """Return a response to be read while it arrives. Connects at the first read, so it can be
+        closed before.
 
-        `silence`: seconds without a byte after which it counts as cut; None for ever.
+        A response is cut after `silence` seconds without a byte; None waits for ever.
         """
         return RawStream(self, path, query, headers or {}, silence)
 
@@ -167,11 +173,10 @@ class Cluster:
         until: float | None = None,
         silence: float | None = None,
     ) -> Any:
-        """A good answer as urllib3 has it, its body still to be read; what fails is urllib3's error
-        or, where the server said no, `ApiError`.
+        """Return a successful urllib3 response whose body is still unread.
 
-        Credentials that are refused are replaced once. A connection that was idle may have died
-        meanwhile, so what only reads is asked once more.
+        Raises urllib3's errors, or `ApiError` for an error status. Rejected credentials are renewed
+        once. An idle connection may have died, so a GET request is sent once more.
         """
         from urllib3 import Timeout
         from urllib3.exceptions import ProtocolError, SSLError
@@ -224,12 +229,12 @@ class Cluster:
     def _refusal_of(response: Any) -> bytes:
         try:
             return read_body(response, MAX_STATUS)
-        except OSError:  # Cut, or too long to be a Status: the number says enough.
+        except OSError:  # The status code alone is enough.
             return b""
 
     @contextmanager
     def translated(self, method: str, path: str) -> Iterator[None]:
-        """Raises what goes wrong with the connection as `ApiError`."""
+        """Raise errors of the connection as `ApiError`."""
         from urllib3.exceptions import (
             ConnectTimeoutError,
             HTTPError,
@@ -246,17 +251,17 @@ class Cluster:
             why = _why(error)
             _log.debug("%s %s failed: %s: %s", method, path, type(error).__name__, why)
             if isinstance(error, SSLError) and not _is_cut(error):
-                what, reason = f"no safe connection to {where}: {why}", "Untrusted"
-                hint = "the kubeconfig's certificate-authority has to be the one of that cluster"
+                what, reason = f"cannot verify {where}: {why}", "Untrusted"
+                hint = "set the kubeconfig's certificate-authority to that of this cluster"
             elif isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError):
-                what, reason = f"no connection to {where}: {why}", "Unreachable"
-                hint = f"is the network or VPN up? {self.kubectl} version"
+                what, reason = f"cannot connect to {where}: {why}", "Unreachable"
+                hint = f"check the network or VPN, then try: {self.kubectl} version"
             elif isinstance(error, ReadTimeoutError | TimeoutError):
-                what, reason = f"{where} does not answer {method} {path}", "Timeout"
-                hint = f"look at it: {self.kubectl} get --raw /readyz"
+                what, reason = f"{where} did not answer {method} {path} in time", "Timeout"
+                hint = f"check the cluster: {self.kubectl} get --raw /readyz"
             else:
                 what, reason = f"the connection to {where} was cut: {why}", "Cut"
-                hint = f"look at it: {self.kubectl} get --raw /readyz"
+                hint = f"check the cluster: {self.kubectl} get --raw /readyz"
             raise ApiError(what, hint, reason=reason) from error
 
     def _context(self) -> Context:
@@ -267,21 +272,21 @@ class Cluster:
         if self._found is None:
             from backends.argo import kubeconfig
 
-            self._found = kubeconfig.find(*self._asked)
+            self._found = kubeconfig.find(*self._requested)
         return self._found
 
     def _connected(self, instead_of: Access | None = None) -> Access:
-        """Credentials that are good by their own word; new ones in place of those that were refused."""
+        """Return valid credentials: new ones if they have expired or are those in `instead_of`."""
         from backends.argo import kubeconfig
 
         with self._lock:
             if self._access is not None and (self._access is instead_of or self._access.expired):
-                # Read again, because another program may have renewed what stands there; the same
-                # context, whatever is the current one by now.
+                # Read the kubeconfig again, because another program may have renewed its
+                # credentials; keep the context, even if the current context has changed.
                 name = (
                     None if self._access.context == kubeconfig.IN_CLUSTER else self._access.context
                 )
-                self._found = kubeconfig.find(name, self._asked[1])
+                self._found = kubeconfig.find(name, self._requested[1])
                 self._access = None
             if self._access is None:
                 self._access = kubeconfig.connect(self._found_context(), self._approve)
@@ -289,11 +294,11 @@ class Cluster:
 
 
 class RawStream:
-    """The body of one answer, as many bytes at a time as have come; see `Cluster.stream`.
+    """The body of one response, in pieces as they arrive; see `Cluster.stream`.
 
-    The first are none: they say that the server has begun to answer. Iterating ends where the server
-    ends it. A cut, a silence or a refusal is `ApiError`. `close` may be called from another thread and
-    ends the iteration within a second, without an error.
+    The first piece is empty and reports that the server has begun to answer. Iteration ends where
+    the server ends the response. A cut, a silence or an error status raises `ApiError`. `close` may
+    be called from another thread and ends the iteration within a second, without an error.
     """
 
     def __init__(
@@ -314,14 +319,14 @@ class RawStream:
         self._socket: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        from backends.argo.kubeconfig import announcing
+        from backends.argo.kubeconfig import reporting_socket
 
         if self._closed.is_set():
             return
         response = None
         try:
             with self._cluster.translated("GET", self._path):
-                with announcing(self._use):
+                with reporting_socket(self._use):
                     response = self._cluster.opened(
                         "GET", self._path, self._query, self._headers, silence=self._silence
                     )
@@ -342,7 +347,7 @@ class RawStream:
             self._socket = None
 
     def _use(self, connection: Any) -> None:
-        """Called when a request is out and its answer is waited for."""
+        """Remember the socket of a request that has been sent and has no response yet."""
         with self._lock:
             self._socket = connection
             if self._closed.is_set():
@@ -352,14 +357,14 @@ class RawStream:
         if not response.chunked or response.headers.get("Content-Encoding"):
             yield from body_of(response)
             return
-        # The buffered reader below urllib3 and http.client: theirs give one chunk a call, and the
-        # server sends one a line.
+        # Read below urllib3 and http.client: they return one chunk a call, and the server sends one
+        # a line.
         file = response._fp.fp
-        chunks = Chunks()
+        chunks = ChunkedDecoder()
         while not (chunks.ended or self._closed.is_set()):
             data = file.read1(READ_SIZE)
             if not data:
-                raise ConnectionResetError("it ended in the middle")
+                raise ConnectionResetError("the response ended early")
             try:
                 body = chunks.feed(data)
             except ValueError as error:
@@ -369,7 +374,8 @@ class RawStream:
 
 
 def resource_path(api: str, namespace: str, resource: str, name: str = "", sub: str = "") -> str:
-    """`api` is "v1" or, for what is not in the core, a group and version: "argoproj.io/v1alpha1"."""
+    """Return the URL path of a resource. `api` is "v1" for the core, else a group and version such
+    as "argoproj.io/v1alpha1"."""
     parts = [
         "apis" if "/" in api else "api",
         api,
@@ -391,24 +397,24 @@ def pods_path(namespace: str, name: str = "", sub: str = "") -> str:
 def refusal(
     doing: str, context: str, kubectl: str, status: int, said: bytes, retry_after: float | None
 ) -> ApiError:
-    """What the server answered in place of what was asked. `doing` completes "cannot ..."."""
+    """Return the error for an error response. `doing` completes "cannot ..."."""
     try:
         answer = parse_json(said)
         message, reason = str(answer.get("message") or ""), str(answer.get("reason") or "")
         message, reason = message[:LONGEST_MESSAGE], reason[:100]
     except (ValueError, AttributeError):
-        # A proxy on the way has no Status; neither has a kubelet.
+        # Proxies and kubelets answer without a Status object.
         message, reason = said.decode(errors="replace").strip()[:500], ""
-    why = message or f"it answered with status {status}"
+    why = message or f"the server answered with status {status}"
     hint = None
     if status == 401:
-        what = f"the cluster of the context {context} does not know who you are: {why}"
-        hint = f"log in to it again; then try: {kubectl} auth whoami"
+        what = f"the cluster of the context {context} rejected your credentials: {why}"
+        hint = f"log in again, then try: {kubectl} auth whoami"
     elif status == 403 and (missing := _MISSING_RIGHT.search(message)):
         verb, resource, group, namespace = missing.groups()
         resource = f"{resource}.{group}" if group else resource
         place = f"-n {namespace}" if namespace else "--all-namespaces"
-        what = f"cannot {doing}: you may not {verb} {resource} there"
+        what = f"cannot {doing}: you may not {verb} {resource}"
         ask = f"{kubectl} auth can-i {verb} {resource} {place}"
         hint = f"ask for that right, then try: {ask}"
     else:
@@ -428,7 +434,7 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 
 
 def _verb(method: str, path: str, query: Mapping[str, str]) -> str:
-    """A request in words: "list pods in team-a"."""
+    """Return a request in words, such as "list pods in team-a"."""
     found = _PATH.fullmatch(path)
     if found is None:
         return f"{method} {path}"
@@ -440,14 +446,14 @@ def _verb(method: str, path: str, query: Mapping[str, str]) -> str:
 
 
 def _object(answer: Any) -> dict[str, Any]:
-    """The answer, if it has the shape that all of Kubernetes' objects and lists have."""
+    """Return the response if it has the shape of a Kubernetes object or list."""
     items = answer.get("items") if isinstance(answer, dict) else None
     objects = [answer, *items] if isinstance(items, list) else [answer]
     for one in objects:
         if not isinstance(one, dict):
-            raise ValueError("no object")
+            raise ValueError("not an object")
         if not isinstance(one.get("metadata", {}), dict):
-            raise ValueError("an object whose metadata is none")
+            raise ValueError("metadata that is not an object")
     if not isinstance(items, list | None):
         raise ValueError("a list without items")
     whole: dict[str, Any] = answer
@@ -455,11 +461,11 @@ def _object(answer: Any) -> dict[str, Any]:
 
 
 def _shut(connection: Any) -> None:
-    """Wakes whoever reads from it; closing alone would not."""
+    """Shut the socket down, which wakes a thread that reads from it; closing does not."""
     if connection is None:
         return
     try:
-        # Through a proxy, TLS lies around the socket in an object of urllib3's own.
+        # Through a proxy, urllib3 wraps the socket in an object of its own for TLS.
         plain = getattr(connection, "socket", connection)
         socket.socket.shutdown(plain, socket.SHUT_RDWR)
     except OSError:
@@ -467,7 +473,7 @@ def _shut(connection: Any) -> None:
 
 
 def _is_cut(error: BaseException) -> bool:
-    """Whether it says no more than that the connection ended: within TLS that is an error of TLS."""
+    """Whether the connection only ended early, which inside TLS is reported as an SSL error."""
     import ssl
 
     from urllib3.exceptions import SSLError
@@ -476,7 +482,7 @@ def _is_cut(error: BaseException) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """The innermost reason, without the library's names around it."""
+    """Return the innermost reason, without the library's wrapping."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:

@@ -1,7 +1,8 @@
-"""Programs that a kubeconfig names for getting credentials: run only once somebody has allowed them.
+"""Allow credential plugins: programs that a kubeconfig names, which run only with the user's
+consent.
 
-Whoever can write the kubeconfig decides what runs here, as this user. A program is asked about once,
-with its arguments, its variables and the file that names it.
+Any program that can write the kubeconfig decides what runs here, as this user. So consent is asked
+once for each combination of program, arguments, variables and kubeconfig.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def refuse_unknown(plugin: Plugin) -> None:
-    """`EngineError` unless `allow` was called for it before."""
+    """Raise `EngineError` unless `allow` was called for the plugin before."""
     if not is_allowed(plugin):
         raise EngineError(
-            f"{plugin.source} has a program run for credentials, and nobody has allowed it yet: "
+            f"{plugin.source} runs a program for credentials that you have not allowed yet: "
             f"{shlex.join(plugin.command)}",
-            "look at it; then: stoke setup argo --allow-plugin",
+            "check it, then allow it: stoke setup argo --allow-plugin",
         )
 
 

@@ -1,6 +1,6 @@
-"""Where the cluster is and who we are there: kubectl's rules, read with the kubernetes package.
+"""Find the cluster and the credentials by kubectl's rules, with the kubernetes package.
 
-Imported at the first request: the package takes some 0.2 s to load.
+Imported at the first request, because the package takes about 0.2 s to load.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ from stoke.files.untrusted import parse_json
 
 DEFAULT_FILE = "~/.kube/config"
 IN_CLUSTER = "in-cluster"
-# A plugin may have to ask a server of its own for a token.
+# Generous, because a plugin may have to ask a server for a token.
 PLUGIN_SECONDS = 60
-# That wait to be used again: a screen asks for many things at once.
+# Idle connections to keep: a screen makes many requests at once.
 CONNECTIONS = 32
-# A token is not used in its last seconds: it would run out on the way.
+# A token is not used in its last seconds, because it would expire on the way.
 EXPIRES_EARLY = datetime.timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A program that the kubeconfig names for getting credentials: `command` as it would be run, with
-    `variables` added to the environment. `source` is the file that says so."""
+    """A program that the kubeconfig names for getting credentials.
+
+    `command` runs with `variables` added to the environment. `source` is the file that names it.
+    """
 
     command: tuple[str, ...]
     variables: tuple[tuple[str, str], ...]
@@ -57,7 +59,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Access:
-    """A cluster and the right to talk to it: a pool of connections, and the headers that say who."""
+    """A cluster and the credentials for it: a connection pool, and the headers that authenticate."""
 
     server: str
     context: str
@@ -74,22 +76,23 @@ class Access:
 
 @dataclass(frozen=True)
 class Context:
-    """What the kubeconfig says of one context, before anybody is asked for credentials."""
+    """One context of the kubeconfig, read without getting credentials."""
 
     name: str
     server: str
     namespace: str
     plugin: Plugin | None
     kubectl: str
-    """The command that reaches the same cluster, for hints."""
+    """The kubectl command that reaches the same cluster, for hints."""
     merged: Any = field(repr=False)
 
 
 def find(context: str | None, kubeconfig: str | None) -> Context:
-    """The context to use. Reads files and runs nothing. `EngineError` when there is none.
+    """Return the context to use. Reads files and runs nothing. Raises `EngineError` if there is
+    none.
 
-    `kubeconfig` stands in for KUBECONFIG: one file, or several with colons between; what several
-    name is taken from the first. Without any, a pod's own service account.
+    `kubeconfig` overrides KUBECONFIG: one file, or several separated by colons, of which the first
+    that defines a name wins. Without any file, a pod's own service account is used.
     """
     paths, merged = _read(kubeconfig)
     if merged.config is None:
@@ -99,8 +102,7 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
             )
         raise EngineError(
             f"there is no kubeconfig: {paths} does not exist",
-            f"name one: export {_variable(kubeconfig)}=/its/path; or run here, without a cluster: "
-            "-b local",
+            f"name one: export {_variable(kubeconfig)}=/its/path; or run on this machine: -b local",
         )
     name = context or _current(merged, paths)
     try:
@@ -108,13 +110,16 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
     except ConfigException as error:
         raise EngineError(
             f"the kubeconfig {paths} has no usable context {name!r}: {_one_line(error)}",
-            f"see which there are: {_kubectl(paths)} config get-contexts",
+            f"list the contexts: {_kubectl(paths)} config get-contexts",
         ) from error
 
 
-def listed(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]]:
-    """(the current context's name, every context, or what is wrong with it). Runs nothing. Without a
-    kubeconfig there is none; `EngineError` where it cannot be read."""
+def list_contexts(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]]:
+    """Return the current context's name, and every context or the reason why it is unusable.
+
+    Runs nothing. Without a kubeconfig there are no contexts. Raises `EngineError` if it is
+    unreadable.
+    """
     paths, merged = _read(kubeconfig)
     if merged.config is None:
         return None, {}
@@ -132,26 +137,26 @@ def listed(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]
 
 
 def _read(kubeconfig: str | None) -> tuple[str, Any]:
-    """(where it stands, the merged files: their `config` is None where there is no file)."""
+    """Return the path, and the merged files, whose `config` is None if no file exists."""
     paths = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_FILE
     try:
         merged = KubeConfigMerger(paths)
     except Exception as error:
-        # YAML's own, a file's, and those of a file that holds something else.
+        # Errors of YAML, of the file system, and of files with other content.
         raise EngineError(
             f"the kubeconfig {paths} cannot be read: {_one_line(error)}",
-            f"look at it: {_kubectl(paths)} config view; or name another: "
+            f"check it: {_kubectl(paths)} config view; or name another: "
             f"export {_variable(kubeconfig)}=/its/path",
         ) from error
     return paths, merged
 
 
 def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
-    """Gets the credentials, running the plugin if the context has one and `approve` does not raise."""
+    """Get the credentials. Runs the context's plugin, if it has one and `approve` does not raise."""
     configuration = Configuration()
     loader: Any
     try:
-        # Certificates and keys inside a kubeconfig become files for as long as it takes to load them.
+        # Certificates and keys inside a kubeconfig are files only while they are loaded.
         with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
             if found.merged is None:
                 loader = InClusterConfigLoader(SERVICE_TOKEN_FILENAME, SERVICE_CERT_FILENAME)
@@ -171,10 +176,11 @@ def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
     except (ConfigException, OSError, ValueError) as error:
         raise EngineError(
             f"the credentials of the context {found.name!r} cannot be used: {_one_line(error)}",
-            f"see whether kubectl can use them: {found.kubectl} version",
+            f"check whether kubectl can use them: {found.kubectl} version",
         ) from error
     headers = {"User-Agent": "stoke"}
-    # What is old is read anew as a whole; the package's own way would run the plugin twice.
+    # Expired credentials are replaced as a whole; the package's own hook would run the plugin
+    # twice.
     configuration.refresh_api_key_hook = None
     token = configuration.get_api_key_with_prefix("BearerToken")
     if token:
@@ -190,7 +196,7 @@ def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
 
 
 class _Loader(KubeConfigLoader):
-    """Runs plugins so that nothing of theirs reaches the terminal and no failure is passed over."""
+    """Run plugins without a terminal, and report their failures."""
 
     plugin: Plugin | None = None
     _user: Any
@@ -220,7 +226,7 @@ class _Loader(KubeConfigLoader):
 def run_plugin(
     plugin: Plugin, asked: Mapping[str, Any], cluster: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The status that the plugin answers with; `asked` is its entry in the kubeconfig."""
+    """Return the status in the plugin's answer. `asked` is the plugin's entry in the kubeconfig."""
     version = str(asked.get("apiVersion"))
     spec: dict[str, Any] = {"interactive": False}
     if asked.get("provideClusterInfo"):
@@ -228,11 +234,11 @@ def run_plugin(
     request = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
     shown = " ".join(plugin.command)
     if asked.get("interactiveMode") == "Always":
-        raise ConfigException(f"{shown} wants to ask you something, and cannot from here")
+        raise ConfigException(f"{shown} needs a terminal, which it does not have here")
     try:
         done = subprocess.run(
             plugin.command,
-            # Not this program's terminal: a screen may be on it.
+            # Not this program's terminal, which may show a screen.
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PLUGIN_SECONDS,
@@ -243,8 +249,8 @@ def run_plugin(
             },
         )
     except FileNotFoundError:
-        hint = asked.get("installHint") or f"{plugin.source} names it"
-        raise ConfigException(f"{plugin.command[0]} is not installed: {hint}") from None
+        advice = asked.get("installHint") or f"it is named in {plugin.source}"
+        raise ConfigException(f"{plugin.command[0]} is not installed: {advice}") from None
     except subprocess.TimeoutExpired:
         raise ConfigException(f"{shown} took longer than {PLUGIN_SECONDS} s") from None
     if done.returncode:
@@ -288,7 +294,7 @@ def _plugin(user: Any) -> Plugin:
     if not command:
         raise ConfigException("its exec plugin has no command")
     if "/" in command:
-        # As kubectl has it: from the folder of the file that names it.
+        # Like kubectl, relative to the folder of the file that names the plugin.
         command = str(Path(user.path).parent.absolute() / command)
     return Plugin(
         command=(command, *(str(one) for one in asked.get("args") or ())),
@@ -298,7 +304,10 @@ def _plugin(user: Any) -> Plugin:
 
 
 def _current(merged: Any, paths: str) -> str:
-    """As kubectl has it: the first file that names one. The package takes the last."""
+    """Return the current context of the first file that names one, as kubectl does.
+
+    The kubernetes package takes the last.
+    """
     for content in merged.config_files.values():
         if name := content.get("current-context"):
             return str(name)
@@ -309,12 +318,12 @@ def _current(merged: Any, paths: str) -> str:
 
 
 def _variable(kubeconfig: str | None) -> str:
-    """The variable that names another kubeconfig: a configured one wins over KUBECONFIG."""
+    """Return the variable that overrides the kubeconfig. A configured path wins over KUBECONFIG."""
     return "STOKE_ARGO__KUBECONFIG" if kubeconfig else "KUBECONFIG"
 
 
 def _kubectl(paths: str) -> str:
-    """kubectl as a command that reads the same files."""
+    """Return the kubectl command that reads the same files."""
     if paths == (os.environ.get("KUBECONFIG") or DEFAULT_FILE):
         return "kubectl"
     return f"KUBECONFIG={shlex.quote(paths)} kubectl"
@@ -352,11 +361,15 @@ def _in_cluster_namespace() -> str:
 
 
 def _tls(configuration: Any) -> ssl.SSLContext:
-    """Checks certificates as kubectl does: Python from 3.13 on refuses many a cluster's own CA."""
+    """Return a context that verifies certificates like kubectl.
+
+    Since Python 3.13 the defaults reject the CA of many clusters.
+    """
     context = create_urllib3_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not configuration.verify_ssl:
-        # Whoever wrote the kubeconfig knows; and a screen may be where the warning would go.
+        # The kubeconfig turns verification off on purpose, and the warning would print into a
+        # screen.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -370,7 +383,10 @@ def _tls(configuration: Any) -> ssl.SSLContext:
 
 
 def _pool(configuration: Any, context: ssl.SSLContext) -> urllib3.PoolManager:
-    """The package's own pool, for proxies and server names; certificates are in `context` already."""
+    """Return the package's connection pool, which knows proxies and server names.
+
+    The certificates are in `context` already.
+    """
     configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None
     configuration.keep_alive = True
     configuration.connection_pool_maxsize = CONNECTIONS
@@ -380,36 +396,39 @@ def _pool(configuration: Any, context: ssl.SSLContext) -> urllib3.PoolManager:
     return pool
 
 
-_announce = threading.local()
+_socket_report = threading.local()
 
 
 @contextmanager
-def announcing(tell: Callable[[Any], None]) -> Iterator[None]:
-    """Within it, this thread's requests `tell` the socket that their answer will come on, before they
-    wait for it: a log has no answer yet while its container is silent, and must be closable."""
-    _announce.tell = tell
+def reporting_socket(tell: Callable[[Any], None]) -> Iterator[None]:
+    """Inside the block, this thread's requests pass their socket to `tell` before they wait for the
+    response.
+
+    A log has no response while its container is silent, and must be closable all the same.
+    """
+    _socket_report.tell = tell
     try:
         yield
     finally:
-        _announce.tell = None
+        _socket_report.tell = None
 
 
-class _Announcing:
+class _SocketReporter:
     sock: Any
     response_class: Any = BoundedResponse
 
     def getresponse(self) -> Any:
-        tell = getattr(_announce, "tell", None)
+        tell = getattr(_socket_report, "tell", None)
         if tell is not None:
             tell(self.sock)
         return super().getresponse()  # type: ignore[misc]
 
 
-class _HTTPConnection(_Announcing, urllib3.connection.HTTPConnection):
+class _HTTPConnection(_SocketReporter, urllib3.connection.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Announcing, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_SocketReporter, urllib3.connection.HTTPSConnection):
     pass
 
 

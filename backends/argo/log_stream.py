@@ -1,7 +1,7 @@
-"""A job's log from before its container is there until it has ended, however late somebody begins.
+"""A job's log from before its container starts until it has ended.
 
-Kubernetes has no log before a container has started, and ends one a second before it says that the
-container has. Both are waited for with a watch on the job's pod.
+Kubernetes has no log before a container has started, and ends a log one second before it reports
+that the container has ended. A watch on the job's pod tells both.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from backends.argo.state import (
     has_ended,
     has_started,
     is_over,
-    overlooked_at,
+    unnoticed_at,
 )
-from backends.argo.watch import Change, Watch
-from backends.common.records import take_record
+from backends.argo.watch import Watch, WatchEvent
+from backends.common.stream_markers import decode_line
 from stoke.backend.api import ENGINE, Frame, LogEndingError
 from stoke.errors import EngineError
 
-# Between the end of a log and the container's status: 1.2 to 1.7 s were measured.
+# Seconds from the end of a log to the container's final status: 1.2 to 1.7 were measured.
 END_SECONDS = 10.0
-# How often one is asked for that should no longer be waited for, and is.
+# Pause between checks of a job whose waiting time is over.
 AGAIN_SECONDS = 10.0
 
 
 def job_or_argo(time: int, data: bytes) -> Frame:
-    """One line of the container's log: Argo writes lines of its own, which are not records."""
-    return take_record(time, data) or Frame(ENGINE, time, data)
+    """Return a frame for one line of the container's log: the job's, or one of Argo's own lines."""
+    return decode_line(time, data) or Frame(ENGINE, time, data)
 
 
-class Sight:
-    """The newest that is known of a job's pod and workflow, kept by two watches on threads."""
+class JobWatch:
+    """The newest state of a job's pod and workflow, kept up to date by two watches on threads."""
 
     def __init__(
         self, cluster: Cluster, job_id: str, on_pod: Callable[[dict[str, Any] | None], None]
@@ -65,7 +65,8 @@ class Sight:
             threading.Thread(target=self._read, args=(watch, take), daemon=True).start()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until there are news; False when none came in that time. Raises what ended a watch."""
+        """Wait for a change. Return False if none came in `seconds`. Raises the error that ended a
+        watch."""
         try:
             trouble = self._news.get(timeout=seconds)
         except Empty:
@@ -79,7 +80,7 @@ class Sight:
         self._workflows.close()
         self._news.put(None)
 
-    def _read(self, watch: Watch, take: Callable[[list[Change]], None]) -> None:
+    def _read(self, watch: Watch, take: Callable[[list[WatchEvent]], None]) -> None:
         try:
             for changes in watch:
                 take(changes)
@@ -87,22 +88,25 @@ class Sight:
         except EngineError as error:
             self._news.put(error)
 
-    def _take_pod(self, changes: list[Change]) -> None:
+    def _take_pod(self, changes: list[WatchEvent]) -> None:
         for change in changes:
             self.pod = change.object
             self.pod_is_gone = change.kind == "DELETED"
         self._on_pod(self.pod)
 
-    def _take_workflow(self, changes: list[Change]) -> None:
+    def _take_workflow(self, changes: list[WatchEvent]) -> None:
         for change in changes:
             self.workflow = change.object
             self.workflow_is_over = change.kind == "DELETED" or is_over(change.object)
 
 
 class JobLog:
-    """See `stoke.backend.LogStream`. `on_pod` hears of every change of the pod that is seen on the way
-    (None: there is none yet), `on_start` once when its container has started. `start_timeout` is for
-    how many seconds one that cannot start is waited for: then it is worth asking how the job stands."""
+    """The log stream of a job; see `stoke.backend.api.LogStream`.
+
+    `on_pod` is called with each observed change of the pod (None: there is no pod yet), and
+    `on_start` once when its container has started. After `start_timeout` seconds in which a pod
+    could not start, the stream gives an empty batch, so that its reader asks for the job's state.
+    """
 
     def __init__(
         self,
@@ -127,7 +131,7 @@ class JobLog:
         self._node_timeout = node_timeout
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._sight: Sight | None = None
+        self._job_watch: JobWatch | None = None
         self._log = PodLog(cluster, job_id, MAIN, since, follow, job_or_argo)
 
     def __iter__(self) -> Iterator[list[Frame]]:
@@ -142,31 +146,31 @@ class JobLog:
 
     @property
     def was_silent(self) -> bool:
-        """Whether it ended because nothing came for long, while the job may go on."""
+        """Whether the stream ended after a long silence, although the job may still run."""
         return self._log.was_silent
 
     def close(self) -> None:
         with self._lock:
             self._closed.set()
-            sight = self._sight
-        if sight is not None:
-            sight.close()
+            job_watch = self._job_watch
+        if job_watch is not None:
+            job_watch.close()
         self._log.close()
 
     def _batches(self) -> Iterator[list[Frame]]:
         try:
             self._found = None if self._closed.is_set() else self._pod()
             if self.source is not None and self._follow:
-                # Whose log it is may be news before a line of it is.
+                # Report the pod's identity (`source`) before its first line.
                 yield []
             certain = False
             for batch in self._log:
                 if not certain:
-                    self._make_certain()
+                    self._check_same_pod()
                     certain = True
                 yield batch
         except ApiError as error:
-            # Not there yet, or not any more: how the job stands is asked elsewhere.
+            # The log does not exist yet, or not any more. Its reader asks for the job's state.
             if error.status in (400, 404):
                 return
             if error.reason == "Cut" and self._is_deleted():
@@ -175,26 +179,28 @@ class JobLog:
 
     @property
     def source(self) -> str | None:
-        """The uid of the pod whose log it is."""
+        """The UID of the pod that the log belongs to."""
         return None if self._found is None else str(self._found["metadata"]["uid"])
 
     @property
     def preface(self) -> str | None:
         return None if self._found is None else self._preface(self._found)
 
-    def _make_certain(self) -> None:
-        """A log is asked for by its pod's name, which another may have by now."""
+    def _check_same_pod(self) -> None:
+        """Raise unless the log belongs to the expected pod: it is requested by name, which a new pod
+        may have."""
         pod = self._pod()
         if self._found and pod and pod["metadata"]["uid"] != self._found["metadata"]["uid"]:
             raise ApiError(f"the pod {self._job_id} was replaced by another", reason="Cut")
 
     def _is_deleted(self) -> bool:
-        """Whether the pod is being deleted: its node removes the containers, and then their logs."""
+        """Whether the pod is being deleted. Its node removes the containers first and then their
+        logs."""
         pod = None if self._closed.is_set() else self._pod()
         return pod is not None and "deletionTimestamp" in pod["metadata"]
 
     def _pod(self) -> dict[str, Any] | None:
-        """The metadata of the job's pod."""
+        """Return the metadata of the job's pod."""
         path = pods_path(self._cluster.namespace, self._job_id)
         try:
             pod: dict[str, Any] = self._cluster.request("GET", path, accept=METADATA_ONE)
@@ -208,42 +214,44 @@ class JobLog:
         with self._lock:
             if self._closed.is_set():
                 return
-            self._sight = sight = Sight(self._cluster, self._job_id, self._on_pod)
+            self._job_watch = job_watch = JobWatch(self._cluster, self._job_id, self._on_pod)
         try:
             while True:
-                sight.wait(self._patience(sight))
+                job_watch.wait(self._patience(job_watch))
                 if self._closed.is_set():
                     return
-                if sight.pod is not None and (has_started(sight.pod) or has_ended(sight.pod)):
+                if job_watch.pod is not None and (
+                    has_started(job_watch.pod) or has_ended(job_watch.pod)
+                ):
                     self._on_start()
                     yield []
                     return
                 yield []
-                if sight.workflow_is_over:
+                if job_watch.workflow_is_over:
                     return
         except ApiError as error:
             if error.status != 403:
                 raise
-            # Who may not watch has to ask again and again, which the follower does.
+            # Without the right to watch, the follower has to poll, which it does.
 
-    def _patience(self, sight: Sight) -> float | None:
-        """Seconds until it is worth asking how the job stands though nothing has changed."""
+    def _patience(self, job_watch: JobWatch) -> float | None:
+        """Return the seconds until the state is worth asking for although nothing has changed."""
         at = None
-        if sight.pod is not None:
-            at = gives_up_at(sight.pod, self._start_timeout, self._node_timeout)
-        elif sight.workflow is not None:
-            at = overlooked_at(sight.workflow)
+        if job_watch.pod is not None:
+            at = gives_up_at(job_watch.pod, self._start_timeout, self._node_timeout)
+        elif job_watch.workflow is not None:
+            at = unnoticed_at(job_watch.workflow)
         left = None if at is None else at - time.time()
         return left if left is None or left > 0 else AGAIN_SECONDS
 
     def _until_ended(self) -> None:
-        sight = self._sight
+        job_watch = self._job_watch
         deadline = time.monotonic() + END_SECONDS
-        while sight is not None and not self._closed.is_set():
-            if sight.pod is None or sight.pod_is_gone or has_ended(sight.pod):
+        while job_watch is not None and not self._closed.is_set():
+            if job_watch.pod is None or job_watch.pod_is_gone or has_ended(job_watch.pod):
                 return
             try:
-                if not sight.wait(max(0.0, deadline - time.monotonic())):
+                if not job_watch.wait(max(0.0, deadline - time.monotonic())):
                     return
             except EngineError:
                 return

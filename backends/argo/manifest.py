@@ -1,4 +1,4 @@
-"""Objects as text for people and for kubectl."""
+"""Kubernetes objects as YAML, and the difference between two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Object = dict[str, Any]
 
 
 def as_yaml(*objects: Mapping[str, Any]) -> str:
-    """One document an object. Strings that look like something else are quoted."""
+    """Return one YAML document for each object. Ambiguous strings are quoted."""
     import yaml  # type: ignore[import-untyped]
 
     text: str = yaml.safe_dump_all(
@@ -20,18 +20,22 @@ def as_yaml(*objects: Mapping[str, Any]) -> str:
 
 
 def difference(there: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
-    """What would change, as a unified diff; empty when nothing would. Of what is there only the fields
-    that are wanted count: the cluster adds its own."""
-    before = [] if there is None else as_yaml(_of_interest(there, wanted)).splitlines()
+    """Return a unified diff of what would change, empty if nothing would.
+
+    Only the fields in `wanted` are compared, because the cluster adds fields of its own.
+    """
+    before = [] if there is None else as_yaml(_only_wanted_fields(there, wanted)).splitlines()
     after = as_yaml(wanted).splitlines()
     name = f"{wanted['kind']}/{wanted['metadata']['name']}"
     return "\n".join(difflib.unified_diff(before, after, f"{name} (there)", name, lineterm=""))
 
 
-def _of_interest(there: Any, wanted: Any) -> Any:
+def _only_wanted_fields(there: Any, wanted: Any) -> Any:
     if isinstance(wanted, Mapping) and isinstance(there, Mapping):
-        return {name: _of_interest(there[name], wanted[name]) for name in wanted if name in there}
+        return {
+            name: _only_wanted_fields(there[name], wanted[name]) for name in wanted if name in there
+        }
     if isinstance(wanted, list) and isinstance(there, list):
         pairs = zip(there, wanted, strict=False)
-        return [_of_interest(*pair) for pair in pairs] + there[len(wanted) :]
+        return [_only_wanted_fields(*pair) for pair in pairs] + there[len(wanted) :]
     return there

@@ -1,6 +1,6 @@
-"""What our workflows and caches are called, and the labels they are found by.
+"""Names and labels of our workflows and caches.
 
-Labels never hold text that a person wrote: a job's id and a scope's name have been checked.
+Labels hold no user text: job ids and scope names have been validated.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ SCOPE = "stoke.scope"
 KIND = "stoke.kind"
 NONCE = "stoke.nonce"
 CACHES = "stoke.cache.volumes"
-"""The kinds of cache that a job uses, joined by a dot; absent where it uses none."""
+"""The kinds of cache that a job uses, joined by a dot; absent if it uses none."""
 REQUEST = "stoke.request"
-"""What a job's environment is made for: the beginning of its request's hash."""
-READS = "stoke.reads"
-"""On a job that only reads its cache, because somebody has filled it with what the job needs."""
-WAITS = "stoke.waits"
-"""On a workflow whose delivery may not be whole yet: its pod cannot start before it is."""
-CARRIES = "stoke.carries"
-"""The kind of the object beside a job's workflow that holds its code, "secret" or "configmap"."""
-ONCE = "stoke.once"
+"""The beginning of the job's request hash, which identifies its environment."""
+READS_CACHE_ONLY = "stoke.reads"
+"""On a job that mounts its cache read-only, because another job has put its environment there."""
+AWAITS_BUNDLE = "stoke.waits"
+"""On a workflow whose bundle object may not exist yet. Its pod cannot start without it."""
+BUNDLE_KIND = "stoke.carries"
+"""The kind of the object that holds the job's bundle, "secret" or "configmap"."""
+AT_MOST_ONCE = "stoke.once"
 """On a job whose code must not start a second time."""
 RELEASED = "stoke.released"
-"""On a job whose log and end are saved where it was submitted: others need not list it."""
+"""On a job whose log and result are saved on the submitting machine; others need not list it."""
 STOPPED = "stoke.stopped"
 GAVE_UP = "stoke.gave-up"
-"""An annotation: why a job that could not start was ended, and behind a newline how to fix it."""
+"""An annotation: why a job that could not start was stopped, and on the next line the hint."""
 
 WORKFLOW = "workflows.argoproj.io/workflow"
 PHASE = "workflows.argoproj.io/phase"
@@ -37,7 +37,7 @@ COMPLETED = "workflows.argoproj.io/completed"
 
 OURS = f"{MANAGED}=true"
 JOBS = f"{OURS},{KIND}=job,!{RELEASED}"
-"""The jobs that somebody may still have to look after."""
+"""Jobs whose log or result may not be saved yet."""
 UNFINISHED_JOBS = f"{JOBS},{COMPLETED}!=true"
 
 
@@ -65,7 +65,7 @@ def claim_name(scope: str, kind: str) -> str:
 
 
 def register_name(scope: str) -> str:
-    """The ConfigMap that knows on which nodes a scope has caches."""
+    """Return the name of the ConfigMap that lists the nodes with caches of a scope."""
     return f"stoke-{scope}-nodes"
 
 

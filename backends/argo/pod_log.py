@@ -1,7 +1,7 @@
 """A container's log through the API server, as frames for the follower.
 
-The server merges a container's two streams, so every frame says stderr: the runner puts both into
-one and tells in its events which is which (see `stoke.remote.events`).
+The server merges the two streams of a container, so every frame is marked stderr. The runner marks
+its lines so that they can be told apart (see `backends.common.stream_markers`).
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from datetime import UTC, datetime
 from backends.argo.cluster import ApiError, Cluster, RawStream, pods_path
 from stoke.backend.api import SILENCE_SECONDS, Frame, LogDeniedError
 
-# Nodes store a longer line in parts of this size, and may give the first ones before the rest is
-# there. Frames are cut at the same places, so that they are the same whenever they are read.
+# Nodes store longer lines in parts of this size, and may serve the first parts before the rest.
+# Frames are cut at the same places, so that every reading gives the same frames.
 PART_SIZE = 16 * 1024
-# 2006-01-02T15:04:05.000000000 and a zone.
+# A timestamp such as 2006-01-02T15:04:05.000000000 and a zone.
 STAMP_SIZE = 36
 STDERR = 2
 SECOND = 1_000_000_000
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})(Z|[+-]\d\d:\d\d) ")
-# What a node writes into a log that it cannot read on, where a line would begin: never with a
-# timestamp, which every line of the job has.
+# Messages that a node writes at the begin of a line when it cannot continue a log. They have no
+# timestamp, unlike every line of the job.
 _NODE_FAILED = re.compile(
     rb"(unable to retrieve container logs for|failed to (create fsnotify watcher|open log file"
     rb"|try resolving symlinks|watch)|rpc error: code = |error watching file)"
 )
 
 
-# Whoever has nearly all of a finished log asks for its last lines only: by time the server can only be
-# asked in whole seconds, and in a second a job may have printed most of it.
+# A reader that has nearly all of a finished log asks only for its last lines. By time the server
+# takes only whole seconds, and a job may print most of its log within one.
 TAIL_LINES = 1000
-# By how much lines of a container were seen out of order, and some more.
+# Lines of a container were seen out of order by less than this, in nanoseconds.
 DISORDER = 10_000_000
 
 Make = Callable[[int, bytes], Frame]
 
 
 def as_stderr(time: int, data: bytes) -> Frame:
-    """A line of a container whose streams nobody can tell apart."""
+    """Return a frame for a line of a container whose streams are merged."""
     return Frame(STDERR, time, data)
 
 
-class Lines:
-    """Takes timestamps off: one frame a line, or several for a line longer than `PART_SIZE`.
+class PodLogDecoder:
+    """Decode a log into frames: one a line, or several for a line longer than `PART_SIZE`.
 
-    Only a line's first part has a timestamp, and a line that has none belongs to the one before.
-    `failure` says that the node cannot go on; frames before it are still given.
+    Only the first part of a line has a timestamp, and a line without one belongs to the line
+    before. `failure` is set when the node cannot continue; frames before that are still given.
     """
 
     def __init__(self, time: int = 0, make: Make = as_stderr) -> None:
@@ -56,14 +56,15 @@ class Lines:
         self.failure: str | None = None
         self._rest = b""
         self._time = time
-        # Whether what follows belongs to a line whose timestamp has been seen.
+        # Whether the next bytes continue a line whose timestamp has been read.
         self._inside = False
-        # The last second seen, and what stands behind its fraction; few lines begin a new one.
+        # The last second seen and its zone, so that most timestamps need no parsing.
         self._second = self._zone = b"?"
         self._epoch = 0
 
     def feed(self, data: bytes, last: bool = False) -> list[Frame]:
-        """`last`: nothing comes behind it, so a line that has no end is whole."""
+        """Return the frames in `data`. With `last` nothing follows, so an unfinished line is
+        complete."""
         if self._rest:
             data = self._rest + data
         frames: list[Frame] = []
@@ -104,7 +105,7 @@ class Lines:
         return frames
 
     def _learn(self, data: bytes, at: int) -> int:
-        """Reads the whole timestamp at `at`, once a second; where it ends, 0 if there is none."""
+        """Parse the whole timestamp at `at`, once a second. Return its end, or 0 if there is none."""
         stamp = _STAMP.match(data, at)
         if stamp is None:
             return 0
@@ -119,15 +120,15 @@ class Lines:
 
 
 class PodLog:
-    """One container's log from `since` (epoch nanoseconds) on; see `stoke.backend.LogStream`.
+    """One container's log from `since` (epoch nanoseconds) on; see `stoke.backend.api.LogStream`.
 
-    `ApiError` tells what there is none for: status 400 while the container waits to start, 404 when
-    the pod has gone. `LogDeniedError` without the right to read logs.
+    Raises `ApiError` with status 400 while the container waits to start and 404 if the pod was
+    deleted, and `LogDeniedError` without the right to read logs.
 
-    With `follow` a last line that has no end yet is not given, because it may still grow; and a log
-    that is silent for `SILENCE_SECONDS` ends, as a hint: a node may go silent for good when it
-    rotates a log, and so may a connection that a balancer on the way forgot. `was_silent` says so.
-    `make` makes a frame of a line's time and bytes.
+    With `follow`, an unfinished last line is held back because it may grow. A followed log that is
+    silent for `SILENCE_SECONDS` ends and sets `was_silent`: a node may go silent for good when it
+    rotates a log, and so may a connection that a load balancer has forgotten. `make` builds a frame
+    from a line's time and bytes.
     """
 
     def __init__(
@@ -180,11 +181,11 @@ class PodLog:
             yield from self._all()
 
     def _tail(self) -> list[Frame] | None:
-        """The log's last lines; None where what was asked for may begin before them."""
+        """Return the log's last lines, or None if lines before them may be newer than `since`."""
         stream = self._open({**self._query, "tailLines": str(TAIL_LINES)})
         if stream is None:
             return []
-        lines = Lines(self._since, self._make)
+        lines = PodLogDecoder(self._since, self._make)
         frames = lines.feed(b"".join(stream), last=True)
         begins_before = bool(frames) and frames[0].time < self._since - DISORDER
         return frames if self._closed or (begins_before and lines.failure is None) else None
@@ -192,21 +193,21 @@ class PodLog:
     def _all(self) -> Iterator[list[Frame]]:
         query = dict(self._query)
         if self._since > 0:
-            # The server cuts it to whole seconds whatever is sent. One more, because it begins in the
-            # middle of a long line whose first parts are older, and gives that another time: as late
-            # as what was asked for it would pass for new.
+            # The server rounds the time down to whole seconds. One second more, because the server
+            # may begin inside a long line whose first parts are older, and gives the rest another
+            # time. If that time were not before `since`, the rest would look new.
             moment = datetime.fromtimestamp(self._since // SECOND - 1, UTC)
             query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         stream = self._open(query)
         if stream is None:
             return
-        lines = Lines(self._since, self._make)
+        lines = PodLogDecoder(self._since, self._make)
         for data in stream:
             yield from self._new(lines.feed(data))
             if lines.failure is not None:
                 raise ApiError(
                     f"the node of {self._pod} cannot read its log: {lines.failure}",
-                    f"look at it: {self._cluster.kubectl} describe pod {self._pod} "
+                    f"inspect the pod: {self._cluster.kubectl} describe pod {self._pod} "
                     f"-n {self._cluster.namespace}",
                     reason="Cut",
                 )
@@ -214,7 +215,7 @@ class PodLog:
             yield from self._new(lines.feed(b"", last=True))
 
     def _new(self, frames: list[Frame]) -> Iterator[list[Frame]]:
-        """Those that are not older than what was asked for: one batch, or none."""
+        """Give one batch of the frames that are not older than `since`, or none."""
         frames = [frame for frame in frames if frame.time >= self._since]
         if frames:
             yield frames

@@ -1,8 +1,9 @@
-"""Which pods a job has had: Argo makes one again that is deleted before its controller has seen it run,
-under the same name, and its code starts a second time.
+"""The pods that a job has had.
 
-What this machine has seen is noted beside the job's log. What happened while no program looked is told
-by the cluster's events, for as long as it keeps them (an hour by default), to users who may list them.
+If a pod is deleted before Argo's controller has seen it run, Argo creates another under the same
+name, and the code starts a second time. The pods that this machine has seen are stored beside the
+job's log. The others are in the cluster's events, for as long as the cluster keeps them (an hour by
+default) and if the user may list them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from backends.argo.cluster import ApiError
-from backends.argo.resources import Records
+from backends.argo.resources import KubernetesResources
 from backends.argo.state import epoch, has_started
 from stoke.errors import EngineError
 from stoke.files.paths import job_dir
 from stoke.files.untrusted import read_json
 
 NOTE = "pods.json"
-# A pod that was made later than this after its workflow, by times in whole seconds, may be the second.
-# No code starts and is lost more quickly. It costs one question.
+# A pod created later than this after its workflow may be the second one, given times in whole
+# seconds: no code starts and is lost more quickly. Checking costs one request.
 FIRST_SECONDS = 1.0
 MOST = 20
 Object = Mapping[str, Any]
@@ -34,11 +35,11 @@ class JobPods:
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
         self._lock = threading.Lock()
-        # uid -> whether its main container has started.
+        # UID of each pod -> whether its main container has started.
         self._seen: dict[str, bool] = self._read()
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
 
-    def see(self, uid: str, started: bool) -> None:
+    def record(self, uid: str, started: bool) -> None:
         with self._lock:
             if self._seen.get(uid, False) >= started and uid in self._seen:
                 return
@@ -48,27 +49,30 @@ class JobPods:
             try:
                 self._file.write_text(json.dumps(self._seen))
             except OSError:
-                pass  # No room: this program remembers it, and another asks the cluster.
+                # The disk is full: this process remembers the pod, and others ask the cluster.
+                pass
 
-    def see_pod(self, pod: Object) -> None:
-        self.see(pod["metadata"]["uid"], has_started(pod))
+    def record_pod(self, pod: Object) -> None:
+        self.record(pod["metadata"]["uid"], has_started(pod))
 
-    def ran_before(self, metadata: Object, workflow: Object, records: Records) -> bool:
-        """Whether the code has started in another pod than this one. `metadata` is the pod's."""
+    def ran_before(
+        self, metadata: Object, workflow: Object, resources: KubernetesResources
+    ) -> bool:
+        """Whether the code has started in a pod other than this one. `metadata` is the pod's."""
         uid = metadata["uid"]
         made, submitted = (
             epoch(one.get("creationTimestamp")) for one in (metadata, workflow["metadata"])
         )
         late = made is not None and submitted is not None and made - submitted > FIRST_SECONDS
-        if late and uid not in self._asked:
+        if late and uid not in self._requested:
             try:
-                self._take_events(records.events(self._job_id))
-                self._asked.add(uid)
+                self._take_events(resources.events(self._job_id))
+                self._requested.add(uid)
             except ApiError as error:
                 if error.status == 403:
-                    self._asked.add(uid)
+                    self._requested.add(uid)
             except EngineError:
-                pass  # Asked again the next time.
+                pass  # The next call asks again.
         with self._lock:
             return any(started for other, started in self._seen.items() if other != uid)
 
@@ -76,7 +80,7 @@ class JobPods:
         for event in events:
             about = event.get("involvedObject") or {}
             if event.get("reason") == "Started" and "{main}" in about.get("fieldPath", ""):
-                self.see(str(about.get("uid")), started=True)
+                self.record(str(about.get("uid")), started=True)
 
     @property
     def _file(self) -> Path:

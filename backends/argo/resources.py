@@ -1,4 +1,4 @@
-"""Workflows and pods as the API server has them, by name."""
+"""Requests for workflows, pods, secrets and events, by name."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ MERGE = "application/merge-patch+json"
 PAGE = "500"
 
 
-class Records:
-    """Of one namespace. What is not there is None."""
+class KubernetesResources:
+    """The resources of one namespace. Missing objects are returned as None."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def metadata(self, name: str) -> Object | None:
-        """A workflow's labels and times: 1 KB where the whole of it may be a hundred."""
+        """Return a workflow's metadata: 1 KB, where the whole workflow may have 100 KB."""
         return self._get(workflows_path(self._cluster.namespace, name), METADATA_ONE)
 
     def workflow(self, name: str) -> Object | None:
         return self._get(workflows_path(self._cluster.namespace, name))
 
     def pod(self, name: str) -> Object | None:
-        """The pod of a workflow that has one template: it has the workflow's name."""
+        """Return the pod of a workflow with one template, which has the workflow's name."""
         return self._get(pods_path(self._cluster.namespace, name))
 
-    def listed(self, selector: str) -> Iterator[Object]:
-        """The metadata of the workflows with these labels."""
-        # From the server's memory, which may lag by milliseconds: a tenth of the time.
+    def list_workflows(self, selector: str) -> Iterator[Object]:
+        """Give the metadata of the workflows with these labels."""
+        # From the server's cache, which may lag by milliseconds but takes a tenth of the time.
         query = {"labelSelector": selector, "limit": PAGE, "resourceVersion": "0"}
         path = workflows_path(self._cluster.namespace)
         while True:
@@ -52,7 +52,7 @@ class Records:
             query["continue"] = more
 
     def events(self, name: str) -> list[Object]:
-        """What happened to a pod, in the cluster's words."""
+        """Return the cluster's events about a pod."""
         path = resource_path("v1", self._cluster.namespace, "events")
         query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={name}"}
         listed = self._cluster.request("GET", path, query=query)
@@ -60,7 +60,7 @@ class Records:
         return events
 
     def create(self, resource: str, body: Object) -> Object:
-        """Returns the new object's metadata."""
+        """Create an object and return its metadata."""
         namespace = self._cluster.namespace
         path = (
             workflows_path(namespace)
@@ -71,7 +71,7 @@ class Records:
         return made
 
     def patch_workflow(self, name: str, changes: Object) -> None:
-        """Nothing is wrong with one that has gone meanwhile."""
+        """Patch a workflow. A workflow that does not exist is no error."""
         path = workflows_path(self._cluster.namespace, name)
         try:
             self._cluster.request(
@@ -82,7 +82,7 @@ class Records:
                 raise
 
     def delete_workflow(self, name: str) -> None:
-        """With everything that belongs to it: the pod, what it carried."""
+        """Delete a workflow and everything that it owns: its pod and its bundle object."""
         self._delete(
             workflows_path(self._cluster.namespace, name), {"propagationPolicy": "Background"}
         )
@@ -91,7 +91,7 @@ class Records:
         self._delete(resource_path("v1", self._cluster.namespace, "secrets", name), {})
 
     def delete_pod(self, name: str, grace: int) -> None:
-        """`grace`: seconds between SIGTERM and SIGKILL; with 0 it is forgotten at once."""
+        """Delete a pod with `grace` seconds between SIGTERM and SIGKILL; 0 deletes it at once."""
         self._delete(pods_path(self._cluster.namespace, name), {"gracePeriodSeconds": str(grace)})
 
     def _get(self, path: str, accept: str | None = None) -> Object | None:

@@ -1,4 +1,5 @@
-"""What stoke does in a namespace, as rights: asked about by `doctor`, given by `setup argo`."""
+"""The rights that stoke needs in a namespace: checked by `stoke doctor`, granted by `stoke setup
+argo`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ ARGO = "argoproj.io"
 
 @dataclass(frozen=True)
 class Right:
-    """Verbs on one resource. `without` says what does not work without them; None: nothing does."""
+    """Verbs on one resource. `without` says what fails without them; None means that nothing works."""
 
     group: str
     resource: str
@@ -28,9 +29,9 @@ USER = (
         "",
         "configmaps",
         ("create", "get", "list", "patch"),
-        "code beyond some 60 KB is refused, and nobody knows which node has which caches",
+        "code beyond about 60 KB is refused, and caches of nodes are not recorded",
     ),
-    Right("", "secrets", ("create",), "secrets have to be in the cluster already"),
+    Right("", "secrets", ("create",), "only secrets that are already in the cluster can be used"),
     Right(
         "",
         "secrets",
@@ -41,27 +42,31 @@ USER = (
         "",
         "events",
         ("list",),
-        "the time to pull an image counts as start, and code that ran twice while no program looked is "
-        "not noticed",
+        "the time to pull an image counts as start, and a second run of the code may go unnoticed",
     ),
 )
 CLAIMS = Right(
-    "", "persistentvolumeclaims", ("get", "list", "create"), "somebody else has to make the claims"
+    "",
+    "persistentvolumeclaims",
+    ("get", "list", "create"),
+    "an administrator has to create the claims",
 )
-TEMPLATES = Right(ARGO, "workflowtemplates", ("get",), "nobody can say whether they are there")
-"""Where jobs refer to them."""
+TEMPLATES = Right(
+    ARGO, "workflowtemplates", ("get",), "doctor cannot check whether the templates exist"
+)
+"""Needed with `argo.by_template`."""
 EXECUTOR = Right(ARGO, "workflowtaskresults", ("create", "patch"))
-"""For the service account: without it Argo's part of a pod cannot say how it ended."""
+"""For the service account: Argo's containers in a pod report the result with it."""
 
 
 def of_user(argo: ArgoConfig) -> tuple[Right, ...]:
-    """What somebody who submits needs, where it is configured so."""
+    """Return the rights of a user who submits jobs, by the configuration."""
     claims = (CLAIMS,) if argo.cache in ("claim", "shared-claim") else ()
     return (*USER, *claims, *((TEMPLATES,) if argo.by_template else ()))
 
 
 def rules(rights: tuple[Right, ...]) -> list[dict[str, list[str]]]:
-    """As a Role has them."""
+    """Return the rights as the rules of a Role."""
     return [
         {"apiGroups": [one.group], "resources": [one.resource], "verbs": list(one.verbs)}
         for one in rights

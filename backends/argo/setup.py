@@ -1,4 +1,4 @@
-"""What jobs need in a namespace, as objects: rights, claims, and a schedule that prunes."""
+"""The objects that jobs need in a namespace: roles, claims, templates, and a schedule that prunes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def _in(namespace: str, one: Object) -> Object:
 
 
 def _executor(config: Config, namespace: str) -> list[Object]:
-    """For Argo's part of each pod; jobs can use it too, so it is no more than that part needs."""
+    """Return the objects for Argo's containers in each pod. Jobs can use these rights too, so they
+    are minimal."""
     account = config.argo.service_account or "default"
     objects = []
     if account != "default":  # which every namespace has
@@ -95,7 +96,7 @@ def _executor(config: Config, namespace: str) -> list[Object]:
 
 
 def _user(config: Config, users: Sequence[str], groups: Sequence[str]) -> list[Object]:
-    """For people who submit. Who may create a workflow may run any pod in the namespace."""
+    """Return the role for users who submit. A user who may create workflows may run any pod."""
     given = rights.of_user(config.argo)
     subjects = [
         {"apiGroup": RBAC.partition("/")[0], "kind": kind, "name": name}
@@ -125,7 +126,7 @@ def _role(name: str, given: tuple[Right, ...], subjects: list[Object]) -> list[O
 
 
 def _prune(config: Config, volume: Volume, calendar: str, unused: float) -> Object:
-    """One for each cache: that of a node can be looked after only there."""
+    """Return a CronWorkflow for one cache. A node's cache can be pruned only on that node."""
     name = f"stoke-prune-{volume.scope}"[:45].rstrip("-")
     if volume.node:
         name += "-" + hashlib.sha256(volume.node.encode()).hexdigest()[:6]
@@ -169,12 +170,12 @@ def _compare(cluster: Cluster, one: Object) -> str:
             raise
         there = None
     if there is not None and one["kind"] == "PersistentVolumeClaim":
-        return ""  # What a claim asks for is fixed once it is made.
+        return ""  # The spec of an existing claim is immutable.
     return difference(there, one)
 
 
 def _apply(cluster: Cluster, one: Object) -> None:
-    """Makes it or changes it: the server merges, and remembers which fields are ours."""
+    """Create or change an object by server-side apply, which records the fields that are ours."""
     cluster.request(
         "PATCH",
         _path(one),

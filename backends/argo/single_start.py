@@ -1,14 +1,14 @@
-"""Runs a job's command unless it was started before: `argo.at_most_once`.
+"""Run a job's command unless it was started before (`argo.at_most_once`).
 
-Travels into the pod and runs there before the runner, so: Python 3.9, standard library only.
+This file travels into the pod and runs there before the runner: Python 3.9, standard library only.
 
     python3 single_start.py FOLDER COMMAND...
 
-Argo makes a pod again that was deleted before its controller has seen it run. The second pod has the
-same name and knows nothing of the first. What both can reach is the API server, with the right that
-Argo's own part of every pod needs anyway: to create and patch task results. So the first start
-creates one, named after the job, and the server refuses to create it twice. It has no label that Argo
-looks for, and belongs to the workflow, with which it is deleted.
+Argo creates a pod again that was deleted before its controller has seen it run. The second pod has
+the same name and knows nothing of the first. Both can reach the API server, with the right to
+create and patch task results that Argo's containers need in every pod. So the first start creates a
+task result named after the job, and the server refuses to create it twice. The task result has no
+label that Argo looks for, and the workflow owns it, so both are deleted together.
 
 FOLDER holds the service account's token, the server's certificate authority and the namespace.
 """
@@ -27,7 +27,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 GROUP = "argoproj.io/v1alpha1"
 STARTED_BEFORE = "stoke: started before: "
 NOT_SURE = "stoke: not sure whether it was started before: "
-LAST_WORDS = "/dev/termination-log"
+TERMINATION_LOG = "/dev/termination-log"
 POD = "stoke.pod"
 WORKFLOW = "STOKE_WORKFLOW"
 """The variable that holds the workflow's name, a slash and its uid."""
@@ -36,13 +36,16 @@ EXIT = 125
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 Answer = Tuple[int, Dict[str, Any]]
-"""Status (0: none came) and body."""
+"""The status (0 without a response) and the body."""
 Ask = Callable[[str, str, Dict[str, Any]], Answer]
-"""Called with method, name (empty: the collection) and body."""
+"""Called with a method, a name (empty for the collection) and a body."""
 
 
-def why_not(ask: Ask, result: Dict[str, Any], pause: Callable[[float], None]) -> Optional[str]:
-    """None once `result` is there and this pod's; else why the job must not start."""
+def why_not_started(
+    ask: Ask, result: Dict[str, Any], pause: Callable[[float], None]
+) -> Optional[str]:
+    """Return None once `result` exists and is this pod's, else the reason why the job must not
+    start."""
     name, pod = result["metadata"]["name"], result["metadata"]["labels"][POD]
     said = ""
     for seconds in PAUSES:
@@ -50,7 +53,7 @@ def why_not(ask: Ask, result: Dict[str, Any], pause: Callable[[float], None]) ->
         if status == 201:
             return None
         if status == 409:
-            # This pod's own, if an answer was lost; a patch that changes nothing reads it.
+            # It may be this pod's own if a response was lost. An empty patch reads it.
             status, body = ask("PATCH", name, {})
             other = (body.get("metadata", {}).get("labels") or {}).get(POD)
             if status == 200:
@@ -63,7 +66,7 @@ def why_not(ask: Ask, result: Dict[str, Any], pause: Callable[[float], None]) ->
 
 
 def end(why: str) -> None:
-    with open(LAST_WORDS, "w") as file:
+    with open(TERMINATION_LOG, "w") as file:
         file.write(why[:1000])
     sys.exit(EXIT)
 
@@ -72,7 +75,7 @@ def main(folder: str, command: "list[str]") -> None:
     job, _, workflow_uid = os.environ.pop(WORKFLOW, "").partition("/")
     pod = os.environ.pop(POD_UID, "")
     if not (workflow_uid and pod):
-        end(NOT_SURE + "its WorkflowTemplate was made without argo.at_most_once")
+        end(NOT_SURE + "its WorkflowTemplate was created without argo.at_most_once")
 
     def read(name: str) -> str:
         with open(os.path.join(folder, name)) as file:
@@ -103,7 +106,7 @@ def main(folder: str, command: "list[str]") -> None:
         read("namespace"),
     )
     context = ssl.create_default_context(cafile=os.path.join(folder, "ca.crt"))
-    # Python 3.13 asks more of an authority than Kubernetes does.
+    # Since Python 3.13 the defaults reject the CA of many clusters.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
@@ -128,7 +131,7 @@ def main(folder: str, command: "list[str]") -> None:
         except (OSError, ValueError) as error:
             return 0, {"message": str(error)}
 
-    why = why_not(ask, result, time.sleep)
+    why = why_not_started(ask, result, time.sleep)
     if why is not None:
         end(why)
     os.execv(sys.executable, [sys.executable, "-I", "-S", *command])

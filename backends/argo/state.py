@@ -1,6 +1,6 @@
-"""How a job stands, told from its pod and its workflow; pure functions over the API's objects.
+"""The state of a job, derived from its pod and workflow; pure functions over the API's objects.
 
-The container's status is the early truth: Argo writes the workflow's phase some six seconds later.
+The container's status comes first: Argo writes the workflow's phase about six seconds later.
 """
 
 from __future__ import annotations
@@ -11,43 +11,51 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from backends.argo.bundle import NOT_GIVEN
-from backends.argo.names import COMPLETED, GAVE_UP, ONCE, PHASE, STOPPED, WAITS, labels_of
+from backends.argo.bundle import MISSING_SECRETS
+from backends.argo.names import (
+    AT_MOST_ONCE,
+    AWAITS_BUNDLE,
+    COMPLETED,
+    GAVE_UP,
+    PHASE,
+    STOPPED,
+    labels_of,
+)
 from backends.argo.single_start import EXIT as NOT_STARTED
 from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
 from stoke.backend.api import EngineState
 
 MAIN = "main"
-# What Argo puts beside a job's container.
-ARGOS_OWN = frozenset({"init", "wait", "supervisor"})
+# The containers that Argo adds to a pod.
+ARGO_CONTAINERS = frozenset({"init", "wait", "supervisor"})
 Object = Mapping[str, Any]
 Phases = tuple[tuple[str, float, float | None], ...]
-# The emissary ends so when it could not start the command.
+# The exit code of Argo's emissary if it cannot start the command.
 COULD_NOT_START = 64
-# Argo's controller was measured to need 0.1 s.
+# Argo's controller was measured to take 0.1 s.
 NOTICE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a job waits or came to nothing, if it does, and how to fix it."""
+class Diagnosis:
+    """Why a job waits or failed, if it does, and the hint that fixes it."""
 
     text: str | None = None
     hint: str | None = None
 
 
-NOTHING = Reason()
+NO_DIAGNOSIS = Diagnosis()
 _AGAIN = "run it again: stoke rerun"
-"""`state_of` adds the name of the job."""
+"""`state_of` appends the job's name."""
 
 
 def epoch(text: str | None) -> float | None:
-    """A time of the API's as epoch seconds. It has whole seconds only."""
+    """Return a time of the API, which has whole seconds, as epoch seconds."""
     return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def state_of(workflow: Object, pod: Object | None, phases: Phases = ()) -> EngineState:
-    """`workflow` may be its metadata alone while there is a pod."""
+    """Return a job's state. With a pod, `workflow` may be reduced to its metadata."""
     state = _state_of(workflow, pod, phases)
     if state.hint is None or not state.hint.endswith(_AGAIN):
         return state
@@ -59,7 +67,7 @@ def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineSta
         gave_up = why_given_up(workflow)
         if gave_up is not None:
             return EngineState("exited", None, gave_up.text, hint=gave_up.hint, phases=phases)
-        if WAITS in labels_of(workflow):
+        if AWAITS_BUNDLE in labels_of(workflow):
             return EngineState("created")
     if pod is not None:
         return _state_of_pod(workflow, pod, phases)
@@ -69,27 +77,30 @@ def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineSta
     return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
 
 
-def overlooked_at(workflow: Object) -> float | None:
-    """When (epoch seconds) it is time to say that no controller has taken notice of a workflow; None
-    where one has: it gives a phase at once, also to one that has to wait."""
+def unnoticed_at(workflow: Object) -> float | None:
+    """Return the time (epoch seconds) from which a workflow counts as ignored by every controller.
+
+    None if a controller has seen it: the controller labels each workflow with a phase at once, also
+    one that has to wait.
+    """
     created = epoch(workflow["metadata"].get("creationTimestamp"))
     if PHASE in labels_of(workflow) or created is None:
         return None
     return created + NOTICE_SECONDS
 
 
-OVERLOOKED = Reason(
-    "no Argo controller has taken notice of it",
-    "is one running, and does it look at this namespace? "
+NOT_NOTICED = Diagnosis(
+    "no Argo controller has processed its workflow",
+    "check that a controller runs and watches this namespace: "
     "kubectl get pods -A -l app=workflow-controller",
 )
 
 
-RAN_TWICE = Reason(
+RAN_TWICE = Diagnosis(
     "the code has run twice: the cluster lost its first pod, and Argo started it again in another",
-    "where a second run does harm, set argo.at_most_once = true",
+    "if a second run does harm, set argo.at_most_once = true",
 )
-KEPT_FROM_RUNNING_TWICE = Reason(
+SECOND_RUN_PREVENTED = Diagnosis(
     "the cluster lost the job's pod, and argo.at_most_once kept the code from running a second time",
     _AGAIN,
 )
@@ -104,17 +115,17 @@ def was_stopped(workflow: Object) -> bool:
     return STOPPED in labels_of(workflow)
 
 
-def why_given_up(workflow: Object) -> Reason | None:
-    """What a client noted that ended a job because it could not start; None where nobody did."""
+def why_given_up(workflow: Object) -> Diagnosis | None:
+    """Return the reason with which a client stopped a job that could not start, if one did."""
     noted = (workflow["metadata"].get("annotations") or {}).get(GAVE_UP)
     if noted is None:
         return None
     text, _, hint = noted.partition("\n")
-    return Reason(text, hint or None)
+    return Diagnosis(text, hint or None)
 
 
 def container(pod: Object) -> Mapping[str, Any] | None:
-    """The status of the container that runs the job."""
+    """Return the status of the container that runs the job."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     return next((one for one in statuses if one["name"] == MAIN), None)
 
@@ -132,7 +143,7 @@ def has_started(pod: Object) -> bool:
 
 
 def has_ended(pod: Object) -> bool:
-    """Also when it never started, and never will."""
+    """Whether the pod has ended, with or without having started."""
     return terminated(pod) is not None or pod.get("status", {}).get("phase") in (
         "Failed",
         "Succeeded",
@@ -146,7 +157,9 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         reason = _why_ended(workflow, pod, ended)
         return EngineState(
             "exited",
-            None if _lacks_a_secret(ended) or _why_not_once(workflow, ended) else ended["exitCode"],
+            None
+            if _lacks_secret(ended) or _why_not_started(workflow, ended)
+            else ended["exitCode"],
             reason.text,
             epoch(ended.get("startedAt")),
             epoch(ended.get("finishedAt")),
@@ -154,7 +167,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
             phases,
         )
     if status.get("phase") in ("Failed", "Succeeded"):
-        reason = NOTHING if was_stopped(workflow) else _why_pod_failed(pod)
+        reason = NO_DIAGNOSIS if was_stopped(workflow) else _why_pod_failed(pod)
         return EngineState("exited", None, reason.text, hint=reason.hint, phases=phases)
     if has_started(pod):
         started = epoch((container(pod) or {})["state"]["running"].get("startedAt"))
@@ -164,25 +177,27 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
     return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
 
 
-def _why_silent(pod: Object) -> Reason:
-    """A pod whose containers were all well when its node was last heard of is only not ready because
-    the cluster hears nothing of that node."""
+def _why_silent(pod: Object) -> Diagnosis:
+    """Diagnose a node that the cluster has lost contact with.
+
+    In that case the pod is not ready although all of its containers were ready when last reported.
+    """
     conditions = pod.get("status", {}).get("conditions") or ()
     status = {one["type"]: one["status"] for one in conditions}
     if (status.get("Ready"), status.get("ContainersReady")) != ("False", "True"):
-        return NOTHING
+        return NO_DIAGNOSIS
     node = pod["spec"].get("nodeName", "?")
     if pod["metadata"].get("deletionTimestamp"):
-        comes = "the cluster has given the job up; it ends when the node is back or taken away"
+        comes = "the cluster has given the job up; it ends when the node is back or is removed"
         hint = f"{comes}: kubectl delete node {node}"
     else:
-        comes = "it may come back, and is else given up by the cluster after some minutes"
-        hint = f"{comes}; look at it: kubectl describe node {node}"
-    return Reason(f"the cluster hears nothing of its node {node}", hint)
+        comes = "it may come back; if not, the cluster gives the job up after some minutes"
+        hint = f"{comes}; check the node: kubectl describe node {node}"
+    return Diagnosis(f"the cluster has lost contact with its node {node}", hint)
 
 
 def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
-    """Its pod was never made, or has gone: what Argo noted of it is all there is."""
+    """Return the state of a job whose pod was never created or was deleted, from Argo's notes."""
     status = workflow.get("status") or {}
     finished = epoch(status.get("finishedAt"))
     code = None
@@ -191,7 +206,7 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
         if noted is not None and str(noted).isdecimal():
             code = int(noted)
     phase = status.get("phase") or labels_of(workflow).get(PHASE)
-    reason = NOTHING
+    reason = NO_DIAGNOSIS
     if phase == "Succeeded":
         code = 0
     else:
@@ -199,8 +214,8 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
         if not was_stopped(workflow):
             reason = why_no_pod(workflow)
             if reason.text is None:
-                reason = Reason(f"the workflow ended as {phase}, and its pod has gone")
-    # One that never had a node printed nothing.
+                reason = Diagnosis(f"the workflow ended as {phase}, and its pod was deleted")
+    # A workflow whose pod never had a node has printed nothing.
     nodes = (status.get("nodes") or {}).values()
     log_gone = phase == "Succeeded" or any(node.get("hostNodeName") for node in nodes)
     return EngineState(
@@ -214,7 +229,7 @@ _NO_IMAGE = (
     *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"),
     "InvalidImageName",
 )
-# Taints that the cluster itself puts on a node: not ready, not reached, short of something.
+# Taints that the cluster sets itself: node not ready, unreachable, or short of a resource.
 _NODE_TROUBLE = "node.kubernetes.io/"
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
@@ -222,11 +237,12 @@ _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunConta
 def gives_up_at(
     pod: Object, start_timeout: float, node_timeout: float | None = None
 ) -> float | None:
-    """When (epoch seconds) a pod that cannot start is no longer waited for; None while it may yet.
+    """Return the time (epoch seconds) after which a pod that cannot start is given up, or None.
 
-    A pod without a node may (somebody's job ends, or a node is added), for `node_timeout` seconds if
-    that is given. On its node it cannot, and keeps what it asks for from others; a name that is no
-    image's never will.
+    A pod without a node may start later (another job ends, a node is added), so it is given up only
+    after `node_timeout` seconds, if that is set. A pod that fails to start on its node reserves
+    resources there, so it is given up after `start_timeout`, and at once if its image has no valid
+    name.
     """
     scheduled = _scheduled(pod)
     if scheduled is None and node_timeout is not None:
@@ -239,15 +255,15 @@ def gives_up_at(
 
 
 def _waiting(pod: Object) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """The containers that wait, with what is said of that."""
+    """Return the waiting containers, each with its waiting state."""
     status = pod.get("status", {})
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     states = [(one, (one.get("state") or {}).get("waiting")) for one in every]
     return [(one, waiting) for one, waiting in states if waiting]
 
 
-def why_waiting(pod: Object) -> Reason:
-    """What keeps a pod from starting, if something does."""
+def why_waiting(pod: Object) -> Diagnosis:
+    """Diagnose what keeps a pod from starting, if anything does."""
     status = pod.get("status", {})
     for one, waiting in _waiting(pod):
         why = waiting.get("reason", "")
@@ -258,30 +274,31 @@ def why_waiting(pod: Object) -> Reason:
             hint = None
             if "secret" in said:
                 hint = (
-                    "make the secret, or refer to one that is there: --secret NAME=secret:NAME/KEY"
+                    "create the secret, or refer to an existing one: --secret NAME=secret:NAME/KEY"
                 )
             elif "runAsNonRoot" in said:
-                hint = "this cluster gives jobs no root: set argo.restricted = true"
+                hint = "this cluster forbids root: set argo.restricted = true"
             name = one.get("name", MAIN)
-            return Reason(f"the container {name} cannot be made: {said or why}", hint)
+            return Diagnosis(f"the container {name} cannot be created: {said or why}", hint)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             said = _one_line(condition.get("message")) or condition.get("reason", "")
-            said = said.partition(" preemption: ")[0]  # It ends nobody's pod for this one.
-            return Reason(f"no node takes it: {said}", _hint_unschedulable(said))
-    return NOTHING
+            # Drops the scheduler's report that preemption does not help.
+            said = said.partition(" preemption: ")[0]
+            return Diagnosis(f"no node accepts it: {said}", _hint_unschedulable(said))
+    return NO_DIAGNOSIS
 
 
-def _no_image(container: Mapping[str, Any], why: str) -> Reason:
+def _no_image(container: Mapping[str, Any], why: str) -> Diagnosis:
     name, image = container.get("name", MAIN), container.get("image", "?")
-    if name in ARGOS_OWN:
-        return Reason(
-            f"the node cannot get the image {image} of Argo's own container {name}: {why}",
+    if name in ARGO_CONTAINERS:
+        return Diagnosis(
+            f"the node cannot pull the image {image} of Argo's own container {name}: {why}",
             "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
             "available to the nodes, or to name a copy of it (executor.image)",
         )
-    return Reason(
-        f"the node cannot get the image {image}: {why}",
+    return Diagnosis(
+        f"the node cannot pull the image {image}: {why}",
         "name one that the cluster can pull: --image IMAGE; for a private registry set "
         "argo.image_pull_secrets",
     )
@@ -289,133 +306,138 @@ def _no_image(container: Mapping[str, Any], why: str) -> Reason:
 
 def _hint_unschedulable(said: str) -> str | None:
     if "Insufficient" in said:
-        return "ask for less: --cpu, --memory; or wait for room"
+        return "ask for less: --cpu, --memory; or wait for free resources"
     if "persistentvolumeclaim" in said:
-        return "make the claims: stoke setup argo --apply"
+        return "create the claims: stoke setup argo --apply"
     taints = re.findall(r"taint\S* \{([^:=}]*)", said)
     if any(not one.startswith(_NODE_TROUBLE) for one in taints):
-        return "name what the nodes demand: argo.tolerations"
+        return "tolerate the nodes' taints: set argo.tolerations"
     if taints or "were unschedulable" in said:
-        return "see which nodes are in trouble or closed to new pods: kubectl get nodes"
+        return "check which nodes are not ready or cordoned: kubectl get nodes"
     if "affinity" in said or "selector" in said:
-        return "look at argo.node_selector; the nodes' labels: kubectl get nodes --show-labels"
+        return "compare argo.node_selector with the nodes' labels: kubectl get nodes --show-labels"
     return None
 
 
-def _why_not_once(workflow: Object, ended: Object) -> Reason | None:
-    """Why `argo.at_most_once` ended the pod before the runner began; None where it did not. The job's
-    code can write a last message too, so it counts only where one can come from us."""
+def _why_not_started(workflow: Object, ended: Object) -> Diagnosis | None:
+    """Return why `argo.at_most_once` ended the pod before the runner began, if it did.
+
+    The job's code can write a termination message too, so it counts only for a job with that
+    setting.
+    """
     said = _one_line(ended.get("message"))
-    if ONCE not in labels_of(workflow) or ended["exitCode"] != NOT_STARTED:
+    if AT_MOST_ONCE not in labels_of(workflow) or ended["exitCode"] != NOT_STARTED:
         return None
     if said.startswith(STARTED_BEFORE.strip()):
-        return KEPT_FROM_RUNNING_TWICE
+        return SECOND_RUN_PREVENTED
     if said.startswith(NOT_SURE.strip()):
-        return Reason(
-            f"argo.at_most_once: it was not started, because {said.removeprefix(NOT_SURE)}",
+        return Diagnosis(
+            f"not started because of argo.at_most_once: {said.removeprefix(NOT_SURE)}",
             "let the service account create and patch task results and reach the API server: "
             "stoke setup argo --apply; or set argo.at_most_once = false",
         )
     return None
 
 
-def _lacks_a_secret(ended: Mapping[str, Any]) -> bool:
-    """Whether it ended before the runner began, for want of what it asks the cluster for."""
-    return str(ended.get("message") or "").startswith(NOT_GIVEN)
+def _lacks_secret(ended: Mapping[str, Any]) -> bool:
+    """Whether the container ended before the runner began because the cluster did not give it a
+    secret."""
+    return str(ended.get("message") or "").startswith(MISSING_SECRETS)
 
 
 def _more_memory(pod: Object) -> str:
-    """Twice what it was limited to; without a limit, its node ran out."""
+    """Return a hint to double the memory limit. Without a limit, the node ran out of memory."""
     containers = pod.get("spec", {}).get("containers", ())
     main: Object = next((one for one in containers if one["name"] == MAIN), {})
     limit = main.get("resources", {}).get("limits", {}).get("memory", "")
     found = re.fullmatch(r"(\d+)([KMG]i)?", limit)
     if found is None:
-        return "say what it needs, so that it is given room: --memory SIZE"
+        return "request the memory that it needs: --memory SIZE"
     size = int(found[1]) * 1024 ** ("KMG".index(found[2][0]) + 1 if found[2] else 0)
-    return f"give it more: --memory {-(-2 * size // 1024**2)}m"
+    return f"raise the limit: --memory {-(-2 * size // 1024**2)}m"
 
 
-def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Reason:
+def _why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Diagnosis:
     code, why = ended["exitCode"], ended.get("reason", "")
     said = _one_line(ended.get("message"))
     if code == 0 or was_stopped(workflow):
-        return NOTHING
+        return NO_DIAGNOSIS
     if why == "OOMKilled":
-        return Reason("out of memory", _more_memory(pod))
+        return Diagnosis("out of memory", _more_memory(pod))
     if pod.get("status", {}).get("reason"):
         return _why_pod_failed(pod)
-    not_once = _why_not_once(workflow, ended)
+    not_once = _why_not_started(workflow, ended)
     if not_once is not None:
         return not_once
-    if _lacks_a_secret(ended):
-        names = said.removeprefix(NOT_GIVEN)
-        return Reason(
-            f"its WorkflowTemplate gives it no secret for {names}",
-            "have the template made anew, with the same argo.template_secrets: stoke setup argo",
+    if _lacks_secret(ended):
+        names = said.removeprefix(MISSING_SECRETS)
+        return Diagnosis(
+            f"its WorkflowTemplate provides no secret for {names}",
+            "update the template with the same argo.template_secrets: stoke setup argo",
         )
     if code == COULD_NOT_START and "python3" in said:
-        return Reason(
+        return Diagnosis(
             "the image has no python3", "name one with Python 3.9 or later: --image IMAGE"
         )
     if code == COULD_NOT_START and said:
-        return Reason(f"Argo could not start it: {said}")
+        return Diagnosis(f"Argo could not start it: {said}")
     if why == "ContainerStatusUnknown":
-        return Reason("the node was lost while it ran", _AGAIN)
+        return Diagnosis("the node was lost while it ran", _AGAIN)
     return _why_deleted(pod)
 
 
-# What the cluster itself says when it takes a pod away, by its condition's reason.
+# The reasons of the pod condition DisruptionTarget.
 _DISRUPTIONS = {
-    "PreemptionByScheduler": "the cluster gave its room to a more important pod",
-    "DeletionByTaintManager": "its node was lost, or does not want it any more",
-    "EvictionByEvictionAPI": "its node is being emptied",
-    "DeletionByPodGC": "its node has gone",
-    "TerminationByKubelet": "its node ended it, to save itself or to shut down",
+    "PreemptionByScheduler": "a pod of higher priority took its place",
+    "DeletionByTaintManager": "its node was lost, or got a taint that it does not tolerate",
+    "EvictionByEvictionAPI": "its node is being drained",
+    "DeletionByPodGC": "its node was deleted",
+    "TerminationByKubelet": "its node is short of resources or shuts down",
 }
 
 
-# What its node had too little of, as the kubelet's message says it.
+# Resources that a node lacks, by the kubelet's message.
 _EVICTIONS = (
-    ("memory", "say what it needs, so that it is given room: --memory"),
-    ("storage|disk|inodes|emptydir", "make room on it: stoke cache ls, then stoke cache prune"),
+    ("memory", "request the memory that it needs: --memory"),
+    (
+        "storage|disk|inodes|emptydir",
+        "free disk space there: stoke cache ls, then stoke cache prune",
+    ),
 )
 
 
-def _why_deleted(pod: Object) -> Reason:
-    """Who took a pod away that we did not end."""
+def _why_deleted(pod: Object) -> Diagnosis:
+    """Diagnose why a pod was deleted other than by stoke."""
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             why = _DISRUPTIONS.get(condition.get("reason", ""), condition.get("reason", ""))
-            return Reason(f"evicted: {why}", _AGAIN)
+            return Diagnosis(f"evicted: {why}", _AGAIN)
     if pod["metadata"].get("deletionTimestamp"):
-        return Reason("somebody deleted its pod while it ran", _AGAIN)
-    return NOTHING
+        return Diagnosis("its pod was deleted while it ran", _AGAIN)
+    return NO_DIAGNOSIS
 
 
-def _why_pod_failed(pod: Object) -> Reason:
+def _why_pod_failed(pod: Object) -> Diagnosis:
     status = pod.get("status", {})
     why, said = status.get("reason", ""), _one_line(status.get("message"))
     if why == "Evicted":
         hints = (hint for what, hint in _EVICTIONS if re.search(what, said, re.IGNORECASE))
-        return Reason(f"evicted by its node: {said}", next(hints, _AGAIN))
+        return Diagnosis(f"evicted by its node: {said}", next(hints, _AGAIN))
     if why == "DeadlineExceeded":
-        return Reason(
-            "the cluster's deadline for it passed", "give it longer: --timeout; or take less time"
-        )
+        return Diagnosis("the pod's deadline passed", "raise the limit: --timeout")
     if why in ("NodeLost", "NodeShutdown", "Terminated", "Preempting", "Shutdown"):
-        return Reason(f"the node was lost while it ran ({why}): {said}", _AGAIN)
+        return Diagnosis(f"the node was lost while it ran ({why}): {said}", _AGAIN)
     if why or said:
-        return Reason(": ".join(part for part in (why, said) if part))
+        return Diagnosis(": ".join(part for part in (why, said) if part))
     for one in status.get("initContainerStatuses") or ():
         ended = (one.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            return Reason(
+            return Diagnosis(
                 f"Argo's container {one['name']} failed: "
                 f"{_one_line(ended.get('message')) or ended.get('reason', '')}",
                 f"see its log: kubectl logs {pod['metadata']['name']} -c {one['name']}",
             )
-    return NOTHING
+    return NO_DIAGNOSIS
 
 
 _LIMIT_RANGE = re.compile(
@@ -423,102 +445,103 @@ _LIMIT_RANGE = re.compile(
     r"(?:, but \w+ is|\. +No)"
 )
 _OPTIONS = {"cpu": "--cpu", "memory": "--memory"}
-_ARGOS_RESOURCES = (
+_ARGO_RESOURCES_HINT = (
     "Argo's own containers need resources: ask Argo's administrator to set executor.resources in its "
     "configuration, or make a LimitRange with defaults in this namespace"
 )
 
 
 def _hint_limit_range(text: str) -> str | None:
-    """A LimitRange that forbids what a container asks for."""
+    """Return a hint for a LimitRange that forbids what a container asks for."""
     found = _LIMIT_RANGE.search(text)
     if found is None or found["what"] not in _OPTIONS:
         return None
     option, most = _OPTIONS[found["what"]], found["most"]
     if ". " in found[0]:
-        return f"say what it needs, {option}; if that is said, {_ARGOS_RESOURCES}"
+        return f"set {option}; if that is set already, {_ARGO_RESOURCES_HINT}"
     if found["end"] == "maximum":
         return f"ask for at most {most}: {option}"
     return f"ask for at least {most}: {option}"
 
 
 def _hint_unspecified(text: str) -> str | None:
-    """A quota that wants containers to say what they need, and names those that do not."""
+    """Return a hint for a quota that requires resources, and names the containers that set none."""
     if not re.search(r"must specify (limits|requests)", text):
         return None
     lists = re.findall(r"(?:limits|requests)\.\w+(?: for: ([\w,.-]+))?", text)
     names = {name for one in lists for name in one.strip(",.").split(",") if name}
-    job = "say what it needs: --cpu 1 --memory 1g"
-    if names.isdisjoint(ARGOS_OWN):
+    job = "set the job's resources: --cpu 1 --memory 1g"
+    if names.isdisjoint(ARGO_CONTAINERS):
         return job
-    return f"{job}; and {_ARGOS_RESOURCES}" if MAIN in names else _ARGOS_RESOURCES
+    return f"{job}; and {_ARGO_RESOURCES_HINT}" if MAIN in names else _ARGO_RESOURCES_HINT
 
 
 _BY_MESSAGE = (
-    (r"exceeded quota", "wait for others to end, or ask for less: --cpu, --memory"),
+    (r"exceeded quota", "wait for other jobs to end, or ask for less: --cpu, --memory"),
     (
         r"violates PodSecurity.*hostPath",
-        "keep caches elsewhere: set argo.cache to claim, or none",
+        "hostPath volumes are forbidden: set argo.cache to claim or none",
     ),
-    (r"violates PodSecurity", "this namespace gives jobs no root: set argo.restricted = true"),
+    (r"violates PodSecurity", "this namespace forbids root: set argo.restricted = true"),
     (
         r"serviceaccount .* not found",
-        "make it: stoke setup argo --apply; or name another: argo.service_account",
+        "create it: stoke setup argo --apply; or name another: argo.service_account",
     ),
-    (r"persistentvolumeclaim .* not found", "make it: stoke setup argo --apply"),
+    (r"persistentvolumeclaim .* not found", "create it: stoke setup argo --apply"),
     (
         r"workflowtaskresults",
-        "the service account lacks the right that Argo's part of the pod needs: "
+        "grant the service account the right that Argo's containers need: "
         "stoke setup argo --apply",
     ),
-    (r"pod deleted", f"somebody deleted its pod; {_AGAIN}"),
+    (r"pod deleted", f"its pod was deleted; {_AGAIN}"),
     (
         r"must use workflowTemplateRef",
-        "this cluster runs workflows by reference only: set argo.by_template = true, and have the "
-        "templates made: stoke setup argo --apply",
+        "this cluster runs only workflows that refer to a template: set argo.by_template = true, then "
+        "create the templates: stoke setup argo --apply",
     ),
     (
         r"workflowtemplates.* not found|no template named|template .* (not found|undefined)",
-        "make the templates of this scope: stoke setup argo --scope SCOPE --apply",
+        "create the templates of this scope: stoke setup argo --scope SCOPE --apply",
     ),
-    (r"admission webhook", "the cluster's own rules forbid it; ask who runs it"),
+    (r"admission webhook", "a policy of the cluster forbids it; ask its administrator"),
 )  # fmt: skip
 
 
-def why_no_pod(workflow: Object) -> Reason:
-    """What Argo noted on a workflow, which is where the cluster's refusals end up."""
+def why_no_pod(workflow: Object) -> Diagnosis:
+    """Diagnose why a workflow has no pod, from Argo's messages, which contain the cluster's
+    refusals."""
     status = workflow.get("status") or {}
     said = [status.get("message"), *(
         node.get("message") for node in (status.get("nodes") or {}).values()
     )]  # fmt: skip
     text = next((_one_line(one) for one in said if one), "")
-    return explained(text) if text else NOTHING
+    return diagnose(text) if text else NO_DIAGNOSIS
 
 
-def explained(text: str) -> Reason:
-    """The cluster's words, with how to fix them where that is known."""
+def diagnose(text: str) -> Diagnosis:
+    """Return a message of the cluster with the hint that fixes it, if one is known."""
     own = _hint_limit_range(text) or _hint_unspecified(text)
     if own is not None:
-        return Reason(text, own)
+        return Diagnosis(text, own)
     for pattern, hint in _BY_MESSAGE:
         if re.search(pattern, text, re.IGNORECASE):
-            return Reason(text, hint)
-    return Reason(text)
+            return Diagnosis(text, hint)
+    return Diagnosis(text)
 
 
 def _one_line(text: object) -> str:
     return " ".join(str(text or "").split())[:500]
 
 
-# ---------------------------------------------------------------------------- moments
+# ---------------------------------------------------------------------------- timeline
 
 _GO_DURATION = re.compile(r" in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)(ms|s))")
 
 
-class Moments:
-    """When a job came how far on its way to its container, as well as we know it.
+class StartTimeline:
+    """The times at which a job reached each step on its way to its container.
 
-    The API has whole seconds. What was seen to happen while somebody watched is known better.
+    The API has whole seconds. The time of a change that was observed live is more precise.
     """
 
     def __init__(self, submitted: float | None = None) -> None:
@@ -527,16 +550,16 @@ class Moments:
         self._unseen: set[str] = set()
         self._pull: tuple[float, float] | None = None
 
-    def see(self, pod: Object | None, now: float) -> None:
-        """Takes note of how it stands now; `pod` is None before there is one."""
+    def record(self, pod: Object | None, now: float) -> None:
+        """Record the pod's current state; `pod` is None before it exists."""
         for name, at in _boundaries(pod).items():
             if at is None:
                 self._unseen.add(name)
             elif name not in self._at:
                 self._at[name] = now if name in self._unseen else at
 
-    def see_events(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """The cluster's events about the pod: only they know how long it took to get the image."""
+    def record_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take the duration of the image pull from the pod's events, the only place that has it."""
         for event in events:
             took = _GO_DURATION.search(event.get("message", ""))
             of_main = "{main}" in (event.get("involvedObject") or {}).get("fieldPath", "")
@@ -550,7 +573,8 @@ class Moments:
                 self._pull = (ended - length, length)
 
     def phases(self, created: float | None) -> Phases:
-        """`created` is the workflow's own time, for a job that somebody else submitted."""
+        """Return the phases. `created` is the workflow's creation time, for a job submitted
+        elsewhere."""
         at = self._at
         began = self._submitted or created
         if began is None:
@@ -582,7 +606,8 @@ def _boundaries(pod: Object | None) -> dict[str, float | None]:
 
 
 def _scheduled(pod: Object, status: str = "True") -> float | None:
-    """Since when (epoch seconds) it has a node; with "False" since when none takes it."""
+    """Return since when (epoch seconds) the pod has a node; with "False", since when no node accepts
+    it."""
     return next(
         (
             epoch(condition.get("lastTransitionTime"))

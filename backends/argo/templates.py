@@ -1,10 +1,10 @@
-"""Jobs by reference: WorkflowTemplates, for clusters that run no workflow that brings its own.
+"""Jobs by reference: WorkflowTemplates, for clusters that reject workflows with their own template.
 
-A controller with `templateReferencing: Strict` or `Secure` lets a workflow choose among templates and
-give arguments, and no more. So whoever prepares the namespace makes a WorkflowTemplate a scope, with a
-template for each combination of caches and of ways to carry what is long; jobs bring the rest as
-parameters. These are base64, numbers and one piece of JSON: Argo replaces each tag once, and what it
-puts in is not looked at again.
+A controller with `templateReferencing: Strict` or `Secure` lets a workflow only choose a template
+and pass arguments. So `stoke setup argo` creates one WorkflowTemplate a scope, with a template for
+each combination of caches and of ways to carry a long bundle; jobs pass the rest as parameters.
+These are base64, numbers and one piece of JSON: Argo replaces each tag once and does not look again
+at what it inserted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from backends.argo import bundle
 from backends.argo.names import cache_labels
 
 KIND = "WorkflowTemplate"
-# What a job uses, as the first word of its template's name: the caches, and whether it has system
-# packages, for which it needs a /nix of its own where that is no cache.
+# The first word of a template's name: the caches that a job uses, and whether it has system
+# packages, for which it needs a /nix of its own if that is no cache.
 USES: dict[str, tuple[tuple[str, ...], bool]] = {
     "uncached": ((), False),
     "uncached-system": ((), True),
@@ -26,11 +26,11 @@ USES: dict[str, tuple[tuple[str, ...], bool]] = {
     "system": (("python", "system"), True),
 }
 CARRIERS: dict[str, str | None] = {"inline": None, "configmap": "ConfigMap", "secret": "Secret"}
-# No deadline at all cannot be said by a parameter; this one is beyond the longest timeout.
+# A parameter cannot remove the deadline; this one is beyond the longest timeout.
 NO_DEADLINE = 400 * 86400
-# Parsed and written again, so that whatever stands in the parameter stays in its place.
+# Parsed and printed again, so that the parameter can only be JSON.
 LIMITS = "{{=toJson(fromJSON(workflow.parameters.limits))}}"
-# Of a workflow's own fields, what differs from template to template, and what every job brings.
+# Fields of a workflow that differ between templates, and fields that every job brings.
 OWN = ("volumes", "nodeSelector", "affinity", "synchronization")
 BROUGHT = ("ttlStrategy", "podGC")
 PARAMETERS = {"bundle": "", "spec": "", "limits": "{}", "deadline": str(NO_DEADLINE), "node": ""}
@@ -43,18 +43,19 @@ def template_name(scope: str) -> str:
 def entrypoint(
     caches: tuple[str, ...], system: bool, carrier: str | None, secrets: bool = False
 ) -> str:
-    """The template for a job that uses these caches, is carried so, and may name secrets."""
+    """Return the template for a job with these caches and this bundle object, and for named secrets."""
     name = next(name for name, *one in combinations() if one == [caches, system, carrier])
     return with_secrets(name) if secrets else name
 
 
 def with_secrets(template: str) -> str:
-    """What the template is called that differs in giving the secrets which jobs may name."""
+    """Return the name of the variant of a template that provides the secrets which jobs may name."""
     return f"{template}-secrets"
 
 
 def secret_variable(reference: str) -> str:
-    """Where such a template puts a secret: NAME/KEY in letters that variables may have."""
+    """Return the variable for a secret in such a template: NAME/KEY in characters that variables
+    allow."""
     return f"{bundle.SECRET_PREFIX}{reference.encode().hex()}"
 
 
@@ -63,7 +64,8 @@ def housekeeping_template(kind: str) -> str:
 
 
 def combinations() -> Iterator[tuple[str, tuple[str, ...], bool, str | None]]:
-    """Every template of a job: its name, the caches, whether it has system packages, the carrier."""
+    """Give every job template: name, caches, whether it has system packages, and the bundle object's
+    kind."""
     for use, (caches, system) in USES.items():
         for how, carrier in CARRIERS.items():
             yield f"{use}-{how}", caches, system, carrier
@@ -74,7 +76,8 @@ def tag(parameter: str) -> str:
 
 
 def as_template(workflow: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The one template of a workflow whose values are tags, with everything that is its own."""
+    """Return the single template of a workflow whose values are tags, including the workflow's own
+    fields."""
     spec = workflow["spec"]
     (template,) = spec["templates"]
     own = {field: spec[field] for field in OWN if field in spec}
@@ -91,7 +94,7 @@ def as_template(workflow: Mapping[str, Any], name: str) -> dict[str, Any]:
 def as_workflow_template(
     scope: str, workflow: Mapping[str, Any], templates: list[dict[str, Any]], image: str
 ) -> dict[str, Any]:
-    """`workflow` gives what is said once for all templates."""
+    """Return the WorkflowTemplate. `workflow` gives the fields that all templates share."""
     apart = ("templates", "entrypoint", "arguments", *OWN, *BROUGHT)
     shared = {name: value for name, value in workflow["spec"].items() if name not in apart}
     parameters = {"image": image, **PARAMETERS}
@@ -113,8 +116,10 @@ def as_workflow_template(
 def by_reference(
     scope: str, workflow: Mapping[str, Any], template: str, node: str | None = None
 ) -> dict[str, Any]:
-    """The same workflow, as a choice among the templates of its scope and arguments for it. `node` is
-    where housekeeping has to run, and a job had better."""
+    """Return the workflow as a reference to a template of its scope, with arguments.
+
+    `node` is where housekeeping must run, and where a job prefers to run.
+    """
     (own,) = workflow["spec"]["templates"]
     container = own["container"]
     variables = {one["name"]: one.get("value", "") for one in container.get("env", ())}
@@ -146,7 +151,7 @@ def by_reference(
 
 
 def spec_of(workflow: Mapping[str, Any]) -> str:
-    """The packed public spec of a workflow of either kind; `LookupError` where there is none."""
+    """Return the packed public spec of either kind of workflow. Raises `LookupError` if it has none."""
     spec = workflow["spec"]
     if "workflowTemplateRef" in spec:
         values = {one["name"]: one["value"] for one in spec["arguments"]["parameters"]}

@@ -1,7 +1,7 @@
-"""Where caches are on a cluster: folders of nodes, noted in a ConfigMap a scope; or claims. What was
-put into a claim that all nodes mount is noted there, too.
+"""Where caches are on a cluster: folders of nodes, recorded in a ConfigMap a scope, or claims.
 
-Who may list no nodes still learns here which of them have a cache, whoever's job made it.
+The ConfigMap (the register) tells users who may not list nodes which nodes have a cache. For a
+claim that all nodes mount it records which environments are in it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from backends.argo.names import (
     labels_of,
     register_name,
 )
-from backends.argo.resources import MERGE, Records
+from backends.argo.resources import MERGE, KubernetesResources
 from backends.argo.state import is_over
 from backends.argo.workflow import cache_folder, claim
 from stoke.backend.api import Volume
@@ -36,14 +36,14 @@ from stoke.files.untrusted import parse_json
 
 KINDS = ("python", "system")
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
-# As kubectl's own lists: a pod's node without the rest of it.
+# Like kubectl's lists: a pod's node without the rest of the pod.
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
-# How many environments a node is remembered to have; the oldest are forgotten.
+# Environments recorded for a node; the oldest are dropped.
 REMEMBERED = 200
-# In the register, for a claim that all nodes mount.
+# The register's entry for a claim that all nodes mount.
 SHARED = "shared"
-# For how long what a job has filled is only read. The next one may write again, and so notes in the
-# cache that the environment is in use: what is only read would be pruned as unused.
+# How long an environment that a job has built is mounted read-only. The next job may write again,
+# so that it marks the environment as used: one that is only read would be pruned as unused.
 READ_SECONDS = 86400
 
 
@@ -55,7 +55,7 @@ class _User:
     node: str | None
 
 
-class Volumes:
+class ArgoVolumes:
     """The caches of one namespace. Safe to use from several threads."""
 
     def __init__(self, cluster: Cluster, argo: ArgoConfig) -> None:
@@ -67,7 +67,7 @@ class Volumes:
     # ------------------------------------------------------------------ before a job
 
     def ensure(self, scope: str, kind: str) -> None:
-        """Makes the claim unless it is there; a node's folder is made by the node."""
+        """Create the claim if it does not exist. A node creates its own folder."""
         if self._argo.cache not in ("claim", "shared-claim") or (scope, kind) in self._ensured:
             return
         name = claim_name(scope, kind)
@@ -80,12 +80,12 @@ class Volumes:
             try:
                 found = self._cluster.request("POST", self._claims(), body=body)
             except ApiError as refused:
-                if refused.status == 409:  # somebody was quicker
+                if refused.status == 409:  # another process was faster
                     return
                 if refused.status == 403:
                     raise EngineError(
-                        f"the claim {name} is not there, and you may not make it: {refused.message}",
-                        "have it made by somebody who may: stoke setup argo "
+                        f"the claim {name} is missing, and you may not create it: {refused.message}",
+                        "ask an administrator to run: stoke setup argo "
                         f'--scope {scope} --apply; or keep no cache: argo.cache = "none"',
                     ) from refused
                 raise
@@ -94,18 +94,21 @@ class Volumes:
         self._ensured.add((scope, kind))
 
     def warm_nodes(self, scope: str, request: str) -> tuple[str, ...]:
-        """The nodes that have the environment of a request, as far as anybody noted it."""
+        """Return the nodes that are recorded to have the environment of a request."""
         if self._argo.cache != "hostpath":
             return ()
         try:
             known = self._register(scope)
         except EngineError:
-            return ()  # A preference; the job runs without it.
+            return ()  # Only a preference; the job runs without it.
         return tuple(sorted(node for node, noted in known.items() if request in noted["requests"]))
 
     def only_reads(self, scope: str, request: str, lock_ttl: float) -> bool:
-        """Whether a job need not write to a claim that all nodes mount: another has just filled it with
-        the environment. Where that is wrong the job builds it for itself."""
+        """Whether a job need not write to a claim that all nodes mount, because its environment is
+        there.
+
+        If the record is wrong, the job builds the environment for itself.
+        """
         if self._argo.cache != "shared-claim" or self._argo.by_template:
             return False
         try:
@@ -113,14 +116,16 @@ class Volumes:
         except EngineError:
             return False
         age = time.time() - float(filled.get(request, 0))
-        # Behind a lock that is too old comes a new one, to be written.
+        # An expired lockfile is resolved again, and the new one has to be written.
         return age < min(READ_SECONDS, lock_ttl)
 
     # ------------------------------------------------------------------ after a job
 
     def note(self, scope: str, node: str, kinds: tuple[str, ...], request: str) -> None:
-        """Notes that a job of this scope has used its caches on a node. Nothing is lost where that is
-        not allowed: only these figures and preferences."""
+        """Record that a job has used its caches on a node.
+
+        If that is not allowed, only these figures and preferences are lost.
+        """
         node = SHARED if self._argo.cache == "shared-claim" else node
         noting = (scope, node, request, int(time.time() // READ_SECONDS))
         registered = self._argo.cache in ("hostpath", "shared-claim")
@@ -144,7 +149,8 @@ class Volumes:
             pass
 
     def forget(self, scope: str, node: str = SHARED) -> None:
-        """After a cache was cleared or pruned: what the node has is noted anew, job by job."""
+        """Forget a node's environments after its cache was cleared or pruned. Later jobs record them
+        again."""
         try:
             noted = self._register(scope).get(node)
             if noted is not None:
@@ -165,13 +171,13 @@ class Volumes:
         return sorted(found, key=lambda one: (one.scope, one.kind, one.node or ""))
 
     def check_is_ours(self, volume: Volume) -> None:
-        """`EngineError` unless it is one of the caches that are found now."""
+        """Raise `EngineError` unless the volume is one of the caches found now."""
         if not any((one.name, one.node) == (volume.name, volume.node) for one in self.found()):
             raise _foreign(volume.name)
 
     def _on_nodes(self) -> list[Volume]:
         users = self._users()
-        # Those that were noted, and those that a job is about to make.
+        # Recorded caches, and caches that a running job is about to create.
         kinds: dict[tuple[str, str], set[str]] = {}
         for scope, noted in self._registers():
             for node, what in noted.items():
@@ -195,8 +201,10 @@ class Volumes:
         ]
 
     def _gone(self, nodes: Iterable[str]) -> set[str]:
-        """Those that the cluster no longer has, and their folders with them. Who may not ask for nodes
-        is shown all that were noted."""
+        """Return the nodes that no longer exist, and whose folders are lost.
+
+        For a user who may not get nodes, none: all recorded caches are listed.
+        """
         gone = set()
         for node in nodes:
             try:
@@ -223,11 +231,11 @@ class Volumes:
         return volumes
 
     def _users(self) -> list[_User]:
-        """The jobs that use caches now, or are about to."""
-        # A workflow that was removed takes its pod with it, a little later.
+        """Return the jobs that use caches now or are about to."""
+        # The pod of a removed workflow is deleted a little later.
         unfinished = {
             workflow["metadata"]["name"]: labels_of(workflow)
-            for workflow in Records(self._cluster).listed(UNFINISHED_JOBS)
+            for workflow in KubernetesResources(self._cluster).list_workflows(UNFINISHED_JOBS)
             if not is_over(workflow)
         }
         table = self._cluster.request(
@@ -256,7 +264,7 @@ class Volumes:
             listed = self._cluster.request("GET", self._config_maps(), query=query)
         except ApiError as error:
             if error.status == 403:
-                return  # Without that right, what running jobs use is all that is known.
+                return  # Without that right, only the caches of running jobs are known.
             raise
         for record in listed.get("items") or ():
             scope = labels_of(record).get(SCOPE, "")
@@ -273,7 +281,7 @@ class Volumes:
         return _read_register(record, self._where())
 
     def _where(self) -> str | None:
-        """The folder that the register's entries are about; None where caches are in claims."""
+        """Return the folder that the register's entries refer to; None if caches are in claims."""
         if self._argo.cache != "hostpath":
             return None
         return cache_folder(self._argo, self._cluster.namespace, "", "").rstrip("/")
@@ -306,7 +314,7 @@ class Volumes:
 
 
 def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) -> tuple[str, ...]:
-    """Those who use one cache; `node` None: wherever they are."""
+    """Return the jobs that use one cache; with `node` None, on any node."""
     return tuple(
         sorted(
             user.job
@@ -317,8 +325,8 @@ def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) ->
 
 
 def _read_register(record: Mapping[str, Any], where: str | None) -> dict[str, dict[str, Any]]:
-    """Node to what was noted of it; what is not as we write it is passed over, and so is what was noted
-    of folders other than `where`."""
+    """Return the entry of each node. Skips unreadable entries and those about another folder than
+    `where`."""
     nodes = {}
     for node, text in (record.get("data") or {}).items():
         try:
@@ -335,6 +343,6 @@ def _read_register(record: Mapping[str, Any], where: str | None) -> dict[str, di
 
 def _foreign(name: str) -> EngineError:
     return EngineError(
-        f"the cache {name} was not made by stoke and is left alone",
+        f"the cache {name} was not created by stoke and is left alone",
         "choose another scope: --scope NAME",
     )

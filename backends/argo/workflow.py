@@ -1,7 +1,7 @@
-"""What a job is to Argo: a Workflow of one pod, and where it does not fit in, the object beside it.
+"""A job as Argo sees it: a Workflow of one pod, and beside it an object for a long bundle.
 
-Pure functions. Nothing a person wrote stands in what the cluster is told: code, arguments and
-environment are inside the bundle. hera builds the objects and sends nothing.
+Pure functions. The manifests hold no user text: code, arguments and environment are inside the
+bundle. hera builds the objects and sends nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import (
-    CARRIES,
+    AT_MOST_ONCE,
+    AWAITS_BUNDLE,
+    BUNDLE_KIND,
     GAVE_UP,
-    ONCE,
-    READS,
+    READS_CACHE_ONLY,
     RELEASED,
     STOPPED,
-    WAITS,
     claim_name,
     housekeeping_labels,
     job_labels,
@@ -58,7 +58,8 @@ TARGETS = {"python": CACHE, "system": NIX}
 HOSTNAME = "kubernetes.io/hostname"
 OWN_NAMESPACE = "{{workflow.namespace}}"
 OWN_WORKFLOW = "{{workflow.name}}/{{workflow.uid}}"
-# How a pod speaks to the API server as its service account, whatever is mounted on its own.
+# The volume with which a pod reaches the API server as its service account, even if the cluster
+# mounts no token by itself.
 _ONCE_VOLUME: dict[str, Any] = {
     "projected": {
         "sources": [
@@ -74,36 +75,41 @@ _ONCE_VOLUME: dict[str, Any] = {
         ]
     }
 }
-USER = 1000  # whom a restricted job runs as
-# Argo's deadline counts from the pod's start, the runner's timeout from its own: between them lie
-# pulling the image and ending politely.
+USER = 1000  # the user of a restricted job
+# Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
+# the image and a graceful stop lie between them.
 DEADLINE_SLACK = 900
 HOUSEKEEPING_SECONDS = 3600
 HOUSEKEEPING_KEPT = 60
 
 
 @dataclass(frozen=True)
-class Made:
-    """A workflow to create; with `carried`, a ConfigMap or a Secret, its pod cannot start before that
-    is there, owned by the workflow. (Suspending it would cost Argo's ten seconds of looking again.)"""
+class JobManifests:
+    """A workflow to create, and the ConfigMap or Secret that holds its bundle if that is too long.
+
+    The pod cannot start before the bundle object exists, and the workflow owns it. (Suspending the
+    workflow instead would cost ten seconds until Argo looks again.)
+    """
 
     workflow: dict[str, Any]
-    carried: dict[str, Any] | None = None
+    bundle_object: dict[str, Any] | None = None
 
 
 def make_job(
     delivery: Delivery, config: Config, nodes: tuple[str, ...] = (), reads: bool = False
-) -> Made:
-    """`nodes` are those that have the environment already: preferred, not demanded. With `reads` the
-    job cannot write to its cache, and need not wait until others have done so.
+) -> JobManifests:
+    """Return a job's manifests.
 
-    `RequestError` when the job does not fit, or a field would be changed by Argo on its way.
+    `nodes` have the environment already and are preferred, not required. With `reads` the job
+    mounts its cache read-only, and need not wait for jobs that write to it.
+
+    Raises `RequestError` if the job is too large, or if Argo would change one of its fields.
     """
     spec, argo = delivery.spec, config.argo
     if spec.system and argo.restricted:
         raise RequestError(
             "system",
-            "system packages need root, and argo.restricted says that this cluster gives none",
+            "system packages need root, which this cluster forbids (argo.restricted)",
             "leave them out, or use an image that has them",
         )
     named = _named_secrets(spec.secrets, argo)
@@ -128,9 +134,9 @@ def make_job(
     kind = _carrier(delivery, packed)
     request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
-    labels |= {READS: "true"} if reads else {}
-    labels |= {ONCE: "true"} if argo.at_most_once else {}
-    labels |= {CARRIES: kind.lower()} if kind else {}
+    labels |= {READS_CACHE_ONLY: "true"} if reads else {}
+    labels |= {AT_MOST_ONCE: "true"} if argo.at_most_once else {}
+    labels |= {BUNDLE_KIND: kind.lower()} if kind else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
     public = bundle.pack_spec(delivery.public_spec)
     if public is not None:
@@ -138,8 +144,8 @@ def make_job(
     if spec.shm_size is not None and argo.by_template:
         raise RequestError(
             "shm_size",
-            "jobs run by reference here, and the template's /dev/shm is as large as a job's memory",
-            "leave it out, or give the job more: --memory",
+            "jobs refer to a template here, whose /dev/shm has the size of the memory limit",
+            "leave it out, or give the job more memory: --memory",
         )
     volumes = _job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(_shared_memory(spec.shm_size))
@@ -163,26 +169,26 @@ def make_job(
     )
     if argo.by_template:
         template = entrypoint(caches, bool(spec.system), kind, bool(named))
-        # A template has room for one.
+        # A template prefers a single node.
         workflow = by_reference(spec.scope, workflow, template, nodes[0] if nodes else None)
     _refuse_templates(workflow)
     if kind is None:
-        return Made(workflow)
+        return JobManifests(workflow)
     field = "binaryData" if kind == "ConfigMap" else "data"
-    carried = {
+    bundle_object = {
         "apiVersion": "v1",
         "kind": kind,
         "metadata": {"name": delivery.job_id, "labels": labels},
         field: {bundle.KEY: bundle.as_text(packed)},
         "immutable": True,
     }
-    return Made(workflow, carried)
+    return JobManifests(workflow, bundle_object)
 
 
 def make_housekeeping(
     name: str, volume: Volume, operation: Mapping[str, object], config: Config, image: str
 ) -> dict[str, Any]:
-    """A workflow that looks after one cache, on the node that has it."""
+    """Return a workflow that measures, prunes or clears one cache, on the node that has it."""
     argo = config.argo
     target = TARGETS[volume.kind]
     argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
@@ -211,9 +217,9 @@ def make_housekeeping(
 
 
 def make_templates(scope: str, config: Config) -> dict[str, Any]:
-    """The WorkflowTemplate that jobs and housekeeping of a scope refer to (see templates.py)."""
+    """Return the WorkflowTemplate that jobs and housekeeping of a scope refer to (see templates.py)."""
     argo = config.argo
-    made: dict[str, dict[str, Any]] = {}
+    manifests: dict[str, dict[str, Any]] = {}
 
     def workflow(
         volumes: list[tuple[str, str, dict[str, Any]]],
@@ -252,31 +258,36 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         volumes.append(_shared_memory(None))
         variables = packed | {bundle.SPEC_VARIABLE: tag("spec")}
         mutex = _mutex(scope, caches, argo)
-        # A folder of a node can be warm; none is preferred where no job says which.
+        # Only a node's folder can be warm. Without an argument, no node is preferred.
         nodes = (tag("node"),) if caches and argo.cache == "hostpath" else ()
-        made[name] = workflow(volumes, variables, mutex, nodes)
+        manifests[name] = workflow(volumes, variables, mutex, nodes)
         if secrets:
-            made[with_secrets(name)] = workflow(volumes, variables, mutex, nodes, secrets=secrets)
+            manifests[with_secrets(name)] = workflow(
+                volumes, variables, mutex, nodes, secrets=secrets
+            )
     for kind in TARGETS:
         node = tag("node") if argo.cache == "hostpath" else None
         volumes = _cache_volumes(scope, (kind,), argo)
-        made[housekeeping_template(kind)] = workflow(volumes, packed, node=node, once=False)
-    templates = [as_template(one, name) for name, one in made.items()]
+        manifests[housekeeping_template(kind)] = workflow(volumes, packed, node=node, once=False)
+    templates = [as_template(one, name) for name, one in manifests.items()]
     image = argo.image or PUBLIC_IMAGE
-    return as_workflow_template(scope, next(iter(made.values())), templates, image)
+    return as_workflow_template(scope, next(iter(manifests.values())), templates, image)
 
 
-def whole(made: Made) -> list[dict[str, Any]]:
-    """As objects that can be created one after the other, without anybody who goes on from there."""
-    if made.carried is None:
-        return [made.workflow]
-    about = made.workflow["metadata"]
-    labels = {name: value for name, value in about["labels"].items() if name != WAITS}
-    return [made.carried, {**made.workflow, "metadata": {**about, "labels": labels}}]
+def standalone_objects(manifests: JobManifests) -> list[dict[str, Any]]:
+    """Return objects that can be created one after the other, with no further steps."""
+    if manifests.bundle_object is None:
+        return [manifests.workflow]
+    about = manifests.workflow["metadata"]
+    labels = {name: value for name, value in about["labels"].items() if name != AWAITS_BUNDLE}
+    return [
+        manifests.bundle_object,
+        {**manifests.workflow, "metadata": {**about, "labels": labels}},
+    ]
 
 
 def owner_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
-    """So that what belongs to a workflow goes with it."""
+    """Return an owner reference, so that an object is deleted together with the workflow."""
     return {
         "apiVersion": workflow["apiVersion"],
         "kind": "Workflow",
@@ -291,11 +302,12 @@ def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
     return ("python", "system") if system else ("python",)
 
 
-DELIVERED: dict[str, Any] = {"metadata": {"labels": {WAITS: None}}}
-"""The merge patch that says of a workflow that what it waits for is there."""
+DELIVERED: dict[str, Any] = {"metadata": {"labels": {AWAITS_BUNDLE: None}}}
+"""The merge patch for a workflow whose bundle object now exists."""
 RELEASE: dict[str, Any] = {"metadata": {"labels": {RELEASED: "true"}}}
-"""The merge patch for a job whose log and end are saved where it was submitted."""
-# How long a workflow stays whose secret only goes with it: enough for Argo to see and archive its end.
+"""The merge patch for a job whose log and result are saved on the submitting machine."""
+# Seconds that a workflow stays if its secret can only be deleted with it: enough for Argo to see
+# and archive its end.
 SECRET_SECONDS = 60
 RELEASE_WITH_SECRET: dict[str, Any] = {
     **RELEASE,
@@ -307,8 +319,8 @@ SHUTDOWN: dict[str, Any] = {
 }
 
 
-def given_up(why: str) -> dict[str, Any]:
-    """The merge patch that ends a workflow whose pod cannot start."""
+def give_up_patch(why: str) -> dict[str, Any]:
+    """Return the merge patch that stops a workflow whose pod cannot start."""
     return {"metadata": {"annotations": {GAVE_UP: why}}, "spec": {"shutdown": "Terminate"}}
 
 
@@ -332,10 +344,10 @@ def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) ->
 
 
 def _named_secrets(secrets: Mapping[str, str], argo: ArgoConfig) -> dict[str, tuple[str, str]]:
-    """The job's variable -> (the pod's variable, NAME/KEY), for secrets that are in the cluster.
+    """Map each secret that is in the cluster to (the pod's variable, NAME/KEY).
 
-    By reference, whoever owns the template says which there are: a job that could name any would read
-    what its user may not.
+    By reference, the owner of the template decides which secrets exist: a job that could name any
+    secret would read what its user may not.
     """
     named = {}
     for name, reference in secrets.items():
@@ -345,9 +357,9 @@ def _named_secrets(secrets: Mapping[str, str], argo: ArgoConfig) -> dict[str, tu
         if argo.by_template and what not in argo.template_secrets:
             raise RequestError(
                 "secrets",
-                f"jobs run by reference here, and {what} is not among argo.template_secrets",
-                "have it added there and the template made anew, stoke setup argo; or have the "
-                f"secret read here: --secret {name}=env:VARIABLE or {name}=file:PATH",
+                f"jobs refer to a template here, and {what} is not among argo.template_secrets",
+                "add it there and update the template: stoke setup argo; or read the secret on this "
+                f"machine: --secret {name}=env:VARIABLE or {name}=file:PATH",
             )
         variable = secret_variable(what) if argo.by_template else f"{bundle.SECRET_PREFIX}{name}"
         named[name] = (variable, what)
@@ -355,25 +367,25 @@ def _named_secrets(secrets: Mapping[str, str], argo: ArgoConfig) -> dict[str, tu
 
 
 def _carrier(delivery: Delivery, packed: bytes) -> str | None:
-    """What holds the bundle beside the workflow: None where the workflow itself does.
+    """Return the kind of object that holds the bundle, or None if the workflow itself holds it.
 
-    A workflow can be read by many who may not read secrets.
+    Many users who may not read secrets can read workflows.
     """
     spec = delivery.spec
     read_here = any(not reference.startswith("secret:") for reference in spec.secrets.values())
     if len(packed) > bundle.MAX_CARRIED:
         raise RequestError(
             "code",
-            f"with its requirements it is {len(packed) // 1024} KiB, packed, and a cluster takes at "
-            f"most {bundle.MAX_CARRIED // 1024} KiB with a job",
-            "have the code fetch its data when it runs, or run it elsewhere: -b docker",
+            f"with its requirements it has {len(packed) // 1024} KiB compressed, and a cluster accepts "
+            f"at most {bundle.MAX_CARRIED // 1024} KiB with a job",
+            "fetch data in the code when it runs, or use another backend: -b docker",
         )
     if read_here or spec.index.credentials:
         return "Secret"
     return "ConfigMap" if len(bundle.as_text(packed)) > bundle.MAX_INLINE else None
 
 
-def _carried_volume(kind: str, name: str) -> dict[str, Any]:
+def _bundle_volume(kind: str, name: str) -> dict[str, Any]:
     return (
         {"configMap": {"name": name}} if kind == "ConfigMap" else {"secret": {"secretName": name}}
     )
@@ -388,22 +400,26 @@ def _job_volumes(
     caches: tuple[str, ...],
     system: bool,
     carrier: str | None,
-    carried: str,
+    bundle_name: str,
     argo: ArgoConfig,
 ) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, where it is mounted, what it is); `carried` is what the carrier is called."""
+    """Return (name, mount path, source) of each volume. `bundle_name` is the name of the bundle
+    object."""
     volumes = _cache_volumes(scope, caches, argo)
     if system and "system" not in caches:
-        # Without a cache /nix is the job's own, and goes with it.
+        # Without a cache, /nix belongs to the job and is deleted with it.
         volumes.append(("nix", NIX, {"emptyDir": {}}))
     if carrier:
-        volumes.append(("carried", bundle.CARRIED, _carried_volume(carrier, carried)))
+        volumes.append(("carried", bundle.CARRIED, _bundle_volume(carrier, bundle_name)))
     return volumes
 
 
 def _shared_memory(size: int | None) -> tuple[str, str, dict[str, Any]]:
-    """A /dev/shm in place of the container runtime's own 64 MiB. Without a size, the pod's memory limit
-    (or else the node) bounds it: what is written there counts as the job's memory."""
+    """Return a /dev/shm in place of the container runtime's 64 MiB.
+
+    Without a size, the pod's memory limit (or else the node) bounds it: its content counts as the
+    job's memory.
+    """
     limit = {} if size is None else {"sizeLimit": str(size)}
     return "shm", SHARED_MEMORY, {"emptyDir": {"medium": "Memory", **limit}}
 
@@ -415,7 +431,7 @@ def _cache_volumes(
     for kind in kinds:
         source: dict[str, Any]
         if argo.cache == "hostpath":
-            # Argo fills in the namespace: a template made for one serves in another, too.
+            # Argo inserts the namespace, so a template also works in another namespace.
             path = cache_folder(argo, OWN_NAMESPACE, scope, kind)
             source = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
         elif argo.cache == "none":
@@ -427,8 +443,11 @@ def _cache_volumes(
 
 
 def cache_folder(argo: ArgoConfig, namespace: str, scope: str, kind: str) -> str:
-    """The folder of a node that holds a cache: of one namespace, unless it is shared on purpose. A node
-    belongs to one cluster, so the path need not name that."""
+    """Return the folder of a node that holds a cache: of one namespace, unless it is shared on
+    purpose.
+
+    A node belongs to one cluster, so the path does not name the cluster.
+    """
     whose = "shared" if argo.cache_shared else f"namespaces/{namespace}"
     return f"{argo.cache_path.rstrip('/')}/{whose}/{scope}/{kind}"
 
@@ -483,13 +502,13 @@ def _workflow(
         env.append(models.EnvVar(name=POD_UID, value_from=models.EnvVarSource(field_ref=uid)))
         env.append(models.EnvVar(name=WORKFLOW, value=OWN_WORKFLOW))
         volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
-    # What is delivered is unpacked there; the image's own folders may not be ours to write to.
+    # The bundle is unpacked there, because the image's own folders may not be writable.
     mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
     on_node = {HOSTNAME: node} if node else {}
     with Workflow(
         name=name,
         entrypoint="main",
-        labels=labels | ({WAITS: "true"} if waits else {}),
+        labels=labels | ({AWAITS_BUNDLE: "true"} if waits else {}),
         service_account_name=argo.service_account,
         image_pull_secrets=[
             models.LocalObjectReference(name=secret) for secret in argo.image_pull_secrets
@@ -498,7 +517,7 @@ def _workflow(
         node_selector={**argo.node_selector, **on_node} or None,
         tolerations=[models.Toleration.model_validate(one) for one in argo.tolerations] or None,
         affinity=_prefer(nodes) if nodes else None,
-        # Both are set, whatever the cluster's defaults say: a log that is gone cannot be read late.
+        # Both override the cluster's defaults: a deleted log cannot be read later.
         ttl_strategy=models.TTLStrategy(seconds_after_completion=keep),
         pod_gc=models.PodGC(strategy="OnWorkflowCompletion", delete_delay_duration=f"{keep}s"),
         volumes=[models.Volume.model_validate({"name": one, **what}) for one, _, what in mounts],
@@ -524,8 +543,8 @@ def _workflow(
             security_context=_container_security(argo.restricted),
             active_deadline_seconds=deadline,
         )
-    made: dict[str, Any] = workflow.to_dict()
-    return made
+    manifest: dict[str, Any] = workflow.to_dict()
+    return manifest
 
 
 def _resources(limits: dict[str, str]) -> models.ResourceRequirements | None:
@@ -582,10 +601,10 @@ def _pod_security() -> models.PodSecurityContext:
 
 
 def _pod_patch(grace: int, restricted: bool) -> str:
-    """What Argo has no field for."""
+    """Return the pod fields that Argo has no field for."""
     patch: dict[str, Any] = {"terminationGracePeriodSeconds": max(1, grace)}
     if restricted:
-        # Argo's own containers have to keep to it as well.
+        # Argo's own containers have to comply as well.
         secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         patch["initContainers"] = [{"name": "init", "securityContext": secure}]
         patch["containers"] = [{"name": "wait", "securityContext": secure}]
@@ -593,14 +612,15 @@ def _pod_patch(grace: int, restricted: bool) -> str:
 
 
 def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
-    """Argo would replace `{{...}}`, or refuse the workflow, in any field; there is no escape."""
+    """Raise `RequestError` if a field holds `{{`, which Argo would replace or reject; it has no
+    escape."""
     if isinstance(workflow, str):
-        # The folders of caches are ours: names that have been checked, and this one tag.
+        # Paths of caches are ours: validated names and this one tag.
         is_folder = field.endswith(".hostPath.path")
         rest = workflow.replace(OWN_NAMESPACE, "") if is_folder else workflow
         if "{{" in rest and rest != OWN_WORKFLOW:
             raise RequestError(
-                field, "holds '{{', which Argo takes for a template of its own", "write it without"
+                field, "contains '{{', which Argo treats as a template tag", "write it without"
             )
     elif isinstance(workflow, Mapping):
         for name, value in workflow.items():

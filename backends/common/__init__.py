@@ -1,1 +1,1 @@
-"""What several backends share. Backends import this package and never each other."""
+"""Code that several backends share. Backends import this package and never each other."""

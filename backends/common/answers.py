@@ -1,4 +1,4 @@
-"""Read the answer of a server that may send anything: bounded in size and in time."""
+"""Read a server's response with limits on its size and duration, because a server may send anything."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ MAX_ANSWER = 32 * 1024**2
 READ_SIZE = 256 * 1024
 
 
-# Of "100 Continue", and of lines behind the last chunk. No server that we talk to sends any.
+# Interim responses ("100 Continue") and trailer lines accepted. No server that we use sends any.
 MOST_EXTRAS = 20
 
 
 class BoundedResponse(http.client.HTTPResponse):
-    """A response without endless interim answers and trailers, which http.client reads for ever.
+    """A response with a limit on interim responses and trailers, which http.client reads without
+    end.
 
-    A connection uses it as its `response_class`.
+    Set it as the `response_class` of a connection.
     """
 
     _interim = 0
@@ -27,26 +28,26 @@ class BoundedResponse(http.client.HTTPResponse):
     def _read_status(self) -> Any:
         self._interim += 1
         if self._interim > MOST_EXTRAS:
-            raise http.client.HTTPException("too many interim answers")
+            raise http.client.HTTPException("too many interim responses")
         return super()._read_status()  # type: ignore[misc]
 
     def _read_and_discard_trailer(self) -> None:
         for _ in range(MOST_EXTRAS):
             if self.fp.readline(4096) in (b"\r\n", b"\n", b""):
                 return
-        raise http.client.HTTPException("too many lines behind the answer")
+        raise http.client.HTTPException("too many trailer lines")
 
 
 class TooLongAnswerError(ConnectionError):
-    """An answer that goes on beyond its limit; the connection is of no further use."""
+    """The response exceeds its limit. Its connection cannot be used again."""
 
 
 def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None) -> bytes:
     """Return the whole body of an urllib3 response that was opened with `preload_content=False`.
 
-    `until` is a time of `time.monotonic`. Raises `TooLongAnswerError` for more than `limit` bytes,
-    counted after decompression, `TimeoutError` for a body that is still coming at `until`, and
-    `OSError` for one that is cut.
+    `until` is a time of `time.monotonic`. Raises `TooLongAnswerError` for more than `limit` bytes
+    after decompression, `TimeoutError` if the body is incomplete at `until`, and `OSError` if it is
+    cut.
     """
     pieces: list[bytes] = []
     size = 0
@@ -54,9 +55,9 @@ def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None
         for piece in body_of(response):
             size += len(piece)
             if size > limit:
-                raise TooLongAnswerError(f"the answer is longer than {limit // 1024**2} MiB")
+                raise TooLongAnswerError(f"the response is longer than {limit // 1024**2} MiB")
             if until is not None and time.monotonic() > until:
-                raise TimeoutError("the answer takes too long")
+                raise TimeoutError("the response takes too long")
             pieces.append(piece)
     except BaseException:
         response.close()
@@ -66,17 +67,15 @@ def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None
 
 
 def body_of(response: Any) -> Iterator[bytes]:
-    """The body as it comes, decompressed, in pieces of at most `READ_SIZE` bytes.
+    """Give the body as it arrives, decompressed, in pieces of at most `READ_SIZE` bytes.
 
-    The http.client response below urllib3 is read, because urllib3 reads the size of a chunk
-    without a limit. Raises `OSError` where the body is cut or is not what its headers say.
+    Reads the http.client response below urllib3, because urllib3 reads the size of a chunk without
+    a limit. Raises `OSError` if the body is cut or does not match its headers.
     """
     below = response._fp
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
-        raise ConnectionError(
-            f"the answer is compressed in a way nobody asked for: {encoding[:40]}"
-        )
+        raise ConnectionError(f"the response has an unknown compression: {encoding[:40]}")
     gzip = zlib.decompressobj(31) if encoding == "gzip" else None
     if below.length == 0:
         below.close()
@@ -84,11 +83,11 @@ def body_of(response: Any) -> Iterator[bytes]:
         try:
             data = below.read1(READ_SIZE)
         except (http.client.HTTPException, ValueError) as error:
-            raise ConnectionResetError("it ended in the middle") from error
+            raise ConnectionResetError("the response ended early") from error
         if not data:
             break
         if below.length == 0:
-            below.close()  # Only then can its connection take another request.
+            below.close()  # Only a closed response frees its connection.
         if gzip is None:
             yield data
             continue
@@ -96,11 +95,11 @@ def body_of(response: Any) -> Iterator[bytes]:
             try:
                 piece = gzip.decompress(data, READ_SIZE)
             except zlib.error as error:
-                raise ConnectionError(f"the answer is damaged: {error}") from error
+                raise ConnectionError(f"the response is damaged: {error}") from error
             if piece:
                 yield piece
             data = b"" if gzip.eof else gzip.unconsumed_tail
         if gzip.eof:
-            return  # What comes behind the end is nothing that was asked for.
+            return  # Ignores bytes after the end of the compressed data.
     if below.length or gzip is not None:
-        raise ConnectionResetError("it ended in the middle")
+        raise ConnectionResetError("the response ended early")

@@ -1,6 +1,6 @@
-"""HTTP's chunked encoding, taken off many chunks a call.
+"""Decode HTTP's chunked encoding, many chunks a call.
 
-Engines send one chunk for each line of a log, and the standard library gives one a call.
+Engines send one chunk for each line of a log, and the standard library returns one chunk a call.
 """
 
 from __future__ import annotations
@@ -8,27 +8,27 @@ from __future__ import annotations
 MAX_SIZE_LINE = 256
 
 
-class Chunks:
-    """Takes HTTP's chunked encoding off a stream of bytes, however it is cut.
+class ChunkedDecoder:
+    """Decode a chunked body from pieces that are cut anywhere.
 
-    `ended` says that the last chunk has come; without it the stream was cut. `left` is how many
-    bytes of the current chunk are still to come.
+    `ended` is set after the last chunk; without it the body was cut. `left` is the number of bytes
+    of the current chunk that are still missing.
     """
 
     def __init__(self) -> None:
         self.ended = False
         self.left = 0
-        # What stands between two chunks and is not whole yet: the end of one, the size of the next.
-        # Begun with an end, so that the first chunk is like the others.
+        # The incomplete bytes between two chunks: the end of one and the size of the next. It
+        # starts with an end, so that the first chunk is like the others.
         self._rest = b"\r\n"
 
     def take_rest(self) -> bytes:
-        """What stands between two chunks and is not whole yet, given back to be fed again."""
+        """Remove and return the incomplete bytes between two chunks, to be fed again."""
         rest, self._rest = self._rest, b""
         return rest
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes inside. `ValueError` when this is no chunked stream."""
+        """Return the decoded bytes. Raises `ValueError` if the body is not chunked."""
         pieces = []
         at, end = 0, len(data)
         if self.left:
@@ -42,12 +42,12 @@ class Chunks:
             line = data.find(b"\r\n", at + 2)
             if line < 0:
                 if end - at > MAX_SIZE_LINE:
-                    raise ValueError("chunks without a size")
+                    raise ValueError("a chunk has no size")
                 self._rest = data[at:]
                 break
             size = int(data[at + 2 : line].partition(b";")[0], 16)
             if size < 0 or not data.startswith(b"\r\n", at):
-                raise ValueError("chunks of another size than they say")
+                raise ValueError("a chunk has another size than announced")
             begin = line + 2
             at = begin + size
             if size > 0:

@@ -1,4 +1,4 @@
-"""Jobs in containers of a Docker engine, caches on its volumes."""
+"""Run jobs in containers of a Docker or Podman engine, with caches in volumes."""
 
 from backends.docker.backend import DockerBackend
 

@@ -1,4 +1,4 @@
-"""Reading one file out of a container, where a job may have put anything in its place."""
+"""Read one file from a container, in whose place the job may have put anything."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-# The engine's archive holds more than the file: a header, attributes, and padding.
+# Bytes of the archive beside the file: a header, attributes, and padding.
 EXTRA = 64 * 1024
 CHUNK = 1 << 20
 
 
 def read_file(api: Any, container: str, path: str, limit: int) -> bytes | None:
-    """Return what a regular file in a container holds; None for a longer one, or anything else.
+    """Return the content of a regular file in a container, or None if it is longer or not regular.
 
-    At most `limit` bytes and a little more are read: the archive of a folder, or of a file that grows,
-    may be endless. `api` is docker-py's client; `AnswerError` where there is nothing.
+    Reads little more than `limit` bytes, because the archive of a folder or of a growing file may
+    be endless. `api` is docker-py's client. Raises `AnswerError` if the file does not exist.
     """
-    # docker-py's own get_archive gives no way to end the answer before its end.
+    # docker-py's get_archive cannot end a response early.
     answer = api._get(
         api._url("/containers/{0}/archive", container), params={"path": path}, stream=True
     )
     with closing(answer):
         api._raise_for_status(answer)
-        reader = io.BufferedReader(_Limited(answer.iter_content(CHUNK), limit + EXTRA))
+        reader = io.BufferedReader(_LimitedReader(answer.iter_content(CHUNK), limit + EXTRA))
         try:
             with tarfile.open(fileobj=reader, mode="r|") as archive:
                 first = archive.next()
@@ -37,8 +37,8 @@ def read_file(api: Any, container: str, path: str, limit: int) -> bytes | None:
             return None
 
 
-class _Limited(io.RawIOBase):
-    """Chunks as a file, which ends with an error after so many bytes."""
+class _LimitedReader(io.RawIOBase):
+    """A file over chunks, which raises `EOFError` after a number of bytes."""
 
     def __init__(self, chunks: Iterator[bytes], limit: int) -> None:
         super().__init__()

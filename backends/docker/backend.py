@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from backends.docker.archive import read_file
-from backends.docker.check import fallback_log_driver, look
+from backends.docker.check import check_engine, fallback_log_driver
 from backends.docker.container import (
     CACHE,
     FOLDER,
@@ -29,8 +29,8 @@ from backends.docker.engine import (
     LONGEST_EXPLANATION,
     AnswerError,
     Engine,
+    checking_answer,
     is_local,
-    understood,
 )
 from backends.docker.housekeeping import housekeep
 from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
@@ -38,7 +38,7 @@ from backends.docker.log import DockerLog
 from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
 from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
-from backends.docker.volumes import Volumes
+from backends.docker.volumes import DockerVolumes
 from stoke.backend.api import (
     Capabilities,
     CheckResult,
@@ -53,21 +53,23 @@ from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
 from stoke.files.untrusted import parse_json
 
-# For how long `stop` stays for the engine's answer. It has what it needs once the request is sent.
+# How long `stop` waits for the engine's answer. The engine has all it needs once the request is
+# sent.
 STOP_SECONDS = 0.3
-# A spec at its largest, every character of it escaped.
+# The longest spec, with every character escaped.
 MAX_SPEC = 64 * 1024**2
 
 
 class DockerBackend:
-    """Jobs in containers. Making one connects to nothing and imports nothing of docker's."""
+    """Run jobs in containers. Creating an instance connects to nothing and does not import
+    docker-py."""
 
     name = "docker"
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._engine = Engine(config.docker.host)
-        self._volumes = Volumes(self._engine)
+        self._volumes = DockerVolumes(self._engine)
         self.capabilities = Capabilities(
             images=True,
             limits=True,
@@ -81,7 +83,7 @@ class DockerBackend:
         try:
             return is_local(self._engine.address().url)
         except EngineError:
-            return False  # Submitting will say why.
+            return False  # Submitting reports the reason.
 
     # ------------------------------------------------------------------ jobs
 
@@ -99,13 +101,15 @@ class DockerBackend:
                 self._refuse_ignored_limits(delivery)
                 self._deliver_and_start(delivery, image)
         except BaseException:
-            # Also ctrl+c. What has begun is a job, whatever became of the engine's answer.
-            if not self._take_back(delivery.job_id):
+            # Also after ctrl+c. A job that has started stays a job, whatever happened to the
+            # response.
+            if not self._undo_submit(delivery.job_id):
                 raise
         report("start", began, time.monotonic() - clock)
 
     def _create(self, delivery: Delivery, image: str) -> bool:
-        """Makes the container. False when an earlier submit of this job has started it already."""
+        """Create the container. Return False if an earlier submit of this job has started it
+        already."""
         try:
             try:
                 self._post_create(delivery, image, LOG_DRIVER)
@@ -121,10 +125,10 @@ class DockerBackend:
             record = self._record(delivery.job_id)
             if record is None:
                 raise EngineError(
-                    f"a container called {delivery.job_id} is there and is not this job",
+                    f"another container is already called {delivery.job_id}",
                     f"remove or rename it: docker rename {delivery.job_id} NAME",
                 ) from error
-            with understood(f"create {delivery.job_id}"):
+            with checking_answer(f"create {delivery.job_id}"):
                 return bool(record["State"]["Status"] == "created")
         return True
 
@@ -134,7 +138,10 @@ class DockerBackend:
             api.create_container_from_config(config, name=delivery.job_id)
 
     def _refuse_ignored_limits(self, delivery: Delivery) -> None:
-        """Rootless Podman on cgroups v1 drops limits, and its answer has no warning."""
+        """Raise `RequestError` for a limit that the engine ignored.
+
+        Rootless Podman on cgroups v1 drops limits without a warning.
+        """
         spec = delivery.spec
         wanted = {"memory": (spec.memory, "Memory"), "cpu": (spec.cpu, "NanoCpus")}
         if all(limit is None for limit, _ in wanted.values()):
@@ -145,7 +152,7 @@ class DockerBackend:
         for field, (limit, key) in wanted.items():
             if limit is not None and not record["HostConfig"].get(key):
                 raise RequestError(
-                    field, "this engine ignores the limit", "see why, under limits: stoke doctor"
+                    field, "this engine ignores the limit", "see the line 'limits' of: stoke doctor"
                 )
 
     def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
@@ -167,32 +174,34 @@ class DockerBackend:
                 ) from error
             raise
 
-    def _take_back(self, job_id: str) -> bool:
-        """After a failed submit: False when nothing of it runs, and what was made is gone again."""
+    def _undo_submit(self, job_id: str) -> bool:
+        """Remove what a failed submit created. Return True if the job is running all the same."""
         try:
             record = self._record(job_id)
             if record is None:
                 return False
-            with understood(f"inspect {job_id}"):
+            with checking_answer(f"inspect {job_id}"):
                 if record["State"]["Status"] != "created":
                     return True
             self.remove(job_id)
         except EngineError:
-            pass  # Out of reach; it stays labelled, and whoever lists jobs next removes it.
+            # The engine does not answer. The container keeps its label, and a later listing removes
+            # it.
+            pass
         return False
 
     def inspect(self, job_id: str) -> EngineState:
         record = self._record(job_id)
         if record is None:
             return EngineState("absent")
-        with understood(f"inspect {job_id}"):
+        with checking_answer(f"inspect {job_id}"):
             return _state(record["State"])
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         record = self._record(job_id)
         if record is None:
             raise EngineError(f"cannot read the log of {job_id}: there is no such container")
-        with understood(f"read the log of {job_id}"):
+        with checking_answer(f"read the log of {job_id}"):
             driver, max_size, tagged = log_settings(record)
             has_ended = record["State"]["Status"] == "exited"
         # Podman reports its own driver as "json-file".
@@ -202,22 +211,22 @@ class DockerBackend:
 
     def stop(self, job_id: str, grace: float) -> None:
         if grace <= 0:
-            self._tell(job_id, lambda api: api.kill(job_id, "SIGKILL"))
+            self._signal(job_id, lambda api: api.kill(job_id, "SIGKILL"))
         else:
-            self._tell(job_id, lambda api: _ask_to_stop(api, job_id, math.ceil(grace)))
+            self._signal(job_id, lambda api: _ask_to_stop(api, job_id, math.ceil(grace)))
 
     def interrupt(self, job_id: str) -> None:
-        self._tell(job_id, lambda api: api.kill(job_id, "SIGINT"))
+        self._signal(job_id, lambda api: api.kill(job_id, "SIGINT"))
 
-    def _tell(self, job_id: str, send: Callable[[Any], None]) -> None:
-        """Send a signal by `send`, unless the job has ended or gone."""
+    def _signal(self, job_id: str, send: Callable[[Any], None]) -> None:
+        """Send a signal with `send`, unless the job has ended or was removed."""
         if self._record(job_id) is None:
             return
         try:
             with self._engine.call(f"stop {job_id}") as api:
                 send(api)
         except AnswerError as error:
-            if error.status not in (404, 409):  # gone, ended
+            if error.status not in (404, 409):  # removed or ended already
                 raise
 
     def remove(self, job_id: str) -> None:
@@ -239,14 +248,15 @@ class DockerBackend:
         labels = container["Labels"]
         job_id, scope, nonce = labels.get(JOB), labels.get(SCOPE), labels.get(NONCE)
         if not isinstance(scope, str) or f"/{job_id}" not in container["Names"]:
-            return None  # Somebody copied our labels.
+            return None  # A copy of our labels on another container.
         if not isinstance(nonce, str | None):
             return None
         created = float(container["Created"])
         return FoundJob(job_id, scope, created, nonce, partial(self._public_spec, job_id))
 
     def _record(self, job_id: str) -> dict[str, Any] | None:
-        """What the engine knows of a job of ours; a container that only has its name is none."""
+        """Return the engine's record of a job's container; None for one that only has the job's
+        name."""
         try:
             with self._engine.call(f"inspect {job_id}") as api:
                 record: dict[str, Any] = api.inspect_container(job_id)
@@ -258,7 +268,7 @@ class DockerBackend:
         return record if ours else None
 
     def _public_spec(self, job_id: str) -> bytes | None:
-        """The spec beside the job, if it is still what we put there: the code can write to it."""
+        """Return the spec beside the job if it is still valid: the job's code can overwrite it."""
         try:
             with self._engine.call(f"read the spec of {job_id}") as api:
                 spec = read_file(api, job_id, f"{FOLDER}/{SPEC}", MAX_SPEC)
@@ -278,7 +288,7 @@ class DockerBackend:
     ) -> dict[str, Any]:
         self._volumes.check_is_ours(volume.name)
         if operation["do"] == "clear":
-            self._volumes.refuse_strangers(volume.name)
+            self._volumes.refuse_foreign_users(volume.name)
         wanted, last = self._config.docker.image, operation.get("image")
         if wanted is None and isinstance(last, str) and not has_image(self._engine, OUR_IMAGE):
             wanted = last if has_image(self._engine, last) else None
@@ -289,10 +299,11 @@ class DockerBackend:
         self._volumes.remove(scope)
 
     def check(self) -> list[CheckResult]:
-        return look(self._engine, self._config)
+        return check_engine(self._engine, self._config)
 
     def render(self, delivery: Delivery) -> str:
-        """What the engine would be told, as JSON. It is not asked which images it has."""
+        """Return the container's configuration as JSON, without asking the engine which images it
+        has."""
         image = delivery.spec.image or self._config.docker.image or OUR_IMAGE
         config = container_config(delivery, self._config, image)
         return json.dumps({"name": delivery.job_id, **config}, indent=2)
@@ -300,7 +311,7 @@ class DockerBackend:
     def setup_image(
         self, base: str | None, tag: str | None, progress: Callable[[str], None]
     ) -> str:
-        """Builds the image that jobs run in by default; see `backends.docker.image`."""
+        """Build the default image for jobs; see `backends.docker.image`."""
         tag = tag or OUR_IMAGE
         setup_image(self._engine, base or PUBLIC_IMAGE, tag, progress)
         return tag
@@ -310,44 +321,45 @@ class DockerBackend:
 
 
 def _state(state: dict[str, Any]) -> EngineState:
-    """A container's `State`; raises one of `MISSHAPEN` for what is none."""
+    """Return the state from a container's `State`. Raises one of `MISSHAPEN` if it has another
+    shape."""
     status = state["Status"]
     reason = str(state.get("Error") or "")[:LONGEST_EXPLANATION] or None
-    if status in ("created", "initialized"):  # the second is Podman's, just before the start
+    if status in ("created", "initialized"):  # Podman reports "initialized" just before the start
         return EngineState("created", reason=reason)
     started = epoch(state["StartedAt"])
-    # "stopping" is Podman's, until the process has ended; only then is there an exit code.
+    # Podman reports "stopping" until the process has ended; only then is there an exit code.
     if status in ("running", "paused", "restarting", "stopping"):
         return EngineState("running", started_at=started)
     code = state["ExitCode"]
     if not isinstance(code, int) or not -(1 << 31) <= code < 1 << 32:
-        raise ValueError("an exit code that is none")
-    # The engine says so also of a child that the code outlived.
+        raise ValueError("an invalid exit code")
+    # The engine reports this also for a killed child process that the code outlived.
     if state.get("OOMKilled") and code != 0:
         reason = "out of memory"
     return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
 
 
 def _lacks_log_driver(error: AnswerError) -> bool:
-    """Docker has two wordings, for drivers that are built in and for plugins; Podman has a third."""
+    """Whether the engine lacks the log driver. Docker has two messages for this, Podman a third."""
     words = error.explanation.lower()
     return any(one in words for one in ("logging plugin", "no log driver", "invalid log driver"))
 
 
 def _refuse_limits(error: AnswerError) -> None:
-    """Only the engine knows how much of each its machine has."""
+    """Raise `RequestError` if the machine cannot provide a limit, which only the engine knows."""
     words = error.explanation.lower()  # "Range of CPUs" before Docker 27.5, "range of CPUs" since.
     for field, limit in (("cpu", "range of cpus"), ("memory", "memory limit")):
         if error.status == 400 and limit in words:
-            raise RequestError(field, f"the engine refuses it: {error.explanation}") from error
+            raise RequestError(field, f"the engine rejects it: {error.explanation}") from error
 
 
 def _refuse_image(error: AnswerError, image: str) -> None:
-    """The engine cannot mount a volume where the image has a file."""
+    """Raise `EngineError` if the image has a file where a volume has to be mounted."""
     if not re.search("over existing file|not a directory|file exists", error.explanation):
         return
     for folder in (FOLDER, CACHE, NIX):
-        # As a path's last part, not as the beginning of a volume's name.
+        # Matches the last part of a path, not the beginning of a volume's name.
         if re.search(rf"[ /]{folder[1:]}([ ,:]|$)", error.explanation):
             raise EngineError(
                 f"the image {image} has a file at {folder}, where a job needs a folder",
@@ -356,10 +368,10 @@ def _refuse_image(error: AnswerError, image: str) -> None:
 
 
 def _ask_to_stop(api: Any, job_id: str, grace: int) -> None:
-    """The engine's own stop: it goes on with it, SIGKILL included, when we do not stay to hear.
+    """Start the engine's own stop, which continues, SIGKILL included, without this connection.
 
-    A signal of our own before it would be a second one for the code; a thread of our own would end
-    with this program. The image's stop signal is not asked: the container has its own.
+    A signal of ours before it would reach the code a second time, and a thread of ours would end
+    with this program. The container has its own stop signal, so the image's does not matter.
     """
     from requests.exceptions import ReadTimeout
 
@@ -375,8 +387,8 @@ def _ask_to_stop(api: Any, job_id: str, grace: int) -> None:
 
 
 def epoch(text: str) -> float | None:
-    """The engine's time as epoch seconds; None for the year 1, with which it says "never"."""
+    """Return the engine's time as epoch seconds, or None for the year 1, which means "never"."""
     if text.startswith("0001-"):
         return None
-    # Go writes up to nine digits of a second; fromisoformat takes what is more than six off.
+    # Go prints up to nine digits of a second; fromisoformat ignores those after the sixth.
     return datetime.fromisoformat(text).timestamp()

@@ -1,4 +1,4 @@
-"""What `stoke doctor` says of Docker."""
+"""The checks of `stoke doctor` for Docker."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stoke.delivery.network import environment_proxies
 from stoke.errors import EngineError
 
 
-def look(engine: Engine, config: Config) -> list[CheckResult]:
-    """Engine first; where that does not answer there is nothing else to say."""
+def check_engine(engine: Engine, config: Config) -> list[CheckResult]:
+    """Check the connection first; if it fails, return only that result."""
     try:
         address = engine.address()
         with engine.call("ask the engine about itself") as api:
@@ -41,10 +41,8 @@ def _image(engine: Engine, config: Config) -> CheckResult:
         if has_image(engine, image):
             return CheckResult("image", True, image)
     absent = wanted or PUBLIC_IMAGE
-    # No failure: the first job pulls it, where there is a registry to pull it from.
-    return CheckResult(
-        "image", True, f"{absent} is not here; the first job pulls it, or {NAME_ONE}"
-    )
+    # Not a failure: the first job pulls the image if the engine can reach its registry.
+    return CheckResult("image", True, f"{absent} is missing; the first job pulls it, or {NAME_ONE}")
 
 
 def fallback_log_driver(engine: Engine) -> str:
@@ -78,7 +76,7 @@ def _log_driver(info: dict[str, Any]) -> CheckResult:
 
 
 def _proxies(config: Config, url: str) -> list[CheckResult]:
-    """Which of this machine's proxies containers use, where it has any."""
+    """Check which of this machine's proxies containers use, if it has any."""
     from stoke.remote.common.network import is_loopback
 
     near_only = is_loopback if has_own_network(config) else lambda _: False
@@ -90,8 +88,8 @@ def _proxies(config: Config, url: str) -> list[CheckResult]:
     if not found:
         return []
     if not config.index.proxy and not is_local(url):
-        detail = "containers of an engine elsewhere do not use this machine's proxies"
-        return [CheckResult("proxy", True, f"{detail}; to name one for them, set index.proxy")]
+        detail = "containers of a remote engine do not use this machine's proxies"
+        return [CheckResult("proxy", True, f"{detail}; set index.proxy to use one there")]
     near = [name for name, at in found.items() if near_only(at)]
     if not near:
         return [CheckResult("proxy", True, f"containers use this machine's ({', '.join(found)})")]
@@ -108,12 +106,12 @@ def _proxies(config: Config, url: str) -> list[CheckResult]:
 
 
 def _limits(info: dict[str, Any]) -> CheckResult:
-    # Podman's own keys; the ones below are about the kernel and not about Podman's rights.
+    # Podman's own keys; the ones below describe the kernel and not Podman's rights.
     if info.get("Rootless") and str(info.get("CgroupVersion")) == "1":
         return CheckResult(
             "limits",
             False,
-            "Podman without root cannot limit anything on cgroups v1",
+            "rootless Podman cannot limit anything on cgroups v1",
             "use cgroups v2 (kernel: systemd.unified_cgroup_hierarchy=1), or run Podman as root",
         )
     kinds = {

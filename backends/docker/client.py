@@ -1,4 +1,5 @@
-"""docker-py's client with limits on what an engine may answer. Importing this loads docker-py."""
+"""docker-py's client with limits on the size and duration of responses. Importing this loads
+docker-py."""
 
 from __future__ import annotations
 
@@ -13,28 +14,29 @@ from docker.transport.unixconn import UnixHTTPConnection
 from backends.common.answers import BoundedResponse, body_of, read_body
 from stoke.files.untrusted import parse_json
 
-# docker-py's own class, which has no other users.
+# docker-py's own class, which has no other users in this program.
 UnixHTTPConnection.response_class = BoundedResponse
-# For the body of one answer, from its headers on. Generous: an engine under load adds up sizes.
+# Seconds for one response body. Generous, because an engine under load is slow to add up sizes.
 BODY_SECONDS = 300.0
-# One line of the progress of a pull or a build.
+# Bytes of one line of a pull's or build's progress.
 MAX_LINE = 1024**2
 
 
 class Client(APIClient):
-    """Follow no redirect, and read no answer longer than `MAX_ANSWER` or for more than `BODY_SECONDS`.
+    """Follow no redirect, and read no response longer than `MAX_ANSWER` or for more than
+    `BODY_SECONDS`.
 
-    Where the answer to a request is a stream (a log, an archive), its reader has the limits.
+    Streamed responses (a log, an archive) are limited by their readers.
     """
 
     def send(self, request: Any, **options: Any) -> Any:
         streamed = options.pop("stream", False)
         options["allow_redirects"] = False
         response = super().send(request, stream=True, **options)
-        # 304: the container is already started, or stopped.
+        # 304 means that the container is already started, or stopped.
         if 300 <= response.status_code < 400 and response.status_code != 304:
             response.close()
-            raise DockerException("it answers with a redirect, which no Docker engine does")
+            raise DockerException("it answers with a redirect, unlike a Docker engine")
         if streamed and response.status_code < 400:
             return response
         until = time.monotonic() + BODY_SECONDS
@@ -47,7 +49,8 @@ class Client(APIClient):
         return parse_json(answer) if json else answer
 
     def _stream_helper(self, response: Any, decode: bool = False) -> Iterator[Any]:
-        """The progress of a pull or a build; docker-py reads as much at once as the engine says."""
+        """Give the progress of a pull or a build, where docker-py reads pieces of any announced
+        size."""
         if not decode:
             yield from body_of(response.raw)
             return
@@ -55,7 +58,7 @@ class Client(APIClient):
         for piece in body_of(response.raw):
             *lines, rest = (rest + piece).split(b"\n")
             if len(rest) > MAX_LINE:
-                raise ValueError("a line without an end")
+                raise ValueError("a line is too long")
             yield from (parse_json(line) for line in lines if line.strip())
         if rest.strip():
             yield parse_json(rest)

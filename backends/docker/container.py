@@ -1,7 +1,7 @@
-"""What a job is to the engine: the container's configuration and the files put into it.
+"""A job as the engine sees it: the container's configuration and the files copied into it.
 
-Pure functions. Nothing a person wrote stands in what the engine is told: code, arguments,
-environment and secrets are inside the payload.
+Pure functions. The configuration holds no user text: code, arguments, environment and secrets are
+inside the payload.
 """
 
 from __future__ import annotations
@@ -27,36 +27,39 @@ FOLDER = "/stoke"
 CACHE = "/cache"
 NIX = "/nix"
 SPEC = "spec.json"
-# Where each kind of cache volume is mounted.
+# The mount point of each kind of cache volume.
 TARGETS = {"python": CACHE, "system": NIX}
 HOUSEKEEPING = "housekeeping.py"
-# Exact bytes; json-file turns what is not UTF-8 into U+FFFD.
+# Keeps exact bytes; json-file replaces bytes that are not UTF-8 by U+FFFD.
 LOG_DRIVER = "local"
-# For engines without it: Podman's own driver, which is exact too, and Docker's oldest, which is not.
+# For engines without it: Podman's own driver, which is exact too, and Docker's oldest, which is
+# not.
 PODMAN_LOG_DRIVER = "k8s-file"
 FALLBACK_LOG_DRIVERS = (PODMAN_LOG_DRIVER, "json-file")
-# The engine drops whole files: with two of them, at least `log.max_size` is always there.
+# The engine drops whole files, so with two of them at least `log.max_size` bytes are always kept.
 LOG_FILES = 2
 LEAST_LOG_FILE = 20_000_000
-# Of /dev/shm, where nothing says how much memory the job has. Docker's own 64 MiB end the data loaders
-# of PyTorch with a bus error. It is a bound, and takes no memory until it is written to.
+# The size of /dev/shm for a job without a memory limit. With Docker's default of 64 MiB, PyTorch's
+# data loaders end with a bus error. It is an upper bound and takes no memory until it is written
+# to.
 SHM_SIZE = 8 * 1024**3
 
 
 def container_config(
     delivery: Delivery, config: Config, image: str, log_driver: str = LOG_DRIVER
 ) -> dict[str, Any]:
-    """The body of the engine's `POST /containers/create`."""
+    """Return the body of the engine's `POST /containers/create`."""
     spec = delivery.spec
     flags = [Option.OWN_FILES]
     if log_driver != PODMAN_LOG_DRIVER:
-        # Docker reads the two streams apart, and keeps a line until it ends. Podman does neither.
+        # Docker reads the two pipes separately, so it may store their lines in another order, and
+        # it keeps a line until it ends. Podman does neither.
         flags.append(Option.TAGGED)
     mounts = []
     if spec.use_cache:
         mounts.append(_cache_mount(spec.scope, "python", CACHE))
-    # Anonymous, and gone with the container. Files copied onto a volume are there before the start,
-    # and where the root is read-only.
+    # An anonymous volume, removed with the container. Files copied onto a volume exist before the
+    # start, and also if the root file system is read-only.
     volumes: dict[str, dict[str, str]] = {FOLDER: {}}
     if spec.system:
         flags.append(Option.NIX)
@@ -81,14 +84,14 @@ def container_config(
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": config.docker.pids_limit,
-        # The runner is the first process and reaps; the engine's own would hide it.
+        # The runner is the first process and reaps orphans; the engine's init would hide it.
         "Init": False,
         "Privileged": False,
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
     }
     if spec.memory is not None:
-        # Equal: no swap beyond it, so the limit is what it says.
+        # Equal values forbid swap, so that the limit is exact.
         host |= {"Memory": spec.memory, "MemorySwap": spec.memory}
     host["ShmSize"] = spec.shm_size or spec.memory or SHM_SIZE
     if spec.cpu is not None:
@@ -101,7 +104,7 @@ def container_config(
         "Cmd": command,
         "User": "0:0",
         "WorkingDir": "/",
-        # An image may say otherwise to each of these.
+        # Overrides the image's settings.
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": job_labels(delivery.job_id, spec.scope, delivery.nonce),
@@ -117,13 +120,14 @@ def container_config(
 
 def _log_options(max_size: int, log_driver: str) -> dict[str, str]:
     if log_driver == PODMAN_LOG_DRIVER:
-        # It has one file and drops all of it when it is full, so that file gets the room of all.
+        # Podman keeps one file and drops all of it when it is full, so that file gets the whole
+        # size.
         return {"max-size": str(LOG_FILES * max_size)}
     return {"max-size": str(max_size), "max-file": str(LOG_FILES)}
 
 
 def has_own_network(config: Config) -> bool:
-    """Whether what a container receives can be told from what others receive."""
+    """Whether the bytes that a container receives can be told from those of other containers."""
     network = config.docker.network or ""
     return network != "host" and not network.startswith("container:")
 
@@ -131,8 +135,10 @@ def has_own_network(config: Config) -> bool:
 def housekeeping_config(
     volume: Volume, operation: Mapping[str, object], config: Config, image: str
 ) -> dict[str, Any]:
-    """The same for a container that looks after a volume. It needs no network; the engine removes it
-    when it ends, also where nobody is left who would."""
+    """Return the same for a container that measures, prunes or clears a volume.
+
+    It needs no network. The engine removes it at its end, also if this program was killed.
+    """
     target = TARGETS[volume.kind]
     return {
         "Image": image,
@@ -163,7 +169,7 @@ def housekeeping_config(
 
 
 def delivery_archive(delivery: Delivery) -> bytes:
-    """The tar that is unpacked into `/stoke` before the start; only root can read what is in it."""
+    """Return the tar that is unpacked into `/stoke` before the start. Only root can read its files."""
     files = {
         "runner.py": delivery.runner,
         "payload": delivery.payload,
@@ -182,13 +188,16 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
             tar.addfile(entry, io.BytesIO(data))
         end = tar.offset
     # tarfile pads archives to 10,240 bytes. Podman stops reading at the two zero blocks that end an
-    # archive, and answers 500 ("broken pipe") if it has not taken over the rest by then.
+    # archive, and answers 500 ("broken pipe") if the rest is still on its way by then.
     return out.getvalue()[:end] + bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
-    """The labels are for the moment in which somebody removes the volume under us: the engine would
-    make it again, and without them nobody would know whose it is."""
+    """Return the mount of a cache volume.
+
+    If the volume is removed just before the start, the engine creates it again, and the labels
+    given here show that it is ours.
+    """
     return {
         "Type": "volume",
         "Source": volume_name(scope, kind),
@@ -198,10 +207,9 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
 
 
 def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
-    """(driver, bytes of a file, whether it is tagged) of a container's log, as `container_config` asked
-    for them.
+    """Return the driver, the bytes of a file and whether lines are marked, for a container's log.
 
-    For a container that somebody else made, the smallest that a driver chooses by itself.
+    For a container that stoke did not create, the smallest size that a driver chooses on its own.
     """
     settings = record["HostConfig"]["LogConfig"]
     size = (settings["Config"] or {}).get("max-size", "")

@@ -1,4 +1,4 @@
-"""The connection to the engine: where it is, how it is reached, and its errors in our words."""
+"""The connection to the engine: its address, its client, and its errors as `EngineError`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 _log = Logger(__name__)
 
 CONNECT_SECONDS = 5
-# Between two bytes of one answer. Generous: an engine under load takes its time to add up sizes.
+# Seconds between two bytes of a response. Generous, because an engine under load is slow.
 ANSWER_SECONDS = 120
 PODMAN = "Podman"
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-OTHERWISE = "or run here, without Docker: -b local"
+OTHERWISE = "or run on this machine: -b local"
 TLS_VARIABLES = "export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/folder/with/its/certificates"
 START_IT = f"start it: sudo systemctl start docker; {OTHERWISE}"
 
 
 MISSHAPEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What Python raises when an answer does not have the shape that Docker's API gives it."""
+"""What Python raises if a response has another shape than Docker's API specifies."""
 LONGEST_EXPLANATION = 2_000
 
 
 class AnswerError(EngineError):
-    """The engine answered, and the answer was no: its HTTP status and its own words."""
+    """The engine answered with an error: its HTTP status and its own message."""
 
     def __init__(self, what: str, hint: str | None, status: int, explanation: str) -> None:
         super().__init__(what, hint)
@@ -45,7 +45,7 @@ class AnswerError(EngineError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where an engine listens. `source` says, for people, where that was read."""
+    """Where an engine listens. `source` tells users where the address comes from."""
 
     url: str
     source: str
@@ -64,10 +64,10 @@ class Engine:
 
     @contextmanager
     def call(self, what: str) -> Iterator[Any]:
-        """Gives docker-py's APIClient; whatever goes wrong with it is raised as `EngineError`.
+        """Give docker-py's APIClient, and raise all of its errors as `EngineError`.
 
-        `what` completes "cannot ...". The client is untyped: its stubs leave out the requests that
-        its public calls are made of, and logs and stops need those.
+        `what` completes "cannot ...". The client is untyped, because its type stubs lack the
+        low-level requests that logs and stops need.
         """
         import requests.exceptions
         import urllib3.exceptions
@@ -84,12 +84,12 @@ class Engine:
             OSError,
         ) as error:
             _log.debug("%s failed: %s: %s", what, type(error).__name__, error)
-            raise translated(error, what, self.address().url) from error
+            raise as_engine_error(error, what, self.address().url) from error
         except MISSHAPEN as error:
             raise misshapen(what, error) from error
 
     def address(self) -> Address:
-        """Read once, so that one program talks to one engine from its start to its end."""
+        """Return the address. It is read once, so that a process always talks to the same engine."""
         if self._address is None:
             self._address = find_address(self._host, os.environ)
         return self._address
@@ -118,10 +118,10 @@ class Engine:
                     timeout=CONNECT_SECONDS,
                     tls=address.tls or False,
                 )
-                # Only now: the constructor wants one number for both.
+                # Set afterwards, because the constructor accepts only a single number.
                 api.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)  # type: ignore[assignment]
-                # Else proxies, .netrc and REQUESTS_CA_BUNDLE, which are about the web, would apply
-                # to the engine, the last one in place of the engine's own certificate authority.
+                # Otherwise requests would apply proxies, .netrc and REQUESTS_CA_BUNDLE to the
+                # engine, the last one in place of the engine's own certificate authority.
                 api.trust_env = False
                 api.hooks["response"].append(_log_response)
                 self._api = api
@@ -129,14 +129,14 @@ class Engine:
 
 
 def product_of(version: dict[str, Any]) -> str:
-    """Return the engine's name for people, from its answer to `GET /version`."""
+    """Return the engine's display name from its response to `GET /version`."""
     names = [str(one.get("Name", "")) for one in version.get("Components") or []]
     return PODMAN if any(name.startswith(PODMAN) for name in names) else "Docker"
 
 
 @contextmanager
-def understood(what: str) -> Iterator[None]:
-    """Raise `EngineError` where the code inside finds an answer of another shape than the API's."""
+def checking_answer(what: str) -> Iterator[None]:
+    """Raise `EngineError` if the code inside finds a response of another shape than the API's."""
     try:
         yield
     except MISSHAPEN as error:
@@ -146,8 +146,8 @@ def understood(what: str) -> Iterator[None]:
 def misshapen(what: str, error: BaseException) -> EngineError:
     why = f"{type(error).__name__}: {error}"[:200]
     return EngineError(
-        f"cannot {what}: the answer is not one of a Docker engine ({why})",
-        "look at the engine: docker info",
+        f"cannot {what}: the response is not that of a Docker engine ({why})",
+        "check the engine: docker info",
     )
 
 
@@ -171,10 +171,11 @@ def is_local(url: str) -> bool:
 
 
 def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:
-    """`docker.host` in the configuration, else DOCKER_HOST, else the docker context, else the socket.
+    """Return the address: `docker.host` of the configuration, DOCKER_HOST, the docker context or
+    the socket.
 
-    An engine over the network is root on its machine for whoever reaches it, so it is refused
-    without TLS that checks both sides.
+    An engine on the network gives root on its machine to every client, so it is rejected without
+    TLS that verifies both sides.
     """
     from docker.context import ContextAPI
     from docker.context.config import get_current_context_name
@@ -187,23 +188,23 @@ def find_address(configured: str | None, environ: Mapping[str, str]) -> Address:
     name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name == "default":
         return Address(DEFAULT_SOCKET, "the default socket")
-    # The variable wins over what `docker context use` chose.
+    # The variable overrides the choice of `docker context use`.
     hint = "unset DOCKER_CONTEXT" if environ.get("DOCKER_CONTEXT") else "docker context use default"
     try:
         context = ContextAPI.get_context(name)
-    except Exception as error:  # docker-py raises bare ones here
+    except Exception as error:  # docker-py raises plain exceptions here
         raise EngineError(f"the docker context {name!r} cannot be read: {error}", hint) from error
     if context is None or not context.Host:
         raise EngineError(f"there is no docker context {name!r}", hint)
     files = ",".join(f"{key}=/folder/{key}.pem" for key in ("ca", "cert", "key"))
     endpoint = shlex.quote(f"host={context.Host},{files}")
-    add_tls = f"give it some: docker context update {shlex.quote(name)} --docker {endpoint}"
+    add_tls = f"add certificates: docker context update {shlex.quote(name)} --docker {endpoint}"
     source = f"the docker context {name!r}"
     return _checked(context.Host, source, context.TLSConfig, "DOCKER_HOST", add_tls)
 
 
 def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
-    """What DOCKER_TLS_VERIFY and DOCKER_CERT_PATH ask for."""
+    """Return the TLS settings of DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
     from docker.errors import TLSParameterError
     from docker.utils import kwargs_from_env
 
@@ -212,32 +213,35 @@ def _own_tls(environ: Mapping[str, str]) -> TLSConfig | None:
     except TLSParameterError as error:
         folder = environ.get("DOCKER_CERT_PATH") or "~/.docker"
         raise EngineError(
-            f"the certificates for the Docker engine are not in {folder}",
+            f"{folder} lacks the certificates for the Docker engine",
             "put ca.pem, cert.pem and key.pem there, or: export DOCKER_CERT_PATH=/their/folder",
         ) from error
     return tls
 
 
 def _checked(url: str, source: str, tls: TLSConfig | None, variable: str, add_tls: str) -> Address:
-    """The address, if it is safe. `variable` replaces it; `add_tls` is how to give it certificates."""
+    """Return the address if it is safe.
+
+    `variable` overrides the address; `add_tls` is the hint that gives it certificates.
+    """
     if url.startswith("unix://"):
         return Address(url, source)
     if not url.startswith(("tcp://", "https://")):
         raise EngineError(
             f"{source} names {url}, which is neither a unix:// nor a tcp:// address",
-            "bring the engine's socket here: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
+            "forward the engine's socket: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
             f"then export {variable}=unix:///tmp/docker.sock",
         )
     if tls is None or not tls.verify:
         raise EngineError(
-            f"{source} names {url} without TLS that is verified; whoever reaches it is root there",
+            f"{source} names {url} without verified TLS, so every client is root on that machine",
             add_tls,
         )
     return Address(url, source, tls)
 
 
-def translated(error: BaseException, what: str, url: str) -> EngineError:
-    """An error of docker-py, requests or the socket as one sentence and how to fix it."""
+def as_engine_error(error: BaseException, what: str, url: str) -> EngineError:
+    """Return an error of docker-py, requests or the socket as one sentence with a hint."""
     from docker.errors import APIError
 
     if isinstance(error, APIError) and error.response is not None:
@@ -257,30 +261,32 @@ def translated(error: BaseException, what: str, url: str) -> EngineError:
         return EngineError(f"the Docker engine at {url} is not running", START_IT)
     if _timed_out(error):
         return EngineError(
-            f"cannot {what}: the Docker engine at {url} does not answer", "look at it: docker info"
+            f"cannot {what}: the Docker engine at {url} does not answer", "check it: docker info"
         )
     if cause is not None:
         why = cause.strerror or str(cause)
         return EngineError(f"cannot {what}: lost the Docker engine at {url}: {why}", START_IT)
     why = str(error)[:LONGEST_EXPLANATION]
-    return EngineError(f"cannot {what}: {why}", "look at the engine: docker info")
+    return EngineError(f"cannot {what}: {why}", "check the engine: docker info")
 
 
 def _answer(status: int, explanation: str, what: str) -> AnswerError:
     hint = None
     if "no space left" in explanation.lower():
-        hint = "make room: stoke cache ls, then stoke cache clear; or docker system df"
+        hint = "free disk space: stoke cache ls, then stoke cache clear; or docker system df"
     elif status in (401, 403):
-        hint = "ask whoever runs this engine to allow it"
+        hint = "ask the engine's administrator to allow it"
     elif status >= 500:
-        hint = "the engine's own log may say more: sudo journalctl -u docker"
+        hint = "read the engine's log: sudo journalctl -u docker"
     explanation = explanation[:LONGEST_EXPLANATION]
-    why = explanation or f"it answered with status {status}"
-    return AnswerError(f"cannot {what}: the Docker engine says: {why}", hint, status, explanation)
+    why = explanation or f"status {status}"
+    return AnswerError(
+        f"cannot {what}: the Docker engine answered: {why}", hint, status, explanation
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all it was made from: causes, contexts and what the libraries wrap in `args`."""
+    """Give an error and all that caused it: causes, contexts and what the libraries wrap in `args`."""
     queue, seen = [error], set[int]()
     while queue:
         one = queue.pop(0)
@@ -293,7 +299,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _os_error(error: BaseException) -> OSError | None:
-    """The operating system's own word. requests' errors are OSErrors too, but have no number."""
+    """Return the operating system's error. requests' errors are OSErrors too, but have no number."""
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno is not None:
             return one

@@ -1,4 +1,4 @@
-"""Looking after a volume: a short container that mounts it and runs `stoke.remote.housekeeping`."""
+"""Measure, prune or clear a volume: a container mounts it and runs `stoke.remote.housekeeping`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.remote.bundle import housekeeping_source
 
-# A container that has been made and not started for so long lost whoever made it.
+# A container that was created but not started for so long was left behind by a killed program.
 ABANDONED_SECONDS = 60.0
 
 
@@ -31,7 +31,7 @@ def housekeep(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     _remove_abandoned(engine)
-    what = f"look after {volume.name}"
+    what = f"measure or clean {volume.name}"
     with engine.call(what) as api:
         body = housekeeping_config(volume, operation, config, image)
         container: str = api.create_container_from_config(body)["Id"]
@@ -46,13 +46,13 @@ def housekeep(
             try:
                 return read_outcome(lines_of(_stdout(output, errors)), progress)
             except json.JSONDecodeError:
-                pass  # Not JSON: it did not come to its own errors.
+                pass  # Not JSON: it failed before it could report an error.
             except EngineError as error:
                 if not errors:
                     raise
                 last = b"".join(errors).decode(errors="replace").strip().splitlines()[-1:]
                 raise EngineError(f"cannot {what}: {' '.join(last)}") from error
-            raise EngineError(f"cannot {what}: the container's answer makes no sense")
+            raise EngineError(f"cannot {what}: the container's output is not JSON")
     finally:
         _remove(engine, container)
 
@@ -60,7 +60,7 @@ def housekeep(
 def _stdout(
     output: Iterable[tuple[bytes | None, bytes | None]], errors: list[bytes]
 ) -> Iterator[bytes]:
-    """What came on stdout; the last of what came on stderr is in `errors`."""
+    """Give what arrives on stdout; collect the last pieces of stderr in `errors`."""
     for out, err in output:
         if err:
             errors.append(err)
@@ -80,12 +80,12 @@ def _remove_abandoned(engine: Engine) -> None:
 
 
 def _remove(engine: Engine, container: str) -> None:
-    """It is gone afterwards, and its volume free."""
+    """Remove the container, so that its volume is free."""
     try:
         remove_container(engine, container, "end housekeeping")
     except AnswerError as error:
         if error.status != 409:
             raise
-        # The engine removes what has ended by itself, and is at it.
+        # The engine is removing the ended container already.
         with suppress(EngineError), engine.call("end housekeeping") as api:
             api.wait(container, timeout=REMOVAL_SECONDS, condition="removed")

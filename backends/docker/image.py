@@ -1,4 +1,4 @@
-"""The image a job runs in: which one, how it comes, and how ours is built."""
+"""The image that a job runs in: choosing, pulling, and building ours."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from stoke.errors import EngineError
 
 PUBLIC_IMAGE = "python:3.13-slim-trixie"
 OUR_IMAGE = "stoke-python:3.13"
-"""What `stoke setup image` makes unless told otherwise, and what jobs run in where it is there."""
+"""The default tag of `stoke setup image`, and the default image of jobs if the engine has it."""
 NAME_ONE = "build one: stoke setup image; or name one that the engine has: --image IMAGE"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def choose_image(engine: Engine, wanted: str | None, report: PhaseReport) -> str:
-    """`wanted`, or else ours where the engine has it, or else the public one; pulled if absent."""
+    """Return `wanted`, else our image if the engine has it, else the public one; pull it if missing."""
     if wanted is None and has_image(engine, OUR_IMAGE):
         return OUR_IMAGE
     image = wanted or PUBLIC_IMAGE
@@ -57,15 +57,15 @@ def pull(engine: Engine, image: str) -> None:
 
 
 def setup_image(engine: Engine, base: str, tag: str, progress: Callable[[str], None]) -> None:
-    """Builds our image on `base` (Debian or Ubuntu, with Python) and calls it `tag`.
+    """Build our image on `base` (Debian or Ubuntu, with Python) and name it `tag`.
 
-    `progress` gets the build's output, a line at a time. `EngineError` with the step that failed.
+    `progress` receives the build's output line by line. Raises `EngineError` with the failed step.
     """
     with engine.call("build the image") as api, tempfile.TemporaryFile() as context:
         architecture = api.version()["Arch"]
         uv, version = _uv_for(architecture)
         if uv is None:
-            progress(f"no uv for {architecture} here: the first job will put it on its volume")
+            progress(f"no uv for {architecture} is installed here: the first job downloads it")
         _write_context(context, uv)
         output = api.build(
             fileobj=context,
@@ -88,18 +88,19 @@ def _follow_build(
         if "error" in entry:
             raise EngineError(
                 f"cannot build the image on {base}: {step}: {entry['error']}",
-                "its last lines say why; another base: stoke setup image --base IMAGE",
+                "see its last lines, or use another base: stoke setup image --base IMAGE",
             )
         for line in str(entry.get("stream") or entry.get("status") or "").splitlines():
             if line.startswith("Step "):
                 step = line
-            # A download's bars come many times a second; their layers' ids tell nobody anything.
+            # Skips progress bars, which arrive many times a second with layer ids that mean nothing
+            # to users.
             if line.strip() and "progressDetail" not in entry:
                 progress(line)
 
 
 def _uv_for(architecture: str) -> tuple[Path | None, str]:
-    """The uv this program came with and its version, if the engine's machine can run it."""
+    """Return our uv and its version, if it runs on the engine's machine."""
     import platform
     import sys
     from importlib.metadata import version
@@ -113,7 +114,7 @@ def _uv_for(architecture: str) -> tuple[Path | None, str]:
 
 
 def _write_context(out: Any, uv: Path | None) -> None:
-    """The Dockerfile and the folder `bin` that it copies, which uv is in where it fits."""
+    """Write the Dockerfile, and the folder `bin` that it copies, with uv if that runs there."""
     dockerfile = (resources.files("backends.docker") / "Dockerfile").read_bytes()
     with tarfile.open(fileobj=out, mode="w") as tar:
         entry = tarfile.TarInfo("Dockerfile")

@@ -1,8 +1,7 @@
-"""A container's log, read straight from the engine's stream.
+"""A container's log, read directly from the engine's HTTP stream.
 
-docker-py's own reader drops the stream's number, ends quietly at a cut connection and costs a call
-a line; the engine sends one HTTP chunk a line, so chunks and frames are taken apart here, many a
-read.
+docker-py's reader drops the stream number, ends silently at a cut connection and takes one call a
+line. The engine sends one HTTP chunk a line, so chunks and frames are decoded here, many a read.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
 
-from backends.common.chunked import Chunks
-from backends.common.records import take_records
+from backends.common.chunked import ChunkedDecoder
+from backends.common.stream_markers import decode_lines
 from backends.docker.container import PODMAN_LOG_DRIVER
 from backends.docker.engine import AnswerError, Engine
 from stoke.backend.api import SILENCE_SECONDS, Frame, LogBehindError, LogDeniedError
@@ -26,38 +25,40 @@ from stoke.errors import EngineError
 from stoke.logs.resume import OVERLAP
 
 READ_SIZE = 256 * 1024
-# The engine cuts lines at 16 KiB; what is longer than this is no frame.
+# The engine cuts lines at 16 KiB, so a longer frame is damage.
 MAX_FRAME = 1024**2
 HEADER = struct.Struct(">BxxxL")
 STDOUT, STDERR, ENGINE_FAILED = 1, 2, 3
-# The engine follows the file that it writes. Whoever is more than a whole file behind when one is
-# rotated gets the newest next: what lay between is left out, and the newest may come twice. So late
-# nobody is who was abreast within the time that a file takes to fill at this speed, in bytes a second.
-# (Without following, it reads all its files as they stand, and nothing is left out.)
+# The engine follows the file that it writes. A reader that is more than a whole file behind when
+# the file is rotated gets the newest file next: the lines between are skipped, and the newest may
+# come twice. A reader cannot be that late if it caught up within the time that a file takes to fill
+# at this speed, in bytes a second. (Without following, the engine reads all existing files and
+# skips nothing.)
 FASTEST = 400_000_000
-# What was sent takes no more than so many times its bytes in a file. JSON may write one as \\u0000;
-# the `local` driver adds less than the stream does, but for the parts of a long line.
+# The most bytes that a sent byte takes in a file. JSON may write one as \\u0000; the `local` driver
+# adds less than the stream does, except for parts of a long line.
 LARGEST = {"local": 1.02}
 LARGEST_ELSEWHERE = 6
-# Asked for what is not older than a time, the engine reads its files from their start; for the last
-# lines, from their end. Whoever has nearly all of a finished log asks for so many first, and then for
-# as many as an engine was seen to put into the overlap, at a microsecond each.
+# To serve lines from a time on, the engine reads its files from their start; for the last lines,
+# from their end. A reader that has nearly all of a finished log asks for so many last lines first,
+# and then for as many as an engine was seen to write within the overlap, at a microsecond each.
 LAST_LINES = (1_000, 40_000)
-# Podman before 4.4 leaves out the fraction; stoke.logs.resume then counts frames instead of seconds.
+# Podman before 4.4 omits the fraction; stoke.logs.resume then counts frames instead of seconds.
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{9})?(Z|[+-]\d\d:\d\d) ")
 
 
-class Frames:
-    """Takes the engine's frames apart: 8 bytes of header, a timestamp, the data.
+class FrameDecoder:
+    """Decode the engine's frames: 8 bytes of header, a timestamp, the data.
 
-    `failure` says why nothing more can be read: the engine's own report from inside the stream, or
-    bytes that are no frame. Frames before it are still given.
+    `failure` is set when nothing more can be read: the engine reported an error inside the stream,
+    or the bytes are not a frame. Frames before that are still given.
     """
 
     def __init__(self) -> None:
         self.failure: str | None = None
         self._rest = b""
-        # The last second seen and its zone, as text and as nanoseconds: few lines begin a new one.
+        # The last second seen and its zone, as text and as nanoseconds, so that most need no
+        # parsing.
         self._second = b"?"
         self._zone = b""
         self._zone_at = 0
@@ -65,12 +66,12 @@ class Frames:
 
     @property
     def within(self) -> bool:
-        """Whether the stream stands in the middle of a frame."""
+        """Whether the stream is in the middle of a frame."""
         return bool(self._rest)
 
     @property
     def between_frames(self) -> bool:
-        """Whether what comes next begins a frame."""
+        """Whether the next bytes begin a frame."""
         return not (self._rest or self.failure)
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -104,7 +105,7 @@ class Frames:
         return frames
 
     def _learn(self, data: bytes, start: int, stop: int) -> bool:
-        """Reads the whole timestamp at `start`, once a second."""
+        """Parse the whole timestamp at `start`, once a second."""
         stamp = _STAMP.match(data, start, stop)
         if stamp is None:
             return False
@@ -114,14 +115,16 @@ class Frames:
         return True
 
 
-class Lines:
-    """`Chunks` and `Frames` in one, for the usual case at a fraction of the price: a chunk is a frame
-    is a line. Whole blocks of those are taken apart without a step of ours for each; everything else
-    (parts of lines, ends, errors, what the reads have cut in two) goes to those two.
+class LineDecoder:
+    """`ChunkedDecoder` and `FrameDecoder` in one, much faster in the usual case: a chunk is a frame
+    is a line.
+
+    Blocks of such lines are decoded without a Python step for each. Everything else (parts of
+    lines, ends, errors, lines cut between two reads) goes to the two other decoders.
     """
 
-    def __init__(self, frames: Frames) -> None:
-        self._chunks = Chunks()
+    def __init__(self, frames: FrameDecoder) -> None:
+        self._chunks = ChunkedDecoder()
         self._frames = frames
 
     @property
@@ -133,7 +136,7 @@ class Lines:
         return self._frames.failure
 
     def feed(self, data: bytes) -> list[Frame]:
-        """`ValueError` when this is no chunked stream."""
+        """Return the frames. Raises `ValueError` if the body is not chunked."""
         chunks, frames = self._chunks, self._frames
         got: list[Frame] = []
         if left := chunks.left:
@@ -142,15 +145,15 @@ class Lines:
         else:
             data = chunks.take_rest() + data
         if frames.between_frames:
-            lines, data = whole_lines(data)
+            lines, data = decode_whole_lines(data)
             got += lines
         if data and frames.failure is None:
             got += frames.feed(chunks.feed(data))
         return got
 
 
-# A chunk's size, a frame's header and time, and a line with its end; or all that is left, so that
-# nothing between two lines can be passed over.
+# A chunk's size, a frame's header and time, and a line with its end; or all remaining bytes, so
+# that nothing between two lines can be skipped.
 _LINE = re.compile(
     rb"(\r\n[0-9a-f]{1,5}\r\n[\x01\x02]\0\0\0[\0-\xff]{4})"
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z ([^\n]*\n)|([\0-\xff]+)"
@@ -158,10 +161,10 @@ _LINE = re.compile(
 _STAMP_SIZE = 31
 
 
-def whole_lines(data: bytes) -> tuple[list[Frame], bytes]:
-    """The lines that `data` begins with, if it does so with whole ones at once, and what is left.
+def decode_whole_lines(data: bytes) -> tuple[list[Frame], bytes]:
+    """Return the complete lines at the beginning of `data`, and the rest.
 
-    Gives none where a single one of them is not of the size that it says: that needs a closer look.
+    Returns no lines if one of them has another size than announced: that needs the slow decoders.
     """
     found = _LINE.findall(data)
     rest = b""
@@ -184,17 +187,17 @@ def whole_lines(data: bytes) -> tuple[list[Frame], bytes]:
 
 
 def _epoch(second: bytes, zone: bytes) -> int:
-    """Nanoseconds."""
+    """Return nanoseconds."""
     return int(datetime.fromisoformat((second + zone).decode()).timestamp()) * 1_000_000_000
 
 
 class DockerLog:
-    """One open connection to a container's log; see `stoke.backend.LogStream`.
+    """One open connection to a container's log; see `stoke.backend.api.LogStream`.
 
-    `EngineError` when the container has gone or its log cannot be read; `LogDeniedError` when the
-    engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, as a hint: the
-    connection may be half open, and nobody would know. `driver` and `max_size` say how the engine
-    keeps it, and how large one of its files is; `tagged` whether the job's lines are records.
+    Raises `EngineError` if the container was removed or its log is unreadable, and `LogDeniedError`
+    if the engine refuses it. A followed log that is silent for `SILENCE_SECONDS` ends, because a
+    half-open connection cannot be told from a silent job. `driver` and `max_size` describe how the
+    engine stores the log, and `tagged` says whether its lines are marked.
     """
 
     def __init__(
@@ -212,36 +215,36 @@ class DockerLog:
         self._follow = follow
         self._tagged = tagged
         self._late = max_size * 1_000_000_000 // FASTEST
-        # When this was last known to be abreast of what the job writes; and up to where it only
-        # repeats what the reader asked for again, whose age tells nothing.
+        # The last time at which this reader had caught up with the job; and the time up to which
+        # the stream only repeats what was requested again, whose age says nothing.
         self._abreast = time.monotonic_ns()
         self._repeats_until = since + 2 * OVERLAP if since else 0
-        # What of the log's first file, which nothing precedes, is surely still to come.
+        # Bytes of the log's first file, which nothing precedes, that surely are still to come.
         first = int(max_size / LARGEST.get(driver, LARGEST_ELSEWHERE))
         self._first_left = first if since == 0 else 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._since = since
-        # Asked for the last lines, Podman joins the parts of a line, and a line with the next.
+        # For the last lines, Podman joins the parts of a line, and a line with the next.
         self._from_end = since > 0 and not follow and driver != PODMAN_LOG_DRIVER
         try:
             self._open({"tail": LAST_LINES[0]} if self._from_end else self._by_time())
         except AnswerError as error:
-            if error.status in (401, 403, 501):  # no right to it, a log driver that cannot read
+            if error.status in (401, 403, 501):  # no right, or a log driver that cannot be read
                 raise LogDeniedError(error.what, error.hint) from error
             raise
 
     def _by_time(self) -> dict[str, Any]:
         if self._since == 0:
             return {}
-        # As text: a float is off by up to 119 ns, and the resume point is exact.
+        # As text, because a float is off by up to 119 ns and the resume point is exact.
         second, fraction = divmod(self._since, 1_000_000_000)
         return {"since": f"{second}.{fraction:09d}"}
 
     def _open(self, where: dict[str, Any]) -> None:
         params = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(self._follow), **where}
         with self._engine.call(f"read the log of {self._job_id}") as api:
-            self._frames = Frames()
+            self._frames = FrameDecoder()
             self._response = api._get(
                 api._url("/containers/{0}/logs", self._job_id),
                 params=params,
@@ -249,8 +252,8 @@ class DockerLog:
             )
             try:
                 api._raise_for_status(self._response)
-                # The buffered reader below urllib3 and http.client, and its socket: theirs give one
-                # chunk a call. docker-py reaches for them in the same way.
+                # The buffered reader below urllib3 and http.client, and its socket: those two
+                # return one chunk a call. docker-py reaches for them in the same way.
                 self._chunked: bool = self._response.raw.chunked
                 self._file = self._response.raw._fp.fp
                 self._socket: socket.socket = self._file.raw._sock
@@ -265,13 +268,13 @@ class DockerLog:
         try:
             for batch in self._from_end_or_time():
                 if self._follow and self._is_behind(batch):
-                    raise LogBehindError(f"the log of {self._job_id} came too late")
+                    raise LogBehindError(f"the log of {self._job_id} is read too late")
                 yield batch
         finally:
             self.close()
 
     def _from_end_or_time(self) -> Iterator[list[Frame]]:
-        """Batches that are not empty."""
+        """Give batches that are not empty."""
         batches = self._job_batches()
         if not self._from_end:
             yield from batches
@@ -280,7 +283,7 @@ class DockerLog:
         for where in (*({"tail": lines} for lines in LAST_LINES[1:]), self._by_time()):
             if not first or first[0].time < self._since - OVERLAP:
                 break
-            # What was asked for may begin before these.
+            # The requested lines may begin before these.
             self._open_again(where)
             batches = self._job_batches()
             first = next(batches, [])
@@ -295,7 +298,7 @@ class DockerLog:
         finally:
             before.close()
         with self._lock:
-            if self._closed.is_set():  # It closed the one before.
+            if self._closed.is_set():  # `close` closed the previous response.
                 self._response.close()
 
     def _is_behind(self, batch: list[Frame]) -> bool:
@@ -305,7 +308,8 @@ class DockerLog:
         if oldest is None:
             return False
         self._repeats_until = 0
-        # How old a line is clocks tell that can be set; how long it has been late, one that cannot.
+        # The age of a line depends on clocks that can be set, so the delay is measured on one that
+        # cannot.
         if time.time_ns() - oldest < self._late:
             self._abreast = time.monotonic_ns()
         return time.monotonic_ns() - self._abreast > self._late
@@ -316,7 +320,7 @@ class DockerLog:
                 return
             self._closed.set()
         try:
-            # Wakes a reader on another thread; closing alone would not.
+            # Wakes a reader on another thread; closing the response does not.
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
@@ -324,10 +328,11 @@ class DockerLog:
 
     def _job_batches(self) -> Iterator[list[Frame]]:
         batches = filter(None, self._whole_batches())
-        return map(take_records, batches) if self._tagged else batches
+        return map(decode_lines, batches) if self._tagged else batches
 
     def _whole_batches(self) -> Iterator[list[Frame]]:
-        """`_batches`, and why there are no more of them, if it is not that the engine ended it."""
+        """Give `_batches`, and raise the reason if they end for another reason than the end of the
+        log."""
         frames = self._frames
         for batch in self._batches():
             yield batch
@@ -336,11 +341,11 @@ class DockerLog:
                     f"the engine cannot read the log of {self._job_id}: {frames.failure}"
                 )
         if frames.within and not self._closed.is_set():
-            raise self._cut("in the middle of a line")
+            raise self._cut("it ended inside a line")
 
     def _batches(self) -> Iterator[list[Frame]]:
-        """What each read brings, without HTTP's framing, until the engine ends it or `close`."""
-        lines = Lines(self._frames)
+        """Give the frames of each read until the engine ends the response or `close` is called."""
+        lines = LineDecoder(self._frames)
         while not (self._closed.is_set() or lines.ended):
             try:
                 if self._chunked:
@@ -350,11 +355,12 @@ class DockerLog:
                     data = self._response.raw.read1()
                     batch = self._frames.feed(data)
             except Exception as error:
-                # A closed file, a reset connection, TLS, no chunks: all of them a cut.
+                # A closed file, a reset connection, a TLS error or an invalid chunk: all mean a
+                # cut.
                 if self._closed.is_set():
                     return
                 if isinstance(error, TimeoutError) and self._follow:
-                    return  # Silent for long: whoever follows asks again.
+                    return  # After a long silence the follower asks again.
                 raise self._cut(str(error)) from error
             self._first_left -= len(data)
             if not data:

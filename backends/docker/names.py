@@ -1,6 +1,6 @@
-"""What our containers and volumes are called, and the labels they are found by.
+"""Names and labels of our containers and volumes.
 
-Labels never hold text that a person wrote: a job's id and a scope's name have been checked.
+Labels hold no user text: job ids and scope names have been validated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ def volume_name(scope: str, kind: str) -> str:
 
 
 def volume_labels(scope: str, kind: str) -> dict[str, str]:
-    """`stoke.shared` says what the scope means: its jobs can change each other's packages."""
+    """Return a volume's labels. `stoke.shared` warns that jobs of a scope can change each other's
+    packages."""
     return {MANAGED: "true", SCOPE: scope, KIND: kind, SHARED: "true"}
 
 
 def has_labels(thing: dict[str, Any], wanted: dict[str, str]) -> bool:
-    """Whether the engine's record of a container or volume carries all of `wanted`."""
+    """Whether a container's or volume's record has all labels in `wanted`."""
     labels = thing.get("Labels") or {}
     return all(labels.get(name) == value for name, value in wanted.items())

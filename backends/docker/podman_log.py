@@ -54,9 +54,9 @@ class PodmanLog:
         self._job_id = job_id
         self._max_size = max_size
         self._closed = threading.Event()
-        self._readings = Readings(since)
+        self._readings = ReadingDiff(since)
         # Opened before the first reading, so that it reports all that the reading misses.
-        self._growth = _Growth(engine, job_id) if follow else None
+        self._growth = _GrowthReports(engine, job_id) if follow else None
         try:
             self._reading = self._open()
         except BaseException:
@@ -93,7 +93,7 @@ class PodmanLog:
         if self._readings.unconfirmed is not None and not self._closed.is_set():
             raise LogEndingError(f"the last line of the log of {self._job_id} may be half written")
 
-    def _follow(self, growth: _Growth) -> Iterator[list[Frame]]:
+    def _follow(self, growth: _GrowthReports) -> Iterator[list[Frame]]:
         while True:
             began = time.monotonic()
             yield from self._read()
@@ -121,14 +121,14 @@ class PodmanLog:
             self._reading.close()
 
 
-class Readings:
-    """Tell what is new in each of many readings of one log, and which last line is whole."""
+class ReadingDiff:
+    """Find what is new in each of many readings of one log, and which last line is complete."""
 
     def __init__(self, since: int) -> None:
         self._start = self._since = since
-        # What has been given from `_start` on, and from `_since` on.
-        self._all = _Frames()
-        self._recent = _Frames()
+        # The frames given from `_start` on, and from `_since` on.
+        self._all = _Progress()
+        self._recent = _Progress()
         self._clock = clock_offset()
         self._monotonic = True
         self.unconfirmed: Frame | None = None
@@ -146,12 +146,13 @@ class Readings:
         return self._since
 
     def new_frames(self, reading: Iterable[list[Frame]]) -> Iterator[list[Frame]]:
-        """Give what is new in a reading from `next_since` on, except for an unconfirmed last line.
+        """Give the new frames of a reading from `next_since` on, except for an unconfirmed last
+        line.
 
-        `LogBehindError` where what was given is not there: Podman has begun another file.
+        Raises `LogBehindError` if earlier frames are missing: Podman has begun another file.
         """
         given = self._recent
-        met = _Frames()
+        met = _Progress()
         last: list[Frame] = []
         grown = False
         for batch in reading:
@@ -183,28 +184,28 @@ class Readings:
             return
         second = frames[-1].time - frames[-1].time % SECOND
         if second > self._since:
-            self._since, self._recent = second, _Frames()
+            self._since, self._recent = second, _Progress()
             frames = [frame for frame in frames if frame.time >= second]
         self._recent = self._recent.plus(frames)
 
 
-class _Frames(NamedTuple):
-    """How many frames, and a checksum over their text."""
+class _Progress(NamedTuple):
+    """A number of frames, and a checksum of their text."""
 
     number: int = 0
     checksum: int = 0
 
-    def plus(self, frames: list[Frame]) -> _Frames:
+    def plus(self, frames: list[Frame]) -> _Progress:
         text = b"".join([frame.data for frame in frames])
-        return _Frames(self.number + len(frames), zlib.crc32(text, self.checksum))
+        return _Progress(self.number + len(frames), zlib.crc32(text, self.checksum))
 
 
-def _check_same(met: _Frames, given: _Frames) -> None:
+def _check_same(met: _Progress, given: _Progress) -> None:
     if met != given:
         raise LogBehindError("Podman no longer has the log that was read before")
 
 
-class _Growth:
+class _GrowthReports:
     """A followed log of which only the arrival of bytes matters."""
 
     def __init__(self, engine: Engine, job_id: str) -> None:

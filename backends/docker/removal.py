@@ -1,4 +1,4 @@
-"""Removing a container, running or not."""
+"""Remove a container, running or not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ RETRY_SECONDS = 0.1
 
 
 def remove_container(engine: Engine, container: str, what: str) -> None:
-    """Kill a container and remove it with its anonymous volumes; no error if there is none.
+    """Kill a container and remove it with its anonymous volumes. A missing container is no error.
 
-    Podman answers 500 ("container state improper") while a container is just ending, because there is
-    no process to kill any more; then it is asked again.
+    Podman answers 500 ("container state improper") while a container is ending, because it has no
+    process left to kill; the request is then repeated.
     """
     deadline = time.monotonic() + REMOVAL_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""The cache volumes: made with our labels, and found by them.
+"""The cache volumes: created with our labels, and found by them.
 
-A volume that has the name of one of ours and not its labels is somebody else's: it is neither
-mounted nor touched.
+A volume that has the name of one of ours but not its labels is foreign: it is neither mounted nor
+changed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from stoke.backend.api import Volume
 from stoke.errors import EngineError
 
 
-class Volumes:
+class DockerVolumes:
     """The cache volumes of one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def ensure(self, scope: str, kind: str) -> None:
-        """Makes the volume unless it is there. One request, safe against others that do the same:
-        the engine answers with the volume that has the name, whoever made it."""
+        """Create the volume if it does not exist.
+
+        A single request, safe against concurrent ones: the engine returns the volume with that
+        name.
+        """
         name = volume_name(scope, kind)
-        with self._engine.call(f"make the volume {name}") as api:
+        with self._engine.call(f"create the volume {name}") as api:
             labels = volume_labels(scope, kind)
             made = api.create_volume(name, driver="local", labels=labels)
             if not _is_ours(made):
@@ -49,7 +52,7 @@ class Volumes:
             ]
 
     def remove(self, scope: str) -> None:
-        """Removes a scope's volumes; the engine refuses while a container refers to one."""
+        """Remove a scope's volumes. The engine refuses while a container refers to one."""
         for volume in self.found():
             if volume.scope != scope:
                 continue
@@ -57,25 +60,28 @@ class Volumes:
                 with self._engine.call(f"remove the volume {volume.name}") as api:
                     api.remove_volume(volume.name)
             except AnswerError as error:
-                if error.status != 404:  # gone
+                if error.status != 404:  # removed already
                     raise
 
     def check_is_ours(self, name: str) -> None:
-        """`EngineError` unless the volume is there and was made by us."""
-        with self._engine.call(f"look at the volume {name}") as api:
+        """Raise `EngineError` unless the volume exists and was created by stoke."""
+        with self._engine.call(f"inspect the volume {name}") as api:
             if not _is_ours(api.inspect_volume(name)):
                 raise _foreign(name)
 
-    def refuse_strangers(self, name: str) -> None:
-        """Our own jobs hold locks on the volume; of others only the engine knows that they use it."""
-        with self._engine.call(f"look who uses {name}") as api:
+    def refuse_foreign_users(self, name: str) -> None:
+        """Raise `EngineError` if a container that is not ours uses the volume.
+
+        Our own jobs hold file locks on the volume; foreign users are known only to the engine.
+        """
+        with self._engine.call(f"list the containers that use {name}") as api:
             containers = api.containers(filters={"volume": [name]})
         for container in containers:
             ours = has_labels(container, {MANAGED: "true"})
             if not ours and any(mount.get("Name") == name for mount in container["Mounts"]):
                 raise EngineError(
-                    f"{name} is in use by a container that is not a job of stoke's",
-                    f"see which one: docker ps --filter volume={name}",
+                    f"{name} is in use by a container that stoke did not create",
+                    f"find it: docker ps --filter volume={name}",
                 )
 
 
@@ -85,7 +91,7 @@ def _volume(record: dict[str, Any]) -> Volume:
 
 
 def _is_ours(record: dict[str, Any]) -> bool:
-    """By its labels, and by its name: it has to be the one that they say."""
+    """Whether a volume has our labels, and the name that belongs to them."""
     labels = record.get("Labels") or {}
     scope, kind = labels.get(SCOPE, ""), labels.get(KIND, "")
     mine = has_labels(record, {MANAGED: "true"}) and kind in ("python", "system")
@@ -94,19 +100,19 @@ def _is_ours(record: dict[str, Any]) -> bool:
 
 def _foreign(name: str) -> EngineError:
     return EngineError(
-        f"the volume {name} was not made by stoke and is left alone",
+        f"the volume {name} was not created by stoke and is left alone",
         "choose another scope: --scope NAME; or, if it is yours to remove: docker volume rm "
         + name,
     )
 
 
 def _holders(api: Any, name: str) -> list[str]:
-    """Our jobs that refer to the volume and run, or are about to."""
+    """Return our jobs that refer to the volume and are running or about to run."""
     filters = {"volume": [name], "label": [f"{MANAGED}=true", f"{KIND}=job"]}
     return sorted(
         container["Labels"][JOB]
         for container in api.containers(all=True, filters=filters)
-        # The engine's filter takes a part of a name for the name.
+        # The engine's filter also matches parts of names.
         if any(mount.get("Name") == name for mount in container["Mounts"])
         and container["State"] not in ("exited", "stopped", "dead", "removing")
     )

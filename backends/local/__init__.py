@@ -1,4 +1,4 @@
-"""Jobs on this machine: detached processes, caches in folders."""
+"""Run jobs as detached processes on this machine, with caches in folders."""
 
 from backends.local.backend import LocalBackend
 

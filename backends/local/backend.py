@@ -1,7 +1,7 @@
 """The local backend: a job is a detached process in its own session on this machine.
 
-No container and no isolation: a job runs as its user and sees what the user sees. Everything about
-a job is in one folder: what was delivered, the frames of its output, its status.
+There is no isolation: a job runs as its user and sees what the user sees. Each job has one folder
+with its delivery, the frames of its output, and its status.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from stoke.remote.common.trees import remove_tree
 
 _log = Logger(__name__)
 
-# For how long a job that is to be stopped is waited for to take signals.
+# How long `stop` waits for a new job to handle signals.
 BEGIN_SECONDS = 5.0
-# A public spec at its largest, every character of it escaped.
+# The longest public spec, with every character escaped.
 MAX_FILE = 64 * 1024**2
 
 
 class LocalBackend:
-    """Jobs as processes of this machine. Connects to nothing; all methods are quick."""
+    """Run jobs as processes of this machine. Connects to nothing; all methods are quick."""
 
     name = "local"
     capabilities = Capabilities(
@@ -58,7 +58,7 @@ class LocalBackend:
         limits=False,
         system_packages=False,
         counts_bytes=False,
-        isolation="jobs run as you, on this machine, with nothing between",
+        isolation="none: jobs run on this machine with your rights",
     )
 
     def __init__(self, config: Config) -> None:
@@ -126,7 +126,7 @@ class LocalBackend:
         self._reap()
         folder = _folder(job_id)
         alive = _is_supervised(folder)
-        # In this order: a supervisor writes the status first and lets go of the lock afterwards.
+        # In this order, because a supervisor writes the status before it releases the lock.
         status = _record(folder, STATUS)
         record = _record(folder, STARTED)
         started = record["started_at"] if record else None
@@ -165,22 +165,23 @@ class LocalBackend:
         if grace <= 0:
             sent = supervisor.send(signal.SIGQUIT)
         else:
-            # The supervisor reads it when the signal comes and does the rest: this program may end.
+            # The supervisor reads the file at the signal and does the rest, so this program may
+            # end.
             try:
                 (folder / "stop").write_text(str(grace))
             except OSError as error:
                 raise EngineError(
                     f"cannot write to {folder}: {error.strerror}",
-                    f"end the job at once: stoke stop --now {job_id}",
+                    f"stop the job at once: stoke stop --now {job_id}",
                 ) from error
             sent = supervisor.send(signal.SIGTERM)
         if not sent and _is_supervised(folder):
             raise EngineError(
                 f"cannot stop {job_id}: an earlier version of stoke started it, and process "
-                f"{supervisor.pid} cannot be told from another program's",
-                f"see whether it is the job's: ps -fp {supervisor.pid}; then kill it",
+                f"{supervisor.pid} may belong to another program",
+                f"check whether it is the job's: ps -fp {supervisor.pid}; then kill it",
             )
-        # One that was halted hears of it only once it goes on.
+        # A stopped (SIGSTOP) supervisor handles the signal only once it continues.
         supervisor.send(signal.SIGCONT)
 
     def interrupt(self, job_id: str) -> None:
@@ -190,7 +191,7 @@ class LocalBackend:
             Process(started).send(signal.SIGINT)
 
     def _started(self, folder: Path) -> dict[str, Any] | None:
-        """What a supervisor writes once it takes signals; one that has just begun is waited for."""
+        """Return the record that a supervisor writes once it handles signals; wait for a new one."""
         deadline = time.monotonic() + BEGIN_SECONDS
         while True:
             begins = is_locked(folder / "alive.lock")
@@ -201,10 +202,12 @@ class LocalBackend:
 
     def remove(self, job_id: str) -> None:
         folder = _folder(job_id)
-        # Its supervisor lets go of the lock a moment after it wrote the status, and does nothing more.
+        # With a status, the supervisor does nothing more than release its lock.
         if not _record(folder, STATUS):
             if _is_supervised(folder):
-                raise EngineError(f"{job_id} still runs", f"stop it first: stoke stop {job_id}")
+                raise EngineError(
+                    f"{job_id} is still running", f"stop it first: stoke stop {job_id}"
+                )
             _end_leftovers(job_id, folder)
         remove_tree(str(folder))
         if folder.exists():
@@ -249,9 +252,7 @@ class LocalBackend:
             results.append(CheckResult("uv", True, find_uv_bin()))
         except FileNotFoundError as error:
             results.append(
-                CheckResult(
-                    "uv", False, str(error), "install stoke again: its uv package is damaged"
-                )
+                CheckResult("uv", False, str(error), "reinstall stoke: its uv package is damaged")
             )
         for what, folder, variable in (
             ("state", state_dir(), "STOKE_STATE_DIR"),
@@ -260,7 +261,7 @@ class LocalBackend:
             try:
                 make_private(folder)
                 works = os.access(folder, os.W_OK)
-                detail = str(folder) if works else f"{folder} cannot be written to"
+                detail = str(folder) if works else f"{folder} is not writable"
             except EngineError as error:
                 works, detail = False, error.what
             hint = None if works else f"export {variable}=/some/folder"
@@ -268,10 +269,10 @@ class LocalBackend:
         return results
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is open."""
 
     def _reap(self) -> None:
-        """Supervisors that ended are this program's children as long as it lives."""
+        """Reap ended supervisors, which are children of the program that started them."""
         for pid in list(self._supervisors):
             try:
                 ended = os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -281,7 +282,7 @@ class LocalBackend:
                 self._supervisors.remove(pid)
 
     def _running_in(self, scope: str) -> list[str]:
-        """Ids of running jobs that use the scope's caches."""
+        """Return the ids of running jobs that use the scope's caches."""
         running = []
         for folder in _all_folders():
             job = _read_job(folder)
@@ -303,15 +304,15 @@ def _all_folders() -> list[Path]:
 
 
 def _python() -> str:
-    """The interpreter stoke was installed with, not the environment stoke itself lives in."""
+    """Return the interpreter that stoke was installed with, not that of stoke's own environment."""
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
-    """Starts the supervisor, detached, with the lock as its own from the first moment."""
+    """Start the supervisor, detached, holding the file lock from its first moment."""
     supervisor = str(Path(__file__).with_name("supervisor.py"))
     command = [_python(), "-I", "-S", supervisor, str(folder), str(lock), *argv]
-    # The lock belongs to the open file, which the child inherits and keeps when this end is closed.
+    # The lock belongs to the open file, which the child inherits and keeps after it is closed here.
     os.set_inheritable(lock, True)
     log = os.open(folder / "supervisor.log", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -334,7 +335,7 @@ def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
 
 
 def _read_bytes(path: Path) -> bytes | None:
-    """What we or the supervisor wrote; a job runs as the same user and can put anything there."""
+    """Return a file's content, or None. A job runs as the same user and can overwrite any file."""
     try:
         return read_bytes(path, MAX_FILE)
     except OSError:
@@ -350,7 +351,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_job(folder: Path) -> dict[str, Any] | None:
-    """What `submit` wrote of a job, if it still is that."""
+    """Return the record that `submit` wrote, if it is still valid."""
     job = _read_json(folder / "job.json")
     wanted = {"scope": str, "nonce": str, "submitted_at": float, "use_cache": bool}
     if job is None or any(type(job.get(name)) is not kind for name, kind in wanted.items()):
@@ -359,13 +360,16 @@ def _read_job(folder: Path) -> dict[str, Any] | None:
 
 
 def _record(folder: Path, name: str) -> dict[str, Any] | None:
-    """A record of the supervisor's; one on a full disk may not have got its final name."""
+    """Return a record of the supervisor. On a full disk it may still have its temporary name."""
     return _read_json(folder / f"{name}.json") or _read_json(folder / f"{name}.reserved")
 
 
 def _is_supervised(folder: Path) -> bool:
-    """Whether a job's supervisor lives: it holds the lock. Earlier versions let the job inherit the
-    lock, so a lock alone proves nothing where the supervisor is known to have ended."""
+    """Whether a job's supervisor is alive, which means that it holds the file lock.
+
+    In earlier versions the job inherited the lock, so the lock proves nothing if the supervisor is
+    known to have ended.
+    """
     if not is_locked(folder / "alive.lock"):
         return False
     record = _record(folder, STARTED)
@@ -373,7 +377,7 @@ def _is_supervised(folder: Path) -> bool:
 
 
 def _of_the_job(folder: Path) -> tuple[str | None, Process | None]:
-    """A job's mark and its runner, as far as they were recorded."""
+    """Return a job's mark and its runner, as far as they are recorded."""
     mark = (_read_json(folder / "job.json") or {}).get("mark")
     runner = (_record(folder, STARTED) or {}).get("runner")
     return (
@@ -384,12 +388,12 @@ def _of_the_job(folder: Path) -> tuple[str | None, Process | None]:
 
 def _why_it_is_lost(folder: Path, record: dict[str, Any]) -> str:
     if Process(record).is_elsewhere:
-        return "this machine was started again, or the job ran on another one that has gone"
+        return "this machine was rebooted, or the job ran on another machine"
     left = leftovers(*_of_the_job(folder))
     if not left:
         return "its supervisor process was killed"
     names = ", ".join(str(process.pid) for process in left[:5]) + (", ..." if len(left) > 5 else "")
-    return f"its supervisor process was killed; stoke ends the processes that it left ({names})"
+    return f"its supervisor process was killed; stoke kills the processes that it left ({names})"
 
 
 def _end_leftovers(job_id: str, folder: Path) -> None:
@@ -397,5 +401,5 @@ def _end_leftovers(job_id: str, folder: Path) -> None:
     if left:
         names = " ".join(map(str, left))
         raise EngineError(
-            f"processes of {job_id} could not be ended: {names}", f"end them: kill -9 {names}"
+            f"processes of {job_id} could not be killed: {names}", f"kill them: kill -9 {names}"
         )

@@ -1,4 +1,5 @@
-"""The local backend's caches: a folder a scope and kind, looked after by a process on this machine."""
+"""The local backend's caches: a folder for each scope and kind, cleaned by a process on this
+machine."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from stoke.remote.housekeeping.files import give_rights
 from stoke.remote.housekeeping.volume import CacheVolume
 
 KINDS = ("python", "system")
-# What marks a folder as ours; nothing without it is ever touched.
+# Marks a folder as ours; a folder without it is never changed.
 TAG = "CACHEDIR.TAG"
 TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -31,15 +32,17 @@ TAG_TEXT = (
 
 
 class LocalCaches:
-    """Scopes below one folder: `<scope>/python`. `running_in` names a scope's running jobs."""
+    """Scopes below one folder: `<scope>/python`. `running_in` returns a scope's running jobs."""
 
     def __init__(self, top: Path, running_in: Callable[[str], list[str]]) -> None:
         self._top = top
         self._running_in = running_in
 
     def make(self, scope: str, kind: str) -> Path:
-        """The folder of a scope's cache, made on first use. Where that cannot be, the runner meets
-        the same trouble and does what the configuration says."""
+        """Create the folder of a scope's cache if needed, and return it.
+
+        If that fails, the runner meets the same error and does what the configuration says.
+        """
         folder = self._top / scope / kind
         try:
             was_open = is_open_to_others(folder)
@@ -69,7 +72,7 @@ class LocalCaches:
         ]
 
     def remove(self, volume: Volume) -> None:
-        """Removes the folder of a cache that has been cleared."""
+        """Remove the folder of a cache that has been cleared."""
         folder = Path(volume.name)
         remove_tree(str(folder))
         if folder.exists():
@@ -77,7 +80,7 @@ class LocalCaches:
                 f"cannot remove all of {folder}",
                 f"remove it: sudo rm -r {shlex.quote(str(folder))}",
             )
-        with suppress(OSError):  # another cache of the scope is there
+        with suppress(OSError):  # the scope has another cache
             folder.parent.rmdir()
 
     def housekeep(
@@ -90,7 +93,7 @@ class LocalCaches:
     ) -> dict[str, Any]:
         folder = Path(volume.name)
         if folder.parent.parent != self._top or not _has_tag(folder):
-            raise EngineError(f"{folder} is not a cache of stoke; nothing was touched")
+            raise EngineError(f"{folder} is not a cache of stoke; nothing was changed")
         make_private(folder)
         process = subprocess.Popen(
             # "-": the program comes on stdin.
@@ -98,7 +101,8 @@ class LocalCaches:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # A ctrl+c reaches it through what `progress` raises.
+            # In a session of its own, because ctrl+c arrives through the exception that `progress`
+            # raises.
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
@@ -118,7 +122,7 @@ def _pieces(file: int) -> Iterator[bytes]:
 
 
 def _has_tag(folder: Path) -> bool:
-    """Whether the folder is a cache of ours, whatever a job made of the tag itself."""
+    """Whether the folder is a cache of ours, whatever a job did to the tag's content."""
     try:
         status = folder.lstat()
     except OSError:

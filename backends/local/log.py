@@ -1,4 +1,4 @@
-"""Reads the frames that a supervisor keeps (see `backends.local.supervisor`)."""
+"""Read the frames that a supervisor writes (see `backends.local.supervisor`)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from backends.local.supervisor import HEADER
 from stoke.backend.api import Frame
 from stoke.errors import EngineError
 
-# A follower looks again after a pause that grows from the first to the last of these, in seconds:
-# a job that ends at once is seen at once, and an idle one costs 20 looks a second.
+# A follower reads again after a pause that grows between these two, in seconds: a job that ends at
+# once is noticed at once, and an idle one costs 20 reads a second.
 PAUSES = (0.001, 0.05)
 READ = 1 << 20
-# A supervisor writes pieces of 64 KiB at most; a job can overwrite the file.
+# A supervisor writes at most 64 KiB a frame, but a job can overwrite the file.
 LONGEST = READ // 2
 
 
 class FrameFile:
-    """A `LogStream` over a frame file: frames from `since` on, until the job is over."""
+    """A `LogStream` over a frame file: frames from `since` on, until the job has ended."""
 
     def __init__(self, path: Path, since: int, follow: bool, is_over: Callable[[], bool]) -> None:
         self._path = path
@@ -32,8 +32,8 @@ class FrameFile:
 
     def __iter__(self) -> Iterator[list[Frame]]:
         file = self._try_open()
-        # Where the first frame that is not whole begins. It is read again from there: on a full disk
-        # the supervisor takes half a frame back, and another one comes in its place.
+        # The offset of the first incomplete frame. It is read again from there: on a full disk the
+        # supervisor removes half a frame, and another one takes its place.
         at = 0
         pause, longest = PAUSES
         over = not self._follow
@@ -51,7 +51,7 @@ class FrameFile:
                 elif over:
                     return
                 else:
-                    # Asked before the last look: what is written until a job is over is read.
+                    # Asked before the last read, so that everything written before the end is read.
                     over = self._is_over()
                     if not over:
                         self._closed.wait(pause)
@@ -71,17 +71,18 @@ class FrameFile:
             return None
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
-            raise EngineError(f"{self._path} is not the file that the output was kept in")
+            raise EngineError(f"{self._path} is not a regular file any more")
         return file
 
     def _split(self, data: bytes) -> tuple[list[Frame], int]:
-        """The whole frames in `data` that are not too old, and how many bytes all whole ones take."""
+        """Return the complete frames in `data` that are not too old, and the bytes of all complete
+        ones."""
         frames = []
         at = 0
         while len(data) - at >= HEADER.size:
             stream, length, time = HEADER.unpack_from(data, at)
             if length > LONGEST:
-                raise EngineError(f"{self._path} is damaged: a piece of {length} bytes in it")
+                raise EngineError(f"{self._path} is damaged: it has a frame of {length} bytes")
             end = at + HEADER.size + length
             if end > len(data):
                 break

@@ -1,7 +1,7 @@
-"""The processes of a local job, found and signalled without hitting another program's.
+"""The processes of a local job: find and signal them without hitting another program's.
 
-A process id says nothing once its process has ended: the system gives it to another one. So a signal
-goes through a file descriptor of the process, and only if the start time behind it is the known one.
+The system reuses the id of an ended process. So a signal goes through a file descriptor of the
+process, and only if its start time is the known one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from backends.local.supervisor import descendants, identity, place, start_time
 
 MARK = "STOKE_LOCAL_JOB"
-"""The environment variable that names a process's job. All processes of a job inherit it."""
+"""The environment variable that marks the processes of a job, which all inherit it."""
 END_SECONDS = 5.0
 
 
 class Process:
-    """One process, by the record that `supervisor.identity` makes."""
+    """One process, by the record of `supervisor.identity`."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         pid, start = record.get("pid"), record.get("start")
@@ -30,7 +30,8 @@ class Process:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it was started on another machine, in another container or before a reboot."""
+        """Whether the process was started on another machine, in another container or before a
+        reboot."""
         return self._place is not None and self._place != place()
 
     @property
@@ -41,20 +42,19 @@ class Process:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is known to have ended. An old record without a start time tells it by the id
-        alone."""
+        """Whether the process is known to have ended. Without a start time only its id can tell."""
         if self._start is None:
             return self.pid > 0 and start_time(self.pid) is None
         return not self.is_elsewhere and start_time(self.pid) != self._start
 
     def send(self, number: int) -> bool:
-        """Signals this process and no other; False where it has ended or cannot be told."""
+        """Signal this process and no other. Return False if it has ended or cannot be identified."""
         try:
             process = os.pidfd_open(self.pid)
         except (OSError, ValueError):
             return False
         try:
-            # Compared after opening: from here on the descriptor stays with this process.
+            # Compared after opening, because the descriptor stays with this process.
             if not self.is_alive:
                 return False
             signal.pidfd_send_signal(process, number)
@@ -66,9 +66,9 @@ class Process:
 
 
 def leftovers(mark: str | None, runner: Process | None) -> list[Process]:
-    """The processes that are provably a job's: its runner, those that carry its mark, and all of
-    their descendants."""
-    found = {pid for pid in _process_ids() if _carries(pid, mark)} if mark else set()
+    """Return the processes that provably belong to a job: its runner, those with its mark, and all
+    of their descendants."""
+    found = {pid for pid in _process_ids() if _has_mark(pid, mark)} if mark else set()
     if runner is not None and runner.is_alive:
         found.add(runner.pid)
     for pid in list(found):
@@ -77,7 +77,8 @@ def leftovers(mark: str | None, runner: Process | None) -> list[Process]:
 
 
 def end_leftovers(mark: str | None, runner: Process | None) -> list[int]:
-    """Kills what `leftovers` finds until there is nothing. Returns the ids of those that stay."""
+    """Kill the processes that `leftovers` finds until there are none. Return the ids of those that
+    remain."""
     deadline = time.monotonic() + END_SECONDS
     while (left := leftovers(mark, runner)) and time.monotonic() < deadline:
         for process in left:
@@ -92,12 +93,12 @@ def _process_ids() -> list[int]:
     ]
 
 
-def _carries(pid: int, mark: str) -> bool:
+def _has_mark(pid: int, mark: str) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return f"{MARK}={mark}".encode() in file.read().split(b"\0")
     except OSError:
-        return False  # Another user's, or it has ended.
+        return False  # Another user's process, or it has ended.
 
 
 def _is_zombie(pid: int) -> bool:

@@ -1,18 +1,17 @@
-"""The local engine: one detached process a job, alone on the standard library.
+"""The supervisor of a local job: one detached process, on the standard library alone.
 
     python3 -I -S supervisor.py FOLDER LOCK_FD ARGV...
 
-Starts ARGV (the runner) with pipes for its output, keeps what comes as frames in FOLDER/frames, and
-writes FOLDER/status.json once everything is over. It holds the lock behind LOCK_FD all its life: a
-job whose lock is free and which has no status has lost its supervisor. The runner does not inherit
-the lock.
+It starts ARGV (the runner) with pipes for its output, writes that as frames into FOLDER/frames, and
+writes FOLDER/status.json at the very end. It holds the file lock behind LOCK_FD all its life: a job
+with a free lock and no status has lost its supervisor. The runner does not inherit the lock.
 
 `reserve` allocates the space for both records before the job starts, so that a full disk costs a
-piece of the log and never the exit code.
+part of the log and never the exit code.
 
 SIGTERM is passed on to the runner, and everything is killed after the seconds that FOLDER/stop
-names; SIGQUIT kills all of the job at once. Whatever the job leaves behind is
-killed before the status is written: a job ends as a group, also what it started in other sessions.
+holds; SIGQUIT kills the whole job at once. Processes that the job leaves behind, also in other
+sessions, are killed before the status is written, so a job ends as a group.
 
 A frame is a header of 13 bytes (stream u8, length u32, epoch nanoseconds u64, little endian) and
 that many bytes. Stream 1 is stdout, 2 stderr, 3 a note of the engine.
@@ -33,31 +32,30 @@ from collections.abc import Callable, Mapping
 
 HEADER = struct.Struct("<BIQ")
 PR_SET_CHILD_SUBREAPER = 36
-# What a job has written when it ends is read to its end; a pipe that a killed process still holds
-# open is given up after this.
+# How long the output of an ended job is read, if a killed process still holds a pipe open.
 DRAIN_SECONDS = 5.0
 STARTED, STATUS = "started", "status"
 """The two records of a job; each fits into `RECORD_SIZE` bytes."""
 RECORD_SIZE = 4096
-# Given back when a record cannot be written after all: a copy-on-write file system allocates new
-# blocks also for an overwrite.
+# Freed if a record cannot be written after all: a copy-on-write file system allocates new blocks
+# also to overwrite a file.
 BALLAST = "ballast"
 BALLAST_SIZE = 64 * 1024
 RETRY_SECONDS = 0.5
-# The log leaves this much of a disk to records, history and spool: an eighth of it at most.
+# Free space that the log leaves for records, history and spool: at most an eighth of the disk.
 MARGIN_SHARE = 8
 MOST_MARGIN = 8 * 1024**2
 
 
 def main() -> None:
     folder, lock, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    # A process of the job that outlives this one must not look like it.
+    # A process of the job that outlives this one must not look like the supervisor.
     os.set_inheritable(lock, False)
-    # Orphans of the job become children of this process, so they can be found and ended.
+    # Orphans of the job become children of this process, so that it can find and kill them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    frames = Frames(os.path.join(folder, "frames"))
+    frames = FrameWriter(os.path.join(folder, "frames"))
     started, clock = time.time(), elapsed()
     runner = os.posix_spawn(
         argv[0],
@@ -73,10 +71,10 @@ def main() -> None:
     os.close(out_write)
     os.close(err_write)
 
-    over = False  # Then the runner's process id may belong to another process.
+    over = False  # From then on, the runner's process id may belong to another process.
 
     def forward(number: int, _frame: object) -> None:
-        """A polite stop becomes a hard one after the grace that whoever asked wrote down."""
+        """Pass the signal on, and kill the job after the grace period in FOLDER/stop."""
         if not over:
             send(runner, number)
         try:
@@ -86,7 +84,7 @@ def main() -> None:
             pass
 
     def reap(_number: int, _frame: object) -> None:
-        """Orphans that ended; the runner itself is `record`'s to wait for."""
+        """Reap orphans that ended; `record` waits for the runner itself."""
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
             while (ended := os.waitid(os.P_ALL, 0, flags)) and ended.si_pid != runner:
@@ -129,20 +127,20 @@ def main() -> None:
     free_ballast(folder)
     frames.close()
     code = os.waitstatus_to_exitcode(status)
-    # By a clock that nobody sets: the job's duration stays right.
+    # Measured on a clock that cannot be set, so the duration is right.
     finished = {
         "exit_code": code if code >= 0 else 128 - code,
         "started_at": started,
         "finished_at": started + elapsed() - clock,
     }
-    # Nothing of the job is left, so `stop --now` may end this process while the disk is full.
+    # No process of the job is left, so `stop --now` may end this process while the disk is full.
     signal.signal(signal.SIGQUIT, lambda *_: os._exit(1))
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     while True:
         try:
             publish(folder, STATUS, finished)
         except FileNotFoundError:
-            return  # Its folder was removed.
+            return  # The job was removed.
         except OSError as error:
             sys.stderr.write(f"cannot write the status: {error}\n")
             time.sleep(RETRY_SECONDS)
@@ -150,8 +148,10 @@ def main() -> None:
             return
 
 
-def record(frames: Frames, runner: int, streams: dict[int, int], on_end: Callable[[], None]) -> int:
-    """Keeps the output as frames until the runner has ended and the pipes are empty."""
+def record(
+    frames: FrameWriter, runner: int, streams: dict[int, int], on_end: Callable[[], None]
+) -> int:
+    """Write the output as frames until the runner has ended and the pipes are empty."""
     selector = selectors.DefaultSelector()
     for pipe in streams:
         selector.register(pipe, selectors.EVENT_READ)
@@ -177,9 +177,12 @@ def record(frames: Frames, runner: int, streams: dict[int, int], on_end: Callabl
     return status
 
 
-class Frames:
-    """Appends frames to a file. A full disk costs a piece of the log and not the job: the piece is
-    counted, and reported as a frame of stream 3 as soon as there is room."""
+class FrameWriter:
+    """Append frames to a file.
+
+    On a full disk a part of the log is lost and not the job: the lost bytes are counted, and
+    reported as a frame of stream 3 as soon as there is space.
+    """
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -195,13 +198,13 @@ class Frames:
             self._lost += len(data)
 
     def close(self) -> None:
-        """Reports what is still unreported, in the space that was left free for that."""
+        """Report lost bytes that are still unreported, in the space reserved for that."""
         if self._lost:
             self._tell(margin=0)
         os.close(self._file)
 
     def _tell(self, margin: int | None = None) -> bool:
-        text = f"{self._lost} bytes of output could not be kept: {self._why}".encode()
+        text = f"{self._lost} bytes of output were lost: {self._why}".encode()
         told = self._write(3, text, self._margin if margin is None else margin)
         if told:
             self._lost = 0
@@ -224,17 +227,17 @@ class Frames:
             try:
                 os.ftruncate(self._file, self._end)
             except OSError:
-                self._torn = True  # Nothing can be told apart behind half a frame.
+                self._torn = True  # Nothing after half a frame can be decoded.
             return False
         self._end += size
         return True
 
 
 def end_descendants() -> None:
-    """Kills every process below this one, until there is none.
+    """Kill every process below this one, until none is left.
 
-    This process is the parent of all their orphans, so none is left once it has no child. A listing
-    of processes alone does not tell: a chain of short-lived processes slips through it.
+    This process is the parent of all orphans, so none is left once it has no child. A listing of
+    processes is not enough: a chain of short-lived processes slips through it.
     """
     while True:
         try:
@@ -243,7 +246,7 @@ def end_descendants() -> None:
         except ChildProcessError:
             return
         for pid in descendants(os.getpid()):
-            # The group too: a child that was forked since the listing is still in it.
+            # Also the process group, which a child forked since the listing is still in.
             try:
                 group = os.getpgid(pid)
                 if group != os.getpgrp():
@@ -279,17 +282,17 @@ def send(pid: int, number: int) -> None:
 
 
 def elapsed() -> float:
-    """Seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+    """Return seconds on a clock that cannot be set and that runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def identity(pid: int) -> dict[str, object]:
-    """What tells this process from a later one with the same id, or one on another machine."""
+    """Return what tells this process from a later one with the same id, or one on another machine."""
     return {"pid": pid, "start": start_time(pid), "place": place()}
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None where there is no such process."""
+    """Return a process's start in clock ticks since boot, or None if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])
@@ -298,7 +301,7 @@ def start_time(pid: int) -> int | None:
 
 
 def place() -> str:
-    """This boot of this machine, and this namespace of process ids."""
+    """Return an id of this boot of this machine and of this namespace of process ids."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -307,10 +310,10 @@ def place() -> str:
 
 
 def reserve(folder: str) -> None:
-    """Allocates what the supervisor must be able to write on a full disk. Raises `OSError`."""
+    """Allocate what the supervisor must be able to write on a full disk. Raises `OSError`."""
     for name in (STARTED, STATUS):
         _allocate(os.path.join(folder, name + ".reserved"), bytes(RECORD_SIZE))
-    # Bytes that a file system cannot compress to nothing.
+    # Random bytes, which a file system cannot compress.
     _allocate(os.path.join(folder, BALLAST), os.urandom(BALLAST_SIZE))
     _allocate(os.path.join(folder, "frames"), b"")
 
@@ -332,9 +335,9 @@ def free_ballast(folder: str) -> None:
 
 
 def publish(folder: str, name: str, value: Mapping[str, object]) -> None:
-    """Writes a record in place, into the file that `reserve` allocated, and gives it its final name.
+    """Write a record into the file that `reserve` allocated, and give it its final name.
 
-    A reader takes the record under either name once it is whole JSON; until then the file holds
+    Readers accept the record under either name once it is complete JSON; until then the file holds
     zeros.
     """
     path = os.path.join(folder, name)
@@ -348,7 +351,7 @@ def publish(folder: str, name: str, value: Mapping[str, object]) -> None:
     try:
         os.rename(path + ".reserved", path + ".json")
     except OSError:
-        pass  # Readers take it under this name too.
+        pass  # Readers accept the temporary name too.
 
 
 if __name__ == "__main__":

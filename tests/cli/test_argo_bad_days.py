@@ -144,12 +144,12 @@ def test_an_image_that_nobody_has_is_named_and_given_up(
     image = "stoke-test/nobody-has-this:1"
     running = start("run", "--image", image, "-c", "print(1)")
     said = Said(running)
-    said.until(f"waiting: the node cannot get the image {image}".encode())
+    said.until(f"waits: the node cannot pull the image {image}".encode())
     assert image.encode() in stoke("show", only_job().id).stdout
     # Whoever looks once its time is over ends it, and whoever follows hears of that.
     monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")
     until(lambda: only_job().state == "failed" or stoke("jobs").returncode != 0, "its end")
-    said.until(b"error: given up, because the node cannot get the image")
+    said.until(b"error: given up, because the node cannot pull the image")
     said.until(b"hint: name one that the cluster can pull")
     assert running.wait(60) == 125
 
@@ -157,7 +157,7 @@ def test_an_image_that_nobody_has_is_named_and_given_up(
 def test_a_job_that_no_node_has_room_for_waits_and_says_why(stoke: Stoke) -> None:
     job_id = stoke("run", "--detach", "--memory", "900g", "-c", "print(1)").stdout.decode().strip()
     until(lambda: b"Insufficient memory" in stoke("show", job_id).stdout, "why it waits")
-    assert b"--memory; or wait for room" in stoke("show", job_id).stdout
+    assert b"--memory; or wait for free resources" in stoke("show", job_id).stdout
     assert only_job().state == "starting"
     assert stoke("stop", job_id).returncode == 0
     assert only_job().state == "stopped"
@@ -219,7 +219,7 @@ def test_who_logs_in_again_in_mid_run_goes_on(start: Start, person: Person, gate
     until(is_unknown, "the end of the token")
     lost.close()
     gate.open()
-    said.until(b"does not know who you are")
+    said.until(b"rejected your credentials")
     person.log_in()
     assert running.wait(60) == 0
     assert running.stdout is not None and running.stdout.read() == b"ended\n"
@@ -248,7 +248,7 @@ def test_a_workflow_that_somebody_deletes_ends_the_job(
     api.request("DELETE", workflows_path(api.namespace, only_job().id))
     output, said = running.communicate(timeout=60)
     assert output == b"began\n"
-    assert running.returncode != 0 and b"somebody deleted it" in said
+    assert running.returncode != 0 and b"it was deleted" in said
 
 
 def test_a_node_that_is_emptied_is_named(
@@ -262,7 +262,7 @@ def test_a_node_that_is_emptied_is_named(
     api.request("POST", pods_path(api.namespace, name, "eviction"), body=eviction)
     output, said = running.communicate(timeout=60)
     assert (running.returncode, output) == (143, b"began\n")
-    assert b"its node is being emptied" in said and b"stoke rerun" in said
+    assert b"its node is being drained" in said and b"stoke rerun" in said
     assert only_job().state == "failed"
 
 

@@ -337,7 +337,7 @@ def test_a_job_that_does_not_stop_is_ended_at_once(
     assert running.stdout is not None and running.stdout.readline() == b"up\n"
     (folder,) = own_home.glob("state/local/deaf-*")
     (folder / "stop").mkdir()
-    said = hint(stoke("stop", folder.name), "end the job at once: stoke stop --now {}")
+    said = hint(stoke("stop", folder.name), "stop the job at once: stoke stop --now {}")
     assert stoke(*command(said)).returncode == 0
     assert running.wait(60) != 0
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from backends.common.records import take_record
+from backends.common.stream_markers import decode_line
 from stoke.backend.api import Frame
 from stoke.cache.keys import request_keys
 from stoke.delivery.payload import make_payload, runner_source
@@ -20,7 +20,7 @@ def records(log: bytes) -> list[Frame]:
     """What a log holds; fails for a line that is not a record."""
     frames = []
     for line in log.split(b"\n")[:-1]:
-        frame = take_record(7, line + b"\n")
+        frame = decode_line(7, line + b"\n")
         assert frame is not None, line
         frames.append(frame)
     return frames

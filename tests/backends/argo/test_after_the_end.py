@@ -106,12 +106,12 @@ def test_a_secret_that_its_owner_may_not_delete_goes_soon_with_its_workflow(
     api: Cluster, make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab()
-    records = lab.backend._places.here.records  # type: ignore[attr-defined]
+    resources = lab.backend._locations.current.resources  # type: ignore[attr-defined]
 
     def forbidden(name: str) -> None:
         raise ApiError("no", status=403)
 
-    monkeypatch.setattr(records, "delete_secret", forbidden)
+    monkeypatch.setattr(resources, "delete_secret", forbidden)
     done = lab.run(READS_SECRET, secrets={"TOKEN": "env:TOKEN"})
     spec = api.request("GET", workflows_path(api.namespace, done.job.id))["spec"]
     assert spec["ttlStrategy"]["secondsAfterCompletion"] == 60

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backends.argo import ArgoBackend
-from backends.argo.names import WAITS
+from backends.argo.names import AWAITS_BUNDLE
 from stoke.backend.api import Delivery
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
@@ -53,7 +53,7 @@ def unreported(name: str, start: float, seconds: float | None) -> None:
     """A phase report that nobody reads."""
 
 
-def asked(server: ScriptedServer) -> list[tuple[str, str]]:
+def requested(server: ScriptedServer) -> list[tuple[str, str]]:
     """Method and the last part of the path of every request."""
     return [(one.method, one.path.rpartition("/")[2]) for one in server.requests]
 
@@ -72,7 +72,7 @@ def test_an_answer_that_was_lost_is_looked_up(server: ScriptedServer, tmp_path: 
         f"/{job.job_id}": [json_answer(as_posted(job))],
     }
     backend_for(server, tmp_path).submit(job, unreported)
-    assert asked(server)[-1] == ("GET", job.job_id)
+    assert requested(server)[-1] == ("GET", job.job_id)
 
 
 def test_a_request_that_was_lost_made_no_job(server: ScriptedServer, tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_a_workflow_that_only_has_the_name_is_left_alone(
     foreign = {"metadata": {"name": job.job_id, "uid": "1"}}
     server.answers = {"/workflows": [THERE], f"/{job.job_id}": [json_answer(foreign)]}
     backend = backend_for(server, tmp_path)
-    with pytest.raises(EngineError, match="is not this job"):
+    with pytest.raises(EngineError, match="is already called"):
         backend.submit(job, unreported)
     assert backend.inspect(job.job_id).status == "absent"
     backend.remove(job.job_id)
     backend.stop(job.job_id, 1)
-    assert {method for method, _ in asked(server)} == {"POST", "GET"}
+    assert {method for method, _ in requested(server)} == {"POST", "GET"}
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_workflow_that_only_has_the_name_is_left_alone(
         (
             status(400, "BadRequest", 'admission webhook "policy" denied the request: no root'),
             "no root",
-            "who runs it",
+            "its administrator",
         ),
-        (status(401, "Unauthorized", "token expired"), "who you are", "log in"),
+        (status(401, "Unauthorized", "token expired"), "rejected your credentials", "log in"),
     ],
 )
-def test_a_refusal_is_named_with_what_mends_it(
+def test_a_refusal_has_a_hint(
     server: ScriptedServer, tmp_path: Path, answer: list[Piece], what: str, hint: str
 ) -> None:
     job = delivery("print(1)")
@@ -136,18 +136,18 @@ def test_what_does_not_fit_in_comes_behind_the_workflow_and_belongs_to_it(
 ) -> None:
     monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
     job = delivery("print(1)", secrets={"TOKEN": "env:WHERE_IT_STANDS"})
-    posted = json_answer(as_posted(job, **{WAITS: "true"}))
+    posted = json_answer(as_posted(job, **{AWAITS_BUNDLE: "true"}))
     server.answers = {
         "/workflows": [posted], "/secrets": [posted], f"/{job.job_id}": [posted]
     }  # fmt: skip
     backend_for(server, tmp_path).submit(job, unreported)
-    assert asked(server) == [("POST", "workflows"), ("POST", "secrets"), ("PATCH", job.job_id)]
+    assert requested(server) == [("POST", "workflows"), ("POST", "secrets"), ("PATCH", job.job_id)]
     workflow, secret, patch = (json.loads(one.body) for one in server.requests)
     assert b"hunter2" not in server.requests[0].body
     (owner,) = secret["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Workflow", job.job_id, "1")
-    assert workflow["metadata"]["labels"][WAITS] == "true"
-    assert patch == {"metadata": {"labels": {WAITS: None}}}
+    assert workflow["metadata"]["labels"][AWAITS_BUNDLE] == "true"
+    assert patch == {"metadata": {"labels": {AWAITS_BUNDLE: None}}}
 
 
 def test_a_workflow_whose_delivery_is_refused_is_taken_back(
@@ -155,7 +155,7 @@ def test_a_workflow_whose_delivery_is_refused_is_taken_back(
 ) -> None:
     monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
     job = delivery("print(1)", secrets={"TOKEN": "env:WHERE_IT_STANDS"})
-    posted = json_answer(as_posted(job, **{WAITS: "true"}))
+    posted = json_answer(as_posted(job, **{AWAITS_BUNDLE: "true"}))
     server.answers = {
         "/workflows": [posted],
         "/secrets": [status(403, "Forbidden", 'secrets is forbidden: User "ada" cannot create')],
@@ -164,7 +164,7 @@ def test_a_workflow_whose_delivery_is_refused_is_taken_back(
     with pytest.raises(EngineError, match="Secret") as refused:
         backend_for(server, tmp_path).submit(job, unreported)
     assert "secret:NAME/KEY" in (refused.value.hint or "")
-    assert asked(server)[-1] == ("DELETE", job.job_id)
+    assert requested(server)[-1] == ("DELETE", job.job_id)
 
 
 # ---------------------------------------------------------------------------- where a job is

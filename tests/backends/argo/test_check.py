@@ -24,19 +24,19 @@ def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("workflows", "works", "says"),
     [
-        ([], None, "cannot be seen"),
-        ([("just-now", 1)], None, "cannot be seen"),
+        ([], None, "no workflow yet"),
+        ([("just-now", 1)], None, "no workflow yet"),
         (
             [("fresh", 60, "Running")],
             True,
-            "took notice of the newest workflow here, fresh",
+            "processed the newest workflow of this namespace, fresh",
         ),
-        ([("a", 3600, "Succeeded")], None, "whether it still runs cannot be seen"),
-        ([("a", 60)], False, "no Argo controller has taken notice of a"),
+        ([("a", 3600, "Succeeded")], None, "unknown whether it still runs"),
+        ([("a", 60)], False, "no Argo controller has processed a"),
         (
             [("seen", 3600, "Succeeded"), ("a", 60), ("b", 90)],
             False,
-            "old (and of 1 more)",
+            "old (nor 1 more)",
         ),
         ([("old", 3600), ("new", 60, "Pending")], True, "new"),
     ],
@@ -55,7 +55,7 @@ def test_a_controller_is_judged_by_the_newest_workflow(
     assert (found.hint is None) == (works is True)
 
 
-def test_who_may_not_list_workflows_cannot_see_a_controller(tmp_path: Path) -> None:
+def test_the_controller_is_unknown_without_the_right_to_list_workflows(tmp_path: Path) -> None:
     with scripted_server() as server:
         server.answers = {"/workflows": [forbidden("list", "workflows")]}
         kubeconfig = server.kubeconfig(tmp_path)

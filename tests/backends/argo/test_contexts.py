@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backends.argo import ArgoBackend
-from backends.argo.job_locations import Places
+from backends.argo.job_locations import JobLocations
 from stoke.backend.capabilities import ChoosesCluster
 from stoke.backend.pool import Backends
 from stoke.config.model import ArgoConfig, Config
@@ -100,28 +100,28 @@ def test_without_a_kubeconfig_there_is_none(
 
 
 def test_jobs_stay_where_they_were_submitted(backend: ArgoBackend) -> None:
-    places = Places(ArgoConfig())
-    places.remember("job-aaaaaa")
-    first = places.here
-    places.move("production", "team-b")
-    assert (places.here.cluster.context_name, places.here.cluster.namespace) == (
+    locations = JobLocations(ArgoConfig())
+    locations.remember("job-aaaaaa")
+    first = locations.current
+    locations.move("production", "team-b")
+    assert (locations.current.cluster.context_name, locations.current.cluster.namespace) == (
         "production",
         "team-b",
     )
-    moved = places.here
-    places.move("production", "team-b")
-    assert places.here is moved
-    assert places.of("job-aaaaaa") is first
-    places.found("job-bbbbbb")
-    places.found("job-aaaaaa")
-    places.move(None, None)
-    assert places.of("job-bbbbbb") is moved
+    moved = locations.current
+    locations.move("production", "team-b")
+    assert locations.current is moved
+    assert locations.of("job-aaaaaa") is first
+    locations.remember_found("job-bbbbbb")
+    locations.remember_found("job-aaaaaa")
+    locations.move(None, None)
+    assert locations.of("job-bbbbbb") is moved
     # Another program, at the configured place, finds both of them.
-    later = Places(ArgoConfig())
-    assert later.of("job-aaaaaa") is later.here
+    later = JobLocations(ArgoConfig())
+    assert later.of("job-aaaaaa") is later.current
     assert later.of("job-bbbbbb").cluster.namespace == "team-b"
     later.close()
-    places.close()
+    locations.close()
 
 
 def test_a_backend_is_prepared_before_each_use() -> None:

@@ -18,7 +18,7 @@ import pytest
 from backends.argo import ArgoBackend, check, credential_plugins, kubeconfig
 from backends.argo.cluster import Cluster
 from backends.argo.state import state_of
-from backends.argo.volumes import Volumes
+from backends.argo.volumes import ArgoVolumes
 from backends.argo.workflow import make_job
 from stoke.backend.api import CheckResult
 from stoke.config.loader import load_config
@@ -83,8 +83,8 @@ def found(name: str | None = None) -> kubeconfig.Context:
 @pytest.mark.parametrize(
     ("text", "template"),
     [
-        (None, "name one: export {}=/its/path; or run here, without a cluster: -b local"),
-        ("{", "look at it: {} config view; or name another: export {}=/its/path"),
+        (None, "name one: export {}=/its/path; or run on this machine: -b local"),
+        ("{", "check it: {} config view; or name another: export {}=/its/path"),
     ],
 )
 def test_another_kubeconfig_is_named(
@@ -100,7 +100,7 @@ def test_another_kubeconfig_is_named(
     said = refused(found, template)
     if text is not None:
         # kubectl looks at the same file, and finds the same fault.
-        looked = shell(said.removeprefix("look at it: ").partition(";")[0])
+        looked = shell(said.removeprefix("check it: ").partition(";")[0])
         assert looked.returncode != 0 and str(file) in looked.stderr
     (name,) = exported(said.partition("; or run")[0])
     assert name == variable
@@ -123,7 +123,7 @@ def test_a_context_is_chosen(file: Path) -> None:
 @pytest.mark.usefixtures("variable")
 def test_the_contexts_there_are_are_listed(file: Path) -> None:
     written(file, context("first"), **{"current-context": "gone"})
-    said = refused(found, "see which there are: {} config get-contexts")
+    said = refused(found, "list the contexts: {} config get-contexts")
     names = shell(said.partition(": ")[2], "--output=name").stdout.split()
     assert names == ["first"]
     assert found(names[0]).name == "first"
@@ -136,7 +136,7 @@ def test_credentials_that_cannot_be_used_are_no_better_with_kubectl(file: Path) 
     users = [{"name": "plain", "user": plugged}]
     written(file, context("my cluster"), users=users, **{"current-context": "my cluster"})
     said = refused(
-        lambda: kubeconfig.connect(found(), None), "see whether kubectl can use them: {} version"
+        lambda: kubeconfig.connect(found(), None), "check whether kubectl can use them: {} version"
     )
     tried = shell(said.partition(": ")[2])
     assert tried.returncode != 0 and "/not/there" in tried.stderr
@@ -169,7 +169,7 @@ def test_a_program_for_credentials_is_allowed(
         ) as cluster:
             return cluster.request("GET", "/version")
 
-    said = refused(ask, "look at it; then: stoke setup argo --allow-plugin")
+    said = refused(ask, "check it, then allow it: stoke setup argo --allow-plugin")
     monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", path)
     program = Path(sys.executable).parent / "stoke"
     subprocess.run([program, *command(said)], check=True, capture_output=True, timeout=60)
@@ -187,7 +187,7 @@ def test_kubectl_looks_at_the_cluster_that_did_not_answer(
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
         said = refused(
             lambda: cluster.request("GET", "/version", timeout=2),
-            "look at it: {} get --raw /readyz",
+            "check the cluster: {} get --raw /readyz",
         )
     looked = shell(said.partition(": ")[2])
     assert json.loads(looked.stdout) == {"ready": True}, looked.stderr
@@ -210,7 +210,7 @@ def test_another_namespace_is_named(server: ScriptedServer, tmp_path: Path) -> N
     }
     said = refused(
         lambda: submit(server, tmp_path, job),
-        "choose another: --namespace NAMESPACE; or make it: stoke setup argo --apply",
+        "choose another: --namespace NAMESPACE; or create it: stoke setup argo --apply",
     )
     (option,) = re.findall(r"--(\w+) NAMESPACE", said)
     submit(server, tmp_path, job, **{option: "team-b"})
@@ -224,7 +224,7 @@ def test_another_cluster_is_named_where_argo_is_absent_and_only_there(
     server.answers = {"/workflows": [NOT_FOUND]}
     refused(
         lambda: submit(server, tmp_path, job),
-        "choose another: --context CONTEXT; see what is there: stoke doctor",
+        "choose another: --context CONTEXT; check the setup: stoke doctor",
     )
     with scripted_server() as other:
         other.answers = {"/workflows": [json_answer(posted)]}
@@ -248,13 +248,13 @@ def settings_of(printed: str) -> list[str]:
         (
             "baseline",
             "caches",
-            'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
+            'set argo.cache = "claim", or argo.cache = "none" to keep no caches',
             slice(0, 1),
         ),
         (
             "baseline",
             "caches",
-            'keep them in claims, argo.cache = "claim"; or nowhere, argo.cache = "none"',
+            'set argo.cache = "claim", or argo.cache = "none" to keep no caches',
             slice(1, 2),
         ),
     ],
@@ -289,12 +289,12 @@ def test_a_cache_that_cannot_be_made_is_done_without(
     path = server.kubeconfig(tmp_path)
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
         said = refused(
-            lambda: Volumes(cluster, ArgoConfig(cache="claim")).ensure("team", "python"),
-            "have it made by somebody who may: stoke setup argo --scope {} --apply; or keep no "
+            lambda: ArgoVolumes(cluster, ArgoConfig(cache="claim")).ensure("team", "python"),
+            "ask an administrator to run: stoke setup argo --scope {} --apply; or keep no "
             'cache: argo.cache = "none"',
         )
         (own_home / "config.toml").write_text("\n".join(settings_of(said)))
-        Volumes(cluster, load_config().argo).ensure("team", "python")
+        ArgoVolumes(cluster, load_config().argo).ensure("team", "python")
 
 
 def test_a_claim_of_somebody_else_is_passed_by(server: ScriptedServer, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_claim_of_somebody_else_is_passed_by(server: ScriptedServer, tmp_path:
     }
     path = server.kubeconfig(tmp_path)
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
-        volumes = Volumes(cluster, ArgoConfig(cache="claim"))
+        volumes = ArgoVolumes(cluster, ArgoConfig(cache="claim"))
         refused(lambda: volumes.ensure("team", "python"), "choose another scope: --scope NAME")
         volumes.ensure("other", "python")
 
@@ -323,12 +323,17 @@ BY_TEMPLATE: dict[str, Any] = {"by_template": True, "template_secrets": ("known/
             {},
             "leave them out, or use an image that has them",
         ),
-        (BY_TEMPLATE, {"shm_size": 1 << 30}, {}, "leave it out, or give the job more: --memory"),
+        (
+            BY_TEMPLATE,
+            {"shm_size": 1 << 30},
+            {},
+            "leave it out, or give the job more memory: --memory",
+        ),
         (
             BY_TEMPLATE,
             {"shm_size": 1 << 30},
             {"memory": 1 << 30},
-            "leave it out, or give the job more: --memory",
+            "leave it out, or give the job more memory: --memory",
         ),
     ],
 )
@@ -352,8 +357,8 @@ def test_a_secret_that_the_template_lacks_is_read_here(monkeypatch: pytest.Monke
     """Adding it to the template takes whoever owns that."""
     config = Config(argo=ArgoConfig(**BY_TEMPLATE))
     template = (
-        "have it added there and the template made anew, stoke setup argo; or have the secret read "
-        "here: --secret {}=env:VARIABLE or {}=file:PATH"
+        "add it there and update the template: stoke setup argo; or read the secret on this "
+        "machine: --secret {}=env:VARIABLE or {}=file:PATH"
     )
     said = refused(
         lambda: make_job(delivery("1", secrets={"TOKEN": "secret:other/key"}), config), template
@@ -367,7 +372,7 @@ def test_data_that_is_too_large_is_fetched_or_run_elsewhere() -> None:
     noise = random.Random(7).randbytes(1_500_000).hex()
     refused(
         lambda: make_job(delivery(f"x = {noise!r}"), Config()),
-        "have the code fetch its data when it runs, or run it elsewhere: -b docker",
+        "fetch data in the code when it runs, or use another backend: -b docker",
     )
     make_job(delivery("from urllib.request import urlopen"), Config())
 
@@ -381,13 +386,13 @@ def test_more_memory_is_more_than_the_job_had(limit: str) -> None:
     resources = {"limits": {"memory": limit}}
     killed["spec"] = {"containers": [{"name": "main", "resources": resources}]}
     state = state_of(workflow(phase="Failed"), killed)
-    (more,) = filled(state.hint, "give it more: --memory {}")
+    (more,) = filled(state.hint, "raise the limit: --memory {}")
     assert parse_size(more) == 2 * parse_size(limit.removesuffix("i"))
 
 
 def test_memory_without_a_limit_is_asked_for() -> None:
     state = state_of(workflow(phase="Failed"), pod(terminated(137, reason="OOMKilled")))
-    is_hint(state.hint, "say what it needs, so that it is given room: --memory SIZE")
+    is_hint(state.hint, "request the memory that it needs: --memory SIZE")
 
 
 def test_a_lost_job_is_run_again_by_its_name() -> None:
@@ -398,7 +403,7 @@ def test_a_lost_job_is_run_again_by_its_name() -> None:
 
 # --- what an administrator mends: is it that fault, and no other? ------------------------------------
 
-SET_UP = "stoke setup argo --apply; or have it done by somebody who may"
+SET_UP = "stoke setup argo --apply; or ask an administrator to run it"
 ALLOWED = json_answer({"status": {"allowed": True}})
 DENIED = json_answer({"status": {"allowed": False}})
 SERVED = json_answer({"resources": [{"name": "workflows"}, {"name": "workflowtaskresults"}]})
@@ -426,15 +431,15 @@ SERVED = json_answer({"resources": [{"name": "workflows"}, {"name": "workflowtas
             "/namespaces/team-a",
             NOT_FOUND,
             json_answer({"metadata": {}}),
-            "choose another: --namespace NAMESPACE; or stoke setup argo --apply; or have it done by "
-            "somebody who may",
+            "choose another: --namespace NAMESPACE; or stoke setup argo --apply; or ask an "
+            "administrator to run it",
         ),
         (
             lambda cluster: check._template(cluster, "team"),
             "/workflowtemplates/stoke-team",
             NOT_FOUND,
             json_answer({"metadata": {}}),
-            "stoke setup argo --scope {} --apply; or have it done by somebody who may",
+            "stoke setup argo --scope {} --apply; or ask an administrator to run it",
         ),
         (
             lambda cluster: check._executor(cluster, Config()),
@@ -479,7 +484,7 @@ def test_a_login_that_is_asked_for_is_one_the_cluster_does_not_know(
         server.answers = {"/version": [status(401, "Unauthorized", "token expired")]}
         refused(
             lambda: cluster.request("GET", "/version"),
-            "log in to it again; then try: {} auth whoami",
+            "log in again, then try: {} auth whoami",
         )
         server.answers = {"/version": [json_answer({})]}
         assert cluster.request("GET", "/version") == {}

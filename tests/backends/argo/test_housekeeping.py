@@ -86,5 +86,5 @@ def test_one_that_its_node_does_not_take_is_given_up(
             housekeep(cluster, Config(), "image", volume, {"do": "usage"}, told.append)
         cluster.close()
     assert "kubectl get nodes" in (caught.value.hint or "")
-    assert any("no node takes it: 0/2 nodes" in text for text in told)
+    assert any("no node accepts it: 0/2 nodes" in text for text in told)
     assert [one.method for one in server.requests if one.method != "GET"][-1] == "DELETE"

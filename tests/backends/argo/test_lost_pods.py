@@ -10,7 +10,7 @@ import pytest
 
 from backends.argo.backend import ArgoBackend
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
-from backends.argo.state import KEPT_FROM_RUNNING_TWICE, RAN_TWICE
+from backends.argo.state import RAN_TWICE, SECOND_RUN_PREVENTED
 from stoke.config.model import ArgoConfig, Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
@@ -144,7 +144,7 @@ def test_at_most_once_keeps_the_code_from_a_second_start(
     done = ended(job)
     # The first pod was sent SIGTERM, which it may have had no time to report.
     assert (done.state, done.exit_code) in [(JobState.STOPPED, 143), (JobState.FAILED, None)]
-    assert done.reason == KEPT_FROM_RUNNING_TWICE.text
+    assert done.reason == SECOND_RUN_PREVENTED.text
     assert log(job).count(b"begun") == 1 and b"done" not in log(job)
 
 

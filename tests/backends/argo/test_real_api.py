@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.pod_log import PodLog
-from backends.argo.volumes import Volumes
+from backends.argo.volumes import ArgoVolumes
 from backends.argo.watch import Watch
 from stoke.backend.api import EngineState, Frame, LogDeniedError
 from stoke.config.model import ArgoConfig
@@ -173,7 +173,7 @@ def test_a_node_that_has_gone_has_no_caches(
     scope = f"test-{secrets.token_hex(4)}"
     cluster_cleanup(scope)
     there, *_ = real.request("GET", "/api/v1/nodes")["items"]
-    volumes = Volumes(real, ArgoConfig())
+    volumes = ArgoVolumes(real, ArgoConfig())
     for node in (there["metadata"]["name"], "taken-away"):
         volumes.note(scope, node, ("python",), "request")
     found = [one.node for one in volumes.found() if one.scope == scope]
@@ -200,7 +200,7 @@ def test_w01_w02_what_changes_is_seen(real: Cluster) -> None:
     watch.close()
     assert [one.kind for one in seen] == ["ADDED", "MODIFIED", "DELETED"]
     assert all("data" not in one.object for one in seen)
-    assert watch.objects == {}
+    assert watch._objects == {}
 
 
 # --- a connection that is cut --------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_a_program_for_credentials_runs_once_somebody_has_allowed_it(tmp_path: P
             kubeconfig=kubeconfig,
             approve=credential_plugins.refuse_unknown,
         )
-        with pytest.raises(EngineError, match="nobody has allowed it") as refused:
+        with pytest.raises(EngineError, match="you have not allowed yet") as refused:
             cluster.request("GET", "/version")
         assert "--allow-plugin" in (refused.value.hint or "")
         assert not touched.exists()

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.argo.single_start import NOT_SURE, PAUSES, POD, STARTED_BEFORE, why_not
+from backends.argo.single_start import NOT_SURE, PAUSES, POD, STARTED_BEFORE, why_not_started
 
 
 class ApiServer:
@@ -16,10 +16,10 @@ class ApiServer:
     def __init__(self) -> None:
         self.kept: dict[str, Any] | None = None
         self.fates: list[str] = []
-        self.asked = 0
+        self.requested = 0
 
     def ask(self, method: str, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        self.asked += 1
+        self.requested += 1
         fate = self.fates.pop(0) if self.fates else "answered"
         if fate == "lost":
             return 0, {"message": "timed out"}
@@ -49,7 +49,7 @@ def test_of_any_number_of_pods_at_most_one_starts(fates: list[list[str]]) -> Non
     said = []
     for number, of_pod in enumerate(fates):
         server.fates = list(of_pod)
-        said.append(why_not(server.ask, result(f"pod-{number}"), lambda _: None))
+        said.append(why_not_started(server.ask, result(f"pod-{number}"), lambda _: None))
     assert said.count(None) <= 1
     assert all(one.startswith((STARTED_BEFORE, NOT_SURE)) for one in said if one is not None)
     if all(not of_pod for of_pod in fates):
@@ -63,7 +63,7 @@ def test_a_refusal_is_told_at_once() -> None:
         asked.append(method)
         return 403, {"message": "may not create workflowtaskresults"}
 
-    said = why_not(refuse, result("pod-0"), lambda _: None)
+    said = why_not_started(refuse, result("pod-0"), lambda _: None)
     assert said == NOT_SURE + "403 may not create workflowtaskresults"
     assert asked == ["POST"]
 
@@ -72,6 +72,6 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     server = ApiServer()
     server.fates = ["lost"] * 100
     pauses: list[float] = []
-    said = why_not(server.ask, result("pod-0"), pauses.append)
+    said = why_not_started(server.ask, result("pod-0"), pauses.append)
     assert said == NOT_SURE + "no answer timed out"
-    assert pauses == list(PAUSES) and server.asked == len(PAUSES)
+    assert pauses == list(PAUSES) and server.requested == len(PAUSES)

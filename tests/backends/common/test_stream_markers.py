@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.common.records import take_record, take_records
+from backends.common.stream_markers import decode_line, decode_lines
 from stoke.backend.api import Frame
 from stoke.remote.runner.streams import Tagged
 
@@ -36,7 +36,7 @@ def stored(stream: int, data: bytes) -> list[Frame]:
 @given(_WRITES)
 def test_both_streams_come_back_byte_for_byte_and_in_order(writes: list[tuple[int, bytes]]) -> None:
     frames = [frame for stream, data in writes for frame in stored(stream, data)]
-    got = take_records(frames) if frames else []
+    got = decode_lines(frames) if frames else []
     for stream, data in writes:
         while data:
             frame = got.pop(0)
@@ -52,8 +52,8 @@ def test_other_lines_between_them_stay_as_they_are(
     frames = [frame for stream, data in writes for frame in stored(stream, data)]
     for at, line in others:
         frames.insert(at, Frame(2, 9, line))
-    one_by_one = [take_record(frame.time, frame.data) or frame for frame in frames]
-    assert not frames or take_records(frames) == one_by_one
+    one_by_one = [decode_line(frame.time, frame.data) or frame for frame in frames]
+    assert not frames or decode_lines(frames) == one_by_one
     assert [frame.data for frame in one_by_one if frame.time == 9] == [
         frame.data for frame in frames if frame.time == 9
     ]
@@ -75,10 +75,10 @@ def test_a_line_of_the_job_that_looks_like_another_programs_stays_the_jobs() -> 
 
 
 def job_frame(frame: Frame) -> Frame:
-    found = take_record(frame.time, frame.data)
+    found = decode_line(frame.time, frame.data)
     assert found is not None
     return found
 
 
 def test_a_record_that_was_cut_off_is_kept_as_far_as_it_came() -> None:
-    assert take_record(7, b"\x1ehalf") == Frame(1, 7, b"half")
+    assert decode_line(7, b"\x1ehalf") == Frame(1, 7, b"half")

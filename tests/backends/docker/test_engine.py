@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.docker import DockerBackend
-from backends.docker.engine import DEFAULT_SOCKET, find_address, translated
+from backends.docker.engine import DEFAULT_SOCKET, as_engine_error, find_address
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
 from tests.backends.docker.fake_engine import fake_engine, json_answer
@@ -69,7 +69,7 @@ def test_an_engine_over_the_network_needs_tls_that_is_verified(url: str, tmp_pat
         (tmp_path / name).touch()
     folder = {"DOCKER_CERT_PATH": str(tmp_path)}
     for unsafe in ({}, {**folder, "DOCKER_TLS_VERIFY": ""}):
-        with pytest.raises(EngineError, match="without TLS") as caught:
+        with pytest.raises(EngineError, match="without verified TLS") as caught:
             find_address(url, unsafe)
         assert "DOCKER_TLS_VERIFY=1" in (caught.value.hint or "")
     safe = find_address(url, {**folder, "DOCKER_TLS_VERIFY": "1"})
@@ -116,7 +116,7 @@ def test_no_permission() -> None:
             "Connection aborted.", PermissionError(13, "Permission denied")
         )
     )
-    error = translated(wrapped, "start a job", DEFAULT_SOCKET)
+    error = as_engine_error(wrapped, "start a job", DEFAULT_SOCKET)
     assert "no permission" in error.what and "usermod -aG docker" in (error.hint or "")
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.common.chunked import Chunks
-from backends.docker.log import MAX_FRAME, Frames, Lines
+from backends.common.chunked import ChunkedDecoder
+from backends.docker.log import MAX_FRAME, FrameDecoder, LineDecoder
 from stoke.backend.api import Frame
 from tests.backends.docker.fake_engine import LAST_CHUNK, chunk
 from tests.backends.docker.streams import encode, raw, stamp
@@ -35,7 +35,7 @@ def pieces_of(whole: bytes, at: list[int]) -> list[bytes]:
 
 @given(frames, cuts, st.sampled_from([0, 120, -570]))
 def test_frames_arrive_whole_and_in_order(sent: list[Frame], at: list[int], offset: int) -> None:
-    reader = Frames()
+    reader = FrameDecoder()
     whole = b"".join(encode(frame, offset) for frame in sent)
     got = [frame for piece in pieces_of(whole, at) for frame in reader.feed(piece)]
     assert got == sent
@@ -46,7 +46,7 @@ def test_frames_arrive_whole_and_in_order(sent: list[Frame], at: list[int], offs
 def test_chunks_need_not_be_frames(sent: list[Frame], at: list[int], wire: list[int]) -> None:
     whole = b"".join(encode(frame) for frame in sent)
     body = b"".join(chunk(piece) for piece in pieces_of(whole, at) if piece) + LAST_CHUNK
-    chunks, reader = Chunks(), Frames()
+    chunks, reader = ChunkedDecoder(), FrameDecoder()
     got = [frame for piece in pieces_of(body, wire) for frame in reader.feed(chunks.feed(piece))]
     assert got == sent
     assert chunks.ended
@@ -57,7 +57,7 @@ def test_a_stream_cut_anywhere_never_looks_ended(sent: list[Frame], choice: st.D
     body = b"".join(chunk(encode(frame)) for frame in sent) + LAST_CHUNK
     # Before the size of the last chunk is whole; of what comes after it nothing is needed.
     end = choice.draw(st.integers(0, len(body) - len(LAST_CHUNK) + 1))
-    chunks, reader = Chunks(), Frames()
+    chunks, reader = ChunkedDecoder(), FrameDecoder()
     got = reader.feed(chunks.feed(body[:end]))
     assert not chunks.ended
     assert got == sent[: len(got)]
@@ -75,7 +75,7 @@ def test_c09_lines_at_once_are_what_a_closer_look_gives(
     if not chunks_are_frames:
         pieces = pieces_of(b"".join(pieces), at)
     body = b"".join(chunk(piece) for piece in pieces if piece) + LAST_CHUNK
-    chunks, closer, lines = Chunks(), Frames(), Lines(Frames())
+    chunks, closer, lines = ChunkedDecoder(), FrameDecoder(), LineDecoder(FrameDecoder())
     expected = [frame for piece in pieces_of(body, at) for frame in closer.feed(chunks.feed(piece))]
     assert [frame for piece in pieces_of(body, at) for frame in lines.feed(piece)] == expected
     assert lines.ended
@@ -90,7 +90,7 @@ rubbish = st.lists(
 def test_c09_no_bytes_are_passed_over(between: bytes) -> None:
     line = chunk(encode(good))
     body = line * 2 + between + line + LAST_CHUNK
-    lines, chunks, closer = Lines(Frames()), Chunks(), Frames()
+    lines, chunks, closer = LineDecoder(FrameDecoder()), ChunkedDecoder(), FrameDecoder()
     try:
         expected = closer.feed(chunks.feed(body))
     except ValueError:
@@ -104,7 +104,7 @@ def test_c09_no_bytes_are_passed_over(between: bytes) -> None:
 def test_one_byte_at_a_time() -> None:
     sent = [Frame(1, 1_700_000_000 * SECOND + n, b"line %d\n" % n) for n in range(50)]
     body = b"".join(chunk(encode(frame)) for frame in sent) + LAST_CHUNK
-    chunks, reader = Chunks(), Frames()
+    chunks, reader = ChunkedDecoder(), FrameDecoder()
     got = [
         frame for at in range(len(body)) for frame in reader.feed(chunks.feed(body[at : at + 1]))
     ]
@@ -125,7 +125,7 @@ def test_one_byte_at_a_time() -> None:
 )
 def test_what_is_not_chunked_is_refused(wire: bytes) -> None:
     with pytest.raises(ValueError):
-        Chunks().feed(wire)
+        ChunkedDecoder().feed(wire)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_what_is_not_chunked_is_refused(wire: bytes) -> None:
     ids=["engine", "stdin", "unknown", "oversize", "negative", "untimed", "empty"],
 )
 def test_what_is_no_frame_is_a_failure_and_what_came_before_is_kept(bad: bytes, says: str) -> None:
-    reader = Frames()
+    reader = FrameDecoder()
     assert reader.feed(encode(good) + bad + encode(good)) == [good]
     assert reader.failure is not None and says in reader.failure
 
 
 def test_a_cut_in_the_middle_of_a_frame_shows() -> None:
-    reader = Frames()
+    reader = FrameDecoder()
     reader.feed(encode(good)[:-1])
     assert reader.within
 
@@ -156,5 +156,5 @@ def test_a_cut_in_the_middle_of_a_frame_shows() -> None:
 def test_times_are_exact_to_the_nanosecond() -> None:
     # 2038 and beyond, a leap day, one nanosecond before a second's end.
     for time in (0, 999_999_999, 1_709_164_800 * SECOND - 1, 4_102_444_800 * SECOND + 1):
-        (frame,) = Frames().feed(encode(Frame(2, time, b"x")))
+        (frame,) = FrameDecoder().feed(encode(Frame(2, time, b"x")))
         assert frame.time == time

@@ -69,7 +69,7 @@ def test_an_address_that_is_replaced_by_a_forwarded_socket(
         (own_home / "config.toml").write_text(f'docker.host = "{configured}"\n')
     said = refused(
         lambda: find_address(load_config().docker.host, environ),
-        "bring the engine's socket here: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
+        "forward the engine's socket: ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
         "then export {}=unix:///tmp/docker.sock",
     )
     for name, value in exported(said).items():
@@ -101,7 +101,7 @@ def test_a_context_without_tls_is_given_certificates(tmp_path: Path) -> None:
     environ = {"DOCKER_CONTEXT": "far"}
     said = refused(
         lambda: find_address(None, environ),
-        "give it some: docker context update {} --docker {}",
+        "add certificates: docker context update {} --docker {}",
     )
     for example, file in (
         ("/folder/ca.pem", files / "authority.crt"),
@@ -122,7 +122,7 @@ def backend_at(url: str) -> DockerBackend:
     return DockerBackend(Config(docker=DockerConfig(host=url)))
 
 
-START = "start it: sudo systemctl start docker; or run here, without Docker: -b local"
+START = "start it: sudo systemctl start docker; or run on this machine: -b local"
 
 
 def test_an_engine_to_start_is_one_that_nothing_listens_for(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_engine_to_look_at_is_one_that_ended_in_an_answer(tmp_path: Path) -> 
         backend = backend_at(engine.url)
         assert backend.inspect("job-aaaaaa").status == "running"
         engine.answers["json"] = [b""]
-        refused(lambda: backend.inspect("job-aaaaaa"), "look at the engine: docker info")
+        refused(lambda: backend.inspect("job-aaaaaa"), "check the engine: docker info")
         engine.answers["json"] = [json_answer({"message": "gone"}, 404)]
         assert backend.inspect("job-aaaaaa").status == "absent"
 
@@ -303,7 +303,7 @@ def test_who_uses_a_volume_is_seen(
         backend.housekeep(volume, {"kind": "python", "do": "clear"}, lambda _: None)
 
     try:
-        said = refused(clear, "see which one: docker ps --filter volume={}")
+        said = refused(clear, "find it: docker ps --filter volume={}")
         listed = subprocess.run(
             [*shlex.split(said.partition(": ")[2]), "--quiet", "--no-trunc"],
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from backends.docker import DockerBackend
-from backends.docker.check import look
+from backends.docker.check import check_engine
 from backends.docker.engine import Engine
 from stoke.backend.pool import Backends
 from stoke.config.loader import load_config
@@ -133,7 +133,7 @@ def lab(podman: str, podman_image: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def test_the_check_names_podman_and_its_log_driver(lab: Lab, podman: str) -> None:
     engine = Engine(podman)
-    found = {one.what: one for one in look(engine, lab.config)}
+    found = {one.what: one for one in check_engine(engine, lab.config)}
     engine.close()
     assert found["engine"].detail.startswith("Podman ")
     assert found["log driver"].works and "k8s-file" in found["log driver"].detail

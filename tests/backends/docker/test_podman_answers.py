@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backends.docker import DockerBackend
 from backends.docker.names import job_labels
-from backends.docker.podman_log import Readings
+from backends.docker.podman_log import ReadingDiff
 from stoke.backend.api import EngineState, Frame, LogBehindError, LogEndingError
 from stoke.errors import RequestError
 from tests.backends.docker.deliveries import delivery
@@ -110,7 +110,7 @@ def test_a_limit_that_the_engine_drops_is_refused_and_nothing_is_left(
     with pytest.raises(RequestError) as caught:
         backend.submit(made, lambda *_: None)
     assert caught.value.field == field
-    hint = is_hint(caught.value.hint, "see why, under limits: stoke doctor")
+    hint = is_hint(caught.value.hint, "see the line 'limits' of: stoke doctor")
     assert command(hint) == ["doctor"]
     assert any(f"/{made.job_id}?" in path for path in engine.requests)
     assert not any(path.endswith("/start") for path in engine.requests)
@@ -183,7 +183,7 @@ def test_readings_of_a_log_that_grows_add_up_to_it(steps: list[int], data: st.Da
     for step in steps:
         moment += step * 1_000_000_000
         log.append(Frame(data.draw(st.sampled_from([1, 2])), moment, data.draw(LINES)))
-    readings = Readings(0)
+    readings = ReadingDiff(0)
     got: list[Frame] = []
 
     def read(size: int, half: bool) -> None:

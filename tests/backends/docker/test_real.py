@@ -204,7 +204,7 @@ def test_a_container_that_only_has_the_name_is_left_alone(
     made = delivery("pass", scope=docker_scope)
     other = docker_engine.create_container(docker_image, ["true"], name=made.job_id)["Id"]
     try:
-        with pytest.raises(EngineError, match="is not this job"):
+        with pytest.raises(EngineError, match="is already called"):
             backend.submit(made, unreported)
         assert backend.inspect(made.job_id).status == "absent"
         backend.stop(made.job_id, 0)
@@ -221,11 +221,11 @@ def test_a_volume_that_only_has_the_name_is_refused(
     docker_engine.create_volume(name)
     try:
         made = delivery("pass", scope=docker_scope)
-        with pytest.raises(EngineError, match="was not made by stoke"):
+        with pytest.raises(EngineError, match="was not created by stoke"):
             backend.submit(made, unreported)
         assert backend.inspect(made.job_id).status == "absent"
         assert [volume for volume in backend.volumes() if volume.name == name] == []
-        with pytest.raises(EngineError, match="was not made by stoke"):
+        with pytest.raises(EngineError, match="was not created by stoke"):
             backend.housekeep(Volume("docker", docker_scope, "python", name), CLEAR, quiet)
         assert docker_engine.inspect_volume(name)
     finally:
@@ -554,7 +554,7 @@ def test_a_volume_that_somebody_else_mounts_is_not_cleared(
     other = docker_engine.create_container(docker_image, ["sleep", "600"], host_config=binds)["Id"]
     docker_engine.start(other)
     try:
-        with pytest.raises(EngineError, match="not a job of stoke") as caught:
+        with pytest.raises(EngineError, match="stoke did not create") as caught:
             backend.housekeep(python_volume(backend, docker_scope), CLEAR, quiet)
         assert name in (caught.value.hint or "")
     finally:

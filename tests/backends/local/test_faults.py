@@ -17,7 +17,7 @@ import pytest
 from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
-from backends.local.supervisor import HEADER, STATUS, Frames, identity, publish, reserve
+from backends.local.supervisor import HEADER, STATUS, FrameWriter, identity, publish, reserve
 from stoke.backend.pool import Backends
 from stoke.config.loader import unknown_variables
 from stoke.config.model import Config
@@ -136,7 +136,7 @@ def test_a_disk_without_room_refuses_the_job_at_once(small_disk: Path, lab: Lab)
 def test_a_write_that_fails_is_counted_and_leaves_no_half_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    frames = Frames(str(tmp_path / "frames"))
+    frames = FrameWriter(str(tmp_path / "frames"))
     frames.add(1, b"before\n")
     real = os.write
     left = iter([5])
