@@ -10,6 +10,7 @@ from backends.argo import ArgoBackend
 from backends.argo.cluster import Cluster, pods_path
 from bench.argo import NAMESPACE, NONCE, argo_backend, delivery
 from bench.measure import pairs
+from stoke.backend.api import EngineStatus
 from stoke.history.job import new_job_id
 from stoke.logs.follower import Follower
 from stoke.logs.spool import SpoolReader
@@ -24,7 +25,7 @@ def main() -> None:
     job = delivery(CODE, new_job_id("bench"))
     backend.submit(job, lambda name, start, seconds: None)
     try:
-        while backend.inspect(job.job_id).status != "exited":
+        while backend.inspect(job.job_id).status != EngineStatus.EXITED:
             time.sleep(0.5)
         cluster = backend._locations.of(job.job_id).cluster
         mine, theirs, ratio = pairs(

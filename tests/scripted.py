@@ -16,6 +16,7 @@ from stoke.backend.api import (
     CheckResult,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     Frame,
     LogBehindError,
@@ -24,12 +25,12 @@ from stoke.backend.api import (
 )
 from stoke.errors import EngineError
 
-RUNNING = EngineState("running")
-ABSENT = EngineState("absent")
+RUNNING = EngineState(EngineStatus.RUNNING)
+ABSENT = EngineState(EngineStatus.ABSENT)
 
 
 def exited(code: int = 0, reason: str | None = None) -> EngineState:
-    return EngineState("exited", code, reason, started_at=1000.0, finished_at=1010.0)
+    return EngineState(EngineStatus.EXITED, code, reason, started_at=1000.0, finished_at=1010.0)
 
 
 @dataclass(frozen=True)

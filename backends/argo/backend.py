@@ -73,6 +73,7 @@ from stoke.backend.api import (
     CheckResult,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -221,7 +222,7 @@ class ArgoBackend:
     def inspect(self, job_id: str) -> EngineState:
         workflow = self._metadata(job_id)
         if workflow is None:
-            return EngineState("absent", reason=self._why_absent())
+            return EngineState(EngineStatus.ABSENT, reason=self._why_absent())
         location = self._locations.of(job_id)
         pod = location.resources.pod(job_id)
         with self._lock:
@@ -242,7 +243,12 @@ class ArgoBackend:
             workflow = location.resources.workflow(job_id) or workflow
         state = replace(state_of(workflow, pod, phases), notes=self._notes(job_id, workflow, pod))
         at = unnoticed_at(workflow)
-        if state.status == "running" and pod is None and at is not None and time.time() >= at:
+        if (
+            state.status == EngineStatus.RUNNING
+            and pod is None
+            and at is not None
+            and time.time() >= at
+        ):
             return replace(state, reason=NOT_NOTICED.text, hint=NOT_NOTICED.hint)
         return state
 

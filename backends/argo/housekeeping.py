@@ -12,7 +12,7 @@ from backends.argo.log_stream import JobLog
 from backends.argo.resources import KubernetesResources
 from backends.argo.state import gives_up_at, state_of
 from backends.argo.workflow import make_housekeeping
-from stoke.backend.api import EngineState, Volume
+from stoke.backend.api import EngineState, EngineStatus, Volume
 from stoke.cache.volumes import read_outcome
 from stoke.config.model import Config
 from stoke.errors import EngineError
@@ -82,10 +82,10 @@ def _lines(
 def _check_progress(resources: KubernetesResources, name: str, timeouts: Timeouts) -> str:
     """Return what the workflow waits for. Raises `EngineError` if it failed or cannot start."""
     workflow, pod = resources.workflow(name), resources.pod(name)
-    state = state_of(workflow, pod) if workflow else EngineState("absent")
+    state = state_of(workflow, pod) if workflow else EngineState(EngineStatus.ABSENT)
     at = None if pod is None else gives_up_at(pod, *timeouts)
     give_up_patch = at is not None and time.time() >= at
-    over = state.status in ("exited", "absent") and state.exit_code != 0
+    over = state.status in (EngineStatus.EXITED, EngineStatus.ABSENT) and state.exit_code != 0
     if over or give_up_patch:
         why = state.reason or "its workflow was deleted"
         raise EngineError(f"housekeeping failed: {why}", state.hint)

@@ -23,7 +23,7 @@ from backends.argo.names import (
 )
 from backends.argo.single_start import EXIT as NOT_STARTED
 from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
-from stoke.backend.api import EngineState
+from stoke.backend.api import EngineState, EngineStatus
 
 MAIN = "main"
 # The containers that Argo adds to a pod.
@@ -66,15 +66,17 @@ def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineSta
     if pod is None or not has_started(pod):
         gave_up = why_given_up(workflow)
         if gave_up is not None:
-            return EngineState("exited", None, gave_up.text, hint=gave_up.hint, phases=phases)
+            return EngineState(
+                EngineStatus.EXITED, None, gave_up.text, hint=gave_up.hint, phases=phases
+            )
         if AWAITS_BUNDLE in labels_of(workflow):
-            return EngineState("created")
+            return EngineState(EngineStatus.CREATED)
     if pod is not None:
         return _state_of_pod(workflow, pod, phases)
     if is_over(workflow):
         return _state_without_pod(workflow, phases)
     waits = why_no_pod(workflow)
-    return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
+    return EngineState(EngineStatus.RUNNING, reason=waits.text, hint=waits.hint, phases=phases)
 
 
 def unnoticed_at(workflow: Object) -> float | None:
@@ -156,7 +158,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
     if ended is not None:
         reason = _why_ended(workflow, pod, ended)
         return EngineState(
-            "exited",
+            EngineStatus.EXITED,
             None
             if _lacks_secret(ended) or _why_not_started(workflow, ended)
             else ended["exitCode"],
@@ -168,13 +170,13 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         )
     if status.get("phase") in ("Failed", "Succeeded"):
         reason = NO_DIAGNOSIS if was_stopped(workflow) else _why_pod_failed(pod)
-        return EngineState("exited", None, reason.text, hint=reason.hint, phases=phases)
+        return EngineState(EngineStatus.EXITED, None, reason.text, hint=reason.hint, phases=phases)
     if has_started(pod):
         started = epoch((container(pod) or {})["state"]["running"].get("startedAt"))
         lost = _why_silent(pod)
-        return EngineState("running", None, lost.text, started, None, lost.hint, phases)
+        return EngineState(EngineStatus.RUNNING, None, lost.text, started, None, lost.hint, phases)
     waits = why_waiting(pod)
-    return EngineState("running", reason=waits.text, hint=waits.hint, phases=phases)
+    return EngineState(EngineStatus.RUNNING, reason=waits.text, hint=waits.hint, phases=phases)
 
 
 def _why_silent(pod: Object) -> Diagnosis:
@@ -219,7 +221,14 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
     nodes = (status.get("nodes") or {}).values()
     log_gone = phase == "Succeeded" or any(node.get("hostNodeName") for node in nodes)
     return EngineState(
-        "exited", code, reason.text, None, finished, reason.hint, phases, log_gone=log_gone
+        EngineStatus.EXITED,
+        code,
+        reason.text,
+        None,
+        finished,
+        reason.hint,
+        phases,
+        log_gone=log_gone,
     )
 
 

@@ -44,6 +44,7 @@ from stoke.backend.api import (
     CheckResult,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -193,7 +194,7 @@ class DockerBackend:
     def inspect(self, job_id: str) -> EngineState:
         record = self._record(job_id)
         if record is None:
-            return EngineState("absent")
+            return EngineState(EngineStatus.ABSENT)
         with checking_answer(f"inspect {job_id}"):
             return _state(record["State"])
 
@@ -326,18 +327,18 @@ def _state(state: dict[str, Any]) -> EngineState:
     status = state["Status"]
     reason = str(state.get("Error") or "")[:LONGEST_EXPLANATION] or None
     if status in ("created", "initialized"):  # Podman reports "initialized" just before the start
-        return EngineState("created", reason=reason)
+        return EngineState(EngineStatus.CREATED, reason=reason)
     started = epoch(state["StartedAt"])
     # Podman reports "stopping" until the process has ended; only then is there an exit code.
     if status in ("running", "paused", "restarting", "stopping"):
-        return EngineState("running", started_at=started)
+        return EngineState(EngineStatus.RUNNING, started_at=started)
     code = state["ExitCode"]
     if not isinstance(code, int) or not -(1 << 31) <= code < 1 << 32:
         raise ValueError("an invalid exit code")
     # The engine reports this also for a killed child process that the code outlived.
     if state.get("OOMKilled") and code != 0:
         reason = "out of memory"
-    return EngineState("exited", code, reason, started, epoch(state["FinishedAt"]))
+    return EngineState(EngineStatus.EXITED, code, reason, started, epoch(state["FinishedAt"]))
 
 
 def _lacks_log_driver(error: AnswerError) -> bool:

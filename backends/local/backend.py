@@ -27,6 +27,7 @@ from stoke.backend.api import (
     CheckResult,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     LogStream,
     PhaseReport,
@@ -132,19 +133,25 @@ class LocalBackend:
         started = record["started_at"] if record else None
         if status is not None:
             return EngineState(
-                "exited", status["exit_code"], None, status["started_at"], status["finished_at"]
+                EngineStatus.EXITED,
+                status["exit_code"],
+                None,
+                status["started_at"],
+                status["finished_at"],
             )
         if alive:
-            return EngineState("running", started_at=started)
+            return EngineState(EngineStatus.RUNNING, started_at=started)
         if not folder.exists():
-            return EngineState("absent")
+            return EngineState(EngineStatus.ABSENT)
         if record is None:
-            return EngineState("created")
-        return EngineState("absent", reason=_why_it_is_lost(folder, record), started_at=started)
+            return EngineState(EngineStatus.CREATED)
+        return EngineState(
+            EngineStatus.ABSENT, reason=_why_it_is_lost(folder, record), started_at=started
+        )
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         def is_over() -> bool:
-            return self.inspect(job_id).status in ("exited", "absent")
+            return self.inspect(job_id).status in (EngineStatus.EXITED, EngineStatus.ABSENT)
 
         return FrameFile(_folder(job_id) / "frames", since, follow, is_over)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stoke.errors import EngineError
@@ -60,18 +61,29 @@ class Delivery:
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
 
 
+class EngineStatus(StrEnum):
+    """Whether an engine has a job, and how far the job is."""
+
+    ABSENT = "absent"
+    """The engine does not know the job."""
+    CREATED = "created"
+    """The job has not started, and nothing will start it."""
+    RUNNING = "running"
+    """The job runs or is queued."""
+    EXITED = "exited"
+
+
 @dataclass(frozen=True)
 class EngineState:
     """The state of a job as the engine reports it; it wins over every event of the runner.
 
-    `status` is "absent" (the engine does not know the job), "created" (not started, and nothing will
-    start it), "running" (also while the job is queued) or "exited". Times are epoch seconds.
+    Times are epoch seconds.
 
     `exit_code` is None for a job that ended without one or whose code the engine has forgotten. For a
     running job, `reason` is why it does not start, and `hint` how to fix that.
     """
 
-    status: str
+    status: EngineStatus
     exit_code: int | None = None
     reason: str | None = None
     started_at: float | None = None
@@ -213,7 +225,7 @@ class Backend(Protocol):
         """Start the job. Repeating a call is safe: the same job id is the same job."""
 
     def inspect(self, job_id: str) -> EngineState:
-        """Return the engine's state of one job, "absent" if the engine does not know it."""
+        """Return the engine's state of one job, `ABSENT` if the engine does not know it."""
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         """Open the job's output from `since` (epoch nanoseconds, inclusive; 0: all) on.

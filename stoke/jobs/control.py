@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stoke.backend.api import Backend
+from stoke.backend.api import Backend, EngineStatus
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
 from stoke.errors import RequestError
@@ -60,7 +60,7 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
                 f"is {job.state} and cannot be removed",
                 f"stop it first: stoke stop {job.id}",
             )
-        if job.provisional and backend.inspect(job.id).status == "running":
+        if job.provisional and backend.inspect(job.id).status == EngineStatus.RUNNING:
             raise RequestError(
                 job.id,
                 f"reported that it {job.state}, but the {backend.name} backend still runs it",

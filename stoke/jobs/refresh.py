@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from stoke.backend.api import Backend
+from stoke.backend.api import Backend, EngineStatus
 from stoke.backend.capabilities import KeepsFinishedJobs
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
@@ -136,14 +136,14 @@ def reconcile(
     if is_being_submitted(job.id):
         return True
     engine = backend.inspect(job.id)
-    if engine.status == "running":
+    if engine.status == EngineStatus.RUNNING:
         # The log tells how far the job is; the engine tells why there is none yet.
         tracker = Tracker(backend, history, job.id, on_unsaved=on_unsaved, location=location)
         tracker.take_state(engine)
         watch(tracker)
         tracker.catch_up()
         return True
-    if engine.status == "created":
+    if engine.status == EngineStatus.CREATED:
         if _is_adopted(job):
             return True  # A process with another history may be submitting it.
         # The submitting process died between creating and starting the job.
@@ -230,7 +230,7 @@ def _remove_late(job: Job, backend: Backend) -> None:
     if job.state is not JobState.LOST or _is_adopted(job):
         return
     try:
-        if backend.inspect(job.id).status == "created":
+        if backend.inspect(job.id).status == EngineStatus.CREATED:
             backend.remove(job.id)
     except EngineError:
         pass  # The next listing tries again.

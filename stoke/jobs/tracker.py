@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stoke.backend.api import Backend, EngineState
+from stoke.backend.api import Backend, EngineState, EngineStatus
 from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
 from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
@@ -181,10 +181,10 @@ class Tracker:
             self._history.set_phase(self.job_id, phase)
         self._told = engine.phases
         self._take_notes(engine)
-        runs = engine.status == "running"
+        runs = engine.status == EngineStatus.RUNNING
         taken_back = runs and self._take_back_end()
         news_of_waiting = runs and self._note_waiting(engine)
-        news_of_end = engine.status == "exited" and self._take_end(engine)
+        news_of_end = engine.status == EngineStatus.EXITED and self._take_end(engine)
         if news or taken_back or news_of_waiting or news_of_end:
             self._on_change()
 
@@ -345,7 +345,7 @@ class Tracker:
             "log_bytes": follower.spool.bytes,
             "log_gaps": follower.spool.gaps,
         }
-        if engine.status == "absent":
+        if engine.status == EngineStatus.ABSENT:
             # If the engine has forgotten the job, the runner's report counts; without one it is lost.
             changes: dict[str, Any] = {"provisional": False}
             if not job.provisional:
@@ -392,7 +392,7 @@ class Tracker:
         shown = self._location.unsaved
         if shown is not None:
             shown.whole = True
-            changes["provisional"] = engine.status != "absent"
+            changes["provisional"] = engine.status != EngineStatus.ABSENT
         if engine.log_gone and not job.provisional:
             # Without the runner's end event it is unknown how much of the log is missing.
             gone = "its log had gone before all of it was read"

@@ -25,6 +25,7 @@ from stoke.backend.api import (
     ENGINE,
     Backend,
     EngineState,
+    EngineStatus,
     Frame,
     LogBehindError,
     LogDeniedError,
@@ -49,8 +50,8 @@ _log = Logger(__name__)
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_BYTES = 32 << 20
 BACKOFF_SECONDS = (0.5, 30.0)
-OVER = ("exited", "absent")
-# A connection that lasted this long was good, even if it brought nothing.
+OVER = (EngineStatus.EXITED, EngineStatus.ABSENT)
+# A connection that lasted so long was good, also if it brought nothing.
 GOOD_SECONDS = 20.0
 # An interpreter that cannot run the runner prints less than this.
 MOST_BEFORE_RUNNER = 16 * 1024
@@ -156,11 +157,11 @@ class Follower:
             if not follow:
                 continue
             state = self._ask()
-            if state and state.status == "created":
+            if state and state.status == EngineStatus.CREATED:
                 attempt = 0
                 self._closed.wait(START_SECONDS)
                 continue
-            if state and state.status in ("exited", "absent") and self._read_rest(state):
+            if state and state.status in OVER and self._read_rest(state):
                 self._finish()
                 return state
             if state and cut is not None and not grown and attempt and not _is_expected(cut):
@@ -217,7 +218,7 @@ class Follower:
             if isinstance(error, LogDeniedError):
                 self._note_gap(f"the engine does not give its log: {error.what}")
                 return True
-            if error is not None and state.status != "absent":
+            if error is not None and state.status != EngineStatus.ABSENT:
                 if not _is_expected(error):
                     self._on_trouble(error)
                 return False

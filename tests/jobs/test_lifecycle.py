@@ -21,6 +21,7 @@ from stoke.backend.api import (
     Capabilities,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     Frame,
     PhaseReport,
@@ -44,7 +45,7 @@ from stoke.request.spec import make_spec
 from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import lines_in
 
-CREATED = EngineState("created")
+CREATED = EngineState(EngineStatus.CREATED)
 S = 1_000_000_000
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stoke.backend.api import EngineState, Frame, LogDeniedError
+from stoke.backend.api import EngineState, EngineStatus, Frame, LogDeniedError
 from stoke.errors import EngineError, WaitingError
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
@@ -329,9 +329,9 @@ def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> 
         seen.append(job.reason)
 
     waits = EngineState(
-        "running", reason="no image", hint="name one", phases=(("queue", 1.0, None),)
+        EngineStatus.RUNNING, reason="no image", hint="name one", phases=(("queue", 1.0, None),)
     )
-    started = EngineState("running", phases=(("queue", 1.0, 2.0), ("start", 3.0, 4.0)))
+    started = EngineState(EngineStatus.RUNNING, phases=(("queue", 1.0, 2.0), ("start", 3.0, 4.0)))
     backend = ScriptedBackend(
         log_of(*RUN, end(0)), [Connection(news=3)], [waits, waits, started, exited(0)]
     )
@@ -344,7 +344,7 @@ def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> 
 
 
 def test_what_mends_an_end_that_only_the_engine_knows_is_kept(history: History) -> None:
-    killed = EngineState("exited", 137, "out of memory", hint="give it more")
+    killed = EngineState(EngineStatus.EXITED, 137, "out of memory", hint="give it more")
     job = track(ScriptedBackend(log_of(*RUN), states=[killed]), history)
     assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, "out of memory")
     assert history.notes(JOB) == [Note("error", "out of memory", "give it more")]
@@ -364,7 +364,7 @@ def test_an_end_without_an_exit_code_leaves_the_runners_word(
     history: History, log: list[Event], stopped: bool, state: JobState, code: int | None
 ) -> None:
     history.update(JOB, stop_requested=stopped)
-    job = track(ScriptedBackend(log_of(*log), states=[EngineState("exited")]), history)
+    job = track(ScriptedBackend(log_of(*log), states=[EngineState(EngineStatus.EXITED)]), history)
     assert (job.state, job.exit_code, job.provisional) == (state, code, False)
 
 
@@ -372,7 +372,7 @@ def test_an_end_without_an_exit_code_leaves_the_runners_word(
 def test_a_log_that_had_gone_before_it_was_read_is_missed(
     history: History, log: list[Event], says: bool
 ) -> None:
-    gone = EngineState("exited", 0, log_gone=True)
+    gone = EngineState(EngineStatus.EXITED, 0, log_gone=True)
     job = track(ScriptedBackend(log_of(*log), states=[gone]), history)
     assert job.state is JobState.SUCCEEDED
     assert ("log had gone" in (job.reason or "")) == says

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.backend.api import ENGINE, EngineState, Frame, LogDeniedError
+from stoke.backend.api import ENGINE, EngineState, EngineStatus, Frame, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs import follower as follower_module
 from stoke.logs import resume
@@ -607,7 +607,7 @@ def test_the_clock_of_this_machine_stands_still_against_its_own_uptime() -> None
 # --- starts and pauses ---------------------------------------------------------------------------
 
 
-CREATED = EngineState("created")
+CREATED = EngineState(EngineStatus.CREATED)
 
 
 def test_c16_job_that_has_not_begun_is_waited_for_without_growing_pauses(

@@ -21,6 +21,7 @@ from stoke.backend.api import (
     CheckResult,
     Delivery,
     EngineState,
+    EngineStatus,
     FoundJob,
     Frame,
     PhaseReport,
@@ -131,11 +132,11 @@ class FakeBackend:
         self._answer()
         report("start", time.time(), 0.01)
         self.deliveries.append(delivery)
-        self.states[delivery.job_id] = EngineState("running")
+        self.states[delivery.job_id] = EngineState(EngineStatus.RUNNING)
 
     def inspect(self, job_id: str) -> EngineState:
         self._answer()
-        return self.states.get(job_id, EngineState("absent"))
+        return self.states.get(job_id, EngineState(EngineStatus.ABSENT))
 
     def logs(self, job_id: str, since: int, follow: bool) -> FakeStream:
         self._answer()
@@ -274,8 +275,8 @@ class Desk:
             columns.setdefault("log_bytes", len(log))
             columns.setdefault("log_lines", log.count(b"\n"))
         else:
-            # Another program follows the log, so that the spool stays as it is.
-            self.backends[backend].states.setdefault(job_id, EngineState("running"))
+            # Another program follows it, so that what stands in the spool stays.
+            self.backends[backend].states.setdefault(job_id, EngineState(EngineStatus.RUNNING))
             lock = os.open(job_dir(job_id) / "follow.lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.locks.append(lock)

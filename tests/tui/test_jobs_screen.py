@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stoke.backend.api import EngineState
+from stoke.backend.api import EngineState, EngineStatus
 from stoke.errors import EngineError
 from stoke.history.database import Note
 from stoke.history.job import JobState
@@ -177,7 +177,7 @@ async def test_a_failing_backend_is_reported_and_its_jobs_are_unconfirmed(
         assert "so far" in text
         desk.let_go()
         backends["docker"].down = None
-        backends["docker"].states["job-aaaaaa"] = EngineState("exited", exit_code=0)
+        backends["docker"].states["job-aaaaaa"] = EngineState(EngineStatus.EXITED, exit_code=0)
         await until(pilot, lambda: shows(app, "succeeded", without="does not answer"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stoke.backend.api import EngineState, FoundJob, Frame, Volume
+from stoke.backend.api import EngineState, EngineStatus, FoundJob, Frame, Volume
 from stoke.history.job import JobState
 from tests.tui.conftest import Desk, FakeBackend, said, shows, until
 from tui.app import StokeApp
@@ -35,11 +35,11 @@ class Junk:
 def flips() -> Callable[[str], EngineState]:
     """Report another state at each call."""
     said = [
-        EngineState("exited", 0),
-        EngineState("running"),
-        EngineState("absent"),
-        EngineState("exited", 3),
-        EngineState("dancing"),
+        EngineState(EngineStatus.EXITED, 0),
+        EngineState(EngineStatus.RUNNING),
+        EngineState(EngineStatus.ABSENT),
+        EngineState(EngineStatus.EXITED, 3),
+        EngineState("dancing"),  # type: ignore[arg-type]
     ]
 
     def inspect(_: str) -> EngineState:

@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
-from stoke.backend.api import EngineState
+from stoke.backend.api import EngineState, EngineStatus
 from stoke.cache.scopes import is_ephemeral
 from stoke.config.defaults import with_changes
 from stoke.config.model import Config
@@ -214,7 +214,7 @@ async def test_a_backend_that_cannot_throw_scopes_away_is_raced_without_a_cache(
         await until(pilot, lambda: backends["local"].deliveries)
         (delivery,) = backends["local"].deliveries
         assert not delivery.spec.use_cache and is_ephemeral(delivery.spec.scope)
-        backends["local"].states[delivery.job_id] = EngineState("exited", 3)
+        backends["local"].states[delivery.job_id] = EngineState(EngineStatus.EXITED, 3)
         await until(pilot, lambda: "the cold run failed: exit code 3" in screen_text(app))
 
 

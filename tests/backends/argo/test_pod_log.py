@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from backends.argo import pod_log as log_module
 from backends.argo.cluster import ApiError, Cluster
 from backends.argo.pod_log import PART_SIZE, PodLog, PodLogDecoder
-from stoke.backend.api import EngineState, Frame, LogDeniedError
+from stoke.backend.api import EngineState, EngineStatus, Frame, LogDeniedError
 from stoke.errors import EngineError
 from stoke.logs import follower as follower_module
 from stoke.logs.follower import Follower
@@ -221,7 +221,7 @@ def test_c13_memory_is_bounded_by_a_part_not_by_a_line() -> None:
 # --- requests ------------------------------------------------------------------------------------
 
 
-def test_c04_c08_c18_c20_what_is_asked_for(cluster: Cluster, server: ScriptedServer) -> None:
+def test_c04_c08_c18_c20_the_request_for_a_log(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/log"] = [ScriptedPodLog(lines_of(1))]
     read(cluster)
     read(cluster, START)
@@ -580,7 +580,7 @@ def test_c25_a_pod_deleted_while_it_is_followed(
         ScriptedPodLog(lines_of(8)),
         status(404, "NotFound", 'pods "job-aaaaaa" not found'),
     ]
-    states: list[EngineState | EngineError] = [EngineState("absent")]
+    states: list[EngineState | EngineError] = [EngineState(EngineStatus.ABSENT)]
     spooled, _, _, gaps = followed(cluster, tmp_path / "job", states)
     assert spooled == b"".join(one.data for one in lines_of(8))
     assert gaps == 0

@@ -24,7 +24,7 @@ from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.pod_log import PodLog
 from backends.argo.volumes import ArgoVolumes
 from backends.argo.watch import Watch
-from stoke.backend.api import EngineState, Frame, LogDeniedError
+from stoke.backend.api import EngineState, EngineStatus, Frame, LogDeniedError
 from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
 from stoke.logs.follower import Follower
@@ -258,7 +258,11 @@ class OnePod(ScriptedBackend):
 
     def inspect(self, job_id: str) -> EngineState:
         pod = self.real.request("GET", pods_path(self.real.namespace, self.pod))
-        return EngineState("exited", 0) if has(pod, "terminated") else EngineState("running")
+        return (
+            EngineState(EngineStatus.EXITED, 0)
+            if has(pod, "terminated")
+            else EngineState(EngineStatus.RUNNING)
+        )
 
 
 def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backends.docker import DockerBackend
 from backends.docker.names import job_labels
 from backends.docker.podman_log import ReadingDiff
-from stoke.backend.api import EngineState, Frame, LogBehindError, LogEndingError
+from stoke.backend.api import EngineState, EngineStatus, Frame, LogBehindError, LogEndingError
 from stoke.errors import RequestError
 from tests.backends.docker.deliveries import delivery
 from tests.backends.docker.fake_engine import (
@@ -70,10 +70,10 @@ def log_of(*texts: bytes) -> list[bytes | None]:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("initialized", EngineState("created")),
+        ("initialized", EngineState(EngineStatus.CREATED)),
         # Its exit code is 0 until it has one.
-        ("stopping", EngineState("running", started_at=STARTED)),
-        ("exited", EngineState("exited", 0, None, STARTED, STARTED)),
+        ("stopping", EngineState(EngineStatus.RUNNING, started_at=STARTED)),
+        ("exited", EngineState(EngineStatus.EXITED, 0, None, STARTED, STARTED)),
     ],
 )
 def test_states_that_only_podman_has(
