@@ -284,7 +284,7 @@ def test_a_mutex_lets_one_workflow_through_at_a_time(admin: Api, name: str) -> N
 # ---- starting and stopping ----
 
 
-def test_starting_twice_is_starting_once(running: Layout) -> None:
+def test_a_second_start_finds_the_running_cluster(running: Layout) -> None:
     before = cluster.processes(running)
     assert cluster.up(running.folder, [], "standin") == running.env.read_text()
     assert cluster.processes(running) == before
@@ -346,7 +346,7 @@ def test_a_program_that_does_not_start_is_named_with_the_end_of_its_log(
     assert not folder.exists()
 
 
-def test_a_folder_that_is_no_clusters_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_clusters_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     for verb in (cluster.down, lambda folder: cluster.up(folder, [], "none")):
         with pytest.raises(cluster.ClusterError, match="is no cluster's folder"):

@@ -59,7 +59,9 @@ def test_a_full_disk_names_the_step_and_leaves_no_half_environment(
 
 
 @pytest.mark.usefixtures("small_cache")
-def test_a_full_disk_is_done_without_unless_told_otherwise(lab: Lab, index: PackageIndex) -> None:
+def test_a_job_runs_without_a_full_cache_unless_configured_otherwise(
+    lab: Lab, index: PackageIndex
+) -> None:
     index.add("heavy", "1.0", size=8_000_000)
     code = "import heavy, os; print(os.path.dirname(heavy.__file__))"
     done = lab.run(code, dependencies=["heavy"])
@@ -110,7 +112,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_cache_that_cannot_be_written_to_is_done_without(
+def test_a_job_runs_without_an_unwritable_cache(
     lab: Lab, index: PackageIndex, closed_cache: str
 ) -> None:
     done = lab.run("import alpha; print(alpha.version)", dependencies=["alpha"])

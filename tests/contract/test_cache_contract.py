@@ -169,7 +169,7 @@ def test_nothing_outside_is_measured_or_removed(
 
 
 @pytest.mark.parametrize("how", ["unused", "max_bytes"])
-def test_what_was_promised_is_what_is_freed(
+def test_prune_frees_as_many_bytes_as_predicted(
     lab: Lab, cache: Cache, index: PackageIndex, how: str
 ) -> None:
     for name in ("four", "one", "most", "three"):
@@ -210,7 +210,9 @@ def test_a_size_that_holds_everything_drops_nothing(
     assert lab.run("import one", dependencies=["one"]).phase("python").hit is True
 
 
-def test_the_least_recently_used_goes_first(lab: Lab, cache: Cache, index: PackageIndex) -> None:
+def test_the_least_recently_used_is_pruned_first(
+    lab: Lab, cache: Cache, index: PackageIndex
+) -> None:
     for name in ("one", "two", "three"):
         lab.run(f"import {name}", dependencies=[name])
     lab.run("import one", dependencies=["one"])
@@ -238,7 +240,7 @@ def test_what_is_in_use_stays(lab: Lab, cache: Cache, index: PackageIndex) -> No
     assert lab.run("import one", dependencies=["one"]).phase("python").hit is True
 
 
-def test_what_dead_builds_left_goes(lab: Lab, cache: Cache, index: PackageIndex) -> None:
+def test_leftovers_of_dead_builds_are_removed(lab: Lab, cache: Cache, index: PackageIndex) -> None:
     lab.run("import one", dependencies=["one"])
     left = cache.folder / "venvs" / ("a" * 32 + ".tmp")
     left.mkdir()
@@ -337,7 +339,7 @@ def test_a_budget_is_kept_after_a_job(lab: Lab, cache: Cache, index: PackageInde
 @pytest.mark.parametrize(
     "thing", [hostile.fifo, hostile.closed_folder, hostile.nested_json, hostile.deep]
 )
-def test_a_volume_that_a_job_spoilt_is_looked_after_and_usable_again(
+def test_a_volume_that_a_job_damaged_is_cleaned_and_usable_again(
     lab: Lab, cache: Cache, index: PackageIndex, thing: Callable[[str], None]
 ) -> None:
     lab.run("import one", dependencies=["one"])

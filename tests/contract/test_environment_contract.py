@@ -91,7 +91,7 @@ def test_ten_jobs_at_once_build_an_environment_once(lab: Lab) -> None:
         (["alpha~=1.0"], b"1.5"),
     ],
 )
-def test_requirements_mean_what_they_say(
+def test_requirements_are_installed_as_written(
     lab: Lab, dependencies: list[str], expected: bytes
 ) -> None:
     code = "import alpha; print(alpha.version)"
@@ -132,7 +132,7 @@ def test_a_locked_request_installs_as_it_stands(lab: Lab, index: PackageIndex) -
     [(["nowhere-to-be-found"], "nowhere-to-be-found"), (["alpha<2", "beta>=2"], "alpha")],
     ids=["does not exist", "conflict"],
 )
-def test_what_cannot_be_resolved_is_explained(
+def test_an_unresolvable_request_is_explained(
     lab: Lab, dependencies: list[str], named: str
 ) -> None:
     done = lab.run("print('never')", dependencies=dependencies)
@@ -209,7 +209,9 @@ print(alpha.version)
 """
 
 
-def test_what_a_job_installs_is_not_there_for_the_next(lab: Lab, index: PackageIndex) -> None:
+def test_packages_that_a_job_installs_do_not_reach_the_next_job(
+    lab: Lab, index: PackageIndex
+) -> None:
     url = f"http://{index.host}/files/alpha-2.0-py3-none-any.whl"
     assert lab.run(INSTALLS, dependencies=["alpha==1.0"], args=[url]).stdout == b"2.0\n"
     shows = "import alpha; print(alpha.version)"

@@ -47,7 +47,7 @@ def assert_blames_nobody(done: Outcome) -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_build_that_fails_is_told_in_its_own_words_and_built_once(
+def test_a_failed_build_is_reported_with_its_output_and_not_repeated(
     lab: Lab, index: PackageIndex, stream: str
 ) -> None:
     lines = [line.replace("{index}", index.url) for line in MISLEADING]
@@ -89,7 +89,7 @@ def test_a_name_with_a_word_of_the_networks_is_a_name(lab: Lab, index: PackageIn
     assert len(set(pages)) == len(pages), "asked once"
 
 
-def test_a_key_that_is_refused_is_told_in_the_servers_words(
+def test_a_refused_key_is_reported_with_the_servers_message(
     lab: Lab, index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lab.backend.name != "local":
@@ -123,7 +123,7 @@ def test_a_server_that_is_not_there_is_named(
     assert done.stderr == b""
 
 
-def test_what_uv_warns_of_is_noted_once(lab: Lab, index: PackageIndex) -> None:
+def test_a_warning_of_uv_is_noted_once(lab: Lab, index: PackageIndex) -> None:
     index.yank("alpha", "1.5", "breaks\x1b[31m everything")
     done = lab.run(
         "import alpha; print(alpha.version)", dependencies=["alpha[less]==1.5", "beta<2"]

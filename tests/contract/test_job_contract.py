@@ -158,7 +158,7 @@ def test_arguments_environment_and_secrets_reach_the_code(
             assert b"hunter2" not in path.read_bytes(), path
 
 
-def test_the_code_does_not_meet_what_marks_the_events(lab: Lab) -> None:
+def test_the_code_does_not_see_the_nonce(lab: Lab) -> None:
     done = lab.run("import os, sys; print(sorted(os.environ.values()), sys.argv, sys.orig_argv)")
     with History() as history:
         nonce = history.nonce(done.job.id)
@@ -170,7 +170,7 @@ def test_standard_input_is_at_its_end(lab: Lab) -> None:
     assert done.stdout == b"''\n"
 
 
-def test_a_signal_is_128_and_its_number(lab: Lab) -> None:
+def test_the_exit_code_of_a_signal_is_128_plus_its_number(lab: Lab) -> None:
     done = lab.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 137)
     assert done.job.reason == "killed by signal 9"
@@ -247,7 +247,7 @@ while True:
         ("deaf", 0.0, 137, b"ready\n"),
     ],
 )
-def test_stop_asks_first_and_then_kills(
+def test_stop_sends_sigterm_and_then_sigkill(
     lab: Lab, how: str, grace: float, exit_code: int, output: bytes
 ) -> None:
     job = lab.submit(WAITS, args=[how])
@@ -268,7 +268,7 @@ def test_a_job_is_stopped_in_its_first_moment(lab: Lab) -> None:
     assert lab.finish(job).job.state is JobState.STOPPED
 
 
-def test_stopping_what_has_ended_is_no_error(lab: Lab) -> None:
+def test_stopping_an_ended_job_is_no_error(lab: Lab) -> None:
     done = lab.run("pass")
     lab.backend.stop(done.job.id, 1)
     lab.backend.remove(done.job.id)
@@ -276,7 +276,7 @@ def test_stopping_what_has_ended_is_no_error(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "deaf"])
-def test_a_timeout_is_124(lab: Lab, how: str) -> None:
+def test_the_exit_code_of_a_timeout_is_124(lab: Lab, how: str) -> None:
     done = lab.run(WAITS, args=[how], timeout=1)
     assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 124)
     assert done.job.reason == "timeout"
@@ -299,7 +299,7 @@ def test_the_same_submit_twice_is_one_job(lab: Lab) -> None:
     lab.finish(other)
 
 
-def test_a_job_is_found_by_a_program_that_never_heard_of_it(lab: Lab) -> None:
+def test_a_job_is_found_by_a_program_with_another_history(lab: Lab) -> None:
     job = lab.submit("import time; print('still here', flush=True); time.sleep(1); print('done')")
     with History() as history:
         history.remove(job.id)
@@ -318,7 +318,7 @@ def is_cleaned_up(lab: Lab, job: Job) -> bool:
     return not listed and (keeps or lab.backend.inspect(job.id).status == "absent")
 
 
-def test_a_job_that_ended_while_nobody_looked_is_brought_home(lab: Lab) -> None:
+def test_a_job_that_ended_unobserved_is_finalized(lab: Lab) -> None:
     job = lab.submit("print('alone')")
     until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
     backends = Backends(lab.config)
@@ -467,9 +467,7 @@ def test_a_client_killed_at_any_moment_of_a_submit_leaves_a_whole_job_or_none(la
         assert lab.output(job, 1) == wanted
 
 
-def test_code_that_prints_events_of_its_own_is_not_believed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_printed_by_the_code_are_ignored(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "5f1c0a9be2d34718"
     monkeypatch.setattr(secrets, "token_hex", lambda count: nonce)
     job = lab.submit(LIES.replace("NONCE", nonce) + "sys.exit(3)")
@@ -510,7 +508,7 @@ def test_a_job_that_says_it_has_ended_can_be_stopped(
         assert told().state is JobState.STOPPED
 
 
-def test_what_the_backend_cannot_do_is_refused_before_anything_is_made(lab: Lab) -> None:
+def test_an_unsupported_request_is_refused_before_anything_is_created(lab: Lab) -> None:
     can = lab.backend.capabilities
     refused = {
         "system": (["gcc"], can.system_packages),

@@ -42,7 +42,7 @@ def safe_index(lab: Lab, authority: Authority) -> Iterator[PackageIndex]:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
-def test_what_this_machine_trusts_the_job_trusts_too(
+def test_the_job_trusts_the_authorities_of_this_machine(
     lab: Lab,
     safe_index: PackageIndex,
     authority: Authority,
@@ -153,7 +153,7 @@ def test_a_refused_password_is_not_repeated_in_the_error(
     assert "horse" not in str(done.events)
 
 
-def test_no_proxy_is_kept_to(
+def test_no_proxy_is_respected(
     containers: Lab, plain_index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = Proxy(containers.address)

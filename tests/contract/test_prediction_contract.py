@@ -103,7 +103,7 @@ def test_after_pruning_and_clearing(lab: Lab, cache: Cache, index: PackageIndex)
     assert told().python == "miss"
 
 
-def test_what_somebody_else_built_is_known_once_it_was_measured(
+def test_environments_of_other_users_are_known_after_measuring(
     lab: Lab, cache: Cache, index: PackageIndex, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = lab.request("pass", dependencies=["most"]).spec
@@ -117,7 +117,9 @@ def test_what_somebody_else_built_is_known_once_it_was_measured(
     assert warm.phase("python").hit
 
 
-def test_a_cache_in_trouble_teaches_nothing(lab: Lab, cache: Cache, index: PackageIndex) -> None:
+def test_a_failing_cache_does_not_change_predictions(
+    lab: Lab, cache: Cache, index: PackageIndex
+) -> None:
     """A job that went on without the cache built nothing that another could find."""
     lab.run("pass", dependencies=["one"])
     shutil.rmtree(cache.folder / "venvs")

@@ -106,7 +106,7 @@ def test_what_a_binary_cache_has_is_fetched_and_not_built(system_lab: Lab, nix: 
     assert exists.stdout == b"False\n"
 
 
-def test_what_is_not_signed_by_a_trusted_key_is_built(system_lab: Lab, nix: NixCache) -> None:
+def test_a_path_without_a_trusted_signature_is_built(system_lab: Lab, nix: NixCache) -> None:
     system_lab.defaults["nix"] = nix.settings(substitute=True, trust=False)
     done = call(system_lab, "tree", system=["tree"])
     assert done.stdout == b"a tree of leaf\n"
@@ -230,7 +230,7 @@ def test_a_name_that_does_not_exist_is_named_with_those_near_it(
     ],
     ids=lambda names: ascii(names[0][:20]) + str(len(names)),
 )
-def test_hostile_names_are_refused_at_the_door(lab: Lab, names: list[str]) -> None:
+def test_hostile_names_are_refused_before_submission(lab: Lab, names: list[str]) -> None:
     with pytest.raises(RequestError) as refused:
         lab.submit("print('never')", system=names)
     assert refused.value.field == "system"
@@ -271,9 +271,7 @@ def test_ten_clients_with_different_sets_build_every_path_once(
     ]  # fmt: skip
 
 
-def test_collecting_garbage_takes_what_no_set_holds_and_nothing_else(
-    system_lab: Lab, nix: NixCache
-) -> None:
+def test_garbage_collection_removes_only_unreferenced_paths(system_lab: Lab, nix: NixCache) -> None:
     call(system_lab, "tree", system=["tree"])
     collects = """
 import glob, os, shutil, subprocess
@@ -321,7 +319,7 @@ def test_an_image_without_nix_is_refused_with_the_one_that_has_it(
     ("name", "told"),
     [("broken", "there is no way on"), ("removed", "removed was taken out of the collection")],
 )
-def test_a_package_that_cannot_be_made_says_why_and_leaves_nothing(
+def test_a_package_that_fails_to_build_reports_why_and_leaves_nothing(
     system_lab: Lab, nix: NixCache, name: str, told: str
 ) -> None:
     for _ in range(2):
@@ -389,7 +387,7 @@ def test_a_collection_with_another_hash_is_refused(system_lab: Lab, nix: NixCach
         "open(root + '/stoke-environment.json', 'w').write('{')",
     ],
 )
-def test_what_is_damaged_is_made_again_once(system_lab: Lab, nix: NixCache, harm: str) -> None:
+def test_a_damaged_set_is_built_again_once(system_lab: Lab, nix: NixCache, harm: str) -> None:
     call(system_lab, "tree", system=["tree"])
     damages = f"""
 import glob, os, shutil, subprocess

@@ -132,7 +132,7 @@ def test_usage_is_what_du_says(system_lab: Lab, cache: SystemCache, nix: NixCach
 
 
 @pytest.mark.parametrize("how", ["unused", "size"])
-def test_prune_frees_what_was_promised(
+def test_prune_frees_as_many_bytes_as_predicted(
     system_lab: Lab, cache: SystemCache, nix: NixCache, how: str
 ) -> None:
     system_lab.run("pass", system=["heavy", "tree"])
@@ -175,7 +175,7 @@ def test_the_collection_of_packages_stays_as_long_as_a_set_of_it(
     assert cache.du() < 1_000_000
 
 
-def test_the_least_recently_used_goes_first_and_no_more_than_needed(
+def test_only_as_much_as_needed_is_pruned_least_recently_used_first(
     system_lab: Lab, cache: SystemCache, nix: NixCache
 ) -> None:
     for name in ("heavy", "leaf", "bush"):
@@ -249,7 +249,7 @@ def test_while_something_is_made_the_store_is_left_for_later(
     assert cache.store() == {"leaf-1.0", "source"}
 
 
-def test_what_dead_builds_left_goes_and_what_is_being_made_stays(
+def test_leftovers_of_dead_builds_are_removed_and_running_builds_are_kept(
     system_lab: Lab, cache: SystemCache, nix: NixCache
 ) -> None:
     system_lab.run("pass", system=["heavy"])
@@ -271,7 +271,7 @@ def test_what_dead_builds_left_goes_and_what_is_being_made_stays(
     assert cache.store() == {"leaf-1.0", "source"}
 
 
-def test_what_somebody_else_roots_is_kept_and_not_promised(
+def test_paths_with_foreign_roots_are_kept_and_not_promised(
     system_lab: Lab, cache: SystemCache, nix: NixCache
 ) -> None:
     roots = """
@@ -456,7 +456,7 @@ def test_a_read_only_volume_serves_what_it_holds(
 
 
 @pytest.mark.parametrize("trouble", ["uncached", "fail"])
-def test_what_a_read_only_volume_does_not_hold_is_refused(
+def test_a_missing_set_on_a_read_only_volume_is_an_error(
     system_lab: Lab, read_only: dict[str, Any], trouble: str
 ) -> None:
     done = system_lab.run("pass", system=["bush"], on_cache_trouble=trouble, **read_only)

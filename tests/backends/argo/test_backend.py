@@ -65,7 +65,9 @@ THERE = status(409, "AlreadyExists", "already exists")
 # ---------------------------------------------------------------------------- submit
 
 
-def test_an_answer_that_was_lost_is_looked_up(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_workflow_whose_response_was_lost_is_found(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     job = delivery("print(1)")
     server.answers = {
         "/workflows": [[Reset]],
@@ -75,7 +77,7 @@ def test_an_answer_that_was_lost_is_looked_up(server: ScriptedServer, tmp_path: 
     assert requested(server)[-1] == ("GET", job.job_id)
 
 
-def test_a_request_that_was_lost_made_no_job(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_lost_request_creates_no_job(server: ScriptedServer, tmp_path: Path) -> None:
     job = delivery("print(1)")
     server.answers = {"/workflows": [[Reset]], f"/{job.job_id}": [NOT_FOUND]}
     with pytest.raises(EngineError, match="cut"):
@@ -131,7 +133,7 @@ def test_a_refusal_has_a_hint(
     assert hint in (refused.value.hint or "")
 
 
-def test_what_does_not_fit_in_comes_behind_the_workflow_and_belongs_to_it(
+def test_a_long_bundle_is_created_after_its_workflow_which_owns_it(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
@@ -150,7 +152,7 @@ def test_what_does_not_fit_in_comes_behind_the_workflow_and_belongs_to_it(
     assert patch == {"metadata": {"labels": {AWAITS_BUNDLE: None}}}
 
 
-def test_a_workflow_whose_delivery_is_refused_is_taken_back(
+def test_a_workflow_whose_bundle_object_is_refused_is_deleted(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WHERE_IT_STANDS", "hunter2")
@@ -222,12 +224,14 @@ def test_the_workflow_is_shut_down_and_its_pod_deleted(
     assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": seconds})
 
 
-def test_a_pod_that_has_not_started_goes_at_once(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_pod_that_has_not_started_is_deleted_at_once(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     _, (_, deletion) = stopped(server, tmp_path, PENDING, 10)
     assert (deletion.method, deletion.query) == ("DELETE", {"gracePeriodSeconds": "0"})
 
 
-def test_who_may_not_end_pods_leaves_it_to_argo_and_is_told(
+def test_without_the_right_to_delete_pods_a_stop_is_left_to_argo(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     said, (shutdown, deletion) = stopped(server, tmp_path, RUNNING, 10, DELETE=NO)

@@ -154,9 +154,7 @@ def test_without_any_the_default_file_is_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_kubeconfig_that_is_no_use_is_named(
-    tmp_path: Path, content: str | None, word: str
-) -> None:
+def test_an_unusable_kubeconfig_is_reported(tmp_path: Path, content: str | None, word: str) -> None:
     path = tmp_path / "config"
     if content is not None:
         path.write_text(content)
@@ -188,7 +186,7 @@ def test_a_server_below_a_path_is_reached_there(server: ScriptedServer, tmp_path
     assert server.requests[0].path == f"/k8s/clusters/c-1{PODS}"
 
 
-def test_names_in_paths_cannot_leave_their_place() -> None:
+def test_names_are_quoted_in_paths() -> None:
     assert workflows_path("team-a", "a/../b?c") == (
         "/apis/argoproj.io/v1alpha1/namespaces/team-a/workflows/a%2F..%2Fb%3Fc"
     )
@@ -199,7 +197,7 @@ def test_names_in_paths_cannot_leave_their_place() -> None:
 # --- requests ------------------------------------------------------------------------------------
 
 
-def test_a_request_says_who_and_what(cluster: Cluster, server: ScriptedServer) -> None:
+def test_a_request_has_credentials_and_query(cluster: Cluster, server: ScriptedServer) -> None:
     made = {"kind": "Workflow", "metadata": {"name": "job-aaaaaa"}}
     server.answers["/workflows"] = [json_answer(made, 201)]
     answer = cluster.request(
@@ -214,7 +212,7 @@ def test_a_request_says_who_and_what(cluster: Cluster, server: ScriptedServer) -
     assert request.headers["accept"] == METADATA_LIST
 
 
-def test_an_answer_without_a_body_is_none(cluster: Cluster, server: ScriptedServer) -> None:
+def test_a_response_without_a_body_is_none(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/pods"] = [[b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Keep]]
     assert cluster.request("DELETE", PODS) is None
 
@@ -258,14 +256,14 @@ def test_w08_nothing_that_changes_things_is_sent_twice(
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_is_cut_is_no_answer(cluster: Cluster, server: ScriptedServer) -> None:
+def test_a_cut_response_is_an_error(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/pods"] = [[b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]]
     with pytest.raises(ApiError) as caught:
         cluster.request("GET", PODS)
     assert caught.value.reason == "Cut"
 
 
-def test_an_answer_that_is_not_json_is_told(cluster: Cluster, server: ScriptedServer) -> None:
+def test_a_response_that_is_not_json_is_an_error(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/pods"] = [[b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n<html/>", Keep]]
     with pytest.raises(ApiError, match="JSON"):
         cluster.request("GET", PODS)
@@ -341,7 +339,7 @@ def test_w03_a_wait_beyond_the_timeout_is_not_waited(
     assert len(server.requests) == 1
 
 
-def test_c21_nobody_there(tmp_path: Path) -> None:
+def test_c21_a_refused_connection_is_unreachable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     path = write(tmp_path / "config", config("gone", f"http://127.0.0.1:{port}"))
@@ -350,7 +348,7 @@ def test_c21_nobody_there(tmp_path: Path) -> None:
     assert (caught.value.status, caught.value.reason) == (0, "Unreachable")
 
 
-def test_c21_a_server_that_says_nothing(cluster: Cluster, server: ScriptedServer) -> None:
+def test_c21_a_silent_server_times_out(cluster: Cluster, server: ScriptedServer) -> None:
     server.answers["/pods"] = [[Hold]]
     with pytest.raises(ApiError, match="did not answer") as caught:
         cluster.request("GET", PODS, timeout=0.2)
@@ -468,7 +466,7 @@ def test_w03_new_credentials_are_for_the_same_context(
         ('echo \'{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}\'', "neither"),
     ],
 )
-def test_a_plugin_that_fails_is_an_error_and_says_nothing_itself(
+def test_a_failing_plugin_is_an_error_and_prints_nothing(
     server: ScriptedServer,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -583,14 +581,12 @@ def test_a_cluster_vouched_for_by_its_kubeconfig_is_trusted(
 
 
 @pytest.mark.filterwarnings("error")
-def test_who_trusts_everybody_is_not_told_each_time(
-    safe_server: ScriptedServer, tmp_path: Path
-) -> None:
+def test_unverified_tls_prints_no_warning(safe_server: ScriptedServer, tmp_path: Path) -> None:
     path = safe_server.kubeconfig(tmp_path, cluster={"insecure-skip-tls-verify": True})
     assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
 
 
-def test_what_python_wants_of_an_authority_beyond_what_kubectl_does_is_not_asked_for(
+def test_an_authority_that_kubectl_accepts_is_accepted(
     safe_server: ScriptedServer,
     certificates: Path,
     tmp_path: Path,
@@ -611,7 +607,9 @@ def test_what_python_wants_of_an_authority_beyond_what_kubectl_does_is_not_asked
     assert Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS) == NOTHING
 
 
-def test_another_cluster_is_not(safe_server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_rejected(
+    safe_server: ScriptedServer, tmp_path: Path
+) -> None:
     path = safe_server.kubeconfig(tmp_path)
     with pytest.raises(ApiError, match="cannot verify") as caught:
         Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
@@ -638,7 +636,7 @@ def test_a_connection_that_ends_within_tls_is_a_cut_one(
 
 
 @pytest.mark.parametrize("by", ["kubeconfig", "plugin"])
-def test_keys_serve_and_leave_no_file_behind(
+def test_client_keys_are_used_and_leave_no_file(
     certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     def data(name: str) -> str:
@@ -810,7 +808,7 @@ def test_w03_a_stream_replaces_credentials_too(streaming: Streaming) -> None:
     assert b"".join(cluster.stream(pods_path("team-a", "job", "log"), {})) == b"one\n"
 
 
-def test_c21_silence_is_told_where_it_is_asked_for(streaming: Streaming) -> None:
+def test_c21_a_silent_stream_times_out_if_asked_for(streaming: Streaming) -> None:
     cluster, server = streaming
     answers: list[list[Piece]] = [[Hold], [CHUNKED, Hold], [CHUNKED, chunk(b"one\n"), Hold]]
     for answer in answers:

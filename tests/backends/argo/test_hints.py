@@ -297,7 +297,7 @@ def test_a_cache_that_cannot_be_made_is_done_without(
         ArgoVolumes(cluster, load_config().argo).ensure("team", "python")
 
 
-def test_a_claim_of_somebody_else_is_passed_by(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_foreign_claim_is_avoided(server: ScriptedServer, tmp_path: Path) -> None:
     server.answers = {
         "/stoke-team-python": [json_answer({"metadata": {"name": "stoke-team-python"}})],
         "/persistentvolumeclaims": [lambda request: json_answer(json.loads(request.body), 201)],

@@ -23,7 +23,7 @@ def said(**what: object) -> bytes:
     return json.dumps(what).encode() + b"\n"
 
 
-def test_one_that_says_nothing_for_long_is_read_on(
+def test_housekeeping_is_read_on_after_a_long_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "SILENCE_SECONDS", 0.2)
@@ -55,7 +55,7 @@ def test_one_that_says_nothing_for_long_is_read_on(
     assert [one.method for one in server.requests if one.method != "GET"][-1] == "DELETE"
 
 
-def test_one_that_its_node_does_not_take_is_given_up(
+def test_housekeeping_whose_node_accepts_no_pod_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It asks for nothing: a node that does not take it is closed, in trouble or gone."""

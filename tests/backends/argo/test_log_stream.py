@@ -92,7 +92,9 @@ LINES = (b"time=... argo=true\n", b"\x1ehello\x1d\n", b"\x1eoops\x1e\n")
 FRAMES = [Frame(ENGINE, START, LINES[0]), Frame(1, START, b"hello\n"), Frame(2, START, b"oops")]
 
 
-def test_it_waits_for_the_container_and_for_its_end(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_followed_log_waits_for_the_container_and_for_its_end(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     ended = threading.Event()
     server.answers = {
         "/log": log_answer(*LINES),
@@ -164,7 +166,7 @@ def test_C19_a_log_that_fell_silent_ends_before_the_job_does(
     assert [frame for batch in job_log(server, tmp_path) for frame in batch] == FRAMES
 
 
-def test_who_may_not_watch_still_gets_the_log(server: ScriptedServer, tmp_path: Path) -> None:
+def test_without_the_right_to_watch_the_log_is_read(server: ScriptedServer, tmp_path: Path) -> None:
     server.answers = {
         "/log": log_answer(*LINES),
         "/pods": [forbidden("list", "pods")],
@@ -181,7 +183,9 @@ def test_a_log_that_is_not_there_is_empty(
     assert list(job_log(server, tmp_path, follow=False)) == []
 
 
-def test_who_may_not_read_logs_is_told(server: ScriptedServer, tmp_path: Path) -> None:
+def test_without_the_right_to_read_logs_the_log_is_denied(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     server.answers = {"/log": [forbidden("get", "pods/log")]}
     with pytest.raises(EngineError, match="pods/log"):
         list(job_log(server, tmp_path, follow=False))
@@ -225,7 +229,7 @@ def test_a_log_that_a_node_cannot_read_any_more_is_no_news_of_a_deleted_pod(
     assert isinstance(caught.value, LogEndingError) == deleted
 
 
-def test_lines_that_are_no_records_are_argos() -> None:
+def test_unmarked_lines_are_argos() -> None:
     line = b'time=2026-11-21T10:00:00.000Z level=INFO msg="sub-process exited" argo=true\n'
     assert job_or_argo(7, line) == Frame(ENGINE, 7, line)
     assert job_or_argo(7, b"\x1e" + line[:-1] + b"\x1f\n") == Frame(2, 7, line)

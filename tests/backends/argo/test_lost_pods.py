@@ -108,7 +108,7 @@ def log(job: Job) -> list[bytes]:
     return [line.text.rstrip() for line in lines_in(job_dir(job.id))]
 
 
-def test_code_that_has_run_twice_is_told_in_notes_and_log(
+def test_a_second_run_of_the_code_is_reported_in_notes_and_log(
     api: Cluster, make_lab: Callable[..., Lab]
 ) -> None:
     lab = make_lab()
@@ -119,7 +119,7 @@ def test_code_that_has_run_twice_is_told_in_notes_and_log(
     assert log(job) == [b"begun", (RAN_TWICE.text or "").encode(), b"begun", b"done"]
 
 
-def test_code_that_has_run_twice_while_nobody_looked_is_told_too(
+def test_a_second_run_is_reported_from_the_clusters_events(
     api: Cluster, make_lab: Callable[..., Lab]
 ) -> None:
     lab = make_lab()
@@ -148,14 +148,14 @@ def test_at_most_once_keeps_the_code_from_a_second_start(
     assert log(job).count(b"begun") == 1 and b"done" not in log(job)
 
 
-def test_at_most_once_runs_a_job_as_ever(make_lab: Callable[..., Lab]) -> None:
+def test_at_most_once_runs_a_job(make_lab: Callable[..., Lab]) -> None:
     done = make_lab(at_most_once=True).run("import os; print(sorted(os.environ)); print('ran')")
     assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0)
     assert done.stdout.endswith(b"ran\n") and b"STOKE" not in done.stdout
     assert notes(done.job) == []
 
 
-def test_at_most_once_without_the_right_to_note_it_starts_nothing(
+def test_at_most_once_without_the_right_to_create_task_results_starts_nothing(
     make_lab: Callable[..., Lab],
 ) -> None:
     done = make_lab(at_most_once=True, service_account=None).run("print('ran')")

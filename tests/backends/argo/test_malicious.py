@@ -59,7 +59,7 @@ def test_an_answer_costs_no_more_than_an_error(
 
 
 @pytest.mark.parametrize("kind", set(MALICE) - {"endless chunk", "endless chunks"})
-def test_so_does_a_list(
+def test_a_malicious_list_costs_no_more_than_an_error(
     server: ScriptedServer, cluster: Cluster, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch_module, "MAX_LIST", 32 * 1024**2)
@@ -72,9 +72,7 @@ def test_so_does_a_list(
     assert watch._objects == {} and not watch._connected
 
 
-def test_a_server_cannot_ask_to_be_left_alone_for_ever(
-    server: ScriptedServer, cluster: Cluster
-) -> None:
+def test_a_retry_after_header_is_bounded(server: ScriptedServer, cluster: Cluster) -> None:
     server.answers[""] = [status(429, "TooManyRequests", "later", retry_after=10**300)]
     with pytest.raises(ApiError) as raised:
         cluster.request("GET", PATH)
@@ -82,7 +80,7 @@ def test_a_server_cannot_ask_to_be_left_alone_for_ever(
 
 
 @pytest.mark.parametrize("endless", ["list", "events"])
-def test_objects_without_an_end(
+def test_an_endless_list_or_watch_is_bounded(
     server: ScriptedServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, endless: str
 ) -> None:
     monkeypatch.setattr(watch_module, "MOST_OBJECTS", 1_000)
@@ -125,7 +123,7 @@ def test_objects_without_an_end(
         {"metadata": {}, "items": [{"metadata": 5}]},
     ],
 )
-def test_an_answer_of_another_shape(
+def test_a_response_of_another_shape_is_an_error(
     server: ScriptedServer, cluster: Cluster, wrong: object
 ) -> None:
     server.answers[""] = [json_answer(wrong)]

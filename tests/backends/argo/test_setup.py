@@ -37,7 +37,7 @@ def named(objects: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(one["kind"], one["metadata"]["name"]) for one in objects]
 
 
-def test_rights_for_argos_part_of_a_pod_and_for_people() -> None:
+def test_roles_for_argos_containers_and_for_users() -> None:
     objects = prepared()
     assert named(objects) == [
         ("Namespace", "jobs"),
@@ -113,7 +113,7 @@ def test_only_what_would_change_is_shown() -> None:
     assert "-  - delete" in difference(more, role)
 
 
-def test_a_program_for_credentials_runs_once_somebody_has_allowed_it(tmp_path: Path) -> None:
+def test_a_credential_plugin_runs_only_after_consent(tmp_path: Path) -> None:
     touched = tmp_path / "ran"
     command = ["/bin/sh", "-c", f"touch {touched}; exit 1"]
     plugin = Plugin(tuple(command), (), "kubeconfig")

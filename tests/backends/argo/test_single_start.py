@@ -56,7 +56,7 @@ def test_of_any_number_of_pods_at_most_one_starts(fates: list[list[str]]) -> Non
         assert said == [None, *[STARTED_BEFORE + "pod-0"] * (len(fates) - 1)]
 
 
-def test_a_refusal_is_told_at_once() -> None:
+def test_a_forbidden_request_is_not_retried() -> None:
     asked = []
 
     def refuse(method: str, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -75,7 +75,7 @@ def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     assert "argo.template_secrets" in (state.hint or "")
 
 
-def test_last_words_about_a_second_start_count_only_where_ours_can_have_written_them() -> None:
+def test_a_termination_message_about_a_second_start_counts_only_with_at_most_once() -> None:
     ended = terminated(125, message="stoke: started before: 1234")
     once = {"stoke.once": "true"}
     state = state_of(workflow(phase="Running", **once), pod(ended))
@@ -87,7 +87,7 @@ def test_last_words_about_a_second_start_count_only_where_ours_can_have_written_
     assert (forged.exit_code, forged.reason) == (3, None)
 
 
-def test_the_container_is_believed_before_the_workflow() -> None:
+def test_the_containers_status_comes_before_the_workflows() -> None:
     state = state_of(workflow(phase="Running"), pod(terminated(3)))
     assert (state.status, state.exit_code, state.finished_at) == ("exited", 3, AT)
     early = state_of(workflow(phase="Failed"), pod({"running": {"startedAt": CREATED}}))
@@ -126,7 +126,7 @@ def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, hint:
 @pytest.mark.parametrize(
     "made", [pod(), pod(waiting("PodInitializing")), pod(waiting("ContainerCreating"))]
 )
-def test_waiting_as_usual_is_no_trouble(made: dict[str, Any]) -> None:
+def test_an_ordinary_wait_has_no_reason(made: dict[str, Any]) -> None:
     assert state_of(workflow(phase="Pending"), made).reason is None
 
 
@@ -147,7 +147,7 @@ def test_only_what_cannot_start_on_its_node_is_given_up(
     assert gives_up_at(made, 300) == at
 
 
-def test_a_pod_that_no_node_takes_is_waited_for_as_long_as_it_is_said() -> None:
+def test_an_unschedulable_pod_is_given_up_after_the_node_timeout() -> None:
     refused = pod(conditions=[{**UNSCHEDULABLE, "lastTransitionTime": CREATED}])
     assert gives_up_at(refused, 300, 30) == AT + 30
     assert gives_up_at(refused, 300) is None
@@ -174,7 +174,7 @@ def test_a_node_that_is_silent_is_named() -> None:
         assert state_of(workflow(phase="Running"), usual).reason is None
 
 
-def test_a_job_that_was_given_up_says_why_whoever_asks() -> None:
+def test_the_reason_for_giving_up_is_read_from_the_annotation() -> None:
     ended = workflow(phase="Failed", message="Stopped with strategy 'Terminate'")
     ended["metadata"]["annotations"] = {GAVE_UP: "given up, because of this\ndo that"}
     for left in (None, pod(waiting("ImagePullBackOff"), conditions=[SCHEDULED])):
@@ -308,7 +308,7 @@ def test_a_stopped_job_ended_because_it_was_stopped() -> None:
     assert (gone.status, gone.exit_code, gone.reason) == ("exited", None, None)
 
 
-def test_without_its_pod_argos_notes_are_what_is_left() -> None:
+def test_without_a_pod_the_state_comes_from_argos_notes() -> None:
     over = workflow(phase="Failed")
     over["status"]["nodes"] = {"job-aaaaaa": {"outputs": {"exitCode": "5"}}}
     assert state_of(over, None).exit_code == 5
@@ -325,14 +325,14 @@ def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
     assert state_of(waits, pod({"running": {"startedAt": CREATED}})).status == "running"
 
 
-def test_a_workflow_that_no_controller_looks_at_is_overlooked() -> None:
+def test_a_workflow_that_no_controller_processes_is_reported() -> None:
     new = workflow()
     new["metadata"]["creationTimestamp"] = CREATED
     assert unnoticed_at(new) == AT + NOTICE_SECONDS
     assert unnoticed_at(workflow(phase="Pending")) is None
 
 
-def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None:
+def test_observed_times_are_more_precise_than_the_apis() -> None:
     timeline = StartTimeline(AT + 0.2)
     timeline.record(None, AT + 0.25)
     assert timeline.phases(AT) == (("queue", AT + 0.2, None),)
@@ -347,13 +347,13 @@ def test_moments_that_were_seen_are_known_better_than_the_apis_seconds() -> None
     assert (start[0], start[1], start[2]) == ("start", AT + 1.5, 1.75)
 
 
-def test_a_job_that_somebody_else_submitted_has_the_apis_moments() -> None:
+def test_a_job_submitted_elsewhere_has_the_apis_times() -> None:
     timeline = StartTimeline()
     timeline.record(pod({"running": {"startedAt": "2026-11-21T10:00:03Z"}}), AT + 99)
     assert timeline.phases(AT)[0] == ("queue", AT, 0.0)
 
 
-def test_the_time_to_get_the_image_is_told_by_an_event() -> None:
+def test_the_time_to_pull_the_image_comes_from_an_event() -> None:
     timeline = StartTimeline(AT)
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": CREATED}
     timeline.record(

@@ -92,7 +92,7 @@ def test_a_job_by_reference_has_the_pod_that_it_has_without(
     assert made == expected
 
 
-def test_a_job_by_reference_says_no_more_than_it_may() -> None:
+def test_a_job_by_reference_has_only_allowed_fields() -> None:
     job = delivery("print(1)", memory="1g", dependencies=["numpy"])
     made = make_job(job, CONFIG, nodes=("node-a",))
     assert made.workflow["spec"].keys() <= REFERENCING
@@ -134,7 +134,7 @@ def test_a_job_that_names_no_secret_is_given_none() -> None:
         assert given == expected
 
 
-def test_what_stands_in_a_template_is_replaced_in_places_where_it_can_do_no_harm() -> None:
+def test_tags_of_a_template_are_only_in_safe_places() -> None:
     """A parameter inside a patch of the pod could otherwise close it and begin another."""
     for template in make_templates("team", CONFIG)["spec"]["templates"]:
         assert TAG.findall(template["podSpecPatch"]) == [templates.LIMITS]

@@ -34,7 +34,7 @@ def register_of(folders: dict[str, str | None]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("about_a", "listed"), [(GONE, ["node-b"]), (forbidden("get", "nodes"), ["node-a", "node-b"])]
 )
-def test_who_may_not_ask_for_nodes_is_shown_all_that_were_noted(
+def test_without_the_right_to_get_nodes_all_recorded_caches_are_listed(
     tmp_path: Path, about_a: list[bytes], listed: list[str]
 ) -> None:
     register = register_of({"node-a": FOLDER, "node-b": FOLDER})
@@ -55,9 +55,7 @@ def test_who_may_not_ask_for_nodes_is_shown_all_that_were_noted(
 @pytest.mark.parametrize(
     ("shared", "node"), [(False, "node-own"), (True, "node-shared")], ids=["own", "shared"]
 )
-def test_what_was_noted_of_other_folders_is_not_taken_for_these(
-    tmp_path: Path, shared: bool, node: str
-) -> None:
+def test_records_about_other_folders_are_ignored(tmp_path: Path, shared: bool, node: str) -> None:
     """The path or the sharing was changed: the caches in the new folders are not the old ones."""
     register = register_of(
         {

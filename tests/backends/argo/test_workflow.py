@@ -161,7 +161,7 @@ def test_the_whole_workflow() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_a_person_wrote_stands_in_it(text: str) -> None:
+def test_the_manifest_holds_no_user_text(text: str) -> None:
     manifests = made_of(
         f"print({text!r})", args=[text], env={"PLAIN": text}, name=text, requirements=f"# {text}"
     )
@@ -241,7 +241,7 @@ def test_a_secret_of_the_cluster_is_referred_to() -> None:
     }
 
 
-def test_whoever_finds_the_job_finds_its_spec() -> None:
+def test_the_spec_is_stored_in_the_workflow() -> None:
     job = delivery("print('{{x}}')", dependencies=["numpy"])
     packed = variables(make_job(job, CONFIG))["STOKE_SPEC"]
     assert unpack_spec(packed) == job.public_spec
@@ -348,7 +348,7 @@ print(sorted(n for n in os.environ if n.startswith(("STOKE_", "ARGO_", "TOKEN"))
 
 
 @pytest.mark.parametrize("carried", [False, True])
-def test_what_is_packed_is_unpacked_before_the_job_begins(tmp_path: Path, carried: bool) -> None:
+def test_the_bundle_is_unpacked_before_the_job_begins(tmp_path: Path, carried: bool) -> None:
     files = {"runner.py": MEETS, "payload": bytes(range(256)) * 9}
     secrets = {"TOKEN": "STOKE_SECRET_1"}
     packed = pack(files, [f"{tmp_path}/runner.py", "--x", "a b"], secrets)
@@ -384,7 +384,7 @@ def test_two_submits_of_one_job_are_the_same_workflow() -> None:
     assert make_job(job, CONFIG) == make_job(replace(job), CONFIG)
 
 
-def test_a_job_that_only_reads_a_shared_claim_needs_no_turn() -> None:
+def test_a_job_that_only_reads_a_shared_claim_needs_no_mutex() -> None:
     config = Config(argo=ArgoConfig(cache="shared-claim"))
     job = delivery("print(1)", scope="team", dependencies=["numpy"])
     for reads in (False, True):

@@ -60,7 +60,7 @@ def test_other_lines_between_them_stay_as_they_are(
 
 
 @given(_BYTES)
-def test_every_record_is_whole_and_short_enough_for_an_engine(data: bytes) -> None:
+def test_every_marked_line_is_complete_and_short_enough_for_an_engine(data: bytes) -> None:
     out = Tagged.lines(1, data * 50)
     assert out == b"" or out.endswith(b"\n")
     lines = out.split(b"\n")
@@ -80,5 +80,5 @@ def job_frame(frame: Frame) -> Frame:
     return found
 
 
-def test_a_record_that_was_cut_off_is_kept_as_far_as_it_came() -> None:
+def test_a_cut_marked_line_is_kept_as_far_as_it_came() -> None:
     assert decode_line(7, b"\x1ehalf") == Frame(1, 7, b"half")

@@ -103,7 +103,7 @@ def test_the_whole_configuration() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_people_write_is_in_the_payload_only(text: str) -> None:
+def test_user_text_is_only_in_the_payload(text: str) -> None:
     marked = f"{text} MARK"
     made = delivery(
         f"print({marked!r})",
@@ -151,7 +151,7 @@ def test_on_a_network_of_others_bytes_are_not_counted(network: str) -> None:
     assert DockerBackend(Config()).capabilities.counts_bytes
 
 
-def test_podmans_only_log_file_gets_the_room_of_all_of_dockers() -> None:
+def test_podmans_single_log_file_gets_the_size_of_all_of_dockers() -> None:
     config = Config(log=LogConfig(max_size=10 * 1024**2))
     made = container_config(delivery("pass"), config, "image", "k8s-file")
     wanted = {"Type": "k8s-file", "Config": {"max-size": str(20 * 1024**2)}}

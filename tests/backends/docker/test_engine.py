@@ -120,7 +120,7 @@ def test_no_permission() -> None:
     assert "no permission" in error.what and "usermod -aG docker" in (error.hint or "")
 
 
-def test_an_engine_that_goes_away_in_mid_answer(tmp_path: Path) -> None:
+def test_an_engine_that_disappears_during_a_response(tmp_path: Path) -> None:
     with fake_engine(tmp_path) as engine:
         engine.answers["json"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]
         with pytest.raises(EngineError):
@@ -144,7 +144,7 @@ def test_an_engine_that_comes_back_is_used_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "message", "hint"),
     [
-        (500, "write /var/lib/docker/x: no space left on device", "make room"),
+        (500, "write /var/lib/docker/x: no space left on device", "free disk space"),
         (500, "driver failed", "journalctl -u docker"),
         (403, "authorization denied by plugin", "allow it"),
     ],

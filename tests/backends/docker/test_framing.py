@@ -68,7 +68,7 @@ mixed = st.lists(st.builds(Frame, st.sampled_from([1, 2]), times, text), max_siz
 
 
 @given(mixed, cuts, st.sampled_from([0, 120]), st.booleans())
-def test_c09_lines_at_once_are_what_a_closer_look_gives(
+def test_c09_the_fast_decoder_agrees_with_the_slow_one(
     sent: list[Frame], at: list[int], offset: int, chunks_are_frames: bool
 ) -> None:
     pieces = [encode(frame, offset) for frame in sent]
@@ -87,7 +87,7 @@ rubbish = st.lists(
 
 
 @given(rubbish)
-def test_c09_no_bytes_are_passed_over(between: bytes) -> None:
+def test_c09_no_bytes_are_skipped(between: bytes) -> None:
     line = chunk(encode(good))
     body = line * 2 + between + line + LAST_CHUNK
     lines, chunks, closer = LineDecoder(FrameDecoder()), ChunkedDecoder(), FrameDecoder()
@@ -141,7 +141,7 @@ def test_what_is_not_chunked_is_refused(wire: bytes) -> None:
     ],
     ids=["engine", "stdin", "unknown", "oversize", "negative", "untimed", "empty"],
 )
-def test_what_is_no_frame_is_a_failure_and_what_came_before_is_kept(bad: bytes, says: str) -> None:
+def test_invalid_bytes_are_a_failure_after_the_frames_before_them(bad: bytes, says: str) -> None:
     reader = FrameDecoder()
     assert reader.feed(encode(good) + bad + encode(good)) == [good]
     assert reader.failure is not None and says in reader.failure

@@ -266,7 +266,7 @@ def test_another_image_is_named(
 
 
 @pytest.mark.docker
-def test_a_volume_of_somebody_else_is_removed_or_passed_by(
+def test_a_foreign_volume_is_removed_or_avoided(
     backend: DockerBackend,
     docker_engine: Any,
     docker_scope: str,
@@ -286,7 +286,7 @@ def test_a_volume_of_somebody_else_is_removed_or_passed_by(
 
 
 @pytest.mark.docker
-def test_who_uses_a_volume_is_seen(
+def test_the_users_of_a_volume_are_shown(
     backend: DockerBackend,
     docker_engine: Any,
     docker_image: str,

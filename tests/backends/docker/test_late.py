@@ -18,7 +18,7 @@ from stoke.request.sources import request_from_options
 
 @pytest.mark.docker
 @pytest.mark.parametrize("state", [JobState.LOST, JobState.QUEUED])
-def test_it_is_removed_by_the_next_listing_of_all_jobs(
+def test_a_late_container_is_removed_by_the_next_listing(
     docker_engine: Any, docker_image: str, docker_scope: str, state: JobState
 ) -> None:
     """The client was killed while a slow engine made it, and nobody will ever start it."""

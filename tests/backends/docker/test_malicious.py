@@ -88,7 +88,9 @@ def test_an_answer_costs_no_more_than_an_error(engine: FakeEngine, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", MALICE)
-def test_so_does_a_later_one(engine: FakeEngine, kind: str) -> None:
+def test_a_later_malicious_response_costs_no_more_than_an_error(
+    engine: FakeEngine, kind: str
+) -> None:
     """Behind the first answer of all, which docker-py reads on its own."""
     backend = DockerBackend(engine.config)
     assert backend.inspect(JOB).status == "running"

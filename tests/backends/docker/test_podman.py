@@ -30,14 +30,14 @@ from stoke.logs.spool import NOTE
 # The part of the contract that an engine can break. pytest runs these with the fixtures of this module.
 from tests.contract.test_job_contract import (  # noqa: F401
     test_a_client_killed_while_it_follows_loses_and_doubles_nothing,
-    test_a_job_that_ended_while_nobody_looked_is_brought_home,
+    test_a_job_that_ended_unobserved_is_finalized,
     test_a_last_newline_is_the_users_or_not_there,
-    test_a_signal_is_128_and_its_number,
-    test_a_timeout_is_124,
     test_both_streams_and_the_exit_code_arrive,
     test_memory_is_limited_and_its_end_is_named,
     test_output_is_kept_byte_for_byte,
-    test_stop_asks_first_and_then_kills,
+    test_stop_sends_sigterm_and_then_sigkill,
+    test_the_exit_code_of_a_signal_is_128_plus_its_number,
+    test_the_exit_code_of_a_timeout_is_124,
 )
 from tests.lab import Lab, until
 from tests.spools import spooled

@@ -113,7 +113,7 @@ def test_a_job_and_what_the_engine_knows_of_it(
     assert volume["Labels"] == volume_labels(docker_scope, "python")
 
 
-def test_any_image_with_a_python_will_do(
+def test_any_image_with_python_runs_jobs(
     backend: DockerBackend, bare_image: str, docker_scope: str
 ) -> None:
     made = start(backend, "print('bare')", docker_scope, image=bare_image)
@@ -327,7 +327,7 @@ def test_more_cpus_than_there_are(backend: DockerBackend, docker_scope: str) -> 
     assert caught.value.field == "cpu"
 
 
-def test_without_the_log_driver_the_plain_one_serves(
+def test_without_the_log_driver_the_fallback_is_used(
     backend: DockerBackend,
     docker_engine: Any,
     docker_scope: str,
@@ -475,7 +475,7 @@ def test_a_paused_job_runs(backend: DockerBackend, docker_engine: Any, docker_sc
     docker_engine.unpause(made.job_id)
 
 
-def test_what_has_gone_is_no_error(backend: DockerBackend) -> None:
+def test_a_missing_container_is_no_error(backend: DockerBackend) -> None:
     gone = new_job_id("gone")
     assert backend.inspect(gone).status == "absent"
     backend.stop(gone, 1)
@@ -483,7 +483,7 @@ def test_what_has_gone_is_no_error(backend: DockerBackend) -> None:
     backend.remove(gone)
 
 
-def test_removing_takes_the_files_with_it(
+def test_removal_deletes_the_files(
     backend: DockerBackend, docker_engine: Any, docker_scope: str
 ) -> None:
     made = start(backend, "pass", docker_scope)
@@ -598,7 +598,7 @@ def test_housekeeping_leaves_no_container(
     assert housekeepers(docker_engine, docker_scope) == []
 
 
-def test_housekeeping_whose_program_died_is_taken_away(
+def test_housekeeping_of_a_killed_program_is_removed(
     backend: DockerBackend, docker_engine: Any, docker_image: str, docker_scope: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -630,9 +630,9 @@ def test_the_doctor_finds_what_works(backend: DockerBackend, docker_image: str) 
 
 def test_the_doctor_names_an_absent_image(docker_engine: Any) -> None:
     backend = DockerBackend(Config(docker=DockerConfig(image="stoke-test/there-is-none:1")))
-    (result,) = [result for result in backend.check() if result.what == "image"]
-    assert "there-is-none:1 is not here; the first job pulls it" in result.detail
-    assert "stoke setup image" in result.detail
+    (finding,) = [finding for finding in backend.check() if finding.what == "image"]
+    assert "there-is-none:1 is missing; the first job pulls it" in finding.detail
+    assert "stoke setup image" in finding.detail
 
 
 @pytest.mark.network
@@ -669,7 +669,7 @@ def test_a_build_that_fails_names_its_step(backend: DockerBackend, docker_engine
         docker_engine.remove_image("stoke-test/empty:base")
 
 
-def test_labels_hold_nothing_that_people_wrote(
+def test_labels_hold_no_user_text(
     backend: DockerBackend, docker_engine: Any, docker_scope: str, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret"

@@ -77,7 +77,7 @@ def test_f07_c19_rotated_faster_than_it_is_followed(lab: Lab, pause: float) -> N
     lab.backend.remove(job.id)
 
 
-def test_f07_the_beginning_had_gone_before_anybody_looked(lab: Lab) -> None:
+def test_f07_a_log_whose_beginning_was_rotated_away_has_a_gap(lab: Lab) -> None:
     job = lab.submit(PRINTS, use_cache=False)
     until(lambda: lab.backend.inspect(job.id).status == "exited", "the job's end")
     done, _ = lab.follow(job)

@@ -77,7 +77,9 @@ def test_f07_a_followed_log_that_comes_late_is_left_before_it_is_taken(
     assert [frame for batch in again for frame in batch] == SENT
 
 
-def test_the_engines_end_is_an_end(engine: FakeEngine, backend: DockerBackend) -> None:
+def test_a_stream_ended_by_the_engine_ends_cleanly(
+    engine: FakeEngine, backend: DockerBackend
+) -> None:
     engine.answers["logs"] = [CHUNKED, BODY, LAST_CHUNK]
     assert read(backend) == (SENT, None)
 
@@ -124,7 +126,7 @@ def test_a_container_that_has_gone_is_an_error(
         backend.logs("job-aaaaaa", 0, follow=True)
 
 
-def test_c04_c05_c08_c20_what_is_asked_for(engine: FakeEngine, backend: DockerBackend) -> None:
+def test_c04_c05_c08_c20_the_request_for_a_log(engine: FakeEngine, backend: DockerBackend) -> None:
     """Always the times, the resume point to the nanosecond, and never a tail of what is followed."""
     engine.answers["logs"] = [CHUNKED, LAST_CHUNK]
     for since in (0, 1_700_000_000_000_000_119):

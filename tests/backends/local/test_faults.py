@@ -95,7 +95,7 @@ def test_a_full_disk_costs_output_and_never_the_job(small_disk: Path, lab: Lab) 
     assert (done.state, done.exit_code) == (JobState.FAILED, 3)
     assert done.seconds is not None and done.seconds > 0
     assert lab.output(job, STDOUT).startswith(b"%099d\n" % 0)
-    assert b"bytes of output could not be kept: the disk was full" in lab.output(job, NOTE)
+    assert b"bytes of output were lost: the disk was full" in lab.output(job, NOTE)
 
 
 def test_a_disk_that_others_fill_to_the_last_byte_keeps_the_exit_code(
@@ -121,7 +121,7 @@ def test_a_disk_that_others_fill_to_the_last_byte_keeps_the_exit_code(
     assert lab.finish(job).job.exit_code == 7
 
 
-def test_a_disk_without_room_refuses_the_job_at_once(small_disk: Path, lab: Lab) -> None:
+def test_a_full_disk_refuses_the_job_at_once(small_disk: Path, lab: Lab) -> None:
     with History():
         pass
     filling = os.open(small_disk / "filling", os.O_WRONLY | os.O_CREAT)
@@ -159,7 +159,7 @@ def test_a_write_that_fails_is_counted_and_leaves_no_half_frame(
     ]
     (told,) = [frame.data.decode() for frame in batch if frame.stream == 3]
     why = "the disk was full" if number == errno.ENOSPC else os.strerror(number)
-    assert told == f"5 bytes of output could not be kept: {why}"
+    assert told == f"5 bytes of output were lost: {why}"
 
 
 def test_a_reader_does_not_keep_half_a_frame_that_was_taken_back(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_reused_process_id_is_never_signalled(
     assert Process(identity(bystander.pid)).send(0)
 
 
-def test_a_mark_is_another_jobs_or_this_ones(bystander: subprocess.Popen[bytes]) -> None:
+def test_a_mark_identifies_one_job(bystander: subprocess.Popen[bytes]) -> None:
     marked = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"],
         env={**os.environ, MARK: "job-aaaaaa.1234"},
