@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from backends.docker.names import MANAGED, SCOPE
+from backends.common.names import MANAGED, SCOPE
 from stoke.config.model import DockerConfig
 from stoke.errors import EngineError
 

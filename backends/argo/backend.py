@@ -24,13 +24,9 @@ from backends.argo.names import (
     AWAITS_BUNDLE,
     BUNDLE_KIND,
     CACHES,
-    JOB,
     JOBS,
-    MANAGED,
-    NONCE,
     READS_CACHE_ONLY,
     REQUEST,
-    SCOPE,
     has_labels,
     labels_of,
     request_label,
@@ -57,7 +53,6 @@ from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
 from backends.argo.workflow import (
     DELIVERED,
-    PUBLIC_IMAGE,
     RELEASE,
     RELEASE_WITH_SECRET,
     SHUTDOWN,
@@ -68,6 +63,7 @@ from backends.argo.workflow import (
     standalone_objects,
     used_caches,
 )
+from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE
 from stoke.backend.api import (
     Capabilities,
     CheckResult,

@@ -14,7 +14,8 @@ from backends.argo.resources import KubernetesResources
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.state import NOT_NOTICED, epoch, unnoticed_at
 from backends.argo.templates import template_name
-from backends.argo.workflow import PUBLIC_IMAGE, cache_folder
+from backends.argo.workflow import cache_folder
+from backends.common.names import PUBLIC_IMAGE
 from stoke.backend.api import CheckResult
 from stoke.config.model import Config
 from stoke.errors import EngineError

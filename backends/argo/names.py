@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MANAGED = "stoke.managed"
-JOB = "stoke.job"
-SCOPE = "stoke.scope"
-KIND = "stoke.kind"
-NONCE = "stoke.nonce"
+from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE
+
 CACHES = "stoke.cache.volumes"
 """The kinds of cache that a job uses, joined by a dot; absent if it uses none."""
 REQUEST = "stoke.request"

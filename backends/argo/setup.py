@@ -11,10 +11,10 @@ from urllib.parse import quote
 from backends.argo import rights
 from backends.argo.cluster import WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.manifest import as_yaml, difference
-from backends.argo.names import MANAGED, cache_labels
+from backends.argo.names import cache_labels
 from backends.argo.rights import EXECUTOR, Right
-from backends.argo.volumes import KINDS
-from backends.argo.workflow import PUBLIC_IMAGE, claim, make_housekeeping, make_templates
+from backends.argo.workflow import claim, make_housekeeping, make_templates
+from backends.common.names import CACHE_KINDS, MANAGED, PUBLIC_IMAGE
 from stoke.backend.api import Volume
 from stoke.backend.capabilities import Preparation
 from stoke.config.model import Config
@@ -48,7 +48,7 @@ def preparations(
         objects += [
             claim(scope, kind, cache_labels(scope, kind), config.argo)
             for scope in scopes
-            for kind in KINDS
+            for kind in CACHE_KINDS
             if kind == "python" or not config.argo.restricted
         ]
     if config.argo.by_template:

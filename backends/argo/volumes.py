@@ -15,9 +15,7 @@ from typing import Any
 from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, resource_path
 from backends.argo.names import (
     CACHES,
-    KIND,
     OURS,
-    SCOPE,
     UNFINISHED_JOBS,
     WORKFLOW,
     cache_labels,
@@ -29,12 +27,12 @@ from backends.argo.names import (
 from backends.argo.resources import MERGE, KubernetesResources
 from backends.argo.state import is_over
 from backends.argo.workflow import cache_folder, claim
+from backends.common.names import CACHE_KINDS, KIND, SCOPE
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
 from stoke.files.untrusted import parse_json
 
-KINDS = ("python", "system")
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 # Like kubectl's lists: a pod's node without the rest of the pod.
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
@@ -196,7 +194,7 @@ class ArgoVolumes:
                 in_use_by=_holders(users, scope, kind, node),
             )
             for (scope, node), some in kinds.items()
-            for kind in KINDS
+            for kind in CACHE_KINDS
             if kind in some and node not in gone
         ]
 
@@ -225,7 +223,7 @@ class ArgoVolumes:
             labels = labels_of(record)
             scope, kind = labels.get(SCOPE, ""), labels.get(KIND, "")
             name = record["metadata"]["name"]
-            if kind in KINDS and name == claim_name(scope, kind):
+            if kind in CACHE_KINDS and name == claim_name(scope, kind):
                 in_use_by = _holders(users, scope, kind, None)
                 volumes.append(Volume("argo", scope, kind, name, in_use_by=in_use_by))
         return volumes

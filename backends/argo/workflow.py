@@ -40,6 +40,7 @@ from backends.argo.templates import (
     template_name,
     with_secrets,
 )
+from backends.common.names import CACHE, MOUNT_POINTS, NIX, PUBLIC_IMAGE
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
@@ -50,16 +51,12 @@ from stoke.remote.protocol import Option
 if TYPE_CHECKING:
     from hera.workflows import models
 
-PUBLIC_IMAGE = "python:3.13-slim-trixie"
-CACHE = "/cache"
-NIX = "/nix"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
-TARGETS = {"python": CACHE, "system": NIX}
 HOSTNAME = "kubernetes.io/hostname"
 OWN_NAMESPACE = "{{workflow.namespace}}"
 OWN_WORKFLOW = "{{workflow.name}}/{{workflow.uid}}"
 # The volume with which a pod reaches the API server as its service account, even if the cluster
-# mounts no token by itself.
+# mounts no token on its own.
 _ONCE_VOLUME: dict[str, Any] = {
     "projected": {
         "sources": [
@@ -190,7 +187,7 @@ def make_housekeeping(
 ) -> dict[str, Any]:
     """Return a workflow that measures, prunes or clears one cache, on the node that has it."""
     argo = config.argo
-    target = TARGETS[volume.kind]
+    target = MOUNT_POINTS[volume.kind]
     argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
     packed = bundle.pack({"housekeeping.py": housekeeping_source(volume.kind)}, argv)
     workflow = _workflow(
@@ -265,7 +262,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             manifests[with_secrets(name)] = workflow(
                 volumes, variables, mutex, nodes, secrets=secrets
             )
-    for kind in TARGETS:
+    for kind in MOUNT_POINTS:
         node = tag("node") if argo.cache == "hostpath" else None
         volumes = _cache_volumes(scope, (kind,), argo)
         manifests[housekeeping_template(kind)] = workflow(volumes, packed, node=node, once=False)
@@ -438,7 +435,7 @@ def _cache_volumes(
             source = {"emptyDir": {}}
         else:
             source = {"persistentVolumeClaim": {"claimName": claim_name(scope, kind)}}
-        volumes.append((kind, TARGETS[kind], source))
+        volumes.append((kind, MOUNT_POINTS[kind], source))
     return volumes
 
 

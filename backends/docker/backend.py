@@ -11,13 +11,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from backends.common.names import CACHE, JOB, KIND, MANAGED, NIX, NONCE, PUBLIC_IMAGE, SCOPE
 from backends.docker.archive import read_file
 from backends.docker.check import check_engine, fallback_log_driver
 from backends.docker.container import (
-    CACHE,
     FOLDER,
     LOG_DRIVER,
-    NIX,
     SPEC,
     container_config,
     delivery_archive,
@@ -33,9 +32,9 @@ from backends.docker.engine import (
     is_local,
 )
 from backends.docker.housekeeping import housekeep
-from backends.docker.image import OUR_IMAGE, PUBLIC_IMAGE, choose_image, has_image, setup_image
+from backends.docker.image import OUR_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
-from backends.docker.names import JOB, KIND, MANAGED, NONCE, SCOPE, has_labels
+from backends.docker.names import has_labels
 from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
 from backends.docker.volumes import DockerVolumes

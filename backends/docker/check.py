@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from backends.common.names import PUBLIC_IMAGE
 from backends.docker.container import FALLBACK_LOG_DRIVERS, LOG_DRIVER, has_own_network
 from backends.docker.engine import Engine, is_local, product_of
-from backends.docker.image import NAME_ONE, OUR_IMAGE, PUBLIC_IMAGE, has_image
+from backends.docker.image import NAME_ONE, OUR_IMAGE, has_image
 from stoke.backend.api import CheckResult
 from stoke.config.model import Config
 from stoke.delivery.network import environment_proxies

@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
+from backends.common.names import CACHE, MOUNT_POINTS, NIX
 from backends.docker.names import (
     housekeeping_labels,
     job_labels,
@@ -24,11 +25,7 @@ from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import Option
 
 FOLDER = "/stoke"
-CACHE = "/cache"
-NIX = "/nix"
 SPEC = "spec.json"
-# The mount point of each kind of cache volume.
-TARGETS = {"python": CACHE, "system": NIX}
 HOUSEKEEPING = "housekeeping.py"
 # Keeps exact bytes; json-file replaces bytes that are not UTF-8 by U+FFFD.
 LOG_DRIVER = "local"
@@ -139,7 +136,7 @@ def housekeeping_config(
 
     It needs no network. The engine removes it at its end, also if this program was killed.
     """
-    target = TARGETS[volume.kind]
+    target = MOUNT_POINTS[volume.kind]
     return {
         "Image": image,
         "Entrypoint": ["python3", "-I", "-S", f"{FOLDER}/{HOUSEKEEPING}"],

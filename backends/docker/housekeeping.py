@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from backends.common.names import KIND, MANAGED
 from backends.docker.container import FOLDER, HOUSEKEEPING, archive_of, housekeeping_config
 from backends.docker.engine import AnswerError, Engine
-from backends.docker.names import KIND, MANAGED
 from backends.docker.removal import REMOVAL_SECONDS, remove_container
 from stoke.backend.api import Volume
 from stoke.cache.volumes import lines_of, read_outcome

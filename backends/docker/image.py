@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from backends.common.names import PUBLIC_IMAGE
 from backends.docker.engine import AnswerError, Engine
 from stoke.backend.api import PhaseReport
 from stoke.errors import EngineError
 
-PUBLIC_IMAGE = "python:3.13-slim-trixie"
 OUR_IMAGE = "stoke-python:3.13"
 """The default tag of `stoke setup image`, and the default image of jobs if the engine has it."""
 NAME_ONE = "build one: stoke setup image; or name one that the engine has: --image IMAGE"

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-MANAGED = "stoke.managed"
-JOB = "stoke.job"
-SCOPE = "stoke.scope"
-KIND = "stoke.kind"
-NONCE = "stoke.nonce"
+from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE
+
 SHARED = "stoke.shared"
 
 

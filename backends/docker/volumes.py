@@ -9,16 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from backends.common.names import CACHE_KINDS, JOB, KIND, MANAGED, SCOPE
 from backends.docker.engine import AnswerError, Engine
-from backends.docker.names import (
-    JOB,
-    KIND,
-    MANAGED,
-    SCOPE,
-    has_labels,
-    volume_labels,
-    volume_name,
-)
+from backends.docker.names import has_labels, volume_labels, volume_name
 from stoke.backend.api import Volume
 from stoke.errors import EngineError
 
@@ -94,7 +87,7 @@ def _is_ours(record: dict[str, Any]) -> bool:
     """Whether a volume has our labels, and the name that belongs to them."""
     labels = record.get("Labels") or {}
     scope, kind = labels.get(SCOPE, ""), labels.get(KIND, "")
-    mine = has_labels(record, {MANAGED: "true"}) and kind in ("python", "system")
+    mine = has_labels(record, {MANAGED: "true"}) and kind in CACHE_KINDS
     return mine and bool(record["Name"] == volume_name(scope, kind))
 
 

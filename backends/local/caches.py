@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from backends.common.names import CACHE_KINDS
 from stoke.backend.api import Volume
 from stoke.cache.volumes import lines_of, read_outcome
 from stoke.errors import EngineError
@@ -22,7 +23,6 @@ from stoke.remote.common.trees import remove_tree
 from stoke.remote.housekeeping.files import give_rights
 from stoke.remote.housekeeping.volume import CacheVolume
 
-KINDS = ("python", "system")
 # Marks a folder as ours; a folder without it is never changed.
 TAG = "CACHEDIR.TAG"
 TAG_TEXT = (
@@ -67,7 +67,7 @@ class LocalCaches:
         return [
             Volume("local", scope, kind, str(folder), in_use_by=tuple(self._running_in(scope)))
             for scope in scopes
-            for kind in KINDS
+            for kind in CACHE_KINDS
             if _has_tag(folder := self._top / scope / kind)
         ]
 

@@ -17,15 +17,10 @@ from typing import Any
 import pytest
 
 import backends.docker.backend as backend_module
+from backends.common.names import KIND, SCOPE
 from backends.docker import DockerBackend
 from backends.docker.engine import AnswerError
-from backends.docker.names import (
-    KIND,
-    SCOPE,
-    housekeeping_labels,
-    volume_labels,
-    volume_name,
-)
+from backends.docker.names import housekeeping_labels, volume_labels, volume_name
 from stoke.backend.api import Delivery, Volume
 from stoke.backend.pool import Backends
 from stoke.config.model import Config, DockerConfig

@@ -1,0 +1,15 @@
+"""Names that engines see: labels, the default image, and the kinds of cache with their mount points."""
+
+from __future__ import annotations
+
+MANAGED = "stoke.managed"
+JOB = "stoke.job"
+SCOPE = "stoke.scope"
+KIND = "stoke.kind"
+NONCE = "stoke.nonce"
+
+PUBLIC_IMAGE = "python:3.13-slim-trixie"
+CACHE_KINDS = ("python", "system")
+CACHE = "/cache"
+NIX = "/nix"
+MOUNT_POINTS = {"python": CACHE, "system": NIX}
