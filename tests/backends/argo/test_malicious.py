@@ -58,7 +58,7 @@ def test_an_answer_costs_no_more_than_an_error(
     assert len(raised.value.what) < 6_000
 
 
-@pytest.mark.parametrize("kind", set(MALICE) - {"endless chunk", "endless chunks"})
+@pytest.mark.parametrize("kind", sorted({*MALICE} - {"endless chunk", "endless chunks"}))
 def test_a_malicious_list_costs_no_more_than_an_error(
     server: ScriptedServer, cluster: Cluster, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
