@@ -161,7 +161,11 @@ class Cluster:
         self._closed.set()
         with self._lock:
             if self._access is not None:
-                self._access.pool.clear()
+                pools = self._access.pool.pools
+                # urllib3's clear leaves connections open until the pools are garbage collected.
+                for key in pools.keys():  # noqa: SIM118 (it cannot be iterated)
+                    pools[key].close()
+                pools.clear()
 
     def opened(
         self,
