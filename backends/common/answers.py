@@ -91,6 +91,10 @@ def body_of(response: Any) -> Iterator[bytes]:
         if gzip is None:
             yield data
             continue
+        if gzip.eof:
+            # Not asked for, and perhaps without an end: the connection is of no further use.
+            response.close()
+            return
         while data:
             try:
                 piece = gzip.decompress(data, READ_SIZE)
@@ -99,7 +103,7 @@ def body_of(response: Any) -> Iterator[bytes]:
             if piece:
                 yield piece
             data = b"" if gzip.eof else gzip.unconsumed_tail
-        if gzip.eof:
-            return  # Ignores bytes after the end of the compressed data.
-    if below.length or gzip is not None:
+    # Read the last chunk after a compressed body, too: left there, it would become the begin of the
+    # connection's next response.
+    if below.length or (gzip is not None and not gzip.eof):
         raise ConnectionResetError("the response ended early")

@@ -7,8 +7,10 @@ credentials and rights, W8 a connection that died while idle.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -615,6 +617,40 @@ def test_a_certificate_of_another_authority_is_rejected(
         Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
     assert caught.value.reason == "Untrusted"
     assert safe_server.requests == []
+
+
+@pytest.mark.parametrize("behind", [b"", b"junk"])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_compressed_answer_leaves_nothing_to_the_next_request(
+    safe_server: ScriptedServer,
+    certificates: Path,
+    tmp_path: Path,
+    chunked: bool,
+    behind: bytes,
+) -> None:
+    authority = {"certificate-authority": str(certificates / "ca.crt")}
+    path = safe_server.kubeconfig(tmp_path, cluster=authority)
+    cluster = Cluster(context=None, namespace=None, kubeconfig=path)
+    # It is longer than a reader's buffer and comes in one record of TLS, where urllib3 does not see
+    # that bytes are left.
+    large = {"items": [], "random": random.Random(1).randbytes(9_000).hex()}
+    body = gzip.compress(json.dumps(large).encode())
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+    if chunked:
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        body = chunk(body) + chunk(behind) + LAST
+    else:
+        body += behind
+        head += b"Content-Length: %d\r\n\r\n" % len(body)
+    safe_server.answers = {"/pods": [[head, body, Keep]], "/pods/fit": [json_answer(NOTHING)]}
+    try:
+        for _ in range(3):
+            assert cluster.request("GET", PODS) == large
+            # It is not repeated on another connection, as a GET would be.
+            assert cluster.request("DELETE", f"{PODS}/fit") == NOTHING
+    finally:
+        cluster.close()
+    assert behind or safe_server.connections == 1
 
 
 @pytest.mark.parametrize(("method", "asked"), [("GET", 2), ("POST", 1)])
