@@ -628,8 +628,8 @@ def test_a_compressed_answer_leaves_nothing_to_the_next_request(
     chunked: bool,
     behind: bytes,
 ) -> None:
-    authority = {"certificate-authority": str(certificates / "ca.crt")}
-    path = safe_server.kubeconfig(tmp_path, cluster=authority)
+    trusted = {"certificate-authority": str(certificates / "ca.crt")}
+    path = safe_server.kubeconfig(tmp_path, cluster=dict(trusted))
     cluster = Cluster(context=None, namespace=None, kubeconfig=path)
     # It is longer than a reader's buffer and comes in one record of TLS, where urllib3 does not see
     # that bytes are left.
