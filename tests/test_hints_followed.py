@@ -100,6 +100,7 @@ FOLLOWED_ELSEWHERE = {
     "check its path; most index addresses end in /simple": NETWORK,
     "check the address and the port; addresses without TLS begin with http://": NETWORK,
     "correct {}, or unset it": NETWORK,
+    "name a folder of your own: export {}=/some/folder": "tests/files/test_hints.py, with the rest",
     "export INDEX_LOGIN=USER:PASSWORD STOKE_INDEX__CREDENTIALS=env:INDEX_LOGIN": NETWORK,
     "export {}=http://USER:PASSWORD@{}": NETWORK,
     "unset index.proxy, and export {}=http://USER:PASSWORD@{}": NETWORK,
