@@ -59,6 +59,29 @@ MALICE: dict[str, Callable[[], Iterable[bytes]]] = {
     "long refusal": lambda: [whole(json.dumps({"message": "no " * 10**6}).encode(), 500)],
 }
 
+
+def drip(start: bytes, piece: bytes = b"x") -> Callable[[], Iterator[bytes]]:
+    """Each byte arrives long before a socket's timeout, and the answer never ends."""
+
+    def answer() -> Iterator[bytes]:
+        yield start
+        while True:
+            time.sleep(0.02)
+            yield piece
+
+    return answer
+
+
+DRIPS = {
+    "status": drip(b"HTTP/1.1 200 "),
+    "header": drip(HEAD + b"X: "),
+    "headers": drip(HEAD + b"X: y\r\n", b"X"),
+    "interim answer": drip(b"HTTP/1.1 100 Continue\r\n"),
+    "body": drip(HEAD + b"Content-Length: 1000000\r\n\r\n"),
+    "size of a chunk": drip(CHUNKED, b"0"),
+    "trailer": drip(CHUNKED + b"2\r\n{}\r\n0\r\n"),
+}
+
 # What a program of the right kind could be told in the wrong place.
 wrong_values: st.SearchStrategy[object] = st.sampled_from(
     [None, True, -1, 1 << 70, 1e308, "", "x", "\x1b[31m", [], [1], {}, {"x": {}}, [[{}]]]

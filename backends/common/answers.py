@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import io
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 MAX_ANSWER = 32 * 1024**2
 READ_SIZE = 256 * 1024
@@ -14,16 +15,61 @@ READ_SIZE = 256 * 1024
 
 # Interim responses ("100 Continue") and trailer lines accepted. No server that we use sends any.
 MOST_EXTRAS = 20
+# From the first byte of an answer to the end of its headers.
+HEADER_SECONDS = 30.0
+
+
+class _TimedReader(io.RawIOBase):
+    """Read a socket until a time; a socket's own timeout starts again at each byte."""
+
+    def __init__(self, below: Any) -> None:
+        self._below = below
+        self._sock = below._sock  # docker-py and log readers take the socket from here.
+        self.seconds: float | None = None
+        """The seconds that are left when the next byte has arrived."""
+        self.until: float | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._below.fileno())
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._below.readinto(buffer)
+        if self.seconds is not None:
+            self.until, self.seconds = time.monotonic() + self.seconds, None
+        if self.until is not None and time.monotonic() > self.until:
+            raise TimeoutError("the answer takes too long")
+        return count
+
+    def close(self) -> None:
+        self._below.close()
+        super().close()
 
 
 class BoundedResponse(http.client.HTTPResponse):
-    """A response with a limit on interim responses and trailers, which http.client reads without
-    end.
+    """A response whose headers end within `HEADER_SECONDS`, and which has few interim answers and
+    trailers; http.client reads both without a limit.
 
     Set it as the `response_class` of a connection.
     """
 
     _interim = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._timed = _TimedReader(cast(io.BufferedReader, self.fp).detach())
+        self.fp = io.BufferedReader(self._timed)
+
+    def begin(self) -> None:
+        self._timed.seconds = HEADER_SECONDS
+        super().begin()
+        self.limit_time(None)
+
+    def limit_time(self, until: float | None) -> None:
+        """Let a read after `until`, a time of `time.monotonic`, raise `TimeoutError`."""
+        self._timed.until = until
 
     def _read_status(self) -> Any:
         self._interim += 1
@@ -51,6 +97,8 @@ def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None
     """
     pieces: list[bytes] = []
     size = 0
+    if isinstance(response._fp, BoundedResponse):
+        response._fp.limit_time(until)
     try:
         for piece in body_of(response):
             size += len(piece)

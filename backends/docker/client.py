@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import urllib3
 from docker import APIClient
 from docker.errors import DockerException
 from docker.transport.unixconn import UnixHTTPConnection
@@ -22,12 +23,25 @@ BODY_SECONDS = 300.0
 MAX_LINE = 1024**2
 
 
+class _TLSConnection(urllib3.connection.HTTPSConnection):
+    response_class = BoundedResponse
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
 class Client(APIClient):
     """Follow no redirect, and read no response longer than `MAX_ANSWER` or for more than
     `BODY_SECONDS`.
 
     Streamed responses (a log, an archive) are limited by their readers.
     """
+
+    def mount(self, prefix: Any, adapter: Any) -> None:
+        if prefix == "https://":
+            adapter.poolmanager.pool_classes_by_scheme = {"https": _TLSPool}
+        super().mount(prefix, adapter)
 
     def send(self, request: Any, **options: Any) -> Any:
         streamed = options.pop("stream", False)

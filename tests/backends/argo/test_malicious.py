@@ -22,7 +22,7 @@ from tests.backends.argo.scripted_server import (
     scripted_server,
     status,
 )
-from tests.malice import MALICE, bounded
+from tests.malice import DRIPS, MALICE, bounded
 
 PATH = workflows_path("team-a")
 
@@ -56,6 +56,16 @@ def test_an_answer_costs_no_more_than_an_error(
         with pytest.raises(ApiError) as raised:
             cluster.request("GET", PATH)
     assert len(raised.value.what) < 6_000
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_an_answer_that_drips_ends(
+    server: ScriptedServer, cluster: Cluster, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.common.answers.HEADER_SECONDS", 0.3)
+    server.answers[""] = [answering(DRIPS[kind])]
+    with bounded(seconds=20), pytest.raises(ApiError):
+        cluster.request("GET", PATH, timeout=0.5)
 
 
 @pytest.mark.parametrize("kind", sorted({*MALICE} - {"endless chunk", "endless chunks"}))

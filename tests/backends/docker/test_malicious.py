@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from requests import Session
 
+from backends.common.answers import BoundedResponse
 from backends.docker import DockerBackend
+from backends.docker.client import Client
 from backends.docker.engine import Engine
 from backends.docker.image import pull
 from backends.docker.names import job_labels, volume_labels, volume_name
 from stoke.backend.api import EngineState, FoundJob
 from stoke.errors import EngineError, StokeError
 from tests.backends.docker.fake_engine import JOB, RUNNING, FakeEngine, fake_engine, json_answer
-from tests.malice import MALICE, bounded, spoiled
+from tests.malice import DRIPS, MALICE, bounded, spoiled
 
 VERSION = {"ApiVersion": "1.41", "Arch": "amd64", "Components": [{"Name": "Engine"}]}
 INFO = {
@@ -101,6 +104,30 @@ def test_a_later_malicious_response_costs_no_more_than_an_error(
                 CALLS[name](backend)
             assert len(raised.value.what) < 5_000, name
     backend.close()
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_an_answer_that_drips_ends(
+    engine: FakeEngine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.common.answers.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("backends.docker.client.BODY_SECONDS", 0.3)
+    backend = DockerBackend(engine.config)
+    assert backend.inspect(JOB).status == "running"
+    engine.any_answer = DRIPS[kind]
+    with bounded(seconds=20):
+        for name in ("inspect", "stop"):
+            with pytest.raises(EngineError):
+                CALLS[name](backend)
+    backend.close()
+
+
+def test_an_engine_behind_tls_has_the_same_limits() -> None:
+    client = Client.__new__(Client)
+    Session.__init__(client)
+    manager = client.get_adapter("https://engine").poolmanager
+    pool = manager.connection_from_url("https://engine")
+    assert pool.ConnectionCls.response_class is BoundedResponse
 
 
 def test_the_progress_of_a_pull_is_bounded(engine: FakeEngine) -> None:
