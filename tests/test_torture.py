@@ -1,4 +1,4 @@
-"""`make torture`, one round of each attack with a fixed seed: so it stays able to run."""
+"""`make torture`, one round of most attacks with a fixed seed."""
 
 from __future__ import annotations
 
@@ -9,41 +9,53 @@ import pytest
 
 from bench import torture
 
-# Takes minutes; tests/tui/test_terminal.py opens the app.
-LONG = {"sequence with the app"}
+# These take long, and other tests cover them: tests/backends/docker/test_engine_restart.py and
+# tests/contract/test_bad_days.py.
+LONG = {"kill an engine", "fill the cache", "fill a Docker volume"}
 
 
 @pytest.mark.parametrize("name", [one for one in torture.ATTACKS if one not in LONG])
 def test_one_round(name: str) -> None:
-    try:
-        torture.attack(name, seed=1, number=0)
-    except torture.SkippedError as error:
-        pytest.skip(str(error))
+    code, text = torture.attack(name, seed=1, number=0, seconds=1, cut_after=300)
+    if code == torture.SKIPPED:
+        pytest.skip(text)
+    assert code == torture.PASSED, text
 
 
-def test_a_fault_is_reported_with_the_seed_that_repeats_it(
+def test_a_round_is_cut_with_its_processes_and_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code, _ = torture.attack("sequence with the app", 1, 0, seconds=600, cut_after=3)
+    assert code == torture.CUT
+    assert list(tmp_path.iterdir()) == []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert str(tmp_path).encode() not in command.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # Another program has ended.
+
+
+def test_the_table_has_faults_with_the_command_that_repeats_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn: list[float] = []
-
-    def fails(arena: torture.Arena) -> None:
-        """Fails."""
-        drawn.append(arena.random.random())
-        raise AssertionError("as it should")
-
-    def passes(arena: torture.Arena) -> None:
-        """Passes."""
-
-    monkeypatch.setattr(torture, "ATTACKS", {"passes": passes})
+    results = {
+        "crowd": (torture.FAULT, "as it should"),
+        "cut a flood": (torture.CUT, ""),
+        "fill the disk": (torture.SKIPPED, "no disk"),
+        "kill the client": (torture.PASSED, "4 jobs"),
+    }
+    monkeypatch.setattr(torture, "ATTACKS", {name: torture.ATTACKS[name] for name in results})
+    monkeypatch.setattr(torture, "attack", lambda name, *_: results[name])
     monkeypatch.setenv("SECONDS", "0")
     monkeypatch.setenv("SEED", "7")
+    assert torture.main() == 1
+    printed = capsys.readouterr().out
+    assert "SEED=7 make torture" in printed and "skipped: no disk" in printed
+    assert "round 0: as it should" in printed and "bench.torture 'crowd' 7 0" in printed
+    del results["crowd"]
+    monkeypatch.setattr(torture, "ATTACKS", {name: torture.ATTACKS[name] for name in results})
     assert torture.main() == 0
-    monkeypatch.setattr(torture, "ATTACKS", {"fails": fails, "passes": passes})
-    assert torture.main() == 1
-    said = capsys.readouterr().out
-    assert "SEED=7 make torture" in said and "round 0: as it should" in said
-    assert torture.main() == 1
-    assert drawn[0] == drawn[1]
 
 
 def test_a_command_that_crashes_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import io
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 MAX_ANSWER = 32 * 1024**2
 READ_SIZE = 256 * 1024
@@ -59,7 +59,7 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._timed = _TimedReader(cast(io.BufferedReader, self.fp).detach())
+        self._timed = _TimedReader(self.fp.detach())
         self.fp = io.BufferedReader(self._timed)
 
     def begin(self) -> None:

@@ -188,3 +188,47 @@ def test_the_command_says_what_to_do(shared: Path) -> None:
     assert "ran" not in done.stdout
     assert f"{shared}/cache belongs to user {NOBODY}" in done.stderr
     assert "export STOKE_CACHE_DIR=" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["hard link", "symbolic link"])
+@pytest.mark.parametrize("opened", ["state", "cache"])
+def test_links_to_a_file_of_ours_do_not_change_it(shared: Path, kind: str, opened: str) -> None:
+    """Another user who can write to the folders plants links under the names that stoke writes to."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("stoke")
+        return subprocess.run(
+            [program, "run", "-c", "print('ran')"], capture_output=True, text=True, timeout=120
+        )
+
+    assert run().stdout == "ran\n"
+    ours = shared / "ours.txt"
+    ours.write_text("text\n" * 1000)
+    before = ours.stat()
+    names = [path for path in (shared / opened).rglob("*") if path.is_file()]
+    assert len(names) > 1
+    for name in names:
+        name.unlink()
+        if kind == "hard link":
+            os.link(ours, name)  # Its owner is the victim.
+        else:
+            os.symlink(ours, name)
+            os.chown(name, NOBODY, NOBODY, follow_symlinks=False)
+        os.chmod(name.parent, 0o777)
+    done = run()
+    assert done.returncode in (0, 125) and "Traceback" not in done.stderr
+    after = ours.stat()
+    assert ours.read_text() == "text\n" * 1000
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+
+
+def test_a_folder_reached_over_another_users_link_is_refused(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shared / "mine").mkdir(mode=0o700)
+    assert as_nobody(lambda: os.symlink(shared / "mine", shared / "link"))
+    for variable, folder in (("STOKE_STATE_DIR", state_dir), ("STOKE_CACHE_DIR", cache_dir)):
+        monkeypatch.setenv(variable, str(shared / "link/below"))
+        with pytest.raises(NotOursError):
+            make_private(folder())
+    assert os.listdir(shared / "mine") == []

@@ -62,6 +62,13 @@ class PrivateEngine:
         # A killed engine's containerd is killed with it and leaves a file that says it runs.
         (self.folder / "exec-root/containerd/containerd.pid").unlink(missing_ok=True)
 
+    def load(self, image: str) -> None:
+        """Copy an image of the engine that the other tests use."""
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
+            load = ["docker", "--host", self.host, "load"]
+            subprocess.run(load, stdin=save.stdout, check=True, capture_output=True)
+        assert save.returncode == 0
+
     def hold(self) -> None:
         """Stopped in its tracks: it keeps its connections and takes new ones, and answers none."""
         assert self._process is not None
@@ -74,6 +81,12 @@ class PrivateEngine:
     def _answers(self) -> bool:
         command = ["docker", "--host", self.host, "version"]
         return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def remove_mounts(folder: Path) -> None:
+    """Unmount what an engine leaves in its folder; it mounts its data folder onto itself."""
+    for mounted in ("exec-root/netns", "data-root"):
+        subprocess.run(["umount", "--recursive", "--lazy", "--quiet", folder / mounted])
 
 
 @pytest.fixture
@@ -92,16 +105,11 @@ def engine(docker_engine: object, bare_image: str, short_path: Path) -> Iterator
     engine = PrivateEngine(short_path)
     try:
         engine.start()
-        save = subprocess.Popen(["docker", "save", bare_image], stdout=subprocess.PIPE)
-        load = ["docker", "--host", engine.host, "load"]
-        subprocess.run(load, stdin=save.stdout, check=True, capture_output=True)
-        assert save.wait() == 0
+        engine.load(bare_image)
         yield engine
     finally:
         engine.stop()
-        # The engine mounts its data folder onto itself.
-        for mounted in ("exec-root/netns", "data-root"):
-            subprocess.run(["umount", "--recursive", "--lazy", "--quiet", short_path / mounted])
+        remove_mounts(short_path)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

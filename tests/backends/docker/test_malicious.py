@@ -125,8 +125,8 @@ def test_an_answer_that_drips_ends(
 def test_an_engine_behind_tls_has_the_same_limits() -> None:
     client = Client.__new__(Client)
     Session.__init__(client)
-    manager = client.get_adapter("https://engine").poolmanager
-    pool = manager.connection_from_url("https://engine")
+    adapter: Any = client.get_adapter("https://engine")
+    pool = adapter.poolmanager.connection_from_url("https://engine")
     assert pool.ConnectionCls.response_class is BoundedResponse
 
 
