@@ -107,6 +107,28 @@ def without_keys(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def test_a_recording_has_no_secret(stoke: Stoke, tmp_path: Path) -> None:
+    index = PackageIndex("127.0.0.1", "ada:correct horse")
+    index.add("beta", "1.0")
+    (tmp_path / "token").write_text("from-a-file")
+    secrets = ("--secret", "A=env:TOKEN", "--secret", f"B=file:{tmp_path / 'token'}")
+    login = ("--index", index.url, "--index-credentials", "env:LOGIN")
+    file = tmp_path / "race.json"
+    code = "import beta, os, sys; print(os.environ['A']); print(os.environ['B'], file=sys.stderr)"
+    try:
+        done = stoke(
+            "race", "-w", "beta", *secrets, *login, "--record", str(file), "--json", "-c", code,
+            env={"TOKEN": "from-a-variable", "LOGIN": "ada:correct horse"},
+        )  # fmt: skip
+    finally:
+        index.stop()
+    assert done.returncode == 0, done.stderr
+    for text in (file.read_bytes(), done.stdout):
+        assert b"beta" in text
+        for secret in (b"from-a-file", b"from-a-variable", b"correct", b"horse", b"os.environ"):
+            assert secret not in text
+
+
 def test_at_a_terminal_a_recording_replays_on_the_screen(
     stoke: Stoke, index: PackageIndex, tmp_path: Path, terminal: Callable[..., Terminal]
 ) -> None:

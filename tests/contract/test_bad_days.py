@@ -72,6 +72,26 @@ def test_a_job_runs_without_a_full_cache_unless_configured_otherwise(
     assert lab.run("import alpha", dependencies=["alpha"]).job.exit_code == 0
 
 
+def test_a_local_job_fills_its_temporary_folder(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker: tests/backends/docker/test_engine_restart.py. The next job runs while it is full."""
+    if lab.backend.name != "local" or os.geteuid() != 0:
+        pytest.skip("the temporary folder of a container is on the engine's disk")
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=1777", "none", str(small)]
+    subprocess.run(mount, check=True)
+    try:
+        monkeypatch.setenv("TMPDIR", str(small))
+        fills = "import tempfile\nopen(tempfile.mkstemp()[1], 'wb').write(bytes(2 << 20))"
+        full = lab.run(fills)
+        assert full.job.exit_code == 1 and b"No space left on device" in full.stderr
+        assert lab.run("print('next')").stdout == b"next\n"
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
 @pytest.fixture(params=["read-only", "somebody else's", "missing"])
 def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     """The scope's python cache, which jobs cannot write to."""

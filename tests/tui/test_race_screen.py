@@ -118,6 +118,33 @@ async def test_a_race_from_the_form_to_its_files(
     assert left(own_home, app) == []
 
 
+async def test_the_files_of_a_race_have_no_secret(
+    in_a_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = PackageIndex("127.0.0.1", "ada:correct horse")
+    index.add("alpha", "1.0")
+    (tmp_path / "token").write_text("from-a-file")
+    monkeypatch.setenv("TOKEN", "from-a-variable")
+    monkeypatch.setenv("LOGIN", "ada:correct horse")
+    app = StokeApp(Config.model_validate({"index": {"url": index.url, "credentials": "env:LOGIN"}}))
+    code = "import alpha, os; print(os.environ['A'], os.environ['B'])"
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen.query("#field-secrets"))
+        secrets = f"A=env:TOKEN\nB=file:{tmp_path / 'token'}"
+        app.screen.query_one("#field-secrets", FormField).text = secrets
+        await raced(pilot, app, code)
+        await until(pilot, lambda: "x faster" in screen_text(app))
+        await pilot.press("S")
+        await until(pilot, lambda: len(list(in_a_folder.iterdir())) == 2)
+    index.stop()
+    for file in in_a_folder.iterdir():
+        text = file.read_text()
+        assert "alpha" in text
+        for secret in ("from-a-file", "from-a-variable", "correct", "horse"):
+            assert secret not in text, file.name
+
+
 async def test_stopping_a_race_asks_first(index: PackageIndex, own_home: Path) -> None:
     app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:

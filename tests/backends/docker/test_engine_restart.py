@@ -98,6 +98,10 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture
 def engine(docker_engine: object, bare_image: str, short_path: Path) -> Iterator[PrivateEngine]:
+    yield from private_engine(bare_image, short_path)
+
+
+def private_engine(bare_image: str, short_path: Path) -> Iterator[PrivateEngine]:
     if os.geteuid() != 0 or not shutil.which("dockerd"):
         if os.environ.get("STOKE_TEST_DOCKER"):
             pytest.fail("a private engine needs root and dockerd")
@@ -197,4 +201,52 @@ def test_f08_an_engine_that_was_stopped_for_a_while_loses_nothing(
     assert lab.output(job, 1) == b"".join(lines)
     assert lab.output(job, 2) == b"".join(b"%d\n" % number for number in range(2000))
     assert held < len(lab.output(job, 1))
+    backends.close()
+
+
+@pytest.fixture
+def engine_on_a_small_disk(
+    docker_engine: object, bare_image: str, short_path: Path
+) -> Iterator[PrivateEngine]:
+    """A private engine whose disk has 64 MiB beyond the image."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    command = ["docker", "image", "inspect", "-f", "{{.Size}}", bare_image]
+    image = int(subprocess.run(command, check=True, capture_output=True).stdout)
+    # The layer is there twice while it is loaded.
+    size = f"size={2 * image + (64 << 20)},mode=700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", short_path], check=True)
+    try:
+        yield from private_engine(bare_image, short_path)
+    finally:
+        subprocess.run(["umount", "--lazy", short_path], check=True)
+
+
+FILLS_TMP = """
+import errno, sys, tempfile
+print("before", flush=True)
+with tempfile.TemporaryFile() as file:
+    try:
+        while True:
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        print(errno.errorcode[error.errno], file=sys.stderr)
+        sys.stderr.flush()
+print("after", flush=True)
+sys.exit(3)
+"""
+
+
+def test_a_job_that_fills_the_disk_of_its_engine_ends_as_it_exits(
+    engine_on_a_small_disk: PrivateEngine, bare_image: str
+) -> None:
+    """The engine may lose lines of the log meanwhile; the job is not lost."""
+    host = engine_on_a_small_disk.host
+    config = Config(docker=DockerConfig(host=host, image=bare_image, network="none"))
+    backends = Backends(config)
+    lab = Lab(backends.get("docker"), config, "default", "")
+    done = lab.run(FILLS_TMP, use_cache=False)
+    assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 3)
+    assert done.stdout.startswith(b"before\n")
+    assert lab.run("print('next')", use_cache=False).stdout == b"next\n"
     backends.close()
