@@ -558,7 +558,8 @@ def attack(
             out, _ = process.communicate(timeout=cut_after or seconds)
         except subprocess.TimeoutExpired:
             process.terminate()  # It removes what it has made.
-            out, _ = process.communicate()
+            process.communicate()
+            return CUT, ""
         except BaseException:
             process.terminate()
             raise
@@ -570,13 +571,14 @@ def play_round(name: str, seed: int, number: int, seconds: float) -> int:
     # Every process that loses its parent becomes a child of this one.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    folder = Path(tempfile.mkdtemp(prefix="stoke-torture-"))
 
     def cut(*_: object) -> None:
         raise InterruptedError
 
-    signal.signal(signal.SIGTERM, cut)
+    folder = None
     try:
+        signal.signal(signal.SIGTERM, cut)
+        folder = Path(tempfile.mkdtemp(prefix="stoke-torture-"))
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -594,9 +596,10 @@ def play_round(name: str, seed: int, number: int, seconds: float) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_children()
-        if (folder / USES_DOCKER).exists():
-            _remove_from_docker(_scope_of(folder))
-        _remove(folder)
+        if folder is not None:
+            if (folder / USES_DOCKER).exists():
+                _remove_from_docker(_scope_of(folder))
+            _remove(folder)
 
 
 def _result(arena: Arena, name: str) -> tuple[int, str]:

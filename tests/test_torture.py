@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import torture
+from tests.lab import until
 
 # These take long, and other tests cover them: tests/backends/docker/test_engine_restart.py and
 # tests/contract/test_bad_days.py.
@@ -25,15 +28,24 @@ def test_one_round(name: str) -> None:
 def test_a_round_is_cut_with_its_processes_and_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    code, _ = torture.attack("sequence with the app", 1, 0, seconds=600, cut_after=3)
-    assert code == torture.CUT
-    assert list(tmp_path.iterdir()) == []
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
+    rounds = tmp_path / "rounds"
+    rounds.mkdir()
+    monkeypatch.setenv("TMPDIR", str(rounds))
+    command = [sys.executable, "-m", "bench.torture", "sequence with the app", "1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as playing:
+        until(lambda: bool(list(rounds.glob("*/state/jobs/*/log"))), "a job of the round")
+        playing.terminate()
+    assert playing.returncode == torture.CUT
+    assert list(rounds.iterdir()) == []
+    for program in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            assert str(tmp_path).encode() not in command.read_bytes()
+            assert str(rounds).encode() not in program.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             pass  # Another program has ended.
+
+
+def test_a_round_that_takes_too_long_is_no_fault() -> None:
+    assert torture.attack("crowd", 1, 0, seconds=0.01) == (torture.CUT, "")
 
 
 def test_the_table_has_faults_with_the_command_that_repeats_them(
