@@ -9,12 +9,12 @@ The file leaves out docstrings and comments, a quarter of the bytes, because wor
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
-from pathlib import Path
 
 _PACKAGE = "stoke.remote"
-_FOLDER = Path(__file__).parent
+_FOLDER = os.path.dirname(__file__)
 # Imports at the top level of a module. An indented one is for type checkers, or of a module that only
 # some jobs need and that `runner_source` and `housekeeping_source` add.
 _IMPORT = re.compile(rf"(?m)^from ({re.escape(_PACKAGE)}(?:\.\w+)+) import ")
@@ -118,13 +118,14 @@ def without_comments(source: str) -> str:
 
 def _source(name: str) -> str:
     """Return a module's source after a newline, or nothing for a package."""
-    if name == _PACKAGE.partition(".")[0] or (_FOLDER / _path(name)).is_dir():
+    if name == _PACKAGE.partition(".")[0] or os.path.isdir(_path(name)):
         return ""
-    source = without_comments((_FOLDER / f"{_path(name)}.py").read_text(encoding="utf-8"))
+    with open(f"{_path(name)}.py", encoding="utf-8") as file:
+        source = without_comments(file.read())
     if _QUOTE in source:
         raise ValueError(f"{name} contains {_QUOTE}, which quotes it in the bundle")
     return f"\n{source}"
 
 
 def _path(name: str) -> str:
-    return name[len(_PACKAGE) + 1 :].replace(".", "/")
+    return os.path.join(_FOLDER, *name.split(".")[2:])

@@ -7,7 +7,6 @@ It travels into jobs: Python 3.9, standard library only, and cheap to load.
 from __future__ import annotations
 
 import json
-import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,9 +178,3 @@ class SystemLayout:
     # collected. Taken after KEY.lock.
     COLLECT_LOCK = "gc.lock"
     INIT_LOCK = "init.lock"
-
-
-NIX_DATABASE_ERROR = re.compile(
-    r"not a database|malformed|unable to open database|disk I/O error|database schema", re.I
-)
-"""Matches Nix's messages about a database that it cannot read."""

@@ -9,6 +9,7 @@ import shutil
 import time
 
 from stoke.remote.common.files import is_lock_file
+from stoke.remote.common.nix import NIX_DATABASE_ERROR
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.housekeeping.errors import RefusedError
 from stoke.remote.housekeeping.exclusive import ExclusiveRun
@@ -37,7 +38,6 @@ from stoke.remote.housekeeping.volume import KEPT_BY_CLEAR, TRASH, CacheVolume, 
 from stoke.remote.protocol import (
     LOCK_SUFFIX,
     METADATA,
-    NIX_DATABASE_ERROR,
     UNFINISHED_SUFFIX,
     SystemLayout,
 )

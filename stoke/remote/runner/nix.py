@@ -11,11 +11,11 @@ import shutil
 import time
 
 from stoke.remote.common.files import is_below
+from stoke.remote.common.nix import NIX_DATABASE_ERROR
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.protocol import (
     LOCK_SUFFIX,
     METADATA,
-    NIX_DATABASE_ERROR,
     UNFINISHED_SUFFIX,
     HintCode,
     SystemLayout,
