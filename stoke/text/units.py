@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any
 
 UNKNOWN = "-"
@@ -22,7 +21,9 @@ def parse_size(text: Any) -> Any:
     if not match:
         raise ValueError(f"{text!r} is not a size; write it as 512m, 2g or 1.5GiB")
     power = " kmgt".index(match[2].lower() or " ")
-    return int(min(float(match[1]), 1e18) * 1024**power)
+    # A float holds whole numbers exactly only below 2**53.
+    exact = match[1].isdigit() and len(match[1]) <= 18
+    return int((int(match[1]) if exact else min(float(match[1]), 1e18)) * 1024**power)
 
 
 def parse_duration(text: Any) -> Any:
@@ -50,6 +51,8 @@ def exact_size(count: int) -> str:
 
 def exact_number(value: float) -> str:
     """Return the number without loss and without an exponent: `0.5`, `3`, `0.0000001`."""
+    from decimal import Decimal  # Not above: every command imports this module.
+
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
