@@ -215,7 +215,8 @@ def fill_a_docker_volume(arena: Arena) -> None:
     """The same with a Docker volume."""
     engine = _engine()
     (arena.folder / USES_DOCKER).touch()
-    from backends.docker.names import SCOPE, volume_labels, volume_name
+    from backends.common.names import SCOPE
+    from backends.docker.names import volume_labels, volume_name
 
     engine.create_volume(
         volume_name(arena.scope, "python"),
@@ -646,7 +647,7 @@ def _scope_of(folder: Path) -> str:
 
 
 def _remove_from_docker(scope: str) -> None:
-    from backends.docker.names import SCOPE
+    from backends.common.names import SCOPE
 
     try:
         engine = _engine()

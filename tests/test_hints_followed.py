@@ -157,7 +157,7 @@ NOT_FOLLOWED = {
     "check it: docker info": ENGINE,
     "free disk space: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
     "read the engine's log: sudo journalctl -u docker": ENGINE,
-    "ask who runs the proxy; if {} can be reached without: export NO_PROXY={}": ELSEWHERE,
+    "ask the proxy's administrators; if {} needs no proxy: export NO_PROXY={}": ELSEWHERE,
     "check the address and the port": ELSEWHERE,
     "check the network and the name server": ELSEWHERE,
     "check this machine's clock, and the address": ELSEWHERE,
