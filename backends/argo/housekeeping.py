@@ -84,9 +84,9 @@ def _check_progress(resources: KubernetesResources, name: str, timeouts: Timeout
     workflow, pod = resources.workflow(name), resources.pod(name)
     state = state_of(workflow, pod) if workflow else EngineState(EngineStatus.ABSENT)
     at = None if pod is None else gives_up_at(pod, *timeouts)
-    give_up_patch = at is not None and time.time() >= at
+    is_given_up = at is not None and time.time() >= at
     over = state.status in (EngineStatus.EXITED, EngineStatus.ABSENT) and state.exit_code != 0
-    if over or give_up_patch:
+    if over or is_given_up:
         why = state.reason or "its workflow was deleted"
         raise EngineError(f"housekeeping failed: {why}", state.hint)
     return f"waiting for the pod: {state.reason}" if state.reason else "waiting for the pod"

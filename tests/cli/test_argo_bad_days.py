@@ -194,7 +194,7 @@ def test_rights_that_are_taken_in_mid_run_are_named_and_waited_for(
     gate.wait()
     person.take()
     gate.open()
-    said.until(b"you may not get workflows.argoproj.io there; retrying")
+    said.until(b"you may not get workflows.argoproj.io; retrying")
     person.give(rights.USER)
     assert running.wait(60) == 0
     assert running.stdout is not None and running.stdout.read() == b"ended\n"
