@@ -69,8 +69,9 @@ class MaskingFormatter(logging.Formatter):
 class DebugFile(logging.Handler):
     """Append records to a file that several processes write to, and rotate it by size.
 
-    Each record is one `write` to a descriptor in append mode, so records never mix. A record that
-    cannot be written is dropped: debugging must not change how a command ends.
+    Each record is written under the file's lock, so that no process writes into a file that others
+    have rotated away. A record that cannot be written is dropped: debugging must not change how a
+    command ends.
     """
 
     def __init__(self, path: Path, max_size: int = MAX_SIZE) -> None:
@@ -82,9 +83,12 @@ class DebugFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if os.fstat(self._file).st_size >= self._max_size:
-                self._rotate()
-            os.write(self._file, (self.format(record) + "\n").encode(errors="backslashreplace"))
+            data = (self.format(record) + "\n").encode(errors="backslashreplace")
+            self._lock_current()
+            try:
+                os.write(self._file, data)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         except Exception:  # noqa: S110 - see the class
             pass
 
@@ -96,19 +100,16 @@ class DebugFile(logging.Handler):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._path, flags, 0o600)
 
-    def _rotate(self) -> None:
-        full = self._file
-        try:
-            fcntl.flock(full, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # Another process is renaming the file.
-        try:
-            if _is_at(full, self._path):
+    def _lock_current(self) -> None:
+        """Lock the file that has the path now, after rotating it if it is full."""
+        while True:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if _is_at(self._file, self._path):
+                if os.fstat(self._file).st_size < self._max_size:
+                    return
                 os.replace(self._path, self._path.with_suffix(".log.1"))
-            self._file = self._open()
-        finally:
-            fcntl.flock(full, fcntl.LOCK_UN)
-        os.close(full)
+            replaced, self._file = self._file, self._open()
+            os.close(replaced)  # This releases its lock.
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -134,5 +134,5 @@ def test_files_that_are_none(tmp_path: Path, spoil: object) -> None:
     spoiled = spoil(path.read_text())
     assert spoiled != path.read_text()
     path.write_bytes(spoiled.encode(errors="surrogateescape"))
-    with pytest.raises(RequestError, match=r"race\.json: is no recording of a race"):
+    with pytest.raises(RequestError, match=r"race\.json: is not a recording of a race"):
         read_recording(path)

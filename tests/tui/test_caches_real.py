@@ -255,7 +255,7 @@ async def test_the_warm_dialog_shows_why_a_request_is_refused(lab: Lab, real_app
             (0, "", "nothing to warm"),
             (1, "/no/such/file", "cannot be read"),
             (1, "", "nothing to warm"),
-            (2, "gcc", "not available on the local backend"),
+            (2, "gcc", "the local backend has no system packages"),
             (2, "", "nothing to warm"),
             (3, "debian", "nothing to warm"),
             (3, "", "nothing to warm"),

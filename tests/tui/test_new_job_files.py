@@ -197,7 +197,7 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         await until(pilot, lambda: isinstance(app.screen, SavePreset))
         await pilot.press("enter")
         await until(pilot, lambda: "stoke submit" in said(app))
-        assert "API_TOKEN: by reference" in said(app)
+        assert "API_TOKEN: saved by reference" in said(app)
         path = presets.path_of("fit")
         assert json.loads(path.read_text()) == {
             "code": "print(1)",
@@ -252,7 +252,7 @@ async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("f4")
-        await until(pilot, lambda: "There is none yet" in said(app))
+        await until(pilot, lambda: "No presets yet" in said(app))
         await pilot.press("escape")
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(app.screen, OpenFile))

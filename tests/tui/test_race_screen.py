@@ -261,7 +261,7 @@ async def test_a_recording_is_opened_and_replayed(
         assert file.value == "race-fit-1.json"
         file.value = "other.json"
         await pilot.press("enter")
-        await until(pilot, lambda: "is no recording of a race" in said(app))
+        await until(pilot, lambda: "is not a recording of a race" in said(app))
         file.value = "race-fit-1.json"
         await pilot.press("enter")
         await until(pilot, lambda: "Replay of both" in screen_text(app))
