@@ -181,7 +181,7 @@ def test_a_package_that_does_not_exist(stoke: Stoke, index: PackageIndex, own_ho
     ("arguments", "why"),
     [
         (("-c", "1"), b"a race needs packages"),
-        (("-w", "alpha", "--no-cache", "-c", "1"), b"this request uses none"),
+        (("-w", "alpha", "--no-cache", "-c", "1"), b"this request uses no cache"),
         (("--replay", "x.json", "-w", "alpha"), b"cannot be combined with a request"),
         (("--replay", "/dev/null"), b"is not a recording of a race"),
         (("--replay", "nowhere.json"), b"cannot be read"),

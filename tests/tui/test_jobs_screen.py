@@ -168,7 +168,7 @@ async def test_a_failing_backend_is_reported_and_its_jobs_are_unconfirmed(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
     backends["docker"].down = EngineError("the engine does not answer", "systemctl start docker")
-    desk.job("job-aaaaaa", JobState.RUNNING, backend="docker", log=b"so far\n")
+    desk.job("job-aaaaaa", JobState.RUNNING, backend="docker", log=b"so far\n", started_at=1.0)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "the engine does not answer" in screen_text(app))
         text = screen_text(app)
