@@ -14,7 +14,7 @@ from tui import format as fmt
 _HIT_STYLES = {True: "green", False: "yellow", None: "blue"}
 _NAME_WIDTH = 8
 _LEAST_BAR = 4
-_ALIGNED = (6, 4, 10, 7)
+_ALIGNED = (6, 4, 10, 8)
 
 
 class Waterfall(Widget):
