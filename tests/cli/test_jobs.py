@@ -143,7 +143,7 @@ def test_show_tells_everything_and_hides_secrets(stoke: Stoke) -> None:
     shown = stoke("show", "fit").stdout.decode()
     for expected in (
         f"{job.id}  failed  exit 3", "local, scope default", "1 lines, 2 B", "PLAIN=seen",
-        "MY_TOKEN=***", "PIN=*** (env:LOGIN)", "1m30s", "sys.exit(3)", f"stoke rerun {job.id}",
+        "MY_TOKEN=***", "PIN=env:LOGIN", "1m30s", "sys.exit(3)", f"stoke rerun {job.id}",
     ):  # fmt: skip
         assert expected in shown
     document = json.loads(stoke("show", "fit", "--json").stdout)
@@ -200,7 +200,7 @@ def test_show_of_a_job_without_a_spec(stoke: Stoke) -> None:
     assert stoke("show", "job-aaaaaa").returncode == 0
     assert json.loads(stoke("show", "job-aaaaaa", "--json").stdout)["spec"] is None
     again = stoke("rerun", "job-aaaaaa")
-    assert again.returncode == 125 and b"is not known on this machine" in again.stderr
+    assert again.returncode == 125 and b"was not recorded on this machine" in again.stderr
 
 
 # ------------------------------------------------------------------ logs
