@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from stoke.errors import EngineError
 from stoke.files.atomic import write_atomically
-from stoke.files.paths import NotOursError, cache_dir, check_owner, is_open_to_others, make_private
+from stoke.files.paths import cache_dir, check_owner, is_open_to_others, make_private
 from stoke.files.untrusted import read_json
 from stoke.remote.common.network import SYSTEM_STORES
 
@@ -146,14 +146,16 @@ def _fingerprint(files: Iterable[Path]) -> str | None:
 
 def _cached(key: str | None) -> list[str] | None:
     """Return the result that was cached for these files; None if there is none that can be trusted."""
-    path = _cache_file()
+    if key is None:
+        return None
     try:
-        if key is None or is_open_to_others(path.parent):
+        path = _cache_file()
+        if is_open_to_others(path.parent):
             return None
         check_owner(path)
         stored = read_json(path, MAX_STORE)
         own = stored["own"] if stored["key"] == key else None
-    except (OSError, ValueError, LookupError, TypeError, NotOursError):
+    except (OSError, ValueError, LookupError, TypeError, EngineError):
         return None
     is_sound = isinstance(own, list) and all(
         isinstance(pem, str) and pem.startswith(_BEGIN) for pem in own

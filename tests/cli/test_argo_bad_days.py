@@ -144,7 +144,7 @@ def test_an_image_that_nobody_has_is_named_and_given_up(
     image = "stoke-test/nobody-has-this:1"
     running = start("run", "--image", image, "-c", "print(1)")
     said = Said(running)
-    said.until(f"waits: the node cannot pull the image {image}".encode())
+    said.until(f"waiting: the node cannot pull the image {image}".encode())
     assert image.encode() in stoke("show", only_job().id).stdout
     # Whoever looks once its time is over ends it, and whoever follows hears of that.
     monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")

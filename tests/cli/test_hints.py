@@ -215,7 +215,7 @@ for line in open(f"{runner}/maps"):
         with open(f"{runner}/mem", "rb", 0) as memory:
             try:
                 memory.seek(start)
-                nonces |= set(re.findall(rb"\x1e([0-9a-f]{16})", memory.read(end - start)))
+                nonces |= set(re.findall(rb'"nonce": ?"([0-9a-f]{16})"', memory.read(end - start)))
             except OSError:
                 pass
 for nonce in nonces:

@@ -485,28 +485,29 @@ def test_events_printed_by_the_code_are_ignored(lab: Lab, monkeypatch: pytest.Mo
     ]
 
 
-# Reads the nonce from the memory of the runner, its parent, and reports a hit and a good end.
+# Finds the nonce, one of a few texts of 16 hexadecimal digits, in the memory of the runner, its parent,
+# and reports a hit and a good end.
 READS_THE_NONCE = r"""
 import json, os, re, sys, time
-nonce = None
+nonces = set()
 folder = "/proc/%d/" % os.getppid()
 with open(folder + "maps") as maps, open(folder + "mem", "rb", 0) as memory:
     for line in maps:
         start, end = (int(number, 16) for number in line.split()[0].split("-"))
         try:
             memory.seek(start)
-            found = re.search(rb"\n\x1e([0-9a-f]{16})", memory.read(end - start))
+            found = re.findall(rb"(?<!\w)[0-9a-f]{16}(?!\w)", memory.read(end - start))
         except (OSError, ValueError, OverflowError):
             continue
-        if found:
-            nonce = found[1]
-            break
-def lie(**event):
+        nonces.update(found)
+def lie(nonce, **event):
     os.write(2, b"\n\x1e" + nonce + json.dumps(event).encode() + b"\n")
-lie(event="phase", phase="python", start=time.time(), seconds=0, hit=True, key="x", packages=1)
-lie(event="packages", phase="python", hit=["forged==1"], miss=[])
-lie(event="end", time=time.time(), exit_code=0)
-print(nonce.decode())
+for nonce in nonces:
+    begun = dict(start=time.time(), seconds=0, hit=True, key="x", packages=1)
+    lie(nonce, event="phase", phase="python", **begun)
+    lie(nonce, event="packages", phase="python", hit=["forged==1"], miss=[])
+    lie(nonce, event="end", time=time.time(), exit_code=0)
+    print(nonce.decode())
 sys.exit(3)
 """
 
@@ -518,7 +519,7 @@ def test_a_nonce_that_the_code_reads_from_the_runner_is_of_no_use(lab: Lab) -> N
     if b"PermissionError" in done.stderr:
         pytest.skip("processes here may not read each other's memory")
     with History() as history:
-        assert done.stdout.decode().strip() == history.nonce(done.job.id)
+        assert history.nonce(done.job.id) in done.stdout.decode().split()
         assert history.packages(done.job.id) == {}
     assert (done.job.state, done.job.exit_code) == (JobState.FAILED, 3)
     assert [phase.name for phase in done.job.phases if phase.hit is not None] == []

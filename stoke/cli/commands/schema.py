@@ -7,9 +7,10 @@ import click
 
 @click.command()
 def command() -> None:
-    """Print the JSON schema of a request, as `stoke submit` reads it.
+    """Print the JSON schema of a request.
 
-    For editors, which complete and check a request by it, and for programs that make requests.
+    `stoke submit` reads such requests. Editors complete and check them with the schema, and programs
+    make them from it.
 
     \b
     stoke schema > request.schema.json
