@@ -142,7 +142,7 @@ def test_show_tells_everything_and_hides_secrets(stoke: Stoke) -> None:
     job = only_job()
     shown = stoke("show", "fit").stdout.decode()
     for expected in (
-        f"{job.id}  failed  exit 3", "local, scope default", "1 lines, 2 B", "PLAIN=seen",
+        f"{job.id}  failed  exit 3", "local, scope default", "1 line, 2 B", "PLAIN=seen",
         "MY_TOKEN=***", "PIN=env:LOGIN", "1m30s", "sys.exit(3)", f"stoke rerun {job.id}",
     ):  # fmt: skip
         assert expected in shown

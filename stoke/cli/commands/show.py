@@ -10,6 +10,7 @@ from stoke.cli.job_lookup import find_job, fresh, open_history
 from stoke.cli.options import JOB, apply
 from stoke.cli.output import (
     Cell,
+    counted,
     human_time,
     job_document,
     log_size,
@@ -106,7 +107,7 @@ def _show_job(job: Job) -> None:
             else f"{job.damage}; remove the record: stoke rm {job.id}",
             "environment": _environment_text(job),
             "lock": _lock_text(job),
-            "log": f"{lines} lines, {human_bytes(size)}{gaps}: "
+            "log": f"{counted(lines, 'line')}, {human_bytes(size)}{gaps}: "
             + (removed or f"stoke logs {job.id}")
             + _beyond_budget(job, size),
         }
@@ -148,7 +149,7 @@ def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
     total = (phase.packages if phase else None) or len(packages)
     cached = phase.cached if phase and phase.cached is not None else sum(packages.values())
     fetched = [name for name, was_cached in packages.items() if not was_cached]
-    text = f"{cached} of {total} packages from the cache"
+    text = f"{cached} of {counted(total, 'package')} from the cache"
     if fetched:
         more = len(fetched) - MOST_PACKAGES
         names = fetched[:MOST_PACKAGES] + ([f"and {more} more"] if more > 0 else [])
@@ -196,7 +197,9 @@ def _show_stored(text: str) -> None:
 def _beginning(code: str) -> str:
     lines = clean_block(code).splitlines()
     more = len(lines) - MOST_LINES
-    return "\n".join(lines[:MOST_LINES] + ([f"... and {more} more lines"] if more > 0 else []))
+    if more > 0:
+        lines[MOST_LINES:] = [f"... and {counted(more, 'more line')}"]
+    return "\n".join(lines)
 
 
 def _pairs(facts: dict[str, str | None]) -> None:
