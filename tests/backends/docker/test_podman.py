@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,7 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def podman(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[str]:
+def podman(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a Podman service of this test's own, with storage of its own."""
     if not os.environ.get("STOKE_TEST_PODMAN"):
         pytest.skip("STOKE_TEST_PODMAN is not set")
@@ -45,7 +44,8 @@ def podman(
     if program is None:
         pytest.fail("STOKE_TEST_PODMAN is set and podman is not installed", pytrace=False)
     image = request.getfixturevalue("podman_image")
-    folder = tmp_path_factory.mktemp("podman")
+    # Podman refuses a runroot of more than 50 characters, as it would have in a worker's own folder.
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))
     settings = folder / "containers.conf"
     # By default Podman gives containers the largest limits that the kernel has, and root may have lower
     # ones on this machine.
@@ -63,8 +63,9 @@ def podman(
         finally:
             service.terminate()
             service.wait()
-            # Podman mounts this folder over itself, and the temporary folder could not be removed.
+            # Podman mounts this folder over itself, and it could not be removed.
             subprocess.run(["umount", "--quiet", folder / "root/overlay"])
+            shutil.rmtree(folder)
 
 
 def _copied(program: str, image: str) -> Path:
