@@ -133,7 +133,7 @@ async def take() -> None:
         await pilot.press("2", "ctrl+t")
         await until(pilot, lambda: app.screen.query("#race-words"))
         words = app.screen.query_one("#race-words")
-        await until(pilot, lambda: "sooner" in str(words.render()))
+        await until(pilot, lambda: "faster" in str(words.render()))
         await pilot.pause(0.3)
         save(app, "race")
 
