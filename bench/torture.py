@@ -474,6 +474,12 @@ def sequence_with_the_app(arena: Arena) -> None:
     """500 jobs, or as many as the time allows, while the app is open: it does not grow."""
     import pty
 
+    def run_job(number: int) -> None:
+        wanted = number % 5
+        status, out = arena.run("run", "-c", f"print({number}); raise SystemExit({wanted})")
+        assert (status, out) == (wanted, b"%d\n" % number), f"job {number}: {status}, {out!r}"
+
+    run_job(0)  # With a job in the history the app opens without its introduction.
     ours, theirs = pty.openpty()
     variables = arena.environment(TERM="xterm-256color", LINES="40", COLUMNS="120")
     app = subprocess.Popen(
@@ -490,13 +496,11 @@ def sequence_with_the_app(arena: Arena) -> None:
 
     reader = threading.Thread(target=drain, daemon=True)
     reader.start()
-    done = 0
+    done = 1
     first: tuple[int, int] | None = None
     try:
         while done < JOBS_IN_SEQUENCE and not (arena.time_is_up and first):
-            wanted = done % 5
-            status, out = arena.run("run", "-c", f"print({done}); raise SystemExit({wanted})")
-            assert (status, out) == (wanted, b"%d\n" % done), f"job {done}: {status}, {out!r}"
+            run_job(done)
             done += 1
             if done == 10:  # The list is full of rows by then, and the log panel has been open.
                 first = _use_of(app.pid)
