@@ -360,7 +360,7 @@ class Tracker:
             elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
                 changes["reason"] = engine.reason  # Not by us.
         elif engine.exit_code is None:
-            # Over, and nobody knows with what: the runner's word stands, if it had come to one.
+            # The job ended with an unknown result: use the end that the runner reported, if any.
             changes = {"provisional": False}
             if job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
                 changes["reason"] = engine.reason  # Not by us.

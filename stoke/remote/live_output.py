@@ -279,7 +279,7 @@ def install() -> None:
             turns.pipes[below] = raw.fileno()
             inodes.add(status.st_ino)
     if len(inodes) < 2:
-        turns.pipes.clear()  # both are one pipe, which keeps the order by itself
+        turns.pipes.clear()  # both streams are one pipe, which already keeps their order
     if flusher.streams:
         flusher.reset()
         os.register_at_fork(

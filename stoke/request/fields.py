@@ -60,7 +60,7 @@ class Need:
     lack: str
     """Completes "the NAME backend ..." where it cannot."""
     hint: str
-    """What to do instead; {} stands for the name of the variable."""
+    """What to do instead; {} is replaced by the variable's name."""
     prefix: str = ""
     """Only values of a table that begin so need it."""
 

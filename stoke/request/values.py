@@ -180,7 +180,7 @@ class FileText(Value):
 
 
 class Flag(Value):
-    """True or false. Its option stands for the value that is not the default."""
+    """True or false. Its option sets the value that is not the default."""
 
     def __init__(self, default: bool, shown: str) -> None:
         self.default = default

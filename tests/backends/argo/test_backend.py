@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,6 @@ from tests.backends.argo.scripted_server import (
 )
 
 Answers = Callable[[Request], list[Piece]]
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as scripted:
-        yield scripted
 
 
 def backend_for(server: ScriptedServer, folder: Path, **argo: Any) -> ArgoBackend:

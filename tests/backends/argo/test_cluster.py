@@ -66,10 +66,9 @@ def no_cluster_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as server:
-        server.answers["/pods"] = [json_answer(NOTHING)]
-        yield server
+def server(server: ScriptedServer) -> ScriptedServer:
+    server.answers["/pods"] = [json_answer(NOTHING)]
+    return server
 
 
 @pytest.fixture

@@ -19,18 +19,11 @@ from tests.backends.argo.scripted_server import (
     ScriptedServer,
     chunk,
     json_answer,
-    scripted_server,
     status,
 )
 from tests.malice import DRIPS, MALICE, bounded
 
 PATH = workflows_path("team-a")
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ from tests.backends.argo.scripted_server import (
     chunk,
     entries_of,
     forbidden,
-    scripted_server,
     served,
     stamp,
     status,
@@ -50,12 +49,6 @@ NONCE = "5f1c0a9be2d34718"
 SECOND = 1_000_000_000
 MS = 1_000_000
 START = 1_763_680_000 * SECOND + 123_456_789
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -31,17 +31,10 @@ from tests.backends.argo.scripted_server import (
     chunk,
     forbidden,
     json_answer,
-    scripted_server,
     status,
 )
 
 PATH = workflows_path("team-a")
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as server:
-        yield server
 
 
 @pytest.fixture

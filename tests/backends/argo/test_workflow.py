@@ -165,12 +165,12 @@ def test_the_manifest_holds_no_user_text(text: str) -> None:
     manifests = made_of(
         f"print({text!r})", args=[text], env={"PLAIN": text}, name=text, requirements=f"# {text}"
     )
-    for stands in texts(manifests.workflow):
-        assert text not in stands
-        assert "{{" not in stands.replace(OWN_NAMESPACE, "")
+    for written in texts(manifests.workflow):
+        assert text not in written
+        assert "{{" not in written.replace(OWN_NAMESPACE, "")
     # Kubernetes expands these in variables and commands.
-    for stands in [*container(manifests)["command"], *variables(manifests).values()]:
-        assert "$(" not in stands and "$$" not in stands
+    for written in [*container(manifests)["command"], *variables(manifests).values()]:
+        assert "$(" not in written and "$$" not in written
 
 
 def test_c17_c18_a_job_is_one_container_of_one_pod_that_runs_once() -> None:
