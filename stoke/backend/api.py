@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from stoke.errors import EngineError
 
 if TYPE_CHECKING:
+    from stoke.project.delivery import ProjectDelivery
     from stoke.request.spec import JobSpec
 
 
@@ -59,6 +60,7 @@ class Delivery:
     """The hash of what the job asks for (`stoke.cache.keys`), which labels the job."""
     renews: bool = False
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
+    project: ProjectDelivery | None = None
 
 
 class EngineStatus(StrEnum):

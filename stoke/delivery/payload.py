@@ -29,7 +29,14 @@ from stoke.request.variables import fill_in
 from stoke.text.urls import login_of, secrets_of, split_login
 
 if TYPE_CHECKING:
-    from stoke.remote.schema import IndexPayload, Payload, SystemPayload, UvRelease
+    from stoke.remote.schema import (
+        IndexPayload,
+        Payload,
+        ProjectPayload,
+        Start,
+        SystemPayload,
+        UvRelease,
+    )
 
 # A variable of the system takes 128 KiB, and a secret becomes one.
 MAX_SECRET = 128 * 1024
@@ -87,6 +94,8 @@ def make_payload(
         "program": program,
         "code": spec.code,
         "encoding": declared_encoding(spec.code),
+        "start": _start(spec),
+        "project": _project(spec),
         "args": list(spec.args),
         "env": {**spec.env, **resolved},
         # A local job inherits the variables of stoke; the code must not get the index's password.
@@ -124,6 +133,23 @@ def make_payload(
     }
     # mtime=0: the same request gives the same bytes.
     return gzip.compress(json.dumps(payload).encode(), 6, mtime=0)
+
+
+def _start(spec: JobSpec) -> Start:
+    if spec.project and spec.project.script:
+        return {"kind": "script", "name": spec.project.script}
+    return {"kind": "code", "name": ""}
+
+
+def _project(spec: JobSpec) -> ProjectPayload | None:
+    if spec.project is None:
+        return None
+    return {
+        "digest": spec.project.digest,
+        "directory": spec.project.directory,
+        "import_path": list(spec.project.import_path),
+        "programs": list(spec.project.programs),
+    }
 
 
 def _hashes(entries: Iterable[Entry]) -> dict[str, list[str]]:

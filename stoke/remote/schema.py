@@ -64,6 +64,27 @@ class UvRelease(TypedDict):
     index: str | None
 
 
+class Start(TypedDict):
+    """What the job starts: `code` (that of the payload), or a part of its project."""
+
+    kind: str
+    """"code", "script" (a path in the project), "module" or "program" (one of the environment)."""
+    name: str
+
+
+class ProjectPayload(TypedDict):
+    """The snapshot that the job gets; `stoke.project.manifest` describes its manifest."""
+
+    digest: str
+    """The SHA-256 of the manifest."""
+    directory: str
+    """The working directory, relative to the project's root."""
+    import_path: list[str]
+    """Folders of the project, relative to its root, that the interpreter imports from."""
+    programs: list[str]
+    """Folders of the project, relative to its root, whose programs are on PATH."""
+
+
 class Payload(TypedDict):
     """Everything that a job needs besides the runner; it travels as gzip of JSON.
 
@@ -78,6 +99,8 @@ class Payload(TypedDict):
     code: str
     encoding: str
     """The encoding that the code declares; its file is written in it."""
+    start: Start
+    project: ProjectPayload | None
     args: list[str]
     env: dict[str, str]
     """Variables for the code, with secrets resolved."""

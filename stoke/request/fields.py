@@ -94,6 +94,12 @@ FIELDS: tuple[Field, ...] = (
         ),
     ),
     Field(
+        "project",
+        "project",
+        "Snapshot of the project that travels with the code.",
+        values.Snapshot(),
+    ),
+    Field(
         "dependencies",
         "packages",
         "Python packages, each as PEP 508 describes it: pandas>=2,<3.",

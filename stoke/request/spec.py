@@ -206,6 +206,24 @@ class NixSettings(Model):
         return self
 
 
+class Project(Model):
+    """The snapshot of a project that travels with the code, as it was recorded at submission."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    root: Text
+    """The project's folder on the submitting machine."""
+    directory: Text = "."
+    """The working directory, relative to the root."""
+    script: Text | None = None
+    """The path of the script, relative to the root; None for code that is no file of the project."""
+    import_path: tuple[Text, ...] = ()
+    """Folders, relative to the root, that the interpreter imports from besides the script's own."""
+    programs: tuple[Text, ...] = ()
+    """Folders, relative to the root, whose programs are on PATH."""
+    files: int = Field(default=0, ge=0)
+    bytes: int = Field(default=0, ge=0)
+
+
 def _check_address(url: str) -> str:
     # The address is not repeated in either error: it may hold a password.
     fault = address_fault(url, ("https", "http", "socks5", "socks5h"))
@@ -235,6 +253,7 @@ class JobSpec(Model):
     """One request: the JSON that `stoke submit` reads, and `spec` in `stoke show --json`."""
 
     code: Text
+    project: Project | None = None
     args: tuple[Text, ...] = ()
     dependencies: tuple[str, ...] = ()
     """PEP 508, each exactly as written."""

@@ -213,6 +213,14 @@ class Settings(Value):
         return [f"{name} = {_as_json(one)}" for name, one in value.items() if one is not None]
 
 
+class Snapshot(Settings):
+    """The snapshot of a project."""
+
+    def to_lines(self, value: Any) -> list[str]:
+        files = f"{value['files']} file" + ("" if value["files"] == 1 else "s")
+        return [f"{value['root']} ({files}, {human_bytes(value['bytes'])}, {value['digest'][:12]})"]
+
+
 class UvSettings(Settings):
     """uv's settings, each with the place that it comes from."""
 

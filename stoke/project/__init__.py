@@ -1,0 +1,1 @@
+"""Project snapshots: the files of the submitting machine that a job gets."""
