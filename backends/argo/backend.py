@@ -19,6 +19,7 @@ from backends.argo.housekeeping import housekeep
 from backends.argo.job_locations import JobLocation, JobLocations
 from backends.argo.log_stream import JobLog
 from backends.argo.manifest import as_yaml
+from backends.argo.mounts import used_caches
 from backends.argo.names import (
     AT_MOST_ONCE,
     AWAITS_BUNDLE,
@@ -30,6 +31,14 @@ from backends.argo.names import (
     has_labels,
     labels_of,
     request_label,
+)
+from backends.argo.patches import (
+    DELIVERED,
+    RELEASE,
+    RELEASE_WITH_SECRET,
+    SHUTDOWN,
+    give_up_patch,
+    owner_of,
 )
 from backends.argo.pods import JobPods
 from backends.argo.resources import KubernetesResources
@@ -51,18 +60,7 @@ from backends.argo.state import (
 )
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
-from backends.argo.workflow import (
-    DELIVERED,
-    RELEASE,
-    RELEASE_WITH_SECRET,
-    SHUTDOWN,
-    JobManifests,
-    give_up_patch,
-    make_job,
-    owner_of,
-    standalone_objects,
-    used_caches,
-)
+from backends.argo.workflow import JobManifests, make_job, standalone_objects
 from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE
 from stoke.backend.api import (
     Capabilities,

@@ -9,12 +9,12 @@ from typing import Any
 
 from backends.argo import credential_plugins, rights
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
+from backends.argo.mounts import cache_folder
 from backends.argo.names import PHASE, claim_name, labels_of
 from backends.argo.resources import KubernetesResources
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.state import NOT_NOTICED, epoch, unnoticed_at
 from backends.argo.templates import template_name
-from backends.argo.workflow import cache_folder
 from backends.common.names import PUBLIC_IMAGE
 from stoke.backend.api import CheckResult
 from stoke.config.model import Config

@@ -11,9 +11,10 @@ from urllib.parse import quote
 from backends.argo import rights
 from backends.argo.cluster import WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.manifest import as_yaml, difference
+from backends.argo.mounts import claim
 from backends.argo.names import cache_labels
 from backends.argo.rights import EXECUTOR, Right
-from backends.argo.workflow import claim, make_housekeeping, make_templates
+from backends.argo.workflow import make_housekeeping, make_templates
 from backends.common.names import CACHE_KINDS, MANAGED, PUBLIC_IMAGE
 from stoke.backend.api import Volume
 from stoke.backend.capabilities import Preparation

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, resource_path
+from backends.argo.mounts import cache_folder, claim
 from backends.argo.names import (
     CACHES,
     OURS,
@@ -26,7 +27,6 @@ from backends.argo.names import (
 )
 from backends.argo.resources import MERGE, KubernetesResources
 from backends.argo.state import is_over
-from backends.argo.workflow import cache_folder, claim
 from backends.common.names import CACHE_KINDS, KIND, SCOPE
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backends.argo.backend import ArgoBackend
-from backends.argo.workflow import cache_folder
+from backends.argo.mounts import cache_folder
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig, Config
 from tests.cluster.manifests import GROUP, _rights

@@ -17,14 +17,9 @@ import pytest
 
 from backends.argo import ArgoBackend, bundle
 from backends.argo.bundle import BOOTSTRAP, pack, unpack_spec
+from backends.argo.mounts import OWN_NAMESPACE
 from backends.argo.names import AWAITS_BUNDLE, READS_CACHE_ONLY
-from backends.argo.workflow import (
-    OWN_NAMESPACE,
-    JobManifests,
-    make_housekeeping,
-    make_job,
-    standalone_objects,
-)
+from backends.argo.workflow import JobManifests, make_housekeeping, make_job, standalone_objects
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError

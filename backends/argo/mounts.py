@@ -1,0 +1,103 @@
+"""The volumes of a pod: the caches of its scope, its bundle object and /dev/shm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backends.argo import bundle
+from backends.argo.names import claim_name
+from backends.common.names import MOUNT_POINTS, NIX
+from stoke.config.model import ArgoConfig
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
+OWN_NAMESPACE = "{{workflow.namespace}}"
+
+
+def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
+    if not use_cache:
+        return ()
+    return ("python", "system") if system else ("python",)
+
+
+def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) -> dict[str, Any]:
+    mode = "ReadWriteMany" if argo.cache == "shared-claim" else "ReadWriteOnce"
+    spec: dict[str, Any] = {
+        "accessModes": [mode],
+        "resources": {"requests": {"storage": argo.claim_size}},
+    }
+    if argo.storage_class is not None:
+        spec["storageClassName"] = argo.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim_name(scope, kind), "labels": dict(labels)},
+        "spec": spec,
+    }
+
+
+def _bundle_volume(kind: str, name: str) -> dict[str, Any]:
+    return (
+        {"configMap": {"name": name}} if kind == "ConfigMap" else {"secret": {"secretName": name}}
+    )
+
+
+def mutex_of(scope: str, caches: tuple[str, ...], argo: ArgoConfig) -> str | None:
+    return f"stoke-{scope}" if caches and argo.cache == "shared-claim" else None
+
+
+def job_volumes(
+    scope: str,
+    caches: tuple[str, ...],
+    system: bool,
+    carrier: str | None,
+    bundle_name: str,
+    argo: ArgoConfig,
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return (name, mount path, source) of each volume. `bundle_name` is the name of the bundle
+    object."""
+    volumes = cache_volumes(scope, caches, argo)
+    if system and "system" not in caches:
+        # Without a cache, /nix belongs to the job and is deleted with it.
+        volumes.append(("nix", NIX, {"emptyDir": {}}))
+    if carrier:
+        volumes.append(("carried", bundle.CARRIED, _bundle_volume(carrier, bundle_name)))
+    return volumes
+
+
+def shared_memory(size: int | None) -> tuple[str, str, dict[str, Any]]:
+    """Return a /dev/shm in place of the container runtime's 64 MiB.
+
+    Without a size, the pod's memory limit (or else the node) bounds it: its content counts as the
+    job's memory.
+    """
+    limit = {} if size is None else {"sizeLimit": str(size)}
+    return "shm", SHARED_MEMORY, {"emptyDir": {"medium": "Memory", **limit}}
+
+
+def cache_volumes(
+    scope: str, kinds: tuple[str, ...], argo: ArgoConfig
+) -> list[tuple[str, str, dict[str, Any]]]:
+    volumes = []
+    for kind in kinds:
+        source: dict[str, Any]
+        if argo.cache == "hostpath":
+            # Argo inserts the namespace, so a template also works in another namespace.
+            path = cache_folder(argo, OWN_NAMESPACE, scope, kind)
+            source = {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+        elif argo.cache == "none":
+            source = {"emptyDir": {}}
+        else:
+            source = {"persistentVolumeClaim": {"claimName": claim_name(scope, kind)}}
+        volumes.append((kind, MOUNT_POINTS[kind], source))
+    return volumes
+
+
+def cache_folder(argo: ArgoConfig, namespace: str, scope: str, kind: str) -> str:
+    """Return the folder of a node that holds a cache: of one namespace, unless it is shared on
+    purpose.
+
+    A node belongs to one cluster, so the path does not name the cluster.
+    """
+    whose = "shared" if argo.cache_shared else f"namespaces/{namespace}"
+    return f"{argo.cache_path.rstrip('/')}/{whose}/{scope}/{kind}"
