@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from stoke.request.requirements import names
+from stoke.request.requirement import names
 from stoke.request.spec import JobSpec, NixSettings
 from stoke.request.uv_settings import RESULT
 

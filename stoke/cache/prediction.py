@@ -18,7 +18,7 @@ from stoke.cache.metrics import median
 from stoke.history.database import History
 from stoke.history.job import Counts, Job, Prediction
 from stoke.history.volume_index import ScopeCache, VolumeIndex
-from stoke.request.requirements import names as requirement_names
+from stoke.request.requirement import names as requirement_names
 from stoke.request.spec import JobSpec
 
 Expected = tuple[str, Counts | None]

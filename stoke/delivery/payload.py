@@ -21,7 +21,8 @@ from stoke.files import debug
 from stoke.remote import bundle
 from stoke.remote.protocol import PAYLOAD_VERSION
 from stoke.request.default_index import default_index
-from stoke.request.requirements import Entry, canonical_name
+from stoke.request.requirement import canonical_name
+from stoke.request.requirements_text import Entry
 from stoke.request.source_code import declared_encoding
 from stoke.request.spec import JobSpec, NixSettings
 from stoke.request.surroundings import login_variables

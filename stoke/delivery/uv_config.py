@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from stoke.errors import RequestError
 from stoke.files.untrusted import read_toml
-from stoke.request.requirements import canonical_name
+from stoke.request.requirement import canonical_name
 from stoke.request.spec import JobSpec
 from stoke.request.surroundings import login_variables
 from stoke.request.uv_settings import CONNECTION, RESULT

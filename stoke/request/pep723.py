@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stoke.files.untrusted import TooMuchError, parse_toml
-from stoke.request.requirements import RequirementError, check_bounds, check_requirement
+from stoke.request.requirement import RequirementError, check_bounds, check_requirement
 
 _FIELD = "script metadata"
 _OPENING = re.compile(r"# /// ([a-zA-Z0-9-]+)")

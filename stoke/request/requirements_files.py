@@ -19,13 +19,8 @@ from stoke.request.input_files import (
     read_input,
     read_web,
 )
-from stoke.request.requirements import (
-    RequirementError,
-    check_web_address,
-    logical_lines,
-    parse_constraints,
-    parse_requirements,
-)
+from stoke.request.requirement import RequirementError, check_web_address
+from stoke.request.requirements_text import logical_lines, parse_constraints, parse_requirements
 from stoke.request.variables import expanded
 
 LONGEST_FILE = 8 * MIB

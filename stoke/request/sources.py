@@ -16,7 +16,7 @@ from stoke.files.untrusted import TooMuchError, parse_json
 from stoke.request.foreign_files import check_code_file
 from stoke.request.input_files import read_input
 from stoke.request.pep723 import read_script_metadata
-from stoke.request.requirements import RequirementError
+from stoke.request.requirement import RequirementError
 from stoke.request.source_code import NOTEBOOK, decode_code, is_notebook
 from stoke.request.spec import MAX_CODE, JobSpec, make_spec
 from stoke.request.values import split_requirements

@@ -19,11 +19,10 @@ from pydantic import (
 )
 
 from stoke.errors import RequestError
-from stoke.request.requirements import (
+from stoke.request.requirement import RequirementError, check_requirement
+from stoke.request.requirements_text import (
     Entry,
     ParsedRequirements,
-    RequirementError,
-    check_requirement,
     parse_constraints,
     parse_requirements,
 )

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from stoke.errors import RequestError
 from stoke.request.pep723 import read_script_metadata
-from stoke.request.requirements import RequirementError, names, parse_requirements
+from stoke.request.requirement import RequirementError, names
 from stoke.request.requirements_files import read_requirements
+from stoke.request.requirements_text import parse_requirements
 from stoke.request.uv_settings import IGNORED, KINDS, SPELLINGS, UvSetting, check_setting
 from stoke.request.variables import expanded
 from stoke.text.urls import NAMED_LOGIN, split_login

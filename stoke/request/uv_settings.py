@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stoke.request.requirements import RequirementError, check_requirement
+from stoke.request.requirement import RequirementError, check_requirement
 from stoke.text.urls import AddressFault, address_fault
 
 # Setting to the kind of its value. These settings can change which packages a job gets.

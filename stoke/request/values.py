@@ -174,7 +174,7 @@ class FileText(Value):
         return text
 
     def to_lines(self, value: Any) -> list[str]:
-        from stoke.request.requirements import logical_lines
+        from stoke.request.requirements_text import logical_lines
 
         return [line.partition(" --hash=")[0].rstrip() for _, _, line in logical_lines(value)]
 
@@ -236,7 +236,8 @@ def _as_json(value: Any) -> str:
 
 def split_requirements(text: str, field: str = "dependencies") -> list[str]:
     """Split a list between commas or blanks; `pandas>=2,<3` stays one requirement."""
-    from stoke.request.requirements import RequirementError, parse_list
+    from stoke.request.requirement import RequirementError
+    from stoke.request.requirement_list import parse_list
 
     try:
         return parse_list(text, field)

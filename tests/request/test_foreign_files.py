@@ -12,8 +12,8 @@ from uv import find_uv_bin
 from stoke.errors import RequestError
 from stoke.request.default_index import default_index
 from stoke.request.foreign_files import check_code_file, check_requirements_file
-from stoke.request.requirements import parse_requirements
 from stoke.request.requirements_files import read_requirements
+from stoke.request.requirements_text import parse_requirements
 from stoke.request.sources import read_code, request_from_options
 
 SHA = "0a" * 32

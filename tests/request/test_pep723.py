@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.request.pep723 import ScriptMetadata, _blocks, read_script_metadata
-from stoke.request.requirements import RequirementError
+from stoke.request.requirement import RequirementError
 
 # As in PEP 723.
 REFERENCE = r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$"

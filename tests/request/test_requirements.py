@@ -11,9 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from stoke.request.requirements import (
-    Entry,
-    ParsedRequirements,
+from stoke.request.requirement import (
     RequirementError,
     _is_plain,
     canonical_name,
@@ -21,8 +19,12 @@ from stoke.request.requirements import (
     check_requirement,
     is_exact,
     names,
+)
+from stoke.request.requirement_list import parse_list
+from stoke.request.requirements_text import (
+    Entry,
+    ParsedRequirements,
     parse_constraints,
-    parse_list,
     parse_requirements,
 )
 

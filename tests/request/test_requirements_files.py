@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.errors import RequestError
-from stoke.request.requirements import parse_constraints, parse_requirements
 from stoke.request.requirements_files import Texts, read_requirements
+from stoke.request.requirements_text import parse_constraints, parse_requirements
 from stoke.request.sources import request_from_options
 
 SHA = "sha256:" + "0a" * 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoke.request.requirements import parse_list
+from stoke.request.requirement_list import parse_list
 from stoke.request.values import Names, split_requirements
 from tui.new_job.tokenizer import cut, is_requirements_file, pasted, take
 

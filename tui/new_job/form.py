@@ -14,7 +14,7 @@ from stoke.errors import RequestError
 from stoke.request import fields
 from stoke.request.fields import Field, Widget, get_value, put_value
 from stoke.request.pep723 import read_script_metadata
-from stoke.request.requirements import RequirementError, check_requirement
+from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.sources import request_from_options
 from stoke.request.spec import JobSpec, make_spec
 from stoke.request.values import FileText, Flag, Value, Variables

@@ -15,7 +15,7 @@ from stoke.cli.run_request import run_request
 from stoke.config.model import Config
 from stoke.errors import RequestError
 from stoke.jobs.request import Request
-from stoke.request.requirements import parse_requirements
+from stoke.request.requirements_text import parse_requirements
 
 CODE = "# stoke render lock\n"
 
