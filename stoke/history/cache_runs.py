@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stoke.history.database import LATEST, History
+from stoke.history.database import History
+from stoke.history.rows import LATEST
 
 
 @dataclass(frozen=True)

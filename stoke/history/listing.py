@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stoke.history.database import History, name_of, named
+from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.history.rows import name_of, named
 
 PAGE = 64
 """The number of jobs that are read at once."""

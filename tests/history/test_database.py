@@ -19,7 +19,7 @@ import pytest
 
 from stoke.cache.metrics import read_metrics
 from stoke.errors import EngineError, UnknownJobError
-from stoke.history import database
+from stoke.history import database_file
 from stoke.history.database import MOST_NOTES, MOST_PACKAGES, History, Note
 from stoke.history.job import Counts, Job, JobState, Phase, Prediction
 from stoke.history.schema import MIGRATIONS
@@ -425,7 +425,7 @@ def add_migration(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def add(step: str) -> None:
         steps.append(step)
-        monkeypatch.setattr(database, "MIGRATIONS", tuple(steps))
+        monkeypatch.setattr(database_file, "MIGRATIONS", tuple(steps))
 
     return add
 
