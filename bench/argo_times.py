@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from backends.argo.cluster import Cluster, pods_path
-from backends.argo.state import terminated
+from backends.argo.status import terminated
 from backends.argo.watch import Watch
 from bench.argo import IMAGE, NAMESPACE, argo_backend
 from stoke.files.paths import job_dir

@@ -15,6 +15,13 @@ from backends.argo.bundle import unpack_spec
 from backends.argo.check import check_cluster
 from backends.argo.cluster import ApiError
 from backends.argo.credential_plugins import allow, is_allowed
+from backends.argo.diagnosis import (
+    NOT_NOTICED,
+    RAN_TWICE,
+    SECOND_RUN_PREVENTED,
+    gives_up_at,
+    why_waiting,
+)
 from backends.argo.housekeeping import housekeep
 from backends.argo.job_locations import JobLocation, JobLocations
 from backends.argo.log_stream import JobLog
@@ -41,23 +48,12 @@ from backends.argo.patches import (
     owner_of,
 )
 from backends.argo.pods import JobPods
+from backends.argo.refusals import diagnose
 from backends.argo.resources import KubernetesResources
 from backends.argo.setup import preparations
-from backends.argo.state import (
-    NOT_NOTICED,
-    RAN_TWICE,
-    SECOND_RUN_PREVENTED,
-    StartTimeline,
-    diagnose,
-    epoch,
-    gives_up_at,
-    has_started,
-    is_over,
-    state_of,
-    terminated,
-    unnoticed_at,
-    why_waiting,
-)
+from backends.argo.start_timeline import StartTimeline
+from backends.argo.state import state_of, unnoticed_at
+from backends.argo.status import epoch, has_started, is_over, terminated
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
 from backends.argo.workflow import JobManifests, make_job, standalone_objects

@@ -9,11 +9,13 @@ from typing import Any
 
 from backends.argo import credential_plugins, rights
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
+from backends.argo.diagnosis import NOT_NOTICED
 from backends.argo.mounts import cache_folder
 from backends.argo.names import PHASE, claim_name, labels_of
 from backends.argo.resources import KubernetesResources
 from backends.argo.rights import EXECUTOR, Right
-from backends.argo.state import NOT_NOTICED, epoch, unnoticed_at
+from backends.argo.state import unnoticed_at
+from backends.argo.status import epoch
 from backends.argo.templates import template_name
 from backends.common.names import PUBLIC_IMAGE
 from stoke.backend.api import CheckResult

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from backends.argo.cluster import Cluster
+from backends.argo.diagnosis import gives_up_at
 from backends.argo.log_stream import JobLog
 from backends.argo.resources import KubernetesResources
-from backends.argo.state import gives_up_at, state_of
+from backends.argo.state import state_of
 from backends.argo.workflow import make_housekeeping
 from stoke.backend.api import EngineState, EngineStatus, Volume
 from stoke.cache.volumes import read_outcome

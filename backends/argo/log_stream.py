@@ -13,16 +13,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, workflows_path
+from backends.argo.diagnosis import gives_up_at
 from backends.argo.names import WORKFLOW
 from backends.argo.pod_log import PodLog
-from backends.argo.state import (
-    MAIN,
-    gives_up_at,
-    has_ended,
-    has_started,
-    is_over,
-    unnoticed_at,
-)
+from backends.argo.state import unnoticed_at
+from backends.argo.status import MAIN, has_ended, has_started, is_over
 from backends.argo.watch import Watch, WatchEvent
 from backends.common.stream_markers import decode_line
 from stoke.backend.api import ENGINE, Frame, LogEndingError

@@ -16,7 +16,7 @@ from typing import Any
 
 from backends.argo.cluster import ApiError
 from backends.argo.resources import KubernetesResources
-from backends.argo.state import epoch, has_started
+from backends.argo.status import epoch, has_started
 from stoke.errors import EngineError
 from stoke.files.paths import job_dir
 from stoke.files.untrusted import read_json

@@ -26,7 +26,7 @@ from backends.argo.names import (
     register_name,
 )
 from backends.argo.resources import MERGE, KubernetesResources
-from backends.argo.state import is_over
+from backends.argo.status import is_over
 from backends.common.names import CACHE_KINDS, KIND, SCOPE
 from stoke.backend.api import Volume
 from stoke.config.model import ArgoConfig

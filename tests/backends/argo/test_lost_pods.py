@@ -10,7 +10,7 @@ import pytest
 
 from backends.argo.backend import ArgoBackend
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
-from backends.argo.state import RAN_TWICE, SECOND_RUN_PREVENTED
+from backends.argo.diagnosis import RAN_TWICE, SECOND_RUN_PREVENTED
 from stoke.config.model import ArgoConfig, Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History

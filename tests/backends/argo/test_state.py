@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 
 from backends.argo.bundle import MISSING_SECRETS
+from backends.argo.diagnosis import SECOND_RUN_PREVENTED, gives_up_at
 from backends.argo.names import GAVE_UP
-from backends.argo.state import (
-    NOTICE_SECONDS,
-    SECOND_RUN_PREVENTED,
-    StartTimeline,
-    gives_up_at,
-    state_of,
-    unnoticed_at,
-)
+from backends.argo.start_timeline import StartTimeline
+from backends.argo.state import NOTICE_SECONDS, state_of, unnoticed_at
 
 CREATED = "2026-11-21T10:00:00Z"
 AT = 1795255200.0
