@@ -6,12 +6,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-from stoke.errors import StokeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,21 +76,3 @@ def child_environment() -> dict[str, str] | None:
     """The environment for a background process of stoke, which logs if this one does; None for an
     unchanged one."""
     return None if _path is None else {**os.environ, VARIABLE: "1"}
-
-
-@contextmanager
-def background_log(what: str, *arguments: object) -> Iterator[None]:
-    """Record start, end and failure of a background process, if the debug log is requested."""
-    log, began = Logger(__name__), time.monotonic()
-    if is_requested():
-        from stoke.files.debug_log import start
-
-        with suppress(StokeError):  # It has no terminal to report this to.
-            start()
-    log.debug(f"background process starts: {what}", *arguments)
-    try:
-        yield
-    except BaseException:
-        log.exception(f"background process failed: {what}", *arguments)
-        raise
-    log.debug(f"background process ends after {time.monotonic() - began:.3f} s: {what}", *arguments)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
-from stoke.files.debug import background_log
+from stoke.files.background_log import background_log
 from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job

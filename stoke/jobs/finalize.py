@@ -13,7 +13,7 @@ import sys
 from stoke.backend.pool import Backends
 from stoke.config.loader import load_config
 from stoke.errors import StokeError
-from stoke.files.debug import background_log
+from stoke.files.background_log import background_log
 from stoke.history.database import History
 from stoke.jobs.refresh import reconcile
 
