@@ -84,7 +84,7 @@ class Commands(click.Group):
 
 def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted and not debug.is_requested():
-        from stoke.cli.main import start_debug_log
+        from stoke.cli.debug_log import start_debug_log
 
         start_debug_log()
 

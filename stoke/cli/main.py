@@ -29,9 +29,6 @@ _log = debug.Logger(__name__)
 COMPLETING = "_STOKE_COMPLETE"
 """A shell sets this variable to ask for completions."""
 
-GROUPS = ("cache", "setup", "render")
-"""Commands whose next word names what to do."""
-
 GARBAGE_THRESHOLD = 50_000
 """Objects made between two searches for garbage. Imports make many and free few: with Python's own 700,
 the searches take 8 ms of a start."""
@@ -99,37 +96,12 @@ def main() -> int:
     return code
 
 
-def start_debug_log() -> None:
-    """Turn the debug log on. A log that cannot be written is reported, and stops no command."""
-    from stoke.files.debug_log import start
-
-    try:
-        start()
-    except StokeError as error:
-        from stoke.cli.output import print_error
-
-        print_error(error.what, error.hint)
-    _log.debug("start: %s", " ".join(["stoke", *_harmless_words()]))
-
-
-def _harmless_words() -> list[str]:
-    """Return the command and the names of its options. All other words may be secrets."""
-    words, commands = [], 0
-    for word in sys.argv[1:]:
-        if word.startswith("--"):
-            words.append(word.partition("=")[0])
-        elif word.startswith("-"):
-            words.append(word[:2])
-        elif commands == 0 or (commands == 1 and words[-1] in GROUPS):
-            commands += 1
-            words.append(word[:20])
-    return words
-
-
 def _logged(run: Callable[[], int]) -> int:
     """Run, and record the exit code and the seconds in the debug log if it is on."""
     began = time.monotonic()
     if debug.is_requested():
+        from stoke.cli.debug_log import start_debug_log
+
         start_debug_log()
     code: int | None = None
     try:
@@ -150,6 +122,8 @@ def _run() -> int:
             from stoke.cli.screens import open_screens
 
             if len(sys.argv) > 1 and not debug.is_requested():
+                from stoke.cli.debug_log import start_debug_log
+
                 start_debug_log()
             return open_screens()
         from stoke.cli.command_table import run

@@ -43,7 +43,7 @@ def test_it_records_start_steps_and_end(stoke: Stoke, how: str) -> None:
     assert done.returncode == 3
     text = debug_text()
     for record in (
-        "stoke.cli.main: start: stoke ",
+        "stoke.cli.debug_log: start: stoke ",
         "stoke.jobs.submit: submit job-",
         "stoke.logs.follower: log of job-",
         "confirmed exited, exit code 3",
