@@ -10,7 +10,7 @@ import time
 from stoke.remote.common.names import canonical
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.protocol import MAX_METADATA, METADATA, UNFINISHED_SUFFIX
-from stoke.remote.runner.environment import contents_digest
+from stoke.remote.runner.environment_metadata import contents_digest
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.files import write_atomically
 from stoke.remote.runner.lockfile_text import (
@@ -20,6 +20,7 @@ from stoke.remote.runner.lockfile_text import (
     requirement_of,
 )
 from stoke.remote.runner.python_setup import make_output_live, site_packages
+from stoke.remote.runner.uv import Uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def build_environment(job: RemoteJob, folder: str, lockfile: str) -> int:
     remove_tree(aside)
     packages = packages_of(lockfile)
     try:
-        job.uv.run("venv", "--quiet", "--relocatable", "--python", job.python, aside)
+        job.shared(Uv).run("venv", "--quiet", "--relocatable", "--python", job.python, aside)
         misses = set(_install(job, aside, lockfile) if packages else [])
         packages = applicable(packages, installed_versions(aside))
         make_output_live(site_packages(aside), job.payload["live_output"])
@@ -74,10 +75,10 @@ def _install(job: RemoteJob, folder: str, lockfile: str) -> list[str]:
         if not flags:
             names = ", ".join(entry.split()[0] for entry in entries)
             job.events.note("installed without a hash, because uv found none: " + names)
-        err, _ = job.uv.run(
+        err, _ = job.shared(Uv).run(
             "pip", "install", "--verbose", "--no-deps", *flags, "--python",
             os.path.join(folder, "bin", "python"), *_requirements_options(job, entries, lockfile),
-            UV_CONFIG_FILE=job.uv.config_file("install"),
+            UV_CONFIG_FILE=job.shared(Uv).config_file("install"),
         )  # fmt: skip
         misses += re.findall(r"Identified uncached distribution: (\S+)", err)
     return misses

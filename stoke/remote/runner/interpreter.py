@@ -1,25 +1,10 @@
-"""The interpreter of a job, and its fingerprint."""
+"""The fingerprint of an interpreter, and the bounds that its version satisfies."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from stoke.remote.runner.job import RemoteJob
-
-
-def choose_python(job: RemoteJob) -> None:
-    """Set the job's interpreter, this one or the requested one, and its fingerprint."""
-    requested = job.payload["python"]
-    if not requested or satisfies(sys.version_info[:3], requested):
-        job.fingerprint = fingerprint()
-    else:
-        from stoke.remote.runner.other_python import find_python
-
-        job.python, job.fingerprint = find_python(job, requested)
 
 
 def fingerprint() -> list[str]:

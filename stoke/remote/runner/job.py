@@ -1,49 +1,33 @@
-"""One job: its state, and its phases in order.
-
-The phases lock, system, python and run follow one another. Each reports its results in one event.
-"""
+"""One job: what its phases share."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import sys
 
-from stoke.remote.common.files import DISK_FULL
-from stoke.remote.protocol import (
-    EXIT_ENVIRONMENT,
-    EXIT_TIMEOUT,
-    LOCK_SUFFIX,
-    HintCode,
-    Option,
-    PythonLayout,
-)
-from stoke.remote.runner.errors import CacheError, NetworkError, PhaseError, StoppedError
+from stoke.remote.protocol import LOCK_SUFFIX, HintCode, Option
+from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.event_writer import EventWriter, PhaseReporter
 from stoke.remote.runner.file_lock import FileLock
-from stoke.remote.runner.files import cache_trouble
-from stoke.remote.runner.interpreter import choose_python
 from stoke.remote.runner.streams import Tagged, write_all
 from stoke.remote.runner.termination import Termination
-from stoke.remote.runner.user_code import run_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from stoke.remote.protocol import Hint
-    from stoke.remote.runner.network import ConnectionSettings
-    from stoke.remote.runner.user_code import Result
-    from stoke.remote.runner.uv import Uv
     from stoke.remote.schema import Payload
+
+    Shared = TypeVar("Shared")
 
 MAX_BUILDS = 20  # of one environment by one job; other jobs may remove it before it is used
 
 
 class RemoteJob:
-    """What the phases share. Modules that few jobs need are imported by those jobs only."""
+    """The payload, folders, events and file locks of a job, and what its phases have found."""
 
     def __init__(self, payload: Payload, options: dict[str, str]) -> None:
         self.payload = payload
@@ -65,26 +49,15 @@ class RemoteJob:
         self.lockfile: str | None = None
         self.environment: str | None = None  # the folder of the environment in use
         self.programs: list[str] = []  # the bin folders of the system packages
-        self._phase = "lock"
-        self._uv: Uv | None = None
-        self._network: ConnectionSettings | None = None
+        self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end
 
-    @property
-    def uv(self) -> Uv:
-        if self._uv is None:
-            from stoke.remote.runner.uv import Uv
-
-            self._uv = Uv(self)
-        return self._uv
-
-    @property
-    def network(self) -> ConnectionSettings:
-        if self._network is None:
-            from stoke.remote.runner.network import ConnectionSettings
-
-            self._network = ConnectionSettings(self)
-        return self._network
+    def shared(self, kind: Callable[[RemoteJob], Shared]) -> Shared:
+        """Return the job's one object of a class, such as `Uv`. The first use makes it."""
+        if kind not in self._shared:
+            self._shared[kind] = kind(self)
+        found: Shared = self._shared[kind]
+        return found
 
     def path(self, *names: str) -> str:
         """Return a path on the cache volume, or in the job's private cache."""
@@ -99,91 +72,13 @@ class RemoteJob:
             return HintCode.FREE_SPACE, self.work
         return (HintCode.PRUNE_PYTHON,)
 
-    # ------------------------------------------------------------------ phases
-
-    def run(self) -> Result:
-        """Run all phases, up to the code's end or the first failure, which an event reports."""
-        try:
-            try:
-                self._prepare()
-            except (PhaseError, OSError) as error:
-                why = cache_trouble(error, self.cache)
-                if (
-                    why is None
-                    or self._phase == "system"  # a job cannot use another /nix
-                    or self.cache == self.private_cache
-                    or self.payload["on_cache_trouble"] == "fail"
-                ):
-                    raise
-                self._leave_cache(why)
-                self._prepare()
-            if self.payload["lock_only"]:
-                self.write(1, (self.lockfile or "").encode())
-                return 0, {}
-            self._phase = "run"
-            with PhaseReporter(self.events, "run"):
-                return run_code(self)
-        except PhaseError as error:
-            failure = error
-        except StoppedError:
-            reason = self.termination.reason
-            if reason == "timeout":
-                return EXIT_TIMEOUT, {"reason": reason}
-            number = signal.SIGINT if reason == "interrupted" else signal.SIGTERM
-            return 128 + number, {"reason": reason}
-        except OSError as error:
-            text = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
-            failure = PhaseError(text)
-            if error.errno in DISK_FULL:
-                in_cache = cache_trouble(error, self.cache) is not None
-                space = (HintCode.FREE_SPACE, self.work)
-                failure.hint = self.full_cache_hint() if in_cache else space
-        self.events.error(self._phase, failure)
-        first, *rest = self.events.masked(failure.text).split("\n")
-        if rest and isinstance(failure, (CacheError, NetworkError)):
-            first += ": " + rest[-1]
-        return EXIT_ENVIRONMENT, {"reason": "%s: %s" % (self._phase, first[:300])}
-
-    def _prepare(self) -> None:
-        """Run the phases before that of the user's code."""
-        self._phase = "lock"
-        os.makedirs(self.cache, exist_ok=True)
-        self._lock_until_end(self.path(PythonLayout.IN_USE_LOCK)).acquire(
-            fcntl.LOCK_SH, lambda: self.events.note("the cache is being cleared; waiting")
-        )
-        self.lockfile = None
-        if self.payload["requirements"]:
-            from stoke.remote.runner.lockfile import find_lockfile
-
-            with PhaseReporter(self.events, "lock") as phase:
-                choose_python(self)
-                self.lockfile = find_lockfile(self, phase)
-        else:
-            choose_python(self)
-        if self.payload["lock_only"]:
-            return
-        if self.payload["system"]:
-            from stoke.remote.runner.nix import SystemPackages
-
-            self._phase = "system"
-            with PhaseReporter(self.events, "system") as phase:
-                self.programs = SystemPackages(self, self.payload["system"]).prepare(phase)
-        if self.lockfile is not None:
-            from stoke.remote.runner.environment import prepare_environment
-
-            self._phase = "python"
-            with PhaseReporter(self.events, "python") as phase:
-                prepare_environment(self, phase, self.lockfile)
-
-    def _leave_cache(self, why: str) -> None:
+    def leave_cache(self, why: str) -> None:
         """Use a private cache from now on, because the shared one cannot be used."""
         self.events.note("continuing without the cache, because it cannot be used: " + why)
         for lock in self._locks:
             lock.close()
         self._locks.clear()
         self.cache = self.private_cache
-
-    # ------------------------------------------------------------------ environments and sets
 
     def find_or_build(
         self,
@@ -199,7 +94,7 @@ class RemoteJob:
         `build` returns how many packages were in the cache. `blocked` is called before this waits to
         build, because other jobs build or use the same.
         """
-        lock = self._lock_until_end(lock_path)
+        lock = self.lock_until_end(lock_path)
         phase.facts["hit"] = True
         for _ in range(MAX_BUILDS):
             lock.acquire(fcntl.LOCK_SH, lambda: self.note_waiting("builds"))
@@ -218,7 +113,7 @@ class RemoteJob:
         lock.count_use()
         return metadata
 
-    def _lock_until_end(self, path: str) -> FileLock:
+    def lock_until_end(self, path: str) -> FileLock:
         lock = FileLock(path)
         self._locks.append(lock)
         return lock

@@ -22,6 +22,7 @@ from stoke.remote.protocol import EXIT_ENVIRONMENT, PAYLOAD_VERSION, EventKind, 
 from stoke.remote.runner.clock import now
 from stoke.remote.runner.interpreter import fingerprint
 from stoke.remote.runner.job import RemoteJob
+from stoke.remote.runner.phases import Phases
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
     job = RemoteJob(payload, options)
     job.termination.install(payload["timeout"])
     try:
-        code, facts = job.run()
+        code, facts = Phases(job).run()
     except Exception as error:
         text = job.events.shortened("the runner failed: %s: %s" % (type(error).__name__, error))
         job.events.emit(EventKind.ERROR, phase="run", text=text, hint=None)

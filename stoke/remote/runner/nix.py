@@ -24,6 +24,7 @@ from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.file_lock import FileLock
 from stoke.remote.runner.files import digest, read_json, record_request, write_atomically
 from stoke.remote.runner.memory import out_of_memory_kills
+from stoke.remote.runner.network import ConnectionSettings
 from stoke.remote.runner.nix_expression import NIX_EXPRESSION
 from stoke.remote.runner.tools import killed, run_tool
 
@@ -250,7 +251,7 @@ class SystemPackages:
         ):
             if values is not None:
                 settings.append("%s = %s" % (setting, " ".join(values)))
-        env.update(self.job.network.variables())
+        env.update(self.job.shared(ConnectionSettings).variables())
         if "SSL_CERT_FILE" in env:
             env["NIX_SSL_CERT_FILE"] = env["SSL_CERT_FILE"]
         env.update(

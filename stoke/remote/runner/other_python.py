@@ -11,6 +11,7 @@ from stoke.remote.protocol import HintCode
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.interpreter import satisfies
 from stoke.remote.runner.tools import run_tool
+from stoke.remote.runner.uv import Uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ PUBLIC_MINORS = (14, 13, 12, 11, 10, 9)
 def find_python(job: RemoteJob, requested: str) -> tuple[str, list[str]]:
     """Return (path, fingerprint) of an interpreter of the requested version."""
     try:
-        _, found = job.uv.run("python", "find", "--system", requested)
+        _, found = job.shared(Uv).run("python", "find", "--system", requested)
     except PhaseError:
         try:
-            job.uv.run("python", "install", requested, UV_PYTHON_DOWNLOADS="manual")
-            _, found = job.uv.run("python", "find", "--system", requested)
+            job.shared(Uv).run("python", "install", requested, UV_PYTHON_DOWNLOADS="manual")
+            _, found = job.shared(Uv).run("python", "find", "--system", requested)
         except PhaseError as error:
             raise PhaseError(
                 "Python %s is not installed (this is %s) and could not be downloaded: %s"

@@ -8,6 +8,7 @@ import time
 from stoke.remote.runner.errors import NetworkError, PhaseError
 from stoke.remote.runner.files import read_fresh, write_atomically
 from stoke.remote.runner.lockfile_text import header_text, keep_allowed_hashes
+from stoke.remote.runner.uv import Uv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def resolve(job: RemoteJob, path: str) -> str:
         lines = [*settings["lines"], *settings["unnamed"]]
     write_atomically(requirements, "".join(line + "\n" for line in lines))
     try:
-        job.uv.run(
+        job.shared(Uv).run(
             "pip", "compile", "--generate-hashes", "--no-header", "--no-annotate",
             "--python", job.python, "--output-file", out, *arguments, requirements,
-            UV_CONFIG_FILE=job.uv.config_file("lock"),
+            UV_CONFIG_FILE=job.shared(Uv).config_file("lock"),
         )  # fmt: skip
     except PhaseError as error:
         older = read_fresh(path, 0)
@@ -52,7 +53,7 @@ def resolve(job: RemoteJob, path: str) -> str:
         if isinstance(error, NetworkError):
             why = error.text.partition(",")[0]
         elif older is not None and "Git operation failed" in error.text.split("\n"):
-            why = job.uv.unreached_git_server()
+            why = job.shared(Uv).unreached_git_server()
         if older is None or why is None:
             raise
         age = (time.time() - os.stat(path).st_mtime) / 3600

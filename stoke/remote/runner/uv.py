@@ -12,6 +12,7 @@ from stoke.remote.protocol import HintCode, PythonLayout
 from stoke.remote.runner.errors import CacheError, NetworkError, PhaseError
 from stoke.remote.runner.files import write_atomically
 from stoke.remote.runner.memory import out_of_memory_kills
+from stoke.remote.runner.network import ConnectionSettings
 from stoke.remote.runner.tools import killed, run_tool
 from stoke.remote.runner.uv_report import UV_NOISE, UV_UNTRUSTED, UvReport
 
@@ -73,7 +74,7 @@ class Uv:
             env["UV_DEFAULT_INDEX"] = index["url"]
         if index["extra"]:
             env["UV_INDEX"] = " ".join(index["extra"])
-        env.update(self._job.network.variables())
+        env.update(self._job.shared(ConnectionSettings).variables())
         env.update(self._job.payload["settings"]["environment"])
         env.update(
             UV_CACHE_DIR=self._job.path(PythonLayout.UV_CACHE),
@@ -95,7 +96,7 @@ class Uv:
         if self._program is None:
             from stoke.remote.runner.uv_download import download_uv
 
-            self._program = download_uv(self._job)
+            self._program = download_uv(self._job, self.environment())
         env = self.environment()
         env.update(changes)
         kills = out_of_memory_kills()

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from stoke.remote.runner.job import RemoteJob
 
 
-def download_uv(job: RemoteJob) -> str:
-    """Put the static uv of a pinned wheel on the cache volume; return its path."""
+def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
+    """Put the static uv of a pinned wheel on the cache volume; return its path.
+
+    `env` holds the variables of uv's processes, which name proxies and authorities.
+    """
     import platform
 
     pinned = job.payload["uv"]
@@ -43,7 +46,7 @@ def download_uv(job: RemoteJob) -> str:
             "this image has no uv; downloading %s to the cache volume" % pinned["version"]
         )
         try:
-            data = _download(job, index.rstrip("/") + "/uv/", wheel["name"])
+            data = _download(env, index.rstrip("/") + "/uv/", wheel["name"])
         except (OSError, ValueError) as error:
             raise PhaseError("could not download uv from the index: %s" % error, hint) from None
         if hashlib.sha256(data).hexdigest() != wheel["sha256"]:
@@ -62,14 +65,13 @@ def download_uv(job: RemoteJob) -> str:
     return program
 
 
-def _download(job: RemoteJob, page: str, name: str) -> bytes:
+def _download(env: dict[str, str], page: str, name: str) -> bytes:
     """Return the file called `name` that an index page (PEP 503) links to."""
     import base64
     import ssl
     import urllib.parse
     import urllib.request
 
-    env = job.uv.environment()
     context = ssl.create_default_context(cafile=env.get("SSL_CERT_FILE"))
     # As uv does: companies' authorities often fail the strict check that is on since Python 3.13.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
