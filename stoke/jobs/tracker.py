@@ -37,6 +37,8 @@ DOUBT_SECONDS = 30.0
 
 # Exit codes from here on tell of a signal.
 SIGNAL = 128
+# The runner cannot see who sent a signal: `docker stop`, another user's stoke, or the job's own code.
+FOREIGN_SIGNAL = "a signal ended it, and no stoke stop is recorded here"
 
 
 class Tracker:
@@ -404,7 +406,10 @@ class Tracker:
     def _outcome(self, code: int, reason: str | None) -> dict[str, Any]:
         job = self._history.get(self.job_id)
         stopped = job is not None and job.stop_requested
-        if reason in ("stopped", "interrupted") or (stopped and code != 0):
+        by_signal = reason in ("stopped", "interrupted", FOREIGN_SIGNAL)
+        if by_signal and not stopped:
+            reason = FOREIGN_SIGNAL
+        if by_signal or (stopped and code != 0):
             state = JobState.STOPPED
         elif code == 0:
             state = JobState.SUCCEEDED

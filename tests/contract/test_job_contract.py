@@ -28,6 +28,7 @@ from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import adopt, refresh
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
+from stoke.jobs.tracker import FOREIGN_SIGNAL
 from tests.lab import Lab, until
 
 # What code prints that knows its nonce.
@@ -259,6 +260,18 @@ def test_stop_sends_sigterm_and_then_sigkill(
     done = lab.finish(job)
     assert (done.job.state, done.job.exit_code) == (JobState.STOPPED, exit_code)
     assert done.stdout == output
+
+
+def test_a_stop_by_another_program_does_not_read_as_ours(lab: Lab) -> None:
+    """`docker stop`, or another user's stoke: this history has no request for it."""
+    job = lab.submit(WAITS, args=["plain"])
+    tracker = lab.track(job)
+    lab.until_output(job, b"ready\n")
+    tracker.close()
+    lab.backend.stop(job.id, 10)
+    done = lab.finish(job).job
+    assert (done.state, done.exit_code) == (JobState.STOPPED, 143)
+    assert done.reason == FOREIGN_SIGNAL
 
 
 def test_a_job_is_stopped_in_its_first_moment(lab: Lab) -> None:

@@ -21,7 +21,7 @@ from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
 from stoke.jobs import tracker as tracker_module
 from stoke.jobs.submit_lock import is_being_submitted
-from stoke.jobs.tracker import Tracker
+from stoke.jobs.tracker import FOREIGN_SIGNAL, Tracker
 from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event
@@ -255,7 +255,6 @@ def test_exit_code_0_with_a_log_that_cannot_be_read_is_a_success(history: Histor
         (0, None, JobState.SUCCEEDED),
         (7, None, JobState.FAILED),
         (124, "timeout", JobState.FAILED),
-        (143, "stopped", JobState.STOPPED),
         (137, "out of memory", JobState.FAILED),
     ],
 )
@@ -264,6 +263,18 @@ def test_the_runners_reason_stays_with_the_confirmed_end(
 ) -> None:
     job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
     assert (job.state, job.exit_code, job.reason) == (state, code, reason)
+
+
+@pytest.mark.parametrize("said", ["stopped", "interrupted"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_that_nobody_here_sent_is_not_told_as_our_stop(
+    history: History, said: str, times: int
+) -> None:
+    """Also where a second follower confirms the end, because the first could not save the log."""
+    for _ in range(times):
+        history.update(JOB, provisional=True)
+        job = track(ScriptedBackend(log_of(*RUN, end(143, said)), states=[exited(143)]), history)
+        assert (job.state, job.exit_code, job.reason) == (JobState.STOPPED, 143, FOREIGN_SIGNAL)
 
 
 def test_an_error_of_the_environment_is_the_reason(history: History) -> None:
