@@ -125,7 +125,7 @@ class TestCluster:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> TestCluster:
+def real_cluster() -> TestCluster:
     """What `python -m tests.cluster up` printed, or any cluster with Argo."""
     kubeconfig = os.environ.get("STOKE_TEST_KUBECONFIG")
     if not kubeconfig:
@@ -139,7 +139,7 @@ def cluster() -> TestCluster:
 
 
 @pytest.fixture
-def cluster_cleanup(cluster: TestCluster) -> Iterator[Callable[[str], None]]:
+def cluster_cleanup(real_cluster: TestCluster) -> Iterator[Callable[[str], None]]:
     """Call it with a scope: what is in the cluster of it, and of scopes whose names begin with it and a
     hyphen, is gone after the test, however that went."""
     from backends.argo.cluster import METADATA_LIST, ApiError, resource_path, workflows_path
@@ -147,7 +147,7 @@ def cluster_cleanup(cluster: TestCluster) -> Iterator[Callable[[str], None]]:
 
     scopes: list[str] = []
     yield scopes.append
-    api = cluster.connect()
+    api = real_cluster.connect()
     namespace = api.namespace
     for path in (
         workflows_path(namespace),

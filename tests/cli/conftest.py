@@ -181,13 +181,15 @@ def job_count(home: Path) -> int:
 
 @pytest.fixture
 def scope(
-    cluster: TestCluster, cluster_cleanup: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    real_cluster: TestCluster,
+    cluster_cleanup: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """A scope on the cluster that nobody else uses; every command of the test knows that cluster."""
-    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
-    monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
-    if cluster.service_account:
-        monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", cluster.service_account)
+    monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", real_cluster.kubeconfig)
+    monkeypatch.setenv("STOKE_ARGO__IMAGE", real_cluster.image)
+    if real_cluster.service_account:
+        monkeypatch.setenv("STOKE_ARGO__SERVICE_ACCOUNT", real_cluster.service_account)
     scope = f"test-{secrets.token_hex(4)}"
     monkeypatch.setenv("STOKE_SCOPE", scope)
     monkeypatch.setenv("STOKE_BACKEND", "argo")
@@ -196,7 +198,7 @@ def scope(
 
 
 @pytest.fixture
-def api(cluster: TestCluster) -> Iterator[Cluster]:
-    connected = cluster.connect()
+def api(real_cluster: TestCluster) -> Iterator[Cluster]:
+    connected = real_cluster.connect()
     yield connected
     connected.close()

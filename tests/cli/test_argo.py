@@ -148,10 +148,10 @@ def test_a_namespace_is_prepared_and_then_needs_nothing_more(stoke: Stoke, api: 
 
 
 @pytest.mark.usefixtures("scope")
-def test_pod_security_is_named_and_kept_to(stoke: Stoke, cluster: TestCluster) -> None:
+def test_pod_security_is_named_and_kept_to(stoke: Stoke, real_cluster: TestCluster) -> None:
     namespace = "stoke-restricted"
     try:
-        cluster.connect().request("GET", f"/api/v1/namespaces/{namespace}")
+        real_cluster.connect().request("GET", f"/api/v1/namespaces/{namespace}")
     except ApiError:
         pytest.skip(f"this cluster has no namespace {namespace} that enforces `restricted`")
     report = json.loads(stoke("doctor", "--json", "--namespace", namespace).stdout)
@@ -215,16 +215,16 @@ def test_a_cluster_that_takes_references_only_says_so_and_gets_them(
 def test_a_shared_claim_is_filled_by_one_and_read_by_many(
     stoke: Stoke,
     start: Callable[..., subprocess.Popen[bytes]],
-    cluster: TestCluster,
+    real_cluster: TestCluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    index = PackageIndex(cluster.host)
+    index = PackageIndex(real_cluster.host)
     index.add("alpha", "2.0")
     index.add("beta", "1.0")
     listener = socket.create_server(("0.0.0.0", 0))
     listener.settimeout(60)
     port = listener.getsockname()[1]
-    wait = f"import socket; socket.create_connection(({cluster.host!r}, {port})).recv(1)"
+    wait = f"import socket; socket.create_connection(({real_cluster.host!r}, {port})).recv(1)"
     for name, value in (
         ("STOKE_ARGO__CACHE", "shared-claim"),
         ("STOKE_ARGO__CLAIM_SIZE", "1Gi"),

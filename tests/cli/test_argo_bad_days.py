@@ -55,8 +55,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate(cluster: TestCluster) -> Iterator[Gate]:
-    gate = Gate(cluster.host)
+def gate(real_cluster: TestCluster) -> Iterator[Gate]:
+    gate = Gate(real_cluster.host)
     yield gate
     gate.close()
 
@@ -64,9 +64,9 @@ def gate(cluster: TestCluster) -> Iterator[Gate]:
 class Person:
     """Somebody with a kubeconfig of their own and the rights that a test gives and takes."""
 
-    def __init__(self, api: Cluster, cluster: TestCluster, folder: Path) -> None:
+    def __init__(self, api: Cluster, real_cluster: TestCluster, folder: Path) -> None:
         self._api = api
-        self._config = json.loads(Path(cluster.kubeconfig).read_text())
+        self._config = json.loads(Path(real_cluster.kubeconfig).read_text())
         self._name = f"test-{secrets.token_hex(4)}"
         self.kubeconfig = folder / "person.kubeconfig"
         self._make("serviceaccounts", "v1", {})
@@ -109,10 +109,10 @@ class Person:
 
 @pytest.fixture
 def person(
-    api: Cluster, cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: Cluster, real_cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Person]:
     """The commands of the test are theirs."""
-    person = Person(api, cluster, tmp_path)
+    person = Person(api, real_cluster, tmp_path)
     monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", str(person.kubeconfig))
     yield person
     person.close()

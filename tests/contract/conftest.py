@@ -49,7 +49,7 @@ def open_lab(
         cleanup(scope)
         cleanup(f"{scope}-b")
     if name == "argo":
-        cluster = request.getfixturevalue("cluster")
+        cluster = request.getfixturevalue("real_cluster")
         monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", cluster.kubeconfig)
         monkeypatch.setenv("STOKE_ARGO__IMAGE", cluster.image)
         if cluster.service_account:

@@ -110,7 +110,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     if lab.backend.name == "argo":
         if request.param != "somebody else's":
             pytest.skip("the node makes a folder that is gone again, and mounts what is there")
-        cluster = request.getfixturevalue("cluster")
+        cluster = request.getfixturevalue("real_cluster")
         path = f"/var/lib/stoke/namespaces/{cluster.connect().namespace}/{lab.scope}/python"
         folder = cluster.on_node(path)
         folder.mkdir(parents=True)

@@ -43,7 +43,7 @@ class Cache:
         if self._lab.backend.name == "local":
             return Path(self.volume.name)
         if self._lab.backend.name == "argo":
-            where: Path = self._request.getfixturevalue("cluster").on_node(self.volume.name)
+            where: Path = self._request.getfixturevalue("real_cluster").on_node(self.volume.name)
             return where
         engine = self._request.getfixturevalue("docker_engine")
         return Path(engine.inspect_volume(self.volume.name)["Mountpoint"])

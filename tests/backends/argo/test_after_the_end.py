@@ -24,15 +24,15 @@ READS_SECRET = "import os; print(len(os.environ['TOKEN']))"
 
 
 @pytest.fixture
-def api(cluster: TestCluster) -> Iterator[Cluster]:
-    api = cluster.connect()
+def api(real_cluster: TestCluster) -> Iterator[Cluster]:
+    api = real_cluster.connect()
     yield api
     api.close()
 
 
 @pytest.fixture
 def make_lab(
-    cluster: TestCluster,
+    real_cluster: TestCluster,
     cluster_cleanup: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Lab]]:
@@ -42,15 +42,15 @@ def make_lab(
 
     def make(**argo: object) -> Lab:
         settings = {
-            "kubeconfig": cluster.kubeconfig,
-            "image": cluster.image,
-            "service_account": cluster.service_account,
+            "kubeconfig": real_cluster.kubeconfig,
+            "image": real_cluster.image,
+            "service_account": real_cluster.service_account,
         }
         config = Config(argo=ArgoConfig.model_validate(settings | argo))
         backends.append(ArgoBackend(config))
         scope = f"test-{secrets.token_hex(4)}"
         cluster_cleanup(scope)
-        return Lab(backends[-1], config, scope, cluster.host)
+        return Lab(backends[-1], config, scope, real_cluster.host)
 
     yield make
     for backend in backends:

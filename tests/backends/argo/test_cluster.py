@@ -71,13 +71,6 @@ def server(server: ScriptedServer) -> ScriptedServer:
     return server
 
 
-@pytest.fixture
-def cluster(server: ScriptedServer, tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-    yield cluster
-    cluster.close()
-
-
 def write(path: Path, content: dict[str, Any]) -> str:
     path.write_text(json.dumps(content))
     return str(path)

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,6 @@ from tests.backends.argo.test_state import pod, terminated, workflow
 from tests.hints import command, exported, filled, is_hint, refused
 
 NOT_FOUND = status(404, "NotFound", "not found")
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as scripted:
-        yield scripted
 
 
 def shell(line: str, *more: str) -> subprocess.CompletedProcess[str]:

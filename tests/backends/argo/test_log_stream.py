@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,12 @@ from tests.backends.argo.scripted_server import (
     chunk,
     forbidden,
     json_answer,
-    scripted_server,
     stamp,
     status,
 )
 
 JOB = "fit-aaaaaa"
 START = 1_763_680_000 * SECOND
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with scripted_server() as scripted:
-        yield scripted
 
 
 def pod(state: dict[str, Any] | None, version: int = 2, phase: str = "Running") -> dict[str, Any]:

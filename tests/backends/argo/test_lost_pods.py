@@ -26,30 +26,30 @@ CODE = "import time; print('begun', flush=True); time.sleep(3); print('done')"
 
 
 @pytest.fixture
-def api(cluster: TestCluster) -> Iterator[Cluster]:
-    api = cluster.connect()
+def api(real_cluster: TestCluster) -> Iterator[Cluster]:
+    api = real_cluster.connect()
     yield api
     api.close()
 
 
 @pytest.fixture
 def make_lab(
-    cluster: TestCluster, cluster_cleanup: Callable[[str], None]
+    real_cluster: TestCluster, cluster_cleanup: Callable[[str], None]
 ) -> Iterator[Callable[..., Lab]]:
     backends = []
 
     def make(**argo: Any) -> Lab:
         settings = {
-            "kubeconfig": cluster.kubeconfig,
-            "image": cluster.image,
-            "service_account": cluster.service_account or EXECUTOR_ACCOUNT,
+            "kubeconfig": real_cluster.kubeconfig,
+            "image": real_cluster.image,
+            "service_account": real_cluster.service_account or EXECUTOR_ACCOUNT,
             "cache": "none",
         }
         config = Config(argo=ArgoConfig.model_validate(settings | argo))
         backends.append(ArgoBackend(config))
         scope = f"test-{secrets.token_hex(4)}"
         cluster_cleanup(scope)
-        return Lab(backends[-1], config, scope, cluster.host)
+        return Lab(backends[-1], config, scope, real_cluster.host)
 
     yield make
     for backend in backends:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +23,6 @@ from tests.backends.argo.scripted_server import (
 from tests.malice import DRIPS, MALICE, bounded
 
 PATH = workflows_path("team-a")
-
-
-@pytest.fixture
-def cluster(server: ScriptedServer, tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-    yield cluster
-    cluster.close()
 
 
 def answering(make: Callable[[], Any]) -> Callable[[Request], Any]:

@@ -22,9 +22,9 @@ LOOKS = "import os; print(os.path.exists('/cache/left'))"
 
 
 @pytest.fixture
-def two_namespaces(cluster: TestCluster) -> Iterator[tuple[str, str]]:
+def two_namespaces(real_cluster: TestCluster) -> Iterator[tuple[str, str]]:
     """New ones, in which jobs can run."""
-    api = cluster.connect()
+    api = real_cluster.connect()
     names = tuple(f"stoke-test-{secrets.token_hex(4)}" for _ in range(2))
     for name in names:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -41,7 +41,7 @@ def two_namespaces(cluster: TestCluster) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_a_cache_belongs_to_its_namespace_unless_it_is_shared_on_purpose(
-    cluster: TestCluster,
+    real_cluster: TestCluster,
     two_namespaces: tuple[str, str],
     cluster_cleanup: Callable[[str], None],
     shared: bool,
@@ -52,13 +52,13 @@ def test_a_cache_belongs_to_its_namespace_unless_it_is_shared_on_purpose(
     found: list[list[Volume]] = []
     for namespace, code in zip(two_namespaces, (LEAVES, LOOKS), strict=True):
         argo = ArgoConfig(
-            kubeconfig=cluster.kubeconfig,
+            kubeconfig=real_cluster.kubeconfig,
             namespace=namespace,
-            image=cluster.image,
+            image=real_cluster.image,
             cache_shared=shared,
         )
         backend = ArgoBackend(Config(argo=argo))
-        seen.append(Lab(backend, Config(argo=argo), scope, cluster.host).run(code).stdout)
+        seen.append(Lab(backend, Config(argo=argo), scope, real_cluster.host).run(code).stdout)
         found.append(backend.volumes())
         backend.close()
         assert [one.name for one in found[-1]] == [cache_folder(argo, namespace, scope, "python")]

@@ -8,7 +8,6 @@ last line, C13 bytes, C14 newlines, C16 not started, C19 silence, C23 closing, C
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,13 +48,6 @@ NONCE = "5f1c0a9be2d34718"
 SECOND = 1_000_000_000
 MS = 1_000_000
 START = 1_763_680_000 * SECOND + 123_456_789
-
-
-@pytest.fixture
-def cluster(server: ScriptedServer, tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-    yield cluster
-    cluster.close()
 
 
 def podlog(cluster: Cluster, since: int = 0, follow: bool = True) -> PodLog:

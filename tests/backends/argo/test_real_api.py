@@ -37,14 +37,14 @@ Pod = dict[str, Any]
 
 
 @pytest.fixture
-def real(cluster: TestCluster) -> Iterator[Cluster]:
-    connection = Cluster(context=None, namespace=None, kubeconfig=cluster.kubeconfig)
+def real(real_cluster: TestCluster) -> Iterator[Cluster]:
+    connection = Cluster(context=None, namespace=None, kubeconfig=real_cluster.kubeconfig)
     yield connection
     connection.close()
 
 
 @pytest.fixture
-def start(real: Cluster, cluster: TestCluster) -> Iterator[Callable[..., str]]:
+def start(real: Cluster, real_cluster: TestCluster) -> Iterator[Callable[..., str]]:
     """Starts a pod that runs Python code, and gives its name; it is gone after the test."""
     names: list[str] = []
 
@@ -58,7 +58,7 @@ def start(real: Cluster, cluster: TestCluster) -> Iterator[Callable[..., str]]:
                 "containers": [
                     {
                         "name": "main",
-                        "image": cluster.image,
+                        "image": real_cluster.image,
                         "imagePullPolicy": "IfNotPresent",
                         "command": command,
                         **container,
@@ -266,7 +266,7 @@ class OnePod(ScriptedBackend):
 
 
 def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
-    real: Cluster, cluster: TestCluster, start: Callable[..., str], tmp_path: Path
+    real: Cluster, real_cluster: TestCluster, start: Callable[..., str], tmp_path: Path
 ) -> None:
     count = 20_000
     name = start(
@@ -277,7 +277,7 @@ def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
     wait_for(real, name, "running", "terminated")
     choose = random.Random(20)
     proxy = CuttingProxy(real.server, lambda: choose.randint(300_000, 1_500_000))
-    config = yaml.safe_load(Path(cluster.kubeconfig).read_text())
+    config = yaml.safe_load(Path(real_cluster.kubeconfig).read_text())
     (place,) = [one for one in config["clusters"] if one["cluster"]["server"] == real.server]
     place["cluster"]["tls-server-name"] = urlsplit(real.server).hostname
     place["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -35,13 +33,6 @@ from tests.backends.argo.scripted_server import (
 )
 
 PATH = workflows_path("team-a")
-
-
-@pytest.fixture
-def cluster(server: ScriptedServer, tmp_path: Path) -> Iterator[Cluster]:
-    cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture(autouse=True)
