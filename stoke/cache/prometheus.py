@@ -1,6 +1,8 @@
 """The figures of the caches in Prometheus' text format, for node_exporter's textfile collector.
 
-Names and labels are an interface: dashboards hold on to them. What is unknown has no sample.
+Names and labels are an interface, because dashboards refer to them. Every metric is a gauge, and no
+name ends in `_total`: the figures come from the history, and `stoke rm` makes them fall. An unknown
+figure has no sample.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ Sample = tuple[Mapping[str, str], float | None]
 
 
 def exposition(metrics: Metrics) -> str:
-    """The whole text; each metric's samples stand together, as the format demands."""
+    """Return the whole text. The samples of a metric follow one another, as the format requires."""
     return "".join(line + "\n" for family in _families(metrics) for line in _lines(*family))
 
 
-def _families(metrics: Metrics) -> Iterator[tuple[str, str, str, list[Sample]]]:
-    """(name, type, help, samples)."""
+def _families(metrics: Metrics) -> Iterator[tuple[str, str, list[Sample]]]:
+    """Yield (name, help, samples)."""
     caches = [
         ({"backend": one.backend, "scope": one.scope, "kind": one.kind}, one)
         for one in metrics.figures
@@ -45,60 +47,69 @@ def _families(metrics: Metrics) -> Iterator[tuple[str, str, str, list[Sample]]]:
     ]
     told = metrics.prediction
     yield (
-        "stoke_cache_jobs_total", "counter", "Jobs that looked for packages in the cache.",
+        "stoke_cache_jobs",
+        "Jobs that looked for packages in the cache.",
         [(labels, one.jobs) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_hits_total", "counter", "Jobs that found all of them there, ready to use.",
+        "stoke_cache_hits",
+        "Jobs that found all of them there, ready to use.",
         [(labels, one.hits) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_saved_seconds_total", "counter",
+        "stoke_cache_saved_seconds",
         "Seconds not spent, against the measured cold run of the same request.",
         [(labels, one.saved_seconds) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_saved_bytes_total", "counter",
+        "stoke_cache_saved_bytes",
         "Bytes not received, against the measured cold run of the same request.",
         [(labels, one.saved_bytes) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_cold_seconds", "gauge", "Median seconds of the phase where it was no hit.",
+        "stoke_cache_cold_seconds",
+        "Median seconds of the phase where it was no hit.",
         [(labels, one.cold_seconds) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_warm_seconds", "gauge", "Median seconds of the phase where it was a hit.",
+        "stoke_cache_warm_seconds",
+        "Median seconds of the phase where it was a hit.",
         [(labels, one.warm_seconds) for labels, one in caches],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_size_bytes", "gauge", "What the volume held when it was last measured.",
+        "stoke_cache_size_bytes",
+        "What the volume held when it was last measured.",
         [(labels, one.bytes) for labels, one in volumes],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_environments", "gauge", "Environments it held then.",
+        "stoke_cache_environments",
+        "Environments it held then.",
         [(labels, one.entries) for labels, one in volumes],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_cache_measured_timestamp_seconds", "gauge", "When that was.",
+        "stoke_cache_measured_timestamp_seconds",
+        "When that was.",
         [(labels, one.measured_at) for labels, one in volumes],
-    )  # fmt: skip
-    yield "stoke_package_jobs_total", "counter", "Jobs that named the package.", packages
+    )
+    yield "stoke_package_jobs", "Jobs that named the package.", packages
     yield (
-        "stoke_predictions_total", "counter", "Predictions of hit or no hit that were judged.",
+        "stoke_predictions",
+        "Predictions of hit or no hit that were judged.",
         [({}, told.judged)],
-    )  # fmt: skip
+    )
     yield (
-        "stoke_predictions_right_total", "counter", "Those of them that were right.",
+        "stoke_predictions_right",
+        "Those of them that were right.",
         [({}, told.right)],
-    )  # fmt: skip
+    )
 
 
-def _lines(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+def _lines(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
     known = [(labels, value) for labels, value in samples if value is not None]
     if not known:
         return
     yield f"# HELP {name} {about}"
-    yield f"# TYPE {name} {kind}"
+    yield f"# TYPE {name} gauge"
     for labels, value in known:
         pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         yield f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}"

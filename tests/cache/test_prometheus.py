@@ -10,7 +10,7 @@ from stoke.history.cache_runs import PackageUse
 from stoke.history.database import CacheSize
 
 HELP = re.compile(r"# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) (?:[^\\\n]|\\\\|\\n)*")
-TYPE = re.compile(r"# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) (counter|gauge)")
+TYPE = re.compile(r"# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) gauge")
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\\\|\\"|\\n)*"'
 SAMPLE = re.compile(rf"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? (\S+)")
 
@@ -22,16 +22,17 @@ def parsed(text: str) -> dict[str, list[tuple[str, float]]]:
     assert text.endswith("\n")
     found: dict[str, list[tuple[str, float]]] = {}
     lines = iter(text.removesuffix("\n").split("\n"))
-    name = kind = ""
+    name = ""
     for line in lines:
         if line.startswith("#"):
             about, typed = HELP.fullmatch(line), TYPE.fullmatch(next(lines))
             assert about and typed, line
             assert about[1] == typed[1], line
-            # One group a metric, wherever it stands.
+            # A metric has one group of samples.
             assert about[1] not in found, line
-            name, kind = typed.groups()
-            assert (kind == "counter") == name.endswith("_total")
+            name = typed[1]
+            # Such a name promises a counter, and the figures can fall.
+            assert not name.endswith("_total")
             found[name] = []
             continue
         sample = SAMPLE.fullmatch(line)
@@ -57,18 +58,18 @@ def test_every_figure_has_its_sample() -> None:
     place = 'backend="docker",scope="team",kind="python"'
     there = 'backend="docker",node="node-1",scope="team",kind="python"'
     assert parsed(exposition(metrics)) == {
-        "stoke_cache_jobs_total": [(place, 4)],
-        "stoke_cache_hits_total": [(place, 3)],
-        "stoke_cache_saved_seconds_total": [(place, 27.5)],
-        "stoke_cache_saved_bytes_total": [(place, 1_000_000)],
+        "stoke_cache_jobs": [(place, 4)],
+        "stoke_cache_hits": [(place, 3)],
+        "stoke_cache_saved_seconds": [(place, 27.5)],
+        "stoke_cache_saved_bytes": [(place, 1_000_000)],
         "stoke_cache_cold_seconds": [(place, 9.5)],
         "stoke_cache_warm_seconds": [(place, 0.001)],
         "stoke_cache_size_bytes": [(there, 5)],
         "stoke_cache_environments": [(there, 2)],
         "stoke_cache_measured_timestamp_seconds": [(there, 1_700_000_000.5)],
-        "stoke_package_jobs_total": [('package="numpy",kind="python"', 4)],
-        "stoke_predictions_total": [("", 4)],
-        "stoke_predictions_right_total": [("", 3)],
+        "stoke_package_jobs": [('package="numpy",kind="python"', 4)],
+        "stoke_predictions": [("", 4)],
+        "stoke_predictions_right": [("", 3)],
     }
 
 
@@ -76,10 +77,10 @@ def test_unknown_has_no_sample() -> None:
     one = CacheFigures("local", "default", "python", 1, 1, 1.0, None, 0.001, None, None)
     found = parsed(exposition(Metrics(None, (one,), {}, (), (), PredictionFigures(0, 0, None))))
     assert "stoke_cache_cold_seconds" not in found
-    assert "stoke_cache_saved_seconds_total" not in found
+    assert "stoke_cache_saved_seconds" not in found
     assert set(parsed(exposition(EMPTY))) == {
-        "stoke_predictions_total",
-        "stoke_predictions_right_total",
+        "stoke_predictions",
+        "stoke_predictions_right",
     }
 
 
@@ -92,4 +93,4 @@ def test_hostile_names_stay_inside_their_label() -> None:
     found = parsed(text)
     assert "\x1b" not in text
     assert "stoke_evil" not in found
-    assert len(found["stoke_package_jobs_total"]) == MOST_PACKAGES
+    assert len(found["stoke_package_jobs"]) == MOST_PACKAGES

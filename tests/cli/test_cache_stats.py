@@ -39,8 +39,8 @@ def test_figures_of_real_jobs(stoke: Stoke, index: PackageIndex) -> None:
     assert "50%" in table and "3 of 3 right" in table and "beta" in table
 
     text = stoke("cache", "stats", "--prometheus").stdout.decode()
-    assert 'stoke_cache_hits_total{backend="local",scope="default",kind="python"} 1\n' in text
-    assert 'stoke_package_jobs_total{package="beta",kind="python"} 2\n' in text
+    assert 'stoke_cache_hits{backend="local",scope="default",kind="python"} 1\n' in text
+    assert 'stoke_package_jobs{package="beta",kind="python"} 2\n' in text
 
 
 def test_what_is_wrong_is_said(stoke: Stoke) -> None:
