@@ -67,7 +67,11 @@ def _entry(package: dict[str, Any], where: str) -> str:
         text = f"{name}=={package['version']}"
         files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
     else:
-        raise RequestError(where, f"{name} has no version")
+        raise RequestError(
+            where, f"{name} has neither a version nor a source, so the file is not complete",
+            "lock the requirements again, FILE being a pyproject.toml or a list of requirements: "
+            "uv pip compile --generate-hashes --output-file requirements.lock FILE",
+        )  # fmt: skip
     if marker := package.get("marker"):
         if any(word in marker for word in ("extras", "dependency_groups")):
             raise RequestError(

@@ -172,7 +172,7 @@ def test_a_pylock_is_read_as_a_complete_lock(tmp_path: Path, name: str) -> None:
     [
         ('lock-version = "2.0"', "lock-version '2.0'"),
         ("lock-version = ", "is not TOML"),
-        ('lock-version = "1.0"\n[[packages]]\nname = "six"', "six has no version"),
+        ('lock-version = "1.0"\n[[packages]]\nname = "six"', "six has neither a version nor a source"),
         ('lock-version = "1.0"\n[[packages]]\nversion = "1"', "without a name"),
         ('lock-version = "1.0"\npackages = 3', "no list of packages"),
         ('lock-version = "1.0"\n[[packages]]\nname = "x\\n-r y"\nversion = "1"', "line break"),

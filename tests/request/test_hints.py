@@ -22,11 +22,12 @@ from stoke.jobs.prepare import check_request
 from stoke.logs.reader import Span, moment
 from stoke.race.race import check_race
 from stoke.request.input_files import decode_requirements
-from stoke.request.requirements_files import read_requirements
+from stoke.request.requirements_files import check_lockfile, read_requirements
 from stoke.request.sources import read_code, request_from_json, request_from_options
 from stoke.request.surroundings import take_in
 from stoke.request.variables import fill_in
 from tests.hints import command, exported, filled, refused
+from tests.package_index import PackageIndex
 
 
 def local() -> Any:
@@ -76,10 +77,10 @@ def test_a_race_with_a_cache_and_packages() -> None:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def shell(line: str, folder: Path) -> None:
+def shell(line: str, folder: Path, **more: str) -> None:
     uv = str(Path(find_uv_bin()).parent)
     path = f"{Path(sys.executable).parent}:{uv}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "UV_OFFLINE": "1"}
+    env = {**os.environ, "PATH": path, "UV_OFFLINE": "1", **more}
     subprocess.run(["sh", "-ec", line], cwd=folder, env=env, check=True, timeout=60)
 
 
@@ -160,6 +161,33 @@ def test_a_lockfile_with_extras_is_exported_anew(tmp_path: Path) -> None:
     )
     shell(said.partition(": ")[2].replace("NAME", "dev"), tmp_path)
     read_requirements([str(tmp_path / "requirements.lock")])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("pyproject.toml", '[project]\nname = "x"\nversion = "1"\ndependencies = ["alpha"]\n'),
+        ("requirements.in", "alpha\n"),
+    ],
+)
+def test_a_lockfile_with_a_package_of_no_version_is_made_again(
+    tmp_path: Path, file: str, content: str
+) -> None:
+    (tmp_path / file).write_text(content)
+    path = tmp_path / "pylock.toml"
+    path.write_text('lock-version = "1.0"\n[[packages]]\nname = "alpha"\n')
+    said = refused(
+        lambda: read_requirements([str(path)]),
+        "lock the requirements again, FILE being a pyproject.toml or a list of requirements: "
+        "uv pip compile --generate-hashes --output-file requirements.lock FILE",
+    )
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    line = said.rpartition(": ")[2].replace("FILE", file)
+    shell(line, tmp_path, UV_OFFLINE="0", UV_DEFAULT_INDEX=index.url)
+    index.stop()
+    texts = read_requirements([str(tmp_path / "requirements.lock")])
+    check_lockfile("requirements.lock", texts.requirements)
 
 
 # --- what is taken in from this machine ------------------------------------------------------------
