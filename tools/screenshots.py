@@ -63,6 +63,14 @@ def over(app: StokeApp, count: int) -> bool:
     return len(jobs) == count and all(job.state.finished and not job.provisional for job in jobs)
 
 
+def race_result(app: StokeApp) -> str:
+    """Return the ratio that the Race screen shows; empty while it has none."""
+    from textual.widgets import Digits
+
+    ratios = app.screen.query("#race-ratio")
+    return ratios.first(Digits).value if ratios else ""
+
+
 def save(app: StokeApp, name: str) -> None:
     from tui.race.picture import svg
 
@@ -131,9 +139,7 @@ async def take() -> None:
         await pilot.pause(2)
         save(app, "metrics")
         await pilot.press("2", "ctrl+t")
-        await until(pilot, lambda: app.screen.query("#race-words"))
-        words = app.screen.query_one("#race-words")
-        await until(pilot, lambda: "faster" in str(words.render()))
+        await until(pilot, lambda: race_result(app))
         await pilot.pause(0.3)
         save(app, "race")
 

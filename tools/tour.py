@@ -20,7 +20,7 @@ from rich.style import Style
 from textual._compositor import LayoutUpdate
 
 from tools.film import Film
-from tools.screenshots import ROOT, at_home, over, until
+from tools.screenshots import ROOT, at_home, over, race_result, until
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -114,9 +114,7 @@ async def film() -> Film:
         await press("]   its phases: all hits, nothing downloaded", "right_square_bracket")
         await pilot.pause(2.0)
         await press("2, ctrl+t   race it: cold in a scope of its own, then warm", "2", "ctrl+t")
-        await until(pilot, lambda: app.screen.query("#race-words"))
-        words = app.screen.query_one("#race-words")
-        await until(pilot, lambda: "faster" in str(words.render()))
+        await until(pilot, lambda: race_result(app))
         await pilot.pause(2.5)
         await press("3, m   what the caches hold, measured", "3")
         await pilot.pause(0.5)

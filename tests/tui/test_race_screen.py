@@ -22,6 +22,7 @@ from stoke.history.job import Job, JobState, Phase
 from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
+from tools.screenshots import race_result
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.new_job.form_field import FormField
@@ -102,6 +103,8 @@ async def test_a_race_from_the_form_to_its_files(
         await raced(pilot, app, "print('ran')")
         await until(pilot, lambda: isinstance(app.screen, RaceScreen))
         await until(pilot, lambda: "Cold, with nothing cached" in screen_text(app))
+        await until(pilot, lambda: race_result(app))
+        assert race_result(app).endswith("x")
         await until(pilot, lambda: "x faster" in screen_text(app))
         text = screen_text(app)
         assert "MISS" in text and "HIT" in text and "first line" in text

@@ -1,0 +1,29 @@
+"""tools/screenshots.py and tools/tour.py find the widgets that they wait for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.tui.conftest import until
+from tools import screenshots
+from tui.app import StokeApp
+
+TOOLS = Path(screenshots.__file__).parent
+IDS = {"jobs": "#log", "new": ("#code", "#field"), "race": "#race"}
+
+
+async def test_every_widget_that_the_scripts_query_is_on_a_screen(app: StokeApp) -> None:
+    text = "".join((TOOLS / name).read_text() for name in ("screenshots.py", "tour.py"))
+    wanted = set(re.findall(r"""query(?:_one)?\("([^"]+)\"""", text))
+    assert {"#code", "#log-view", "#race-ratio"} <= wanted
+    found: set[str] = set()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for mode in ("jobs", "new", "race"):
+            app.action_switch(mode)
+            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            # A screen mounts some of its widgets after the first frame.
+            left = {one for one in wanted if one.startswith(IDS[mode])}
+            await until(pilot, lambda left=left: all(map(app.screen.query, left)))
+            found |= left
+    assert found == wanted
