@@ -18,8 +18,8 @@ from backends.docker.container import (
     FOLDER,
     LOG_DRIVER,
     SPEC,
+    DeliveryArchive,
     container_config,
-    delivery_archive,
     has_own_network,
     log_settings,
 )
@@ -156,13 +156,15 @@ class DockerBackend:
                 )
 
     def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
-        archive = delivery_archive(delivery)
+        archive = DeliveryArchive(delivery)
         try:
             with self._engine.call(f"deliver {delivery.job_id}") as api:
                 api.put_archive(delivery.job_id, FOLDER, archive)
         except AnswerError as error:
             _refuse_image(error, image)
             raise
+        if delivery.project and delivery.project.pack:
+            delivery.project.pack.unlink(missing_ok=True)
         try:
             with self._engine.call(f"start {delivery.job_id}") as api:
                 api.start(delivery.job_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backends.common.names import CACHE, MOUNT_POINTS, NIX
@@ -21,11 +21,15 @@ from backends.docker.names import (
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
+from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import Option
 
 FOLDER = "/stoke"
 SPEC = "spec.json"
+PACK = "pack"
+CHUNK = 1024**2
+END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 HOUSEKEEPING = "housekeeping.py"
 # Keeps exact bytes; json-file replaces bytes that are not UTF-8 by U+FFFD.
 LOG_DRIVER = "local"
@@ -70,6 +74,7 @@ def container_config(
         f"{FOLDER}/payload",
         work=f"{FOLDER}/work",
         cache=CACHE if spec.use_cache else None,
+        pack=f"{FOLDER}/{PACK}" if delivery.project and delivery.project.pack else None,
         flags=tuple(flags),
     )
     host: dict[str, Any] = {
@@ -165,14 +170,46 @@ def housekeeping_config(
     }
 
 
-def delivery_archive(delivery: Delivery) -> bytes:
-    """Return the tar that is unpacked into `/stoke` before the start. Only root can read its files."""
-    files = {
-        "runner.py": delivery.runner,
-        "payload": delivery.payload,
-        SPEC: delivery.public_spec,
-    }
-    return archive_of(files)
+class DeliveryArchive:
+    """The tar that is unpacked into `/stoke` before the start. Only root can read its files.
+
+    It is iterated once, because a pack is too long to be read at once. It has a length, because
+    Podman closes the connection after the archive, before the end of a body sent in chunks.
+    """
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._files = archive_of(
+            {
+                "runner.py": delivery.runner,
+                "payload": delivery.payload,
+                SPEC: delivery.public_spec,
+            }
+        )
+        self._pack = delivery.project.pack if delivery.project else None
+        self._pack_size = self._pack.stat().st_size if self._pack else 0
+
+    def __len__(self) -> int:
+        blocks = 1 + -(-self._pack_size // tarfile.BLOCKSIZE) if self._pack else 0
+        return len(self._files) + blocks * tarfile.BLOCKSIZE
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._pack is None:
+            yield self._files
+            return
+        yield self._files[: -len(END_OF_ARCHIVE)]
+        entry = tarfile.TarInfo(PACK)
+        entry.size = self._pack_size
+        entry.mode = 0o600
+        yield entry.tobuf()
+        left = self._pack_size
+        with self._pack.open("rb") as file:
+            while left:
+                piece = file.read(min(left, CHUNK))
+                if not piece:
+                    raise EngineError(f"{self._pack} became shorter while it was sent")
+                left -= len(piece)
+                yield piece
+        yield bytes(-self._pack_size % tarfile.BLOCKSIZE) + END_OF_ARCHIVE
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:
@@ -186,7 +223,7 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
         end = tar.offset
     # tarfile pads archives to 10,240 bytes. Podman stops reading at the two zero blocks that end an
     # archive, and answers 500 ("broken pipe") if the rest is still on its way by then.
-    return out.getvalue()[:end] + bytes(2 * tarfile.BLOCKSIZE)
+    return out.getvalue()[:end] + END_OF_ARCHIVE
 
 
 def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:

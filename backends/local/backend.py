@@ -6,6 +6,7 @@ with its delivery, the frames of its output, and its status.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -87,6 +88,8 @@ class LocalBackend:
             supervisor = _spawn(folder, lock, argv, mark)
             _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
             self._supervisors.append(supervisor)
+            if delivery.project and delivery.project.pack:
+                delivery.project.pack.unlink(missing_ok=True)
         except OSError as error:
             raise EngineError(
                 f"cannot start {delivery.job_id} in {folder}: {error.strerror}",
@@ -115,11 +118,19 @@ class LocalBackend:
         payload = os.open(folder / "payload", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(payload, "wb") as file:
             file.write(delivery.payload)
+        pack = None
+        if delivery.project and delivery.project.pack:
+            pack = str(folder / "pack")
+            _link_or_copy(delivery.project.pack, pack)
         cache = None
         if delivery.spec.use_cache:
             cache = str(self._caches.make(delivery.spec.scope, "python"))
         arguments = runner_arguments(
-            str(folder / "payload"), work=str(folder / "work"), uv=find_uv_bin(), cache=cache
+            str(folder / "payload"),
+            work=str(folder / "work"),
+            uv=find_uv_bin(),
+            cache=cache,
+            pack=pack,
         )
         return [_python(), "-I", "-S", str(folder / "runner.py"), *arguments]
 
@@ -339,6 +350,19 @@ def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
     finally:
         os.close(log)
         os.set_inheritable(lock, False)
+
+
+def _link_or_copy(source: Path, target: str) -> None:
+    """Give a file a second name; copy it if the two are on different file systems."""
+    Path(target).unlink(missing_ok=True)  # of a submit that was killed
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        from shutil import copyfile
+
+        copyfile(source, target)
 
 
 def _read_bytes(path: Path) -> bytes | None:

@@ -49,7 +49,9 @@ def runner_source(spec: JobSpec) -> bytes:
     """Return the program that runs inside the job, with only the parts that this job can need."""
     # uv provides packages, and also a Python of another version.
     packages = spec.has_packages or bool(spec.python)
-    return bundle.runner_source(packages=packages, nix=bool(spec.system))
+    return bundle.runner_source(
+        packages=packages, nix=bool(spec.system), project=spec.project is not None
+    )
 
 
 def live_output_source() -> str:

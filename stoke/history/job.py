@@ -30,9 +30,14 @@ class JobState(StrEnum):
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.LOST})
 
 # In their order. The backend reports the first four, the runner the others.
-PHASES = ("queue", "schedule", "pull", "start", "lock", "system", "python", "run", "results")
-# The phases that a cache can shorten.
+PHASES = (
+    *("queue", "schedule", "pull", "start"),
+    *("project", "lock", "system", "python", "run", "results"),
+)
+# The phases that prepare packages, and that a cache can shorten.
 ENVIRONMENT_PHASES = ("lock", "system", "python")
+# All phases of the runner before the code.
+PREPARING_PHASES = ("project", *ENVIRONMENT_PHASES)
 
 
 @dataclass(frozen=True)

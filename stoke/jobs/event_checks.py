@@ -15,7 +15,7 @@ import re
 import time
 from typing import Any
 
-from stoke.history.job import ENVIRONMENT_PHASES, Job
+from stoke.history.job import PREPARING_PHASES, Job
 from stoke.remote.events import Event
 from stoke.remote.hints import hint_text
 
@@ -30,6 +30,7 @@ _MOST_NOTES = 100
 _MOST_TEXT = 4000
 _MOST_MARKED = 300
 _MOST_PACKAGES = 100_000
+_MOST_FILES = 1 << 30
 _MOST_BYTES = 1 << 50
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,299}")
 _KEY = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
@@ -45,7 +46,7 @@ class EventChecks:
         # An end that the engine reported is provisional too, before the log is read. Only the runner
         # reports processor time, after the code has run.
         self._ended = job.provisional and job.cpu_seconds is not None
-        starts = [one.started_at for one in job.phases if one.name in (*ENVIRONMENT_PHASES, RUN)]
+        starts = [one.started_at for one in job.phases if one.name in (*PREPARING_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
         # The reason of an end may repeat the first line of an error, or its first and last line, each
@@ -70,7 +71,7 @@ class EventChecks:
 
     def _begin(self, event: Event, at: float) -> Event | None:
         name = event["phase"]
-        if self._run_began or self._ended or name not in (*ENVIRONMENT_PHASES, RUN):
+        if self._run_began or self._ended or name not in (*PREPARING_PHASES, RUN):
             return None
         self._run_began = name == RUN
         began = self._time(event["time"], at)
@@ -80,7 +81,7 @@ class EventChecks:
 
     def _phase(self, event: Event, at: float) -> Event | None:
         name = event["phase"]
-        if name not in ENVIRONMENT_PHASES and name != RUN:
+        if name not in PREPARING_PHASES and name != RUN:
             return None
         if (name == RUN) != self._run_began:
             return None
@@ -99,12 +100,13 @@ class EventChecks:
             "hit": event.get("hit"),
             "packages": _count(event.get("packages"), _MOST_PACKAGES),
             "cached": _count(event.get("cached"), _MOST_PACKAGES),
+            "files": _count(event.get("files"), _MOST_FILES),
             "key": key if key is not None and _KEY.fullmatch(key) else None,
             "made_at": None if made_at is None else min(max(0.0, made_at), at),
         }
 
     def _packages(self, event: Event, _at: float) -> Event | None:
-        if self._run_began or self._ended or event["phase"] not in ENVIRONMENT_PHASES:
+        if self._run_began or self._ended or event["phase"] not in PREPARING_PHASES:
             return None
         return {
             "event": "packages",
@@ -123,7 +125,7 @@ class EventChecks:
         name, text, tail = event["phase"], event["text"], event.get("tail")
         hint = hint_text(event.get("hint"), self._backend, self._scope)
         self._notes += 1
-        if self._ended or self._notes > _MOST_NOTES or name not in (*ENVIRONMENT_PHASES, RUN):
+        if self._ended or self._notes > _MOST_NOTES or name not in (*PREPARING_PHASES, RUN):
             return None
         if self._run_began:
             if name != RUN:

@@ -21,7 +21,7 @@ from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, W
 from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
-from stoke.history.job import ENVIRONMENT_PHASES, Job, JobState, Phase
+from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.logs.fallback import LogLocation, UnsavedLogError
@@ -423,4 +423,4 @@ class Tracker:
 def _began(job: Job) -> bool:
     """Return whether the runner has reported anything, which it does before all else."""
     reported = job.started_at is not None or job.cpu_seconds is not None
-    return reported or any(phase.name in (*ENVIRONMENT_PHASES, RUN) for phase in job.phases)
+    return reported or any(phase.name in (*PREPARING_PHASES, RUN) for phase in job.phases)

@@ -47,6 +47,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
     ),
     HintCode.OWN_NIX: ("run it with a /nix of its own: --no-cache",),
     HintCode.RUN_IN_DOCKER: ("run it in a container: stoke run -b docker",),
+    HintCode.SEND_AGAIN: ("submit the job again: stoke then sends all files of the project",),
     HintCode.IMAGE_WITH_NIX: ("use an image that has it: stoke setup image",),
     HintCode.IMAGE_WITH_UV: ("use an image that has uv: stoke setup image makes one",),
     HintCode.IMAGE_WITH_PYTHON: (

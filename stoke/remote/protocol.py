@@ -41,6 +41,7 @@ class Option:
     # PYTHON variables. Without it, code without packages runs in an empty environment.
     OWN_FILES = "--own-files"
     TAGGED = "--tagged"  # write both streams into stdout, with markers
+    PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.delivery)
     FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED)
     """Options without a value."""
 
@@ -75,6 +76,7 @@ EVENT_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "hit?": bool,
         "packages?": int,
         "cached?": int,
+        "files?": int,
         "bytes?": int,
         "key?": str,
         "made_at?": NUMBER,
@@ -131,6 +133,7 @@ class HintCode:
     PRUNE_PYTHON = "prune-python"
     PRUNE_SYSTEM = "prune-system"
     RUN_IN_DOCKER = "run-in-docker"
+    SEND_AGAIN = "send-again"
     TRUST_INDEX = "trust-index"
 
 
@@ -159,6 +162,12 @@ class PythonLayout:
     UV_CACHE = "uv"  # environments are hard links into it
     PROGRAMS = "bin"  # uv, for images without it
     INTERPRETERS = "pythons"  # interpreters that uv manages
+    # AB/CDEF...: the content with the SHA-256 ABCDEF..., read-only: files of projects, and manifests.
+    SNAPSHOT_OBJECTS = "snapshots/objects"
+    # DIGEST: an empty file for each snapshot; its time is that of the last use.
+    SNAPSHOT_USES = "snapshots/used"
+    # Held shared while a job takes files out of snapshots/, and exclusively while some are removed.
+    SNAPSHOT_LOCK = "snapshots.lock"
     # Held shared by every job, and exclusively while everything is removed.
     IN_USE_LOCK = "in-use.lock"
 

@@ -29,8 +29,9 @@ TRAVELLING = [
 ]
 PROGRAMS = {
     "all": bundle.runner_source(),
-    "without Nix": bundle.runner_source(nix=False),
-    "code only": bundle.runner_source(packages=False, nix=False),
+    "packages": bundle.runner_source(nix=False, project=False),
+    "code only": bundle.runner_source(packages=False, nix=False, project=False),
+    "project": bundle.runner_source(packages=False, nix=False),
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
     "script": bundle.bundle("standalone", head="#!/usr/bin/env python3\n\n"),
@@ -160,8 +161,11 @@ def test_a_job_brings_the_parts_that_it_can_need() -> None:
 
     plain, packages, system = sizes(), sizes(dependencies=["six"]), sizes(system=["hello"])
     assert plain == len(PROGRAMS["code only"])
-    assert packages == sizes(python="3.12") == len(PROGRAMS["without Nix"])
-    assert plain < system < sizes(system=["hello"], dependencies=["six"]) == len(PROGRAMS["all"])
+    assert packages == sizes(python="3.12") == len(PROGRAMS["packages"])
+    project = {"digest": "0" * 64, "root": "/project"}
+    assert sizes(project=project) == len(PROGRAMS["project"])
+    everything = sizes(system=["hello"], dependencies=["six"], project=project)
+    assert plain < system < everything == len(PROGRAMS["all"])
 
 
 def test_a_payload_of_another_version_is_refused(tmp_path: Path) -> None:

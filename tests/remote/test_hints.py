@@ -41,6 +41,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
     "prune-python": ([], "stoke cache prune --unused 7d -b docker --scope team-a, or"),
     "prune-system": ([], "cache prune --kind system --unused 7d -b docker --scope team-a"),
     "run-in-docker": ([], "stoke run -b docker"),
+    "send-again": ([], "submit the job again"),
     "trust-index": ([], "export STOKE_INDEX__CA_BUNDLE="),
 }
 EVIL = [

@@ -111,13 +111,13 @@ class PhaseReporter:
 
     def __exit__(self, *_: object) -> None:
         after = self._events.received_bytes()
+        received = None if after is None or self._received is None else after - self._received
         self._events.emit(
             EventKind.PHASE,
             phase=self.name,
             start=self._start,
             seconds=round(time.perf_counter() - self._clock, 6),
-            bytes=None if after is None or self._received is None else after - self._received,
-            **self.facts,
+            **{"bytes": received, **self.facts},
         )
 
 

@@ -36,6 +36,7 @@ class RemoteJob:
         self.own_files = Option.OWN_FILES in options
         self.nix = Option.NIX in options
         self.given_uv = options.get(Option.UV)
+        self.pack = options.get(Option.PACK)
         self.private_cache = os.path.join(self.work, ".cache")
         shared_cache = options.get(Option.CACHE) if payload["use_cache"] else None
         self.cache = shared_cache or self.private_cache
@@ -49,6 +50,7 @@ class RemoteJob:
         self.lockfile: str | None = None
         self.environment: str | None = None  # the folder of the environment in use
         self.programs: list[str] = []  # the bin folders of the system packages
+        self.project: str | None = None  # the folder of the job's copy of its project
         self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end
 

@@ -1,4 +1,5 @@
-"""The phases of a job in order: lock, system, python, run. Each reports its results in one event.
+"""The phases of a job in order: project, lock, system, python, run. Each reports its results in one
+event.
 
 Modules that few jobs need are imported by those jobs only.
 """
@@ -83,6 +84,13 @@ class Phases:
         job.lock_until_end(job.path(PythonLayout.IN_USE_LOCK)).acquire(
             fcntl.LOCK_SH, lambda: job.events.note("the cache is being cleared; waiting")
         )
+        if job.payload["project"] and job.project is None and not job.payload["lock_only"]:
+            from stoke.remote.runner.project import prepare_project
+
+            self._phase = "project"
+            with PhaseReporter(job.events, "project") as phase:
+                job.project = prepare_project(job, phase, job.payload["project"])
+            self._phase = "lock"
         job.lockfile = None
         if job.payload["requirements"]:
             from stoke.remote.runner.lockfile import find_lockfile

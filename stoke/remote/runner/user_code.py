@@ -9,7 +9,7 @@ import sys
 import time
 
 from stoke.remote.protocol import EXIT_TIMEOUT
-from stoke.remote.runner.errors import StoppedError
+from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
 from stoke.remote.runner.streams import Pump
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from stoke.remote.runner.job import RemoteJob
+    from stoke.remote.schema import Payload
 
 LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for processes that the code left behind
 Result = tuple[int, dict[str, object]]
@@ -28,14 +29,12 @@ Result = tuple[int, dict[str, object]]
 def run_code(job: RemoteJob) -> Result:
     """Run the user's code to its end, and end the processes that it left behind."""
     payload = job.payload
-    name = os.path.basename(payload["program"])
-    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.py$", name):
-        name = "main.py"
     folder = os.path.join(job.work, "files")
     os.makedirs(folder, exist_ok=True)
-    script = os.path.join(folder, name)
-    with open(script, "w", encoding=payload["encoding"], newline="") as file:
-        file.write(payload["code"])
+    script = _write_code(payload, folder) if payload["start"]["kind"] == "code" else None
+    project = payload["project"]
+    if job.project and project:
+        folder = os.path.normpath(os.path.join(job.project, project["directory"]))
     os.chdir(folder)
     is_live = prepare_interpreter(job)
     python = job.python
@@ -53,10 +52,25 @@ def run_code(job: RemoteJob) -> Result:
         env["VIRTUAL_ENV"] = job.environment
     # The environment comes first: system packages may bring a python of their own.
     first = [os.path.join(job.environment, "bin")] if job.environment else []
+    if job.project and project:
+        first += [os.path.join(job.project, name) for name in project["programs"]]
     env["PATH"] = ":".join([*first, *job.programs, env.get("PATH", os.defpath)])
     for name in payload["withheld"]:
         env.pop(name, None)
     env.update(payload["env"])
+    if job.project and project:
+        # Child processes import from the project, too.
+        paths = [folder] if script else []
+        paths += [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+        paths += [
+            os.path.normpath(os.path.join(job.project, name)) for name in project["import_path"]
+        ]
+        if paths:
+            env["PYTHONPATH"] = ":".join(paths)
+        env["PWD"] = folder
+    if not is_live and payload["start"]["kind"] == "program":
+        env.setdefault("PYTHONUNBUFFERED", "1")
+    argv = _command(job, folder, python, is_live, script, env["PATH"])
     kills = out_of_memory_kills() if job.container else 0
     if job.termination.reason:
         raise StoppedError
@@ -69,8 +83,8 @@ def run_code(job: RemoteJob) -> Result:
             for stream, theirs in enumerate(pump.given, start=1)
         ]
     child = os.posix_spawn(
-        python,
-        [python, *([] if is_live else ["-u"]), script, *payload["args"]],
+        argv[0],
+        argv,
         env,
         file_actions=actions,
         setpgroup=0,
@@ -102,6 +116,45 @@ def run_code(job: RemoteJob) -> Result:
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
         "peak_memory": usage.ru_maxrss * unit,
     }
+
+
+def _write_code(payload: Payload, folder: str) -> str:
+    """Write the code of the payload into a file, and return its path."""
+    name = os.path.basename(payload["program"])
+    if not re.match(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.py$", name):
+        name = "main.py"
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding=payload["encoding"], newline="") as file:
+        file.write(payload["code"])
+    return path
+
+
+def _command(
+    job: RemoteJob, folder: str, python: str, is_live: bool, script: str | None, path: str
+) -> list[str]:
+    """Return what starts the job in `folder`: its code, or a script, module or program."""
+    start, args = job.payload["start"], job.payload["args"]
+    kind, name = start["kind"], start["name"]
+    options = [] if is_live else ["-u"]
+    if kind == "module":
+        return [python, *options, "-m", name, *args]
+    if kind == "program":
+        return [_find_program(name, path), *args]
+    if script is None:
+        # sys.argv[0] is what a user in this folder would write.
+        script = os.path.relpath(os.path.join(job.project or "", name), folder)
+        script = "./" + script if script.startswith("-") else script
+    return [python, *options, script, *args]
+
+
+def _find_program(name: str, path: str) -> str:
+    """Return the path of a program in the folders of PATH, or the path that `name` is."""
+    folders = [""] if "/" in name else path.split(":")
+    for folder in folders:
+        found = os.path.join(folder, name)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            return os.path.abspath(found)
+    raise PhaseError("there is no program %s in this job's environment, project or image" % name)
 
 
 def end_leftovers(group: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from backends.docker import DockerBackend
-from backends.docker.container import archive_of, container_config, delivery_archive
+from backends.docker.container import DeliveryArchive, archive_of, container_config
 from stoke.config.model import Config, DockerConfig, LogConfig
 from tests.backends.docker.deliveries import NONCE, delivery
 
@@ -162,7 +162,9 @@ def test_podmans_single_log_file_gets_the_size_of_all_of_dockers() -> None:
 
 def test_the_archive_holds_the_files_for_root_alone() -> None:
     made = delivery("x = '" + "a" * 1024**2 + "'")
-    with tarfile.open(fileobj=io.BytesIO(delivery_archive(made))) as tar:
+    archive = b"".join(DeliveryArchive(made))
+    assert len(archive) == len(DeliveryArchive(made))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         files = {entry.name: tar.extractfile(entry) for entry in tar}
         held = {name: file.read() for name, file in files.items() if file}
         assert {entry.mode for entry in tar} == {0o600}

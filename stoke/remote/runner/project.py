@@ -1,0 +1,67 @@
+"""The phase "project": receive what the cache volume lacks, and copy the project for the job."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from stoke.remote.protocol import HintCode, PythonLayout
+from stoke.remote.runner.errors import PhaseError
+from stoke.remote.runner.file_lock import FileLock
+from stoke.remote.runner.files import cache_trouble
+from stoke.remote.runner.project_tree import ProjectTree
+from stoke.remote.runner.snapshot_store import SnapshotStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stoke.remote.runner.event_writer import PhaseReporter
+    from stoke.remote.runner.job import RemoteJob
+    from stoke.remote.schema import ProjectPayload
+
+
+def prepare_project(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload) -> str:
+    """Return the folder of the job's own copy of its project."""
+    try:
+        return _prepare(job, phase, project, job.cache)
+    except OSError as error:
+        why = cache_trouble(error, job.cache)
+        is_private = job.cache == job.private_cache
+        if why is None or is_private or job.payload["on_cache_trouble"] == "fail":
+            raise
+    # What the cache has already can still be read from it, packages too.
+    job.events.note("the project's new files are not cached: " + why)
+    os.makedirs(job.private_cache, exist_ok=True)
+    return _prepare(job, phase, project, job.private_cache)
+
+
+def _prepare(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload, cache: str) -> str:
+    store = SnapshotStore(cache, job.cache, job.termination)
+    with _shared_lock(job):
+        received = store.receive(job.pack) if job.pack else 0
+        phase.facts.update(hit=not received, bytes=received)
+        folder = os.path.join(job.work, "project")
+        tree = ProjectTree(folder, store, job.termination)
+        manifest = store.manifest(project["digest"])
+        if manifest is not None:
+            tree.make(manifest)
+            phase.facts["files"] = tree.files
+    if manifest is None or tree.missing:
+        lost = "all files" if manifest is None else "%d of %d files" % (tree.missing, tree.files)
+        raise PhaseError(
+            "%s of the project are no longer in the cache" % lost, (HintCode.SEND_AGAIN,)
+        )
+    os.makedirs(tree.inside(project["directory"]), exist_ok=True)
+    if job.pack:
+        os.unlink(job.pack)
+    return folder
+
+
+def _shared_lock(job: RemoteJob) -> contextlib.AbstractContextManager[object]:
+    """Keep housekeeping from removing contents while the job takes its own."""
+    try:
+        lock = FileLock(job.path(PythonLayout.SNAPSHOT_LOCK))
+    except OSError:  # on a full or read-only volume, where nothing is written either
+        return contextlib.nullcontext()
+    lock.acquire(fcntl.LOCK_SH, lambda: job.events.note("the cache is being pruned; waiting"))
+    return lock

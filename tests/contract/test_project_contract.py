@@ -1,0 +1,141 @@
+"""Jobs with a project, on every backend: what they find, how they start, and what is stored."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stoke.history.job import JobState
+from tests.lab import Lab
+from tests.snapshots import EMPTY_FOLDER, Link, run_project, sha256, snapshot
+
+LOOKS = b"""
+import json, os, sys, helper
+print(json.dumps({
+    "argv": sys.argv, "path": sys.path[0], "cwd": os.getcwd(), "helper": helper.value,
+    "data": open("data.csv").read(), "file": os.path.normpath(__file__),
+}))
+"""
+
+
+def test_a_script_finds_its_project(lab: Lab) -> None:
+    made = snapshot(
+        {"pkg/main.py": LOOKS, "pkg/helper.py": b"value = 7", "work/data.csv": b"a,b\n"}
+    )
+    done = run_project(lab, made, ("script", "pkg/main.py"), directory="work", args=["x", "-y"])
+    assert done.job.state is JobState.SUCCEEDED, done
+    seen = json.loads(done.stdout)
+    root = seen["cwd"].removesuffix("/work")
+    assert seen == {
+        "argv": ["../pkg/main.py", "x", "-y"],
+        "path": f"{root}/pkg",
+        "cwd": f"{root}/work",
+        "helper": 7,
+        "data": "a,b\n",
+        "file": f"{root}/pkg/main.py",
+    }
+    assert done.phase("project").hit is False
+    assert done.phase("project").bytes == sum(map(len, made.contents.values()))
+
+
+ENTRIES = b"""
+import os, subprocess, sys
+print(subprocess.run(["./tool.sh", "given"], capture_output=True, text=True, check=True).stdout)
+print(os.readlink("link"), open("link").read(), os.readlink("sub/up"), os.listdir("empty"))
+print(oct(os.stat("tool.sh").st_mode & 0o100), oct(os.stat("main.py").st_mode & 0o100))
+print(sorted(os.listdir(b"odd")))
+"""
+
+
+def test_modes_links_empty_folders_and_odd_names_arrive(lab: Lab) -> None:
+    made = snapshot(
+        {
+            "main.py": ENTRIES,
+            "tool.sh": (b"#!/bin/sh\necho tool $1\n", 0o755),
+            "link": Link("sub/real"),
+            "sub/real": b"linked",
+            "sub/up": Link(".."),
+            "empty": EMPTY_FOLDER,
+            "odd/\udcff\n 'x'": b"",
+            "odd/-rf": b"",
+        }
+    )
+    done = run_project(lab, made)
+    assert done.stdout.splitlines() == [
+        b"tool given",
+        b"",
+        b"sub/real linked .. []",
+        b"0o100 0o0",
+        rb"""[b'-rf', b"\xff\n 'x'"]""",
+    ], done
+
+
+def test_a_module_starts_with_the_working_directory_first(lab: Lab) -> None:
+    made = snapshot(
+        {
+            "app/__init__.py": b"",
+            "app/__main__.py": b"import os, sys; print(sys.path[0] == os.getcwd(), sys.argv[1:])",
+        }
+    )
+    done = run_project(lab, made, ("module", "app"), args=["1"])
+    assert done.stdout == b"True ['1']\n", done
+
+
+def test_code_imports_from_the_working_directory(lab: Lab) -> None:
+    made = snapshot({"sub/helper.py": b"value = 8", "lib/more.py": b"value = 9"})
+    code = (
+        "import helper, more, subprocess, sys\nprint(helper.value, more.value, flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'import more; print(more.value)'], check=True)"
+    )
+    start = ("code", "")
+    done = run_project(lab, made, start, directory="sub", import_path=("lib",), code=code)
+    assert done.stdout == b"8 9\n9\n", done
+
+
+def test_a_program_of_the_project_starts(lab: Lab) -> None:
+    script = b"#!/usr/bin/env python3\nimport more, sys; print(more.value, sys.argv[1:])\n"
+    made = snapshot({"bin/tool": (script, 0o755), "src/more.py": b"value = 3"})
+    options = {"import_path": ("src",), "programs": ("bin",)}
+    done = run_project(lab, made, ("program", "tool"), args=["a"], **options)
+    assert done.stdout == b"3 ['a']\n", done
+    missing = run_project(lab, made, ("program", "absent"), has_pack=False, **options)
+    assert missing.job.exit_code == 125
+    assert "there is no program absent" in missing.error["text"]
+
+
+def test_the_users_own_pythonpath_comes_before_the_projects(lab: Lab) -> None:
+    made = snapshot({"main.py": b"import x; print(x.y)", "a/x.py": b"y='a'", "b/x.py": b"y='b'"})
+    done = run_project(lab, made, import_path=("a",), env={"PYTHONPATH": "b"})
+    assert done.stdout == b"b\n", done
+
+
+def test_a_second_job_gets_nothing_and_has_its_own_files(lab: Lab) -> None:
+    code = b"open('data', 'a').write('!'); print(open('data').read())"
+    made = snapshot({"main.py": code, "data": b"first"})
+    for has_pack in (True, False):
+        done = run_project(lab, made, has_pack=has_pack)
+        assert done.stdout == b"first!\n", done
+        assert done.phase("project").hit is not has_pack
+    assert done.phase("project").bytes == 0
+
+
+def test_one_changed_file_is_sent_alone(lab: Lab) -> None:
+    before = snapshot({"main.py": b"print(1)", "data": b"d" * 10_000})
+    run_project(lab, before)
+    after = snapshot({"main.py": b"print(2)", "data": b"d" * 10_000})
+    done = run_project(lab, after, pack=after.pack(without=before.contents))
+    assert done.stdout == b"2\n", done
+    assert (done.phase("project").bytes or 0) < 1000
+
+
+@pytest.mark.parametrize("lost", ["file", "manifest"])
+def test_a_missing_content_ends_the_job_before_its_code(lab: Lab, lost: str) -> None:
+    made = snapshot({"main.py": b"print('ran')", "data": b"d"})
+    lacks = sha256(b"d") if lost == "file" else made.manifest.digest
+    done = run_project(lab, made, pack=made.pack(without=[lacks]))
+    assert (done.stdout, done.job.exit_code) == (b"", 125)
+    assert "no longer in the cache" in done.error["text"]
+    # Follow the hint.
+    assert done.error["hint"] == "submit the job again: stoke then sends all files of the project"
+    assert run_project(lab, made).stdout == b"ran\n"
