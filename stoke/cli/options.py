@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import click
 
@@ -38,8 +38,9 @@ def apply(*groups: tuple[Option[Any], ...]) -> Option[Any]:
 class CodeCommand(click.Command):
     """A command that takes code. As with `python`, the words behind FILE are the script's.
 
-    An option of stoke there is refused, because it may be meant for either: a `--` in front of it makes
-    it the script's. With -c, the script's words begin with the first word that is no option.
+    So do all words behind -m MODULE and --exec PROGRAM. An option of stoke there is refused, because it
+    may be meant for either: a `--` in front of it makes it the script's. With -c, the script's words
+    begin with the first word that is no option.
     """
 
     words_before: ClassVar[int] = 0
@@ -49,7 +50,7 @@ class CodeCommand(click.Command):
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._divided(args))
 
     def _divided(self, args: list[str]) -> list[str]:
-        """Return the words with a `--` in front of FILE."""
+        """Return the words with a `--` in front of FILE, or behind the option in its place."""
         options = {
             name: option
             for option in self.params
@@ -60,8 +61,11 @@ class CodeCommand(click.Command):
         while at < len(args) and args[at] != "--":
             word = args[at]
             if word.startswith("-") and word != "-":
-                has_code = has_code or (word[:2] == "-c" and "-c" in options)
-                at += 2 if _takes_next(word, options) else 1
+                option, takes_next = _valued(word, options)
+                first, at = at, at + 1 + takes_next
+                has_code = has_code or (option is not None and option.name == "code")
+                if option is not None and option.name in ("module", "exec"):
+                    return _ended(args, first, at, options)
             elif before < self.words_before:
                 before += 1
                 at += 1
@@ -80,16 +84,27 @@ class CodeCommand(click.Command):
         return [*args[:at], "--", *args[at:first], *script]
 
 
-def _takes_next(word: str, options: dict[str, click.Option]) -> bool:
-    """Whether the next word is the value of an option in this one."""
+def _valued(word: str, options: dict[str, click.Option]) -> tuple[click.Option | None, bool]:
+    """Return the option in a word that takes a value, and whether the next word is that value."""
     if word.startswith("--"):
         name, equals, _ = word.partition("=")
-        return not equals and name in options and not options[name].is_flag
+        option = options.get(name)
+        return (None, False) if option is None or option.is_flag else (option, not equals)
     for at, letter in enumerate(word[1:], 2):
         option = options.get(f"-{letter}")
         if option is None or not option.is_flag:
-            return option is not None and at == len(word)
-    return False
+            return option, option is not None and at == len(word)
+    return None, False
+
+
+def _ended(args: list[str], first: int, end: int, options: dict[str, click.Option]) -> list[str]:
+    """Return the words with a `--` behind the option from `first` to `end` that says what to run."""
+    script = args[end:]
+    if script[:1] != ["--"]:
+        start = args[first:end]
+        _refuse_ours(script, " ".join(start), shlex.join([*start, "--", *script]), options)
+        script = ["--", *script]
+    return [*args[:end], *script]
 
 
 def _refuse_ours(
@@ -218,9 +233,8 @@ def request_from(
     from stoke.jobs.request import Request
     from stoke.request.sources import request_from_options
 
-    text, program, arguments = _code(words, code)
-    given = _read_files(options, () if code is not None else words)
-    given |= {"code": text, "args": list(arguments)}
+    start = _start(words, code, options)
+    given = _read_files(options, start.file) | start.fields
     for field in fields.FIELDS:
         if field.option and not isinstance(field.value, values.FileText):
             value = options.get(field.option.name)
@@ -229,11 +243,10 @@ def request_from(
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             put_value(given, field.name, field.value.from_options(field.name, texts))
-    stem = Path(program).stem if program not in ("-", "-c") else ""
     return Request(
         with_defaults(request_from_options(**given), config),
-        name=job_name(name, stem),
-        program=program,
+        name=job_name(name, start.name),
+        program=start.program,
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
@@ -248,19 +261,42 @@ def job_name(*wanted: str | None) -> str:
     return "job"
 
 
-def _code(words: tuple[str, ...], code: str | None) -> tuple[str, str, tuple[str, ...]]:
-    """Return (the code, its sys.argv[0], its arguments)."""
+class _Start(NamedTuple):
+    """What a command line says to run."""
+
+    fields: dict[str, Any]
+    """The code, module or program, and the arguments."""
+    program: str | None
+    """sys.argv[0] of code."""
+    name: str
+    """For the job; empty where nothing names it."""
+    file: str | None = None
+    """FILE as it was given."""
+
+
+def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any]) -> _Start:
     from stoke.request.sources import read_code
 
-    if code is not None:
-        return code, "-c", words
+    named = {"code": code, "module": options.get("module"), "exec": options.get("exec")}
+    named = {field: value for field, value in named.items() if value is not None}
+    if len(named) > 1:
+        raise click.UsageError("-c, -m and --exec each say what to run; give one of them.")
+    if named:
+        (what,) = named.values()
+        fields = {"code": "", **named, "args": list(words)}
+        return _Start(fields, "-c", "") if code is not None else _Start(fields, None, what)
     if not words:
-        raise click.UsageError("Nothing to run: name a file, '-' for standard input, or -c CODE.")
+        raise click.UsageError(
+            "Nothing to run: name a file, '-' for standard input, -c CODE, -m MODULE or --exec PROGRAM."
+        )
     where, *arguments = words
-    return read_code(where), "-" if where == "-" else Path(where).name, tuple(arguments)
+    found = {"code": read_code(where), "args": arguments}
+    if where == "-":
+        return _Start(found, "-", "", where)
+    return _Start(found, Path(where).name, Path(where).stem, where)
 
 
-def _read_files(options: Mapping[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
+def _read_files(options: Mapping[str, Any], file: str | None) -> dict[str, Any]:
     """Return the fields that the files given by -r, --constraints and --lock make."""
     requirements: tuple[str, ...] = options.get("requirements") or ()
     constraints: tuple[str, ...] = options.get("constraints") or ()
@@ -272,7 +308,7 @@ def _read_files(options: Mapping[str, Any], words: tuple[str, ...]) -> dict[str,
     sources = requirements if lockfile is None else (lockfile,)
     if not sources and not constraints:
         return {}
-    if [*words[:1], *sources, *constraints].count("-") > 1:
+    if [file, *sources, *constraints].count("-") > 1:
         raise click.UsageError("Standard input can be read once only; name a file in its place.")
     from stoke.request.requirements_files import check_lockfile, read_requirements
 

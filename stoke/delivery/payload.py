@@ -141,6 +141,10 @@ def make_payload(
 def _start(spec: JobSpec) -> Start:
     if spec.project and spec.project.script:
         return {"kind": "script", "name": spec.project.script}
+    if spec.module is not None:
+        return {"kind": "module", "name": spec.module}
+    if spec.exec is not None:
+        return {"kind": "program", "name": spec.exec}
     return {"kind": "code", "name": ""}
 
 

@@ -26,16 +26,17 @@ class CommandLine:
 def command_line(spec: JobSpec, backend: str, name: str) -> CommandLine:
     """Return the command for a request.
 
-    It is `stoke run` with the code on standard input; settings that have no option are variables in
-    front of it. uv's settings have neither, so a request that records some is submitted as JSON.
+    It is `stoke run` with the code on standard input, or with the module or program that takes its
+    place. Settings that have no option are variables in front of it. uv's settings have neither, so a
+    request that records some is submitted as JSON.
     """
     place = ["-b", backend, "--name", name]
     variables: list[str] = []
     options: list[str] = []
-    inputs = {"-": spec.code}
+    inputs: dict[str, str] = {}
     for field, value in fields.set_fields(spec):
-        if field.name in ("code", "args", "locked"):
-            continue  # In `inputs`, behind the options, and --lock in place of -r.
+        if field.name in ("code", "module", "exec", "args", "locked"):
+            continue  # The last words, and --lock in place of -r.
         if isinstance(field.value, values.FileText):
             file = REQUIREMENTS if field.name == "requirements" else CONSTRAINTS
             if value.strip():
@@ -52,7 +53,14 @@ def command_line(spec: JobSpec, backend: str, name: str) -> CommandLine:
             masked = fields.masked_fields(spec.model_dump(mode="json"))
             words = ["stoke", "submit", *place, REQUEST]
             return CommandLine(shlex.join(words), {REQUEST: json.dumps(masked, indent=2) + "\n"})
-    words = ["stoke", "run", *place, *options, "-"]
+    if spec.module is not None:
+        start = ["-m", spec.module]
+    elif spec.exec is not None:
+        start = ["--exec", spec.exec]
+    else:
+        start = ["-"]
+        inputs["-"] = spec.code
+    words = ["stoke", "run", *place, *options, *start]
     if spec.args:
         words += ["--", *spec.args]
     return CommandLine(" ".join([*variables, shlex.join(words)]), inputs)

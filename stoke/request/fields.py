@@ -94,6 +94,32 @@ FIELDS: tuple[Field, ...] = (
         ),
     ),
     Field(
+        "module",
+        "module",
+        "Module or package to run in place of code, as python -m does.",
+        Value(),
+        Option(
+            ("-m", "--module"),
+            "MODULE",
+            help="Run a module of the project or of a package, as python -m does.",
+            once=True,
+        ),
+        widget=Widget("in place of code: pytest"),
+    ),
+    Field(
+        "exec",
+        "program",
+        "Program of the environment or of the project to run in place of code.",
+        Value(),
+        Option(
+            ("--exec",),
+            "PROGRAM",
+            help="Run a program that a package or the project installs, such as pytest.",
+            once=True,
+        ),
+        widget=Widget("in place of code: pytest"),
+    ),
+    Field(
         "project",
         "project",
         "Snapshot of the project that travels with the code.",

@@ -43,6 +43,8 @@ _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*"
 _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
 _PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
+_MODULE = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
+_PROGRAM = re.compile(r"[\w][\w.+-]*")
 _REFERENCE = re.compile(r"(env|file):.+")
 _ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
 
@@ -251,7 +253,11 @@ _parsed_constraints = lru_cache(maxsize=4)(parse_constraints)
 class JobSpec(Model):
     """One request: the JSON that `stoke submit` reads, and `spec` in `stoke show --json`."""
 
-    code: Text
+    code: Text = ""
+    module: Text | None = None
+    """The module or package to run, as `python -m` does. A request has one of code, module, exec."""
+    exec: Text | None = None
+    """The program to run: one that a package of the environment or the project installs."""
     project: Project | None = None
     args: tuple[Text, ...] = ()
     dependencies: tuple[str, ...] = ()
@@ -287,13 +293,31 @@ class JobSpec(Model):
     @field_validator("code")
     @classmethod
     def _code(cls, code: str) -> str:
-        if not code.strip("\ufeff \t\r\n"):
-            raise ValueError("is empty; there is nothing to run")
         if len(code.encode()) > MAX_CODE:
             raise ValueError(f"is longer than {MAX_CODE // 1024**2} MiB")
         check_is_code(code)
         check_encodable(code)
         return code
+
+    @field_validator("module")
+    @classmethod
+    def _module(cls, name: str | None) -> str | None:
+        if name is not None and not _MODULE.fullmatch(name):
+            raise ValueError(
+                f"{name[:80]!r} is not the name of a module; write package.module, or run a file: "
+                "stoke run FILE"
+            )
+        return name
+
+    @field_validator("exec")
+    @classmethod
+    def _exec(cls, name: str | None) -> str | None:
+        if name is not None and not _PROGRAM.fullmatch(name):
+            raise ValueError(
+                f"{name[:80]!r} is not the name of a program; write one that a package installs, such "
+                "as pytest, or run a file: stoke run FILE"
+            )
+        return name
 
     @field_validator("dependencies")
     @classmethod
@@ -356,6 +380,18 @@ class JobSpec(Model):
         if image is not None and not _IMAGE.fullmatch(image):
             raise ValueError(f"{image!r} is not the name of an image")
         return image
+
+    @model_validator(mode="after")
+    def _start(self) -> JobSpec:
+        has_code = bool(self.code.strip("\ufeff \t\r\n"))
+        starts = [name for name in ("module", "exec") if getattr(self, name) is not None]
+        if has_code and starts:
+            raise ValueError(f"{starts[0]}: is named beside code; a request runs one of them")
+        if len(starts) > 1:
+            raise ValueError("exec: is named beside module; a request runs one of them")
+        if not has_code and not starts:
+            raise ValueError("code: is empty; there is nothing to run")
+        return self
 
     @model_validator(mode="after")
     def _requirements(self) -> JobSpec:

@@ -26,7 +26,7 @@ def read_stored_fields(text: str | None) -> dict[str, Any]:
     if (
         not isinstance(fields, dict)
         or not isinstance(fields.get("env", {}), dict)
-        or not isinstance(fields.get("code"), str)
+        or not isinstance(fields.get("code", ""), str)
     ):
         raise RequestError("request", "cannot be read: its record in the history is damaged")
     return fields

@@ -49,6 +49,20 @@ def test_the_payload_holds_code_and_arguments_exactly() -> None:
     assert (payload["nonce"], payload["program"], payload["timeout"]) == ("n0nce", "main.py", 60)
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"code": "1"}, {"kind": "code", "name": ""}),
+        ({"module": "http.server"}, {"kind": "module", "name": "http.server"}),
+        ({"exec": "pytest"}, {"kind": "program", "name": "pytest"}),
+    ],
+)
+def test_the_payload_says_what_to_start(fields: dict[str, Any], kind: dict[str, str]) -> None:
+    payload = json.loads(gzip.decompress(packed(make_spec({**fields, "args": ["-q"]}))))
+    assert (payload["start"], payload["args"]) == (kind, ["-q"])
+    assert payload["code"] == fields.get("code", "")
+
+
 def test_packages_of_both_lists_are_in_the_payload_as_written() -> None:
     payload = payload_of(
         dependencies=["pandas>=2,<3"],

@@ -53,8 +53,16 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @st.composite
 def requests(draw: st.DrawFn) -> JobSpec:
     fields: dict[str, Any] = {
-        "code": draw(
-            st.sampled_from(["print(1)\n", "x = '''\r\n$(touch /x)'''\n", "# caf\xe9\n1"])
+        **draw(
+            st.fixed_dictionaries(
+                {
+                    "code": st.sampled_from(
+                        ["print(1)\n", "x = '''\r\n$(touch /x)'''\n", "# \xe9\n1"]
+                    )
+                }
+            )
+            | st.fixed_dictionaries({"module": st.sampled_from(["http.server", "my-tool", "\xe9"])})
+            | st.fixed_dictionaries({"exec": st.sampled_from(["pytest", "py.test", "c++filt-3.1"])})
         ),
         "args": draw(st.lists(words, max_size=3) | st.just(["--", "-b", "--name"])),
         "python": draw(maybe(st.sampled_from(["3.12", " >=3.11,<3.14"]))),
@@ -116,7 +124,7 @@ def performed(line: CommandLine, folder: Path) -> JobSpec:
         if words_given.pop(0) == "submit":
             asked = request_from_json(Path(words_given[-1]).read_bytes(), words_given[-1])
             return with_defaults(asked, config)
-        code = io.BytesIO(Path("-").read_bytes())
+        code = io.BytesIO(line.inputs.get("-", "").encode())
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=code))
         options = run.make_context("run", words_given).params
         for name in ("backend", "detach", "as_json", "quiet"):
@@ -190,9 +198,9 @@ LOCKED: dict[str, Any] = {
 }
 
 
-def test_every_field_but_uv_is_in_the_line(tmp_path: Path) -> None:
-    set_here = {"uv"}
-    for fields in (ALL, LOCKED):
+def test_every_field_but_recorded_ones_is_in_the_line(tmp_path: Path) -> None:
+    set_here = {"uv", "project"}
+    for fields in (ALL, LOCKED, {"module": "http.server"}, {"exec": "pytest"}):
         asked = make_spec(fields)
         set_here |= {field.name for field, _ in set_fields(asked)}
         spec = with_defaults(asked, Config())

@@ -66,7 +66,10 @@ def test_code_that_cannot_travel_is_refused_where_it_is_wrong() -> None:
 def test_a_request_without_code_and_one_with_something_else() -> None:
     with pytest.raises(RequestError) as caught:
         make_spec({})
-    assert (caught.value.field, caught.value.why) == ("code", "is missing")
+    assert (caught.value.field, caught.value.why) == (
+        "code",
+        "is empty; there is nothing to run",
+    )
     assert refused("codes", codes="print(1)") == "is not a field of a request"
     assert refused("index.user", index={"user": "x"}) == "is not a field of a request"
 

@@ -57,7 +57,7 @@ class SpecView(VerticalScroll):
         """Show a request, or the error that prevents it."""
         self._job, self._spec, self._manifest = job, spec, None
         code = self.query_one("#spec-code", TextArea)
-        code.display = isinstance(spec, JobSpec)
+        code.display = isinstance(spec, JobSpec) and spec.code != ""
         fields = self.query_one("#spec-fields", Static)
         self._show_packages(job)
         manifest = self.query_one("#spec-manifest", Static)
@@ -113,7 +113,7 @@ class SpecView(VerticalScroll):
             command = command_line(spec, job.backend, job.name)
             copies |= {
                 "command": lambda: command.text,
-                "code": lambda: spec.code,
+                **({"code": lambda: spec.code} if spec.code else {}),
                 "request, as JSON for stoke submit": lambda: json.dumps(request, indent=2) + "\n",
             }
             for file, text in command.inputs.items():

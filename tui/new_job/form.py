@@ -24,6 +24,15 @@ from tui.new_job.draft import Draft
 NAME = Field("name", "name", "Name of the job.", Value(), widget=Widget("job", folded=False))
 
 
+STARTS = ("module", "exec")
+"""The fields that say what to run in place of code."""
+
+
+def has_start(values: Mapping[str, str]) -> bool:
+    """Whether the fields say what to run, so that the editor may be empty."""
+    return any(values.get(name, "").strip() for name in STARTS)
+
+
 def widgets() -> list[tuple[Field, Widget]]:
     """Return every field of the form in its order."""
     request = ((field, field.widget) for field in fields.FIELDS)
@@ -79,13 +88,18 @@ def _parsed(draft: Draft) -> dict[str, Any]:
 
 def build(draft: Draft) -> JobSpec:
     """Return the request, or raise a `RequestError` that names the field."""
-    return request_from_options(code=draft.code, **_parsed(draft))
+    return request_from_options(**_code(draft), **_parsed(draft))
 
 
 def as_asked(draft: Draft) -> JobSpec:
     """Return the request as the form has it, without what the code's metadata or the configuration
     add. `RequestError` names the field."""
-    return make_spec({"code": draft.code, **_parsed(draft)})
+    return make_spec({**_code(draft), **_parsed(draft)})
+
+
+def _code(draft: Draft) -> dict[str, str]:
+    """Return the code as the JSON of a request has it; blank text in the editor is no code."""
+    return {"code": draft.code if draft.code.strip() else ""}
 
 
 def rest_of(spec: JobSpec, config: Config) -> dict[str, Any]:
@@ -125,7 +139,10 @@ def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
         if isinstance(field.value, Flag):
             continue  # It is right or wrong together with others only.
         try:
-            make_spec({"code": "pass", **parse_fields([field.name], values)})
+            start = {} if field.name in STARTS else {"code": "pass"}
+            alone = parse_fields([field.name], values)
+            if start or alone:
+                make_spec({**start, **alone})
         except RequestError as error:
             found[field.name] = error
     if code.strip():

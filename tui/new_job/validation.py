@@ -77,7 +77,7 @@ class FormValidation:
         """
         found = form.errors(draft.code, draft.values)
         code_packages = tuple(form.code_packages(draft.code))
-        if not draft.code.strip():
+        if not draft.code.strip() and not form.has_start(draft.values):
             draft = replace(draft, code="pass")
         spec: JobSpec | None = None
         if not found:

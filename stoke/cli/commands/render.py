@@ -53,7 +53,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         print_lock_of(job, config)
         return 0
-    if form == "lock" and not options["words"] and options["code"] is None:
+    if form == "lock" and not any(options[start] for start in ("words", "code", "module", "exec")):
         from stoke.cli.commands.render_lock import CODE as NO_CODE
 
         options |= {"code": NO_CODE, "name": options["name"] or "lock"}

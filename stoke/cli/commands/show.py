@@ -189,9 +189,8 @@ def _show_stored(text: str) -> None:
     except (TypeError, ValueError, AttributeError, LookupError):
         # A field of another type than any version has written.
         return _pairs({"request": "cannot be read: its record in the history is damaged"})
-    return _pairs(
-        {**{label: "\n".join(lines) for label, lines in found}, "code": _beginning(spec["code"])}
-    )
+    code = _beginning(spec.get("code", ""))
+    return _pairs({**{label: "\n".join(lines) for label, lines in found}, "code": code})
 
 
 def _beginning(code: str) -> str:
