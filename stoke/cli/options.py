@@ -18,6 +18,7 @@ from stoke.text.sanitize import clean
 if TYPE_CHECKING:
     from stoke.config.model import Config
     from stoke.jobs.request import Request
+    from stoke.project.environment import ProjectEnvironment
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Option = Callable[[Function], Function]
@@ -159,9 +160,25 @@ def request_options(changes_json: bool) -> tuple[Option[Any], ...]:
     )
 
 
+_DEPENDENCIES: tuple[Option[Any], ...] = (
+    click.option(
+        "--group", "groups", multiple=True, metavar="NAME",
+        help="Dependency group of the project to install too. Repeatable.",
+    ),
+    click.option(
+        "--extra", "extras", multiple=True, metavar="NAME",
+        help="Extra of the project to install too. Repeatable.",
+    ),
+    click.option("--no-dev", is_flag=True, help="Leave out the project's dependency group dev."),
+)  # fmt: skip
+"""Which of its project's dependencies a request gets; they become its packages."""
+
 CODE: tuple[Option[Any], ...] = (
-    click.argument("words", metavar="[FILE|-] [[--] ARG...]", nargs=-1, type=click.UNPROCESSED),
+    click.argument(
+        "words", metavar="[FILE|FOLDER|-] [[--] ARG...]", nargs=-1, type=click.UNPROCESSED
+    ),
     *request_options(changes_json=False),
+    *_DEPENDENCIES,
 )
 
 
@@ -243,8 +260,12 @@ def request_from(
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             put_value(given, field.name, field.value.from_options(field.name, texts))
+    environment = _environment(given, start, options)
+    given = environment.added_to(given)
+    settings = (environment.uv_file, environment.uv) if environment.uv else None
     return Request(
-        with_defaults(request_from_options(**given), config),
+        with_defaults(request_from_options(**given), config, settings),
+        notes=environment.notes,
         name=job_name(name, start.name),
         program=start.program,
         upgrade=upgrade,
@@ -272,6 +293,8 @@ class _Start(NamedTuple):
     """For the job; empty where nothing names it."""
     file: str | None = None
     """FILE as it was given."""
+    folder: str | None = None
+    """FOLDER as it was given, if none of its files is run."""
 
 
 def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any]) -> _Start:
@@ -282,18 +305,53 @@ def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any])
     if len(named) > 1:
         raise click.UsageError("-c, -m and --exec each say what to run; give one of them.")
     if named:
-        (what,) = named.values()
         fields = {"code": "", **named, "args": list(words)}
-        return _Start(fields, "-c", "") if code is not None else _Start(fields, None, what)
+        (what,) = named.values()
+        return _Start(fields, "-c", "") if code is not None else _Start(fields, None, str(what))
     if not words:
         raise click.UsageError(
             "Nothing to run: name a file, '-' for standard input, -c CODE, -m MODULE or --exec PROGRAM."
         )
     where, *arguments = words
+    name = ""
+    if where != "-" and Path(where).is_dir():
+        from stoke.project.entry import entry_of
+
+        entry, name = entry_of(where)
+        if "file" not in entry:
+            return _Start({"code": "", **entry, "args": arguments}, None, name, folder=where)
+        where = entry["file"]
     found = {"code": read_code(where), "args": arguments}
     if where == "-":
         return _Start(found, "-", "", where)
-    return _Start(found, Path(where).name, Path(where).stem, where)
+    return _Start(found, Path(where).name, name or Path(where).stem, where)
+
+
+def _environment(
+    given: Mapping[str, Any], start: _Start, options: Mapping[str, Any]
+) -> ProjectEnvironment:
+    """Return what the project of the request adds to it."""
+    from stoke.project.environment import ProjectEnvironment, ProjectOptions
+    from stoke.project.request import environment_for
+    from stoke.project.workspace import project_root
+
+    if "groups" not in options:
+        return ProjectEnvironment()  # The command's request has no project.
+    chosen = ProjectOptions(
+        tuple(options["groups"]), tuple(options["extras"]), not options["no_dev"]
+    )
+    folder = start.folder or "."
+    if start.file not in (None, "-"):
+        folder = os.path.dirname(os.path.realpath(start.file or ""))
+    folder = os.path.realpath(folder)
+    root = project_root(folder)
+    if root is None:
+        if chosen:
+            raise click.UsageError(
+                "--group, --extra and --no-dev need a project: a pyproject.toml."
+            )
+        return ProjectEnvironment()
+    return environment_for(given, root, folder, chosen)
 
 
 def _read_files(options: Mapping[str, Any], file: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stoke.config.model import Config
@@ -10,13 +11,18 @@ from stoke.request.surroundings import take_in
 from stoke.request.variables import expanded
 
 
-def with_defaults(spec: JobSpec, config: Config) -> JobSpec:
+def with_defaults(
+    spec: JobSpec, config: Config, project: tuple[str, Mapping[str, Any]] | None = None
+) -> JobSpec:
     """Return `spec` with the configured scope, index and Nix settings where it names none, and with
-    what it takes from the submitting machine (`stoke.request.surroundings`)."""
+    what it takes from the submitting machine (`stoke.request.surroundings`).
+
+    `project` has uv's settings of the request's project, and the file that they are in.
+    """
     index = _index(spec.index, config.index)
     if spec.uv is None:
         index = _with_variables(index)
-    taken = take_in(spec)
+    taken = take_in(spec, project=project)
     changes: dict[str, Any] = {"index": index}
     if "uv" in taken:
         changes["uv"] = taken.pop("uv")

@@ -28,6 +28,8 @@ class Request:
     """Compile every module of the environment, so that the next job's imports do not."""
     lock_only: bool = False
     """Resolve and print the lockfile; build and run nothing."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the request before it runs."""
 
     @property
     def seen_as(self) -> str:

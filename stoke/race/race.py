@@ -170,8 +170,8 @@ class Race:
         expected = prepare(request, self._backend, self._history).prediction
         warm_already = {expected.python, expected.system} <= {"hit", None}
         if self._request.upgrade or not warm_already:
-            start = {"code": CODE, "module": None, "exec": None, "args": ()}
-            nothing = {**start, "env": {}, "secrets": {}}
+            nothing: dict[str, object] = {"code": CODE, "module": None, "exec": None}
+            nothing |= {"args": (), "env": {}, "secrets": {}}
             spec = request.spec.model_copy(update=nothing)
             first = warm_request(spec, self._config, self._request.upgrade)
             warming = self._run(WARMING, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from stoke.errors import RequestError
@@ -10,12 +11,14 @@ from stoke.files.untrusted import TooMuchError, parse_toml
 _DIGESTS = ("sha256", "sha384", "sha512")
 
 
-def requirements_of(text: str, where: str) -> str:
+def requirements_of(text: str, where: str, root: str | None = None) -> str:
     """Return a line for each package, with its marker and the hashes of all its files.
 
     Markers travel as they are. An index other than the public one becomes an extra index: the hashes
-    decide which files are taken. `RequestError` for what a requirements file cannot say (local
-    folders and files, extras and dependency groups in markers) and for a version that is not 1.
+    decide which files are taken. Folders inside `root`, the absolute path of the project that the
+    lockfile is of, are left out: they travel as source. `RequestError` for what a requirements file
+    cannot say (other folders, files, extras and dependency groups in markers) and for a version that
+    is not 1.
     """
     try:
         document = parse_toml(text)
@@ -29,6 +32,7 @@ def requirements_of(text: str, where: str) -> str:
     packages = document.get("packages", [])
     if not isinstance(packages, list) or not all(isinstance(one, dict) for one in packages):
         raise RequestError(where, "has no list of packages")
+    packages = [one for one in packages if not (root and _is_in(one.get("directory"), root))]
     indexes = {
         one["index"].rstrip("/"): None for one in packages if isinstance(one.get("index"), str)
     }
@@ -43,6 +47,14 @@ def requirements_of(text: str, where: str) -> str:
     except (AttributeError, KeyError, TypeError) as error:
         raise RequestError(where, f"is not as PEP 751 describes it: {error!r}") from None
     return "".join(f"{line}\n" for line in lines)
+
+
+def _is_in(directory: Any, root: str) -> bool:
+    path = directory.get("path") if isinstance(directory, dict) else None
+    if not isinstance(path, str):
+        return False
+    path = os.path.realpath(os.path.join(root, path))
+    return os.path.commonpath([path, os.path.realpath(root)]) == os.path.realpath(root)
 
 
 def _entry(package: dict[str, Any], where: str) -> str:

@@ -3,8 +3,8 @@
 These are the values of `${NAME}` in its requirements, and uv's settings. Both are recorded once, on
 submission, so that they decide on every backend, in every phase and in the cache keys, and a request
 that is run again needs none of them. The sources of settings, strongest first, as uv orders them: UV_*
-variables, the `[tool.uv]` table of the script, the user's uv.toml, the system's uv.toml. Options of
-stoke are stronger still: `stoke.delivery.payload` puts them first.
+variables, the `[tool.uv]` table of the script or of the project, the user's uv.toml, the system's
+uv.toml. Options of stoke are stronger still: `stoke.delivery.payload` puts them first.
 
 Passwords are never recorded. The record says where they are, and `stoke.delivery.uv_config` reads them.
 """
@@ -74,8 +74,14 @@ _FLAG_VALUES = {
 }
 
 
-def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def take_in(
+    spec: JobSpec,
+    environ: Mapping[str, str] = os.environ,
+    project: tuple[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return the fields of `spec` that change: texts with variables filled in, and settings as `uv`.
+
+    `project` has the settings of the request's project, and the file that they are in.
 
     Empty for a request without packages. A request that has settings recorded already keeps them.
     `RequestError` names the variable or file, the setting, and what is wrong.
@@ -95,7 +101,7 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
             )
     if spec.uv is not None:
         return changes
-    settings = _collected(spec, environ)
+    settings = _collected(spec, environ, project)
     changes["uv"] = dict(sorted(settings.items()))
     if "sources" in settings:
         _check_sources(spec, settings)
@@ -105,13 +111,19 @@ def take_in(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> dict[str,
 # --- uv's settings -------------------------------------------------------------------------------
 
 
-def _collected(spec: JobSpec, environ: Mapping[str, str]) -> dict[str, UvSetting]:
+def _collected(
+    spec: JobSpec, environ: Mapping[str, str], project: tuple[str, Mapping[str, Any]] | None
+) -> dict[str, UvSetting]:
     settings: dict[str, UvSetting] = {}
     for name, value, variable in _from_variables(environ):
         _add(settings, name, value, variable)
     script = _from_script(spec.code)
     for name, value in script.items():
         _add(settings, name, value, "[tool.uv] of the script")
+    if project is not None:
+        file, table = project
+        for name, value in _settings_of(dict(table), file, file).items():
+            _add(settings, name, value, file)
     for path in _files(environ):
         for name, value in _from_file(path).items():
             _add(settings, name, value, str(path))
@@ -146,6 +158,8 @@ def _hint(source: str, name: str) -> str:
         return f"change or remove {name} in the script's [tool.uv]"
     if source.startswith("UV_"):
         return f"unset it for this request: env -u {source} stoke run ..."
+    if source.endswith("pyproject.toml"):
+        return f"change or remove {name} in [tool.uv] of {source}"
     return f"change {source}, or ignore uv's configuration files: UV_NO_CONFIG=1 stoke run ..."
 
 

@@ -139,6 +139,12 @@ def terminal(own_home: Path) -> Iterator[Callable[..., Terminal]]:
 
 
 @pytest.fixture(autouse=True)
+def in_no_project(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of the tests run in a folder of no project, so they send none of this repository."""
+    monkeypatch.chdir(own_home)
+
+
+@pytest.fixture(autouse=True)
 def no_job_left(own_home: Path) -> Iterator[None]:
     """A test that fails in the middle leaves no process behind."""
     yield

@@ -83,7 +83,7 @@ def test_a_requirements_files_line_is_named(
         (["run", "-m", "this", "-c", "1"], "after -m this"),
         (["run", "-c", "1", "--exec", "this"], "give one of them"),
         (["run", "-m", "this", "-m", "that"], "-m after -m this"),
-        (["run", "--exec", "pytest", "-q"], "stoke run"),
+        (["run", "--exec", "pytest", "-q"], "--exec pytest -- -q"),
         (["nonsense"], "No such command"),
         (["jobs", "-n", "0"], "not in the range"),
         (["jobs", "--state", "gone"], "is not one of"),

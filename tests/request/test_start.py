@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +17,9 @@ from stoke.request.spec import make_spec
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_project(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.chdir(own_home)
 
 
 def asked(*words: str) -> Request:

@@ -1,0 +1,281 @@
+"""What a project's own files ask for: packages, a Python, and how the project is imported.
+
+`uv run` decides how: dependencies of the current project and its default groups, the lockfile if there
+is one, workspace members and path sources from source.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stoke.errors import RequestError
+from stoke.project.installed import PROGRAMS, SITE, is_installed, scripts_of, virtual_files
+from stoke.project.layout import compiled_by, import_folders
+from stoke.project.lockfile import (
+    PYLOCK,
+    exported,
+    has_lockfile,
+    has_uv_lock,
+    uv_command,
+)
+from stoke.project.pyproject import (
+    Pyproject,
+    default_groups,
+    extra_of,
+    group_of,
+    normalized,
+    python_of,
+    read_pyproject,
+    shown,
+)
+from stoke.project.version import UNKNOWN, version_of
+from stoke.project.workspace import LocalPackages, LocalSearch
+from stoke.request.requirement import names
+from stoke.request.requirements_text import parse_requirements
+
+# A lockfile has decided these; the installation must not depend on them.
+_RESOLUTION = frozenset(
+    [
+        "constraint-dependencies", "dependency-metadata", "exclude-dependencies", "exclude-newer",
+        "exclude-newer-package", "fork-strategy", "no-deps", "no-sources", "no-sources-package",
+        "override-dependencies", "prerelease", "prerelease-package", "resolution",
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ProjectOptions:
+    """What a request chooses of a project's dependencies, as the options of `uv run` do."""
+
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    dev: bool = True
+    """Whether the group "dev" is included."""
+
+    def __bool__(self) -> bool:
+        return bool(self.groups or self.extras or not self.dev)
+
+
+@dataclass(frozen=True)
+class ProjectEnvironment:
+    """What a project adds to a request."""
+
+    dependencies: tuple[str, ...] = ()
+    requirements: str = ""
+    """The text of the lockfile, as a requirements file; empty without one."""
+    locked: bool = False
+    """Whether `requirements` is complete and hashed."""
+    python: str | None = None
+    import_path: tuple[str, ...] = ()
+    """Folders, relative to the root."""
+    programs: tuple[str, ...] = ()
+    """Folders, relative to the root."""
+    extra_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Virtual files by their paths in the project; those in `programs` are executable."""
+    uv: Mapping[str, Any] = field(default_factory=dict)
+    """The tables of uv's settings that apply to the request, unchecked."""
+    uv_file: str = ""
+    """The file that `uv` is from."""
+    notes: tuple[str, ...] = ()
+    """For the user: what of the project is not as an installation would have it."""
+
+    def added_to(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a request with those of the project.
+
+        A request's own lockfile replaces the project's packages, and its own Python the project's. Its
+        other packages are resolved together with the project's, whose lockfile keeps its versions.
+        """
+        changed = dict(fields)
+        if self.python is not None and not changed.get("python"):
+            changed["python"] = self.python
+        if changed.get("locked"):
+            return changed
+        own = list(changed.get("dependencies") or ())
+        text = changed.get("requirements") or ""
+        changed["dependencies"] = [*own, *(one for one in self.dependencies if one not in own)]
+        changed["requirements"] = "\n".join(filter(None, (self.requirements, text)))
+        alone = not (own or text or (changed.get("constraints") or "").strip())
+        if self.locked and alone:
+            changed["locked"] = True
+        return changed
+
+
+def project_environment(
+    root: str,
+    folder: str,
+    options: ProjectOptions = ProjectOptions(),
+    requested: tuple[str, ...] = (),
+) -> ProjectEnvironment:
+    """Return what the project in `folder`, which is `root` or below it, adds to a request.
+
+    `requested` are the request's own requirements: a project that one of them names is installed as
+    asked and not imported from source. Both folders are absolute. Raises `RequestError` for a file that
+    is wrong, a lockfile that does not match, and a dependency that does not travel.
+    """
+    project = read_pyproject(folder)
+    if project is None or not (project.project or project.table("dependency-groups")):
+        if options:
+            raise RequestError(
+                "group" if options.groups else "extra",
+                f"there is no pyproject.toml with such names in {shown(folder)}",
+            )
+        return ProjectEnvironment(notes=tuple(_unread(root, project)))
+    top = project if folder == root else (read_pyproject(root) or project)
+    search = LocalSearch(top, locked=has_lockfile(root))
+    search.add(project, _chosen(project, search, options))
+    local = search.found
+    text, notes = _locked(root, project, search, options)
+    files, import_path, programs = _source(root, local, set(names(requested)), notes)
+    lock = parse_requirements(text).is_lock() if text else False
+    uv, uv_file = _settings(top, local, locked=text is not None)
+    if text is None and not local.requirements:
+        notes += _unread(root, project)
+    return ProjectEnvironment(
+        dependencies=tuple(local.requirements) if text is None else (),
+        requirements=text or "",
+        locked=lock,
+        python=python_of(project, top),
+        import_path=tuple(import_path),
+        programs=programs,
+        extra_files=files,
+        uv=uv,
+        uv_file=uv_file,
+        notes=tuple(notes),
+    )
+
+
+def _chosen(project: Pyproject, search: LocalSearch, options: ProjectOptions) -> list[str]:
+    """Return the project's requirements with those of the chosen extras and groups."""
+    found = search.dependencies(project) if project.project else []
+    for extra in options.extras:
+        requirements = extra_of(project, extra)
+        if requirements is None:
+            known = project.table("project", "optional-dependencies")
+            raise _no_such(project, "extra", extra, list(known))
+        found = found + requirements
+    for group in _groups(project, options):
+        requirements = group_of(project, group)
+        if requirements is None:
+            raise _no_such(project, "group", group, list(project.table("dependency-groups")))
+        found = found + requirements
+    return found
+
+
+def _groups(project: Pyproject, options: ProjectOptions) -> list[str]:
+    groups = [*default_groups(project), *options.groups]
+    if not options.dev:
+        groups = [group for group in groups if normalized(group) != "dev"]
+    return list(dict.fromkeys(groups))
+
+
+def _no_such(project: Pyproject, kind: str, name: str, known: list[str]) -> RequestError:
+    there = f"it has {', '.join(known)}" if known else "it has none"
+    return RequestError(kind, f"{shown(project.file)} has no {kind} {name!r}; {there}")
+
+
+def _locked(
+    root: str, project: Pyproject, search: LocalSearch, options: ProjectOptions
+) -> tuple[str | None, list[str]]:
+    """Return what the project's lockfile pins, and notes; None without a lockfile."""
+    if has_uv_lock(root):
+        words = [f"--group={name}" for name in options.groups]
+        words += [f"--extra={name}" for name in options.extras]
+        words += [] if options.dev else ["--no-dev"]
+        text, note = exported(root, project, search.files(), words)
+        return text, [note] if note else []
+    path = os.path.join(root, PYLOCK)
+    if not has_lockfile(root):
+        return None, []
+    if options:
+        raise RequestError(
+            "group" if options.groups else "extra",
+            f"{shown(path)} is locked without a choice of groups and extras",
+            f"remove the option, or use uv.lock in its place: {uv_command('lock', project)}",
+        )
+    from stoke.request.input_files import MIB, read_input
+    from stoke.request.pylock import requirements_of
+
+    data = read_input(path, 64 * MIB)
+    return requirements_of(data.decode(errors="replace"), shown(path), root), []
+
+
+def _source(
+    root: str, local: LocalPackages, installed: set[str], notes: list[str]
+) -> tuple[dict[str, bytes], list[str], tuple[str, ...]]:
+    """Return the virtual files, the import path and the program folders; add to `notes`."""
+    files: dict[str, bytes] = {}
+    path: list[str] = []
+    has_programs = False
+    for package in local.packages:
+        if not is_installed(package) or normalized(package.name or "") in installed:
+            continue
+        for name, data in virtual_files(package, root).items():
+            files.setdefault(name, data)
+        path += [
+            os.path.relpath(os.path.join(package.folder, one), root)
+            for one in import_folders(package)
+        ]
+        has_programs = has_programs or bool(scripts_of(package))
+        notes += _missing(package)
+    path += [os.path.relpath(folder, root) for folder in local.unnamed]
+    if files:
+        # First: an egg-info from an earlier installation must not hide it.
+        path.insert(0, SITE)
+    return files, list(dict.fromkeys(path)), (PROGRAMS,) if has_programs else ()
+
+
+def _missing(package: Pyproject) -> list[str]:
+    found = []
+    if tool := compiled_by(package):
+        found.append(
+            f"{package.name} has modules that {tool} compiles, and they are not built: it is imported "
+            f"from its source. To have them, name a release or a commit: -w {package.name}, or "
+            f"-w '{package.name} @ git+https://...'"
+        )
+    if version_of(package) is None:
+        found.append(
+            f"the version of {package.name} is unknown, because its build backend computes it: the job "
+            f"sees {UNKNOWN}"
+        )
+    return found
+
+
+def _unread(root: str, project: Pyproject | None) -> list[str]:
+    """Name the requirements of a project that are not used, with the option that uses them."""
+    if project is not None and project.table("tool", "poetry") and not project.project:
+        return [
+            "the packages in [tool.poetry] are not used; export them: poetry export --format "
+            "requirements.txt --output requirements.lock; then: --lock requirements.lock"
+        ]
+    path = os.path.join(root, "requirements.txt")
+    if not os.path.isfile(path):
+        return []
+    return [
+        f"{shown(path)} is not used; have its packages installed: -r {shlex.quote(shown(path))}"
+    ]
+
+
+def _settings(top: Pyproject, local: LocalPackages, locked: bool) -> tuple[dict[str, Any], str]:
+    """Return uv's settings of the workspace's root that apply, and the file that they are in."""
+    path = os.path.join(top.folder, "uv.toml")
+    table = dict(top.table("tool", "uv"))
+    file = top.file
+    if os.path.isfile(path):
+        from pathlib import Path
+
+        from stoke.files.untrusted import read_toml
+
+        try:
+            table, file = read_toml(Path(path)), path
+        except (OSError, ValueError) as error:
+            raise RequestError(shown(path), f"cannot be read: {error}") from None
+    if locked:
+        table = {name: value for name, value in table.items() if name not in _RESOLUTION}
+    table.pop("sources", None)
+    if local.sources and not locked:
+        table["sources"] = local.sources
+    return table, file

@@ -1,0 +1,41 @@
+"""Add what a project asks for to a request that starts in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from stoke.project.environment import ProjectEnvironment, ProjectOptions, project_environment
+from stoke.project.pyproject import FILE
+from stoke.request.pep723 import read_script_metadata
+from stoke.request.requirement import RequirementError
+
+
+def environment_for(
+    fields: Mapping[str, Any], root: str, start: str, options: ProjectOptions
+) -> ProjectEnvironment:
+    """Return what the project at `root` adds to a request with these fields that starts in `start`.
+
+    The current project is the nearest folder with a pyproject.toml, from `start` up to the root. As in
+    uv, a script with metadata of its own (PEP 723) has no other packages. Both folders are absolute.
+    """
+    code = fields.get("code")
+    try:
+        is_alone = isinstance(code, str) and read_script_metadata(code) is not None
+    except RequirementError:
+        is_alone = True  # The request's own check reports it.
+    if is_alone:
+        return ProjectEnvironment()
+    requested = tuple(fields.get("dependencies") or ())
+    return project_environment(root, current_project(root, start), options, requested)
+
+
+def current_project(root: str, start: str) -> str:
+    """Return the nearest folder with a pyproject.toml from `start` up to `root`, else the root."""
+    folder = start
+    while folder != root and folder.startswith(root.rstrip("/") + "/"):
+        if os.path.isfile(os.path.join(folder, FILE)):
+            return folder
+        folder = os.path.dirname(folder)
+    return root
