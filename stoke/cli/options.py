@@ -346,7 +346,7 @@ def _environment(
     folder = os.path.realpath(folder)
     root = project_root(folder)
     if root is None:
-        if chosen:
+        if chosen.choose:
             raise click.UsageError(
                 "--group, --extra and --no-dev need a project: a pyproject.toml."
             )

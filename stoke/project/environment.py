@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stoke.errors import RequestError
 from stoke.project.installed import PROGRAMS, SITE, is_installed, scripts_of, virtual_files
@@ -47,8 +46,7 @@ _RESOLUTION = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ProjectOptions:
+class ProjectOptions(NamedTuple):
     """What a request chooses of a project's dependencies, as the options of `uv run` do."""
 
     groups: tuple[str, ...] = ()
@@ -56,12 +54,15 @@ class ProjectOptions:
     dev: bool = True
     """Whether the group "dev" is included."""
 
-    def __bool__(self) -> bool:
+    @property
+    def choose(self) -> bool:
         return bool(self.groups or self.extras or not self.dev)
 
 
-@dataclass(frozen=True)
-class ProjectEnvironment:
+NO_CHOICE = ProjectOptions()
+
+
+class ProjectEnvironment(NamedTuple):
     """What a project adds to a request."""
 
     dependencies: tuple[str, ...] = ()
@@ -74,9 +75,9 @@ class ProjectEnvironment:
     """Folders, relative to the root."""
     programs: tuple[str, ...] = ()
     """Folders, relative to the root."""
-    extra_files: Mapping[str, bytes] = field(default_factory=dict)
+    extra_files: Mapping[str, bytes] = {}
     """Virtual files by their paths in the project; those in `programs` are executable."""
-    uv: Mapping[str, Any] = field(default_factory=dict)
+    uv: Mapping[str, Any] = {}
     """The tables of uv's settings that apply to the request, unchecked."""
     uv_file: str = ""
     """The file that `uv` is from."""
@@ -107,7 +108,7 @@ class ProjectEnvironment:
 def project_environment(
     root: str,
     folder: str,
-    options: ProjectOptions = ProjectOptions(),
+    options: ProjectOptions = NO_CHOICE,
     requested: tuple[str, ...] = (),
 ) -> ProjectEnvironment:
     """Return what the project in `folder`, which is `root` or below it, adds to a request.
@@ -118,7 +119,7 @@ def project_environment(
     """
     project = read_pyproject(folder)
     if project is None or not (project.project or project.table("dependency-groups")):
-        if options:
+        if options.choose:
             raise RequestError(
                 "group" if options.groups else "extra",
                 f"there is no pyproject.toml with such names in {shown(folder)}",
@@ -190,7 +191,7 @@ def _locked(
     path = os.path.join(root, PYLOCK)
     if not has_lockfile(root):
         return None, []
-    if options:
+    if options.choose:
         raise RequestError(
             "group" if options.groups else "extra",
             f"{shown(path)} is locked without a choice of groups and extras",

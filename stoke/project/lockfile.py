@@ -11,9 +11,8 @@ import json
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stoke.errors import EngineError, RequestError
 from stoke.files.atomic import write_atomically
@@ -21,6 +20,9 @@ from stoke.files.paths import make_private, state_dir
 from stoke.files.untrusted import read_json
 from stoke.project.pyproject import Pyproject, shown
 from stoke.request.requirement import canonical_name
+
+if TYPE_CHECKING:
+    import subprocess
 
 UV_LOCK, PYLOCK = "uv.lock", "pylock.toml"
 _LONGEST = 64 << 20
@@ -136,6 +138,8 @@ def uv_command(name: str, project: Pyproject) -> str:
 
 
 def _run_uv(arguments: list[str], project: Pyproject) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
     from uv import find_uv_bin
 
     return subprocess.run(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stoke.errors import RequestError
 from stoke.request.requirement import NAME, RequirementError, check_bounds
@@ -16,8 +15,7 @@ _LONGEST = 1 << 20
 _PINNED = re.compile(r"\d+(\.\d+){0,2}")
 
 
-@dataclass(frozen=True)
-class Pyproject:
+class Pyproject(NamedTuple):
     """One pyproject.toml. The tables are as its author wrote them; the accessors check them."""
 
     folder: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -86,6 +84,8 @@ def _attribute(package: Pyproject, name: str) -> str | None:
 
 
 def _literal(text: str, attribute: str) -> str | None:
+    import ast
+
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):
@@ -139,6 +139,8 @@ def _installed(package: Pyproject) -> Iterator[str]:
     """Yield the versions in metadata that an installation of the project left in its folder."""
     if package.name is None:
         return
+    import glob
+
     name = normalized(package.name).replace("-", "_")
     folder = glob.escape(package.folder)
     info = f"{name}-*.dist-info"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stoke.project.lockfile import uv_command
 from stoke.project.pyproject import (
@@ -54,6 +52,8 @@ def member_folders(root: Pyproject) -> list[str]:
     workspace = "tool", "uv", "workspace"
     if not root.table(*workspace):
         return []
+    import glob
+
     found: dict[str, None] = {}
     for pattern in root.texts(*workspace, "members"):
         for name in sorted(glob.glob(pattern, root_dir=root.folder)):
@@ -67,17 +67,16 @@ def member_folders(root: Pyproject) -> list[str]:
     return list(found)
 
 
-@dataclass
-class LocalPackages:
+class LocalPackages(NamedTuple):
     """What a project needs: packages of its own folder, and requirements for the index."""
 
-    packages: list[Pyproject] = field(default_factory=list)
+    packages: list[Pyproject]
     """The project and the packages that it uses from source, each once."""
-    requirements: list[str] = field(default_factory=list)
+    requirements: list[str]
     """All other requirements; those with a git or url source are addresses."""
-    sources: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any]
     """Package to the index that it comes from, as `tool.uv.sources` has it."""
-    unnamed: list[str] = field(default_factory=list)
+    unnamed: list[str]
     """Folders of the project that are path sources and have no pyproject.toml with a name."""
 
 
@@ -92,7 +91,7 @@ class LocalSearch:
         self.members = member_folders(root)
         self._read: dict[str, Pyproject | None] = {root.folder: root}
         self._done: set[tuple[str, str]] = set()
-        self.found = LocalPackages()
+        self.found = LocalPackages([], [], {}, [])
 
     def pyproject(self, folder: str) -> Pyproject | None:
         if folder not in self._read:
