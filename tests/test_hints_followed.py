@@ -171,8 +171,8 @@ NOT_FOLLOWED = {
     "export STOKE_STATE_DIR=/some/folder": RARE,
     "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",
     "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
-    "convert it: {} {}": "needs Jupyter; tests/request/test_source_code.py has its condition",
-    "convert it: {} {}; then: stoke run": "needs Jupyter; tests/request/test_source_code.py",
+    "save it in the current format: jupyter nbconvert --to notebook --inplace NOTEBOOK.ipynb": "needs "
+    "Jupyter; tests/request/test_notebook.py has its condition",
     "this is a bug in stoke": "names nothing to do",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stoke.errors import RequestError
 from stoke.request.input_files import STANDARD_INPUT, is_web_address
-from stoke.request.source_code import NOTEBOOK, is_notebook, json_object
+from stoke.request.source_code import convert_notebook, is_notebook, json_object
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,22 @@ _KINDS = (
     Kind("a project's setup.py", r"setup\.py", None, _COMPILE, code=True),
     Kind("a project's setup.cfg", r"setup\.cfg", r"(?:.*\n)*?\[options\]", _COMPILE),
 )
+_LANGUAGES = {
+    **dict.fromkeys((".sh", ".bash", ".zsh", ".ksh", ".fish"), "a shell script"),
+    **dict.fromkeys((".yaml", ".yml"), "YAML"),
+    ".json": "JSON",
+    ".toml": "TOML",
+    ".csv": "a table",
+    ".md": "Markdown",
+    ".html": "HTML",
+    ".js": "JavaScript",
+    ".r": "R",
+    ".sql": "SQL",
+}
+_SHEBANG = re.compile(
+    r"#![ \t]*(?:\S*/)?(?:env[ \t]+(?:-S[ \t]+)?(?:\S*/)?)?"
+    r"(sh|bash|dash|zsh|ksh|fish|node|perl|ruby|Rscript|awk|lua|php)(?:[ \t\r\n]|$)"
+)
 _PYLOCK = re.compile(r"pylock(\.[^.]+)?\.toml")
 _PYLOCK_TEXT = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n)*lock-version[ \t]*=")
 
@@ -111,11 +127,11 @@ def check_requirements_file(where: str, text: str) -> None:
 def check_code_file(where: str, text: str) -> None:
     """Raise `RequestError` for a file named as code that runs nothing or cannot run."""
     document = json_object(text)
-    if is_notebook(document):
+    if is_notebook(document) or where.lower().endswith(".ipynb"):
         raise RequestError(
             where,
             "is a Jupyter notebook, not Python code",
-            f"convert it: {NOTEBOOK} {_file_of(where, 'NOTEBOOK.ipynb')}",
+            convert_notebook("NOTEBOOK.ipynb" if where == STANDARD_INPUT else where),
         )
     if document and isinstance(document.get("code", document.get("pythonCode")), str):
         raise RequestError(
@@ -130,6 +146,38 @@ def check_code_file(where: str, text: str) -> None:
     kind = _by_name(where)
     if kind is not None and not kind.code:
         raise RequestError(where, f"is {kind.what}, not Python code", _advice(kind, where))
+    _check_language(where, text, document)
+
+
+def _check_language(where: str, text: str, document: dict[str, object] | None) -> None:
+    """Raise `RequestError` for text in another language. As Python code, data often runs and does
+    nothing, and a shell script is a syntax error."""
+    if document:
+        raise RequestError(where, "is JSON, not Python code")
+    what = _LANGUAGES.get(os.path.splitext(_base(where))[1].lower())
+    if what is not None:
+        raise RequestError(
+            where,
+            f"is {what} by its name, not Python code",
+            f"if it is Python code: stoke run - < {shlex.quote(where)}",
+        )
+    shebang = _SHEBANG.match(text)
+    if shebang and not _parses(text):
+        raise RequestError(where, f"is a script for {shebang[1]}, not Python code")
+
+
+def _parses(text: str) -> bool:
+    """Whether it is Python code too: such scripts start Python from another language."""
+    import ast
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
 
 
 def _file_of(where: str, standard_input: str) -> str:

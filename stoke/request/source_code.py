@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import shlex
 
 from stoke.errors import RequestError
 from stoke.files.untrusted import parse_json
 
-NOTEBOOK = "jupyter nbconvert --to python"
-"""The command that converts a notebook."""
+_MAGIC = (
+    (b"\x7fELF", "a program"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "compressed"),
+    (b"SQLite format 3", "a database"),
+    (b"\x89PNG", "a picture"),
+)
 _DECLARES = re.compile(r"(?:[^\r\n]*(?:\r\n?|\n))?[^\r\n]*coding[:=]")
 _FIRST_LINES = re.compile(r"(?:[^\r\n]*(?:\r\n?|\n)){0,2}")
 
@@ -30,6 +36,12 @@ def decode_code(data: bytes, named: str) -> str:
             "is UTF-16, which Python does not read",
             f"convert it: iconv -f utf-16 -t utf-8 {shlex.quote(named)} > converted.py",
         )
+    if b"\0" in data or data.startswith(b"\x1f\x8b"):
+        what = next((what for magic, what in _MAGIC if data.startswith(magic)), None)
+        if named.endswith(".pyc"):
+            raise RequestError(named, "is compiled Python code; give the .py file it was made from")
+        detail = f"it is {what}" if what else "it holds NUL bytes"
+        raise RequestError(named, f"is not Python code: {detail}")
     try:
         # Python ends a line at a bare \r too.
         lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -98,8 +110,14 @@ def check_is_code(code: str) -> None:
     """Raise `ValueError` for a notebook: as Python code it is one expression and runs nothing."""
     if is_notebook(json_object(code)):
         raise ValueError(
-            f"is a Jupyter notebook, not Python code; convert it: {NOTEBOOK} NOTEBOOK.ipynb"
+            f"is a Jupyter notebook, not Python code; {convert_notebook('NOTEBOOK.ipynb')}"
         )
+
+
+def convert_notebook(path: str) -> str:
+    """Return the hint for a notebook that is named where code is expected."""
+    script = re.sub(r"(\.ipynb)?$", ".py", os.path.basename(path), count=1)
+    return f"convert it: stoke render code {shlex.quote(path)} > {shlex.quote(script)}"
 
 
 def json_object(text: str) -> dict[str, object] | None:

@@ -14,14 +14,16 @@ from typing import Any
 from stoke.errors import RequestError
 from stoke.files.untrusted import TooMuchError, parse_json
 from stoke.request.foreign_files import check_code_file
-from stoke.request.input_files import read_input
+from stoke.request.input_files import STANDARD_INPUT, read_input
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError
-from stoke.request.source_code import NOTEBOOK, decode_code, is_notebook
+from stoke.request.source_code import convert_notebook, decode_code, is_notebook, json_object
 from stoke.request.spec import MAX_CODE, JobSpec, make_spec
 from stoke.request.values import split_requirements
 
 MAX_REQUEST = 32 * 1024**2
+MAX_NOTEBOOK = 128 * 1024**2
+"""Bytes. The outputs of the cells are part of the file, so a notebook may be longer than code."""
 _EARLIER = {
     "pythonCode": "code",
     "dependencies": "dependencies",
@@ -68,7 +70,7 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
         raise RequestError(
             where,
             "is a Jupyter notebook, not a request",
-            f"convert it: {NOTEBOOK} {shlex.quote(where)}; then: stoke run",
+            convert_notebook("NOTEBOOK.ipynb" if where == STANDARD_INPUT else where),
         )
     if "pythonCode" in fields:
         fields = _from_earlier_service(fields)
@@ -102,10 +104,32 @@ def read_code(where: str | Path) -> str:
     `RequestError` for what cannot be read and for files that are no Python code.
     """
     where = str(where)
-    named = "standard input" if where == "-" else where
-    text = decode_code(read_input(where, MAX_CODE), named)
+    named = STANDARD_INPUT if where == "-" else where
+    # A notebook is refused below, and its outputs can make it long.
+    limit = MAX_NOTEBOOK if _is_named_notebook(where) else MAX_CODE
+    text = decode_code(read_input(where, limit), named)
     check_code_file(named, text)
     return text
+
+
+def read_code_or_notebook(where: str | Path) -> str:
+    """Return code as `read_code` does, and for a notebook its code cells as a script."""
+    where = str(where)
+    named = STANDARD_INPUT if where == "-" else where
+    data = read_input(where, MAX_NOTEBOOK)
+    if _is_named_notebook(where) or is_notebook(json_object(data.decode("utf-8", "replace"))):
+        from stoke.request.notebook import notebook_to_script
+
+        return notebook_to_script(data, named)
+    if len(data) > MAX_CODE:
+        raise RequestError(named, f"is longer than {MAX_CODE // 1024**2} MiB")
+    text = decode_code(data, named)
+    check_code_file(named, text)
+    return text
+
+
+def _is_named_notebook(where: str) -> bool:
+    return where.lower().endswith(".ipynb")
 
 
 def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:

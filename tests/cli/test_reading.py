@@ -321,7 +321,7 @@ def test_a_notebook_never_succeeds_with_nothing_done(
     ):
         told = done.stderr.decode()
         assert done.returncode == 2
-        assert "is a Jupyter notebook" in told and "jupyter nbconvert --to python" in told
+        assert "is a Jupyter notebook" in told and "convert it: stoke render code" in told
     assert job_count(own_home) == 0
 
 

@@ -80,7 +80,30 @@ def test_other_files_are_none_of_them(text: str) -> None:
 def test_code_that_python_runs_is_code() -> None:
     check_code_file("setup.py", "from setuptools import setup")
     check_code_file("environment.py", "1")
-    check_code_file("x.json", '{"a": 1}')
+    check_code_file("x", "{}")
+    check_code_file("x", "#!/bin/sh\n''':'\nexec python3 $0\n'''\nprint(1)\n")
+    check_code_file("x", "#!/usr/bin/env -S uv run --script\nprint 1\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.json", '{"a": 1}', "is JSON"),
+        ("standard input", ' {"a": 1}', "is JSON"),
+        ("a.json", "[1, 2]", "is JSON by its name"),
+        ("A.SH", "ls\n", "is a shell script by its name"),
+        ("a.yaml", "a: 1\nb: 2\n", "is YAML by its name"),
+        ("other.toml", "a = 1\n", "is TOML by its name"),
+        ("table.csv", "1,2\n", "is a table by its name"),
+        ("nb.ipynb", "", "is a Jupyter notebook"),
+        ("run", "#!/bin/sh\necho hello\n", "is a script for sh"),
+        ("standard input", "#! /usr/bin/env -S bash -e\r\necho hello\n", "is a script for bash"),
+        ("x.py", "#!/usr/bin/perl -w\nuse strict;\n", "is a script for perl"),
+    ],
+)
+def test_a_file_in_another_language_is_no_code(name: str, text: str, what: str) -> None:
+    with pytest.raises(RequestError, match=f"{what}.*not Python code"):
+        check_code_file(name, text)
 
 
 @pytest.mark.parametrize("field", ["code", "pythonCode"])

@@ -22,6 +22,7 @@ from stoke.jobs.prepare import check_request
 from stoke.logs.reader import Span, moment
 from stoke.race.race import check_race
 from stoke.request.input_files import decode_requirements
+from stoke.request.notebook import notebook_to_script
 from stoke.request.requirements_files import check_lockfile, read_requirements
 from stoke.request.sources import read_code, request_from_json, request_from_options
 from stoke.request.surroundings import take_in
@@ -134,6 +135,37 @@ def test_code_named_as_a_request_is_run(tmp_path: Path) -> None:
     )
     verb, file = command(said)
     assert verb == "run" and read_code(file) == "print(1)\n"
+
+
+def test_a_notebook_named_as_code_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "the notebook.ipynb"
+    path.write_text('{"cells": [{"cell_type": "code", "source": "print(1)"}], "nbformat": 4}')
+    said = refused(lambda: read_code(path), "convert it: stoke render code {} > {}")
+    shell(said.removeprefix("convert it: "), tmp_path)
+    assert read_code(tmp_path / "the notebook.py") == "# %%\nprint(1)\n"
+
+
+def test_a_command_of_ipython_is_removed() -> None:
+    def convert(source: str) -> str:
+        cells = [{"cell_type": "code", "source": source}]
+        return notebook_to_script(json.dumps({"cells": cells, "nbformat": 4}).encode(), "x.ipynb")
+
+    template = "remove it, and name the packages when you run the script: -w PACKAGE"
+    refused(lambda: convert("%pip install six\nimport six"), template)
+    assert convert("import six")
+    refused(lambda: convert("%%time\nf()"), "remove it, or write it as Python")
+    assert convert("f()")
+    template = "put it into a function, and call asyncio.run(function())"
+    refused(lambda: convert("await f()"), template)
+    assert convert("async def function(): await f()\nasyncio.run(function())")
+
+
+def test_code_with_the_name_of_another_language_is_piped(tmp_path: Path) -> None:
+    path = tmp_path / "the code.sh"
+    path.write_text("print(1)\n")
+    said = refused(lambda: read_code(path), "if it is Python code: stoke run - < {}")
+    verb, dash, arrow, file = command(said)
+    assert (verb, dash, arrow) == ("run", "-", "<") and Path(file).read_text() == "print(1)\n"
 
 
 def test_a_lockfile_named_as_code_is_given_as_the_lock(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def test_an_encoding_is_found_as_python_finds_it() -> None:
     ("data", "why"),
     [
         ("x = 'é'\n".encode("utf-16"), "UTF-16"),
+        (b"\x7fELF\x02\x01\x01\0", "not Python code: it is a program"),
+        (b"PK\x03\x04\x14\0", "not Python code: it is a zip archive"),
+        (b"\x1f\x8b\x08\x08", "not Python code: it is compressed"),
+        (b"print(1)\0", "not Python code: it holds NUL bytes"),
         (b"# coding: nonsense\n1", "unknown encoding: nonsense"),
         (b"\xef\xbb\xbf# coding: latin-1\n1", "coding declaration that is wrong"),
         (b"# coding: rot13\n1", "cannot hold Python code"),
@@ -61,7 +65,7 @@ def test_what_python_cannot_read_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(RequestError, match=why) as caught:
         decode_code(data, "x.py")
     assert caught.value.field == "x.py"
-    if isinstance(data, bytes) and b"coding" not in data and not data.startswith(b"\xff"):
+    if why.startswith("is not UTF-8"):
         # The hint, followed.
         line = (caught.value.hint or "").partition("example: ")[2].encode()
         assert "é" in decode_code(line + b"\n" + data, "x.py")
@@ -80,7 +84,7 @@ def test_a_notebook_is_no_code(tmp_path: Path, name: str) -> None:
     path.write_text("\ufeff" + NOTEBOOK, encoding="utf-8")
     with pytest.raises(RequestError, match="is a Jupyter notebook") as caught:
         read_code(path)
-    assert "jupyter nbconvert --to python" in (caught.value.hint or "")
+    assert "convert it: stoke render code" in (caught.value.hint or "")
     with pytest.raises(RequestError, match="is a Jupyter notebook") as caught:
         request_from_options(code=NOTEBOOK)
     assert caught.value.field == "code"

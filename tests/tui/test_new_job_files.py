@@ -125,7 +125,8 @@ def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> No
     [
         ("a.py", b"x = '\xe4'\n", "is not UTF-8 at line 1"),
         ("a.py", b"#" * (9 * 1024**2), "longer than 8 MiB"),
-        ("a.ipynb", b'{"cells": [], "nbformat": 4}', "jupyter nbconvert --to python"),
+        ("a.ipynb", b'{"cells": [], "nbformat": 4}', "is a notebook without code"),
+        ("a.toml", b"a = 1\n", "is TOML by its name"),
         ("a.json", b'{"cells": [], "nbformat": 4}', "is a Jupyter notebook"),
         ("a.json", b"{", "is not JSON"),
         ("a.json", b'{"code": "1", "scope": "A B"}', "is not a scope name"),
@@ -142,6 +143,21 @@ async def test_a_file_that_cannot_be_used_is_said_and_nothing_lost(
         await pilot.press(*"a", "enter")
         await until(pilot, lambda: why in said(app))
         assert screen.query_one(CodeEditor).text == "mine"
+
+
+async def test_a_notebook_is_opened_as_a_script(app: StokeApp, desk: Desk, here: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": "# x"},
+        {"cell_type": "code", "source": "print(1)"},
+    ]
+    (here / "nb.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4}))
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: "nb.ipynb" in screen_text(app))
+        await pilot.press(*"nb", "enter")
+        await until(pilot, lambda: "opened as a script" in said(app))
+        assert screen.query_one(CodeEditor).text == "# %%\nprint(1)\n"
 
 
 async def test_code_in_a_declared_encoding_is_opened_as_its_text(

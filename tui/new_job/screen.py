@@ -22,7 +22,7 @@ from stoke.history.job import Prediction
 from stoke.race.race import check_race
 from stoke.request import presets
 from stoke.request.presets import Preset
-from stoke.request.sources import read_code
+from stoke.request.sources import read_code_or_notebook
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean, clean_block
 from tui import format as fmt
@@ -493,7 +493,7 @@ class NewJobScreen(StokeScreen):
         def read() -> Preset | str:
             if path.suffix == ".json":
                 return Preset(path, presets.read(path))
-            return read_code(path)
+            return read_code_or_notebook(path)
 
         def done(what: Preset | str) -> None:
             if isinstance(what, Preset):
@@ -503,6 +503,8 @@ class NewJobScreen(StokeScreen):
             self._code.focus()
             if not self._field("name").text:
                 self._field("name").text = path.stem
+            if path.suffix == ".ipynb":
+                self.notify("Notebook opened as a script: its code cells, without their outputs.")
 
         on_thread(self, read, done, self.show_error)
 

@@ -9,7 +9,7 @@ import click
 from stoke.cli.completion import complete_job
 from stoke.cli.options import BACKEND, CODE, PLACE, CodeCommand, apply, once, request_from
 
-FORMS = ["argo", "docker", "script", "json", "lock"]
+FORMS = ["argo", "docker", "script", "json", "lock", "code"]
 
 
 class _RenderCommand(CodeCommand):
@@ -32,6 +32,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     script  a self-contained Python script that runs the job anywhere
     json    the request, for stoke submit
     lock    all packages with their hashes, for --lock; a job resolves them
+    code    the code cells of a Jupyter notebook, as a script
     None of them contains secrets.
 
     \b
@@ -40,6 +41,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     stoke render lock -w numpy -b docker > requirements.lock
     stoke render lock --job train-7k2pqa > requirements.lock
     stoke render argo -w numpy train.py | kubectl create -f -
+    stoke render code train.ipynb > train.py
     """
     from stoke.config.loader import load_config
 
@@ -53,6 +55,8 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
 
         print_lock_of(job, config)
         return 0
+    if form == "code":
+        return _print_code(options)
     if form == "lock" and not any(options[start] for start in ("words", "code", "module", "exec")):
         from stoke.cli.commands.render_lock import CODE as NO_CODE
 
@@ -80,4 +84,14 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
         if missing := left_out(request.spec):
             print_notice(f"left out, because the output would contain them: {', '.join(missing)}")
         click.echo(manifest)
+    return 0
+
+
+def _print_code(options: dict[str, Any]) -> int:
+    from stoke.request.sources import read_code_or_notebook
+
+    words = options.pop("words")
+    if len(words) != 1 or any(options.values()):
+        raise click.UsageError("code takes the path of one file or notebook, and no options.")
+    click.echo(read_code_or_notebook(words[0]), nl=False)
     return 0
