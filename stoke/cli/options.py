@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import click
 
 from stoke.cli.completion import complete_backend, complete_job
+from stoke.files.paths import current_folder
 from stoke.request import fields, values
 from stoke.request.fields import put_value
 from stoke.text.sanitize import clean
@@ -352,6 +353,13 @@ def _environment(
             )
         return ProjectEnvironment()
     return environment_for(given, root, folder, chosen)
+
+
+def script_folder(words: tuple[str, ...], code: str | None) -> Path:
+    """Return the folder whose modules a script imports: its own, or the current one for -c and -."""
+    if code is None and words and words[0] != "-":
+        return (current_folder() / words[0]).parent
+    return current_folder()
 
 
 def _read_files(options: Mapping[str, Any], file: str | None) -> dict[str, Any]:

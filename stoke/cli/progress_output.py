@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from stoke.cli.output import print_notice, print_unsaved_log
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from stoke.backend.api import Backend
     from stoke.cli.passthrough import Passthrough
     from stoke.remote.events import Event
+    from stoke.request.imports import Package
 
 # The last line has the seconds of `run`.
 _HIDDEN_PHASES = frozenset({"run"})
@@ -102,6 +104,13 @@ class ProgressPrinter:
         expected = prediction_text(prediction)
         if expected:
             self.print(f"on {backend.name}, expecting {expected}")
+
+    def print_undeclared(self, packages: list[Package]) -> None:
+        """Propose the packages for the imports of code that declares none."""
+        if packages:
+            modules = ", ".join(package.module + package.doubt for package in packages)
+            options = " ".join(f"-w {shlex.quote(package.name)}" for package in packages)
+            self.print(f"the code imports {modules} and declares no packages: {options}")
 
     def print_submission(self, name: str, _start: float, seconds: float | None) -> None:
         """Report a phase of the backend itself (a `PhaseReport`)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -30,8 +31,12 @@ def run_request(
     detach: bool,
     as_json: bool,
     quiet: bool,
+    folder: Path | None = None,
 ) -> int:
-    """Submit the request and, unless `detach`, follow the job to its end. Return the exit code."""
+    """Submit the request and, unless `detach`, follow the job to its end. Return the exit code.
+
+    `folder` is that of the script, given for new code: packages that its imports need are proposed.
+    """
     progress = ProgressPrinter(quiet)
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
@@ -40,6 +45,10 @@ def run_request(
             progress.print(note)
         if not request.lock_only:
             progress.print_prediction(backend, prepared.prediction)
+        if folder is not None and not request.spec.has_packages:
+            from stoke.request.imports import undeclared
+
+            progress.print_undeclared(undeclared(request.spec, folder))
         try:
             job = submit(prepared, history, progress.print_submission)
         except StokeError as error:
@@ -56,4 +65,4 @@ def run_request(
             return 0
         from stoke.cli.watch import watch_job
 
-        return watch_job(job, backend, history, config, progress, as_json)
+        return watch_job(job, backend, history, config, progress, as_json, folder)

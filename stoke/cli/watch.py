@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stoke.backend.api import Backend
@@ -25,8 +27,9 @@ from stoke.errors import (
     EXIT_STOPPED,
     EXIT_TIMEOUT,
     EngineError,
+    RequestError,
 )
-from stoke.files.paths import job_dir
+from stoke.files.paths import current_folder, job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import interrupt, stop
@@ -35,6 +38,7 @@ from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation, LogLocations
 from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
+from stoke.request.stored import read_stored_spec
 
 INTERRUPTED = "interrupted"
 """The reason that the runner gives for the end of a job after SIGINT."""
@@ -49,7 +53,9 @@ def watch_job(
     config: Config,
     progress: ProgressPrinter,
     as_json: bool,
+    folder: Path | None = None,
 ) -> int:
+    """Follow a job to its end and return the exit code. `folder` is that of its script, if known."""
     screen = JobScreen()
     stderr = OutputStream(2, sys.stderr.encoding, screen)
     stdout = stderr if as_json else OutputStream(1, sys.stdout.encoding, screen)
@@ -69,7 +75,7 @@ def watch_job(
     progress.print_end(last)
     # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)
-    hint = follow.hint or next(hints, None)
+    hint = follow.hint or next(hints, None) or _add_packages(last, history, location, folder)
     if last.reason and exit_code(last) == EXIT_ENGINE:
         passthrough.end_line()
         print_error(follow.error or last.reason, hint)
@@ -80,6 +86,27 @@ def watch_job(
     if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
         return EXIT_INTERRUPT
     return exit_code(last)
+
+
+def _add_packages(
+    job: Job, history: History, location: LogLocation, folder: Path | None
+) -> str | None:
+    """Return the hint for a job that ended because a module was missing."""
+    if job.state is not JobState.FAILED or job.exit_code != 1:
+        return None
+    from stoke.jobs.missing_module import packages_to_add
+
+    try:
+        spec = read_stored_spec(history.spec(job.id))
+    except RequestError:
+        return None
+    packages = packages_to_add(job, spec, location, folder or current_folder())
+    if not packages:
+        return None
+    options = [word for package in packages for word in ("-w", package.name)]
+    command = shlex.join(["stoke", "rerun", job.id, *options])
+    named = ", ".join(package.name + package.doubt for package in packages)
+    return f"add {named} and run again: {command}"
 
 
 def exit_code(job: Job) -> int:

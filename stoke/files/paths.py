@@ -192,3 +192,11 @@ def _refuse(path: Path, owner: int) -> NoReturn:
     if any(path.is_relative_to(top) for top in (cache_dir(), state_dir())):
         hint += f"; or remove it: sudo rm -r {shlex.quote(str(path))}"
     raise NotOursError(f"{path} belongs to user {owner}, who could change what is in it", hint)
+
+
+def current_folder() -> Path:
+    """Return the current folder; the home folder where the current one has been deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()

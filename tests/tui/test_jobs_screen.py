@@ -10,6 +10,7 @@ from stoke.backend.api import EngineState, EngineStatus
 from stoke.errors import EngineError
 from stoke.history.database import Note
 from stoke.history.job import JobState
+from stoke.logs.spool import STDERR
 from tests.tui.conftest import Desk, FakeBackend, screen_text, shows, until
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm, Help
@@ -162,6 +163,47 @@ async def test_rerun_submits_the_same_request_and_shows_it(
         assert made.spec.args == ("-v",)
         await until(pilot, lambda: jobs_screen(app).table.current == made.job_id)
         assert jobs_screen(app).query_one(LogView).has_focus
+
+
+YAML = b"Traceback (most recent call last):\n  line\nModuleNotFoundError: No module named 'yaml'\n"
+
+
+async def test_a_job_without_its_package_is_run_again_with_it(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("fit-aaaaaa", JobState.FAILED, spec={"code": "import yaml"}, exit_code=1)
+    desk.spool("fit-aaaaaa", YAML, STDERR)
+    desk.job("fit-bbbbbb", JobState.FAILED, spec={"code": "import yaml"}, exit_code=2, age=7200)
+    desk.spool("fit-bbbbbb", YAML, STDERR)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "+ adds pyyaml and runs again" in screen_text(app))
+        await pilot.press("down")
+        await until(pilot, lambda: shows(app, "exit 2", without="+ adds"))
+        await pilot.press("plus", "up")
+        await until(pilot, lambda: "+ adds pyyaml and runs again" in screen_text(app))
+        await pilot.press("plus")
+        await until(pilot, lambda: backends["local"].deliveries)
+        (made,) = backends["local"].deliveries
+        assert (made.spec.code, made.spec.dependencies) == ("import yaml", ("pyyaml",))
+
+
+async def test_a_guessed_package_is_asked_for_first(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("fit-aaaaaa", JobState.FAILED, spec={"code": "import yamlx"}, exit_code=1)
+    desk.spool("fit-aaaaaa", YAML.replace(b"yaml", b"yamlx"), STDERR)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "+ adds yamlx (PyPI name guessed" in screen_text(app))
+        await pilot.press("plus")
+        await until(pilot, lambda: "https://pypi.org/project/yamlx" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.screen.is_modal)
+        assert not backends["local"].deliveries
+        await pilot.press("plus")
+        await until(pilot, lambda: app.screen.is_modal)
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: backends["local"].deliveries)
+        assert backends["local"].deliveries[0].spec.dependencies == ("yamlx",)
 
 
 async def test_a_failing_backend_is_reported_and_its_jobs_are_unconfirmed(

@@ -528,3 +528,21 @@ async def test_a_request_for_a_backend_that_is_not_here(app: StokeApp, desk: Des
         assert "import x" in screen_text(app)
         app.screen.query_one("#backend", Select).value = "docker"
         await until(pilot, lambda: "a container with no capabilities" in said(app))
+
+
+async def test_one_key_adds_the_packages_that_the_code_imports(
+    app: StokeApp, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        screen.query_one(CodeEditor).text = "import numpy, mine, os\nfrom yaml import load"
+        await until(pilot, lambda: "f5 adds numpy, pyyaml" in screen_text(app))
+        await pilot.press("f5")
+        await until(pilot, lambda: "f5 adds" not in screen_text(app))
+        assert field(screen, "dependencies").text.split() == ["numpy", "pyyaml"]
+        await pilot.press("f5")
+        screen.query_one(CodeEditor).text = "import numpy, yaml, attr"
+        await until(pilot, lambda: "prediction: python" in screen_text(app))
+        assert field(screen, "dependencies").text.split() == ["numpy", "pyyaml"]

@@ -9,8 +9,11 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
 from stoke.errors import RequestError, StokeError
+from stoke.files.paths import current_folder
 from stoke.history.database import History
-from stoke.history.job import Job, beyond_reason
+from stoke.history.job import Job, JobState, beyond_reason
+from stoke.jobs.missing_module import packages_to_add
+from stoke.request.imports import Package
 from stoke.request.spec import JobSpec
 from stoke.request.stored import read_stored_spec
 from tui import format as fmt
@@ -19,6 +22,7 @@ from tui.jobs.columns import state_text
 from tui.jobs.spec_view import Copies, SpecView
 from tui.log.pane import LogPane
 from tui.log.view import LogView
+from tui.threads import on_thread
 from tui.widgets.waterfall import Waterfall
 
 _TABS = ("tab-log", "tab-phases", "tab-spec")
@@ -31,6 +35,9 @@ class JobDetail(Vertical):
         self._job: Job | None = None
         self._now = 0.0
         self._spec_of: str | None = None
+        self._ended: tuple[str, JobState] | None = None
+        self.to_add: tuple[Package, ...] = ()
+        """The packages whose absence ended the job, with what else its code imports."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="job-title")
@@ -44,6 +51,10 @@ class JobDetail(Vertical):
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
                 yield SpecView(self.context, id="spec-view")
+
+    @property
+    def job(self) -> Job | None:
+        return self._job
 
     @property
     def tabs(self) -> TabbedContent:
@@ -71,8 +82,37 @@ class JobDetail(Vertical):
         """Show a job; `now` is in epoch seconds."""
         self._job, self._now = job, now
         self.pane.show(job)
-        self.query_one("#job-title", Static).update(_title(job) if job else Text())
+        self._look_for_missing(job)
+        self._show_title()
         self._show_tab()
+
+    def _show_title(self) -> None:
+        title = _title(self._job, self.to_add) if self._job else Text()
+        self.query_one("#job-title", Static).update(title)
+
+    def _look_for_missing(self, job: Job | None) -> None:
+        """Look once, on a thread, for the module that a failed job lacked."""
+        ended = (job.id, job.state) if job and not job.provisional else None
+        if ended == self._ended:
+            return
+        self._ended, self.to_add = ended, ()
+        if job is None or ended is None or job.state is not JobState.FAILED or job.exit_code != 1:
+            return
+
+        def look() -> list[Package]:
+            spec = read_spec(self.context.reading, job.id)
+            if isinstance(spec, RequestError):
+                return []
+            log = self.context.jobs.locations.of(job.id)
+            return packages_to_add(job, spec, log, current_folder())
+
+        def done(packages: list[Package]) -> None:
+            if ended == self._ended and packages:
+                self.to_add = tuple(packages)
+                self._show_title()
+                self.screen.refresh_bindings()
+
+        on_thread(self, look, done, lambda _: None)  # It is an offer, and the log has the error.
 
     def tick(self, now: float) -> None:
         """Update the times of an unfinished job."""
@@ -125,7 +165,7 @@ class JobDetail(Vertical):
             self.enter()
 
 
-def _title(job: Job) -> Text:
+def _title(job: Job, to_add: tuple[Package, ...]) -> Text:
     text = Text.assemble(fmt.plain(job.id, "bold"), " ", state_text(job))
     if job.exit_code is not None:
         text.append(f" exit {job.exit_code}")
@@ -134,6 +174,10 @@ def _title(job: Job) -> Text:
     if job.reason:
         text.append("\n")
         text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
+    if to_add:
+        names = ", ".join(package.name + package.doubt for package in to_add)
+        text.append("\n")
+        text.append_text(fmt.plain(f"+ adds {names} and runs again", "yellow"))
     return text
 
 

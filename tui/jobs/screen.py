@@ -47,12 +47,13 @@ _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke ru
 
 
 class JobsScreen(StokeScreen):
-    CHANGES = frozenset({"stop", "rerun", "edit", "remove"})
+    CHANGES = frozenset({"stop", "rerun", "edit", "remove", "add_packages"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
         # In the log, s saves it and e finds errors, so these actions have a second key.
         Binding("s,ctrl+k", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
+        Binding("plus", "add_packages", "Add packages and run again", id="jobs.add_packages"),
         Binding("e,ctrl+e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
         Binding("c", "compare", "Compare", id="jobs.compare"),
@@ -320,6 +321,8 @@ class JobsScreen(StokeScreen):
             return marked or (job is not None and job.state.finished)
         if action in ("rerun", "edit"):
             return job is not None
+        if action == "add_packages":
+            return self._detail is not None and bool(self._detail.to_add)
         if action in ("find", "order", "reverse", "group", "columns", "compare"):
             return bool(self._listing.total)
         detail = self._detail
@@ -515,6 +518,38 @@ class JobsScreen(StokeScreen):
         job = self.job
         if job is not None and (spec := self._spec(job)) is not None:
             self.context.submissions.submit_spec(self, job.backend, spec, job.name, self.show_error)
+
+    def action_add_packages(self) -> None:
+        """Run the request again with the packages that it lacked; ask first if a name is a guess."""
+        from stoke.config.defaults import with_changes
+
+        job, packages = self.detail.job, self.detail.to_add
+        if job is None or (stored := self._spec(job)) is None:
+            return
+        names = [package.name for package in packages]
+        try:
+            spec = with_changes(stored, dependencies=[*stored.dependencies, *names])
+        except RequestError as error:
+            self.show_error(error)
+            return
+
+        def submit(yes: bool | None) -> None:
+            if yes:
+                self.context.submissions.submit_spec(
+                    self, job.backend, spec, job.name, self.show_error
+                )
+
+        guessed = [package.name for package in packages if package.guessed]
+        if not guessed:
+            submit(True)
+            return
+        from tui.dialogs.prompts import Confirm
+
+        body = fmt.plain(f"The code imports {', '.join(guessed)}. ")
+        body.append("A package of that name on PyPI may be another one. Look at it first:")
+        for name in guessed:
+            body.append("\n").append_text(fmt.plain(f"https://pypi.org/project/{name}"))
+        self.app.push_screen(Confirm("Add a package by a guessed name?", body, "Add"), submit)
 
     def action_edit(self) -> None:
         job = self.job

@@ -18,9 +18,11 @@ from textual.widgets._collapsible import CollapsibleTitle
 from stoke.backend.capabilities import ChoosesCluster, ClusterContext
 from stoke.backend.registry import backend_names
 from stoke.errors import RequestError, StokeError
+from stoke.files.paths import current_folder
 from stoke.history.job import Prediction
 from stoke.race.race import check_race
 from stoke.request import presets
+from stoke.request.imports import Package
 from stoke.request.presets import Preset
 from stoke.request.sources import read_code_or_notebook
 from stoke.request.spec import JobSpec
@@ -64,6 +66,7 @@ class NewJobScreen(StokeScreen):
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("f4", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
+        Binding("f5", "add_packages", "Add packages", id="new.add_packages"),
         Binding("ctrl+t", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
@@ -81,6 +84,7 @@ class NewJobScreen(StokeScreen):
         self._checks = 0
         self._submitting = False
         self._opened_last: Path | None = None
+        self._undeclared: tuple[Package, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield TopBar("new", self.context.read_only)
@@ -91,6 +95,7 @@ class NewJobScreen(StokeScreen):
                 yield Manifest()
             with VerticalScroll(id="new-fields", can_focus=False):
                 yield Static(id="prediction")
+                yield Static(id="undeclared")
                 yield from (FormField(*one) for one in form.widgets() if not one[1].folded)
                 with Fold(title="Where and how", id="more"):
                     with Horizontal(classes="field-line"):
@@ -128,6 +133,7 @@ class NewJobScreen(StokeScreen):
     def on_mount(self) -> None:
         self._fill(self._draft)
         self._show_errors({})
+        self.query_one("#undeclared").display = False
         self.query_one("#code").focus()
         self._check()
 
@@ -312,7 +318,8 @@ class NewJobScreen(StokeScreen):
             done(FormResult({"backend": at_backend(error)}))
 
         self._show_summary(draft)
-        on_thread(self, lambda: self._validation.validate(draft, rendering), done, failed)
+        folder = self._opened_last or current_folder()
+        on_thread(self, lambda: self._validation.validate(draft, rendering, folder), done, failed)
 
     def _show(self, result: FormResult) -> None:
         if chips := self._field("dependencies").chips:
@@ -322,6 +329,7 @@ class NewJobScreen(StokeScreen):
         self.query_one("#backend-isolation", Static).update(fmt.plain(result.isolation))
         self._show_errors(result.errors)
         self._show_prediction(result.spec, None if result.errors else result.expected)
+        self._show_undeclared(result.undeclared)
         if result.errors:
             # On a small terminal a field may be scrolled out.
             labels = {field.name: field.label for field, _ in form.widgets()}
@@ -362,6 +370,20 @@ class NewJobScreen(StokeScreen):
                 text.append(", the cache is not used")
         self.query_one("#prediction", Static).update(text)
 
+    def _show_undeclared(self, packages: tuple[Package, ...]) -> None:
+        """Show what the code imports while the form has no packages, and the key that adds them."""
+        line = self.query_one("#undeclared", Static)
+        line.display = bool(packages)
+        if packages != self._undeclared:
+            self._undeclared = packages
+            names = ", ".join(package.name + package.doubt for package in packages)
+            line.update(fmt.plain(f"f5 adds {names}, which the code imports"))
+            self.refresh_bindings()
+
+    def action_add_packages(self) -> None:
+        field = self._field("dependencies")
+        field.text = "\n".join([field.text, *(package.name for package in self._undeclared)])
+
     def _show_errors(self, found: dict[str, RequestError]) -> None:
         folded = {"backend"}
         for field in self.query(FormField):
@@ -390,6 +412,8 @@ class NewJobScreen(StokeScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not super().check_action(action, parameters):
             return False
+        if action == "add_packages":
+            return bool(self._undeclared)
         return not self._submitting if action == "submit" else True
 
     @on(Button.Pressed, "#submit")
@@ -487,7 +511,7 @@ class NewJobScreen(StokeScreen):
                 self._opened_last = path.parent
                 self._open(path)
 
-        self.app.push_screen(OpenFile(self._opened_last or _here()), picked)
+        self.app.push_screen(OpenFile(self._opened_last or current_folder()), picked)
 
     def _open(self, path: Path) -> None:
         def read() -> Preset | str:
@@ -552,10 +576,3 @@ class NewJobScreen(StokeScreen):
 
     def action_back(self) -> None:
         self.post_message(ShowScreen("jobs"))
-
-
-def _here() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path.home()  # The working folder has been deleted.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import RendersJobs
@@ -22,6 +23,7 @@ from stoke.history.job import Prediction, new_job_id
 from stoke.jobs.rendering import left_out, render_job
 from stoke.jobs.request import Request
 from stoke.request import fields, presets
+from stoke.request.imports import Package, undeclared
 from stoke.request.spec import JobSpec
 from tui.new_job import form
 from tui.new_job.draft import Draft
@@ -39,6 +41,8 @@ class FormResult:
     expected: Prediction | None = None
     code_packages: tuple[str, ...] = ()
     """The packages that the code's metadata names."""
+    undeclared: tuple[Package, ...] = ()
+    """The packages that the code imports while the form declares none."""
     manifest: tuple[str, str | None] = ("", None)
 
 
@@ -70,9 +74,10 @@ class FormValidation:
             values = {**values, "scope": ""}
         return form.as_asked(replace(draft, values=values))
 
-    def validate(self, draft: Draft, rendering: bool) -> FormResult:
+    def validate(self, draft: Draft, rendering: bool, folder: Path) -> FormResult:
         """Check a draft, also one without code. With `rendering` the result has the manifest.
 
+        `folder` is where the code's own modules are.
         `StokeError` for a fault of the history.
         """
         found = form.errors(draft.code, draft.values)
@@ -102,7 +107,8 @@ class FormValidation:
             return result
         expected = predict(spec, request_keys(spec), name, self._history)
         manifest = self._render(draft, spec, backend) if rendering else ("", None)
-        return replace(result, expected=expected, manifest=manifest)
+        imported = tuple(undeclared(spec, folder))
+        return replace(result, expected=expected, undeclared=imported, manifest=manifest)
 
     def _render(self, draft: Draft, spec: JobSpec, backend: Backend) -> tuple[str, str | None]:
         """Return a title and what would be submitted, as `stoke render` prints it for the backend."""

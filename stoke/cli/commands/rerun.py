@@ -10,6 +10,7 @@ from stoke.errors import EngineError, RequestError
 
 @click.command()
 @apply(JOB, BACKEND)
+@option_for("dependencies")
 @option_for("scope")
 @option_for("use_cache")
 @UPGRADE
@@ -17,6 +18,7 @@ from stoke.errors import EngineError, RequestError
 def command(
     job: str,
     backend: str | None,
+    packages: tuple[str, ...],
     scope: str | None,
     no_cache: bool,
     upgrade: bool,
@@ -27,10 +29,12 @@ def command(
     """Run a job's request again.
 
     Uses the job's backend unless --backend names another. Secrets are read again from their sources.
+    --with adds packages to those of the request.
 
     \b
     stoke rerun train-7k2pqa
     stoke rerun train -b docker --upgrade
+    stoke rerun train -w pyyaml
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
@@ -38,6 +42,7 @@ def command(
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request
     from stoke.request.stored import read_stored_spec
+    from stoke.request.values import Requirements
 
     config = load_config()
     with open_history() as history:
@@ -47,7 +52,13 @@ def command(
         stored = read_stored_spec(text)
     except RequestError as error:
         raise EngineError(f"the request of {earlier.id} {error.why}") from None
-    spec = with_changes(stored, scope=scope, use_cache=False if no_cache else None)
+    added = Requirements().from_options("dependencies", packages)
+    spec = with_changes(
+        stored,
+        dependencies=[*stored.dependencies, *added] if added else None,
+        scope=scope,
+        use_cache=False if no_cache else None,
+    )
     request = Request(
         spec,
         name=earlier.name,

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from stoke import errors
-from stoke.cli.options import BACKEND, CODE, OUTCOME, PLACE, CodeCommand, apply, request_from
+from stoke.cli.options import (
+    BACKEND,
+    CODE,
+    OUTCOME,
+    PLACE,
+    CodeCommand,
+    apply,
+    request_from,
+    script_folder,
+)
 
 
 def _exit_codes() -> str:
@@ -41,5 +50,11 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     config = load_config()
     request = request_from(config, **options)
     return run_request(
-        request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet
+        request,
+        backend or config.backend,
+        config,
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+        folder=script_folder(options["words"], options["code"]),
     )
