@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit
 
+if TYPE_CHECKING:
+    from stoke.cli.run_on_save import RunControl
+
 
 def run_request(
     request: Request,
@@ -32,10 +36,12 @@ def run_request(
     as_json: bool,
     quiet: bool,
     folder: Path | None = None,
+    control: RunControl | None = None,
 ) -> int:
     """Submit the request and, unless `detach`, follow the job to its end. Return the exit code.
 
     `folder` is that of the script, given for new code: packages that its imports need are proposed.
+    `control` can end the run.
     """
     progress = ProgressPrinter(quiet)
     with closing(Backends(config)) as backends, History() as history:
@@ -65,4 +71,4 @@ def run_request(
             return 0
         from stoke.cli.watch import watch_job
 
-        return watch_job(job, backend, history, config, progress, as_json, folder)
+        return watch_job(job, backend, history, config, progress, as_json, folder, control)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import Interrupts
@@ -40,6 +41,9 @@ from stoke.logs.spool import SpoolReader
 from stoke.remote.events import Event
 from stoke.request.stored import read_stored_spec
 
+if TYPE_CHECKING:
+    from stoke.cli.run_on_save import RunControl
+
 INTERRUPTED = "interrupted"
 """The reason that the runner gives for the end of a job after SIGINT."""
 CHECK_SECONDS = 0.5
@@ -54,8 +58,12 @@ def watch_job(
     progress: ProgressPrinter,
     as_json: bool,
     folder: Path | None = None,
+    control: RunControl | None = None,
 ) -> int:
-    """Follow a job to its end and return the exit code. `folder` is that of its script, if known."""
+    """Follow a job to its end and return the exit code.
+
+    `folder` is that of its script, if known; `control` can end the job.
+    """
     screen = JobScreen()
     stderr = OutputStream(2, sys.stderr.encoding, screen)
     stdout = stderr if as_json else OutputStream(1, sys.stdout.encoding, screen)
@@ -66,10 +74,16 @@ def watch_job(
     follow = JobFollower(job.id, backend, history, location, passthrough, progress, stopper.act)
     try:
         with stopper.on_ctrl_c(follow.wake):
+            if control is not None:
+                control.attach(lambda: stopper.replace(follow.wake))
             last = follow.run()
     except (BrokenPipeError, KeyboardInterrupt, EngineError):
         progress.print(f"the job continues; follow it with: stoke logs -f {job.id}")
         raise
+    finally:
+        stopper.close()
+    if control is not None:
+        control.job, control.interrupted = last, stopper.pressed > 0
     passthrough.close()
     clean_up(job.id, backend, history)
     progress.print_end(last)
@@ -305,6 +319,8 @@ class InterruptHandler:
         self._grace = grace
         self._progress = progress
         self._done = 0
+        self._is_replaced = self._replacing = False
+        self._over = threading.Event()
         self.pressed = 0
 
     @contextmanager
@@ -326,8 +342,21 @@ class InterruptHandler:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def replace(self, wake: Callable[[], None]) -> None:
+        """End the job in favour of another one; callable on any thread, as often as one likes."""
+        self._is_replaced = True
+        wake()
+
+    def close(self) -> None:
+        """The job has ended: stop what would end it."""
+        self._over.set()
+
     def act(self) -> None:
         """Carry out the presses so far, on threads, because an engine may answer slowly."""
+        if self._is_replaced and not self._replacing:
+            self._replacing = True
+            self._progress.print("saved; stopping this run")
+            threading.Thread(target=self._replace, daemon=True).start()
         while self._done < self.pressed:
             self._done += 1
             first = self._done == 1
@@ -335,6 +364,12 @@ class InterruptHandler:
                 what = "interrupted" if isinstance(self._backend, Interrupts) else "stopping"
                 self._progress.print(f"{what}; press ctrl+c again to end it at once")
             threading.Thread(target=self._end, args=(first,), daemon=True).start()
+
+    def _replace(self) -> None:
+        """End the job as one ctrl+c does, and at once if it is not over after the grace period."""
+        self._end(True)
+        if not self._over.wait(self._grace):
+            self._end(False)
 
     def _end(self, with_grace: bool) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from stoke.cli.options import (
     script_folder,
 )
 
+if TYPE_CHECKING:
+    from stoke.cli.run_on_save import RunControl
+
 
 def _exit_codes() -> str:
     """Return the table in `stoke.errors`, formatted for the help."""
@@ -28,7 +31,13 @@ def _exit_codes() -> str:
 
 @click.command(cls=CodeCommand, epilog=_exit_codes())
 @apply(CODE, BACKEND, PLACE, OUTCOME)
-def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **options: Any) -> int:
+@click.option(
+    "--watch", is_flag=True,
+    help="Run FILE again whenever it is saved, until ctrl+c; end the run before if it is not over.",
+)  # fmt: skip
+def command(
+    backend: str | None, detach: bool, as_json: bool, quiet: bool, watch: bool, **options: Any
+) -> int:
     """Run Python code with its packages, and wait for it.
 
     The job's stdout, stderr and exit code become those of this command; its stdin is empty. Ctrl+c
@@ -43,18 +52,32 @@ def command(backend: str | None, detach: bool, as_json: bool, quiet: bool, **opt
     stoke run -r requirements.txt -b docker --memory 2g train.py --epochs 3
     stoke run train.py -- --name first
     stoke run --json - < train.py
+    stoke run -w numpy --watch train.py
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
 
     config = load_config()
-    request = request_from(config, **options)
-    return run_request(
-        request,
-        backend or config.backend,
-        config,
-        detach=detach,
-        as_json=as_json,
-        quiet=quiet,
-        folder=script_folder(options["words"], options["code"]),
-    )
+    folder = script_folder(options["words"], options["code"])
+
+    def run(control: RunControl | None = None) -> int:
+        return run_request(
+            request_from(config, **options),
+            backend or config.backend,
+            config,
+            detach=detach,
+            as_json=as_json,
+            quiet=quiet,
+            folder=folder,
+            control=control,
+        )
+
+    if not watch:
+        return run()
+    if detach or as_json:
+        raise click.UsageError("--watch cannot be combined with --detach and --json.")
+    if options["code"] is not None or options["words"][:1] in ((), ("-",)):
+        raise click.UsageError("--watch needs a FILE: there is nothing else to save.")
+    from stoke.cli.run_on_save import run_on_save, watched_paths
+
+    return run_on_save(watched_paths(options["words"], options), run, quiet)

@@ -1,0 +1,118 @@
+"""`stoke run --watch`: code is run again at each save."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stoke.history.database import History
+from stoke.history.job import JobState
+from tests.cli.conftest import Stoke, Terminal
+from tests.lab import until
+from tests.package_index import PackageIndex
+
+LONG = "print('began')\nimport time\nwhile True: time.sleep(0.05)\n"
+STUBBORN = "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: print('ignored'))\n" + (
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('began')\nwhile True: time.sleep(0.05)\n"
+)
+WAITS = b"waiting for a save"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def replace(path: Path, text: str) -> None:
+    """As editors do that write a new file and rename it."""
+    aside = path.with_suffix(".new")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def turns(terminal: Terminal, count: int) -> None:
+    until(lambda: terminal.screen.count(WAITS) == count, f"{count} runs: {terminal.screen!r}")
+
+
+def test_each_save_runs_the_code_and_compares_the_time(
+    terminal: Callable[..., Terminal], here: Path, index: PackageIndex
+) -> None:
+    (here / "a.py").write_text("import alpha; print('first')")
+    (here / "r.txt").write_text("alpha==1.0")
+    at = terminal("run", "--watch", "-r", "r.txt", "a.py")
+    turns(at, 1)
+    first = at.screen
+    assert b"first" in first and b"cold" in first and b"than the run before" not in first
+    replace(here / "a.py", "print('second')")
+    turns(at, 2)
+    second = at.screen[len(first) :]
+    assert b"second" in second and b"than the run before" in second and b"warm" in second
+    (here / "a.py").unlink()
+    turns(at, 3)
+    assert b"a.py: cannot be read" in at.screen
+    (here / "a.py").write_text("raise SystemExit(3)")
+    turns(at, 4)
+    assert b"(exit 3)" in at.screen
+    (here / "r.txt").write_text("alpha==2.0")
+    turns(at, 5)
+    at.process.send_signal(signal.SIGINT)
+    assert at.wait() == 130
+
+
+@pytest.mark.parametrize("code", [LONG, STUBBORN])
+def test_a_save_ends_the_run_before(
+    terminal: Callable[..., Terminal], here: Path, code: str
+) -> None:
+    (here / "a.py").write_text(code)
+    at = terminal("run", "--watch", "a.py", env={"STOKE_STOP_GRACE": "1"})
+    at.until(b"began")
+    (here / "a.py").write_text("print('second')")
+    turns(at, 2)
+    assert b"saved; stopping this run" in at.screen and b"second" in at.screen
+    with History() as history:
+        states = [job.state for job in history.list()]
+    assert states == [JobState.SUCCEEDED, JobState.STOPPED]
+    at.process.send_signal(signal.SIGINT)
+    assert at.wait() == 130
+
+
+@pytest.mark.docker
+def test_a_save_ends_a_container(
+    terminal: Callable[..., Terminal], here: Path, docker_image: str, docker_scope: str
+) -> None:
+    (here / "a.py").write_text(LONG)
+    place = ["-b", "docker", "--image", docker_image, "--scope", docker_scope]
+    at = terminal("run", "--watch", *place, "a.py")
+    at.until(b"began")
+    replace(here / "a.py", "print('second')")
+    turns(at, 2)
+    assert b"second" in at.screen
+
+
+def test_ctrl_c_in_a_run_ends_all(terminal: Callable[..., Terminal], here: Path) -> None:
+    (here / "a.py").write_text(LONG)
+    at = terminal("run", "--watch", "a.py")
+    at.until(b"began")
+    at.process.send_signal(signal.SIGINT)
+    assert at.wait() == 130
+    assert WAITS not in at.screen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["-c", "1"], b"--watch needs a FILE"),
+        (["-"], b"--watch needs a FILE"),
+        ([], b"--watch needs a FILE"),
+        (["--json", "a.py"], b"--detach and --json"),
+        (["--detach", "a.py"], b"--detach and --json"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(stoke: Stoke, arguments: list[str], why: bytes) -> None:
+    done = stoke("run", "--watch", *arguments)
+    assert done.returncode == 2 and why in done.stderr
