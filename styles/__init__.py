@@ -10,6 +10,6 @@ LATER = ("dialogs", "new_job", "caches", "metrics", "race")
 
 
 def stylesheet(*names: str) -> str:
-    """Return these sheets as one, after the variables, which Textual does not share between sheets."""
+    """Return these sheets as one. `tui.palette` defines the colours that are not Textual's."""
     folder = Path(__file__).parent
-    return "\n".join((folder / f"{name}.tcss").read_text() for name in ("variables", *names))
+    return "\n".join((folder / f"{name}.tcss").read_text() for name in names)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.console import RenderableType
@@ -17,7 +18,9 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.signal import Signal
+from textual.theme import Theme
 from textual.widget import AwaitMount
+from textual.widgets import Static
 
 import styles
 import tui.textual_patches.colour_cache  # noqa: F401
@@ -25,7 +28,7 @@ from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.history.job import Job
 from stoke.text.sanitize import clean
-from tui import keymap, themes
+from tui import keymap, palette, themes
 from tui.base_screen import StokeScreen
 from tui.command_palette import Actions
 from tui.context import Context
@@ -120,7 +123,12 @@ class StokeApp(PatchedApp):
     ) -> None:
         if config is not None and config.color == "never":
             os.environ["NO_COLOR"] = "1"
+        self._colours: dict[str, str] = {}
         super().__init__(driver_class=LinkDriver)
+        for theme in themes.OURS:
+            self.register_theme(theme)
+        if "TEXTUAL_THEME" not in os.environ:
+            self.set_reactive(App.theme, themes.STOKE.name)
         self.context = Context(
             config,
             clock,
@@ -159,7 +167,7 @@ class StokeApp(PatchedApp):
             problems.append(f"unknown theme {wanted}; choose one of: {known}")
         for problem in problems:
             self.notify(clean(problem), severity="warning", markup=False, timeout=10)
-        self.theme_changed_signal.subscribe(self, lambda theme: ui_state.set(theme=theme.name))
+        self.theme_changed_signal.subscribe(self, self._theme_changed)
         mode = ui_state.get("mode")
         if mode in _SCREENS and mode != self.current_mode:
             self._load_later_styles()
@@ -232,6 +240,26 @@ class StokeApp(PatchedApp):
 
     def on_unmount(self) -> None:
         self.context.jobs.close()
+
+    # --- colours ----------------------------------------------------------------------------------
+
+    def get_css_variables(self) -> dict[str, str]:
+        generated = super().get_css_variables()
+        colours = palette.variables(self.current_theme, generated)
+        if colours != self._colours:
+            if self._colours:
+                self.console.pop_theme()
+            self._colours = colours
+            self.console.push_theme(palette.text_styles(colours))
+        self.theme_variables = {**generated, **colours}
+        return self.theme_variables
+
+    def _theme_changed(self, theme: Theme) -> None:
+        self.context.ui_state.set(theme=theme.name)
+        # A text takes its colours when it is given to its widget.
+        for stack in self._screen_stacks.values():
+            for text in chain.from_iterable(screen.query(Static) for screen in stack):
+                text.update(text.content)
 
     # --- the terminal -----------------------------------------------------------------------------
 

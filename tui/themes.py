@@ -18,6 +18,20 @@ from textual.theme import Theme
 from stoke.files.paths import config_file
 from stoke.files.untrusted import read_toml
 
+STOKE = Theme(
+    name="stoke",
+    primary="#6cb6ff",
+    secondary="#76d1c4",
+    accent="#ff9a4d",
+    warning="#f2c14e",
+    error="#ff7b72",
+    success="#7fd88f",
+    foreground="#d6d9de",
+    background="#11141a",
+    surface="#161a21",
+    panel="#1c212a",
+)
+"""The default."""
 HIGH_CONTRAST = Theme(
     name="high-contrast",
     primary="#ffff00",
@@ -34,6 +48,8 @@ HIGH_CONTRAST = Theme(
     text_alpha=1.0,
 )
 
+OURS = (STOKE, HIGH_CONTRAST)
+
 _COLOURS = {
     field.name
     for field in fields(Theme)
@@ -42,8 +58,8 @@ _COLOURS = {
 
 
 def load() -> tuple[list[Theme], list[str]]:
-    """Return (themes, errors of their files)."""
-    found = [HIGH_CONTRAST]
+    """Return (themes of the user, errors of their files)."""
+    found = []
     errors = []
     for path in sorted((config_file().parent / "themes").glob("*.toml")):
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stoke.history.job import Job, JobState
 from stoke.logs.spool import STDERR, LogSource, SpoolReader
 from stoke.request.imports import Package, missing_package, undeclared
-from stoke.request.requirements import names
+from stoke.request.requirement import names
 from stoke.request.spec import JobSpec
 
 _MOST_ROWS = 300

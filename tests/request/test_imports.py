@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stoke.request.requirements import check_requirement
+from stoke.request.requirement import check_requirement
 
 from stoke.request.import_names import PACKAGES
 from stoke.request.imports import (

@@ -83,15 +83,15 @@ class ClearCache(Dialog[bool]):
             text.append("\nCannot measure its size: ")
             text.append_text(fmt.error_text(self._error))
         elif not self._measured_now:
-            text.append(f"\nmeasuring: {clean(self._work.step or 'starting')}", style="dim")
+            text.append(f"\nmeasuring: {clean(self._work.step or 'starting')}", style="$quiet")
         else:
             count = fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"
             entries = "entry" if volume.entries == 1 else "entries"
             text.append(f"\n{fmt.size(volume.bytes)} in {count} {entries}", style="bold")
         if volume.in_use_by:
-            text.append("\nIn use by ", style="red")
-            text.append_text(fmt.plain(", ".join(volume.in_use_by), "red"))
-            text.append(". Stop them before clearing it.", style="red")
+            text.append("\nIn use by ", style="$bad")
+            text.append_text(fmt.plain(", ".join(volume.in_use_by), "$bad"))
+            text.append(". Stop them before clearing it.", style="$bad")
         elif self._measured_now:
             text.append("\nNot in use.")
         self.query_one("#clear-what", Static).update(text)

@@ -112,7 +112,7 @@ class EnvironmentsScreen(StokeScreen):
         text.append_text(fmt.plain(f" · {volume.backend} · {volume.scope} · {volume.kind}"))
         if volume.in_use_by:
             text.append("\n")
-            text.append_text(fmt.plain(f"in use by {', '.join(volume.in_use_by)}", "yellow"))
+            text.append_text(fmt.plain(f"in use by {', '.join(volume.in_use_by)}", "$warn"))
         if usage is not None:
             count = len(usage.environments)
             text.append(f"\n{fmt.size(usage.bytes)} in {fmt.count(count, 'environment')}")
@@ -122,7 +122,7 @@ class EnvironmentsScreen(StokeScreen):
         if self._work is not None:
             step = f"{self._work.step or 'starting'} (ctrl+c cancels)"
             text.append("\n")
-            text.append_text(fmt.plain(f"measuring: {step}", "cyan"))
+            text.append_text(fmt.plain(f"measuring: {step}", "$busy"))
         if self._error is not None:
             text.append("\n")
             text.append_text(fmt.error_text(self._error))
@@ -148,7 +148,7 @@ class EnvironmentsScreen(StokeScreen):
         return sorted(found, key=lambda one: (-one.reclaimable, one.key))
 
     def _row(self, one: CachedEnvironment) -> list[Text]:
-        used = fmt.plain("in use", "yellow")
+        used = fmt.plain("in use", "$warn")
         if not one.busy:
             used = Text(fmt.age(self.context.clock() - one.last_used), justify="right")
         return [
@@ -174,8 +174,8 @@ class EnvironmentsScreen(StokeScreen):
             text.append(f" built {built}, {fmt.count(len(one.packages), 'package')}\n")
             if one.in_use_by:
                 used_by = f"in use by {', '.join(one.in_use_by)}\n"
-                text.append_text(fmt.plain(used_by, "yellow"))
+                text.append_text(fmt.plain(used_by, "$warn"))
             text.append_text(fmt.plain("  ".join(one.packages)))
         elif self._usage is not None:
-            text.append("No environments.", style="dim")
+            text.append("No environments.", style="$quiet")
         self.query_one("#environments-packages Static", Static).update(text)

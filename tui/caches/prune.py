@@ -73,7 +73,8 @@ class PruneCache(Dialog[Plan | None]):
         self.query_one("#prune-unused").focus()
         self._show_text(
             Text(
-                "A dry run lists what would be deleted. Environments in use are kept.", style="dim"
+                "A dry run lists what would be deleted. Environments in use are kept.",
+                style="$quiet",
             )
         )
 
@@ -96,7 +97,7 @@ class PruneCache(Dialog[Plan | None]):
         try:
             plan = self._plan()
         except ValueError as error:
-            self._show_text(fmt.plain(str(error), "red"))
+            self._show_text(fmt.plain(str(error), "$bad"))
             return
         work = Work("dry run", lambda: call_in(self, self._show_step))
         self._work = work
@@ -121,7 +122,7 @@ class PruneCache(Dialog[Plan | None]):
     def _show_step(self) -> None:
         if self._work is not None:
             step = f"dry run: {self._work.step or 'starting'} (ctrl+c cancels)"
-            self._show_text(fmt.plain(step, "cyan"))
+            self._show_text(fmt.plain(step, "$busy"))
 
     def _show_result(self, plan: Plan, pruned: Pruned) -> None:
         self._work = None
@@ -133,7 +134,7 @@ class PruneCache(Dialog[Plan | None]):
         else:
             text.append("Nothing to delete.\n", style="bold")
         if pruned.busy:
-            text.append(f"{len(pruned.busy)} more are in use and kept.\n", style="yellow")
+            text.append(f"{len(pruned.busy)} more are in use and kept.\n", style="$warn")
         keys = [key[:8] for key in pruned.environments]
         for what, names in (("environment", keys), ("package", pruned.packages)):
             if names:

@@ -243,25 +243,25 @@ class CachesScreen(StokeScreen):
             if volume.node:
                 text.append_text(fmt.plain(f" on {volume.node}"))
             if volume.in_use_by:
-                text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "yellow"))
+                text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "$warn"))
             text.append("\n")
         if self._volumes:
             total = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
             unmeasured = len(self._volumes) - len(total)
             text.append(f"{fmt.size(sum(total) if total else None)} in total")
             if unmeasured:
-                text.append(f", {unmeasured} not measured (m measures)", style="yellow")
+                text.append(f", {unmeasured} not measured (m measures)", style="$warn")
         for key, work in self._works.items():
             step = "cancelling" if work.cancelled else f"{work.step or 'starting'} (esc cancels)"
             text.append("\n")
-            text.append_text(fmt.plain(f"{work.doing} {_short(key)}: {step}", "cyan"))
+            text.append_text(fmt.plain(f"{work.doing} {_short(key)}: {step}", "$busy"))
         jobs = {job.id: job for job in self.context.snapshot.jobs}
         for job_id in sorted(self._warming):
             job = jobs.get(job_id)
             phase = f", {job.phases[-1].name}" if job and job.phases else ""
             state = job.state if job else "submitted"
             text.append("\n")
-            text.append_text(fmt.plain(f"{job_id}: {state}{phase} (1 shows it)", "cyan"))
+            text.append_text(fmt.plain(f"{job_id}: {state}{phase} (1 shows it)", "$busy"))
         self.query_one("#caches-detail", Static).update(text)
 
     def _show_plots(self) -> None:
@@ -284,10 +284,10 @@ class CachesScreen(StokeScreen):
             age = fmt.age(self.context.clock() - volume.measured_at)
         figures = self._data.figures(volume) if self._data else None
         count = len(volume.in_use_by)
-        users = fmt.cell(", ".join(volume.in_use_by), "yellow")
+        users = fmt.cell(", ".join(volume.in_use_by), "$warn")
         if not self._wide:
             # Their names are below the table.
-            users = Text(fmt.count(count, "job"), style="yellow")
+            users = Text(fmt.count(count, "job"), style="$warn")
         return (
             fmt.cell(volume.backend),
             fmt.cell(volume.scope),
@@ -298,7 +298,7 @@ class CachesScreen(StokeScreen):
             _right(fmt.share(figures.hit_rate if figures else None)),
             _right(fmt.duration(figures.saved_seconds if figures else None)),
             _right(fmt.size(figures.saved_bytes if figures else None)),
-            users if count else Text("none", style="dim"),
+            users if count else Text("none", style="$quiet"),
         )
 
     def _current(self) -> Key | None:

@@ -65,7 +65,7 @@ class WarmCache(Dialog[list[Request] | None]):
                 yield Button("Warm", id="go", variant="primary")
 
     def on_mount(self) -> None:
-        self._show_text(Text("Runs as jobs, which Jobs lists. Bytecode is compiled.", "dim"))
+        self._show_text(Text("Runs as jobs, which Jobs lists. Bytecode is compiled.", "$quiet"))
         self.query_one("#warm-0").focus()
 
     def _show_text(self, text: Text) -> None:

@@ -83,7 +83,7 @@ class Help(Dialog[None]):
             if where != group:
                 text.append(f"{chr(10) if group else ''}{where}\n", style="bold")
                 group = where
-            text.append(f"  {' '.join(dict.fromkeys(keys)):<18}", style="cyan")
+            text.append(f"  {' '.join(dict.fromkeys(keys)):<18}", style="$busy")
             text.append(f" {description}\n")
         return text
 

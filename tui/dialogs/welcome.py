@@ -85,7 +85,7 @@ class Welcome(Dialog[str | None]):
             ("?", "list the keys of this screen; : lists all actions"),
         ]
         for key, what in keys[self._read_only :]:
-            text.append(f"{key}  ", style="bold cyan")
+            text.append(f"{key}  ", style="bold $busy")
             text.append_text(fmt.plain(what))
             text.append("\n")
         text.rstrip()

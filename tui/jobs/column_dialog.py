@@ -50,7 +50,7 @@ class Columns(Dialog[None]):
         return [
             Text.assemble(
                 ("[x] " if name in self._shown else "[ ] "), _FULL.get(name, name),
-                style="" if name in self._shown else "dim",
+                style="" if name in self._shown else "$quiet",
             )
             for name in self._names
         ]  # fmt: skip

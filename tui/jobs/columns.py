@@ -11,13 +11,13 @@ from stoke.history.job import Job, JobState, Phase
 from tui import format as fmt
 
 STATES = {
-    JobState.QUEUED: ("○ queued", "blue"),
-    JobState.STARTING: ("◔ starting", "cyan"),
-    JobState.RUNNING: ("● running", "cyan"),
-    JobState.SUCCEEDED: ("✓ succeeded", "green"),
-    JobState.FAILED: ("✗ failed", "red"),
-    JobState.STOPPED: ("■ stopped", "yellow"),
-    JobState.LOST: ("? lost", "magenta"),
+    JobState.QUEUED: ("○ queued", "$wait"),
+    JobState.STARTING: ("◔ starting", "$busy"),
+    JobState.RUNNING: ("● running", "$busy"),
+    JobState.SUCCEEDED: ("✓ succeeded", "$good"),
+    JobState.FAILED: ("✗ failed", "$bad"),
+    JobState.STOPPED: ("■ stopped", "$warn"),
+    JobState.LOST: ("? lost", "$odd"),
 }
 
 
@@ -35,7 +35,7 @@ def _phase(job: Job, name: str) -> Phase | None:
 def _hit(job: Job, kind: str) -> Text:
     phase = _phase(job, kind)
     hit = phase.hit if phase else None
-    return Text(fmt.hit(hit), style={True: "green", False: "yellow", None: "dim"}[hit])
+    return Text(fmt.hit(hit), style={True: "$good", False: "$warn", None: "$quiet"}[hit])
 
 
 def _packages(job: Job) -> str:

@@ -24,7 +24,7 @@ from tui.widgets.top_bar import TopBar
 _NAME_WIDTH = 14
 _FIGURES_WIDTH = 30
 _LEAST_BAR = 4
-_STYLES = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_STYLES = {"added": ("+", "$good"), "removed": ("-", "$bad"), "changed": ("~", "$warn")}
 
 
 class CompareScreen(StokeScreen):
@@ -124,12 +124,12 @@ class ComparisonView(Widget):
     def _request(self, found: Comparison) -> Iterator[Text]:
         yield _heading("request")
         if not found.spec and not found.code:
-            yield Text("the same", style="dim")
+            yield Text("the same", style="$quiet")
         for one in found.spec:
             yield self._pair(
                 one.what,
-                Text("not set", "dim") if one.first is None else fmt.plain(one.first, "yellow"),
-                Text("not set", "dim") if one.second is None else fmt.plain(one.second, "yellow"),
+                Text("not set", "$quiet") if one.first is None else fmt.plain(one.first, "$warn"),
+                Text("not set", "$quiet") if one.second is None else fmt.plain(one.second, "$warn"),
             )
 
     def _packages(self, found: Comparison) -> Iterator[Text]:
@@ -144,7 +144,7 @@ class ComparisonView(Widget):
         for kind in found.unknown:
             yield _heading(f"{kind} packages")
             yield Text(
-                "not known for both jobs; measure the cache to list them (3, m)", style="dim"
+                "not known for both jobs; measure the cache to list them (3, m)", style="$quiet"
             )
 
     @property
@@ -153,7 +153,7 @@ class ComparisonView(Widget):
 
     def _pair(self, name: str, first: Text, second: Text) -> Text:
         name = clean(name)
-        text = Text(fmt.fit(name, _NAME_WIDTH) + " ", style="dim", no_wrap=True)
+        text = Text(fmt.fit(name, _NAME_WIDTH) + " ", style="$quiet", no_wrap=True)
         left = first.copy()
         left.truncate(self._half - 1, overflow="ellipsis", pad=True)
         line = Text(no_wrap=True).append_text(text).append_text(left).append(" ")
@@ -163,8 +163,8 @@ class ComparisonView(Widget):
 
     def _phase(self, phase: Phase | None, longest: float) -> Text:
         if phase is None:
-            return Text("-", style="dim")
-        style = {True: "green", False: "yellow", None: "blue"}[phase.hit]
+            return Text("-", style="$quiet")
+        style = {True: "$good", False: "$warn", None: "$wait"}[phase.hit]
         bar = self._half - _FIGURES_WIDTH
         length = round((phase.seconds or 0) / longest * bar) if longest else 0
         text = Text(f"{fmt.duration(phase.seconds):>7} ")
@@ -199,7 +199,7 @@ def _against(text: str, first: float | None, second: float | None) -> Text:
         times = second / first
         if not 0.95 < times < 1.05:
             ratio = f"{times:.2g}x" if times > 0.1 else f"1/{1 / times:,.0f}"
-            result.append(f"  {ratio}", style="yellow" if times > 1 else "green")
+            result.append(f"  {ratio}", style="$warn" if times > 1 else "$good")
     return result
 
 
@@ -210,5 +210,5 @@ def _package(one: PackageChange) -> Text:
 
 
 def _code(line: str) -> Text:
-    styles = {"+": "green", "-": "red", "@": "cyan"}
+    styles = {"+": "$good", "-": "$bad", "@": "$busy"}
     return fmt.plain(line, styles.get(line[:1], ""))

@@ -170,14 +170,14 @@ def _title(job: Job, to_add: tuple[Package, ...]) -> Text:
     if job.exit_code is not None:
         text.append(f" exit {job.exit_code}")
     if job.stale:
-        text.append(" (unconfirmed: backend not answering)", style="yellow")
+        text.append(" (unconfirmed: backend not answering)", style="$warn")
     if job.reason:
         text.append("\n")
-        text.append_text(fmt.plain(job.reason, "red" if job.state == "failed" else "yellow"))
+        text.append_text(fmt.plain(job.reason, "$bad" if job.state == "failed" else "$warn"))
     if to_add:
         names = ", ".join(package.name + package.doubt for package in to_add)
         text.append("\n")
-        text.append_text(fmt.plain(f"+ adds {names} and runs again", "yellow"))
+        text.append_text(fmt.plain(f"+ adds {names} and runs again", "$warn"))
     return text
 
 

@@ -283,7 +283,7 @@ class JobList(ScrollView, can_focus=True):
         for column, width, cell in zip(self.columns, self._widths, cells, strict=True):
             text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
             if isinstance(cell, Text) and cell.style:
-                own = style + Style.parse(str(cell.style))
+                own = style + self.app.console.get_style(cell.style)
             segments.append(Segment(_fit(clean(text), width, column), own))
             segments.append(Segment(" ", style))
         return segments

@@ -241,7 +241,7 @@ class JobsScreen(StokeScreen):
         if self._error is not None:
             errors["history"] = self._error
         text = Text("\n").join(
-            Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.plain(error.what, "red"), " ",
+            Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.plain(error.what, "$bad"), " ",
                           fmt.plain(error.hint or ""))
             for name, error in errors.items()
         )  # fmt: skip

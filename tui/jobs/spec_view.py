@@ -63,7 +63,7 @@ class SpecView(VerticalScroll):
         manifest = self.query_one("#spec-manifest", Static)
         manifest.update("")
         if not isinstance(spec, JobSpec):
-            fields.update(fmt.plain(spec.what, "yellow"))
+            fields.update(fmt.plain(spec.what, "$warn"))
             return
         fields.update(self._fields(job, spec))
         text = clean_block(spec.code)
@@ -80,7 +80,7 @@ class SpecView(VerticalScroll):
         def refused(error: StokeError) -> None:
             if self._job is job:
                 what = error.why if isinstance(error, RequestError) else error.what
-                manifest.update(_heading("manifest").append_text(fmt.plain(what, "dim")))
+                manifest.update(_heading("manifest").append_text(fmt.plain(what, "$quiet")))
 
         on_thread(self, lambda: self._render_job(job, spec), rendered, refused)
 
@@ -144,7 +144,7 @@ class SpecView(VerticalScroll):
         ]
         text = Text(overflow="fold")
         for name, value in rows:
-            text.append(f"{name:<12}", style="dim")
+            text.append(f"{name:<12}", style="$quiet")
             text.append(f" {clean(value)}\n")
         return text
 

@@ -129,7 +129,7 @@ class LogPane(Vertical):
             self._header()
 
     def _read_engine(self) -> None:
-        text = Text("No lines of the engine in this log.", style="dim")
+        text = Text("No lines of the engine in this log.", style="$quiet")
         if self._job is not None:
             try:
                 with open(self._location(self._job).current / ENGINE_LOG, "rb") as file:
@@ -139,7 +139,7 @@ class LogPane(Vertical):
             except FileNotFoundError:
                 pass
             except OSError as error:
-                text = fmt.plain(f"Cannot read the lines of the engine: {error.strerror}", "red")
+                text = fmt.plain(f"Cannot read the lines of the engine: {error.strerror}", "$bad")
         self._engine.query_one(Static).update(text)
 
     # --- the header -------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ class LogPane(Vertical):
         gaps = "gap" if job.log_gaps == 1 else "gaps"
         text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)} · {job.log_gaps} {gaps}")
         if job.log_gaps:
-            text.stylize("yellow")
+            text.stylize("$warn")
         if log.selected_from is not None:
             selected = abs(log.cursor - log.selected_from) + 1
             text.append(f"  {selected:,} selected, y copies", style="bold")
         elif not log.follow:
-            text.append(f"  {log.below:,} below", style="yellow")
+            text.append(f"  {log.below:,} below", style="$warn")
         elif not job.state.finished:
-            text.append("  following", style="green")
+            text.append("  following", style="$good")
         return text
 
     def _unsaved(self, job: Job) -> Text | None:
@@ -193,7 +193,7 @@ class LogPane(Vertical):
         if shown is None:
             return None
         # The error of the backend gives the fix once the job has ended.
-        return fmt.plain(f"not saved ({shown.why.reason}): {job_dir(job.id)}", "yellow")
+        return fmt.plain(f"not saved ({shown.why.reason}): {job_dir(job.id)}", "$warn")
 
     def _filter_text(self) -> Text | None:
         matches = self.view.filter
@@ -212,7 +212,7 @@ class LogPane(Vertical):
             at = matches.place(self.view.row)
             text.append(f"{f'{at:,}' if at else '-'} of {len(matches.rows):,}")
         elif matches.whole:
-            text.append("not found", style="yellow")
+            text.append("not found", style="$warn")
         return text.append_text(self._progress(matches))
 
     def _query_text(self, sign: str, matches: Matches) -> Text:
@@ -224,7 +224,7 @@ class LogPane(Vertical):
         if matches.whole:
             return Text()
         share = matches.scanned / max(1, self.view.lines.rows)
-        return Text(f" searching, {share:.0%}", style="yellow")
+        return Text(f" searching, {share:.0%}", style="$warn")
 
     # --- the prompt -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Bar:
     label: str
     value: float
     figure: str
-    colour: str = "green"
+    colour: str = "$good"
 
 
 class Bars(Widget):
@@ -37,9 +37,9 @@ class Bars(Widget):
         self.refresh()
 
     def render(self) -> Text:
-        text = Text(self._title, style="bold", no_wrap=True, overflow="crop")
+        text = Text(no_wrap=True, overflow="crop").append(self._title, style="bold")
         if not self._bars:
-            return text.append(f"\n{self._empty}", style="dim")
+            return text.append(f"\n{self._empty}", style="$quiet")
         bars = self._bars[: max(1, self.size.height - 1)]
         labels = [clean(bar.label) for bar in bars]
         names = min(max(map(cell_len, labels)), int(self.size.width * _LABEL_SHARE))
@@ -48,7 +48,7 @@ class Bars(Widget):
         most = max(bar.value for bar in bars) or 1
         for label, bar in zip(labels, bars, strict=True):
             length = max(1, round(bar.value / most * room))
-            text.append(f"\n{fmt.fit(label, names)} ", style="not bold")
-            text.append("━" * length, style=f"not bold {bar.colour}")
-            text.append(f"{' ' * (room - length)} {bar.figure:>{figures}}", style="not bold")
+            text.append(f"\n{fmt.fit(label, names)} ")
+            text.append("━" * length, style=bar.colour)
+            text.append(f"{' ' * (room - length)} {bar.figure:>{figures}}")
         return text

@@ -187,7 +187,7 @@ class MetricsScreen(StokeScreen):
         self._show_table(metrics.figures)
         self.query_one("#metrics-warmth", Bars).show(_warmth(metrics.figures))
         packages = [
-            Bar(one.name, one.uses, f"{one.uses:,}", "cyan" if one.kind == "system" else "green")
+            Bar(one.name, one.uses, f"{one.uses:,}", "$busy" if one.kind == "system" else "$good")
             for one in metrics.packages
         ]
         self.query_one("#metrics-packages", Bars).show(packages)
@@ -277,6 +277,6 @@ def _warmth(figures: Sequence[CacheFigures]) -> list[Bar]:
         if several:
             label = f"{one.backend} {label}"
         cold, warm = fmt.duration(one.cold_seconds), fmt.duration(one.warm_seconds)
-        bars.append(Bar(label, one.cold_seconds, f"cold {cold:>6}", "yellow"))
+        bars.append(Bar(label, one.cold_seconds, f"cold {cold:>6}", "$warn"))
         bars.append(Bar("", one.warm_seconds, f"warm {warm:>6}"))
     return bars

@@ -124,11 +124,11 @@ class ClusterChoice(Vertical):
         note = Text()
         if namespace and not _NAMESPACE.fullmatch(namespace):
             why = f"{namespace[:80]!r} is not the name of a namespace; use a-z, 0-9 and -"
-            note = fmt.plain(why, "bold red")
+            note = fmt.plain(why, "bold $bad")
         elif chosen is not None and chosen.trouble:
-            note = fmt.plain(f"{chosen.name} cannot be used: {chosen.trouble}", "bold red")
+            note = fmt.plain(f"{chosen.name} cannot be used: {chosen.trouble}", "bold $bad")
         elif chosen is not None and asked:
-            note = fmt.plain("runs a program on this machine for credentials, ", "yellow")
+            note = fmt.plain("runs a program on this machine for credentials, ", "$warn")
             note.append(f"by {clean(chosen.plugin or '')}")
         self.query_one("#cluster-note", Static).update(note)
         self.query_one("#cluster-note").display = bool(note)

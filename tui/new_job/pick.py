@@ -51,7 +51,7 @@ class SavePreset(Dialog[Path | None]):
         try:
             path = presets.path_of(self.query_one(Input).value)
         except RequestError as error:
-            note = fmt.plain(error.why, "yellow")
+            note = fmt.plain(error.why, "$warn")
         else:
             there = ", which exists already" if path.exists() else ""
             note = fmt.plain(f"{fmt.place(str(path))}{there}")
@@ -114,10 +114,10 @@ def _described(preset: Preset) -> Text:
     text = fmt.plain(preset.name, "bold")
     if preset.error is not None:
         why = preset.error.what.removeprefix(f"{preset.path}: ")
-        text.append_text(fmt.plain(f"  {why}", "red"))
+        text.append_text(fmt.plain(f"  {why}", "$bad"))
     elif preset.spec is not None:
         wanted = ", ".join((*preset.spec.dependencies, *preset.spec.system)) or "no packages"
-        text.append_text(fmt.plain(f"  {wanted}", "dim"))
+        text.append_text(fmt.plain(f"  {wanted}", "$quiet"))
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 

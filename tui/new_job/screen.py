@@ -334,7 +334,7 @@ class NewJobScreen(StokeScreen):
             # On a small terminal a field may be scrolled out.
             labels = {field.name: field.label for field, _ in form.widgets()}
             where = ", ".join(labels.get(name, name) for name in sorted(result.errors))
-            said = Text("prediction: -", style="dim").append(f"  fix first: {where}")
+            said = Text("prediction: -", style="$quiet").append(f"  fix first: {where}")
             self.query_one("#prediction", Static).update(said)
         manifest = self.query_one(Manifest)
         if manifest.display:
@@ -352,7 +352,7 @@ class NewJobScreen(StokeScreen):
     def _show_prediction(self, spec: JobSpec | None, expected: Prediction | None) -> None:
         text = Text()
         if spec is None or expected is None:
-            text.append("prediction: -", style="dim")
+            text.append("prediction: -", style="$quiet")
         elif expected.python is None and expected.system is None:
             text.append("prediction: no packages, nothing to build")
         else:
@@ -360,7 +360,7 @@ class NewJobScreen(StokeScreen):
             for kind, word in (("python", expected.python), ("system", expected.system)):
                 if word is not None:
                     text.append(f" {kind} ")
-                    text.append(clean(word).upper(), style="green" if word == "hit" else "yellow")
+                    text.append(clean(word).upper(), style="$good" if word == "hit" else "$warn")
                     if counts := expected.counts.get(kind):
                         named = " named" if counts.named else ""
                         text.append(f" {counts.cached} of {counts.packages}{named}")

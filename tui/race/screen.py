@@ -249,7 +249,7 @@ class RaceScreen(StokeScreen):
             words = "Stopping the race."
         elif self._progress[0] == status.active and self._progress[1]:
             words += f" {clean(self._progress[1])}"
-        self._show_result("", Text(words, style="dim"))
+        self._show_result("", Text(words, style="$quiet"))
 
     @property
     def _scope(self) -> str:
@@ -281,18 +281,18 @@ class RaceScreen(StokeScreen):
             words = (
                 f"Replay of both from the same moment{speed_text}. They ran one after the other."
             )
-            self._show_result("", Text(words, style="dim"))
+            self._show_result("", Text(words, style="$quiet"))
             return
         ratio = one.ratio
         words_text = fmt.plain(one.result, "bold")
         if one.warmed is not None:
             words_text.append(
                 f"\nFilling the caches first took {fmt.duration(one.warmed)}, not counted.",
-                style="dim",
+                style="$quiet",
             )
         for note in one.notes:
             words_text.append("\n")
-            words_text.append_text(fmt.plain(note, "yellow"))
+            words_text.append_text(fmt.plain(note, "$warn"))
         self._show_result(
             "" if ratio is None else f"{ratio:.{1 if ratio < 10 else 0}f}x", words_text
         )
@@ -308,7 +308,7 @@ class RaceScreen(StokeScreen):
         text = Text()
         if isinstance(error, RunFailedError):
             for line in error.tail[-6:]:
-                text.append_text(fmt.plain(line, "dim"))
+                text.append_text(fmt.plain(line, "$quiet"))
                 text.append("\n")
         if isinstance(error, RaceStoppedError):
             text.append("Race stopped. The cold run and its caches were removed.")

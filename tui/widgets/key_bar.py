@@ -107,7 +107,7 @@ class KeyBar(Widget):
             line.append(key.shown, key_style)
             line.append(f" {key.description}", description_style)
             if not key.enabled:
-                line.stylize("dim", start)
+                line.stylize("$quiet", start)
             self._places.append((key, line.cell_len))
             line.append(" ")
         return line

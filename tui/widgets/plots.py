@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import plotext  # type: ignore[import-untyped]
-from rich.text import Text
+from rich.style import Style
+from rich.text import Span, Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
@@ -15,8 +16,10 @@ from textual.widgets import Static
 from stoke.text.units import human_age, human_bytes
 from tui import format as fmt
 
-# Names that plotext and Rich share, of the terminal's own sixteen colours.
-_COLOURS = {"python": "green", "system": "cyan"}
+_ROLES = {"python": "$good", "system": "$busy"}
+# plotext knows the terminal's own colours by these names, and Rich reads them back by the same.
+_ANSI = {"$good": "green", "$busy": "cyan", "$wait": "blue"}
+_OF_ANSI = {name: role for role, name in _ANSI.items()}
 
 MOST_POINTS = 300
 """Of one line; more than a wide screen has columns for."""
@@ -76,7 +79,7 @@ class TimePlot(Vertical):
         plot.display = bool(known)
         title = Text(self._title, style="bold")
         for line in known:
-            title.append_text(fmt.plain(f"  {line.label} {line.figure}", _colour(line)))
+            title.append_text(fmt.plain(f"  {line.label} {line.figure}", _role(line)))
         self.query_one(".plot-title", Static).update(title)
         plot.show(known, now)
 
@@ -110,10 +113,10 @@ class _Plot(Widget):
             times = [at - now for at, _ in points]
             values = [value for _, value in points]
             if len(points) == 1:
-                dot = plotext.marker("●", _colour(line))
+                dot = plotext.marker("●", _ANSI[_role(line)])
                 figure.draw(figure.signal(times, values, marker=dot))
             else:
-                braille = plotext.marker("braille", _colour(line))
+                braille = plotext.marker("braille", _ANSI[_role(line)])
                 figure.draw(figure.signal(times, values, marker=braille).lines())
         top = scale.top or max(
             scale.least_top, *(value for line in lines for _, value in line.points)
@@ -127,7 +130,9 @@ class _Plot(Widget):
         else:
             figure.ruler("x").ticks([0], ["now"])
         figure.axes(False, side=1)
-        return Text.from_ansi(figure.build().string())
+        text = Text.from_ansi(figure.build().string())
+        text.spans = [Span(span.start, span.end, _in_theme(span.style)) for span in text.spans]
+        return text
 
 
 def thinned(points: Sequence[Point]) -> Sequence[Point]:
@@ -139,5 +144,10 @@ def thinned(points: Sequence[Point]) -> Sequence[Point]:
     return list({int((at - first) / length): (at, value) for at, value in points}.values())
 
 
-def _colour(line: Line) -> str:
-    return _COLOURS.get(line.label, "blue")
+def _role(line: Line) -> str:
+    return _ROLES.get(line.label, "$wait")
+
+
+def _in_theme(style: str | Style) -> str | Style:
+    colour = style.color if isinstance(style, Style) else None
+    return _OF_ANSI.get(colour.name, style) if colour is not None else style

@@ -28,7 +28,7 @@ class TopBar(Static):
             text.append(f" {label} ", style="reverse" if name == mode else "")
             self._ends.append((len(text.plain), name))
         if read_only:
-            text.append("  read-only", style="bold yellow")
+            text.append("  read-only", style="bold $warn")
         super().__init__(text, classes="top-bar")
 
     def on_click(self, event: events.Click) -> None:

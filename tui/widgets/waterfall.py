@@ -11,7 +11,7 @@ from stoke.history.job import Job, Phase
 from stoke.text.sanitize import clean
 from tui import format as fmt
 
-_HIT_STYLES = {True: "green", False: "yellow", None: "blue"}
+_HIT_STYLES = {True: "$good", False: "$warn", None: "$wait"}
 _NAME_WIDTH = 8
 _LEAST_BAR = 4
 _ALIGNED = (6, 4, 10, 8)
@@ -46,7 +46,7 @@ class Waterfall(Widget):
             return Text()
         text = Text(no_wrap=False, overflow="fold")
         if not job.phases:
-            text.append("No phase reported yet.\n", style="dim")
+            text.append("No phase reported yet.\n", style="$quiet")
         begin = min([job.submitted_at, *(phase.started_at for phase in job.phases)])
         end = self._end(job)
         figures = [self._figures(phase) for phase in job.phases]
@@ -71,7 +71,7 @@ class Waterfall(Widget):
             text.append_text(self._summary(job))
         for note in self._notes:
             text.append("\n")
-            text.append_text(fmt.block(note, "yellow"))
+            text.append_text(fmt.block(note, "$warn"))
         return text
 
     def _end(self, job: Job) -> float:
@@ -98,7 +98,7 @@ class Waterfall(Widget):
         length = max(1, round((self._seconds(phase) or 0) / whole * bar))
         length = min(length, bar - first)
         ended = phase.seconds is not None or (self._job is not None and self._job.state.finished)
-        style = _HIT_STYLES[phase.hit] if ended else "cyan"
+        style = _HIT_STYLES[phase.hit] if ended else "$busy"
         line = Text(no_wrap=True)
         line.append(f"{clean(phase.name):<{_NAME_WIDTH}}", style="bold")
         line.append(" " * first)
@@ -124,6 +124,6 @@ class Waterfall(Widget):
                 expected += f", {fmt.duration(job.predicted.seconds)}"
             rows.insert(0, ("predicted", expected))
         for name, value in rows:
-            text.append(f"{name:<12}", style="dim")
+            text.append(f"{name:<12}", style="$quiet")
             text.append(f"{clean(value)}\n")
         return text

@@ -1,0 +1,102 @@
+"""Every text can be read in every theme that stoke ships, on the row of the cursor, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES, Theme
+
+from stoke.config.model import Config
+from stoke.history.job import JobState
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tui import palette, themes
+from tui.app import StokeApp
+
+SHIPPED = {
+    theme.name: theme
+    for theme in (*themes.OURS, *BUILTIN_THEMES.values())
+    if not palette.is_ansi(theme)
+}
+# Lines and bars carry no text.
+NO_TEXT = set(" │─╭╮╰╯┌┐└┘▁▂▃▄▅▆▇█▌▐▀▎▊━●")
+
+
+def colours_of(theme: Theme) -> dict[str, Color]:
+    generated = theme.to_color_system().generate()
+    own = palette.variables(theme, generated)
+    background = Color.parse(generated["background"])
+    grounds = {key: background + Color.parse(generated[key]) for key in ("surface", "panel")}
+    return {"background": background, **grounds} | {
+        key: Color.parse(colour) for key, colour in own.items()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_every_role_is_readable_on_every_ground(name: str) -> None:
+    colours = colours_of(SHIPPED[name])
+    pairs = [
+        (text, ground)
+        for text in (*palette.ROLES, "foreground", "text-muted", "footer-key-foreground")
+        for ground in palette.GROUNDS
+    ]
+    pairs += [("match-text", "match"), ("match-now-text", "match-now"), ("chosen-text", "chosen")]
+    pairs += [("on-busy", "busy"), ("on-bad", "bad")]
+    weak = {
+        (text, ground): round(ratio, 2)
+        for text, ground in pairs
+        if (ratio := palette.contrast(colours[text], colours[ground])) < palette.READABLE
+    }
+    assert not weak
+    # The row of the cursor and the current match differ from what is around them.
+    assert palette.contrast(colours["raised"], colours["background"]) > 1.15
+    assert palette.contrast(colours["match-now"], colours["match"]) > 1.5
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    assert palette.contrast(Color.parse("white"), Color.parse("black")) == pytest.approx(21)
+    assert palette.contrast(Color.parse("#777777"), Color.parse("white")) == pytest.approx(
+        4.48, abs=0.01
+    )
+
+
+def texts(app: StokeApp) -> Iterator[tuple[str, float]]:
+    """Yield each piece of text on the terminal and its contrast."""
+    for line in app.screen._compositor.render_strips():
+        for text, style, _ in line:
+            if (
+                style is None
+                or set(text) <= NO_TEXT
+                or style.color is None
+                or style.bgcolor is None
+            ):
+                continue
+            front, back = (
+                Color.from_rich_color(colour, app.ansi_theme)
+                for colour in (style.color, style.bgcolor)
+            )
+            if style.reverse:
+                front, back = back, front
+            if style.dim:
+                front = front.blend(back, 0.5)
+            yield text, palette.contrast(front, back)
+
+
+def weak(app: StokeApp) -> list[tuple[str, float]]:
+    return [(text, ratio) for text, ratio in texts(app) if ratio < palette.READABLE]
+
+
+async def test_every_text_of_the_screens_is_readable(desk: Desk) -> None:
+    for number, state in enumerate(JobState):
+        desk.job(f"job-{state}-{number}aaaaa", state, age=60 + number, hit=number % 2 == 0,
+                 log=b"ERROR no\nWARNING hm\nDEBUG x\nplain\n", reason="no such file")  # fmt: skip
+    app = StokeApp(Config(), clock=lambda: NOW)
+    async with app.run_test(size=(140, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "job-running" in screen_text(app))
+        for mode in ("jobs", "new", "caches", "metrics", "race"):
+            app.action_switch(mode)
+            await until(pilot, lambda mode=mode: app.current_mode == mode and app.screen.query("*"))  # type: ignore[misc]
+            for name in ("solarized-light", "high-contrast", "textual-light", "stoke"):
+                app.theme = name
+                await until(pilot, lambda: not weak(app), f"a readable {mode} in {name}")
