@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stoke.request.requirement import check_requirement
 
 from stoke.request.import_names import PACKAGES
 from stoke.request.imports import (
@@ -18,6 +17,7 @@ from stoke.request.imports import (
     undeclared,
     undeclared_packages,
 )
+from stoke.request.requirement import check_requirement
 from stoke.request.sources import request_from_options
 
 
