@@ -22,6 +22,7 @@ READING_SECONDS = 0.1
 class DatabaseFile:
     """The open file of the history. Safe to use from several threads.
 
+from stoke.history.reserve import free_reserve, keep_reserve
     With `read_only` the file must exist, and a lock of another process is an error at once.
     """
 
@@ -34,16 +35,25 @@ class DatabaseFile:
         make_private(self.path.parent)
         self._make_file()
         try:
-            self._db = sqlite3.connect(
-                self.path, timeout=10, isolation_level=None, check_same_thread=False
-            )
-            self._db.row_factory = sqlite3.Row
-            self._write_ahead()
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            try:
+                self._open()
+            except sqlite3.Error:
+                if not free_reserve(self.path.parent):
+                    raise
+                self._open()
         except sqlite3.Error as error:
             raise self._trouble(error) from error
+        keep_reserve(self.path.parent)
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(
+            self.path, timeout=10, isolation_level=None, check_same_thread=False
+        )
+        self._db.row_factory = sqlite3.Row
+        self._write_ahead()
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._migrate()
 
     def _make_file(self) -> None:
         """Create the file with access for its owner only; SQLite gives its other files the same mode.
@@ -163,6 +173,8 @@ class DatabaseFile:
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 if "decode to UTF-8" not in str(error):
+                    if free_reserve(self.path.parent) and not self._db.in_transaction:
+                        return self.query(sql, values)
                     raise self._trouble(error) from error
             try:
                 # The text is damaged. A lenient text factory costs a call for each value.

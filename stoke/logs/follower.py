@@ -39,7 +39,7 @@ from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private
 from stoke.files.untrusted import read_json
 from stoke.logs.resume import LEAST_OVERLAP, OVERLAP, Repeats, ResumePoint
-from stoke.logs.spool import MAX_CHECKPOINT, STDERR, SpoolWriter, cannot_save
+from stoke.logs.spool import MAX_CHECKPOINT, NOTE, STDERR, SpoolWriter, cannot_save
 from stoke.remote.events import Event, EventScanner
 from stoke.remote.protocol import SEPARATOR
 
@@ -358,6 +358,8 @@ class Follower:
             return
         if stream != STDERR:
             self.spool.add_all(stream, times, pieces)
+            if stream == NOTE:  # The engine itself reports output that it lost.
+                self.spool.gaps += len(pieces)
             return
         plain = self._scanner.feed_plain(pieces)
         if plain is not None:

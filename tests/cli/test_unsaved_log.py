@@ -162,3 +162,46 @@ def test_f13_no_room_for_showing_it_either(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no room at all"):
         location.fallback_folder(EngineError("no room at all"))
     assert location.current == tmp_path
+
+
+def test_a_job_that_fills_the_disk_of_the_state_is_seen_and_stopped(
+    own_home: Path, stoke: Stoke
+) -> None:
+    """The history has a reserve for that; a later command allocates it again."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = state_dir()
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "none", folder], check=True)
+    try:
+        code = """
+import os, sys, time
+print('fills', flush=True)
+filling = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+for size in (65536, 1):
+    try:
+        while True: os.write(filling, bytes(size))
+    except OSError: pass
+open(sys.argv[2], 'w').close()
+while True: time.sleep(0.1)
+"""
+        full = own_home / "full"
+        command = ("run", "--detach", "-c", code, "--", str(folder / "filling"), str(full))
+        job_id = stoke(*command).stdout.decode().strip()
+        until(full.exists, "a full disk")
+        assert os.statvfs(folder).f_bavail == 0
+        listed = stoke("jobs")
+        assert (listed.returncode, job_id.encode() in listed.stdout) == (0, True), listed.stderr
+        told = stoke("doctor").stdout
+        assert b"is on a disk with" in told and b"make room there" in told
+        assert stoke("show", job_id).returncode == 0
+        ended = stoke("stop", "--now", job_id)
+        assert ended.returncode == 0, ended.stderr
+        assert f"{job_id} stopped".encode() in ended.stderr
+        (folder / "filling").unlink()
+        assert stoke("logs", job_id).stdout == b"fills\n"
+        until(lambda: not only_job().provisional, "the saved log")
+        assert only_job().state is JobState.STOPPED
+        assert (folder / "history.reserve").stat().st_size == 256 * 1024
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -23,7 +23,7 @@ from stoke.jobs import tracker as tracker_module
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import FOREIGN_SIGNAL, Tracker
 from stoke.logs import follower as follower_module
-from stoke.logs.spool import STDERR, STDOUT
+from stoke.logs.spool import NOTE, STDERR, STDOUT
 from stoke.remote.events import Event
 from stoke.remote.protocol import frame
 from tests.scripted import (
@@ -263,6 +263,13 @@ def test_the_runners_reason_stays_with_the_confirmed_end(
 ) -> None:
     job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
     assert (job.state, job.exit_code, job.reason) == (state, code, reason)
+
+
+def test_a_job_whose_whole_log_its_engine_lost_has_its_exit_code(history: History) -> None:
+    """On a full disk the runner's events are lost with the output; the code ran all the same."""
+    lost = Frame(NOTE, 1000 * SECOND, b"361 bytes of output were lost: the disk was full")
+    job = track(ScriptedBackend([lost], states=[exited(0)]), history)
+    assert (job.state, job.exit_code, job.log_gaps) == (JobState.SUCCEEDED, 0, 1)
 
 
 @pytest.mark.parametrize("said", ["stopped", "interrupted"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stoke.config.model import Config
 
 BROKEN = 1
+LEAST_FREE = 1 << 20
+"""Bytes that history and logs need at least."""
 _MARKS = {True: ("ok", "green"), False: ("no", "red"), None: ("??", "yellow")}
 
 
@@ -90,11 +92,21 @@ def _configuration() -> CheckResult:
 
 def _state() -> CheckResult:
     """Check whether history and logs can be written, without creating anything."""
+    from shutil import disk_usage
+
+    from stoke.text.units import human_bytes
+
     folder = state_dir()
     there = folder
     while not is_there(there):
         there = there.parent
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        left = disk_usage(there).free
+        if left < LEAST_FREE:
+            return CheckResult(
+                "history and logs", False, f"{folder} is on a disk with {human_bytes(left)} left",
+                "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
+            )  # fmt: skip
         return CheckResult("history and logs", True, str(folder))
     return CheckResult(
         "history and logs", False, f"{folder} cannot be written to",

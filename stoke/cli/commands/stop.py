@@ -35,11 +35,15 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     from stoke.jobs.control import stop
     from stoke.jobs.refresh import clean_up
     from stoke.jobs.tracker import Tracker
+    from stoke.logs.fallback import UnsavedLogError
 
     config = load_config()
     backends = Backends(config)
     grace = 0 if now else config.stop_grace
     failed: set[str] = set()
+
+    def tell_unsaved(job: Job, why: UnsavedLogError) -> None:
+        print_notice(f"{job.id}: the engine keeps its log, which cannot be saved: {why.reason}")
 
     def end(job: Job, history: History) -> None:
         try:
@@ -47,7 +51,7 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             notice = stop(job, backend, history, grace)
             if notice:
                 print_notice(f"{job.id}: {notice}")
-            Tracker(backend, history, job.id).run()
+            Tracker(backend, history, job.id, on_unsaved=lambda why: tell_unsaved(job, why)).run()
             clean_up(job.id, backend, history)
         except StokeError as error:
             failed.add(job.id)
