@@ -49,6 +49,11 @@ _log = Logger(__name__)
 BEGIN_SECONDS = 5.0
 # The longest public spec, with every character escaped.
 MAX_FILE = 64 * 1024**2
+# Imports the supervisor, because Python keeps the bytecode of modules and compiles programs each time.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor; "
+    "del sys.path[0]; supervisor.main()"
+)
 
 
 class LocalBackend:
@@ -80,12 +85,12 @@ class LocalBackend:
                 return
             mark = f"{delivery.job_id}.{secrets.token_hex(8)}"
             try:
-                argv = self._deliver(delivery, folder, mark)
+                program = self._deliver(delivery, folder, mark)
                 reserve(str(folder))
             except OSError:
                 remove_tree(str(folder))
                 raise
-            supervisor = _spawn(folder, lock, argv, mark)
+            supervisor = _spawn(folder, lock, program, mark)
             _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
             self._supervisors.append(supervisor)
             if delivery.project and delivery.project.pack:
@@ -132,7 +137,7 @@ class LocalBackend:
             cache=cache,
             pack=pack,
         )
-        return [_python(), "-I", "-S", str(folder / "runner.py"), *arguments]
+        return [str(folder / "runner.py"), *arguments]
 
     def inspect(self, job_id: str) -> EngineState:
         self._reap()
@@ -326,10 +331,10 @@ def _python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _spawn(folder: Path, lock: int, argv: list[str], mark: str) -> int:
+def _spawn(folder: Path, lock: int, program: list[str], mark: str) -> int:
     """Start the supervisor, detached, holding the file lock from its first moment."""
-    supervisor = str(Path(__file__).with_name("supervisor.py"))
-    command = [_python(), "-I", "-S", supervisor, str(folder), str(lock), *argv]
+    start = [_START, os.path.dirname(__file__)]
+    command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), *program]
     # The lock belongs to the open file, which the child inherits and keeps after it is closed here.
     os.set_inheritable(lock, True)
     log = os.open(folder / "supervisor.log", os.O_WRONLY | os.O_CREAT, 0o600)

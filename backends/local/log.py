@@ -15,6 +15,8 @@ from stoke.errors import EngineError
 # A follower reads again after a pause that grows between these two, in seconds: a job that ends at
 # once is noticed at once, and an idle one costs 20 reads a second.
 PAUSES = (0.001, 0.05)
+# At this growth a pause is a tenth of the time without output before it.
+GROWTH = 1.1
 READ = 1 << 20
 # A supervisor writes at most 64 KiB a frame, but a job can overwrite the file.
 LONGEST = READ // 2
@@ -55,7 +57,7 @@ class FrameFile:
                     over = self._is_over()
                     if not over:
                         self._closed.wait(pause)
-                        pause = min(longest, pause * 1.5)
+                        pause = min(longest, pause * GROWTH)
         finally:
             if file is not None:
                 os.close(file)

@@ -18,6 +18,7 @@ from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import HEADER, STATUS, FrameWriter, identity, publish, reserve
+from stoke.backend.api import Delivery
 from stoke.backend.pool import Backends
 from stoke.config.loader import unknown_variables
 from stoke.config.model import Config
@@ -30,6 +31,7 @@ from stoke.jobs.refresh import refresh
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnsavedLogError
 from stoke.logs.spool import NOTE, STDOUT
+from stoke.request.spec import make_spec
 from tests.lab import Lab, until
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
@@ -272,9 +274,35 @@ def test_the_processes_of_a_job_do_not_inherit_its_lock(lab: Lab) -> None:
         if any(os.readlink(entry) == lock for entry in Path(f"/proc/{process.pid}/fd").iterdir())
     ]
     record = json.loads((folder_of(job) / "started.json").read_text())
+    runner = Path(f"/proc/{record['runner']['pid']}/fd")
+    opened = {entry.name: os.readlink(entry) for entry in runner.iterdir()}
     lab.backend.stop(job.id, 0)
     assert holders == [record["pid"]]
+    # The runner is a fork of the supervisor, and has only the ends of the pipes that it writes to.
+    assert {name for name, link in opened.items() if link.startswith("pipe:")} == {"1", "2"}
+    assert str(folder_of(job) / "frames") not in opened.values()
     lab.finish(job)
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "output"),
+    [
+        ("import sys; print('out', sys.argv[1:3] != []); sys.exit(7)", 7, b"out True\n"),
+        ("print('no code')", 0, b"no code\n"),
+        ("print('before'); 1 / 0", 1, b"ZeroDivisionError"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", 130, b""),
+    ],
+)
+def test_a_runner_runs_as_in_an_interpreter_of_its_own(
+    lab: Lab, program: str, code: int, output: bytes
+) -> None:
+    spec = make_spec({"code": "pass"})
+    lab.backend.submit(
+        Delivery("a-aaaaaa", spec, program.encode(), "n", b"", b"{}", ""), lambda *_: None
+    )
+    until(lambda: lab.backend.inspect("a-aaaaaa").status == "exited", "the runner's end")
+    assert lab.backend.inspect("a-aaaaaa").exit_code == code
+    assert output in (state_dir() / "local" / "a-aaaaaa" / "frames").read_bytes()
 
 
 # ------------------------------------------------------------------ reused process ids
