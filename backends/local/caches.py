@@ -1,5 +1,7 @@
-"""The local backend's caches: a folder for each scope and kind, cleaned by a process on this
-machine."""
+"""The local backend's caches: a folder for each scope and kind, cleaned by a process on this machine.
+
+A job only makes sure that its folder exists, so what cleans one is imported when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ import json
 import os
 import shlex
 import stat
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +16,10 @@ from typing import Any
 
 from backends.common.names import CACHE_KINDS
 from stoke.backend.api import Volume
-from stoke.cache.volumes import lines_of, read_outcome
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, is_open_to_others, make_private
-from stoke.remote.bundle import housekeeping_source
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.housekeeping.files import give_rights
-from stoke.remote.housekeeping.volume import CacheVolume
 
 # Marks a folder as ours; a folder without it is never changed.
 TAG = "CACHEDIR.TAG"
@@ -91,6 +89,11 @@ class LocalCaches:
         python: str,
         uv: str,
     ) -> dict[str, Any]:
+        import subprocess
+
+        from stoke.cache.volumes import lines_of, read_outcome
+        from stoke.remote.bundle import housekeeping_source
+
         folder = Path(volume.name)
         if folder.parent.parent != self._top or not _has_tag(folder):
             raise EngineError(f"{folder} is not a cache of stoke; nothing was changed")
@@ -135,6 +138,8 @@ def _has_tag(folder: Path) -> bool:
 
 def _empty(folder: Path) -> None:
     """Others could write to it until now, so nothing in it can be trusted."""
+    from stoke.remote.housekeeping.volume import CacheVolume
+
     volume = CacheVolume(str(folder), None, lambda _: None)
     volume.move_all_to_trash(str(folder), lambda name: name in (TAG, "trash"))
     volume.empty_trash()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stoke.cache.median import median
 from stoke.history.cache_runs import CacheRun, PackageUse, cache_runs, package_uses
 from stoke.history.database import CacheSize, History
 from stoke.history.job import outcome
@@ -117,14 +118,6 @@ def read_metrics(
         packages=package_uses(history, since, backend, scope),
         prediction=PredictionFigures(judged, right, right / judged if judged else None, exact),
     )
-
-
-def median(values: Sequence[float]) -> float | None:
-    """Return the median, or None without values. Importing `statistics` would take 10 ms."""
-    if not values:
-        return None
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 @dataclass

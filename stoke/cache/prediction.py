@@ -14,7 +14,7 @@ while the user types.
 from __future__ import annotations
 
 from stoke.cache.keys import RequestKeys
-from stoke.cache.metrics import median
+from stoke.cache.median import median
 from stoke.history.database import History
 from stoke.history.job import Counts, Job, Prediction
 from stoke.history.volume_index import ScopeCache, VolumeIndex

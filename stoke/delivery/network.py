@@ -26,10 +26,10 @@ from stoke.remote.common.network import SYSTEM_STORES
 # The public authorities that a distribution ships. Its release may be older or newer than certifi's,
 # and authorities that Mozilla has dropped since must not be brought into containers.
 _SHIPPED = (
-    ("/usr/share/ca-certificates/mozilla", "*.crt"),  # Debian, Ubuntu, Alpine
-    ("/usr/share/pki/ca-trust-source", "*.p11-kit"),  # Fedora, RHEL
-    ("/usr/share/ca-certificates/trust-source", "*.p11-kit"),  # Arch
-    ("/usr/share/pki/trust", "*.p11-kit"),  # openSUSE
+    ("/usr/share/ca-certificates/mozilla", ".crt"),  # Debian, Ubuntu, Alpine
+    ("/usr/share/pki/ca-trust-source", ".p11-kit"),  # Fedora, RHEL
+    ("/usr/share/ca-certificates/trust-source", ".p11-kit"),  # Arch
+    ("/usr/share/pki/trust", ".p11-kit"),  # openSUSE
 )
 # A store of all public authorities has some 220 KiB, and 1 MiB in the longest form of distributions.
 MAX_STORE = 16 * 1024**2
@@ -88,7 +88,7 @@ def store_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """
     named = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
     for folder in environ.get("SSL_CERT_DIR", "").split(":"):
-        named += _certificate_files(Path(folder)) if folder else []
+        named += _files_in(folder) if folder else []
     if any(path.is_file() for path in named):
         return named
     return next(([Path(path)] for path in SYSTEM_STORES if os.path.isfile(path)), [])
@@ -116,7 +116,7 @@ def own_authorities(environ: Mapping[str, str] = os.environ) -> list[str]:
     return own
 
 
-# Reading and decoding the stores takes 35 to 120 ms for each submit, the cached result 2 to 12 ms.
+# Reading and decoding the stores takes 35 to 120 ms for each submit, the cached result 1 to 4 ms.
 
 
 def _cache_file() -> Path:
@@ -190,15 +190,18 @@ def _public() -> Iterator[list[Path]]:
     certifi = find_spec("certifi")
     if certifi is not None and certifi.origin is not None:
         yield [Path(certifi.origin).with_name("cacert.pem")]
-    for folder, pattern in _SHIPPED:
-        yield sorted(Path(folder).glob(pattern))
+    for folder, suffix in _SHIPPED:
+        yield _files_in(folder, suffix)
 
 
-def _certificate_files(folder: Path) -> list[Path]:
+def _files_in(folder: str, suffix: str = "") -> list[Path]:
+    """Return the files of a folder whose names have this end, sorted."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file())
+        with os.scandir(folder) as entries:
+            found = [one.path for one in entries if one.name.endswith(suffix) and one.is_file()]
     except OSError:
         return []
+    return [Path(path) for path in sorted(found)]
 
 
 def _certificates(files: Iterable[Path]) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from stoke.errors import EngineError
 from stoke.files.atomic import write_atomically
@@ -19,6 +18,8 @@ def default_index() -> str | None:
             return known.read_text() or None
     except (OSError, NotOursError):
         pass
+    import subprocess
+
     from uv import find_uv_bin
 
     command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-cache", "--offline"]
