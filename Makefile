@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 STOKE = .venv/bin/stoke
+# Containers often set it. Without bytecode every start compiles all modules anew, which triples its time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev demo test check lock bench torture screenshots clean
 

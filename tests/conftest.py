@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # How long an example takes says more of the machine than of what is tested.
 settings.register_profile("stoke", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stoke")
+
+# Containers often set this. Without bytecode a command that a test starts takes three times as long,
+# because it compiles every module that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # What .ci/run tells the tests.
 _KEPT = "STOKE_TEST_"
