@@ -7,15 +7,14 @@ import gzip
 import hashlib
 import json
 import secrets
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stoke.backend.api import Delivery
 from stoke.delivery.payload import runner_source
+from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, new_job_id
 from stoke.jobs.prepare import prepare
@@ -110,7 +109,8 @@ def submit_project(
         history.add(job, public, nonce)
         path = None
         if has_pack:
-            path = Path(tempfile.mkdtemp(), "pack")
+            path = job_dir(job.id) / "pack"
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(made.pack() if pack is None else pack)
         delivery = Delivery(
             job.id,
@@ -123,6 +123,8 @@ def submit_project(
             project=ProjectDelivery(made.manifest.digest, path),
         )
         lab.backend.submit(delivery, lambda *_: None)
+        if path is not None:
+            path.unlink()
     return job
 
 

@@ -141,6 +141,7 @@ NOT_FOLLOWED = {
     "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
     "set the kubeconfig's certificate-authority to that of this cluster": CLUSTER,
+    "leave files out: --exclude GLOB, or use another backend: -b docker": CLUSTER,
     "this cluster forbids root: set argo.restricted = true": CLUSTER,
     "if a second run does harm, set argo.at_most_once = true": CLUSTER,
     "{}: kubectl delete node {}": CLUSTER,

@@ -35,10 +35,12 @@ from backends.argo.names import (
     JOBS,
     READS_CACHE_ONLY,
     REQUEST,
+    claim_name,
     has_labels,
     labels_of,
     request_label,
 )
+from backends.argo.pack_chunks import upload
 from backends.argo.patches import (
     DELIVERED,
     RELEASE,
@@ -47,6 +49,7 @@ from backends.argo.patches import (
     give_up_patch,
     owner_of,
 )
+from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
 from backends.argo.refusals import diagnose
 from backends.argo.resources import KubernetesResources
@@ -72,10 +75,13 @@ from stoke.backend.api import (
 from stoke.backend.capabilities import ClusterContext, Preparation
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.files.debug import Logger
 from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import Context
+
+_log = Logger(__name__)
 
 Object = dict[str, Any]
 # The grace period of a hard stop. With 0 the API server deletes the pod at once, and its log with
@@ -125,7 +131,9 @@ class ArgoBackend:
             nodes = volumes.warm_nodes(spec.scope, request_label(delivery.request_hash))
         # Users of /nix write to Nix's database, so jobs with system packages never mount it
         # read-only.
-        may_read = spec.use_cache and not spec.system and not delivery.renews
+        # A pack is stored on the cache.
+        brings = delivery.project is not None and delivery.project.pack is not None
+        may_read = spec.use_cache and not spec.system and not delivery.renews and not brings
         request = request_label(delivery.request_hash)
         reads = may_read and volumes.only_reads(spec.scope, request, self._config.lock_ttl)
         manifests = make_job(delivery, self._config, nodes, reads)
@@ -150,17 +158,26 @@ class ArgoBackend:
             if there is None:
                 raise self._refused(error, job_id) from error
             posted = there
-        if manifests.bundle_object is None or AWAITS_BUNDLE not in labels_of(posted):
+        if AWAITS_BUNDLE not in labels_of(posted):
             return
-        kind = manifests.bundle_object["kind"]
         owner = owner_of({**posted, "apiVersion": manifests.workflow["apiVersion"]})
-        about = {**manifests.bundle_object["metadata"], "ownerReferences": [owner]}
+        kind = "ConfigMap"
         try:
-            resources.create(RESOURCES[kind], {**manifests.bundle_object, "metadata": about})
+            if manifests.chunks:
+                began = time.monotonic()
+                created = upload(resources, manifests.chunks, owner)
+                _log.debug(
+                    "%s: created %d of %d chunks of its pack in %.3f s",
+                    job_id, created, len(manifests.chunks), time.monotonic() - began,
+                )  # fmt: skip
+            if manifests.bundle_object is not None:
+                kind = manifests.bundle_object["kind"]
+                about = {**manifests.bundle_object["metadata"], "ownerReferences": [owner]}
+                resources.create(RESOURCES[kind], {**manifests.bundle_object, "metadata": about})
         except ApiError as error:
             if error.status == 403:
                 raise EngineError(
-                    f"the job needs a {kind} beside its workflow, and you may not create one: "
+                    f"the job needs a {kind} beside its workflow, which you may not write: "
                     f"{error.message}",
                     "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an "
                     "administrator grant the right: stoke setup argo --apply"
@@ -314,6 +331,21 @@ class ArgoBackend:
                     changes = RELEASE_WITH_SECRET
             resources.patch_workflow(job_id, changes)
         self._forget(job_id)
+
+    def project_store(self, scope: str) -> str | None:
+        argo = self._config.argo
+        if argo.cache == "none" or (
+            argo.cache == "hostpath" and HOSTNAME not in argo.node_selector
+        ):
+            return None  # The next job may run on another node.
+        try:
+            cluster = self._locations.current.cluster
+        except EngineError:
+            return None  # Submitting reports the reason.
+        where = argo.node_selector.get(HOSTNAME, ""), argo.cache_path
+        if argo.cache != "hostpath":
+            where = argo.cache, claim_name(scope, "python")
+        return " ".join((cluster.server, cluster.namespace, scope, *where))
 
     def _forget(self, job_id: str) -> None:
         with self._lock:

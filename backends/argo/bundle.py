@@ -18,6 +18,9 @@ from stoke.files.untrusted import parse_json
 FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
 """The mount point of a bundle that is too long for a variable; the file is called `bundle`."""
+PARTS = f"{FOLDER}/parts"
+"""The mount point of the parts of a long pack, a file each."""
+PACK = f"{FOLDER}/pack"
 ONCE = f"{FOLDER}/once"
 """The mount point of what `single_start.py` needs (`argo.at_most_once`)."""
 KEY = "bundle"
@@ -58,6 +61,15 @@ for name, size in head["files"]:
     with open(to, "wb") as file:
         file.write(rest[:size])
     rest = rest[size:]
+stream = None
+for number in range(head.get("parts", 0)):
+    with open("{PARTS}/%04d" % number, "rb") as part, open("{PACK}", "ab") as file:
+        data = part.read()
+        while data:
+            stream = stream or zlib.decompressobj()
+            file.write(stream.decompress(data))
+            data = stream.unused_data
+            stream = None if stream.eof else stream
 secrets = {{}}
 for name in list(os.environ):
     if name.startswith("ARGO_"):
@@ -76,19 +88,28 @@ os.execv(sys.executable, [sys.executable, "-I", "-S", *head["argv"]])
 COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 
 
+def part_name(number: int) -> str:
+    """Return the name of the file with a part of a long pack."""
+    return f"{number:04}"
+
+
 def pack(
-    files: Mapping[str, bytes], argv: Sequence[str], secrets: Mapping[str, str] | None = None
+    files: Mapping[str, bytes],
+    argv: Sequence[str],
+    secrets: Mapping[str, str] | None = None,
+    parts: int = 0,
 ) -> bytes:
     """Return a bundle whose `files` are written into FOLDER before Python runs `argv`.
 
     `secrets` maps each variable of the job to the variable that the cluster fills. No other secret
-    reaches the job.
+    reaches the job. `parts` is the number of files below PARTS that are the compressed pack.
     """
     head = json.dumps(
         {
             "files": [[name, len(data)] for name, data in files.items()],
             "argv": list(argv),
             "secrets": dict(secrets or {}),
+            **({"parts": parts} if parts else {}),
         }
     )
     whole = head.encode() + b"\n" + b"".join(files.values())

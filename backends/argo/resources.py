@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backends.argo.cluster import (
@@ -17,6 +17,8 @@ from backends.argo.cluster import (
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
+STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+"""Merges lists of owners instead of replacing them."""
 PAGE = "500"
 
 
@@ -59,7 +61,29 @@ class KubernetesResources:
         events: list[Object] = listed.get("items") or []
         return events
 
-    def create(self, resource: str, body: Object) -> Object:
+    def list_config_maps(self, selector: str) -> list[Object]:
+        """Return the metadata of the ConfigMaps with these labels."""
+        path = resource_path("v1", self._cluster.namespace, "configmaps")
+        query = {"labelSelector": selector}
+        listed = self._cluster.request("GET", path, query=query, accept=METADATA_LIST)
+        found: list[Object] = listed.get("items") or []
+        return found
+
+    def add_owner(self, config_map: str, owner: Mapping[str, Any]) -> bool:
+        """Keep a ConfigMap for as long as `owner` exists, too; return whether it is there."""
+        path = resource_path("v1", self._cluster.namespace, "configmaps", config_map)
+        changes = {"metadata": {"ownerReferences": [dict(owner)]}}
+        try:
+            self._cluster.request(
+                "PATCH", path, body=changes, content_type=STRATEGIC_MERGE, accept=METADATA_ONE
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def create(self, resource: str, body: Object, seconds: float = 10) -> Object:
         """Create an object and return its metadata."""
         namespace = self._cluster.namespace
         path = (
@@ -67,7 +91,9 @@ class KubernetesResources:
             if resource == "workflows"
             else resource_path("v1", namespace, resource)
         )
-        made: Object = self._cluster.request("POST", path, body=body, accept=METADATA_ONE)
+        made: Object = self._cluster.request(
+            "POST", path, body=body, accept=METADATA_ONE, timeout=seconds
+        )
         return made
 
     def patch_workflow(self, name: str, changes: Object) -> None:

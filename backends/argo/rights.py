@@ -29,7 +29,7 @@ USER = (
         "",
         "configmaps",
         ("create", "get", "list", "patch"),
-        "code beyond about 60 KB is refused, and caches of nodes are not recorded",
+        "code and files beyond about 60 KB are refused, and caches of nodes are not recorded",
     ),
     Right("", "secrets", ("create",), "only secrets that are already in the cluster can be used"),
     Right(

@@ -31,6 +31,7 @@ from backends.argo.names import (
     job_labels,
     request_label,
 )
+from backends.argo.pack_chunks import LEAVE_OUT, Chunk, chunks_of, volume_of
 from backends.argo.pod_workflow import OWN_WORKFLOW, limits_of, pod_workflow
 from backends.argo.templates import (
     as_template,
@@ -61,14 +62,16 @@ HOUSEKEEPING_KEPT = 60
 
 @dataclass(frozen=True)
 class JobManifests:
-    """A workflow to create, and the ConfigMap or Secret that holds its bundle if that is too long.
+    """A workflow to create, the ConfigMap or Secret that holds its bundle if that is too long, and the
+    chunks of a long pack.
 
-    The pod cannot start before the bundle object exists, and the workflow owns it. (Suspending the
+    The pod cannot start before these objects exist, and the workflow owns them. (Suspending the
     workflow instead would cost ten seconds until Argo looks again.)
     """
 
     workflow: dict[str, Any]
     bundle_object: dict[str, Any] | None = None
+    chunks: tuple[Chunk, ...] = ()
 
 
 def make_job(
@@ -90,6 +93,15 @@ def make_job(
         )
     named = _named_secrets(spec.secrets, argo)
     caches = used_caches(spec.use_cache, bool(spec.system))
+    pack = delivery.project.pack if delivery.project else None
+    is_long = pack is not None and pack.stat().st_size > bundle.MAX_CARRIED
+    chunks = tuple(chunks_of(pack)) if pack is not None and is_long else ()
+    if chunks and argo.by_template:
+        raise RequestError(
+            "project",
+            "jobs refer to a template here, which carries at most 1 MiB of new files with a job",
+            LEAVE_OUT,
+        )
     flags = (Option.OWN_FILES, Option.CONTAINER, Option.TAGGED)
     argv = [
         f"{bundle.FOLDER}/runner.py",
@@ -97,16 +109,20 @@ def make_job(
             f"{bundle.FOLDER}/payload",
             work=f"{bundle.FOLDER}/work",
             cache=CACHE if spec.use_cache else None,
+            pack=bundle.PACK if pack is not None else None,
             flags=(*flags, Option.NIX) if spec.system else flags,
         ),
     ]
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
+    if pack is not None and not is_long:
+        files["pack"] = pack.read_bytes()
     if argo.at_most_once:
         files["single_start.py"] = (
             resources.files("backends.argo") / "single_start.py"
         ).read_bytes()
         argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
-    packed = bundle.pack(files, argv, {name: where for name, (where, _) in named.items()})
+    secrets = {name: where for name, (where, _) in named.items()}
+    packed = bundle.pack(files, argv, secrets, len(chunks))
     kind = _carrier(delivery, packed)
     request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
@@ -125,6 +141,8 @@ def make_job(
         )
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
+    if chunks:
+        volumes.append(("parts", bundle.PARTS, volume_of(chunks)))
     workflow = pod_workflow(
         delivery.job_id,
         labels,
@@ -137,7 +155,7 @@ def make_job(
         deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
-        waits=kind is not None,
+        waits=kind is not None or bool(chunks),
         mutex=None if reads else mutex_of(spec.scope, caches, argo),
         nodes=nodes,
         reads=reads,
@@ -149,7 +167,7 @@ def make_job(
         workflow = by_reference(spec.scope, workflow, template, nodes[0] if nodes else None)
     _refuse_templates(workflow)
     if kind is None:
-        return JobManifests(workflow)
+        return JobManifests(workflow, chunks=chunks)
     field = "binaryData" if kind == "ConfigMap" else "data"
     bundle_object = {
         "apiVersion": "v1",
@@ -158,7 +176,7 @@ def make_job(
         field: {bundle.KEY: bundle.as_text(packed)},
         "immutable": True,
     }
-    return JobManifests(workflow, bundle_object)
+    return JobManifests(workflow, bundle_object, chunks)
 
 
 def make_housekeeping(

@@ -34,7 +34,7 @@ from backends.docker.engine import (
 from backends.docker.housekeeping import housekeep
 from backends.docker.image import OUR_IMAGE, choose_image, has_image, setup_image
 from backends.docker.log import DockerLog
-from backends.docker.names import has_labels
+from backends.docker.names import has_labels, volume_name
 from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
 from backends.docker.volumes import DockerVolumes
@@ -163,8 +163,6 @@ class DockerBackend:
         except AnswerError as error:
             _refuse_image(error, image)
             raise
-        if delivery.project and delivery.project.pack:
-            delivery.project.pack.unlink(missing_ok=True)
         try:
             with self._engine.call(f"start {delivery.job_id}") as api:
                 api.start(delivery.job_id)
@@ -281,6 +279,12 @@ class DockerBackend:
         return spec
 
     # ------------------------------------------------------------------ caches and the rest
+
+    def project_store(self, scope: str) -> str | None:
+        try:
+            return f"{self._engine.address().url} {volume_name(scope, 'python')}"
+        except EngineError:
+            return None  # Submitting reports the reason.
 
     def volumes(self) -> list[Volume]:
         return self._volumes.found()

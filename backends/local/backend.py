@@ -93,8 +93,6 @@ class LocalBackend:
             supervisor = _spawn(folder, lock, program, mark)
             _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
             self._supervisors.append(supervisor)
-            if delivery.project and delivery.project.pack:
-                delivery.project.pack.unlink(missing_ok=True)
         except OSError as error:
             raise EngineError(
                 f"cannot start {delivery.job_id} in {folder}: {error.strerror}",
@@ -250,6 +248,9 @@ class LocalBackend:
                 FoundJob(folder.name, job["scope"], job["submitted_at"], job["nonce"], read_spec)
             )
         return found
+
+    def project_store(self, scope: str) -> str | None:
+        return str(cache_dir() / "scopes" / scope)
 
     def volumes(self) -> list[Volume]:
         return self._caches.volumes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -139,3 +140,18 @@ def test_a_missing_content_ends_the_job_before_its_code(lab: Lab, lost: str) -> 
     # Follow the hint.
     assert done.error["hint"] == "submit the job again: stoke then sends all files of the project"
     assert run_project(lab, made).stdout == b"ran\n"
+
+
+COUNTS = b"""
+import os
+print(sum(os.path.getsize(os.path.join("data", name)) for name in os.listdir("data")))
+"""
+
+
+def test_fifty_megabytes_arrive_and_the_next_job_needs_nothing(lab: Lab) -> None:
+    files = {f"data/{number}": random.Random(number).randbytes(2**19) for number in range(100)}
+    made = snapshot({"main.py": COUNTS, **files})
+    first = run_project(lab, made)
+    assert first.stdout == b"52428800\n", first
+    second = run_project(lab, made, has_pack=False)
+    assert (second.stdout, second.phase("project").hit) == (b"52428800\n", True), second
