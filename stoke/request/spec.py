@@ -208,9 +208,10 @@ class NixSettings(Model):
 
 
 class Project(Model):
-    """The snapshot of a project that travels with the code, as it was recorded at submission."""
+    """The project that travels with the code, and the snapshot of it that was submitted."""
 
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Identifies the snapshot. None before submission: the folder is taken as it is then."""
     root: Text
     """The project's folder on the submitting machine."""
     directory: Text = "."
@@ -221,8 +222,28 @@ class Project(Model):
     """Folders, relative to the root, that the interpreter imports from besides the script's own."""
     programs: tuple[Text, ...] = ()
     """Folders, relative to the root, whose programs are on PATH."""
+    include: tuple[Text, ...] = ()
+    """Patterns of .gitignore for files that travel although a rule leaves them out."""
+    exclude: tuple[Text, ...] = ()
+    """Patterns of files that are left out."""
+    imports_only: bool = False
+    """Whether only the script and the modules beside it that it imports travel, not the whole root."""
     files: int = Field(default=0, ge=0)
     bytes: int = Field(default=0, ge=0)
+
+    @field_validator("root")
+    @classmethod
+    def _root(cls, root: str) -> str:
+        if not root.startswith("/"):
+            raise ValueError(f"{root!r} is not an absolute path")
+        return root
+
+    @field_validator("directory", "script")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path is not None and (path.startswith("/") or ".." in path.split("/")):
+            raise ValueError(f"{path!r} is not a path inside the root")
+        return path
 
 
 def _check_address(url: str) -> str:

@@ -1,0 +1,113 @@
+"""Find the project that a request belongs to: its root, and where in it the request starts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Sequence
+from typing import Any
+
+from stoke.errors import RequestError
+
+MARKERS = ("pyproject.toml", ".git", "stoke.toml")
+"""A folder with one of these is the root of a project."""
+NO_FOLDER = "run it without the folder's files: --no-folder"
+
+
+def find_root(folder: str) -> str | None:
+    """Return the nearest folder with one of the markers: `folder`, which is absolute, or one above it.
+
+    Never the root of the file system, the home folder or a folder above that, or one that every user
+    can write to, such as /tmp: another user could put a marker there.
+    """
+    home = _home()
+    while folder not in ("/", home):
+        try:
+            open_to_all = os.stat(folder).st_mode & stat.S_IWOTH
+            if not open_to_all and any(os.path.lexists(f"{folder}/{name}") for name in MARKERS):
+                return folder
+        except OSError:
+            return None
+        folder = os.path.dirname(folder)
+    return None
+
+
+def project_of(
+    script: str | None,
+    code: str,
+    *,
+    folder: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> dict[str, Any] | None:
+    """Return the project of a request as the JSON of `stoke.request.spec.Project`, or None.
+
+    `script` is the file that the code is from, None for code from elsewhere; `folder` is the root that
+    the user names. Without a root, the project is the script with the modules beside it that it
+    imports, and None if it imports none. Raises `RequestError` for a wrong folder.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # It was removed.
+        here = ""
+    file = os.path.realpath(script) if script is not None else ""
+    if not os.path.isfile(file):
+        file = ""  # Code, or a pipe.
+    start = os.path.dirname(file) if file else here
+    root = _named_root(folder) if folder is not None else find_root(start) if start else None
+    imports_only = root is None
+    if root is None:
+        from stoke.project.imports import local_modules
+
+        root = start
+        if not root or not (include or (file and local_modules(root, file, code))):
+            return None
+    project: dict[str, Any] = {
+        "root": root,
+        "directory": _inside(here, root) or ".",
+        "script": _inside(file, root),
+        "include": list(include),
+        "exclude": list(exclude),
+        "imports_only": imports_only,
+    }
+    _check_names(project)
+    return project
+
+
+def is_root(folder: str) -> bool:
+    """Return whether a folder can be the root of a project at all."""
+    return folder not in ("/", _home())
+
+
+def _named_root(folder: str) -> str:
+    root = os.path.realpath(folder)
+    if not os.path.isdir(root):
+        raise RequestError("folder", f"{folder} is no folder", NO_FOLDER)
+    if not is_root(root):
+        kind = "the root of the file system" if root == "/" else "your home folder"
+        raise RequestError(
+            "folder", f"{root} is {kind}, which is never sent", "name a folder inside it"
+        )
+    return root
+
+
+def _home() -> str:
+    home = os.environ.get("HOME", "")
+    return os.path.realpath(home) if home else ""
+
+
+def _inside(path: str, root: str) -> str | None:
+    """Return a path relative to the root; None if it is outside."""
+    if path == root:
+        return "."
+    return path[len(root) + 1 :] if path.startswith(root + "/") else None
+
+
+def _check_names(project: dict[str, Any]) -> None:
+    for field in ("root", "directory", "script"):
+        try:
+            (project[field] or "").encode()
+        except UnicodeEncodeError:
+            name = shlex.quote(project[field].encode(errors="backslashreplace").decode())
+            raise RequestError("folder", f"the name {name} is not UTF-8", NO_FOLDER) from None
