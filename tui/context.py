@@ -103,7 +103,11 @@ class Context:
 
         config = self.config
         return Request(
-            spec, name=name, lock_ttl=config.lock_ttl, on_cache_trouble=config.on_cache_trouble
+            spec,
+            name=name,
+            lock_ttl=config.lock_ttl,
+            on_cache_trouble=config.on_cache_trouble,
+            max_project=config.project.max_size,
         )
 
     def close(self) -> None:

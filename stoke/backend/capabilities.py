@@ -73,6 +73,17 @@ class MakesImage(Protocol):
         """
 
 
+@runtime_checkable
+class StoresProjects(Protocol):
+    """The contents of projects stay on a cache volume, so that a later job needs only new ones."""
+
+    def project_store(self, scope: str) -> str | None:
+        """Name the volume that every job of a scope uses, for example by the engine's address.
+
+        None if the next job may use another volume. Connects to nothing.
+        """
+
+
 @dataclass(frozen=True)
 class Preparation:
     """One object that jobs need in their namespace, such as a role: its name and its manifest.

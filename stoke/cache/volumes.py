@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stoke.errors import EngineError
 from stoke.history.database import CacheSize
 from stoke.history.volume_index import VolumeIndex
+from stoke.project.stored import forget_stored
 
 if TYPE_CHECKING:
     from stoke.backend.api import Backend, Volume
@@ -288,6 +289,8 @@ class Housekeeper:
     def _went(self, volume: Volume, pruned: Pruned) -> None:
         self._remember(volume, pruned.left, pruned.entries, time.time())
         self._index.record_removal(volume, pruned.environments, time.time())
+        if volume.kind == "python":
+            forget_stored(volume.backend, volume.scope)
 
     def _remember(self, volume: Volume, size: int, entries: int, measured_at: float) -> None:
         self._history.add_cache_size(

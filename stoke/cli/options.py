@@ -183,6 +183,25 @@ CODE: tuple[Option[Any], ...] = (
 )
 
 
+PROJECT: tuple[Option[Any], ...] = (
+    click.option(
+        "--folder", multiple=True, callback=once, metavar="DIR",
+        help="Folder that travels with the code: by default the nearest one above the script, or the "
+        "current one, with pyproject.toml, .git or stoke.toml.",
+    ),
+    click.option("--no-folder", is_flag=True, help="Send the code only, and none of its files."),
+    click.option(
+        "--include", multiple=True, metavar="GLOB",
+        help="Files of the folder that travel although a rule leaves them out. Repeatable.",
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="GLOB",
+        help="Files of the folder that do not travel. Repeatable.",
+    ),
+)  # fmt: skip
+"""Which files travel. What they lead to is the field `project` of the request."""
+
+
 def _into_variable(ctx: click.Context, option: click.Parameter, value: str | None) -> None:  # noqa: ARG001
     """Set the variable of the setting, so that the configuration of this process has the option's
     value, and that of its child processes."""
@@ -253,6 +272,7 @@ def request_from(
 
     start = _start(words, code, options)
     given = _read_files(options, start.file) | start.fields
+    project = _project(options, start)
     for field in fields.FIELDS:
         if field.option and not isinstance(field.value, values.FileText):
             value = options.get(field.option.name)
@@ -261,8 +281,11 @@ def request_from(
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             put_value(given, field.name, field.value.from_options(field.name, texts))
-    environment = _environment(given, start, options)
+    environment = _environment(given, project, start, options)
     given = environment.added_to(given)
+    if project is not None:
+        project |= {"import_path": environment.import_path, "programs": environment.programs}
+        given["project"] = project
     settings = (environment.uv_file, environment.uv) if environment.uv else None
     return Request(
         with_defaults(request_from_options(**given), config, settings),
@@ -272,6 +295,8 @@ def request_from(
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
+        max_project=config.project.max_size,
+        project_files=environment.extra_files,
     )
 
 
@@ -328,31 +353,49 @@ def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any])
     return _Start(found, Path(where).name, name or Path(where).stem, where)
 
 
+def _project(options: Mapping[str, Any], start: _Start) -> dict[str, Any] | None:
+    """Return the project that travels with the code, as JSON; None for none."""
+    folder, include, exclude = (options.get(name) for name in ("folder", "include", "exclude"))
+    if options.get("no_folder", True):
+        if folder or include or exclude:
+            raise click.UsageError("--no-folder sends no files; it takes no other option for them.")
+        return None
+    from stoke.project.root import project_of
+
+    return project_of(
+        None if start.file == "-" else start.file,
+        start.fields["code"],
+        start=start.folder,
+        folder=folder,
+        include=include or (),
+        exclude=exclude or (),
+    )
+
+
 def _environment(
-    given: Mapping[str, Any], start: _Start, options: Mapping[str, Any]
+    given: Mapping[str, Any],
+    project: Mapping[str, Any] | None,
+    start: _Start,
+    options: Mapping[str, Any],
 ) -> ProjectEnvironment:
     """Return what the project of the request adds to it."""
     from stoke.project.environment import ProjectEnvironment, ProjectOptions
-    from stoke.project.request import environment_for
-    from stoke.project.workspace import project_root
 
     if "groups" not in options:
         return ProjectEnvironment()  # The command's request has no project.
     chosen = ProjectOptions(
         tuple(options["groups"]), tuple(options["extras"]), not options["no_dev"]
     )
-    folder = start.folder or "."
-    if start.file not in (None, "-"):
-        folder = os.path.dirname(os.path.realpath(start.file or ""))
-    folder = os.path.realpath(folder)
-    root = project_root(folder)
-    if root is None:
-        if chosen.choose:
-            raise click.UsageError(
-                "--group, --extra and --no-dev need a project: a pyproject.toml."
-            )
-        return ProjectEnvironment()
-    return environment_for(given, root, folder, chosen)
+    if project is not None and not project["imports_only"]:
+        from stoke.project.request import environment_for
+
+        folder = os.path.realpath(start.folder or ".")
+        if project["script"] is not None:
+            folder = os.path.dirname(os.path.join(project["root"], project["script"]))
+        return environment_for(given, project["root"], folder, chosen)
+    if chosen.choose:
+        raise click.UsageError("--group, --extra and --no-dev need a project: a pyproject.toml.")
+    return ProjectEnvironment()
 
 
 def script_folder(words: tuple[str, ...], code: str | None) -> Path:

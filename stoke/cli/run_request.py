@@ -51,6 +51,9 @@ def run_request(
             progress.print(note)
         if not request.lock_only:
             progress.print_prediction(backend, prepared.prediction)
+        if prepared.snapshot is not None:
+            for text, hint in prepared.snapshot.notes:
+                progress.print(f"{text}; {hint}")
         if folder is not None and not request.spec.has_packages:
             from stoke.request.imports import undeclared
 

@@ -92,6 +92,11 @@ class LogConfig(Section):
     that finished first are removed, but never the newest one and none that is still written."""
 
 
+class ProjectConfig(Section):
+    max_size: Memory = 50 * 1024**2
+    """Bytes that the files of a project may take; a larger project is refused."""
+
+
 class ScopeConfig(Section):
     """Settings of one scope: `[scopes.NAME]`."""
 
@@ -130,6 +135,7 @@ class Config(Section):
     docker: DockerConfig = Field(default_factory=DockerConfig.model_construct)
     argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
     log: LogConfig = Field(default_factory=LogConfig.model_construct)
+    project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:

@@ -149,7 +149,7 @@ def _start(spec: JobSpec) -> Start:
 
 
 def _project(spec: JobSpec) -> ProjectPayload | None:
-    if spec.project is None:
+    if spec.project is None or spec.project.digest is None:
         return None
     return {
         "digest": spec.project.digest,

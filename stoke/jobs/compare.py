@@ -15,10 +15,13 @@ from stoke.errors import EngineError, RequestError
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
+from stoke.project.manifest import make_manifest
+from stoke.project.manifests import read_manifest
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import MASK, looks_secret
 
 KINDS = ("python", "system")
+_COMPARED_APART = frozenset({"code", "project.digest", "project.files", "project.bytes"})
 CONTEXT = 3
 """Lines of code around each change."""
 
@@ -51,6 +54,21 @@ class PackageChange:
 
 
 @dataclass(frozen=True)
+class FileChange:
+    """A file of the projects that differs, with its bytes in each job; None if a job lacks it."""
+
+    path: str
+    first: int | None
+    second: int | None
+
+    @property
+    def change(self) -> str:
+        if self.first is None:
+            return "added"
+        return "removed" if self.second is None else "changed"
+
+
+@dataclass(frozen=True)
 class PhasePair:
     name: str
     first: Phase | None
@@ -62,7 +80,8 @@ class Comparison:
     """The differences of two jobs.
 
     `code` holds the lines of a unified diff. `packages` has the kinds of which the packages of both
-    jobs are known; `unknown` has the other kinds.
+    jobs are known; `unknown` has the other kinds. `files` is None if no job had a project, or if the
+    files of one are no longer known.
     """
 
     first: Job
@@ -72,6 +91,7 @@ class Comparison:
     packages: Mapping[str, tuple[PackageChange, ...]]
     unknown: tuple[str, ...]
     phases: tuple[PhasePair, ...]
+    files: tuple[FileChange, ...] | None
 
 
 def compare(first: Job, second: Job, history: History) -> Comparison:
@@ -102,6 +122,28 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
         packages,
         tuple(unknown),
         _phases(first, second),
+        _files(*specs),
+    )
+
+
+def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[FileChange, ...] | None:
+    digests = [(spec.get("project") or {}).get("digest") for spec in (one, other)]
+    if not any(digests):
+        return None
+    sides = []
+    for digest in digests:
+        manifest = read_manifest(digest) if digest else make_manifest([])
+        if manifest is None:
+            return None
+        sides.append({entry.path: entry for entry in manifest.entries})
+    changed = [
+        (path, sides[0].get(path), sides[1].get(path))
+        for path in sorted(sides[0].keys() | sides[1].keys())
+        if sides[0].get(path) != sides[1].get(path)
+    ]
+    return tuple(
+        FileChange(path, first.size if first else None, second.size if second else None)
+        for path, first, second in changed
     )
 
 
@@ -133,10 +175,10 @@ def _differences(
 
 
 def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """Return the set fields as text, such as {"env.MODE": "fast"}; without the code."""
+    """Return the set fields as text, such as {"env.MODE": "fast"}; without the code and the files."""
     out: dict[str, str] = {}
     for name, value in spec.items():
-        if not before and name == "code":
+        if before + name in _COMPARED_APART:
             continue
         if isinstance(value, dict):
             out |= _flat(value, f"{before}{name}.")

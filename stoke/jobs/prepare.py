@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.cache.keys import RequestKeys, request_keys
@@ -13,6 +14,9 @@ from stoke.jobs.request import Request
 from stoke.request.fields import refusals
 from stoke.request.spec import JobSpec
 
+if TYPE_CHECKING:
+    from stoke.project.snapshot import Snapshot
+
 
 @dataclass(frozen=True)
 class PreparedRequest:
@@ -22,17 +26,25 @@ class PreparedRequest:
     backend: Backend
     keys: RequestKeys
     prediction: Prediction
+    snapshot: Snapshot | None = None
+    """The project's files; the request's spec has the snapshot's digest."""
 
 
 def prepare(request: Request, backend: Backend, history: History) -> PreparedRequest:
-    """Check and hash a request and predict what the caches do for it. Creates nothing.
+    """Check and hash a request, take its project's snapshot and predict what the caches do for it.
+    Submits nothing.
 
     Raises `RequestError` for a request that the backend cannot run.
     """
     check_request(request.spec, backend)
+    snapshot = None
+    if request.spec.project is not None:
+        from stoke.jobs.snapshots import with_snapshot
+
+        request, snapshot = with_snapshot(request, backend)
     keys = request_keys(request.spec)
     return PreparedRequest(
-        request, backend, keys, predict(request.spec, keys, backend.name, history)
+        request, backend, keys, predict(request.spec, keys, backend.name, history), snapshot
     )
 
 

@@ -14,6 +14,7 @@ from stoke.errors import RequestError
 from stoke.history.job import new_job_id
 from stoke.jobs.prepare import check_request
 from stoke.jobs.request import Request
+from stoke.project.delivery import ProjectDelivery
 from stoke.request.spec import JobSpec
 
 
@@ -28,6 +29,9 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
             "backend", f"the {backend.name} backend shows nothing of what it submits"
         )
     check_request(request.spec, backend)
+    project = None
+    if request.spec.project is not None:
+        request, project = _with_digest(request, backend)
     spec = _without_secrets(request.spec)
     keys = request_keys(spec)
     nonce = secrets.token_hex(8)
@@ -40,8 +44,21 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
         request.payload(spec, keys, nonce, network=this_network(proxies=False), with_logins=False),
         spec.model_dump_json().encode(),
         keys.request,
+        project=project,
     )
     return backend.render(delivery).rstrip("\n")
+
+
+def _with_digest(request: Request, backend: Backend) -> tuple[Request, ProjectDelivery]:
+    """Return the request with its snapshot's digest, and a delivery without the files."""
+    project = request.spec.project
+    if project is not None and project.digest is None:
+        from stoke.jobs.snapshots import with_snapshot
+
+        request, _ = with_snapshot(request, backend)
+        project = request.spec.project
+    assert project is not None and project.digest is not None
+    return request, ProjectDelivery(project.digest, None)
 
 
 def left_out(spec: JobSpec) -> list[str]:

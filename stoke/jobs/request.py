@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
@@ -30,6 +31,10 @@ class Request:
     """Resolve and print the lockfile; build and run nothing."""
     notes: tuple[str, ...] = ()
     """What the user should know about the request before it runs."""
+    max_project: int = 50 * 1024**2
+    """Bytes that the files of the project may take."""
+    project_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents that the snapshot of the project has besides its files, by path."""
 
     @property
     def seen_as(self) -> str:

@@ -7,6 +7,7 @@ import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend, Delivery, PhaseReport
 from stoke.backend.capabilities import SharesNetwork
@@ -15,13 +16,16 @@ from stoke.delivery.payload import runner_source
 from stoke.errors import EngineError, StokeError
 from stoke.files.debug import Logger
 from stoke.files.file_lock import take_lock
-from stoke.files.paths import make_private
-from stoke.history.database import History
+from stoke.files.paths import job_dir, make_private
+from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
 from stoke.jobs.prepare import PreparedRequest
 from stoke.jobs.submit_lock import submit_locks
 from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
+
+if TYPE_CHECKING:
+    from stoke.project.delivery import ProjectDelivery
 
 _log = Logger(__name__)
 
@@ -58,9 +62,13 @@ def submit(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
+    project = _store_snapshot(prepared, job.id)
     lock_file, lock = _submit_lock(job.id)
     try:
         history.add(job, public_spec, nonce)
+        if prepared.snapshot is not None:
+            for text, hint in prepared.snapshot.notes:
+                history.add_note(job.id, Note("note", text, hint))
         for kind, names in prepared.keys.packages.items():
             history.add_asked(prepared.keys.request, kind, names)
 
@@ -81,6 +89,7 @@ def submit(
             public_spec.encode(),
             prepared.keys.request,
             renews=request.upgrade or request.compile_bytecode,
+            project=project,
         )
         try:
             backend.submit(delivery, reported)
@@ -100,6 +109,8 @@ def submit(
         with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
             history.update(job.id, state=JobState.STARTING)
     finally:
+        if project is not None and project.pack is not None:
+            project.pack.unlink(missing_ok=True)
         try:
             lock_file.unlink()
         except OSError:
@@ -119,6 +130,27 @@ def network_for(spec: JobSpec, backend: Backend) -> Network:
         return NOTHING  # The job downloads nothing.
     near = isinstance(backend, SharesNetwork) and backend.shares_network()
     return this_network(proxies=near)
+
+
+def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery | None:
+    """Store the project's manifest and write the pack that travels, before anything knows the job."""
+    snapshot = prepared.snapshot
+    if snapshot is None:
+        return None
+    from stoke.jobs.snapshots import make_delivery
+    from stoke.project.manifests import release_manifest, save_manifest
+    from stoke.remote.common.trees import remove_tree
+
+    folder = make_private(job_dir(job_id))
+    try:
+        save_manifest(snapshot.manifest, snapshot.virtual, job_id)
+        return make_delivery(snapshot, prepared.request.spec, prepared.backend, folder)
+    except BaseException as error:
+        release_manifest(job_id)
+        remove_tree(str(folder))
+        if isinstance(error, OSError):
+            raise cannot_save(folder, error) from error
+        raise
 
 
 def _submit_lock(job_id: str) -> tuple[Path, int]:

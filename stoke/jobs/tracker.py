@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from stoke.backend.api import Backend, EngineState, EngineStatus
-from stoke.errors import EXIT_ENGINE, EXIT_STOPPED, EXIT_TIMEOUT, EngineError, WaitingError
+from stoke.errors import (
+    EXIT_ENGINE,
+    EXIT_STOPPED,
+    EXIT_TIMEOUT,
+    EngineError,
+    RequestError,
+    WaitingError,
+)
 from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
@@ -289,6 +296,8 @@ class Tracker:
                 ),
             )
             self._index(event)
+            if event["phase"] == "project":
+                self._note_stored()
         elif kind == "packages":
             self._history.add_packages(self.job_id, event["phase"], event["hit"], True)
             self._history.add_packages(self.job_id, event["phase"], event["miss"], False)
@@ -300,6 +309,8 @@ class Tracker:
             tail = event.get("tail")
             text = f"{self._error}\n{tail}" if tail else self._error
             self._history.add_note(self.job_id, Note("error", text, event.get("hint")))
+            if event["phase"] == "project":
+                self._forget_stored()
         elif kind == "end":
             changes = self._outcome(event["exit_code"], event.get("reason"))
             changes |= {
@@ -312,6 +323,25 @@ class Tracker:
             self._history.update(self.job_id, **changes)
         self._on_event(event)
         self._on_change()
+
+    def _note_stored(self) -> None:
+        """Record that the cache volume has the files of the job's project."""
+        from stoke.jobs.snapshots import remember_stored
+        from stoke.request.stored import read_stored_spec
+
+        try:
+            spec = read_stored_spec(self._history.spec(self.job_id))
+        except RequestError:
+            return  # A job that another machine submitted.
+        remember_stored(spec, self._backend)
+
+    def _forget_stored(self) -> None:
+        """Forget which files the cache volume has: some were pruned, so the next job brings all."""
+        from stoke.project.stored import forget_stored
+
+        job = self._history.get(self.job_id)
+        if job is not None:
+            forget_stored(job.backend, job.scope)
 
     def _index(self, event: Event) -> None:
         """Record in the volume index that the job's environment is on its scope's volume."""

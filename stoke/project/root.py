@@ -37,15 +37,19 @@ def project_of(
     script: str | None,
     code: str,
     *,
+    start: str | None = None,
     folder: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Return the project of a request as the JSON of `stoke.request.spec.Project`, or None.
 
-    `script` is the file that the code is from, None for code from elsewhere; `folder` is the root that
-    the user names. Without a root, the project is the script with the modules beside it that it
-    imports, and None if it imports none. Raises `RequestError` for a wrong folder.
+    `script` is the file that the code is from, None for code from elsewhere. The root is looked for
+    from `start` up, by default from the script's folder or the current one; `folder` is the root that
+    the user names. A member of a uv workspace has the root of its workspace. Without a root, the
+    project is the script with the modules beside it that it imports, and None if it imports none.
+
+    Raises `RequestError` for a wrong folder.
     """
     try:
         here = os.getcwd()
@@ -54,13 +58,16 @@ def project_of(
     file = os.path.realpath(script) if script is not None else ""
     if not os.path.isfile(file):
         file = ""  # Code, or a pipe.
-    start = os.path.dirname(file) if file else here
-    root = _named_root(folder) if folder is not None else find_root(start) if start else None
+    above = os.path.realpath(start) if start else os.path.dirname(file) if file else here
+    if folder is not None:
+        root = _named_root(folder)
+    else:
+        root = _with_workspace(find_root(above) if above else None)
     imports_only = root is None
     if root is None:
         from stoke.project.imports import local_modules
 
-        root = start
+        root = above
         if not root or not (include or (file and local_modules(root, file, code))):
             return None
     project: dict[str, Any] = {
@@ -90,6 +97,15 @@ def _named_root(folder: str) -> str:
             "folder", f"{root} is {kind}, which is never sent", "name a folder inside it"
         )
     return root
+
+
+def _with_workspace(root: str | None) -> str | None:
+    """Return the root of the uv workspace that a root is a member of, else the root itself."""
+    if root is None or not os.path.isfile(f"{root}/pyproject.toml"):
+        return root
+    from stoke.project.workspace import workspace_root
+
+    return workspace_root(root) or root
 
 
 def _home() -> str:

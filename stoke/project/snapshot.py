@@ -58,7 +58,8 @@ def take_snapshot(
     for path, data in virtual.items():
         sha256 = hashlib.sha256(data).hexdigest()
         by_hash[sha256] = data
-        entries.append(Entry(path, FILE, modes.get(path, 0o644), len(data), sha256))
+        default = 0o755 if os.path.dirname(path) in project.programs else 0o644
+        entries.append(Entry(path, FILE, modes.get(path, default), len(data), sha256))
     entries += [Entry(path, LINK, target=target) for path, target in listing.links]
     entries += [Entry(path, FOLDER) for path in listing.folders]
     return Snapshot(project.root, make_manifest(entries), paths, by_hash, tuple(listing.notes()))

@@ -171,7 +171,7 @@ class Race:
         warm_already = {expected.python, expected.system} <= {"hit", None}
         if self._request.upgrade or not warm_already:
             nothing: dict[str, object] = {"code": CODE, "module": None, "exec": None}
-            nothing |= {"args": (), "env": {}, "secrets": {}}
+            nothing |= {"project": None, "args": (), "env": {}, "secrets": {}}
             spec = request.spec.model_copy(update=nothing)
             first = warm_request(spec, self._config, self._request.upgrade)
             warming = self._run(WARMING, first)

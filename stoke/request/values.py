@@ -217,8 +217,18 @@ class Snapshot(Settings):
     """The snapshot of a project."""
 
     def to_lines(self, value: Any) -> list[str]:
-        files = f"{value['files']} file" + ("" if value["files"] == 1 else "s")
-        return [f"{value['root']} ({files}, {human_bytes(value['bytes'])}, {value['digest'][:12]})"]
+        """Return the root with the snapshot's figures, and what the request says about the files."""
+        files = f"{value['files']:,} file" + ("" if value["files"] == 1 else "s")
+        size, digest = human_bytes(value["bytes"]), value.get("digest")
+        facts = f"{files}, {size}, {digest[:12]}" if digest else "taken when it is submitted"
+        places = [f"{name} {value.get(name)}" for name in ("script", "directory")]
+        patterns = [
+            f"{name} {' '.join(value[name])}" for name in ("include", "exclude") if value.get(name)
+        ]
+        lines = [f"{value['root']} ({facts})", *places, *patterns]
+        return [
+            line for line in lines if line not in ("script None", "directory .", "directory None")
+        ]
 
 
 class UvSettings(Settings):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stoke.history.job import Job, Phase
     from stoke.jobs.compare import Comparison
 
+MOST_FILES = 40
+"""Files that are shown; `--json` prints all."""
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -27,8 +29,8 @@ _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 def command(first: str, second: str, as_json: bool) -> None:
     """Show two jobs side by side.
 
-    Shows the differences of the requests, the packages that were added, removed or changed, and the
-    seconds of each phase. Everything comes from this machine's history.
+    Shows the differences of the requests, the packages and the files of the project that were added,
+    removed or changed, and the seconds of each phase. Everything comes from this machine's history.
 
     \b
     stoke compare train-7k2pqa train-m3x5ab
@@ -55,6 +57,9 @@ def _document(found: Comparison) -> dict[str, object]:
             kind: [{**asdict(one), "change": one.change} for one in changes]
             for kind, changes in found.packages.items()
         },
+        "files": None
+        if found.files is None
+        else [{**asdict(one), "change": one.change} for one in found.files],
         "unknown_packages": list(found.unknown),
         "phases": [
             {
@@ -88,6 +93,13 @@ def _print(found: Comparison) -> None:
             click.echo(f"{_MARKS[one.change]} {clean(one.name)} {clean(versions)}".rstrip())
     for kind in found.unknown:
         click.echo(f"\n{kind} packages: {_where_to_ask(kind, first, second)}")
+    if found.files is not None:
+        click.echo(f"\nfiles: {'the same' if not found.files else ''}".rstrip())
+        for file in found.files[:MOST_FILES]:
+            sizes = [human_bytes(size) for size in (file.first, file.second) if size is not None]
+            click.echo(f"{_MARKS[file.change]} {clean(file.path)} {' -> '.join(sizes)}")
+        if len(found.files) > MOST_FILES:
+            click.echo(f"and {len(found.files) - MOST_FILES:,} more: --json lists all")
     if found.code:
         click.echo("\ncode:")
         for line in found.code:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.cli.options import BACKEND, CODE, PLACE, CodeCommand, apply, once, request_from
+from stoke.cli.options import BACKEND, CODE, PLACE, PROJECT, CodeCommand, apply, once, request_from
 from stoke.errors import EXIT_INTERRUPT, EngineError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CHECK_SECONDS = 0.5
 
 
 @click.command(cls=CodeCommand)
-@apply(CODE, BACKEND, PLACE)
+@apply(CODE, PROJECT, BACKEND, PLACE)
 @click.option(
     "--record",
     multiple=True,

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from stoke.cli.completion import complete_job
-from stoke.cli.options import BACKEND, CODE, PLACE, CodeCommand, apply, once, request_from
+from stoke.cli.options import BACKEND, CODE, PLACE, PROJECT, CodeCommand, apply, once, request_from
 
-FORMS = ["argo", "docker", "script", "json", "lock", "code"]
+FORMS = ["argo", "docker", "script", "json", "lock", "files", "code"]
 
 
 class _RenderCommand(CodeCommand):
@@ -18,12 +18,13 @@ class _RenderCommand(CodeCommand):
 
 @click.command(cls=_RenderCommand)
 @click.argument("form", type=click.Choice(FORMS))
-@apply(CODE, PLACE, BACKEND)
+@apply(CODE, PROJECT, PLACE, BACKEND)
 @click.option(
     "--job", multiple=True, callback=once, metavar="JOB", shell_complete=complete_job,
     help="For lock: the job whose packages to print.",
 )  # fmt: skip
-def command(form: str, backend: str | None, job: str | None, **options: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="For files: print one JSON document.")
+def command(form: str, backend: str | None, job: str | None, as_json: bool, **options: Any) -> int:
     """Print what would be submitted, without submitting it.
 
     \b
@@ -32,6 +33,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     script  a self-contained Python script that runs the job anywhere
     json    the request, for stoke submit
     lock    all packages with their hashes, for --lock; a job resolves them
+    files   the files of the project that would travel, and what is left out and why
     code    the code cells of a Jupyter notebook, as a script
     None of them contains secrets.
 
@@ -41,6 +43,7 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     stoke render lock -w numpy -b docker > requirements.lock
     stoke render lock --job train-7k2pqa > requirements.lock
     stoke render argo -w numpy train.py | kubectl create -f -
+    stoke render files train.py
     stoke render code train.ipynb > train.py
     """
     from stoke.config.loader import load_config
@@ -48,6 +51,8 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
     config = load_config()
     if form != "lock" and (job or backend):
         raise click.UsageError(f"--job and --backend apply to lock, not to {form}.")
+    if as_json and form != "files":
+        raise click.UsageError(f"--json applies to files, not to {form}.")
     if job and any(options.values()):
         raise click.UsageError("--job cannot be combined with a request.")
     if job:
@@ -57,16 +62,21 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
         return 0
     if form == "code":
         return _print_code(options)
-    if form == "lock" and not any(options[start] for start in ("words", "code", "module", "exec")):
+    starts = any(options[start] for start in ("words", "code", "module", "exec"))
+    if form in ("lock", "files") and not starts:
         from stoke.cli.commands.render_lock import CODE as NO_CODE
 
-        options |= {"code": NO_CODE, "name": options["name"] or "lock"}
+        options |= {"code": NO_CODE, "name": options["name"] or form}
     request = request_from(config, **options)
     if form == "lock":
         from stoke.cli.commands.render_lock import print_lock
 
         return print_lock(request, backend or config.backend, config)
-    if form == "json":
+    if form == "files":
+        from stoke.cli.commands.render_files import print_files
+
+        print_files(request, as_json)
+    elif form == "json":
         from stoke.cli.output import print_json
         from stoke.request.fields import masked_fields
 
@@ -83,6 +93,8 @@ def command(form: str, backend: str | None, job: str | None, **options: Any) -> 
         manifest = render_job(request, load_backend(form, config))
         if missing := left_out(request.spec):
             print_notice(f"left out, because the output would contain them: {', '.join(missing)}")
+        if request.spec.project is not None:
+            print_notice("left out: the files of the project; stoke run sends them")
         click.echo(manifest)
     return 0
 

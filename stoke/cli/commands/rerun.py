@@ -14,6 +14,9 @@ from stoke.errors import EngineError, RequestError
 @option_for("scope")
 @option_for("use_cache")
 @UPGRADE
+@click.option(
+    "--fresh", is_flag=True, help="Take the files of the project's folder as they are now."
+)
 @apply(OUTCOME)
 def command(
     job: str,
@@ -22,6 +25,7 @@ def command(
     scope: str | None,
     no_cache: bool,
     upgrade: bool,
+    fresh: bool,
     detach: bool,
     as_json: bool,
     quiet: bool,
@@ -30,9 +34,11 @@ def command(
 
     Uses the job's backend unless --backend names another. Secrets are read again from their sources.
     --with adds packages to those of the request.
+    The code and the files of a project are those that were submitted, unless --fresh is given.
 
     \b
     stoke rerun train-7k2pqa
+    stoke rerun train-7k2pqa --fresh
     stoke rerun train -b docker --upgrade
     stoke rerun train -w pyyaml
     """
@@ -52,6 +58,10 @@ def command(
         stored = read_stored_spec(text)
     except RequestError as error:
         raise EngineError(f"the request of {earlier.id} {error.why}") from None
+    if fresh:
+        from stoke.project.fresh import as_it_is_now
+
+        stored = as_it_is_now(stored)
     added = Requirements().from_options("dependencies", packages)
     spec = with_changes(
         stored,
@@ -65,6 +75,7 @@ def command(
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
+        max_project=config.project.max_size,
     )
     return run_request(
         request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet

@@ -12,6 +12,7 @@ from stoke.cli.options import (
     CODE,
     OUTCOME,
     PLACE,
+    PROJECT,
     CodeCommand,
     apply,
     request_from,
@@ -30,7 +31,7 @@ def _exit_codes() -> str:
 
 
 @click.command(cls=CodeCommand, epilog=_exit_codes())
-@apply(CODE, BACKEND, PLACE, OUTCOME)
+@apply(CODE, PROJECT, BACKEND, PLACE, OUTCOME)
 @click.option(
     "--watch", is_flag=True,
     help="Run FILE again whenever it is saved, until ctrl+c; end the run before if it is not over.",

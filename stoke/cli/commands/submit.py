@@ -51,6 +51,7 @@ def command(
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
+        max_project=config.project.max_size,
     )
     return run_request(
         request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet

@@ -1,0 +1,119 @@
+"""The snapshot of a project on its way into a job."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stoke.backend.api import Backend
+from stoke.backend.capabilities import StoresProjects
+from stoke.jobs.request import Request
+from stoke.project import stored
+from stoke.project.contents import ChangingError, changing, read_file, unreadable
+from stoke.project.delivery import ProjectDelivery
+from stoke.project.manifests import read_manifest
+from stoke.project.pack import Content, WrongContentError, of_bytes, write_pack
+from stoke.project.snapshot import Snapshot, check_available, recorded_snapshot, take_snapshot
+from stoke.request.spec import JobSpec, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PACK = "project.pack"
+
+
+def with_snapshot(request: Request, backend: Backend) -> tuple[Request, Snapshot]:
+    """Take the snapshot of a request's project, or find the recorded one; return it, and the request
+    that names it. Raises `RequestError`."""
+    spec = request.spec
+    project = spec.project
+    assert project is not None
+    if project.digest is None:
+        files = request.project_files or _virtual_files(spec, project)
+        snapshot = take_snapshot(project, spec.code, request.max_project, files)
+    else:
+        snapshot = recorded_snapshot(project, spec.code)
+        check_available(snapshot, known_contents(spec, backend))
+    spec = spec.model_copy(update={"project": snapshot.record(project)})
+    return replace(request, spec=spec), snapshot
+
+
+def known_contents(spec: JobSpec, backend: Backend) -> set[str]:
+    """Return what the job's cache volume is known to have."""
+    volume = _volume(backend, spec.scope)
+    if volume is None or not spec.use_cache:
+        return set()
+    return stored.read_stored(backend.name, spec.scope, volume)
+
+
+def make_delivery(
+    snapshot: Snapshot, spec: JobSpec, backend: Backend, folder: Path
+) -> ProjectDelivery:
+    """Write the pack of a job into a folder; return what the backend delivers.
+
+    Raises `RequestError` if a file changed since the snapshot was taken, and `EngineError` if the pack
+    cannot be written.
+    """
+    manifest, known = snapshot.manifest, known_contents(spec, backend)
+    missing = {sha256: size for sha256, size in manifest.contents().items() if sha256 not in known}
+    if not missing:
+        return ProjectDelivery(manifest.digest, None)
+    contents: dict[str, tuple[int, Content]] = {}
+    for sha256, size in missing.items():
+        data = manifest.data if sha256 == manifest.digest else snapshot.virtual.get(sha256)
+        content = _of_file(snapshot, sha256) if data is None else of_bytes(data)
+        contents[sha256] = (size, content)
+    path = folder / PACK
+    try:
+        write_pack(path, contents)
+    except WrongContentError as error:
+        raise changing(snapshot.paths[error.sha256]) from None
+    return ProjectDelivery(manifest.digest, path)
+
+
+def remember_stored(spec: JobSpec, backend: Backend) -> None:
+    """Record that the job's cache volume has all contents of its snapshot: the job received them."""
+    volume = _volume(backend, spec.scope)
+    if volume is None or spec.project is None or spec.project.digest is None or not spec.use_cache:
+        return
+    known = stored.read_stored(backend.name, spec.scope, volume)
+    if spec.project.digest in known:
+        return
+    manifest = read_manifest(spec.project.digest)
+    if manifest is not None:
+        new = manifest.contents().keys() - known
+        stored.add_stored(backend.name, spec.scope, volume, sorted(new))
+
+
+def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
+    """Return the files that stand for the installation of a project, for a request from JSON or from
+    an earlier job."""
+    if not (project.import_path or project.programs):
+        return {}
+    from stoke.project.environment import ProjectOptions
+    from stoke.project.request import environment_for
+
+    start = os.path.dirname(project.script) if project.script else project.directory
+    folder = os.path.normpath(os.path.join(project.root, start))
+    fields = {"code": spec.code, "dependencies": spec.dependencies}
+    return environment_for(fields, project.root, folder, ProjectOptions()).extra_files
+
+
+def _volume(backend: Backend, scope: str) -> str | None:
+    return backend.project_store(scope) if isinstance(backend, StoresProjects) else None
+
+
+def _of_file(snapshot: Snapshot, sha256: str) -> Content:
+    path = snapshot.paths[sha256]
+
+    def content(write: Callable[[bytes], object]) -> str:
+        try:
+            return read_file(snapshot.root, path, write)[0]
+        except ChangingError:
+            raise changing(path) from None
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    return content

@@ -1,0 +1,255 @@
+"""Projects through the commands: what is recorded, shown, rendered, compared and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoke.files.paths import state_dir
+from stoke.history.database import History
+from stoke.project.manifests import read_manifest
+from tests.cli.conftest import Stoke, job_count, only_job
+
+FILES = {
+    "pyproject.toml": "[project]\nname = 'p'\nversion = '1'\n",
+    "src/train.py": "print('hello')\n",
+    "src/helper.py": "x = 1\n",
+    "data.csv": "1,2\n",
+    ".env": "TOKEN=hunter2\n",
+}
+
+
+@pytest.fixture
+def root(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = own_home / "project"
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.chdir(root)
+    return root
+
+
+def project_of(job_id: str) -> dict[str, Any]:
+    with History() as history:
+        found: dict[str, Any] = json.loads(history.spec(job_id) or "{}")["project"]
+    return found
+
+
+def test_a_job_records_its_snapshot(stoke: Stoke, root: Path) -> None:
+    done = stoke("run", "src/train.py")
+    assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
+    job = only_job()
+    project = project_of(job.id)
+    assert project["root"] == str(root) and project["script"] == "src/train.py"
+    assert (project["directory"], project["files"]) == (".", 4)
+    manifest = read_manifest(project["digest"])
+    assert manifest is not None
+    assert [file.path for file in manifest.files] == sorted(set(FILES) - {".env"})
+    shown = stoke("show", job.id).stdout.decode()
+    assert f"{root} (4 files" in shown and project["digest"][:12] in shown
+    assert "src/train.py" in shown
+    (note,) = json.loads(stoke("show", job.id, "--json").stdout)["notes"]
+    assert note["text"] == "1 file that looks like a secret was left out: .env"
+    assert b"1 file that looks like a secret was left out: .env" in done.stderr
+    assert b"hunter2" not in b"".join(
+        file.read_bytes() for file in state_dir().rglob("*") if file.is_file()
+    )
+
+
+def test_code_edits_keep_the_keys_of_the_environment(stoke: Stoke, root: Path) -> None:
+    for text in ("print(1)\n", "print(2)\n"):
+        (root / "src/train.py").write_text(text)
+        assert stoke("run", "-q", "src/train.py").returncode == 0
+    assert stoke("run", "-q", "--no-folder", "src/train.py").returncode == 0
+    with History() as history:
+        jobs = history.list()
+    assert len({job.request_hash for job in jobs}) == 1
+    projects = [project_of(job.id) for job in jobs]
+    assert len({project and project["digest"] for project in projects}) == 3
+
+
+def test_a_script_of_no_project_has_no_snapshot(stoke: Stoke, own_home: Path) -> None:
+    (own_home / "alone.py").write_text("print('alone')\n")
+    assert stoke("run", "-q", "alone.py").stdout == b"alone\n"
+    assert stoke("run", "-q", "-c", "print('code')").stdout == b"code\n"
+    assert stoke("run", "-q", "-", stdin=b"print('in')").stdout == b"in\n"
+    with History() as history:
+        assert [project_of(job.id) for job in history.list()] == [None] * 3
+    assert not (state_dir() / "projects").exists()
+
+
+def test_render_files_lists_what_travels(stoke: Stoke, root: Path) -> None:
+    (root / "data.csv").write_text("x" * 2048)
+    done = stoke("render", "files", "src/train.py")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert "2.0 KiB  data.csv" in lines
+    assert any(line.split() == [".env", "looks", "like", "a", "secret"] for line in lines)
+    document = json.loads(stoke("render", "files", "--json", "--include", ".env").stdout)
+    assert {file["path"] for file in document["files"]} == set(FILES)
+    assert document["bytes"] == sum(file["bytes"] for file in document["files"])
+    assert document["left_out"] == []
+    assert job_count(root.parent) == 0
+
+
+def test_render_files_of_a_script_alone(stoke: Stoke, own_home: Path) -> None:
+    (own_home / "alone.py").write_text("pass\n")
+    done = stoke("render", "files", "alone.py")
+    assert (done.returncode, done.stdout) == (0, b"") and b"only the code travels" in done.stderr
+    assert json.loads(stoke("render", "files", "--json", "alone.py").stdout)["root"] is None
+
+
+def test_above_the_limit_the_hint_makes_it_fit(stoke: Stoke, root: Path) -> None:
+    with (root / "big [1].bin").open("wb") as file:
+        file.truncate(60 * 1024**2)
+    done = stoke("run", "src/train.py")
+    assert done.returncode == 2 and b"big [1].bin 60.0 MiB" in done.stderr
+    assert job_count(root.parent) == 0
+    hint = done.stderr.decode().partition("hint: ")[2].strip()
+    exclude, limit, none = (part.rpartition(": ")[2] for part in hint.split("; or "))
+    assert stoke("run", "-q", *shlex.split(exclude), "src/train.py").stdout == b"hello\n"
+    assert stoke("run", "-q", none, "src/train.py").stdout == b"hello\n"
+    name, _, size = limit.removeprefix("export ").partition("=")
+    shown = stoke("render", "files", "src/train.py")
+    assert shown.returncode == 0 and b"this would be refused" in shown.stderr
+    shown = stoke("render", "files", "src/train.py", env={name: size})
+    assert b"refused" not in shown.stderr
+
+
+def test_rerun_has_the_recorded_files_and_fresh_the_current_ones(stoke: Stoke, root: Path) -> None:
+    assert stoke("run", "-q", "src/train.py").returncode == 0
+    first = only_job().id
+    assert stoke("rerun", first, "-q").stdout == b"hello\n"
+    with History() as history:
+        again = next(job.id for job in history.list() if job.id != first)
+    assert project_of(again) == project_of(first)
+    (root / "src/helper.py").write_text("x = 2\n")
+    (root / "src/train.py").write_text("print('changed')\n")
+    (root / "data.csv").unlink()
+    refused = stoke("rerun", first, "-q")
+    assert refused.returncode == 2
+    assert b"2 of the snapshot's files changed or disappeared since" in refused.stderr
+    assert b"data.csv, src/helper.py" in refused.stderr
+    hint = refused.stderr.decode().partition("hint: take the folder as it is now: ")[2].strip()
+    words = shlex.split(hint.replace("JOB", first))[1:]
+    assert stoke(*words, "-q").stdout == b"changed\n"
+    # The script's own content is in the history.
+    (root / "src/helper.py").write_text(FILES["src/helper.py"])
+    (root / "data.csv").write_text(FILES["data.csv"])
+    assert stoke("rerun", first, "-q").stdout == b"hello\n"
+
+
+def test_fresh_needs_a_project(stoke: Stoke, own_home: Path) -> None:
+    assert stoke("run", "-q", "-c", "print(1)").returncode == 0
+    done = stoke("rerun", only_job().id, "--fresh")
+    assert done.returncode == 2 and b"the job had no project" in done.stderr
+
+
+def test_removing_the_last_job_removes_the_manifest(stoke: Stoke, root: Path) -> None:
+    assert stoke("run", "-q", "src/train.py").returncode == 0
+    assert stoke("run", "-q", "src/train.py").returncode == 0
+    manifests = state_dir() / "projects/manifests"
+    with History() as history:
+        ids = [job.id for job in history.list()]
+    assert len(list(manifests.iterdir())) == 1
+    assert stoke("rm", ids[0]).returncode == 0
+    assert len(list(manifests.iterdir())) == 1
+    assert stoke("rm", ids[1]).returncode == 0
+    assert not list(manifests.iterdir())
+
+
+def test_no_pack_stays_behind(stoke: Stoke, root: Path) -> None:
+    assert stoke("run", "-q", "src/train.py").returncode == 0
+    assert not list((state_dir() / "jobs").rglob("*.pack"))
+
+
+def test_rendered_json_takes_the_folder_as_it_is_when_submitted(stoke: Stoke, root: Path) -> None:
+    rendered = stoke("render", "json", "src/train.py").stdout
+    project = json.loads(rendered)["project"]
+    assert project["digest"] is None and project["root"] == str(root)
+    (root / "src/new.py").write_text("")
+    (root / "src/train.py").write_text("print('edited since')\n")
+    done = stoke("submit", "-q", "-", stdin=rendered)
+    # The code is part of the JSON, the other files are not.
+    assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
+    manifest = read_manifest(project_of(only_job().id)["digest"])
+    assert manifest is not None and "src/new.py" in {file.path for file in manifest.files}
+    moved = json.loads(rendered)
+    moved["project"]["root"] = str(root / "elsewhere")
+    done = stoke("submit", "-", stdin=json.dumps(moved).encode())
+    assert done.returncode == 2 and b"elsewhere does not exist" in done.stderr
+    moved["project"]["root"] = str(root)
+    moved["project"]["digest"] = "0" * 64
+    done = stoke("submit", "-", stdin=json.dumps(moved).encode())
+    assert done.returncode == 2 and b"is not on this machine" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("root", "relative"), ("script", "../x.py"), ("directory", "/etc"), ("digest", "x")],
+)
+def test_a_project_in_json_stays_inside_its_root(
+    stoke: Stoke, root: Path, field: str, value: str
+) -> None:
+    request = {"code": "pass", "project": {"root": str(root), field: value}}
+    done = stoke("submit", "-", stdin=json.dumps(request).encode())
+    assert done.returncode == 2 and f"project.{field}".encode() in done.stderr
+
+
+def test_compare_names_the_files_that_differ(stoke: Stoke, root: Path) -> None:
+    assert stoke("run", "-q", "--name", "one", "src/train.py").returncode == 0
+    (root / "src/helper.py").write_text("x = 20\n")
+    (root / "data.csv").unlink()
+    (root / "new.csv").write_text("3\n")
+    (root / "pyproject.toml").chmod(0o755)
+    assert stoke("run", "-q", "--name", "two", "src/train.py").returncode == 0
+    with History() as history:
+        two, one = (job.id for job in history.list())
+    document = json.loads(stoke("compare", one, two, "--json").stdout)
+    assert document["files"] == [
+        {"path": "data.csv", "first": 4, "second": None, "change": "removed"},
+        {"path": "new.csv", "first": None, "second": 2, "change": "added"},
+        {"path": "pyproject.toml", "first": 35, "second": 35, "change": "changed"},
+        {"path": "src/helper.py", "first": 6, "second": 7, "change": "changed"},
+    ]
+    assert not [one for one in document["spec"] if one["what"].startswith("project.")]
+    shown = stoke("compare", one, two).stdout.decode()
+    assert "- data.csv 4 B" in shown and "~ src/helper.py 6 B -> 7 B" in shown
+    same = stoke("compare", one, one).stdout.decode()
+    assert "files: the same" in same
+
+
+def test_folder_options_are_checked(stoke: Stoke, root: Path) -> None:
+    for words in (["--folder", "x"], ["--include", "x"], ["--exclude", "x"]):
+        done = stoke("run", "--no-folder", *words, "src/train.py")
+        assert done.returncode == 2 and b"--no-folder" in done.stderr
+    done = stoke("run", "--folder", "missing", "src/train.py")
+    assert done.returncode == 2 and b"missing is no folder" in done.stderr
+    done = stoke("run", "--include", "[z-a]", "src/train.py")
+    assert done.returncode == 2 and b"include: " in done.stderr
+    assert job_count(root.parent) == 0
+
+
+def test_names_in_the_listing_cannot_act_on_the_terminal(stoke: Stoke, root: Path) -> None:
+    (root / "a\x1b[31m\nred").write_text("")
+    (root / os.fsdecode(b"\xff")).write_text("")
+    done = stoke("render", "files", "src/train.py")
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stdout
+    assert stoke("render", "files", "--json", "src/train.py").stdout.isascii()
+    os.symlink("/etc", root / "out\x1b[31m")
+    assert b"\x1b" not in stoke("run", "src/train.py").stderr
+
+
+def test_the_project_of_a_hook_is_the_one_of_its_folder(stoke: Stoke, root: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    done = stoke(
+        "render", "files", "--json", "src/train.py", env={"GIT_DIR": str(root / "missing")}
+    )
+    assert {file["path"] for file in json.loads(done.stdout)["files"]} == set(FILES) - {".env"}
