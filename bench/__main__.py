@@ -9,6 +9,7 @@ ALL = (
     "startup",
     "screens_start",
     "run_trivial",
+    "project_run",
     "local_warm",
     "worker_output",
     "docker_warm",

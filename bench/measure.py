@@ -17,11 +17,18 @@ PACKAGES = ("numpy", "pandas", "requests", "scikit-learn")
 IMPORTS = "import numpy, pandas, requests, sklearn; print(sklearn.__version__)"
 
 
-def seconds(command: list[str], env: dict[str, str] | None = None) -> float:
+def seconds(
+    command: list[str], env: dict[str, str] | None = None, cwd: Path | None = None
+) -> float:
     """Return the wall seconds of one run. A failing command ends the benchmark with its output."""
     start = time.perf_counter()
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     taken = time.perf_counter() - start
     if done.returncode != 0:

@@ -104,7 +104,7 @@ FIELDS: tuple[Field, ...] = (
             help="Run a module of the project or of a package, as python -m does.",
             once=True,
         ),
-        widget=Widget("in place of code: pytest"),
+        widget=Widget("in place of code: http.server"),
     ),
     Field(
         "exec",

@@ -61,6 +61,27 @@ async def test_typed_code_and_packages_are_submitted_and_watched(
         await until(pilot, lambda: made.job_id in screen_text(app))
 
 
+async def test_a_module_is_submitted_in_place_of_code(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"1")
+        field(screen, "module").text = "http.server"
+        await until(pilot, lambda: "is named beside code" in screen_text(app))
+        screen.query_one("#code", TextArea).text = " "
+        await until(pilot, lambda: "is named beside code" not in screen_text(app))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: backends["local"].deliveries)
+        spec = backends["local"].deliveries[0].spec
+        assert (spec.module, spec.code) == ("http.server", "")
+        await until(pilot, lambda: app.current_mode == "jobs")
+        # The job can be edited: its module is in the form again.
+        field(screen, "module").text = ""
+        app.screen.post_message(EditRequest(spec, "server", "local"))
+        await until(pilot, lambda: field(screen, "module").text == "http.server")
+
+
 async def test_a_wrong_requirement_is_named_below_its_field(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)

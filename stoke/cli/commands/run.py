@@ -52,6 +52,8 @@ def command(
     stoke run -w numpy -c 'import numpy; print(numpy.pi)'
     stoke run -r requirements.txt -b docker --memory 2g train.py --epochs 3
     stoke run train.py -- --name first
+    stoke run --exec pytest -- -q tests
+    stoke run -w httpie -m httpie -- --version
     stoke run --json - < train.py
     stoke run -w numpy --watch train.py
     """

@@ -1,0 +1,120 @@
+"""Requests that start in a project: its packages, and what is refused before anything is submitted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import projects
+from tests.cli.conftest import Stoke
+from tests.package_index import PackageIndex
+
+
+@pytest.fixture
+def index(index: PackageIndex) -> PackageIndex:
+    projects.add_packages(index)
+    return index
+
+
+def asked(stoke: Stoke, *arguments: str) -> dict[str, Any]:
+    done = stoke("render", "json", *arguments)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_script_of_a_locked_project_gets_its_packages_and_an_edit_keeps_them(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.library(tmp_path / "p", index)
+    script = projects.write(
+        root, {"scripts/versions.py": "import alpha, gamma; print(alpha.version)"}
+    )
+    os.chdir(root)
+    first = stoke("run", "scripts/versions.py")
+    assert (first.returncode, first.stdout) == (0, b"2.0\n"), first.stderr
+    requests = len(index.requests)
+    (script / "scripts/versions.py").write_text("import beta; print('edited', beta.version)")
+    second = stoke("run", "--json", "scripts/versions.py")
+    (python,) = [one for one in json.loads(second.stdout)["phases"] if one["name"] == "python"]
+    assert second.returncode == 0 and b"edited 1.0" in second.stderr
+    assert python["hit"] is True and len(index.requests) == requests
+
+
+def test_the_project_is_that_of_the_script_or_of_this_folder(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.workspace(tmp_path / "p", index)
+    script = projects.write(root, {"packages/core/tools/x.py": "1"}) / "packages/core/tools/x.py"
+    assert "gamma" not in asked(stoke, str(script))["requirements"]
+    os.chdir(root)
+    for start in (["-c", "1"], ["-m", "shop_server"], ["--exec", "shop-server"]):
+        assert "gamma==1.0" in asked(stoke, *start)["requirements"]
+
+
+def test_a_script_with_metadata_of_its_own_has_its_own_packages_only(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.library(tmp_path / "p", index)
+    projects.write(root, {"own.py": '# /// script\n# dependencies = ["delta"]\n# ///\n'})
+    spec = asked(stoke, str(root / "own.py"))
+    assert (spec["dependencies"], spec["requirements"], spec["python"]) == (["delta"], "", None)
+
+
+def test_a_folder_starts_its_program(stoke: Stoke, index: PackageIndex, tmp_path: Path) -> None:
+    os.chdir(projects.library(tmp_path / "p", index))
+    spec = asked(stoke, ".", "--", "-q", "a")
+    assert (spec["module"], spec["code"], spec["args"]) == ("word_count", "", ["-q", "a"])
+    assert "beta==1.0" in spec["requirements"]
+    flat = projects.flat(tmp_path / "flat")
+    done = stoke("run", str(flat))
+    assert done.returncode == 2
+    assert b"it has app.py, manage.py, models.py" in done.stderr
+    (flat / "__main__.py").write_text("print(3)")
+    assert asked(stoke, str(flat))["code"] == "print(3)"
+
+
+def test_requirements_txt_is_proposed_by_an_option_that_installs_it(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.flat(tmp_path / "p")
+    projects.write(root, {"pyproject.toml": "[tool.ruff]\n"})
+    os.chdir(root)
+    done = stoke("run", "-c", "print(1)")
+    assert done.returncode == 0
+    (note,) = [line for line in done.stderr.decode().splitlines() if "is not used" in line]
+    option = note.partition("installed: ")[2].split()
+    done = stoke("run", *option, "-c", "import alpha; print(alpha.version)")
+    assert (done.returncode, done.stdout) == (0, b"1.0\n"), done.stderr
+    assert stoke("run", "-q", "-c", "print(1)").stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--group", "docs"], "need a project"),
+        (["--no-dev"], "need a project"),
+    ],
+)
+def test_options_of_a_project_need_one(stoke: Stoke, arguments: list[str], what: str) -> None:
+    done = stoke("run", *arguments, "-c", "1")
+    assert done.returncode == 2 and what in done.stderr.decode()
+
+
+def test_a_lockfile_that_does_not_match_submits_nothing(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path, own_home: Path
+) -> None:
+    root = projects.library(tmp_path / "p", index)
+    file = root / "pyproject.toml"
+    file.write_text(file.read_text().replace('"beta>=1"', '"beta>=1", "delta"'))
+    os.chdir(root)
+    done = stoke("run", "-m", "word_count")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == (
+        b"error: uv.lock: does not match pyproject.toml\nhint: update it: uv lock\n"
+    )
+    assert not (own_home / "state/history.sqlite").exists()
