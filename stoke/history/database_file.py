@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from stoke.errors import EngineError
 from stoke.files.paths import check_owner, history_file, make_private
+from stoke.history.reserve import free_reserve, keep_reserve
 from stoke.history.schema import MIGRATIONS
 
 READING_SECONDS = 0.1
@@ -22,7 +23,6 @@ READING_SECONDS = 0.1
 class DatabaseFile:
     """The open file of the history. Safe to use from several threads.
 
-from stoke.history.reserve import free_reserve, keep_reserve
     With `read_only` the file must exist, and a lock of another process is an error at once.
     """
 

@@ -40,14 +40,14 @@ from tui.widgets.top_bar import TopBar
 # widens some of them.
 _COLUMNS = (
     ("on", 6),
-    ("scope", 8),
+    ("scope", 7),
     ("kind", 6),
     ("size", 7),
     ("age", 4),
     ("envs", 4),
     ("hits", 4),
     ("saved", 6),
-    ("saved", 7),
+    ("not recv", 8),
     ("used by", 7),
 )
 _WIDER = {1: 16, 9: 28}

@@ -36,14 +36,14 @@ _SPANS = (
 )
 _COLUMNS = (
     ("on", 6),
-    ("scope", 11),
+    ("scope", 10),
     ("kind", 6),
     ("jobs", 5),
     ("hits", 4),
     ("cold", 6),
     ("warm", 6),
     ("saved", 6),
-    ("saved", 7),
+    ("not recv", 8),
 )
 _WIDE_SCOPE = 24
 _NO_FIGURES = "No figures yet. They appear after the first job that names packages."
