@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from stoke.logs.spool import Line, SpoolReader
+from stoke.logs.spool import LogLine, SpoolReader
 
 
-def lines_in(folder: Path) -> list[Line]:
+def lines_in(folder: Path) -> list[LogLine]:
     with closing(SpoolReader(folder)) as reader:
         return list(reader.lines())
 

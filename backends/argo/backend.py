@@ -79,7 +79,7 @@ from stoke.files.debug import Logger
 from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
-    from backends.argo.kubeconfig import Context
+    from backends.argo.kubeconfig import KubeContext
 
 _log = Logger(__name__)
 
@@ -504,7 +504,7 @@ class ArgoBackend:
         self._locations.close()
 
 
-def _described(name: str, context: Context | str, current: bool) -> ClusterContext:
+def _described(name: str, context: KubeContext | str, current: bool) -> ClusterContext:
     if isinstance(context, str):
         return ClusterContext(name, current=current, trouble=context)
     plugin = context.plugin

@@ -23,7 +23,7 @@ from stoke.files.debug import Logger
 from stoke.files.untrusted import parse_json
 
 if TYPE_CHECKING:
-    from backends.argo.kubeconfig import Access, Context, Plugin
+    from backends.argo.kubeconfig import Access, KubeContext, Plugin
 
 _log = Logger(__name__)
 
@@ -83,7 +83,7 @@ class Cluster:
         self._namespace = namespace
         self._approve = approve
         self._lock = threading.Lock()
-        self._found: Context | None = None
+        self._found: KubeContext | None = None
         self._access: Access | None = None
         self._closed = threading.Event()
 
@@ -268,11 +268,11 @@ class Cluster:
                 hint = f"check the cluster: {self.kubectl} get --raw /readyz"
             raise ApiError(what, hint, reason=reason) from error
 
-    def _context(self) -> Context:
+    def _context(self) -> KubeContext:
         with self._lock:
             return self._found_context()
 
-    def _found_context(self) -> Context:
+    def _found_context(self) -> KubeContext:
         if self._found is None:
             from backends.argo import kubeconfig
 

@@ -75,7 +75,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Context:
+class KubeContext:
     """One context of the kubeconfig, read without getting credentials."""
 
     name: str
@@ -87,7 +87,7 @@ class Context:
     merged: Any = field(repr=False)
 
 
-def find(context: str | None, kubeconfig: str | None) -> Context:
+def find(context: str | None, kubeconfig: str | None) -> KubeContext:
     """Return the context to use. Reads files and runs nothing. Raises `EngineError` if there is
     none.
 
@@ -97,7 +97,7 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
     paths, merged = _read(kubeconfig)
     if merged.config is None:
         if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            return Context(
+            return KubeContext(
                 IN_CLUSTER, _in_cluster_server(), _in_cluster_namespace(), None, "kubectl", None
             )
         raise EngineError(
@@ -114,7 +114,7 @@ def find(context: str | None, kubeconfig: str | None) -> Context:
         ) from error
 
 
-def list_contexts(kubeconfig: str | None) -> tuple[str | None, dict[str, Context | str]]:
+def list_contexts(kubeconfig: str | None) -> tuple[str | None, dict[str, KubeContext | str]]:
     """Return the current context's name, and every context or the reason why it is unusable.
 
     Runs nothing. Without a kubeconfig there are no contexts. Raises `EngineError` if it is
@@ -123,7 +123,7 @@ def list_contexts(kubeconfig: str | None) -> tuple[str | None, dict[str, Context
     paths, merged = _read(kubeconfig)
     if merged.config is None:
         return None, {}
-    found: dict[str, Context | str] = {}
+    found: dict[str, KubeContext | str] = {}
     for one in merged.config.value.get("contexts") or ():
         name = str(one["name"])
         try:
@@ -151,7 +151,7 @@ def _read(kubeconfig: str | None) -> tuple[str, Any]:
     return paths, merged
 
 
-def connect(found: Context, approve: Callable[[Plugin], None] | None) -> Access:
+def connect(found: KubeContext, approve: Callable[[Plugin], None] | None) -> Access:
     """Get the credentials. Runs the context's plugin, if it has one and `approve` does not raise."""
     configuration = Configuration()
     loader: Any
@@ -269,7 +269,7 @@ def run_plugin(
     return status
 
 
-def _context(merged: Any, name: str, paths: str) -> Context:
+def _context(merged: Any, name: str, paths: str) -> KubeContext:
     config = merged.config
     inside = config["contexts"].get_with_name(name)["context"]
     cluster = config["clusters"].get_with_name(inside["cluster"])
@@ -278,7 +278,7 @@ def _context(merged: Any, name: str, paths: str) -> Context:
         user = config["users"].get_with_name(inside["user"])["user"]
         if isinstance(user.value, dict) and user.value.get("exec"):
             plugin = _plugin(user)
-    return Context(
+    return KubeContext(
         name=name,
         server=str(cluster["cluster"]["server"]).rstrip("/"),
         namespace=inside.safe_get("namespace") or "default",

@@ -51,7 +51,7 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from stoke.remote.bundle import housekeeping_source
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import Option
+from stoke.remote.protocol import RunnerOption
 
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
 # the image and a graceful stop lie between them.
@@ -102,7 +102,7 @@ def make_job(
             "jobs refer to a template here, which carries at most 1 MiB of new files with a job",
             LEAVE_OUT,
         )
-    flags = (Option.OWN_FILES, Option.CONTAINER, Option.TAGGED)
+    flags = (RunnerOption.OWN_FILES, RunnerOption.CONTAINER, RunnerOption.TAGGED)
     argv = [
         f"{bundle.FOLDER}/runner.py",
         *runner_arguments(
@@ -110,7 +110,7 @@ def make_job(
             work=f"{bundle.FOLDER}/work",
             cache=CACHE if spec.use_cache else None,
             pack=bundle.PACK if pack is not None else None,
-            flags=(*flags, Option.NIX) if spec.system else flags,
+            flags=(*flags, RunnerOption.NIX) if spec.system else flags,
         ),
     ]
     files = {"runner.py": delivery.runner, "payload": delivery.payload}

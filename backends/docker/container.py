@@ -23,7 +23,7 @@ from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import Option
+from stoke.remote.protocol import RunnerOption
 
 FOLDER = "/stoke"
 SPEC = "spec.json"
@@ -51,11 +51,11 @@ def container_config(
 ) -> dict[str, Any]:
     """Return the body of the engine's `POST /containers/create`."""
     spec = delivery.spec
-    flags = [Option.OWN_FILES]
+    flags = [RunnerOption.OWN_FILES]
     if log_driver != PODMAN_LOG_DRIVER:
         # Docker reads the two pipes separately, so it may store their lines in another order, and
         # it keeps a line until it ends. Podman does neither.
-        flags.append(Option.TAGGED)
+        flags.append(RunnerOption.TAGGED)
     mounts = []
     if spec.use_cache:
         mounts.append(_cache_mount(spec.scope, "python", CACHE))
@@ -63,13 +63,13 @@ def container_config(
     # start, and also if the root file system is read-only.
     volumes: dict[str, dict[str, str]] = {FOLDER: {}}
     if spec.system:
-        flags.append(Option.NIX)
+        flags.append(RunnerOption.NIX)
         if spec.use_cache:
             mounts.append(_cache_mount(spec.scope, "system", NIX))
         else:
             volumes[NIX] = {}
     if has_own_network(config):
-        flags.append(Option.CONTAINER)
+        flags.append(RunnerOption.CONTAINER)
     command = runner_arguments(
         f"{FOLDER}/payload",
         work=f"{FOLDER}/work",
@@ -248,4 +248,4 @@ def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
     settings = record["HostConfig"]["LogConfig"]
     size = (settings["Config"] or {}).get("max-size", "")
     file_size = int(size) if size.isdecimal() else LEAST_LOG_FILE
-    return settings["Type"], file_size, Option.TAGGED in (record["Config"].get("Cmd") or ())
+    return settings["Type"], file_size, RunnerOption.TAGGED in (record["Config"].get("Cmd") or ())

@@ -20,7 +20,7 @@ from stoke.cli.passthrough import OutputStream
 from stoke.logs.pattern import LINE_SECONDS, Pattern
 from stoke.logs.reader import parts
 from stoke.logs.search import part_holds
-from stoke.logs.spool import NOTE, STDERR, STDOUT, Line, LogSource, SpoolReader
+from stoke.logs.spool import NOTE, STDERR, STDOUT, LogLine, LogSource, SpoolReader
 from stoke.text.sanitize import clean, clean_line, line_states
 
 LONGEST = 1 << 20
@@ -41,7 +41,7 @@ class LineFilter:
     since: int = 0
     grep: Pattern | None = None
 
-    def matches(self, line: Line, reader: SpoolReader) -> bool:
+    def matches(self, line: LogLine, reader: SpoolReader) -> bool:
         """Return whether the filter selects `line`, which is searched to its end, however long."""
         if line.stream == NOTE:
             return line.time >= self.since  # Reports of gaps are always shown.
@@ -52,7 +52,7 @@ class LineFilter:
         )
 
 
-def _found(pattern: Pattern, line: Line, reader: SpoolReader) -> bool:
+def _found(pattern: Pattern, line: LogLine, reader: SpoolReader) -> bool:
     if not line.cut:
         return pattern.found_in(clean_line(line.text))
     ((start, _, _),) = reader.rows(line.number, 1)
@@ -76,7 +76,7 @@ class JobLines:
         self._tail = tail
         self._next = self._reader.first_since(wanted.since) if wanted.since else 0
 
-    def new(self, all_of_it: bool) -> Iterator[Line]:
+    def new(self, all_of_it: bool) -> Iterator[LogLine]:
         """Yield the lines since the last call. An unfinished last line waits, unless `all_of_it`."""
         found = (
             line for line in self._whole(all_of_it) if self._filter.matches(line, self._reader)
@@ -86,7 +86,7 @@ class JobLines:
         last, self._tail = deque(found, self._tail), None
         return iter(last)
 
-    def _whole(self, all_of_it: bool) -> Iterator[Line]:
+    def _whole(self, all_of_it: bool) -> Iterator[LogLine]:
         _, rows = self._reader.size()
         for line in self._reader.lines(self._next, longest=LONGEST):
             last = line.number + 1 >= rows
@@ -132,7 +132,7 @@ class LinePrinter:
         for line, job in merge(*each, key=lambda pair: pair[0].time):
             self._print(line, job)
 
-    def _print(self, line: Line, job: str) -> None:
+    def _print(self, line: LogLine, job: str) -> None:
         if self._as_json:
             self._outlets[STDOUT].write(_as_json(line, job))
             return
@@ -147,7 +147,7 @@ class LinePrinter:
         else:
             outlet.write(line.text)
 
-    def _text(self, line: Line, outlet: OutputStream) -> bytes:
+    def _text(self, line: LogLine, outlet: OutputStream) -> bytes:
         """Return a line without its end; for a terminal, a bar's last state, with matches marked."""
         raw = line.text.removeprefix(b"\n").removesuffix(b"\n")
         if outlet.is_terminal:
@@ -171,7 +171,7 @@ def _marked(pattern: Pattern, text: str) -> str:
     return marked + text[at:]
 
 
-def _as_json(line: Line, job: str) -> bytes:
+def _as_json(line: LogLine, job: str) -> bytes:
     text = line.text.removeprefix(b"\n").removesuffix(b"\n").decode(errors="replace")
     value = {
         "job": job,

@@ -40,7 +40,7 @@ def read_settings(path: Path) -> Config:
     pydantic's `ValidationError` for wrong values.
     """
 
-    class Settings(BaseSettings, Config):
+    class ConfigSources(BaseSettings, Config):
         model_config = SettingsConfigDict(
             env_prefix="STOKE_", env_nested_delimiter="__", extra="forbid", frozen=True
         )
@@ -59,7 +59,7 @@ def read_settings(path: Path) -> Config:
     if path.exists() and not path.is_file():
         raise RequestError(str(path), "is not a file")  # pydantic-settings would pass over it.
     try:
-        return Settings()
+        return ConfigSources()
     except RecursionError:
         raise RequestError("STOKE_*", "one of these variables is nested too deeply") from None
     except SettingsError as error:

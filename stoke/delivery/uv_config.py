@@ -24,7 +24,7 @@ from stoke.request.variables import VARIABLE, fill_in
 from stoke.text.urls import login_of, secrets_of, split_login
 
 if TYPE_CHECKING:
-    from stoke.remote.schema import UvSettings
+    from stoke.remote.schema import UvSettingsPayload
 
 _LOGIN = re.compile(r"://([^/\s@]*)@")
 # A lockfile is complete: these settings decide its content and must not change its installation.
@@ -81,7 +81,7 @@ class UvConfig:
     default: dict[str, Any] | None = None
     """The default index among uv's settings."""
 
-    def for_runner(self) -> UvSettings:
+    def for_runner(self) -> UvSettingsPayload:
         return {
             "lock": self.lock,
             "install": self.install,

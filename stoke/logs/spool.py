@@ -45,7 +45,7 @@ _BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One row of the spool. `text` is raw, with its newline if it has one; `time` is in nanoseconds;
     `cut` is the number of bytes left out of `text`."""
 
@@ -364,7 +364,7 @@ class SpoolReader:
 
     def lines(
         self, first: int = 0, count: int | None = None, longest: int | None = None
-    ) -> Iterator[Line]:
+    ) -> Iterator[LogLine]:
         """Yield lines from number `first` (0-based) on; the last line may still be growing.
 
         At most `longest` bytes of a line are read; its `cut` is the number of bytes left out.
@@ -390,7 +390,9 @@ class SpoolReader:
             data = self.read(base, stop)
             for (offset, time, stream), after in zip(here, stops, strict=True):
                 until = after if longest is None else min(after, offset + longest)
-                yield Line(number, stream, time, data[offset - base : until - base], after - until)
+                yield LogLine(
+                    number, stream, time, data[offset - base : until - base], after - until
+                )
                 number += 1
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stoke.remote.protocol import Option
+from stoke.remote.protocol import RunnerOption
 
 
 def runner_arguments(
@@ -14,12 +14,12 @@ def runner_arguments(
     pack: str | None = None,
     flags: tuple[str, ...] = (),
 ) -> list[str]:
-    """Return the runner's arguments; `flags` are options without a value, from `Option.FLAGS`."""
-    arguments = [payload, Option.WORK, work, *flags]
+    """Return the runner's arguments; `flags` are options without a value, from `RunnerOption.FLAGS`."""
+    arguments = [payload, RunnerOption.WORK, work, *flags]
     if uv is not None:
-        arguments += [Option.UV, uv]
+        arguments += [RunnerOption.UV, uv]
     if pack is not None:
-        arguments += [Option.PACK, pack]
+        arguments += [RunnerOption.PACK, pack]
     if cache is not None:
-        arguments += [Option.CACHE, cache]
+        arguments += [RunnerOption.CACHE, cache]
     return arguments

@@ -27,7 +27,7 @@ Hint = tuple[str, ...]
 # ---------------------------------------------------------------------------- how the runner starts
 
 
-class Option:
+class RunnerOption:
     """Options of the runner; its first argument is the path of the payload."""
 
     WORK = "--work"  # a folder for the job's own files

@@ -34,7 +34,7 @@ class SystemPayload(TypedDict):
     trusted_keys: list[str] | None
 
 
-class UvSettings(TypedDict):
+class UvSettingsPayload(TypedDict):
     """uv's configuration for one request; `stoke.delivery.uv_config.UvConfig` explains the fields."""
 
     lock: str
@@ -134,7 +134,7 @@ class Payload(TypedDict):
     live_output: str
     """The source of `stoke.remote.live_output`."""
     index: IndexPayload
-    settings: UvSettings
+    settings: UvSettingsPayload
     uv: UvRelease
 
 

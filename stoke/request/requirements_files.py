@@ -35,7 +35,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
-class Texts:
+class RequirementsTexts:
     """The text of one requirements file and of one constraints file."""
 
     requirements: str
@@ -46,7 +46,7 @@ def read_requirements(
     sources: Iterable[str],
     constraints: Iterable[str] = (),
     environ: Mapping[str, str] = os.environ,
-) -> Texts:
+) -> RequirementsTexts:
     """Return the texts of files, addresses or standard input (`-`), with the files that they name.
 
     `-r` and `-c` inside a file are relative to it, as in pip and uv, and their `${NAME}` are variables
@@ -58,7 +58,7 @@ def read_requirements(
     sources, constraints = map(_normalized, sources), map(_normalized, constraints)
     texts = reader.read_all(list(sources), constrains=False)
     bounds = reader.read_all(list(constraints), constrains=True)
-    return Texts(_joined(texts + reader.options), _joined(reader.constraints + bounds))
+    return RequirementsTexts(_joined(texts + reader.options), _joined(reader.constraints + bounds))
 
 
 def _normalized(source: str) -> str:

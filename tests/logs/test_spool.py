@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoke.errors import EngineError
-from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, Line, SpoolReader, SpoolWriter
+from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, LogLine, SpoolReader, SpoolWriter
 from tests.spools import lines_in
 
 FAST = settings(suppress_health_check=list(HealthCheck), max_examples=150)
@@ -128,11 +128,11 @@ def test_lines_keep_number_stream_time_and_order(tmp_path: Path) -> None:
     writer.close()
 
     assert lines_in(tmp_path) == [
-        Line(0, STDOUT, time, b"one\n"),
-        Line(1, STDOUT, time, b"two\n"),
-        Line(2, STDERR, time + 1, b"oops\n"),
-        Line(3, NOTE, time + 2, b"2 s may be missing\n"),
-        Line(4, STDOUT, time + 3, b"three"),
+        LogLine(0, STDOUT, time, b"one\n"),
+        LogLine(1, STDOUT, time, b"two\n"),
+        LogLine(2, STDERR, time + 1, b"oops\n"),
+        LogLine(3, NOTE, time + 2, b"2 s may be missing\n"),
+        LogLine(4, STDOUT, time + 3, b"three"),
     ]
 
 

@@ -37,7 +37,7 @@ def test_a_payload_has_the_fields_of_its_schema() -> None:
         (payload, schema.Payload),
         (payload["index"], schema.IndexPayload),
         (payload["system"], schema.SystemPayload),
-        (payload["settings"], schema.UvSettings),
+        (payload["settings"], schema.UvSettingsPayload),
         (payload["uv"], schema.UvRelease),
     ):
         assert value.keys() == typing.get_type_hints(kind).keys()

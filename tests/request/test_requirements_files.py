@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.errors import RequestError
-from stoke.request.requirements_files import Texts, read_requirements
+from stoke.request.requirements_files import RequirementsTexts, read_requirements
 from stoke.request.requirements_text import parse_constraints, parse_requirements
 from stoke.request.sources import request_from_options
 
@@ -35,7 +35,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return do
 
 
-def meant(texts: Texts) -> tuple[list[str], list[str]]:
+def meant(texts: RequirementsTexts) -> tuple[list[str], list[str]]:
     parsed = parse_requirements(texts.requirements)
     constraints = parse_constraints(texts.constraints)
     return [entry.text for entry in parsed.requirements], [entry.text for entry in constraints]
@@ -55,7 +55,7 @@ def test_a_file_that_names_no_other_is_its_own_text(lines: list[str]) -> None:
         text = "\r\n".join(lines)
         file.write(text.encode())
         file.flush()
-        assert read_requirements([file.name]) == Texts(text, "")
+        assert read_requirements([file.name]) == RequirementsTexts(text, "")
 
 
 def test_nested_files_are_relative_to_the_file_that_names_them(write: Write) -> None:
@@ -80,7 +80,7 @@ def test_several_files_all_count(write: Write) -> None:
     write("c.txt", "idna<4")
     texts = read_requirements([write("base.txt", "six"), write("dev.txt", "-c c.txt\nidna")])
     assert meant(texts) == (["six", "idna"], ["idna<4"])
-    assert read_requirements([]) == Texts("", "")
+    assert read_requirements([]) == RequirementsTexts("", "")
 
 
 def test_options_of_a_constraints_file_count_as_the_requirements_do(write: Write) -> None:

@@ -21,18 +21,13 @@ async def test_every_widget_that_the_scripts_query_is_on_a_screen(app: StokeApp)
     found: set[str] = set()
     async with app.run_test(size=(120, 40)) as pilot:
         for mode in ("jobs", "new", "race"):
+            here = [one for one in wanted if one.startswith(IDS[mode])]
             app.action_switch(mode)
-            await until(pilot, partial(_is_shown, app, mode))
             # A screen mounts some of its widgets after the first frame.
-            left = {one for one in wanted if one.startswith(IDS[mode])}
-            await until(pilot, partial(_has_all, app, left))
-            found |= left
+            await until(pilot, partial(is_shown, app, mode, here))
+            found.update(here)
     assert found == wanted
 
 
-def _is_shown(app: StokeApp, mode: str) -> bool:
-    return app.current_mode == mode
-
-
-def _has_all(app: StokeApp, widgets: set[str]) -> bool:
-    return all(app.screen.query(one) for one in widgets)
+def is_shown(app: StokeApp, mode: str, selectors: list[str]) -> bool:
+    return app.current_mode == mode and all(map(app.screen.query, selectors))

@@ -49,7 +49,7 @@ def build_environment(job: RemoteJob, folder: str, lockfile: str) -> int:
             }
         )
         if len(metadata) > MAX_METADATA:
-            raise PhaseError("the lock is longer than %d MiB" % (MAX_METADATA / 1024**2))
+            raise PhaseError("the lockfile is longer than %d MiB" % (MAX_METADATA / 1024**2))
         write_atomically(os.path.join(aside, METADATA), metadata)
         os.rename(aside, folder)
     except BaseException:

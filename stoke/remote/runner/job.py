@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 
-from stoke.remote.protocol import LOCK_SUFFIX, HintCode, Option
+from stoke.remote.protocol import LOCK_SUFFIX, HintCode, RunnerOption
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.event_writer import EventWriter, PhaseReporter
 from stoke.remote.runner.file_lock import FileLock
@@ -31,16 +31,16 @@ class RemoteJob:
 
     def __init__(self, payload: Payload, options: dict[str, str]) -> None:
         self.payload = payload
-        self.work = options[Option.WORK]
-        self.container = Option.CONTAINER in options
-        self.own_files = Option.OWN_FILES in options
-        self.nix = Option.NIX in options
-        self.given_uv = options.get(Option.UV)
-        self.pack = options.get(Option.PACK)
+        self.work = options[RunnerOption.WORK]
+        self.container = RunnerOption.CONTAINER in options
+        self.own_files = RunnerOption.OWN_FILES in options
+        self.nix = RunnerOption.NIX in options
+        self.given_uv = options.get(RunnerOption.UV)
+        self.pack = options.get(RunnerOption.PACK)
         self.private_cache = os.path.join(self.work, ".cache")
-        shared_cache = options.get(Option.CACHE) if payload["use_cache"] else None
+        shared_cache = options.get(RunnerOption.CACHE) if payload["use_cache"] else None
         self.cache = shared_cache or self.private_cache
-        self.tagged = Tagged() if Option.TAGGED in options else None
+        self.tagged = Tagged() if RunnerOption.TAGGED in options else None
         self.write = self.tagged.write if self.tagged else write_all
         secrets = payload["index"]["secrets"]
         self.events = EventWriter(payload["nonce"], secrets, self.container, self.write)

@@ -4,7 +4,7 @@
                             [--own-files] [--tagged] [--pack PATH]
 
 PAYLOAD is a file with gzip of the JSON of `stoke.remote.schema.Payload`. It may hold secrets, so it is
-deleted once it is read. `stoke.remote.protocol.Option` explains the options.
+deleted once it is read. `stoke.remote.protocol.RunnerOption` explains the options.
 
 Reports events on stderr (`stoke.remote.events`). The exit code is that of the user's code, 128 + n for
 a signal, 124 for the timeout, 125 if the environment failed before the code began.
@@ -18,7 +18,7 @@ import sys
 import zlib
 
 from stoke.remote.common.trees import remove_tree
-from stoke.remote.protocol import EXIT_ENVIRONMENT, PAYLOAD_VERSION, EventKind, Option
+from stoke.remote.protocol import EXIT_ENVIRONMENT, PAYLOAD_VERSION, EventKind, RunnerOption
 from stoke.remote.runner.clock import now
 from stoke.remote.runner.interpreter import fingerprint
 from stoke.remote.runner.job import RemoteJob
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         text = "error: this runner reads payloads of version %d, and this one has version %s\n"
         sys.stderr.write(text % (PAYLOAD_VERSION, version))
         return EXIT_ENVIRONMENT
-    os.makedirs(options[Option.WORK], exist_ok=True)
+    os.makedirs(options[RunnerOption.WORK], exist_ok=True)
     job = RemoteJob(payload, options)
     job.termination.install(payload["timeout"])
     try:
@@ -58,7 +58,7 @@ def _options(words: list[str]) -> dict[str, str]:
     options: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
-        options[word] = "" if word in Option.FLAGS else next(rest)
+        options[word] = "" if word in RunnerOption.FLAGS else next(rest)
     return options
 
 

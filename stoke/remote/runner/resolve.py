@@ -57,7 +57,7 @@ def resolve(job: RemoteJob, path: str) -> str:
         if older is None or why is None:
             raise
         age = (time.time() - os.stat(path).st_mtime) / 3600
-        job.events.note("no network: %s; using the lock of %.0f hours ago" % (why, age))
+        job.events.note("no network: %s; using the lockfile of %.0f hours ago" % (why, age))
         return older
     with open(out) as file:
         text = keep_allowed_hashes(

@@ -70,7 +70,7 @@ def file(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variab
     return path
 
 
-def found(name: str | None = None) -> kubeconfig.Context:
+def found(name: str | None = None) -> kubeconfig.KubeContext:
     return kubeconfig.find(name, load_config().argo.kubeconfig)
 
 
