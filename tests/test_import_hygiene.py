@@ -165,7 +165,7 @@ def test_the_installed_program_works_beside_packages_of_the_same_names(
     assert done.stdout == "42\n"
 
 
-def test_the_walls_between_the_parts_stand() -> None:
+def test_the_import_contracts_hold() -> None:
     """The import contracts in pyproject.toml."""
     done = subprocess.run(
         [str(STOKE.with_name("lint-imports")), "--no-cache"],

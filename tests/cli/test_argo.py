@@ -47,7 +47,7 @@ def test_streams_exit_code_and_document(stoke: Stoke) -> None:
 
 
 @pytest.mark.usefixtures("scope")
-def test_what_does_not_fit_into_a_workflow_arrives_and_goes_with_it(
+def test_a_long_bundle_has_its_own_object_which_is_deleted_with_the_workflow(
     stoke: Stoke, api: Cluster, tmp_path: Path
 ) -> None:
     noise = random.Random(7).randbytes(150_000).hex()
@@ -75,7 +75,7 @@ def test_a_secret_of_the_cluster_reaches_the_code(stoke: Stoke, api: Cluster) ->
 
 
 @pytest.mark.usefixtures("scope")
-def test_a_job_of_somebody_elses_history_is_found_again(stoke: Stoke, tmp_path: Path) -> None:
+def test_a_job_of_another_history_is_adopted(stoke: Stoke, tmp_path: Path) -> None:
     code = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
     elsewhere = {"STOKE_STATE_DIR": f"{tmp_path}/elsewhere"}
     done = stoke("run", "--detach", "-c", code, env=elsewhere)
@@ -116,7 +116,7 @@ def test_a_rendered_manifest_is_taken_as_it_is(stoke: Stoke, api: Cluster) -> No
 
 
 @pytest.mark.usefixtures("scope")
-def test_who_has_no_right_is_told_which(stoke: Stoke) -> None:
+def test_a_missing_right_is_named(stoke: Stoke) -> None:
     nobody = os.environ.get("STOKE_TEST_KUBECONFIG_NOBODY")
     if nobody is None:
         pytest.skip("nobody in this cluster is without rights")

@@ -138,7 +138,7 @@ class Said:
 # --- a job that cannot start ---------------------------------------------------------------------
 
 
-def test_an_image_that_nobody_has_is_named_and_given_up(
+def test_an_unknown_image_is_named_and_the_job_given_up(
     stoke: Stoke, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "stoke-test/nobody-has-this:1"
@@ -200,7 +200,7 @@ def test_rights_that_are_taken_in_mid_run_are_named_and_waited_for(
     assert running.stdout is not None and running.stdout.read() == b"ended\n"
 
 
-def test_who_logs_in_again_in_mid_run_goes_on(start: Start, person: Person, gate: Gate) -> None:
+def test_a_new_login_during_a_run_is_used(start: Start, person: Person, gate: Gate) -> None:
     person.give(rights.USER)
     running = start("run", "-c", f"{gate.code}print('ended')")
     said = Said(running)
@@ -225,7 +225,7 @@ def test_who_logs_in_again_in_mid_run_goes_on(start: Start, person: Person, gate
     assert running.stdout is not None and running.stdout.read() == b"ended\n"
 
 
-def test_who_may_not_delete_pods_is_told_that_stopping_takes_longer(
+def test_stopping_without_the_right_to_delete_pods_reports_a_delay(
     stoke: Stoke, start: Start, person: Person, gate: Gate
 ) -> None:
     person.give(tuple(right for right in rights.USER if "delete" not in right.verbs or right.group))
@@ -239,7 +239,7 @@ def test_who_may_not_delete_pods_is_told_that_stopping_takes_longer(
 # --- somebody else, and the cluster itself -------------------------------------------------------
 
 
-def test_a_workflow_that_somebody_deletes_ends_the_job(
+def test_a_deleted_workflow_ends_the_job(
     stoke: Stoke, start: Start, api: Cluster, gate: Gate
 ) -> None:
     running = start("run", "-c", f"print('began', flush=True)\n{gate.code}")

@@ -26,7 +26,7 @@ def volumes(stoke: Stoke) -> list[dict[str, object]]:
     return listed
 
 
-def test_ls_has_the_designs_keys_and_knows_what_was_saved(
+def test_the_json_of_ls_has_its_keys_and_the_saved_figures(
     stoke: Stoke, index: PackageIndex
 ) -> None:
     assert volumes(stoke) == []
@@ -55,7 +55,7 @@ def test_ls_leaves_out_a_backend_that_cannot_be_asked_unless_it_was_named(
     assert named.returncode == 125 and named.stderr.startswith(b"error: ")
 
 
-def test_clear_needs_a_yes_and_then_says_what_it_freed(stoke: Stoke, index: PackageIndex) -> None:
+def test_clear_needs_a_yes_and_reports_the_freed_bytes(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "alpha", "-c", "1").returncode == 0
     asked = stoke("cache", "clear", *LOCAL)
     assert asked.returncode == 2 and b"hint: pass --yes" in asked.stderr
@@ -104,7 +104,7 @@ def test_clear_of_nothing_says_so(stoke: Stoke) -> None:
 
 
 @pytest.mark.usefixtures("index")
-def test_doctor_says_what_works_and_what_mends_the_rest(stoke: Stoke, tmp_path: Path) -> None:
+def test_doctor_reports_each_check_with_a_hint_for_failures(stoke: Stoke, tmp_path: Path) -> None:
     gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = stoke("doctor", env=gone)
     assert done.returncode == 0  # The default backend works; nobody asked for the other.

@@ -62,7 +62,7 @@ def test_environments_are_shown(stoke: Stoke, filled: Path) -> None:
     assert (nobody.returncode, nobody.stdout) == (2, b"")
 
 
-def test_pruning_says_first_what_goes(stoke: Stoke, filled: Path) -> None:
+def test_pruning_lists_first_what_it_removes(stoke: Stoke, filled: Path) -> None:
     before = du(filled)
     dry = stoke("cache", "prune", "--unused", "0s", "--dry-run")
     assert dry.returncode == 0 and b"2 environments and 2 packages to drop" in dry.stderr
@@ -91,7 +91,7 @@ def test_pruning_asks_at_a_terminal(
     assert json.loads(stoke("cache", "show", "--json").stdout) == []
 
 
-def test_without_limits_the_budgets_stand(stoke: Stoke, filled: Path, own_home: Path) -> None:
+def test_without_limits_the_budgets_apply(stoke: Stoke, filled: Path, own_home: Path) -> None:
     none = stoke("cache", "prune", "--yes")
     assert none.returncode == 2 and b"--unused" in none.stderr
     (own_home / "config.toml").write_text('max_size = "4m"\n[scopes.default]\nmax_size = "1g"\n')

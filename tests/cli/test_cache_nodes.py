@@ -53,7 +53,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return code, capsys.readouterr().err
 
 
-def test_what_cannot_be_cleared_is_named_and_the_rest_is_cleared(
+def test_a_volume_that_cannot_be_cleared_is_named_and_the_rest_are_cleared(
     nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = told(capsys, "clear", "--yes")
@@ -65,7 +65,7 @@ def test_what_cannot_be_cleared_is_named_and_the_rest_is_cleared(
     assert nodes.cleared == [NAME]
 
 
-def test_what_cannot_be_pruned_is_named_on_each_node(
+def test_a_volume_that_cannot_be_pruned_is_named_on_each_node(
     nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = told(capsys, "prune", "--unused", "0s", "--yes")
@@ -75,7 +75,7 @@ def test_what_cannot_be_pruned_is_named_on_each_node(
         assert said.count(f"{NAME} on {node} was not pruned") == 1
 
 
-def test_what_cannot_be_measured_is_named_with_its_node(
+def test_a_volume_that_cannot_be_measured_is_named_with_its_node(
     nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = told(capsys, "ls", "--measure")

@@ -43,7 +43,7 @@ def test_figures_of_real_jobs(stoke: Stoke, index: PackageIndex) -> None:
     assert 'stoke_package_jobs{package="beta",kind="python"} 2\n' in text
 
 
-def test_what_is_wrong_is_said(stoke: Stoke) -> None:
+def test_wrong_options_are_reported(stoke: Stoke) -> None:
     when = stoke("cache", "stats", "--since", "yesterday")
     assert when.returncode == 2
     assert b"since" in when.stderr and b"yesterday" in when.stderr

@@ -74,7 +74,7 @@ def test_all_processes_of_the_code_hear_it(
     assert b"worker too" in at.screen
 
 
-def test_the_second_ends_what_does_not_listen(
+def test_the_second_ctrl_c_kills_code_that_ignores_the_first(
     terminal: Callable[..., Terminal], place: list[str]
 ) -> None:
     code = "import signal\nsignal.signal(signal.SIGINT, lambda *_: print('heard'))\n" + FOREVER

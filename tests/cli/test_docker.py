@@ -40,7 +40,7 @@ def test_a_log_outlives_its_container(stoke: Stoke, place: list[str], docker_eng
     assert stoke("logs", job_id).stdout == b"kept\n"
 
 
-def test_a_job_of_somebody_elses_history_is_found_again(
+def test_a_job_of_another_history_is_adopted(
     stoke: Stoke, place: list[str], tmp_path: Path
 ) -> None:
     code = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"

@@ -51,7 +51,7 @@ def without_rights() -> list[str]:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_home_is_somebody_elses(
+def test_a_home_of_another_user(
     words: list[str], without_rights: list[str], tmp_path: Path
 ) -> None:
     """As after `sudo -u somebody stoke`."""

@@ -100,7 +100,7 @@ def test_a_secret_that_is_not_set(stoke: Stoke) -> None:
     assert stoke(*arguments, env=variable_in(said)).stdout == b"...\n"
 
 
-def test_clearing_where_nobody_can_confirm(stoke: Stoke, index: PackageIndex) -> None:
+def test_clearing_without_a_terminal_to_confirm_at(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-w", "numpy", "-c", "1").returncode == 0
     said = hint(stoke("cache", "clear"), "pass --yes")
     option = said.rpartition(" ")[2]
@@ -304,7 +304,7 @@ def test_a_file_that_is_no_recording(stoke: Stoke, index: PackageIndex, tmp_path
     assert stoke("race", "--replay", str(file)).returncode == 0
 
 
-def test_what_a_warm_run_printed_is_where_the_hint_says(
+def test_the_hint_leads_to_the_output_of_a_warm_run(
     stoke: Stoke, index: PackageIndex, tmp_path: Path
 ) -> None:
     code = f"import os; print('why', flush=True); os.mkdir({str(tmp_path / 'once')!r})"

@@ -118,7 +118,7 @@ def test_no_command_lets_any_of_it_through(
     check(shown.screen)
 
 
-def test_what_an_engine_answers(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
+def test_hostile_answers_of_an_engine(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     with fake_engine(tmp_path) as engine:
         engine.answers["json"] = [json_answer({"message": HOSTILE}, 500)]
         for words in (
@@ -131,7 +131,9 @@ def test_what_an_engine_answers(tmp_path: Path, terminal: Callable[..., Terminal
             check(shown.screen)
 
 
-def test_what_a_configuration_holds(own_home: Path, terminal: Callable[..., Terminal]) -> None:
+def test_hostile_values_in_a_configuration(
+    own_home: Path, terminal: Callable[..., Terminal]
+) -> None:
     escaped = json.dumps(HOSTILE)
     for text in (f"backend = {escaped}", f"{escaped} = 1", f"[docker]\nhost = {escaped}", HOSTILE):
         (own_home / "config.toml").write_text(text)
@@ -140,7 +142,7 @@ def test_what_a_configuration_holds(own_home: Path, terminal: Callable[..., Term
         check(shown.screen)
 
 
-def test_what_a_running_job_writes_and_ends_with(terminal: Callable[..., Terminal]) -> None:
+def test_hostile_output_and_end_of_a_running_job(terminal: Callable[..., Terminal]) -> None:
     code = f"import sys\nh = {HOSTILE!r}\nprint(h)\nprint(h, file=sys.stderr)\nraise SystemExit(h)"
     shown = terminal("run", "--name", "bad", "-c", code)
     shown.wait()

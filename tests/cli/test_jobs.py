@@ -71,7 +71,7 @@ def test_a_job_whose_backend_cannot_be_asked_is_marked_and_never_reads_running(
     assert re.split(r"\s{2,}", row)[1] == "running?"
 
 
-def test_a_job_that_ended_while_nobody_looked_has_its_end(stoke: Stoke, own_home: Path) -> None:
+def test_a_job_that_ended_unobserved_is_shown_as_ended(stoke: Stoke, own_home: Path) -> None:
     job_id = stoke("run", "--detach", "-c", "print('done')").stdout.decode().strip()
     until(lambda: (own_home / f"state/local/{job_id}/status.json").exists(), "its end")
     (document,) = json.loads(stoke("jobs", "--json").stdout)
@@ -109,7 +109,7 @@ def test_a_table_keeps_to_the_terminals_width(terminal: Callable[..., Terminal])
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "stop", "rm", "rerun"])
-def test_a_job_nobody_knows_is_1_and_near_names_are_suggested(stoke: Stoke, command: str) -> None:
+def test_an_unknown_job_exits_with_1_and_suggests_similar_names(stoke: Stoke, command: str) -> None:
     empty = stoke(command, "fit-model-aaaaaa")
     assert (empty.returncode, empty.stdout) == (1, b"")
     add("fit-model-aaaaaa")
@@ -152,9 +152,7 @@ def test_show_tells_everything_and_hides_secrets(stoke: Stoke) -> None:
     assert "hunter" not in shown + json.dumps(document)
 
 
-def test_show_tells_what_was_downloaded_and_what_was_said(
-    stoke: Stoke, index: PackageIndex
-) -> None:
+def test_show_lists_downloads_and_notes(stoke: Stoke, index: PackageIndex) -> None:
     assert stoke("run", "-q", "-c", "pass", "-w", "alpha", "--name", "one").returncode == 0
     assert stoke("run", "-q", "-c", "pass", "-w", "beta", "--name", "two").returncode == 0
     shown = stoke("show", "two").stdout.decode()
@@ -174,7 +172,7 @@ def test_show_tells_what_was_downloaded_and_what_was_said(
     assert "nonesuch was not found" in stoke("show", "bad").stdout.decode()
 
 
-def test_what_the_runner_said_cannot_move_the_cursor(stoke: Stoke) -> None:
+def test_notes_of_the_runner_cannot_move_the_cursor(stoke: Stoke) -> None:
     """A history that somebody else wrote."""
     add("job-aaaaaa")
     with History() as history:
@@ -233,7 +231,7 @@ def test_logs_of_a_running_job_come_up_to_now(stoke: Stoke) -> None:
     assert stoke("logs", job_id).stdout == b"began\n"
 
 
-def test_logs_of_a_job_whose_engine_is_gone_shows_what_is_here(
+def test_logs_of_a_job_without_its_engine_shows_the_saved_part(
     stoke: Stoke, tmp_path: Path
 ) -> None:
     add("job-aaaaaa", JobState.RUNNING, backend="docker")
@@ -303,7 +301,7 @@ def test_stop_waits_for_the_end_and_is_polite(stoke: Stoke) -> None:
     assert again.returncode == 0 and b"was already" in again.stderr
 
 
-def test_stop_goes_on_with_the_jobs_it_knows(stoke: Stoke) -> None:
+def test_stop_continues_after_an_unknown_job(stoke: Stoke) -> None:
     job_id = stoke("run", "--detach", "-c", FOREVER).stdout.decode().strip()
     done = stoke("stop", "--now", "nobody", job_id)
     assert done.returncode == 1
@@ -311,7 +309,7 @@ def test_stop_goes_on_with_the_jobs_it_knows(stoke: Stoke) -> None:
     assert only_job().state is JobState.STOPPED
 
 
-def test_rm_refuses_what_runs_and_removes_what_is_over(stoke: Stoke, own_home: Path) -> None:
+def test_rm_refuses_running_jobs_and_removes_finished_ones(stoke: Stoke, own_home: Path) -> None:
     job_id = stoke("run", "--detach", "-c", FOREVER).stdout.decode().strip()
     refused = stoke("rm", job_id)
     assert refused.returncode == 2
@@ -346,7 +344,7 @@ def test_rerun_runs_the_same_request_again(stoke: Stoke) -> None:
         ]
 
 
-def test_compare_tells_what_changed_between_two_jobs(stoke: Stoke) -> None:
+def test_compare_lists_the_changes_between_two_jobs(stoke: Stoke) -> None:
     for job_id, mode in (("one-aaaaaa", "slow"), ("two-bbbbbb", "fast")):
         add(job_id, finished_at=time.time())
         with History() as history:

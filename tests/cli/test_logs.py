@@ -70,7 +70,7 @@ def test_lines_since_a_time(two_jobs: None, stoke: Stoke) -> None:
     ("text", "seconds"),
     [("90s", 910), ("5m", 700), ("0.5s", 999.5), ("1970-01-01T00:00:07+00:00", 7), ("2d", 0)],
 )
-def test_what_since_understands(text: str, seconds: float) -> None:
+def test_values_of_since(text: str, seconds: float) -> None:
     assert since_time(text, now=1000) == int(seconds * SECOND)
 
 
@@ -105,7 +105,7 @@ def test_c26_several_jobs_by_time_each_line_with_its_name(two_jobs: None, stoke:
     assert stamped[0] == b"first-aaaaaa | 2025-11-21T12:00:04.000Z three"
 
 
-def test_c26_the_order_within_one_job_is_kept_where_time_goes_back(stoke: Stoke) -> None:
+def test_c26_the_order_within_one_job_is_kept_when_time_goes_back(stoke: Stoke) -> None:
     finished("back-aaaaaa", [(STDOUT, 9, b"1\n"), (STDOUT, 3, b"2\n"), (STDOUT, 6, b"3\n")])
     finished("even-bbbbbb", [(STDOUT, 5, b"4\n")])
     lines = stoke("logs", "back", "even").stdout.split()
@@ -160,7 +160,7 @@ def test_gaps_show_whatever_is_searched_for(stoke: Stoke) -> None:
     assert (done.stdout, done.stderr) == (b"", b"stoke: gap: 3.0 s of the log may be missing\n")
 
 
-def test_nobody_reads_any_more() -> None:
+def test_a_reader_that_closes_the_pipe() -> None:
     finished("big-aaaaaa", [(STDOUT, 0, b"line\n" * 200_000)])
     for options in ("", "--grep i"):
         shell = f"set -o pipefail; {PROGRAM} logs {options} big | head -1"
@@ -202,7 +202,7 @@ def test_on_a_terminal_matches_are_marked_and_nothing_else_passes(
 # ------------------------------------------------------------------ what the engine wrote itself
 
 
-def test_what_the_engine_wrote_is_shown_alone(
+def test_the_engines_own_messages_are_shown_alone(
     stoke: Stoke, terminal: Callable[..., Terminal]
 ) -> None:
     for name, said in (("first-aaaaaa", b"argo=true\n\x1b[2Jexit 137"), ("other-bbbbbb", b"two\n")):
@@ -225,7 +225,7 @@ def test_what_the_engine_wrote_is_shown_alone(
 
 
 @pytest.mark.parametrize("option", ["-f", "-t", "--json", "--tail=0", "--since=1d", "--grep=x"])
-def test_nothing_chooses_among_what_the_engine_wrote(
+def test_no_filter_applies_to_the_engines_own_messages(
     two_jobs: None, stoke: Stoke, option: str
 ) -> None:
     done = stoke("logs", "--engine", option, "first")
@@ -253,7 +253,7 @@ def test_the_oldest_logs_go_and_say_so(stoke: Stoke) -> None:
     assert stoke("logs", "new").returncode == 0
 
 
-def test_no_log_goes_that_is_written_or_whose_job_is_not_over() -> None:
+def test_open_logs_and_those_of_unfinished_jobs_are_kept() -> None:
     from stoke.logs.follower import take_follow_lock
 
     finished("held-aaaaaa", [(STDOUT, 0, b"x" * 1000)], 30)
@@ -267,7 +267,7 @@ def test_no_log_goes_that_is_written_or_whose_job_is_not_over() -> None:
         assert enforce_log_budget(0, history) == []
 
 
-def test_the_newest_log_stays_and_what_is_written_does_not_count() -> None:
+def test_the_newest_log_is_kept_and_open_logs_do_not_count() -> None:
     for age, name in ((30, "old"), (20, "new")):
         finished(f"{name}-aaaaaa", [(STDOUT, 0, b"x" * 1000)], age)
     with History() as history:
@@ -309,7 +309,7 @@ def test_the_budget_is_kept_after_a_job(stoke: Stoke) -> None:
     assert b"was removed" in stoke("logs", "old").stderr
 
 
-def test_grep_finds_what_stands_behind_the_first_megabyte_of_a_line(stoke: Stoke) -> None:
+def test_grep_finds_a_match_after_the_first_megabyte_of_a_line(stoke: Stoke) -> None:
     code = "print('x' * (3 << 20) + ' ERROR at the end'); print('short ERROR'); print('other')"
     assert stoke("run", "-q", "-c", code).returncode == 0
     job = only_job().id

@@ -96,12 +96,12 @@ def test_each_commands_help_has_an_example_that_parses(name: str, command: click
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_says_what_the_commands_own_help_says(name: str) -> None:
+def test_the_table_has_the_help_line_of_each_command(name: str) -> None:
     command = dict(commands())[name]
     assert (command.help or "").splitlines()[0] == COMMANDS[name][1]
 
 
-def test_the_exit_codes_stand_in_runs_help() -> None:
+def test_the_help_of_run_lists_the_exit_codes() -> None:
     shown = CliRunner().invoke(cli, ["run", "--help"]).output
     for code in ("2", "124", "125", "130", "143"):
         assert re.search(rf"^ +{code} +\w", shown.partition("Exit codes:")[2], re.MULTILINE)
@@ -117,7 +117,7 @@ def test_without_a_terminal_the_screens_point_at_the_commands(stoke: Stoke) -> N
     assert done.stderr.decode().splitlines()[1] == "hint: use the commands: stoke --help"
 
 
-def test_a_damaged_history_says_what_mends_it(stoke: Stoke, own_home: Path) -> None:
+def test_a_damaged_history_is_reported_with_a_hint(stoke: Stoke, own_home: Path) -> None:
     (own_home / "state").mkdir()
     (own_home / "state/history.sqlite").write_bytes(b"not a database" * 100)
     done = stoke("jobs")
@@ -146,7 +146,7 @@ def test_an_error_of_our_own_is_one_line_unless_debugged(stoke: Stoke, tmp_path:
     assert b"Traceback" in debugged.stderr
 
 
-def test_output_that_cannot_be_written_is_said(stoke: Stoke) -> None:
+def test_output_that_cannot_be_written_is_reported(stoke: Stoke) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [PROGRAM, "run", "-q", "-c", "print(1)"], stdout=full, stderr=subprocess.PIPE
@@ -216,7 +216,7 @@ def test_at_the_first_start_q_leaves_the_greeting_first(terminal: Callable[..., 
     assert at.wait() == 0
 
 
-def test_a_dumb_terminal_is_told_of_the_commands(terminal: Callable[..., Terminal]) -> None:
+def test_a_dumb_terminal_gets_a_pointer_to_the_commands(terminal: Callable[..., Terminal]) -> None:
     at = terminal(env={"TERM": "dumb"})
     assert at.wait() == 2
     assert b"use the commands: stoke --help" in at.screen

@@ -103,7 +103,7 @@ def test_an_index_that_answers(stoke: Stoke, plain_index: PackageIndex) -> None:
     assert f"ok  index             {plain_index.url} answers" in shown
 
 
-def test_every_index_is_asked_also_those_that_uv_is_told_of(
+def test_every_index_is_checked_including_those_in_uvs_settings(
     stoke: Stoke, plain_index: PackageIndex, private_index: PackageIndex
 ) -> None:
     env = {"UV_DEFAULT_INDEX": plain_index.url, "UV_INDEX": f"inside={private_index.url}"}
@@ -141,7 +141,7 @@ def test_a_server_that_says_nothing_is_given_up(stoke: Stoke) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_gone(stoke: Stoke, scheme: str) -> None:
+def test_an_unreachable_proxy(stoke: Stoke, scheme: str) -> None:
     variable = f"{scheme}_proxy"
     gone = f"http://ada:secret@127.0.0.1:{closed_port()}"
     env = {variable: gone, "STOKE_INDEX__URL": f"{scheme}://index.invalid/simple"}

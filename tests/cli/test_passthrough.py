@@ -12,7 +12,7 @@ from stoke.logs.spool import STDERR, STDOUT, SpoolReader, SpoolWriter
 
 
 @pytest.mark.parametrize("began", [False, True])
-def test_a_spool_that_is_cut_back_at_that_moment_is_gone_on_with(
+def test_a_spool_that_is_truncated_meanwhile_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: bool
 ) -> None:
     """As another follower does that takes over, and one whose disk is full."""

@@ -71,7 +71,7 @@ def test_the_figures_of_both_runs(stoke: Stoke, index: PackageIndex, own_home: P
     assert left(own_home) == []
 
 
-def test_the_table_and_what_is_said_beside_it(stoke: Stoke, index: PackageIndex) -> None:
+def test_the_table_and_the_notes_beside_it(stoke: Stoke, index: PackageIndex) -> None:
     done = stoke(*RACE, "print('not shown')")
     assert done.returncode == 0
     head, *rows, result, warmed = done.stdout.decode().splitlines()
@@ -151,7 +151,7 @@ def test_a_cache_that_lost_its_packages_is_warmed_by_the_run_that_missed(
     assert again["warmed"] is not None
 
 
-def test_a_budget_does_not_hold_on_to_what_is_thrown_away(
+def test_a_budget_does_not_count_ephemeral_scopes(
     stoke: Stoke, index: PackageIndex, own_home: Path
 ) -> None:
     (own_home / "config.toml").write_text('max_size = "10g"\n')
@@ -187,7 +187,7 @@ def test_a_package_that_does_not_exist(stoke: Stoke, index: PackageIndex, own_ho
         (("--replay", "nowhere.json"), b"cannot be read"),
     ],
 )
-def test_what_is_refused(
+def test_refused_requests(
     stoke: Stoke, own_home: Path, arguments: tuple[str, ...], why: bytes
 ) -> None:
     done = stoke("race", *arguments)
@@ -267,7 +267,7 @@ def test_a_program_that_dies_leaves_nothing_either(
     assert list((own_home / "state/local").iterdir()) == []
 
 
-def test_what_a_machine_left_that_went_down_goes_with_the_next_race(
+def test_the_next_race_removes_leftovers_of_a_crashed_machine(
     stoke: Stoke, index: PackageIndex, own_home: Path
 ) -> None:
     scope = "ephemeral-0123abcd"

@@ -94,7 +94,7 @@ def test_two_files_packages_and_standard_input_all_count(
         (["-c", "1", "-r", "-", "-r", "-"], "read once only"),
     ],
 )
-def test_what_would_drop_one_of_two_is_refused(
+def test_a_second_value_that_would_be_dropped_is_refused(
     stoke: Stoke, own_home: Path, arguments: list[str], what: str
 ) -> None:
     done = stoke("run", *arguments)
@@ -132,7 +132,7 @@ def test_text_without_a_file_names_no_files_and_the_advice_works(
 # --- locks ---------------------------------------------------------------------------------------
 
 
-def test_hashed_lines_are_a_lock_only_where_that_is_said(
+def test_hashed_lines_are_a_lockfile_only_with_the_option_lock(
     stoke: Stoke, index: PackageIndex, here: Path
 ) -> None:
     sha = index.add("beta", "1.0", ["alpha"])
@@ -256,7 +256,7 @@ def repository(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     "form", ["-e {}@v1#egg=inner[more]&subdirectory=sub", "inner[more] @ {}@v1#subdirectory=sub"]
 )
-def test_an_editable_of_version_control_is_installed_as_what_it_is(
+def test_an_editable_of_version_control_is_installed(
     stoke: Stoke, index: PackageIndex, here: Path, repository: str, form: str
 ) -> None:
     (here / "r.txt").write_text(form.format(repository) + "\n")
@@ -283,9 +283,7 @@ def see_that_it_prints_as_python_does(stoke: Stoke, here: Path, place: list[str]
         assert "    raise ValueError('é')  # naïve\n" in trace and "ValueError: é" in trace
 
 
-def test_code_in_a_declared_encoding_prints_what_it_prints_in_python(
-    stoke: Stoke, here: Path
-) -> None:
+def test_code_in_a_declared_encoding_prints_the_same_as_in_python(stoke: Stoke, here: Path) -> None:
     see_that_it_prints_as_python_does(stoke, here, [])
 
 
@@ -328,7 +326,7 @@ def test_a_notebook_never_succeeds_with_nothing_done(
 @pytest.mark.parametrize(
     "arguments", [["run"], ["submit"], ["run", "-c", "1", "-r"], ["run", "-c", "1", "--lock"]]
 )
-def test_what_has_no_end_is_refused(stoke: Stoke, own_home: Path, arguments: list[str]) -> None:
+def test_endless_input_is_refused(stoke: Stoke, own_home: Path, arguments: list[str]) -> None:
     done = stoke(*arguments, "/dev/zero")
     assert done.returncode == 2
     assert b"error: /dev/zero: is longer than" in done.stderr

@@ -27,7 +27,7 @@ def test_json_hides_secrets(stoke: Stoke) -> None:
     assert (spec["env"], spec["secrets"]) == ({"MY_TOKEN": "***"}, {"PIN": "env:LOGIN"})
 
 
-def test_docker_is_what_the_engine_would_be_told(
+def test_docker_prints_the_requests_to_the_engine(
     stoke: Stoke, own_home: Path, tmp_path: Path
 ) -> None:
     no_engine = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock", "LOGIN": "hunter3"}

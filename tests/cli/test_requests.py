@@ -42,7 +42,7 @@ RUN = ["run", "-c", "print(1)"]
         (["-r", "/nowhere/requirements.txt"], "/nowhere/requirements.txt"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_wrong_values_are_named(
     stoke: Stoke, own_home: Path, arguments: list[str], named: str
 ) -> None:
     done = stoke(*RUN, *arguments)
@@ -109,7 +109,9 @@ def test_a_file_that_is_not_there_is_named(stoke: Stoke) -> None:
     assert done.stderr == b"error: nowhere.py: cannot be read: No such file or directory\n"
 
 
-def test_code_that_is_not_utf8_says_where_and_what_mends_it(stoke: Stoke, tmp_path: Path) -> None:
+def test_code_that_is_not_utf8_is_reported_with_place_and_hint(
+    stoke: Stoke, tmp_path: Path
+) -> None:
     script = tmp_path / "old.py"
     script.write_bytes("x = 1\ny = 'é'\n".encode("latin-1"))
     done = stoke("run", str(script))
@@ -130,7 +132,7 @@ def test_hostile_text_in_an_error_is_harmless(stoke: Stoke) -> None:
     assert b"\x1b" not in done.stderr and b"\x07" not in done.stderr
 
 
-def test_what_a_backend_cannot_do_is_refused_before_anything_is_made(
+def test_a_request_beyond_the_backends_capabilities_creates_nothing(
     stoke: Stoke, own_home: Path
 ) -> None:
     for arguments, field in (
@@ -191,7 +193,7 @@ def test_submit_takes_options_over_the_request(stoke: Stoke) -> None:
     assert document["spec"]["use_cache"] is False
 
 
-def test_what_show_prints_can_be_submitted_again(stoke: Stoke) -> None:
+def test_the_json_of_show_can_be_submitted_again(stoke: Stoke) -> None:
     first = stoke("run", "--json", "-c", "print('same')", "--env", "A=1", "--timeout", "1m")
     spec = json.loads(first.stdout)["spec"]
     again = stoke("submit", "-", "--json", stdin=json.dumps(spec).encode())
@@ -234,7 +236,7 @@ def test_a_masked_value_is_not_submitted_as_if_it_were_one(stoke: Stoke) -> None
         "half",
     ],
 )
-def test_a_request_that_is_none_says_what_is_wrong(stoke: Stoke, text: bytes, what: str) -> None:
+def test_an_invalid_request_names_the_fault(stoke: Stoke, text: bytes, what: str) -> None:
     done = stoke("submit", "-", stdin=text)
     told = done.stderr.decode()
     assert done.returncode == 2

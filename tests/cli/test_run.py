@@ -57,7 +57,7 @@ def test_both_streams_arrive_byte_for_byte(
     assert (done.returncode, done.stdout, done.stderr) == (0, out, err)
 
 
-def test_narration_goes_to_stderr_only_and_begins_its_own_lines(stoke: Stoke) -> None:
+def test_progress_goes_to_stderr_only_on_lines_of_its_own(stoke: Stoke) -> None:
     code = "import sys; sys.stdout.write('out'); sys.stderr.write('err')"
     done = stoke("run", "-c", code)
     assert done.stdout == b"out"
@@ -72,7 +72,7 @@ def test_standard_input_is_at_its_end(stoke: Stoke) -> None:
     assert done.stdout == b"''\n"
 
 
-def test_nobody_reading_ends_quietly_and_leaves_the_job(own_home: Path) -> None:
+def test_a_closed_output_ends_the_command_quietly_and_leaves_the_job(own_home: Path) -> None:
     code = "import time\nfor n in range(100000):\n    print(n, flush=True)\n    time.sleep(0.001)"
     process = subprocess.Popen(
         [PROGRAM, "run", "-q", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -353,7 +353,7 @@ def test_a_secret_that_is_not_there_submits_nothing(stoke: Stoke, own_home: Path
     assert job_count(own_home) == 0
 
 
-def test_no_engine_is_said_and_kept(stoke: Stoke, tmp_path: Path) -> None:
+def test_a_missing_engine_is_reported_and_recorded(stoke: Stoke, tmp_path: Path) -> None:
     gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = stoke("run", "--json", "-b", "docker", "-c", "1", env=gone)
     assert done.returncode == 125
@@ -373,7 +373,7 @@ def test_configured_secrets_of_an_index_stay_with_that_index(
 
 
 @pytest.mark.parametrize("signal_ignored", [True, False])
-def test_a_background_job_is_not_hit_by_somebody_elses_ctrl_c(
+def test_ctrl_c_in_the_terminal_does_not_reach_a_background_job(
     own_home: Path, signal_ignored: bool
 ) -> None:
     """A shell starts what stands before `&` with ctrl+c ignored; that has to stay so."""

@@ -11,7 +11,7 @@ from tests.package_index import PackageIndex
 SHOWS = "import alpha; print(alpha.version)"
 
 
-def test_what_is_recorded_is_shown_and_decides_again(
+def test_recorded_settings_are_shown_and_apply_to_a_rerun(
     stoke: Stoke, index: PackageIndex, tmp_path: Path
 ) -> None:
     constraints = tmp_path / "constraints.txt"

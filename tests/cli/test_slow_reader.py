@@ -35,7 +35,7 @@ def slowly(*arguments: str) -> tuple[int, bytes, bytes]:
     return process.returncode, out, err
 
 
-def test_what_commands_and_jobs_print_arrives_whole(
+def test_output_of_commands_and_jobs_arrives_whole(
     stoke: Stoke, own_home: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "big.py"

@@ -67,7 +67,7 @@ def kept(stream: int) -> bytes:
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-def test_f13_run_shows_what_it_cannot_save_and_a_later_program_keeps_it(
+def test_f13_run_shows_an_unsaved_log_and_a_later_process_saves_it(
     disk: Disk, stoke: Stoke, quiet: bool
 ) -> None:
     disk.spoil()
@@ -94,7 +94,7 @@ def test_f13_run_shows_what_it_cannot_save_and_a_later_program_keeps_it(
     assert not list(state_dir().glob("*.lock"))
 
 
-def test_f13_followed_on_behind_what_was_kept(
+def test_f13_following_continues_after_the_saved_part(
     disk: Disk, stoke: Stoke, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     code = """

@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_made_names_the_variable_that_moves_it(home: Pat
 
 
 @pytest.mark.parametrize("where", [state_dir, cache_dir])
-def test_a_user_without_a_home_is_told(
+def test_a_missing_home_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, where: Callable[[], Path]
 ) -> None:
     """A user id without a name, as in containers."""

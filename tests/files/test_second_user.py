@@ -92,7 +92,7 @@ def test_a_planted_cache_is_refused(shared: Path, name: str) -> None:
     assert "STOKE_CACHE_DIR" in (refused.value.hint or "")
 
 
-def test_what_another_user_makes_in_the_shared_folder_is_refused(shared: Path) -> None:
+def test_files_of_another_user_in_a_shared_folder_are_refused(shared: Path) -> None:
     (shared / "mine").mkdir(mode=0o700)
     plans: list[Callable[[], object]] = [
         lambda: os.makedirs(shared / "state/jobs", 0o777),
@@ -134,7 +134,7 @@ def test_the_shared_folder_itself_is_refused_and_stays_as_it_is(
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
 
 
-def test_what_was_open_is_closed_and_its_environments_are_not_used(shared: Path) -> None:
+def test_a_formerly_open_cache_is_closed_and_its_environments_are_not_used(shared: Path) -> None:
     """Folders as an older stoke made them with umask 000, and code planted there."""
     before = os.umask(0)
     try:
@@ -176,7 +176,7 @@ def test_a_history_of_another_user_is_refused(shared: Path) -> None:
         History()
 
 
-def test_the_command_says_what_to_do(shared: Path) -> None:
+def test_the_command_prints_a_hint(shared: Path) -> None:
     assert as_nobody(lambda: os.mkdir(shared / "cache", 0o777))
     done = subprocess.run(
         [Path(sys.executable).with_name("stoke"), "run", "-c", "print('ran')"],

@@ -35,7 +35,7 @@ DEEP_TOML = [
 
 
 @given(values)
-def test_what_is_sane_is_read_as_it_is(value: object) -> None:
+def test_sound_documents_are_read_unchanged(value: object) -> None:
     assert parse_json(json.dumps(value)) == value
 
 

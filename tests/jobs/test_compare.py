@@ -43,7 +43,7 @@ def add(
     return found
 
 
-def test_what_was_asked_for_differently(history: History) -> None:
+def test_differences_between_two_requests(history: History) -> None:
     one = add(history, "fit-a", 1, {"dependencies": ["numpy"], "env": {"MODE": "a", "KEY": "x"}})
     two = add(
         history,
@@ -88,7 +88,7 @@ def test_a_warm_run_has_the_packages_of_the_environment_it_found(history: Histor
     assert packages_of(found, "python", history) == ["numpy==1"]
 
 
-def test_what_is_not_known_is_said_and_not_called_the_same(history: History) -> None:
+def test_an_unknown_figure_is_reported_and_not_equal(history: History) -> None:
     one = add(history, "fit-a", 1, packages=["numpy==1"])
     history.add(Job("fit-b", "fit", "local", "default", JobState.QUEUED, 2.0), None, None)
     history.set_phase("fit-b", Phase("python", 2, 1.0, True, 41, 41, 0, "a-key-nobody-knows"))

@@ -137,7 +137,7 @@ def test_a_job_that_was_followed_before_is_taken_up_where_it_was() -> None:
     assert EventChecks(job()).admit(note, SUBMITTED + 2) == note
 
 
-def test_what_the_runner_tells_passes_as_it_is() -> None:
+def test_events_of_the_runner_pass_unchanged() -> None:
     at = SUBMITTED + 10.0
     python = {
         "event": "phase", "phase": "python", "start": at + 1, "seconds": 2.5, "bytes": 17,

@@ -104,7 +104,7 @@ def test_a_job_is_in_the_history_before_the_engine_hears_of_it(history: History)
     assert json.loads(history.spec(job.id) or "")["code"] == "print(1)"
 
 
-def test_what_is_delivered_is_all_the_engine_needs(history: History) -> None:
+def test_the_delivery_is_all_that_the_engine_needs(history: History) -> None:
     backend = ScriptedBackend()
     asked = dataclasses.replace(
         request(dependencies=["numpy"]), program="fit.py", upgrade=True, lock_ttl=5
@@ -205,7 +205,7 @@ def test_ctrl_c_in_the_middle_takes_everything_back(history: History) -> None:
         ({"memory": "1g"}, "memory", ["sets no limits", "scripted"]),
     ],
 )
-def test_what_a_backend_cannot_do_is_refused_before_anything_is_made(
+def test_a_request_beyond_the_backends_capabilities_creates_nothing(
     history: History, fields: dict[str, Any], field: str, words: list[str]
 ) -> None:
     able = Capabilities(True, True, True, True, "")
@@ -301,7 +301,7 @@ def add(history: History, job_id: str = "a-aaaaaa", backend: str = "scripted") -
     return job
 
 
-def test_a_job_that_ended_while_nobody_looked_is_brought_home(history: History) -> None:
+def test_a_job_that_ended_while_no_process_followed_it_is_finalized(history: History) -> None:
     job = add(history)
     end = {"event": "end", "time": 1009.0, "exit_code": 3, "reason": None}
     log = [
@@ -371,7 +371,7 @@ def test_a_job_that_is_being_submitted_is_left_alone(history: History) -> None:
     assert (backend.asked, backend.removed) == (0, [])
 
 
-def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> None:
+def test_jobs_of_another_history_are_adopted_once(history: History) -> None:
     backend = ScriptedBackend(
         found=[
             FoundJob("fit-model-aaaaaa", "team", 900.0, "n0nce", lambda: b'{"code": "1"}'),
@@ -388,7 +388,7 @@ def test_jobs_of_somebody_elses_history_are_adopted_once(history: History) -> No
 
 
 @pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])
-def test_what_an_engine_makes_of_a_lost_job_is_removed_by_the_next_listing(
+def test_a_late_object_of_a_lost_job_is_removed_by_the_next_listing(
     history: History, state: EngineState
 ) -> None:
     """A slow engine goes on with it after the program that asked was killed, and it never starts."""
@@ -400,7 +400,7 @@ def test_what_an_engine_makes_of_a_lost_job_is_removed_by_the_next_listing(
     assert backend.removed == ([job.id] if state == CREATED else [])
 
 
-def test_a_job_the_engine_never_had_is_told_from_one_it_forgot(history: History) -> None:
+def test_a_job_that_never_reached_the_engine_differs_from_a_forgotten_one(history: History) -> None:
     never, forgotten = add(history), add(history, "b-bbbbbb")
     history.update(never.id, state=JobState.QUEUED)
     lost = refresh(
@@ -433,7 +433,7 @@ def test_a_full_history_does_not_undo_a_submit(
 
 
 @pytest.mark.parametrize("state", [CREATED, RUNNING, exited(3)])
-def test_looking_at_somebody_elses_job_takes_nothing_from_them(
+def test_reading_a_job_of_another_history_leaves_it_unchanged(
     history: History, state: EngineState
 ) -> None:
     """Who shares an engine may be submitting it right now, or may not have its log yet."""
@@ -510,7 +510,7 @@ def test_a_job_stays_known_when_the_engine_cannot_remove_it(history: History) ->
     assert history.get(job.id) is not None
 
 
-def test_the_engine_keeps_what_is_not_home_yet(history: History) -> None:
+def test_the_engine_keeps_a_job_until_its_end_is_confirmed(history: History) -> None:
     job = add(history)
     backend = ScriptedBackend()
     clean_up(job.id, backend, history)
@@ -525,7 +525,7 @@ def test_the_engine_keeps_what_is_not_home_yet(history: History) -> None:
 # --- backends ------------------------------------------------------------------------------------
 
 
-def test_a_backend_nobody_has_names_those_there_are() -> None:
+def test_an_unknown_backend_is_reported_with_the_known_names() -> None:
     with pytest.raises(RequestError) as caught:
         Backends(Config()).get("cloud")
     assert caught.value.field == "backend"
@@ -555,7 +555,7 @@ def test_a_named_secret_needs_an_engine_that_keeps_some(history: History) -> Non
     assert "env:TOKEN" in (refused.value.hint or "")
 
 
-def test_a_log_that_goes_with_the_stopping_is_fetched_before(history: History) -> None:
+def test_a_log_that_stopping_deletes_is_fetched_first(history: History) -> None:
     backend = ScriptedBackend([Frame(STDOUT, 1000, b"so far\n")], states=[RUNNING])
     backend.capabilities = dataclasses.replace(backend.capabilities, stop_forgets_log=True)
     job = submit(Request(make_spec({"code": "pass"})), backend, history)

@@ -329,7 +329,7 @@ def test_a_job_the_engine_has_forgotten_is_lost(history: History) -> None:
     assert job.finished_at is not None
 
 
-def test_the_runners_word_stands_where_the_engine_has_forgotten(history: History) -> None:
+def test_the_runners_report_decides_if_the_engine_has_forgotten_the_job(history: History) -> None:
     """Removed by another program right after its end."""
     gone = [Connection()] + [Connection(0, "refused")] * 20
     job = track(ScriptedBackend(log_of(*RUN, end(3)), gone, [ABSENT]), history)
@@ -337,7 +337,7 @@ def test_the_runners_word_stands_where_the_engine_has_forgotten(history: History
     assert job.finished_at == 1009.5
 
 
-def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> None:
+def test_phases_before_the_runner_come_from_the_engine(history: History) -> None:
     told: list[EngineError] = []
     seen: list[str | None] = []
 
@@ -361,7 +361,7 @@ def test_what_came_before_the_runner_is_told_by_the_engine(history: History) -> 
     assert job.state is JobState.SUCCEEDED
 
 
-def test_what_mends_an_end_that_only_the_engine_knows_is_kept(history: History) -> None:
+def test_the_hint_of_an_end_that_only_the_engine_knows_is_recorded(history: History) -> None:
     killed = EngineState(EngineStatus.EXITED, 137, "out of memory", hint="give it more")
     job = track(ScriptedBackend(log_of(*RUN), states=[killed]), history)
     assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, "out of memory")
@@ -387,7 +387,7 @@ def test_an_end_without_an_exit_code_leaves_the_runners_word(
 
 
 @pytest.mark.parametrize(("log", "says"), [([*RUN, end(0)], False), ([], True)])
-def test_a_log_that_had_gone_before_it_was_read_is_missed(
+def test_a_log_that_was_deleted_before_it_was_read_is_reported(
     history: History, log: list[Event], says: bool
 ) -> None:
     gone = EngineState(EngineStatus.EXITED, 0, log_gone=True)
@@ -396,7 +396,7 @@ def test_a_log_that_had_gone_before_it_was_read_is_missed(
     assert ("log had gone" in (job.reason or "")) == says
 
 
-def test_trouble_with_the_engine_is_told_and_gone_through(history: History) -> None:
+def test_engine_errors_are_reported_and_tried_again(history: History) -> None:
     away = EngineError("cannot reach the engine", "start it")
     told: list[EngineError] = []
     backend = ScriptedBackend(

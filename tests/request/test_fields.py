@@ -47,7 +47,7 @@ def test_each_capability_is_one_of_a_backend(field: Any) -> None:
     assert isinstance(getattr(NOTHING, field.need.capability), bool)
 
 
-def test_what_a_backend_cannot_honour_is_refused_field_by_field() -> None:
+def test_fields_beyond_the_backends_capabilities_are_refused_one_by_one() -> None:
     spec = make_spec(
         {
             "code": "1",
@@ -78,7 +78,7 @@ def test_an_empty_or_zero_value_is_not_passed_over(words: list[str], field: str)
     assert caught.value.field == field
 
 
-def test_rows_mask_what_looks_secret() -> None:
+def test_rows_mask_values_that_look_secret() -> None:
     spec = make_spec({"code": "1", "env": {"API_TOKEN": "hunter2", "MODE": "fast"}, "memory": "2g"})
     found = dict(rows(spec.model_dump(mode="json")))
     assert found["environment"] == ["API_TOKEN=***", "MODE=fast"]

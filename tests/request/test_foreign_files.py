@@ -220,7 +220,7 @@ def test_a_pylock_is_read_as_a_complete_lock(tmp_path: Path, name: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_a_requirements_file_cannot_say_is_refused(
+def test_packages_that_no_requirements_file_can_express_are_refused(
     tmp_path: Path, text: str, why: str
 ) -> None:
     path = tmp_path / "pylock.toml"

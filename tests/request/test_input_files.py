@@ -34,7 +34,7 @@ def test_a_device_without_an_end_is_refused(device: str) -> None:
         read_input(device, 1024**2)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RequestError, match="cannot be read: ") as caught:
             read_input(str(path), 10)
@@ -114,7 +114,7 @@ def test_other_bytes_are_refused_and_the_hint_works() -> None:
         (b"\xff\xfes", "is not UTF-16-LE"),
     ],
 )
-def test_what_is_no_text_says_why(data: bytes, why: str) -> None:
+def test_binary_files_are_refused_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(RequestError, match=why) as caught:
         decode_requirements(data, "r.txt")
     assert caught.value.field == "r.txt"

@@ -79,7 +79,7 @@ def test_settings_that_are_wrong_are_named(nix: dict[str, Any], told: str) -> No
     assert "hunter2" not in str(refused.value)
 
 
-def test_the_configured_settings_go_with_what_asks_for_packages() -> None:
+def test_the_configured_settings_travel_with_requests_for_system_packages() -> None:
     config = Config(nix=NixSettings.model_validate(PIN))
     asks = make_spec({"code": "1", "system": ["gcc"]})
     assert with_defaults(asks, config).nix == config.nix

@@ -17,7 +17,7 @@ from stoke.request.spec import make_spec
 STOKE = [sys.executable, "-c", "from stoke.cli.main import main; main()"]
 
 
-def test_a_preset_is_what_was_asked_for_and_runs_by_command() -> None:
+def test_a_preset_holds_the_request_and_runs_by_command() -> None:
     spec = make_spec({"code": "import sys; print('hi', sys.argv[1:])", "args": ["\u00e4 b"]})
     path = presets.path_of("fit model")
     text, hidden = presets.as_json(spec)

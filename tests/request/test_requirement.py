@@ -171,7 +171,7 @@ def test_valid_requirements_pass(text: str) -> None:
 @example("a_")
 @example("a\n")
 @example("a==\u0661")
-def test_what_passes_is_a_requirement_for_packaging(text: str) -> None:
+def test_accepted_texts_are_requirements_for_packaging(text: str) -> None:
     try:
         check_requirement(text, "f")
     except RequirementError:
@@ -183,7 +183,7 @@ def test_what_passes_is_a_requirement_for_packaging(text: str) -> None:
 
 @given(PIECES)
 @example("numpy ~= 1.4 , <2 ; python_version < '3.9' and sys_platform == \"linux\"")
-def test_the_short_way_agrees_with_packaging(text: str) -> None:
+def test_the_fast_path_agrees_with_packaging(text: str) -> None:
     if _is_plain(text):
         Requirement(text)
 
@@ -192,7 +192,7 @@ def test_the_short_way_agrees_with_packaging(text: str) -> None:
     "text",
     ["numpy", "pandas[aws,hdf5]>=2,<3", "a ~= 1.4", "a==1.0 ; python_full_version >= '3.9'"],
 )
-def test_the_usual_kind_goes_the_short_way(text: str) -> None:
+def test_usual_requirements_take_the_fast_path(text: str) -> None:
     assert _is_plain(text)
 
 

@@ -79,7 +79,7 @@ def test_split(text: str, expected: list[str]) -> None:
         ('a, b, "c', "dependencies[2]", '"c'),
     ],
 )
-def test_split_names_what_is_never_closed(text: str, field: str, piece: str) -> None:
+def test_split_names_an_unclosed_bracket_or_quote(text: str, field: str, piece: str) -> None:
     with pytest.raises(RequirementError, match="never closed") as caught:
         parse_list(text)
     assert (caught.value.field, caught.value.text) == (field, piece)

@@ -124,7 +124,7 @@ def test_a_variable_in_a_name_is_this_processs(
         ({"a": "-r poetry.lock", "poetry.lock": "x"}, "a line 1", "is a lockfile of Poetry's"),
     ],
 )
-def test_what_is_wrong_names_file_line_and_reason(
+def test_an_error_names_file_line_and_reason(
     write: Write, files: dict[str, str], field: str, why: str
 ) -> None:
     for name, text in files.items():
@@ -204,7 +204,7 @@ def test_a_file_that_names_no_file_of_this_machine_may_be_local(write: Write) ->
     assert meant(read_requirements([top]))[0] == ["six"]
 
 
-def test_what_was_read_makes_a_request_that_comes_back_from_its_json(write: Write) -> None:
+def test_a_request_with_read_requirements_survives_its_json(write: Write) -> None:
     write("c.txt", "six<2\n")
     texts = read_requirements([write("r.txt", f"-c c.txt\nsix==1.16.0 --hash={SHA}\n")])
     spec = request_from_options(

@@ -251,7 +251,7 @@ def test_a_constraints_text_is_named_requirements_and_no_options() -> None:
         assert caught.value.field == "constraints line 3"
 
 
-def test_a_continued_line_goes_by_its_first_number() -> None:
+def test_a_continued_line_has_the_number_of_its_first() -> None:
     with pytest.raises(RequirementError) as caught:
         parse_requirements("a\nb \\\n --hash=x")
     assert caught.value.field == "requirements line 2"

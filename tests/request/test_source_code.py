@@ -22,7 +22,7 @@ NOTEBOOK = '{"cells": [{"cell_type": "code", "source": ["print(1)"]}], "nbformat
 )
 @example("# coding: utf-8\n", "é")
 @example("\ufeff# coding: utf-8\n", "é")
-def test_what_is_decoded_is_written_as_the_same_bytes(head: str, text: str) -> None:
+def test_decoded_code_is_written_as_the_same_bytes(head: str, text: str) -> None:
     code = head + text
     encoding = declared_encoding(code)
     try:
@@ -61,7 +61,7 @@ def test_an_encoding_is_found_as_python_finds_it() -> None:
         (b"a\nb\nx = '\xe9'\n", r"is not UTF-8 at line 3 \(byte 0xe9\)"),
     ],
 )
-def test_what_python_cannot_read_is_refused(data: bytes, why: str) -> None:
+def test_code_that_python_cannot_read_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(RequestError, match=why) as caught:
         decode_code(data, "x.py")
     assert caught.value.field == "x.py"

@@ -141,7 +141,7 @@ def test_the_earlier_services_json_with_mistakes(fields: dict[str, Any], field: 
 # --- our own JSON --------------------------------------------------------------------------------
 
 
-def test_what_show_prints_can_be_submitted_again() -> None:
+def test_the_json_of_show_can_be_submitted_again() -> None:
     spec = request_from_options(
         code="# /// script\n# dependencies = ['numpy']\n# requires-python = '>=3.11'\n# ///\n1",
         args=["a", "{{ }}"],
@@ -188,7 +188,7 @@ def test_a_byte_order_mark_before_the_json_is_nothing() -> None:
         pytest.param(b" " * (MAX_REQUEST + 1), "32 MiB", id="long"),
     ],
 )
-def test_what_is_no_request_names_its_source(data: bytes, why: str) -> None:
+def test_an_invalid_request_names_its_source(data: bytes, why: str) -> None:
     with pytest.raises(RequestError) as caught:
         request_from_json(data, "standard input")
     assert caught.value.field == "standard input"
@@ -234,7 +234,7 @@ import pandas
 """
 
 
-def test_a_scripts_own_metadata_joins_what_is_named_otherwise() -> None:
+def test_a_scripts_metadata_is_added_to_the_options() -> None:
     spec = request_from_options(code=SCRIPT, dependencies=["requests", "numpy"])
     assert spec.dependencies == ("requests", "numpy", "pandas>=2,<3")
     assert spec.python == ">=3.11,<3.14"

@@ -128,7 +128,7 @@ def test_a_requirement_that_does_not_parse_names_itself(text: str) -> None:
         "C:\\pkg",
     ],
 )
-def test_what_is_on_this_machine_does_not_travel(text: str) -> None:
+def test_local_paths_are_refused(text: str) -> None:
     places: list[tuple[str, dict[str, Any]]] = [
         ("dependencies[0]", {"dependencies": [text]}),
         ("requirements line 3", {"requirements": f"numpy\n\n{text}"}),
@@ -183,7 +183,7 @@ def test_python_versions(version: str) -> None:
 @pytest.mark.parametrize(
     "version", ["", "three", "3.12;rm", ">=", "3.12,", "python3.12", "3.1.2.3"]
 )
-def test_what_is_no_python_version(version: str) -> None:
+def test_invalid_python_versions(version: str) -> None:
     assert repr(version) in refused("python", python=version)
 
 
@@ -196,7 +196,7 @@ def test_scope_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "-", "-a", "a-", "A", "a_b", "a.b", "x" * 41, "a b", "../up", "a\n", "{{x}}", "ä"]
 )
-def test_what_is_no_scope_name(name: str) -> None:
+def test_invalid_scope_names(name: str) -> None:
     assert "is not a scope name" in refused("scope", scope=name)
 
 
@@ -238,7 +238,7 @@ def test_sizes(text: Any, size: int) -> None:
         "9999999t",
     ],
 )
-def test_what_is_no_size_for_a_memory_limit(text: Any) -> None:
+def test_invalid_memory_limits(text: Any) -> None:
     assert refused("memory", memory=text)
 
 
@@ -259,7 +259,7 @@ def test_what_is_no_size_for_a_memory_limit(text: Any) -> None:
         ("use_cache", "perhaps", "must be true or false"),
     ],
 )
-def test_a_wrong_type_or_range_is_said_in_plain_words(field: str, value: Any, why: str) -> None:
+def test_a_wrong_type_or_range_is_reported_in_plain_words(field: str, value: Any, why: str) -> None:
     with pytest.raises(RequestError) as caught:
         make_spec({"code": CODE, field: value})
     assert caught.value.field.partition(".")[0] == field
@@ -289,12 +289,12 @@ def test_durations(text: Any, seconds: float) -> None:
     "text",
     ["", " ", "soon", "-5s", "1m1h", "5ms", "1y", 0, -1, "0s", "400d", float("nan"), float("inf")],
 )
-def test_what_is_no_timeout(text: Any) -> None:
+def test_invalid_timeouts(text: Any) -> None:
     assert refused("timeout", timeout=text)
 
 
 @pytest.mark.parametrize("cpu", [0, -1, 5000, float("nan"), float("inf"), "many"])
-def test_what_is_no_number_of_cpus(cpu: Any) -> None:
+def test_invalid_cpu_limits(cpu: Any) -> None:
     assert refused("cpu", cpu=cpu)
 
 
@@ -306,12 +306,12 @@ def test_images(image: str) -> None:
 
 
 @pytest.mark.parametrize("image", ["", "-v", "a b", "a;b", "$(id)", "{{x}}", "a\n", "x" * 600])
-def test_what_is_no_image(image: str) -> None:
+def test_invalid_images(image: str) -> None:
     assert "is not the name of an image" in refused("image", image=image)
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "A\n", "é"])
-def test_what_is_no_variable(name: str) -> None:
+def test_invalid_variable_names(name: str) -> None:
     assert "is not the name of a variable" in refused("env", env={name: "x"})
     assert "is not the name of a variable" in refused("secrets", secrets={name: "env:X"})
 
@@ -386,7 +386,7 @@ def test_a_password_in_a_requirement_is_refused_and_not_repeated(url: str) -> No
 @pytest.mark.parametrize(
     "url", ["", "index.example/simple", "ftp://x", "https://", "https://a b", "-v"]
 )
-def test_what_is_no_address_of_an_index(url: str) -> None:
+def test_invalid_index_addresses(url: str) -> None:
     assert refused("index.url", index={"url": url})
 
 
@@ -432,7 +432,7 @@ def test_a_spec_comes_back_from_its_json(fields: dict[str, Any]) -> None:
     assert make_spec(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
 
 
-def test_the_json_has_the_references_and_never_what_is_behind_them(
+def test_the_json_has_references_and_never_their_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TOKEN_PLACE", "hunter2")

@@ -282,7 +282,7 @@ def test_each_setting_of_uv_is_known(table: str) -> None:
     assert unknown == set()
 
 
-def test_uv_reads_what_is_written_for_it(tmp_path: Path) -> None:
+def test_uv_reads_the_configuration_written_for_it(tmp_path: Path) -> None:
     """uv accepts each recorded setting in the files that the runner writes."""
     code = script(
         *(

@@ -102,7 +102,7 @@ def test_a_workflow_is_deleted_at_once_where_that_is_asked_for(
     until(lambda: not is_there(api, workflows_path(api.namespace, done.job.id)), "its end")
 
 
-def test_a_secret_that_its_owner_may_not_delete_goes_soon_with_its_workflow(
+def test_a_secret_that_its_owner_may_not_delete_is_soon_deleted_with_its_workflow(
     api: Cluster, make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab()

@@ -451,7 +451,7 @@ SERVED = json_answer({"resources": [{"name": "workflows"}, {"name": "workflowtas
         ),
     ],
 )
-def test_what_an_administrator_is_asked_for_is_what_is_missing(
+def test_hints_for_administrators_name_what_is_missing(
     server: ScriptedServer,
     tmp_path: Path,
     look: Callable[[Cluster], CheckResult],

@@ -23,7 +23,7 @@ def said(**what: object) -> bytes:
     return json.dumps(what).encode() + b"\n"
 
 
-def test_housekeeping_is_read_on_after_a_long_silence(
+def test_reading_a_housekeeping_log_continues_after_a_long_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "SILENCE_SECONDS", 0.2)

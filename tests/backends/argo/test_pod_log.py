@@ -150,14 +150,14 @@ def test_c11_a_line_without_a_timestamp_is_kept_with_the_one_before() -> None:
 @pytest.mark.parametrize(
     "looks_like", [stamp(START), stamp(START)[:20] + b"x" * 12, b"rpc error: code = "]
 )
-def test_c11_what_looks_like_a_beginning_within_a_line_is_the_jobs(looks_like: bytes) -> None:
+def test_c11_a_timestamp_within_a_line_belongs_to_the_job(looks_like: bytes) -> None:
     output = b"x" * PART_SIZE + looks_like + b"y\n"
     wire = served(entries_of(output, START), whole_log())
     for sizes in ([1000], [PART_SIZE + 31], []):
         assert text(parsed(wire, sizes)) == output
 
 
-def test_c11_what_is_no_moment_is_no_timestamp() -> None:
+def test_c11_an_impossible_time_is_no_timestamp() -> None:
     wire = b"2026-99-99T99:99:99.123456789Z x\n"
     assert text(parsed(wire, [1])) == wire
 
@@ -232,7 +232,7 @@ def test_c05_c11_a_long_line_around_a_whole_second_is_the_same_when_asked_for_ag
 
 
 @pytest.mark.parametrize(("first", "requests"), [(3000, 1), (2500, 1), (1000, 2), (5, 2)])
-def test_c05_what_is_left_of_a_log_is_asked_for_by_its_last_lines_where_they_are_enough(
+def test_c05_the_rest_of_a_log_is_requested_by_its_last_lines_if_they_suffice(
     cluster: Cluster, server: ScriptedServer, first: int, requests: int
 ) -> None:
     """A second of it may hold far more than is missing. Long lines are stored in parts."""
@@ -246,7 +246,7 @@ def test_c05_what_is_left_of_a_log_is_asked_for_by_its_last_lines_where_they_are
     assert ["tailLines" in one.query for one in server.requests] == [True, False][:requests]
 
 
-def test_c05_of_the_second_that_is_given_again_only_what_was_asked_for_comes(
+def test_c05_a_repeated_second_is_cut_to_the_requested_part(
     cluster: Cluster, server: ScriptedServer
 ) -> None:
     entries = lines_of(1000)
@@ -283,7 +283,7 @@ def test_c12_a_last_line_without_an_end_comes_once_the_log_is_not_followed(
         (status(503, "ServiceUnavailable", "not now"), 503, "not now"),
     ],
 )
-def test_c03_c16_why_there_is_no_log_is_told_apart(
+def test_c03_c16_reasons_for_a_missing_log_are_told_apart(
     cluster: Cluster, server: ScriptedServer, answer: list[Piece], code: int, word: str
 ) -> None:
     server.answers["/log"] = [answer]
@@ -299,7 +299,7 @@ def test_c03_c16_why_there_is_no_log_is_told_apart(
         (status(401, "Unauthorized", "Unauthorized"), "rejected your credentials"),
     ],
 )
-def test_c03_a_log_that_is_refused_is_told_apart(
+def test_c03_reasons_for_a_refused_log_are_told_apart(
     cluster: Cluster, server: ScriptedServer, answer: list[Piece], word: str
 ) -> None:
     server.answers["/log"] = [answer]
@@ -482,7 +482,7 @@ def test_c12_a_last_line_without_an_end_comes_once(
     assert spooled == b"line 0\nline 1\nline 2\nno end"
 
 
-def test_c19_what_a_rotation_took_is_said(
+def test_c19_lines_lost_to_a_rotation_are_reported(
     cluster: Cluster, server: ScriptedServer, tmp_path: Path
 ) -> None:
     """A node serves the newest file only."""
@@ -498,7 +498,7 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "SILENCE_SECONDS", 0.2)
 
 
-def test_c19_a_silent_connection_ends_and_the_next_one_brings_what_came(
+def test_c19_a_silent_connection_ends_and_the_next_one_catches_up(
     cluster: Cluster, server: ScriptedServer, tmp_path: Path, short_silence: None
 ) -> None:
     """As where a node goes on writing into a file that it has rotated away."""
@@ -571,7 +571,7 @@ def test_c25_a_pod_deleted_while_it_is_followed(
     assert gaps == 0
 
 
-def test_c03_trouble_with_rights_is_told_and_waited_out(
+def test_c03_missing_rights_are_reported_and_tried_again(
     cluster: Cluster, server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.answers["/log"] = [

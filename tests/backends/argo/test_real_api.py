@@ -97,7 +97,7 @@ def read(real: Cluster, name: str, since: int = 0) -> list[Frame]:
     return [frame for batch in PodLog(real, name, "main", since, follow=False) for frame in batch]
 
 
-def test_c12_c13_c14_what_a_container_wrote_comes_back(
+def test_c12_c13_c14_the_output_of_a_container_is_read_exactly(
     real: Cluster, start: Callable[..., str]
 ) -> None:
     """All but a \\r before a newline, which the container runtime itself leaves out."""
@@ -167,7 +167,7 @@ def test_w03_a_right_that_is_missing_is_named() -> None:
     nobody.close()
 
 
-def test_a_node_that_has_gone_has_no_caches(
+def test_a_deleted_node_has_no_caches(
     real: Cluster, cluster_cleanup: Callable[[str], None]
 ) -> None:
     scope = f"test-{secrets.token_hex(4)}"
@@ -180,7 +180,7 @@ def test_a_node_that_has_gone_has_no_caches(
     assert found == [there["metadata"]["name"]]
 
 
-def test_w01_w02_what_changes_is_seen(real: Cluster) -> None:
+def test_w01_w02_changes_are_seen(real: Cluster) -> None:
     path = resource_path("v1", real.namespace, "configmaps")
     run = secrets.token_hex(4)
     watch = Watch(real, path, query={"labelSelector": f"test-run={run}"}, metadata=True)

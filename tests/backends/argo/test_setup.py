@@ -104,7 +104,7 @@ def test_every_nodes_cache_is_pruned_where_it_is() -> None:
     assert {tuple(one["spec"]["schedules"]) for one in crons} == {("17 4 * * *",)}
 
 
-def test_only_what_would_change_is_shown() -> None:
+def test_only_changes_are_shown() -> None:
     role = {"kind": "Role", "metadata": {"name": "r"}, "rules": [{"verbs": ["get"]}]}
     there = {**role, "metadata": {"name": "r", "uid": "1", "managedFields": []}, "status": {}}
     assert difference(there, role) == ""

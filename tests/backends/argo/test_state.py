@@ -112,7 +112,9 @@ def test_the_containers_status_comes_before_the_workflows() -> None:
         ),
     ],
 )
-def test_what_keeps_a_pod_from_starting(made: dict[str, Any], reason: str, hint: str) -> None:
+def test_reasons_for_a_pod_that_does_not_start(
+    made: dict[str, Any], reason: str, hint: str
+) -> None:
     state = state_of(workflow(phase="Pending"), made)
     assert state.status == "running"
     assert reason in (state.reason or "") and hint in (state.hint or "")
@@ -136,7 +138,7 @@ def test_an_ordinary_wait_has_no_reason(made: dict[str, Any]) -> None:
         (pod(conditions=[UNSCHEDULABLE]), None),
     ],
 )
-def test_only_what_cannot_start_on_its_node_is_given_up(
+def test_only_a_pod_that_cannot_start_on_its_node_is_given_up(
     made: dict[str, Any], at: float | None
 ) -> None:
     assert gives_up_at(made, 300) == at
@@ -264,7 +266,7 @@ def test_an_unschedulable_pod_has_a_hint(said: str, hint: str) -> None:
         ("pids. Threshold quantity: 100, available: 8.", "stoke rerun"),
     ],
 )
-def test_an_eviction_has_a_hint_for_what_the_node_lacked(lacking: str, hint: str) -> None:
+def test_an_eviction_has_a_hint_for_the_scarce_resource(lacking: str, hint: str) -> None:
     said = f"The node was low on resource: {lacking}"
     state = state_of(workflow(phase="Failed"), pod(phase="Failed", reason="Evicted", message=said))
     assert said in (state.reason or "") and hint in (state.hint or "")

@@ -103,7 +103,7 @@ def test_a_job_by_reference_has_only_allowed_fields() -> None:
     assert unpack_spec(templates.spec_of(made.workflow)) == job.public_spec
 
 
-def test_housekeeping_goes_by_reference_too() -> None:
+def test_housekeeping_refers_to_a_template_too() -> None:
     volume = Volume(
         "argo", "team", "python", "/var/lib/stoke/namespaces/jobs/team/python", "node-a"
     )

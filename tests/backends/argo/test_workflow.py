@@ -184,9 +184,7 @@ def test_c17_c18_a_job_is_one_container_of_one_pod_that_runs_once() -> None:
         ({"image_pull_secrets": ("{{=1}}",)}, "imagePullSecrets"),
     ],
 )
-def test_what_argo_would_replace_is_refused_where_it_cannot_be_escaped(
-    argo: dict[str, Any], field: str
-) -> None:
+def test_text_that_argo_would_replace_is_refused(argo: dict[str, Any], field: str) -> None:
     with pytest.raises(RequestError) as refused:
         made_of(config=Config(argo=ArgoConfig(**argo)))
     assert field in refused.value.field
@@ -297,7 +295,7 @@ def test_warm_nodes_are_preferred_and_not_demanded() -> None:
     ]
 
 
-def test_housekeeping_goes_to_the_node_that_has_the_cache() -> None:
+def test_housekeeping_runs_on_the_node_that_has_the_cache() -> None:
     volume = Volume(
         "argo", "team", "system", "/var/lib/stoke/namespaces/jobs/team/system", "node-b"
     )

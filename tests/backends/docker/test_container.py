@@ -130,7 +130,7 @@ def test_without_a_cache_no_volume_is_mounted() -> None:
     assert "--cache" not in config["Cmd"]
 
 
-def test_system_packages_bring_the_scopes_volume_or_one_that_goes_with_the_job() -> None:
+def test_system_packages_mount_the_scopes_volume_or_one_of_the_job() -> None:
     config = container_config(delivery("pass", system=["gcc"], scope="team"), Config(), "image")
     assert "--nix" in config["Cmd"]
     mount = config["HostConfig"]["Mounts"][1]

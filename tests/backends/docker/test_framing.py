@@ -123,7 +123,7 @@ def test_one_byte_at_a_time() -> None:
     ],
     ids=["no number", "negative", "no size", "endless", "longer than it says", "no end"],
 )
-def test_what_is_not_chunked_is_refused(wire: bytes) -> None:
+def test_data_that_is_not_chunked_is_refused(wire: bytes) -> None:
     with pytest.raises(ValueError):
         ChunkedDecoder().feed(wire)
 

@@ -51,7 +51,7 @@ def test_a_context_that_is_chosen_and_gone(docker_config: Path) -> None:
 
 
 @pytest.mark.usefixtures("docker_config")
-def test_a_context_that_a_variable_names_and_is_gone() -> None:
+def test_a_variable_that_names_a_deleted_context() -> None:
     environ = {"DOCKER_CONTEXT": "gone"}
     said = refused(lambda: find_address(None, environ), "unset DOCKER_CONTEXT")
     del environ[said.removeprefix("unset ")]
@@ -180,7 +180,7 @@ INFO = {
         ),
     ],
 )
-def test_what_the_doctor_misses_of_an_engine_is_missing_there(
+def test_features_that_doctor_reports_missing_are_missing(
     tmp_path: Path, what: str, broken: dict[str, Any], template: str
 ) -> None:
     with fake_engine(tmp_path) as engine:

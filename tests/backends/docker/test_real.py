@@ -86,7 +86,7 @@ def in_another_program(code: str, *arguments: str) -> subprocess.CompletedProces
 # ---------------------------------------------------------------------------- submitting
 
 
-def test_a_job_and_what_the_engine_knows_of_it(
+def test_a_job_and_its_state_in_the_engine(
     backend: DockerBackend, docker_engine: Any, docker_scope: str
 ) -> None:
     phases: list[tuple[str, bool]] = []
@@ -359,7 +359,7 @@ def test_bytes_arrive_exactly_through_the_local_driver(
     assert output(backend, made.job_id) == names["out"]
 
 
-def test_reading_goes_on_from_a_time(backend: DockerBackend, docker_scope: str) -> None:
+def test_reading_continues_from_a_time(backend: DockerBackend, docker_scope: str) -> None:
     code = "import time\nfor n in range(50): print(n, flush=True); time.sleep(0.001)"
     made = start(backend, code, docker_scope)
     ended(backend, made.job_id)
@@ -371,7 +371,7 @@ def test_reading_goes_on_from_a_time(backend: DockerBackend, docker_scope: str) 
     assert past == [frame for frame in everything if frame.time > middle]
 
 
-def test_c17_a_container_that_is_started_again_goes_on_in_the_same_log(
+def test_c17_a_restarted_container_continues_the_same_log(
     backend: DockerBackend, docker_engine: Any, docker_scope: str, tmp_path: Path
 ) -> None:
     """By somebody else: a job of ours is started once, and cannot run again."""
@@ -419,7 +419,7 @@ def test_closing_a_followed_log_unblocks_its_reader(
     assert not reader.is_alive()
 
 
-def test_removal_ends_a_followed_log_and_then_it_is_gone(
+def test_removal_ends_a_followed_log_and_deletes_it(
     backend: DockerBackend, docker_scope: str
 ) -> None:
     made = start(backend, WAITS, docker_scope)
@@ -440,7 +440,7 @@ def test_removal_ends_a_followed_log_and_then_it_is_gone(
     [(WAITS, 600, 143, 0), (DEAF_FOREVER, 1, 137, 1), (DEAF_FOREVER, 0, 137, 0)],
     ids=["polite", "deaf", "at once"],
 )
-def test_a_stop_goes_on_when_the_program_that_asked_has_ended(
+def test_a_stop_continues_after_the_requesting_process_has_ended(
     backend: DockerBackend,
     docker_scope: str,
     code: str,
@@ -538,7 +538,7 @@ def peak_memory() -> int:
 # ---------------------------------------------------------------------------- caches
 
 
-def test_a_volume_that_somebody_else_mounts_is_not_cleared(
+def test_a_volume_that_another_container_mounts_is_not_cleared(
     backend: DockerBackend, docker_engine: Any, docker_image: str, docker_scope: str
 ) -> None:
     made = start(backend, "pass", docker_scope)
@@ -616,7 +616,7 @@ def test_housekeeping_of_a_killed_program_is_removed(
 # ---------------------------------------------------------------------------- setting up
 
 
-def test_the_doctor_finds_what_works(backend: DockerBackend, docker_image: str) -> None:
+def test_doctor_reports_a_working_engine(backend: DockerBackend, docker_image: str) -> None:
     results = {result.what: result for result in backend.check()}
     assert results["engine"].works and "Docker" in results["engine"].detail
     assert results["image"].works and docker_image in results["image"].detail

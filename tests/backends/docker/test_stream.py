@@ -118,7 +118,7 @@ def test_frames_before_a_failure_are_given_first(
 
 
 @pytest.mark.parametrize(("status", "word"), [(404, "No such container"), (409, "dead")])
-def test_a_container_that_has_gone_is_an_error(
+def test_a_removed_container_is_an_error(
     engine: FakeEngine, backend: DockerBackend, status: int, word: str
 ) -> None:
     engine.answers["logs"] = [json_answer({"message": f"{word}: job-aaaaaa"}, status)]

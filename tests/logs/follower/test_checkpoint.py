@@ -37,7 +37,7 @@ def test_second_follower_of_the_same_folder_is_refused_while_the_first_lives(
     assert second.events == []
 
 
-def test_catching_up_takes_what_there_is_and_lets_go(tmp_path: Path) -> None:
+def test_catching_up_reads_the_available_log_and_releases_the_lock(tmp_path: Path) -> None:
     log = lines_of(10)
     backend = ScriptedBackend(log[:6], states=[RUNNING])
     Following(backend, tmp_path).follower.catch_up()
@@ -66,7 +66,7 @@ def test_damaged_checkpoint_means_from_the_start(tmp_path: Path, damage: str) ->
 
 
 @pytest.mark.parametrize("where", ["event", "spool"])
-def test_f13_full_disk_is_told_and_waited_out(
+def test_f13_a_full_disk_is_reported_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The history or the spool is full: saved data stays, and saving continues when there is space."""
@@ -108,7 +108,7 @@ def test_f13_full_disk_is_told_and_waited_out(
     assert len(following.trouble) == 7
 
 
-def test_f13_leaving_while_the_disk_is_full_keeps_what_is_there(
+def test_f13_closing_while_the_disk_is_full_keeps_the_saved_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = lines_of(200)

@@ -51,7 +51,7 @@ def test_c06_f06_clock_set_back_wherever_it_is_cut(
         assert following.follower.spool.gaps == 0
 
 
-def test_c06_f06_clock_set_back_and_another_program_goes_on(tmp_path: Path) -> None:
+def test_c06_f06_clock_set_back_and_another_process_continues(tmp_path: Path) -> None:
     log = stepped(10, 10)
     Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
     follow(ScriptedBackend(log), tmp_path)

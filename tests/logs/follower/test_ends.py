@@ -60,7 +60,7 @@ def test_c01_the_rest_of_a_long_line_has_the_time_of_its_beginning(
             assert spooled(folder, NOTE) == b""
 
 
-def test_c05_a_progress_bar_that_stands_still_is_not_where_a_connection_begins(
+def test_c05_a_connection_does_not_begin_at_a_stalled_progress_bar(
     tmp_path: Path,
 ) -> None:
     """Its line stays unfinished as long as lines of the other stream come."""
@@ -120,7 +120,7 @@ def test_c03_cut_of_the_last_pass_is_not_the_end(tmp_path: Path, end: str) -> No
     assert following.trouble
 
 
-def test_c03_engine_that_does_not_answer_is_told_and_asked_again(tmp_path: Path) -> None:
+def test_c03_an_engine_that_does_not_answer_is_reported_and_asked_again(tmp_path: Path) -> None:
     away = EngineError("cannot reach the engine")
     backend = ScriptedBackend(
         lines_of(3), [Connection(0, "refused")] * 3, [away, away, away, exited()]
@@ -138,7 +138,7 @@ def test_c02_news_that_the_job_is_over_end_the_waiting(tmp_path: Path) -> None:
     assert backend.opened[0].closed.is_set()
 
 
-def test_c18_what_the_engine_wrote_itself_is_put_aside_once(tmp_path: Path) -> None:
+def test_c18_messages_of_the_engine_are_stored_apart_once(tmp_path: Path) -> None:
     log = lines_of(6)
     log[0] = Frame(ENGINE, START, b"waiting for signals\n")
     log[4] = Frame(ENGINE, START + 4 * MS, b"sub-process exited\n")
@@ -256,7 +256,7 @@ def test_c13_bytes_that_are_no_text_arrive_exactly(tmp_path: Path) -> None:
     assert spooled(tmp_path, STDERR) == every
 
 
-def test_c19_what_the_engine_has_dropped_is_a_gap_that_shows(tmp_path: Path) -> None:
+def test_c19_frames_that_the_engine_has_dropped_are_a_visible_gap(tmp_path: Path) -> None:
     log = lines_of(20, step=100 * MS)
     backend = ScriptedBackend(log[:5], [Connection(5, "cut")], [RUNNING, exited()])
 

@@ -31,7 +31,7 @@ from tests.scripted import RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import lines_in, spooled
 
 
-def test_the_clock_of_this_machine_stands_still_against_its_own_uptime() -> None:
+def test_the_clock_of_this_machine_does_not_drift_from_its_uptime() -> None:
     offsets = [resume.clock_offset() for _ in range(200)]
     assert max(offsets) - min(offsets) < OVERLAP
 
@@ -61,7 +61,7 @@ def test_c22_pauses_double_from_half_a_second_to_thirty_with_full_jitter(
     assert pauses == [(0, most) for most in (0.5, 1, 2, 4, 8, 16, 30, 30, 30)]
 
 
-def test_c22_whatever_brought_something_or_lasted_is_gone_on_from_at_once(
+def test_c22_no_pause_after_a_connection_that_delivered_or_lasted(
     tmp_path: Path, pauses: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = lines_of(4)
@@ -86,7 +86,7 @@ def test_c22_never_gives_up_while_the_job_is_there(
     assert following.trouble, "an engine that answers and gives no log is told of"
 
 
-def test_c03_access_denied_is_an_end_that_says_what_is_missing(tmp_path: Path) -> None:
+def test_c03_denied_access_ends_the_log_and_names_the_missing_right(tmp_path: Path) -> None:
     backend = ScriptedBackend(lines_of(3), states=[exited(4)])
 
     def logs(job_id: str, since: int, follow: bool) -> object:
@@ -128,7 +128,7 @@ def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
         assert lines_in(tmp_path)[0].stream == NOTE
 
 
-def test_f07_behind_it_reads_what_there_is_before_it_follows_again(tmp_path: Path) -> None:
+def test_f07_a_late_follower_reads_the_stored_log_before_it_follows_again(tmp_path: Path) -> None:
     log = lines_of(200)
     behind = [Connection(20, "behind"), Connection(100), Connection(30, "behind")]
     backend = ScriptedBackend(log, behind, [RUNNING, exited()])

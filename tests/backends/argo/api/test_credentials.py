@@ -174,7 +174,7 @@ def test_a_plugin_cannot_read_the_terminal(server: ScriptedServer, tmp_path: Pat
         Cluster(context=None, namespace=None, kubeconfig=path).request("GET", PODS)
 
 
-def test_a_plugin_is_told_of_the_cluster_where_it_asks(
+def test_a_plugin_gets_the_cluster_if_it_asks_for_it(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     script = plugin_answering(tmp_path, count=tmp_path / "count")

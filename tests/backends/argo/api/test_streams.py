@@ -45,7 +45,7 @@ def streaming(
 Streaming = tuple[Cluster, ScriptedServer]
 
 
-def test_a_stream_gives_what_comes_and_ends(streaming: Streaming) -> None:
+def test_a_stream_yields_all_data_and_ends(streaming: Streaming) -> None:
     cluster, server = streaming
     server.answers["/log"] = [[CHUNKED, chunk(b"one\n") + chunk(b"two\n"), chunk(b"three\n"), LAST]]
     stream = cluster.stream(pods_path("team-a", "job", "log"), {"follow": "true"})
