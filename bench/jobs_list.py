@@ -1,6 +1,6 @@
 """The screens with a history of 10,000 jobs, on their own terminal: start, keys and memory.
 
-First paint is until the newest job stands on the terminal, against a Textual app that shows one line;
+First paint is until the newest job is on the terminal, against a Textual app that shows one line;
 both in one run, by turns. A key's time is from the key to the text that only it can bring.
 """
 

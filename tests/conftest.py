@@ -1,4 +1,4 @@
-"""What every test stands on: a home of its own and, where it asks for it, a real Docker engine."""
+"""Fixtures of all tests: a home of their own and, on request, a real Docker engine and cluster."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _KEPT = "STOKE_TEST_"
 
 
 def pytest_configure() -> None:
-    """Whoever starts the tests in the background may have had these signals ignored, and what is
-    ignored is inherited by every program that a test starts and interrupts."""
+    """Restore signals: a shell that starts the tests in the background ignores these, and every program
+    that a test starts and interrupts would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Tests that need a cluster are skipped without one. Where one is promised, that must not hide.
@@ -46,7 +46,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees or changes the state, caches or configuration of whoever runs it."""
+    """No test sees or changes the state, caches or configuration of the user who runs it."""
     for name in os.environ:
         if name.startswith("STOKE_") and not name.startswith(_KEPT):
             monkeypatch.delenv(name)
@@ -115,7 +115,7 @@ class TestCluster:
     image: str
     """One that its nodes have: Python 3.13, uv and Nix."""
     service_account: str | None
-    """Who may report results there; None: the namespace's default."""
+    """The account that may report results there; None: the namespace's default."""
 
     def on_node(self, path: str) -> Path:
         """Where a folder of the node is on this machine; the test is skipped where it is not."""
@@ -194,7 +194,7 @@ def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture
 def docker_scope(docker_cleanup: Callable[[str], None]) -> str:
-    """A scope that nobody else uses."""
+    """A scope of its own."""
     scope = f"test-{secrets.token_hex(4)}"
     docker_cleanup(scope)
     return scope

@@ -117,14 +117,14 @@ class Lab:
         return spooled(job_dir(job.id), stream)
 
     def track(self, job: Job) -> Tracker:
-        """Follows a job on a thread of its own while the test goes on."""
+        """Follow a job on a thread of its own while the test continues."""
         history = History()
         tracker = Tracker(self.backend, history, job.id)
         threading.Thread(target=tracker.run, daemon=True).start()
         return tracker
 
     def until_output(self, job: Job, text: bytes) -> None:
-        """Waits until the job has printed `text`; somebody must be tracking it."""
+        """Wait until the job has printed `text`; a tracker must be running."""
         until(lambda: text in self.output(job, STDOUT), f"{text!r} in the output of {job.id}")
 
 

@@ -1,4 +1,4 @@
-"""Somebody else's network: a company's certificate authority, and a proxy in front of everything."""
+"""A company's network: its own certificate authority, and a proxy in front of everything."""
 
 from __future__ import annotations
 

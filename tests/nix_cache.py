@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# `leaf` stands alone, `tree` calls it, `forest` has two outputs, `gcc` has the name of a program
+# `leaf` calls no other, `tree` calls it, `forest` has two outputs, `gcc` has the name of a program
 # that images may have, `python3` brings a python; `heavy` is 40 MB; `broken` does not build.
 COLLECTION = r"""
 { ... }:

@@ -195,5 +195,5 @@ class PackageIndex:
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         if request.command == "GET":
-            with contextlib.suppress(ConnectionError):  # whoever asked was ended meanwhile
+            with contextlib.suppress(ConnectionError):  # the client has ended meanwhile
                 request.wfile.write(body)

@@ -38,7 +38,7 @@ class Connection:
     """How one connection goes: so many frames (None: all), and then its end.
 
     `end` is "eof" (a clean end), "cut" (an error), "behind" (its reader is late), "refused" (an error
-    before anything) or "open" (nothing more comes until somebody closes it). `news` is how often it
+    before anything) or "open" (nothing more comes until the reader closes it). `news` is how often it
     says beforehand that the job has come further.
     """
 

@@ -14,7 +14,7 @@ def lines_in(folder: Path) -> list[LogLine]:
 
 
 def spooled(folder: Path, stream: int) -> bytes:
-    """All that stands in it of one stream."""
+    """The spooled bytes of one stream."""
     return b"".join(line.text for line in lines_in(folder) if line.stream == stream)
 
 

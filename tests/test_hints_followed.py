@@ -115,7 +115,7 @@ FOLLOWED_ELSEWHERE = {
 """Templates whose tests take the hint apart in their own way, or build the text of it."""
 
 CLUSTER = "needs a cluster with this fault; tests/backends/argo has its condition"
-RIGHTS = "needs somebody who may give rights; tests/backends/argo has its condition"
+RIGHTS = "needs a user who may grant rights; tests/backends/argo has its condition"
 ENGINE = "needs an engine with this fault; tests/backends/docker/test_engine.py has its condition"
 ELSEWHERE = "the fault and its remedy are outside of this machine"
 RARE = "no test can bring this about without harm to the machine that runs it"

@@ -1,4 +1,4 @@
-"""What is loaded where: the quick commands stay quick, and the house's walls stand."""
+"""Which modules a command loads, so that quick commands stay quick, and the import contracts."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ writer.close()
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> dict[str, str]:
-    """An environment whose PYTHONPATH holds somebody else's packages by the names of ours."""
+    """An environment whose PYTHONPATH holds other packages by the names of ours."""
     for name in ("tui", "backends", "styles", "stoke"):
         (tmp_path / "foreign" / name).mkdir(parents=True)
         (tmp_path / "foreign" / name / "__init__.py").write_text("raise SystemExit('foreign')\n")
@@ -148,7 +148,7 @@ def foreign(tmp_path: Path) -> dict[str, str]:
 def test_the_installed_program_works_beside_packages_of_the_same_names(
     foreign: dict[str, str], tmp_path: Path, name: str
 ) -> None:
-    """`stoke` itself is ours alone: whoever shadows it runs another program."""
+    """`stoke` itself is not protected: a package of that name is another program."""
     (tmp_path / "foreign" / "stoke" / "__init__.py").unlink()
     (tmp_path / "foreign" / "stoke").rmdir()
     for words in (["--version"], ["jobs"], ["run", "-b", "local", "-c", "print(42)"]):

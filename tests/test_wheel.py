@@ -85,7 +85,7 @@ def installed(
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder, and a PYTHONPATH, full of modules that are called like ours."""
     folder, foreign = tmp_path / "elsewhere", tmp_path / "foreign"
-    hostile = "raise SystemExit('somebody else\\'s module was imported')\n"
+    hostile = "raise SystemExit('a foreign module was imported')\n"
     for name in ("tui", "backends", "styles"):
         (foreign / name).mkdir(parents=True)
         (foreign / name / "__init__.py").write_text(hostile)

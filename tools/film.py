@@ -53,7 +53,7 @@ class Film:
         for number, (seconds, rows) in enumerate(self._frames):
             drawn = "".join(self._row(y, row, looks) for y, row in sorted(rows.items()))
             body.append(f'<g class="f{number}">{drawn}</g>')
-            if number:  # The first stands from the beginning.
+            if number:  # The first is shown from the beginning.
                 moments.append(
                     f"@keyframes f{number}{{0%{{visibility:hidden}}"
                     f"{100 * seconds / end:.3f}%{{visibility:visible}}}}"

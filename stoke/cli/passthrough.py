@@ -78,7 +78,7 @@ class Passthrough:
         first_row: int = 0,
         stamp: Callable[[int], bytes] | None = None,
     ) -> None:
-        """Begins with row `first_row`. `stamp` makes what stands before each row from its time in
+        """Begin with row `first_row`. `stamp` makes the prefix of each row from its time in
         epoch nanoseconds."""
         self._reader = SpoolReader(source)
         self._stamp = stamp

@@ -183,7 +183,7 @@ def read_reference(reference: str, field: str, environ: Mapping[str, str] = os.e
 
 
 def _read_text(where: str, limit: int) -> str:
-    """A text file that the request names; a link, a pipe or a device may stand for it."""
+    """A text file that the request names, or a link, a pipe or a device."""
     with Path(where).expanduser().open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

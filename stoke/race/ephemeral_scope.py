@@ -186,6 +186,6 @@ def _keep(scope: str) -> None:
 
 
 if __name__ == "__main__":
-    # As in stoke.cli.main: somebody's PYTHONPATH may hold another package called `backends`.
+    # As in stoke.cli.main: PYTHONPATH may hold another package called `backends`.
     sys.path.insert(0, str(Path(__file__).parents[2]))
     _keep(sys.argv[1])

@@ -53,7 +53,7 @@ def test_nothing_known_is_none_and_not_zero(history: History) -> None:
     add(history, 2, False, None)
     assert read_metrics(history).figures == ()
     add(history, 3, True, 1.0, 0)
-    # A hit whose miss nobody saw saved nobody knows how much.
+    # A hit without a recorded miss has no known savings.
     only = CacheFigures("docker", "default", "python", 1, 1, 1.0, None, 1.0, None, None)
     assert figures(history) == only
 

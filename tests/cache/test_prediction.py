@@ -1,4 +1,4 @@
-"""What is told before a job is submitted, from the history and its index of volumes alone."""
+"""The prediction before a job is submitted, from the history and its index of volumes alone."""
 
 from __future__ import annotations
 

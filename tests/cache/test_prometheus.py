@@ -85,7 +85,7 @@ def test_unknown_has_no_sample() -> None:
 
 
 def test_hostile_names_stay_inside_their_label() -> None:
-    """A history that somebody else wrote: scopes and packages are whatever they say."""
+    """A history that another program wrote: scopes and packages are any text."""
     nasty = 'a"} 1\nstoke_evil 2\\'
     one = CacheFigures("\x1b[2J", nasty, "python", 1, 0, 0.0, 1.0, None, None, None)
     packages = tuple(PackageUse(f"{nasty}{number}", "python", 1) for number in range(200))

@@ -191,7 +191,7 @@ def scope(
     cluster_cleanup: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """A scope on the cluster that nobody else uses; every command of the test knows that cluster."""
+    """A scope of its own on the cluster; every command of the test knows that cluster."""
     monkeypatch.setenv("STOKE_ARGO__KUBECONFIG", real_cluster.kubeconfig)
     monkeypatch.setenv("STOKE_ARGO__IMAGE", real_cluster.image)
     if real_cluster.service_account:

@@ -119,7 +119,7 @@ def test_a_rendered_manifest_is_taken_as_it_is(stoke: Stoke, api: Cluster) -> No
 def test_a_missing_right_is_named(stoke: Stoke) -> None:
     nobody = os.environ.get("STOKE_TEST_KUBECONFIG_NOBODY")
     if nobody is None:
-        pytest.skip("nobody in this cluster is without rights")
+        pytest.skip("this cluster has no user without rights")
     done = stoke("run", "-c", "print(1)", env={"STOKE_ARGO__KUBECONFIG": nobody})
     assert done.returncode == 125
     assert b"you may not create workflows.argoproj.io" in done.stderr
@@ -249,7 +249,7 @@ def test_a_shared_claim_is_filled_by_one_and_read_by_many(
         assert run("-w", "beta", "-c", "import beta").returncode == 0
         reader.close()
         assert held.communicate(timeout=60)[0] == b"2.0 False\n"
-        # Who asks for newer versions writes; so does the next one once the cache was cleared.
+        # A job that asks for newer versions writes; so does the next one after the cache was cleared.
         assert run("--upgrade", "-w", "alpha", "-c", look).stdout == b"2.0 True\n"
         assert stoke("cache", "clear", "--yes").returncode == 0
         assert run("-w", "alpha", "-c", look).stdout == b"2.0 True\n"

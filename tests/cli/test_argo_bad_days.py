@@ -31,7 +31,7 @@ RBAC = "rbac.authorization.k8s.io/v1"
 
 
 class Gate:
-    """Lets a job on when the test says so: its code connects, and goes on when that is closed."""
+    """Holds a job until the test releases it: its code connects, and continues once that is closed."""
 
     def __init__(self, host: str) -> None:
         self._listener = socket.create_server(("0.0.0.0", 0))
@@ -62,7 +62,7 @@ def gate(real_cluster: TestCluster) -> Iterator[Gate]:
 
 
 class Person:
-    """Somebody with a kubeconfig of their own and the rights that a test gives and takes."""
+    """A user with a kubeconfig of their own, whose rights the test grants and revokes."""
 
     def __init__(self, api: Cluster, real_cluster: TestCluster, folder: Path) -> None:
         self._api = api
@@ -146,7 +146,7 @@ def test_an_unknown_image_is_named_and_the_job_given_up(
     said = Said(running)
     said.until(f"waiting: the node cannot pull the image {image}".encode())
     assert image.encode() in stoke("show", only_job().id).stdout
-    # Whoever looks once its time is over ends it, and whoever follows hears of that.
+    # The next command after its time limit ends the job, and a follower sees that end.
     monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")
     until(lambda: only_job().state == "failed" or stoke("jobs").returncode != 0, "its end")
     said.until(b"error: given up, because the node cannot pull the image")
@@ -236,7 +236,7 @@ def test_stopping_without_the_right_to_delete_pods_reports_a_delay(
     assert only_job().state == "stopped"
 
 
-# --- somebody else, and the cluster itself -------------------------------------------------------
+# --- another user, and the cluster itself --------------------------------------------------------
 
 
 def test_a_deleted_workflow_ends_the_job(

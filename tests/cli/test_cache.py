@@ -107,7 +107,7 @@ def test_clear_of_nothing_says_so(stoke: Stoke) -> None:
 def test_doctor_reports_each_check_with_a_hint_for_failures(stoke: Stoke, tmp_path: Path) -> None:
     gone = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = stoke("doctor", env=gone)
-    assert done.returncode == 0  # The default backend works; nobody asked for the other.
+    assert done.returncode == 0  # The default backend works, and the other was not requested.
     told = done.stdout.decode()
     assert "local (default)" in told and "  no  " in told and "hint: " in told
     document = json.loads(stoke("doctor", "--json", env=gone).stdout)

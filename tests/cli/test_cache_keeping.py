@@ -158,7 +158,7 @@ def test_the_schedule_that_is_printed_runs(stoke: Stoke, filled: Path) -> None:
     times, command = line.split(" ", 5)[:5], line.split(" ", 5)[5]
     assert times == ["17", "4", "*", "*", "*"]
     done = subprocess.run(["sh", "-c", command], check=True, cwd="/", capture_output=True)
-    assert (done.stdout, done.stderr) == (b"", b""), "cron mails whatever is said"
+    assert (done.stdout, done.stderr) == (b"", b""), "cron mails any output"
     assert json.loads(stoke("cache", "show", "--json").stdout) == []
     units = stoke("setup", "schedule", "--every", "weekly", "--systemd").stdout
     assert b"OnCalendar=weekly" in units and b"cache prune --yes --quiet" in units

@@ -1,4 +1,4 @@
-"""Machines that are not set up as ours: no home folder, somebody else's, one that is read-only, no
+"""Machines with another setup: no home folder, another user's, one that is read-only, no
 temporary folder, an old locale. Every command either works or says what to change."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def without_rights() -> list[str]:
 def test_a_home_of_another_user(
     words: list[str], without_rights: list[str], tmp_path: Path
 ) -> None:
-    """As after `sudo -u somebody stoke`."""
+    """As after `sudo -u other stoke`."""
     home = tmp_path / "theirs"
     home.mkdir(mode=0o000)
     done = run(words, *without_rights, HOME=str(home))

@@ -173,7 +173,7 @@ def test_show_lists_downloads_and_notes(stoke: Stoke, index: PackageIndex) -> No
 
 
 def test_notes_of_the_runner_cannot_move_the_cursor(stoke: Stoke) -> None:
-    """A history that somebody else wrote."""
+    """A history that another program wrote."""
     add("job-aaaaaa")
     with History() as history:
         history.add_note("job-aaaaaa", Note("note", "a\x1b[2Jb", "c\rd"))

@@ -1,5 +1,5 @@
-"""The commands on somebody else's network: what `stoke doctor` says of the way to the package index,
-and that what it advises puts it right."""
+"""The commands on a company's network: what `stoke doctor` reports about the way to the package index,
+and that its hints fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The copy of a log to our own streams, while somebody else changes the log."""
+"""The copy of a log to our own streams, while another process changes the log."""
 
 from __future__ import annotations
 

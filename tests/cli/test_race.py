@@ -60,7 +60,7 @@ def test_the_figures_of_both_runs(stoke: Stoke, index: PackageIndex, own_home: P
     assert first["ratio"] == pytest.approx(
         first["cold"]["ready"] / first["warm"]["ready"], abs=0.001
     )
-    assert first["saved_bytes"] is None  # Nobody counts them on local.
+    assert first["saved_bytes"] is None  # The local backend does not count them.
     assert first["warmed"] is not None
     assert sorted(job.name for job in jobs()) == ["job", "warm"]
     assert left(own_home) == []

@@ -139,7 +139,7 @@ def test_hashed_lines_are_a_lockfile_only_with_the_option_lock(
     (here / "r.txt").write_text(f"beta==1.0 --hash=sha256:{sha}\n")
     done = stoke("run", "-q", "-r", "r.txt", "-c", VERSIONS)
     assert done.stdout == b"2.0 1.0\n", done.stderr
-    # By --lock it is complete: installed as it stands.
+    # With --lock the file is complete and is installed unchanged.
     code = (
         "import importlib.util as u; print([u.find_spec(n) is not None for n in ('alpha', 'beta')])"
     )

@@ -376,7 +376,7 @@ def test_configured_secrets_of_an_index_stay_with_that_index(
 def test_ctrl_c_in_the_terminal_does_not_reach_a_background_job(
     own_home: Path, signal_ignored: bool
 ) -> None:
-    """A shell starts what stands before `&` with ctrl+c ignored; that has to stay so."""
+    """A shell starts a command before `&` with ctrl+c ignored, and stoke has to keep that."""
     process = subprocess.Popen(
         [PROGRAM, "run", "-q", "-c", "import time; print('began', flush=True); time.sleep(0.5)"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The configuration: a file, variables over it, and mistakes named with where they stand."""
+"""The configuration: a file, variables over it, and errors that name the place."""
 
 from __future__ import annotations
 

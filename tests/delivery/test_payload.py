@@ -226,7 +226,7 @@ OPENED = "https://us%40er:p%2Fa%3Ass%20%25@"
         ({"url": URL}, "", OPENED + "one.example/simple", []),
         ({"url": URL, "extra": [EXTRA]}, "", OPENED + "one.example/simple", [EXTRA]),
         ({"extra": [EXTRA]}, "", None, [OPENED + "two.example/simple"]),
-        # Named in a requirements file, perhaps somebody else's: not whom the credentials are for.
+        # The requirements file may be of another user: the credentials are not for its index.
         ({"url": URL}, f"--index-url {THIRD}", THIRD, []),
         ({"url": URL}, f"--extra-index-url {THIRD}", OPENED + "one.example/simple", [THIRD]),
         ({"extra": [EXTRA]}, f"--index-url {THIRD}", THIRD, [OPENED + "two.example/simple"]),
@@ -236,7 +236,7 @@ OPENED = "https://us%40er:p%2Fa%3Ass%20%25@"
             None,
             [OPENED + "two.example/simple", THIRD],
         ),
-        # Nobody else is there whom they could be for.
+        # It is the only index, so they are for it.
         ({}, f"--index-url {THIRD}", OPENED + "three.example/simple", []),
         ({}, f"--extra-index-url {THIRD}", None, [OPENED + "three.example/simple"]),
     ],

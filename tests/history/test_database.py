@@ -533,7 +533,7 @@ def test_a_damaged_file_is_named_and_the_hint_mends(
 
 @pytest.fixture
 def unprivileged() -> Any:
-    """Runs a function as somebody who is not root, in this process."""
+    """Run a function as a user other than root, in this process."""
 
     def run(function: Callable[[], None]) -> None:
         if os.geteuid() != 0:
@@ -551,7 +551,7 @@ def unprivileged() -> Any:
 def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(
     unprivileged: Callable[[Callable[[], None]], None],
 ) -> None:
-    """`$HOME` read-only. The root folder stands for it, which nobody but root may write."""
+    """`$HOME` read-only. The root folder, which only root may write, stands for it."""
     folder = Path("/stoke-cannot-make-this") / "state"
 
     def open_there() -> None:

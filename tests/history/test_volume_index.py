@@ -1,4 +1,4 @@
-"""What is known of volumes: the newest word wins, whoever says it and in whatever order it comes."""
+"""The index of volumes: the newest report wins, in whatever order reports arrive."""
 
 from __future__ import annotations
 

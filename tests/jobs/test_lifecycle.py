@@ -436,7 +436,7 @@ def test_a_full_history_does_not_undo_a_submit(
 def test_reading_a_job_of_another_history_leaves_it_unchanged(
     history: History, state: EngineState
 ) -> None:
-    """Who shares an engine may be submitting it right now, or may not have its log yet."""
+    """Another user of the engine may be submitting it right now, or may not have its log yet."""
     backend = ScriptedBackend([Frame(STDOUT, 1000, b"theirs\n")], states=[state])
     backend.found = [FoundJob("theirs-aaaaaa", "default", 900.0, "n0nce")]
     adopted = adopt(backend, history)
@@ -454,7 +454,7 @@ def test_reading_a_job_of_another_history_leaves_it_unchanged(
 
 
 def test_a_stop_is_put_down_before_the_engine_is_asked(history: History) -> None:
-    """Whoever tracks the job tells a stop from a failure by it."""
+    """The tracker of the job distinguishes a stop from a failure by it."""
     job = add(history)
     seen: list[bool] = []
     backend = ScriptedBackend()

@@ -309,7 +309,7 @@ def test_an_error_of_the_environment_is_the_reason(history: History) -> None:
 def test_a_stop_that_was_asked_for(
     history: History, code: int, reason: str | None, state: JobState
 ) -> None:
-    """Also where the code catches the signal and ends by itself, and where it was too late."""
+    """Also if the code catches the signal and ends on its own, and if the stop came too late."""
     history.update(JOB, stop_requested=True)
     job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
     assert (job.state, job.exit_code) == (state, code)

@@ -350,7 +350,7 @@ def test_the_next_job_runs_when_our_files_were_replaced(tmp_path: Path) -> None:
                     nested_json,
                     strange_mark,
                 ):
-                    continue  # a lock like any other, whoever wrote it
+                    continue  # a lockfile like any other
                 remove_tree(str(path))
                 path.parent.mkdir(exist_ok=True)
                 thing(str(path))

@@ -185,8 +185,8 @@ def test_a_system_volume_is_not_cleared_under_a_job_that_uses_or_makes_a_set(
             fcntl.flock(job, fcntl.LOCK_SH)
             assert "running job" in run(tmp_path, kind="system", do="clear")["error"]
     assert (tmp_path / "store").exists()
-    # A key that somebody begins with while the volume is cleared keeps its lock: only locks that
-    # were taken go.
+    # A key that a job begins with while the volume is cleared keeps its file lock: only locks that
+    # were taken are deleted.
     assert run(tmp_path, kind="system", do="clear")["result"]["bytes"] >= 3 * BLOCK
     assert not (tmp_path / "store").exists()
     assert os.listdir(tmp_path / "var/stoke") == ["gc.lock"]

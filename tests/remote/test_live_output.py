@@ -55,7 +55,7 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 
 @pytest.fixture
 def start() -> Iterator[Started]:
-    """Starts code that goes on until its stdin is closed."""
+    """Start code that runs until its stdin is closed."""
     started: list[subprocess.Popen[bytes]] = []
 
     def run(

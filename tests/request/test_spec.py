@@ -17,7 +17,7 @@ CODE = "print(1)"
 
 
 def refused(field: str, **fields: Any) -> str:
-    """What is said of a request that has to be refused, and for that field."""
+    """The error for a request that has to be refused, which names that field."""
     with pytest.raises(RequestError) as caught:
         make_spec({"code": CODE, **fields})
     assert caught.value.field == field

@@ -104,7 +104,7 @@ def checkout(tmp_path: Path, index: PackageIndex, uv_wheel: bytes) -> Path:
 def machine(
     tmp_path: Path, index: PackageIndex, authority: Authority, checkout: Path
 ) -> dict[str, str]:
-    """The environment of somebody who has told pip about the index, and nobody else."""
+    """An environment in which only pip's settings name the index."""
     (tmp_path / "pip.conf").write_text(
         f"[global]\nindex-url = https://ada:secret@{index.host}/simple\ncert = {authority.file}\n"
         "[install]\nfind-links = /not/there\n"

@@ -217,7 +217,7 @@ def _first_row(location: LogLocation, tail: int | None) -> int:
 
 
 def _catch_up(job: Job, history: History, location: LogLocation) -> None:
-    """Brings the log up to now; what cannot be had is said, and what is here is shown."""
+    """Fetch the rest of the log. Report a part that cannot be fetched, and show the saved part."""
     from stoke.backend.pool import Backends
     from stoke.config.loader import load_config
     from stoke.errors import EngineError

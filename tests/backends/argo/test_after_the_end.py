@@ -36,7 +36,7 @@ def make_lab(
     cluster_cleanup: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Lab]]:
-    """A lab on the cluster; with `kubeconfig`, as somebody else than the administrator."""
+    """A lab on the cluster; with `kubeconfig`, as another user than the administrator."""
     monkeypatch.setenv("TOKEN", "hunter2")
     backends = []
 

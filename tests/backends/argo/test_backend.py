@@ -44,7 +44,7 @@ def as_posted(job: Delivery, **labels: str) -> dict[str, Any]:
 
 
 def unreported(name: str, start: float, seconds: float | None) -> None:
-    """A phase report that nobody reads."""
+    """Discard a phase report."""
 
 
 def requested(server: ScriptedServer) -> list[tuple[str, str]]:
@@ -197,7 +197,7 @@ YES = json_answer({})
 def stopped(
     server: ScriptedServer, folder: Path, pod: dict[str, Any], grace: float, **refused: list[Piece]
 ) -> tuple[str | None, list[Request]]:
-    """What is said of stopping a job, and what is sent for it: first the workflow's shutdown."""
+    """Requests and reports of stopping a job: the workflow's shutdown comes first."""
     job = delivery("print(1)")
     about_pod = by_method(GET=json_answer(pod), DELETE=YES)
     server.answers = {

@@ -278,7 +278,7 @@ def test_settings_that_a_namespace_takes(
 def test_a_cache_that_cannot_be_made_is_done_without(
     server: ScriptedServer, tmp_path: Path, own_home: Path
 ) -> None:
-    """Having it made takes somebody with the right to."""
+    """Only a user with the right can create it."""
     server.answers = {"/persistentvolumeclaims": [forbidden("create", "persistentvolumeclaims")]}
     path = server.kubeconfig(tmp_path)
     with closing(Cluster(context=None, namespace=None, kubeconfig=path)) as cluster:
@@ -348,7 +348,7 @@ def test_a_setting_without_a_template_of_argos() -> None:
 
 
 def test_a_secret_that_the_template_lacks_is_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adding it to the template takes whoever owns that."""
+    """Only the owner of the template can add it there."""
     config = Config(argo=ArgoConfig(**BY_TEMPLATE))
     template = (
         "add it there and update the template: stoke setup argo; or read the secret on this "
@@ -395,7 +395,7 @@ def test_a_lost_job_is_run_again_by_its_name() -> None:
     assert command(is_hint(state.hint, "run it again: stoke rerun {}")) == ["rerun", "job-aaaaaa"]
 
 
-# --- what an administrator mends: is it that fault, and no other? ------------------------------------
+# --- faults that an administrator fixes: is it that fault, and no other? ------------------------------
 
 SET_UP = "stoke setup argo --apply; or ask an administrator to run it"
 ALLOWED = json_answer({"status": {"allowed": True}})

@@ -87,7 +87,7 @@ def submit_and_lose(api: Cluster, lab: Lab, tracked: bool) -> tuple[Job, str]:
 
 
 def ended(job: Job) -> Job:
-    """The job's record once its end is confirmed; somebody must be tracking it."""
+    """The job's record once its end is confirmed; a tracker must be running."""
     with History() as history:
 
         def found() -> Job:

@@ -365,7 +365,7 @@ def test_c24_a_slow_reader_loses_nothing(cluster: Cluster, server: ScriptedServe
 
 
 class ClusterBackend(ScriptedBackend):
-    """Its log is read through the API; how its job stands is scripted."""
+    """Its log is read through the API; the state of its job is scripted."""
 
     def __init__(self, cluster: Cluster, states: list[EngineState | EngineError]) -> None:
         super().__init__(states=states)
@@ -501,7 +501,7 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_c19_a_silent_connection_ends_and_the_next_one_catches_up(
     cluster: Cluster, server: ScriptedServer, tmp_path: Path, short_silence: None
 ) -> None:
-    """As where a node goes on writing into a file that it has rotated away."""
+    """As on a node that continues to write into a file that it has rotated away."""
     early, late = lines_of(50), lines_of(80)
     server.answers["/log"] = [
         ScriptedPodLog(early, behind=[Hold]),

@@ -158,7 +158,7 @@ def test_c23_a_silent_log_can_be_closed(real: Cluster, start: Callable[..., str]
 def test_w03_a_right_that_is_missing_is_named() -> None:
     kubeconfig = os.environ.get("STOKE_TEST_KUBECONFIG_NOBODY")
     if kubeconfig is None:
-        pytest.skip("no kubeconfig of somebody without rights")
+        pytest.skip("no kubeconfig of a user without rights")
     nobody = Cluster(context=None, namespace=None, kubeconfig=kubeconfig)
     with pytest.raises(LogDeniedError, match="you may not get pods/log"):
         read(nobody, "test-not-there")
@@ -247,7 +247,7 @@ class CuttingProxy:
 
 
 class OnePod(ScriptedBackend):
-    """The log of one pod, and how it really stands."""
+    """The log of one pod, and its real state."""
 
     def __init__(self, through: Cluster, real: Cluster, name: str) -> None:
         super().__init__()

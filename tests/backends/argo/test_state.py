@@ -318,7 +318,7 @@ def test_a_workflow_that_waits_for_its_delivery_has_not_begun() -> None:
     waits = workflow(**{"stoke.waits": "true"})
     assert state_of(waits, None).status == "created"
     assert state_of(waits, pod(waiting("ContainerCreating"))).status == "created"
-    # Whoever delivered it died before it could say so.
+    # The submitting process died before it could label the workflow.
     assert state_of(waits, pod({"running": {"startedAt": CREATED}})).status == "running"
 
 

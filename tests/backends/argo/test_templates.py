@@ -78,8 +78,8 @@ def test_a_job_by_reference_has_the_pod_that_it_has_without(
     made = pod_of(short.workflow, template)
     for pod in (expected, made):
         main = pod["spec"]["containers"][1]
-        # Where they stand in a list says nothing, nor does a variable that is empty. What it is called
-        # that a secret comes in is said inside the bundle.
+        # The order of the list and empty variables do not matter. The bundle itself names the variable
+        # that holds a secret.
         comes_in = ("STOKE_BUNDLE", "STOKE_SECRET_TOKEN", secret_variable("api/token.1"))
         main["env"] = [
             {**one, "name": "*", "value": ""} if one["name"] in comes_in else one

@@ -204,7 +204,7 @@ def test_an_ended_watch_is_resumed_from_the_last_version(cluster: Cluster, scrip
 def test_an_expired_version_gives_one_batch_of_differences(
     cluster: Cluster, script: Script, gone: list[Piece]
 ) -> None:
-    """Deleted, changed, made anew by the same name, and made: all while nobody watched."""
+    """Deleted, changed, made anew by the same name, and made, all between two watches."""
     script.lists = [
         list_answer(10, *(workflow(name, 1) for name in ("gone", "same", "grown", "twice"))),
         list_answer(

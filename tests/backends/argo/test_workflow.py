@@ -1,4 +1,4 @@
-"""What Argo is told of a job: everything it needs, and nothing a person wrote."""
+"""The manifests of a job hold everything that Argo needs, and no user text."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_a_job_without_cache_mounts_none() -> None:
 def test_where_the_cache_is(cache: Any, source: dict[str, Any]) -> None:
     manifests = made_of(config=Config(argo=ArgoConfig(cache=cache)), scope="team")
     assert {"name": "python", **source} in manifests.workflow["spec"]["volumes"]
-    # A file system that several nodes mount has locks that nobody should rely on.
+    # File locks on a file system that several nodes mount are not reliable.
     mutexes = {"mutexes": [{"name": "stoke-team"}]}
     expected = mutexes if cache == "shared-claim" else None
     assert manifests.workflow["spec"].get("synchronization") == expected

@@ -36,7 +36,7 @@ def delivery(
 
 
 def unreported(name: str, start: float, seconds: float | None) -> None:
-    """A phase report that nobody reads."""
+    """Discard a phase report."""
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

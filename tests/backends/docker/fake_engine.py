@@ -105,7 +105,7 @@ def fake_engine(folder: Path) -> Iterator[FakeEngine]:
 def json_answer(body: object, status: int = 200) -> bytes:
     data = json.dumps(body).encode()
     head = f"HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\n"
-    # The engine closes behind an answer, and whoever asks must not ask there again.
+    # The engine closes the connection after an answer, and a client must not use it again.
     return f"{head}Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 

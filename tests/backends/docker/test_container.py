@@ -1,4 +1,4 @@
-"""What the engine is told of a job: everything it needs, and nothing a person wrote."""
+"""The engine's requests for a job hold everything it needs, and no user text."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_podmans_single_log_file_gets_the_size_of_all_of_dockers() -> None:
     made = container_config(delivery("pass"), config, "image", "k8s-file")
     wanted = {"Type": "k8s-file", "Config": {"max-size": str(20 * 1024**2)}}
     assert made["HostConfig"]["LogConfig"] == wanted
-    # Podman keeps the order of the streams, and parts of lines, by itself.
+    # Podman itself keeps the order of the streams, and parts of lines.
     assert "--tagged" not in made["Cmd"]
 
 

@@ -1,4 +1,4 @@
-"""Where the engine is, and what is said when it cannot be reached."""
+"""The address of the engine, and the errors for one that cannot be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine goes away in the middle of a job and comes back: on a private engine of our own."""
+"""The engine stops in the middle of a job and starts again: on a private engine of our own."""
 
 from __future__ import annotations
 

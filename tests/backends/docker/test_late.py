@@ -21,7 +21,7 @@ from stoke.request.sources import request_from_options
 def test_a_late_container_is_removed_by_the_next_listing(
     docker_engine: Any, docker_image: str, docker_scope: str, state: JobState
 ) -> None:
-    """The client was killed while a slow engine made it, and nobody will ever start it."""
+    """The client was killed while a slow engine created the container, so it is never started."""
     config = Config()
     backend = DockerBackend(config)
     spec = request_from_options(code="1", scope=docker_scope, use_cache=False)

@@ -57,7 +57,7 @@ def start(backend: DockerBackend, code: str, scope: str, **fields: Any) -> Deliv
 
 
 def quiet(line: str) -> None:
-    """Progress that nobody reads."""
+    """Discard progress."""
 
 
 def until_output(backend: DockerBackend, job_id: str, text: bytes) -> None:
@@ -374,7 +374,7 @@ def test_reading_continues_from_a_time(backend: DockerBackend, docker_scope: str
 def test_c17_a_restarted_container_continues_the_same_log(
     backend: DockerBackend, docker_engine: Any, docker_scope: str, tmp_path: Path
 ) -> None:
-    """By somebody else: a job of ours is started once, and cannot run again."""
+    """Another program restarts it: stoke starts a job once, and it cannot run again."""
     code = "import sys, time; print('once', flush=True); time.sleep(1); sys.exit(3)"
     made = start(backend, code, docker_scope)
     policy = {"Name": "on-failure", "MaximumRetryCount": 1}

@@ -61,8 +61,8 @@ def read(backend: DockerBackend) -> tuple[list[Frame], EngineError | None]:
 def test_f07_a_followed_log_that_comes_late_is_left_before_it_is_taken(
     engine: FakeEngine, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine whose files fill at once: whatever is old may stand behind a hole, but for the first
-    file's beginning."""
+    """An engine whose files fill at once: old frames may follow a hole, except the beginning of the
+    first file."""
     monkeypatch.setattr("backends.docker.log.FASTEST", 1 << 80)
     engine.answers["logs"] = [CHUNKED, BODY, LAST_CHUNK]
     assert read(backend) == (SENT, None)
@@ -238,7 +238,7 @@ def test_c09_parts_of_lines_ends_and_whole_lines_in_one_read(
 def test_c19_c21_a_silent_connection_ends_as_a_hint_and_no_more(
     engine: FakeEngine, backend: DockerBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half open, or of a file that was rotated away: whoever follows asks again."""
+    """Half open, or of a file that was rotated away: the follower connects again."""
     monkeypatch.setattr("backends.docker.log.SILENCE_SECONDS", 0.05)
     engine.answers["logs"] = [CHUNKED, BODY, HOLD]
     assert read(backend) == (SENT, None)

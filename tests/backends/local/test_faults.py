@@ -120,7 +120,7 @@ def test_a_full_disk_costs_output_and_never_the_job(small_disk: Path, lab: Lab) 
 def test_a_disk_that_others_fill_to_the_last_byte_keeps_the_exit_code(
     small_disk: Path, lab: Lab, tmp_path: Path
 ) -> None:
-    """The supervisor alone: nobody follows until there is room again."""
+    """The supervisor alone: no process follows the job until there is room again."""
     gate = tmp_path / "gate"
     job = lab.submit(
         f"import os, time\nprint('began')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"

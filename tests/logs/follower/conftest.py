@@ -10,7 +10,7 @@ import pytest
 
 from stoke.logs import follower as follower_module
 from stoke.logs import resume
-from tests.logs.follower.recording import Following
+from tests.logs.follower.recording import RecordedFollower
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +46,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
 
 
 @pytest.fixture
-def in_background() -> Iterator[Callable[[Following], threading.Thread]]:
-    started: list[tuple[Following, threading.Thread]] = []
+def in_background() -> Iterator[Callable[[RecordedFollower], threading.Thread]]:
+    started: list[tuple[RecordedFollower, threading.Thread]] = []
 
-    def start(following: Following) -> threading.Thread:
+    def start(following: RecordedFollower) -> threading.Thread:
         thread = threading.Thread(target=following.follower.run, daemon=True)
         started.append((following, thread))
         thread.start()

@@ -22,7 +22,7 @@ NOTED: Event = {"event": "note", "text": "no cache"}
 END: Event = {"event": "end", "time": 2.0, "exit_code": 0}
 
 
-class Following:
+class RecordedFollower:
     """A follower and its reports. Most of these logs do not begin like a runner's log: with `begun` the
     follower does not look for that beginning."""
 
@@ -45,8 +45,8 @@ class Following:
         self.flushes += 1
 
 
-def follow(backend: ScriptedBackend, folder: Path) -> tuple[EngineState | None, Following]:
-    following = Following(backend, folder)
+def follow(backend: ScriptedBackend, folder: Path) -> tuple[EngineState | None, RecordedFollower]:
+    following = RecordedFollower(backend, folder)
     return following.follower.run(), following
 
 

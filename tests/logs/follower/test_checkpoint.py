@@ -17,7 +17,15 @@ from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT
 from stoke.remote.events import Event
 from stoke.remote.protocol import frame
-from tests.logs.follower.recording import MS, NONCE, START, Following, follow, joined, lines_of
+from tests.logs.follower.recording import (
+    MS,
+    NONCE,
+    START,
+    RecordedFollower,
+    follow,
+    joined,
+    lines_of,
+)
 from tests.scripted import RUNNING, ScriptedBackend, ScriptedLog, exited
 from tests.spools import lines_in, spooled
 
@@ -26,9 +34,9 @@ def test_second_follower_of_the_same_folder_is_refused_while_the_first_lives(
     tmp_path: Path,
 ) -> None:
     backend = ScriptedBackend(lines_of(3))
-    first = Following(backend, tmp_path)
+    first = RecordedFollower(backend, tmp_path)
     with pytest.raises(FollowerBusyError):
-        Following(backend, tmp_path)
+        RecordedFollower(backend, tmp_path)
     first.follower.run()
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
     state, second = follow(backend, tmp_path)
@@ -40,7 +48,7 @@ def test_second_follower_of_the_same_folder_is_refused_while_the_first_lives(
 def test_catching_up_reads_the_available_log_and_releases_the_lock(tmp_path: Path) -> None:
     log = lines_of(10)
     backend = ScriptedBackend(log[:6], states=[RUNNING])
-    Following(backend, tmp_path).follower.catch_up()
+    RecordedFollower(backend, tmp_path).follower.catch_up()
     assert spooled(tmp_path, STDOUT) == joined(log[:6], STDOUT)
 
     follow(ScriptedBackend(log), tmp_path)
@@ -74,7 +82,7 @@ def test_f13_a_full_disk_is_reported_and_tried_again(
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
     log += [Frame(ENGINE, START + 6 * MS, b"argo=true\n")]
-    following = Following(ScriptedBackend(log), tmp_path)
+    following = RecordedFollower(ScriptedBackend(log), tmp_path)
     refusals = iter(range(7))
 
     def no_room() -> None:
@@ -112,7 +120,7 @@ def test_f13_closing_while_the_disk_is_full_keeps_the_saved_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = lines_of(200)
-    following = Following(ScriptedBackend(log), tmp_path)
+    following = RecordedFollower(ScriptedBackend(log), tmp_path)
     real = os.write
     writes = iter(range(21))
 
@@ -134,7 +142,7 @@ def test_f13_closing_while_the_disk_is_full_keeps_the_saved_part(
 def test_f13_catching_up_does_not_wait_for_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    following = Following(ScriptedBackend(lines_of(3)), tmp_path)
+    following = RecordedFollower(ScriptedBackend(lines_of(3)), tmp_path)
 
     def write(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -160,7 +168,7 @@ class RestartingBackend(ScriptedBackend):
 def test_another_start_of_the_job_is_read_from_its_beginning(tmp_path: Path) -> None:
     """Also if the other node's clock is behind, and for a process that continues a checkpoint."""
     backend = RestartingBackend(lines_of(3), states=[RUNNING])
-    Following(backend, tmp_path).follower.catch_up()
+    RecordedFollower(backend, tmp_path).follower.catch_up()
 
     backend.source, backend.preface = "second", "it runs again"
     backend.log = [Frame(STDOUT, START - 10**12 + n, b"again %d\n" % n) for n in range(3)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stoke.backend.api import Frame
 from stoke.logs import resume
 from stoke.logs.spool import NOTE, STDERR, STDOUT
-from tests.logs.follower.recording import MS, START, Following, follow, joined, lines_of
+from tests.logs.follower.recording import MS, START, RecordedFollower, follow, joined, lines_of
 from tests.scripted import RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import spooled
 
@@ -53,14 +53,14 @@ def test_c06_f06_clock_set_back_wherever_it_is_cut(
 
 def test_c06_f06_clock_set_back_and_another_process_continues(tmp_path: Path) -> None:
     log = stepped(10, 10)
-    Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
+    RecordedFollower(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
     follow(ScriptedBackend(log), tmp_path)
     assert spooled(tmp_path, STDOUT) == joined(log, STDOUT)
 
 
 def test_c19_clock_set_back_and_the_beginning_dropped_is_a_gap(tmp_path: Path) -> None:
     log = stepped(10, 20)
-    Following(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
+    RecordedFollower(ScriptedBackend(log[:15], states=[RUNNING]), tmp_path).follower.catch_up()
     _, following = follow(ScriptedBackend(log[5:]), tmp_path)
     assert following.follower.spool.gaps == 1
     assert b"no longer has all of the log" in spooled(tmp_path, NOTE)
@@ -80,7 +80,7 @@ def test_times_in_whole_seconds_lose_and_double_nothing(
     log = [Frame(1 + n % 2, START + n * 300 * MS, text) for n, text in enumerate(texts)]
     log = whole_seconds(log)
     for end in sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4))):
-        Following(ScriptedBackend(log[:end], states=[RUNNING]), folder).follower.catch_up()
+        RecordedFollower(ScriptedBackend(log[:end], states=[RUNNING]), folder).follower.catch_up()
     cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=3))
     connections = [Connection(frames, "cut") for frames in cuts]
     _, following = follow(ScriptedBackend(log, connections), folder)
@@ -94,8 +94,8 @@ def test_a_log_that_was_dropped_as_a_whole_is_a_gap_and_loses_nothing_after_it(
     tmp_path: Path, before: int
 ) -> None:
     log = whole_seconds(lines_of(50))
-    Following(ScriptedBackend(log[:before], states=[RUNNING]), tmp_path).follower.catch_up()
-    Following(ScriptedBackend(log[30:40], states=[RUNNING]), tmp_path).follower.catch_up()
+    RecordedFollower(ScriptedBackend(log[:before], states=[RUNNING]), tmp_path).follower.catch_up()
+    RecordedFollower(ScriptedBackend(log[30:40], states=[RUNNING]), tmp_path).follower.catch_up()
     _, following = follow(ScriptedBackend(log[30:]), tmp_path)
     assert spooled(tmp_path, STDOUT) == joined(log[:before] + log[30:], STDOUT)
     assert following.follower.spool.gaps == 1

@@ -14,7 +14,7 @@ import pytest
 from stoke.backend.api import Frame
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.protocol import frame
-from tests.logs.follower.recording import BEGIN, MS, NONCE, START, Following
+from tests.logs.follower.recording import BEGIN, MS, NONCE, START, RecordedFollower
 from tests.scripted import ScriptedBackend
 from tests.spools import size_of
 
@@ -59,7 +59,7 @@ def test_c24_memory_does_not_grow_with_the_log(
         Path("/proc/self/clear_refs").write_text("5")
         before = peak()
         try:
-            Following(backend, tmp_path).follower.catch_up()
+            RecordedFollower(backend, tmp_path).follower.catch_up()
         finally:
             os._exit(min(255, (peak() - before) // 1024))  # MiB
     megabytes = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

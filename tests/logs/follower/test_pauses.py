@@ -22,7 +22,7 @@ from tests.logs.follower.recording import (
     NONCE,
     NOTED,
     START,
-    Following,
+    RecordedFollower,
     follow,
     joined,
     lines_of,
@@ -83,7 +83,7 @@ def test_c22_never_gives_up_while_the_job_is_there(
     state, following = follow(backend, tmp_path)
     assert state == exited()
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
-    assert following.trouble, "an engine that answers and gives no log is told of"
+    assert following.trouble, "an engine that answers and gives no log is not reported"
 
 
 def test_c03_denied_access_ends_the_log_and_names_the_missing_right(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
     """Every complete log begins with the runner's first event."""
     cut = Connection(len(log) // 2, "cut", batch=batch)
     backend = ScriptedBackend(log, [cut, Connection(batch=batch)], [RUNNING, exited()])
-    following = Following(backend, tmp_path, begun=False)
+    following = RecordedFollower(backend, tmp_path, begun=False)
     following.follower.run()
-    again = Following(ScriptedBackend(log), tmp_path, begun=following.follower._begun)
+    again = RecordedFollower(ScriptedBackend(log), tmp_path, begun=following.follower._begun)
     again.follower.run()
     assert following.follower.spool.gaps == again.follower.spool.gaps == lost
     assert spooled(tmp_path, NOTE).count(b"beginning of the log") == lost
