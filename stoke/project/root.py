@@ -59,6 +59,7 @@ def project_of(
     if not os.path.isfile(file):
         file = ""  # Code, or a pipe.
     above = os.path.realpath(start) if start else os.path.dirname(file) if file else here
+    root: str | None
     if folder is not None:
         root = _named_root(folder)
     else:
