@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoke.remote.bundle import runner_source
+from stoke.remote.common.seal import sealed, unsealed
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.protocol import METADATA
 from tests.package_index import PackageIndex
@@ -345,12 +346,6 @@ def test_the_next_job_runs_when_our_files_were_replaced(tmp_path: Path) -> None:
             if thing in (closed_file, closed_folder, deep, many_values):
                 continue
             for path in made:
-                if path.suffix == ".txt" and thing in (
-                    hard_link_to_outside,
-                    nested_json,
-                    strange_mark,
-                ):
-                    continue  # a lockfile like any other
                 remove_tree(str(path))
                 path.parent.mkdir(exist_ok=True)
                 thing(str(path))
@@ -360,6 +355,47 @@ def test_the_next_job_runs_when_our_files_were_replaced(tmp_path: Path) -> None:
             assert os.listdir(tmp_path / "outside") == ["precious"]
     finally:
         index.stop()
+
+
+def test_a_lockfile_that_a_crash_cut_short_is_resolved_again(tmp_path: Path) -> None:
+    """With less in it, it would be a valid lockfile of fewer packages."""
+    index = PackageIndex("127.0.0.1")
+    index.add("alpha", "1.0")
+    index.add("beta", "1.0")
+    one = Runner(sys.executable, tmp_path)
+
+    def run() -> bool:
+        code, _, err, events = one.run(
+            "import alpha, beta",
+            requirements=["alpha", "beta"],
+            index={**NO_INDEX, "url": index.url},
+            request=REQUEST,
+            on_cache_trouble="fail",
+        )
+        assert (code, err) == (0, b""), events
+        (hit,) = [one["hit"] for one in events if one.get("phase") == "lock" and "hit" in one]
+        return bool(hit)
+
+    try:
+        assert not run()
+        (lockfile,) = (tmp_path / "cache/locks").glob("*.txt")
+        whole = lockfile.read_bytes()
+        for size in (0, whole.index(b"beta"), len(whole) - 1):
+            lockfile.write_bytes(whole[:size])
+            assert [run(), run()] == [False, True], size
+            assert lockfile.read_bytes() == whole
+    finally:
+        index.stop()
+
+
+@given(st.text(), st.integers(0, 400))
+def test_only_a_whole_sealed_text_is_read(text: str, size: int) -> None:
+    whole = sealed(text)
+    assert unsealed(whole) == text
+    assert unsealed(sealed(whole)) == whole
+    if size < len(whole):
+        assert unsealed(whole[:size]) is None
+    assert unsealed(None) is None and unsealed(text) is None
 
 
 def test_an_environment_that_is_damaged_after_each_build_ends_the_job(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 
 from stoke.remote.common.files import is_lock_file
 from stoke.remote.common.names import canonical
+from stoke.remote.common.seal import unsealed
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.housekeeping.errors import RefusedError
 from stoke.remote.housekeeping.exclusive import ExclusiveRun
@@ -214,7 +215,7 @@ class PythonVolume(CacheVolume):
             fingerprint = [status.st_ino, status.st_mtime_ns, status.st_size]
             values = self.index.get("locks/" + name, fingerprint, (str, list))
             if values is None:
-                text = read_text(path) or ""
+                text = unsealed(read_text(path)) or ""
                 found = re.findall(r"(?m)^[A-Za-z0-9][^\s\[<>=!~;@(]*", text)
                 names = {canonical(package) for package in found[:MAX_PACKAGES]}
                 values = [digest_of(text), sorted(names)]

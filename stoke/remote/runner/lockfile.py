@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 
+from stoke.remote.common.seal import unsealed
 from stoke.remote.protocol import LOCK_SUFFIX, PythonLayout
 from stoke.remote.runner.file_lock import FileLock
 from stoke.remote.runner.files import digest, read_fresh
@@ -32,11 +33,11 @@ def find_lockfile(job: RemoteJob, phase: PhaseReporter) -> str:
     stored = job.path(PythonLayout.LOCKFILES, key)
     path = stored + ".txt"
     oldest = time.time() - payload["lock_ttl"]
-    text = read_fresh(path, oldest)
+    text = unsealed(read_fresh(path, oldest))
     if text is None:
         with FileLock(stored + LOCK_SUFFIX) as lock:
             lock.acquire(fcntl.LOCK_EX, lambda: job.note_waiting("resolves"))
-            text = read_fresh(path, oldest)  # another job may have resolved it meanwhile
+            text = unsealed(read_fresh(path, oldest))  # another job may have resolved it meanwhile
             phase.facts["hit"] = text is not None
             if text is None:
                 from stoke.remote.runner.resolve import resolve

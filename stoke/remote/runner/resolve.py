@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from stoke.remote.common.seal import sealed, unsealed
 from stoke.remote.runner.errors import NetworkError, PhaseError
 from stoke.remote.runner.files import read_fresh, write_atomically
 from stoke.remote.runner.lockfile_text import header_text, keep_allowed_hashes
@@ -48,7 +49,7 @@ def resolve(job: RemoteJob, path: str) -> str:
             UV_CONFIG_FILE=job.shared(Uv).config_file("lock"),
         )  # fmt: skip
     except PhaseError as error:
-        older = read_fresh(path, 0)
+        older = unsealed(read_fresh(path, 0))
         why = None
         if isinstance(error, NetworkError):
             why = error.text.partition(",")[0]
@@ -64,5 +65,5 @@ def resolve(job: RemoteJob, path: str) -> str:
             file.read(), job.payload["hashes"], job.payload["require_hashes"]
         )
     text = header_text(settings["header"]) + text
-    write_atomically(path, text)
+    write_atomically(path, sealed(text))
     return text

@@ -60,6 +60,8 @@ def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
             aside = program + UNFINISHED_SUFFIX
             with open(aside, "wb") as file:
                 file.write(archive.read(inside[0]))
+                file.flush()
+                os.fsync(file.fileno())  # A crash of the machine would leave an empty program.
         os.chmod(aside, 0o755)  # noqa: S103
         os.rename(aside, program)
     return program
