@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def build_environment(job: RemoteJob, folder: str, lockfile: str) -> int:
     """Build an environment aside and rename it; return how many packages were in the cache."""
     aside = folder + UNFINISHED_SUFFIX
-    if os.path.isdir(folder):
+    if os.path.lexists(folder):
         job.events.note("the environment is damaged or was changed by a job; rebuilding it")
         remove_tree(folder)
     remove_tree(aside)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 
+from stoke.remote.common.trees import remove_tree
 from stoke.remote.protocol import LOCK_SUFFIX, UNFINISHED_SUFFIX, HintCode, PythonLayout
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.file_lock import FileLock
@@ -29,7 +30,7 @@ def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
     wheel = pinned["wheels"].get(machine)
     folder = job.path(PythonLayout.PROGRAMS)
     program = os.path.join(folder, "uv-%s-%s" % (pinned["version"], machine))
-    if os.path.exists(program):
+    if os.path.isfile(program):
         return program
     hint = (HintCode.IMAGE_WITH_UV,)
     if wheel is None:
@@ -40,7 +41,7 @@ def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
     os.makedirs(folder, exist_ok=True)
     with FileLock(program + LOCK_SUFFIX) as lock:
         lock.acquire(fcntl.LOCK_EX, lambda: job.events.note("another job downloads uv; waiting"))
-        if os.path.exists(program):
+        if os.path.isfile(program):
             return program
         job.events.note(
             "this image has no uv; downloading %s to the cache volume" % pinned["version"]
@@ -58,7 +59,10 @@ def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inside = [name for name in archive.namelist() if name.endswith(".data/scripts/uv")]
             aside = program + UNFINISHED_SUFFIX
-            with open(aside, "wb") as file:
+            # A job may have put a pipe or a folder in either place.
+            remove_tree(aside)
+            remove_tree(program)
+            with open(aside, "xb") as file:
                 file.write(archive.read(inside[0]))
                 file.flush()
                 os.fsync(file.fileno())  # A crash of the machine would leave an empty program.
