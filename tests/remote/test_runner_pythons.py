@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ NO_INDEX: dict[str, Any] = {
 }
 
 
+@cache
 def pythons() -> list[str]:
     """Return an interpreter for each minor version from 3.9, from PATH and version managers."""
     managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -47,10 +49,13 @@ def pythons() -> list[str]:
             python = Path(folder) / f"python3.{minor}"
             # A version manager's shim is there for versions that are not.
             if (
-                python.exists()
-                and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+                minor not in found
+                and python.exists()
+                and not subprocess.run(
+                    [python, "-I", "-S", "-c", ""], capture_output=True
+                ).returncode
             ):
-                found.setdefault(minor, str(python))
+                found[minor] = str(python)
     return [found[minor] for minor in sorted(found)]
 
 
