@@ -36,7 +36,7 @@ File = bytes | tuple[bytes, int] | Link | None
 
 @dataclass(frozen=True)
 class Snapshot:
-    manifest: Manifest
+    manifest: Manifest | RawManifest
     contents: dict[str, bytes]
     """By SHA-256; the manifest is among them."""
 
@@ -64,6 +64,24 @@ def snapshot(files: Mapping[str, File]) -> Snapshot:
             entries.append(Entry(path, FILE, mode, len(data), sha256(data)))
             contents[sha256(data)] = data
     manifest = make_manifest(entries)
+    return Snapshot(manifest, contents | {manifest.digest: manifest.data})
+
+
+@dataclass(frozen=True)
+class RawManifest:
+    """A manifest of any entries, as a hostile client could send it."""
+
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.data)
+
+
+def snapshot_of(rows: list[list[Any]], files: Mapping[str, bytes]) -> Snapshot:
+    """Return a snapshot whose manifest has these rows, and the contents of `files`."""
+    manifest = RawManifest(json.dumps({"version": 1, "entries": rows}).encode())
+    contents = {sha256(data): data for data in files.values()}
     return Snapshot(manifest, contents | {manifest.digest: manifest.data})
 
 

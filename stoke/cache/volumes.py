@@ -52,6 +52,11 @@ class Usage:
     environments: tuple[CachedEnvironment, ...]
     requests: Mapping[str, str] = field(default_factory=dict)
     """Request hash to the key of the environment that served it last."""
+    snapshot_bytes: int = 0
+    """The part that is files of projects."""
+    snapshots: tuple[tuple[float, int], ...] = ()
+    """For each stored snapshot of a project its last use, and the bytes that removing it frees after
+    those used before it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Pruned:
     """Environments that were to be removed but are in use."""
     trouble: str | None
     """Why uv's cache or Nix's store was not cleaned, if it was not; a later prune frees the rest."""
+    snapshots: int = 0
+    """The number of projects' snapshots among what was removed."""
 
 
 Progress = Callable[[str], None]
@@ -94,6 +101,11 @@ def share_out(usages: Sequence[Usage], max_bytes: int) -> list[int | None]:
         for number, usage in enumerate(usages)
         for one in usage.environments
         if not one.busy
+    ]
+    candidates += [
+        (last_used, number, size)
+        for number, usage in enumerate(usages)
+        for last_used, size in usage.snapshots
     ]
     removed = [0] * len(usages)
     excess = sum(usage.bytes for usage in usages) - max_bytes
@@ -150,7 +162,8 @@ class Housekeeper:
             )
             for row in result["environments"]
         )
-        usage = Usage(**{**result, "environments": environments})
+        snapshots = tuple((used_at, size) for used_at, size in result.get("snapshots", ()))
+        usage = Usage(**{**result, "environments": environments, "snapshots": snapshots})
         self._remember(volume, usage.bytes, len(environments), usage.measured_at)
         held = {one.key: one.packages for one in environments}
         self._index.record_measurement(volume, held, usage.requests, usage.measured_at)

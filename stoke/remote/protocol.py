@@ -162,6 +162,7 @@ class PythonLayout:
     UV_CACHE = "uv"  # environments are hard links into it
     PROGRAMS = "bin"  # uv, for images without it
     INTERPRETERS = "pythons"  # interpreters that uv manages
+    SNAPSHOTS = "snapshots"
     # AB/CDEF...: the content with the SHA-256 ABCDEF..., read-only: files of projects, and manifests.
     SNAPSHOT_OBJECTS = "snapshots/objects"
     # DIGEST: an empty file for each snapshot; its time is that of the last use.

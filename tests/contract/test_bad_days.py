@@ -16,6 +16,7 @@ from stoke.errors import EngineError
 from stoke.history.database import History
 from tests.lab import Lab
 from tests.package_index import PackageIndex
+from tests.snapshots import run_project, snapshot
 
 
 @pytest.fixture
@@ -70,6 +71,20 @@ def test_a_job_runs_without_a_full_cache_unless_configured_otherwise(
     (note,) = [event["text"] for event in done.events if event["event"] == "note"]
     assert "without the cache" in note and "No space left" in note
     assert lab.run("import alpha", dependencies=["alpha"]).job.exit_code == 0
+
+
+@pytest.mark.usefixtures("small_cache")
+def test_a_project_runs_beside_a_full_cache_unless_configured_otherwise(lab: Lab) -> None:
+    code = b"import os; print(os.path.getsize('data'))"
+    made = snapshot({"main.py": code, "data": bytes(8_000_000)})
+    done = run_project(lab, made)
+    assert done.stdout == b"8000000\n", done
+    (note,) = [event["text"] for event in done.events if event["event"] == "note"]
+    assert "new files are not cached" in note and "No space left" in note
+    full = run_project(lab, made, on_cache_trouble="fail")
+    assert (full.job.exit_code, full.stdout, full.error["phase"]) == (125, b"", "project")
+    assert "No space left" in full.error["text"]
+    assert "stoke cache" in full.error["hint"]
 
 
 def test_a_local_job_fills_its_temporary_folder(
@@ -141,6 +156,12 @@ def test_a_job_runs_without_an_unwritable_cache(
     assert any("without the cache" in note for note in notes)
     failed = lab.run("print('never')", dependencies=["alpha"], on_cache_trouble="fail")
     assert (failed.job.exit_code, failed.stdout) == (125, b"")
+
+
+@pytest.mark.usefixtures("closed_cache")
+def test_a_project_runs_without_an_unwritable_cache(lab: Lab) -> None:
+    done = run_project(lab, snapshot({"main.py": b"print(open('data').read())", "data": b"d"}))
+    assert (done.stdout, done.phase("project").hit) == (b"d\n", False), done
 
 
 @pytest.mark.docker

@@ -7,6 +7,8 @@ import random
 
 import pytest
 
+from stoke.cache.volumes import Housekeeper
+from stoke.history.database import History
 from stoke.history.job import JobState
 from tests.lab import Lab
 from tests.snapshots import EMPTY_FOLDER, Link, run_project, sha256, snapshot
@@ -139,6 +141,24 @@ def test_a_missing_content_ends_the_job_before_its_code(lab: Lab, lost: str) -> 
     assert "no longer in the cache" in done.error["text"]
     # Follow the hint.
     assert done.error["hint"] == "submit the job again: stoke then sends all files of the project"
+    assert run_project(lab, made).stdout == b"ran\n"
+
+
+def test_snapshots_are_measured_apart_and_pruned(lab: Lab) -> None:
+    made = snapshot({"main.py": b"print('ran')", "data": b"d" * 100_000})
+    run_project(lab, made)
+    with History() as history:
+        housekeeper = Housekeeper(history, 0)
+        (volume,) = [one for one in lab.backend.volumes() if one.scope == lab.scope]
+        usage = housekeeper.usage(lab.backend, volume, lambda _: None)
+        assert usage.bytes >= usage.snapshot_bytes > 100_000
+        assert len(usage.snapshots) == 1
+        pruned = housekeeper.prune(lab.backend, volume, lambda _: None, unused=0)
+        assert (pruned.snapshots, pruned.trouble) == (1, None)
+        assert pruned.bytes > 100_000
+    gone = run_project(lab, made, has_pack=False)
+    assert (gone.stdout, gone.job.exit_code) == (b"", 125)
+    assert "no longer in the cache" in gone.error["text"]
     assert run_project(lab, made).stdout == b"ran\n"
 
 

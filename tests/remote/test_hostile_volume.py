@@ -181,7 +181,10 @@ PYTHON_PLACES = [
     f"venvs/{KEY}.tmp", f"venvs/{KEY}/{METADATA}", "venvs/x.new", "locks",
     f"locks/{REQUEST}.txt", f"locks/{REQUEST}.lock", "requests", f"requests/{REQUEST}", "uv",
     "uv/archive-v0", "uv/archive-v0/a", "uv/wheels-v5/pypi", "uv/wheels-v5/pypi/numpy",
-    "uv/wheels-v5/pypi/numpy/1.0", "bin", "bin/uv-1-x86_64", "pythons", "x" * 255, "new\nline",
+    "uv/wheels-v5/pypi/numpy/1.0", "bin", "bin/uv-1-x86_64", "pythons", "snapshots",
+    "snapshots.lock", "snapshots/objects", "snapshots/objects/11", "snapshots/objects/x",
+    f"snapshots/objects/11/{REQUEST[2:]}", f"snapshots/objects/11/{'a' * 16}.new",
+    "snapshots/used", f"snapshots/used/{REQUEST}", "snapshots/used/x", "x" * 255, "new\nline",
     "\udcff\udcfe", "-rf",
 ]  # fmt: skip
 SYSTEM_PLACES = [
@@ -256,7 +259,7 @@ def test_one_kind_of_file_in_every_place(kind: str, thing: Any) -> None:
 
 
 light = st.sampled_from([thing for thing in THINGS if thing not in (many_values, deep)])
-hostile = st.lists(st.tuples(st.integers(0, 40), light), min_size=1, max_size=8)
+hostile = st.lists(st.tuples(st.integers(0, 50), light), min_size=1, max_size=8)
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])

@@ -67,12 +67,16 @@ class Runner:
         self.folder = folder
         self.program = runner_file()
 
-    def run(self, code: str, **payload: Any) -> tuple[int, bytes, bytes, list[Event]]:
+    def run(
+        self, code: str, pack: bytes | None = None, **payload: Any
+    ) -> tuple[int, bytes, bytes, list[Event]]:
         whole = {
             "version": PAYLOAD_VERSION,
             "nonce": "0123456789abcdef",
             "program": "main.py",
             "code": code,
+            "start": {"kind": "code", "name": ""},
+            "project": None,
             "args": [],
             "env": {},
             "withheld": [],
@@ -103,6 +107,9 @@ class Runner:
         path.write_bytes(gzip.compress(json.dumps(whole).encode()))
         command = [self.python, "-I", "-S", self.program, str(path), "--uv", find_uv_bin()]
         command += ["--cache", str(self.folder / "cache"), "--work", str(self.folder / "work")]
+        if pack is not None:
+            (self.folder / "pack").write_bytes(pack)
+            command += ["--pack", str(self.folder / "pack")]
         done = subprocess.run(command, capture_output=True, timeout=120)
         assert not path.exists(), "the payload may hold secrets and has to be gone"
         scanner = EventScanner("0123456789abcdef")

@@ -118,6 +118,8 @@ class EnvironmentsScreen(StokeScreen):
             text.append(f"\n{fmt.size(usage.bytes)} in {fmt.count(count, 'environment')}")
             if volume.kind == "python":
                 text.append(f", of which {fmt.size(usage.uv_bytes)} are shared packages")
+                if usage.snapshots:
+                    text.append(f" and {fmt.size(usage.snapshot_bytes)} files of projects")
             text.append(f" · measured {fmt.age(self.context.clock() - usage.measured_at)} ago")
         if self._work is not None:
             step = f"{self._work.step or 'starting'} (ctrl+c cancels)"

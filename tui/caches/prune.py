@@ -140,6 +140,8 @@ class PruneCache(Dialog[Plan | None]):
             if names:
                 text.append("\n")
                 text.append_text(fmt.plain(f"{fmt.count(len(names), what)}: {', '.join(names)}"))
+        if pruned.snapshots:
+            text.append(f"\n{fmt.count(pruned.snapshots, 'snapshot')} of projects")
         self._show_text(text)
         self._checked_plan = plan if pruned.bytes and plan == self._plan_now() else None
         self.query_one("#go", Button).disabled = self._checked_plan is None

@@ -151,7 +151,10 @@ def show(scope: str | None, kind: str, backend: str | None, as_json: bool) -> No
         print_json([{"node": node, **_environment_document(one)} for node, one in found])
         return
     for volume, usage in zip(volumes, usages, strict=True):
-        downloads = f"{human_bytes(usage.uv_bytes)} are downloaded packages and "
+        downloads = (
+            f"{human_bytes(usage.uv_bytes)} are downloaded packages, "
+            f"{human_bytes(usage.snapshot_bytes)} files of projects and "
+        )
         print_notice(
             f"{volume.whole_name}: {human_bytes(usage.bytes)}, of which "
             f"{downloads if kind == 'python' else ''}{human_bytes(usage.garbage)} are unused"

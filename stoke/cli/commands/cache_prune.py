@@ -98,8 +98,11 @@ class _Report:
                 continue
             any_to_drop = True
             entry, part = WORDS[volume.kind]
+            entries = counted(len(pruned.environments), entry)
+            if pruned.snapshots:
+                entries += f", {counted(pruned.snapshots, 'snapshot')} of projects"
             self.say(
-                f"{volume.whole_name}: {counted(len(pruned.environments), entry)} and "
+                f"{volume.whole_name}: {entries} and "
                 f"{counted(len(pruned.packages), part)} to drop, {human_bytes(pruned.bytes)}; "
                 f"{human_bytes(pruned.left)} remain{held}"
             )

@@ -39,6 +39,7 @@ from stoke.remote.housekeeping.references import (
     digest_of,
 )
 from stoke.remote.housekeeping.sizes import ReclaimableBytes, allocated, has_other_links, walk
+from stoke.remote.housekeeping.snapshots import Snapshots, StoredSnapshot
 from stoke.remote.housekeeping.uv_cache import UvCache
 from stoke.remote.housekeeping.volume import KEPT_BY_CLEAR, TRASH, CacheVolume, short_reason
 from stoke.remote.protocol import LOCK_SUFFIX, METADATA, UNFINISHED_SUFFIX, PythonLayout
@@ -66,6 +67,9 @@ class PythonVolume(CacheVolume):
         PythonLayout.UV_CACHE,
         PythonLayout.PROGRAMS,
         PythonLayout.INTERPRETERS,
+        PythonLayout.SNAPSHOTS,
+        PythonLayout.SNAPSHOT_OBJECTS,
+        PythonLayout.SNAPSHOT_USES,
     )
 
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
@@ -86,6 +90,8 @@ class PythonVolume(CacheVolume):
 
     def usage(self, lock_ttl: float) -> dict[str, Any]:
         total, uv_bytes = self.measure()
+        snapshots = Snapshots(self)
+        snapshots.read()
         references = PackageReferences(self.environments, self.lockfiles, time.time() - lock_ttl)
         reclaimable = self.reclaimable_by_environment(references)
         garbage = ReclaimableBytes(self.tick)
@@ -93,7 +99,9 @@ class PythonVolume(CacheVolume):
         return {
             "bytes": total,
             "uv_bytes": uv_bytes,
-            "garbage": garbage.bytes,
+            "snapshot_bytes": snapshots.total_bytes(),
+            "snapshots": [[one.last_used, one.bytes] for one in snapshots.stored],
+            "garbage": garbage.bytes + snapshots.unneeded_bytes,
             "measured_at": time.time(),
             "environments": [
                 {
@@ -262,23 +270,36 @@ class PythonVolume(CacheVolume):
         dropped: list[str] = []
         busy: list[str] = []
         packages: list[str] = []
+        dropped_snapshots = 0
         references = PackageReferences(self.environments, self.lockfiles, now - lock_ttl)
         if unused is not None or is_over_limit():
             packages = references.unreferenced(self.uv_cache.packages) if self.find_uv() else []
             self.uv_cache.add_packages(reclaimable, packages)
-            for one in sorted(self.environments, key=lambda one: one.last_used):
-                self.set_activity("choosing what to remove: %d environments" % len(dropped))
-                is_old = unused is not None and one.last_used < now - unused
-                if not (is_old or is_over_limit()):
-                    break  # the others were used later
-                if not self.drop(one, reclaimable, dry_run):
-                    busy.append(one.name)
-                    continue
-                dropped.append(one.name)
-                unreferenced = references.drop(one)
-                if self.find_uv():
-                    packages += [name for name in unreferenced if name in self.uv_cache.packages]
-                    self.uv_cache.add_packages(reclaimable, unreferenced)
+            snapshots = Snapshots(self)
+            with contextlib.nullcontext(True) if dry_run else snapshots.locked() as is_locked:
+                if is_locked:
+                    snapshots.read()
+                    snapshots.remove(snapshots.unneeded, reclaimable, dry_run)
+                candidates: list[StoredEnvironment | StoredSnapshot] = [*self.environments]
+                candidates += snapshots.stored
+                for one in sorted(candidates, key=lambda one: one.last_used):
+                    self.set_activity("choosing what to remove: %d environments" % len(dropped))
+                    is_old = unused is not None and one.last_used < now - unused
+                    if not (is_old or is_over_limit()):
+                        break  # the others were used later
+                    if isinstance(one, StoredSnapshot):
+                        snapshots.drop(one, reclaimable, dry_run)
+                        dropped_snapshots += 1
+                        continue
+                    if not self.drop(one, reclaimable, dry_run):
+                        busy.append(one.name)
+                        continue
+                    dropped.append(one.name)
+                    unreferenced = references.drop(one)
+                    if self.find_uv():
+                        cached = self.uv_cache.packages
+                        packages += [name for name in unreferenced if name in cached]
+                        self.uv_cache.add_packages(reclaimable, unreferenced)
             for lockfile in references.unused_lockfiles:
                 self.drop_lockfile(lockfile, reclaimable, dry_run)
             for path in self.stale_requests(
@@ -301,6 +322,7 @@ class PythonVolume(CacheVolume):
             "entries": len(self.environments) - len(dropped),
             "environments": dropped,
             "packages": sorted(packages)[:MAX_REPORTED],
+            "snapshots": dropped_snapshots,
             "busy": busy,
             "trouble": trouble,
         }
