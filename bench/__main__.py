@@ -11,6 +11,7 @@ ALL = (
     "run_trivial",
     "project_run",
     "local_warm",
+    "project_job",
     "worker_output",
     "docker_warm",
     "docker_cold",

@@ -17,14 +17,16 @@ from stoke.errors import StokeError
 from stoke.files.background_log import background_log
 from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private, state_dir
-from stoke.history.job import Job
+from stoke.history.job import Job, Phase
 from stoke.jobs import background
+
+NOTICED_BYTES = 1024**2
+"""Files of a project that a job brought, from which its scope is pruned; a changed file has fewer."""
 
 
 def enforce_budget_later(job: Job) -> None:
     """Start pruning after a finished job, if the job added to its caches and its scope has a budget."""
-    # A job that built nothing adds only a few bytes.
-    if not any(phase.name in ("python", "system") and phase.hit is False for phase in job.phases):
+    if not any(map(_added, job.phases)):
         return
     if is_ephemeral(job.scope):
         return  # The whole scope is deleted soon, and must not be in use then.
@@ -37,6 +39,13 @@ def enforce_budget_later(job: Job) -> None:
         background.start("stoke.jobs.budget", job.backend, job.scope, output=log)
     except (StokeError, OSError):
         return  # The end of the next job tries again.
+
+
+def _added(phase: Phase) -> bool:
+    """Return whether a phase added more than a few bytes to a cache."""
+    if phase.name == "project":
+        return (phase.bytes or 0) >= NOTICED_BYTES
+    return phase.name in ("python", "system") and phase.hit is False
 
 
 def enforce_budget(backend_name: str, scope: str) -> None:

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoke.project.manifest import Entry
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.events import Event
 from tests.remote import test_hostile_volume as hostile
 from tests.remote.test_runner_pythons import Runner, pythons
-from tests.snapshots import Link, Snapshot, snapshot, snapshot_of
+from tests.snapshots import Snapshot, snapshot, snapshot_of
 
 MAIN = b"import os, sys; print(sorted(os.listdir('.')), open('data').read(), sys.argv)"
 TREE = snapshot({"main.py": MAIN, "data": b"first", "sub/deep/empty": None})
@@ -218,10 +217,3 @@ def test_a_job_replaces_what_hostile_jobs_put_in_the_store(here: Runner) -> None
             assert code == 0, (thing.__name__, place, events)
     assert os.listdir(here.folder / "outside") == ["precious"]
     assert (here.folder / "outside/precious").read_text() == "precious"
-
-
-def test_entries_are_those_of_the_format() -> None:
-    """The paths above are refused for themselves: the same manifest with a good path is taken."""
-    entry = Entry("x", "f", 0o644, 5, FILE[3])
-    assert entry.to_json() == ["x", *FILE]
-    assert snapshot({"x": Link("y")}).manifest.entries[0].to_json() == ["x", "l", "y"]
