@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoke.backend.api import Delivery
+from stoke.cache.keys import request_keys
 from stoke.delivery.payload import runner_source
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, new_job_id
-from stoke.jobs.prepare import prepare
 from stoke.project.delivery import ProjectDelivery
 from stoke.project.manifest import FILE, FOLDER, LINK, Entry, Manifest, make_manifest
 from stoke.request.spec import Project
@@ -112,7 +112,7 @@ def submit_project(
     )
     spec, nonce = request.spec, secrets.token_hex(8)
     with History() as history:
-        keys = prepare(request, lab.backend, history).keys
+        keys = request_keys(spec)
         payload = json.loads(gzip.decompress(request.payload(spec, keys, nonce)))
         payload["start"] = dict(zip(("kind", "name"), start, strict=True))
         job = Job(

@@ -73,18 +73,16 @@ def make_delivery(
     return ProjectDelivery(manifest.digest, path)
 
 
-def remember_stored(spec: JobSpec, backend: Backend) -> None:
-    """Record that the job's cache volume has all contents of its snapshot: the job received them."""
-    volume = _volume(backend, spec.scope)
-    if volume is None or spec.project is None or spec.project.digest is None or not spec.use_cache:
+def remember_stored(digest: str, scope: str, backend: Backend) -> None:
+    """Record that the cache volume of a scope has all contents of a snapshot."""
+    volume = _volume(backend, scope)
+    if volume is None:
         return
-    known = stored.read_stored(backend.name, spec.scope, volume)
-    if spec.project.digest in known:
-        return
-    manifest = read_manifest(spec.project.digest)
+    known = stored.read_stored(backend.name, scope, volume)
+    manifest = None if digest in known else read_manifest(digest)
     if manifest is not None:
         new = manifest.contents().keys() - known
-        stored.add_stored(backend.name, spec.scope, volume, sorted(new))
+        stored.add_stored(backend.name, scope, volume, sorted(new))
 
 
 def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:

@@ -296,8 +296,8 @@ class Tracker:
                 ),
             )
             self._index(event)
-            if event["phase"] == "project":
-                self._note_stored()
+            if event["phase"] == "project" and event.get("key"):
+                self._note_stored(event["key"])
         elif kind == "packages":
             self._history.add_packages(self.job_id, event["phase"], event["hit"], True)
             self._history.add_packages(self.job_id, event["phase"], event["miss"], False)
@@ -324,8 +324,8 @@ class Tracker:
         self._on_event(event)
         self._on_change()
 
-    def _note_stored(self) -> None:
-        """Record that the cache volume has the files of the job's project."""
+    def _note_stored(self, digest: str) -> None:
+        """Record that the cache volume has the contents of the job's snapshot."""
         from stoke.jobs.snapshots import remember_stored
         from stoke.request.stored import read_stored_spec
 
@@ -333,7 +333,8 @@ class Tracker:
             spec = read_stored_spec(self._history.spec(self.job_id))
         except RequestError:
             return  # A job that another machine submitted.
-        remember_stored(spec, self._backend)
+        if spec.project is not None and spec.project.digest == digest:
+            remember_stored(digest, spec.scope, self._backend)
 
     def _forget_stored(self) -> None:
         """Forget which files the cache volume has: some were pruned, so the next job brings all."""

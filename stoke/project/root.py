@@ -59,11 +59,8 @@ def project_of(
     if not os.path.isfile(file):
         file = ""  # Code, or a pipe.
     above = os.path.realpath(start) if start else os.path.dirname(file) if file else here
-    root: str | None
-    if folder is not None:
-        root = _named_root(folder)
-    else:
-        root = _with_workspace(find_root(above) if above else None)
+    named = None if folder is None else _named_root(folder)
+    root = named or _with_workspace(find_root(above) if above else None)
     imports_only = root is None
     if root is None:
         from stoke.project.imports import local_modules

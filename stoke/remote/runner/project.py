@@ -40,6 +40,8 @@ def _prepare(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload, cach
     with _shared_lock(job):
         received = store.receive(job.pack) if job.pack else 0
         phase.facts.update(hit=not received, bytes=received)
+        if cache != job.private_cache:
+            phase.facts["key"] = project["digest"]  # Later jobs find its contents there.
         folder = os.path.join(job.work, "project")
         tree = ProjectTree(folder, store, job.termination)
         manifest = store.manifest(project["digest"])
