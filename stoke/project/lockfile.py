@@ -30,6 +30,8 @@ _EXPORT = (
     "export", "--locked", "--quiet", "--format", "requirements.txt", "--no-header", "--no-annotate",
     "--no-emit-project", "--no-emit-workspace", "--no-emit-local",
 )  # fmt: skip
+# Variables for options that exclude --locked.
+_OTHER_CHECKS = ("UV_FROZEN", "UV_LOCKED")
 _STALE = "needs to be updated"
 _NO_PYTHON = "No interpreter found"
 
@@ -43,11 +45,12 @@ def has_lockfile(root: str) -> bool:
 
 
 def exported(
-    root: str, project: Pyproject, deciding: Iterable[Pyproject], options: list[str]
+    root: str, project: Pyproject, deciding: Iterable[tuple[str, bytes]], options: list[str]
 ) -> tuple[str, str | None]:
     """Return what uv.lock pins for a project, as a requirements file with hashes, and a note or None.
 
-    `deciding` are all files that the lockfile is checked against. `RequestError` if it does not match
+    `deciding` has the folder and the content of each pyproject.toml that the lockfile is checked
+    against. `RequestError` if it does not match
     them, with the command that updates it, and if uv cannot tell.
     """
     key = _key(root, project, deciding, options)
@@ -73,7 +76,9 @@ def _store(root: str, project: Pyproject, options: list[str]) -> Any:
     return state_dir() / "locks" / f"{name[:32]}.json"
 
 
-def _key(root: str, project: Pyproject, deciding: Iterable[Pyproject], options: list[str]) -> str:
+def _key(
+    root: str, project: Pyproject, deciding: Iterable[tuple[str, bytes]], options: list[str]
+) -> str:
     """Return the hash of everything that decides what uv exports."""
     try:
         with open(os.path.join(root, UV_LOCK), "rb") as file:
@@ -82,12 +87,12 @@ def _key(root: str, project: Pyproject, deciding: Iterable[Pyproject], options: 
         raise RequestError(
             shown(os.path.join(root, UV_LOCK)), f"cannot be read: {error.strerror}"
         ) from None
-    files = sorted((one.folder, hashlib.sha256(one.data).hexdigest()) for one in deciding)
+    files = sorted((folder, hashlib.sha256(data).hexdigest()) for folder, data in deciding)
     # Indexes in variables and in uv.toml take part in uv's check.
     variables = sorted(pair for pair in os.environ.items() if pair[0].startswith("UV_"))
     settings = _digest_of(os.path.join(root, "uv.toml"))
     wanted = [1, lock, files, project.folder, options, variables, settings]
-    return hashlib.sha256(json.dumps(wanted).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
 
 def _digest_of(path: str) -> str | None:
@@ -157,8 +162,11 @@ def _run_uv(arguments: list[str], project: Pyproject) -> subprocess.CompletedPro
         text=True,
         errors="replace",
         cwd=project.folder,
-        # Reading a lockfile must not install a Python on this machine.
-        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+        # Reading a lockfile must not install a Python on this machine, nor skip the check.
+        env={
+            **{name: value for name, value in os.environ.items() if name not in _OTHER_CHECKS},
+            "UV_PYTHON_DOWNLOADS": "never",
+        },
     )
 
 

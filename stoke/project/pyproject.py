@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -86,20 +87,34 @@ def read_pyproject(folder: str) -> Pyproject | None:
     """
     from stoke.files.untrusted import parse_toml
 
+    data = read_data(folder)
+    if data is None:
+        return None
+    try:
+        return Pyproject(folder, data, parse_toml(data.decode().replace("\r\n", "\n")))
+    except ValueError as error:
+        path = shown(os.path.join(folder, FILE))
+        raise RequestError(path, f"is not TOML: {error}") from None
+
+
+def read_data(folder: str) -> bytes | None:
+    """Return the content of the pyproject.toml in a folder, None without one.
+
+    Raises `RequestError` if it cannot be read: a pipe or a device has no end.
+    """
     path = os.path.join(folder, FILE)
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RequestError(shown(path), "is no regular file")
             data = file.read(_LONGEST + 1)
-        if len(data) > _LONGEST:
-            raise RequestError(shown(path), f"is longer than {_LONGEST // 1024**2} MiB")
-        tables = parse_toml(data.decode().replace("\r\n", "\n"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise RequestError(shown(path), f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise RequestError(shown(path), f"is not TOML: {error}") from None
-    return Pyproject(folder, data, tables)
+    if len(data) > _LONGEST:
+        raise RequestError(shown(path), f"is longer than {_LONGEST // 1024**2} MiB")
+    return data
 
 
 def shown(path: str) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from stoke.errors import RequestError
 from stoke.project.environment import ProjectEnvironment, ProjectOptions, project_environment
 from stoke.project.pyproject import FILE
 from stoke.request.pep723 import read_script_metadata
@@ -25,6 +26,13 @@ def environment_for(
         is_alone = isinstance(code, str) and read_script_metadata(code) is not None
     except RequirementError:
         is_alone = True  # The request's own check reports it.
+    if is_alone and options.choose:
+        raise RequestError(
+            "group" if options.groups else "extra" if options.extras else "no_dev",
+            "the script has packages of its own in its script metadata (PEP 723), and none of the "
+            "project's",
+            "remove the option, or the metadata",
+        )
     if is_alone:
         return ProjectEnvironment()
     requested = tuple(fields.get("dependencies") or ())

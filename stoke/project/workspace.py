@@ -12,6 +12,7 @@ from stoke.project.pyproject import (
     Pyproject,
     extra_of,
     normalized,
+    read_data,
     read_pyproject,
     shown,
 )
@@ -208,14 +209,16 @@ class LocalSearch:
         is_dynamic = "dependencies" in package.dynamic
         return [] if is_dynamic and self._locked else dependencies_of(package)
 
-    def files(self) -> Iterator[Pyproject]:
-        """Yield every pyproject.toml that decides the workspace's lockfile."""
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the folder and the content of every pyproject.toml that decides the lockfile."""
+        used = {package.folder: package.data for package in self.found.packages}
+        yield from used.items()
         for folder in (self._root.folder, *self.members):
-            if found := self.pyproject(folder):
-                yield found
-        for package in self.found.packages:
-            if package.folder != self._root.folder and package.folder not in self.members:
-                yield package
+            if folder in used:
+                continue
+            # Parsing the members that are not used would take most of the time.
+            read = self._read.get(folder)
+            yield folder, read.data if read else read_data(folder) or b""
 
 
 def dependencies_of(package: Pyproject) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
+import os
 import shlex
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_a_code_edit_changes_nothing_of_the_environment(
     before = environment(root)
     (root / "src/word_count/new.py").write_text("x = 1\n")
     assert environment(root) == before
+
+
+def test_a_change_of_any_member_asks_uv_again(
+    tmp_path: Path, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = projects.workspace(tmp_path / "p", index)
+    environment(root, "packages/core")
+    server = root / "packages/server/pyproject.toml"
+    server.write_text(server.read_text().replace('"shop-core"]', '"shop-core", "delta"]'))
+    assert "does not match" in refusal(root, "packages/core").why
+    monkeypatch.setenv("UV_FROZEN", "1")
+    assert "does not match" in refusal(root, "packages/core").why
+
+
+def test_a_pyproject_that_never_ends_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pyproject.toml")
+    assert refusal(tmp_path).why == "is no regular file"
+    (tmp_path / "pyproject.toml").unlink()
+    (tmp_path / "pyproject.toml").symlink_to("/dev/zero")
+    assert refusal(tmp_path).why == "is no regular file"
 
 
 def test_a_damaged_record_of_uvs_answer_is_not_used(tmp_path: Path, index: PackageIndex) -> None:
