@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stoke.config.model import Config
@@ -54,6 +54,15 @@ def _with_variables(index: IndexSettings) -> IndexSettings:
     fields["url"] = fields["url"] and expanded(fields["url"], "index.url")
     fields["extra"] = [expanded(url, "index.extra") for url in fields["extra"]]
     return make_spec({"code": "pass", "index": fields}).index
+
+
+def with_packages(spec: JobSpec, packages: Sequence[str]) -> JobSpec:
+    """Return `spec` with more packages. What its lockfile pins keeps its version and hashes, and the
+    other packages are resolved to fit."""
+    if not packages:
+        return spec
+    dependencies = [*spec.dependencies, *packages]
+    return with_changes(spec, dependencies=dependencies, locked=False if spec.locked else None)
 
 
 def with_changes(spec: JobSpec, **fields: Any) -> JobSpec:

@@ -45,6 +45,15 @@ def test_a_script_of_a_locked_project_gets_its_packages_and_an_edit_keeps_them(
     assert python["hit"] is True and len(index.requests) == requests
 
 
+def test_a_package_is_added_to_the_locked_ones_of_an_earlier_job(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    os.chdir(projects.library(tmp_path / "p", index))
+    assert stoke("run", "-q", "--name", "first", "-c", "import delta").returncode == 1
+    done = stoke("rerun", "first", "-q", "-w", "delta")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_project_is_that_of_the_script_or_of_this_folder(
     stoke: Stoke, index: PackageIndex, tmp_path: Path
 ) -> None:

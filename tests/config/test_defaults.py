@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stoke.config.defaults import with_changes, with_defaults
+from stoke.config.defaults import with_changes, with_defaults, with_packages
 from stoke.config.model import Config
 from stoke.request.sources import request_from_options
 from stoke.request.spec import IndexSettings
@@ -38,3 +38,10 @@ def test_changes_are_checked_and_what_was_left_open_stays_open() -> None:
     assert (changed.image, changed.timeout, changed.use_cache) == ("python:3.12", 60, True)
     assert "scope" not in changed.model_fields_set
     assert with_changes(spec, image=None) is spec
+
+
+def test_packages_that_are_added_to_a_lockfile_leave_its_versions() -> None:
+    lock = f"six==1.17.0 --hash=sha256:{'0' * 64}\n"
+    spec = with_packages(request_from_options(code="1", requirements=lock, locked=True), ["numpy"])
+    assert (spec.dependencies, spec.requirements, spec.locked) == (("numpy",), lock, False)
+    assert with_packages(spec, []) is spec

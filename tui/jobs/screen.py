@@ -521,14 +521,14 @@ class JobsScreen(StokeScreen):
 
     def action_add_packages(self) -> None:
         """Run the request again with the packages that it lacked; ask first if a name is a guess."""
-        from stoke.config.defaults import with_changes
+        from stoke.config.defaults import with_packages
 
         job, packages = self.detail.job, self.detail.to_add
         if job is None or (stored := self._spec(job)) is None:
             return
         names = [package.name for package in packages]
         try:
-            spec = with_changes(stored, dependencies=[*stored.dependencies, *names])
+            spec = with_packages(stored, names)
         except RequestError as error:
             self.show_error(error)
             return

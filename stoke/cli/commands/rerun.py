@@ -44,7 +44,7 @@ def command(
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
-    from stoke.config.defaults import with_changes
+    from stoke.config.defaults import with_changes, with_packages
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request
     from stoke.request.stored import read_stored_spec
@@ -63,12 +63,8 @@ def command(
 
         stored = as_it_is_now(stored)
     added = Requirements().from_options("dependencies", packages)
-    spec = with_changes(
-        stored,
-        dependencies=[*stored.dependencies, *added] if added else None,
-        scope=scope,
-        use_cache=False if no_cache else None,
-    )
+    spec = with_packages(stored, added)
+    spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None)
     request = Request(
         spec,
         name=earlier.name,
