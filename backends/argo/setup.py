@@ -15,8 +15,8 @@ from backends.argo.mounts import claim
 from backends.argo.names import cache_labels
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.workflow import make_housekeeping, make_templates
-from backends.common.names import CACHE_KINDS, MANAGED, PUBLIC_IMAGE
-from stoke.backend.api import Volume
+from backends.common.names import MANAGED, PUBLIC_IMAGE
+from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.backend.capabilities import Preparation
 from stoke.config.model import Config
 

@@ -27,8 +27,8 @@ from backends.argo.names import (
 )
 from backends.argo.resources import MERGE, KubernetesResources
 from backends.argo.status import is_over
-from backends.common.names import CACHE_KINDS, KIND, SCOPE
-from stoke.backend.api import Volume
+from backends.common.names import KIND, SCOPE
+from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
 from stoke.files.untrusted import parse_json

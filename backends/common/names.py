@@ -1,4 +1,4 @@
-"""Names that engines see: labels, the default image, and the kinds of cache with their mount points."""
+"""Names that engines see: labels, the default image, and the mount points of caches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ KIND = "stoke.kind"
 NONCE = "stoke.nonce"
 
 PUBLIC_IMAGE = "python:3.13-slim-trixie"
-CACHE_KINDS = ("python", "system")
 CACHE = "/cache"
 NIX = "/nix"
 MOUNT_POINTS = {"python": CACHE, "system": NIX}

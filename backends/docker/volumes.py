@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backends.common.names import CACHE_KINDS, JOB, KIND, MANAGED, SCOPE
+from backends.common.names import JOB, KIND, MANAGED, SCOPE
 from backends.docker.engine import AnswerError, Engine
 from backends.docker.names import has_labels, volume_labels, volume_name
-from stoke.backend.api import Volume
+from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.errors import EngineError
 
 

@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.common.names import CACHE_KINDS
-from stoke.backend.api import Volume
+from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, is_open_to_others, make_private
 from stoke.remote.common.trees import remove_tree

@@ -180,6 +180,10 @@ class FoundJob:
     read_spec: Callable[[], bytes | None] = lambda: None
 
 
+CACHE_KINDS = ("python", "system")
+"""The kinds of cache volumes. A backend passes over a volume of another kind."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """A cache volume (a folder on local). Unknown figures are None, never 0.
@@ -190,7 +194,7 @@ class Volume:
     backend: str
     scope: str
     kind: str
-    """"python" or "system"."""
+    """One of `CACHE_KINDS`."""
     name: str
     node: str | None = None
     bytes: int | None = None

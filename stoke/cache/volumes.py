@@ -169,7 +169,7 @@ class Housekeeper:
         self._index.record_measurement(volume, held, usage.requests, usage.measured_at)
         return usage
 
-    def measured(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
+    def measure(self, backend: Backend, volume: Volume, progress: Progress) -> Volume:
         """Measure a volume and return it with its size."""
         usage = self.usage(backend, volume, progress)
         return replace(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any
 
+from stoke.backend.api import CACHE_KINDS
 from stoke.errors import EngineError, RequestError
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
@@ -20,7 +21,6 @@ from stoke.project.manifests import read_manifest
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import MASK, looks_secret
 
-KINDS = ("python", "system")
 _COMPARED_APART = frozenset({"code", "project.digest", "project.files", "project.bytes"})
 CONTEXT = 3
 """Lines of code around each change."""
@@ -99,7 +99,7 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
     specs = _spec(first, history), _spec(second, history)
     packages: dict[str, tuple[PackageChange, ...]] = {}
     unknown = []
-    for kind in KINDS:
+    for kind in CACHE_KINDS:
         sides = [_versions(job, kind, history) for job in (first, second)]
         if sides[0] is None or sides[1] is None:
             unknown.append(kind)

@@ -195,7 +195,7 @@ def test_a_cache_that_is_cleared_is_built_again(lab: Lab, index: PackageIndex) -
     (volume,) = [v for v in lab.backend.volumes() if (v.scope, v.kind) == (lab.scope, "python")]
     with History() as history:
         housekeeper = Housekeeper(history, lock_ttl=3600)
-        measured = housekeeper.measured(lab.backend, volume, lambda _: None)
+        measured = housekeeper.measure(lab.backend, volume, lambda _: None)
         assert (measured.bytes or 0) > 0 and measured.in_use_by == ()
         assert housekeeper.clear(lab.backend, volume, lambda _: None).bytes > 0
     again = lab.run("import beta; print('again')", dependencies=["beta"])

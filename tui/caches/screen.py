@@ -369,7 +369,7 @@ class CachesScreen(StokeScreen):
 
     def _measure(self, volume: Volume, progress: Progress) -> Volume:
         backend = self.context.backends.get(volume.backend)
-        return self._housekeeper().measured(backend, volume, progress)
+        return self._housekeeper().measure(backend, volume, progress)
 
     def action_measure(self) -> None:
         key = self._current()

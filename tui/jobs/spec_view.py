@@ -11,10 +11,11 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static, TextArea
 
+from stoke.backend.api import CACHE_KINDS
 from stoke.cache.volumes import Housekeeper
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Job
-from stoke.jobs.compare import KINDS, packages_of
+from stoke.jobs.compare import packages_of
 from stoke.jobs.rendering import render_job
 from stoke.jobs.request import Request
 from stoke.request.command_line import CONSTRAINTS, REQUIREMENTS, command_line
@@ -91,7 +92,7 @@ class SpecView(VerticalScroll):
     def _show_packages(self, job: Job) -> None:
         text = Text(overflow="fold")
         self._packages = {}
-        for kind in KINDS:
+        for kind in CACHE_KINDS:
             try:
                 found = packages_of(job, kind, self.context.reading)
             except StokeError:

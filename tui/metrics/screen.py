@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Static
 
+from stoke.backend.api import CACHE_KINDS
 from stoke.cache.metrics import CacheFigures
 from stoke.errors import StokeError
 from tui import format as fmt
@@ -47,7 +48,6 @@ _COLUMNS = (
 )
 _WIDE_SCOPE = 24
 _NO_FIGURES = "No figures yet. They appear after the first job that names packages."
-KINDS = ("python", "system")
 
 
 class FiguresTable(DataTable[Text]):
@@ -177,7 +177,7 @@ class MetricsScreen(StokeScreen):
             return
         metrics, now = data.metrics, self.context.clock()
         rates, sizes = [], []
-        for kind in KINDS:
+        for kind in CACHE_KINDS:
             points = [points for key, points in metrics.over_time.items() if key[2] == kind]
             rates.append(Line(kind, _hit_rate(metrics.figures, kind), hit_rates(points)))
             total = total_sizes([one for one in data.sizes if one.kind == kind])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.backend.api import Backend, Volume
+from stoke.backend.api import CACHE_KINDS, Backend, Volume
 from stoke.backend.registry import backend_names
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
     Figures = dict[Key, CacheFigures]
 
-KINDS = ["python", "system"]
-KIND = click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+KIND = click.option("--kind", type=click.Choice(CACHE_KINDS), help="Only this kind.")
 HEADS = [
     "BACKEND", "SCOPE", "KIND", "SIZE", "MEASURED", "ENTRIES", "HITS", "SAVED", "NOT RECEIVED",
     "IN USE BY",
@@ -119,7 +118,7 @@ def list_volumes(
 @command.command("show")
 @click.argument("scope", required=False)
 @click.option(
-    "--kind", type=click.Choice(KINDS), default="python", show_default=True,
+    "--kind", type=click.Choice(CACHE_KINDS), default="python", show_default=True,
     help="Environments, or sets of system packages.",
 )  # fmt: skip
 @apply(BACKEND)
@@ -370,7 +369,7 @@ def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Vol
     """Return the volume with its size; unchanged, with a notice, if it cannot be measured."""
     try:
         with ProgressLine() as progress:
-            return housekeeper.measured(backend, volume, progress)
+            return housekeeper.measure(backend, volume, progress)
     except EngineError as error:
         print_notice(f"{volume.whole_name} could not be measured: {error.what}")
         return volume
