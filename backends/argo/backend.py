@@ -26,7 +26,7 @@ from backends.argo.housekeeping import housekeep
 from backends.argo.job_locations import JobLocation, JobLocations
 from backends.argo.log_stream import JobLog
 from backends.argo.manifest import as_yaml
-from backends.argo.mounts import used_caches
+from backends.argo.mounts import claim_volumes, used_caches
 from backends.argo.names import (
     AT_MOST_ONCE,
     AWAITS_BUNDLE,
@@ -76,6 +76,7 @@ from stoke.backend.capabilities import ClusterContext, Preparation
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.files.debug import Logger
+from stoke.request.spec import JobSpec
 from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
@@ -466,6 +467,9 @@ class ArgoBackend:
 
     def check(self) -> list[CheckResult]:
         return check_cluster(self._locations.current.cluster, self._config)
+
+    def check_mounts(self, spec: JobSpec) -> None:
+        claim_volumes(spec, self._config.argo)
 
     def render(self, delivery: Delivery) -> str:
         """Return YAML for `kubectl create -f -` and, if it is a single object, for `argo submit -`."""

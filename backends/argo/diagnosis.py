@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.argo.bundle import MISSING_SECRETS
-from backends.argo.names import AT_MOST_ONCE, GAVE_UP, labels_of
+from backends.argo.names import AT_MOST_ONCE, CLAIM_PREFIX, GAVE_UP, labels_of
 from backends.argo.single_start import EXIT as NOT_STARTED
 from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
 from backends.argo.status import (
@@ -158,8 +158,10 @@ def _no_image(container: Mapping[str, Any], why: str) -> Diagnosis:
 def _hint_unschedulable(said: str) -> str | None:
     if "Insufficient" in said:
         return "ask for less: --cpu, --memory; or wait for free resources"
-    if "persistentvolumeclaim" in said:
-        return "create the claims: stoke setup argo --apply"
+    if claim := re.search(r'persistentvolumeclaim "([^"]*)" not found', said):
+        if claim[1].startswith(CLAIM_PREFIX):
+            return "create the claims: stoke setup argo --apply"
+        return "create that claim, or name one that exists: kubectl get pvc"
     taints = re.findall(r"taint\S* \{([^:=}]*)", said)
     if any(not one.startswith(_NODE_TROUBLE) for one in taints):
         return "tolerate the nodes' taints: set argo.tolerations"

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from backends.argo import bundle
-from backends.argo.names import claim_name
+from backends.argo.names import CLAIM_PREFIX, claim_name
 from backends.common.names import MOUNT_POINTS, NIX
 from stoke.config.model import ArgoConfig
+from stoke.errors import RequestError
+from stoke.request.mounts import parse_mount
+from stoke.request.spec import JobSpec
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
 OWN_NAMESPACE = "{{workflow.namespace}}"
@@ -62,6 +65,33 @@ def job_volumes(
         volumes.append(("nix", NIX, {"emptyDir": {}}))
     if carrier:
         volumes.append(("carried", bundle.CARRIED, _bundle_volume(carrier, bundle_name)))
+    return volumes
+
+
+def claim_volumes(spec: JobSpec, argo: ArgoConfig) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the volumes of the claims that a request mounts. `RequestError` for any other mount."""
+    volumes: list[tuple[str, str, dict[str, Any]]] = []
+    for text in spec.mounts:
+        mount = parse_mount(text)
+        if not mount.is_claim:
+            raise RequestError(
+                "mounts",
+                f"{mount.source} is on this machine, and a pod does not see it",
+                "put the data into a claim: --mount claim:NAME:/path; or run here: -b docker",
+            )
+        if argo.by_template:
+            raise RequestError(
+                "mounts",
+                "jobs refer to a template here, which has no other volumes than its caches",
+                "leave them out, and fetch the data in the code",
+            )
+        if mount.source.startswith(CLAIM_PREFIX):
+            raise RequestError(
+                "mounts", f"{mount.source} is a claim of stoke itself, for its caches"
+            )
+        source = {"claimName": mount.source, "readOnly": not mount.writable}
+        name = f"mount-{len(volumes)}"
+        volumes.append((name, mount.target, {"persistentVolumeClaim": source}))
     return volumes
 
 

@@ -59,8 +59,11 @@ def cache_labels(scope: str, kind: str) -> dict[str, str]:
     return {MANAGED: "true", SCOPE: scope, KIND: kind}
 
 
+CLAIM_PREFIX = "stoke-"
+
+
 def claim_name(scope: str, kind: str) -> str:
-    return f"stoke-{scope}-{kind}"
+    return f"{CLAIM_PREFIX}{scope}-{kind}"
 
 
 def register_name(scope: str) -> str:

@@ -17,6 +17,7 @@ from backends.argo import bundle
 from backends.argo.mounts import (
     OWN_NAMESPACE,
     cache_volumes,
+    claim_volumes,
     job_volumes,
     mutex_of,
     shared_memory,
@@ -52,6 +53,7 @@ from stoke.errors import RequestError
 from stoke.remote.bundle import housekeeping_source
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import RunnerOption
+from stoke.request.mounts import MOUNT_ROOT
 
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
 # the image and a graceful stop lie between them.
@@ -141,6 +143,9 @@ def make_job(
         )
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
+    volumes += claim_volumes(spec, argo)
+    if spec.mounts:
+        variables[MOUNT_ROOT] = "/"
     if chunks:
         volumes.append(("parts", bundle.PARTS, volume_of(chunks)))
     workflow = pod_workflow(

@@ -50,8 +50,10 @@ from stoke.backend.api import (
     Volume,
 )
 from stoke.config.model import Config
+from stoke.delivery.mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
 from stoke.files.untrusted import parse_json
+from stoke.request.spec import JobSpec
 
 # How long `stop` waits for the engine's answer. The engine has all it needs once the request is
 # sent.
@@ -84,6 +86,15 @@ class DockerBackend:
             return is_local(self._engine.address().url)
         except EngineError:
             return False  # Submitting reports the reason.
+
+    def check_mounts(self, spec: JobSpec) -> None:
+        if not self.shares_network():
+            raise RequestError(
+                "mounts",
+                "the engine is on another machine, which does not have this machine's files",
+                "use an engine on this machine, or fetch the data in the code",
+            )
+        resolve_mounts(spec, self._config)
 
     # ------------------------------------------------------------------ jobs
 

@@ -21,9 +21,11 @@ from backends.docker.names import (
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
+from stoke.delivery.mounts import Bind, resolve_mounts
 from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import RunnerOption
+from stoke.request.mounts import MOUNT_ROOT
 
 FOLDER = "/stoke"
 SPEC = "spec.json"
@@ -70,6 +72,8 @@ def container_config(
             volumes[NIX] = {}
     if has_own_network(config):
         flags.append(RunnerOption.CONTAINER)
+    binds = resolve_mounts(spec, config)
+    mounts += [_bind_mount(bind) for bind in binds]
     command = runner_arguments(
         f"{FOLDER}/payload",
         work=f"{FOLDER}/work",
@@ -92,6 +96,10 @@ def container_config(
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
     }
+    if binds:
+        # Files of this machine belong to other users than the container's root, who may read them only
+        # with this capability, as in `docker run`.
+        host["CapAdd"] = ["DAC_OVERRIDE"]
     if spec.memory is not None:
         # Equal values forbid swap, so that the limit is exact.
         host |= {"Memory": spec.memory, "MemorySwap": spec.memory}
@@ -117,6 +125,7 @@ def container_config(
         "AttachStdout": False,
         "AttachStderr": False,
         "HostConfig": host,
+        **({"Env": [f"{MOUNT_ROOT}=/"]} if binds else {}),
     }
 
 
@@ -237,6 +246,16 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
         "Source": volume_name(scope, kind),
         "Target": target,
         "VolumeOptions": {"NoCopy": True, "Labels": volume_labels(scope, kind)},
+    }
+
+
+def _bind_mount(bind: Bind) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": bind.source,
+        "Target": bind.target,
+        "ReadOnly": not bind.writable,
+        "BindOptions": {"Propagation": "rprivate"},
     }
 
 

@@ -35,13 +35,16 @@ from stoke.backend.api import (
     Volume,
 )
 from stoke.config.model import Config
-from stoke.errors import EngineError
+from stoke.delivery.mounts import resolve_mounts
+from stoke.errors import EngineError, RequestError
 from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked, take_lock
 from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
+from stoke.request.mounts import MOUNT_ROOT
+from stoke.request.spec import JobSpec
 
 _log = Logger(__name__)
 
@@ -73,6 +76,30 @@ class LocalBackend:
         self._supervisors: list[int] = []
         self._caches = LocalCaches(cache_dir() / "scopes", self._running_in)
 
+    def check_mounts(self, spec: JobSpec) -> str | None:
+        linked = []
+        for bind in resolve_mounts(spec, self._config):
+            try:
+                if os.path.samefile(bind.source, bind.target):
+                    continue
+            except OSError:
+                pass  # Nothing is there, so code that reads the path fails instead of reading it.
+            else:
+                raise RequestError(
+                    "mounts",
+                    f"{bind.target} exists on this machine and is something else than {bind.source}, "
+                    "and a local job would see it",
+                    "choose another path, or run in a container: -b docker",
+                )
+            linked.append(bind.target)
+        if not linked:
+            return None
+        first = linked[0]
+        return (
+            f"on this machine {first} is at ${MOUNT_ROOT}{first}, and nothing keeps it read-only; "
+            f"os.environ['{MOUNT_ROOT}'] + '{first}' works on every backend"
+        )
+
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
         began, clock = time.time(), elapsed()
         report("start", began, None)
@@ -86,11 +113,12 @@ class LocalBackend:
             mark = f"{delivery.job_id}.{secrets.token_hex(8)}"
             try:
                 program = self._deliver(delivery, folder, mark)
+                environment = self._environment(delivery, folder, mark)
                 reserve(str(folder))
-            except OSError:
+            except (OSError, RequestError):
                 remove_tree(str(folder))
                 raise
-            supervisor = _spawn(folder, lock, program, mark)
+            supervisor = _spawn(folder, lock, program, environment)
             _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
             self._supervisors.append(supervisor)
         except OSError as error:
@@ -101,6 +129,18 @@ class LocalBackend:
         finally:
             os.close(lock)
         report("start", began, elapsed() - clock)
+
+    def _environment(self, delivery: Delivery, folder: Path, mark: str) -> dict[str, str]:
+        """Return the variables of the job. The targets of its mounts are links in a folder."""
+        environment = {**os.environ, MARK: mark}
+        if delivery.spec.mounts:
+            root = folder / "mounts"
+            for bind in resolve_mounts(delivery.spec, self._config):
+                link = root / bind.target.lstrip("/")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(bind.source)
+            environment[MOUNT_ROOT] = str(root)
+        return environment
 
     def _deliver(self, delivery: Delivery, folder: Path, mark: str) -> list[str]:
         from uv import find_uv_bin
@@ -332,7 +372,7 @@ def _python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _spawn(folder: Path, lock: int, program: list[str], mark: str) -> int:
+def _spawn(folder: Path, lock: int, program: list[str], environment: Mapping[str, str]) -> int:
     """Start the supervisor, detached, holding the file lock from its first moment."""
     start = [_START, os.path.dirname(__file__)]
     command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), *program]
@@ -343,7 +383,7 @@ def _spawn(folder: Path, lock: int, program: list[str], mark: str) -> int:
         return os.posix_spawn(
             command[0],
             command,
-            {**os.environ, MARK: mark},
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),

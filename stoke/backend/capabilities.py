@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from stoke.backend.api import Delivery
+    from stoke.request.spec import JobSpec
 
 
 @runtime_checkable
@@ -16,6 +17,17 @@ class SharesNetwork(Protocol):
 
     def shares_network(self) -> bool:
         """Return whether the jobs run on this machine. Connects to nothing."""
+
+
+@runtime_checkable
+class Mounts(Protocol):
+    """Jobs can see files from outside of them: of this machine, or claims of a cluster."""
+
+    def check_mounts(self, spec: JobSpec) -> str | None:
+        """Raise `RequestError` for a mount that a job cannot have; return a note for the user, if any.
+
+        Connects to nothing.
+        """
 
 
 @runtime_checkable

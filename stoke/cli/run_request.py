@@ -51,6 +51,8 @@ def run_request(
             progress.print(note)
         if not request.lock_only:
             progress.print_prediction(backend, prepared.prediction)
+        if prepared.note is not None:
+            progress.print(prepared.note)
         if prepared.snapshot is not None:
             for text, hint in prepared.snapshot.notes:
                 progress.print(f"{text}; {hint}")

@@ -84,6 +84,14 @@ class ArgoConfig(Section):
     is often before Argo has seen it finish."""
 
 
+class MountsConfig(Section):
+    """What jobs may see of this machine by `--mount` (local and docker)."""
+
+    roots: tuple[str, ...] | None = None
+    """Folders that sources have to be in, once links are resolved; by default your home folder and the
+    current one."""
+
+
 class LogConfig(Section):
     max_size: Memory = 200 * 1024**2
     """Bytes of one job's log that the engine keeps before it drops the oldest part."""
@@ -134,6 +142,7 @@ class Config(Section):
     scopes: dict[Scope, ScopeConfig] = {}
     docker: DockerConfig = Field(default_factory=DockerConfig.model_construct)
     argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
+    mounts: MountsConfig = Field(default_factory=MountsConfig.model_construct)
     log: LogConfig = Field(default_factory=LogConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     color: Literal["auto", "never"] = "auto"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
+from stoke.backend.capabilities import Mounts
 from stoke.cache.keys import RequestKeys, request_keys
 from stoke.cache.prediction import predict
+from stoke.errors import RequestError
 from stoke.history.database import History
 from stoke.history.job import Prediction
 from stoke.jobs.request import Request
@@ -26,6 +28,8 @@ class PreparedRequest:
     backend: Backend
     keys: RequestKeys
     prediction: Prediction
+    note: str | None = None
+    """What the user should know about how the backend runs it."""
     snapshot: Snapshot | None = None
     """The project's files; the request's spec has the snapshot's digest."""
 
@@ -36,19 +40,23 @@ def prepare(request: Request, backend: Backend, history: History) -> PreparedReq
 
     Raises `RequestError` for a request that the backend cannot run.
     """
-    check_request(request.spec, backend)
+    note = check_request(request.spec, backend)
     snapshot = None
     if request.spec.project is not None:
         from stoke.jobs.snapshots import with_snapshot
 
         request, snapshot = with_snapshot(request, backend)
     keys = request_keys(request.spec)
-    return PreparedRequest(
-        request, backend, keys, predict(request.spec, keys, backend.name, history), snapshot
-    )
+    prediction = predict(request.spec, keys, backend.name, history)
+    return PreparedRequest(request, backend, keys, prediction, note, snapshot)
 
 
-def check_request(spec: JobSpec, backend: Backend) -> None:
-    """Raise `RequestError` for the first field that the backend cannot honour."""
+def check_request(spec: JobSpec, backend: Backend) -> str | None:
+    """Raise `RequestError` for the first field that the backend cannot honour; return its note."""
     for error in refusals(spec, backend.name, backend.capabilities):
         raise error
+    if not spec.mounts:
+        return None
+    if not isinstance(backend, Mounts):
+        raise RequestError("mounts", f"the {backend.name} backend mounts nothing")
+    return backend.check_mounts(spec)

@@ -10,6 +10,7 @@ from typing import Any
 from stoke.cache.keys import request_keys
 from stoke.delivery.payload import runner_source
 from stoke.delivery.uv_config import uv_config
+from stoke.errors import RequestError
 from stoke.jobs.request import Request
 from stoke.remote import standalone
 from stoke.remote.bundle import bundle
@@ -22,6 +23,8 @@ def make_script(request: Request) -> str:
     Variables that look like secrets are read where and when the script runs, as secrets are.
     """
     spec = request.spec
+    if spec.mounts:
+        raise RequestError("mounts", "a script mounts nothing; give it the paths where it runs")
     hidden = {name: f"env:{name}" for name in spec.env if looks_secret(name)}
     public = spec.model_copy(
         update={

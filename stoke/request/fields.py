@@ -237,6 +237,21 @@ FIELDS: tuple[Field, ...] = (
         ),
     ),
     Field(
+        "mounts",
+        "mounts",
+        "Files and folders of this machine that the job sees, read-only unless :rw (local, docker), or "
+        "claims of the cluster (argo): SRC:/path[:ro|:rw] or claim:NAME:/path[:ro|:rw].",
+        values.Mounts(),
+        Option(
+            ("--mount",),
+            "SRC:/PATH[:rw]",
+            help="File or folder of this machine that the job sees at /PATH, read-only without :rw; "
+            "on argo claim:NAME in place of SRC.",
+            parameter="mounts",
+        ),
+        widget=Widget("./data:/data or claim:NAME:/data, :rw to write", lines=3),
+    ),
+    Field(
         "index.url",
         "index",
         "Address of the package index.",

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from stoke.errors import RequestError
+from stoke.request.mounts import check_mounts
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
     Entry,
@@ -297,6 +298,8 @@ class JobSpec(Model):
     secrets: dict[str, str] = {}
     """Variable to reference: `env:NAME` or `file:/path`, read when the job is submitted, or
     `secret:NAME/KEY`, read by the engine."""
+    mounts: tuple[Text, ...] = ()
+    """SRC:/path[:ro|:rw] or claim:NAME:/path[:ro|:rw], each with the whole path of its source."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages."""
@@ -384,6 +387,12 @@ class JobSpec(Model):
             if not _ENGINES_SECRET.fullmatch(reference):
                 _check_reference(reference)
         return secrets
+
+    @field_validator("mounts")
+    @classmethod
+    def _mounts(cls, mounts: tuple[str, ...]) -> tuple[str, ...]:
+        check_mounts(mounts)
+        return mounts
 
     @field_validator("uv")
     @classmethod

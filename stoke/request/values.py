@@ -86,6 +86,21 @@ class Texts(Value):
         return list(value)
 
 
+class Mounts(Texts):
+    """What a job sees of other file systems. Relative paths of options and forms become whole ones."""
+
+    def from_options(self, field: str, texts: Sequence[str]) -> Any:
+        from stoke.files.paths import current_folder
+        from stoke.request.mounts import with_whole_source
+
+        try:
+            return [
+                with_whole_source(text.strip(), current_folder()) for text in texts if text.strip()
+            ]
+        except ValueError as error:
+            raise RequestError(field, str(error)) from None
+
+
 class Requirements(Texts):
     """Python packages. One option may list several."""
 

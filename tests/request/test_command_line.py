@@ -175,6 +175,7 @@ ALL: dict[str, Any] = {
     "python": "3.12",
     "env": {"A": "b"},
     "secrets": {"B": "env:C"},
+    "mounts": ["/some folder:/data", "/other:/out:rw"],
     "index": {
         "url": "https://i.example/simple",
         "extra": ["https://e.example/s"],
@@ -215,6 +216,7 @@ def test_the_line_is_short_where_values_are_round() -> None:
         "STOKE_INDEX__PROXY=http://p.example:3128 STOKE_INDEX__CA_BUNDLE=/etc/ca.pem "
         f"{nix} stoke run -b docker --name fit -w 'numpy>=2' -r requirements.txt -s gcc "
         "--constraints constraints.txt --python 3.12 --env A=b --secret B=env:C "
+        "--mount '/some folder:/data' --mount /other:/out:rw "
         "--index https://i.example/simple --extra-index https://e.example/s "
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
         "--image python:3.13 --scope team-a --no-cache - -- 'a b'"

@@ -20,6 +20,7 @@ from stoke.config.model import Config
 from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import Prediction, new_job_id
+from stoke.jobs.prepare import check_request
 from stoke.jobs.rendering import left_out, render_job
 from stoke.jobs.request import Request
 from stoke.request import fields, presets
@@ -100,6 +101,10 @@ class FormValidation:
             right = form.parse_fields(form.field_names() - found.keys(), draft.values)
             for refusal in fields.refusals(right, name, backend.capabilities):
                 found.setdefault(form.field_of(refusal) or "request", refusal)
+            if spec is not None and not found:
+                check_request(spec, backend)
+        except RequestError as error:
+            found[form.field_of(error) or "request"] = error
         except StokeError as error:
             found["backend"] = at_backend(error)
         result = FormResult(found, spec, isolation, unsupported, code_packages=code_packages)
