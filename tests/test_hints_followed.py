@@ -168,6 +168,7 @@ NOT_FOLLOWED = {
     "reinstall stoke: its uv package is damaged": RARE,
     "remove it: sudo rm -r {}": RARE,
     "check whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
+    "have the files polled: export WATCHFILES_FORCE_POLLING=1": RARE,
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
     "export STOKE_STATE_DIR=/some/folder": RARE,
     "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",

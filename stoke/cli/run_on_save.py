@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from stoke.cli.output import print_error, print_notice
-from stoke.errors import EXIT_INTERRUPT, StokeError
+from stoke.errors import EXIT_INTERRUPT, EngineError, StokeError
 from stoke.files.paths import current_folder
 from stoke.history.job import Job, JobState
 from stoke.request.input_files import is_web_address
@@ -70,6 +70,7 @@ class Saves:
         self._stop = threading.Event()
         self._changed = threading.Event()
         self._seen: Signature = ()
+        self._error: Exception | None = None
         threading.Thread(target=self._watch, name="saves", daemon=True).start()
 
     def read(self) -> None:
@@ -78,15 +79,24 @@ class Saves:
         self._seen = self._signature()
 
     def wait(self) -> None:
-        """Wait until a file is not as it was at the last `read`."""
+        """Wait until a file is not as it was at the last `read`. `EngineError` if nothing can tell."""
         while self._seen == self._signature():
             self._changed.wait()
             self._changed.clear()
+            if self._error is not None:
+                raise _unwatched(self._error)
 
     def close(self) -> None:
         self._stop.set()
 
     def _watch(self) -> None:
+        try:
+            self._report()
+        except Exception as error:  # watchfiles raises those of its Rust part.
+            self._error = error
+            self._changed.set()
+
+    def _report(self) -> None:
         from watchfiles import watch
 
         # The folders: a replaced file would take the watch of the old one with it.
@@ -106,6 +116,13 @@ class Saves:
 
     def _signature(self) -> Signature:
         return tuple(_signature(path) for path in self._paths)
+
+
+def _unwatched(error: Exception) -> EngineError:
+    why = f"cannot watch for saves: {error}"
+    if isinstance(error, FileNotFoundError):
+        return EngineError(why)
+    return EngineError(why, "have the files polled: export WATCHFILES_FORCE_POLLING=1")
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"
 """The reason that the runner gives for the end of a job after SIGINT."""
+JOIN_SECONDS = 5.0
 CHECK_SECONDS = 0.5
 """Seconds between checks for phases that take long, while nothing else happens."""
 
@@ -319,7 +320,8 @@ class InterruptHandler:
         self._grace = grace
         self._progress = progress
         self._done = 0
-        self._is_replaced = self._replacing = False
+        self._is_replaced = False
+        self._replacer: threading.Thread | None = None
         self._over = threading.Event()
         self.pressed = 0
 
@@ -348,15 +350,18 @@ class InterruptHandler:
         wake()
 
     def close(self) -> None:
-        """The job has ended: stop what would end it."""
+        """Stop what would end the job: it has ended."""
         self._over.set()
+        if self._replacer is not None:
+            # It uses the history, which is closed next. An engine may not answer.
+            self._replacer.join(JOIN_SECONDS)
 
     def act(self) -> None:
         """Carry out the presses so far, on threads, because an engine may answer slowly."""
-        if self._is_replaced and not self._replacing:
-            self._replacing = True
+        if self._is_replaced and self._replacer is None:
             self._progress.print("saved; stopping this run")
-            threading.Thread(target=self._replace, daemon=True).start()
+            self._replacer = threading.Thread(target=self._replace, daemon=True)
+            self._replacer.start()
         while self._done < self.pressed:
             self._done += 1
             first = self._done == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -177,14 +178,14 @@ def _own_folders(folder: Path) -> list[Path]:
     found = []
     for parent in (folder, *folder.parents[:_MOST_PARENTS]):
         found += [parent, parent / "src"]
-        if any((parent / marker).exists() for marker in _ROOT_MARKERS):
+        if any(os.path.exists(parent / marker) for marker in _ROOT_MARKERS):
             return found
     return found[:2]  # Without a project around it.
 
 
 def _is_in(module: str, folders: Sequence[Path]) -> bool:
     return any(
-        (folder / module).is_dir()
-        or any((folder / f"{module}{suffix}").is_file() for suffix in (".py", *EXTENSION_SUFFIXES))
+        os.path.isdir(folder / module)
+        or any(os.path.isfile(folder / f"{module}{end}") for end in (".py", *EXTENSION_SUFFIXES))
         for folder in folders
     )

@@ -106,9 +106,7 @@ def _compiles(source: str, flags: int = 0) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            compile(source, "cell", "exec", flags | ast.PyCF_ONLY_AST)
-            if not flags:
-                compile(source, "cell", "exec", dont_inherit=True)
+            compile(source, "cell", "exec", flags, dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return True

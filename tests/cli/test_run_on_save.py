@@ -103,6 +103,11 @@ def test_ctrl_c_in_a_run_ends_all(terminal: Callable[..., Terminal], here: Path)
     assert WAITS not in at.screen
 
 
+def test_a_folder_that_does_not_exist_ends_it(stoke: Stoke, here: Path) -> None:
+    done = stoke("run", "--watch", "nothing/a.py")
+    assert done.returncode == 125 and b"cannot watch for saves" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
