@@ -419,6 +419,10 @@ class Tracker:
                 # The image's python3 is another program, or may not read the runner.
                 why = f"python3 ended with exit code {code} before the runner began"
                 changes = self._outcome(code or EXIT_ENGINE, f"the code did not run: {why}")
+            explained = engine.reason or told or job.stop_requested
+            if whole and not explained and code > SIGNAL and job.cpu_seconds is None:
+                # The runner reports every end but its own: docker kill, or the kernel.
+                changes["reason"] = f"its runner was killed by signal {code - SIGNAL}"
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()

@@ -230,7 +230,11 @@ def test_an_end_before_the_runner_began_is_no_success_and_has_a_reason(
 
 @pytest.mark.parametrize(
     ("state", "stopped", "reason"),
-    [(exited(137), False, None), (exited(1, "evicted"), False, "evicted"), (exited(1), True, None)],
+    [
+        (exited(137), False, "its runner was killed by signal 9"),
+        (exited(1, "evicted"), False, "evicted"),
+        (exited(1), True, None),
+    ],
 )
 def test_an_end_before_the_runner_began_that_something_else_explains(
     history: History, state: EngineState, stopped: bool, reason: str | None
@@ -263,6 +267,18 @@ def test_the_runners_reason_stays_with_the_confirmed_end(
 ) -> None:
     job = track(ScriptedBackend(log_of(*RUN, end(code, reason)), states=[exited(code)]), history)
     assert (job.state, job.exit_code, job.reason) == (state, code, reason)
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [(log_of(*RUN), "its runner was killed by signal 9"), (log_of(*RUN, end(137)), None)],
+)
+def test_only_a_runner_that_reports_no_end_was_killed(
+    history: History, log: list[Frame], reason: str | None
+) -> None:
+    """The code may end with 137, too."""
+    job = track(ScriptedBackend(log, states=[exited(137)]), history)
+    assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 137, reason)
 
 
 def test_a_job_whose_whole_log_its_engine_lost_has_its_exit_code(history: History) -> None:

@@ -305,6 +305,12 @@ def test_a_runner_runs_as_in_an_interpreter_of_its_own(
     assert output in (state_dir() / "local" / "a-aaaaaa" / "frames").read_bytes()
 
 
+def test_a_job_that_kills_its_runner_says_so(lab: Lab) -> None:
+    done = lab.run("import os, signal; os.kill(os.getppid(), signal.SIGKILL)").job
+    assert (done.state, done.exit_code) == (JobState.FAILED, 137)
+    assert done.reason == "its runner was killed by signal 9"
+
+
 # ------------------------------------------------------------------ reused process ids
 
 
