@@ -151,7 +151,8 @@ UNFINISHED_SUFFIX = ".tmp"
 class PythonLayout:
     """Names on a scope's Python volume."""
 
-    # KEY.txt: requirements with hashes. KEY is the hash of the request and the interpreter.
+    # KEY.txt: requirements with hashes, sealed (stoke/remote/common/seal.py). KEY is the hash of the
+    # request and the interpreter.
     LOCKFILES = "locks"
     # KEY/: a complete environment; it is built as KEY.tmp and renamed. KEY.lock is held shared while a
     # job uses KEY, and exclusively while KEY is built or removed. Each use appends a byte to it, so
