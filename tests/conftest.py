@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -44,14 +45,30 @@ def pytest_configure() -> None:
         raise pytest.UsageError("STOKE_TEST_CLUSTER is set and STOKE_TEST_KUBECONFIG is not")
 
 
+@pytest.fixture(scope="session")
+def known_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with what stoke finds out once about a machine: uv's default index, for which it
+    starts uv and a Python, and the authorities, for which it reads every certificate."""
+    from stoke.delivery.network import own_authorities
+    from stoke.request.default_index import default_index
+
+    folder = tmp_path_factory.mktemp("machine") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STOKE_CACHE_DIR", str(folder))
+        default_index()
+        own_authorities()
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_machine: Path) -> Path:
     """No test sees or changes the state, caches or configuration of the user who runs it."""
     for name in os.environ:
         if name.startswith("STOKE_") and not name.startswith(_KEPT):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
+    shutil.copytree(known_machine, home / "cache")
     monkeypatch.setenv("STOKE_STATE_DIR", str(home / "state"))
     monkeypatch.setenv("STOKE_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("STOKE_CONFIG", str(home / "config.toml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def small_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
     folder = Path(os.environ["STOKE_CACHE_DIR"])
+    shutil.rmtree(folder)
     folder.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "none", str(folder)], check=True
@@ -135,6 +137,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
         return
     folder = Path(os.environ["STOKE_CACHE_DIR"])
+    shutil.rmtree(folder)
     if request.param == "missing":
         folder.write_text("a file where the folder should be")
         yield request.param

@@ -61,6 +61,7 @@ def test_servers_certificates_and_rubbish_are_no_authorities(
 
 def cached(environ: dict[str, str]) -> dict[str, Any]:
     """Compute the authorities until they are cached: files that have just changed are not."""
+    network._cache_file().unlink(missing_ok=True)
 
     def is_cached() -> bool:
         own_authorities(environ)
