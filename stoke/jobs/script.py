@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import secrets
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from stoke.cache.keys import request_keys
@@ -15,13 +18,21 @@ from stoke.jobs.request import Request
 from stoke.remote import standalone
 from stoke.remote.bundle import bundle
 from stoke.text.sanitize import looks_secret
+from stoke.text.units import human_bytes
+
+MAX_PACK = 8 * 1024**2
+"""Bytes of a project's files, compressed, that a script holds."""
 
 
 def make_script(request: Request) -> str:
     """Return the source of the script.
 
-    Variables that look like secrets are read where and when the script runs, as secrets are.
+    Variables that look like secrets are read where and when the script runs, as secrets are. The files
+    of the project are part of it. Raises `RequestError` if they are too large for that.
     """
+    pack = None
+    if request.spec.project is not None:
+        request, pack = _with_files(request)
     spec = request.spec
     if spec.mounts:
         raise RequestError("mounts", "a script mounts nothing; give it the paths where it runs")
@@ -47,11 +58,31 @@ def make_script(request: Request) -> str:
         },
         "runner": _text(runner_source(spec)),
         "payload": _text(payload),
+        "pack": None if pack is None else _text(pack),
     }
     # JSON of a string, in ASCII, is also a Python literal.
     packed = json.dumps(json.dumps(parcel))
     head = f'#!/usr/bin/env python3\n"""{standalone.__doc__}"""\n\n'
     return bundle("standalone", call=f"main({packed})", head=head).decode()
+
+
+def _with_files(request: Request) -> tuple[Request, bytes]:
+    """Return the request with the digest of its project's snapshot, and all of its contents."""
+    from stoke.jobs.snapshots import make_delivery, with_snapshot
+
+    request, snapshot = with_snapshot(request, None)
+    with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
+        pack = make_delivery(snapshot, frozenset(), Path(folder)).pack
+        assert pack is not None
+        compressed = gzip.compress(pack.read_bytes(), 6, mtime=0)
+    if len(compressed) > MAX_PACK:
+        raise RequestError(
+            "project",
+            f"its files take {human_bytes(len(compressed))} when compressed, and a script holds at "
+            f"most {human_bytes(MAX_PACK)}",
+            "leave some out with --exclude (stoke render files shows their sizes), or all: --no-folder",
+        )
+    return request, compressed
 
 
 def _text(data: bytes) -> str:

@@ -19,14 +19,17 @@ from stoke.project.snapshot import Snapshot, check_available, recorded_snapshot,
 from stoke.request.spec import JobSpec, Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
 
 PACK = "project.pack"
 
 
-def with_snapshot(request: Request, backend: Backend) -> tuple[Request, Snapshot]:
+def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, Snapshot]:
     """Take the snapshot of a request's project, or find the recorded one; return it, and the request
-    that names it. Raises `RequestError`."""
+    that names it. Raises `RequestError`.
+
+    Without a backend, no cache volume has anything of it.
+    """
     spec = request.spec
     project = spec.project
     assert project is not None
@@ -40,7 +43,7 @@ def with_snapshot(request: Request, backend: Backend) -> tuple[Request, Snapshot
     return replace(request, spec=spec), snapshot
 
 
-def known_contents(spec: JobSpec, backend: Backend) -> set[str]:
+def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:
     """Return what the job's cache volume is known to have."""
     volume = _volume(backend, spec.scope)
     if volume is None or not spec.use_cache:
@@ -48,15 +51,14 @@ def known_contents(spec: JobSpec, backend: Backend) -> set[str]:
     return stored.read_stored(backend.name, spec.scope, volume)
 
 
-def make_delivery(
-    snapshot: Snapshot, spec: JobSpec, backend: Backend, folder: Path
-) -> ProjectDelivery:
-    """Write the pack of a job into a folder; return what the backend delivers.
+def make_delivery(snapshot: Snapshot, known: Set[str], folder: Path) -> ProjectDelivery:
+    """Write the pack of a job into a folder; return what the backend delivers. `known` is what the
+    job's cache volume has.
 
     Raises `RequestError` if a file changed since the snapshot was taken, and `EngineError` if the pack
     cannot be written.
     """
-    manifest, known = snapshot.manifest, known_contents(spec, backend)
+    manifest = snapshot.manifest
     missing = {sha256: size for sha256, size in manifest.contents().items() if sha256 not in known}
     if not missing:
         return ProjectDelivery(manifest.digest, None)
@@ -99,7 +101,7 @@ def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
     return environment_for(fields, project.root, folder, ProjectOptions()).extra_files
 
 
-def _volume(backend: Backend, scope: str) -> str | None:
+def _volume(backend: Backend | None, scope: str) -> str | None:
     return backend.project_store(scope) if isinstance(backend, StoresProjects) else None
 
 

@@ -137,14 +137,15 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
     snapshot = prepared.snapshot
     if snapshot is None:
         return None
-    from stoke.jobs.snapshots import make_delivery
+    from stoke.jobs.snapshots import known_contents, make_delivery
     from stoke.project.manifests import release_manifest, save_manifest
     from stoke.remote.common.trees import remove_tree
 
     folder = make_private(job_dir(job_id))
     try:
         save_manifest(snapshot.manifest, snapshot.virtual, job_id)
-        return make_delivery(snapshot, prepared.request.spec, prepared.backend, folder)
+        known = known_contents(prepared.request.spec, prepared.backend)
+        return make_delivery(snapshot, known, folder)
     except BaseException as error:
         release_manifest(job_id)
         remove_tree(str(folder))

@@ -42,11 +42,16 @@ def main(packed: str) -> int:
         runner.write_bytes(base64.b64decode(parcel["runner"]))
         delivered.touch(mode=0o600)
         delivered.write_bytes(gzip.compress(json.dumps(payload).encode()))
+        pack = None
+        if parcel["pack"] is not None:
+            pack = folder + "/pack"
+            Path(pack).write_bytes(gzip.decompress(base64.b64decode(parcel["pack"])))
         if payload["use_cache"]:
             cache.mkdir(parents=True, exist_ok=True)
         arguments = runner_arguments(
             str(delivered),
             work=folder + "/work",
+            pack=pack,
             cache=str(cache) if payload["use_cache"] else None,
         )
         return run([sys.executable, "-I", "-S", str(runner), *arguments], scanner, cache)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.project.manifests import read_manifest
 from tests.cli.conftest import Stoke, job_count, only_job
+from tests.hints import command, filled, is_hint
 
 FILES = {
-    "pyproject.toml": "[project]\nname = 'p'\nversion = '1'\n",
+    "stoke.toml": "# The root of a project.\n",
     "src/train.py": "print('hello')\n",
     "src/helper.py": "x = 1\n",
     "data.csv": "1,2\n",
@@ -33,6 +35,10 @@ def root(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / name).write_text(text)
     monkeypatch.chdir(root)
     return root
+
+
+def hint_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stderr.decode().partition("hint: ")[2].strip()
 
 
 def project_of(job_id: str) -> dict[str, Any]:
@@ -111,14 +117,17 @@ def test_above_the_limit_the_hint_makes_it_fit(stoke: Stoke, root: Path) -> None
     done = stoke("run", "src/train.py")
     assert done.returncode == 2 and b"big [1].bin 60.0 MiB" in done.stderr
     assert job_count(root.parent) == 0
-    hint = done.stderr.decode().partition("hint: ")[2].strip()
-    exclude, limit, none = (part.rpartition(": ")[2] for part in hint.split("; or "))
+    exclude, size = filled(
+        hint_of(done),
+        "leave out what the job does not need: {}; or raise the limit: "
+        "export STOKE_PROJECT__MAX_SIZE={}; or send no files: --no-folder",
+    )
     assert stoke("run", "-q", *shlex.split(exclude), "src/train.py").stdout == b"hello\n"
-    assert stoke("run", "-q", none, "src/train.py").stdout == b"hello\n"
-    name, _, size = limit.removeprefix("export ").partition("=")
+    assert stoke("run", "-q", "--no-folder", "src/train.py").stdout == b"hello\n"
     shown = stoke("render", "files", "src/train.py")
     assert shown.returncode == 0 and b"this would be refused" in shown.stderr
-    shown = stoke("render", "files", "src/train.py", env={name: size})
+    env = {"STOKE_PROJECT__MAX_SIZE": size}
+    shown = stoke("render", "files", "src/train.py", env=env)
     assert b"refused" not in shown.stderr
 
 
@@ -136,8 +145,8 @@ def test_rerun_has_the_recorded_files_and_fresh_the_current_ones(stoke: Stoke, r
     assert refused.returncode == 2
     assert b"2 of the snapshot's files changed or disappeared since" in refused.stderr
     assert b"data.csv, src/helper.py" in refused.stderr
-    hint = refused.stderr.decode().partition("hint: take the folder as it is now: ")[2].strip()
-    words = shlex.split(hint.replace("JOB", first))[1:]
+    hint = is_hint(hint_of(refused), "take the folder as it is now: stoke rerun JOB --fresh")
+    words = [word.replace("JOB", first) for word in command(hint)]
     assert stoke(*words, "-q").stdout == b"changed\n"
     # The script's own content is in the history.
     (root / "src/helper.py").write_text(FILES["src/helper.py"])
@@ -149,6 +158,8 @@ def test_fresh_needs_a_project(stoke: Stoke, own_home: Path) -> None:
     assert stoke("run", "-q", "-c", "print(1)").returncode == 0
     done = stoke("rerun", only_job().id, "--fresh")
     assert done.returncode == 2 and b"the job had no project" in done.stderr
+    is_hint(hint_of(done), "run its request as it was: leave out --fresh")
+    assert stoke("rerun", only_job().id, "-q").stdout == b"1\n"
 
 
 def test_removing_the_last_job_removes_the_manifest(stoke: Stoke, root: Path) -> None:
@@ -184,10 +195,21 @@ def test_rendered_json_takes_the_folder_as_it_is_when_submitted(stoke: Stoke, ro
     moved["project"]["root"] = str(root / "elsewhere")
     done = stoke("submit", "-", stdin=json.dumps(moved).encode())
     assert done.returncode == 2 and b"elsewhere does not exist" in done.stderr
+    is_hint(
+        hint_of(done), "name the folder as root in the request's project, or set project to null"
+    )
+    alone = json.dumps({**moved, "project": None}).encode()
+    assert stoke("submit", "-q", "-", stdin=alone).stdout == b"hello\n"
     moved["project"]["root"] = str(root)
     moved["project"]["digest"] = "0" * 64
     done = stoke("submit", "-", stdin=json.dumps(moved).encode())
     assert done.returncode == 2 and b"is not on this machine" in done.stderr
+    is_hint(
+        hint_of(done),
+        "take the folder as it is now: stoke rerun JOB --fresh; in JSON, set digest to null",
+    )
+    moved["project"]["digest"] = None
+    assert stoke("submit", "-q", "-", stdin=json.dumps(moved).encode()).stdout == b"hello\n"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +229,7 @@ def test_compare_names_the_files_that_differ(stoke: Stoke, root: Path) -> None:
     (root / "src/helper.py").write_text("x = 20\n")
     (root / "data.csv").unlink()
     (root / "new.csv").write_text("3\n")
-    (root / "pyproject.toml").chmod(0o755)
+    (root / "stoke.toml").chmod(0o755)
     assert stoke("run", "-q", "--name", "two", "src/train.py").returncode == 0
     with History() as history:
         two, one = (job.id for job in history.list())
@@ -215,8 +237,8 @@ def test_compare_names_the_files_that_differ(stoke: Stoke, root: Path) -> None:
     assert document["files"] == [
         {"path": "data.csv", "first": 4, "second": None, "change": "removed"},
         {"path": "new.csv", "first": None, "second": 2, "change": "added"},
-        {"path": "pyproject.toml", "first": 35, "second": 35, "change": "changed"},
         {"path": "src/helper.py", "first": 6, "second": 7, "change": "changed"},
+        {"path": "stoke.toml", "first": 25, "second": 25, "change": "changed"},
     ]
     assert not [one for one in document["spec"] if one["what"].startswith("project.")]
     shown = stoke("compare", one, two).stdout.decode()
@@ -231,8 +253,11 @@ def test_folder_options_are_checked(stoke: Stoke, root: Path) -> None:
         assert done.returncode == 2 and b"--no-folder" in done.stderr
     done = stoke("run", "--folder", "missing", "src/train.py")
     assert done.returncode == 2 and b"missing is no folder" in done.stderr
-    done = stoke("run", "--include", "[z-a]", "src/train.py")
-    assert done.returncode == 2 and b"include: " in done.stderr
+    for field in ("include", "exclude"):
+        done = stoke("run", f"--{field}", "[z-a]", "src/train.py")
+        assert done.returncode == 2 and f"{field}: ".encode() in done.stderr
+        filled(hint_of(done), "write it as in .gitignore: --{} 'data/*.csv'")
+        assert stoke("render", "files", f"--{field}", "data/*.csv", "src/train.py").returncode == 0
     assert job_count(root.parent) == 0
 
 
@@ -253,3 +278,57 @@ def test_the_project_of_a_hook_is_the_one_of_its_folder(stoke: Stoke, root: Path
         "render", "files", "--json", "src/train.py", env={"GIT_DIR": str(root / "missing")}
     )
     assert {file["path"] for file in json.loads(done.stdout)["files"]} == set(FILES) - {".env"}
+
+
+def test_a_rendered_script_brings_the_files(stoke: Stoke, root: Path, tmp_path: Path) -> None:
+    (root / "src/train.py").write_text(
+        "import helper, pathlib\nprint(helper.x, pathlib.Path('data.csv').read_text())\n"
+    )
+    rendered = stoke("render", "script", "src/train.py")
+    assert rendered.returncode == 0, rendered.stderr
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-I", "-", "--cache", str(tmp_path / "cache")],
+            input=rendered.stdout,
+            capture_output=True,
+            cwd="/",
+        )
+        assert (done.returncode, done.stdout) == (0, b"1 1,2\n\n"), done.stderr
+    (root / "noise").write_bytes(os.urandom(9 * 1024**2))
+    refused = stoke("render", "script", "src/train.py")
+    assert refused.returncode == 2 and b"a script holds at most 8.0 MiB" in refused.stderr
+    is_hint(
+        hint_of(refused),
+        "leave some out with --exclude (stoke render files shows their sizes), or all: --no-folder",
+    )
+    assert stoke("render", "script", "--exclude", "noise", "src/train.py").returncode == 0
+    assert stoke("render", "script", "--no-folder", "src/train.py").returncode == 0
+
+
+def test_rendered_manifests_name_the_snapshot_and_say_what_they_lack(
+    stoke: Stoke, root: Path, tmp_path: Path
+) -> None:
+    no_engine = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    done = stoke("render", "docker", "src/train.py", env=no_engine)
+    assert done.returncode == 0, done.stderr
+    assert b"left out: the files of the project; stoke run sends them" in done.stderr
+
+
+def test_a_python_project_is_installed_for_its_job(stoke: Stoke, root: Path) -> None:
+    (root / "pyproject.toml").write_text(
+        "[project]\nname = 'shop'\nversion = '1.5'\n[project.scripts]\nshop = 'shop:main'\n"
+    )
+    (root / "src/shop").mkdir()
+    (root / "src/shop/__init__.py").write_text(
+        "from importlib.metadata import version\ndef main(): print('first', version('shop'))\n"
+    )
+    done = stoke("run", "-q", "--exec", "shop")
+    assert (done.returncode, done.stdout) == (0, b"first 1.5\n"), done.stderr
+    job = only_job().id
+    listed = json.loads(stoke("render", "files", "--json", "--exec", "shop").stdout)
+    assert ".stoke/bin/shop" in {file["path"] for file in listed["files"]}
+    source = (root / "src/shop/__init__.py").read_text()
+    (root / "src/shop/__init__.py").write_text(source.replace("first", "second"))
+    assert stoke("rerun", job, "-q", "--fresh").stdout == b"second 1.5\n"
+    rendered = stoke("render", "json", "--exec", "shop").stdout
+    assert stoke("submit", "-q", "-", stdin=rendered).stdout == b"second 1.5\n"

@@ -96,8 +96,14 @@ def test_a_named_folder_wins(home: Path) -> None:
 @pytest.mark.parametrize("folder", ["/", "~", "p/train.py", "missing"])
 def test_a_folder_that_is_none_is_refused(home: Path, folder: str) -> None:
     make_tree(home / "p", "train.py")
+
+    def call() -> object:
+        return project_of("p/train.py", "pass", folder=folder.replace("~", str(home)))
+
     with pytest.raises(RequestError, match="folder"):
-        project_of("p/train.py", "pass", folder=folder.replace("~", str(home)))
+        call()
+    if folder in "/~":
+        refused(call, "name a folder inside it")
 
 
 def test_a_name_that_is_not_utf8_is_refused(home: Path) -> None:
