@@ -12,6 +12,7 @@ ALL = (
     "project_run",
     "local_warm",
     "project_job",
+    "project_snapshot",
     "worker_output",
     "docker_warm",
     "docker_cold",

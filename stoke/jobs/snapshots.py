@@ -46,7 +46,7 @@ def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, S
 def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:
     """Return what the job's cache volume is known to have."""
     volume = _volume(backend, spec.scope)
-    if volume is None or not spec.use_cache:
+    if backend is None or volume is None or not spec.use_cache:
         return set()
     return stored.read_stored(backend.name, spec.scope, volume)
 

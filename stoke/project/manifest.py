@@ -18,13 +18,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 VERSION = 1
 FILE, LINK, FOLDER = "f", "l", "d"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file, a link or an empty folder of a snapshot. `sha256` is that of a file's content."""
 
     path: str

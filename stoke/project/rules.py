@@ -154,6 +154,8 @@ class Rules:
         self._includes: list[Includes] = []
         self._asked: Includes | None = None
         self._excluded: Patterns | None = None
+        # Most projects have none, and every file of a large one is looked at.
+        self._has_patterns = bool(include or exclude)
         if include:
             from stoke.project.patterns import Includes
 
@@ -172,12 +174,13 @@ class Rules:
         found = read_patterns(f"{self._root}/{prefix}{OWN}", prefix)
         if found is not None:
             self._own.append(found)
+            self._has_patterns = True
             if negated := found.negated():
                 self._includes.append(Includes(negated, prefix))
 
     def file(self, path: str, name: str, ignoring: Ignoring) -> str | None:
         """Return why a file is left out, or None."""
-        reason = self._first(path, False)
+        reason = self._first(path, False) if self._has_patterns else None
         if reason is None:
             reason = TOOL_FOLDER if name in _TOOL_FILES else ignoring.file(path)
         if not reason and looks_secret(path):

@@ -73,22 +73,20 @@ def walk(root: str, rules: Rules, ignoring: Ignoring) -> Walk:
 
 def _add(found: Walk, root: str, path: str, entry: os.DirEntry[str]) -> None:
     try:
-        if entry.is_symlink():
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            found.files.append((path, status))
+        elif stat.S_ISLNK(status.st_mode):
             target = os.readlink(entry.path)
             inside = link_target(root, path, target)
             if inside is None:
                 found.outside.append((path, target))
             else:
                 found.links.append((path, inside))
-            return
-        status = entry.stat(follow_symlinks=False)
+        else:
+            found.left_out.append((path, SPECIAL))
     except OSError as error:
         found.unreadable.append((path, error))
-        return
-    if stat.S_ISREG(status.st_mode):
-        found.files.append((path, status))
-    else:
-        found.left_out.append((path, SPECIAL))
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:

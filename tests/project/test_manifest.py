@@ -14,9 +14,8 @@ NAMES = st.binary(min_size=1, max_size=30).map(lambda name: os.fsdecode(name.rep
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
 ENTRIES = st.one_of(
     st.builds(
-        Entry,
+        lambda path, mode, size, sha256: Entry(path, FILE, mode, size, sha256),
         NAMES,
-        st.just(FILE),
         st.sampled_from([0o644, 0o755]),
         st.integers(0, 1 << 50),
         HASHES,
