@@ -16,9 +16,11 @@ from stoke.project.installed import PROGRAMS, SITE, is_installed, scripts_of, vi
 from stoke.project.layout import compiled_by, import_folders
 from stoke.project.lockfile import (
     PYLOCK,
+    Pinned,
     exported,
     has_lockfile,
     has_uv_lock,
+    pinned_by,
     uv_command,
 )
 from stoke.project.pyproject import (
@@ -34,7 +36,6 @@ from stoke.project.pyproject import (
 from stoke.project.version import UNKNOWN, version_of
 from stoke.project.workspace import LocalPackages, LocalSearch
 from stoke.request.requirement import names
-from stoke.request.requirements_text import parse_requirements
 
 # A lockfile has decided these; the installation must not depend on them.
 _RESOLUTION = frozenset(
@@ -129,16 +130,16 @@ def project_environment(
     search = LocalSearch(top, locked=has_lockfile(root))
     search.add(project, _chosen(project, search, options))
     local = search.found
-    text, notes = _locked(root, project, search, options)
+    lock = _locked(root, project, search, options)
+    notes = [lock.note] if lock and lock.note else []
     files, import_path, programs = _source(root, local, set(names(requested)), notes)
-    lock = parse_requirements(text).is_lock() if text else False
-    uv, uv_file = _settings(top, local, locked=text is not None)
-    if text is None and not local.requirements:
+    uv, uv_file = _settings(top, local, locked=lock is not None)
+    if lock is None and not local.requirements:
         notes += _unread(root, project)
     return ProjectEnvironment(
-        dependencies=tuple(local.requirements) if text is None else (),
-        requirements=text or "",
-        locked=lock,
+        dependencies=tuple(local.requirements) if lock is None else (),
+        requirements=lock.text if lock else "",
+        locked=lock is not None and lock.locked,
         python=python_of(project, top),
         import_path=tuple(import_path),
         programs=programs,
@@ -180,17 +181,16 @@ def _no_such(project: Pyproject, kind: str, name: str, known: list[str]) -> Requ
 
 def _locked(
     root: str, project: Pyproject, search: LocalSearch, options: ProjectOptions
-) -> tuple[str | None, list[str]]:
-    """Return what the project's lockfile pins, and notes; None without a lockfile."""
+) -> Pinned | None:
+    """Return what the project's lockfile pins; None without a lockfile."""
     if has_uv_lock(root):
         words = [f"--group={name}" for name in options.groups]
         words += [f"--extra={name}" for name in options.extras]
         words += [] if options.dev else ["--no-dev"]
-        text, note = exported(root, project, search.files(), words)
-        return text, [note] if note else []
+        return exported(root, project, search.files(), words)
     path = os.path.join(root, PYLOCK)
     if not has_lockfile(root):
-        return None, []
+        return None
     if options.choose:
         raise RequestError(
             "group" if options.groups else "extra",
@@ -201,7 +201,7 @@ def _locked(
     from stoke.request.pylock import requirements_of
 
     data = read_input(path, 64 * MIB)
-    return requirements_of(data.decode(errors="replace"), shown(path), root), []
+    return pinned_by(requirements_of(data.decode(errors="replace"), shown(path), root))
 
 
 def _source(

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stoke.errors import EngineError, RequestError
 from stoke.files.atomic import write_atomically
@@ -30,10 +30,22 @@ _EXPORT = (
     "export", "--locked", "--quiet", "--format", "requirements.txt", "--no-header", "--no-annotate",
     "--no-emit-project", "--no-emit-workspace", "--no-emit-local",
 )  # fmt: skip
+_QUIET = ("--no-progress", "--color", "never")
 # Variables for options that exclude --locked.
 _OTHER_CHECKS = ("UV_FROZEN", "UV_LOCKED")
 _STALE = "needs to be updated"
 _NO_PYTHON = "No interpreter found"
+
+
+class Pinned(NamedTuple):
+    """The packages that a lockfile pins."""
+
+    text: str
+    """A requirements file with hashes; empty for a lockfile without packages."""
+    locked: bool
+    """Whether each package has a hash; one from git has none."""
+    note: str | None = None
+    """For the user."""
 
 
 def has_uv_lock(root: str) -> bool:
@@ -46,29 +58,36 @@ def has_lockfile(root: str) -> bool:
 
 def exported(
     root: str, project: Pyproject, deciding: Iterable[tuple[str, bytes]], options: list[str]
-) -> tuple[str, str | None]:
-    """Return what uv.lock pins for a project, as a requirements file with hashes, and a note or None.
+) -> Pinned:
+    """Return what uv.lock pins for a project.
 
     `deciding` has the folder and the content of each pyproject.toml that the lockfile is checked
-    against. `RequestError` if it does not match
-    them, with the command that updates it, and if uv cannot tell.
+    against. `RequestError` if it does not match them, with the command that updates it, and if uv
+    cannot tell.
     """
     key = _key(root, project, deciding, options)
     stored = _store(root, project, options)
     try:
         known = read_json(stored, _LONGEST)
         if known["key"] == key:
-            return str(known["text"]), known["note"]
+            return Pinned(known["text"], known["locked"], known["note"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     text, note = _export(root, project, options)
-    text = _with_indexes(text, os.path.join(root, UV_LOCK))
+    pinned = pinned_by(_with_indexes(text, os.path.join(root, UV_LOCK)), note)
     try:
         make_private(stored.parent)
-        write_atomically(stored, json.dumps({"key": key, "text": text, "note": note}))
+        write_atomically(stored, json.dumps({"key": key, **pinned._asdict()}))
     except (OSError, EngineError):
         pass  # The next request asks uv again.
-    return text, note
+    return pinned
+
+
+def pinned_by(text: str, note: str | None = None) -> Pinned:
+    """Return the packages of a requirements file."""
+    from stoke.request.requirements_text import parse_requirements
+
+    return Pinned(text, parse_requirements(text).is_lock(), note)
 
 
 def _store(root: str, project: Pyproject, options: list[str]) -> Any:
@@ -121,10 +140,9 @@ def _export(root: str, project: Pyproject, options: list[str]) -> tuple[str, str
             frozen = ["--frozen" if word == "--locked" else word for word in _EXPORT]
             done = _run_uv([*frozen, *options], project)
             if done.returncode == 0:
-                bounds = project.project.get("requires-python")
                 return done.stdout, (
                     f"{lock} was not compared with {shown(project.file)}: this machine has no Python "
-                    f"{bounds} for it"
+                    "that the project allows"
                 )
             break
     why = re.sub(r"\s*\n\s*", "; ", done.stderr.strip().removeprefix("error: "))
@@ -148,15 +166,7 @@ def _run_uv(arguments: list[str], project: Pyproject) -> subprocess.CompletedPro
     from uv import find_uv_bin
 
     return subprocess.run(
-        [
-            find_uv_bin(),
-            *arguments,
-            "--no-progress",
-            "--color",
-            "never",
-            "--project",
-            project.folder,
-        ],
+        [find_uv_bin(), *arguments, *_QUIET, "--project", project.folder],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

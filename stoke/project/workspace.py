@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,12 +25,13 @@ _HEAD = re.compile(rf"[ \t]*({NAME})[ \t]*(?:\[([^\]]*)\])?")
 def workspace_root(folder: str) -> str | None:
     """Return the root of the uv workspace that has the project in `folder` as a member.
 
-    Only folders above it are looked at, up to the home folder; None if it is in no workspace.
+    Only folders above it are looked at, up to the home folder; None if it is in no workspace. One that
+    every user can write to, such as /tmp, is none: another user could put a pyproject.toml there.
     """
-    home = os.path.expanduser("~")
+    home = os.path.realpath(os.path.expanduser("~"))
     above = os.path.dirname(folder)
     while above not in ("/", home):
-        if os.path.lexists(os.path.join(above, "pyproject.toml")):
+        if os.path.lexists(os.path.join(above, "pyproject.toml")) and not _is_open_to_all(above):
             pyproject = read_pyproject(above)
             if pyproject and folder in member_folders(pyproject):
                 return above
@@ -259,6 +261,10 @@ def _as_address(text: str, head: re.Match[str], source: Mapping[str, Any]) -> st
 
 def _extras(head: re.Match[str]) -> list[str]:
     return re.findall(NAME, head[2] or "")
+
+
+def _is_open_to_all(folder: str) -> bool:
+    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
 
 
 def _is_inside(path: str, folder: str) -> bool:

@@ -22,6 +22,7 @@ from stoke.project.environment import (
     project_environment,
 )
 from stoke.project.version import UNKNOWN
+from stoke.project.workspace import workspace_root
 from stoke.request.requirements_text import parse_requirements
 from tests import projects
 from tests.package_index import PackageIndex
@@ -263,6 +264,17 @@ def test_members_of_a_workspace_are_source_and_their_dependencies_packages(
     core = environment(root, "packages/core")
     packages = pinned(core.requirements) if locked else list(core.dependencies)
     assert [text.partition("=")[0] for text in packages] == ["alpha"]
+
+
+def test_a_workspace_in_a_folder_that_all_can_write_to_is_none(
+    tmp_path: Path, index: PackageIndex
+) -> None:
+    root = projects.workspace(tmp_path / "p", index, locked=False)
+    member = str(root / "packages/core")
+    assert workspace_root(member) == str(root)
+    root.chmod(0o1777)
+    assert workspace_root(member) is None
+    assert workspace_root(str(root / "packages/attic")) is None
 
 
 def test_a_path_dependency_inside_is_source_and_one_outside_is_refused(tmp_path: Path) -> None:
