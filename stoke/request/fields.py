@@ -249,7 +249,7 @@ FIELDS: tuple[Field, ...] = (
             "on argo claim:NAME in place of SRC.",
             parameter="mounts",
         ),
-        widget=Widget("./data:/data or claim:NAME:/data, :rw to write", lines=3),
+        widget=Widget("./data:/data, one per line", lines=3),
     ),
     Field(
         "index.url",
