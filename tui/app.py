@@ -106,13 +106,21 @@ class StokeApp(PatchedApp):
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         Binding("5", "switch('race')", "Race", show=False, id="app.race"),
-        # Not COMMAND_PALETTE_BINDING: that has priority and would take ":" away from editors.
+        # Textual binds ctrl+p only if nothing else opens its palette. With priority, ":" would be
+        # taken away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
+        Binding(
+            "ctrl+p", "command_palette", "Commands", show=False, priority=True, id="app.palette"
+        ),
+        # Text fields need the letter.
+        Binding("z,f8", "zoom", "Zoom", id="app.zoom"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
         Binding("f2", "welcome", "Getting started", show=False, id="app.welcome"),
         Binding("ctrl+l", "redraw", "Redraw the screen", show=False, id="app.redraw"),
         Binding("M", "mouse", "Mouse on or off", show=False, id="app.mouse"),
-        Binding("q", "back_or_quit", "Quit", id="app.quit"),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
+        Binding("q", "quit_here", "Quit", id="app.quit"),
+        Binding("q", "back_to_jobs", "Back", id="app.back"),
     ]
 
     def __init__(
@@ -355,13 +363,27 @@ class StokeApp(PatchedApp):
     # --- keys -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        if action not in ("switch", "help", "welcome", "back_or_quit"):
-            return True
+        screen = self.screen
         # The command palette is modal too, and offers these actions.
-        return not self.screen.is_modal or isinstance(self.screen, CommandPalette)
+        is_covered = screen.is_modal and not isinstance(screen, CommandPalette)
+        if action in ("switch", "help", "welcome"):
+            return not is_covered
+        if action == "zoom":
+            return isinstance(screen, StokeScreen) and screen.can_zoom
+        if action == "quit_here":
+            return not is_covered and self.current_mode == "jobs"
+        if action == "back_to_jobs":
+            return not is_covered and self.current_mode != "jobs"
+        return True
+
+    def action_zoom(self) -> None:
+        if isinstance(self.screen, StokeScreen):
+            self.screen.zoom()
 
     def action_switch(self, mode: str) -> None:
         if self.current_mode != mode:
+            # They have been read, and the next screen would show them again.
+            self.clear_notifications()
             self.switch_mode(mode)
 
     def action_help(self) -> None:
@@ -392,11 +414,11 @@ class StokeApp(PatchedApp):
         context.ui_state.set(welcomed=True)
         return self.push_screen(Welcome(context.config.backend, context.read_only), chosen)
 
-    def action_back_or_quit(self) -> None:
-        if self.current_mode == "jobs":
-            self.exit()
-        else:
-            self.switch_mode("jobs")
+    def action_quit_here(self) -> None:
+        self.exit()
+
+    def action_back_to_jobs(self) -> None:
+        self.switch_mode("jobs")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)

@@ -215,7 +215,7 @@ CLUSTER: tuple[Option[Any], ...] = (
         help="Context of the kubeconfig that names the cluster (argo).",
     ),
     click.option(
-        "--namespace", metavar="NAMESPACE", expose_value=False, callback=_into_variable,
+        "-n", "--namespace", metavar="NAMESPACE", expose_value=False, callback=_into_variable,
         help="Namespace in that cluster (argo).",
     ),
 )  # fmt: skip
@@ -238,7 +238,7 @@ PLACE: tuple[Option[Any], ...] = (
 )
 
 OUTCOME: tuple[Option[Any], ...] = (
-    click.option("--detach", is_flag=True, help="Print the job's id and exit while it runs."),
+    click.option("-d", "--detach", is_flag=True, help="Print the job's id and exit while it runs."),
     click.option(
         "--json", "as_json", is_flag=True,
         help="Print the job as JSON when it has ended; its output goes to stderr.",

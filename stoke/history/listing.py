@@ -20,6 +20,7 @@ from stoke.history.rows import name_of, named
 PAGE = 64
 """The number of jobs that are read at once."""
 _MOST_PAGES = 32
+DAY_SECONDS = 86_400
 
 # Jobs that may need attention come first.
 STATES = (
@@ -125,6 +126,10 @@ class Listing:
         self.groups: tuple[Group, ...] = ()
         self.total = 0
         """The number of jobs in the history."""
+        self.unfinished: dict[JobState, int] = {}
+        """The numbers of jobs in the history that are queued, starting or running."""
+        self.failed_lately = 0
+        """The number of jobs in the history that were submitted in the last day and failed."""
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -153,6 +158,19 @@ class Listing:
         self._numbers = array("q", (row[0] for row in rows))
         self.groups = _groups([row[1] for row in rows]) if named else ()
         self._pages.clear()
+        self._count(now)
+
+    def _count(self, now: float) -> None:
+        """Count by state, as far as an index has it: the whole history would be read otherwise."""
+        states = "'queued', 'starting', 'running'"
+        rows = self._history.query(
+            f"SELECT state, count(*) FROM jobs WHERE state IN ({states}) GROUP BY state"  # noqa: S608
+        )
+        self.unfinished = {JobState(state): count for state, count in rows}
+        self.failed_lately = self._history.query(
+            "SELECT count(*) FROM jobs WHERE submitted_at > ? AND state = ?",
+            (now - DAY_SECONDS, JobState.FAILED.value),
+        )[0][0]
 
     def job(self, place: int) -> Job | None:
         """Return the job at a position; None if it was removed since the last read."""

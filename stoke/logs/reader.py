@@ -317,6 +317,20 @@ def save(source: LogSource, target: Path, replace: bool = False) -> int:
     return written
 
 
+def save_as_shown(source: LogSource, target: Path) -> None:
+    """Write the log's lines as they are shown, complete and without colours, to a new file."""
+    reader = SpoolReader(source)
+    try:
+        with open(target, "x", encoding="utf-8", errors="replace") as file:
+            for line in reader.lines():
+                mark = NOTE_MARK if line.stream == NOTE else ""
+                file.write(f"{mark}{clean_line(line.text)}\n")
+    except OSError as error:
+        raise StokeError(f"cannot write a copy of the log: {error.strerror}") from error
+    finally:
+        reader.close()
+
+
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that did not exist; remove it if the block ends with an error."""

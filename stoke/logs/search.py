@@ -117,7 +117,7 @@ class Query:
         if not self._literal:
             yield from self._row_by_row(block, clean)
             return
-        for row, end in _candidates(self._find_in(data, clean), block):
+        for row, end in candidates(self._find_in(data, clean), block):
             if end <= block.start(row + 1) if clean else self.holds_row(block.row(row)):
                 yield row
 
@@ -192,7 +192,7 @@ def part_holds(
     return found_from(text if last else text + "\0", 0 if first else _CONTEXT)
 
 
-def _candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
+def candidates(find: Find, block: Block) -> Iterator[tuple[int, int]]:
     """Yield each row that has a match, and where its first match ends."""
     row = 0
     found = find(0)
@@ -227,7 +227,7 @@ class _Errors(Query):
             yield from super().rows(block)
             return
         lower, search = block.data.lower(), self._WORDS.search
-        for row, _ in _candidates(
+        for row, _ in candidates(
             lambda start: match.span() if (match := search(lower, start)) else None, block
         ):
             if self.holds_row(block.row(row)):

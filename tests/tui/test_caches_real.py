@@ -201,7 +201,7 @@ async def test_warming_runs_a_job_that_builds_the_environment(lab: Lab, real_app
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("3")
         await until(pilot, lambda: "No caches yet" in screen_text(app))
-        await pilot.press("w")
+        await pilot.press("W")
         await until(pilot, lambda: f"Warm {SCOPE} on local" in screen_text(app))
         await pilot.press(*"alpha, beta", "enter")
         await until(pilot, lambda: "succeeded in" in screen_text(app))
@@ -227,7 +227,7 @@ async def test_warming_the_most_used_and_from_a_file(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("3")
         for number, text in ((4, "3"), (1, str(requirements))):
-            await pilot.press("w")
+            await pilot.press("W")
             await until(pilot, lambda: f"Warm {SCOPE} on local" in screen_text(app))
             app.screen.query_one(f"#warm-{number}", Input).value = text
             app.screen.query_one("#go", Button).press()
@@ -247,7 +247,7 @@ async def test_warming_the_most_used_and_from_a_file(
 async def test_the_warm_dialog_shows_why_a_request_is_refused(lab: Lab, real_app: StokeApp) -> None:
     app = real_app
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await pilot.press("3", "w")
+        await pilot.press("3", "W")
         await until(pilot, lambda: f"Warm {SCOPE} on local" in screen_text(app))
         for number, text, why in (
             (0, "", "nothing to warm"),

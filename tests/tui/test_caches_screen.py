@@ -68,7 +68,7 @@ async def test_clearing_requires_the_name_of_the_scope(
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press("c")
+        await pilot.press("d")
         await until(pilot, lambda: "286 MiB in 4 entries" in screen_text(app))
         assert app.screen.query_one("#cancel", Button).has_focus
         assert "Not in use." in screen_text(app)
@@ -89,7 +89,7 @@ async def test_cancel_clears_nothing(app: StokeApp, desk: Desk, local: FakeBacke
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         for key in ("enter", "escape"):
-            await pilot.press("c")
+            await pilot.press("d")
             await until(pilot, lambda: isinstance(app.screen, ClearCache))
             await pilot.press(key)
             await until(pilot, lambda: isinstance(app.screen, CachesScreen))
@@ -101,7 +101,7 @@ async def test_a_cache_in_use_cannot_be_cleared(
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press("j", "c")
+        await pilot.press("j", "d")
         await until(pilot, lambda: "In use by fit-aaaaaa" in screen_text(app))
         await until(pilot, lambda: "4.7 GiB in 12 entries" in screen_text(app))
         app.screen.query_one(Input).focus()
@@ -125,7 +125,7 @@ async def test_an_error_while_clearing_is_shown_with_its_hint(
 ) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
-        await pilot.press("c")
+        await pilot.press("d")
         await until(pilot, lambda: "286 MiB in 4 entries" in screen_text(app))
         local.down = EngineError("a job took it meanwhile", "stop it first")
         app.screen.query_one(Input).value = "default"
@@ -169,7 +169,7 @@ async def test_closing_a_dialog_or_the_environments_cancels_the_measurement(
     local.at_work = True
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
-        for press in ("c", "enter"):
+        for press in ("d", "enter"):
             threads = threading.active_count()
             await pilot.press(press)
             await until(pilot, lambda: "measured 1,200 of 3,000" in screen_text(app))

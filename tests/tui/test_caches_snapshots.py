@@ -140,7 +140,7 @@ def test_clear_asks(
     snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
 ) -> None:
     held["docker"].held = []
-    run = shows("in 4 entries", "3", "c")
+    run = shows("in 4 entries", "3", "d")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
@@ -165,7 +165,7 @@ def test_warm_asks(
     snap_compare: Compare, app: StokeApp, held: dict[str, FakeBackend], size: tuple[int, int]
 ) -> None:
     held["docker"].held = []
-    run = shows("Warm default on local", "3", "w")
+    run = shows("Warm default on local", "3", "W")
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 

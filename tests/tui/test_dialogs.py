@@ -74,6 +74,6 @@ async def test_the_screen_behind_a_dialog_follows_the_size_of_the_terminal(
         await until(pilot, lambda: "Keys: Jobs" in shown(app))
         await pilot.resize_terminal(150, 50)
         # The frame of the screen behind reaches the new edges.
-        await until(pilot, lambda: shown(app).splitlines()[-2].endswith("╯"))
-        assert len(shown(app).splitlines()[-2]) == 150
+        await until(pilot, lambda: shown(app).splitlines()[1].endswith("─"))
+        assert len(shown(app).splitlines()[1]) == 150
         assert len(shown(app).splitlines()) == 50

@@ -190,8 +190,8 @@ async def test_the_key_bar_cuts_no_key_and_always_shows_help(
     desk: Desk, app: StokeApp, width: int
 ) -> None:
     desk.job("fit-7k2pqa")
-    whole = "/ Find r Run again e Edit and run d Remove c Compare f Follow ? Help q Quit"
-    keys = ["/ Find", "r Run again", "e Edit and run", "d Remove", "c Compare", "f Follow"]
+    whole = "/ Find r Run again e Edit and run d Remove c Compare z Zoom ? Help q Quit"
+    keys = ["/ Find", "r Run again", "e Edit and run", "d Remove", "c Compare", "z Zoom"]
     cut = [" ".join([*keys[:count], "? Help"]) for count in range(1, len(keys) + 1)]
     fitting = [line for line in [*cut, whole] if len(line) <= width][-1]
     async with app.run_test(size=(width, 24)) as pilot:
@@ -201,7 +201,7 @@ async def test_the_key_bar_cuts_no_key_and_always_shows_help(
 async def test_a_click_on_a_key_presses_it(desk: Desk, app: StokeApp) -> None:
     desk.job("fit-7k2pqa")
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: "f Follow ? Help" in screen_text(app))
+        await until(pilot, lambda: "z Zoom ? Help" in screen_text(app))
         line = screen_text(app).splitlines()[-1]
         await pilot.click("KeyBar", offset=(line.index("? Help") + 3, 0))
         await until(pilot, lambda: app.screen.is_modal)

@@ -87,7 +87,7 @@ async def test_a_log_that_is_too_long_to_copy_is_saved(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("v", "g", "y")
-        template = "save the log instead: s"
+        template = "save the log instead: S"
         await until(pilot, lambda: template in said(app))
         (key,) = re.findall(r"save the log instead: (\w)\b", said(app))
         await pilot.press("escape", key, "enter")

@@ -145,11 +145,11 @@ async def test_volumes(app: StokeApp, desk: Desk, backends: dict[str, FakeBacken
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("3")
         await until(pilot, lambda: "[/nope]" in harmless(app))
-        await pilot.press("c")
+        await pilot.press("d")
         await until(pilot, lambda: "Clear this cache?" in harmless(app))
         await pilot.press("escape", "p", "enter")
         await until(pilot, lambda: "2 environments" in harmless(app))
-        await pilot.press("escape", "w")
+        await pilot.press("escape", "W")
         await until(pilot, lambda: "packages" in harmless(app))
         await pilot.press(*"./[/nope]", "enter")
         await until(pilot, lambda: "does not travel" in harmless(app))
@@ -178,7 +178,7 @@ async def test_figures(app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatc
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("4")
         await until(pilot, lambda: "90% of 10 predictions" in harmless(app))
-        await pilot.press("b", "s")
+        await pilot.press("B", "I")
         await until(
             pilot, lambda: "predictions" in harmless(app) and "all backends" not in harmless(app)
         )

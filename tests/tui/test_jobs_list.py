@@ -25,9 +25,14 @@ from tui.jobs.job_list import JobList
 
 def order(app: StokeApp) -> list[str]:
     """Return the jobs on the terminal, from the top."""
-    lines = screen_text(app).splitlines()
-    found = [line.split("│")[1] for line in lines if line.count("│") > 1]
-    return [word for line in found for word in line.split() if word.endswith("-7k2pqa")]
+    return [word for line in listed(app) for word in line.split() if word.endswith("-7k2pqa")]
+
+
+def listed(app: StokeApp) -> list[str]:
+    """Return the lines of the list, its headings first."""
+    table = jobs_screen(app).table.region
+    lines = screen_text(app).splitlines()[table.y : table.bottom]
+    return [line[table.x : table.right] for line in lines]
 
 
 async def ready(pilot: Pilot[None]) -> JobList:
@@ -149,16 +154,16 @@ async def test_columns_order_and_groups_are_as_they_were_left(app: StokeApp, thr
         await ready(pilot)
         await pilot.press("C")
         await until(pilot, lambda: "[x] state" in screen_text(app))
-        # Hide the state, move the id to the front, and show the reason.
+        # Hide the state, show the image, and move it forward.
         await pilot.press("space", "end", "space", "K", "escape")
         await pilot.press("O", "b")
         await until(pilot, lambda: "succeeded · 2" in screen_text(app))
-        assert "why" in screen_text(app) and "no memory" in screen_text(app)
-        head = screen_text(app).splitlines()[2].split("│")[1]
+        head = listed(app)[0]
+        assert "image" in head and "state" not in head
     again = StokeApp(Config(), clock=lambda: NOW)
     async with again.run_test(size=(160, 40), notifications=True) as pilot:
         await ready(pilot)
-        assert screen_text(again).splitlines()[2].split("│")[1] == head
+        await until(pilot, lambda: listed(again)[0] == head)
         await until(pilot, lambda: "succeeded · 2" in screen_text(again))
 
 
@@ -204,7 +209,7 @@ async def test_the_two_marked_jobs_are_compared_the_older_first(app: StokeApp, d
         text = screen_text(app)
         assert text.index("eval-7k2pqa") < text.index("fit-7k2pqa")
         assert "env.A" in text and "1 changed" in text
-        await pilot.press("x")
+        await pilot.press("X")
         await until(pilot, lambda: "numpy 2 → 1" in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: jobs_screen(app).table.has_focus)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from textual.command import CommandPalette
 
 from stoke.backend.api import EngineState, EngineStatus
+from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.history.database import Note
 from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
-from tests.tui.conftest import Desk, FakeBackend, screen_text, shows, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, shows, until
 from tui.app import StokeApp
-from tui.dialogs.prompts import Confirm, Help
+from tui.dialogs.prompts import Confirm
 from tui.jobs.job_list import JobList
 from tui.jobs.screen import JobsScreen
 from tui.log.view import LogView
@@ -45,7 +48,7 @@ async def test_the_newest_job_is_first_and_shown(
         text = screen_text(app)
         assert text.index("new-bbbbbb") < text.index("old-aaaaaa")
         assert "it broke" in text
-        assert "1 line · 9 B · 0 gaps" in text
+        assert "1 line · 9 B" in text and "gap" not in text
         await pilot.press("j")
         await until(pilot, lambda: "old line" in screen_text(app))
 
@@ -70,7 +73,7 @@ async def test_a_long_error_is_shown_once_with_its_lines(app: StokeApp, desk: De
     text = f"{reason}\nThe build backend returned an error\nmain.c:3:5: error: \x1b[31mno ;\n   ^"
     desk.history.add_note("built-aaaaaa", Note("error", text, "look at the log"))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "0 gaps" in screen_text(app))
+        await until(pilot, lambda: "Spec" in screen_text(app))
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "The build backend returned an error" in screen_text(app))
         lines = [line.strip(" │┃▏▎▊▉█") for line in screen_text(app).splitlines()]
@@ -89,7 +92,7 @@ async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk
     }
     desk.job("job-aaaaaa", hit=False, spec=spec)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "0 gaps" in screen_text(app))
+        await until(pilot, lambda: "Spec" in screen_text(app))
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "2 of 41" in screen_text(app))
         assert "MISS" in screen_text(app)
@@ -141,13 +144,112 @@ async def test_keys_that_cannot_work_are_not_offered(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: jobs_screen(app).job is not None)
         await pilot.pause()
-        keys = app.screen.active_bindings
-        assert "s" not in keys
-        assert "d" in keys
-        # Help comes after a key that must do nothing: both have been handled then.
-        await pilot.press("s", "question_mark")
-        await until(pilot, lambda: app.screen.is_modal)
-        assert isinstance(app.screen, Help)
+        keys = screen_text(app).splitlines()[-1]
+        assert "Stop" not in keys
+        assert "d Remove" in keys
+        # The key says why it does nothing.
+        await pilot.press("s")
+        await until(pilot, lambda: "Nothing to stop: already ended" in screen_text(app))
+        assert not app.screen.is_modal
+
+
+async def test_a_letter_answers_a_confirmation(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    desk.job("job-aaaaaa", JobState.RUNNING)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "running" in screen_text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert backends["local"].stopped == []
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
+
+
+async def test_zoom_shows_the_log_alone_and_goes_back(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa", log=b"".join(b"line %d\n" % number for number in range(100)))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "line 99" in screen_text(app))
+        assert len(re.findall(r"line \d+ ", screen_text(app))) >= 15
+        await pilot.press("enter", "z")
+        await until(pilot, lambda: len(re.findall(r"line \d+ ", screen_text(app))) >= 19)
+        assert "state" not in screen_text(app)
+        await pilot.press("z")
+        await until(pilot, lambda: "state" in screen_text(app))
+        assert jobs_screen(app).detail.log_view.has_focus
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_keys_move_the_split_and_the_next_start_restores_it(
+    app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    desk.job("job-aaaaaa", log=b"line\n")
+
+    def side(app: StokeApp) -> int:
+        region = app.screen.query_one("#jobs-side").region
+        return region.width if size[0] > 100 else region.height
+
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "Spec" in screen_text(app))
+        before = side(app)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: side(app) > before + 1)
+        enlarged = side(app)
+        await pilot.press("enter", "plus")
+        await until(pilot, lambda: side(app) < enlarged)
+        left = side(app)
+    again = StokeApp(Config(), clock=lambda: NOW)
+    async with again.run_test(size=size) as pilot:
+        await until(pilot, lambda: "Spec" in screen_text(again))
+        assert side(again) == left
+
+
+async def test_the_title_counts_states_and_a_column_tells_why(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa", JobState.RUNNING)
+    desk.job("job-bbbbbb", JobState.FAILED, exit_code=1)
+    desk.job("job-cccccc", JobState.FAILED, reason="lock: no solution found: numpy needs more")
+    desk.job("job-dddddd", JobState.FAILED, reason="no", age=90_000)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "4 jobs · 1 running · 2 failed today" in screen_text(app))
+        assert "exit 1 " in screen_text(app) and " no solution " in screen_text(app)
+
+
+async def test_a_filter_without_a_match_leaves_no_log_on_the_screen(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job("job-aaaaaa", log=b"a line of the log\n")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "a line of the log" in screen_text(app))
+        await pilot.press("slash", *"nothing")
+        await until(pilot, lambda: "No matching jobs" in screen_text(app))
+        await until(pilot, lambda: "a line of the log" not in screen_text(app))
+
+
+async def test_a_notification_covers_nothing(app: StokeApp, desk: Desk) -> None:
+    desk.job("job-aaaaaa", log=b"".join(b"line %d\n" % number for number in range(100)))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "line 99" in screen_text(app))
+        app.notify("something happened")
+        await until(pilot, lambda: "something happened" in screen_text(app))
+        await until(pilot, lambda: "line 99" in screen_text(app))
+        assert "Help" in screen_text(app)
+
+
+@pytest.mark.parametrize("mode", ["jobs", "new", "caches", "metrics", "race"])
+async def test_ctrl_p_opens_the_palette_on_every_screen(
+    app: StokeApp, desk: Desk, mode: str
+) -> None:
+    desk.job("job-aaaaaa")
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "Spec" in screen_text(app))
+        app.action_switch(mode)
+        await until(pilot, lambda: app.current_mode == mode)
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
 
 
 async def test_rerun_submits_the_same_request_and_shows_it(
@@ -176,12 +278,12 @@ async def test_a_job_without_its_package_is_run_again_with_it(
     desk.job("fit-bbbbbb", JobState.FAILED, spec={"code": "import yaml"}, exit_code=2, age=7200)
     desk.spool("fit-bbbbbb", YAML, STDERR)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "+ adds pyyaml and runs again" in screen_text(app))
+        await until(pilot, lambda: "f6 adds pyyaml and runs again" in screen_text(app))
         await pilot.press("down")
-        await until(pilot, lambda: shows(app, "exit 2", without="+ adds"))
-        await pilot.press("plus", "up")
-        await until(pilot, lambda: "+ adds pyyaml and runs again" in screen_text(app))
-        await pilot.press("plus")
+        await until(pilot, lambda: shows(app, "exit 2", without="f6 adds"))
+        await pilot.press("f6", "up")
+        await until(pilot, lambda: "f6 adds pyyaml and runs again" in screen_text(app))
+        await pilot.press("f6")
         await until(pilot, lambda: backends["local"].deliveries)
         (made,) = backends["local"].deliveries
         assert (made.spec.code, made.spec.dependencies) == ("import yaml", ("pyyaml",))
@@ -193,13 +295,13 @@ async def test_a_guessed_package_is_asked_for_first(
     desk.job("fit-aaaaaa", JobState.FAILED, spec={"code": "import yamlx"}, exit_code=1)
     desk.spool("fit-aaaaaa", YAML.replace(b"yaml", b"yamlx"), STDERR)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: "+ adds yamlx (PyPI name guessed" in screen_text(app))
-        await pilot.press("plus")
+        await until(pilot, lambda: "f6 adds yamlx (PyPI name guessed" in screen_text(app))
+        await pilot.press("f6")
         await until(pilot, lambda: "https://pypi.org/project/yamlx" in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: not app.screen.is_modal)
         assert not backends["local"].deliveries
-        await pilot.press("plus")
+        await pilot.press("f6")
         await until(pilot, lambda: app.screen.is_modal)
         await pilot.press("right", "enter")
         await until(pilot, lambda: backends["local"].deliveries)
@@ -269,7 +371,7 @@ async def test_an_unreadable_request_is_reported(app: StokeApp, desk: Desk) -> N
 async def test_help_and_palette_list_every_key(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa")
     async with app.run_test(size=(120, 60), notifications=True) as pilot:
-        await until(pilot, lambda: "0 gaps" in screen_text(app))
+        await until(pilot, lambda: "Spec" in screen_text(app))
         await pilot.press("question_mark")
         await until(pilot, lambda: "Keys: Jobs" in screen_text(app))
         for what in ("Find", "Run again", "Remove", "Timestamps", "New job", "Quit"):

@@ -26,7 +26,7 @@ def shows(what: str, *keys: str) -> Any:
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, StokeApp)
-        first = "No jobs yet" if not what else "gap"
+        first = "No jobs yet" if not what else "Spec"
         await until(pilot, lambda: first in screen_text(app))
         await still(pilot)
         for key in keys:
@@ -84,7 +84,7 @@ def test_hostile(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
     )
     desk.job("job-aaaaaa", age=60, log=b"x\n")
     desk.raw("job-aaaaaa", "UPDATE jobs SET id = ? WHERE id = ?", f"[/nope]\t{ALL}界界界")
-    assert snap_compare(app, terminal_size=size, run_before=shows("gap", "b", "b"))
+    assert snap_compare(app, terminal_size=size, run_before=shows("Spec", "b", "b"))
 
 
 @SIZES

@@ -36,7 +36,7 @@ def shows(what: str, *keys: str) -> Callable[[Pilot[Any]], Awaitable[None]]:
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, StokeApp)
-        await until(pilot, lambda: "gaps" in screen_text(app))
+        await until(pilot, lambda: "lines ·" in screen_text(app))
         # The first activation of a tab arrives late, and would undo a key pressed before it.
         await still(pilot)
         for key in ("enter", *keys):
@@ -76,7 +76,7 @@ def running(desk: Desk) -> Desk:
 @SIZES
 def test_empty(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]) -> None:
     desk.job(JOB, JobState.RUNNING, age=90)
-    assert snap_compare(app, terminal_size=size, run_before=shows("0 lines"))
+    assert snap_compare(app, terminal_size=size, run_before=shows("0 lines ·"))
 
 
 @SIZES
@@ -111,7 +111,7 @@ def test_searching(
 
 @SIZES
 def test_asking(snap_compare: Compare, app: StokeApp, running: Desk, size: tuple[int, int]) -> None:
-    keys = ("slash", "ctrl+r")
+    keys = ("slash", "f3")
     assert snap_compare(app, terminal_size=size, run_before=shows("regular", *keys))
 
 

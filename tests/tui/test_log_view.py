@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,7 @@ async def test_a_word_with_colours_inside_is_found_and_marked(app: StokeApp, des
         marked = [
             segment.text
             for segment in strip
-            if segment.style and segment.style.bgcolor == view._style("log--match").bgcolor
+            if segment.style and segment.style.bgcolor == view._style("log--match-now").bgcolor
         ]
         assert "".join(marked) == "needle"
 
@@ -331,7 +332,7 @@ async def test_ctrl_r_searches_for_a_regular_expression(app: StokeApp, desk: Des
         view = await opened(pilot, app)
         await ask(pilot, "slash", "a.c")
         await until(pilot, lambda: "1 of 1" in screen_text(app))
-        await pilot.press("slash", "ctrl+r")
+        await pilot.press("slash", "f3")
         await until(pilot, lambda: "/ regular expression" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: "1 of 2" in screen_text(app))
@@ -392,15 +393,117 @@ async def test_the_next_error_and_the_one_before(app: StokeApp, desk: Desk) -> N
     desk.spool(JOB, b"Traceback (most recent call last):\n  File\nKeyError: 1\n", STDERR)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
-        await pilot.press("E")
+        await pilot.press("comma")
         await until(pilot, lambda: view.cursor == 1001)
-        await pilot.press("E")
+        await pilot.press("comma")
         await until(pilot, lambda: view.cursor == 500)
         await until(pilot, lambda: "ERROR one" in screen_text(app))
-        await pilot.press("E")
+        await pilot.press("comma")
         await until(pilot, lambda: "no more errors above" in screen_text(app))
-        await pilot.press("e")
+        await pilot.press("full_stop")
         await until(pilot, lambda: view.cursor == 1001)
+
+
+def styles_of(view: LogView, text: str) -> set[object]:
+    """Return the colours of the drawn line that begins with a text."""
+    for y in range(view.size.height):
+        strip = view.render_line(y)
+        if strip.text.strip(" │").startswith(text):
+            return {part.style.color for part in strip if part.style and part.text.strip(" │")}
+    raise AssertionError(text)
+
+
+async def test_lines_have_the_colour_of_their_level_unless_the_job_coloured_them(
+    app: StokeApp, desk: Desk
+) -> None:
+    log = b"plain\nERROR no\n2026-01-02 WARNING hm\n\x1b[32mERROR green\x1b[0m\nerrors: 0\n"
+    desk.job(JOB, log=log)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        error, warning = (view._style(f"log--{level}").color for level in ("error", "warning"))
+        assert styles_of(view, "ERROR no") == {error}
+        assert styles_of(view, "2026-01-02 WARNING") == {warning}
+        assert not styles_of(view, "plain") & {error, warning}
+        assert not styles_of(view, "ERROR green") & {error, warning}
+
+
+async def test_a_key_shows_warnings_and_errors_then_errors_then_all(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, log=b"plain\nERROR no\nWARNING hm\nplain\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press("l")
+        await until(pilot, lambda: "warnings 2 of 4 lines" in screen_text(app))
+        await until(pilot, lambda: view.lines.count == 2)
+        await pilot.press("l")
+        await until(pilot, lambda: "errors 1 of 4 lines" in screen_text(app))
+        await pilot.press("l")
+        await until(pilot, lambda: view.lines.count == 4)
+        assert view.filter is None
+
+
+async def test_the_search_runs_while_its_text_is_typed_and_escape_takes_it_back(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job(JOB, log=lines(0, 500) + b"needle and needle\n" + lines(0, 500) + b"needle\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await pilot.press("g", "slash", *"need")
+        await until(pilot, lambda: view.cursor == 500)
+        await until(pilot, lambda: "1 of 2" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: view.cursor == 0 and view.search is None)
+        await pilot.press("slash", *"need", "enter")
+        await until(pilot, lambda: view.cursor == 500 and view.has_focus)
+        now = view._style("log--match-now").bgcolor
+        assert now != view._style("log--match").bgcolor
+        y = next(y for y, (line, _) in enumerate(view._layout()) if line == 500)
+        marked = [
+            part.text for part in view.render_line(y) if part.style and part.style.bgcolor == now
+        ]
+        assert marked == ["need", "need"]
+
+
+async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
+    app: StokeApp, desk: Desk
+) -> None:
+    folder = f"/home/ada/.local/state/stoke/local/{JOB}/work/files/"
+    trace = f'  File "{folder}fit.py", line 3, in <module>\n'.encode()
+    inside = b'  File "/stoke/work/files/fit.py", line 4, in f\n'
+    desk.job(JOB, JobState.FAILED, log=trace + inside + b"x" * 200 + b"\n")
+    desk.job("job-bbbbbb", age=9999, log=b"y\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        view = await opened(pilot, app)
+        await until(pilot, lambda: 'File "fit.py", line 3' in screen_text(app))
+        assert 'File "fit.py", line 4' in screen_text(app)
+        await until(pilot, lambda: view.wrap)
+        assert folder in view.lines.texts(0, 0)[0]
+        await pilot.press("w")
+        await until(pilot, lambda: not view.wrap)
+        await pilot.press("escape", "j")
+        await until(pilot, lambda: view.lines.rows == 1)
+        assert not view.wrap
+
+
+async def test_the_pager_gets_the_log_without_escape_sequences(
+    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    pager = tmp_path / "pager"
+    pager.write_text(f'#!/bin/sh\ncat "$1" > {copy}\n')
+    pager.chmod(0o755)
+    monkeypatch.setenv("PAGER", str(pager))
+    monkeypatch.setattr(app, "suspend", nullcontext)
+    desk.job(JOB, log=b"\x1b[31mred\x1b[0m\x1b]52;c;aGk=\x07\nlast\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await pilot.press("vertical_line")
+        await until(pilot, copy.exists)
+        await until(pilot, lambda: copy.read_text() == "red\nlast\n")
+        monkeypatch.setenv("PAGER", "/nowhere/pager")
+        await pilot.press("vertical_line")
+        await until(pilot, lambda: "export PAGER=" in screen_text(app))
 
 
 async def test_going_to_a_time_and_the_error_for_other_text(app: StokeApp, desk: Desk) -> None:

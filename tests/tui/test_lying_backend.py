@@ -95,7 +95,7 @@ async def test_no_screen_fails_with_a_broken_backend(
         for key, shown in (
             ("s", ""),  # Offered only while the backend calls the job unfinished.
             ("escape", "Log Phases Spec"),
-            ("enter", "0 gaps"),
+            ("enter", "Spec"),
             ("escape", "Log Phases Spec"),
             ("3", "share a scope"),
         ):

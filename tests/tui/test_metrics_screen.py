@@ -47,14 +47,14 @@ async def test_figures_of_the_history(app: StokeApp, jobs: Desk, size: tuple[int
 async def test_keys_select_backend_scope_and_time(app: StokeApp, jobs: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app, "all backends, all scopes, all time")
-        await pilot.press("b")
+        await pilot.press("B")
         await until(pilot, lambda: shows(app, "docker, all scopes", without="75%"))
-        await pilot.press("b", "s")
+        await pilot.press("B", "I")
         await until(pilot, lambda: "local, scope default" in screen_text(app))
         await until(pilot, lambda: "75%" in screen_text(app))
-        await pilot.press("b", "s")
+        await pilot.press("B", "I")
         await until(pilot, lambda: "all backends, all scopes" in screen_text(app))
-        await pilot.press("t")
+        await pilot.press("T")
         await until(pilot, lambda: "last day" in screen_text(app))
         await until(pilot, lambda: shows(app, "local", without="docker"))
 

@@ -559,11 +559,11 @@ async def test_one_key_adds_the_packages_that_the_code_imports(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
         screen.query_one(CodeEditor).text = "import numpy, mine, os\nfrom yaml import load"
-        await until(pilot, lambda: "f5 adds numpy, pyyaml" in screen_text(app))
-        await pilot.press("f5")
-        await until(pilot, lambda: "f5 adds" not in screen_text(app))
+        await until(pilot, lambda: "f6 adds numpy, pyyaml" in screen_text(app))
+        await pilot.press("f6")
+        await until(pilot, lambda: "f6 adds" not in screen_text(app))
         assert field(screen, "dependencies").text.split() == ["numpy", "pyyaml"]
-        await pilot.press("f5")
+        await pilot.press("f6")
         screen.query_one(CodeEditor).text = "import numpy, yaml, attr"
         await until(pilot, lambda: "prediction: python" in screen_text(app))
         assert field(screen, "dependencies").text.split() == ["numpy", "pyyaml"]

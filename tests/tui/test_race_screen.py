@@ -260,7 +260,7 @@ async def test_a_recording_is_opened_and_replayed(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("5")
         await until(pilot, lambda: "A race runs a request twice" in screen_text(app))
-        await pilot.press("o")
+        await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(app.screen, OpenRecording))
         file = app.screen.query_one(Input)
         assert file.value == "race-fit-1.json"
@@ -278,7 +278,7 @@ async def test_a_recording_is_opened_and_replayed(
         now[0] += 60.0
         await until(pilot, lambda: "12x faster" in screen_text(app))
         assert "52.4 MiB" in screen_text(app)
-        await pilot.press("p")
+        await pilot.press("R")
         await until(pilot, lambda: "Replay of both" in screen_text(app))
 
 
@@ -292,7 +292,7 @@ async def test_read_only_races_nothing_and_still_replays(desk: Desk, in_a_folder
         await until(pilot, lambda: app.focused is None or app.focused.id != "code")
         app.action_switch("race")
         await until(pilot, lambda: isinstance(app.screen, RaceScreen))
-        await pilot.press("o")
+        await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(app.screen, OpenRecording))
         await pilot.press("enter")
         await until(pilot, lambda: "Replay of both" in screen_text(app))

@@ -34,7 +34,7 @@ async def test_the_example_runs_with_one_key(
 ) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
-        await pilot.press("x")
+        await pilot.press("r")
         await until(pilot, lambda: backends["local"].deliveries)
         assert backends["local"].deliveries[0].spec.code == EXAMPLE
         assert backends["local"].deliveries[0].spec.dependencies == ("cowsay",)
@@ -75,6 +75,6 @@ async def test_read_only_offers_no_example(new: None, desk: Desk) -> None:
         assert not app.screen.query_one("#example").display
         assert "x run an example" not in said(app)
         # A key that does something comes after one that must not: both have been handled then.
-        await pilot.press("x", "escape")
+        await pilot.press("r", "escape")
         await until(pilot, lambda: "No jobs yet" in said(app))
         assert not desk.backends["local"].deliveries

@@ -69,12 +69,13 @@ class CachesTable(DataTable[Text]):
 
 class CachesScreen(StokeScreen):
     CHANGES = frozenset({"prune", "clear", "warm"})
+    PANES = "#caches-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "Measure", id="caches.measure"),
         Binding("p", "prune", "Prune", id="caches.prune"),
-        Binding("c", "clear", "Clear", id="caches.clear"),
-        Binding("w", "warm", "Warm", id="caches.warm"),
-        Binding("r", "reload", "Reload", show=False, id="caches.reload"),
+        Binding("d", "clear", "Clear", id="caches.clear"),
+        Binding("W", "warm", "Warm", id="caches.warm"),
+        Binding("f5", "reload", "Reload", show=False, id="caches.reload"),
         Binding("ctrl+c", "end", "Cancel work", show=False, id="caches.end"),
         Binding("escape", "end_or_back", "Cancel work, or back", show=False, id="caches.back"),
     ]

@@ -20,6 +20,8 @@ class Confirm(Dialog[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "cancel", "Cancel", id="confirm.cancel"),
+        Binding("n", "cancel", "No", show=False, id="confirm.no"),
+        Binding("y", "agree", "Yes", show=False, id="confirm.yes"),
         Binding("left,right", "app.focus_next", "Other button", show=False, id="confirm.other"),
     ]
 
@@ -34,8 +36,8 @@ class Confirm(Dialog[bool]):
             yield Static(Text(self._title), classes="dialog-title")
             yield Static(self._body, classes="dialog-body")
             with Horizontal(classes="dialog-buttons"):
-                yield Button("Cancel", id="cancel")
-                yield Button(self._verb, id="go", variant="error")
+                yield Button("Cancel (n)", id="cancel")
+                yield Button(f"{self._verb} (y)", id="go", variant="error")
 
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
@@ -46,6 +48,9 @@ class Confirm(Dialog[bool]):
 
     def action_cancel(self) -> None:
         self.dismiss(False)
+
+    def action_agree(self) -> None:
+        self.dismiss(True)
 
 
 class Help(Dialog[None]):

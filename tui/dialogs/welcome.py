@@ -48,7 +48,7 @@ class Welcome(Dialog[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "choose", "Close", id="welcome.close"),
-        Binding("x", "choose('example')", "Run an example", id="welcome.example"),
+        Binding("r", "choose('example')", "Run an example", id="welcome.example"),
         Binding("2", "choose('new')", "New job", id="welcome.new"),
         Binding("question_mark,f1", "choose('help')", "Help", id="welcome.help"),
         Binding("1", "choose('jobs')", "Jobs", show=False, id="welcome.jobs"),
@@ -80,7 +80,7 @@ class Welcome(Dialog[str | None]):
     def _keys(self, backend: str) -> Text:
         text = Text()
         keys = [
-            ("x", f"run an example on {backend}; r runs it again, cached"),
+            ("r", f"run an example on {backend}; then r runs it again, cached"),
             ("2", "write a job; ctrl+r submits it"),
             ("?", "list the keys of this screen; : lists all actions"),
         ]

@@ -28,7 +28,7 @@ class Columns(Dialog[None]):
         Binding("K,shift+up", "shift(-1)", "Move forward", id="columns.front"),
         Binding("j", "step(1)", "Next", show=False, id="columns.down"),
         Binding("k", "step(-1)", "Previous", show=False, id="columns.up"),
-        Binding("0", "reset", "Restore the defaults", id="columns.reset"),
+        Binding("backspace", "reset", "Restore the defaults", id="columns.reset"),
     ]
 
     def __init__(self, shown: Sequence[str], changed: Callable[[tuple[str, ...]], object]) -> None:
@@ -49,7 +49,7 @@ class Columns(Dialog[None]):
     def _lines(self) -> list[Text]:
         return [
             Text.assemble(
-                ("[x] " if name in self._shown else "[ ] "), _FULL.get(name, name),
+                ("[x] " if name in self._shown else "[ ] "), _named(name),
                 style="" if name in self._shown else "$quiet",
             )
             for name in self._names
@@ -94,3 +94,9 @@ class Columns(Dialog[None]):
 
     def action_close(self) -> None:
         self.dismiss(None)
+
+
+def _named(name: str) -> str:
+    """Return the heading of a column, and what it stands for."""
+    label, full = COLUMNS[name].label, _FULL.get(name, name)
+    return label if label == full else f"{label:<6} {full}"

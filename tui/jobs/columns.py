@@ -24,8 +24,12 @@ STATES = {
 def state_text(job: Job) -> Text:
     """Return the state in words and colour, with `?` if it is not confirmed."""
     words, style = STATES[job.state]
-    mark = "?" if job.stale or job.provisional else ""
-    return Text(words + mark, style=style)
+    return Text(words + state_mark(job), style=style)
+
+
+def state_mark(job: Job) -> str:
+    """Return what follows a state that is not confirmed."""
+    return "?" if job.stale or job.provisional else ""
 
 
 def _phase(job: Job, name: str) -> Phase | None:
@@ -44,6 +48,30 @@ def _packages(job: Job) -> str:
     return f"{sum(counts):,}" if counts else fmt.UNKNOWN
 
 
+# What a reason is about, in a word or two, and the texts that tell it.
+_CAUSES = (
+    ("out of memory", ("out of memory", "oomkilled", "memory limit")),
+    ("timeout", ("timeout", "timed out", "time limit")),
+    ("no solution", ("no solution",)),
+    ("unschedulable", ("unschedulable", "insufficient")),
+    ("image", ("cannot pull", "imagepull")),
+)
+
+
+def _why(job: Job) -> Text | str:
+    reason = job.reason or ""
+    lower = reason.lower()
+    for cause, texts in _CAUSES:
+        if any(text in lower for text in texts):
+            reason = cause
+            break
+    # `lock: there is no package ...`: the phase is in the details.
+    reason = reason.partition(": ")[2] or reason
+    if not reason and job.exit_code:
+        reason = f"exit {job.exit_code}"
+    return Text(reason, style="$bad") if job.state == JobState.FAILED else reason
+
+
 def _seconds(job: Job, now: float) -> str:
     seconds = job.seconds
     if seconds is None and not job.stale:
@@ -55,7 +83,8 @@ def _seconds(job: Job, now: float) -> str:
 class Column:
     """`stoke.history.listing` sorts by `name`; `cell` gets the job and the time, in epoch seconds.
 
-    A column with a `stretch` uses the space that the others leave, up to `stretch` cells.
+    A column with a `stretch` uses the space that the others leave, up to `stretch` cells. One that is
+    `spare` is left out where it does not fit.
     """
 
     name: str
@@ -64,6 +93,7 @@ class Column:
     cell: Callable[[Job, float], Text | str]
     right: bool = False
     stretch: int = 0
+    spare: bool = False
 
 
 COLUMNS = {
@@ -86,10 +116,10 @@ COLUMNS = {
         Column("memory", "mem", 8, lambda job, _: fmt.size(job.peak_memory), right=True),
         Column("lines", "lines", 7, lambda job, _: f"{job.log_lines:,}", right=True),
         Column("image", "image", 20, lambda job, _: job.image or ""),
-        Column("reason", "why", 30, lambda job, _: job.reason or "", stretch=120),
+        Column("reason", "why", 13, lambda job, _: _why(job), stretch=60, spare=True),
     )
 }
-SHOWN = ("state", "job", "backend", "age", "time", "python")
+SHOWN = ("state", "job", "reason", "backend", "age", "time", "python")
 """The columns shown by default."""
 
 
@@ -102,6 +132,13 @@ def known(names: object) -> tuple[str, ...]:
     stored = names if isinstance(names, list) else []
     valid = [name for name in stored if isinstance(name, str) and name in COLUMNS]
     return tuple(dict.fromkeys(valid)) or SHOWN
+
+
+def fitting(columns: Sequence[Column], available: int) -> list[Column]:
+    """Return the columns without the spare ones, if not all fit."""
+    if sum(column.width for column in columns) + len(columns) + 1 <= available:
+        return list(columns)
+    return [column for column in columns if not column.spare] or list(columns)
 
 
 def widths(columns: Sequence[Column], available: int) -> list[int]:

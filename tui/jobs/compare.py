@@ -30,7 +30,7 @@ _STYLES = {"added": ("+", "$good"), "removed": ("-", "$bad"), "changed": ("~", "
 class CompareScreen(StokeScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="compare.back"),
-        Binding("x", "swap", "Swap the jobs", id="compare.swap"),
+        Binding("X", "swap", "Swap the jobs", id="compare.swap"),
         Binding("down,j", "scroll_by(1)", "Down", show=False, id="compare.down"),
         Binding("up,k", "scroll_by(-1)", "Up", show=False, id="compare.up"),
     ]

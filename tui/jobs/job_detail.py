@@ -1,11 +1,13 @@
-"""Details of a job: its title, and its log, phases and request in tabs."""
+"""Details of a job: its log, phases and request in tabs. The frame around it has the title."""
 
 from __future__ import annotations
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static, TabbedContent, TabPane
 
 from stoke.errors import RequestError, StokeError
@@ -16,16 +18,17 @@ from stoke.jobs.missing_module import packages_to_add
 from stoke.request.imports import Package
 from stoke.request.spec import JobSpec
 from stoke.request.stored import read_stored_spec
+from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.context import Context
-from tui.jobs.columns import state_text
+from tui.jobs.columns import STATES, state_mark
 from tui.jobs.spec_view import Copies, SpecView
 from tui.log.pane import LogPane
 from tui.log.view import LogView
 from tui.threads import on_thread
 from tui.widgets.waterfall import Waterfall
 
-_TABS = ("tab-log", "tab-phases", "tab-spec")
+_TABS = {"tab-log": "Log", "tab-phases": "Phases", "tab-spec": "Spec"}
 
 
 class JobDetail(Vertical):
@@ -40,10 +43,15 @@ class JobDetail(Vertical):
         """The packages whose absence ended the job, with what else its code imports."""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="job-title")
+        yield Static(id="job-reason")
+        with Horizontal(id="job-head"):
+            yield TabNames()
+            header = Static(id="log-header")
+            yield header
         with TabbedContent(id="job-tabs"):
             with TabPane("Log", id="tab-log"):
-                yield LogPane(lambda job_id: self.context.jobs.locations.of(job_id), id="log-pane")
+                yield Waterfall(id="log-phases", brief=True)
+                yield LogPane(self.context.jobs.locations.of, header, id="log-pane")
             with (
                 TabPane("Phases", id="tab-phases"),
                 VerticalScroll(id="phases-scroll"),
@@ -83,12 +91,8 @@ class JobDetail(Vertical):
         self._job, self._now = job, now
         self.pane.show(job)
         self._look_for_missing(job)
-        self._show_title()
+        self._show_reason()
         self._show_tab()
-
-    def _show_title(self) -> None:
-        title = _title(self._job, self.to_add) if self._job else Text()
-        self.query_one("#job-title", Static).update(title)
 
     def _look_for_missing(self, job: Job | None) -> None:
         """Look once, on a thread, for the module that a failed job lacked."""
@@ -109,7 +113,7 @@ class JobDetail(Vertical):
         def done(packages: list[Package]) -> None:
             if ended == self._ended and packages:
                 self.to_add = tuple(packages)
-                self._show_title()
+                self._show_reason()
                 self.screen.refresh_bindings()
 
         on_thread(self, look, done, lambda _: None)  # It is an offer, and the log has the error.
@@ -120,16 +124,39 @@ class JobDetail(Vertical):
         if self._job is not None and not self._job.state.finished:
             self._show_tab()
 
+    def _show_reason(self) -> None:
+        job = self._job
+        frame = self.parent
+        if isinstance(frame, Widget):
+            frame.border_title = _title(job) if job else ""
+        line = self.query_one("#job-reason", Static)
+        reason = job.reason if job else None
+        line.display = bool(reason or self.to_add)
+        text = Text()
+        if job is not None and reason:
+            text.append_text(fmt.plain(reason, "$bad" if job.state == JobState.FAILED else "$warn"))
+        if self.to_add:
+            names = ", ".join(package.name + package.doubt for package in self.to_add)
+            text.append("\n" if reason else "")
+            text.append_text(fmt.plain(f"f6 adds {names} and runs again", "$warn"))
+        line.update(text)
+
     @on(TabbedContent.TabActivated)
     def _tab_changed(self) -> None:
+        self.query_one(TabNames).show(self.tabs.active)
+        self.query_one("#log-header").visible = self.shows_log
         self._show_tab()
         self.screen.refresh_bindings()
 
     def _show_tab(self) -> None:
         """Look up only what the active tab shows."""
         job = self._job
-        if self.tabs.active == "tab-phases":
-            self.query_one(Waterfall).show(job, self._notes(), self._now)
+        if self.tabs.active == "tab-log":
+            phases = self.query_one("#log-phases", Waterfall)
+            phases.set_class(job is None or not job.phases, "-none")
+            phases.show(job, (), self._now)
+        elif self.tabs.active == "tab-phases":
+            self.query_one("#waterfall", Waterfall).show(job, self._notes(), self._now)
         elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
             self._spec_of = job.id
             self.query_one(SpecView).show(job, read_spec(self.context.reading, job.id))
@@ -159,26 +186,47 @@ class JobDetail(Vertical):
         """Go to another tab, with the focus if the focus was inside the tabs."""
         focused = self.screen.focused
         inside = focused is not None and self.tabs in focused.ancestors
-        at = _TABS.index(self.tabs.active) if self.tabs.active in _TABS else 0
-        self.tabs.active = _TABS[(at + by) % len(_TABS)]
+        names = list(_TABS)
+        at = names.index(self.tabs.active) if self.tabs.active in names else 0
+        self.tabs.active = names[(at + by) % len(names)]
         if inside:
             self.enter()
 
 
-def _title(job: Job, to_add: tuple[Package, ...]) -> Text:
-    text = Text.assemble(fmt.plain(job.id, "bold"), " ", state_text(job))
+class TabNames(Static):
+    """The names of the tabs, with the active one highlighted. A click shows a tab."""
+
+    def __init__(self) -> None:
+        super().__init__(id="job-tab-names")
+        self._ends: list[tuple[int, str]] = []
+
+    def show(self, active: str) -> None:
+        text = Content()
+        self._ends = []
+        for tab, name in _TABS.items():
+            text += Content.styled(
+                f" {name} ", "bold $foreground on $raised" if tab == active else "$quiet"
+            )
+            self._ends.append((len(text), tab))
+        self.update(text)
+
+    def on_click(self, event: events.Click) -> None:
+        for end, tab in self._ends:
+            if event.x < end:
+                self.screen.query_one("#job-tabs", TabbedContent).active = tab
+                return
+
+
+def _title(job: Job) -> Content:
+    words, style = STATES[job.state]
+    parts: list[Content | tuple[str, str] | str] = [
+        (clean(job.id), "bold"), " ", (words + state_mark(job), style),
+    ]  # fmt: skip
     if job.exit_code is not None:
-        text.append(f" exit {job.exit_code}")
+        parts.append(f" exit {job.exit_code}")
     if job.stale:
-        text.append(" (unconfirmed: backend not answering)", style="$warn")
-    if job.reason:
-        text.append("\n")
-        text.append_text(fmt.plain(job.reason, "$bad" if job.state == "failed" else "$warn"))
-    if to_add:
-        names = ", ".join(package.name + package.doubt for package in to_add)
-        text.append("\n")
-        text.append_text(fmt.plain(f"+ adds {names} and runs again", "$warn"))
-    return text
+        parts.append((" (unconfirmed: backend not answering)", "$warn"))
+    return Content.assemble(*parts)
 
 
 def read_spec(history: History, job_id: str) -> JobSpec | RequestError:

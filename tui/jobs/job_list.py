@@ -24,7 +24,7 @@ from stoke.errors import StokeError
 from stoke.history.job import Job
 from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
-from tui.jobs.columns import COLUMNS, Column, widths
+from tui.jobs.columns import COLUMNS, Column, fitting, widths
 
 _NO_MATCH = " No matching jobs. Esc clears the filter."
 _TAIL = 7
@@ -77,7 +77,7 @@ class JobList(ScrollView, can_focus=True):
     def __init__(self, listing: Listing, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.listing = listing
-        self.columns: Sequence[Column] = ()
+        self._all_columns: Sequence[Column] = ()
         self.sorted_by, self.descending = "age", True
         self.cursor = 0
         self.current: str | None = None
@@ -88,7 +88,7 @@ class JobList(ScrollView, can_focus=True):
         self._drawn: dict[int, Strip] = {}
         self._prepared: dict[int, Strip] = {}
         """Lines that are prepared and not drawn yet."""
-        self._fitted: tuple[int, list[int]] = (-1, [])
+        self._fitted: tuple[int, list[Column], list[int]] = (-1, [], [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -119,10 +119,10 @@ class JobList(ScrollView, can_focus=True):
         self._update_current()
 
     def show_columns(self, names: Iterable[str], sorted_by: str, descending: bool) -> None:
-        self.columns = [COLUMNS[name] for name in names]
+        self._all_columns = [COLUMNS[name] for name in names]
         self.sorted_by, self.descending = sorted_by, descending
         self._prepared.clear()
-        self._fitted = (-1, [])
+        self._fitted = (-1, [], [])
         self._extend()
         self.refresh()
 
@@ -163,6 +163,11 @@ class JobList(ScrollView, can_focus=True):
     # --- lines ------------------------------------------------------------------------------------
 
     @property
+    def line_count(self) -> int:
+        """Jobs and headings, at least one line."""
+        return max(1, self._lines)
+
+    @property
     def _lines(self) -> int:
         return len(self.listing) + len(self.listing.groups)
 
@@ -184,13 +189,22 @@ class JobList(ScrollView, can_focus=True):
         """Lines of the window below the column headings."""
         return max(1, self.scrollable_content_region.height - 1)
 
-    @property
-    def _widths(self) -> list[int]:
-        """Widths of the columns in the present window."""
+    def _fit_columns(self) -> tuple[list[Column], list[int]]:
+        """Return the columns of the present window, and their widths."""
         available = self.scrollable_content_region.width
         if self._fitted[0] != available:
-            self._fitted = (available, widths(self.columns, available))
-        return self._fitted[1]
+            columns = fitting(self._all_columns, available)
+            self._fitted = (available, columns, widths(columns, available))
+        return self._fitted[1], self._fitted[2]
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns that are shown."""
+        return self._fit_columns()[0]
+
+    @property
+    def _widths(self) -> list[int]:
+        return self._fit_columns()[1]
 
     def _extend(self) -> None:
         width = sum(self._widths) + len(self.columns) + 1

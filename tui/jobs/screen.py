@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from stoke.errors import RequestError, StokeError
-from stoke.history.job import Job
+from stoke.history.job import Job, JobState
 from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, ListingQuery
 from stoke.text.sanitize import clean
 from tui import format as fmt
@@ -24,6 +24,7 @@ from tui.base_screen import StokeScreen
 from tui.context import Context
 from tui.jobs.columns import known
 from tui.jobs.job_list import JobList
+from tui.jobs.split import Split
 from tui.messages import EditRequest
 from tui.snapshot import Snapshot
 from tui.threads import on_thread
@@ -43,18 +44,19 @@ TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
 DETAIL_DELAY_SECONDS = 0.06
 """The cursor stays on a job this long before its details are shown: a key held down only scrolls."""
+_ACTIVE = (JobState.RUNNING, JobState.STARTING, JobState.QUEUED)
 _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke run -c 'print(1)'"
 
 
 class JobsScreen(StokeScreen):
     CHANGES = frozenset({"stop", "rerun", "edit", "remove", "add_packages"})
+    PANES = "#jobs-side, #jobs-detail"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
-        # In the log, s saves it and e finds errors, so these actions have a second key.
-        Binding("s,ctrl+k", "stop", "Stop", id="jobs.stop"),
+        Binding("s", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
-        Binding("plus", "add_packages", "Add packages and run again", id="jobs.add_packages"),
-        Binding("e,ctrl+e", "edit", "Edit and run", id="jobs.edit"),
+        Binding("f6", "add_packages", "Add packages and run again", id="jobs.add_packages"),
+        Binding("e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
         Binding("c", "compare", "Compare", id="jobs.compare"),
         Binding("o", "order", "Sort by the next column", show=False, id="jobs.order"),
@@ -65,6 +67,10 @@ class JobsScreen(StokeScreen):
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
         Binding("t", "stamps", "Timestamps", show=False, id="jobs.timestamps"),
         Binding("y", "copy", "Copy", show=False, id="jobs.copy"),
+        Binding(
+            "plus,equals_sign", "resize(1)", "Enlarge this pane", show=False, id="jobs.enlarge"
+        ),
+        Binding("minus", "resize(-1)", "Shrink this pane", show=False, id="jobs.shrink"),
         Binding("left_square_bracket", "tab(-1)", "Previous tab", show=False, id="jobs.tab_back"),
         Binding("right_square_bracket", "tab(1)", "Next tab", show=False, id="jobs.tab_on"),
         Binding("escape", "back", "Back", show=False, id="jobs.back"),
@@ -78,6 +84,7 @@ class JobsScreen(StokeScreen):
         self._columns = known(None)
         self._error: StokeError | None = None
         self._detail: JobDetail | None = None
+        self._split: Split | None = None
         self._watched: str | None = None
         self._to_log = False
         self._key_state: tuple[bool, ...] = ()
@@ -99,6 +106,7 @@ class JobsScreen(StokeScreen):
     def on_mount(self) -> None:
         self._filter.display = False
         self._restore()
+        self._split = Split(self.query_one("#jobs-side"), self.context.ui_state)
         self.table.focus()
         self._detail_timer = self.set_interval(DETAIL_DELAY_SECONDS, self._show_job, pause=True)
         self.context.snapshots.subscribe(self, self._show)
@@ -144,6 +152,29 @@ class JobsScreen(StokeScreen):
     def _frame_focus(self) -> None:
         for part in self.query("#jobs-side, #jobs-detail"):
             part.set_class(part.has_focus_within, "-focused")
+
+    # --- the split --------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        self._place_split()
+
+    def watch_maximized(self) -> None:
+        self._place_split()
+
+    def _place_split(self) -> None:
+        if self._split is None:
+            return  # The screen is not mounted yet.
+        # The title and the headings are above the jobs.
+        rows = self.table.line_count + 2 + self._filter.display
+        is_empty = self.query_one("#jobs-body").has_class("-empty")
+        self._split.place(self.size, rows, is_empty or self.maximized is not None)
+
+    def action_resize(self, direction: int) -> None:
+        """Enlarge the focused pane, or shrink it."""
+        if self._split is not None:
+            list_focused = self.query_one("#jobs-side").has_focus_within
+            self._split.move(self.size, direction if list_focused else -direction)
+            self._place_split()
 
     # --- the list ---------------------------------------------------------------------------------
 
@@ -191,12 +222,17 @@ class JobsScreen(StokeScreen):
         self.query_one("#jobs-detail").display = not is_empty
         table.stale = frozenset(job.id for job in self._snapshot.jobs if job.stale)
         table.show(self._ages_at, keep_current)
+        self._place_split()
         self._show_counts()
         self._show_errors()
 
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
         parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
+        by_state = self._listing.unfinished
+        parts += [f"{by_state[state]:,} {state}" for state in _ACTIVE if state in by_state]
+        if failed := self._listing.failed_lately:
+            parts.append(f"{failed:,} failed today")
         if groups := self._listing.groups:
             # The heading of the group may be out of sight.
             group = groups[self._listing.group_of(self.table.cursor)]
@@ -219,6 +255,7 @@ class JobsScreen(StokeScreen):
     def _go_to_log(self) -> None:
         if self._to_log and self._detail is not None:
             self._to_log = False
+            self.maximized = None
             self._filter.value = ""
             self._filter.display = False
             self._detail.tabs.active = "tab-log"
@@ -284,6 +321,8 @@ class JobsScreen(StokeScreen):
     def _open(self) -> None:
         if self._detail is not None:
             self._show_job()
+            if self.maximized is not None:
+                self.maximized = self.query_one("#jobs-detail")
             self._detail.enter()
 
     @on(JobList.HeadingClicked)
@@ -315,10 +354,8 @@ class JobsScreen(StokeScreen):
             return True
         job = self.job
         marked = bool(self.table.marked)
-        if action == "stop":
-            return marked or (job is not None and not job.state.finished)
-        if action == "remove":
-            return marked or (job is not None and job.state.finished)
+        if action in ("stop", "remove"):
+            return marked or job is not None
         if action in ("rerun", "edit"):
             return job is not None
         if action == "add_packages":
@@ -333,8 +370,24 @@ class JobsScreen(StokeScreen):
             return job is not None
         elif action in ("follow", "wrap", "stamps"):
             return job is not None and detail.shows_log
+        if action == "resize":
+            return bool(self._listing.total) and self.maximized is None
         if action == "back":
             return self._filter.display or marked or not self.table.has_focus
+        return True
+
+    def offers(self, action: str) -> bool:
+        job = self.job
+        if job is None or self.table.marked:
+            return True
+        if action == "stop":
+            return not job.state.finished
+        if action == "remove":
+            return job.state.finished
+        if action == "follow":
+            return not job.state.finished or (
+                self._detail is not None and not self._detail.log_view.follow
+            )
         return True
 
     def action_find(self) -> None:
@@ -342,6 +395,7 @@ class JobsScreen(StokeScreen):
             self._detail.pane.action_ask("find")
         else:
             self._filter.display = True
+            self._place_split()
             self._filter.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -354,6 +408,7 @@ class JobsScreen(StokeScreen):
         if event.input is not self._filter:
             return
         self._filter.display = bool(self._filter.value)
+        self._place_split()
         self.table.focus()
 
     def action_back(self) -> None:
@@ -395,7 +450,7 @@ class JobsScreen(StokeScreen):
         self.detail.log_view.toggle_follow()
 
     def action_wrap(self) -> None:
-        self.detail.log_view.wrap = not self.detail.log_view.wrap
+        self.detail.pane.toggle_wrap()
 
     def action_stamps(self) -> None:
         self.detail.log_view.stamps = not self.detail.log_view.stamps
@@ -407,6 +462,8 @@ class JobsScreen(StokeScreen):
         """Copy lines of the log if it has the focus, a part of the request, or the job id."""
         log, job = self.detail.log_view, self.job
         source = log.copy_source() if log.has_focus or log.selecting else None
+        if source is None and (selected := self.get_selected_text()):
+            source = "selection", lambda: selected
         parts = {} if source else self.detail.copies()
         if parts:
             from tui.dialogs.copy import Copy
@@ -424,12 +481,15 @@ class JobsScreen(StokeScreen):
 
         def copied(route: str) -> None:
             self.notify(f"{what}: {route}", markup=False, timeout=4)
+            self.clear_selection()
             self.detail.log_view.drop_selection()
 
         on_thread(self, lambda: clipboard.copy(self.app, read()), copied, self.show_error)
 
     def action_copy_text(self) -> None:
-        if self._detail is None or not self._detail.log_view.selecting:
+        if self._detail is None or not (
+            self._detail.log_view.selecting or self.get_selected_text()
+        ):
             raise SkipAction
         self.action_copy()
 
@@ -440,16 +500,25 @@ class JobsScreen(StokeScreen):
 
         context = self.context
         grace = context.config.stop_grace
-        self._confirm(lambda jobs: stop_action(jobs, context.backends, context.history, grace))
+        self._confirm(
+            lambda jobs: stop_action(jobs, context.backends, context.history, grace),
+            "already ended",
+        )
 
     def action_remove(self) -> None:
         from tui.jobs.bulk_actions import remove_action
 
         context = self.context
-        self._confirm(lambda jobs: remove_action(jobs, context.backends, context.history))
+        self._confirm(
+            lambda jobs: remove_action(jobs, context.backends, context.history),
+            "still running",
+        )
 
-    def _confirm(self, plan: Callable[[list[Job]], BulkAction]) -> None:
-        """Ask, then act on the marked jobs, or on the current one if none is marked."""
+    def _confirm(self, plan: Callable[[list[Job]], BulkAction], why: str) -> None:
+        """Ask, then act on the marked jobs, or on the current one if none is marked.
+
+        `why` says why an action applies to none of them.
+        """
         from tui.dialogs.prompts import Confirm
 
         marked, current = tuple(self.table.marked), self.table.current
@@ -457,8 +526,7 @@ class JobsScreen(StokeScreen):
 
         def ask(action: BulkAction) -> None:
             if not action.jobs:
-                text = f"no marked job to {action.verb.lower()}"
-                self.notify(text, markup=False, timeout=4)
+                self.notify(f"Nothing to {action.verb.lower()}: {why}", markup=False, timeout=4)
                 return
 
             def answered(yes: bool | None) -> None:

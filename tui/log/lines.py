@@ -6,6 +6,7 @@ the same number, with one it counts the rows that pass.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
 
@@ -30,10 +31,19 @@ _MOST_COPIED = 16 * 1024**2
 
 
 class LogLines:
-    """The log in `folder`, or nothing for None. It changes only in `update`."""
+    """The log in `folder`, or nothing for None. It changes only in `update`.
 
-    def __init__(self, folder: LogSource | None) -> None:
+    The temporary folder of the job `job_id` is not drawn; copies and saved files have it.
+    """
+
+    def __init__(self, folder: LogSource | None, job_id: str | None = None) -> None:
         self.folder = folder
+        # In a container, the folder of every job is /stoke.
+        self._own_folder = (
+            re.compile(rf"(?:/[^\s\"':/]+)*/(?:{re.escape(job_id)}|stoke)/work/files/")
+            if job_id
+            else None
+        )
         self.rows = 0
         self.bytes = 0
         self.count = 0
@@ -149,7 +159,7 @@ class LogLines:
         if stream == NOTE:
             return LogRow(stream, moment, Styled(NOTE_MARK + clean_line(self._raw(start, end))))
         if end - start <= DRAWN_BYTES:
-            return LogRow(stream, moment, styled_line(self._raw(start, end)))
+            return LogRow(stream, moment, self._shortened(styled_line(self._raw(start, end))))
         half = DRAWN_BYTES // 2
         tail = self._raw(end - half, end)
         bar = tail.rstrip(b"\r\n").rfind(b"\r")
@@ -160,6 +170,21 @@ class LogLines:
         text = f"{head.text} ... {end - start - 2 * half:,} bytes ... "
         spans = tuple((a + len(text), b + len(text), style) for a, b, style in rest.spans)
         return LogRow(stream, moment, Styled(text + rest.text, head.spans + spans))
+
+    def _shortened(self, styled: Styled) -> Styled:
+        """Remove the job's own folder from a line: `File "fit.py"` is what its user wrote."""
+        while self._own_folder is not None and (match := self._own_folder.search(styled.text)):
+            start, end = match.span()
+
+            def moved(at: int, start: int = start, end: int = end) -> int:
+                return at if at <= start else max(start, at - (end - start))
+
+            spans = ((moved(a), moved(b), style) for a, b, style in styled.spans)
+            styled = Styled(
+                styled.text[:start] + styled.text[end:],
+                tuple(span for span in spans if span[0] < span[1]),
+            )
+        return styled
 
     def _raw(self, start: int, end: int) -> bytes:
         """Read these bytes; `EOFError` if the spool has lost them."""
@@ -197,7 +222,7 @@ class LogLines:
                     size += len(line.text)
                     if size > _MOST_COPIED:
                         raise StokeError(
-                            "the selection is too long for a clipboard", "save the log instead: s"
+                            "the selection is too long for a clipboard", "save the log instead: S"
                         )
                     texts.append(clean_line(line.text))
         finally:

@@ -1,23 +1,26 @@
-"""The log of a job: a header, the window over the spool, and a prompt for search and the like."""
+"""The log of a job: the window over the spool, its header, and a prompt for search and the like."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import on
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
-from stoke.errors import RequestError
+from stoke.errors import RequestError, StokeError
 from stoke.files.paths import job_dir
-from stoke.history.job import Job
+from stoke.history.job import Job, JobState
 from stoke.logs import reader
 from stoke.logs.fallback import LogLocation
+from stoke.logs.levels import Level, LevelQuery
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import ENGINE_LOG
@@ -26,6 +29,7 @@ from tui import format as fmt
 from tui.dialogs.prompts import Confirm
 from tui.log.view import LogView
 from tui.notifications import show_error
+from tui.terminal import programs
 from tui.threads import on_thread
 from tui.widgets.line_input import SafeInput
 from tui.widgets.path_input import path_of
@@ -50,27 +54,46 @@ _PROMPTS = {
 }
 
 
+_LEVEL_WORDS = {Level.WARNING: "warnings", Level.ERROR: "errors"}
+
+
 class LogPane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ampersand", "ask('filter')", "Filter", id="log.filter"),
         Binding("at", "ask('time')", "Go to time", show=False, id="log.time"),
-        Binding("s", "ask('save')", "Save", id="log.save"),
+        Binding("l", "level", "Level", id="log.level"),
+        Binding("S", "ask('save')", "Save", id="log.save"),
+        Binding("vertical_line", "pager", "Open in $PAGER", show=False, id="log.pager"),
+        Binding("ctrl+e", "editor", "$EDITOR", show=False, id="log.editor"),
         Binding("x", "engine", "Lines of the engine", show=False, id="log.engine"),
-        Binding("ctrl+r", "regex", "Regular expression", id="log.regex"),
+        Binding("f3", "regex", "Regular expression", id="log.regex"),
         Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
     ]
 
-    def __init__(self, location_of: Callable[[str], LogLocation], *, id: str | None = None) -> None:  # noqa: A002
-        """`location_of` returns where the log of a job is, from the job's id."""
+    def __init__(
+        self,
+        location_of: Callable[[str], LogLocation],
+        header: Static,
+        *,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        """`location_of` returns where the log of a job is, from the job's id.
+
+        `header` is a widget elsewhere, usually of one row; the pane fills it.
+        """
         super().__init__(id=id)
         self._location_of = location_of
+        self._header_line = header
+        # Whether to wrap the lines of the shown job, once the user has chosen.
+        self._wrap: bool | None = None
+        # The place and the query from before a search that is being typed.
+        self._before: tuple[tuple[int, bool], Query | None] | None = None
         self._job: Job | None = None
         self._prompt = ""
         self._regex = {"find": False, "filter": False}
         self._keys: tuple[bool, ...] = ()
 
     def compose(self) -> ComposeResult:
-        yield Static(id="log-header")
         yield LogView(id="log-view")
         with VerticalScroll(id="log-engine") as engine:
             yield Static()
@@ -102,10 +125,17 @@ class LogPane(Vertical):
             if self._prompting:
                 self._close_prompt()
             self._show_engine(False)
-            self.view.show(self._location(job) if job else None)
+            self._wrap = None
+            self.view.show(self._location(job) if job else None, job.id if job else None)
         elif self._engine.display:
             self._read_engine()
+        if self._wrap is None and job is not None:
+            # The whole error can be read at once.
+            self.view.wrap = job.state == JobState.FAILED
         self._header()
+
+    def toggle_wrap(self) -> None:
+        self._wrap = self.view.wrap = not self.view.wrap
 
     def _location(self, job: Job) -> LogLocation:
         return self._location_of(job.id)
@@ -151,15 +181,11 @@ class LogPane(Vertical):
         if self._engine.display:
             self._update_header(Text("lines of the engine itself; x returns to the job's output"))
             return
-        text = self._figures(self._job)
-        queries = Text("   ").join(
-            part for part in (self._filter_text(), self._search_text()) if part
-        )
-        for line in (self._unsaved(self._job), queries):
-            if line:
-                text.append("\n")
-                text.append_text(line)
-        self._update_header(text)
+        job = self._job
+        # One row, where the screen is wide enough: the log needs the others.
+        parts = (self._filter_text() or self._extent(job), self._whereabouts(job),
+                 self._search_text(), self._unsaved(job))  # fmt: skip
+        self._update_header(Text("  ").join(part for part in parts if part))
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
             self._keys = keys
@@ -167,26 +193,27 @@ class LogPane(Vertical):
 
     def _update_header(self, text: Text) -> None:
         """Lay out the screen again only if the header gets another height; its figures change often."""
-        header = self.query_one("#log-header", Static)
+        header = self._header_line
         height = len(text.wrap(self.app.console, max(1, header.content_size.width)))
         header.update(text, layout=min(height, MOST_HEADER_LINES) != header.content_size.height)
 
-    def _figures(self, job: Job) -> Text:
+    def _extent(self, job: Job) -> Text:
         log = self.view
         rows = log.lines.rows
         lines = "line" if rows == 1 else "lines"
-        gaps = "gap" if job.log_gaps == 1 else "gaps"
-        text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)} · {job.log_gaps} {gaps}")
+        text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)}")
         if job.log_gaps:
-            text.stylize("$warn")
+            text.append(f" · {fmt.count(job.log_gaps, 'gap')}", style="$warn")
+        return text
+
+    def _whereabouts(self, job: Job) -> Text:
+        log = self.view
         if log.selected_from is not None:
             selected = abs(log.cursor - log.selected_from) + 1
-            text.append(f"  {selected:,} selected, y copies", style="bold")
-        elif not log.follow:
-            text.append(f"  {log.below:,} below", style="$warn")
-        elif not job.state.finished:
-            text.append("  following", style="$good")
-        return text
+            return Text(f"{selected:,} selected, y copies", style="bold")
+        if not log.follow:
+            return Text(f"{log.below:,} below", style="$warn")
+        return Text("" if job.state.finished else "following", style="$good")
 
     def _unsaved(self, job: Job) -> Text | None:
         shown = self._location(job).unsaved
@@ -217,6 +244,8 @@ class LogPane(Vertical):
 
     def _query_text(self, sign: str, matches: Matches) -> Text:
         query = matches.queries[-1]
+        if isinstance(query, LevelQuery):
+            return Text(f"{_LEVEL_WORDS[query.least]} ", style="bold")
         regex = " (regular expression)" if query.regex else ""
         return Text.assemble(fmt.plain(f"{sign}{query.text[:60]}", "bold"), regex, " ")
 
@@ -240,7 +269,7 @@ class LogPane(Vertical):
         # The key bar may ask before the widgets are mounted.
         if action == "engine":
             return bool(self.children) and self._job is not None and not self._prompting
-        if action == "ask":
+        if action in ("ask", "level", "pager", "editor"):
             return bool(self.children) and self._job is not None and not self._prompting
         if action == "regex":
             return self._prompting and _PROMPTS[self._prompt].takes_regex
@@ -255,8 +284,14 @@ class LogPane(Vertical):
 
     def action_ask(self, what: str) -> None:
         self._prompt = what
+        if what == "find":
+            search = self.view.search
+            query = search.queries[-1] if search is not None else None
+            self._before = (self.view.place(), query)
         now = {"find": self.view.search, "filter": self.view.filter}.get(what)
         value = now.queries[-1].text if now is not None else ""
+        if now is not None and isinstance(now.queries[-1], LevelQuery):
+            value = ""
         if what == "save" and self._job is not None:
             value = f"{clean(self._job.id)}.log"
         self._input.value = value
@@ -276,6 +311,30 @@ class LogPane(Vertical):
         self._regex[self._prompt] = not self._regex[self._prompt]
         self._sign()
 
+    @on(Input.Changed, "#log-prompt-input")
+    def _typed(self, event: Input.Changed) -> None:
+        """Search while the text is typed, from where the cursor was."""
+        event.stop()
+        if self._prompt != "find" or self._before is None or not self._input.has_focus:
+            return
+        place = self._before[0]
+        try:
+            query = Query(event.value, self._regex["find"]) if event.value else None
+        except RequestError:
+            return  # Of an expression that is not complete.
+        if query is None:
+            self.view.find(None)
+            self.view.return_to(place)
+        elif not self._searches(query):
+            self.view.find(query, place[0])
+
+    def _searches(self, query: Query) -> bool:
+        """Return whether this search runs already."""
+        if self.view.search is None:
+            return False
+        now = self.view.search.queries[-1]
+        return (now.text, now.regex) == (query.text, query.regex)
+
     @on(Input.Submitted, "#log-prompt-input")
     def _answered(self, event: Input.Submitted) -> None:
         event.stop()
@@ -286,7 +345,10 @@ class LogPane(Vertical):
                 self.view.jump(event.value)
             else:
                 query = Query(event.value, self._regex[self._prompt]) if event.value else None
-                (self.view.find if self._prompt == "find" else self.view.show_only)(query)
+                if self._prompt == "filter":
+                    self.view.show_only(query)
+                elif query is None or not self._searches(query):
+                    self.view.find(query, self._before[0][0] if self._before else None)
         except RequestError as error:
             # Keep the prompt, to correct the text.
             show_error(self, error)
@@ -302,6 +364,10 @@ class LogPane(Vertical):
         """Leave one thing: the prompt, the selection, the search, the filter."""
         if self._prompting:
             self._close_prompt()
+            if self._prompt == "find" and self._before is not None:
+                place, query = self._before
+                self.view.find(query)
+                self.view.return_to(place)
         elif self.view.selecting:
             self.view.drop_selection()
         elif self.view.search is not None:
@@ -310,6 +376,46 @@ class LogPane(Vertical):
             self.view.show_only(None)
         self.view.focus()
         self.refresh_bindings()
+
+    # --- levels and other programs ----------------------------------------------------------------
+
+    def action_level(self) -> None:
+        """Show warnings and errors only, then errors only, then all lines."""
+        shown = self.view.filter.queries[-1] if self.view.filter is not None else None
+        now = shown.least if isinstance(shown, LevelQuery) else None
+        following = {None: Level.WARNING, Level.WARNING: Level.ERROR}.get(now)
+        self.view.show_only(LevelQuery(following) if following is not None else None)
+
+    def action_pager(self) -> None:
+        self._open(programs.pager)
+
+    def action_editor(self) -> None:
+        self._open(programs.editor)
+
+    def _open(self, choose: Callable[[], programs.Program]) -> None:
+        """Show a copy of the log, as it is drawn but complete, in another program."""
+        if self._job is None:
+            return
+        location = self._location(self._job)
+        # In a folder that only its owner can read.
+        folder = tempfile.TemporaryDirectory(prefix="stoke-log-")
+        target = Path(folder.name) / f"{self._job.id}.log"
+
+        def show(_: None) -> None:
+            with folder:
+                try:
+                    with self.app.suspend():
+                        choose().open(target)
+                except SuspendNotSupported:
+                    show_error(self, StokeError("there is no terminal for another program"))
+                except StokeError as error:
+                    show_error(self, error)
+
+        def failed(error: StokeError) -> None:
+            folder.cleanup()
+            show_error(self, error)
+
+        on_thread(self, lambda: reader.save_as_shown(location, target), show, failed)
 
     # --- saving -----------------------------------------------------------------------------------
 

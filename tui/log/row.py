@@ -16,7 +16,9 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 
+from stoke.logs.levels import level_of
 from stoke.logs.search import Query
+from stoke.logs.spool import NOTE
 from stoke.text.ansi import Colour, Styled, TextStyle
 
 TAB = 8
@@ -30,7 +32,7 @@ class LogRow:
     """`text` is drawn, with tabs as spaces. Positions count characters, columns count cells."""
 
     __slots__ = ("_columns", "_gained", "_plain", "_spans", "_starts", "_tabs", "_wrapped",
-                 "stream", "text", "time", "width")  # fmt: skip
+                 "level", "stream", "text", "time", "width")  # fmt: skip
 
     def __init__(self, stream: int, time: int, styled: Styled) -> None:
         self.stream = stream
@@ -45,6 +47,8 @@ class LogRow:
         self._expand()
         self._spans = [(self._drawn(start), self._drawn(end), style) for start, end, style in spans]
         self._measure()
+        # A job that colours a line itself knows better.
+        self.level = level_of(self.text) if not spans and stream != NOTE else None
         self._wrapped: tuple[int, list[Span]] = (0, [])
 
     def _expand(self) -> None:

@@ -27,8 +27,8 @@ class LogView(LogWindow):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "match(1)", "Next match", id="log.next_match"),
         Binding("N", "match(-1)", "Previous match", show=False, id="log.previous_match"),
-        Binding("e", "error(1)", "Next error", id="log.next_error"),
-        Binding("E", "error(-1)", "Previous error", show=False, id="log.previous_error"),
+        Binding("full_stop", "error(1)", "Next error", id="log.next_error"),
+        Binding("comma", "error(-1)", "Previous error", show=False, id="log.previous_error"),
         Binding("v", "select", "Select lines", show=False, id="log.select"),
     ]
 
@@ -44,10 +44,10 @@ class LogView(LogWindow):
         self._return_row: int | None = None
         self._cancel_error_search = Event()
 
-    def show(self, folder: LogSource | None) -> None:
+    def show(self, folder: LogSource | None, job_id: str | None = None) -> None:
         self._cancel_scans()
         self.search = self.selected_from = self._search_from = self._return_row = None
-        super().show(folder)
+        super().show(folder, job_id)
 
     def _cancel_scans(self) -> None:
         for matches in (self.search, self.filter):
@@ -74,10 +74,25 @@ class LogView(LogWindow):
 
     # --- searching and filtering ------------------------------------------------------------------
 
-    def find(self, query: Query | None) -> None:
-        """Search the shown lines and go to the first match from the cursor on; None ends the search."""
+    def find(self, query: Query | None, start: int | None = None) -> None:
+        """Search the shown lines and go to the first match from a row on; None ends the search.
+
+        The search begins at the cursor if no row is given.
+        """
         self._search_for(query)
-        self._search_from = self.row if query is not None else None
+        if query is not None:
+            self._search_from = self.row if start is None else start
+
+    def place(self) -> tuple[int, bool]:
+        """Return (row of the cursor, whether the window follows), for `return_to`."""
+        return self.row, self.follow
+
+    def return_to(self, place: tuple[int, bool]) -> None:
+        row, follow = place
+        if follow:
+            self.action_last()
+        else:
+            self._go(self.lines.line(row))
 
     def _search_for(self, query: Query | None) -> None:
         if self.search is not None:

@@ -20,6 +20,7 @@ from textual.geometry import Region, Size
 from textual.reactive import var
 from textual.strip import Strip
 
+from stoke.logs.levels import Level
 from stoke.logs.spool import NOTE, STDERR, LogSource
 from tui import OVER_SSH
 from tui.log.lines import LogLines
@@ -31,6 +32,11 @@ SLOW_SECONDS = 0.25
 """Between updates over SSH, of a quiet log or of a flood. More than four a second delay the keys."""
 LIVE_SECONDS = 0.1
 """Between updates while lines arrive at a readable speed."""
+_LEVEL_STYLES: dict[Level | None, str] = {
+    Level.ERROR: "log--error",
+    Level.WARNING: "log--warning",
+    Level.DEBUG: "log--debug",
+}
 BEHIND_SECONDS = 0.05
 """Until the next check whether a slow terminal has caught up."""
 
@@ -49,12 +55,16 @@ class LogWindow(GrowingScrollView, can_focus=True):
         "log--cursor",
         "log--selected",
         "log--match",
+        "log--match-now",
+        "log--error",
+        "log--warning",
+        "log--debug",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Line up", show=False, id="log.up"),
         Binding("down,j", "move(1)", "Line down", show=False, id="log.down"),
         Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, id="log.page_up"),
-        Binding("pagedown,ctrl+d,space", "page(1)", "Page down", show=False, id="log.page_down"),
+        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, id="log.page_down"),
         Binding("g,home", "first", "First line", show=False, id="log.first"),
         Binding("G,end", "last", "Last line and follow", show=False, id="log.last"),
         Binding("left", "sideways(-1)", "Half a window left", show=False, id="log.left"),
@@ -84,16 +94,21 @@ class LogWindow(GrowingScrollView, can_focus=True):
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def show(self, folder: LogSource | None) -> None:
-        """Shows another spool, from its end; None shows nothing."""
+    def show(self, folder: LogSource | None, job_id: str | None = None) -> None:
+        """Shows another spool, from its end; None shows nothing.
+
+        The temporary folder of the job `job_id` is left out of paths.
+        """
         self.lines.close()
-        self.lines = LogLines(folder)
+        self.lines = LogLines(folder, job_id)
         self.cursor = self._widest = self._part = 0
         self.follow = True
         self._placed = None
         self._extend()
         self.scroll_to(0, 0, animate=False, immediate=True, force=True)
         self.update_lines()
+        # An empty log draws nothing that would cover the last one.
+        self.refresh()
         self._changed()
 
     def update_lines(self) -> int:
@@ -174,9 +189,17 @@ class LogWindow(GrowingScrollView, can_focus=True):
             return Strip.blank(width, base)
         line, part = places[y]
         drawn = self._load(line)
-        over = [(a, b, self._style("log--match")) for a, b in self.highlighted(line)]
+        is_current = line == self.cursor
+        if line in self.selected:
+            base += self._style("log--selected")
+        elif is_current and self.has_focus:
+            base += self._style("log--cursor")
+        match = self._style("log--match-now" if is_current else "log--match")
+        over = [(a, b, match) for a, b in self.highlighted(line)]
         if drawn.stream == NOTE:
             over.insert(0, (0, len(drawn.text), self._style("log--note")))
+        elif (level := _LEVEL_STYLES.get(drawn.level)) and line not in self.selected:
+            over.insert(0, (0, len(drawn.text), self._style(level)))
         if (selection := self.text_selection) is not None and (span := selection.get_span(line)):
             end = span[1] if span[1] >= 0 else len(drawn.text)
             style = self.screen.get_component_rich_style("screen--selection")
@@ -189,12 +212,7 @@ class LogWindow(GrowingScrollView, can_focus=True):
         segments = [self._front(drawn, part, base), Segment(" " * blanks, base)]
         segments += drawn.segments(start, end, base, over)
         strip = Strip(self._with_positions(segments, start - self._gutter - blanks, line))
-        strip = strip.crop_extend(0, width, base)
-        if line in self.selected:
-            strip = strip.apply_style(self._style("log--selected"))
-        if line == self.cursor and self.has_focus:
-            strip = strip.apply_style(self._style("log--cursor"))
-        return strip
+        return strip.crop_extend(0, width, base)
 
     def _front(self, drawn: LogRow, part: int, base: Style) -> Segment:
         stderr = drawn.stream == STDERR

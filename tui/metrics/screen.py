@@ -60,11 +60,12 @@ class FiguresTable(DataTable[Text]):
 
 
 class MetricsScreen(StokeScreen):
+    PANES = "#metrics-table"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("b", "backend", "Backend", id="metrics.backend"),
-        Binding("s", "scope", "Scope", id="metrics.scope"),
-        Binding("t", "span", "Time", id="metrics.span"),
-        Binding("r", "reload", "Reload", show=False, id="metrics.reload"),
+        Binding("B", "backend", "Backend", id="metrics.backend"),
+        Binding("I", "scope", "Scope", id="metrics.scope"),
+        Binding("T", "span", "Time", id="metrics.span"),
+        Binding("f5", "reload", "Reload", show=False, id="metrics.reload"),
         Binding("escape", "back", "Back to the jobs", show=False, id="metrics.back"),
     ]
 

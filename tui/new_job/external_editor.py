@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from stoke.errors import EngineError
 from stoke.request.input_files import read_input
 from stoke.request.source_code import decode_code
 from stoke.request.spec import MAX_CODE
+from tui.terminal.programs import editor
 
 
 def edit(code: str) -> str:
@@ -20,20 +16,12 @@ def edit(code: str) -> str:
 
     `EngineError` without an editor or when it fails, `RequestError` when the saved file is not text.
     """
-    variable = "VISUAL" if os.environ.get("VISUAL") else "EDITOR"
-    wanted = os.environ.get(variable)
-    command = shlex.split(wanted) if wanted else _first_installed("nano", "vi")
+    program = editor()
     # In a folder that only its owner can read, because code may hold secrets.
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         path = Path(folder) / "main.py"
         path.write_bytes(code.encode(errors="surrogateescape"))
-        try:
-            subprocess.run([*command, str(path)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise EngineError(
-                f"the editor {shlex.join(command)} failed: {error}",
-                f"name another: export {variable}=...",
-            ) from error
+        program.open(path)
         return _saved(read_input(str(path), MAX_CODE), str(path))
 
 
@@ -44,10 +32,3 @@ def _saved(data: bytes, path: str) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return decode_code(data, path)
-
-
-def _first_installed(*names: str) -> list[str]:
-    for name in names:
-        if shutil.which(name):
-            return [name]
-    raise EngineError("no editor is set, and neither nano nor vi is installed", "export EDITOR=...")

@@ -102,6 +102,7 @@ class FormField(Vertical):
                 why = chosen.wrong
             elif len(wrong) > 1:
                 why += f" (and {len(wrong) - 1:,} more)"
+        self.set_class(bool(why), "-wrong")
         line = self.query_one(".field-error", Static)
         line.display = bool(why)
         line.update(fmt.plain(why))

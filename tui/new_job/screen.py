@@ -59,6 +59,7 @@ class Fold(Collapsible):
 
 class NewJobScreen(StokeScreen):
     CHANGES = frozenset({"submit", "race"})
+    PANES = "#new-code-side, #new-fields"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),
         Binding("ctrl+n", "submit(False)", "Submit and keep editing", id="new.submit_and_stay"),
@@ -66,7 +67,7 @@ class NewJobScreen(StokeScreen):
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("f4", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
-        Binding("f5", "add_packages", "Add packages", id="new.add_packages"),
+        Binding("f6", "add_packages", "Add packages", id="new.add_packages"),
         Binding("ctrl+t", "race", "Race", id="new.race"),
         Binding("ctrl+e", "external_editor", "$EDITOR", id="new.external_editor"),
         Binding("escape", "back", "Back to the jobs", show=False, id="new.back"),
@@ -89,11 +90,13 @@ class NewJobScreen(StokeScreen):
     def compose(self) -> ComposeResult:
         yield TopBar("new", self.context.read_only)
         with Container(id="new-body"):
-            with Vertical(id="new-code-side"):
+            with Vertical(id="new-code-side") as code_side:
+                code_side.border_title = "Code"
                 yield CodeEditor(self._draft.code)
                 yield Static(id="code-error", classes="field-error")
                 yield Manifest()
-            with VerticalScroll(id="new-fields", can_focus=False):
+            with VerticalScroll(id="new-fields", can_focus=False) as fields:
+                fields.border_title = "Request"
                 yield Static(id="prediction")
                 yield Static(id="undeclared")
                 yield from (FormField(*one) for one in form.widgets() if not one[1].folded)
@@ -377,7 +380,7 @@ class NewJobScreen(StokeScreen):
         if packages != self._undeclared:
             self._undeclared = packages
             names = ", ".join(package.name + package.doubt for package in packages)
-            line.update(fmt.plain(f"f5 adds {names}, which the code imports"))
+            line.update(fmt.plain(f"f6 adds {names}, which the code imports"))
             self.refresh_bindings()
 
     def action_add_packages(self) -> None:

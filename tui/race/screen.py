@@ -74,12 +74,13 @@ class Lane(Vertical):
 
 class RaceScreen(StokeScreen):
     CHANGES = frozenset({"again", "stop"})
+    PANES = "Lane"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "Race again", id="race.again"),
         Binding("s", "stop", "Stop", id="race.stop"),
-        Binding("p", "play", "Replay", id="race.replay"),
+        Binding("R", "play", "Replay", id="race.replay"),
         Binding("S", "save", "Save", id="race.save"),
-        Binding("o", "open", "Open", id="race.open"),
+        Binding("ctrl+o", "open", "Open", id="race.open"),
         Binding("escape", "back", "Back to the jobs", show=False, id="race.back"),
     ]
 

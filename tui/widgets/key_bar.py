@@ -7,13 +7,21 @@ again only when its text changes.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from rich.cells import cell_len
 from rich.text import Text
 from textual import events
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import Input
+
+
+@runtime_checkable
+class OffersKeys(Protocol):
+    """A screen that hides keys of actions that only explain why they do nothing now."""
+
+    def offers(self, action: str) -> bool: ...
 
 
 class _Key(NamedTuple):
@@ -86,8 +94,13 @@ class KeyBar(Widget):
         if not self.app.app_focus or screen is not self.screen:
             return
         keys: dict[str, _Key] = {}
+        is_typing = isinstance(screen.focused, Input)
+        offers = screen.offers if isinstance(screen, OffersKeys) else lambda _: True
         for _, binding, enabled, _ in screen.active_bindings.values():
-            if binding.show:
+            # A user who types into a field must see how to accept the text, and how to leave it.
+            if not offers(binding.action):
+                continue
+            if binding.show or (is_typing and binding.key in ("enter", "escape")):
                 shown = self.app.get_key_display(binding)
                 is_help = binding.action == "help"
                 key = _Key(binding.key, shown, binding.description, enabled, is_help)

@@ -17,9 +17,9 @@ from stoke.text.units import human_age, human_bytes
 from tui import format as fmt
 
 _ROLES = {"python": "$good", "system": "$busy"}
-# plotext knows the terminal's own colours by these names, and Rich reads them back by the same.
+# plotext writes the terminal's own colours; these are their names there, and their numbers in Rich.
 _ANSI = {"$good": "green", "$busy": "cyan", "$wait": "blue"}
-_OF_ANSI = {name: role for role, name in _ANSI.items()}
+_OF_ANSI = {2: "$good", 6: "$busy", 4: "$wait"}
 
 MOST_POINTS = 300
 """Of one line; more than a wide screen has columns for."""
@@ -150,4 +150,7 @@ def _role(line: Line) -> str:
 
 def _in_theme(style: str | Style) -> str | Style:
     colour = style.color if isinstance(style, Style) else None
-    return _OF_ANSI.get(colour.name, style) if colour is not None else style
+    if colour is None or colour.number is None:
+        return style
+    # The bright colours are the same eight again.
+    return _OF_ANSI.get(colour.number % 8, style)

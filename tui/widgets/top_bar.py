@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rich.text import Text
 from textual import events
+from textual.content import Content
 from textual.widgets import Static
 
 from tui.messages import ShowScreen
@@ -21,14 +21,14 @@ class TopBar(Static):
     """A click on the name of a screen shows that screen."""
 
     def __init__(self, mode: str, read_only: bool) -> None:
-        text = Text(" stoke ", style="bold")
+        text = Content.styled(" stoke ", "bold $odd")
         self._ends: list[tuple[int, str]] = []
         for name, label in SCREENS:
-            text.append("  ")
-            text.append(f" {label} ", style="reverse" if name == mode else "")
-            self._ends.append((len(text.plain), name))
+            style = "bold $foreground on $raised" if name == mode else "$quiet"
+            text += Content("  ") + Content.styled(f" {label} ", style)
+            self._ends.append((len(text), name))
         if read_only:
-            text.append("  read-only", style="bold $warn")
+            text += Content.styled("  read-only", "bold $warn")
         super().__init__(text, classes="top-bar")
 
     def on_click(self, event: events.Click) -> None:

@@ -21,12 +21,19 @@ class Waterfall(Widget):
     """Draws the job of the last call of `show`.
 
     An `aligned` waterfall has columns of fixed widths, so that bars of two of them compare, and nothing
-    below the phases.
+    below the phases. A `brief` one has nothing below the phases either.
     """
 
-    def __init__(self, *, id: str | None = None, aligned: bool = False) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002
+        aligned: bool = False,
+        brief: bool = False,
+    ) -> None:
         super().__init__(id=id)
         self._aligned = aligned
+        self._brief = brief or aligned
         self._span = 0.0
         self._job: Job | None = None
         self._notes: Sequence[str] = ()
@@ -66,9 +73,11 @@ class Waterfall(Widget):
                     style = _HIT_STYLES[phase.hit] if cell in ("HIT", "MISS") else ""
                     text.append(f" {cell:>{width}}", style=style)
             text.append("\n")
-        if not self._aligned:
+        if not self._brief:
             text.append("\n")
             text.append_text(self._summary(job))
+        else:
+            text.rstrip()
         for note in self._notes:
             text.append("\n")
             text.append_text(fmt.block(note, "$warn"))

@@ -38,7 +38,9 @@ def _pattern(_context: click.Context, _option: click.Parameter, text: str | None
 @click.command()
 @apply(JOBS)
 @click.option("-f", "--follow", is_flag=True, help="Continue until the jobs end.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option(
+    "-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines."
+)
 @click.option(
     "--since",
     metavar="TIME",

@@ -1,0 +1,53 @@
+"""Programs that the user's environment names: $PAGER, $VISUAL and $EDITOR. They need the terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from stoke.errors import EngineError
+
+
+class Program(NamedTuple):
+    """`variable` is the one that names this program, or would."""
+
+    kind: str
+    variable: str
+    command: list[str]
+
+    def open(self, path: Path) -> None:
+        """Open a file and wait for the program to end. `EngineError` if it fails."""
+        try:
+            subprocess.run([*self.command, str(path)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EngineError(
+                f"the {self.kind} {shlex.join(self.command)} failed: {error}",
+                f"name another: export {self.variable}=...",
+            ) from error
+
+
+def editor() -> Program:
+    """Return the user's editor. `EngineError` if there is none."""
+    variable = "VISUAL" if os.environ.get("VISUAL") else "EDITOR"
+    return _program("editor", variable, "nano", "vi")
+
+
+def pager() -> Program:
+    """Return the user's pager. `EngineError` if there is none."""
+    return _program("pager", "PAGER", "less", "more")
+
+
+def _program(kind: str, variable: str, *fallbacks: str) -> Program:
+    if wanted := os.environ.get(variable):
+        return Program(kind, variable, shlex.split(wanted))
+    for name in fallbacks:
+        if shutil.which(name):
+            return Program(kind, variable, [name])
+    raise EngineError(
+        f"no {kind} is set, and neither {' nor '.join(fallbacks)} is installed",
+        f"export {variable}=...",
+    )
