@@ -52,7 +52,7 @@ def known_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stoke.delivery.network import own_authorities
     from stoke.request.default_index import default_index
 
-    folder = tmp_path_factory.mktemp("machine") / "cache"
+    folder = tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STOKE_CACHE_DIR", str(folder))
         default_index()

@@ -61,13 +61,14 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
+    frames = FrameWriter(os.path.join(folder, "frames"))
     started, clock = time.time(), elapsed()
     runner = os.fork()
     if runner == 0:
+        frames.close()
         for descriptor in (lock, out_read, err_read):
             os.close(descriptor)
         run_program(program, out_write, err_write)
-    frames = FrameWriter(os.path.join(folder, "frames"))
     os.close(out_write)
     os.close(err_write)
 

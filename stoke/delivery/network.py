@@ -197,11 +197,11 @@ def _public() -> Iterator[list[Path]]:
 def _files_in(folder: str, suffix: str = "") -> list[Path]:
     """Return the files of a folder whose names have this end, sorted."""
     try:
-        with os.scandir(folder) as entries:
-            found = [one.path for one in entries if one.name.endswith(suffix) and one.is_file()]
+        names = sorted(name for name in os.listdir(folder) if name.endswith(suffix))
     except OSError:
         return []
-    return [Path(path) for path in sorted(found)]
+    paths = (os.path.join(folder, name) for name in names)
+    return [Path(path) for path in paths if os.path.isfile(path)]
 
 
 def _certificates(files: Iterable[Path]) -> set[str]:
