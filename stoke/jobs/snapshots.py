@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import StoresProjects
+from stoke.files.debug import Logger
 from stoke.jobs.request import Request
 from stoke.project import stored
 from stoke.project.contents import ChangingError, changing, read_file, unreadable
@@ -20,6 +22,8 @@ from stoke.request.spec import JobSpec, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
+
+_log = Logger(__name__)
 
 PACK = "project.pack"
 
@@ -33,13 +37,19 @@ def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, S
     spec = request.spec
     project = spec.project
     assert project is not None
+    began = time.monotonic()
     if project.digest is None:
         files = request.project_files or _virtual_files(spec, project)
         snapshot = take_snapshot(project, spec.code, request.max_project, files)
     else:
         snapshot = recorded_snapshot(project, spec.code)
         check_available(snapshot, known_contents(spec, backend))
-    spec = spec.model_copy(update={"project": snapshot.record(project)})
+    recorded = snapshot.record(project)
+    _log.debug(
+        "snapshot %s: %d files, %d bytes after %.3f s",
+        recorded.digest, recorded.files, recorded.bytes, time.monotonic() - began,
+    )  # fmt: skip
+    spec = spec.model_copy(update={"project": recorded})
     return replace(request, spec=spec), snapshot
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stoke.errors import RequestError
 from stoke.project import contents
+from stoke.project.root import check_root
 from stoke.project.rules import NOT_IMPORTED, SECRET, Ignoring, OnlyImports, Rules, rules_of
 from stoke.project.walk import SPECIAL, Walk, largest, walk
 from stoke.request.source_code import declared_encoding, decode_code
@@ -97,6 +98,8 @@ def list_project(
             f"the folder {project.root} does not exist",
             "name the folder as root in the request's project, or set project to null",
         )
+    if not project.imports_only:
+        check_root(os.path.realpath(project.root), "project")
     _check_patterns(project)
     found = _walk(project, code)
     _refuse(found)

@@ -80,20 +80,20 @@ def project_of(
     return project
 
 
-def is_root(folder: str) -> bool:
-    """Return whether a folder can be the root of a project at all."""
-    return folder not in ("/", _home())
+def check_root(root: str, field: str) -> None:
+    """Raise `RequestError` for the root of the file system and the home folder."""
+    if root in ("/", _home()):
+        kind = "the root of the file system" if root == "/" else "your home folder"
+        raise RequestError(
+            field, f"{root} is {kind}, which is never sent", "name a folder inside it"
+        )
 
 
 def _named_root(folder: str) -> str:
     root = os.path.realpath(folder)
     if not os.path.isdir(root):
         raise RequestError("folder", f"{folder} is no folder", NO_FOLDER)
-    if not is_root(root):
-        kind = "the root of the file system" if root == "/" else "your home folder"
-        raise RequestError(
-            "folder", f"{root} is {kind}, which is never sent", "name a folder inside it"
-        )
+    check_root(root, "folder")
     return root
 
 

@@ -200,6 +200,9 @@ def test_rendered_json_takes_the_folder_as_it_is_when_submitted(stoke: Stoke, ro
     )
     alone = json.dumps({**moved, "project": None}).encode()
     assert stoke("submit", "-q", "-", stdin=alone).stdout == b"hello\n"
+    moved["project"]["root"] = "/"
+    done = stoke("submit", "-", stdin=json.dumps(moved).encode())
+    assert done.returncode == 2 and b"which is never sent" in done.stderr
     moved["project"]["root"] = str(root)
     moved["project"]["digest"] = "0" * 64
     done = stoke("submit", "-", stdin=json.dumps(moved).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -71,6 +72,9 @@ def command(form: str, backend: str | None, job: str | None, as_json: bool, **op
     if form == "lock":
         from stoke.cli.commands.render_lock import print_lock
 
+        # The packages of the project are in the request; its files are not needed to resolve them.
+        spec = request.spec.model_copy(update={"project": None})
+        request = replace(request, spec=spec)
         return print_lock(request, backend or config.backend, config)
     if form == "files":
         from stoke.cli.commands.render_files import print_files
