@@ -135,6 +135,15 @@ writer.close()
     assert loaded & ({"pydantic", "backends"} | ENGINES | SCREENS) == set()
 
 
+def test_code_of_no_project_loads_nothing_of_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = loaded_by(command("run", "-q", "-c", "pass"))
+    assert "stoke.project.root" in loaded
+    assert not loaded & {"pathspec", "stoke.jobs.snapshots", "stoke.project.rules"}
+
+
 @pytest.fixture
 def foreign(tmp_path: Path) -> dict[str, str]:
     """An environment whose PYTHONPATH holds other packages by the names of ours."""
