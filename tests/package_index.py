@@ -18,8 +18,11 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def wheel(name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> bytes:
-    """A wheel with one module that knows its version, and `size` bytes of ballast."""
+def wheel(
+    name: str, version: str, requires: Iterable[str] = (), size: int = 0, script: str = ""
+) -> bytes:
+    """A wheel with one module that knows its version, and `size` bytes of ballast. The console script
+    `script` prints the package, the version and its arguments."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f"version = {version!r}\n".encode(),
@@ -31,6 +34,12 @@ def wheel(name: str, version: str, requires: Iterable[str] = (), size: int = 0) 
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\n"
         b"Tag: py3-none-any\n",
     }
+    if script:
+        files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{script} = {name}:main\n".encode()
+        files[f"{name}/__init__.py"] += (
+            f"def main():\n    import sys\n    print({name!r}, version, *sys.argv[1:])\n"
+        ).encode()
+        files[f"{name}/__main__.py"] = f"from {name} import main\n\nmain()\n".encode()
     if size:
         # Bytes that do not compress, so that a wheel is as big as it says.
         files[f"{name}/ballast.bin"] = hashlib.shake_256(name.encode()).digest(size)
@@ -126,9 +135,16 @@ class PackageIndex:
             )
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def add(self, name: str, version: str, requires: Iterable[str] = (), size: int = 0) -> str:
+    def add(
+        self,
+        name: str,
+        version: str,
+        requires: Iterable[str] = (),
+        size: int = 0,
+        script: str = "",
+    ) -> str:
         """Adds a wheel and returns its sha256."""
-        data = wheel(name, version, requires, size)
+        data = wheel(name, version, requires, size, script)
         return self.add_file(f"{name}-{version}-py3-none-any.whl", data)
 
     def add_file(self, name: str, data: bytes) -> str:

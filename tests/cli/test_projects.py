@@ -129,3 +129,20 @@ def test_a_lockfile_that_does_not_match_submits_nothing(
         b"error: uv.lock: does not match pyproject.toml\nhint: update it: uv lock\n"
     )
     assert not (own_home / "state/history.sqlite").exists()
+
+
+def test_a_program_or_module_of_a_package_needs_no_project(
+    stoke: Stoke, index: PackageIndex
+) -> None:
+    index.add("omega", "3.0", script="omegactl")
+    missing = stoke("run", "--exec", "omegactl")
+    assert (missing.returncode, missing.stdout) == (125, b"")
+    assert b"there is no program omegactl" in missing.stderr
+    done = stoke("run", "-q", "-w", "omega", "--exec", "omegactl", "--", "-q", "a b")
+    assert (done.returncode, done.stdout) == (0, b"omega 3.0 -q a b\n"), done.stderr
+    done = stoke("run", "-q", "-w", "omega", "-m", "omega", "x")
+    assert (done.returncode, done.stdout) == (0, b"omega 3.0 x\n"), done.stderr
+    shown = stoke("show", "omega-").stdout.decode()
+    assert "module        omega\n" in shown and "\ncode  " not in shown
+    rerun = stoke("rerun", "omega-", "-q")
+    assert (rerun.returncode, rerun.stdout) == (0, b"omega 3.0 x\n"), rerun.stderr
