@@ -21,6 +21,8 @@ PAGE = 64
 """The number of jobs that are read at once."""
 _MOST_PAGES = 32
 DAY_SECONDS = 86_400
+MOST_LATELY = 1000
+"""The most jobs whose states are counted: each is read from its row."""
 
 # Jobs that may need attention come first.
 STATES = (
@@ -129,7 +131,9 @@ class Listing:
         self.unfinished: dict[JobState, int] = {}
         """The numbers of jobs in the history that are queued, starting or running."""
         self.failed_lately = 0
-        """The number of jobs in the history that were submitted in the last day and failed."""
+        """The number of jobs that were submitted in the last day and failed, among `MOST_LATELY`."""
+        self.has_more_lately = False
+        """Whether there are more jobs of the last day than were looked at."""
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -167,10 +171,12 @@ class Listing:
             f"SELECT state, count(*) FROM jobs WHERE state IN ({states}) GROUP BY state"  # noqa: S608
         )
         self.unfinished = {JobState(state): count for state, count in rows}
-        self.failed_lately = self._history.query(
-            "SELECT count(*) FROM jobs WHERE submitted_at > ? AND state = ?",
-            (now - DAY_SECONDS, JobState.FAILED.value),
-        )[0][0]
+        jobs, failed = self._history.query(
+            "SELECT count(*), sum(state = 'failed') FROM (SELECT state FROM jobs "
+            "WHERE submitted_at > ? ORDER BY submitted_at DESC LIMIT ?)",
+            (now - DAY_SECONDS, MOST_LATELY),
+        )[0]
+        self.failed_lately, self.has_more_lately = failed or 0, jobs == MOST_LATELY
 
     def job(self, place: int) -> Job | None:
         """Return the job at a position; None if it was removed since the last read."""

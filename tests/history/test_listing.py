@@ -10,7 +10,7 @@ import pytest
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
-from stoke.history.listing import ORDERS, PAGE, Listing, ListingQuery
+from stoke.history.listing import DAY_SECONDS, ORDERS, PAGE, Listing, ListingQuery
 
 NOW = 10_000.0
 
@@ -184,3 +184,18 @@ def test_a_reader_writes_nothing(history: History) -> None:
     with History(history.path, read_only=True) as reading, pytest.raises(EngineError):
         reading.remove("fit-aaaaaa")
     assert len(history.list()) == 4
+
+
+def test_unfinished_and_lately_failed_jobs_are_counted_whatever_the_filter(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Listing(history)
+    listing.read(ListingQuery(words="clean"), NOW)
+    assert len(listing) == 1
+    assert listing.unfinished == {JobState.RUNNING: 1}
+    assert (listing.failed_lately, listing.has_more_lately) == (1, False)
+    listing.read(ListingQuery(), NOW + DAY_SECONDS)
+    assert listing.failed_lately == 0
+    monkeypatch.setattr("stoke.history.listing.MOST_LATELY", 2)
+    listing.read(ListingQuery(), NOW)
+    assert (listing.failed_lately, listing.has_more_lately) == (0, True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from stoke.history.job import Job, JobState, Phase
+from stoke.history.listing import Listing
 from tui import format as fmt
 
 STATES = {
@@ -47,6 +48,8 @@ def _packages(job: Job) -> str:
     counts = [phase.packages for phase in phases if phase and phase.packages is not None]
     return f"{sum(counts):,}" if counts else fmt.UNKNOWN
 
+
+_ACTIVE = (JobState.RUNNING, JobState.STARTING, JobState.QUEUED)
 
 # What a reason is about, in a word or two, and the texts that tell it.
 _CAUSES = (
@@ -150,3 +153,11 @@ def widths(columns: Sequence[Column], available: int) -> list[int]:
         result[at] += more
         left -= more
     return result
+
+
+def counts_by_state(listing: Listing) -> list[str]:
+    """Return the counts of jobs that may need attention, for the title."""
+    more = "+" if listing.has_more_lately else ""
+    parts = [f"{listing.unfinished[one]:,} {one}" for one in _ACTIVE if one in listing.unfinished]
+    failed = listing.failed_lately
+    return [*parts, f"{failed:,}{more} failed today"] if failed else parts

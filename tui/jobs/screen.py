@@ -16,13 +16,13 @@ from textual.content import Content
 from textual.widgets import Static
 
 from stoke.errors import RequestError, StokeError
-from stoke.history.job import Job, JobState
+from stoke.history.job import Job
 from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, ListingQuery
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
 from tui.context import Context
-from tui.jobs.columns import known
+from tui.jobs.columns import counts_by_state, known
 from tui.jobs.job_list import JobList
 from tui.jobs.split import Split
 from tui.messages import EditRequest
@@ -44,7 +44,6 @@ TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
 DETAIL_DELAY_SECONDS = 0.06
 """The cursor stays on a job this long before its details are shown: a key held down only scrolls."""
-_ACTIVE = (JobState.RUNNING, JobState.STARTING, JobState.QUEUED)
 _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke run -c 'print(1)'"
 
 
@@ -229,10 +228,8 @@ class JobsScreen(StokeScreen):
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
         parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
-        by_state = self._listing.unfinished
-        parts += [f"{by_state[state]:,} {state}" for state in _ACTIVE if state in by_state]
-        if failed := self._listing.failed_lately:
-            parts.append(f"{failed:,} failed today")
+        if self._wanted.group != "state":
+            parts += counts_by_state(self._listing)
         if groups := self._listing.groups:
             # The heading of the group may be out of sight.
             group = groups[self._listing.group_of(self.table.cursor)]
