@@ -284,11 +284,9 @@ def request_from(
     environment = _environment(given, project, start, options)
     given = environment.added_to(given)
     if project is not None:
-        project |= {"import_path": environment.import_path, "programs": environment.programs}
-        given["project"] = project
-    settings = (environment.uv_file, environment.uv) if environment.uv else None
+        given["project"] = project | environment.in_project
     return Request(
-        with_defaults(request_from_options(**given), config, settings),
+        with_defaults(request_from_options(**given), config, environment.settings),
         notes=environment.notes,
         name=job_name(name, start.name),
         program=start.program,

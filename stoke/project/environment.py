@@ -84,6 +84,18 @@ class ProjectEnvironment(NamedTuple):
     """The file that `uv` is from."""
     notes: tuple[str, ...] = ()
     """For the user: what of the project is not as an installation would have it."""
+    asked: Mapping[str, Any] | None = None
+    """What the request says itself, as the JSON of `stoke.request.spec.ProjectPackages`."""
+
+    @property
+    def in_project(self) -> dict[str, Any]:
+        """The fields of `stoke.request.spec.Project` that the environment decides."""
+        return {"import_path": self.import_path, "programs": self.programs, "asked": self.asked}
+
+    @property
+    def settings(self) -> tuple[str, Mapping[str, Any]] | None:
+        """uv's settings, and the file that they are from."""
+        return (self.uv_file, self.uv) if self.uv else None
 
     def added_to(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a request with those of the project.

@@ -12,6 +12,9 @@ from stoke.project.pyproject import FILE
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError
 
+OWN = ("dependencies", "requirements", "locked", "python")
+"""The fields of a request that a project adds to."""
+
 
 def environment_for(
     fields: Mapping[str, Any], root: str, start: str, options: ProjectOptions
@@ -36,7 +39,9 @@ def environment_for(
     if is_alone:
         return ProjectEnvironment()
     requested = tuple(fields.get("dependencies") or ())
-    return project_environment(root, current_project(root, start), options, requested)
+    found = project_environment(root, current_project(root, start), options, requested)
+    own = {name: fields[name] for name in OWN if fields.get(name)}
+    return found._replace(asked={**options._asdict(), **own})
 
 
 def current_project(root: str, start: str) -> str:

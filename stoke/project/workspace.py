@@ -39,17 +39,6 @@ def workspace_root(folder: str) -> str | None:
     return None
 
 
-def project_root(folder: str) -> str | None:
-    """Return the root of the project that a folder is in: the nearest folder with a pyproject.toml, or
-    the root of its workspace. None without one."""
-    home = os.path.expanduser("~")
-    while folder not in ("/", home):
-        if os.path.isfile(os.path.join(folder, "pyproject.toml")):
-            return workspace_root(folder) or folder
-        folder = os.path.dirname(folder)
-    return None
-
-
 def member_folders(root: Pyproject) -> list[str]:
     """Return the folders of the workspace's members, without that of its root."""
     workspace = "tool", "uv", "workspace"

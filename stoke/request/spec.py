@@ -208,6 +208,19 @@ class NixSettings(Model):
         return self
 
 
+class ProjectPackages(Model):
+    """What a request says about packages itself, before those of its project are added."""
+
+    groups: tuple[Text, ...] = ()
+    extras: tuple[Text, ...] = ()
+    dev: bool = True
+    """Whether the project's group "dev" is included."""
+    dependencies: tuple[str, ...] = ()
+    requirements: Text = ""
+    locked: bool = False
+    python: str | None = None
+
+
 class Project(Model):
     """The project that travels with the code, and the snapshot of it that was submitted."""
 
@@ -227,6 +240,8 @@ class Project(Model):
     """Patterns of .gitignore for files that travel although a rule leaves them out."""
     exclude: tuple[Text, ...] = ()
     """Patterns of files that are left out."""
+    asked: ProjectPackages | None = None
+    """What `stoke rerun --fresh` adds the project's packages to; None for a request that got none."""
     imports_only: bool = False
     """Whether only the script and the modules beside it that it imports travel, not the whole root."""
     files: int = Field(default=0, ge=0)

@@ -146,3 +146,37 @@ def test_a_program_or_module_of_a_package_needs_no_project(
     assert "module        omega\n" in shown and "\ncode  " not in shown
     rerun = stoke("rerun", "omega-", "-q")
     assert (rerun.returncode, rerun.stdout) == (0, b"omega 3.0 x\n"), rerun.stderr
+
+
+def test_fresh_takes_the_packages_that_the_project_has_now(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.library(tmp_path / "p", index)
+    os.chdir(root)
+    code = "import alpha, importlib.util as u; print(alpha.version, bool(u.find_spec('delta')))"
+    run = stoke("run", "-q", "--name", "first", "--no-dev", "-w", "alpha<2", "-c", code)
+    assert run.returncode == 125, "uv.lock has alpha 2.0"
+    projects.write(root, {"main.py": f"{code}; print(bool(u.find_spec('gamma')))"})
+    run = stoke("run", "-q", "--name", "second", "--no-dev", "main.py")
+    assert run.stdout == b"2.0 False\nFalse\n", run.stderr
+    file = root / "pyproject.toml"
+    file.write_text(file.read_text().replace('"beta>=1"', '"beta>=1", "delta", "alpha<2"'))
+    assert b"hint: update it: uv lock" in stoke("rerun", "second", "--fresh").stderr
+    projects.lock(root)
+    run = stoke("rerun", "second", "-q", "--fresh")
+    assert run.stdout == b"1.0 True\nFalse\n", run.stderr
+
+
+def test_a_project_starts_in_all_ways(stoke: Stoke, index: PackageIndex, tmp_path: Path) -> None:
+    root = projects.library(tmp_path / "p", index)
+    os.chdir(root / "tests")
+    for start in (
+        ["-m", "word_count"],
+        ["--exec", "wordcount"],
+        [str(root)],
+        ["../scripts/report.py"],
+    ):
+        done = stoke("run", "-q", *start, "a")
+        assert (done.returncode, done.stdout) == (0, b"wordcount 1.4.0 1.0 3 a\n"), done.stderr
+    done = stoke("run", "-q", "-c", "import word_count; print(word_count.__version__)")
+    assert done.stdout == b"1.4.0\n", done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
@@ -15,7 +17,7 @@ from stoke.errors import EngineError, RequestError
 @option_for("use_cache")
 @UPGRADE
 @click.option(
-    "--fresh", is_flag=True, help="Take the files of the project's folder as they are now."
+    "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
 )
 @apply(OUTCOME)
 def command(
@@ -44,7 +46,7 @@ def command(
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
-    from stoke.config.defaults import with_changes, with_packages
+    from stoke.config.defaults import with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request
     from stoke.request.stored import read_stored_spec
@@ -58,10 +60,13 @@ def command(
         stored = read_stored_spec(text)
     except RequestError as error:
         raise EngineError(f"the request of {earlier.id} {error.why}") from None
+    of_project: dict[str, Any] = {}
     if fresh:
         from stoke.project.fresh import as_it_is_now
 
-        stored = as_it_is_now(stored)
+        stored, project = as_it_is_now(stored)
+        stored = with_defaults(stored, config, project.settings)
+        of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
     spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None)
@@ -72,6 +77,7 @@ def command(
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
         max_project=config.project.max_size,
+        **of_project,
     )
     return run_request(
         request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet
