@@ -122,6 +122,7 @@ def submit_project(
             scope=spec.scope,
             state=JobState.QUEUED,
             submitted_at=time.time(),
+            request_hash=keys.request,
         )
         public = spec.model_dump_json()
         history.add(job, public, nonce)

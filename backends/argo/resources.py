@@ -64,7 +64,8 @@ class KubernetesResources:
     def list_config_maps(self, selector: str) -> list[Object]:
         """Return the metadata of the ConfigMaps with these labels."""
         path = resource_path("v1", self._cluster.namespace, "configmaps")
-        query = {"labelSelector": selector}
+        # From the server's cache, because storage would read the data of all ConfigMaps.
+        query = {"labelSelector": selector, "resourceVersion": "0"}
         listed = self._cluster.request("GET", path, query=query, accept=METADATA_LIST)
         found: list[Object] = listed.get("items") or []
         return found

@@ -107,6 +107,13 @@ def test_a_program_of_the_project_starts(lab: Lab) -> None:
     assert "there is no program absent" in missing.error["text"]
 
 
+@pytest.mark.parametrize("start", [("script", "main.py"), ("module", "main"), ("program", "tool")])
+def test_output_is_live_however_a_job_starts(lab: Lab, start: tuple[str, str]) -> None:
+    code = b"import sys; print(type(sys.stdout.buffer).__name__)"
+    made = snapshot({"main.py": code, "bin/tool": (b"#!/usr/bin/env python3\n" + code, 0o755)})
+    assert run_project(lab, made, start, programs=("bin",)).stdout == b"LiveBuffer\n"
+
+
 def test_the_users_own_pythonpath_comes_before_the_projects(lab: Lab) -> None:
     made = snapshot({"main.py": b"import x; print(x.y)", "a/x.py": b"y='a'", "b/x.py": b"y='b'"})
     done = run_project(lab, made, import_path=("a",), env={"PYTHONPATH": "b"})

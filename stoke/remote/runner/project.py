@@ -49,9 +49,9 @@ def _prepare(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload, cach
             tree.make(manifest)
             phase.facts["files"] = tree.files
     if manifest is None or tree.missing:
-        lost = "all files" if manifest is None else "%d of %d files" % (tree.missing, tree.files)
+        which = "%d of %d files" % (len(tree.missing), tree.files) if manifest else "all files"
         raise PhaseError(
-            "%s of the project are no longer in the cache" % lost, (HintCode.SEND_AGAIN,)
+            "%s of the project are no longer in the cache" % which, (HintCode.SEND_AGAIN,)
         )
     os.makedirs(tree.inside(project["directory"]), exist_ok=True)
     if job.pack:

@@ -47,7 +47,7 @@ class ProjectTree:
         self._top = -1
         self._copy: Callable[[int, int, int], int] = getattr(os, "copy_file_range", _copy_by_hand)
         self.files = 0
-        self.missing = 0  # files whose content the store does not have
+        self.missing: list[bytes] = []  # files whose content the store does not have
 
     def make(self, manifest: bytes) -> None:
         """Make folders, then files, then links, so that no path leads through a link.
@@ -121,7 +121,7 @@ class ProjectTree:
                 raise StoppedError
             source = self._store.open(sha256, size)
             if source is None:
-                self.missing += 1
+                self.missing.append(path)
                 continue
             try:
                 target = os.open(path, flags, mode, dir_fd=self._top)
@@ -139,10 +139,11 @@ class ProjectTree:
 
     def _copy_content(self, source: int, target: int, left: int) -> None:
         while left > 0:
+            copy = self._copy
             try:
-                copied = self._copy(source, target, left)
+                copied = copy(source, target, left)
             except OSError as error:
-                if error.errno not in CANNOT_COPY or self._copy is _copy_by_hand:
+                if error.errno not in CANNOT_COPY or copy is _copy_by_hand:
                     raise
                 self._copy = _copy_by_hand
                 continue
