@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HASH = re.compile("[0-9a-f]{64}")
 MAX_HEADER = 256 * 1024**2
 """Bytes of a pack's first line, which is 80 for each content."""
+MAX_MANIFEST = 256 * 1024**2  # bytes
 CHUNK = 1024**2
 
 
@@ -107,7 +108,8 @@ class SnapshotStore:
         if file is None:
             return None
         with open(file, "rb") as stream:
-            data = stream.read()
+            # A job may have put a file without end there.
+            data = stream.read(MAX_MANIFEST) if os.fstat(file).st_size <= MAX_MANIFEST else b""
         if hashlib.sha256(data).hexdigest() != digest:
             return None
         self._count_use(digest)
