@@ -24,9 +24,9 @@ JOB_KEYS = [
     "predicted", "lock", "packages", "notes", "log", "damage", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
-    "code", "args", "dependencies", "requirements", "constraints", "locked", "system", "python",
-    "env", "secrets", "index", "nix", "uv", "image", "timeout", "cpu", "memory", "shm_size",
-    "use_cache", "scope",
+    "code", "module", "exec", "project", "args", "dependencies", "requirements", "constraints",
+    "locked", "system", "python", "env", "secrets", "index", "nix", "uv", "image", "timeout", "cpu",
+    "memory", "shm_size", "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
