@@ -100,12 +100,16 @@ class KeyBar(Widget):
             # A user who types into a field must see how to accept the text, and how to leave it.
             if not offers(binding.action):
                 continue
-            if binding.show or (is_typing and binding.key in ("enter", "escape")):
+            is_field = is_typing and binding.key in ("enter", "escape")
+            if binding.show or is_field:
                 shown = self.app.get_key_display(binding)
                 is_help = binding.action == "help"
-                key = _Key(binding.key, shown, binding.description, enabled, is_help)
+                description = (
+                    "Accept" if is_field and binding.key == "enter" else binding.description
+                )
+                key = _Key(binding.key, shown, description, enabled, is_help)
                 # Show the first of several keys for an action.
-                keys.setdefault(binding.action, key)
+                keys.setdefault(f"{binding.action} {description}", key)
         if (found := list(keys.values())) != self._keys:
             self._keys = found
             self.refresh()
