@@ -47,8 +47,8 @@ def _reading(root: Path, env: dict[str, str]) -> float:
         "import sys, time, stoke.config.defaults, stoke.jobs.request, stoke.request.sources\n"
         "began = time.perf_counter()\n"
         "from stoke.project.environment import ProjectOptions\n"
-        "from stoke.project.request import environment_for\n"
-        "environment_for({'code': '1'}, sys.argv[1], sys.argv[1], ProjectOptions())\n"
+        "from stoke.project.request_additions import environment_for_request\n"
+        "environment_for_request({'code': '1'}, sys.argv[1], sys.argv[1], ProjectOptions())\n"
         "print(time.perf_counter() - began)"
     )
     times = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stoke.errors import EngineError
 from stoke.history.database import CacheSize
 from stoke.history.volume_index import VolumeIndex
-from stoke.project.stored import forget_stored
+from stoke.project.stored_contents import forget_stored
 
 if TYPE_CHECKING:
     from stoke.backend.api import Backend, Volume

@@ -339,9 +339,9 @@ def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any])
     where, *arguments = words
     name = ""
     if where != "-" and Path(where).is_dir():
-        from stoke.project.entry import entry_of
+        from stoke.project.folder_program import find_program
 
-        entry, name = entry_of(where)
+        entry, name = find_program(where)
         if "file" not in entry:
             return _Start({"code": "", **entry, "args": arguments}, None, name, folder=where)
         where = entry["file"]
@@ -385,12 +385,12 @@ def _environment(
         tuple(options["groups"]), tuple(options["extras"]), not options["no_dev"]
     )
     if project is not None and not project["imports_only"]:
-        from stoke.project.request import environment_for
+        from stoke.project.request_additions import environment_for_request
 
         folder = os.path.realpath(start.folder or ".")
         if project["script"] is not None:
             folder = os.path.dirname(os.path.join(project["root"], project["script"]))
-        return environment_for(given, project["root"], folder, chosen)
+        return environment_for_request(given, project["root"], folder, chosen)
     if chosen.choose:
         raise click.UsageError("--group, --extra and --no-dev need a project: a pyproject.toml.")
     return ProjectEnvironment()

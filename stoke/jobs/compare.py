@@ -17,7 +17,7 @@ from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
 from stoke.project.manifest import make_manifest
-from stoke.project.manifests import read_manifest
+from stoke.project.manifest_store import read_manifest
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import MASK, looks_secret
 

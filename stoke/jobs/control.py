@@ -67,7 +67,7 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
                 f"stop it first: stoke stop {job.id}",
             )
         backend.remove(job.id)
-    from stoke.project.manifests import release_manifest
+    from stoke.project.manifest_store import release_manifest
     from stoke.remote.common.trees import remove_tree
 
     release_manifest(job.id)

@@ -12,10 +12,10 @@ from stoke.backend.api import Backend
 from stoke.backend.capabilities import StoresProjects
 from stoke.files.debug import Logger
 from stoke.jobs.request import Request
-from stoke.project import stored
+from stoke.project import stored_contents
 from stoke.project.contents import ChangingError, changing, read_file, unreadable
 from stoke.project.delivery import ProjectDelivery
-from stoke.project.manifests import read_manifest
+from stoke.project.manifest_store import read_manifest
 from stoke.project.pack import Content, WrongContentError, of_bytes, write_pack
 from stoke.project.snapshot import Snapshot, check_available, recorded_snapshot, take_snapshot
 from stoke.request.spec import JobSpec, Project
@@ -58,7 +58,7 @@ def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:
     volume = _volume(backend, spec.scope)
     if backend is None or volume is None or not spec.use_cache:
         return set()
-    return stored.read_stored(backend.name, spec.scope, volume)
+    return stored_contents.read_stored(backend.name, spec.scope, volume)
 
 
 def make_delivery(snapshot: Snapshot, known: Set[str], folder: Path) -> ProjectDelivery:
@@ -90,11 +90,11 @@ def remember_stored(digest: str, scope: str, backend: Backend) -> None:
     volume = _volume(backend, scope)
     if volume is None:
         return
-    known = stored.read_stored(backend.name, scope, volume)
+    known = stored_contents.read_stored(backend.name, scope, volume)
     manifest = None if digest in known else read_manifest(digest)
     if manifest is not None:
         new = manifest.contents().keys() - known
-        stored.add_stored(backend.name, scope, volume, sorted(new))
+        stored_contents.add_stored(backend.name, scope, volume, sorted(new))
 
 
 def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
@@ -103,12 +103,12 @@ def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
     if not (project.import_path or project.programs):
         return {}
     from stoke.project.environment import ProjectOptions
-    from stoke.project.request import environment_for
+    from stoke.project.request_additions import environment_for_request
 
     start = os.path.dirname(project.script) if project.script else project.directory
     folder = os.path.normpath(os.path.join(project.root, start))
     fields = {"code": spec.code, "dependencies": spec.dependencies}
-    return environment_for(fields, project.root, folder, ProjectOptions()).extra_files
+    return environment_for_request(fields, project.root, folder, ProjectOptions()).extra_files
 
 
 def _volume(backend: Backend | None, scope: str) -> str | None:

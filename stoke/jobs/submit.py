@@ -138,7 +138,7 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
     if snapshot is None:
         return None
     from stoke.jobs.snapshots import known_contents, make_delivery
-    from stoke.project.manifests import release_manifest, save_manifest
+    from stoke.project.manifest_store import release_manifest, save_manifest
     from stoke.remote.common.trees import remove_tree
 
     folder = make_private(job_dir(job_id))

@@ -338,7 +338,7 @@ class Tracker:
 
     def _forget_stored(self) -> None:
         """Forget which files the cache volume has: some were pruned, so the next job brings all."""
-        from stoke.project.stored import forget_stored
+        from stoke.project.stored_contents import forget_stored
 
         job = self._history.get(self.job_id)
         if job is not None:

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from stoke.errors import RequestError
-from stoke.project.installed import PROGRAMS, SITE, is_installed, scripts_of, virtual_files
-from stoke.project.layout import compiled_by, import_folders
+from stoke.project.installation import PROGRAMS, SITE, is_installed, scripts_of, virtual_files
 from stoke.project.lockfile import (
     PYLOCK,
-    Pinned,
-    exported,
+    PinnedPackages,
+    export_uv_lock,
     has_lockfile,
     has_uv_lock,
-    pinned_by,
+    pinned_packages,
     uv_command,
 )
 from stoke.project.pyproject import (
@@ -33,6 +32,7 @@ from stoke.project.pyproject import (
     read_pyproject,
     shown,
 )
+from stoke.project.source_layout import compiled_by, import_folders
 from stoke.project.version import UNKNOWN, version_of
 from stoke.project.workspace import LocalPackages, LocalSearch
 from stoke.request.requirement import names
@@ -193,13 +193,13 @@ def _no_such(project: Pyproject, kind: str, name: str, known: list[str]) -> Requ
 
 def _locked(
     root: str, project: Pyproject, search: LocalSearch, options: ProjectOptions
-) -> Pinned | None:
+) -> PinnedPackages | None:
     """Return what the project's lockfile pins; None without a lockfile."""
     if has_uv_lock(root):
         words = [f"--group={name}" for name in options.groups]
         words += [f"--extra={name}" for name in options.extras]
         words += [] if options.dev else ["--no-dev"]
-        return exported(root, project, search.files(), words)
+        return export_uv_lock(root, project, search.files(), words)
     path = os.path.join(root, PYLOCK)
     if not has_lockfile(root):
         return None
@@ -213,7 +213,7 @@ def _locked(
     from stoke.request.pylock import requirements_of
 
     data = read_input(path, 64 * MIB)
-    return pinned_by(requirements_of(data.decode(errors="replace"), shown(path), root))
+    return pinned_packages(requirements_of(data.decode(errors="replace"), shown(path), root))
 
 
 def _source(

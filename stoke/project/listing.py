@@ -20,7 +20,7 @@ MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Listing:
+class ProjectListing:
     """What travels, by paths relative to the root.
 
     `virtual` has contents that are in no file of the root, or that replace one's. `links` are symbolic
@@ -69,13 +69,13 @@ class Listing:
             )
             option = f"--include {shlex.quote(contents.pattern_of(secrets[0]))}"
             notes.append(
-                (f"{what} left out: {names(secrets)}", f"include it by its name: {option}")
+                (f"{what} left out: {shown_paths(secrets)}", f"include it by its name: {option}")
             )
         special = [path for path, reason in self.left_out if reason == SPECIAL]
         if special:
             notes.append(
                 (
-                    f"pipes, sockets and devices do not travel: {names(special)}",
+                    f"pipes, sockets and devices do not travel: {shown_paths(special)}",
                     f"leave them out without this note: {contents.exclude_option(special[0])}",
                 )
             )
@@ -84,7 +84,7 @@ class Listing:
 
 def list_project(
     project: Project, code: str, extra_files: Mapping[str, bytes] | None = None
-) -> Listing:
+) -> ProjectListing:
     """List what of a project would travel now.
 
     The script has the content `code`, whatever its file has. `extra_files` has further contents by
@@ -109,7 +109,7 @@ def list_project(
         virtual[project.script] = script
     links = tuple((path, target) for path, target in found.links if path not in virtual)
     paths = [path for path, _ in (*found.files, *links)] + list(virtual)
-    return Listing(
+    return ProjectListing(
         tuple(found.files),
         virtual,
         links,
@@ -118,7 +118,7 @@ def list_project(
     )
 
 
-def names(paths: list[str]) -> str:
+def shown_paths(paths: list[str]) -> str:
     """Return the first of these paths for people, and the number of the others."""
     more = len(paths) - MOST_NAMED
     return ", ".join(paths[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -148,7 +148,7 @@ def _walk(project: Project, code: str) -> Walk:
 
 
 def _imported(folder: str, script: str, code: str) -> set[str]:
-    from stoke.project.imports import local_modules
+    from stoke.project.local_modules import local_modules
 
     return {script, *local_modules(folder, script, code)}
 
@@ -189,7 +189,7 @@ def _refuse(found: Walk) -> None:
         raise contents.unreadable(path, error, len(found.unreadable) - 1)
     if found.outside:
         path, target = found.outside[0]
-        others = names([path for path, _ in found.outside[1:]])
+        others = shown_paths([path for path, _ in found.outside[1:]])
         raise RequestError(
             "project",
             f"the link {path} leads outside of the project, to {target}"

@@ -37,7 +37,7 @@ _STALE = "needs to be updated"
 _NO_PYTHON = "No interpreter found"
 
 
-class Pinned(NamedTuple):
+class PinnedPackages(NamedTuple):
     """The packages that a lockfile pins."""
 
     text: str
@@ -56,9 +56,9 @@ def has_lockfile(root: str) -> bool:
     return has_uv_lock(root) or os.path.isfile(os.path.join(root, PYLOCK))
 
 
-def exported(
+def export_uv_lock(
     root: str, project: Pyproject, deciding: Iterable[tuple[str, bytes]], options: list[str]
-) -> Pinned:
+) -> PinnedPackages:
     """Return what uv.lock pins for a project.
 
     `deciding` has the folder and the content of each pyproject.toml that the lockfile is checked
@@ -70,11 +70,11 @@ def exported(
     try:
         known = read_json(stored, _LONGEST)
         if known["key"] == key:
-            return Pinned(known["text"], known["locked"], known["note"])
+            return PinnedPackages(known["text"], known["locked"], known["note"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     text, note = _export(root, project, options)
-    pinned = pinned_by(_with_indexes(text, os.path.join(root, UV_LOCK)), note)
+    pinned = pinned_packages(_with_indexes(text, os.path.join(root, UV_LOCK)), note)
     try:
         make_private(stored.parent)
         write_atomically(stored, json.dumps({"key": key, **pinned._asdict()}))
@@ -83,11 +83,11 @@ def exported(
     return pinned
 
 
-def pinned_by(text: str, note: str | None = None) -> Pinned:
+def pinned_packages(text: str, note: str | None = None) -> PinnedPackages:
     """Return the packages of a requirements file."""
     from stoke.request.requirements_text import parse_requirements
 
-    return Pinned(text, parse_requirements(text).is_lock(), note)
+    return PinnedPackages(text, parse_requirements(text).is_lock(), note)
 
 
 def _store(root: str, project: Pyproject, options: list[str]) -> Any:

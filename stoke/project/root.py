@@ -63,7 +63,7 @@ def project_of(
     root = named or _with_workspace(find_root(above) if above else None)
     imports_only = root is None
     if root is None:
-        from stoke.project.imports import local_modules
+        from stoke.project.local_modules import local_modules
 
         root = above
         if not root or not (include or (file and local_modules(root, file, code))):

@@ -23,8 +23,8 @@ from stoke.project.secret_names import looks_secret
 if TYPE_CHECKING:
     from stoke.project.patterns import Includes, Patterns
 
-OWN = ".stokeignore"
-GIT = ".gitignore"
+STOKEIGNORE = ".stokeignore"
+GITIGNORE = ".gitignore"
 SECRET = "looks like a secret"  # noqa: S105
 TOOL_FOLDER = "is made by a tool"
 VENV = "is a virtual environment"
@@ -104,11 +104,11 @@ class ByPatterns(Ignoring):
             files = list_git_files(f"{self._root}/{path}")
             if files is not None:
                 return ByGit(files, prefix, self._root)
-        if GIT not in names:
+        if GITIGNORE not in names:
             return self
         from stoke.project.patterns import read_patterns
 
-        found = read_patterns(f"{self._root}/{prefix}{GIT}", prefix)
+        found = read_patterns(f"{self._root}/{prefix}{GITIGNORE}", prefix)
         return self if found is None else ByPatterns(self._root, [*self._levels, found])
 
 
@@ -171,7 +171,7 @@ class Rules:
         from stoke.project.patterns import Includes, read_patterns
 
         prefix = f"{path}/" if path else ""
-        found = read_patterns(f"{self._root}/{prefix}{OWN}", prefix)
+        found = read_patterns(f"{self._root}/{prefix}{STOKEIGNORE}", prefix)
         if found is not None:
             self._own.append(found)
             self._has_patterns = True
@@ -210,7 +210,7 @@ class Rules:
         if self._excluded is not None and self._excluded.verdict(path, is_folder):
             return OPTION
         verdict = _last(self._own, path, is_folder) if self._own else None
-        return None if verdict is None else OWN if verdict else ""
+        return None if verdict is None else STOKEIGNORE if verdict else ""
 
     def _tool_folder(self, path: str, name: str) -> str | None:
         if name in _TOOL_FOLDERS:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from stoke.errors import RequestError
 from stoke.project.contents import hash_file
-from stoke.project.listing import list_project, names
+from stoke.project.listing import list_project, shown_paths
 from stoke.project.manifest import FILE, FOLDER, LINK, Entry, Manifest, make_manifest
-from stoke.project.manifests import read_virtual, recorded_manifest
+from stoke.project.manifest_store import read_virtual, recorded_manifest
 from stoke.project.stat_index import StatIndex
 from stoke.request.source_code import declared_encoding
 from stoke.request.spec import Project
@@ -101,7 +101,7 @@ def check_available(snapshot: Snapshot, stored: Set[str]) -> None:
         raise RequestError(
             "project",
             f"{len(missing)} of the snapshot's files changed or disappeared since, and the cache does "
-            f"not have them: {names(missing)}",
+            f"not have them: {shown_paths(missing)}",
             "take the folder as it is now: stoke rerun JOB --fresh",
         )
 

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from stoke.project.rules import BY_GIT, OWN, ByGit, Ignoring, Rules
+from stoke.project.rules import BY_GIT, STOKEIGNORE, ByGit, Ignoring, Rules
 
 SPECIAL = "is no file, but a pipe, socket or device"
 FORBIDDEN = ".git"
@@ -45,7 +45,7 @@ def walk(root: str, rules: Rules, ignoring: Ignoring) -> Walk:
         if not entries and folder and reason is None:
             found.empty.append(folder)
         names = {entry.name for entry in entries}
-        if OWN in names and reason is None:
+        if STOKEIGNORE in names and reason is None:
             rules.read_own(folder)
         ignoring = ignoring.enter(folder, names)
         for entry in entries:

@@ -98,7 +98,7 @@ def delete_scope(backend: Backend, scope: str, history: History) -> None:
     from stoke.history.volume_index import VolumeIndex
     from stoke.jobs import control, refresh
     from stoke.jobs.tracker import Tracker
-    from stoke.project.stored import forget_stored
+    from stoke.project.stored_contents import forget_stored
 
     for job in history.in_scope(backend.name, scope):
         control.stop(job, backend, history, 0)

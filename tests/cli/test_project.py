@@ -14,7 +14,7 @@ import pytest
 
 from stoke.files.paths import state_dir
 from stoke.history.database import History
-from stoke.project.manifests import read_manifest
+from stoke.project.manifest_store import read_manifest
 from tests.cli.conftest import Stoke, job_count, only_job
 from tests.hints import command, filled, is_hint
 

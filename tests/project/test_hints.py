@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.project.entry import entry_of
 from stoke.project.environment import ProjectOptions, project_environment
+from stoke.project.folder_program import find_program
 from tests import projects
 from tests.hints import command, filled, refused
 from tests.package_index import PackageIndex, offline_backend
@@ -22,13 +22,13 @@ def uv(hint: str) -> None:
 
 def test_a_folder_with_several_programs(tmp_path: Path) -> None:
     folder = str(projects.write(tmp_path / "p", {"a/__main__.py": "", "b/__main__.py": ""}))
-    hint = refused(partial(entry_of, folder), "name one: stoke run {}")
+    hint = refused(partial(find_program, folder), "name one: stoke run {}")
     assert filled(hint, "name one: stoke run {}") == ("-m a",)
 
 
 def test_a_folder_without_a_program(tmp_path: Path) -> None:
     folder = str(projects.write(tmp_path / "p", {"one two.py": ""}))
-    hint = refused(partial(entry_of, folder), "name a file: stoke run {}")
+    hint = refused(partial(find_program, folder), "name a file: stoke run {}")
     assert Path(command(hint)[1]).is_file()
 
 

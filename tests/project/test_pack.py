@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from stoke.errors import RequestError
 from stoke.files.paths import job_dir, state_dir
-from stoke.project import pack, stored
+from stoke.project import pack, stored_contents
 from stoke.project.manifest import Manifest, make_manifest
-from stoke.project.manifests import (
+from stoke.project.manifest_store import (
     read_manifest,
     read_virtual,
     recorded_manifest,
@@ -120,39 +120,39 @@ HASHES = st.sets(st.text("0123456789abcdef", min_size=64, max_size=64), max_size
 
 def test_what_is_stored_is_known_by_backend_scope_and_volume() -> None:
     a, b = "a" * 64, "b" * 64
-    stored.add_stored("docker", "default", "engine", [a])
-    stored.add_stored("docker", "default", "engine", [b])
-    assert stored.read_stored("docker", "default", "engine") == {a, b}
+    stored_contents.add_stored("docker", "default", "engine", [a])
+    stored_contents.add_stored("docker", "default", "engine", [b])
+    assert stored_contents.read_stored("docker", "default", "engine") == {a, b}
     for other in (
         ("local", "default", "engine"),
         ("docker", "x", "engine"),
         ("docker", "default", ""),
     ):
-        assert stored.read_stored(*other) == set()
-    stored.add_stored("docker", "default", "other", [a])
-    stored.add_stored("docker", "x", "engine", [a])
-    stored.forget_stored("docker", "default")
-    assert stored.read_stored("docker", "default", "engine") == set()
-    assert stored.read_stored("docker", "default", "other") == set()
-    assert stored.read_stored("docker", "x", "engine") == {a}
+        assert stored_contents.read_stored(*other) == set()
+    stored_contents.add_stored("docker", "default", "other", [a])
+    stored_contents.add_stored("docker", "x", "engine", [a])
+    stored_contents.forget_stored("docker", "default")
+    assert stored_contents.read_stored("docker", "default", "engine") == set()
+    assert stored_contents.read_stored("docker", "default", "other") == set()
+    assert stored_contents.read_stored("docker", "x", "engine") == {a}
 
 
 @given(HASHES, st.integers(0, 200))
 def test_a_cut_or_damaged_record_says_nothing_wrong(hashes: set[str], cut: int) -> None:
-    stored.forget_stored("b", "s")
-    stored.add_stored("b", "s", "v", sorted(hashes))
-    path = stored._file("b", "s", "v")
+    stored_contents.forget_stored("b", "s")
+    stored_contents.add_stored("b", "s", "v", sorted(hashes))
+    path = stored_contents._file("b", "s", "v")
     path.write_bytes(path.read_bytes()[:cut] + b"\xff")
-    assert stored.read_stored("b", "s", "v") <= hashes
+    assert stored_contents.read_stored("b", "s", "v") <= hashes
     more = "f" * 64
-    stored.add_stored("b", "s", "v", [more])
-    assert stored.read_stored("b", "s", "v") <= {*hashes, more}
-    assert more in stored.read_stored("b", "s", "v")
+    stored_contents.add_stored("b", "s", "v", [more])
+    assert stored_contents.read_stored("b", "s", "v") <= {*hashes, more}
+    assert more in stored_contents.read_stored("b", "s", "v")
 
 
 def test_the_record_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "MAX_SIZE", 1000)
+    monkeypatch.setattr(stored_contents, "MAX_SIZE", 1000)
     for number in range(100):
-        stored.add_stored("b", "s", "v", [f"{number:064x}"])
-    known = stored.read_stored("b", "s", "v")
+        stored_contents.add_stored("b", "s", "v", [f"{number:064x}"])
+    known = stored_contents.read_stored("b", "s", "v")
     assert f"{99:064x}" in known and len(known) < 20

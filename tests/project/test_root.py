@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stoke.errors import RequestError
-from stoke.project.imports import local_modules
+from stoke.project.local_modules import local_modules
 from stoke.project.root import find_root, project_of
 from tests.hints import refused
 from tests.project.trees import make_tree, paths

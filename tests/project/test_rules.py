@@ -64,7 +64,7 @@ def test_stokeignore_leaves_out_and_brings_in(project: Path) -> None:
         "kept.py", ".gitignore", ".stokeignore", "docs/b.md", "data/small.csv",
         "deep/er/.stokeignore",
     }  # fmt: skip
-    assert reasons(project)["docs/a.md"] == rules.OWN
+    assert reasons(project)["docs/a.md"] == rules.STOKEIGNORE
 
 
 def test_options_win_over_all_rules(project: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stoke.errors import RequestError
 from stoke.project import contents
-from stoke.project.listing import Listing
+from stoke.project.listing import ProjectListing
 from stoke.project.snapshot import take_snapshot
 from stoke.project.walk import SPECIAL, largest, link_target
 from stoke.request.spec import Project
@@ -246,7 +246,7 @@ def test_every_file_of_a_folder_travels_whatever_its_name(files: dict[bytes, byt
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             (Path(folder) / os.fsdecode(b"n" + name)).write_bytes(data)
-        listing: Listing = listed(Path(folder))
+        listing: ProjectListing = listed(Path(folder))
         assert dict(listing.sizes()) == {
             os.fsdecode(b"n" + name): len(data) for name, data in files.items()
         }

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stoke.project.listing import Listing, list_project
+from stoke.project.listing import ProjectListing, list_project
 from stoke.project.manifest import Manifest
 from stoke.project.snapshot import Snapshot, take_snapshot
 from stoke.request.spec import Project
@@ -35,7 +35,7 @@ def git(folder: Path, *words: str) -> None:
     )
 
 
-def listed(root: Path, code: str = "pass", **fields: Any) -> Listing:
+def listed(root: Path, code: str = "pass", **fields: Any) -> ProjectListing:
     return list_project(Project.model_validate({"root": str(root), **fields}), code)
 
 

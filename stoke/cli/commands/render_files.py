@@ -12,7 +12,7 @@ from stoke.text.units import human_bytes
 
 if TYPE_CHECKING:
     from stoke.jobs.request import Request
-    from stoke.project.listing import Listing
+    from stoke.project.listing import ProjectListing
 
 
 def print_files(request: Request, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def print_files(request: Request, as_json: bool) -> None:
         print_notice(f"this would be refused: {error.why}")
 
 
-def _document(listing: Listing) -> dict[str, object]:
+def _document(listing: ProjectListing) -> dict[str, object]:
     sizes = sorted(listing.sizes())
     return {
         "bytes": sum(size for _, size in sizes),
@@ -51,7 +51,7 @@ def _document(listing: Listing) -> dict[str, object]:
     }
 
 
-def _print(listing: Listing, root: str) -> None:
+def _print(listing: ProjectListing, root: str) -> None:
     sizes = sorted(listing.sizes())
     rows: list[list[Cell]] = [[human_bytes(size), path] for path, size in sizes]
     rows += [["link", f"{path} -> {target}"] for path, target in listing.links]

@@ -62,9 +62,9 @@ def command(
         raise EngineError(f"the request of {earlier.id} {error.why}") from None
     of_project: dict[str, Any] = {}
     if fresh:
-        from stoke.project.fresh import as_it_is_now
+        from stoke.project.fresh_request import fresh_request
 
-        stored, project = as_it_is_now(stored)
+        stored, project = fresh_request(stored)
         stored = with_defaults(stored, config, project.settings)
         of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)

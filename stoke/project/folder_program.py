@@ -7,15 +7,15 @@ import shlex
 from typing import Any
 
 from stoke.errors import RequestError
-from stoke.project.installed import is_installed, scripts_of
-from stoke.project.layout import import_folders
+from stoke.project.installation import is_installed, scripts_of
 from stoke.project.pyproject import Pyproject, read_pyproject
+from stoke.project.source_layout import import_folders
 
 MAIN = "__main__.py"
 _MOST_NAMED = 8
 
 
-def entry_of(folder: str) -> tuple[dict[str, str], str]:
+def find_program(folder: str) -> tuple[dict[str, str], str]:
     """Return the field of a request that starts the program in a folder, and the job's name.
 
     That is `__main__.py` in the folder (field "file": its path), else a package with a `__main__`

@@ -12,11 +12,11 @@ from stoke.project.pyproject import FILE
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError
 
-OWN = ("dependencies", "requirements", "locked", "python")
+PACKAGE_FIELDS = ("dependencies", "requirements", "locked", "python")
 """The fields of a request that a project adds to."""
 
 
-def environment_for(
+def environment_for_request(
     fields: Mapping[str, Any], root: str, start: str, options: ProjectOptions
 ) -> ProjectEnvironment:
     """Return what the project at `root` adds to a request with these fields that starts in `start`.
@@ -40,7 +40,7 @@ def environment_for(
         return ProjectEnvironment()
     requested = tuple(fields.get("dependencies") or ())
     found = project_environment(root, current_project(root, start), options, requested)
-    own = {name: fields[name] for name in OWN if fields.get(name)}
+    own = {name: fields[name] for name in PACKAGE_FIELDS if fields.get(name)}
     return found._replace(asked={**options._asdict(), **own})
 
 

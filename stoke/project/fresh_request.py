@@ -8,12 +8,12 @@ from typing import Any
 
 from stoke.errors import RequestError
 from stoke.project.environment import ProjectEnvironment, ProjectOptions
-from stoke.project.request import OWN, environment_for
+from stoke.project.request_additions import PACKAGE_FIELDS, environment_for_request
 from stoke.request.sources import read_code, request_from_options
 from stoke.request.spec import JobSpec
 
 
-def as_it_is_now(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
+def fresh_request(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
     """Return a recorded request without its snapshot, so that a new one is taken, with the code that
     its script has now; and what its project adds now.
 
@@ -31,12 +31,12 @@ def as_it_is_now(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
         fields["code"] = read_code(os.path.join(project.root, project.script))
     if project.asked is None:
         return request_from_options(**fields), ProjectEnvironment()
-    for name in (*OWN, "uv"):
+    for name in (*PACKAGE_FIELDS, "uv"):
         fields.pop(name, None)
     asked: Mapping[str, Any] = project.asked.model_dump()
-    fields |= {name: asked[name] for name in OWN if asked[name]}
+    fields |= {name: asked[name] for name in PACKAGE_FIELDS if asked[name]}
     start = os.path.dirname(project.script) if project.script else project.directory
-    found = environment_for(
+    found = environment_for_request(
         fields,
         project.root,
         os.path.normpath(os.path.join(project.root, start)),

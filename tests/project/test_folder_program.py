@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stoke.errors import RequestError
-from stoke.project.entry import entry_of
+from stoke.project.folder_program import find_program
 from tests import projects
 from tests.package_index import PackageIndex
 
@@ -30,7 +30,7 @@ def test_the_program_of_a_folder(
     expected = {
         name: str(folder / value) if name == "file" else value for name, value in entry.items()
     }
-    found, name = entry_of(str(folder))
+    found, name = find_program(str(folder))
     assert found == expected and name == entry.get("module", entry.get("exec", "app"))
 
 
@@ -56,11 +56,11 @@ def test_what_is_not_clear_is_said_with_what_is_there(
 ) -> None:
     folder = projects.write(tmp_path / "p", files)
     with pytest.raises(RequestError) as refused:
-        entry_of(str(folder))
+        find_program(str(folder))
     assert why in refused.value.why
     assert hint is None or hint in (refused.value.hint or "")
 
 
 def test_a_library_starts_its_package(tmp_path: Path, index: PackageIndex) -> None:
     root = projects.library(tmp_path / "p", index, locked=False)
-    assert entry_of(str(root)) == ({"module": "word_count"}, "word_count")
+    assert find_program(str(root)) == ({"module": "word_count"}, "word_count")
