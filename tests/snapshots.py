@@ -18,8 +18,8 @@ from stoke.delivery.payload import runner_source
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, new_job_id
-from stoke.project.delivery import ProjectDelivery
-from stoke.project.manifest import FILE, FOLDER, LINK, Entry, Manifest, make_manifest
+from stoke.project.manifest import FILE, FOLDER, LINK, Manifest, ManifestEntry, make_manifest
+from stoke.project.pack import ProjectDelivery
 from stoke.request.spec import Project
 from tests.lab import Lab, Outcome
 
@@ -52,16 +52,16 @@ def sha256(data: bytes) -> str:
 
 
 def snapshot(files: Mapping[str, File]) -> Snapshot:
-    entries: list[Entry] = []
+    entries: list[ManifestEntry] = []
     contents: dict[str, bytes] = {}
     for path, file in files.items():
         if isinstance(file, Link):
-            entries.append(Entry(path, LINK, target=file.target))
+            entries.append(ManifestEntry(path, LINK, target=file.target))
         elif file is EMPTY_FOLDER:
-            entries.append(Entry(path, FOLDER))
+            entries.append(ManifestEntry(path, FOLDER))
         else:
             data, mode = (file, 0o644) if isinstance(file, bytes) else file
-            entries.append(Entry(path, FILE, mode, len(data), sha256(data)))
+            entries.append(ManifestEntry(path, FILE, mode, len(data), sha256(data)))
             contents[sha256(data)] = data
     manifest = make_manifest(entries)
     return Snapshot(manifest, contents | {manifest.digest: manifest.data})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from stoke.errors import EngineError
 
 if TYPE_CHECKING:
-    from stoke.project.delivery import ProjectDelivery
+    from stoke.project.pack import ProjectDelivery
     from stoke.request.spec import JobSpec
 
 

@@ -20,7 +20,7 @@ class SharesNetwork(Protocol):
 
 
 @runtime_checkable
-class Mounts(Protocol):
+class MountsFiles(Protocol):
     """Jobs can see files from outside of them: of this machine, or claims of a cluster."""
 
     def check_mounts(self, spec: JobSpec) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
-from stoke.backend.capabilities import Mounts
+from stoke.backend.capabilities import MountsFiles
 from stoke.cache.keys import RequestKeys, request_keys
 from stoke.cache.prediction import predict
 from stoke.errors import RequestError
@@ -57,6 +57,6 @@ def check_request(spec: JobSpec, backend: Backend) -> str | None:
         raise error
     if not spec.mounts:
         return None
-    if not isinstance(backend, Mounts):
+    if not isinstance(backend, MountsFiles):
         raise RequestError("mounts", f"the {backend.name} backend mounts nothing")
     return backend.check_mounts(spec)

@@ -14,7 +14,7 @@ from stoke.errors import RequestError
 from stoke.history.job import new_job_id
 from stoke.jobs.prepare import check_request
 from stoke.jobs.request import Request
-from stoke.project.delivery import ProjectDelivery
+from stoke.project.pack import ProjectDelivery
 from stoke.request.spec import JobSpec
 
 

@@ -14,9 +14,8 @@ from stoke.files.debug import Logger
 from stoke.jobs.request import Request
 from stoke.project import stored_contents
 from stoke.project.contents import ChangingError, changing, read_file, unreadable
-from stoke.project.delivery import ProjectDelivery
 from stoke.project.manifest_store import read_manifest
-from stoke.project.pack import Content, WrongContentError, of_bytes, write_pack
+from stoke.project.pack import Content, ProjectDelivery, WrongContentError, of_bytes, write_pack
 from stoke.project.snapshot import Snapshot, check_available, recorded_snapshot, take_snapshot
 from stoke.request.spec import JobSpec, Project
 

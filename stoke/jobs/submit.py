@@ -25,7 +25,7 @@ from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
 if TYPE_CHECKING:
-    from stoke.project.delivery import ProjectDelivery
+    from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
 

@@ -24,7 +24,7 @@ VERSION = 1
 FILE, LINK, FOLDER = "f", "l", "d"
 
 
-class Entry(NamedTuple):
+class ManifestEntry(NamedTuple):
     """A file, a link or an empty folder of a snapshot. `sha256` is that of a file's content."""
 
     path: str
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 class Manifest:
     """The entries of a snapshot, sorted by path."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ManifestEntry, ...]
 
     @cached_property
     def data(self) -> bytes:
@@ -57,7 +57,7 @@ class Manifest:
         return hashlib.sha256(self.data).hexdigest()
 
     @property
-    def files(self) -> Iterator[Entry]:
+    def files(self) -> Iterator[ManifestEntry]:
         return (entry for entry in self.entries if entry.kind == FILE)
 
     def contents(self) -> dict[str, int]:
@@ -65,7 +65,7 @@ class Manifest:
         return {self.digest: len(self.data)} | {file.sha256: file.size for file in self.files}
 
 
-def make_manifest(entries: list[Entry]) -> Manifest:
+def make_manifest(entries: list[ManifestEntry]) -> Manifest:
     return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)))
 
 
@@ -80,12 +80,12 @@ def parse_manifest(data: bytes) -> Manifest:
     return manifest
 
 
-def _parse_entry(row: object) -> Entry:
+def _parse_entry(row: object) -> ManifestEntry:
     match row:
         case [str(path), "f", int(mode), int(size), str(sha256)]:
-            return Entry(path, FILE, mode, size, sha256)
+            return ManifestEntry(path, FILE, mode, size, sha256)
         case [str(path), "l", str(target)]:
-            return Entry(path, LINK, target=target)
+            return ManifestEntry(path, LINK, target=target)
         case [str(path), "d"]:
-            return Entry(path, FOLDER)
+            return ManifestEntry(path, FOLDER)
     raise ValueError(f"{str(row)[:100]!r} is not an entry of a manifest")

@@ -1,6 +1,7 @@
 """Write and read packs: the contents that travel with one job.
 
-The format is in `stoke.project.delivery`.
+The first line of a pack is the JSON list of `[sha256, size]`; the contents follow in that order, without
+anything between.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +19,18 @@ from stoke.files.atomic import replacing
 MAX_INDEX = 256 * 1024**2
 Content = Callable[[Callable[[bytes], object]], str]
 """Gives the content to a function, in pieces, and returns its SHA-256."""
+
+
+@dataclass(frozen=True)
+class ProjectDelivery:
+    """What a backend hands to a job besides its payload, which names the snapshot's digest.
+
+    `pack` is a file on this machine with all contents that the job's cache volume is not known to have,
+    or None if it has everything. The backend may delete it once the job has it.
+    """
+
+    digest: str
+    pack: Path | None
 
 
 class WrongContentError(Exception):

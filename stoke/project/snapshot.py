@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stoke.errors import RequestError
 from stoke.project.contents import hash_file
 from stoke.project.listing import list_project, shown_paths
-from stoke.project.manifest import FILE, FOLDER, LINK, Entry, Manifest, make_manifest
+from stoke.project.manifest import FILE, FOLDER, LINK, Manifest, ManifestEntry, make_manifest
 from stoke.project.manifest_store import read_virtual, recorded_manifest
 from stoke.project.stat_index import StatIndex
 from stoke.request.source_code import declared_encoding
@@ -59,9 +59,9 @@ def take_snapshot(
         sha256 = hashlib.sha256(data).hexdigest()
         by_hash[sha256] = data
         default = 0o755 if os.path.dirname(path) in project.programs else 0o644
-        entries.append(Entry(path, FILE, modes.get(path, default), len(data), sha256))
-    entries += [Entry(path, LINK, target=target) for path, target in listing.links]
-    entries += [Entry(path, FOLDER) for path in listing.folders]
+        entries.append(ManifestEntry(path, FILE, modes.get(path, default), len(data), sha256))
+    entries += [ManifestEntry(path, LINK, target=target) for path, target in listing.links]
+    entries += [ManifestEntry(path, FOLDER) for path in listing.folders]
     return Snapshot(project.root, make_manifest(entries), paths, by_hash, tuple(listing.notes()))
 
 
@@ -81,7 +81,7 @@ def recorded_snapshot(project: Project, code: str) -> Snapshot:
         virtual[sha256] = data
         if script is None or script.sha256 != sha256:  # The code was edited.
             mode = script.mode if script is not None else 0o644
-            entries[project.script] = Entry(project.script, FILE, mode, len(data), sha256)
+            entries[project.script] = ManifestEntry(project.script, FILE, mode, len(data), sha256)
             manifest = make_manifest(list(entries.values()))
     paths = {file.sha256: file.path for file in manifest.files}
     return Snapshot(project.root, manifest, paths, virtual)
@@ -108,7 +108,7 @@ def check_available(snapshot: Snapshot, stored: Set[str]) -> None:
 
 def _hashed(
     root: str, files: Iterable[tuple[str, os.stat_result]]
-) -> tuple[list[Entry], dict[str, str]]:
+) -> tuple[list[ManifestEntry], dict[str, str]]:
     """Return an entry for each file, and a file's path for each hash."""
     index = StatIndex(root)
     entries, paths = [], {}
@@ -118,7 +118,7 @@ def _hashed(
             began = time.time()
             sha256, status = hash_file(root, path)
             index.add(path, status, sha256, began)
-        entries.append(Entry(path, FILE, _mode(status), status.st_size, sha256))
+        entries.append(ManifestEntry(path, FILE, _mode(status), status.st_size, sha256))
         paths[sha256] = path
     index.save()
     return entries, paths

@@ -41,7 +41,7 @@ class RunnerOption:
     # PYTHON variables. Without it, code without packages runs in an empty environment.
     OWN_FILES = "--own-files"
     TAGGED = "--tagged"  # write both streams into stdout, with markers
-    PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.delivery)
+    PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
     FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED)
     """Options without a value."""
 

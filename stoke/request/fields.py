@@ -123,7 +123,7 @@ FIELDS: tuple[Field, ...] = (
         "project",
         "project",
         "Snapshot of the project that travels with the code.",
-        values.Snapshot(),
+        values.ProjectSnapshot(),
     ),
     Field(
         "dependencies",

@@ -228,7 +228,7 @@ class Settings(Value):
         return [f"{name} = {_as_json(one)}" for name, one in value.items() if one is not None]
 
 
-class Snapshot(Settings):
+class ProjectSnapshot(Settings):
     """The snapshot of a project."""
 
     def to_lines(self, value: Any) -> list[str]:
