@@ -45,7 +45,7 @@ def make_project(root: Path, files: int, size: int) -> None:
 
 def _client(root: Path) -> float:
     """Return the median seconds of a snapshot of an unchanged project whose contents are stored."""
-    from stoke.jobs.snapshots import make_delivery
+    from stoke.jobs.snapshot_delivery import make_delivery
     from stoke.project.manifest_store import release_manifest, save_manifest
     from stoke.project.snapshot import take_snapshot
     from stoke.request.spec import Project

@@ -141,7 +141,7 @@ def test_code_of_no_project_loads_nothing_of_snapshots(
     monkeypatch.chdir(tmp_path)
     loaded = loaded_by(command("run", "-q", "-c", "pass"))
     assert "stoke.project.root" in loaded
-    assert not loaded & {"pathspec", "stoke.jobs.snapshots", "stoke.project.rules"}
+    assert not loaded & {"pathspec", "stoke.jobs.snapshot_delivery", "stoke.project.rules"}
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ from stoke.backend.api import (
     Volume,
 )
 from stoke.config.model import Config
-from stoke.delivery.mounts import resolve_mounts
+from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
 from stoke.files.untrusted import parse_json
 from stoke.request.spec import JobSpec

@@ -21,7 +21,7 @@ from backends.docker.names import (
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
-from stoke.delivery.mounts import Bind, resolve_mounts
+from stoke.delivery.bind_mounts import BindMount, resolve_mounts
 from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import RunnerOption
@@ -249,7 +249,7 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
     }
 
 
-def _bind_mount(bind: Bind) -> dict[str, Any]:
+def _bind_mount(bind: BindMount) -> dict[str, Any]:
     return {
         "Type": "bind",
         "Source": bind.source,

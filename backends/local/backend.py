@@ -35,7 +35,7 @@ from stoke.backend.api import (
     Volume,
 )
 from stoke.config.model import Config
-from stoke.delivery.mounts import resolve_mounts
+from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
 from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked, take_lock

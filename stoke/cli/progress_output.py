@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stoke.backend.api import Backend
     from stoke.cli.passthrough import Passthrough
     from stoke.remote.events import Event
-    from stoke.request.imports import Package
+    from stoke.request.undeclared_packages import Package
 
 # The last line has the seconds of `run`.
 _HIDDEN_PHASES = frozenset({"run"})

@@ -57,7 +57,7 @@ def run_request(
             for text, hint in prepared.snapshot.notes:
                 progress.print(f"{text}; {hint}")
         if folder is not None and not request.spec.has_packages:
-            from stoke.request.imports import undeclared
+            from stoke.request.undeclared_packages import undeclared
 
             progress.print_undeclared(undeclared(request.spec, folder))
         try:

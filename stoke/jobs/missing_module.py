@@ -7,9 +7,9 @@ from pathlib import Path
 
 from stoke.history.job import Job, JobState
 from stoke.logs.spool import STDERR, LogSource, SpoolReader
-from stoke.request.imports import Package, missing_package, undeclared
 from stoke.request.requirement import names
 from stoke.request.spec import JobSpec
+from stoke.request.undeclared_packages import Package, missing_package, undeclared
 
 _MOST_ROWS = 300
 _LONGEST = 4096

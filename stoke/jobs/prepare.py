@@ -43,7 +43,7 @@ def prepare(request: Request, backend: Backend, history: History) -> PreparedReq
     note = check_request(request.spec, backend)
     snapshot = None
     if request.spec.project is not None:
-        from stoke.jobs.snapshots import with_snapshot
+        from stoke.jobs.snapshot_delivery import with_snapshot
 
         request, snapshot = with_snapshot(request, backend)
     keys = request_keys(request.spec)

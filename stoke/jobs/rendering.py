@@ -53,7 +53,7 @@ def _with_digest(request: Request, backend: Backend) -> tuple[Request, ProjectDe
     """Return the request with its snapshot's digest, and a delivery without the files."""
     project = request.spec.project
     if project is not None and project.digest is None:
-        from stoke.jobs.snapshots import with_snapshot
+        from stoke.jobs.snapshot_delivery import with_snapshot
 
         request, _ = with_snapshot(request, backend)
         project = request.spec.project

@@ -68,7 +68,7 @@ def make_script(request: Request) -> str:
 
 def _with_files(request: Request) -> tuple[Request, bytes]:
     """Return the request with the digest of its project's snapshot, and all of its contents."""
-    from stoke.jobs.snapshots import make_delivery, with_snapshot
+    from stoke.jobs.snapshot_delivery import make_delivery, with_snapshot
 
     request, snapshot = with_snapshot(request, None)
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:

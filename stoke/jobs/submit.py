@@ -137,7 +137,7 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
     snapshot = prepared.snapshot
     if snapshot is None:
         return None
-    from stoke.jobs.snapshots import known_contents, make_delivery
+    from stoke.jobs.snapshot_delivery import known_contents, make_delivery
     from stoke.project.manifest_store import release_manifest, save_manifest
     from stoke.remote.common.trees import remove_tree
 

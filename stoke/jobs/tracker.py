@@ -326,7 +326,7 @@ class Tracker:
 
     def _note_stored(self, digest: str) -> None:
         """Record that the cache volume has the contents of the job's snapshot."""
-        from stoke.jobs.snapshots import remember_stored
+        from stoke.jobs.snapshot_delivery import remember_stored
         from stoke.request.stored import read_stored_spec
 
         try:

@@ -1,7 +1,7 @@
 """Write and read packs: the contents that travel with one job.
 
-The first line of a pack is the JSON list of `[sha256, size]`; the contents follow in that order, without
-anything between.
+The first line of a pack is the JSON list of `[sha256, size]`; the contents follow in that order,
+without anything between.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mounts of a request: SRC:/path[:ro|:rw] for a file or folder, claim:NAME:/path[:ro|:rw] for a claim.
 
 The form is that of `docker run --volume`, without names of volumes. This module checks only the text;
-`stoke.delivery.mounts` checks the source where the job is submitted.
+`stoke.delivery.bind_mounts` checks the source where the job is submitted.
 """
 
 from __future__ import annotations

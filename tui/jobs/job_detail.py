@@ -15,9 +15,9 @@ from stoke.files.paths import current_folder
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, beyond_reason
 from stoke.jobs.missing_module import packages_to_add
-from stoke.request.imports import Package
 from stoke.request.spec import JobSpec
 from stoke.request.stored import read_stored_spec
+from stoke.request.undeclared_packages import Package
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.context import Context

@@ -22,10 +22,10 @@ from stoke.files.paths import current_folder
 from stoke.history.job import Prediction
 from stoke.race.race import check_race
 from stoke.request import presets
-from stoke.request.imports import Package
 from stoke.request.presets import Preset
 from stoke.request.sources import read_code_or_notebook
 from stoke.request.spec import JobSpec
+from stoke.request.undeclared_packages import Package
 from stoke.text.sanitize import clean, clean_block
 from tui import format as fmt
 from tui.base_screen import StokeScreen

@@ -24,8 +24,8 @@ from stoke.jobs.prepare import check_request
 from stoke.jobs.rendering import left_out, render_job
 from stoke.jobs.request import Request
 from stoke.request import fields, presets
-from stoke.request.imports import Package, undeclared
 from stoke.request.spec import JobSpec
+from stoke.request.undeclared_packages import Package, undeclared
 from tui.new_job import form
 from tui.new_job.draft import Draft
 

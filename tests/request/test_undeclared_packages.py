@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.request.import_names import PACKAGES
-from stoke.request.imports import (
+from stoke.request.requirement import check_requirement
+from stoke.request.sources import request_from_options
+from stoke.request.undeclared_packages import (
     MODULE,
     imported_modules,
     missing_package,
@@ -17,8 +19,6 @@ from stoke.request.imports import (
     undeclared,
     undeclared_packages,
 )
-from stoke.request.requirement import check_requirement
-from stoke.request.sources import request_from_options
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from stoke.config.model import Config
 from stoke.files.paths import cache_dir
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.snapshots import known_contents
+from stoke.jobs.snapshot_delivery import known_contents
 from stoke.project.pack import read_pack
 from stoke.request.spec import JobSpec
 from tests.lab import Lab, Outcome

@@ -15,8 +15,8 @@ from backends.docker import DockerBackend
 from backends.local import LocalBackend
 from stoke.config.loader import load_config
 from stoke.config.model import ArgoConfig, Config, DockerConfig, MountsConfig
-from stoke.delivery import mounts
-from stoke.delivery.mounts import Bind, resolve_mounts
+from stoke.delivery import bind_mounts
+from stoke.delivery.bind_mounts import BindMount, resolve_mounts
 from stoke.errors import RequestError
 from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.jobs.prepare import check_request
@@ -48,7 +48,10 @@ def test_links_are_resolved(here: Path) -> None:
     (here / "link").symlink_to("data")
     asked = request_from_options(code="1", mounts=[f"{here}/link:/a:rw", f"{here}/data/../data:/b"])
     source = str(here / "data")
-    assert resolve_mounts(asked, Config()) == [Bind(source, "/a", True), Bind(source, "/b", False)]
+    assert resolve_mounts(asked, Config()) == [
+        BindMount(source, "/a", True),
+        BindMount(source, "/b", False),
+    ]
 
 
 def test_a_source_has_to_be_in_an_allowed_folder(
@@ -129,7 +132,7 @@ def test_an_engines_socket_is_refused_under_every_name(
 def test_the_usual_sockets_are_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     monkeypatch.setenv("DOCKER_HOST", "unix:///some/docker.sock")
-    known = set(mounts._sockets(Config()))
+    known = set(bind_mounts._sockets(Config()))
     assert {"/var/run/docker.sock", "/run/user/7/docker.sock", "/some/docker.sock"} <= known
 
 

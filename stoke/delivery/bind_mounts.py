@@ -31,7 +31,7 @@ Identity = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Bind:
+class BindMount:
     """A file or folder of this machine that a job sees."""
 
     source: str
@@ -40,7 +40,7 @@ class Bind:
     writable: bool
 
 
-def resolve_mounts(spec: JobSpec, config: Config) -> list[Bind]:
+def resolve_mounts(spec: JobSpec, config: Config) -> list[BindMount]:
     """Return the mounts of a request for a backend whose jobs see this machine's files.
 
     `RequestError` for a source that is missing, outside of the allowed folders once its links are
@@ -60,7 +60,7 @@ def resolve_mounts(spec: JobSpec, config: Config) -> list[Bind]:
         _check_kind(source)
         _check_protected(source, config)
         _check_roots(mount.source, source, config)
-        binds.append(Bind(source, mount.target, mount.writable))
+        binds.append(BindMount(source, mount.target, mount.writable))
     return binds
 
 
