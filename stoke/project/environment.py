@@ -104,7 +104,7 @@ class ProjectEnvironment(NamedTuple):
         other packages are resolved together with the project's, whose lockfile keeps its versions.
         """
         changed = dict(fields)
-        if self.python is not None and not changed.get("python"):
+        if self.python is not None and changed.get("python") is None:
             changed["python"] = self.python
         if changed.get("locked"):
             return changed

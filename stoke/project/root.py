@@ -24,13 +24,18 @@ def find_root(folder: str) -> str | None:
     home = _home()
     while folder not in ("/", home):
         try:
-            open_to_all = os.stat(folder).st_mode & stat.S_IWOTH
-            if not open_to_all and any(os.path.lexists(f"{folder}/{name}") for name in MARKERS):
+            closed = not is_open_to_all(folder)
+            if closed and any(os.path.lexists(f"{folder}/{name}") for name in MARKERS):
                 return folder
         except OSError:
             return None
         folder = os.path.dirname(folder)
     return None
+
+
+def is_open_to_all(folder: str) -> bool:
+    """Whether every user can write to a folder, so that nothing in it is trusted as a project's."""
+    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
 
 
 def project_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from stoke.project.pyproject import (
     read_pyproject,
     shown,
 )
+from stoke.project.root import is_open_to_all
 from stoke.request.requirement import NAME, canonical_name
 
 _HEAD = re.compile(rf"[ \t]*({NAME})[ \t]*(?:\[([^\]]*)\])?")
@@ -31,7 +31,7 @@ def workspace_root(folder: str) -> str | None:
     home = os.path.realpath(os.path.expanduser("~"))
     above = os.path.dirname(folder)
     while above not in ("/", home):
-        if os.path.lexists(os.path.join(above, "pyproject.toml")) and not _is_open_to_all(above):
+        if os.path.lexists(os.path.join(above, "pyproject.toml")) and not is_open_to_all(above):
             pyproject = read_pyproject(above)
             if pyproject and folder in member_folders(pyproject):
                 return above
@@ -250,10 +250,6 @@ def _as_address(text: str, head: re.Match[str], source: Mapping[str, Any]) -> st
 
 def _extras(head: re.Match[str]) -> list[str]:
     return re.findall(NAME, head[2] or "")
-
-
-def _is_open_to_all(folder: str) -> bool:
-    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
 
 
 def _is_inside(path: str, folder: str) -> bool:
