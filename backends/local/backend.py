@@ -36,7 +36,7 @@ from stoke.backend.api import (
 )
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
-from stoke.errors import EngineError, RequestError
+from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked, take_lock
 from stoke.files.paths import cache_dir, make_private, state_dir
@@ -45,6 +45,7 @@ from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
+from stoke.text.sanitize import clean
 
 _log = Logger(__name__)
 
@@ -52,6 +53,8 @@ _log = Logger(__name__)
 BEGIN_SECONDS = 5.0
 # The longest public spec, with every character escaped.
 MAX_FILE = 64 * 1024**2
+SUPERVISOR_LOG = "supervisor.log"
+"""What the supervisor prints: only errors. It exists once the process has been asked for."""
 # Imports the supervisor, because Python keeps the bytecode of modules and compiles programs each time.
 _START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor; "
@@ -115,10 +118,10 @@ class LocalBackend:
                 program = self._deliver(delivery, folder, mark)
                 environment = self._environment(delivery, folder, mark)
                 reserve(str(folder))
-            except (OSError, RequestError):
+                supervisor = _spawn(folder, lock, program, environment)
+            except (OSError, StokeError):
                 remove_tree(str(folder))
                 raise
-            supervisor = _spawn(folder, lock, program, environment)
             _log.debug("%s: process %d supervises it", delivery.job_id, supervisor)
             self._supervisors.append(supervisor)
         except OSError as error:
@@ -180,8 +183,10 @@ class LocalBackend:
     def inspect(self, job_id: str) -> EngineState:
         self._reap()
         folder = _folder(job_id)
+        # In this order: the lock is held when a supervisor's log is created, and until its status is
+        # written.
+        was_spawned = (folder / SUPERVISOR_LOG).exists()
         alive = _is_supervised(folder)
-        # In this order, because a supervisor writes the status before it releases the lock.
         status = _record(folder, STATUS)
         record = _record(folder, STARTED)
         started = record["started_at"] if record else None
@@ -198,7 +203,7 @@ class LocalBackend:
         if not folder.exists():
             return EngineState(EngineStatus.ABSENT)
         if record is None:
-            return EngineState(EngineStatus.CREATED)
+            return _without_record(folder) if was_spawned else EngineState(EngineStatus.CREATED)
         return EngineState(
             EngineStatus.ABSENT, reason=_why_it_is_lost(folder, record), started_at=started
         )
@@ -378,7 +383,7 @@ def _spawn(folder: Path, lock: int, program: list[str], environment: Mapping[str
     command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), *program]
     # The lock belongs to the open file, which the child inherits and keeps after it is closed here.
     os.set_inheritable(lock, True)
-    log = os.open(folder / "supervisor.log", os.O_WRONLY | os.O_CREAT, 0o600)
+    log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         return os.posix_spawn(
             command[0],
@@ -393,6 +398,11 @@ def _spawn(folder: Path, lock: int, program: list[str], environment: Mapping[str
             setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
             setsigmask=[],
         )
+    except (FileNotFoundError, PermissionError) as error:
+        raise EngineError(
+            f"cannot start Python for the job, {command[0]}: {error.strerror}",
+            "reinstall stoke: the Python that it was installed with is gone or not executable",
+        ) from error
     finally:
         os.close(log)
         os.set_inheritable(lock, False)
@@ -471,6 +481,21 @@ def _why_it_is_lost(folder: Path, record: dict[str, Any]) -> str:
         return "its supervisor process was killed"
     names = ", ".join(str(process.pid) for process in left[:5]) + (", ..." if len(left) > 5 else "")
     return f"its supervisor process was killed; stoke kills the processes that it left ({names})"
+
+
+def _without_record(folder: Path) -> EngineState:
+    """Return the state of a job whose supervisor ended before it wrote a record."""
+    reason = "its supervisor process ended before the job began"
+    printed = (_read_bytes(folder / SUPERVISOR_LOG) or b"").decode(errors="replace")
+    errors = [clean(line).strip()[:200] for line in printed.splitlines() if "Error" in line]
+    if not errors:
+        return EngineState(EngineStatus.ABSENT, reason=reason)
+    python = shlex.quote(_python())
+    return EngineState(
+        EngineStatus.ABSENT,
+        reason=f"{reason}: {errors[-1]}",
+        hint=f"repair this Python if it prints an error: {python} -I -S -c 'import ctypes, json'",
+    )
 
 
 def _end_leftovers(job_id: str, folder: Path) -> None:

@@ -6,6 +6,8 @@ import errno
 import fcntl
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from stoke.backend.api import Delivery
 from stoke.backend.pool import Backends
 from stoke.config.loader import unknown_variables
 from stoke.config.model import Config
-from stoke.errors import EngineError
+from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
@@ -32,6 +34,7 @@ from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnsavedLogError
 from stoke.logs.spool import NOTE, STDOUT
 from stoke.request.spec import make_spec
+from tests.hints import is_hint
 from tests.lab import Lab, until
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
@@ -310,6 +313,91 @@ def test_a_job_that_kills_its_runner_says_so(lab: Lab) -> None:
     done = lab.run("import os, signal; os.kill(os.getppid(), signal.SIGKILL)").job
     assert (done.state, done.exit_code) == (JobState.FAILED, 137)
     assert done.reason == "its runner was killed by signal 9"
+
+
+# ------------------------------------------------------------------ a supervisor that never begins
+
+CHECK_PYTHON = "repair this Python if it prints an error: {} -I -S -c 'import ctypes, json'"
+
+
+@pytest.fixture
+def broken_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An interpreter without its standard library, in a folder with a space in its name."""
+    root = tmp_path / "some python"
+    library = root / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    library.mkdir(parents=True)
+    (library / "os.py").touch()  # Python takes the folder that has this file for its library.
+    python = root / "bin" / "python3"
+    python.parent.mkdir()
+    shutil.copy(Path(sys.executable).resolve(), python)
+    monkeypatch.setattr(sys, "_base_executable", str(python))
+    return python
+
+
+def test_a_broken_interpreter_ends_the_job_with_its_error(
+    own_home: Path, broken_python: Path
+) -> None:
+    """`stoke run` follows the job from its start."""
+    program = (
+        f"import sys; sys._base_executable = {str(broken_python)!r}; "
+        "from stoke.cli.main import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "run", "-c", "print('never')"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == EXIT_ENGINE
+    printed = done.stderr
+    assert (
+        "its supervisor process ended before the job began: "
+        "ModuleNotFoundError: No module named 'encodings'"
+    ) in printed
+    with History() as history:
+        (job,) = history.list()
+        assert job.state is JobState.LOST
+        (hint,) = [note.hint for note in history.notes(job.id) if note.text == job.reason]
+    checked = is_hint(hint, CHECK_PYTHON).partition(": ")[2]
+    assert checked in printed
+    assert shlex.split(checked)[0] == str(broken_python)
+    assert subprocess.run(shlex.split(checked), capture_output=True).returncode != 0
+    assert not folder_of(job).exists()
+
+
+def test_a_listing_finalizes_a_job_whose_supervisor_never_began(
+    lab: Lab, broken_python: Path
+) -> None:
+    job = lab.submit("print('never')")
+    with History() as history:
+        until(lambda: lab.backend.inspect(job.id).status == "absent", "the supervisor's end")
+        (seen,) = refresh([job], Backends(lab.config), history, 30)
+    assert seen.state is JobState.LOST
+    assert seen.reason is not None and "No module named 'encodings'" in seen.reason
+
+
+def test_a_supervisor_killed_at_its_start_is_no_fault_of_python(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "_base_executable", str(killed))
+    job = lab.submit("print('never')")
+    with History() as history:
+        until(lambda: lab.backend.inspect(job.id).status == "absent", "the supervisor's end")
+        (seen,) = refresh([job], Backends(lab.config), history, 30)
+        assert seen.state is JobState.LOST
+        assert seen.reason == "its supervisor process ended before the job began"
+        assert history.notes(job.id) == []
+
+
+def test_an_interpreter_that_is_missing_is_named(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "_base_executable", str(tmp_path / "no python"))
+    with pytest.raises(EngineError, match="no python") as caught:
+        lab.submit("print('never')")
+    is_hint(
+        caught.value.hint,
+        "reinstall stoke: the Python that it was installed with is gone or not executable",
+    )
 
 
 # ------------------------------------------------------------------ reused process ids
