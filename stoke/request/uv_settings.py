@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+import stoke.request.pydantic_plugins  # noqa: F401
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.text.urls import AddressFault, address_fault
 
