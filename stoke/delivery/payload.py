@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 MAX_SECRET = 128 * 1024
 # All public authorities together take some 220 KiB.
 MAX_BUNDLE = 8 * 1024**2
+_REMOTE = Path(bundle.__file__).parent
 
 
 def runner_source(spec: JobSpec) -> bytes:
@@ -56,7 +56,7 @@ def runner_source(spec: JobSpec) -> bytes:
 
 def live_output_source() -> str:
     """Return the module that the runner puts into the job's interpreter."""
-    source = (resources.files("stoke.remote") / "live_output.py").read_text()
+    source = (_REMOTE / "live_output.py").read_text()
     return bundle.without_comments(source)
 
 
@@ -256,7 +256,7 @@ def _system(spec: JobSpec, keys: RequestKeys) -> SystemPayload | None:
 
 def _uv_release(index: str | None) -> UvRelease:
     """Return the uv that images without it get."""
-    pinned = json.loads((resources.files("stoke.remote") / "uv_wheels.json").read_text())
+    pinned = json.loads((_REMOTE / "uv_wheels.json").read_text())
     return {"version": pinned["version"], "wheels": pinned["wheels"], "index": index}
 
 
