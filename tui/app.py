@@ -34,9 +34,9 @@ from tui.command_palette import Actions
 from tui.context import Context
 from tui.garbage_collection import GarbageCollection
 from tui.jobs.screen import JobsScreen
+from tui.jobs_snapshot import JobsSnapshot
 from tui.messages import EditRequest, HistoryChanged, ShowJob, ShowScreen, StartRace
 from tui.notifications import show_error
-from tui.snapshot import Snapshot
 from tui.terminal.bell import Bell
 from tui.terminal.driver import LinkDriver, pause_seconds
 from tui.textual_patches.app import PatchedApp
@@ -295,7 +295,7 @@ class StokeApp(PatchedApp):
     def _bell(self) -> Bell:
         return Bell(self.context.config.bell, self.context.config.bell_after)
 
-    def _post_snapshot(self, snapshot: Snapshot) -> None:
+    def _post_snapshot(self, snapshot: JobsSnapshot) -> None:
         try:
             self.post_message(HistoryChanged(snapshot))
         except RuntimeError:

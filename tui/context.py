@@ -11,7 +11,7 @@ from textual.signal import Signal
 
 from stoke.errors import StokeError
 from stoke.history.database import History
-from tui.snapshot import Snapshot
+from tui.jobs_snapshot import JobsSnapshot
 from tui.submissions import Submissions
 from tui.ui_state import UiState
 
@@ -41,8 +41,8 @@ class Context:
         config: Config | None,
         clock: Callable[[], float] = time.time,
         *,
-        signal: Signal[Snapshot],
-        publish: Callable[[Snapshot], object],
+        signal: Signal[JobsSnapshot],
+        publish: Callable[[JobsSnapshot], object],
         show_error: Callable[[StokeError], object],
         busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -54,7 +54,7 @@ class Context:
         self.reading = History(self.history.path, read_only=True)
         """A connection for the screens, which does not wait for writers."""
         self.ui_state = UiState(show_error)
-        self.snapshot = Snapshot()
+        self.snapshot = JobsSnapshot()
         self.snapshots = signal
         """Publishes each new snapshot to the screens that subscribe."""
         self.submissions = Submissions(

@@ -21,7 +21,7 @@ from stoke.jobs import refresh
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocations, UnsavedLogError
-from tui.snapshot import Snapshot
+from tui.jobs_snapshot import JobsSnapshot
 
 NEWEST = 100
 """Jobs in a snapshot besides the unfinished ones."""
@@ -62,7 +62,7 @@ class JobsService:
         config: Config,
         history: History,
         backends: pool.Backends,
-        publish: Callable[[Snapshot], object],
+        publish: Callable[[JobsSnapshot], object],
         busy: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.backends = backends
@@ -130,20 +130,20 @@ class JobsService:
                 unfinished = [job for job in jobs if not job.state.finished or job.provisional]
                 self._track(unfinished)
             except StokeError as error:
-                self._publish(Snapshot(tuple(jobs), (("history", error),)))
+                self._publish(JobsSnapshot(tuple(jobs), (("history", error),)))
                 self._changed = True
                 self._closed.wait(RETRY_SECONDS)
             self._wake.wait(BUSY_SECONDS if unfinished else IDLE_SECONDS)
             self._wake.clear()
         reading.close()
 
-    def _snapshot(self, jobs: list[Job]) -> Snapshot:
+    def _snapshot(self, jobs: list[Job]) -> JobsSnapshot:
         with self._lock:
             failures = dict(self._failures)
         for job in jobs:
             job.stale = job.id in failures and not job.state.finished
         by_backend = {failure.backend: failure.error for failure in failures.values()}
-        return Snapshot(tuple(jobs), tuple(by_backend.items()))
+        return JobsSnapshot(tuple(jobs), tuple(by_backend.items()))
 
     def _expire(self) -> bool:
         """Forget failures that were not repeated. Return whether there were any."""

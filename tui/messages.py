@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from tui.snapshot import Snapshot
+from tui.jobs_snapshot import JobsSnapshot
 
 # Loading what checks requests takes longer than drawing the first frame.
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class StartRace(Message):
 class HistoryChanged(Message):
     """The jobs service has read a changed history. A newer snapshot replaces one still queued."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: JobsSnapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
 

@@ -29,9 +29,9 @@ from tui.caches.environments import EnvironmentsScreen
 from tui.caches.prune import Plan, PruneCache
 from tui.caches.warm import WarmCache
 from tui.context import Context
+from tui.jobs_snapshot import JobsSnapshot
 from tui.messages import ShowScreen
 from tui.metrics.cache_figures import CacheHistory, read_cache_history
-from tui.snapshot import Snapshot
 from tui.threads import Work, WorkCancelledError, call_in, on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
@@ -183,7 +183,7 @@ class CachesScreen(StokeScreen):
         self._errors["history"] = error
         self._show()
 
-    def _jobs_changed(self, snapshot: Snapshot) -> None:
+    def _jobs_changed(self, snapshot: JobsSnapshot) -> None:
         """Notify of the end of warm jobs that were started here."""
         if not self._warming:
             return

@@ -25,8 +25,8 @@ from tui.context import Context
 from tui.jobs.columns import counts_by_state, known
 from tui.jobs.job_list import JobList
 from tui.jobs.split import Split
+from tui.jobs_snapshot import JobsSnapshot
 from tui.messages import EditRequest
-from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.line_input import SafeInput
@@ -77,7 +77,7 @@ class JobsScreen(StokeScreen):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._snapshot = Snapshot()
+        self._snapshot = JobsSnapshot()
         self._listing = Listing(context.reading)
         self._wanted = ListingQuery()
         self._columns = known(None)
@@ -258,7 +258,7 @@ class JobsScreen(StokeScreen):
             self._detail.tabs.active = "tab-log"
             self._detail.log_view.focus()
 
-    def _show(self, snapshot: Snapshot) -> None:
+    def _show(self, snapshot: JobsSnapshot) -> None:
         self._snapshot = snapshot
         self._read()
         if self._watched is not None:

@@ -18,10 +18,10 @@ from stoke.errors import StokeError
 from tui import format as fmt
 from tui.base_screen import WIDE, StokeScreen
 from tui.context import Context
+from tui.jobs_snapshot import JobsSnapshot
 from tui.messages import ShowScreen
 from tui.metrics.bars import Bar, Bars
 from tui.metrics.cache_figures import CacheHistory, hit_rates, read_cache_history, total_sizes
-from tui.snapshot import Snapshot
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.top_bar import TopBar
@@ -109,7 +109,7 @@ class MetricsScreen(StokeScreen):
     def on_resize(self) -> None:
         self._show()
 
-    def _jobs_changed(self, _: Snapshot) -> None:
+    def _jobs_changed(self, _: JobsSnapshot) -> None:
         if self.is_current and not self._is_reload_due:
             self._is_reload_due = True
             self.set_timer(RELOAD_DELAY_SECONDS, self._read_due)

@@ -38,7 +38,7 @@ class ManifestText(SafeTextArea):
         self.notify(clipboard.copy(self.app, self._whole), markup=False, timeout=3)
 
 
-class Manifest(Vertical):
+class ManifestView(Vertical):
     """What would be submitted. Hidden at first."""
 
     def __init__(self) -> None:

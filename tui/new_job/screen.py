@@ -38,7 +38,7 @@ from tui.new_job.chips import Chips
 from tui.new_job.cluster_choice import ClusterChoice
 from tui.new_job.code_editor import CodeEditor
 from tui.new_job.form_field import FormField
-from tui.new_job.manifest import Manifest
+from tui.new_job.manifest import ManifestView
 from tui.new_job.pick import ChoosePreset, OpenFile, SavePreset
 from tui.new_job.validation import FormResult, FormValidation, at_backend
 from tui.threads import on_thread
@@ -94,7 +94,7 @@ class NewJobScreen(StokeScreen):
                 code_side.border_title = "Code"
                 yield CodeEditor(self._draft.code)
                 yield Static(id="code-error", classes="field-error")
-                yield Manifest()
+                yield ManifestView()
             with VerticalScroll(id="new-fields", can_focus=False) as fields:
                 fields.border_title = "Request"
                 yield Static(id="prediction")
@@ -311,7 +311,7 @@ class NewJobScreen(StokeScreen):
         draft = self._now()
         self._checks += 1
         number = self._checks
-        rendering = self.query_one(Manifest).display
+        rendering = self.query_one(ManifestView).display
 
         def done(result: FormResult) -> None:
             if number == self._checks:
@@ -339,7 +339,7 @@ class NewJobScreen(StokeScreen):
             where = ", ".join(labels.get(name, name) for name in sorted(result.errors))
             said = Text("prediction: -", style="$quiet").append(f"  fix first: {where}")
             self.query_one("#prediction", Static).update(said)
-        manifest = self.query_one(Manifest)
+        manifest = self.query_one(ManifestView)
         if manifest.display:
             title, text = result.manifest
             manifest.show(title or "Fix the errors in the form first.", text)
@@ -496,7 +496,7 @@ class NewJobScreen(StokeScreen):
 
     def action_manifest(self) -> None:
         """Show what would be submitted, below the code or, on a small terminal, instead of it."""
-        manifest = self.query_one(Manifest)
+        manifest = self.query_one(ManifestView)
         manifest.display = not manifest.display
         self.query_one("#new-code-side").set_class(manifest.display, "-manifest")
         if manifest.display:

@@ -9,7 +9,7 @@ from stoke.history.job import Job
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class JobsSnapshot:
     """`jobs` are the newest ones, newest first, and all that are unfinished or were so in the snapshot
     before. `errors` are (backend name, error). `stoke.history.listing` has all jobs."""
 
