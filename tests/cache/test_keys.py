@@ -56,7 +56,7 @@ def test_a_hash_is_stable_and_64_hex_digits() -> None:
         },
     ],
 )
-def test_what_does_not_decide_the_environment(changes: dict[str, Any]) -> None:
+def test_fields_that_do_not_change_the_environment_keep_its_hash(changes: dict[str, Any]) -> None:
     assert hash_of(**{**BASE, **changes}) == hash_of(**BASE)
 
 
@@ -88,7 +88,7 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-def test_whatever_decides_the_environment_gives_another_hash() -> None:
+def test_fields_that_change_the_environment_change_its_hash() -> None:
     hashes = [hash_of(**{**BASE, **changes}) for changes in CHANGES]
     assert len(set(hashes)) == len(CHANGES)
 

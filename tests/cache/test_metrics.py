@@ -1,4 +1,4 @@
-"""What the history's jobs say of the caches: hits, what was saved, packages, predictions."""
+"""Cache metrics from the history: hits, saved time and bytes, packages, predictions."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_nothing_known_is_none_and_not_zero(history: History) -> None:
     assert figures(history) == only
 
 
-def test_a_miss_alone_saved_nothing_that_is_known(history: History) -> None:
+def test_a_single_miss_reports_no_saving(history: History) -> None:
     add(history, 1, False, 9, 100)
     assert figures(history) == CacheFigures(
         "docker", "default", "python", 1, 0, 0.0, 9, None, None, None
     )
 
 
-def test_a_hit_saves_what_the_latest_cold_run_of_its_request_took(history: History) -> None:
-    # Whatever the order in which programs wrote them.
+def test_a_hit_saves_the_time_of_the_latest_cold_run_of_its_request(history: History) -> None:
+    # In any order in which programs wrote them.
     add(history, 4, True, 1.0, 100)
     add(history, 5, False, 70.0, 7000, python_hash="another")
     add(history, 1, False, 9.0, 900)
@@ -120,7 +120,7 @@ def test_bytes_that_could_not_be_counted_stay_unknown(history: History) -> None:
     assert (one.hit_rate, one.saved_seconds, one.saved_bytes) == (0.5, 8.0, None)
 
 
-def test_what_used_no_cache_or_failed_on_the_way_is_neither_hit_nor_miss(history: History) -> None:
+def test_uncached_and_failed_jobs_count_neither_as_hits_nor_as_misses(history: History) -> None:
     add(history, 1, False, 9, spec='{"use_cache": false}')
     add(history, 2, False, 0.1, packages=None)
     assert read_metrics(history).figures == ()
@@ -160,7 +160,7 @@ def test_packages_are_counted_by_the_jobs_that_name_them(history: History) -> No
     )
 
 
-def test_a_prediction_is_right_if_it_told_hit_from_no_hit(history: History) -> None:
+def test_a_prediction_counts_as_right_if_it_matches_hit_or_no_hit(history: History) -> None:
     add(history, 1, True, 1, predicted=Prediction("hit"))
     add(history, 2, False, 1, cached=2, predicted=Prediction("miss"))
     add(history, 3, False, 1, cached=2, predicted=Prediction("partial"))

@@ -86,7 +86,7 @@ def test_another_system_package_changes_nothing_for_the_python_ones(
     assert more == Prediction(None, "partial", None, {"system": Counts(1, 2, named=True)})
 
 
-def test_after_pruning_the_lock_tells_what_is_left(
+def test_after_pruning_the_lockfile_predicts_the_remaining_packages(
     history: History, ran: Callable[..., None]
 ) -> None:
     wanted = spec(dependencies=["beta"])
@@ -101,7 +101,7 @@ def test_after_pruning_the_lock_tells_what_is_left(
     assert predict(wanted, "docker", history) == Prediction("miss", seconds=9.0)
 
 
-def test_a_request_nobody_made_counts_the_packages_it_names(
+def test_an_unknown_request_counts_the_packages_it_names(
     history: History, ran: Callable[..., None]
 ) -> None:
     ran(spec(dependencies=["numpy", "pandas"]), "k", False, 5.0, "numpy==2.0", "pandas==2.1")
@@ -110,7 +110,7 @@ def test_a_request_nobody_made_counts_the_packages_it_names(
     assert told == Prediction("partial", None, None, {"python": Counts(1, 2, named=True)})
 
 
-def test_a_lock_nobody_ran_is_a_hit_where_its_environment_is(
+def test_an_unknown_lockfile_is_a_hit_where_its_environment_is_cached(
     history: History, ran: Callable[..., None]
 ) -> None:
     ran(spec(dependencies=["numpy"]), "k", False, 5.0, "numpy==2.0", "six==1.0")
@@ -127,7 +127,9 @@ def test_a_lock_nobody_ran_is_a_hit_where_its_environment_is(
     assert open_ended.counts["python"] == Counts(2, 2, named=True)
 
 
-def test_what_has_a_marker_is_not_counted(history: History, ran: Callable[..., None]) -> None:
+def test_requirements_with_markers_are_not_counted(
+    history: History, ran: Callable[..., None]
+) -> None:
     """Whether it is installed depends on the interpreter of the job."""
     ran(spec(dependencies=["numpy"]), "k", False, 5.0, "numpy==2.0", "six==1.0")
     marked = "torch==3 ; sys_platform == 'win32'"

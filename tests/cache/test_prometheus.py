@@ -18,7 +18,7 @@ EMPTY = Metrics(None, (), {}, (), (), PredictionFigures(0, 0, None))
 
 
 def parsed(text: str) -> dict[str, list[tuple[str, float]]]:
-    """{metric: [(labels as written, value)]}; fails on whatever the format forbids."""
+    """{metric: [(labels as written, value)]}; fails on text that the format forbids."""
     assert text.endswith("\n")
     found: dict[str, list[tuple[str, float]]] = {}
     lines = iter(text.removesuffix("\n").split("\n"))

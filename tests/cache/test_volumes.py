@@ -1,4 +1,4 @@
-"""One budget for a scope's volumes: what goes first."""
+"""The budget of a scope's volumes, and what is removed first."""
 
 from __future__ import annotations
 

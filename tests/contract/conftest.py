@@ -43,7 +43,7 @@ def open_lab(
         image = os.environ.get("STOKE_TEST_IMAGE", "stoke-test/full:latest")
         monkeypatch.setenv("STOKE_DOCKER__IMAGE", image)
         subnet = engine.inspect_network("bridge")["IPAM"]["Config"][0]
-        # An engine that chose the subnet by itself does not name the gateway: the first address.
+        # An engine that chose the subnet itself does not name the gateway, which is the first address.
         address = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
         cleanup = request.getfixturevalue("docker_cleanup")
         cleanup(scope)
@@ -83,7 +83,7 @@ def index(lab: Lab) -> Iterator[PackageIndex]:
 
 @pytest.fixture
 def private_index(lab: Lab) -> Iterator[PackageIndex]:
-    """The same packages for those who know the password."""
+    """An index with the same packages behind a password."""
     yield from _serve(lab, "ada:correct horse/battery")
 
 

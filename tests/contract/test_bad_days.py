@@ -118,7 +118,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
         engine = request.getfixturevalue("docker_engine")
         if request.param == "missing":
             pytest.skip("the engine makes a volume that is gone again, with our labels")
-        # Without capabilities root cannot write where only somebody else may.
+        # Without capabilities root cannot write where only another user may.
         flags = {"read-only": "ro", "somebody else's": "uid=1234,mode=700"}[request.param]
         options = {"type": "tmpfs", "device": "tmpfs", "o": flags}
         engine.create_volume(name, labels=labels, driver_opts=options)
@@ -131,7 +131,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
         path = f"/var/lib/stoke/namespaces/{cluster.connect().namespace}/{lab.scope}/python"
         folder = cluster.on_node(path)
         folder.mkdir(parents=True)
-        # Without capabilities root cannot write where only somebody else may.
+        # Without capabilities root cannot write where only another user may.
         os.chown(folder, 1234, 1234)
         folder.chmod(0o700)
         yield request.param
@@ -168,7 +168,7 @@ def test_a_project_runs_without_an_unwritable_cache(lab: Lab) -> None:
 
 
 @pytest.mark.docker
-def test_a_read_only_cache_serves_what_it_holds(
+def test_a_read_only_cache_serves_its_environments(
     lab: Lab, index: PackageIndex, request: pytest.FixtureRequest
 ) -> None:
     if lab.backend.name != "docker":

@@ -93,7 +93,7 @@ def index(index: PackageIndex) -> PackageIndex:
 # ---------------------------------------------------------------------------- measuring
 
 
-def test_usage_is_what_du_says(lab: Lab, cache: Cache, index: PackageIndex) -> None:
+def test_usage_equals_du(lab: Lab, cache: Cache, index: PackageIndex) -> None:
     lab.run("import one", dependencies=["one"])
     lab.run("import most; import two", dependencies=["most"])
     lab.run("import one", dependencies=["one"])
@@ -197,12 +197,12 @@ def test_prune_frees_as_many_bytes_as_predicted(
     assert "four" in done.packages
     assert "one" not in done.packages, "another environment names it"
     assert done.left == pytest.approx(cache.du(), rel=0.05)
-    # What is left works, and what went comes back.
+    # Remaining environments work, and removed ones are built again.
     for name, hit in (("most", True), ("three", True), ("four", False)):
         assert lab.run(f"import {name}", dependencies=[name]).phase("python").hit is hit
 
 
-def test_a_size_that_holds_everything_drops_nothing(
+def test_a_limit_above_the_size_removes_nothing(
     lab: Lab, cache: Cache, index: PackageIndex
 ) -> None:
     lab.run("import one", dependencies=["one"])
@@ -221,7 +221,7 @@ def test_the_least_recently_used_is_pruned_first(
     assert lab.run("import one", dependencies=["one"]).phase("python").hit is True
 
 
-def test_what_is_in_use_stays(lab: Lab, cache: Cache, index: PackageIndex) -> None:
+def test_environments_in_use_are_not_removed(lab: Lab, cache: Cache, index: PackageIndex) -> None:
     job = lab.submit(f"import one; {FOREVER}; import one", dependencies=["one"])
     tracker = lab.track(job)
     lab.until_output(job, b"holding\n")
@@ -363,7 +363,7 @@ def test_a_volume_that_a_job_damaged_is_cleaned_and_usable_again(
     assert lab.run("import one; print('ran')", dependencies=["one"]).stdout == b"ran\n"
 
 
-def test_a_folder_that_is_not_a_cache_is_left_alone(lab: Lab, cache: Cache, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_cache_is_not_changed(lab: Lab, cache: Cache, tmp_path: Path) -> None:
     if lab.backend.name != "local":
         pytest.skip("volumes are refused by their labels: test_bad_days")
     lab.run("pass")

@@ -1,4 +1,4 @@
-"""Environments, on every backend: resolved, built once, found again, and kept to what was asked."""
+"""Environments on every backend: resolved, built once, found again, and exactly as requested."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_scopes_are_apart(lab: Lab) -> None:
     assert other.phase("python").hit is False
 
 
-def test_without_a_cache_every_job_builds_and_nothing_stays(lab: Lab) -> None:
+def test_without_a_cache_every_job_builds_and_stores_nothing(lab: Lab) -> None:
     for _ in range(2):
         done = lab.run("import alpha; print(1)", dependencies=["alpha"], use_cache=False)
         assert done.job.exit_code == 0, done
@@ -116,7 +116,7 @@ def test_a_hash_that_is_not_the_packages_is_refused(lab: Lab, index: PackageInde
     assert done.stdout == b""
 
 
-def test_a_locked_request_installs_as_it_stands(lab: Lab, index: PackageIndex) -> None:
+def test_a_locked_request_installs_without_resolving(lab: Lab, index: PackageIndex) -> None:
     digest = index.add("gamma", "3.0")
     lock = f"gamma==3.0 --hash=sha256:{digest}\n"
     done = lab.run("import gamma; print(gamma.version)", requirements=lock, locked=True)
@@ -142,7 +142,7 @@ def test_an_unresolvable_request_is_explained(
     assert named in (done.job.reason or "")
 
 
-def test_without_a_network_a_warm_cache_is_enough_and_a_cold_one_says_so(
+def test_without_a_network_a_warm_cache_works_and_a_cold_one_reports_why_not(
     lab: Lab, index: PackageIndex
 ) -> None:
     lab.run("import alpha", dependencies=["alpha"])
@@ -160,7 +160,9 @@ def test_without_a_network_a_warm_cache_is_enough_and_a_cold_one_says_so(
     assert cold.error["hint"]
 
 
-def test_a_prerelease_is_taken_only_where_the_file_says_so(lab: Lab, index: PackageIndex) -> None:
+def test_a_prerelease_is_installed_only_if_the_file_allows_it(
+    lab: Lab, index: PackageIndex
+) -> None:
     index.add("alpha", "3.0rc1")
     code = "import alpha; print(alpha.version)"
     assert lab.run(code, requirements="alpha\n").stdout == b"2.0\n"
@@ -177,7 +179,7 @@ def test_upgrade_asks_the_index_again(lab: Lab, index: PackageIndex) -> None:
     assert newer.phase("lock").hit is False
 
 
-def test_a_private_index_works_and_its_password_is_nowhere(
+def test_a_private_index_works_and_its_password_is_not_stored(
     lab: Lab, private_index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INDEX_LOGIN", "ada:correct horse/battery")

@@ -1,4 +1,4 @@
-"""What a job says of an environment that cannot be built: whole, at the end, and nothing invented."""
+"""Reports of environments that cannot be built: complete, at the end, and only facts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex, wheel
 
-# Each is what a compiler, a script or a server of somebody else's may print.
+# Each is something that a compiler, a script or a server may print.
 MISLEADING = [
     "Permission denied",
     "OSError: [Errno 28] No space left on device",
@@ -62,7 +62,7 @@ def test_a_failed_build_is_reported_with_its_output_and_not_repeated(
     assert done.error["tail"].splitlines()[-len(lines) :] == lines
 
 
-def test_the_output_of_a_build_is_in_the_log_whole_and_its_end_in_the_error(
+def test_the_log_has_the_whole_output_of_a_build_and_the_error_its_end(
     lab: Lab, index: PackageIndex
 ) -> None:
     index.add_sdist("long", "1.0", failing(
@@ -81,7 +81,9 @@ def test_the_output_of_a_build_is_in_the_log_whole_and_its_end_in_the_error(
     assert "\n" not in (done.job.reason or "")
 
 
-def test_a_name_with_a_word_of_the_networks_is_a_name(lab: Lab, index: PackageIndex) -> None:
+def test_a_package_named_like_a_network_error_is_reported_as_missing(
+    lab: Lab, index: PackageIndex
+) -> None:
     done = lab.run("print('never')", dependencies=["plotly-offline-timed-out"])
     assert_blames_nobody(done)
     assert "no solution: Because plotly-offline-timed-out was not found" in done.error["text"]
@@ -135,9 +137,7 @@ def test_a_warning_of_uv_is_noted_once(lab: Lab, index: PackageIndex) -> None:
     assert len(said) == 2
 
 
-def test_a_version_that_a_later_index_has_is_had_as_the_hint_says(
-    lab: Lab, index: PackageIndex
-) -> None:
+def test_the_hint_for_a_version_of_a_later_index_works(lab: Lab, index: PackageIndex) -> None:
     other = PackageIndex(lab.address)
     other.add("alpha", "9.0")
     settings = {"url": other.url, "extra": [index.url]}
@@ -154,7 +154,7 @@ def test_a_version_that_a_later_index_has_is_had_as_the_hint_says(
     assert done.stdout == b"9.0\n"
 
 
-def test_no_file_of_a_failed_build_stays(lab: Lab, index: PackageIndex) -> None:
+def test_a_failed_build_leaves_no_files(lab: Lab, index: PackageIndex) -> None:
     if lab.backend.name != "local":
         pytest.skip("the folder is looked at on this machine")
     index.add_sdist("evil", "1.0", failing("print('no')"))

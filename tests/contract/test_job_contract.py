@@ -214,7 +214,7 @@ def test_orphans_are_reaped_while_the_code_runs(lab: Lab) -> None:
             return count
         def parent(pid):
             return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]
-        # The runner, and what stands above it in the job's own session.
+        # The runner, and its parents in the job's own session.
         ancestors = {parent(os.getpid())}
         ancestors |= {parent(pid) for pid in ancestors if pid != "1"}
         while zombies() and time.time() < deadline:
@@ -325,7 +325,7 @@ def test_a_job_is_found_by_a_program_with_another_history(lab: Lab) -> None:
 
 
 def is_cleaned_up(lab: Lab, job: Job) -> bool:
-    """Whether the engine offers the job to nobody, and has dropped it unless it keeps them."""
+    """Whether the engine no longer lists the job, and has removed it unless it keeps finished jobs."""
     listed = any(one.job_id == job.id for one in lab.backend.jobs())
     keeps = isinstance(lab.backend, KeepsFinishedJobs)
     return not listed and (keeps or lab.backend.inspect(job.id).status == "absent")
@@ -358,7 +358,7 @@ print(json.dumps([str(job.state), job.provisional, job.stale]))
 
 
 def test_listings_finish_a_log_that_none_of_them_can_read_in_its_time(lab: Lab) -> None:
-    """Each goes on where the one before it was at its deadline; none of them says "running"."""
+    """Each listing continues where the one before it stopped; none reports "running"."""
     lines = 150_000
     job = lab.submit(f"for number in range({lines}): print('%099d' % number)")
     until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
@@ -443,7 +443,7 @@ submit(prepare(Request(spec, name="killed"), backend, history), history)
 """
 
 
-def test_a_client_killed_at_any_moment_of_a_submit_leaves_a_whole_job_or_none(lab: Lab) -> None:
+def test_a_client_killed_during_a_submit_leaves_a_complete_job_or_none(lab: Lab) -> None:
     for delay in range(0, 60, 4):
         client = subprocess.Popen(
             [sys.executable, "-c", SUBMITS, lab.backend.name, lab.scope],
@@ -461,7 +461,7 @@ def test_a_client_killed_at_any_moment_of_a_submit_leaves_a_whole_job_or_none(la
     with History() as history:
 
         def mine(unfinished: bool = False) -> list[Job]:
-            # An engine may hold somebody else's jobs too, and those stay theirs.
+            # An engine may have jobs of other users, too.
             return [job for job in history.list(unfinished=unfinished) if job.scope == lab.scope]
 
         adopt(lab.backend, history)
@@ -538,7 +538,7 @@ def test_a_nonce_that_the_code_reads_from_the_runner_is_of_no_use(lab: Lab) -> N
     assert [phase.name for phase in done.job.phases if phase.hit is not None] == []
 
 
-def test_a_job_that_says_it_has_ended_can_be_stopped(
+def test_a_job_that_falsely_reports_its_end_can_be_stopped(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nonce = "5f1c0a9be2d34718"
@@ -626,7 +626,7 @@ def test_a_job_without_packages_has_none_of_stokes_nor_of_this_machines(
         assert lab.run(count).stdout == b"0\n"
 
 
-def test_the_output_of_workers_comes_while_the_job_runs(lab: Lab) -> None:
+def test_the_output_of_workers_arrives_while_the_job_runs(lab: Lab) -> None:
     """Of Pythons that the code starts, also without an environment, and of parts of lines."""
     code = """
         import subprocess, sys, time

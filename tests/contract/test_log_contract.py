@@ -1,4 +1,4 @@
-"""A job's log on every backend, as those meet it who read the spool: commands and the log window."""
+"""A job's log on every backend, as commands and the log window read it from the spool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ sys.stdout.buffer.write(b"needle\\nafter\\n")
 """
 
 
-def test_f05_a_line_of_100_mb_is_whole_wherever_it_is_read(lab: Lab, tmp_path: Path) -> None:
+def test_f05_a_line_of_100_mb_is_complete_in_every_reader(lab: Lab, tmp_path: Path) -> None:
     if lab.backend.name == "argo":
         pytest.skip("a node rotates a log at some 10 MB and serves its newest file")
     expected = hashlib.sha256(b"".join([*PARTS, b"needle\nafter\n"])).hexdigest()

@@ -1,4 +1,4 @@
-"""Somebody else's network: what a job takes along of it, on every backend."""
+"""Proxies, certificates and logins of this machine's network, in jobs of every backend."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_job_trusts_the_authorities_of_this_machine(
         assert str(authority.file) not in (history.spec(done.job.id) or "")
 
 
-def test_an_unknown_authority_is_not_trusted_until_it_is_named_as_the_hint_says(
+def test_an_unknown_authority_is_trusted_only_after_the_hint_is_followed(
     lab: Lab, safe_index: PackageIndex, authority: Authority
 ) -> None:
     done = lab.run(SHOWS, dependencies=["alpha"])
@@ -165,7 +165,7 @@ def test_no_proxy_is_respected(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_a_proxy_on_this_machines_loopback_is_left_out_and_the_job_says_so(
+def test_a_loopback_proxy_of_this_machine_is_left_out_and_reported(
     containers: Lab, plain_index: PackageIndex, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://ada:correct-horse@{host}:9")

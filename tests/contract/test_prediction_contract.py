@@ -24,7 +24,7 @@ from tests.predictions import predict
 JOBS = {"local": 200, "docker": 40, "argo": 24}
 SEED = 20
 
-# Whoever works asks for the same few most of the time.
+# Most requests repeat a few packages.
 REQUESTS = [
     ["one"], ["two"], ["most"], ["one", "three"], ["most", "three"], ["four"], ["two>=1", "four"],
     ["one<9"], ["most", "four", "three"], ["three<9"], ["one", "two", "three", "four"],
@@ -49,7 +49,7 @@ def index(index: PackageIndex) -> PackageIndex:
 
 @pytest.mark.timeout(900)  # two hundred jobs, on a machine that may be busy
 def test_mixed_jobs_are_predicted(lab: Lab, cache: Cache, index: PackageIndex) -> None:
-    """What nobody can know beforehand happens too: a damaged environment, a release on the index."""
+    """Unpredictable events happen too: a damaged environment, a release on the index."""
     chance = random.Random(SEED)
     releases = iter(range(1, 1000))
     upgraded = []
@@ -95,7 +95,7 @@ def test_after_pruning_and_clearing(lab: Lab, cache: Cache, index: PackageIndex)
     lab.run("pass", dependencies=["one"])
     pruned = cache.prune(max_bytes=cache.usage().bytes - 100_000)
     assert pruned.environments == (first.phase("python").key,)
-    # Of most, one and two, only one is named by somebody else.
+    # Of most, one and two, only one is named by another request.
     assert told() == Prediction("partial", counts={"python": Counts(1, 3, named=False)})
     again = lab.run("pass", dependencies=["most"])
     assert (again.phase("python").cached, again.phase("python").packages) == (1, 3)
@@ -131,10 +131,10 @@ def test_a_failing_cache_does_not_change_predictions(
     assert predict(wanted, lab.backend.name, cache.history).python == "miss"
 
 
-def test_system_packages_are_predicted_by_what_they_are(
+def test_system_packages_are_predicted_by_their_set(
     system_lab: Lab, nix: NixCache, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by the Python packages beside them, nor by who built them or in which order they stand."""
+    """The Python packages, the job that built them and their order do not matter."""
     index = PackageIndex(system_lab.address)
     index.add("one", "1.0")
     system_lab.defaults["index"]["url"] = index.url

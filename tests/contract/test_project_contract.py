@@ -1,4 +1,4 @@
-"""Jobs with a project, on every backend: what they find, how they start, and what is stored."""
+"""Jobs with a project on every backend: their files, their start, and the stored contents."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_users_own_pythonpath_comes_before_the_projects(lab: Lab) -> None:
     assert done.stdout == b"b\n", done
 
 
-def test_a_second_job_gets_nothing_and_has_its_own_files(lab: Lab) -> None:
+def test_a_second_job_receives_no_pack_and_has_its_own_copy(lab: Lab) -> None:
     code = b"open('data', 'a').write('!'); print(open('data').read())"
     made = snapshot({"main.py": code, "data": b"first"})
     for has_pack in (True, False):
@@ -130,7 +130,7 @@ def test_a_second_job_gets_nothing_and_has_its_own_files(lab: Lab) -> None:
     assert done.phase("project").bytes == 0
 
 
-def test_one_changed_file_is_sent_alone(lab: Lab) -> None:
+def test_only_the_changed_file_is_sent(lab: Lab) -> None:
     before = snapshot({"main.py": b"print(1)", "data": b"d" * 10_000})
     run_project(lab, before)
     after = snapshot({"main.py": b"print(2)", "data": b"d" * 10_000})

@@ -25,7 +25,7 @@ PASSWORD = "correct-horse-battery"
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the settings of the person who runs it."""
+    """Hide the settings of the person who runs the tests."""
     for name in os.environ:
         if name.startswith("UV_") and name != "UV_HTTP_RETRIES":
             monkeypatch.delenv(name)
@@ -109,7 +109,7 @@ def test_a_private_package_comes_from_its_own_index_only(lab: Lab, serve: Serve)
         assert Housekeeper(history, 60).lock_of(lab.backend, kept.job) == lock
 
 
-def test_a_login_is_used_and_kept_nowhere(
+def test_a_login_is_used_and_not_stored(
     lab: Lab, serve: Serve, monkeypatch: pytest.MonkeyPatch, own_home: Path
 ) -> None:
     index = serve(("alpha", "1.0"), password=f"ada:{PASSWORD}")

@@ -97,7 +97,9 @@ def test_the_order_and_repetition_of_names_do_not_matter(system_lab: Lab, nix: N
     assert (again.stdout, again.phase("system").hit) == (b"a bush of leaf\n", True)
 
 
-def test_what_a_binary_cache_has_is_fetched_and_not_built(system_lab: Lab, nix: NixCache) -> None:
+def test_packages_of_a_binary_cache_are_fetched_and_not_built(
+    system_lab: Lab, nix: NixCache
+) -> None:
     system_lab.defaults["nix"] = nix.settings(substitute=True)
     done = call(system_lab, "tree", system=["tree"])
     assert done.stdout == b"a tree of leaf\n"
@@ -126,7 +128,9 @@ def test_a_package_inside_a_set(system_lab: Lab, nix: NixCache) -> None:
     assert call(system_lab, "oak", system=["sets.oak"]).stdout == b"oak\n"
 
 
-def test_programs_come_first_and_python_stays_the_jobs(system_lab: Lab, nix: NixCache) -> None:
+def test_system_programs_come_first_on_the_path_except_python(
+    system_lab: Lab, nix: NixCache
+) -> None:
     index = PackageIndex(system_lab.address)
     index.add("alpha", "1.0")
     system_lab.defaults["index"]["url"] = index.url
@@ -171,7 +175,9 @@ def test_scopes_are_apart(system_lab: Lab, nix: NixCache) -> None:
     assert {(system_lab.scope, "system"), (system_lab.scope + "-b", "system")} <= kinds
 
 
-def test_without_a_cache_every_job_builds_and_nothing_stays(system_lab: Lab, nix: NixCache) -> None:
+def test_without_a_cache_every_job_builds_and_stores_nothing(
+    system_lab: Lab, nix: NixCache
+) -> None:
     for _ in range(2):
         done = call(system_lab, "leaf", system=["leaf"], use_cache=False)
         assert (done.stdout, done.phase("system").hit) == (b"leaf\n", False)
@@ -354,7 +360,9 @@ def small_volume(system_lab: Lab, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.usefixtures("small_volume")
-def test_a_full_disk_is_named_with_what_makes_room(system_lab: Lab, nix: NixCache) -> None:
+def test_a_full_disk_is_reported_with_a_hint_that_frees_space(
+    system_lab: Lab, nix: NixCache
+) -> None:
     full = system_lab.run("print('never')", system=["leaf", "heavy"])
     assert (full.job.exit_code, full.stdout) == (125, b"")
     assert full.error["phase"] == "system"
@@ -449,7 +457,7 @@ def test_a_job_that_is_stopped_while_it_builds_leaves_no_half_set(
     assert (done.stdout, done.phase("system").hit) == (b"leaf\n", False)
 
 
-def test_system_packages_do_not_widen_what_a_container_may(system_lab: Lab, nix: NixCache) -> None:
+def test_system_packages_add_no_rights_to_a_container(system_lab: Lab, nix: NixCache) -> None:
     code = "print([line for line in open('/proc/self/status') if line.startswith('CapEff')])"
     assert b"0000000000000000" in system_lab.run(code, system=["leaf"]).stdout
 

@@ -68,7 +68,7 @@ class SystemCache:
         return int(done.stdout.split()[0])
 
     def store(self) -> set[str]:
-        """What is in the store, without hashes, and without what says how to build."""
+        """Return the names in the store without hashes, and without derivations."""
         names = {path.name[33:] for path in (self.folder / "store").iterdir()}
         return {name for name in names if name and not name.endswith(".drv")}
 
@@ -114,7 +114,7 @@ def notes(done: Outcome) -> list[str]:
 # ------------------------------------------------------------------------------ measuring
 
 
-def test_usage_is_what_du_says(system_lab: Lab, cache: SystemCache, nix: NixCache) -> None:
+def test_usage_equals_du(system_lab: Lab, cache: SystemCache, nix: NixCache) -> None:
     call(system_lab, "tree")
     call(system_lab, "tree")
     call(system_lab, "bush")
@@ -152,14 +152,14 @@ def test_prune_frees_as_many_bytes_as_predicted(
     assert (done.environments, done.trouble) == (promised.environments, None)
     assert done.packages == promised.packages == ("heavy-1.0", "tree-1.0")
     assert cache.store() == {"bush-1.0", "leaf-1.0", "source"}
-    # What is left works without being made again, and what went comes back.
+    # Remaining sets work without being built again, and removed ones are built again.
     assert call(system_lab, "bush").phase("system").hit is True
     assert call(system_lab, "leaf").phase("system").hit is True
     again = call(system_lab, "tree", system=["heavy", "tree"])
     assert (again.stdout, again.phase("system").hit) == (b"a tree of leaf\n", False)
 
 
-def test_the_collection_of_packages_stays_as_long_as_a_set_of_it(
+def test_nixpkgs_is_not_removed_while_a_set_uses_it(
     system_lab: Lab, cache: SystemCache, nix: NixCache
 ) -> None:
     call(system_lab, "leaf")
@@ -189,7 +189,7 @@ def test_only_as_much_as_needed_is_pruned_least_recently_used_first(
     assert cache.prune(max_bytes=cache.du()).bytes == 0
 
 
-def test_what_is_in_use_stays_whole(system_lab: Lab, cache: SystemCache, nix: NixCache) -> None:
+def test_sets_in_use_are_not_removed(system_lab: Lab, cache: SystemCache, nix: NixCache) -> None:
     job = system_lab.submit(HOLD + "; " + CALL, args=["tree"], system=["tree"])
     tracker = system_lab.track(job)
     system_lab.until_output(job, b"holding\n")
@@ -287,7 +287,7 @@ subprocess.run(["nix-store", "--add-root", "/nix/var/nix/gcroots/mine", "-r", he
     assert done.bytes == pytest.approx(promised.bytes, rel=0.05)
 
 
-def test_a_damaged_set_goes_first_and_its_bytes_are_promised(
+def test_a_damaged_set_is_removed_first_and_counted_as_reclaimable(
     system_lab: Lab, cache: SystemCache, nix: NixCache
 ) -> None:
     system_lab.run("pass", system=["heavy"])
@@ -401,7 +401,7 @@ def test_jobs_go_on_under_pruning_and_clearing(
 def test_a_budget_is_one_for_both_kinds(
     system_lab: Lab, cache: SystemCache, nix: NixCache, docker_engine: Any
 ) -> None:
-    """What is least recently used goes, whichever volume it is on."""
+    """The least recently used entries are removed first, on any volume."""
     index = PackageIndex(system_lab.address)
     index.add("three", "1.0", size=3_000_000)
     system_lab.defaults["index"]["url"] = index.url
@@ -437,7 +437,7 @@ def read_only(
     return {"scope": scope}
 
 
-def test_a_read_only_volume_serves_what_it_holds(
+def test_a_read_only_volume_serves_its_sets(
     system_lab: Lab, cache: SystemCache, read_only: dict[str, Any]
 ) -> None:
     code = CALL + "; open('/nix/x', 'w')"
@@ -448,7 +448,7 @@ def test_a_read_only_volume_serves_what_it_holds(
     job = system_lab.submit(HOLD, args=["tree"], system=["tree"], **read_only)
     tracker = system_lab.track(job)
     system_lab.until_output(job, b"a tree of leaf\nholding\n")
-    # Whoever may write to the volume sees that it is in use.
+    # Every user who may write to the volume sees that it is in use.
     assert cache.prune(unused=0.0).busy == (cache.key("tree"),)
     tracker.close()
     system_lab.backend.stop(job.id, 0)
@@ -487,7 +487,7 @@ def test_a_volume_that_cannot_be_written_to_is_named(
     assert "--no-cache" in done.error["hint"]
 
 
-def test_a_full_volume_serves_what_it_holds_and_is_pruned(
+def test_a_full_volume_serves_its_sets_and_can_be_pruned(
     system_lab: Lab, cache: SystemCache, nix: NixCache, docker_engine: Any, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0:

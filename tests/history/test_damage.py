@@ -89,7 +89,7 @@ class Done(NamedTuple):
 
 
 def works(*arguments: str, codes: tuple[int, ...] = (0,)) -> Done:
-    """Runs a command in this process; an exception that is none of ours comes out."""
+    """Run a command in this process; raise every exception that is not a StokeError."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -199,7 +199,7 @@ def test_a_damaged_row_is_shown_as_that_and_can_be_removed(
         '{"code": "pass", "env": {}, "uv": {"resolution": {}}}',
     ],
 )  # fmt: skip
-def test_a_damaged_request_is_a_message_for_whoever_needs_it(
+def test_a_damaged_request_is_reported_by_each_command_that_reads_it(
     own_home: Path, spec: str | bytes
 ) -> None:
     fill()

@@ -32,7 +32,7 @@ def job(job_id: str = "fit-aaaaaa", submitted_at: float = 1000.0, **fields: Any)
     return made
 
 
-def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         history.add(
             job(
@@ -182,7 +182,7 @@ def test_an_ambiguous_prefix_names_the_candidates(named: History) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "nope", "%", "_", "fit-aaaaaaa", "' OR 1=1 --", "FIT"])
-def test_an_unknown_name_says_so(named: History, prefix: str) -> None:
+def test_an_unknown_name_is_an_error(named: History, prefix: str) -> None:
     with pytest.raises(UnknownJobError) as caught:
         named.find(prefix)
     assert repr(prefix) in caught.value.what
@@ -198,7 +198,7 @@ def test_many_candidates_are_cut_short(tmp_path: Path) -> None:
     assert caught.value.what.endswith("fit-000025, ...")
 
 
-def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
+def test_a_transaction_is_atomic(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         with pytest.raises(ZeroDivisionError), history.transaction():
             history.add(job(), None, None)
@@ -213,7 +213,7 @@ def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
         assert len(history.list()) == 1
 
 
-def test_what_the_runner_said_is_kept_once_and_bounded(tmp_path: Path) -> None:
+def test_reports_of_the_runner_are_stored_once_and_bounded(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite") as history:
         history.add(job(), None, None)
         first, second = Note("note", "waiting"), Note("error", "python: no", "try again")
@@ -355,7 +355,7 @@ with History(Path(sys.argv[1])) as history:
 """
 
 
-def test_opening_it_again_keeps_the_locks_that_this_process_holds(tmp_path: Path) -> None:
+def test_opening_the_history_again_does_not_release_its_locks(tmp_path: Path) -> None:
     """Another program that closes it would otherwise take its write-ahead log away."""
     path = tmp_path / "h.sqlite"
 
@@ -479,7 +479,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(
         assert "node" not in {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
 
 
-def test_a_newer_file_is_refused_untouched_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_newer_file_is_refused_unchanged_with_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
     with History(path) as history:
         history.add(job(), None, None)
@@ -551,7 +551,7 @@ def unprivileged() -> Any:
 def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(
     unprivileged: Callable[[Callable[[], None]], None],
 ) -> None:
-    """`$HOME` read-only. The root folder, which only root may write, stands for it."""
+    """The folder would be in the root folder, which only root may write."""
     folder = Path("/stoke-cannot-make-this") / "state"
 
     def open_there() -> None:
@@ -587,7 +587,7 @@ def test_a_file_that_cannot_be_written_is_named_with_a_way_out(
         shutil.rmtree(folder)
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_half_written(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_half_written(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
     with History(path) as history:
         history.add(job(), None, None)
@@ -599,7 +599,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_half_written(tmp_path: Path)
         assert [found.id for found in history.list()] == ["fit-aaaaaa"]
 
 
-def test_what_is_kept_is_only_for_its_owner(tmp_path: Path) -> None:
+def test_stored_files_are_readable_only_by_their_owner(tmp_path: Path) -> None:
     """Specs hold what people wrote."""
     before = os.umask(0o022)
     try:

@@ -1,4 +1,4 @@
-"""Job ids, and what a record says of itself."""
+"""Job ids, and properties of job records."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_groups_have_their_counts_and_keep_the_order_inside(history: History) ->
     assert "".join(listed(history, group="state", order="job", reverse=True)) == "cbda"
 
 
-def test_the_total_counts_what_the_filter_hides(history: History) -> None:
+def test_the_total_includes_filtered_jobs(history: History) -> None:
     listing = Listing(history)
     listing.read(ListingQuery("docker"), NOW)
     assert (len(listing), listing.total) == (1, 4)
@@ -168,7 +168,7 @@ def test_a_job_that_has_gone_is_none_and_a_reading_that_fails_keeps_the_last(
     assert len(listing) == 4
 
 
-def test_a_history_that_is_held_says_so_at_once(history: History) -> None:
+def test_a_locked_history_is_reported_at_once(history: History) -> None:
     reading = History(history.path, read_only=True)
     history.query("PRAGMA wal_checkpoint(TRUNCATE)")
     history.query("PRAGMA journal_mode = DELETE")
@@ -186,7 +186,7 @@ def test_a_reader_writes_nothing(history: History) -> None:
     assert len(history.list()) == 4
 
 
-def test_unfinished_and_lately_failed_jobs_are_counted_whatever_the_filter(
+def test_unfinished_and_recently_failed_jobs_are_counted_despite_a_filter(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = Listing(history)

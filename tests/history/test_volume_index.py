@@ -1,4 +1,4 @@
-"""The index of volumes: the newest report wins, in whatever order reports arrive."""
+"""The index of volumes: the newest report wins, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def index(tmp_path: Path) -> VolumeIndex:
     return VolumeIndex(History(tmp_path / "h.sqlite"))
 
 
-def test_a_job_tells_what_answers_its_request(index: VolumeIndex) -> None:
+def test_a_job_records_the_environment_of_its_request(index: VolumeIndex) -> None:
     assert index.environment_for(PLACE, R) is None
     index.record_use(PLACE, "k1", 10, R, LOCK)
     assert index.environment_for(PLACE, R) == KnownEnvironment("k1", True)
@@ -38,7 +38,7 @@ def test_a_job_tells_what_answers_its_request(index: VolumeIndex) -> None:
     assert index.environment_for(PLACE, R) == KnownEnvironment("k2", True)
 
 
-def test_what_was_dropped_is_gone_until_somebody_builds_it_again(index: VolumeIndex) -> None:
+def test_a_removed_environment_is_unknown_until_it_is_built_again(index: VolumeIndex) -> None:
     index.record_use(PLACE, "k1", 10, R, LOCK)
     index.record_removal(VOLUME, ["k1", "nobody-knows-this"], 20)
     assert index.environment_for(PLACE, R) == KnownEnvironment("k1", False)
@@ -49,7 +49,7 @@ def test_what_was_dropped_is_gone_until_somebody_builds_it_again(index: VolumeIn
     assert index.environment_for(PLACE, R) == KnownEnvironment("k1", True)
 
 
-def test_measuring_tells_what_others_did(index: VolumeIndex) -> None:
+def test_measuring_finds_changes_of_other_programs(index: VolumeIndex) -> None:
     index.record_use(PLACE, "k1", 10, R, LOCK)
     index.record_use(PLACE, "k3", 40, "w" * 64)
     index.record_measurement(VOLUME, {"k2": ["gamma==1"]}, {Q: "k2"}, 20)
@@ -62,7 +62,7 @@ def test_measuring_tells_what_others_did(index: VolumeIndex) -> None:
     assert index.environment_for(PLACE, Q) == KnownEnvironment("k2", True)
 
 
-def test_packages_of_a_lock_whose_environment_is_gone(index: VolumeIndex) -> None:
+def test_cached_packages_of_a_removed_environments_lockfile_are_counted(index: VolumeIndex) -> None:
     index.record_use(PLACE, "k1", 10, R, LOCK)
     index.record_use(PLACE, "k2", 10, Q, ["alpha==1.0", "gamma==1.0"])
     index.record_removal(VOLUME, ["k1"], 20)
@@ -95,13 +95,13 @@ def test_an_environment_of_exactly_these_packages(index: VolumeIndex) -> None:
     assert not index.has_environment_of(PLACE, ["beta==2.0", "Alpha_One==1.0"])
 
 
-def test_a_system_package_is_its_own_name(index: VolumeIndex) -> None:
+def test_the_canonical_name_of_a_system_package_is_unchanged(index: VolumeIndex) -> None:
     place = ScopeCache("docker", "team", "system")
     index.record_use(place, "k1", 10, R, ["python3Packages.numpy", "gcc"])
     assert index.count_names(place, ["python3Packages.numpy", "ffmpeg"]) == 1
 
 
-def test_a_volume_that_is_gone_holds_nothing(index: VolumeIndex) -> None:
+def test_a_deleted_volume_has_no_environments(index: VolumeIndex) -> None:
     index.record_use(PLACE, "k1", 10, R, LOCK)
     index.record_volumes("docker", [VOLUME], 20)
     index.record_volumes("local", [], 20)
@@ -110,7 +110,7 @@ def test_a_volume_that_is_gone_holds_nothing(index: VolumeIndex) -> None:
     assert index.environment_for(PLACE, R) == KnownEnvironment("k1", False)
 
 
-def test_a_node_of_its_own_for_each_volume(index: VolumeIndex) -> None:
+def test_the_volume_of_each_node_has_its_own_environments(index: VolumeIndex) -> None:
     """Jobs do not say on which node they ran; measuring does."""
     one = Volume("docker", "team", "python", "a", node="one")
     two = Volume("docker", "team", "python", "b", node="two")
@@ -124,7 +124,7 @@ def test_a_node_of_its_own_for_each_volume(index: VolumeIndex) -> None:
     assert index.environment_for(PLACE, R) == KnownEnvironment("k1", False)
 
 
-def test_what_is_long_gone_is_forgotten(index: VolumeIndex) -> None:
+def test_environments_removed_long_ago_are_forgotten(index: VolumeIndex) -> None:
     index.record_use(PLACE, "k1", 10, R, LOCK)
     index.record_removal(VOLUME, ["k1"], 20)
     index.record_measurement(VOLUME, {}, {}, 30)

@@ -34,7 +34,7 @@ def test_a_slow_pattern_is_given_up_and_other_threads_run_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("text", ["(", "[a", "a{2,1}", "\\"])
-def test_what_is_no_regular_expression_is_refused(text: str) -> None:
+def test_an_invalid_regular_expression_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="not a regular expression"):
         Pattern(text)
 
@@ -54,7 +54,7 @@ def test_what_is_no_regular_expression_is_refused(text: str) -> None:
     ),
     line=st.text(st.sampled_from("loss =01[]eERorWwarndbugé\t"), max_size=40),
 )
-def test_it_finds_what_pythons_own_does(pattern: str, line: str) -> None:
+def test_it_finds_the_same_as_pythons_re(pattern: str, line: str) -> None:
     own = [found.span() for found in re.finditer(pattern, line) if found[0]]
     assert list(Pattern(pattern).spans(line, seconds=5)) == own
     assert Pattern(pattern).found_in(line) is (re.search(pattern, line) is not None)

@@ -94,7 +94,7 @@ def test_the_rows_found_are_those_that_show_it(
 
 @FAST
 @given(parts=st.lists(ADDS, max_size=4), query=QUERIES)
-def test_what_arrives_later_is_found_as_if_it_had_been_there(
+def test_lines_that_arrive_during_a_search_are_found(
     make_folder: Make, parts: list[list[tuple[int, bytes]]], query: tuple[str, bool]
 ) -> None:
     folder = make_folder()
@@ -110,7 +110,7 @@ def test_what_arrives_later_is_found_as_if_it_had_been_there(
 
 @FAST
 @given(adds=ADDS, one=QUERIES, other=QUERIES)
-def test_two_queries_find_what_both_find(
+def test_two_queries_find_the_matches_of_both(
     make_folder: Make, adds: list[tuple[int, bytes]], one: tuple[str, bool], other: tuple[str, bool]
 ) -> None:
     folder = make_folder()
@@ -136,7 +136,7 @@ def test_next_previous_and_place(tmp_path: Path, found: set[int], row: int) -> N
 
 
 @given(text=TEXTS.map(clean_line), query=QUERIES)
-def test_what_is_marked_is_what_was_found(text: str, query: tuple[str, bool]) -> None:
+def test_exactly_the_matches_are_highlighted(text: str, query: tuple[str, bool]) -> None:
     made = Query(*query)
     spans = list(made.spans(text))
     assert bool(spans) == holds(query, text)
@@ -173,7 +173,7 @@ def test_a_line_of_many_megabytes_is_searched_to_its_end(tmp_path: Path, regex: 
     assert list(matches.rows) == [1, 2]
 
 
-def test_a_word_that_is_cut_by_a_piece_is_found(tmp_path: Path) -> None:
+def test_a_word_across_two_chunks_is_found(tmp_path: Path) -> None:
     line = b"x" * (search.PIECE - 3) + b"needle" + b"x" * search.PIECE + b"\n"
     write(tmp_path, (STDOUT, line))
     matches = Matches(tmp_path, Query("needle"))
@@ -181,7 +181,7 @@ def test_a_word_that_is_cut_by_a_piece_is_found(tmp_path: Path) -> None:
     assert list(matches.rows) == [0]
 
 
-def test_what_is_no_regular_expression_is_said() -> None:
+def test_an_invalid_regular_expression_is_reported() -> None:
     with pytest.raises(RequestError, match="not a regular expression"):
         Query("(", regex=True)
 
@@ -210,7 +210,7 @@ def errors(folder: Path, step: int) -> list[int]:
     return found if step > 0 else found[::-1]
 
 
-def test_errors_are_words_tracebacks_and_the_first_line_on_stderr(tmp_path: Path) -> None:
+def test_errors_are_error_words_tracebacks_and_the_first_stderr_line(tmp_path: Path) -> None:
     write(
         tmp_path,
         (STDOUT, b"fine\n0 errors, a terror\n"),
@@ -227,7 +227,7 @@ def test_errors_are_words_tracebacks_and_the_first_line_on_stderr(tmp_path: Path
     assert errors(tmp_path, -1) == [2, 16, 21, 24]
 
 
-def test_what_goes_to_stderr_from_the_beginning_is_no_error(tmp_path: Path) -> None:
+def test_a_log_that_begins_on_stderr_has_no_error_there(tmp_path: Path) -> None:
     write(tmp_path, (STDERR, b"one\ntwo\n" * 100))
     assert errors(tmp_path, 1) == []
 
@@ -289,7 +289,7 @@ def test_a_time_that_the_log_does_not_reach_is_the_nearest() -> None:
 @pytest.mark.parametrize(
     "text", ["", "-", "noon", "25:00", "12", "12:61", "2026-02-30 12:00", "--5m"]
 )
-def test_what_is_no_time_is_said(text: str) -> None:
+def test_an_invalid_time_is_reported(text: str) -> None:
     with pytest.raises(RequestError, match="not a time"):
         moment(text, two_days(), at("2026-11-22 08:00:00"))
 
@@ -314,7 +314,7 @@ def test_the_row_at_a_time_is_the_first_that_is_not_earlier(
 
 @FAST
 @given(adds=st.lists(st.tuples(st.sampled_from([STDOUT, STDERR, NOTE]), TEXTS), max_size=8))
-def test_what_is_saved_is_the_log_with_its_notes_marked(make_folder: Make, adds: Any) -> None:
+def test_a_saved_log_has_its_notes_marked(make_folder: Make, adds: Any) -> None:
     folder = make_folder()
     adds = [(stream, b"note\n" if stream == NOTE else data) for stream, data in adds]
     write(folder, *adds)
@@ -337,7 +337,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "job", "log.txt"]
 
 
-def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_no_file(tmp_path: Path) -> None:
     write(tmp_path / "job", (STDOUT, b"new\n"))
     with pytest.raises(StokeError, match="cannot save the log"):
         save(tmp_path / "job", tmp_path / "no" / "where")
@@ -375,7 +375,7 @@ def test_a_row_in_parts_is_searched_as_one(
     assert list(found.rows) == expected
 
 
-def test_the_last_word_of_a_line_of_megabytes_is_found(make_folder: Make) -> None:
+def test_a_match_at_the_end_of_a_line_of_megabytes_is_found(make_folder: Make) -> None:
     folder = make_folder()
     write(folder, (STDOUT, b"x" * (3 << 20) + b" ERROR at the end\n" + b"ERROR\n"))
     for query in (Query("ERROR"), Query("error at the end$", regex=True)):

@@ -75,7 +75,7 @@ def test_each_streams_bytes_come_back_exactly(make_folder: Callable[[], Path], a
 
 @FAST
 @given(adds=ADDS, closed_after=st.sets(st.integers(0, 12)))
-def test_a_writer_that_comes_later_goes_on(
+def test_a_later_writer_appends(
     make_folder: Callable[[], Path], adds: Adds, closed_after: set[int]
 ) -> None:
     once, again = make_folder(), make_folder()
@@ -136,7 +136,7 @@ def test_lines_keep_number_stream_time_and_order(tmp_path: Path) -> None:
     ]
 
 
-def test_a_newline_that_comes_after_the_other_stream_makes_no_line_of_its_own(
+def test_a_newline_after_output_of_the_other_stream_adds_no_empty_line(
     tmp_path: Path,
 ) -> None:
     """Stderr's last newline is often held back (see `stoke.remote.events`) and arrives late."""
@@ -163,7 +163,7 @@ def test_after_a_late_newline_a_blank_line_is_a_line(tmp_path: Path) -> None:
     assert [line.text for line in lines_in(tmp_path)][2:] == [b"\n", b"b\n", b"\n"]
 
 
-def test_a_window_of_lines_is_what_it_is_in_the_whole(tmp_path: Path) -> None:
+def test_a_window_of_lines_equals_that_part_of_the_whole(tmp_path: Path) -> None:
     write(tmp_path, [(STDOUT, b"".join(b"line %d\n" % n for n in range(10_000)))])
     reader = SpoolReader(tmp_path)
     every = list(reader.lines())
@@ -173,7 +173,7 @@ def test_a_window_of_lines_is_what_it_is_in_the_whole(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_a_spool_that_is_not_there_is_empty_and_seen_once_it_is(tmp_path: Path) -> None:
+def test_a_missing_spool_is_empty_until_it_is_created(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path / "later")
     assert reader.size() == (0, 0)
     assert list(reader.lines()) == []
@@ -240,7 +240,7 @@ def test_a_reader_never_gives_bytes_to_the_wrong_stream_or_twice(
     assert read(tmp_path) == {STDOUT: of_stream(adds, 1), STDERR: of_stream(adds, 2), NOTE: b""}
 
 
-def test_going_back_to_a_whole_state_forgets_what_came_after(tmp_path: Path) -> None:
+def test_truncating_to_a_checkpoint_removes_later_output(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path)
     writer.add(STDOUT, 1, b"kept\nhalf")
     writer.flush()
@@ -285,7 +285,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None]
 
 
 @pytest.mark.parametrize("room", range(0, 90, 3))
-def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
+def test_F13_a_full_disk_loses_neither_stored_nor_pending_output(
     tmp_path: Path, full_disk: Callable[[int | None], None], room: int
 ) -> None:
     writer = SpoolWriter(tmp_path)
@@ -313,7 +313,7 @@ def test_F13_full_disk_keeps_what_it_has_and_loses_nothing_that_waits(
     }
 
 
-def test_F13_a_line_of_the_engine_that_the_disk_has_no_room_for_is_left_out_whole(
+def test_F13_an_engine_line_that_does_not_fit_is_omitted_completely(
     tmp_path: Path, full_disk: Callable[[int | None], None]
 ) -> None:
     writer = SpoolWriter(tmp_path)

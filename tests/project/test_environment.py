@@ -92,7 +92,7 @@ def test_an_unknown_group_or_extra_is_refused_with_those_that_exist(
     assert "has no extra 'nope'; it has fast" in refusal(root, extras=("nope",)).why
 
 
-def test_a_lockfile_that_does_not_match_is_an_error_whose_hint_repairs_it(
+def test_a_stale_lockfile_is_an_error_and_its_hint_updates_it(
     tmp_path: Path, index: PackageIndex
 ) -> None:
     root = projects.library(tmp_path / "p", index)
@@ -106,7 +106,7 @@ def test_a_lockfile_that_does_not_match_is_an_error_whose_hint_repairs_it(
     assert "delta==1.0" in pinned(environment(root).requirements)
 
 
-def test_uv_is_asked_again_only_when_what_decides_has_changed(
+def test_uv_exports_again_only_after_a_relevant_change(
     tmp_path: Path, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = projects.library(tmp_path / "p", index)
@@ -138,7 +138,7 @@ def test_a_code_edit_changes_nothing_of_the_environment(
     assert environment(root) == before
 
 
-def test_a_change_of_any_member_asks_uv_again(
+def test_a_change_of_any_member_exports_again(
     tmp_path: Path, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = projects.workspace(tmp_path / "p", index)
@@ -206,7 +206,7 @@ def test_packages_of_the_request_are_added_to_the_locked_ones(
     assert found.added_to(own) == own
 
 
-def test_requirements_txt_alone_is_proposed_and_not_installed(tmp_path: Path) -> None:
+def test_requirements_txt_without_pyproject_is_suggested_and_not_installed(tmp_path: Path) -> None:
     found = environment(projects.flat(tmp_path / "p"))
     assert (found.dependencies, found.requirements, found.import_path) == ((), "", ())
     (note,) = found.notes
@@ -227,9 +227,7 @@ def test_requirements_txt_alone_is_proposed_and_not_installed(tmp_path: Path) ->
         ("dynamic = ['dependencies']\n[build-system]\nbuild-backend='h'", "are dynamic"),
     ],
 )
-def test_what_is_wrong_in_a_pyproject_is_named_with_its_file(
-    tmp_path: Path, text: str, what: str
-) -> None:
+def test_errors_in_a_pyproject_name_the_file(tmp_path: Path, text: str, what: str) -> None:
     error = refusal(project(tmp_path / "p", f'[project]\nname = "app"\n{text}\n'))
     assert error.field.endswith("pyproject.toml") and what in error.why
 
@@ -440,7 +438,7 @@ def test_a_dynamic_version_is_read_where_that_is_cheap(
     assert any("version of app is unknown" in note for note in found.notes) == (version is None)
 
 
-def test_a_version_file_that_nobody_has_built_is_made(tmp_path: Path) -> None:
+def test_a_version_file_that_was_never_built_is_generated(tmp_path: Path) -> None:
     root = project(
         tmp_path / "p",
         'dynamic = ["version"]\n[tool.hatch.build.hooks.vcs]\nversion-file = "src/app/_version.py"\n',

@@ -1,4 +1,4 @@
-"""What `stoke run FOLDER` starts, and what it says where that is not clear."""
+"""The program that `stoke run FOLDER` starts, and the error where it is ambiguous."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_program_of_a_folder(
         ({"README": ""}, "is a folder without __main__.py", None),
     ],
 )
-def test_what_is_not_clear_is_said_with_what_is_there(
+def test_an_ambiguous_folder_is_refused_with_its_programs(
     tmp_path: Path, files: dict[str, str], why: str, hint: str | None
 ) -> None:
     folder = projects.write(tmp_path / "p", files)

@@ -61,7 +61,7 @@ def test_groups_of_a_pylock(tmp_path: Path, index: PackageIndex) -> None:
     assert not project_environment(str(root), str(root)).requirements
 
 
-def test_dependencies_that_only_a_build_backend_knows(
+def test_dependencies_that_only_a_build_backend_knows_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))

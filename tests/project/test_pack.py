@@ -1,4 +1,4 @@
-"""Packs, manifests and what is believed to be stored: the client's records of snapshots."""
+"""Packs, manifests and records of stored contents on the submitting machine."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_damaged_manifest_is_a_missing_one(tmp_path: Path) -> None:
 HASHES = st.sets(st.text("0123456789abcdef", min_size=64, max_size=64), max_size=5)
 
 
-def test_what_is_stored_is_known_by_backend_scope_and_volume() -> None:
+def test_stored_contents_are_recorded_by_backend_scope_and_volume() -> None:
     a, b = "a" * 64, "b" * 64
     stored_contents.add_stored("docker", "default", "engine", [a])
     stored_contents.add_stored("docker", "default", "engine", [b])
@@ -138,7 +138,9 @@ def test_what_is_stored_is_known_by_backend_scope_and_volume() -> None:
 
 
 @given(HASHES, st.integers(0, 200))
-def test_a_cut_or_damaged_record_says_nothing_wrong(hashes: set[str], cut: int) -> None:
+def test_a_damaged_record_claims_no_contents_that_were_not_stored(
+    hashes: set[str], cut: int
+) -> None:
     stored_contents.forget_stored("b", "s")
     stored_contents.add_stored("b", "s", "v", sorted(hashes))
     path = stored_contents._file("b", "s", "v")

@@ -38,7 +38,7 @@ def test_the_nearest_folder_with_a_marker_is_the_root(home: Path, marker: str) -
     assert find_root(str(home / "outer")) == str(home / "outer")
 
 
-def test_the_home_folder_and_what_is_above_it_are_no_root(home: Path) -> None:
+def test_the_home_folder_and_its_parents_are_no_root(home: Path) -> None:
     make_tree(home / "loose", "x.py")
     make_tree(home.parent, "pyproject.toml")
     assert find_root(str(home)) is None

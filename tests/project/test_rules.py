@@ -159,7 +159,7 @@ def test_a_project_in_an_ignored_folder_travels(tmp_path: Path) -> None:
     assert paths(outer / "sandbox/project") == {"main.py", "a.log"}
 
 
-def test_the_script_travels_whatever_ignores_it(project: Path) -> None:
+def test_the_script_travels_even_if_it_is_ignored(project: Path) -> None:
     make_tree(project, "scratch/try.py", "scratch/helper.py", "scratch/other.py")
     (project / ".gitignore").write_text("scratch/\n")
     assert paths(project, script="scratch/try.py", code="import helper") >= {

@@ -190,7 +190,7 @@ def test_nothing_is_read_above_the_limit(tmp_path: Path) -> None:
         take_snapshot(Project(root=str(root)), "pass", 50 * 1024**2)
 
 
-def test_largest_names_what_makes_a_folder_large() -> None:
+def test_largest_names_the_subfolder_with_most_bytes() -> None:
     sizes = [("a/b/c", 95), ("a/d", 5), ("e/f", 50), ("e/g", 50), ("h", 3)]
     assert sorted(largest(sizes, 3)) == [("a/b/c", 95), ("e/", 100), ("h", 3)]
 
@@ -203,7 +203,7 @@ def test_the_working_directory_exists_in_the_snapshot(tmp_path: Path) -> None:
     assert paths(root, directory="src") == {"a.py", "src/b.py", ".gitignore"}
 
 
-def test_the_request_decides_what_the_script_holds(tmp_path: Path) -> None:
+def test_the_script_has_the_code_of_the_request(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "p", "a.py")
     (root / "a.py").write_bytes("# -*- coding: latin-1 -*-\nprint('é')\n".encode("latin-1"))
     code = "# -*- coding: latin-1 -*-\nprint('é')\n"
@@ -242,7 +242,7 @@ def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
         max_size=6,
     )
 )
-def test_every_file_of_a_folder_travels_whatever_its_name(files: dict[bytes, bytes]) -> None:
+def test_files_with_any_name_travel(files: dict[bytes, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             (Path(folder) / os.fsdecode(b"n" + name)).write_bytes(data)

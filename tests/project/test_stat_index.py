@@ -65,7 +65,7 @@ def test_a_young_file_is_read_again(tmp_path: Path, read: list[str]) -> None:
     assert read == ["a.py", "a.py"]
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(
+def test_a_change_with_the_same_size_and_time_is_detected(
     tmp_path: Path, read: list[str], later: None
 ) -> None:
     root = make_tree(tmp_path / "p", "a.py")

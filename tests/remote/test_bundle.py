@@ -83,7 +83,7 @@ def test_removing_comments_keeps_the_code(path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_imports_only_what_it_brings_and_the_standard_library(program: str) -> None:
+def test_a_program_imports_only_its_own_modules_and_the_standard_library(program: str) -> None:
     modules = modules_in(PROGRAMS[program])
     assert len(modules) > 5
     for name, source in modules.items():
@@ -103,7 +103,7 @@ def test_all_parts_together_bring_every_module() -> None:
     brought = {name for program in PROGRAMS.values() for name in modules_in(program)}
     inside = {name_of(path) for path in TRAVELLING if path.parent != FOLDER}
     assert {name for name in inside if not name.endswith("__init__")} <= brought
-    # What is imported late, because few jobs need it, is in the whole program.
+    # The whole program has modules that are imported late, because few jobs need them.
     for program in ("all", "python", "system"):
         modules = modules_in(PROGRAMS[program])
         for name, source in modules.items():

@@ -119,7 +119,7 @@ def test_any_other_value_is_no_hint(value: Any) -> None:
 
 
 @given(st.sampled_from(sorted(GOOD)), st.lists(st.text(max_size=30), max_size=3))
-def test_a_parameter_never_adds_a_word(code: str, parameters: list[str]) -> None:
+def test_a_parameter_never_adds_an_argument(code: str, parameters: list[str]) -> None:
     """A text has as many words as with good parameters, except for lists of names."""
     text = hint_text([code, *parameters], "docker", "team-a")
     if text is None:

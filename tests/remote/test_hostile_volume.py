@@ -1,4 +1,4 @@
-"""Housekeeping and the next job cope with whatever a hostile job wrote to a cache volume."""
+"""Housekeeping and later jobs on a cache volume that a hostile job wrote to."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ def test_a_lockfile_that_a_crash_cut_short_is_resolved_again(tmp_path: Path) -> 
 
 
 @given(st.text(), st.integers(0, 400))
-def test_only_a_whole_sealed_text_is_read(text: str, size: int) -> None:
+def test_only_a_complete_sealed_lockfile_is_read(text: str, size: int) -> None:
     whole = sealed(text)
     assert unsealed(whole) == text
     assert unsealed(sealed(whole)) == whole

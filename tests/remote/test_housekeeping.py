@@ -150,7 +150,7 @@ def test_clearing_is_refused_while_a_job_runs(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["housekeeping.lock", "in-use.lock", "trash"]
 
 
-def test_the_next_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_the_next_run_removes_files_of_a_killed_one(tmp_path: Path) -> None:
     make_environment(tmp_path, 1, 3, 1000)
     (tmp_path / "trash" / "half" / "closed").mkdir(parents=True)
     (tmp_path / "trash" / "half" / "closed" / "big").write_bytes(b"x" * 50 * BLOCK)

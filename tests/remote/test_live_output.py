@@ -78,7 +78,7 @@ def start() -> Iterator[Started]:
 
 
 def read_until(pipe: object, wanted: bytes) -> bytes:
-    """What comes while the writer still runs; the test's own timeout ends a wait in vain."""
+    """Return the output that arrives while the writer still runs, within the test's timeout."""
     got = b""
     while not got.endswith(wanted):
         data = os.read(pipe.fileno(), 1 << 16)  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ WAITS = "\nsys.stdin.read()"
 
 @pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_line_and_a_part_of_one_come_while_the_code_goes_on(
+def test_lines_and_partial_lines_arrive_while_the_code_runs(
     python: str, start: Started, stream: str
 ) -> None:
     code = f"import sys\nprint('line', file=sys.{stream})\nsys.{stream}.write('par')\n"
@@ -107,7 +107,7 @@ def test_a_line_and_a_part_of_one_come_while_the_code_goes_on(
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_a_part_of_a_line_comes_after_a_pause_and_after_a_flood(
+def test_a_partial_line_arrives_after_a_pause_and_after_a_flood(
     python: str, start: Started
 ) -> None:
     code = (
@@ -127,7 +127,7 @@ def test_a_part_of_a_line_comes_after_a_pause_and_after_a_flood(
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_a_worker_that_is_killed_has_written_what_it_printed(python: str, start: Started) -> None:
+def test_the_output_of_a_killed_worker_is_written(python: str, start: Started) -> None:
     worker = "import sys; print('epoch 1'); print('50%', end='\\r'); sys.stdin.read()"
     code = (
         "import subprocess, sys\n"
@@ -156,7 +156,7 @@ def test_the_prints_of_a_pool_arrive(python: str, tmp_path: Path, method: str) -
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_lines_of_threads_and_processes_are_whole(python: str) -> None:
+def test_lines_of_threads_and_processes_do_not_mix(python: str) -> None:
     code = (
         "import subprocess, sys, threading\n"
         "def work(n):\n"
@@ -241,18 +241,20 @@ print([(s.name, s.mode, s.encoding, s.errors, s.newlines, s.isatty(), s.fileno()
 """
 
 
-def test_the_code_sees_what_it_would_see_without(python: str, plain: str) -> None:
+def test_the_code_sees_ordinary_streams(python: str, plain: str) -> None:
     seen, expected = run(python, VIEW), run(plain, VIEW)
     assert (seen.stdout, seen.stderr) == (expected.stdout, b"")
 
 
-def test_unbuffered_stays_unbuffered(python: str, start: Started) -> None:
+def test_unbuffered_streams_remain_unbuffered(python: str, start: Started) -> None:
     code = "import sys\nsys.stdout.write('a')\nsys.stdout.buffer.write(b'b')" + WAITS
     process = start(python, code, "-u")
     read_until(process.stdout, b"ab")
 
 
-def test_files_are_left_alone(python: str, plain: str, tmp_path: Path) -> None:
+def test_output_to_files_is_written_as_by_plain_python(
+    python: str, plain: str, tmp_path: Path
+) -> None:
     code = "import sys; print(type(sys.stdout.buffer).__name__, sys.stdout.line_buffering)"
     seen = []
     for number, program in enumerate((python, plain)):
@@ -298,7 +300,7 @@ def test_a_reader_of_both_streams_gets_them_in_order(python: str, flags: list[st
 
 @pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("flags", [["-u"], []])
-def test_streams_that_nobody_reads_or_one_pipe_for_both_hold_nothing_up(
+def test_unread_streams_and_a_shared_pipe_do_not_block(
     python: str, start: Started, flags: list[str]
 ) -> None:
     code = (
@@ -331,7 +333,7 @@ def test_streams_that_nobody_reads_or_one_pipe_for_both_hold_nothing_up(
         "os.kill(os.getpid(), 15)",
     ],
 )
-def test_what_the_code_does_to_its_streams_goes_as_without(
+def test_code_that_changes_its_streams_behaves_as_in_plain_python(
     python: str, plain: str, code: str
 ) -> None:
     text = "import io, os, sys\nprint('first', flush=True)\n" + code

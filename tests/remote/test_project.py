@@ -168,7 +168,7 @@ def test_two_jobs_that_store_the_same_both_run(here: Runner) -> None:
     assert stored(here.folder) == TREE.contents.keys()
 
 
-def test_a_thousand_files_are_copied_whole(here: Runner) -> None:
+def test_a_thousand_files_are_copied_completely(here: Runner) -> None:
     files = {f"{number % 7}/{number}": b"%d" % number * 50 for number in range(1000)}
     code = b"import os; print(all(open(f'{n % 7}/{n}').read() == str(n) * 50 for n in range(1000)))"
     made = snapshot({**files, "main.py": code})
@@ -176,7 +176,7 @@ def test_a_thousand_files_are_copied_whole(here: Runner) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_read_only_cache_still_gives_what_it_has(here: Runner) -> None:
+def test_a_read_only_cache_still_provides_its_contents(here: Runner) -> None:
     cache = here.folder / "cache"
     cache.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", cache], check=True)
@@ -195,7 +195,7 @@ def test_a_read_only_cache_still_gives_what_it_has(here: Runner) -> None:
         subprocess.run(["umount", "--lazy", cache], check=True)
 
 
-def test_a_job_replaces_what_hostile_jobs_put_in_the_store(here: Runner) -> None:
+def test_entries_of_hostile_jobs_in_the_store_are_replaced(here: Runner) -> None:
     run(here, TREE, TREE.pack())
     (here.folder / "outside").mkdir()
     (here.folder / "outside/precious").write_text("precious")

@@ -208,7 +208,7 @@ def test_every_hinted_image_satisfies_its_bounds(wanted: str) -> None:
         assert SpecifierSet(wanted).contains(last_patch), wanted
 
 
-def test_an_error_too_long_for_an_event_is_cut_there_and_whole_in_the_log(runner: Runner) -> None:
+def test_a_long_error_is_cut_in_the_event_and_complete_in_the_log(runner: Runner) -> None:
     index = PackageIndex("127.0.0.1")
     index.add("alpha", "1.0")
     snakes = {"alpha": ["\N{SNAKE}" * 5000]}

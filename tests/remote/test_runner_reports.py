@@ -42,7 +42,7 @@ FOREIGN = st.lists(
 
 @given(FOREIGN)
 @example(["  cause: error sending request for url (http://index/simple/x/)"])
-def test_what_a_build_printed_is_output_and_nothing_else(lines: list[str]) -> None:
+def test_the_output_of_a_build_is_never_read_as_events(lines: list[str]) -> None:
     printed = "\n".join(" " * 9 + line if line else "" for line in lines)
     report = UvReport(
         "DEBUG something\n"
@@ -155,7 +155,7 @@ def test_of_100_megabytes_of_output_the_beginning_and_the_end_are_kept() -> None
 @given(st.text(max_size=6000), st.text(max_size=9000))
 @example("t" * 5000, "\N{SNAKE}" * 9000)
 @example("\n" * 900, "long\n" * 900)
-def test_an_error_is_one_frame_and_its_output_comes_before_it(text: str, output: str) -> None:
+def test_an_error_is_one_frame_after_its_output(text: str, output: str) -> None:
     written = bytearray()
     events = EventWriter("n0nce", ["hidden-word"], False, lambda _, data: written.extend(data))
     events.error("lock", PhaseError("hidden-word " + text, None, output))
@@ -199,7 +199,7 @@ def test_the_hint_names_the_disk_that_is_full(tmp_path: Path, small: str) -> Non
         assert hint == "free-space" and path.startswith(str(tmp_path / "work"))
 
 
-def test_a_folder_whose_name_begins_like_the_caches_is_another(tmp_path: Path) -> None:
+def test_a_folder_with_the_caches_name_as_prefix_is_not_in_the_cache(tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     assert cache_trouble(FileNotFoundError(2, "gone", f"{cache}/venvs"), cache)
     assert cache_trouble(NotADirectoryError(20, "a file", str(tmp_path)), cache)

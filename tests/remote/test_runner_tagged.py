@@ -79,13 +79,13 @@ raise SystemExit(9)
     assert events == ["begin", "phase", "end"]
 
 
-def test_more_than_a_pipe_holds_is_not_waited_for(tmp_path: Path) -> None:
+def test_output_beyond_a_pipes_capacity_does_not_block(tmp_path: Path) -> None:
     code = "import sys; sys.stdout.write('x' * 5_000_000); sys.stderr.write('y' * 5_000_000)"
     exit_code, streams, _ = run_tagged(tmp_path, code)
     assert (exit_code, len(streams[1]), len(streams[2])) == (0, 5_000_000, 5_000_000)
 
 
-def test_who_is_left_behind_with_the_streams_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_a_process_that_keeps_the_streams_open_does_not_delay_the_end(tmp_path: Path) -> None:
     code = """
 import os, sys, time
 print("before", flush=True)

@@ -1,4 +1,4 @@
-"""Housekeeping of stored snapshots: what is measured, what goes, and what is left whole."""
+"""Housekeeping of stored snapshots: measuring, removal, and what remains complete."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def used(top: Path) -> set[str]:
     return {path.name for path in (top / "snapshots/used").iterdir()}
 
 
-def test_old_snapshots_go_and_what_newer_ones_need_stays(tmp_path: Path) -> None:
+def test_old_snapshots_are_removed_and_shared_contents_are_kept(tmp_path: Path) -> None:
     now = time.time()
     old = snapshot({"shared": b"s" * BLOCK, "old": b"o" * BLOCK})
     new = snapshot({"shared": b"s" * BLOCK, "new": b"n" * BLOCK})
@@ -76,7 +76,7 @@ files = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 8), min_size=1
 @given(
     st.lists(st.tuples(files, st.integers(1, 10_000)), min_size=1, max_size=6), st.integers(0, 60)
 )
-def test_the_least_recently_used_go_first_and_the_others_stay_whole(
+def test_least_recently_used_snapshots_are_removed_first_and_others_remain_complete(
     projects: list[tuple[dict[str, int], int]], blocks: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

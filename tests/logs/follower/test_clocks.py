@@ -73,7 +73,7 @@ def whole_seconds(log: list[Frame]) -> list[Frame]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=2).map(lambda data: data + b"\n"), max_size=40), st.data())
-def test_times_in_whole_seconds_lose_and_double_nothing(
+def test_timestamps_in_whole_seconds_neither_lose_nor_repeat_lines(
     make_folder: Callable[[], Path], texts: list[bytes], data: st.DataObject
 ) -> None:
     folder = make_folder()
@@ -90,7 +90,7 @@ def test_times_in_whole_seconds_lose_and_double_nothing(
 
 
 @pytest.mark.parametrize("before", [1, 10, 30])
-def test_a_log_that_was_dropped_as_a_whole_is_a_gap_and_loses_nothing_after_it(
+def test_a_log_dropped_completely_is_a_gap_and_later_lines_are_read(
     tmp_path: Path, before: int
 ) -> None:
     log = whole_seconds(lines_of(50))

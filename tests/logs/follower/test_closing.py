@@ -18,7 +18,7 @@ from tests.scripted import RUNNING, Connection, ScriptedBackend, exited
 from tests.spools import spooled
 
 
-def test_c23_close_while_nothing_comes(
+def test_c23_close_on_a_silent_stream(
     tmp_path: Path, in_background: Callable[[RecordedFollower], threading.Thread]
 ) -> None:
     backend = ScriptedBackend(lines_of(5), [Connection(5, "open")], [RUNNING])

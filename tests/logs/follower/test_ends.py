@@ -232,7 +232,7 @@ def over_once_served(backend: ScriptedBackend) -> None:
 
 
 @pytest.mark.parametrize("stream", [STDOUT, STDERR])
-def test_c12_last_line_without_an_end_comes_once(tmp_path: Path, stream: int) -> None:
+def test_c12_last_line_without_a_newline_is_read_once(tmp_path: Path, stream: int) -> None:
     log = [Frame(stream, START, b"line\n"), Frame(stream, START + 1, b"no end")]
     backend = ScriptedBackend(log, [Connection(1), Connection(2), Connection(2)], [exited()])
     follow(backend, tmp_path)

@@ -112,7 +112,7 @@ def test_c03_denied_access_ends_the_log_and_names_the_missing_right(tmp_path: Pa
     ids=["much", "little", "no event", "no runner", "noise", "note"],
 )
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
-def test_f07_a_log_whose_beginning_the_engine_dropped_says_so_once(
+def test_f07_a_log_whose_beginning_was_dropped_has_one_gap(
     tmp_path: Path, log: list[Frame], lost: bool, batch: int
 ) -> None:
     """Every complete log begins with the runner's first event."""
