@@ -105,7 +105,7 @@ FOLLOWED_ELSEWHERE = {
     "export {}=http://USER:PASSWORD@{}": NETWORK,
     "unset index.proxy, and export {}=http://USER:PASSWORD@{}": NETWORK,
     "unset {}, or set it to an existing path": NETWORK,
-    "put it aside and begin a new one: mv {} {}": "tests/history/test_database.py",
+    "put it aside and begin a new one: mv {} {}": "tests/history/test_unusable_database.py",
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
     "wait for it, or stop it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
@@ -148,7 +148,7 @@ NOT_FOLLOWED = {
     "{}; check the node: kubectl describe node {}": CLUSTER,
     "ask the engine's administrator to allow it": ENGINE,
     "name an image without it: --image IMAGE": "needs an image with a file in place of a folder; "
-    "tests/backends/docker/test_real.py has its condition",
+    "tests/backends/docker/test_real_submission.py has its condition",
     "have it listen on the address of Docker's bridge, and: "
     "export STOKE_INDEX__PROXY=http://BRIDGE:PORT": ENGINE,
     "see its last lines, or use another base: stoke setup image --base IMAGE": "an image with Python "

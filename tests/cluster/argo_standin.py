@@ -30,7 +30,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,23 @@ from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
 from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
 from tests.cluster.argo_tags import TemplateError
 from tests.cluster.manifests import GROUP, VERSION
+from tests.cluster.workflow_fields import (
+    OVER,
+    REFERENCING,
+    Key,
+    duration_seconds,
+    epoch_seconds,
+    held_mutexes,
+    is_completed,
+    is_older,
+    object_key,
+    object_uid,
+    resource_version,
+    synchronization_of,
+    timestamp,
+    waiting_mutexes,
+    without_empty,
+)
 
 # Seconds; Argo's own default, by Argo's own name.
 REQUEUE = float(os.environ.get("DEFAULT_REQUEUE_TIME", "10").removesuffix("s"))
@@ -53,15 +69,6 @@ TERMINATION_SECONDS = 30
 RECENT_SECONDS = 10
 RESULT_SECONDS = 600
 WORKFLOWS = f"/apis/{GROUP}/{VERSION}"
-# What a workflow may say beside its reference where it has to have one.
-REFERENCING = {
-    *("arguments", "entrypoint", "shutdown", "suspend", "activeDeadlineSeconds", "priority"),
-    *("ttlStrategy", "podGC", "volumeClaimGC", "archiveLogs", "workflowMetadata"),
-    *("workflowTemplateRef", "metrics", "artifactGC"),
-}
-OVER = ("Succeeded", "Failed", "Error")
-Key = tuple[str, str]
-"""Namespace, name."""
 
 
 class Standin:
@@ -118,21 +125,21 @@ class Standin:
 
     def _take_workflow(self, what: str, found: Object) -> None:
         if what == "LISTED":
-            self._workflows = {_key(one): one for one in found["items"]}
+            self._workflows = {object_key(one): one for one in found["items"]}
             for key in self._workflows:
                 self._enqueue(key, 0)
             return
-        key = _key(found)
+        key = object_key(found)
         if what == "DELETED":
             self._workflows.pop(key, None)
-            if _held(found) or _waiting(found):
+            if held_mutexes(found) or waiting_mutexes(found):
                 self._wake_waiting()
             return
         known = self._workflows.get(key)
-        if known is not None and _version(known) > _version(found):
+        if known is not None and resource_version(known) > resource_version(found):
             return  # older than what we wrote
         self._workflows[key] = found
-        if _completed(found):
+        if is_completed(found):
             if known is not None and known["spec"] != found["spec"]:
                 self._enqueue(key, 0)  # its ttlStrategy may be another
         else:
@@ -141,9 +148,9 @@ class Standin:
 
     def _take_pod(self, what: str, found: Object) -> None:
         if what == "LISTED":
-            self._pods = {_key(one): one for one in found["items"]}
+            self._pods = {object_key(one): one for one in found["items"]}
             return
-        key = _key(found)
+        key = object_key(found)
         if what == "DELETED":
             self._pods.pop(key, None)
         else:
@@ -178,7 +185,7 @@ class Standin:
         workflow = self._workflows.get(key)
         if workflow is None:
             return
-        if _completed(workflow):
+        if is_completed(workflow):
             self._expire(workflow)
             return
         status = workflow.get("status") or {}
@@ -194,12 +201,12 @@ class Standin:
         except TemplateError as error:
             self._finish(workflow, "Failed", f"invalid spec: {error}")
             return
-        if not self._acquire(workflow, {**spec, **_synchronization(template)}):
+        if not self._acquire(workflow, {**spec, **synchronization_of(template)}):
             return
         pod = self._pods.get(key)
-        if pod is not None and pod["metadata"].get("ownerReferences", [{}])[0].get("uid") != _uid(
-            workflow
-        ):
+        if pod is not None and pod["metadata"].get("ownerReferences", [{}])[0].get(
+            "uid"
+        ) != object_uid(workflow):
             pod = None  # of an earlier workflow of this name
         node = (status.get("nodes") or {}).get(key[1])
         if node is None:
@@ -208,14 +215,14 @@ class Standin:
             self._assess(workflow, spec, template, node, pod)
 
     def _begin(self, workflow: Object, spec: Object, template: Object) -> None:
-        status: Object = {"phase": "Running", "startedAt": _now(), "progress": "0/1"}
+        status: Object = {"phase": "Running", "startedAt": timestamp(), "progress": "0/1"}
         if spec.get("suspend"):
             self._write(workflow, status)  # and it stays so, even where it is shut down
             return
         if spec.get("shutdown"):
             self._finish(workflow, "Failed", f"Stopped with strategy '{spec['shutdown']}'")
             return
-        namespace, name = _key(workflow)
+        namespace, name = object_key(workflow)
         # One that is made again, because its pod was deleted before anybody saw it run.
         known = ((workflow.get("status") or {}).get("nodes") or {}).get(name) or {}
         started = (workflow.get("status") or {}).get("startedAt") or status["startedAt"]
@@ -227,7 +234,7 @@ class Standin:
             "templateName": template["name"],
             "templateScope": f"local/{name}",
             "phase": "Pending",
-            "startedAt": known.get("startedAt") or _now(),
+            "startedAt": known.get("startedAt") or timestamp(),
             "finishedAt": None,
             "progress": "0/1",
         }
@@ -246,7 +253,7 @@ class Standin:
                     self._write(workflow, {**status, "nodes": {name: node}})
                     self._enqueue((namespace, name), REQUEUE)
                     return
-                node.update(phase="Error", finishedAt=_now())
+                node.update(phase="Error", finishedAt=timestamp())
                 message = f"error in entry template execution: {error.message}"
                 self._finish(workflow, "Error", message, startedAt=started, nodes={name: node})
                 return
@@ -257,7 +264,7 @@ class Standin:
     def _assess(
         self, workflow: Object, spec: Object, template: Object, node: Object, pod: Object | None
     ) -> None:
-        namespace, name = _key(workflow)
+        namespace, name = object_key(workflow)
         node = dict(node)
         if pod is None:
             self._assess_without_pod(workflow, spec, template, node)
@@ -267,7 +274,7 @@ class Standin:
         if phase in ("Succeeded", "Failed"):
             # Also where it was said to have failed when it was told to stop.
             node["phase"], node["message"] = outcome(pod)
-            node["finishedAt"] = ended_at(pod) or _now()
+            node["finishedAt"] = ended_at(pod) or timestamp()
             node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
             code = exit_code(pod)
             if code is not None:
@@ -278,7 +285,7 @@ class Standin:
             reason = self._reason_to_stop(workflow, spec)
             if reason:
                 self._terminate(pod)
-                node.update(phase="Failed", message=reason, finishedAt=_now())
+                node.update(phase="Failed", message=reason, finishedAt=timestamp())
         status: Object = {"nodes": {name: node}, "progress": node["progress"]}
         if node["phase"] not in OVER:
             self._write(workflow, {**status, "phase": "Running"})
@@ -295,23 +302,23 @@ class Standin:
         self, workflow: Object, spec: Object, template: Object, node: Object
     ) -> None:
         """It is deleted, or not yet seen."""
-        key = _key(workflow)
+        key = object_key(workflow)
         if shutdown := spec.get("shutdown"):
             if node["phase"] not in OVER:
                 message = f"workflow shutdown with strategy: {shutdown}"
-                node.update(phase="Failed", message=message, finishedAt=_now())
+                node.update(phase="Failed", message=message, finishedAt=timestamp())
             message = f"Stopped with strategy '{shutdown}'"
         elif node["phase"] in OVER:
             message = node.get("message", "")
         elif node["phase"] == "Pending":
             self._begin(workflow, spec, template)
             return
-        elif time.time() - _epoch(node["startedAt"]) < RECENT_SECONDS:
+        elif time.time() - epoch_seconds(node["startedAt"]) < RECENT_SECONDS:
             self._enqueue(key, REQUEUE)
             return
         else:
             message = "pod deleted"
-            node.update(phase="Error", message=message, finishedAt=_now())
+            node.update(phase="Error", message=message, finishedAt=timestamp())
         status: Object = {"nodes": {key[1]: node}}
         if self._results_under_way(*key, node):
             self._write(workflow, status)
@@ -324,15 +331,17 @@ class Standin:
             return f"workflow shutdown with strategy:  {spec['shutdown']}"
         seconds = spec.get("activeDeadlineSeconds")
         if seconds is not None:
-            left = _epoch(workflow["status"]["startedAt"]) + float(seconds) - time.time()
+            left = epoch_seconds(workflow["status"]["startedAt"]) + float(seconds) - time.time()
             if left <= 0:
                 return "Step exceeded its deadline"
-            self._enqueue(_key(workflow), left)
+            self._enqueue(object_key(workflow), left)
         return ""
 
     def _check_references(self, workflow: Object) -> None:
         """As a controller that is configured so, by the ConfigMap of the workflow's own namespace."""
-        path = f"/api/v1/namespaces/{_key(workflow)[0]}/configmaps/workflow-controller-configmap"
+        path = (
+            f"/api/v1/namespaces/{object_key(workflow)[0]}/configmaps/workflow-controller-configmap"
+        )
         try:
             config = self._api.get(path).get("data", {}).get("config", "")
         except ApiError as error:
@@ -358,7 +367,7 @@ class Standin:
         own = {name: value for name, value in workflow["spec"].items() if value is not None}
         if not (ref := own.get("workflowTemplateRef")):
             return own
-        path = f"{WORKFLOWS}/namespaces/{_key(workflow)[0]}/workflowtemplates/{ref['name']}"
+        path = f"{WORKFLOWS}/namespaces/{object_key(workflow)[0]}/workflowtemplates/{ref['name']}"
         try:
             template = self._api.get(path)
         except ApiError as error:
@@ -376,18 +385,20 @@ class Standin:
 
     def _acquire(self, workflow: Object, spec: Object) -> bool:
         """Whether it holds all the mutexes it wants; else it waits, and says so."""
-        namespace = _key(workflow)[0]
+        namespace = object_key(workflow)[0]
         wanted = [
             f"{one.get('namespace') or namespace}/Mutex/{one['name']}"
             for one in (spec.get("synchronization") or {}).get("mutexes", [])
         ]
-        if not wanted or _held(workflow):
+        if not wanted or held_mutexes(workflow):
             return True
         # The list first, at once: another thread changes the dictionary.
-        others = [one for one in list(self._workflows.values()) if _uid(one) != _uid(workflow)]
-        ahead = [one for one in others if _waiting(one) and _older(one, workflow)]
-        taken = {mutex for one in others if not _completed(one) for mutex in _held(one)}
-        taken |= {mutex for one in ahead if not _completed(one) for mutex in _waiting(one)}
+        others = [
+            one for one in list(self._workflows.values()) if object_uid(one) != object_uid(workflow)
+        ]
+        ahead = [one for one in others if waiting_mutexes(one) and is_older(one, workflow)]
+        taken = {mutex for one in others if not is_completed(one) for mutex in held_mutexes(one)}
+        taken |= {mutex for one in ahead if not is_completed(one) for mutex in waiting_mutexes(one)}
         for mutex in wanted:
             if mutex in taken:
                 if workflow.get("spec", {}).get("shutdown"):
@@ -399,22 +410,22 @@ class Standin:
                 status = {"synchronization": {"mutex": waiting}, "message": message}
                 self._write(workflow, {"phase": "Pending", **status})
                 return False
-        holder = "/".join(_key(workflow))
+        holder = "/".join(object_key(workflow))
         holding = {"holding": [{"mutex": one, "holder": holder} for one in wanted], "waiting": None}
         self._write(workflow, {"synchronization": {"mutex": holding}, "message": ""})
         return True
 
     def _wake_waiting(self) -> None:
         for key, one in list(self._workflows.items()):
-            if _waiting(one):
+            if waiting_mutexes(one):
                 self._enqueue(key, NOTIFY_SECONDS)
 
     # ---- its end ----
 
     def _finish(self, workflow: Object, phase: str, message: str, **status: Any) -> None:
         known = workflow.get("status") or {}
-        locked = bool(_held(workflow) or _waiting(workflow))
-        finished = _now()
+        locked = bool(held_mutexes(workflow) or waiting_mutexes(workflow))
+        finished = timestamp()
         labels = {f"{PREFIX}completed": "true"}
         conditions = [
             {"type": "PodRunning", "status": "False"},
@@ -437,32 +448,32 @@ class Standin:
             self._wake_waiting()
         if not written:
             return
-        namespace, name = _key(workflow)
+        namespace, name = object_key(workflow)
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults/{name}"
         self._gone(lambda: self._api.delete(path))
         self._expire(workflow)
 
     def _expire(self, workflow: Object) -> None:
         """podGC and ttlStrategy of a workflow that is over."""
-        key = _key(workflow)
+        key = object_key(workflow)
         spec = self._spec_or_own(workflow)
         pod = self._pods.get(key)
-        if pod is not None and _uid(pod) not in self._done:
-            self._done.add(_uid(pod))
+        if pod is not None and object_uid(pod) not in self._done:
+            self._done.add(object_uid(pod))
             self._collect(pod, spec, workflow["status"]["phase"])
         ttl = spec.get("ttlStrategy") or {}
         which = "Success" if workflow["status"]["phase"] == "Succeeded" else "Failure"
         seconds = ttl.get(f"secondsAfter{which}", ttl.get("secondsAfterCompletion"))
         if seconds is None:
             return
-        left = _epoch(workflow["status"]["finishedAt"]) + float(seconds) - time.time()
+        left = epoch_seconds(workflow["status"]["finishedAt"]) + float(seconds) - time.time()
         if left > 0:
             self._enqueue(key, left)
         else:
             path = f"{WORKFLOWS}/namespaces/{key[0]}/workflows/{key[1]}"
             options = {
                 "propagationPolicy": "Background",
-                "preconditions": {"uid": _uid(workflow)},
+                "preconditions": {"uid": object_uid(workflow)},
             }
             self._gone(lambda: self._api.delete(path, options))
 
@@ -477,12 +488,12 @@ class Standin:
         gc = spec.get("podGC") or {}
         strategy = gc.get("strategy", "")
         succeeded = phase == "Succeeded"
-        path = "/api/v1/namespaces/{}/pods/{}".format(*_key(pod))
+        path = "/api/v1/namespaces/{}/pods/{}".format(*object_key(pod))
         if strategy in ("OnPodCompletion", "OnWorkflowCompletion") or (
             strategy in ("OnPodSuccess", "OnWorkflowSuccess") and succeeded
         ):
-            options = {"preconditions": {"uid": _uid(pod)}}
-            delay = _seconds(gc.get("deleteDelayDuration"), GC_SECONDS)
+            options = {"preconditions": {"uid": object_uid(pod)}}
+            delay = duration_seconds(gc.get("deleteDelayDuration"), GC_SECONDS)
             self._later(delay, lambda: self._gone(lambda: self._api.delete(path, options)))
         else:
             labels = {"metadata": {"labels": {f"{PREFIX}completed": "true"}}}
@@ -492,7 +503,7 @@ class Standin:
         """A pod that has not begun is deleted. Of another, every container is sent SIGTERM, and after
         the pod's grace SIGKILL, by a command run inside it."""
         if pod["status"].get("phase") == "Pending":
-            path = "/api/v1/namespaces/{}/pods/{}".format(*_key(pod))
+            path = "/api/v1/namespaces/{}/pods/{}".format(*object_key(pod))
             self._later(0, lambda: self._gone(lambda: self._api.delete(path)))
             return
         grace = pod["spec"].get("terminationGracePeriodSeconds", TERMINATION_SECONDS)
@@ -500,15 +511,17 @@ class Standin:
         self._later(grace, lambda: self._signal(pod, 9))
 
     def _signal(self, pod: Object, number: int) -> None:
-        current = self._pods.get(_key(pod))
-        if current is None or _uid(current) != _uid(pod):
+        current = self._pods.get(object_key(pod))
+        if current is None or object_uid(current) != object_uid(pod):
             return
         for container in current["status"].get("containerStatuses", []):
             if "running" in container["state"]:
                 name = container["name"]
                 program = "/executor" if name == "wait" else "/var/run/argo/argoexec"
-                said = self._api.execute(*_key(pod), name, [program, "kill", str(number), "1"])
-                print(f"{_key(pod)} {name}: {said.strip()}", flush=True)
+                said = self._api.execute(
+                    *object_key(pod), name, [program, "kill", str(number), "1"]
+                )
+                print(f"{object_key(pod)} {name}: {said.strip()}", flush=True)
 
     def _results_under_way(self, namespace: str, name: str, node: Object) -> bool:
         """Whether the wait container has begun to report and not yet said that it is done. Where it
@@ -522,14 +535,14 @@ class Standin:
             raise
         if labels.get(f"{PREFIX}report-outputs-completed") == "true":
             return False
-        return time.time() - _epoch(node["finishedAt"]) < RESULT_SECONDS
+        return time.time() - epoch_seconds(node["finishedAt"]) < RESULT_SECONDS
 
     def _write(
         self, workflow: Object, status: Object, labels: Mapping[str, str] | None = None
     ) -> bool:
         """`status` over what there is, and the labels that go with it. False: it is gone."""
-        namespace, name = _key(workflow)
-        status = _without_empty(status)
+        namespace, name = object_key(workflow)
+        status = without_empty(status)
         current = workflow.get("status") or {}
         phase = status.get("phase") or current.get("phase")
         wanted: dict[str, str] = {}
@@ -547,7 +560,7 @@ class Standin:
         path = f"{WORKFLOWS}/namespaces/{namespace}/workflows/{name}"
         # The uid: not to an object of the same name that came later.
         metadata = {
-            "uid": _uid(workflow),
+            "uid": object_uid(workflow),
             "labels": wanted,
             "annotations": {f"{PREFIX}pod-name-format": "v2"},
         }
@@ -577,74 +590,6 @@ class Standin:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-
-
-def _synchronization(template: Object) -> Object:
-    """Where a template asks for a mutex; as its workflow's, of which it is the only pod."""
-    return {"synchronization": template["synchronization"]} if "synchronization" in template else {}
-
-
-def _key(found: Object) -> Key:
-    return found["metadata"]["namespace"], found["metadata"]["name"]
-
-
-def _uid(found: Object) -> str:
-    return str(found["metadata"]["uid"])
-
-
-def _version(found: Object) -> int:
-    return int(found["metadata"]["resourceVersion"])
-
-
-def _without_empty(status: Any) -> Any:
-    """A message that is empty is not there at all, also where there was one."""
-    if not isinstance(status, dict):
-        return status
-    return {
-        field: None if field == "message" and not value else _without_empty(value)
-        for field, value in status.items()
-    }
-
-
-def _completed(workflow: Object) -> bool:
-    labels = workflow["metadata"].get("labels") or {}
-    return labels.get(f"{PREFIX}completed") == "true"
-
-
-def _mutexes(workflow: Object, which: str) -> list[str]:
-    mutex = ((workflow.get("status") or {}).get("synchronization") or {}).get("mutex") or {}
-    return [one["mutex"] for one in mutex.get(which) or []]
-
-
-def _held(workflow: Object) -> list[str]:
-    return _mutexes(workflow, "holding")
-
-
-def _waiting(workflow: Object) -> list[str]:
-    return _mutexes(workflow, "waiting")
-
-
-def _older(one: Object, other: Object) -> bool:
-    return (one["metadata"]["creationTimestamp"], _version(one)) < (
-        other["metadata"]["creationTimestamp"],
-        _version(other),
-    )
-
-
-def _seconds(duration: str | None, default: float) -> float:
-    """Of "90s", "5m", "1h30m" or "90"."""
-    if not duration:
-        return default
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
-    return sum(float(n) * units[unit] for n, unit in re.findall(r"([\d.]+)([hms]?)", duration))
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _epoch(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from tests.backends.argo.deliveries import delivery
 from tests.cluster.argo_pod import entry_template, make_pod
-from tests.cluster.argo_standin import REFERENCING
+from tests.cluster.workflow_fields import REFERENCING
 
 CONFIG = Config(argo=ArgoConfig(by_template=True))
 TAG = re.compile(r"\{\{.*?\}\}")
