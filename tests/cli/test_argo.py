@@ -159,7 +159,7 @@ def test_pod_security_is_named_and_kept_to(stoke: Stoke, real_cluster: TestClust
     assert "argo.restricted = true" in broken["pod security"]
     settings = {"STOKE_ARGO__RESTRICTED": "true", "STOKE_ARGO__CACHE": "none"}
     code = "import os; print(os.getuid())"
-    done = stoke("run", "-q", "--namespace", namespace, "-c", code, env=settings)
+    done = stoke("run", "-q", "-n", namespace, "-c", code, env=settings)
     assert (done.returncode, done.stdout) == (0, b"1000\n"), done.stderr
 
 

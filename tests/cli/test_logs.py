@@ -79,6 +79,7 @@ def test_lines_that_match_and_the_last_of_them(two_jobs: None, stoke: Stoke) -> 
     assert stoke("logs", "--grep", "e", "--tail", "1", "--stream", "stdout", "first").stdout == (
         b"three\n"
     )
+    assert stoke("logs", "-n", "1", "first").stdout == b"three\n"
     wrong = stoke("logs", "--grep", "(", "first")
     assert wrong.returncode == 2 and b"regular expression" in wrong.stderr
 

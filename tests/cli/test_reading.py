@@ -376,6 +376,8 @@ def test_the_words_behind_the_file_are_the_scripts(
         (["train.py", "-c", "config.yaml", "--name", "run1"], "-c"),
         (["train.py", "--epochs", "3", "--name=run1"], "--name"),
         (["train.py", "-bdocker"], "-b"),
+        (["train.py", "-n", "10"], "-n"),
+        (["train.py", "-d"], "-d"),
         (["train.py", "-q"], "-q"),
         (["-c", "1", "a", "-b", "docker"], "-b"),
     ],
@@ -384,7 +386,7 @@ def test_the_words_behind_the_file_are_the_scripts(
 def test_an_option_of_ours_behind_the_file_is_refused_and_the_advice_works(
     stoke: Stoke, own_home: Path, here: Path, command: list[str], arguments: list[str], option: str
 ) -> None:
-    if command != ["run"] and option == "-q":
+    if command != ["run"] and option in {"-q", "-d"}:
         return
     (here / "train.py").write_text(SHOWS_ARGUMENTS)
     done = stoke(*command, *arguments)

@@ -317,8 +317,9 @@ def test_json_tells_of_failures_too(stoke: Stoke, index: PackageIndex) -> None:
     assert document["started_at"] is None
 
 
-def test_detach_prints_the_id_and_leaves(stoke: Stoke) -> None:
-    done = stoke("run", "--detach", "-c", FOREVER)
+@pytest.mark.parametrize("option", ["--detach", "-d", "-qd"])
+def test_detach_prints_the_id_and_leaves(stoke: Stoke, option: str) -> None:
+    done = stoke("run", option, "-c", FOREVER)
     assert done.returncode == 0
     job_id = done.stdout.decode().strip()
     assert job_id == only_job().id

@@ -23,6 +23,7 @@ EVERYWHERE = {
 # Descriptions that are one meaning in the words of their screen. y and n answer a confirmation.
 SAME = (
     {"Run again", "Race again", "Run an example"},
+    {"Add packages", "Add packages and run again"},
     {"Remove", "Clear"},
     {"Mark", "Show or hide"},
     {"Copy", "Copy all of it", "Yes"},
