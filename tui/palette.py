@@ -86,6 +86,11 @@ def _of_theme(name: str, given: tuple[tuple[str, str], ...]) -> dict[str, str]: 
     colours["foreground"] = readable(foreground, grounds)
     colours["edge"] = background.blend(foreground, 0.22)
     colours["edge-focus"] = colours["odd"]
+    # A bar beside a text is no part of it: it must be found, not seen first.
+    for state in ("background", "background-hover", "background-active", "corner-color"):
+        colours[f"scrollbar-{state}"] = parsed["surface"]
+    colours["scrollbar"] = colours["edge"]
+    colours["scrollbar-hover"] = colours["scrollbar-active"] = primary
     colours["match"] = background.blend(parsed["warning"], 0.3)
     colours["match-text"] = readable(foreground, [colours["match"]])
     colours["match-now"] = colours["warn"]

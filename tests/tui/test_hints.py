@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from stoke.config.model import Config
-from stoke.errors import StokeError
+from stoke.errors import EngineError, StokeError
+from stoke.history.job import JobState
 from stoke.request.sources import request_from_options
 from tests.hints import exported, is_hint, refused
-from tests.tui.conftest import Desk, FakeBackend, said, until
+from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_jobs_list import ready
 from tests.tui.test_log_view import JOB, opened
 from tui.app import StokeApp
 from tui.jobs.compare import CompareScreen
 from tui.new_job.external_editor import edit
+from tui.notifications import show_error
 
 
 @pytest.mark.parametrize("variable", ["VISUAL", "EDITOR"])
@@ -92,3 +94,33 @@ async def test_a_log_that_is_too_long_to_copy_is_saved(
         (key,) = re.findall(r"save the log instead: (\w)\b", said(app))
         await pilot.press("escape", key, "enter")
         await until(pilot, lambda: any(one.stat().st_size for one in tmp_path.glob("*.log")))
+
+
+@pytest.mark.parametrize("width", range(112, 122))
+async def test_a_notification_of_any_width_shows_its_last_line(
+    app: StokeApp, desk: Desk, width: int
+) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: "No jobs yet" in screen_text(app))
+        show_error(app.screen, EngineError("x" * (width - 4) + " end", "the hint"))
+        await until(pilot, lambda: " end" in screen_text(app))
+        await until(pilot, lambda: "the hint" in screen_text(app))
+
+
+async def test_one_failure_of_several_jobs_is_notified_once(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    for job in ("job-aaaaaa", "job-bbbbbb"):
+        desk.job(job, JobState.RUNNING)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        backends["local"].down = EngineError("no engine answers", "start it")
+        await pilot.press("a")
+        for _ in range(2):
+            await pilot.press("s")
+            await until(pilot, lambda: "Stop 2 jobs?" in screen_text(app))
+            await pilot.press("y")
+            await until(pilot, lambda: "start it" in screen_text(app))
+            await pilot.pause(0.1)
+            messages = [str(one.message) for one in app._notifications]
+            assert messages == ["no engine answers\nstart it"]

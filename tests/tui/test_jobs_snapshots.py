@@ -40,17 +40,21 @@ def shows(what: str, *keys: str) -> Any:
 
 @pytest.fixture
 def busy(desk: Desk) -> Desk:
-    """Eighty jobs on three backends in every state."""
+    """Eighty jobs on two backends in every state."""
     states = [*JobState]
     for number in range(80):
+        # Two are not over: each of them holds its log's lock.
+        state = JobState.RUNNING if number in (3, 40) else states[3 + number % 4]
+        failed = state == JobState.FAILED
+        ended = state in (JobState.SUCCEEDED, JobState.FAILED)
         desk.job(
             f"job-{number:02}-7k2pqa",
-            # Two are not over: each of them holds its log's lock.
-            JobState.RUNNING if number in (3, 40) else states[3 + number % 4],
+            state,
             age=60 + 700 * number,
             backend=("local", "docker")[number % 2],
             hit=number % 3 > 0,
-            exit_code=0,
+            exit_code=int(failed) if ended else None,
+            reason="the job ran out of memory (limit 512 MiB)" if failed and number % 3 else None,
         )
     return desk
 

@@ -28,6 +28,7 @@ class BulkResult:
     notes: list[str] = field(default_factory=list)
     """Remarks of the backends, each once."""
     errors: list[StokeError] = field(default_factory=list)
+    """What failed, each once: an engine that is down fails for every job."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class BulkAction:
             try:
                 note = self.run_one(job)
             except StokeError as error:
-                result.errors.append(error)
+                if all((error.what, error.hint) != (one.what, one.hint) for one in result.errors):
+                    result.errors.append(error)
                 continue
             result.done.append(job.id)
             if note is not None and note not in result.notes:

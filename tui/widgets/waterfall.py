@@ -71,7 +71,9 @@ class Waterfall(Widget):
             for width, cell in zip(widths, cells, strict=True):
                 if width:
                     style = _HIT_STYLES[phase.hit] if cell in ("HIT", "MISS") else ""
-                    text.append(f" {cell:>{width}}", style=style)
+                    # A phase without a cache has no figures for one.
+                    shown = "" if cell == fmt.UNKNOWN else cell
+                    text.append(f" {shown:>{width}}", style=style)
             text.append("\n")
         if not self._brief:
             text.append("\n")
