@@ -275,7 +275,7 @@ class Desk:
             columns.setdefault("log_bytes", len(log))
             columns.setdefault("log_lines", log.count(b"\n"))
         else:
-            # Another program follows it, so that what stands in the spool stays.
+            # Another program follows it, so the spool is not changed.
             self.backends[backend].states.setdefault(job_id, EngineState(EngineStatus.RUNNING))
             lock = os.open(job_dir(job_id) / "follow.lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)

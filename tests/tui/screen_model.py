@@ -20,7 +20,7 @@ Cell = tuple[str, str]
 
 
 class ScreenModel:
-    """The contents of a terminal after what was written to it."""
+    """The contents of a terminal after the bytes that were written to it."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height

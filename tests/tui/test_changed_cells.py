@@ -93,7 +93,7 @@ def test_only_cells_that_changed_are_sent_and_nothing_when_none_did() -> None:
     assert cells.draw(partly(1, "two 7"), ColorSystem.TRUECOLOR) == "\x1b[2;5H\x1b[0m7"
 
 
-def test_after_forgetting_everything_is_sent() -> None:
+def test_forgetting_the_cells_redraws_the_whole_screen() -> None:
     cells = TerminalCells()
     frame = whole("one", "two", "three")
     first = cells.draw(frame, ColorSystem.TRUECOLOR)

@@ -1,4 +1,4 @@
-"""Packages as chips: typed, pasted, completed, taken back, with what is wrong with each."""
+"""Packages as chips: typing, pasting, completion, undo, and the error of each chip."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_typing_makes_chips_and_backspace_takes_the_last_one_back(
         await until(pilot, lambda: not chips.input.has_focus)
 
 
-async def test_a_chip_is_gone_to_changed_and_removed_by_keys(app: StokeApp, desk: Desk) -> None:
+async def test_keys_select_edit_and_remove_a_chip(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         chips = await chips_of(pilot, app)
         chips.text = "a\nb\nc\nd"
@@ -62,12 +62,12 @@ async def test_a_chip_is_gone_to_changed_and_removed_by_keys(app: StokeApp, desk
         assert texts(chips) == ["a", "b>=2"]
         await pilot.press("right", *"e", "enter")
         assert texts(chips) == ["a", "b>=2", "e"]
-        # What was begun is no loss when another chip is taken to be changed.
+        # Editing another chip keeps the unfinished text.
         await pilot.press(*"f", "home", "left", "left", "enter", "enter")
         assert sorted(texts(chips)) == ["a", "b>=2", "e", "f"]
 
 
-async def test_each_wrong_chip_says_what_is_wrong(app: StokeApp, desk: Desk) -> None:
+async def test_each_wrong_chip_shows_its_error(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         chips = await chips_of(pilot, app)
         await pilot.press(*"numpy ./mine x=1", "enter")
@@ -80,7 +80,7 @@ async def test_each_wrong_chip_says_what_is_wrong(app: StokeApp, desk: Desk) -> 
         await until(pilot, lambda: "python MISS" in screen_text(app))
 
 
-async def test_names_are_completed_from_what_jobs_asked_for(app: StokeApp, desk: Desk) -> None:
+async def test_package_names_are_completed_from_earlier_jobs(app: StokeApp, desk: Desk) -> None:
     for request, names in (("a", ["pandas", "pytest"]), ("b", ["pandas", "numpy"])):
         desk.history.add_asked(request, "python", names)
     desk.history.add_asked("a", "system", ["gcc"])
@@ -111,7 +111,9 @@ async def test_a_pasted_list_becomes_chips(app: StokeApp, desk: Desk) -> None:
         assert len(chips.wrong) == len(texts(chips)) - 2
 
 
-async def test_a_pasted_requirements_file_goes_where_it_belongs(app: StokeApp, desk: Desk) -> None:
+async def test_a_pasted_requirements_file_fills_the_requirements_field(
+    app: StokeApp, desk: Desk
+) -> None:
     text = f"numpy==2.0 \\\n    --hash=sha256:{'0' * 64}\n"
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         chips = await chips_of(pilot, app)

@@ -25,7 +25,7 @@ Tmux = Callable[..., str]
 
 
 class Written:
-    """Replaces the app and its driver, and records what goes to the terminal."""
+    """Replace the app and its driver, and record the bytes sent to the terminal."""
 
     def __init__(self) -> None:
         self.written = ""
@@ -126,7 +126,9 @@ def test_gnu_screen_gets_the_text_in_chunks(monkeypatch: pytest.MonkeyPatch) -> 
 
 # 74,994 bytes of base64 hold 18,748 groups of three.
 @pytest.mark.parametrize(("size", "fits"), [(18_748 * 3, True), (18_748 * 3 + 1, False)])
-def test_a_text_too_long_for_terminals_becomes_a_file(size: int, fits: bool) -> None:
+def test_a_text_too_long_for_the_terminals_clipboard_is_saved_to_a_file(
+    size: int, fits: bool
+) -> None:
     way, written = copied("x" * size)
     kept = state_dir() / "copied.txt"
     if fits:

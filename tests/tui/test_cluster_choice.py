@@ -1,4 +1,4 @@
-"""Where a job goes, for a backend with several clusters: a stand-in that notes what was chosen."""
+"""The choice of a cluster for a job, with a stand-in that records the chosen one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def choice_of(pilot: Pilot[Any], app: StokeApp) -> tuple[NewJobScreen, Clu
     return screen, choice
 
 
-async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
+async def test_jobs_go_to_the_chosen_cluster_also_after_a_restart(
     clusters: FakeClusters, app: StokeApp, desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -79,7 +79,7 @@ async def test_what_is_chosen_is_where_jobs_go_now_and_at_the_next_start(
         choice.query_one(Input).focus()
         await pilot.press(*"team-b")
         app.screen.query_one("#code").focus()
-        # Submitted at once: what was typed last counts, whatever is still looked at.
+        # Submitted at once: the text typed last counts, also while an earlier one is being checked.
         await pilot.press(*"print(1)", "ctrl+n")
         await until(pilot, lambda: clusters.submitted_to)
         assert clusters.submitted_to == [("staging", "team-b")]
@@ -115,7 +115,7 @@ async def test_a_program_for_credentials_is_shown_and_asked_about_once(
         await until(pilot, lambda: not choice.query_one("#allow-plugin").display)
 
 
-async def test_what_cannot_be_used_is_said_and_not_chosen(
+async def test_an_unusable_cluster_is_reported_and_not_chosen(
     clusters: FakeClusters, app: StokeApp, desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -138,7 +138,7 @@ async def test_a_kubeconfig_that_cannot_be_read(
         await until(pilot, lambda: "the kubeconfig [/nope] cannot be read" in said(app))
 
 
-async def test_a_choice_that_is_gone_is_said(
+async def test_a_chosen_cluster_that_no_longer_exists_is_marked(
     clusters: FakeClusters, app: StokeApp, desk: Desk
 ) -> None:
     ui_state.save("screens", {"welcomed": True, "clusters": {"local": ["away", None], "x": 3}})

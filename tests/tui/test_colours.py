@@ -49,7 +49,7 @@ def test_every_role_is_readable_on_every_ground(name: str) -> None:
         if (ratio := palette.contrast(colours[text], colours[ground])) < palette.READABLE
     }
     assert not weak
-    # The row of the cursor and the current match differ from what is around them.
+    # The row of the cursor and the current match differ from the rows around them.
     assert palette.contrast(colours["raised"], colours["background"]) > 1.15
     assert palette.contrast(colours["match-now"], colours["match"]) > 1.5
 

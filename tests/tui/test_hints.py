@@ -35,7 +35,7 @@ def test_another_editor_is_named_where_the_failing_one_was(
     assert edit("1") == "1"
 
 
-def test_an_editor_is_named_where_there_is_none(
+def test_a_missing_editor_is_reported_with_the_variable_to_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for variable in ("VISUAL", "EDITOR"):

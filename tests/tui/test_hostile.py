@@ -109,7 +109,7 @@ async def test_a_hostile_name_in_dialogs_and_toasts(
 NEVER_WRONG = ("name", "image", "args", "requirements", "locked", "use_cache")
 
 
-async def test_form_fields_and_editor_keep_what_they_hold_and_draw_it_harmless(
+async def test_form_fields_and_editor_keep_hostile_text_and_draw_it_sanitized(
     app: StokeApp, desk: Desk
 ) -> None:
     async with app.run_test(size=(120, 70), notifications=True) as pilot:

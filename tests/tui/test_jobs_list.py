@@ -88,7 +88,7 @@ async def test_groups_have_headings_with_counts_that_the_cursor_passes_over(
         await until(pilot, lambda: shows(app, "3 jobs", without="docker · 1"))
 
 
-async def test_the_filter_knows_fields_and_packages_and_says_when_nothing_is_left(
+async def test_the_filter_matches_fields_and_packages_and_reports_no_match(
     app: StokeApp, three: Desk
 ) -> None:
     three.job("rich-7k2pqa", age=1, request_hash="abc")
@@ -149,7 +149,7 @@ async def test_stopping_marked_jobs_stops_those_that_run(
         await until(pilot, lambda: backends["local"].stopped == ["busy-7k2pqa"])
 
 
-async def test_columns_order_and_groups_are_as_they_were_left(app: StokeApp, three: Desk) -> None:
+async def test_columns_order_and_groups_are_restored(app: StokeApp, three: Desk) -> None:
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
         await ready(pilot)
         await pilot.press("C")
@@ -271,7 +271,9 @@ async def test_each_part_of_a_request_can_be_copied(
         assert not any("hunter2" in text for text in copied)
 
 
-async def test_a_locked_history_is_reported_and_the_list_stays(app: StokeApp, three: Desk) -> None:
+async def test_a_locked_history_is_reported_and_the_list_remains(
+    app: StokeApp, three: Desk
+) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
         await until(pilot, lambda: len(order(app)) == 3)

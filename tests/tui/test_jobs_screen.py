@@ -170,7 +170,7 @@ async def test_a_letter_answers_a_confirmation(
         await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
 
 
-async def test_zoom_shows_the_log_alone_and_goes_back(app: StokeApp, desk: Desk) -> None:
+async def test_zoom_shows_only_the_log_and_toggles_back(app: StokeApp, desk: Desk) -> None:
     desk.job("job-aaaaaa", log=b"".join(b"line %d\n" % number for number in range(100)))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "line 99" in screen_text(app))
@@ -332,7 +332,7 @@ async def test_a_job_that_another_program_submits_appears(app: StokeApp, desk: D
         await until(pilot, lambda: "late-aaaaaa" in screen_text(app))
 
 
-async def test_the_cursor_stays_on_its_job_when_a_new_one_arrives(
+async def test_the_cursor_remains_on_its_job_when_a_new_one_arrives(
     app: StokeApp, desk: Desk
 ) -> None:
     for number in range(30):

@@ -169,7 +169,7 @@ async def test_search_counts_matches_wraps_around_and_can_be_closed(
         assert "n" not in app.screen.active_bindings
 
 
-async def test_search_finds_what_arrives_later(app: StokeApp, desk: Desk) -> None:
+async def test_search_finds_lines_that_arrive_later(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, JobState.RUNNING, log=b"needle\nhay\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
@@ -179,7 +179,7 @@ async def test_search_finds_what_arrives_later(app: StokeApp, desk: Desk) -> Non
         await until(pilot, lambda: "1 of 2" in screen_text(app))
 
 
-async def test_a_search_without_matches_says_so(app: StokeApp, desk: Desk) -> None:
+async def test_a_search_without_matches_is_reported(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 50))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
@@ -218,7 +218,7 @@ async def test_timestamps_streams_and_notes(app: StokeApp, desk: Desk) -> None:
         await until(pilot, lambda: ".000 out" in screen_text(app))
 
 
-async def test_a_progress_bar_is_its_last_state(app: StokeApp, desk: Desk) -> None:
+async def test_a_progress_bar_shows_only_its_last_state(app: StokeApp, desk: Desk) -> None:
     bar = b"".join(b"\r%d%% of it" % percent for percent in range(101))
     huge = b"".join(b"\r%d rows read" % row for row in range(20_000))
     desk.job(JOB, log=bar + b"\n" + huge + b"\n")
@@ -370,7 +370,7 @@ async def test_a_filter_applies_to_new_lines_and_keeps_the_cursor(
         await until(pilot, lambda: view.row == 102)
 
 
-async def test_escape_takes_back_one_thing_at_a_time(app: StokeApp, desk: Desk) -> None:
+async def test_escape_undoes_one_step_at_a_time(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 100))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)

@@ -68,7 +68,7 @@ async def test_code_is_opened_by_keys_and_undone(
         ("typed", "{path}"),
     ],
 )
-async def test_a_whole_path_takes_the_place_of_the_suggested_folder(
+async def test_an_absolute_path_in_any_notation_replaces_the_suggested_folder(
     app: StokeApp, desk: Desk, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     form: str, how: str,
 ) -> None:  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_path_is_taken_as_any_shell_or_terminal_writes_it(name: str) -> None:
         ("/folder//~ada/a", "~ada/a"),
     ],
 )
-def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> None:
+def test_a_typed_absolute_path_replaces_the_suggested_folder(typed: str, meant: str) -> None:
     assert typed_path(typed) == meant
 
 
@@ -132,7 +132,7 @@ def test_a_typed_path_starts_anew_where_it_says_so(typed: str, meant: str) -> No
         ("a.json", b'{"code": "1", "scope": "A B"}', "is not a scope name"),
     ],
 )
-async def test_a_file_that_cannot_be_used_is_said_and_nothing_lost(
+async def test_an_unusable_file_is_reported_and_the_form_unchanged(
     app: StokeApp, desk: Desk, here: Path, name: str, data: bytes, why: str
 ) -> None:
     (here / name).write_bytes(data)
@@ -228,7 +228,7 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("enter")
         assert json.loads(path.read_text())["code"] == "print(1)"
-        # What was written is not lost without asking.
+        # Typed code is replaced only after a question.
         screen.query_one(CodeEditor).put("")
         field(screen, "dependencies").text = "torch"
         await pilot.press("f4")
@@ -241,7 +241,7 @@ async def test_a_preset_is_saved_chosen_and_the_same_request(
         assert field(screen, "secrets").text == "API_TOKEN=env:API_TOKEN"
 
 
-async def test_what_is_wrong_in_the_form_is_no_preset(app: StokeApp, desk: Desk) -> None:
+async def test_a_form_with_errors_cannot_be_saved_as_a_preset(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
         await pilot.press(*"print(1)")
@@ -264,7 +264,7 @@ async def test_a_bad_preset_is_named_and_nothing_lost(app: StokeApp, desk: Desk)
         assert screen.query_one(CodeEditor).text == "mine"
 
 
-async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk) -> None:
+async def test_an_empty_preset_list_explains_how_to_save_one(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press("f4")
@@ -275,7 +275,7 @@ async def test_without_presets_it_says_how_to_get_one(app: StokeApp, desk: Desk)
         await pilot.press("escape")
 
 
-async def test_what_the_form_has_no_field_for_is_kept_and_said(
+async def test_values_without_a_form_field_are_kept_and_listed(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
     index = {"url": "https://packages.test/simple"}

@@ -1,4 +1,4 @@
-"""New job: what is typed is checked, kept, predicted and submitted."""
+"""New job: typed requests are checked, saved as a draft, predicted and submitted."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_a_wrong_requirement_is_named_below_its_field(app: StokeApp, desk:
         ("args", "'unclosed", "cannot be split"),
     ],
 )
-async def test_each_field_says_what_is_wrong_with_it(
+async def test_each_field_shows_its_own_error(
     app: StokeApp, desk: Desk, name: str, text: str, why: str
 ) -> None:
     async with app.run_test(size=(120, 70), notifications=True) as pilot:
@@ -116,7 +116,7 @@ async def test_each_field_says_what_is_wrong_with_it(
         assert why in str(error.render())
 
 
-async def test_what_a_backend_cannot_do_is_said_at_the_field(app: StokeApp, desk: Desk) -> None:
+async def test_a_field_shows_that_the_backend_cannot_honour_it(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         screen = await opened(pilot, app)
         field(screen, "system").text = "gcc"
@@ -241,7 +241,7 @@ async def test_the_draft_is_on_disk_as_it_is_typed(
 HALF = '{"code": "\\ud800", "backend": null, "use_cache": true, "values": {"name": "\\ud800"}}'
 
 
-async def test_leaving_at_once_loses_nothing(app: StokeApp, desk: Desk) -> None:
+async def test_quitting_right_after_typing_saves_the_draft(app: StokeApp, desk: Desk) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, app)
         await pilot.press(*"x = 1", "ctrl+q")
@@ -249,15 +249,13 @@ async def test_leaving_at_once_loses_nothing(app: StokeApp, desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"code": 1}', '{"values": {"name": null}}', HALF])
-async def test_a_draft_that_cannot_be_read_is_left_alone(
-    app: StokeApp, desk: Desk, text: str
-) -> None:
+async def test_an_unreadable_draft_is_ignored(app: StokeApp, desk: Desk, text: str) -> None:
     (state_dir() / "draft.json").write_text(text)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await opened(pilot, app)
 
 
-async def test_the_prediction_comes_from_earlier_jobs(
+async def test_the_prediction_uses_earlier_jobs(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -348,7 +346,7 @@ async def test_other_code_is_replaced_only_after_asking(app: StokeApp, desk: Des
         assert "import x" not in screen_text(app)
 
 
-async def test_a_request_comes_back_as_it_went(
+async def test_a_request_edited_without_changes_is_the_same_request(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
     """Edit and run without an edit is the same request."""
@@ -376,7 +374,7 @@ async def test_a_request_comes_back_as_it_went(
             assert made[name] == value, name
 
 
-async def test_submitting_may_leave_the_form_where_it_is(
+async def test_ctrl_n_submits_and_keeps_the_form_open(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -397,7 +395,7 @@ def hesitant(backends: dict[str, FakeBackend]) -> Iterator[FakeBackend]:
     backends["local"].hesitates = False
 
 
-async def test_who_leaves_while_a_job_is_submitted_leaves_behind_it(
+async def test_quitting_during_a_submission_waits_until_the_job_is_submitted(
     app: StokeApp, hesitant: FakeBackend, desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -409,7 +407,7 @@ async def test_who_leaves_while_a_job_is_submitted_leaves_behind_it(
     assert [job.state for job in desk.history.list()] == [JobState.STARTING]
 
 
-async def test_who_leaves_twice_does_not_wait_for_the_job(
+async def test_quitting_twice_does_not_wait_for_the_submission(
     app: StokeApp, hesitant: FakeBackend, desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -419,7 +417,7 @@ async def test_who_leaves_twice_does_not_wait_for_the_job(
         assert hesitant.deliveries == []
 
 
-async def test_who_leaves_stays_when_the_job_is_refused(
+async def test_quitting_is_cancelled_if_the_submission_fails(
     app: StokeApp, hesitant: FakeBackend, desk: Desk
 ) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -507,7 +505,7 @@ class Rendering(FakeBackend):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_what_would_be_submitted_stands_beside_the_form(
+async def test_the_resulting_request_is_shown_beside_the_form(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, size: tuple[int, int]
 ) -> None:
     backends["local"].__class__ = Rendering

@@ -44,7 +44,7 @@ def typed(text: str) -> list[str]:
 @given(
     st.lists(st.sampled_from(REQUIREMENTS), max_size=5), st.sampled_from([", ", ",", "  ", "\n"])
 )
-def test_what_is_typed_key_by_key_is_what_it_is_as_a_whole(wanted: list[str], between: str) -> None:
+def test_requirements_typed_by_keys_equal_the_pasted_list(wanted: list[str], between: str) -> None:
     text = between.join(wanted)
     assert typed(text) == cut(text, PYTHON)
 
@@ -57,7 +57,7 @@ def test_nothing_typed_is_lost(text: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_breaks_the_cutting(text: str) -> None:
+def test_any_text_is_split_without_an_error(text: str) -> None:
     for parse in (PYTHON, SYSTEM):
         take(text, parse)
         cut(text, parse)
@@ -75,11 +75,13 @@ def test_no_text_breaks_the_cutting(text: str) -> None:
         ("x[a, ", [], "x[a, "),
     ],
 )
-def test_a_comma_ends_what_it_can_only_end(text: str, done: list[str], rest: str) -> None:
+def test_a_comma_ends_a_requirement_unless_it_can_continue(
+    text: str, done: list[str], rest: str
+) -> None:
     assert take(text, PYTHON) == (done, rest)
 
 
-def test_lists_from_elsewhere() -> None:
+def test_pasted_toml_and_json_lists_are_split() -> None:
     text = """\
 dependencies = [
   "numpy>=2",  # the newest
@@ -96,7 +98,7 @@ def test_a_bracket_that_is_never_closed_is_a_piece_of_its_own() -> None:
     assert cut("numpy\nx[a\nsix", PYTHON) == ["numpy", "x[a", "six"]
 
 
-def test_what_only_a_requirements_file_says() -> None:
+def test_requirements_files_are_recognized_by_their_syntax() -> None:
     hashed = "numpy==2.0 \\\n    --hash=sha256:00\n"
     assert is_requirements_file(hashed)
     assert is_requirements_file("-r other.txt\nnumpy\n")
@@ -104,6 +106,6 @@ def test_what_only_a_requirements_file_says() -> None:
     assert not is_requirements_file("-e .")
 
 
-def test_ten_thousand_at_once() -> None:
+def test_ten_thousand_requirements_are_pasted_at_once() -> None:
     names = [f"package-{number}>=1,<2" for number in range(10_000)]
     assert pasted("\n".join(names), PYTHON) == names == parse_list("\n".join(names))

@@ -199,7 +199,7 @@ async def test_quitting_during_a_race_removes_the_cold_run(
         )
         race = first.screen
         assert isinstance(race, RaceScreen)
-    # The process of the tests goes on, so it has to end the race itself.
+    # The process of the tests continues, so the test ends the race.
     assert race._race is not None
     race._race.stop(0)
     second = StokeApp(Config())
@@ -227,7 +227,7 @@ async def test_the_form_shows_why_a_request_cannot_be_raced(app: StokeApp, desk:
         assert app.current_mode == "new"
 
 
-async def test_an_engine_that_is_gone(
+async def test_an_unreachable_engine_is_reported_with_its_hint(
     app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
 ) -> None:
     backends["local"].down = EngineError("the engine is gone", "bring it back")

@@ -135,7 +135,7 @@ def hostile_job() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("screen"), reason="needs GNU screen")
-def test_what_is_copied_inside_screen_arrives_at_the_terminal_around_it(tmp_path: Path) -> None:
+def test_text_copied_inside_gnu_screen_reaches_the_outer_terminal(tmp_path: Path) -> None:
     line = " ".join(f"word-{number}" for number in range(600))
     with History() as history:
         history.add(
@@ -163,7 +163,7 @@ def test_what_is_copied_inside_screen_arrives_at_the_terminal_around_it(tmp_path
         terminal.close()
 
 
-def test_what_jobs_write_never_reaches_the_terminal_raw(
+def test_output_of_jobs_never_reaches_the_terminal_unsanitized(
     hostile_job: None, terminal: Terminal
 ) -> None:
     terminal.until("a line")
@@ -237,7 +237,7 @@ def test_a_lost_connection_loses_no_draft(terminal: Terminal) -> None:
     assert "precious = 1" in kept.read_text()
 
 
-def test_a_key_gives_the_mouse_back_to_the_terminal(terminal: Terminal) -> None:
+def test_a_key_returns_the_mouse_to_the_terminal(terminal: Terminal) -> None:
     terminal.until("No jobs yet")
     assert b"\x1b[?1000h" in terminal.written
     terminal.press(b"M")

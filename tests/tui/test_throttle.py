@@ -41,7 +41,7 @@ def test_a_single_key_pauses_readers_for_the_full_time() -> None:
 
 
 @pytest.mark.parametrize("every", [0.01, 0.033, 0.09, 0.15])
-def test_continuous_keys_leave_readers_their_share(every: float) -> None:
+def test_log_readers_keep_their_share_of_time_during_continuous_keys(every: float) -> None:
     limit = 60 * SHARE + MOST_SECONDS + PAUSE_SECONDS
     assert paused(every=every, seconds=60.0) <= limit
 

@@ -138,7 +138,7 @@ def test_a_small_window_and_a_dialog_leave_nothing_behind(tmux: Tmux) -> None:
     tmux.until_shows(before)
 
 
-def test_the_size_is_the_terminals_whatever_a_shell_exported(tmux: Tmux) -> None:
+def test_the_terminals_size_overrides_exported_columns_and_lines(tmux: Tmux) -> None:
     tmux.type("export COLUMNS=60 LINES=10")
     tmux.keys("Enter")
     tmux.start()
@@ -147,7 +147,7 @@ def test_the_size_is_the_terminals_whatever_a_shell_exported(tmux: Tmux) -> None
     tmux.until("(?m)╭─ 0 jobs ─{80,90}╮ *$")
 
 
-def test_after_an_editor_the_whole_screen_is_back(tmux: Tmux, tmp_path: Path) -> None:
+def test_the_whole_screen_is_redrawn_after_an_editor(tmux: Tmux, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\necho 'written = elsewhere' >> \"$1\"\n")
     editor.chmod(0o755)

@@ -17,7 +17,9 @@ def new(not_the_first_start: None) -> None:
     ui_state.save("screens", {})
 
 
-async def test_the_introduction_comes_once_and_on_f2(new: None, app: StokeApp, desk: Desk) -> None:
+async def test_the_introduction_is_shown_once_and_on_f2(
+    new: None, app: StokeApp, desk: Desk
+) -> None:
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "runs Python somewhere else" in said(app))
         await pilot.press("escape")
