@@ -83,8 +83,8 @@ def show_local_only() -> None:
     """The pictures show this folder's jobs only, whatever engine this machine has."""
     from stoke.backend import registry
 
-    points = registry._entry_points()
-    registry._entry_points = lambda *_: points.select(name="local")
+    points = registry._entry_points("local")
+    registry._entry_points = lambda *_: points
 
 
 async def take() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stoke.errors import RequestError
 
@@ -28,9 +28,8 @@ class OwnBackend:
     module: str
     attr: str
 
-    def load(self) -> type[Backend]:
-        backend: type[Backend] = getattr(importlib.import_module(self.module), self.attr)
-        return backend
+    def load(self) -> Any:
+        return getattr(importlib.import_module(self.module), self.attr)
 
 
 OWN = (
