@@ -1,6 +1,7 @@
 """Decide which files of a project travel.
 
-The first of these rules that says something decides; `.git` never travels:
+The first of these rules that says something decides; `.git` never travels, and neither do the folders
+where stoke stores jobs and caches:
 
 1. `--include` brings a file in, `--exclude` leaves it out;
 2. `.stokeignore`, in each folder: a pattern leaves a file out, one with `!` brings it in;
@@ -17,6 +18,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from stoke.files.paths import cache_dir, state_dir
 from stoke.project.git_files import GitFiles, list_git_files
 from stoke.project.secret_names import looks_secret
 
@@ -28,6 +30,7 @@ GITIGNORE = ".gitignore"
 SECRET = "looks like a secret"  # noqa: S105
 TOOL_FOLDER = "is made by a tool"
 VENV = "is a virtual environment"
+STORE = "is where stoke stores jobs and caches"
 OPTION = "--exclude"
 BY_GIT = "ignored by git"
 NOT_IMPORTED = "is not imported"
@@ -150,6 +153,8 @@ class Rules:
 
     def __init__(self, root: str, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._root = root
+        folders = (os.path.realpath(folder) for folder in (state_dir(), cache_dir()))
+        self._stores = {os.path.relpath(folder, root) for folder in folders}
         self._own: list[Patterns] = []
         self._includes: list[Includes] = []
         self._asked: Includes | None = None
@@ -190,6 +195,8 @@ class Rules:
 
     def folder(self, path: str, name: str, ignoring: Ignoring) -> tuple[str | None, Ignoring]:
         """Return why a folder is left out, or None, and the rules inside it."""
+        if path in self._stores:
+            return STORE, LeftOut(STORE)
         reason = self._first(path, True)
         if reason == "":
             return None, Ignoring()
@@ -199,6 +206,8 @@ class Rules:
 
     def is_searched(self, folder: str, reason: str) -> bool:
         """Return whether something in a folder that is left out may be brought in."""
+        if reason == STORE:
+            return False
         if reason in (TOOL_FOLDER, VENV):
             return any(includes.names_folder(folder) for includes in self._includes)
         return any(includes.may_have_below(folder) for includes in self._includes)
