@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,64 @@ def test_a_save_ends_a_container(
     assert b"second" in at.screen
 
 
+@pytest.mark.parametrize("start", [["src/train.py"], ["--exec", "python", "src/train.py"]])
+def test_the_files_of_the_project_are_watched(
+    terminal: Callable[..., Terminal], here: Path, start: list[str]
+) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    for name, text in {
+        ".gitignore": "*.log\n",
+        "src/train.py": "import helper, os\nprint('got', helper.x, sorted(os.listdir('data')))\n",
+        "src/helper.py": "x = 1\n",
+        "data/a.csv": "",
+    }.items():
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text(text)
+    at = terminal("run", "--watch", *start)
+    turns(at, 1)
+    assert b"got 1 ['a.csv']" in at.screen
+    replace(here / "src/helper.py", "x = 2\n")
+    turns(at, 2)
+    assert b"got 2" in at.screen
+    # None of these travels; the new folder after them does.
+    (here / "noise.log").write_text("x")
+    (here / "src/__pycache__").mkdir()
+    (here / "src/__pycache__/helper.pyc").write_text("x")
+    (here / "src/.helper.py.swp").write_text("x")
+    (here / ".git/HEAD.lock").write_text("x")
+    (here / "data/new").mkdir()
+    turns(at, 3)
+    assert b"got 2 ['a.csv', 'new']" in at.screen
+    (here / "data/new/b.csv").write_text("x")
+    turns(at, 4)
+    os.symlink("/etc", here / "out")
+    until(lambda: b"leads outside of the project" in at.screen, "the refusal")
+    (here / "out").unlink()
+    until(lambda: at.screen.count(b"got 2") == 4, f"the next run: {at.screen!r}")
+    at.process.send_signal(signal.SIGINT)
+    assert at.wait() == 130
+    with History() as history:
+        assert len(history.list()) == 5
+
+
+def test_modules_beside_a_script_of_no_project_are_watched(
+    terminal: Callable[..., Terminal], here: Path
+) -> None:
+    (here / "a.py").write_text(
+        "import helper, package.inner\nprint('got', helper.x, package.inner.y)\n"
+    )
+    (here / "helper.py").write_text("x = 1\n")
+    (here / "package").mkdir()
+    (here / "package/inner.py").write_text("y = 1\n")
+    at = terminal("run", "--watch", "a.py")
+    turns(at, 1)
+    (here / "package/inner.py").write_text("y = 20\n")
+    turns(at, 2)
+    (here / "helper.py").write_text("x = 20\n")
+    turns(at, 3)
+    assert b"got 1 1" in at.screen and b"got 1 20" in at.screen and b"got 20 20" in at.screen
+
+
 def test_ctrl_c_in_a_run_ends_all(terminal: Callable[..., Terminal], here: Path) -> None:
     (here / "a.py").write_text(LONG)
     at = terminal("run", "--watch", "a.py")
@@ -113,6 +172,8 @@ def test_a_folder_that_does_not_exist_ends_it(stoke: Stoke, here: Path) -> None:
     [
         (["-c", "1"], b"--watch needs a FILE"),
         (["-"], b"--watch needs a FILE"),
+        (["--exec", "pytest"], b"--watch needs a FILE"),
+        (["--no-folder", "-m", "app"], b"--watch needs a FILE"),
         ([], b"--watch needs a FILE"),
         (["--json", "a.py"], b"--detach and --json"),
         (["--detach", "a.py"], b"--detach and --json"),

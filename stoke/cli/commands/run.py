@@ -34,7 +34,8 @@ def _exit_codes() -> str:
 @apply(CODE, PROJECT, BACKEND, PLACE, OUTCOME)
 @click.option(
     "--watch", is_flag=True,
-    help="Run FILE again whenever it is saved, until ctrl+c; end the run before if it is not over.",
+    help="Run again whenever FILE or a file of its project is saved, until ctrl+c; end the run before "
+    "if it is not over.",
 )  # fmt: skip
 def command(
     backend: str | None, detach: bool, as_json: bool, quiet: bool, watch: bool, **options: Any
@@ -56,6 +57,7 @@ def command(
     stoke run -w httpie -m httpie -- --version
     stoke run --json - < train.py
     stoke run -w numpy --watch train.py
+    stoke run --watch --exec pytest -- -q tests
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
@@ -64,8 +66,11 @@ def command(
     folder = script_folder(options["words"], options["code"])
 
     def run(control: RunControl | None = None) -> int:
+        request = request_from(config, **options)
+        if control is not None:
+            control.reads(request.spec)
         return run_request(
-            request_from(config, **options),
+            request,
             backend or config.backend,
             config,
             detach=detach,
@@ -79,8 +84,10 @@ def command(
         return run()
     if detach or as_json:
         raise click.UsageError("--watch cannot be combined with --detach and --json.")
-    if options["code"] is not None or options["words"][:1] in ((), ("-",)):
-        raise click.UsageError("--watch needs a FILE: there is nothing else to save.")
-    from stoke.cli.run_on_save import run_on_save, watched_paths
+    from stoke.cli.run_on_save import run_on_save, starts_file, watched_paths, watched_root
 
-    return run_on_save(watched_paths(options["words"], options), run, quiet)
+    words = options["words"]
+    root = watched_root(words, options)
+    if words[:1] == ("-",) or not (root or starts_file(words, options)):
+        raise click.UsageError("--watch needs a FILE, or a project: there is nothing else to save.")
+    return run_on_save(watched_paths(words, options), root, run, quiet)
