@@ -295,7 +295,14 @@ def request_from(
         on_cache_trouble=config.on_cache_trouble,
         max_project=config.project.max_size,
         project_files=environment.extra_files,
+        needs_project=not _is_code_only(start)
+        or bool(options.get("folder") or options.get("include")),
     )
+
+
+def _is_code_only(start: _Start) -> bool:
+    """Return whether the request is code from -c or standard input, which may need no file."""
+    return start.program == "-c" or start.file == "-"
 
 
 def job_name(*wanted: str | None) -> str:

@@ -47,7 +47,7 @@ def run_request(
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
         prepared = prepare(request, backend, history)
-        for note in request.notes:
+        for note in prepared.request.notes:
             progress.print(note)
         if not request.lock_only:
             progress.print_prediction(backend, prepared.prediction)

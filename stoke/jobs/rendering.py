@@ -49,7 +49,7 @@ def render_job(request: Request, backend: Backend, job_id: str | None = None) ->
     return backend.render(delivery).rstrip("\n")
 
 
-def _with_digest(request: Request, backend: Backend) -> tuple[Request, ProjectDelivery]:
+def _with_digest(request: Request, backend: Backend) -> tuple[Request, ProjectDelivery | None]:
     """Return the request with its snapshot's digest, and a delivery without the files."""
     project = request.spec.project
     if project is not None and project.digest is None:
@@ -57,7 +57,8 @@ def _with_digest(request: Request, backend: Backend) -> tuple[Request, ProjectDe
 
         request, _ = with_snapshot(request, backend)
         project = request.spec.project
-    assert project is not None and project.digest is not None
+    if project is None or project.digest is None:
+        return request, None
     return request, ProjectDelivery(project.digest, None)
 
 

@@ -33,6 +33,9 @@ class Request:
     """What the user should know about the request before it runs."""
     max_project: int = 50 * 1024**2
     """Bytes that the files of the project may take."""
+    needs_project: bool = True
+    """Whether the request is refused if its project has too many files or bytes. Otherwise its code
+    then runs without them, unless it imports some."""
     project_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents that the snapshot of the project has besides its files, by path."""
 

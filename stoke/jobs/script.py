@@ -66,11 +66,13 @@ def make_script(request: Request) -> str:
     return bundle("standalone", call=f"main({packed})", head=head).decode()
 
 
-def _with_files(request: Request) -> tuple[Request, bytes]:
+def _with_files(request: Request) -> tuple[Request, bytes | None]:
     """Return the request with the digest of its project's snapshot, and all of its contents."""
     from stoke.jobs.snapshot_delivery import make_delivery, with_snapshot
 
     request, snapshot = with_snapshot(request, None)
+    if snapshot is None:
+        return request, None
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
         pack = make_delivery(snapshot, frozenset(), Path(folder)).pack
         assert pack is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from stoke.files.debug import Logger
 from stoke.jobs.request import Request
 from stoke.project import stored_contents
 from stoke.project.contents import ChangingError, changing, read_file, unreadable
+from stoke.project.listing import ProjectListing, TooLargeError
+from stoke.project.local_modules import imports_any
 from stoke.project.manifest_store import read_manifest
 from stoke.project.pack import Content, ProjectDelivery, WrongContentError, of_bytes, write_pack
 from stoke.project.snapshot import Snapshot, check_available, recorded_snapshot, take_snapshot
@@ -25,13 +28,16 @@ if TYPE_CHECKING:
 _log = Logger(__name__)
 
 PACK = "project.pack"
+MOST_FILES = 10_000
+"""Of a project that travels with code that may not need it: more take seconds at each run."""
 
 
-def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, Snapshot]:
+def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, Snapshot | None]:
     """Take the snapshot of a request's project, or find the recorded one; return it, and the request
     that names it. Raises `RequestError`.
 
-    Without a backend, no cache volume has anything of it.
+    None if the project is too large and the request does not need it; the request then has no project,
+    and a note. Without a backend, no cache volume has anything of it.
     """
     spec = request.spec
     project = spec.project
@@ -39,7 +45,13 @@ def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, S
     began = time.monotonic()
     if project.digest is None:
         files = request.project_files or _virtual_files(spec, project)
-        snapshot = take_snapshot(project, spec.code, request.max_project, files)
+        most = None if _needs_files(request, project) else MOST_FILES
+        try:
+            snapshot = take_snapshot(project, spec.code, request.max_project, files, most)
+        except TooLargeError as error:
+            if most is None:
+                raise
+            return _without_project(request, project, error), None
     else:
         snapshot = recorded_snapshot(project, spec.code)
         check_available(snapshot, known_contents(spec, backend))
@@ -50,6 +62,40 @@ def with_snapshot(request: Request, backend: Backend | None) -> tuple[Request, S
     )  # fmt: skip
     spec = spec.model_copy(update={"project": recorded})
     return replace(request, spec=spec), snapshot
+
+
+def fits(listing: ProjectListing, request: Request) -> bool:
+    """Return whether the files of the request's project would travel. Raises `RequestError` if the
+    request would be refused because of their size."""
+    project = request.spec.project
+    assert project is not None
+    try:
+        listing.check_size(request.max_project)
+    except TooLargeError:
+        if _needs_files(request, project):
+            raise
+        return False
+    return len(listing.sizes()) <= MOST_FILES or _needs_files(request, project)
+
+
+def _needs_files(request: Request, project: Project) -> bool:
+    places = (project.directory, *project.import_path)
+    folders = [os.path.join(project.root, place) for place in places]
+    return request.needs_project or imports_any(folders, request.spec.code)
+
+
+def _without_project(request: Request, project: Project, error: TooLargeError) -> Request:
+    option = f"--folder {shlex.quote(project.root)}"
+    note = (
+        f"the project is too large to travel with a line of code ({error.summary}), which runs "
+        f"without it; send it: {option}"
+    )
+    return replace(
+        request,
+        spec=request.spec.model_copy(update={"project": None}),
+        notes=(*request.notes, note),
+        project_files={},
+    )
 
 
 def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:

@@ -11,12 +11,20 @@ from stoke.errors import RequestError
 from stoke.project import contents
 from stoke.project.root import check_root
 from stoke.project.rules import NOT_IMPORTED, SECRET, Ignoring, OnlyImports, Rules, rules_of
-from stoke.project.walk import SPECIAL, Walk, largest, walk
+from stoke.project.walk import SPECIAL, TooManyFilesError, Walk, largest, walk
 from stoke.request.source_code import declared_encoding, decode_code
 from stoke.request.spec import Project
 from stoke.text.units import human_bytes
 
 MOST_NAMED = 3
+
+
+class TooLargeError(RequestError):
+    """The files of a project are more, or larger, than may travel. `summary` says so in short."""
+
+    def __init__(self, why: str, hint: str | None, summary: str) -> None:
+        super().__init__("project", why, hint)
+        self.summary = summary
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class ProjectListing:
         return sizes + [(path, len(data)) for path, data in self.virtual.items()]
 
     def check_size(self, limit: int) -> None:
-        """Raise `RequestError` if all files together have more bytes than the limit."""
+        """Raise `TooLargeError` if all files together have more bytes than the limit."""
         sizes = self.sizes()
         total = sum(size for _, size in sizes)
         if total <= limit:
@@ -48,13 +56,13 @@ class ProjectListing:
         top = largest(sizes, MOST_NAMED)
         large = [one for one in top if one[1] * 100 >= total] or top[:1]
         named = ", ".join(f"{path} {human_bytes(size)}" for path, size in large)
-        raise RequestError(
-            "project",
+        raise TooLargeError(
             f"its {len(sizes):,} files take {human_bytes(total)}, and the limit is "
             f"{human_bytes(limit)}; the largest: {named}",
             f"leave out what the job does not need: {contents.exclude_option(top[0][0])}; or raise the "
             f"limit: export STOKE_PROJECT__MAX_SIZE={_rounded_up(total)}; or send no files: "
             "--no-folder",
+            f"{len(sizes):,} files with {human_bytes(total)}",
         )
 
     def notes(self) -> list[tuple[str, str]]:
@@ -83,14 +91,18 @@ class ProjectListing:
 
 
 def list_project(
-    project: Project, code: str, extra_files: Mapping[str, bytes] | None = None
+    project: Project,
+    code: str,
+    extra_files: Mapping[str, bytes] | None = None,
+    most: int | None = None,
 ) -> ProjectListing:
     """List what of a project would travel now.
 
     The script has the content `code`, whatever its file has. `extra_files` has further contents by
     path, which win over files.
 
-    Raises `RequestError` for a folder that is gone or cannot be read, and for links that lead outside.
+    Raises `RequestError` for a folder that is gone or cannot be read, and for links that lead outside;
+    `TooLargeError` for more than `most` files.
     """
     if not os.path.isdir(project.root):
         raise RequestError(
@@ -101,7 +113,11 @@ def list_project(
     if not project.imports_only:
         check_root(os.path.realpath(project.root), "project")
     _check_patterns(project)
-    found = _walk(project, code)
+    try:
+        found = _walk(project, code, most)
+    except TooManyFilesError:
+        summary = f"more than {most:,} files"
+        raise TooLargeError(f"has {summary}", None, summary) from None
     _refuse(found)
     virtual = dict(extra_files or {})
     script = _script_content(project, code)
@@ -124,7 +140,7 @@ def shown_paths(paths: list[str]) -> str:
     return ", ".join(paths[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _walk(project: Project, code: str) -> Walk:
+def _walk(project: Project, code: str, most: int | None) -> Walk:
     """Return what the rules let travel, and the script in any case."""
     root, script = project.root, project.script
     rules = Rules(root, project.include, project.exclude)
@@ -133,7 +149,7 @@ def _walk(project: Project, code: str) -> Walk:
         ignoring = OnlyImports(_imported(root, script, code) if script else ())
     else:
         ignoring = rules_of(root)
-    found = walk(root, rules, ignoring)
+    found = walk(root, rules, ignoring, most)
     if script and not any(path == script for path, _ in found.files):
         # The user runs this file, so it is needed whatever ignores it, and so is what it imports.
         folder, _, name = script.rpartition("/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stoke.errors import RequestError
 from stoke.request.source_code import decode_code
@@ -37,6 +37,12 @@ def local_modules(folder: str, script: str, code: str) -> list[str]:
                 for name in names:
                     sources.extend(_sources(f"{folder}/{name}"))
     return sorted(found)
+
+
+def imports_any(folders: Iterable[str], code: str) -> bool:
+    """Return whether code imports a module or package that is in one of the folders."""
+    imported = _imported(code)
+    return any(not imported.isdisjoint(_modules_in(folder)) for folder in folders)
 
 
 def _modules_in(folder: str) -> dict[str, list[str]]:

@@ -41,14 +41,18 @@ class Snapshot:
 
 
 def take_snapshot(
-    project: Project, code: str, limit: int, extra_files: Mapping[str, bytes] | None = None
+    project: Project,
+    code: str,
+    limit: int,
+    extra_files: Mapping[str, bytes] | None = None,
+    most: int | None = None,
 ) -> Snapshot:
     """Take a snapshot of the project as it is now, of at most `limit` bytes.
 
-    `code` and `extra_files` are as in `list_project`. Raises `RequestError` as that does, for a file
-    that cannot be read as a whole, and above the limit.
+    `code`, `extra_files` and `most` are as in `list_project`. Raises `RequestError` as that does, for a
+    file that cannot be read as a whole, and above the limit.
     """
-    listing = list_project(project, code, extra_files)
+    listing = list_project(project, code, extra_files, most)
     listing.check_size(limit)
     virtual = listing.virtual
     files = [one for one in listing.files if one[0] not in virtual]

@@ -12,6 +12,10 @@ SPECIAL = "is no file, but a pipe, socket or device"
 FORBIDDEN = ".git"
 
 
+class TooManyFilesError(Exception):
+    """More files travel than were asked for."""
+
+
 class Walk:
     """The entries of a project by their paths, which are relative to its root."""
 
@@ -28,8 +32,11 @@ class Walk:
         self.unreadable: list[tuple[str, OSError]] = []
 
 
-def walk(root: str, rules: Rules, ignoring: Ignoring) -> Walk:
-    """Walk a project; `root` is a real path. Follows no symbolic link and reads no file."""
+def walk(root: str, rules: Rules, ignoring: Ignoring, most: int | None = None) -> Walk:
+    """Walk a project; `root` is a real path. Follows no symbolic link and reads no file.
+
+    Raises `TooManyFilesError` as soon as more than `most` files are found.
+    """
     found = Walk()
     left: list[tuple[str, Ignoring, str | None]] = [("", ignoring, None)]
     while left:
@@ -68,6 +75,8 @@ def walk(root: str, rules: Rules, ignoring: Ignoring) -> Walk:
                     found.left_out.append((path, why))
                 continue
             _add(found, root, path, entry)
+        if most is not None and len(found.files) > most:
+            raise TooManyFilesError
     return found
 
 

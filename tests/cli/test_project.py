@@ -131,6 +131,58 @@ def test_above_the_limit_the_hint_makes_it_fit(stoke: Stoke, root: Path) -> None
     assert b"refused" not in shown.stderr
 
 
+def test_what_stoke_stores_in_the_project_never_travels(stoke: Stoke, root: Path) -> None:
+    env = {"STOKE_STATE_DIR": "state", "STOKE_CACHE_DIR": str(root / "src/cache")}
+    for _ in range(2):
+        done = stoke("run", "--include", "*", "src/train.py", env=env)
+        assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
+    listed = json.loads(
+        stoke("render", "files", "--json", "--include", "state/**", "src/train.py", env=env).stdout
+    )
+    assert {file["path"] for file in listed["files"]} == set(FILES) - {".env"}
+    assert {entry["path"] for entry in listed["left_out"]} == {".env", "src/cache/", "state/"}
+
+
+@pytest.mark.parametrize("how", ["code", "stdin"])
+def test_a_line_of_code_runs_without_a_project_that_is_too_large(
+    stoke: Stoke, root: Path, how: str
+) -> None:
+    with (root / "big.bin").open("wb") as file:
+        file.truncate(60 * 1024**2)
+
+    def run(code: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+        words, stdin = (["-c", code], b"") if how == "code" else (["-"], code.encode())
+        return stoke("run", *options, *words, stdin=stdin)
+
+    done = run("print('ran')")
+    assert (done.returncode, done.stdout) == (0, b"ran\n"), done.stderr
+    (option,) = filled(
+        done.stderr.decode().splitlines()[0],
+        "stoke: the project is too large to travel with a line of code (5 files with 60.0 MiB), "
+        "which runs without it; send it: {}",
+    )
+    assert project_of(only_job().id) is None
+    # What names the files or imports one needs them.
+    for refused in (run("print(1)", *shlex.split(option)), run("import src.helper")):
+        assert refused.returncode == 2 and b"the largest: big.bin 60.0 MiB" in refused.stderr
+    shown = stoke("render", "files", "-c", "print(1)")
+    assert b"which would run without these files" in shown.stderr
+    script = stoke("render", "script", "-c", "print('alone')").stdout
+    assert subprocess.run([sys.executable, "-"], input=script, capture_output=True).stdout == (
+        b"alone\n"
+    )
+
+
+def test_a_line_of_code_runs_without_a_project_of_many_files(stoke: Stoke, root: Path) -> None:
+    for number in range(10_001):
+        (root / f"{number}.txt").touch()
+    done = stoke("run", "-c", "print('ran')")
+    assert (done.returncode, done.stdout) == (0, b"ran\n"), done.stderr
+    assert b"(more than 10,000 files)" in done.stderr
+    refused = stoke("render", "files", "--json", "-c", "import src.helper")
+    assert len(json.loads(refused.stdout)["files"]) > 10_000 and refused.stderr == b""
+
+
 def test_rerun_has_the_recorded_files_and_fresh_the_current_ones(stoke: Stoke, root: Path) -> None:
     assert stoke("run", "-q", "src/train.py").returncode == 0
     first = only_job().id
@@ -141,6 +193,8 @@ def test_rerun_has_the_recorded_files_and_fresh_the_current_ones(stoke: Stoke, r
     (root / "src/helper.py").write_text("x = 2\n")
     (root / "src/train.py").write_text("print('changed')\n")
     (root / "data.csv").unlink()
+    assert stoke("rerun", first, "-q").stdout == b"hello\n"  # The cache has them.
+    assert stoke("cache", "clear", "-b", "local", "--yes").returncode == 0
     refused = stoke("rerun", first, "-q")
     assert refused.returncode == 2
     assert b"2 of the snapshot's files changed or disappeared since" in refused.stderr

@@ -27,6 +27,7 @@ def print_files(request: Request, as_json: bool) -> None:
                 "only the code travels: it is in no project, and imports nothing beside it"
             )
         return
+    from stoke.jobs.snapshot_delivery import fits
     from stoke.project.listing import list_project
 
     listing = list_project(project, request.spec.code, request.project_files)
@@ -35,9 +36,12 @@ def print_files(request: Request, as_json: bool) -> None:
     else:
         _print(listing, project.root)
     try:
-        listing.check_size(request.max_project)
+        is_sent = fits(listing, request)
     except RequestError as error:
         print_notice(f"this would be refused: {error.why}")
+    else:
+        if not is_sent:
+            print_notice("too large for a line of code, which would run without these files")
 
 
 def _document(listing: ProjectListing) -> dict[str, object]:
