@@ -74,7 +74,7 @@ def _with_files(request: Request) -> tuple[Request, bytes | None]:
     if snapshot is None:
         return request, None
     with tempfile.TemporaryDirectory(prefix="stoke-") as folder:
-        pack = make_delivery(snapshot, frozenset(), Path(folder)).pack
+        pack = make_delivery(snapshot, frozenset(), Path(folder, "pack")).pack
         assert pack is not None
         compressed = gzip.compress(pack.read_bytes(), 6, mtime=0)
     if len(compressed) > MAX_PACK:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import StoresProjects
 from stoke.files.debug import Logger
+from stoke.files.paths import make_private, state_dir
 from stoke.jobs.request import Request
+from stoke.jobs.submit_lock import is_being_submitted
 from stoke.project import stored_contents
 from stoke.project.contents import ChangingError, changing, read_file, unreadable
 from stoke.project.listing import ProjectListing, TooLargeError
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 _log = Logger(__name__)
 
-PACK = "project.pack"
 MOST_FILES = 10_000
 """Of a project that travels with code that may not need it: more take seconds at each run."""
 
@@ -106,9 +107,20 @@ def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:
     return stored_contents.read_stored(backend.name, spec.scope, volume)
 
 
-def make_delivery(snapshot: Snapshot, known: Set[str], folder: Path) -> ProjectDelivery:
-    """Write the pack of a job into a folder; return what the backend delivers. `known` is what the
-    job's cache volume has.
+def pack_file(job_id: str) -> Path:
+    """Return the path of a job's pack, which exists while the job is submitted. Remove the packs whose
+    submitting process was killed."""
+    folder = make_private(state_dir() / "projects" / "packs")
+    for name in os.listdir(folder):
+        # One that is not finished is called .JOB.PID.new, and no job's id has a dot.
+        if not is_being_submitted(name.lstrip(".").partition(".")[0]):
+            (folder / name).unlink(missing_ok=True)
+    return folder / job_id
+
+
+def make_delivery(snapshot: Snapshot, known: Set[str], path: Path) -> ProjectDelivery:
+    """Write the pack of a job to a path; return what the backend delivers. `known` is what the job's
+    cache volume has.
 
     Raises `RequestError` if a file changed since the snapshot was taken, and `EngineError` if the pack
     cannot be written.
@@ -122,7 +134,6 @@ def make_delivery(snapshot: Snapshot, known: Set[str], folder: Path) -> ProjectD
         data = manifest.data if sha256 == manifest.digest else snapshot.virtual.get(sha256)
         content = _of_file(snapshot, sha256) if data is None else of_bytes(data)
         contents[sha256] = (size, content)
-    path = folder / PACK
     try:
         write_pack(path, contents)
     except WrongContentError as error:

@@ -62,9 +62,10 @@ def submit(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    project = _store_snapshot(prepared, job.id)
     lock_file, lock = _submit_lock(job.id)
+    project = None
     try:
+        project = _store_snapshot(prepared, job.id)
         history.add(job, public_spec, nonce)
         if prepared.snapshot is not None:
             for text, hint in prepared.snapshot.notes:
@@ -137,7 +138,7 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
     snapshot = prepared.snapshot
     if snapshot is None:
         return None
-    from stoke.jobs.snapshot_delivery import known_contents, make_delivery
+    from stoke.jobs.snapshot_delivery import known_contents, make_delivery, pack_file
     from stoke.project.manifest_store import release_manifest, save_manifest
     from stoke.remote.common.trees import remove_tree
 
@@ -145,7 +146,7 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
     try:
         save_manifest(snapshot.manifest, snapshot.virtual, job_id)
         known = known_contents(prepared.request.spec, prepared.backend)
-        return make_delivery(snapshot, known, folder)
+        return make_delivery(snapshot, known, pack_file(job_id))
     except BaseException as error:
         release_manifest(job_id)
         remove_tree(str(folder))

@@ -15,8 +15,9 @@ import pytest
 from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.project.manifest_store import read_manifest
-from tests.cli.conftest import Stoke, job_count, only_job
+from tests.cli.conftest import PROGRAM, Stoke, job_count, only_job
 from tests.hints import command, filled, is_hint
+from tests.lab import until
 
 FILES = {
     "stoke.toml": "# The root of a project.\n",
@@ -231,7 +232,25 @@ def test_removing_the_last_job_removes_the_manifest(stoke: Stoke, root: Path) ->
 
 def test_no_pack_stays_behind(stoke: Stoke, root: Path) -> None:
     assert stoke("run", "-q", "src/train.py").returncode == 0
-    assert not list((state_dir() / "jobs").rglob("*.pack"))
+    assert not list((state_dir() / "projects/packs").iterdir())
+
+
+def test_the_pack_of_a_killed_client_is_removed_by_the_next(stoke: Stoke, root: Path) -> None:
+    for number in range(3):
+        (root / f"{number}.bin").write_bytes(os.urandom(15 * 1024**2))
+    packs = state_dir() / "projects/packs"
+
+    def size() -> int:
+        return sum(file.stat().st_size for file in packs.iterdir()) if packs.is_dir() else 0
+
+    client = subprocess.Popen([PROGRAM, "run", "src/train.py"], stderr=subprocess.DEVNULL)
+    until(lambda: size() > 1024**2, "the pack grows")
+    client.kill()
+    client.wait()
+    assert size()
+    done = stoke("run", "src/train.py")
+    assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
+    assert not list(packs.iterdir())
 
 
 def test_rendered_json_takes_the_folder_as_it_is_when_submitted(stoke: Stoke, root: Path) -> None:
