@@ -33,6 +33,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "check the network and the settings nix.url and nix.substituters",
     ),
     HintCode.FREE_SPACE: ("free space on the disk that holds {0}", _PATH),
+    HintCode.HAS_PROGRAM: ("name the package that has it: -w PACKAGE",),
     HintCode.PRUNE_PYTHON: (
         "make room on the cache volume: stoke cache prune --unused 7d{place}, "
         "or stoke cache clear{place}",

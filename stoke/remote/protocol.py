@@ -119,6 +119,7 @@ class HintCode:
     CONTAINERS_LOOPBACK = "containers-loopback"
     DID_YOU_MEAN = "did-you-mean"  # package names, ", " between
     FREE_SPACE = "free-space"  # a path
+    HAS_PROGRAM = "has-program"
     IMAGE_WITH_NIX = "image-with-nix"
     IMAGE_WITH_PYTHON = "image-with-python"  # a version
     IMAGE_WITH_UV = "image-with-uv"

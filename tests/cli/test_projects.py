@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,10 @@ def test_a_program_or_module_of_a_package_needs_no_project(
     missing = stoke("run", "--exec", "omegactl")
     assert (missing.returncode, missing.stdout) == (125, b"")
     assert b"there is no program omegactl" in missing.stderr
-    done = stoke("run", "-q", "-w", "omega", "--exec", "omegactl", "--", "-q", "a b")
+    hint = missing.stderr.decode().partition("hint: ")[2].strip()
+    assert hint == "name the package that has it: -w PACKAGE"
+    words = shlex.split(hint.partition(": ")[2].replace("PACKAGE", "omega"))
+    done = stoke("run", "-q", *words, "--exec", "omegactl", "--", "-q", "a b")
     assert (done.returncode, done.stdout) == (0, b"omega 3.0 -q a b\n"), done.stderr
     done = stoke("run", "-q", "-w", "omega", "-m", "omega", "x")
     assert (done.returncode, done.stdout) == (0, b"omega 3.0 x\n"), done.stderr

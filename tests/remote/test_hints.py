@@ -24,6 +24,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
         "did you mean numpy, ripgrep, python3Packages.requests?",
     ),
     "free-space": (["/tmp/ünï-1/work"], "the disk that holds /tmp/ünï-1/work"),
+    "has-program": ([], "-w PACKAGE"),
     "image-with-nix": ([], "stoke setup image"),
     "image-with-python": (["3.11.4"], "for example: --image python:3.11.4-slim"),
     "image-with-uv": ([], "stoke setup image"),

@@ -17,7 +17,7 @@ from stoke.remote.runner.errors import CacheError, NetworkError, PhaseError, Sto
 from stoke.remote.runner.event_writer import PhaseReporter
 from stoke.remote.runner.files import cache_trouble
 from stoke.remote.runner.interpreter import fingerprint, satisfies
-from stoke.remote.runner.user_code import run_code
+from stoke.remote.runner.user_code import check_program, run_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Phases:
                 job.write(1, (job.lockfile or "").encode())
                 return 0, {}
             self._phase = "run"
+            check_program(job)
             with PhaseReporter(job.events, "run"):
                 return run_code(job)
         except PhaseError as error:

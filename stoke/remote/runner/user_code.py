@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from stoke.remote.protocol import EXIT_TIMEOUT
+from stoke.remote.protocol import EXIT_TIMEOUT, HintCode
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
@@ -16,6 +16,7 @@ from stoke.remote.runner.streams import Pump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from stoke.remote.runner.job import RemoteJob
@@ -50,11 +51,7 @@ def run_code(job: RemoteJob) -> Result:
     if job.environment:
         python = os.path.join(job.environment, "bin", "python")
         env["VIRTUAL_ENV"] = job.environment
-    # The environment comes first: system packages may bring a python of their own.
-    first = [os.path.join(job.environment, "bin")] if job.environment else []
-    if job.project and project:
-        first += [os.path.join(job.project, name) for name in project["programs"]]
-    env["PATH"] = ":".join([*first, *job.programs, env.get("PATH", os.defpath)])
+    env["PATH"] = _search_path(job, env)
     for name in payload["withheld"]:
         env.pop(name, None)
     env.update(payload["env"])
@@ -118,6 +115,25 @@ def run_code(job: RemoteJob) -> Result:
     }
 
 
+def check_program(job: RemoteJob) -> None:
+    """Raise `PhaseError` if a job starts a program that it does not have.
+
+    Called before the phase "run", in which hints could come from the code and are not believed.
+    """
+    start = job.payload["start"]
+    if start["kind"] == "program" and "PATH" not in job.payload["env"]:
+        _find_program(start["name"], _search_path(job, os.environ))
+
+
+def _search_path(job: RemoteJob, env: Mapping[str, str]) -> str:
+    """Return the PATH of the code, for a job whose own is in `env`."""
+    # The environment comes first: system packages may bring a python of their own.
+    first = [os.path.join(job.environment, "bin")] if job.environment else []
+    if job.project and job.payload["project"]:
+        first += [os.path.join(job.project, name) for name in job.payload["project"]["programs"]]
+    return ":".join([*first, *job.programs, env.get("PATH", os.defpath)])
+
+
 def _write_code(payload: Payload, folder: str) -> str:
     """Write the code of the payload into a file, and return its path."""
     name = os.path.basename(payload["program"])
@@ -154,7 +170,10 @@ def _find_program(name: str, path: str) -> str:
         found = os.path.join(folder, name)
         if os.path.isfile(found) and os.access(found, os.X_OK):
             return os.path.abspath(found)
-    raise PhaseError("there is no program %s in this job's environment, project or image" % name)
+    raise PhaseError(
+        "there is no program %s in this job's environment, project or image" % name,
+        (HintCode.HAS_PROGRAM,),
+    )
 
 
 def end_leftovers(group: int) -> None:
