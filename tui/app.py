@@ -177,7 +177,8 @@ class StokeApp(PatchedApp):
             self.notify(clean(problem), severity="warning", markup=False, timeout=10)
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         mode = ui_state.get("mode")
-        if mode in _SCREENS and mode != self.current_mode:
+        # In New job the first key would go into the code, also q.
+        if mode in _SCREENS and mode not in (self.current_mode, "new"):
             self._load_later_styles()
             self.switch_mode(mode)
         self.mode_change_signal.subscribe(self, lambda mode: ui_state.set(mode=mode))

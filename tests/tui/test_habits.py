@@ -146,6 +146,18 @@ async def test_theme_and_screen_are_restored_at_the_next_start(desk: Desk, app: 
         assert again.theme == "high-contrast"
 
 
+async def test_the_first_key_of_a_start_never_goes_into_the_code(desk: Desk, app: StokeApp) -> None:
+    desk.job("fit-7k2pqa")
+    async with app.run_test() as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: ui_state.load("screens").get("mode") == "new")
+    again = StokeApp(Config(), clock=lambda: NOW)
+    async with again.run_test() as pilot:
+        await until(pilot, lambda: "fit-7k2pqa" in screen_text(again))
+        await pilot.press("q")
+        await until(pilot, lambda: not again.is_running)
+
+
 async def test_read_only_offers_nothing_that_changes_anything(desk: Desk) -> None:
     desk.job("fit-7k2pqa")
     app = StokeApp(Config(read_only=True), clock=lambda: NOW)
