@@ -169,7 +169,9 @@ class StokeApp(PatchedApp):
         problems += key_problems
         wanted = self.context.theme
         if wanted in self.available_themes:
-            self.theme = wanted
+            # Without colours, Textual would draw the terminal's own ones as black on black.
+            if not (self.no_color and palette.is_ansi(self.available_themes[wanted])):
+                self.theme = wanted
         elif wanted is not None:
             known = ", ".join(sorted(self.available_themes))
             problems.append(f"unknown theme {wanted}; choose one of: {known}")
@@ -255,6 +257,8 @@ class StokeApp(PatchedApp):
     def get_css_variables(self) -> dict[str, str]:
         generated = super().get_css_variables()
         colours = palette.variables(self.current_theme, generated)
+        if self.no_color and not palette.is_ansi(self.current_theme):
+            colours = palette.without_hues(colours)
         if colours != self._colours:
             if self._colours:
                 self.console.pop_theme()

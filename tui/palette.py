@@ -135,6 +135,11 @@ def variables(theme: Theme, generated: Mapping[str, str]) -> dict[str, str]:
     return dict(_of_theme(theme.name, tuple((key, generated[key]) for key in sorted(needed))))
 
 
+def without_hues(colours: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for NO_COLOR, where red and green would be greys darker than plain text."""
+    return {**colours, **{role: colours["foreground"] for role in ROLES if role != "quiet"}}
+
+
 def is_ansi(theme: Theme) -> bool:
     """Return whether the terminal chooses the colours, so that no contrast can be computed."""
     return theme.ansi or Color.parse(theme.primary).ansi is not None

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from rich.style import Style
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES, Theme
 
 from stoke.config.model import Config
 from stoke.history.job import JobState
 from tests.tui.conftest import NOW, Desk, screen_text, until
-from tui import palette, themes
+from tui import palette, themes, ui_state
 from tui.app import StokeApp
+from tui.jobs.job_list import JobList
 
 SHIPPED = {
     theme.name: theme
@@ -100,3 +102,32 @@ async def test_every_text_of_the_screens_is_readable(desk: Desk) -> None:
             for name in ("solarized-light", "high-contrast", "textual-light", "stoke"):
                 app.theme = name
                 await until(pilot, lambda: not weak(app), f"a readable {mode} in {name}")
+
+
+async def test_without_colours_nothing_is_weaker_than_plain_text(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    ui_state.save("screens", {"theme": "ansi-dark"})
+    desk.job("job-aaaaaa", JobState.FAILED, age=60, exit_code=3, log=b"plain\nERROR no\n")
+    app = StokeApp(Config(), clock=lambda: NOW)
+    async with app.run_test(size=(100, 28), notifications=True) as pilot:
+        await until(pilot, lambda: "ERROR no" in screen_text(app))
+        assert not weak(app)
+        shown = dict(texts(app))
+        plain = next(ratio for text, ratio in shown.items() if "plain" in text)
+        assert next(ratio for text, ratio in shown.items() if "ERROR no" in text) == plain
+
+
+async def test_the_row_of_the_cursor_has_one_colour_if_the_terminal_chooses_them(
+    desk: Desk, app: StokeApp
+) -> None:
+    desk.job("job-aaaaaa", JobState.FAILED, age=60, exit_code=3, hit=False)
+    async with app.run_test(size=(100, 28), notifications=True) as pilot:
+        app.theme = "ansi-dark"
+        await until(pilot, lambda: "exit 3" in screen_text(app))
+        await until(pilot, lambda: palette.is_ansi(app.current_theme))
+        await pilot.pause(0.1)
+        table = app.screen.query_one(JobList)
+        row = table._row(0, Style())
+        assert {segment.style.color for segment in row if segment.style} == {row[0].style.color}  # type: ignore[union-attr]

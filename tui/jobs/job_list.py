@@ -24,6 +24,7 @@ from stoke.errors import StokeError
 from stoke.history.job import Job
 from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
+from tui import palette
 from tui.jobs.columns import COLUMNS, Column, fitting, widths
 
 _NO_MATCH = " No matching jobs. Esc clears the filter."
@@ -288,6 +289,9 @@ class JobList(ScrollView, can_focus=True):
         if job is None:
             return self._segments(["-" for _ in self.columns], style + Style(dim=True), " ")
         cells = [column.cell(job, self._now) for column in self.columns]
+        if index == self.cursor and palette.is_ansi(self.app.current_theme):
+            # Yellow on white cannot be read, and no contrast is known of a terminal's own colours.
+            cells = [cell if isinstance(cell, str) else cell.plain for cell in cells]
         if job.id in self.marked:
             return self._segments(cells, style + self._style("jobs--mark"), "*")
         return self._segments(cells, style, " ")
