@@ -11,6 +11,7 @@ import pytest
 
 from stoke.project.environment import ProjectOptions, project_environment
 from stoke.project.folder_program import find_program
+from stoke.project.request_additions import environment_for_request
 from tests import projects
 from tests.hints import command, filled, refused
 from tests.package_index import PackageIndex, offline_backend
@@ -76,3 +77,16 @@ def test_dependencies_that_only_a_build_backend_knows_are_refused(
     ask = partial(project_environment, str(root), str(root))
     uv(refused(ask, "lock them: {}"))
     assert ask().import_path
+
+
+def test_groups_of_a_script_with_its_own_packages(tmp_path: Path, index: PackageIndex) -> None:
+    root = str(projects.library(tmp_path / "p", index))
+    metadata = "# /// script\n# dependencies = []\n# ///\n"
+
+    def ask(code: str, *groups: str) -> str:
+        options = ProjectOptions(groups=groups)
+        return environment_for_request({"code": code}, root, root, options).requirements
+
+    refused(lambda: ask(f"{metadata}pass", "docs"), "remove the option, or the metadata")
+    assert ask(f"{metadata}pass") == ""
+    assert "delta==1.0" in ask("pass", "docs")
