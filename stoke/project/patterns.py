@@ -29,7 +29,7 @@ class Patterns:
 
     def verdict(self, path: str, is_folder: bool) -> bool | None:
         """Return what the last pattern says that matches: True, or False with a `!`; else None."""
-        path = path[self._base :]
+        path = _bytewise(path[self._base :])
         return self._spec.check_file(f"{path}/" if is_folder else path).include
 
     def negated(self) -> list[str]:
@@ -98,7 +98,13 @@ def read_patterns(path: str, base: str = "") -> Patterns | None:
     return None if data is None else Patterns(os.fsdecode(data).splitlines(), base)
 
 
+def _bytewise(text: str) -> str:
+    """Return a text with a character for each byte: in git, `?` matches one byte."""
+    return text if text.isascii() else os.fsencode(text).decode("ascii", "surrogateescape")
+
+
 def _compiled(lines: list[str]) -> GitIgnoreSpec:
+    lines = [_bytewise(line) for line in lines]
     try:
         return GitIgnoreSpec.from_lines(lines)
     except (ValueError, re.error):

@@ -55,6 +55,12 @@ def test_the_ignore_file_for_all_repositories_counts(
     assert paths(project) == {"kept.py"}
 
 
+def test_a_pattern_matches_bytes_as_in_git(project: Path) -> None:
+    make_tree(project, "é", "éé", "a", "bö")
+    (project / ".gitignore").write_text("?\néé\nb??\n")
+    assert paths(project) == {"kept.py", ".gitignore", "é"}
+
+
 def test_stokeignore_leaves_out_and_brings_in(project: Path) -> None:
     make_tree(project, "docs/a.md", "docs/b.md", "data/big.bin", "data/small.csv", "deep/er/notes")
     (project / ".gitignore").write_text("data/\n")

@@ -13,8 +13,8 @@ from stoke.history.job import JobState
 from stoke.request.sources import request_from_options
 from tests.hints import exported, is_hint, refused
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
+from tests.tui.open_log import JOB, opened
 from tests.tui.test_jobs_list import ready
-from tests.tui.test_log_view import JOB, opened
 from tui.app import StokeApp
 from tui.jobs.compare import CompareScreen
 from tui.new_job.external_editor import edit

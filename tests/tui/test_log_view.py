@@ -1,49 +1,27 @@
-"""The log window: following, pausing, searching, wrapping, selecting, copying."""
+"""The log window: following, pausing, wrapping, colours and keys."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import nullcontext
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.binding import Binding
-from textual.pilot import Pilot
-from textual.strip import Strip
-from textual.widgets import Input
 
 from stoke.files.paths import job_dir
 from stoke.history.job import JobState
 from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
 from tests.spools import size_of
-from tests.tui.conftest import NOW, Desk, Frames, screen_text, shows, until
+from tests.tui.conftest import Desk, Frames, screen_text, shows, until
+from tests.tui.open_log import JOB, lines, opened, styles_of
 from tui.app import StokeApp
 from tui.jobs.screen import JobsScreen
 from tui.log.lines import LogLines
 from tui.log.pane import LogPane
 from tui.log.view import LogView
 from tui.log.window import LogWindow
-
-JOB = "job-aaaaaa"
-
-
-def lines(first: int, last: int) -> bytes:
-    return b"".join(f"line {number}\n".encode() for number in range(first, last))
-
-
-async def opened(pilot: Pilot[Any], app: StokeApp) -> LogView:
-    """Return the focused log of the only job."""
-    await until(
-        pilot, lambda: app.screen.query(LogView) and app.screen.query_one(LogView).lines.rows
-    )
-    await pilot.press("enter")
-    view = app.screen.query_one(LogView)
-    await until(pilot, lambda: view.has_focus)
-    return view
 
 
 async def test_new_lines_of_a_log_take_one_frame_and_no_layout(
@@ -146,47 +124,6 @@ async def test_the_mouse_wheel_pauses_following_and_the_end_resumes_it(
         assert view.cursor == 199
 
 
-async def test_search_counts_matches_wraps_around_and_can_be_closed(
-    app: StokeApp, desk: Desk
-) -> None:
-    log = b"".join(
-        b"an Error here\n" if number % 100 == 7 else b"line\n" for number in range(10_000)
-    )
-    desk.job(JOB, log=log)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("slash", *"error", "enter")
-        await until(pilot, lambda: "1 of 100" in screen_text(app))
-        assert view.cursor == 7
-        await pilot.press("N")
-        await until(pilot, lambda: "100 of 100" in screen_text(app))
-        assert view.cursor == 9907
-        assert "an Error here" in screen_text(app)
-        await pilot.press("n", "n")
-        await until(pilot, lambda: view.cursor == 107)
-        await pilot.press("escape")
-        await until(pilot, lambda: view.search is None)
-        assert "n" not in app.screen.active_bindings
-
-
-async def test_search_finds_lines_that_arrive_later(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, JobState.RUNNING, log=b"needle\nhay\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app)
-        await pilot.press("slash", *"needle", "enter")
-        await until(pilot, lambda: "1 of 1" in screen_text(app))
-        desk.spool(JOB, b"hay\nneedle\n")
-        await until(pilot, lambda: "1 of 2" in screen_text(app))
-
-
-async def test_a_search_without_matches_is_reported(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=lines(0, 50))
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app)
-        await pilot.press("slash", *"zebra", "enter")
-        await until(pilot, lambda: "not found" in screen_text(app))
-
-
 async def test_wrapping_shows_a_long_line_to_its_end(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 100) + b"a" * 290 + b"THE-END\nlast\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -263,17 +200,6 @@ async def test_a_very_long_line_is_cut_in_the_middle_and_scrolls_sideways_to_its
         await until(pilot, lambda: "zz finish" in screen_text(app))
 
 
-async def test_copy_takes_the_line_under_the_cursor(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=lines(0, 5))
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("k", "y")
-        await until(pilot, lambda: app.clipboard == "line 3")
-        assert view.cursor == 3
-        await pilot.press("escape", "y")
-        await until(pilot, lambda: app.clipboard == JOB)
-
-
 async def test_a_log_that_does_not_change_is_not_drawn_again(app: StokeApp, desk: Desk) -> None:
     desk.job(JOB, log=lines(0, 100))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -288,131 +214,6 @@ async def test_a_log_that_does_not_change_is_not_drawn_again(app: StokeApp, desk
         assert drawn == []
 
 
-# --- searching ------------------------------------------------------------------------------------
-
-
-async def ask(pilot: Pilot[Any], key: str, text: str) -> None:
-    """Open a prompt, replace its text and submit it."""
-    await pilot.press(key)
-    prompt = pilot.app.screen.query_one("#log-prompt-input", Input)
-    await until(pilot, lambda: prompt.has_focus)
-    prompt.value = text
-    await pilot.press("enter")
-
-
-async def test_a_word_with_colours_inside_is_found_and_marked(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=lines(0, 300) + b"\x1b[1mnee\x1b[31mdle\x1b[0m\n" + lines(0, 300))
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await ask(pilot, "slash", "needle")
-        await until(pilot, lambda: "1 of 1" in screen_text(app))
-        assert view.cursor == 300
-        strip = view.render_line(
-            next(y for y, (line, _) in enumerate(view._layout()) if line == 300)
-        )
-        marked = [
-            segment.text
-            for segment in strip
-            if segment.style and segment.style.bgcolor == view._style("log--match-now").bgcolor
-        ]
-        assert "".join(marked) == "needle"
-
-
-async def test_a_match_far_to_the_right_is_scrolled_to(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=b"x" * 2000 + b"needle" + b"y" * 2000 + b"\nnext\n")
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await opened(pilot, app)
-        await ask(pilot, "slash", "needle")
-        await until(pilot, lambda: "needleyyy" in screen_text(app))
-
-
-async def test_ctrl_r_searches_for_a_regular_expression(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=b"a.c\nabc\n(\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await ask(pilot, "slash", "a.c")
-        await until(pilot, lambda: "1 of 1" in screen_text(app))
-        await pilot.press("slash", "f3")
-        await until(pilot, lambda: "/ regular expression" in screen_text(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: "1 of 2" in screen_text(app))
-        await ask(pilot, "slash", "(")
-        await until(pilot, lambda: "not a regular expression" in screen_text(app))
-        assert not view.has_focus
-
-
-async def test_a_filter_applies_to_new_lines_and_keeps_the_cursor(
-    app: StokeApp, desk: Desk
-) -> None:
-    log = b"".join(b"%s %d\n" % (b"odd" if n % 2 else b"even", n) for n in range(1000))
-    desk.job(JOB, JobState.RUNNING, log=log)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await ask(pilot, "ampersand", "odd")
-        await until(pilot, lambda: "&odd 500 of 1,000 lines" in screen_text(app))
-        await until(pilot, lambda: "odd 999" in screen_text(app))
-        assert "even" not in screen_text(app)
-        desk.spool(JOB, b"even 1000\nodd 1001\n")
-        await until(pilot, lambda: "odd 1001" in screen_text(app))
-        assert "even" not in screen_text(app)
-        await ask(pilot, "slash", "even")
-        await until(pilot, lambda: "not found" in screen_text(app))
-        await ask(pilot, "slash", "odd 101")
-        await until(pilot, lambda: "1 of 1" in screen_text(app))
-        assert view.row == 101
-        await pilot.press("escape", "escape")
-        await until(pilot, lambda: "even 100" in screen_text(app))
-        assert "&odd" not in screen_text(app)
-        assert view.row == 101
-        assert not view.follow
-        await ask(pilot, "ampersand", "even")
-        await until(pilot, lambda: "even 102" in screen_text(app))
-        await until(pilot, lambda: view.row == 102)
-
-
-async def test_escape_undoes_one_step_at_a_time(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=lines(0, 100))
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await ask(pilot, "ampersand", "line")
-        await ask(pilot, "slash", "9")
-        await pilot.press("v", "slash")
-        for undone in (
-            lambda: view.has_focus and view.selected_from is not None,
-            lambda: view.selected_from is None and view.search is not None,
-            lambda: view.search is None and view.filter is not None,
-            lambda: view.filter is None and view.has_focus,
-            lambda: not view.has_focus,
-        ):
-            await pilot.press("escape")
-            await until(pilot, undone)
-
-
-async def test_the_next_error_and_the_one_before(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=lines(0, 500) + b"ERROR one\n" + lines(0, 500))
-    desk.spool(JOB, b"Traceback (most recent call last):\n  File\nKeyError: 1\n", STDERR)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("comma")
-        await until(pilot, lambda: view.cursor == 1001)
-        await pilot.press("comma")
-        await until(pilot, lambda: view.cursor == 500)
-        await until(pilot, lambda: "ERROR one" in screen_text(app))
-        await pilot.press("comma")
-        await until(pilot, lambda: "no more errors above" in screen_text(app))
-        await pilot.press("full_stop")
-        await until(pilot, lambda: view.cursor == 1001)
-
-
-def styles_of(view: LogView, text: str) -> set[object]:
-    """Return the colours of the drawn line that begins with a text."""
-    for y in range(view.size.height):
-        strip = view.render_line(y)
-        if strip.text.strip(" │").startswith(text):
-            return {part.style.color for part in strip if part.style and part.text.strip(" │")}
-    raise AssertionError(text)
-
-
 async def test_lines_have_the_colour_of_their_level_unless_the_job_coloured_them(
     app: StokeApp, desk: Desk
 ) -> None:
@@ -425,44 +226,6 @@ async def test_lines_have_the_colour_of_their_level_unless_the_job_coloured_them
         assert styles_of(view, "2026-01-02 WARNING") == {warning}
         assert not styles_of(view, "plain") & {error, warning}
         assert not styles_of(view, "ERROR green") & {error, warning}
-
-
-async def test_a_key_shows_warnings_and_errors_then_errors_then_all(
-    app: StokeApp, desk: Desk
-) -> None:
-    desk.job(JOB, log=b"plain\nERROR no\nWARNING hm\nplain\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("l")
-        await until(pilot, lambda: "warnings 2 of 4 lines" in screen_text(app))
-        await until(pilot, lambda: view.lines.count == 2)
-        await pilot.press("l")
-        await until(pilot, lambda: "errors 1 of 4 lines" in screen_text(app))
-        await pilot.press("l")
-        await until(pilot, lambda: view.lines.count == 4)
-        assert view.filter is None
-
-
-async def test_the_search_runs_while_its_text_is_typed_and_escape_takes_it_back(
-    app: StokeApp, desk: Desk
-) -> None:
-    desk.job(JOB, log=lines(0, 500) + b"needle and needle\n" + lines(0, 500) + b"needle\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("g", "slash", *"need")
-        await until(pilot, lambda: view.cursor == 500)
-        await until(pilot, lambda: "1 of 2" in screen_text(app))
-        await pilot.press("escape")
-        await until(pilot, lambda: view.cursor == 0 and view.search is None)
-        await pilot.press("slash", *"need", "enter")
-        await until(pilot, lambda: view.cursor == 500 and view.has_focus)
-        now = view._style("log--match-now").bgcolor
-        assert now != view._style("log--match").bgcolor
-        y = next(y for y, (line, _) in enumerate(view._layout()) if line == 500)
-        marked = [
-            part.text for part in view.render_line(y) if part.style and part.style.bgcolor == now
-        ]
-        assert marked == ["need", "need"]
 
 
 async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
@@ -484,47 +247,6 @@ async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
         await pilot.press("escape", "j")
         await until(pilot, lambda: view.lines.rows == 1)
         assert not view.wrap
-
-
-async def test_the_pager_gets_the_log_without_escape_sequences(
-    app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    pager = tmp_path / "pager"
-    pager.write_text(f'#!/bin/sh\ncat "$1" > {copy}\n')
-    pager.chmod(0o755)
-    monkeypatch.setenv("PAGER", str(pager))
-    monkeypatch.setattr(app, "suspend", nullcontext)
-    desk.job(JOB, log=b"\x1b[31mred\x1b[0m\x1b]52;c;aGk=\x07\nlast\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app)
-        await pilot.press("vertical_line")
-        await until(pilot, copy.exists)
-        await until(pilot, lambda: copy.read_text() == "red\nlast\n")
-        monkeypatch.setenv("PAGER", "/nowhere/pager")
-        await pilot.press("vertical_line")
-        await until(pilot, lambda: "export PAGER=" in screen_text(app))
-
-
-async def test_going_to_a_time_and_the_error_for_other_text(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB)
-    writer = SpoolWriter(job_dir(JOB))
-    for minute in range(120):
-        writer.add(STDOUT, int((NOW + 60 * minute) * 1e9), b"minute %d\n" % minute)
-    writer.close()
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await ask(pilot, "at", "-19m")
-        await until(pilot, lambda: view.cursor == 100)
-        await ask(pilot, "at", "+5m")
-        await until(pilot, lambda: view.cursor == 5)
-        await ask(pilot, "at", f"{datetime.fromtimestamp(NOW + 60 * 77):%H:%M:%S}")
-        await until(pilot, lambda: view.cursor == 77)
-        await ask(pilot, "at", "noon")
-        await until(pilot, lambda: "not a time" in screen_text(app))
-
-
-# --- long lines -----------------------------------------------------------------------------------
 
 
 async def test_a_wrapped_line_taller_than_the_window_is_read_from_end_to_end(
@@ -572,94 +294,6 @@ async def test_wide_characters_tabs_and_stacked_marks(app: StokeApp, desk: Desk)
         await until(pilot, lambda: screen_text(app).count("語") == 101)
         for line in app.screen._compositor.render_strips():
             assert line.cell_length == 80
-
-
-# --- selecting, copying, saving -------------------------------------------------------------------
-
-
-async def test_lines_are_selected_with_v_and_copied(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=b"one\t1\n\x1b[31mtwo\x1b[0m\nthree\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press("v", "g")
-        await until(pilot, lambda: "3 selected, y copies" in screen_text(app))
-        await pilot.press("y")
-        await until(pilot, lambda: app.clipboard == "one\t1\ntwo\nthree")
-        await until(pilot, lambda: "3 lines: copied" in screen_text(app))
-        assert view.selected_from is None
-
-
-@pytest.mark.parametrize("wrap", [False, True])
-async def test_lines_between_old_and_new_cursor_are_redrawn(
-    app: StokeApp, desk: Desk, wrap: bool
-) -> None:
-    """Only the lines between the old and the new cursor are drawn."""
-    desk.job(JOB, log=b"".join(b"%d %s\n" % (n, b"x" * (n * 37 % 300)) for n in range(60)))
-    async with app.run_test(size=(120, 40)) as pilot:
-        view = await opened(pilot, app)
-        view.wrap = wrap
-        drawn: set[int] = set()
-        render = view.render_line
-
-        def render_line(y: int) -> Strip:
-            drawn.add(y)
-            return render(y)
-
-        view.render_line = render_line  # type: ignore[method-assign]
-        for key in "kkvkkkjjjjjjkvkgjjvjjjkkkkkG":
-            drawn.clear()
-            await pilot.press(key)
-            await pilot.pause()
-            assert wrap or key not in "kj" or len(drawn) < 12
-            shown = app.export_screenshot(simplify=True)
-            view.refresh()
-            await pilot.pause()
-            assert app.export_screenshot(simplify=True) == shown, key
-
-
-async def test_text_selected_with_the_mouse_is_copied(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=b"".join(b"line %d\n" % n for n in range(5)))
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.mouse_down(view, offset=(3, 1))
-        await pilot.hover(view, offset=(6, 3))
-        await pilot.mouse_up(view, offset=(6, 3))
-        await until(pilot, lambda: view.text_selection is not None)
-        await pilot.press("ctrl+c")
-        await until(pilot, lambda: app.clipboard == "ne 1\nline 2\nline 3")
-
-
-async def test_copying_too_much_is_refused(app: StokeApp, desk: Desk) -> None:
-    desk.job(JOB, log=(b"x" * 1_000_000 + b"\n") * 20)
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app)
-        await pilot.press("v", "g", "y")
-        await until(pilot, lambda: "too long for a clipboard" in screen_text(app))
-
-
-async def test_saving_the_log_asks_before_it_replaces_a_file(
-    app: StokeApp, desk: Desk, tmp_path: Path
-) -> None:
-    log = b"\x1b[31mred\x1b[0m\n\xff raw\r\n"
-    desk.job(JOB, log=log)
-    target = tmp_path / "saved.log"
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await opened(pilot, app)
-        await ask(pilot, "s", str(target))
-        await until(pilot, lambda: target.exists() and target.read_bytes() == log)
-        await until(pilot, lambda: "saved" in screen_text(app))
-        target.write_bytes(b"mine")
-        await ask(pilot, "s", str(target))
-        await until(pilot, lambda: "Replace this file?" in screen_text(app))
-        await pilot.press("escape")
-        await until(pilot, lambda: not app.screen.is_modal)
-        assert target.read_bytes() == b"mine"
-        await ask(pilot, "s", str(target))
-        await until(pilot, lambda: "Replace this file?" in screen_text(app))
-        await pilot.press("tab", "enter")
-        await until(pilot, lambda: target.read_bytes() == log)
-        await ask(pilot, "s", str(tmp_path / "no" / "where"))
-        await until(pilot, lambda: "cannot save the log" in screen_text(app))
 
 
 async def test_colours_of_the_job_stay_and_nothing_hides_or_blinks(
@@ -718,24 +352,3 @@ def log_keys() -> list[str]:
     bindings = [one for one in declared if isinstance(one, Binding)]
     chosen = [one for one in bindings if str(one.id).startswith("log.") or one.id in around]
     return [key for one in chosen for key in one.key.split(",")]
-
-
-@pytest.mark.parametrize("key", ["slash", "ampersand"])
-async def test_a_pattern_that_takes_too_long_is_dropped_with_the_reason(
-    app: StokeApp, desk: Desk, key: str
-) -> None:
-    """The program responds meanwhile, and a growing log does not start the search again."""
-    desk.job(JOB, JobState.RUNNING, log=b"fine\n" + b"a" * 60 + b"!\n")
-    async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        view = await opened(pilot, app)
-        await pilot.press(key, "ctrl+r")
-        await pilot.press("escape")
-        await ask(pilot, key, "(a|aa)+$")
-        await until(pilot, lambda: "takes too long on a single line" in screen_text(app))
-        assert view.search is None
-        assert view.filter is None
-        assert "fine" in screen_text(app)
-        app.clear_notifications()
-        desk.spool(JOB, b"more\n")
-        await until(pilot, lambda: "more" in screen_text(app))
-        assert "takes too long" not in screen_text(app)
