@@ -400,7 +400,12 @@ def _environment(
         return environment_for_request(given, project["root"], folder, chosen)
     if chosen.choose:
         raise click.UsageError("--group, --extra and --no-dev need a project: a pyproject.toml.")
-    return ProjectEnvironment()
+    if start.file is None or start.file == "-" or options.get("no_folder", True):
+        return ProjectEnvironment()
+    from stoke.project.request_additions import beside
+
+    # Many older applications have a requirements.txt and no marker of a project.
+    return beside(given, os.path.dirname(os.path.realpath(start.file)))
 
 
 def script_folder(words: tuple[str, ...], code: str | None) -> Path:

@@ -56,7 +56,9 @@ def run_request(
         if prepared.snapshot is not None:
             for text, hint in prepared.snapshot.notes:
                 progress.print(f"{text}; {hint}")
-        if folder is not None and not request.spec.has_packages:
+        # Where there is a requirements.txt, a note proposes that and not a guess.
+        has_file = folder is not None and (folder / "requirements.txt").is_file()
+        if folder is not None and not has_file and not request.spec.has_packages:
             from stoke.request.undeclared_packages import undeclared
 
             progress.print_undeclared(undeclared(request.spec, folder))

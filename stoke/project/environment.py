@@ -264,7 +264,12 @@ def _unread(root: str, project: Pyproject | None) -> list[str]:
             "the packages in [tool.poetry] are not used; export them: poetry export --format "
             "requirements.txt --output requirements.lock; then: --lock requirements.lock"
         ]
-    path = os.path.join(root, "requirements.txt")
+    return unused_requirements(root)
+
+
+def unused_requirements(folder: str) -> list[str]:
+    """Return a note that proposes the requirements.txt of a folder, if there is one."""
+    path = os.path.join(folder, "requirements.txt")
     if not os.path.isfile(path):
         return []
     return [

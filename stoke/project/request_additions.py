@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from stoke.errors import RequestError
-from stoke.project.environment import ProjectEnvironment, ProjectOptions, project_environment
+from stoke.project.environment import (
+    ProjectEnvironment,
+    ProjectOptions,
+    project_environment,
+    unused_requirements,
+)
 from stoke.project.pyproject import FILE
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError
@@ -41,7 +46,19 @@ def environment_for_request(
     requested = tuple(fields.get("dependencies") or ())
     found = project_environment(root, current_project(root, start), options, requested)
     own = {name: fields[name] for name in PACKAGE_FIELDS if fields.get(name)}
+    if own.keys() - {"python"}:
+        proposed = unused_requirements(root)
+        found = found._replace(notes=tuple(note for note in found.notes if note not in proposed))
     return found._replace(asked={**options._asdict(), **own})
+
+
+def beside(fields: Mapping[str, Any], folder: str) -> ProjectEnvironment:
+    """Return what a script's folder says to a request that belongs to no project: a note with its
+    requirements.txt, unless the request or the script names packages."""
+    has_own = any(fields.get(name) for name in PACKAGE_FIELDS if name != "python")
+    if has_own or "# /// script" in fields["code"]:
+        return ProjectEnvironment()
+    return ProjectEnvironment(notes=tuple(unused_requirements(folder)))
 
 
 def current_project(root: str, start: str) -> str:

@@ -184,3 +184,26 @@ def test_a_project_starts_in_all_ways(stoke: Stoke, index: PackageIndex, tmp_pat
         assert (done.returncode, done.stdout) == (0, b"wordcount 1.4.0 1.0 3 a\n"), done.stderr
     done = stoke("run", "-q", "-c", "import word_count; print(word_count.__version__)")
     assert done.stdout == b"1.4.0\n", done.stderr
+
+
+def test_a_requirements_file_is_proposed_but_not_to_those_who_use_it(
+    stoke: Stoke, index: PackageIndex, own_home: Path
+) -> None:
+    root = projects.write(
+        own_home / "older",
+        {"requirements.txt": "alpha<2\n", "app.py": "import alpha\nprint('ran')\n"},
+    )
+    os.chdir(root)
+    for marker in (None, "stoke.toml"):
+        if marker:
+            (root / marker).touch()
+        told = stoke("run", "app.py").stderr.decode()
+        note = next(line for line in told.splitlines() if "requirements.txt is not used" in line)
+        assert "declares no packages" not in told
+        option = shlex.split(note.partition("installed: ")[2])
+        done = stoke("run", *option, "app.py")
+        assert (done.returncode, done.stdout) == (0, b"ran\n"), done.stderr
+        assert b"is not used" not in done.stderr
+        script = "# /// script\n# dependencies = []\n# ///\nprint('ran')\n"
+        projects.write(root, {"own.py": script})
+        assert b"is not used" not in stoke("run", "own.py").stderr
