@@ -140,7 +140,7 @@ def small_cache() -> Iterator[None]:
     """A cache folder with room for 1 MiB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    cache_dir().mkdir(mode=0o700)
+    cache_dir().mkdir(mode=0o700, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(cache_dir())]
     subprocess.run(mount, check=True)
     yield
