@@ -54,7 +54,7 @@ def watched_root(words: tuple[str, ...], options: Mapping[str, Any]) -> str | No
     if options["no_folder"]:
         return None
     if options["folder"]:
-        return str(os.path.realpath(options["folder"]))
+        return os.path.realpath(str(options["folder"]))
     from stoke.project.root import find_root
 
     here = str(current_folder())

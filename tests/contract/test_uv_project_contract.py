@@ -90,3 +90,19 @@ def test_a_flat_project_runs_with_its_requirements(
     requirements = (root / "requirements.txt").read_text()
     done = run(lab, root, ("script", "app.py"), requirements=requirements)
     assert done.stdout == b"<p>hello</p> alpha 1.5\n", done
+
+
+def test_the_tests_of_a_library_run_with_one_command(
+    lab: Lab, packages: PackageIndex, tmp_path: Path
+) -> None:
+    test = (
+        "import unittest, word_count\n\nclass Words(unittest.TestCase):\n"
+        "    def test_version(self):\n        self.assertTrue(word_count.__version__ == '1.4.0')\n"
+    )
+    root = projects.library(tmp_path / "p", packages)
+    projects.write(root, {"tests/test_counts.py": test})
+    start, args = ("program", "python"), ["-m", "unittest", "-q", "tests/test_counts.py"]
+    done = run(lab, root, start, args=args)
+    assert done.job.exit_code == 0 and b"Ran 1 test" in done.stderr, done
+    projects.write(root, {"tests/test_counts.py": test.replace("assertTrue", "assertFalse")})
+    assert run(lab, root, start, args=args).job.exit_code == 1
