@@ -281,10 +281,7 @@ def request_from(
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             put_value(given, field.name, field.value.from_options(field.name, texts))
-    environment = _environment(given, project, start, options)
-    given = environment.added_to(given)
-    if project is not None:
-        given["project"] = project | environment.in_project
+    given, environment = _with_project(given, project, start, options)
     return Request(
         with_defaults(request_from_options(**given), config, environment.settings),
         notes=environment.notes,
@@ -377,35 +374,42 @@ def _project(options: Mapping[str, Any], start: _Start) -> dict[str, Any] | None
     )
 
 
-def _environment(
+def _with_project(
     given: Mapping[str, Any],
     project: Mapping[str, Any] | None,
     start: _Start,
     options: Mapping[str, Any],
-) -> ProjectEnvironment:
-    """Return what the project of the request adds to it."""
-    from stoke.project.environment import ProjectEnvironment, ProjectOptions
+) -> tuple[dict[str, Any], ProjectEnvironment]:
+    """Return the fields of the request with its project, and what the project adds to them."""
+    from stoke.project.environment import NO_CHOICE, ProjectEnvironment, ProjectOptions
 
-    if "groups" not in options:
-        return ProjectEnvironment()  # The command's request has no project.
-    chosen = ProjectOptions(
-        tuple(options["groups"]), tuple(options["extras"]), not options["no_dev"]
-    )
-    if project is not None and not project["imports_only"]:
-        from stoke.project.request_additions import environment_for_request
+    chosen = NO_CHOICE
+    if "groups" in options:
+        chosen = ProjectOptions(
+            tuple(options["groups"]), tuple(options["extras"]), not options["no_dev"]
+        )
+    if chosen.choose and (project is None or project["imports_only"]):
+        raise click.UsageError("--group, --extra and --no-dev need a project: a pyproject.toml.")
+    if project is not None:
+        from stoke.project.request_additions import with_project
 
         folder = os.path.realpath(start.folder or ".")
-        if project["script"] is not None:
-            folder = os.path.dirname(os.path.join(project["root"], project["script"]))
-        return environment_for_request(given, project["root"], folder, chosen)
-    if chosen.choose:
-        raise click.UsageError("--group, --extra and --no-dev need a project: a pyproject.toml.")
-    if start.file is None or start.file == "-" or options.get("no_folder", True):
-        return ProjectEnvironment()
+        fields, environment = with_project(given, project, folder, chosen)
+        if not project["imports_only"]:
+            return fields, environment
+    else:
+        fields, environment = dict(given), ProjectEnvironment()
+    if (
+        "groups" not in options  # The command's request has no project.
+        or start.file in (None, "-")
+        or options.get("no_folder", True)
+    ):
+        return fields, environment
     from stoke.project.request_additions import beside
 
     # Many older applications have a requirements.txt and no marker of a project.
-    return beside(given, os.path.dirname(os.path.realpath(start.file)))
+    found = beside(given, os.path.dirname(os.path.realpath(str(start.file))))
+    return fields, environment._replace(notes=found.notes)
 
 
 def script_folder(words: tuple[str, ...], code: str | None) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stoke.errors import RequestError
 from stoke.project import contents
 from stoke.project.root import check_root
 from stoke.project.rules import NOT_IMPORTED, SECRET, Ignoring, OnlyImports, Rules, rules_of
-from stoke.project.walk import SPECIAL, TooManyFilesError, Walk, largest, walk
+from stoke.project.walk import SPECIAL, Walk, largest, walk
 from stoke.request.source_code import declared_encoding, decode_code
 from stoke.request.spec import Project
 from stoke.text.units import human_bytes
@@ -95,11 +95,12 @@ def list_project(
     code: str,
     extra_files: Mapping[str, bytes] | None = None,
     most: int | None = None,
+    step: Callable[[int], object] = lambda files: None,
 ) -> ProjectListing:
     """List what of a project would travel now.
 
     The script has the content `code`, whatever its file has. `extra_files` has further contents by
-    path, which win over files.
+    path, which win over files. `step` is as in `walk`.
 
     Raises `RequestError` for a folder that is gone or cannot be read, and for links that lead outside;
     `TooLargeError` for more than `most` files.
@@ -113,11 +114,14 @@ def list_project(
     if not project.imports_only:
         check_root(os.path.realpath(project.root), "project")
     _check_patterns(project)
-    try:
-        found = _walk(project, code, most)
-    except TooManyFilesError:
-        summary = f"more than {most:,} files"
-        raise TooLargeError(f"has {summary}", None, summary) from None
+
+    def count(files: int) -> None:
+        if most is not None and files > most:
+            summary = f"more than {most:,} files"
+            raise TooLargeError(f"has {summary}", None, summary)
+        step(files)
+
+    found = _walk(project, code, count)
     _refuse(found)
     virtual = dict(extra_files or {})
     script = _script_content(project, code)
@@ -140,7 +144,7 @@ def shown_paths(paths: list[str]) -> str:
     return ", ".join(paths[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _walk(project: Project, code: str, most: int | None) -> Walk:
+def _walk(project: Project, code: str, step: Callable[[int], object]) -> Walk:
     """Return what the rules let travel, and the script in any case."""
     root, script = project.root, project.script
     rules = Rules(root, project.include, project.exclude)
@@ -149,7 +153,7 @@ def _walk(project: Project, code: str, most: int | None) -> Walk:
         ignoring = OnlyImports(_imported(root, script, code) if script else ())
     else:
         ignoring = rules_of(root)
-    found = walk(root, rules, ignoring, most)
+    found = walk(root, rules, ignoring, step)
     if script and not any(path == script for path, _ in found.files):
         # The user runs this file, so it is needed whatever ignores it, and so is what it imports.
         folder, _, name = script.rpartition("/")

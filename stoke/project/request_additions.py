@@ -8,6 +8,7 @@ from typing import Any
 
 from stoke.errors import RequestError
 from stoke.project.environment import (
+    NO_CHOICE,
     ProjectEnvironment,
     ProjectOptions,
     project_environment,
@@ -19,6 +20,26 @@ from stoke.request.requirement import RequirementError
 
 PACKAGE_FIELDS = ("dependencies", "requirements", "locked", "python")
 """The fields of a request that a project adds to."""
+
+
+def with_project(
+    fields: Mapping[str, Any],
+    project: Mapping[str, Any],
+    start: str,
+    options: ProjectOptions = NO_CHOICE,
+) -> tuple[dict[str, Any], ProjectEnvironment]:
+    """Return the fields of a request with its project, and what the project adds to them.
+
+    `project` is as `stoke.project.root.project_of` returns it. A request without a script starts in
+    the folder `start`, which is absolute.
+    """
+    environment = ProjectEnvironment()
+    if not project["imports_only"]:
+        if project["script"] is not None:
+            start = os.path.dirname(os.path.join(project["root"], project["script"]))
+        environment = environment_for_request(fields, project["root"], start, options)
+    found = {**environment.added_to(fields), "project": {**project, **environment.in_project}}
+    return found, environment
 
 
 def environment_for_request(

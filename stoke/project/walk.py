@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stoke.project.rules import BY_GIT, STOKEIGNORE, ByGit, Ignoring, Rules
 
 SPECIAL = "is no file, but a pipe, socket or device"
 FORBIDDEN = ".git"
-
-
-class TooManyFilesError(Exception):
-    """More files travel than were asked for."""
 
 
 class Walk:
@@ -32,10 +28,13 @@ class Walk:
         self.unreadable: list[tuple[str, OSError]] = []
 
 
-def walk(root: str, rules: Rules, ignoring: Ignoring, most: int | None = None) -> Walk:
+def walk(
+    root: str, rules: Rules, ignoring: Ignoring, step: Callable[[int], object] = lambda files: None
+) -> Walk:
     """Walk a project; `root` is a real path. Follows no symbolic link and reads no file.
 
-    Raises `TooManyFilesError` as soon as more than `most` files are found.
+    `step` is called after each folder with the number of files found so far; it ends the walk by an
+    exception.
     """
     found = Walk()
     left: list[tuple[str, Ignoring, str | None]] = [("", ignoring, None)]
@@ -75,8 +74,7 @@ def walk(root: str, rules: Rules, ignoring: Ignoring, most: int | None = None) -
                     found.left_out.append((path, why))
                 continue
             _add(found, root, path, entry)
-        if most is not None and len(found.files) > most:
-            raise TooManyFilesError
+        step(len(found.files))
     return found
 
 
