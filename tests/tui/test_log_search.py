@@ -223,7 +223,7 @@ async def test_a_pattern_that_takes_too_long_is_dropped_with_the_reason(
     desk.job(JOB, JobState.RUNNING, log=b"fine\n" + b"a" * 60 + b"!\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
-        await pilot.press(key, "ctrl+r")
+        await pilot.press(key, "f3")
         await pilot.press("escape")
         await ask(pilot, key, "(a|aa)+$")
         await until(pilot, lambda: "takes too long on a single line" in screen_text(app))

@@ -112,18 +112,18 @@ async def test_saving_the_log_asks_before_it_replaces_a_file(
     target = tmp_path / "saved.log"
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
-        await ask(pilot, "s", str(target))
+        await ask(pilot, "S", str(target))
         await until(pilot, lambda: target.exists() and target.read_bytes() == log)
         await until(pilot, lambda: "saved" in screen_text(app))
         target.write_bytes(b"mine")
-        await ask(pilot, "s", str(target))
+        await ask(pilot, "S", str(target))
         await until(pilot, lambda: "Replace this file?" in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: not app.screen.is_modal)
         assert target.read_bytes() == b"mine"
-        await ask(pilot, "s", str(target))
+        await ask(pilot, "S", str(target))
         await until(pilot, lambda: "Replace this file?" in screen_text(app))
         await pilot.press("tab", "enter")
         await until(pilot, lambda: target.read_bytes() == log)
-        await ask(pilot, "s", str(tmp_path / "no" / "where"))
+        await ask(pilot, "S", str(tmp_path / "no" / "where"))
         await until(pilot, lambda: "cannot save the log" in screen_text(app))

@@ -332,7 +332,7 @@ async def test_every_key_of_the_log_is_harmless_before_there_is_a_line(
 ) -> None:
     desk.job(JOB, JobState.RUNNING)
     keys = log_keys()
-    assert {"w", "t", "v", "n", "e", "G"} <= set(keys)
+    assert {"w", "t", "v", "n", "l", "G"} <= set(keys)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: app.screen.query(LogView))
         view = app.screen.query_one(LogView)
