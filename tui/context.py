@@ -110,6 +110,17 @@ class Context:
             max_project=config.project.max_size,
         )
 
+    def fresh_request(self, spec: JobSpec, name: str) -> Request:
+        """Return a recorded request with its project as it is now."""
+        from dataclasses import replace
+
+        from stoke.config.defaults import with_defaults
+        from stoke.project.fresh_request import fresh_request
+
+        fresh, project = fresh_request(spec)
+        request = self.request(with_defaults(fresh, self.config, project.settings), name)
+        return replace(request, notes=project.notes, project_files=project.extra_files)
+
     def close(self) -> None:
         self.reading.close()
         self.history.close()

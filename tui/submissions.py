@@ -53,16 +53,17 @@ class Submissions:
         self,
         node: Node,
         backend: str,
-        request: Request,
+        request: Callable[[], Request],
         done: Callable[[Job], object],
         failed: Callable[[StokeError], object],
     ) -> None:
-        """Submit on a thread; `done` or `failed` is called in the context of `node`."""
+        """Make a request and submit it on a thread; `done` or `failed` is called in the context of
+        `node`."""
         from stoke.jobs.prepare import prepare
         from stoke.jobs.submit import submit
 
         def work() -> Job:
-            prepared = prepare(request, self._backends().get(backend), self._history)
+            prepared = prepare(request(), self._backends().get(backend), self._history)
             return submit(prepared, self._history)
 
         def succeeded(job: Job) -> None:
@@ -88,10 +89,20 @@ class Submissions:
         spec: JobSpec,
         name: str,
         failed: Callable[[StokeError], object],
+    ) -> None:
+        """Submit `spec` with the settings of the configuration, then show the job."""
+        self.submit_request(node, backend, lambda: self._request(spec, name), failed)
+
+    def submit_request(
+        self,
+        node: Node,
+        backend: str,
+        request: Callable[[], Request],
+        failed: Callable[[StokeError], object],
         done: Callable[[], object] = lambda: None,
         show: bool = True,
     ) -> None:
-        """Submit `spec` with the settings of the configuration, then show the job if `show` is set."""
+        """Make a request on the thread and submit it, then show the job if `show` is set."""
         if self._read_only:
             failed(RequestError("read_only", "the screens cannot submit jobs", "leave it out"))
             return
@@ -102,4 +113,4 @@ class Submissions:
             if show:
                 node.post_message(ShowJob(job.id))
 
-        self.submit(node, backend, self._request(spec, name), submitted, failed)
+        self.submit(node, backend, request, submitted, failed)

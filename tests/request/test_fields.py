@@ -188,7 +188,7 @@ async def main():
         await until(pilot, lambda: field.control.disabled)
         print(field.control.placeholder)
         field.text = "typed"
-        print(form.build(app.screen._now().__class__("1", "local", {"dummy": field.text})).dummy)
+        print(form.build(app.screen._now().__class__("1", "local", {"dummy": field.text}))[0].dummy)
         error = field.query_one(".field-error")
         await until(pilot, lambda: error.display)
         print(error.render())

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible
 
+from stoke.config.model import Config, ProjectConfig
 from stoke.request import presets
-from tests.tui.conftest import Desk, FakeBackend, said, until
+from tests.projects import write
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_new_job_screen import field
 from tests.tui.test_snapshots import Compare, shows, still
 from tui import ui_state
 from tui.app import StokeApp
 from tui.new_job.code_editor import CodeEditor
+from tui.new_job.project_files import FilesLine
 from tui.new_job.screen import NewJobScreen
 
 SIZES = pytest.mark.parametrize(
@@ -162,3 +166,76 @@ def test_the_first_start(
     size: tuple[int, int],
 ) -> None:
     assert snap_compare(app, terminal_size=size, run_before=shows("somewhere else", "f2"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # A path that is the same wherever the tests run.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "demo"
+    write(
+        folder,
+        {
+            "stoke.toml": "",
+            "train.py": "import model\n\nmodel.fit()\n",
+            "model.py": "def fit():\n    pass\n",
+            "data/in.csv": "1,2\n" * 500,
+            ".env": "TOKEN=1\n",
+            "node_modules/x/y.js": "",
+        },
+    )
+    return folder
+
+
+def with_project(project: Path, wanted: str, *keys: str) -> Any:
+    """Opens the script of the project, and shows its files with f7."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await shows("nothing to build", "2")(pilot)
+        screen, app = pilot.app.screen, pilot.app
+        assert isinstance(screen, NewJobScreen) and isinstance(app, StokeApp)
+        screen._open(project / "train.py")
+        await until(pilot, lambda: field(screen, "folder").text)
+        # The field has the whole path, which differs from machine to machine.
+        field(screen, "folder").text = "~/demo"
+        screen._script = str(project / "train.py")
+        await until(pilot, lambda: "left out" in str(screen.query_one(FilesLine).render()))
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        await until(pilot, lambda: wanted in said(app), wanted)
+        await still(pilot)
+
+    return run
+
+
+@SIZES
+def test_a_project(
+    snap_compare: Compare, app: StokeApp, desk: Desk, project: Path, size: tuple[int, int]
+) -> None:
+    run = with_project(project, "looks like a secret")
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_the_files_of_a_project(
+    snap_compare: Compare, app: StokeApp, desk: Desk, project: Path, size: tuple[int, int]
+) -> None:
+    run = with_project(project, "is made by a tool", "f7", "G")
+    assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+@SIZES
+def test_hostile_names_in_a_project_that_is_too_large(
+    snap_compare: Compare,
+    desk: Desk,
+    backends: dict[str, FakeBackend],
+    project: Path,
+    size: tuple[int, int],
+) -> None:
+    with (project / ALL.replace("/", "-")[:120]).open("wb") as file:
+        file.truncate(5 * 1024**2)
+    (project / "a\nb").mkdir()
+    app = StokeApp(Config(project=ProjectConfig(max_size=4 * 1024**2)), clock=lambda: NOW)
+    run = with_project(project, "the limit is 4.0 MiB", "f7")
+    assert snap_compare(app, terminal_size=size, run_before=run)

@@ -467,7 +467,7 @@ class CachesScreen(StokeScreen):
             self._warming.add(job.id)
             self._show_detail()
 
-        self.context.submissions.submit(self, backend, request, done, self.show_error)
+        self.context.submissions.submit(self, backend, lambda: request, done, self.show_error)
 
 
 def _key(volume: Volume) -> Key:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,7 +13,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from stoke.history.job import Job, Phase
-from stoke.jobs.compare import Comparison, PackageChange
+from stoke.jobs.compare import Comparison, FileChange, PackageChange
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -24,6 +25,8 @@ from tui.widgets.top_bar import TopBar
 _NAME_WIDTH = 14
 _FIGURES_WIDTH = 30
 _LEAST_BAR = 4
+MOST_FILES = 500
+"""Changed files that are listed."""
 _STYLES = {"added": ("+", "$good"), "removed": ("-", "$bad"), "changed": ("~", "$warn")}
 
 
@@ -117,6 +120,7 @@ class ComparisonView(Widget):
             )
         yield from self._request(found)
         yield from self._packages(found)
+        yield from _files(found)
         if found.code:
             yield _heading("code")
             yield from (_code(line) for line in found.code)
@@ -134,12 +138,7 @@ class ComparisonView(Widget):
 
     def _packages(self, found: Comparison) -> Iterator[Text]:
         for kind, changes in found.packages.items():
-            counts = [
-                f"{sum(one.change == change for one in changes)} {change}"
-                for change in _STYLES
-                if any(one.change == change for one in changes)
-            ]
-            yield _heading(f"{kind} packages: {', '.join(counts) or 'the same'}")
+            yield _heading(f"{kind} packages: {_counts(changes)}")
             yield from (_package(one) for one in changes)
         for kind in found.unknown:
             yield _heading(f"{kind} packages")
@@ -207,6 +206,26 @@ def _package(one: PackageChange) -> Text:
     mark, style = _STYLES[one.change]
     versions = " → ".join(version for version in (one.first, one.second) if version)
     return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.name} {versions}".rstrip()))
+
+
+def _counts(changes: Sequence[PackageChange | FileChange]) -> str:
+    counts = Counter(one.change for one in changes)
+    return ", ".join(f"{counts[one]:,} {one}" for one in _STYLES if counts[one]) or "the same"
+
+
+def _files(found: Comparison) -> Iterator[Text]:
+    if found.files is None:
+        return
+    yield _heading(f"files: {_counts(found.files)}")
+    yield from (_file(one) for one in found.files[:MOST_FILES])
+    if len(found.files) > MOST_FILES:
+        yield Text(f"and {len(found.files) - MOST_FILES:,} more", style="$quiet")
+
+
+def _file(one: FileChange) -> Text:
+    mark, style = _STYLES[one.change]
+    sizes = " → ".join(fmt.size(size) for size in (one.first, one.second) if size is not None)
+    return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.path} {sizes}"))
 
 
 def _code(line: str) -> Text:

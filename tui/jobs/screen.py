@@ -48,12 +48,13 @@ _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke ru
 
 
 class JobsScreen(StokeScreen):
-    CHANGES = frozenset({"stop", "rerun", "edit", "remove", "add_packages"})
+    CHANGES = frozenset({"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages"})
     PANES = "#jobs-side, #jobs-detail"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
         Binding("s", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
+        Binding("F", "rerun_fresh", "Run with the current files", id="jobs.rerun_fresh"),
         Binding("f6", "add_packages", "Add packages and run again", id="jobs.add_packages"),
         Binding("e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
@@ -339,6 +340,7 @@ class JobsScreen(StokeScreen):
             job is not None and job.state.finished,
             bool(self.table.marked),
             bool(self._listing.total),
+            job is not None and has_project(job),
         )
         if state != self._key_state:
             self._key_state = state
@@ -355,6 +357,8 @@ class JobsScreen(StokeScreen):
             return marked or job is not None
         if action in ("rerun", "edit"):
             return job is not None
+        if action == "rerun_fresh":
+            return job is not None and has_project(job)
         if action == "add_packages":
             return self._detail is not None and bool(self._detail.to_add)
         if action in ("find", "order", "reverse", "group", "columns", "compare"):
@@ -584,6 +588,14 @@ class JobsScreen(StokeScreen):
         if job is not None and (spec := self._spec(job)) is not None:
             self.context.submissions.submit_spec(self, job.backend, spec, job.name, self.show_error)
 
+    def action_rerun_fresh(self) -> None:
+        """Run the request again with the files of its project as they are now."""
+        job, context = self.job, self.context
+        if job is not None and (spec := self._spec(job)) is not None:
+            context.submissions.submit_request(
+                self, job.backend, lambda: context.fresh_request(spec, job.name), self.show_error
+            )
+
     def action_add_packages(self) -> None:
         """Run the request again with the packages that it lacked; ask first if a name is a guess."""
         from stoke.config.defaults import with_packages
@@ -630,3 +642,8 @@ class JobsScreen(StokeScreen):
             self.show_error(spec)
             return None
         return spec
+
+
+def has_project(job: Job) -> bool:
+    """Whether files of a project traveled with the job, as its phases tell."""
+    return any(phase.name == "project" for phase in job.phases)

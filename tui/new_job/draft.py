@@ -15,7 +15,9 @@ class Draft:
     values: dict[str, str] = field(default_factory=dict)
     """The texts of the fields, by name."""
     rest: dict[str, Any] = field(default_factory=dict)
-    """The JSON of what an opened request sets and the form has no field for."""
+    """The JSON of what an opened request sets and the form has no field for, and its project."""
+    script: str = ""
+    """The file that the code is from; empty for code that was typed."""
 
 
 def load() -> Draft:
@@ -29,6 +31,7 @@ def load() -> Draft:
             None if backend is None else str(backend),
             values,
             dict(stored.get("rest", {})),
+            str(stored.get("script", "")),
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return Draft()

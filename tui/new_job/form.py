@@ -1,6 +1,7 @@
 """The fields of the New job screen: their texts, and the request that these make.
 
-The fields are those of `stoke.request.fields` that have a widget, and the name of the job.
+The fields are those of `stoke.request.fields` that have a widget, the name of the job, and those of
+the project.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from stoke.config.model import Config
 from stoke.errors import RequestError
+from stoke.project.environment import ProjectEnvironment
 from stoke.request import fields
 from stoke.request.fields import Field, Widget, get_value, put_value
 from stoke.request.pep723 import read_script_metadata
@@ -19,6 +21,7 @@ from stoke.request.sources import request_from_options
 from stoke.request.spec import JobSpec, make_spec
 from stoke.request.values import FileText, Flag, Value, Variables
 from tui import format as fmt
+from tui.new_job import project
 from tui.new_job.draft import Draft
 
 NAME = Field("name", "name", "Name of the job.", Value(), widget=Widget("job", folded=False))
@@ -36,7 +39,8 @@ def has_start(values: Mapping[str, str]) -> bool:
 def widgets() -> list[tuple[Field, Widget]]:
     """Return every field of the form in its order."""
     request = ((field, field.widget) for field in fields.FIELDS)
-    return [(NAME, NAME.widget or Widget()), *((field, one) for field, one in request if one)]
+    own = ((field, field.widget or Widget()) for field in (NAME, *project.FIELDS))
+    return [*own, *((field, one) for field, one in request if one)]
 
 
 def request_fields() -> list[Field]:
@@ -86,15 +90,18 @@ def _parsed(draft: Draft) -> dict[str, Any]:
     return {**draft.rest, **parse_fields(field_names(), draft.values)}
 
 
-def build(draft: Draft) -> JobSpec:
-    """Return the request, or raise a `RequestError` that names the field."""
-    return request_from_options(**_code(draft), **_parsed(draft))
+def build(draft: Draft) -> tuple[JobSpec, ProjectEnvironment]:
+    """Return the request and what its project adds to it, or raise a `RequestError` that names the
+    field."""
+    given, environment = project.add_project({**_code(draft), **_parsed(draft)}, draft)
+    return request_from_options(**given), environment
 
 
 def as_asked(draft: Draft) -> JobSpec:
-    """Return the request as the form has it, without what the code's metadata or the configuration
-    add. `RequestError` names the field."""
-    return make_spec({**_code(draft), **_parsed(draft)})
+    """Return the request as the form and its project have it, without what the code's metadata or the
+    configuration add. `RequestError` names the field."""
+    given, _ = project.add_project({**_code(draft), **_parsed(draft)}, draft)
+    return make_spec(given)
 
 
 def _code(draft: Draft) -> dict[str, str]:
@@ -119,8 +126,9 @@ def rest_of(spec: JobSpec, config: Config) -> dict[str, Any]:
 
 
 def describe_rest(rest: Mapping[str, Any]) -> str:
-    """Return `rest` for people; empty where it sets nothing."""
-    return "; ".join(f"{label} {', '.join(lines)}" for label, lines in fields.rows(rest))
+    """Return `rest` for people, without the project, which has fields; empty where it sets nothing."""
+    others = {name: value for name, value in rest.items() if name != "project"}
+    return "; ".join(f"{label} {', '.join(lines)}" for label, lines in fields.rows(others))
 
 
 def code_packages(code: str) -> list[str]:
@@ -156,14 +164,14 @@ def errors(code: str, values: Mapping[str, str]) -> dict[str, RequestError]:
 def field_of(error: RequestError) -> str | None:
     """Return the field that an error belongs to; None for the whole request."""
     name = re.split(r"[.\[ ]", error.field)[0]
-    if name == "script":
-        return "code"
+    if name in ("script", "project"):
+        return {"script": "code", "project": project.FOLDER.name}[name]
     return name if name in field_names() | {"code", "backend"} else None
 
 
 def filled(spec: JobSpec, name: str) -> dict[str, str]:
     """Return the texts that make `spec` again. Packages that the code names are not repeated."""
-    texts = {NAME.name: name}
+    texts = {NAME.name: name, **project.filled(spec.project)}
     for field in request_fields():
         value = get_value(spec, field.name)
         if field.name == "dependencies":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -123,13 +124,14 @@ def _described(preset: Preset) -> Text:
 
 
 class OpenFile(Dialog[Path | None]):
-    """Asks for a path: up and down choose, tab completes, enter opens a folder or the file."""
+    """Asks for a file or a folder: up and down choose, tab completes, enter opens the file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="open.cancel"),
         Binding("down", "step(1)", "Next", show=False, id="open.down", priority=True),
         Binding("up", "step(-1)", "Previous", show=False, id="open.up", priority=True),
         Binding("tab", "complete", "Complete", show=False, id="open.complete", priority=True),
+        Binding("f9", "take_folder", "Take this folder", id="open.take_folder", priority=True),
     ]
 
     def __init__(self, folder: Path) -> None:
@@ -140,7 +142,8 @@ class OpenFile(Dialog[Path | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog dialog-wide"):
             yield Static(
-                Text("Open a file: Python code, or a request as JSON"), classes="dialog-title"
+                Text("Open a file: Python code, or a request as JSON; or take a folder"),
+                classes="dialog-title",
             )
             yield PathInput(
                 _typed(self._folder), compact=True, id="open-path", select_on_focus=False
@@ -155,9 +158,9 @@ class OpenFile(Dialog[Path | None]):
 
     @on(Input.Changed)
     def _look(self) -> None:
-        """List the entries that begin with what is typed."""
+        """List the entries that have what is typed in their names."""
         folder, _, begun = typed_path(self.query_one(Input).value).rpartition("/")
-        note = "Tab completes, enter opens."
+        note = "Tab completes, enter opens, f9 takes the folder with its files."
         try:
             self._entries = _entries(Path(folder or "/").expanduser(), begun)
         except (OSError, RuntimeError, ValueError) as error:
@@ -193,11 +196,20 @@ class OpenFile(Dialog[Path | None]):
     @on(Input.Submitted)
     def _submitted(self) -> None:
         typed = typed_path(self.query_one(Input).value)
-        if not _is_file(typed):
+        if not _is(typed, Path.is_file):
             self.action_complete()
         typed = typed_path(self.query_one(Input).value)
-        if _is_file(typed):
+        if _is(typed, Path.is_file):
             self.dismiss(Path(typed).expanduser())
+
+    def action_take_folder(self) -> None:
+        """Return the typed folder, or the one that the typed name is in."""
+        typed = typed_path(self.query_one(Input).value)
+        for folder in (typed, typed.rpartition("/")[0]):
+            if folder and _is(folder, Path.is_dir):
+                self.dismiss(Path(folder).expanduser())
+                return
+        self.app.bell()
 
     def action_cancel(self) -> None:
         self.dismiss(None)
@@ -207,22 +219,27 @@ def _typed(folder: Path) -> str:
     return f"{fmt.place(str(folder))}/".replace("//", "/")
 
 
-def _is_file(typed: str) -> bool:
+def _is(typed: str, kind: Callable[[Path], bool]) -> bool:
     try:
-        return Path(typed).expanduser().is_file()
+        return kind(Path(typed).expanduser())
     except (OSError, RuntimeError, ValueError):
         return False
 
 
 def _entries(folder: Path, begun: str) -> list[str]:
-    """Return the entries of a folder that begin so: folders first, with a slash; hidden ones only
-    after a typed dot."""
-    folders, files = [], []
+    """Return the entries of a folder: folders first, with a slash; hidden ones only after a typed dot.
+
+    Those that begin as typed come before those that have it elsewhere in their names.
+    """
+    wanted = begun.casefold()
+    beginning: list[tuple[bool, str]] = []
+    having: list[tuple[bool, str]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(begun) and (begun or not entry.name.startswith(".")):
-                if entry.is_dir():
-                    folders.append(f"{entry.name}/")
-                elif entry.is_file():
-                    files.append(entry.name)
-    return [*sorted(folders), *sorted(files)][:MOST_ENTRIES]
+            name = entry.name
+            if wanted not in name.casefold() or (name.startswith(".") and begun[:1] != "."):
+                continue
+            if (is_folder := entry.is_dir()) or entry.is_file():
+                found = beginning if name.startswith(begun) else having
+                found.append((not is_folder, f"{name}/" if is_folder else name))
+    return [name for _, name in (*sorted(beginning), *sorted(having))][:MOST_ENTRIES]

@@ -20,26 +20,29 @@ from stoke.backend.registry import backend_names
 from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
 from stoke.history.job import Prediction
+from stoke.jobs.request import Request
 from stoke.race.race import check_race
 from stoke.request import presets
 from stoke.request.presets import Preset
-from stoke.request.sources import read_code_or_notebook
 from stoke.request.spec import JobSpec
 from stoke.request.undeclared_packages import Package
 from stoke.text.sanitize import clean, clean_block
 from tui import format as fmt
-from tui.base_screen import StokeScreen
 from tui.context import Context
 from tui.dialogs.prompts import Confirm
 from tui.messages import ShowScreen, StartRace
 from tui.new_job import draft as drafts
 from tui.new_job import external_editor, form
+from tui.new_job import project as projects
 from tui.new_job.chips import Chips
 from tui.new_job.cluster_choice import ClusterChoice
 from tui.new_job.code_editor import CodeEditor
+from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.form_field import FormField
 from tui.new_job.manifest import ManifestView
-from tui.new_job.pick import ChoosePreset, OpenFile, SavePreset
+from tui.new_job.opening import OpensFiles
+from tui.new_job.pick import ChoosePreset, SavePreset
+from tui.new_job.project_files import FilesLine
 from tui.new_job.validation import FormResult, FormValidation, at_backend
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
@@ -57,7 +60,7 @@ class Fold(Collapsible):
             super().scroll_visible(*arguments, **options)
 
 
-class NewJobScreen(StokeScreen):
+class NewJobScreen(OpensFiles):
     CHANGES = frozenset({"submit", "race"})
     PANES = "#new-code-side, #new-fields"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,6 +68,7 @@ class NewJobScreen(StokeScreen):
         Binding("ctrl+n", "submit(False)", "Submit and keep editing", id="new.submit_and_stay"),
         Binding("ctrl+g", "manifest", "Manifest", id="new.manifest"),
         Binding("ctrl+o", "open", "Open", id="new.open"),
+        Binding("f7", "files", "Files that travel", id="new.files"),
         Binding("f4", "presets", "Presets", id="new.presets"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
         Binding("f6", "add_packages", "Add packages", id="new.add_packages"),
@@ -84,14 +88,15 @@ class NewJobScreen(StokeScreen):
         self._pending: dict[str, Timer] = {}
         self._checks = 0
         self._submitting = False
-        self._opened_last: Path | None = None
+        self._script, self._last_code = self._draft.script, self._draft.code
         self._undeclared: tuple[Package, ...] = ()
+        self._result = FormResult({})
 
     def compose(self) -> ComposeResult:
         yield TopBar("new", self.context.read_only)
         with Container(id="new-body"):
             with Vertical(id="new-code-side") as code_side:
-                code_side.border_title = "Code"
+                code_side.border_title = self._code_title()
                 yield CodeEditor(self._draft.code)
                 yield Static(id="code-error", classes="field-error")
                 yield ManifestView()
@@ -99,7 +104,13 @@ class NewJobScreen(StokeScreen):
                 fields.border_title = "Request"
                 yield Static(id="prediction")
                 yield Static(id="undeclared")
-                yield from (FormField(*one) for one in form.widgets() if not one[1].folded)
+                for one in form.widgets():
+                    if not one[1].folded:
+                        yield FormField(*one)
+                    if one[0] is projects.RECORDED:
+                        yield FilesLine(
+                            lambda: self.context.config.project.max_size, self._files_changed
+                        )
                 with Fold(title="Where and how", id="more"):
                     with Horizontal(classes="field-line"):
                         yield Static(Text("backend"), classes="field-label")
@@ -143,6 +154,7 @@ class NewJobScreen(StokeScreen):
     def on_screen_resume(self) -> None:
         # A job may have changed the caches meanwhile.
         if self.query("#submit"):
+            self._files.forget()
             self._check()
             self._learn_names()
 
@@ -170,10 +182,6 @@ class NewJobScreen(StokeScreen):
     # --- the contents of the form -----------------------------------------------------------------
 
     @property
-    def _code(self) -> CodeEditor:
-        return self.query_one(CodeEditor)
-
-    @property
     def _backend(self) -> str:
         value = self.query_one("#backend", Select).value
         return value if isinstance(value, str) else self.context.config.backend
@@ -184,6 +192,7 @@ class NewJobScreen(StokeScreen):
             self._backend,
             {field.field.name: field.text for field in self.query(FormField)},
             self._rest,
+            self._script,
         )
 
     # --- the cluster ------------------------------------------------------------------------------
@@ -231,11 +240,8 @@ class NewJobScreen(StokeScreen):
         body.append("\n\nIt runs on this machine, as your user, whenever credentials are needed.")
         self.app.push_screen(Confirm("Let this program run?", body, "Allow"), answered)
 
-    def _field(self, name: str) -> FormField:
-        return self.query_one(f"#field-{name}", FormField)
-
     def _fill(self, draft: drafts.Draft) -> None:
-        self._code.put(draft.code)
+        self._put_code(draft.code, draft.script)
         self._rest = draft.rest
         rest = self.query_one("#rest", Static)
         described = form.describe_rest(draft.rest)
@@ -249,7 +255,7 @@ class NewJobScreen(StokeScreen):
         """Put a request into the form; ask first if that replaces other work."""
         rest = form.rest_of(spec, self.context.config)
         filled = form.filled(spec, name)
-        new = drafts.Draft(spec.code, backend, filled, rest)
+        new = drafts.Draft(spec.code, backend, filled, rest, projects.script_of(spec))
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -321,7 +327,8 @@ class NewJobScreen(StokeScreen):
             done(FormResult({"backend": at_backend(error)}))
 
         self._show_summary(draft)
-        folder = self._opened_last or current_folder()
+        self._field(projects.RECORDED.name).display = projects.has_snapshot(draft)
+        folder = Path(draft.script).parent if draft.script else current_folder()
         on_thread(self, lambda: self._validation.validate(draft, rendering, folder), done, failed)
 
     def _show(self, result: FormResult) -> None:
@@ -330,19 +337,43 @@ class NewJobScreen(StokeScreen):
         for field in self.query(FormField):
             field.show_unsupported(result.unsupported.get(field.field.name))
         self.query_one("#backend-isolation", Static).update(fmt.plain(result.isolation))
-        self._show_errors(result.errors)
-        self._show_prediction(result.spec, None if result.errors else result.expected)
+        self._files.look(result.project, self._code.text, result.project_files)
+        self._files.show_notes(result.notes)
+        self._result = result
+        self._show_result()
         self._show_undeclared(result.undeclared)
-        if result.errors:
-            # On a small terminal a field may be scrolled out.
-            labels = {field.name: field.label for field, _ in form.widgets()}
-            where = ", ".join(labels.get(name, name) for name in sorted(result.errors))
-            said = Text("prediction: -", style="$quiet").append(f"  fix first: {where}")
-            self.query_one("#prediction", Static).update(said)
         manifest = self.query_one(ManifestView)
         if manifest.display:
             title, text = result.manifest
             manifest.show(title or "Fix the errors in the form first.", text)
+
+    def _show_result(self) -> None:
+        """Show the errors of the form and of its project's files, or the prediction."""
+        result, files = self._result, self._files
+        errors = dict(result.errors)
+        if files.error is not None:
+            errors.setdefault(projects.FOLDER.name, files.error)
+        self._show_errors(errors)
+        self._show_prediction(result.spec, None if errors else result.expected)
+        if errors:
+            # On a small terminal a field may be scrolled out.
+            labels = {field.name: field.label for field, _ in form.widgets()}
+            where = ", ".join(labels.get(name, name) for name in sorted(errors))
+            said = Text("prediction: -", style="$quiet").append(f"  fix first: {where}")
+            self.query_one("#prediction", Static).update(said)
+
+    @property
+    def _files(self) -> FilesLine:
+        return self.query_one(FilesLine)
+
+    def _files_changed(self) -> None:
+        self._show_result()
+        self.refresh_bindings()
+
+    def action_files(self) -> None:
+        """List what would travel with the code."""
+        if (files := self._files.files) is not None:
+            self.app.push_screen(FilesDialog(files))
 
     def _show_summary(self, draft: drafts.Draft) -> None:
         """Show what the folded fields hold, in the title of the fold."""
@@ -417,6 +448,8 @@ class NewJobScreen(StokeScreen):
             return False
         if action == "add_packages":
             return bool(self._undeclared)
+        if action == "files":
+            return self.is_mounted and bool(self.query(FilesLine)) and self._files.files is not None
         return not self._submitting if action == "submit" else True
 
     @on(Button.Pressed, "#submit")
@@ -429,18 +462,11 @@ class NewJobScreen(StokeScreen):
             return
         draft = self._now()
         self._save()
-        try:
-            spec = self._validation.spec(draft)
-        except RequestError as error:
-            self._refuse(error)
-            return
         self._set_submitting(True)
-        name = draft.values["name"].strip() or "job"
-        self.context.submissions.submit_spec(
+        self.context.submissions.submit_request(
             self,
             self._backend,
-            spec,
-            name,
+            lambda: self._validation.request(draft),
             self._refuse,
             lambda: self._set_submitting(False),
             watch,
@@ -448,16 +474,18 @@ class NewJobScreen(StokeScreen):
 
     def action_race(self) -> None:
         """Run the request cold and warm on the Race screen."""
-        draft = self._now()
+        draft, backend = self._now(), self._backend
         self._save()
-        try:
-            spec = self._validation.spec(draft)
-            check_race(spec, self.context.backends.get(self._backend))
-        except RequestError as error:
-            self._refuse(error)
-            return
-        name = draft.values["name"].strip() or "job"
-        self.post_message(StartRace(spec, name, self._backend))
+
+        def make() -> Request:
+            request = self._validation.request(draft)
+            check_race(request.spec, self.context.backends.get(backend))
+            return request
+
+        def made(request: Request) -> None:
+            self.post_message(StartRace(request.spec, request.name, backend))
+
+        on_thread(self, make, made, self._refuse)
 
     def _set_submitting(self, submitting: bool) -> None:
         self._submitting = submitting
@@ -508,33 +536,6 @@ class NewJobScreen(StokeScreen):
 
     # --- files ------------------------------------------------------------------------------------
 
-    def action_open(self) -> None:
-        def picked(path: Path | None) -> None:
-            if path is not None:
-                self._opened_last = path.parent
-                self._open(path)
-
-        self.app.push_screen(OpenFile(self._opened_last or current_folder()), picked)
-
-    def _open(self, path: Path) -> None:
-        def read() -> Preset | str:
-            if path.suffix == ".json":
-                return Preset(path, presets.read(path))
-            return read_code_or_notebook(path)
-
-        def done(what: Preset | str) -> None:
-            if isinstance(what, Preset):
-                self._take(what)
-                return
-            self._code.put(what)
-            self._code.focus()
-            if not self._field("name").text:
-                self._field("name").text = path.stem
-            if path.suffix == ".ipynb":
-                self.notify("Notebook opened as a script: its code cells, without their outputs.")
-
-        on_thread(self, read, done, self.show_error)
-
     def _take(self, preset: Preset | None) -> None:
         if preset is not None and preset.spec is not None:
             self.offer(preset.spec, preset.name, self._backend)
@@ -548,11 +549,17 @@ class NewJobScreen(StokeScreen):
     def action_save_preset(self) -> None:
         """Save the form as a preset, unless something in it is wrong."""
         draft = self._now()
-        try:
-            text, hidden = presets.as_json(self._validation.as_asked(draft))
-        except RequestError as error:
-            self._refuse(error)
-            return
+
+        def read() -> tuple[str, list[str]]:
+            return presets.as_json(self._validation.as_asked(draft))
+
+        def name(preset: tuple[str, list[str]]) -> None:
+            self._name_preset(draft.values["name"].strip(), *preset)
+
+        on_thread(self, read, name, self._refuse)
+
+    def _name_preset(self, wanted: str, text: str, hidden: list[str]) -> None:
+        """Ask for the name of a preset and save it. `hidden` are the variables without their values."""
 
         def save(path: Path) -> None:
             try:
@@ -575,7 +582,7 @@ class NewJobScreen(StokeScreen):
             asked = Confirm("Replace this preset?", body, "Replace")
             self.app.push_screen(asked, lambda yes: save(path) if yes else None)
 
-        self.app.push_screen(SavePreset(draft.values["name"].strip()), named)
+        self.app.push_screen(SavePreset(wanted), named)
 
     def action_back(self) -> None:
         self.post_message(ShowScreen("jobs"))

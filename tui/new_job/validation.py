@@ -6,7 +6,7 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,10 +24,11 @@ from stoke.jobs.prepare import check_request
 from stoke.jobs.rendering import left_out, render_job
 from stoke.jobs.request import Request
 from stoke.request import fields, presets
-from stoke.request.spec import JobSpec
+from stoke.request.spec import JobSpec, Project, make_spec
 from stoke.request.undeclared_packages import Package, undeclared
 from tui.new_job import form
 from tui.new_job.draft import Draft
+from tui.new_job.project import project_fields
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class FormResult:
     undeclared: tuple[Package, ...] = ()
     """The packages that the code imports while the form declares none."""
     manifest: tuple[str, str | None] = ("", None)
+    project: Project | None = None
+    """The project whose files travel."""
+    project_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents that its snapshot has besides its files, by path."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the project."""
 
 
 class FormValidation:
@@ -64,9 +71,16 @@ class FormValidation:
         # A job's name, and the id of the job that is rendered as long as the name stays.
         self._rendered_as = ("", "")
 
-    def spec(self, draft: Draft) -> JobSpec:
-        """Return the request, or raise a `RequestError` that names the field."""
-        return with_defaults(form.build(draft), self._config)
+    def request(self, draft: Draft) -> Request:
+        """Return the request, or raise a `RequestError` that names the field. May read files of the
+        project and start uv: call it on a thread."""
+        spec, environment = form.build(draft)
+        name = draft.values["name"].strip() or "job"
+        return replace(
+            self._make_request(with_defaults(spec, self._config, environment.settings), name),
+            notes=environment.notes,
+            project_files=environment.extra_files,
+        )
 
     def as_asked(self, draft: Draft) -> JobSpec:
         """Return the request without what the configuration adds. `RequestError` names the field."""
@@ -85,12 +99,15 @@ class FormValidation:
         code_packages = tuple(form.code_packages(draft.code))
         if not draft.code.strip() and not form.has_start(draft.values):
             draft = replace(draft, code="pass")
-        spec: JobSpec | None = None
-        if not found:
-            try:
-                spec = self.spec(draft)
-            except RequestError as error:
-                found[form.field_of(error) or "request"] = error
+        request: Request | None = None
+        project = None
+        try:
+            project = _project(draft)
+            if not found:
+                request = self.request(draft)
+        except RequestError as error:
+            found[form.field_of(error) or "request"] = error
+        spec = None if request is None else request.spec
         name = draft.backend or self._config.backend
         isolation, unsupported = "", {}
         try:
@@ -107,29 +124,36 @@ class FormValidation:
             found[form.field_of(error) or "request"] = error
         except StokeError as error:
             found["backend"] = at_backend(error)
-        result = FormResult(found, spec, isolation, unsupported, code_packages=code_packages)
-        if found or spec is None:
+        result = FormResult(
+            found, spec, isolation, unsupported, code_packages=code_packages, project=project
+        )
+        if found or request is None or spec is None:
             return result
+        result = replace(result, project_files=request.project_files, notes=request.notes)
         expected = predict(spec, request_keys(spec), name, self._history)
-        manifest = self._render(draft, spec, backend) if rendering else ("", None)
+        manifest = self._render(draft, request, backend) if rendering else ("", None)
         imported = tuple(undeclared(spec, folder))
         return replace(result, expected=expected, undeclared=imported, manifest=manifest)
 
-    def _render(self, draft: Draft, spec: JobSpec, backend: Backend) -> tuple[str, str | None]:
+    def _render(self, draft: Draft, request: Request, backend: Backend) -> tuple[str, str | None]:
         """Return a title and what would be submitted, as `stoke render` prints it for the backend."""
         if not isinstance(backend, RendersJobs):
             asked = presets.as_json(self.as_asked(draft))[0]
             return "the request, as stoke submit reads it", asked
-        name = draft.values["name"].strip() or "job"
-        if self._rendered_as[0] != name:
-            self._rendered_as = (name, new_job_id(name))
+        if self._rendered_as[0] != request.name:
+            self._rendered_as = (request.name, new_job_id(request.name))
         title = f"stoke render {backend.name}"
-        if missing := left_out(spec):
+        if missing := left_out(request.spec):
             title += f", without {', '.join(missing)}"
         try:
-            return title, render_job(self._make_request(spec, name), backend, self._rendered_as[1])
+            return title, render_job(request, backend, self._rendered_as[1])
         except StokeError as error:
             return error.what, None
+
+
+def _project(draft: Draft) -> Project | None:
+    fields = project_fields(draft)
+    return None if fields is None else make_spec({"code": "pass", "project": fields}).project
 
 
 def at_backend(error: StokeError) -> RequestError:

@@ -1,0 +1,163 @@
+"""The project of the form: which folder's files travel with the code, and what it adds to the request.
+
+The form has the options `--folder`, `--no-folder`, `--include` and `--exclude` of the commands as
+fields. An empty folder is found from the opened script, as the commands find it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from stoke.errors import RequestError
+from stoke.files.paths import current_folder
+from stoke.project.environment import ProjectEnvironment
+from stoke.project.request_additions import with_project
+from stoke.project.root import project_of
+from stoke.request.fields import Field, Widget
+from stoke.request.spec import JobSpec, Project
+from stoke.request.values import Flag, Texts, Value
+from tui.new_job.draft import Draft
+
+
+class Patterns(Texts):
+    """Patterns of .gitignore, one per line."""
+
+    def from_text(self, field: str, text: str) -> Any:
+        return self.from_options(field, [line for line in text.splitlines() if line.strip()])
+
+
+FOLDER = Field(
+    "folder",
+    "folder",
+    "Folder whose files travel with the code.",
+    Value(),
+    widget=Widget("none: the code travels alone", folded=False),
+)
+NO_FOLDER = Field(
+    "no_folder",
+    "files",
+    "Send the code only, and none of its files.",
+    Flag(False, "none"),
+    widget=Widget("send no files"),
+)
+INCLUDE = Field(
+    "include",
+    "include",
+    "Files of the folder that travel although a rule leaves them out.",
+    Patterns(),
+    widget=Widget("files in spite of a rule: data/a.csv, one per line", lines=3),
+)
+EXCLUDE = Field(
+    "exclude",
+    "exclude",
+    "Files of the folder that do not travel.",
+    Patterns(),
+    widget=Widget("files that stay here: /data, one per line", lines=3),
+)
+RECORDED = Field(
+    "recorded",
+    "files",
+    "Take the files that were submitted with the opened job.",
+    Flag(False, "as submitted before"),
+    widget=Widget("the files as they were submitted", folded=False),
+)
+FIELDS = (FOLDER, RECORDED, NO_FOLDER, INCLUDE, EXCLUDE)
+
+
+def filled(project: Project | None) -> dict[str, str]:
+    """Return the texts of the fields for the project of a request."""
+    texts = {field.name: "" for field in FIELDS}
+    texts |= {NO_FOLDER.name: "no", RECORDED.name: "no"}
+    if project is None:
+        return texts
+    return {
+        **texts,
+        FOLDER.name: "" if project.imports_only else project.root,
+        INCLUDE.name: "\n".join(project.include),
+        EXCLUDE.name: "\n".join(project.exclude),
+        RECORDED.name: "yes" if project.digest is not None else "no",
+    }
+
+
+def script_of(spec: JobSpec) -> str:
+    """Return the file that the code of a request is from; empty for code that is no file."""
+    project = spec.project
+    if project is None or project.script is None:
+        return ""
+    return os.path.join(project.root, project.script)
+
+
+def has_snapshot(draft: Draft) -> bool:
+    """Whether the files of the opened request were recorded when it was submitted, and the form still
+    names its folder and script."""
+    project = _opened(draft, draft.values.get(FOLDER.name, "").strip())
+    return project is not None and project.get("digest") is not None
+
+
+def project_fields(draft: Draft) -> dict[str, Any] | None:
+    """Return the project of the form as the JSON of `stoke.request.spec.Project`; None without one.
+
+    Raises `RequestError` for a wrong folder.
+    """
+    values = draft.values
+    if values.get(NO_FOLDER.name) == "yes":
+        return None
+    folder = values.get(FOLDER.name, "").strip()
+    chosen = {
+        field.name: field.value.from_text(field.name, values.get(field.name, ""))
+        for field in (INCLUDE, EXCLUDE)
+    }
+    if (opened := _opened(draft, folder)) is not None:
+        patterns = {name: list(opened.get(name, ())) for name in chosen}
+        if values.get(RECORDED.name) == "yes" and patterns == chosen:
+            return opened
+        return {**opened, **chosen, "digest": None, "files": 0, "bytes": 0}
+    script = draft.script if draft.code.strip() else ""
+    if script and not os.path.isfile(script):
+        raise RequestError(
+            FOLDER.name,
+            f"the code is from {script}, which does not exist",
+            "open another file (ctrl+o), or send no files",
+        )
+    if not (folder or script):
+        for name, patterns in chosen.items():
+            if patterns:
+                raise RequestError(name, "has patterns, and there is no folder", "name the folder")
+        return None
+    return project_of(
+        script or None,
+        draft.code,
+        folder=os.path.expanduser(folder) or None,
+        include=chosen[INCLUDE.name],
+        exclude=chosen[EXCLUDE.name],
+    )
+
+
+def add_project(
+    fields: Mapping[str, Any], draft: Draft
+) -> tuple[dict[str, Any], ProjectEnvironment]:
+    """Return the JSON of the form's request with its project, and what the project adds to it.
+
+    An opened request has the packages of its project already, so these are not added again.
+    """
+    project = project_fields(draft)
+    without = {name: value for name, value in fields.items() if name != "project"}
+    if project is None:
+        return without, ProjectEnvironment()
+    folder = draft.values.get(FOLDER.name, "").strip()
+    if _opened(draft, folder) is not None:
+        return {**without, "project": project}, ProjectEnvironment()
+    return with_project(without, project, os.path.realpath(current_folder()))
+
+
+def _opened(draft: Draft, folder: str) -> dict[str, Any] | None:
+    """Return the project of the opened request, while the form names its folder and script."""
+    project = draft.rest.get("project")
+    if not isinstance(project, dict):
+        return None
+    root = "" if project.get("imports_only") else project.get("root", "")
+    name = project.get("script")
+    script = os.path.join(project.get("root", ""), name) if name else ""
+    return project if (folder, draft.script) == (root, script) else None
