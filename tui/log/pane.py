@@ -212,7 +212,7 @@ class LogPane(Vertical):
             selected = abs(log.cursor - log.selected_from) + 1
             return Text(f"{selected:,} selected, y copies", style="bold")
         if not log.follow:
-            return Text(f"{log.below:,} below", style="$warn")
+            return Text(f"{log.below:,} below" if log.below else "", style="$warn")
         return Text("" if job.state.finished else "following", style="$good")
 
     def _unsaved(self, job: Job) -> Text | None:
