@@ -141,7 +141,7 @@ def test_events_of_the_runner_pass_unchanged() -> None:
     at = SUBMITTED + 10.0
     python = {
         "event": "phase", "phase": "python", "start": at + 1, "seconds": 2.5, "bytes": 17,
-        "hit": False, "packages": 3, "cached": 1, "key": "ab" * 16, "made_at": None,
+        "hit": False, "packages": 3, "files": None, "cached": 1, "key": "ab" * 16, "made_at": None,
     }  # fmt: skip
     run = {"event": "phase", "phase": "run", "start": at + 4, "seconds": 5.0, "bytes": 0}
     end = {
