@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import tempfile
 
+TOP = os.getcwd()
 ALL = (
     "startup",
     "screens_start",
@@ -37,7 +40,12 @@ def main() -> None:
     for name in sys.argv[1:] or ALL:
         if name not in ALL:
             sys.exit(f"no benchmark is called {name}; there are: {', '.join(ALL)}")
-        importlib.import_module(f"bench.{name}").main()
+        module = importlib.import_module(f"bench.{name}")
+        # In this repository, `stoke run` would send it as a project.
+        with tempfile.TemporaryDirectory() as empty:
+            os.chdir(empty)
+            module.main()
+            os.chdir(TOP)
 
 
 if __name__ == "__main__":

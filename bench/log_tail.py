@@ -23,6 +23,8 @@ from bench.cutting_proxy import CuttingProxy
 from bench.docker import IMAGE, docker
 from stoke.config.model import LogConfig
 
+TOP = Path(__file__).parent.parent
+
 LINES = 1_000_000
 PAIRS = 3
 CUTS = 20
@@ -87,7 +89,7 @@ def _report(what: str, ours: list[Tail], theirs: list[Tail]) -> None:
 def _ours(host: str, expected: bytes) -> Tail:
     with waiting_container() as name, tempfile.TemporaryDirectory(prefix="stoke-bench-") as folder:
         command = [sys.executable, "-m", "bench.log_follow", host, name, folder]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         began = _go(name)
         figures = json.loads(process.stdout.readline())

@@ -14,6 +14,7 @@ from typing import Any
 TOP = Path(__file__).parent.parent
 STOKE = str(TOP / ".venv/bin/stoke")
 SCOPE = "demo"
+SCRIPT = str(TOP / "examples/numpy_pi.py")
 
 
 def stoke(*words: str) -> str:
@@ -24,9 +25,9 @@ def stoke(*words: str) -> str:
 
 
 def run(title: str) -> dict[str, Any]:
-    print(f"\n--- {title}: stoke run examples/numpy_pi.py", flush=True)
+    print(f"\n--- {title}: stoke run --no-folder examples/numpy_pi.py", flush=True)
     document: dict[str, Any] = json.loads(
-        stoke("run", "--json", "-b", "local", "--scope", SCOPE, str(TOP / "examples/numpy_pi.py"))
+        stoke("run", "--json", "-b", "local", "--scope", SCOPE, "--no-folder", SCRIPT)
     )
     return document
 
