@@ -183,7 +183,8 @@ class LogPane(Vertical):
             return
         job = self._job
         # One row, where the screen is wide enough: the log needs the others.
-        parts = (self._filter_text() or self._extent(job), self._whereabouts(job),
+        extent = Text() if self.view.selected_from is not None else self._extent(job)
+        parts = (self._filter_text() or extent, self._whereabouts(job),
                  self._search_text(), self._unsaved(job))  # fmt: skip
         self._update_header(Text("  ").join(part for part in parts if part))
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)

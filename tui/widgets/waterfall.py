@@ -44,8 +44,14 @@ class Waterfall(Widget):
 
         The full width of the bars is the duration of the job, or `span` seconds if that is more.
         """
+        before = self._rows()
         self._job, self._notes, self._now, self._span = job, notes, now, span
-        self.refresh(layout=True)
+        # A layout of the screen at each tick would draw the log below again.
+        self.refresh(layout=not self._brief or self._rows() != before)
+
+    def _rows(self) -> int:
+        """Return the height of a brief waterfall: a row for each phase."""
+        return max(1, len(self._job.phases)) if self._job else 0
 
     def render(self) -> Text:
         job = self._job
