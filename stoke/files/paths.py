@@ -144,6 +144,11 @@ def make_private(folder: Path) -> Path:
     return folder
 
 
+def is_world_writable(folder: str) -> bool:
+    """Return whether every user can write to a folder, so that nothing in it can be trusted."""
+    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
+
+
 def is_open_to_others(folder: Path) -> bool:
     """Return whether other users can write to a folder of stoke, or to one of stoke's above it."""
     return any(level.stat().st_mode & _WRITABLE for level in _ours(folder) if level.is_dir())

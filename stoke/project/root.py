@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from collections.abc import Sequence
 from typing import Any
 
 from stoke.errors import RequestError
+from stoke.files.paths import is_world_writable
 
 MARKERS = ("pyproject.toml", ".git", "stoke.toml")
 """A folder with one of these is the root of a project."""
@@ -24,18 +24,13 @@ def find_root(folder: str) -> str | None:
     home = _home()
     while folder not in ("/", home):
         try:
-            closed = not is_open_to_all(folder)
+            closed = not is_world_writable(folder)
             if closed and any(os.path.lexists(f"{folder}/{name}") for name in MARKERS):
                 return folder
         except OSError:
             return None
         folder = os.path.dirname(folder)
     return None
-
-
-def is_open_to_all(folder: str) -> bool:
-    """Whether every user can write to a folder, so that nothing in it is trusted as a project's."""
-    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
 
 
 def project_of(

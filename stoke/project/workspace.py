@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from stoke.files.paths import is_world_writable
 from stoke.project.lockfile import uv_command
 from stoke.project.pyproject import (
     Pyproject,
@@ -16,7 +17,6 @@ from stoke.project.pyproject import (
     read_pyproject,
     shown,
 )
-from stoke.project.root import is_open_to_all
 from stoke.request.requirement import NAME, canonical_name
 
 _HEAD = re.compile(rf"[ \t]*({NAME})[ \t]*(?:\[([^\]]*)\])?")
@@ -31,7 +31,7 @@ def workspace_root(folder: str) -> str | None:
     home = os.path.realpath(os.path.expanduser("~"))
     above = os.path.dirname(folder)
     while above not in ("/", home):
-        if os.path.lexists(os.path.join(above, "pyproject.toml")) and not is_open_to_all(above):
+        if os.path.lexists(os.path.join(above, "pyproject.toml")) and not is_world_writable(above):
             pyproject = read_pyproject(above)
             if pyproject and folder in member_folders(pyproject):
                 return above

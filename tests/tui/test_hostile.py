@@ -106,7 +106,10 @@ async def test_a_hostile_name_in_dialogs_and_toasts(
         await until(pilot, lambda: "[tag=value: z]" in harmless(app))
 
 
-NEVER_WRONG = ("name", "image", "args", "requirements", "locked", "use_cache")
+NEVER_WRONG = (
+    *("name", "image", "args", "requirements", "locked", "use_cache"),
+    *("recorded", "no_folder", "include", "exclude"),
+)
 
 
 async def test_form_fields_and_editor_keep_hostile_text_and_draw_it_sanitized(

@@ -290,6 +290,7 @@ async def test_values_without_a_form_field_are_kept_and_listed(
         app.exit()
     again = StokeApp(app.context.config)
     async with again.run_test(size=SIZE, notifications=True) as pilot:
+        await pilot.press("2")
         await until(pilot, lambda: "print(1)" in screen_text(again))
         await pilot.press("ctrl+r")
         await until(pilot, lambda: backends["local"].deliveries)

@@ -15,14 +15,17 @@ from textual.pilot import Pilot
 from stoke.cli.command_table import cli
 from stoke.history.job import JobState
 from stoke.request.spec import JobSpec
+from tests.hints import is_hint, refused
 from tests.projects import write
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_hostile import harmless
 from tests.tui.test_new_job_screen import field, opened
 from tui.app import StokeApp
 from tui.new_job.code_editor import CodeEditor
+from tui.new_job.draft import Draft
 from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.pick import OpenFile
+from tui.new_job.project import project_fields
 from tui.new_job.project_files import FilesLine
 from tui.new_job.screen import NewJobScreen
 
@@ -203,6 +206,39 @@ async def test_a_folder_is_taken_with_its_own_program(
         await until(pilot, lambda: "f7 lists them" in files_line(screen))
         made = screen._validation.request(screen._now()).spec
         assert made.module == "demo" and made.code == "" and made.project is not None
+
+
+async def test_a_folder_without_a_program_of_its_own_says_what_to_open(
+    app: StokeApp, desk: Desk, here: Path
+) -> None:
+    (here / "pyproject.toml").unlink()
+    write(here, {"stoke.toml": "", "one/__main__.py": "", "two/__main__.py": ""})
+    write(here, {"one/__init__.py": "", "two/__init__.py": ""})
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(app.screen, OpenFile) and "src/" in screen_text(app))
+        await pilot.press("f9")
+        hint = "Open one of its files (ctrl+o), or name a module or a program."
+        await until(pilot, lambda: "name a module or a program." in said(app))
+        assert is_hint(hint, hint) in said(app).replace("\n", " ")
+        field(screen, "module").text = "one"
+        await until(pilot, lambda: "f7 lists them" in files_line(screen))
+        assert screen._validation.request(screen._now()).spec.module == "one"
+
+
+def test_patterns_without_a_folder_and_a_file_that_is_gone_say_what_to_do(here: Path) -> None:
+    draft = Draft(values={"include": "data/a.csv"})
+    assert refused(lambda: project_fields(draft), "name the folder")
+    draft.values["folder"] = str(here)
+    assert (project_fields(draft) or {})["include"] == ["data/a.csv"]
+    gone = Draft(code="1", script=str(here / "gone.py"))
+    assert refused(lambda: project_fields(gone), "open another file (ctrl+o), or send no files")
+    gone.values["no_folder"] = "yes"
+    assert project_fields(gone) is None
+    gone.values["no_folder"] = "no"
+    gone.script = str(here / "src/train.py")
+    assert (project_fields(gone) or {})["script"] == "src/train.py"
 
 
 async def test_names_in_the_tree_do_not_drive_the_terminal(

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Input, Static, TextArea
 
@@ -37,7 +38,7 @@ class Confirm(Dialog[bool]):
             yield Static(self._body, classes="dialog-body")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Cancel (n)", id="cancel")
-                yield Button(f"{self._verb} (y)", id="go", variant="error")
+                yield Button(Content(f"{self._verb} (y)"), id="go", variant="error")
 
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
