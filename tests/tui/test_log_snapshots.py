@@ -90,7 +90,7 @@ def test_following(
 def test_wrapped_and_paused(
     snap_compare: Compare, app: StokeApp, running: Desk, size: tuple[int, int]
 ) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=shows("below", "w", "k", "k", "k"))
+    assert snap_compare(app, terminal_size=size, run_before=shows("53 lines", "w", "k", "k", "k"))
 
 
 @SIZES
