@@ -28,9 +28,23 @@ class Patterns:
         self._spec = _compiled(self._lines)
 
     def verdict(self, path: str, is_folder: bool) -> bool | None:
-        """Return what the last pattern says that matches: True, or False with a `!`; else None."""
+        """Return what the last pattern says that matches: True, or False with a `!`; else None.
+
+        A pattern that matches a folder above the path says nothing about the path.
+        """
+        path = self._relative(path, is_folder)
+        for pattern in reversed(self._spec.patterns):
+            if pattern.regex is not None and _matches(pattern.regex, path):
+                return pattern.include
+        return None
+
+    def covers(self, path: str, is_folder: bool) -> bool:
+        """Return whether the patterns match the path or a folder above it."""
+        return bool(self._spec.check_file(self._relative(path, is_folder)).include)
+
+    def _relative(self, path: str, is_folder: bool) -> str:
         path = _bytewise(path[self._base :])
-        return self._spec.check_file(f"{path}/" if is_folder else path).include
+        return f"{path}/" if is_folder else path
 
     def negated(self) -> list[str]:
         """Return the patterns that begin with `!`, without it."""
@@ -45,7 +59,7 @@ class Includes:
         self._patterns = [(line, Patterns([line], base)) for line in lines]
 
     def has(self, path: str, is_folder: bool) -> bool:
-        return any(patterns.verdict(path, is_folder) for _, patterns in self._patterns)
+        return any(patterns.covers(path, is_folder) for _, patterns in self._patterns)
 
     def names_secret(self, path: str) -> bool:
         """Return whether a matching pattern itself looks like the name of a secret.
@@ -53,7 +67,7 @@ class Includes:
         `*` and `certs/` match secrets, too, but probably not on purpose.
         """
         return any(
-            looks_secret(line.strip().strip("/")) and patterns.verdict(path, False)
+            looks_secret(line.strip().strip("/")) and patterns.covers(path, False)
             for line, patterns in self._patterns
         )
 
@@ -98,13 +112,32 @@ def read_patterns(path: str, base: str = "") -> Patterns | None:
     return None if data is None else Patterns(os.fsdecode(data).splitlines(), base)
 
 
+def _matches(pattern: re.Pattern[str], path: str) -> bool:
+    """Return whether the pattern matches the path itself: pathspec marks the slash behind a folder."""
+    marks = "ps_d" in pattern.groupindex
+    return any(
+        not marks or found.start("ps_d") in (-1, len(path) - 1) for found in pattern.finditer(path)
+    )
+
+
 def _bytewise(text: str) -> str:
     """Return a text with a character for each byte: in git, `?` matches one byte."""
     return text if text.isascii() else os.fsencode(text).decode("ascii", "surrogateescape")
 
 
+def _as_git_reads(line: str) -> str:
+    """Return a pattern that pathspec reads as git does.
+
+    To git, `a/**/` is each folder inside `a`, and `a/**` everything inside; to pathspec, the first has
+    files too, and the second has `a` itself.
+    """
+    if line.endswith("**/"):
+        return f"{line}*/"
+    return f"{line}/*" if line.endswith("/**") else line
+
+
 def _compiled(lines: list[str]) -> GitIgnoreSpec:
-    lines = [_bytewise(line) for line in lines]
+    lines = [_as_git_reads(_bytewise(line)) for line in lines]
     try:
         return GitIgnoreSpec.from_lines(lines)
     except (ValueError, re.error):
