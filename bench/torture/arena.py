@@ -76,8 +76,12 @@ class Arena:
         return self._start([*LIMITED_STOKE, *arguments], more)
 
     def _start(self, command: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
+        # In this repository, `stoke run` would send it as a project.
+        empty = self.folder / "empty"
+        empty.mkdir(exist_ok=True)
         return subprocess.Popen(
             command,
+            cwd=empty,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
