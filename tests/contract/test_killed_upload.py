@@ -40,10 +40,10 @@ submit_project(lab, snapshot({"main.py": b"", "data": random.randbytes(5 * 2**20
 
 
 @pytest.mark.cluster
-def test_nothing_stays_of_an_upload_whose_client_was_killed(lab: Lab, cluster: Any) -> None:
+def test_nothing_stays_of_an_upload_whose_client_was_killed(lab: Lab, real_cluster: Any) -> None:
     if lab.backend.name != "argo":
         pytest.skip("local and Docker take a pack in one step")
-    resources = KubernetesResources(cluster.connect())
+    resources = KubernetesResources(real_cluster.connect())
 
     def chunks() -> set[str]:
         found = resources.list_config_maps(f"{PACK_CHUNK}=true")

@@ -144,7 +144,7 @@ def test_the_terminals_size_overrides_exported_columns_and_lines(tmux: Tmux) -> 
     tmux.start()
     tmux.until("━0 jobs━{100,}")
     tmux.run("resize-window", "-t", "test", "-x", "100", "-y", "30")
-    tmux.until("(?m)━0 jobs━{80,92} *$")
+    tmux.until("(?m)━0 jobs━{80,95} *$")
 
 
 def test_the_whole_screen_is_redrawn_after_an_editor(tmux: Tmux, tmp_path: Path) -> None:
