@@ -91,7 +91,9 @@ def test_each_commands_help_has_an_example_that_parses(name: str, command: click
     # Every option that an example uses is one of the command's.
     known = {option for parameter in command.params for option in parameter.opts}
     for example in examples:
-        used = re.findall(r"(?<= )(-[a-z]|--[a-z-]+)(?= |$)", re.split(r"\||\.py | -- ", example)[0])
+        used = re.findall(
+            r"(?<= )(-[a-z]|--[a-z-]+)(?= |$)", re.split(r"\||\.py | -- ", example)[0]
+        )
         assert set(used) <= known, example
 
 

@@ -25,8 +25,8 @@ JOB_KEYS = [
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "module", "exec", "project", "args", "dependencies", "requirements", "constraints",
-    "locked", "system", "python", "env", "secrets", "mounts", "index", "nix", "uv", "image", "timeout", "cpu",
-    "memory", "shm_size", "use_cache", "scope",
+    "locked", "system", "python", "env", "secrets", "mounts", "index", "nix", "uv", "image",
+    "timeout", "cpu", "memory", "shm_size", "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"

@@ -33,7 +33,7 @@ def source(
         return
     from backends.argo.cluster import resource_path
 
-    api = request.getfixturevalue("cluster").connect()
+    api = request.getfixturevalue("real_cluster").connect()
     name = f"test-{secrets.token_hex(4)}"
     path = resource_path("v1", api.namespace, "persistentvolumeclaims")
     claim = {
