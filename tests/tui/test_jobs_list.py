@@ -190,7 +190,8 @@ async def test_only_visible_jobs_are_read(app: StokeApp, desk: Desk) -> None:
         assert set(table.listing._pages) == {0}
         await pilot.press("G")
         await until(pilot, lambda: f"job-{10 * PAGE - 1}" in screen_text(app))
-        assert set(table.listing._pages) == {0, 9}
+        # A refresh of the list drops pages that are not shown.
+        assert {9} <= set(table.listing._pages) <= {0, 9}
         await pilot.press("pageup", "k", "g")
         await until(pilot, lambda: "job-0 " in screen_text(app))
 
