@@ -81,7 +81,7 @@ def test_a_relative_source_becomes_a_whole_one(
     typed = ["./a:/a", ".:/b:rw", "../x:/c", "~/d:/d", "/e:/e", "claim:f:/f"]
     whole = Mounts().from_options("mounts", typed)
     assert whole == [
-        f"{tmp_path}/a:/a", f"{tmp_path}:/b:rw", f"{tmp_path}/../x:/c", "/home/ada/d:/d", "/e:/e",
+        f"{tmp_path}/a:/a", f"{tmp_path}:/b:rw", f"{tmp_path}/../x:/c", "/home/user/d:/d", "/e:/e",
         "claim:f:/f",
     ]  # fmt: skip
     assert Mounts().from_text("mounts", "\n".join([*typed, "", " "])) == whole

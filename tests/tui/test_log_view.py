@@ -231,7 +231,7 @@ async def test_lines_have_the_colour_of_their_level_unless_the_job_coloured_them
 async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
     app: StokeApp, desk: Desk
 ) -> None:
-    folder = f"/home/ada/.local/state/stoke/local/{JOB}/work/files/"
+    folder = f"/home/user/.local/state/stoke/local/{JOB}/work/files/"
     trace = f'  File "{folder}fit.py", line 3, in <module>\n'.encode()
     inside = b'  File "/stoke/work/files/fit.py", line 4, in f\n'
     desk.job(JOB, JobState.FAILED, log=trace + inside + b"x" * 200 + b"\n")
