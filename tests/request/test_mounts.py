@@ -77,7 +77,7 @@ def test_a_relative_source_becomes_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", "/home/user")
     typed = ["./a:/a", ".:/b:rw", "../x:/c", "~/d:/d", "/e:/e", "claim:f:/f"]
     whole = Mounts().from_options("mounts", typed)
     assert whole == [
