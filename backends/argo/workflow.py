@@ -52,7 +52,7 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from stoke.remote.bundle import housekeeping_source
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import RunnerOption
+from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
@@ -109,7 +109,7 @@ def make_job(
         f"{bundle.FOLDER}/runner.py",
         *runner_arguments(
             f"{bundle.FOLDER}/payload",
-            work=f"{bundle.FOLDER}/work",
+            work=f"{bundle.FOLDER}/{JobFolder.WORK}",
             cache=CACHE if spec.use_cache else None,
             pack=bundle.PACK if pack is not None else None,
             flags=(*flags, RunnerOption.NIX) if spec.system else flags,

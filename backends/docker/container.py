@@ -24,7 +24,7 @@ from stoke.config.model import Config
 from stoke.delivery.bind_mounts import BindMount, resolve_mounts
 from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import RunnerOption
+from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 
 FOLDER = "/stoke"
@@ -76,7 +76,7 @@ def container_config(
     mounts += [_bind_mount(bind) for bind in binds]
     command = runner_arguments(
         f"{FOLDER}/payload",
-        work=f"{FOLDER}/work",
+        work=f"{FOLDER}/{JobFolder.WORK}",
         cache=CACHE if spec.use_cache else None,
         pack=f"{FOLDER}/{PACK}" if delivery.project and delivery.project.pack else None,
         flags=tuple(flags),

@@ -43,6 +43,7 @@ from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
+from stoke.remote.protocol import JobFolder
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
@@ -173,7 +174,7 @@ class LocalBackend:
             cache = str(self._caches.make(delivery.spec.scope, "python"))
         arguments = runner_arguments(
             str(folder / "payload"),
-            work=str(folder / "work"),
+            work=str(folder / JobFolder.WORK),
             uv=find_uv_bin(),
             cache=cache,
             pack=pack,

@@ -194,7 +194,7 @@ def _members(project: Pyproject, group: Any, within: tuple[str, ...]) -> Iterato
 
 
 def default_groups(project: Pyproject) -> list[str]:
-    """Return the groups that `uv run` includes when nobody names any."""
+    """Return the groups that `uv run` includes when no group is named."""
     named = project.table("tool", "uv").get("default-groups", ["dev"])
     if named == "all":
         return list(project.table("dependency-groups"))

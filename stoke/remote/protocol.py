@@ -46,6 +46,13 @@ class RunnerOption:
     """Options without a value."""
 
 
+class JobFolder:
+    """Names in a job's own folder."""
+
+    WORK = "work"  # what the runner makes
+    FILES = "files"  # in WORK: the code, and the working directory of a job without a project
+
+
 # ---------------------------------------------------------------------------- stream markers
 
 STREAM_MARK = b"\x1e"

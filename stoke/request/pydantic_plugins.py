@@ -16,7 +16,7 @@ _LOADER = "pydantic.plugin._loader"
 
 
 class _NoPlugins(ModuleType):
-    """Stands for pydantic's module. A version of pydantic that wants more of it gets the real one."""
+    """A module without plugins, in place of pydantic's own. Any other name is looked up in that one."""
 
     @staticmethod
     def get_plugins() -> tuple[()]:

@@ -105,20 +105,21 @@ async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk
         assert "hunter2" not in text
 
 
-async def test_stop_asks_with_cancel_focused(
-    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+@pytest.mark.parametrize(("no", "yes"), [(["enter"], ["tab", "enter"]), (["n"], ["y"])])
+async def test_stop_asks_with_cancel_focused_and_takes_letters(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend], no: list[str], yes: list[str]
 ) -> None:
     desk.job("job-aaaaaa", JobState.RUNNING)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "running" in screen_text(app))
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("enter")
+        await pilot.press(*no)
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert backends["local"].stopped == []
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("tab", "enter")
+        await pilot.press(*yes)
         await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
 
 
@@ -151,23 +152,6 @@ async def test_keys_that_cannot_work_are_not_offered(
         await pilot.press("s")
         await until(pilot, lambda: "Nothing to stop: already ended" in screen_text(app))
         assert not app.screen.is_modal
-
-
-async def test_a_letter_answers_a_confirmation(
-    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
-) -> None:
-    desk.job("job-aaaaaa", JobState.RUNNING)
-    async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: "running" in screen_text(app))
-        await pilot.press("s")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("n")
-        await until(pilot, lambda: not isinstance(app.screen, Confirm))
-        assert backends["local"].stopped == []
-        await pilot.press("s")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
-        await until(pilot, lambda: backends["local"].stopped == ["job-aaaaaa"])
 
 
 async def test_zoom_shows_only_the_log_and_toggles_back(app: StokeApp, desk: Desk) -> None:
@@ -297,7 +281,7 @@ async def test_a_guessed_package_is_asked_for_first(
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "f6 adds yamlx (PyPI name guessed" in screen_text(app))
         await pilot.press("f6")
-        await until(pilot, lambda: "https://pypi.org/project/yamlx" in screen_text(app))
+        await until(pilot, lambda: "The code imports yamlx." in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: not app.screen.is_modal)
         assert not backends["local"].deliveries

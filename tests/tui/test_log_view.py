@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 
-from stoke.files.paths import job_dir
+from stoke.files.paths import job_dir, state_dir
 from stoke.history.job import JobState
 from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
+from stoke.remote.protocol import JobFolder
 from tests.spools import size_of
 from tests.tui.conftest import Desk, Frames, screen_text, shows, until
 from tests.tui.open_log import JOB, lines, opened, styles_of
@@ -231,7 +232,7 @@ async def test_lines_have_the_colour_of_their_level_unless_the_job_coloured_them
 async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
     app: StokeApp, desk: Desk
 ) -> None:
-    folder = f"/home/user/.local/state/stoke/local/{JOB}/work/files/"
+    folder = f"{state_dir()}/local/{JOB}/{JobFolder.WORK}/{JobFolder.FILES}/"
     trace = f'  File "{folder}fit.py", line 3, in <module>\n'.encode()
     inside = b'  File "/stoke/work/files/fit.py", line 4, in f\n'
     desk.job(JOB, JobState.FAILED, log=trace + inside + b"x" * 200 + b"\n")

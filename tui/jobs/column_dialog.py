@@ -97,6 +97,6 @@ class Columns(Dialog[None]):
 
 
 def _named(name: str) -> str:
-    """Return the heading of a column, and what it stands for."""
+    """Return the heading of a column, and its full name."""
     label, full = COLUMNS[name].label, _FULL.get(name, name)
     return label if label == full else f"{label:<6} {full}"

@@ -623,9 +623,7 @@ class JobsScreen(StokeScreen):
         from tui.dialogs.prompts import Confirm
 
         body = fmt.plain(f"The code imports {', '.join(guessed)}. ")
-        body.append("A package of that name on PyPI may be another one. Look at it first:")
-        for name in guessed:
-            body.append("\n").append_text(fmt.plain(f"https://pypi.org/project/{name}"))
+        body.append("A package of that name on PyPI may be another one. Look at it there first.")
         self.app.push_screen(Confirm("Add a package by a guessed name?", body, "Add"), submit)
 
     def action_edit(self) -> None:

@@ -18,6 +18,7 @@ from stoke.logs.pattern import SlowPatternError
 from stoke.logs.reader import NOTE_MARK, Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, LogSource, SpoolReader
+from stoke.remote.protocol import JobFolder
 from stoke.text.ansi import Styled, styled_line
 from stoke.text.sanitize import clean_line
 from tui.log.row import LogRow, Span
@@ -30,6 +31,14 @@ _MOST_MATCHES = 500
 _MOST_COPIED = 16 * 1024**2
 
 
+def _files_of(job_id: str) -> re.Pattern[str]:
+    """Return the pattern of the folder with a job's code. In a container, every job's own folder is
+    /stoke."""
+    own = f"(?:{re.escape(job_id)}|stoke)"
+    parts = (r"(?:/[^\s\"':/]+)*", own, JobFolder.WORK, JobFolder.FILES, "")
+    return re.compile("/".join(parts))
+
+
 class LogLines:
     """The log in `folder`, or nothing for None. It changes only in `update`.
 
@@ -38,12 +47,7 @@ class LogLines:
 
     def __init__(self, folder: LogSource | None, job_id: str | None = None) -> None:
         self.folder = folder
-        # In a container, the folder of every job is /stoke.
-        self._own_folder = (
-            re.compile(rf"(?:/[^\s\"':/]+)*/(?:{re.escape(job_id)}|stoke)/work/files/")
-            if job_id
-            else None
-        )
+        self._own_folder = _files_of(job_id) if job_id else None
         self.rows = 0
         self.bytes = 0
         self.count = 0

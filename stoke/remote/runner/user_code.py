@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from stoke.remote.protocol import EXIT_TIMEOUT, HintCode
+from stoke.remote.protocol import EXIT_TIMEOUT, HintCode, JobFolder
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
@@ -30,7 +30,7 @@ Result = tuple[int, dict[str, object]]
 def run_code(job: RemoteJob) -> Result:
     """Run the user's code to its end, and end the processes that it left behind."""
     payload = job.payload
-    folder = os.path.join(job.work, "files")
+    folder = os.path.join(job.work, JobFolder.FILES)
     os.makedirs(folder, exist_ok=True)
     script = _write_code(payload, folder) if payload["start"]["kind"] == "code" else None
     project = payload["project"]
