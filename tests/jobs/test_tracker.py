@@ -290,7 +290,7 @@ def test_a_job_whose_whole_log_its_engine_lost_has_its_exit_code(history: Histor
 
 @pytest.mark.parametrize("said", ["stopped", "interrupted"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_that_nobody_here_sent_is_not_told_as_our_stop(
+def test_a_signal_from_elsewhere_is_not_reported_as_our_stop(
     history: History, said: str, times: int
 ) -> None:
     """Also where a second follower confirms the end, because the first could not save the log."""

@@ -58,7 +58,7 @@ async def test_the_screen_behind_a_dialog_is_drawn_once(
         view = jobs.query_one("#log-view")
         await until(pilot, lambda: view.lines.rows == 301)  # type: ignore[attr-defined]
         await until(pilot, frames.have_ceased)
-        assert frames.count == before, "it was drawn for nobody"
+        assert frames.count == before, "the screen was drawn without a change"
         assert "first" in shown(app) and "second" not in shown(app)
         await pilot.press("escape")
         await until(pilot, lambda: "second" in shown(app))
