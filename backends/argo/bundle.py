@@ -33,6 +33,10 @@ SECRET_PREFIX = "STOKE_SECRET_"  # noqa: S105
 MISSING_SECRETS = "stoke: not given: "
 """Prefix of the termination message of a pod that lacks a secret its job asks for."""
 
+BEGAN = "stoke: began"
+"""The termination message of a pod whose container has run our code: a node may have rotated away
+the whole log that would tell it."""
+
 # Characters of base64. Argo passes the whole template to its containers in one variable, and Linux
 # limits a variable to 128 KiB; 98,000 bytes in our variable were measured to be too many.
 MAX_INLINE = 90_000
@@ -47,6 +51,11 @@ MAX_CARRIED = 1024**2
 # Runs first in the pod. It contains no user text.
 BOOTSTRAP = f"""\
 import base64, json, os, sys, zlib
+try:
+    with open("{TERMINATION_LOG}", "w") as file:
+        file.write("{BEGAN}")
+except OSError:
+    pass
 os.environ.pop("{SPEC_VARIABLE}", None)
 bundle = os.environ.pop("{VARIABLE}", None)
 if not bundle:

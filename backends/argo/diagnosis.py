@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.bundle import MISSING_SECRETS
+from backends.argo.bundle import BEGAN, MISSING_SECRETS
 from backends.argo.names import AT_MOST_ONCE, CLAIM_PREFIX, GAVE_UP, labels_of
 from backends.argo.single_start import EXIT as NOT_STARTED
 from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
@@ -212,7 +212,7 @@ def _more_memory(pod: Object) -> str:
 
 def why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Diagnosis:
     code, why = ended["exitCode"], ended.get("reason", "")
-    said = one_line(ended.get("message"))
+    said = one_line(ended.get("message")).removeprefix(BEGAN)
     if code == 0 or was_stopped(workflow):
         return NO_DIAGNOSIS
     if why == "OOMKilled":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from backends.argo.bundle import BEGAN
 from backends.argo.diagnosis import (
     NO_DIAGNOSIS,
     RUN_AGAIN,
@@ -28,6 +29,7 @@ from backends.argo.status import (
     epoch,
     has_started,
     is_over,
+    one_line,
     terminated,
     was_stopped,
 )
@@ -87,6 +89,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
             epoch(ended.get("finishedAt")),
             reason.hint,
             phases,
+            began=one_line(ended.get("message")) == BEGAN,
         )
     if status.get("phase") in ("Failed", "Succeeded"):
         reason = NO_DIAGNOSIS if was_stopped(workflow) else why_pod_failed(pod)

@@ -96,6 +96,8 @@ class EngineState:
     while the phase is active)."""
     log_gone: bool = False
     """Whether the engine has dropped the log of a job that it still knows."""
+    began: bool = False
+    """Whether the engine knows that the runner has begun, also without a log."""
     notes: tuple[tuple[str, str | None], ...] = ()
     """What users have to know about how the engine ran the job, such as that its code has run twice;
     each note with a hint, or None."""

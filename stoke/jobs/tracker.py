@@ -414,7 +414,7 @@ class Tracker:
                     + (f" ({engine.reason})" if engine.reason else "")
                 )
             whole = not engine.log_gone and not follower.spool.gaps
-            reported = _began(job) or engine.reason or told or job.stop_requested
+            reported = _began(job) or engine.began or engine.reason or told or job.stop_requested
             if whole and not reported and code < SIGNAL:
                 # The image's python3 is another program, or may not read the runner.
                 why = f"python3 ended with exit code {code} before the runner began"
@@ -430,8 +430,9 @@ class Tracker:
         if shown is not None:
             shown.whole = True
             changes["provisional"] = engine.status != EngineStatus.ABSENT
-        if engine.log_gone and not job.provisional:
-            # Without the runner's end event it is unknown how much of the log is missing.
+        unread = engine.began and not _began(job)
+        if unread or (engine.log_gone and not job.provisional):
+            # Without the runner's events it is unknown how much of the log is missing.
             gone = "its log had gone before all of it was read"
             changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
         self._history.update(self.job_id, **changes, **counts)

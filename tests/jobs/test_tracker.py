@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,18 @@ def test_a_log_that_was_deleted_before_it_was_read_is_reported(
     job = track(ScriptedBackend(log_of(*log), states=[gone]), history)
     assert job.state is JobState.SUCCEEDED
     assert ("log had gone" in (job.reason or "")) == says
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, JobState.SUCCEEDED), (2, JobState.FAILED)])
+@pytest.mark.parametrize("log", [[], [b"the rest\n"]], ids=["empty", "cut"])
+def test_a_log_without_events_of_a_runner_that_began_is_reported(
+    history: History, log: list[bytes], code: int, state: JobState
+) -> None:
+    """As after a node has rotated the file with its beginning away: the exit code counts."""
+    ended = replace(exited(code), began=True)
+    job = track(ScriptedBackend(log_of(*log), states=[ended]), history)
+    assert (job.state, job.exit_code) == (state, code)
+    assert "log had gone" in (job.reason or "")
 
 
 def test_engine_errors_are_reported_and_tried_again(history: History) -> None:

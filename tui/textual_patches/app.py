@@ -3,6 +3,8 @@
 - Textual 8.2.8 has no hook between a frame and the terminal; `changed_cells` says why one is needed.
 - It prints the traceback of an unexpected error with local variables, which can hold secrets. No
   setting turns that off; other programs override the same method.
+- Once it is told to exit it mounts no more widgets, and then fails on those whose children
+  are missing for that reason.
 - It cannot turn the mouse off and on while it runs. Without a mouse, the terminal selects text itself.
 
 No upstream issue is known for these.
@@ -14,7 +16,9 @@ from rich.console import RenderableType
 from rich.text import Text
 from textual._compositor import CompositorUpdate
 from textual.app import App
+from textual.css.query import NoMatches
 from textual.screen import Screen
+from textual.widget import MountError
 
 from stoke.text.sanitize import clean
 from tui.textual_patches.changed_cells import ChangedCells, TerminalCells
@@ -48,6 +52,11 @@ class PatchedApp(App[None]):
         (driver._enable_mouse_support if on else driver._disable_mouse_support)()  # type: ignore[attr-defined]
         driver._mouse = on
         return on
+
+    def _handle_exception(self, error: Exception) -> None:
+        if self._exit and isinstance(error, (NoMatches, MountError)):
+            return
+        super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """End the program after an unexpected error, with a report instead of a traceback."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backends.argo.bundle import MISSING_SECRETS
+from backends.argo.bundle import BEGAN, MISSING_SECRETS
 from backends.argo.diagnosis import SECOND_RUN_PREVENTED, gives_up_at
 from backends.argo.names import GAVE_UP
 from backends.argo.start_timeline import StartTimeline
@@ -68,6 +68,13 @@ def test_a_secret_that_its_template_does_not_give_is_named() -> None:
     assert (state.status, state.exit_code) == ("exited", None)
     assert "provides no secret for TOKEN" in (state.reason or "")
     assert "argo.template_secrets" in (state.hint or "")
+
+
+@pytest.mark.parametrize("code", [0, 3, 64])
+def test_a_pod_tells_that_its_runner_began(code: int) -> None:
+    state = state_of(workflow(phase="Running"), pod(terminated(code, message=BEGAN)))
+    assert (state.exit_code, state.reason, state.began) == (code, None, True)
+    assert not state_of(workflow(phase="Running"), pod(terminated(code))).began
 
 
 def test_a_termination_message_about_a_second_start_counts_only_with_at_most_once() -> None:

@@ -361,6 +361,7 @@ def test_the_bundle_is_unpacked_before_the_job_begins(tmp_path: Path, carried: b
     assert "TOKEN" in met
     brought = {"STOKE_BUNDLE", "STOKE_SPEC", "ARGO_TEMPLATE", "STOKE_SECRET_1", "STOKE_SECRET_2"}
     assert not brought & set(met)
+    assert (tmp_path / "last-words").read_text() == bundle.BEGAN
 
 
 def test_a_pod_without_the_secret_that_its_job_asks_for_says_so_and_ends(tmp_path: Path) -> None:
