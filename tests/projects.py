@@ -112,6 +112,51 @@ default = true
     return folder
 
 
+BUILDS = """\
+import os, zipfile
+
+def build_wheel(target, config_settings=None, metadata_directory=None):
+    if {fails!r}:
+        raise SystemExit({fails!r})
+    name = "app-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(target, name), "w") as wheel:
+        wheel.writestr("app/__init__.py", "WHENCE = 'wheel'")
+        wheel.writestr("app/fast.py", "VALUE = 7")
+        about = "Metadata-Version: 2.1\\nName: app\\nVersion: 1.0\\n"
+        wheel.writestr("app-1.0.dist-info/METADATA", about)
+        tags = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr("app-1.0.dist-info/WHEEL", tags)
+        wheel.writestr("app-1.0.dist-info/RECORD", "")
+    return name
+"""
+"""A build backend that needs no index and no compiler; its wheel has a module that the source lacks."""
+
+
+def compiled(folder: Path, layout: str, fails: str = "") -> Path:
+    source = "src/app" if layout == "src" else "app"
+    return write(
+        folder,
+        {
+            "pyproject.toml": """\
+[build-system]
+requires = []
+build-backend = "builds"
+backend-path = ["."]
+
+[project]
+name = "app"
+version = "1.0"
+
+[tool.setuptools-rust]
+binding = "none"
+""",
+            "builds.py": BUILDS.format(fails=fails),
+            f"{source}/__init__.py": "WHENCE = 'source'\n",
+            "main.py": "import app, app.fast\n\nprint('fast', app.fast.VALUE, app.WHENCE)\n",
+        },
+    )
+
+
 def workspace(folder: Path, index: PackageIndex, locked: bool = True) -> Path:
     write(
         folder,

@@ -95,6 +95,7 @@ def submit_project(
     directory: str = ".",
     import_path: tuple[str, ...] = (),
     programs: tuple[str, ...] = (),
+    compiled: tuple[tuple[str, str], ...] = (),
     code: str = "pass",
     **fields: Any,
 ) -> Job:
@@ -105,6 +106,7 @@ def submit_project(
         directory=directory,
         import_path=import_path,
         programs=programs,
+        compiled=compiled,
     )
     request = lab.request(code, **fields)
     request = dataclasses.replace(

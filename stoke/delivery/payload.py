@@ -48,9 +48,12 @@ _REMOTE = Path(bundle.__file__).parent
 def runner_source(spec: JobSpec) -> bytes:
     """Return the program that runs inside the job, with only the parts that this job can need."""
     # uv provides packages, and also a Python of another version.
-    packages = spec.has_packages or bool(spec.python)
+    compiled = bool(spec.project and spec.project.compiled)
     return bundle.runner_source(
-        packages=packages, nix=bool(spec.system), project=spec.project is not None
+        packages=spec.has_packages or bool(spec.python) or compiled,
+        nix=bool(spec.system),
+        project=spec.project is not None,
+        compiled=compiled,
     )
 
 
@@ -156,6 +159,7 @@ def _project(spec: JobSpec) -> ProjectPayload | None:
         "directory": spec.project.directory,
         "import_path": list(spec.project.import_path),
         "programs": list(spec.project.programs),
+        "compiled": [list(one) for one in spec.project.compiled],
     }
 
 

@@ -32,12 +32,12 @@ FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, Job
 # In their order. The backend reports the first four, the runner the others.
 PHASES = (
     *("queue", "schedule", "pull", "start"),
-    *("project", "lock", "system", "python", "run", "results"),
+    *("project", "lock", "system", "python", "build", "run", "results"),
 )
 # The phases that prepare packages, and that a cache can shorten.
 ENVIRONMENT_PHASES = ("lock", "system", "python")
 # All phases of the runner before the code.
-PREPARING_PHASES = ("project", *ENVIRONMENT_PHASES)
+PREPARING_PHASES = ("project", *ENVIRONMENT_PHASES, "build")
 
 
 @dataclass(frozen=True)

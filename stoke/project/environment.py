@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stoke.errors import RequestError
@@ -32,7 +32,7 @@ from stoke.project.pyproject import (
     read_pyproject,
     shown,
 )
-from stoke.project.source_layout import compiled_by, import_folders
+from stoke.project.source_layout import has_extension_modules, import_folders
 from stoke.project.version import UNKNOWN, version_of
 from stoke.project.workspace import LocalPackages, LocalSearch
 from stoke.request.requirement import names
@@ -76,6 +76,9 @@ class ProjectEnvironment(NamedTuple):
     """Folders, relative to the root."""
     programs: tuple[str, ...] = ()
     """Folders, relative to the root."""
+    compiled: tuple[tuple[str, str], ...] = ()
+    """Packages whose modules have to be compiled: the folder of each, and the first that it is imported
+    from, relative to the root."""
     extra_files: Mapping[str, bytes] = {}
     """Virtual files by their paths in the project; those in `programs` are executable."""
     uv: Mapping[str, Any] = {}
@@ -90,7 +93,12 @@ class ProjectEnvironment(NamedTuple):
     @property
     def in_project(self) -> dict[str, Any]:
         """The fields of `stoke.request.spec.Project` that the environment decides."""
-        return {"import_path": self.import_path, "programs": self.programs, "asked": self.asked}
+        return {
+            "import_path": self.import_path,
+            "programs": self.programs,
+            "compiled": self.compiled,
+            "asked": self.asked,
+        }
 
     @property
     def settings(self) -> tuple[str, Mapping[str, Any]] | None:
@@ -144,7 +152,15 @@ def project_environment(
     local = search.found
     lock = _locked(root, project, search, options)
     notes = [lock.note] if lock and lock.note else []
-    files, import_path, programs = _source(root, local, set(names(requested)), notes)
+    installed = set(names(requested))
+    packages = [
+        one
+        for one in local.packages
+        if is_installed(one) and normalized(one.name or "") not in installed
+    ]
+    files, import_path, programs = _source(root, packages, local.unnamed)
+    for package in packages:
+        notes += _missing(package)
     uv, uv_file = _settings(top, local, locked=lock is not None)
     if lock is None and not local.requirements:
         notes += _unread(root, project)
@@ -155,6 +171,7 @@ def project_environment(
         python=python_of(project, top),
         import_path=tuple(import_path),
         programs=programs,
+        compiled=tuple(_compiled(root, packages)),
         extra_files=files,
         uv=uv,
         uv_file=uv_file,
@@ -217,15 +234,14 @@ def _locked(
 
 
 def _source(
-    root: str, local: LocalPackages, installed: set[str], notes: list[str]
+    root: str, packages: Sequence[Pyproject], unnamed: Iterable[str]
 ) -> tuple[dict[str, bytes], list[str], tuple[str, ...]]:
-    """Return the virtual files, the import path and the program folders; add to `notes`."""
+    """Return the virtual files, the import path and the program folders. `unnamed` are folders with
+    modules of no package."""
     files: dict[str, bytes] = {}
     path: list[str] = []
     has_programs = False
-    for package in local.packages:
-        if not is_installed(package) or normalized(package.name or "") in installed:
-            continue
+    for package in packages:
         for name, data in virtual_files(package, root).items():
             files.setdefault(name, data)
         path += [
@@ -233,28 +249,27 @@ def _source(
             for one in import_folders(package)
         ]
         has_programs = has_programs or bool(scripts_of(package))
-        notes += _missing(package)
-    path += [os.path.relpath(folder, root) for folder in local.unnamed]
+    path += [os.path.relpath(folder, root) for folder in unnamed]
     if files:
         # First: an egg-info from an earlier installation must not hide it.
         path.insert(0, SITE)
     return files, list(dict.fromkeys(path)), (PROGRAMS,) if has_programs else ()
 
 
+def _compiled(root: str, packages: Iterable[Pyproject]) -> Iterator[tuple[str, str]]:
+    for package in packages:
+        if has_extension_modules(package):
+            place = os.path.join(package.folder, import_folders(package)[0])
+            yield os.path.relpath(package.folder, root), os.path.relpath(place, root)
+
+
 def _missing(package: Pyproject) -> list[str]:
-    found = []
-    if tool := compiled_by(package):
-        found.append(
-            f"{package.name} has modules that {tool} compiles, and they are not built: it is imported "
-            f"from its source. To have them, name a release or a commit: -w {package.name}, or "
-            f"-w '{package.name} @ git+https://...'"
-        )
-    if version_of(package) is None:
-        found.append(
-            f"the version of {package.name} is unknown, because its build backend computes it: the job "
-            f"sees {UNKNOWN}"
-        )
-    return found
+    if version_of(package) is not None:
+        return []
+    return [
+        f"the version of {package.name} is unknown, because its build backend computes it: the job "
+        f"sees {UNKNOWN}"
+    ]
 
 
 def _unread(root: str, project: Pyproject | None) -> list[str]:

@@ -9,14 +9,9 @@ from typing import Any
 
 from stoke.project.pyproject import Pyproject
 
-_COMPILERS = {
-    "maturin": "maturin",
-    "mesonpy": "meson-python",
-    "scikit_build_core": "scikit-build-core",
-    "scikit_build": "scikit-build",
-    "sipbuild": "SIP",
-    "enscons": "enscons",
-}
+_COMPILERS = frozenset(
+    ["enscons", "maturin", "mesonpy", "scikit_build", "scikit_build_core", "sipbuild"]
+)
 """Build backends, by the first part of their names, that exist for extension modules."""
 _TOOLS = re.compile(
     r"[ \t]*(cffi|cython|mypyc|nanobind|pybind11|scikit-build|setuptools[-_]rust)\b", re.IGNORECASE
@@ -74,31 +69,29 @@ def _configured(package: Pyproject) -> Iterator[Any]:
         yield tool("tool", "uv", "build-backend").get("module-root", "src") or "."
 
 
-def compiled_by(package: Pyproject) -> str | None:
-    """Return what compiles extension modules of a project; None if it has none."""
-    compiler = _COMPILERS.get(package.backend.partition(".")[0])
-    if compiler:
-        return compiler
-    for hook in ("cython", "mypyc", "cmake"):
-        for keys in (("hooks",), ("targets", "wheel", "hooks")):
-            if hook in package.table("tool", "hatch", "build", *keys):
-                return f"hatch-{hook}"
-    if package.table("tool", "poetry").get("build"):
-        return "a build script of Poetry"
-    if package.table("tool", "setuptools").get("ext-modules"):
-        return "setuptools"
-    if package.table("tool", "setuptools-rust"):
-        return "setuptools-rust"
-    if package.backend.partition(".")[0] != "setuptools":
-        return None
+def has_extension_modules(package: Pyproject) -> bool:
+    """Whether modules of a project have to be compiled before it can be imported."""
+    backend = package.backend.partition(".")[0]
+    hooks = [
+        package.table("tool", "hatch", "build", *keys)
+        for keys in (("hooks",), ("targets", "wheel", "hooks"))
+    ]
+    if (
+        backend in _COMPILERS
+        or any(hook in table for table in hooks for hook in ("cython", "mypyc", "cmake"))
+        or package.table("tool", "poetry").get("build")
+        or package.table("tool", "setuptools").get("ext-modules")
+        or package.table("tool", "setuptools-rust")
+    ):
+        return True
+    if backend != "setuptools":
+        return False
     try:
         with open(os.path.join(package.folder, "setup.py"), "rb") as file:
             if _EXTENSION.search(file.read(_LONGEST)):
-                return "setup.py"
+                return True
     except OSError:
         pass
     requires = package.table("build-system").get("requires")
-    for text in requires if isinstance(requires, list) else []:
-        if isinstance(text, str) and (tool := _TOOLS.match(text)):
-            return tool[1]
-    return None
+    texts = requires if isinstance(requires, list) else []
+    return any(isinstance(text, str) and _TOOLS.match(text) for text in texts)

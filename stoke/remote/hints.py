@@ -55,6 +55,10 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "name an image that has it, for example: {docker}--image python:{0}-slim",
         _PYTHON,
     ),
+    HintCode.NO_COMPILER: (
+        "no C compiler (cc, gcc or clang) is on PATH; if the build needs one, name an image that has "
+        "it: {docker}--image IMAGE",
+    ),
     HintCode.NIX_PAIR: ("set nix.url and nix.sha256 to a pair that belongs together",),
     HintCode.NIXPKGS_NAMES: ("packages are called as in nixpkgs: nix search nixpkgs WORD",),
     HintCode.DID_YOU_MEAN: ("did you mean {0}?", _NIX_PACKAGES),

@@ -133,6 +133,7 @@ class HintCode:
     INDEX_ORDER = "index-order"  # a package, the index that has it, the index to ask first
     MACHINE_MEMORY = "machine-memory"
     MORE_MEMORY = "more-memory"  # a value of --memory
+    NO_COMPILER = "no-compiler"
     NIXPKGS_NAMES = "nixpkgs-names"
     NIX_PAIR = "nix-pair"
     OWN_NIX = "own-nix"

@@ -83,6 +83,8 @@ class ProjectPayload(TypedDict):
     """Folders of the project, relative to its root, that the interpreter imports from."""
     programs: list[str]
     """Folders of the project, relative to its root, whose programs are on PATH."""
+    compiled: list[list[str]]
+    """Packages with modules to compile: the folder of each, and that it is imported from."""
 
 
 class Payload(TypedDict):

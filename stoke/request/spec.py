@@ -236,6 +236,9 @@ class Project(Model):
     """Folders, relative to the root, that the interpreter imports from besides the script's own."""
     programs: tuple[Text, ...] = ()
     """Folders, relative to the root, whose programs are on PATH."""
+    compiled: tuple[tuple[Text, Text], ...] = ()
+    """Packages with modules to compile: the folder of each, and that it is imported from, relative to
+    the root."""
     include: tuple[Text, ...] = ()
     """Patterns of .gitignore for files that travel although a rule leaves them out."""
     exclude: tuple[Text, ...] = ()

@@ -29,7 +29,12 @@ def run(lab: Lab, root: Path, start: tuple[str, str], folder: str = ".", **field
     """Runs a job with the project's files and everything that the project adds to a request."""
     found = project_environment(str(root), str((root / folder).resolve()))
     made = snapshot(files_of(root, found))
-    options = {"import_path": found.import_path, "programs": found.programs, "directory": folder}
+    options = {
+        "import_path": found.import_path,
+        "programs": found.programs,
+        "compiled": found.compiled,
+        "directory": folder,
+    }
     return run_project(lab, made, start, **options, **found.added_to(fields))
 
 
@@ -81,6 +86,28 @@ def test_members_of_a_workspace_import_each_other(
     inside = run(lab, root, ("program", "shop-server"), "packages/server")
     assert inside.stdout == b"shop 2.5\n", inside
     assert inside.phase("python").packages == 1
+
+
+@pytest.mark.parametrize("layout", ["src", "flat"])
+def test_modules_are_compiled_once_for_the_same_files(
+    lab: Lab, tmp_path: Path, layout: str
+) -> None:
+    """And what the build made is beside the source, whose other modules it does not replace."""
+    root = projects.compiled(tmp_path / "p", layout)
+    cold, warm = (run(lab, root, ("script", "main.py")) for _ in range(2))
+    assert cold.stdout == warm.stdout == b"fast 7 source\n", cold
+    assert [one.phase("build").hit for one in (cold, warm)] == [False, True]
+    projects.write(root, {"main.py": "import app.fast; print(app.fast.VALUE + 1)\n"})
+    edited = run(lab, root, ("script", "main.py"))
+    assert edited.stdout == b"8\n", edited
+
+
+def test_a_failed_build_shows_its_whole_output(lab: Lab, tmp_path: Path) -> None:
+    root = projects.compiled(tmp_path / "p", "src", fails="the compiler's own words")
+    done = run(lab, root, ("script", "main.py"))
+    assert done.job.exit_code == 125
+    assert b"the compiler's own words" in done.stderr, done
+    assert (done.job.reason or "").startswith("build: ")
 
 
 def test_a_flat_project_runs_with_its_requirements(

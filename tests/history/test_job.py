@@ -116,6 +116,7 @@ def test_phases_are_in_the_order_in_which_a_job_meets_them() -> None:
         "lock",
         "system",
         "python",
+        "build",
         "run",
         "results",
     )

@@ -451,26 +451,26 @@ def test_a_version_file_that_was_never_built_is_generated(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "files", "tool"),
+    ("text", "files", "compiled"),
     [
-        ("build-backend = 'maturin'", {}, "maturin"),
-        ("build-backend = 'mesonpy'", {}, "meson-python"),
-        ("build-backend = 'scikit_build_core.build'", {}, "scikit-build-core"),
-        ("requires = ['setuptools', 'Cython>=3']", {}, "Cython"),
-        ("requires = ['setuptools']", {"setup.py": "setup(ext_modules=[])"}, "setup.py"),
+        ("build-backend = 'maturin'", {}, True),
+        ("build-backend = 'mesonpy'", {}, True),
+        ("build-backend = 'scikit_build_core.build'", {}, True),
+        ("requires = ['setuptools', 'Cython>=3']", {}, True),
+        ("requires = ['setuptools']", {"setup.py": "setup(ext_modules=[])"}, True),
         ("build-backend = 'hatchling.build'\n[tool.hatch.build.targets.wheel.hooks.mypyc]\na = 1", {},
-         "hatch-mypyc"),
-        ("requires = ['setuptools']", {"setup.py": "setup()"}, None),
-        ("build-backend = 'hatchling.build'", {}, None),
+         True),
+        ("requires = ['setuptools']", {"setup.py": "setup()"}, False),
+        ("build-backend = 'hatchling.build'", {}, False),
     ],
 )  # fmt: skip
-def test_modules_that_have_to_be_compiled_are_named(
-    tmp_path: Path, text: str, files: dict[str, str], tool: str | None
+@pytest.mark.parametrize("place", ["src", "."])
+def test_packages_with_modules_to_compile_are_found(
+    tmp_path: Path, text: str, files: dict[str, str], compiled: bool, place: str
 ) -> None:
+    files = {**files, f"{place}/app/__init__.py": ""}
     found = environment(project(tmp_path / "p", f"[build-system]\n{text}\n", files))
-    notes = [note for note in found.notes if "compiles" in note]
-    assert len(notes) == (tool is not None)
-    assert tool is None or f"app has modules that {tool} compiles" in notes[0]
+    assert found.compiled == (((".", place),) if compiled else ())
 
 
 def test_hostile_names_stay_inside_their_files(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ TRAVELLING = [
 ]
 PROGRAMS = {
     "all": bundle.runner_source(),
-    "packages": bundle.runner_source(nix=False, project=False),
-    "code only": bundle.runner_source(packages=False, nix=False, project=False),
-    "project": bundle.runner_source(packages=False, nix=False),
+    "packages": bundle.runner_source(nix=False, project=False, compiled=False),
+    "code only": bundle.runner_source(packages=False, nix=False, project=False, compiled=False),
+    "project": bundle.runner_source(packages=False, nix=False, compiled=False),
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
     "script": bundle.bundle("standalone", head="#!/usr/bin/env python3\n\n"),
@@ -164,7 +164,8 @@ def test_a_job_brings_the_parts_that_it_can_need() -> None:
     assert packages == sizes(python="3.12") == len(PROGRAMS["packages"])
     project = {"digest": "0" * 64, "root": "/project"}
     assert sizes(project=project) == len(PROGRAMS["project"])
-    everything = sizes(system=["hello"], dependencies=["six"], project=project)
+    compiled = {**project, "compiled": [[".", "src"]]}
+    everything = sizes(system=["hello"], dependencies=["six"], project=compiled)
     assert plain < system < everything == len(PROGRAMS["all"])
 
 

@@ -36,6 +36,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
     "more-memory": (["512m"], "--memory 512m"),
     "nix-pair": ([], "nix.sha256"),
     "nixpkgs-names": ([], "nix search nixpkgs WORD"),
+    "no-compiler": ([], "an image that has it: --image IMAGE"),
     "own-nix": ([], "--no-cache"),
     "pre-line": (["spam_eggs"], "beside spam_eggs"),
     "pre-release": (["spam.eggs", "2.0rc1+cpu"], "spam.eggs==2.0rc1+cpu"),

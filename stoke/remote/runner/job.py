@@ -51,6 +51,7 @@ class RemoteJob:
         self.environment: str | None = None  # the folder of the environment in use
         self.programs: list[str] = []  # the bin folders of the system packages
         self.project: str | None = None  # the folder of the job's copy of its project
+        self.manifest = b""  # that of the project
         self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end
 

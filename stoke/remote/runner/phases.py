@@ -1,5 +1,5 @@
-"""The phases of a job in order: project, lock, system, python, run. Each reports its results in one
-event.
+"""The phases of a job in order: project, lock, system, python, build, run. Each reports its results in
+one event.
 
 Modules that few jobs need are imported by those jobs only.
 """
@@ -115,6 +115,12 @@ class Phases:
             self._phase = "python"
             with PhaseReporter(job.events, "python") as phase:
                 prepare_environment(job, phase, job.lockfile)
+        if job.project and job.payload["project"] and job.payload["project"]["compiled"]:
+            from stoke.remote.runner.extension_modules import add_extension_modules
+
+            self._phase = "build"
+            with PhaseReporter(job.events, "build") as phase:
+                add_extension_modules(job, phase, job.payload["project"]["compiled"])
 
 
 def _choose_python(job: RemoteJob) -> None:

@@ -47,6 +47,7 @@ def _prepare(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload, cach
         manifest = store.manifest(project["digest"])
         if manifest is not None:
             tree.make(manifest)
+            job.manifest = manifest
             phase.facts["files"] = tree.files
     if manifest is None or tree.missing:
         which = "%d of %d files" % (len(tree.missing), tree.files) if manifest else "all files"
