@@ -11,7 +11,7 @@ from stoke.cache.volumes import Housekeeper
 from stoke.history.database import History
 from stoke.history.job import JobState
 from tests.lab import Lab
-from tests.snapshots import EMPTY_FOLDER, Link, run_project, sha256, snapshot
+from tests.snapshots import EMPTY_FOLDER, Link, run_project, sha256, snapshot, submit_project
 
 LOOKS = b"""
 import json, os, sys, helper
@@ -128,6 +128,16 @@ def test_a_second_job_receives_no_pack_and_has_its_own_copy(lab: Lab) -> None:
         assert done.stdout == b"first!\n", done
         assert done.phase("project").hit is not has_pack
     assert done.phase("project").bytes == 0
+
+
+def test_jobs_that_bring_the_same_files_at_once_both_get_them(lab: Lab) -> None:
+    files = {f"data/{number}": b"%d" % number * 20_000 for number in range(40)}
+    made = snapshot({**files, "main.py": b"import os; print(len(os.listdir('data')))"})
+    jobs = [submit_project(lab, made) for _ in range(3)]
+    ended = [lab.finish(job) for job in jobs]
+    assert [done.stdout for done in ended] == [b"40\n"] * 3, ended
+    again = run_project(lab, made, has_pack=False)
+    assert (again.stdout, again.phase("project").hit) == (b"40\n", True)
 
 
 def test_only_the_changed_file_is_sent(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from textual.pilot import Pilot
 
 from stoke.cli.command_table import cli
-from stoke.history.job import JobState
+from stoke.history.job import JobState, Phase
 from stoke.request.spec import JobSpec
 from tests.hints import is_hint, refused
 from tests.projects import write
@@ -292,8 +292,6 @@ async def test_jobs_run_again_with_the_recorded_files_or_the_current_ones(
     job = submitted(here, "demo", "src/train.py")
     recorded = backends["local"].deliveries[0].spec.project
     assert recorded is not None
-    from stoke.history.job import Phase
-
     desk.history.set_phase(job, Phase("project", time.time(), 0.02, False, bytes=1200))
     desk.job("plain-aaaaaa", JobState.SUCCEEDED, age=10)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
@@ -306,7 +304,6 @@ async def test_jobs_run_again_with_the_recorded_files_or_the_current_ones(
         again = backends["local"].deliveries[1].spec.project
         assert again is not None and again.digest == recorded.digest
         (here / "src" / "helper.py").write_text("NAME = 'new'\n")
-        await until(pilot, lambda: job not in screen_text(app) or True)
         app.screen.show_job(job)  # type: ignore[attr-defined]
         await until(pilot, lambda: app.screen.job.id == job)  # type: ignore[attr-defined]
         await pilot.press("F")
@@ -345,3 +342,28 @@ async def test_a_job_is_edited_with_its_files_as_they_were_or_are(
         made = screen._validation.request(screen._now()).spec
         assert made.project is not None and made.project.digest is None
         assert made.project.exclude == ("/data",) and made.dependencies == spec.dependencies
+
+
+async def test_a_job_runs_again_at_each_save_until_that_is_ended(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, here: Path
+) -> None:
+    """A run that goes on is stopped; the list follows the runs."""
+    job = submitted(here, "demo", "src/train.py")
+    desk.history.set_phase(job, Phase("project", time.time(), 0.02, False, bytes=1200))
+    deliveries = backends["local"].deliveries
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await until(pilot, lambda: "Spec" in screen_text(app))
+        app.screen.show_job(job)  # type: ignore[attr-defined]
+        await until(pilot, lambda: "Run with the current files" in said(app))
+        await pilot.press("A")
+        await until(pilot, lambda: "at each save: " in screen_text(app))
+        (here / "src/helper.py").write_text("NAME = 'saved'\n")
+        await until(pilot, lambda: len(deliveries) == 2)
+        first = deliveries[1].job_id
+        await until(pilot, lambda: app.screen.job.id == first)  # type: ignore[attr-defined]
+        (here / "src/train.py").write_text("print('second')\n")
+        await until(pilot, lambda: len(deliveries) == 3)
+        assert deliveries[2].spec.code == "print('second')\n"
+        assert first in backends["local"].stopped
+        await pilot.press("A")
+        await until(pilot, lambda: "at each save: " not in screen_text(app))

@@ -15,18 +15,16 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from stoke.errors import RequestError, StokeError
-from stoke.history.job import Job
+from stoke.errors import StokeError
 from stoke.history.listing import FILTER_HINT, GROUPS, ORDERS, Listing, ListingQuery
 from stoke.text.sanitize import clean
 from tui import format as fmt
-from tui.base_screen import StokeScreen
 from tui.context import Context
 from tui.jobs.columns import counts_by_state, known
+from tui.jobs.job_actions import JobActions, has_project
 from tui.jobs.job_list import JobList
 from tui.jobs.split import Split
 from tui.jobs_snapshot import JobsSnapshot
-from tui.messages import EditRequest
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.line_input import SafeInput
@@ -36,9 +34,6 @@ from tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from textual.widgets import Input
 
-    from stoke.request.spec import JobSpec
-    from tui.jobs.bulk_actions import BulkAction, BulkResult
-    from tui.jobs.job_detail import JobDetail
 
 TICK_SECONDS = 1.0
 AGES_SECONDS = 20.0
@@ -47,14 +42,17 @@ DETAIL_DELAY_SECONDS = 0.06
 _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke run -c 'print(1)'"
 
 
-class JobsScreen(StokeScreen):
-    CHANGES = frozenset({"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages"})
+class JobsScreen(JobActions):
+    CHANGES = frozenset(
+        {"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages", "repeat"}
+    )
     PANES = "#jobs-side, #jobs-detail"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Find", id="jobs.find"),
         Binding("s", "stop", "Stop", id="jobs.stop"),
         Binding("r", "rerun", "Run again", id="jobs.rerun"),
         Binding("F", "rerun_fresh", "Run with the current files", id="jobs.rerun_fresh"),
+        Binding("A", "repeat", "Run at each save", show=False, id="jobs.repeat"),
         Binding("f6", "add_packages", "Add packages and run again", id="jobs.add_packages"),
         Binding("e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
@@ -83,9 +81,7 @@ class JobsScreen(StokeScreen):
         self._wanted = ListingQuery()
         self._columns = known(None)
         self._error: StokeError | None = None
-        self._detail: JobDetail | None = None
         self._split: Split | None = None
-        self._watched: str | None = None
         self._to_log = False
         self._key_state: tuple[bool, ...] = ()
         self._counts = ""
@@ -132,17 +128,8 @@ class JobsScreen(StokeScreen):
     # --- parts ------------------------------------------------------------------------------------
 
     @property
-    def table(self) -> JobList:
-        return self.query_one(JobList)
-
-    @property
     def _filter(self) -> Input:
         return self.query_one("#jobs-filter", SafeInput)
-
-    @property
-    def job(self) -> Job | None:
-        """The job under the cursor, as the history has it now."""
-        return self.table.job if self.is_mounted else None
 
     # --- the focus --------------------------------------------------------------------------------
 
@@ -237,6 +224,8 @@ class JobsScreen(StokeScreen):
             parts.append(f"{clean(group.name)} {group.jobs:,}")
         if marked := len(self.table.marked):
             parts.append(f"{marked:,} marked")
+        if self._repetition is not None:
+            parts.append(f"at each save: {clean(self._repetition.job.name)}")
         counts = " · ".join(parts)
         if counts != self._counts:
             self._counts = counts
@@ -246,7 +235,7 @@ class JobsScreen(StokeScreen):
 
     def show_job(self, job_id: str) -> None:
         """Select this job as soon as the history has it, and show its log."""
-        self._watched, self._to_log = job_id, True
+        self._awaited, self._to_log = job_id, True
         self._go_to_log()
         self._show(self._snapshot)
 
@@ -261,11 +250,13 @@ class JobsScreen(StokeScreen):
 
     def _show(self, snapshot: JobsSnapshot) -> None:
         self._snapshot = snapshot
+        if self._repetition is not None:
+            self._repetition.take(snapshot)
         self._read()
-        if self._watched is not None:
-            self.table.choose(self._watched)
-            if self.table.current == self._watched:
-                self._watched = None
+        if self._awaited is not None:
+            self.table.choose(self._awaited)
+            if self.table.current == self._awaited:
+                self._awaited = None
         self._show_job()
         self._refresh_keys()
 
@@ -359,6 +350,8 @@ class JobsScreen(StokeScreen):
             return job is not None
         if action == "rerun_fresh":
             return job is not None and has_project(job)
+        if action == "repeat":
+            return self._repetition is not None or (job is not None and has_project(job))
         if action == "add_packages":
             return self._detail is not None and bool(self._detail.to_add)
         if action in ("find", "order", "reverse", "group", "columns", "compare"):
@@ -442,11 +435,6 @@ class JobsScreen(StokeScreen):
 
     # `check_action` offers the following actions only once the details are mounted.
 
-    @property
-    def detail(self) -> JobDetail:
-        assert self._detail is not None
-        return self._detail
-
     def action_follow(self) -> None:
         self.detail.log_view.toggle_follow()
 
@@ -493,155 +481,3 @@ class JobsScreen(StokeScreen):
         ):
             raise SkipAction
         self.action_copy()
-
-    # --- actions on jobs --------------------------------------------------------------------------
-
-    def action_stop(self) -> None:
-        from tui.jobs.bulk_actions import stop_action
-
-        context = self.context
-        grace = context.config.stop_grace
-        self._confirm(
-            lambda jobs: stop_action(jobs, context.backends, context.history, grace),
-            "already ended",
-        )
-
-    def action_remove(self) -> None:
-        from tui.jobs.bulk_actions import remove_action
-
-        context = self.context
-        self._confirm(
-            lambda jobs: remove_action(jobs, context.backends, context.history),
-            "still running",
-        )
-
-    def _confirm(self, plan: Callable[[list[Job]], BulkAction], why: str) -> None:
-        """Ask, then act on the marked jobs, or on the current one if none is marked.
-
-        `why` says why an action applies to none of them.
-        """
-        from tui.dialogs.prompts import Confirm
-
-        marked, current = tuple(self.table.marked), self.table.current
-        wanted = marked or ((current,) if current is not None else ())
-
-        def ask(action: BulkAction) -> None:
-            if not action.jobs:
-                self.notify(f"Nothing to {action.verb.lower()}: {why}", markup=False, timeout=4)
-                return
-
-            def answered(yes: bool | None) -> None:
-                if yes:
-                    on_thread(self, action.run, show, self.show_error)
-
-            def show(result: BulkResult) -> None:
-                done = result.done
-                if done:
-                    what = clean(done[0]) if len(done) == 1 else fmt.count(len(done), "job")
-                    notes = "".join(f". {clean(note)}" for note in result.notes)
-                    text = f"{what}: {action.past}{notes}"
-                    self.notify(text, markup=False, timeout=8 if notes else 3)
-                    self.table.unmark(done)
-                for error in result.errors[:3]:
-                    self.show_error(error)
-                if len(result.errors) > 3:
-                    self.show_error(StokeError(f"and {len(result.errors) - 3:,} more errors"))
-                self.context.jobs.refresh()
-
-            self.app.push_screen(Confirm(action.title, action.body, action.verb), answered)
-
-        on_thread(self, lambda: plan(self.context.reading.those(wanted)), ask, self.show_error)
-
-    def action_compare(self) -> None:
-        """Compare the two marked jobs, the older first.
-
-        With one mark, compare the marked and the current job; without marks, the current job and the
-        run before it.
-        """
-        from stoke.jobs.compare import Comparison, compare
-        from tui.jobs.compare import CompareScreen
-
-        reading, current = self.context.reading, self.table.current
-        ids = tuple(self.table.marked)
-        if len(ids) < 2 and current is not None and current not in ids:
-            ids = (*ids, current)
-
-        def work() -> tuple[Comparison, Comparison]:
-            jobs = reading.those(ids)
-            if len(jobs) == 1 and (before := reading.run_before(jobs[0])) is not None:
-                jobs.append(before)
-            if len(jobs) != 2:
-                raise StokeError(
-                    "Mark exactly two jobs to compare them",
-                    "space marks a job",
-                )
-            second, first = jobs
-            return compare(first, second, reading), compare(second, first, reading)
-
-        def show(found: tuple[Comparison, Comparison]) -> None:
-            self.app.push_screen(CompareScreen(self.context, *found))
-
-        on_thread(self, work, show, self.show_error)
-
-    def action_rerun(self) -> None:
-        job = self.job
-        if job is not None and (spec := self._spec(job)) is not None:
-            self.context.submissions.submit_spec(self, job.backend, spec, job.name, self.show_error)
-
-    def action_rerun_fresh(self) -> None:
-        """Run the request again with the files of its project as they are now."""
-        job, context = self.job, self.context
-        if job is not None and (spec := self._spec(job)) is not None:
-            context.submissions.submit_request(
-                self, job.backend, lambda: context.fresh_request(spec, job.name), self.show_error
-            )
-
-    def action_add_packages(self) -> None:
-        """Run the request again with the packages that it lacked; ask first if a name is a guess."""
-        from stoke.config.defaults import with_packages
-
-        job, packages = self.detail.job, self.detail.to_add
-        if job is None or (stored := self._spec(job)) is None:
-            return
-        names = [package.name for package in packages]
-        try:
-            spec = with_packages(stored, names)
-        except RequestError as error:
-            self.show_error(error)
-            return
-
-        def submit(yes: bool | None) -> None:
-            if yes:
-                self.context.submissions.submit_spec(
-                    self, job.backend, spec, job.name, self.show_error
-                )
-
-        guessed = [package.name for package in packages if package.guessed]
-        if not guessed:
-            submit(True)
-            return
-        from tui.dialogs.prompts import Confirm
-
-        body = fmt.plain(f"The code imports {', '.join(guessed)}. ")
-        body.append("A package of that name on PyPI may be another one. Look at it there first.")
-        self.app.push_screen(Confirm("Add a package by a guessed name?", body, "Add"), submit)
-
-    def action_edit(self) -> None:
-        job = self.job
-        if job is not None and (spec := self._spec(job)) is not None:
-            self.post_message(EditRequest(spec, job.name, job.backend))
-
-    def _spec(self, job: Job) -> JobSpec | None:
-        """Return the request of a job; show why if the history has none."""
-        from tui.jobs.job_detail import read_spec
-
-        spec = read_spec(self.context.reading, job.id)
-        if isinstance(spec, RequestError):
-            self.show_error(spec)
-            return None
-        return spec
-
-
-def has_project(job: Job) -> bool:
-    """Whether files of a project traveled with the job, as its phases tell."""
-    return any(phase.name == "project" for phase in job.phases)
