@@ -137,6 +137,7 @@ class StokeApp(PatchedApp):
             self.register_theme(theme)
         if "TEXTUAL_THEME" not in os.environ:
             self.set_reactive(App.theme, themes.STOKE.name)
+        self.stylesheet.set_variables(self.get_css_variables())
         self.context = Context(
             config,
             clock,
