@@ -65,10 +65,11 @@ def over(app: StokeApp, count: int) -> bool:
 
 def race_result(app: StokeApp) -> str:
     """Return the ratio that the Race screen shows; empty while it has none."""
-    from textual.widgets import Digits
+    from tui.widgets.big_number import BigNumber
 
     ratios = app.screen.query("#race-ratio")
-    return ratios.first(Digits).value if ratios else ""
+    value = ratios.first(BigNumber).value if ratios else ""
+    return value if value.endswith("x") else ""
 
 
 def save(app: StokeApp, name: str) -> None:

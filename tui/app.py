@@ -44,6 +44,7 @@ from tui.textual_patches.app import PatchedApp
 # Whatever the first frame does not show is imported when it is wanted: a start must not wait for it.
 if TYPE_CHECKING:
     from stoke.config.model import Config
+    from stoke.history.job import Job
     from stoke.race.recording import Recording
 
 TITLES = {
@@ -106,6 +107,7 @@ class StokeApp(PatchedApp):
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         Binding("5", "switch('race')", "Race", show=False, id="app.race"),
+        Binding("ctrl+t", "race_job", "Race", id="app.race_job"),
         # Textual binds ctrl+p only if nothing else opens its palette. With priority, ":" would be
         # taken away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
@@ -376,6 +378,8 @@ class StokeApp(PatchedApp):
             return not is_covered
         if action == "zoom":
             return isinstance(screen, StokeScreen) and screen.can_zoom
+        if action == "race_job":
+            return not self.context.read_only and self._job_to_race is not None
         if action == "quit_here":
             return not is_covered and self.current_mode == "jobs"
         if action == "back_to_jobs":
@@ -391,6 +395,26 @@ class StokeApp(PatchedApp):
             # They have been read, and the next screen would show them again.
             self.clear_notifications()
             self.switch_mode(mode)
+
+    @property
+    def _job_to_race(self) -> Job | None:
+        """Return the selected job of Jobs while that screen is shown."""
+        from tui.jobs.screen import JobsScreen
+
+        return self.screen.job if isinstance(self.screen, JobsScreen) else None
+
+    def action_race_job(self) -> None:
+        job = self._job_to_race
+        if job is None:
+            return
+
+        def start() -> None:
+            from tui.race.screen import RaceScreen
+
+            self._base_screen("race", RaceScreen).race_again(job)
+
+        self.switch_mode("race")
+        self.call_after_refresh(start)
 
     def action_help(self) -> None:
         from tui.dialogs.prompts import Help

@@ -29,6 +29,7 @@ from stoke.jobs.submit import submit
 from stoke.jobs.tracker import Tracker
 from stoke.jobs.warm import CODE, warm_request
 from stoke.logs.spool import SpoolReader
+from stoke.race.earlier import keep
 from stoke.race.ephemeral_scope import EphemeralScope, sweep
 from stoke.race.recording import Recording, missed, run_of
 from stoke.remote.events import Event
@@ -105,6 +106,8 @@ class Race:
         self._on_change = on_change
         self._say = say
         self._notes: list[str] = []
+        self._outputs: dict[str, list[str]] = {}
+        """The last lines of the runs that have ended. The spool of the cold run is deleted."""
         self._lock = threading.Lock()
         self._running: Job | None = None
         self._grace: float | None = None
@@ -128,7 +131,7 @@ class Race:
         warming, warm = self._run_warm()
         named = named_packages(spec)
         packages = [name[:300] for names in named.values() for name in names]
-        return Recording(
+        recording = Recording(
             name=self._request.name,
             backend=self._backend.name,
             scope=spec.scope,
@@ -139,6 +142,19 @@ class Race:
             warmed=None if warming is None else warming.seconds,
             notes=self._notes,
         )
+        try:
+            keep(recording)
+        except EngineError as error:
+            self._say(f"this race is not listed later: {error.what}")
+        return recording
+
+    def output(self, what: str) -> list[str]:
+        """Return the last lines that the cold or the warm run has printed so far, sanitized."""
+        ended = self._outputs.get(what)
+        if ended is not None:
+            return ended
+        job = {COLD: self.status.cold, WARM: self.status.warm}[what]
+        return [] if job is None else _tail(job.id)
 
     def stop(self, grace: float) -> None:
         """Stop the active run, SIGTERM now and SIGKILL after `grace` seconds (0: at once), and begin no
@@ -222,6 +238,7 @@ class Race:
         ended = self._history.get(job.id)
         if ended is None:
             raise EngineError(f"{job.id} was removed during the race")
+        self._outputs[what] = _tail(job.id)
         self._set_status("", ended, of=what)
         clean_up(job.id, self._backend, self._history)
         self._go_on()

@@ -149,6 +149,12 @@ class Recording(_Model):
         return None if cold is None or not warm else cold / warm
 
     @property
+    def ratio_text(self) -> str | None:
+        """`2.4x`, `16x`; None if the runs cannot be compared."""
+        ratio = self.ratio
+        return None if ratio is None else f"{ratio:.{1 if ratio < 10 else 0}f}x"
+
+    @property
     def saved_seconds(self) -> float | None:
         """Seconds saved; below 0 if the warm run was slower."""
         cold, warm = self.cold.ready, self.warm.ready
@@ -163,7 +169,7 @@ class Recording(_Model):
     @property
     def result(self) -> str:
         """`16x faster: code started after 0.39 s instead of 6.2 s; saved 5.8 s and 54 MiB`."""
-        ratio, saved = self.ratio, self.saved_seconds
+        ratio, saved = self.ratio_text, self.saved_seconds
         if ratio is None or saved is None:
             return "a run did not report when its code began, so the runs cannot be compared"
         started = (
@@ -172,7 +178,7 @@ class Recording(_Model):
         )
         if saved <= 0:
             return f"not faster: {started}; nothing saved"
-        text = f"{ratio:.{1 if ratio < 10 else 0}f}x faster: {started}"
+        text = f"{ratio} faster: {started}"
         if self.saved_bytes is None:
             return f"{text}; saved {human_seconds(saved)} (this backend counts no bytes)"
         return f"{text}; saved {human_seconds(saved)} and {human_bytes(self.saved_bytes)}"

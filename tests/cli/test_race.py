@@ -76,7 +76,7 @@ def test_the_table_and_the_notes_beside_it(stoke: Stoke, index: PackageIndex) ->
     assert done.returncode == 0
     head, *rows, result, warmed = done.stdout.decode().splitlines()
     assert head.split()[:2] == ["PHASE", "PACKAGES"]
-    assert [row.split()[0] for row in rows] == ["start", "lock", "python", "run", "first", "whole"]
+    assert [row.split()[0] for row in rows] == ["start", "lock", "python", "run", "code", "whole"]
     assert "x faster: code started after " in result
     assert warmed.startswith("scope default was not warm: warming it took ")
     assert b"cold run, nothing cached" in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.tui.conftest import until
 from tools import screenshots
 from tui.app import StokeApp
+from tui.race.picture import placed
 
 TOOLS = Path(screenshots.__file__).parent
 IDS = {"jobs": "#log", "new": ("#code", "#field"), "race": "#race"}
@@ -31,3 +32,14 @@ async def test_every_widget_that_the_scripts_query_is_on_a_screen(app: StokeApp)
 
 def is_shown(app: StokeApp, mode: str, selectors: list[str]) -> bool:
     return app.current_mode == mode and all(map(app.screen.query, selectors))
+
+
+def test_a_picture_gives_words_after_blanks_a_place_of_their_own() -> None:
+    before = (
+        '<text class="a" x="12.2" y="9" textLength="97.6" clip-path="u">'
+        "&#160;&#160;日&lt;&#160;b&#160;&#160;</text>"
+    )
+    after = placed(f"<g>{before}</g>")
+    assert after == (
+        '<g><text class="a" x="36.6" y="9" textLength="61.0" clip-path="u">日&lt;&#160;b</text></g>'
+    )

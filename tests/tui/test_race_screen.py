@@ -19,6 +19,7 @@ from stoke.config.defaults import with_changes
 from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.history.job import Job, JobState, Phase
+from stoke.race.earlier import earlier_races
 from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
@@ -26,6 +27,7 @@ from tools.screenshots import race_result
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.new_job.form_field import FormField
+from tui.race.lists import JobsToRace
 from tui.race.open_recording import OpenRecording
 from tui.race.screen import RaceScreen
 
@@ -107,7 +109,7 @@ async def test_a_race_from_the_form_to_its_files(
         assert race_result(app).endswith("x")
         await until(pilot, lambda: "x faster" in screen_text(app))
         text = screen_text(app)
-        assert "MISS" in text and "HIT" in text and "first line" in text
+        assert "MISS" in text and "HIT" in text and "code started" in text
         assert left(own_home, app) == []
         await pilot.press("S")
         await until(pilot, lambda: len(list(in_a_folder.iterdir())) == 2)
@@ -116,9 +118,42 @@ async def test_a_race_from_the_form_to_its_files(
         assert picture.read_text().startswith("<svg") and "font-face" not in picture.read_text()
         # A second race, with warm caches.
         await pilot.press("r")
-        await until(pilot, lambda: shows(app, "Cold, with nothing cached", without="x faster"))
+        await until(pilot, lambda: len(earlier_races()) == 2)
         await until(pilot, lambda: "x faster" in screen_text(app))
         assert "Filling the caches" not in screen_text(app)
+    assert left(own_home, app) == []
+
+
+async def test_a_race_from_a_job_and_from_the_lists(index: PackageIndex, own_home: Path) -> None:
+    app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await raced(pilot, app, "raise SystemExit(3)")
+        await until(pilot, lambda: "the cold run failed" in screen_text(app))
+        assert earlier_races() == []
+        await pilot.press("escape")
+        await until(pilot, lambda: shows(app, "Earlier races", without="the cold run failed"))
+        await raced(pilot, app, "print('out', 'put')")
+        await until(pilot, lambda: screen_text(app).count("out put") == 2)
+        await until(pilot, lambda: len(earlier_races()) == 1)
+        # The warm run is a job like others.
+        await pilot.press("1")
+        await until(pilot, lambda: app.current_mode == "jobs" and "job" in screen_text(app))
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: len(earlier_races()) == 2)
+        await until(pilot, lambda: race_result(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.focused, JobsToRace))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(earlier_races()) == 3)
+        await until(pilot, lambda: race_result(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.focused, JobsToRace))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "Replay of both" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "Earlier races" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.current_mode == "jobs")
     assert left(own_home, app) == []
 
 

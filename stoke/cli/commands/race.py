@@ -55,7 +55,7 @@ def command(
     request's scope, which is warmed first if necessary. The runs follow each other, so that they do
     not compete. The code runs twice.
 
-    The result compares the time from submission to the code's first line, without the time spent
+    The result compares the time from submission to the start of the code, without the time spent
     waiting for a free place and for the image. At a terminal, --replay shows both runs side by side in
     real time; otherwise, and with --json, it prints the figures.
 
@@ -299,7 +299,7 @@ def _print_table(recording: Recording) -> None:
         packages = f"{counts[0]:,}" if counts else UNKNOWN
         rows.append([name, packages, *cells(both[0]), *cells(both[1])])
     for title, figures in (
-        ("first line", (recording.cold.ready, recording.warm.ready)),
+        ("code started", (recording.cold.ready, recording.warm.ready)),
         ("whole job", (recording.cold.seconds, recording.warm.seconds)),
     ):
         row: list[Cell] = [(title, "bold"), ""]
