@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
@@ -39,6 +40,43 @@ def fit(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return set_cell_size(text, width)
     return set_cell_size(text, width - 1) + "…"
+
+
+def cut(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells, without its middle if it is longer."""
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return _head(text, width - 1 - tail) + "…" + _head(text[::-1], tail)[::-1]
+
+
+def _head(text: str, width: int) -> str:
+    taken = 0
+    for number, character in enumerate(text):
+        taken += cell_len(character)
+        if taken > width:
+            return text[:number]
+    return text
+
+
+def cut_distinct(names: Iterable[str], width: int) -> dict[str, str]:
+    """Return each name, sanitized, in at most `width` cells; different names stay different."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(set(names)):
+        whole = shown = clean(name)
+        number = 1
+        if cell_len(whole) > width:
+            tail = _head(whole[::-1], width - 2)[::-1]
+            shown = next((one for one in (cut(whole, width), f"{_head(whole, 1)}…{tail}")
+                          if one not in taken), cut(whole, width))  # fmt: skip
+        while shown in taken:
+            number += 1
+            mark = f"~{number}"
+            shown = cut(whole, max(1, width - len(mark))) + mark
+        taken.add(shown)
+        found[name] = shown
+    return found
 
 
 size = human_bytes

@@ -12,7 +12,7 @@ from stoke.history.rows import LATEST
 
 @dataclass(frozen=True)
 class PackageUse:
-    """How many jobs named a package."""
+    """How many jobs named a package and got it."""
 
     name: str
     kind: str
@@ -77,11 +77,13 @@ def cache_runs(history: History, backend: str | None, scope: str | None) -> Iter
 def package_uses(
     history: History, since: float | None, backend: str | None, scope: str | None
 ) -> tuple[PackageUse, ...]:
-    """Return the packages that jobs named since `since`, most used first."""
+    """Return the packages that jobs named since `since` and got, most used first."""
     rows = history.query(
         "SELECT asked.name, kind, COUNT(*) FROM jobs JOIN asked_packages AS asked USING (request_hash) "
         "WHERE submitted_at >= coalesce(?3, 0) "
         "AND (?1 IS NULL OR jobs.backend = ?1) AND (?2 IS NULL OR jobs.scope = ?2) "
+        "AND EXISTS (SELECT 1 FROM phases WHERE phases.job_id = jobs.id "
+        "AND phases.name = asked.kind AND phases.packages IS NOT NULL) "
         "AND typeof(asked.name) = 'text' AND typeof(kind) = 'text' "
         "GROUP BY asked.name, kind ORDER BY COUNT(*) DESC, asked.name, kind",
         (backend, scope, since),

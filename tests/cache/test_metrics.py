@@ -149,6 +149,11 @@ def test_packages_are_counted_by_the_jobs_that_name_them(history: History) -> No
     add(history, 2, True, 1)
     add(history, 3, True, 1, request_hash="q")
     add(history, 4, True, 1, request_hash="q", scope="other")
+    for job in ("job-3", "job-4"):
+        history.set_phase(job, Phase("system", 3, 1, True, 1))
+    # A job whose packages were never found used none.
+    history.add_asked("typo", "python", ["nunpy"])
+    add(history, 5, None, 1, request_hash="typo", packages=None)
     assert read_metrics(history).packages == (
         PackageUse("numpy", "python", 4),
         PackageUse("gcc", "system", 2),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
 from stoke.cache.metrics import Point
 from stoke.history.database import CacheSize
-from tui.format import share
+from tui.format import cut_distinct, share
 from tui.metrics.cache_figures import hit_rates, total_sizes
-from tui.widgets.plots import MOST_POINTS, thinned
+from tui.widgets.plots import MOST_POINTS, steps, thinned
 
 
 def test_hit_rates_of_several_caches_add_up_and_leave_out_empty_stretches() -> None:
@@ -36,3 +40,25 @@ def test_a_share_below_one_is_never_shown_as_100_percent() -> None:
     assert [share(part) for part in (None, 0, 0.001, 0.5, 0.999, 1)] == [
         "-", "0%", "1%", "50%", "99%", "100%",
     ]  # fmt: skip
+
+
+def test_charts_draw_no_value_that_was_not_measured() -> None:
+    points = [(0.0, 3.0), (10.0, 1.0)]
+    assert steps(points, None, 30.0) == [[(0, 3), (10, 3), (10, 1), (30, 1)]]
+    # An interval of hit rates ends at the present, and none without jobs is crossed.
+    assert steps(points, 4.0, 12.0) == [[(0, 3), (4, 3)], [(10, 1), (12, 1)]]
+
+
+def test_long_names_lose_their_middle() -> None:
+    names = [f"bench-9b1c56f0-e{number}" for number in range(3)]
+    assert cut_distinct([*names, "default"], 10) == {
+        names[0]: "bench…0-e0", names[1]: "bench…0-e1", names[2]: "bench…0-e2", "default": "default",
+    }  # fmt: skip
+
+
+@given(st.lists(st.text("ab日-", min_size=1, max_size=30), unique=True, max_size=30))
+def test_cut_names_fit_and_stay_different(names: list[str]) -> None:
+    shown = cut_distinct(names, 7)
+    assert set(shown) == set(names)
+    assert len(set(shown.values())) == len(names)
+    assert all(cell_len(one) <= 7 for one in shown.values())

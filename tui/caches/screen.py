@@ -34,6 +34,7 @@ from tui.messages import ShowScreen
 from tui.metrics.cache_figures import CacheHistory, read_cache_history
 from tui.threads import Work, WorkCancelledError, call_in, on_thread
 from tui.widgets.key_bar import KeyBar
+from tui.widgets.tiles import Tiles
 from tui.widgets.top_bar import TopBar
 
 # With the cells between the columns these take 79 cells, so that 80 hold a scrollbar too. A wide screen
@@ -50,7 +51,20 @@ _COLUMNS = (
     ("not recv", 8),
     ("used by", 7),
 )
-_WIDER = {1: 16, 9: 28}
+# Of a wide screen, where the names of jobs get what the others leave.
+_WIDE_COLUMNS = (
+    ("on", 8),
+    ("scope", 16),
+    ("kind", 6),
+    ("size", 8),
+    ("share", 10),
+    ("age", 4),
+    ("envs", 4),
+    ("hit rate", 8),
+    ("time saved", 10),
+    ("data saved", 10),
+    ("used by", 0),
+)
 _NO_CACHES = "No caches yet. The first job with packages makes one, or press w to warm one."
 
 Key = tuple[str, str, str]
@@ -89,6 +103,8 @@ class CachesScreen(StokeScreen):
         self._errors: dict[str, StokeError] = {}
         self._listing: set[str] = set()
         self._all_listed = False
+        self._scopes: dict[str, str] = {}
+        """Each scope as its cells show it."""
 
     def compose(self) -> ComposeResult:
         # Imported here: plotext would delay the first frame of the program.
@@ -96,6 +112,7 @@ class CachesScreen(StokeScreen):
 
         yield TopBar("caches", self.context.read_only)
         yield Static(Text(TRUST), id="caches-trust", classes="hint")
+        yield Tiles(("time saved", "data saved", "hit rate", "in caches"), id="caches-tiles")
         yield CachesTable(id="caches-table", cursor_type="row")
         yield Static(id="caches-empty")
         yield Static(id="caches-detail")
@@ -116,14 +133,14 @@ class CachesScreen(StokeScreen):
 
     def on_resize(self) -> None:
         table = self.query_one(CachesTable)
-        widths = [
-            _WIDER.get(number, width) if self._wide else width
-            for number, (_, width) in enumerate(_COLUMNS)
-        ]
+        columns = _WIDE_COLUMNS if self._wide else _COLUMNS
+        left = self.size.width - sum(width for _, width in columns) - 2 * len(columns) - 1
+        widths = [width or left for _, width in columns]
         if widths != [column.width for column in table.ordered_columns]:
             table.clear(columns=True)
-            for (label, _), width in zip(_COLUMNS, widths, strict=True):
-                table.add_column(Text(label), width=width)
+            for (label, _), width in zip(columns, widths, strict=True):
+                is_text = label in ("on", "scope", "kind", "share", "used by")
+                table.add_column(Text(label, justify="left" if is_text else "right"), width=width)
         self._show()
 
     @property
@@ -208,6 +225,9 @@ class CachesScreen(StokeScreen):
         stays = self._all_listed or table.cursor_row > 0
         self._all_listed = self._all_listed or not self._listing
         keys = sorted(self._volumes)
+        width = dict(_WIDE_COLUMNS if self._wide else _COLUMNS)["scope"]
+        scopes = (volume.scope for volume in self._volumes.values())
+        self._scopes = fmt.cut_distinct(scopes, width)
         with self.prevent(DataTable.RowHighlighted):
             table.clear()
             for key in keys:
@@ -215,6 +235,10 @@ class CachesScreen(StokeScreen):
             if current in self._volumes and stays:
                 table.move_cursor(row=keys.index(current))
         table.display = bool(self._volumes)
+        tiles = self.query_one(Tiles)
+        tiles.display = bool(self._volumes)
+        savings = self._data.savings if self._data else (fmt.UNKNOWN,) * 3
+        tiles.show((*savings, fmt.size(self._total)))
         self.query_one("#caches-plots").display = bool(self._volumes)
         empty = self.query_one("#caches-empty", Static)
         empty.display = not self._volumes
@@ -247,9 +271,8 @@ class CachesScreen(StokeScreen):
                 text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "$warn"))
             text.append("\n")
         if self._volumes:
-            total = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
-            unmeasured = len(self._volumes) - len(total)
-            text.append(f"{fmt.size(sum(total) if total else None)} in total")
+            unmeasured = sum(volume.bytes is None for volume in self._volumes.values())
+            text.append(f"{fmt.size(self._total)} in total")
             if unmeasured:
                 text.append(f", {unmeasured} not measured (m measures)", style="$warn")
         for key, work in self._works.items():
@@ -277,7 +300,15 @@ class CachesScreen(StokeScreen):
         figures = data.figures(volume) if data else None
         size, rate = fmt.size(volume.bytes), fmt.share(figures.hit_rate if figures else None)
         self.query_one("#caches-sizes", TimePlot).show([Line(volume.kind, size, sizes)], now)
-        self.query_one("#caches-hits", TimePlot).show([Line(volume.kind, rate, rates)], now)
+        self.query_one("#caches-hits", TimePlot).show(
+            [Line(volume.kind, rate, rates, data.interval if data else None)], now
+        )
+
+    @property
+    def _total(self) -> int | None:
+        """Bytes of the volumes that were measured."""
+        sizes = [volume.bytes for volume in self._volumes.values() if volume.bytes is not None]
+        return sum(sizes) if sizes else None
 
     def _row(self, key: Key, volume: Volume) -> Sequence[Text]:
         age = fmt.UNKNOWN
@@ -289,11 +320,13 @@ class CachesScreen(StokeScreen):
         if not self._wide:
             # Their names are below the table.
             users = Text(fmt.count(count, "job"), style="$warn")
+        share = () if not self._wide else (_share_bar(volume.bytes, self._total),)
         return (
             fmt.cell(volume.backend),
-            fmt.cell(volume.scope),
+            Text(self._scopes[volume.scope]),
             fmt.cell(volume.kind),
             _right(fmt.size(volume.bytes)),
+            *share,
             _right("..." if key in self._works else age),
             _right(fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"),
             _right(fmt.share(figures.hit_rate if figures else None)),
@@ -477,6 +510,14 @@ def _key(volume: Volume) -> Key:
 def _short(key: Key) -> str:
     _, node, name = key
     return f"{fmt.place(name)} on {node}" if node else fmt.place(name)
+
+
+def _share_bar(part: int | None, whole: int | None) -> Text:
+    if not part or not whole:
+        return Text()
+    width = dict(_WIDE_COLUMNS)["share"]
+    length = max(1, round(part / whole * width))
+    return Text.assemble(("━" * length, "$good"), ("─" * (width - length), "$quiet"))
 
 
 def _right(text: str) -> Text:

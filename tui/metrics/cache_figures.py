@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stoke.backend.api import Volume
 from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
 from stoke.history.database import CacheSize, History
+from tui import format as fmt
 
 Curve = list[tuple[float, float]]
 """(epoch seconds, value), oldest first."""
@@ -19,6 +21,28 @@ class CacheHistory:
 
     metrics: Metrics
     sizes: Sequence[CacheSize]
+    jobs_today: int = 0
+
+    @property
+    def savings(self) -> tuple[str, str, str]:
+        """Return saved time, saved bytes and hit rate of all caches together, as text."""
+        figures = self.metrics.figures
+        seconds = [one.saved_seconds for one in figures if one.saved_seconds is not None]
+        data = [one.saved_bytes for one in figures if one.saved_bytes is not None]
+        jobs = sum(one.jobs for one in figures)
+        return (
+            fmt.duration(sum(seconds) if seconds else None),
+            fmt.size(sum(data) if data else None),
+            fmt.share(sum(one.hits for one in figures) / jobs if jobs else None),
+        )
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds of an interval of the hit rates."""
+        for points in self.metrics.over_time.values():
+            if len(points) > 1:
+                return points[1].at - points[0].at
+        return None
 
     def figures(self, volume: Volume) -> CacheFigures | None:
         wanted = (volume.backend, volume.scope, volume.kind)
@@ -56,7 +80,13 @@ def read_cache_history(
         for size in history.cache_sizes(since or 0.0)
         if backend in (None, size.backend) and scope in (None, size.scope)
     ]
-    return CacheHistory(metrics, sizes)
+    midnight = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+    ((today,),) = history.query(
+        "SELECT COUNT(*) FROM jobs WHERE submitted_at >= ?1 "
+        "AND (?2 IS NULL OR backend = ?2) AND (?3 IS NULL OR scope = ?3)",
+        (midnight, backend, scope),
+    )
+    return CacheHistory(metrics, sizes, today)
 
 
 def hit_rates(many: Iterable[Sequence[Point]]) -> Curve:

@@ -24,6 +24,7 @@ from tui.metrics.bars import Bar, Bars
 from tui.metrics.cache_figures import CacheHistory, hit_rates, read_cache_history, total_sizes
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
+from tui.widgets.tiles import Tiles
 from tui.widgets.top_bar import TopBar
 
 RELOAD_DELAY_SECONDS = 2.0
@@ -35,6 +36,7 @@ _SPANS = (
     ("last 7 days", 7 * _DAY, 28),
     ("last 30 days", 30 * _DAY, 30),
 )
+# (heading, cells) of each column, and of a wide screen, where scopes get what the others leave.
 _COLUMNS = (
     ("on", 6),
     ("scope", 10),
@@ -46,7 +48,17 @@ _COLUMNS = (
     ("saved", 6),
     ("not recv", 8),
 )
-_WIDE_SCOPE = 24
+_WIDE_COLUMNS = (
+    ("on", 8),
+    ("scope", 0),
+    ("kind", 6),
+    ("jobs", 6),
+    ("hit rate", 8),
+    ("cold start", 10),
+    ("warm start", 10),
+    ("time saved", 10),
+    ("data saved", 10),
+)
 _NO_FIGURES = "No figures yet. They appear after the first job that names packages."
 
 
@@ -89,6 +101,7 @@ class MetricsScreen(StokeScreen):
         yield Static(id="metrics-selection")
         yield Static(id="metrics-empty")
         with Vertical(id="metrics-body"):
+            yield Tiles(("time saved", "data saved", "hit rate", "jobs today"), id="metrics-tiles")
             with Horizontal(id="metrics-plots"):
                 yield TimePlot("hit rate", SHARE, "No jobs yet.", id="metrics-hits")
                 yield TimePlot("size", BYTES, "Not measured yet.", id="metrics-sizes")
@@ -177,10 +190,12 @@ class MetricsScreen(StokeScreen):
         if data is None or not known:
             return
         metrics, now = data.metrics, self.context.clock()
+        self.query_one(Tiles).show((*data.savings, f"{data.jobs_today:,}"))
         rates, sizes = [], []
         for kind in CACHE_KINDS:
             points = [points for key, points in metrics.over_time.items() if key[2] == kind]
-            rates.append(Line(kind, _hit_rate(metrics.figures, kind), hit_rates(points)))
+            rate = _hit_rate(metrics.figures, kind)
+            rates.append(Line(kind, rate, hit_rates(points), data.interval))
             total = total_sizes([one for one in data.sizes if one.kind == kind])
             sizes.append(Line(kind, fmt.size(total[-1][1] if total else None), total))
         self.query_one("#metrics-hits", TimePlot).show(rates, now)
@@ -212,13 +227,17 @@ class MetricsScreen(StokeScreen):
         table = self.query_one(FiguresTable)
         row = table.cursor_row
         table.clear(columns=True)
-        for number, (label, width) in enumerate(_COLUMNS):
-            wider = number == 1 and self.size.width >= WIDE
-            table.add_column(Text(label), width=_WIDE_SCOPE if wider else width)
+        columns = _WIDE_COLUMNS if self.size.width >= WIDE else _COLUMNS
+        others = sum(width for _, width in columns) + 2 * len(columns) + 1
+        scope_width = columns[1][1] or self.size.width - others
+        for number, (label, width) in enumerate(columns):
+            heading = Text(label, justify="right" if number > 2 else "left")
+            table.add_column(heading, width=width or scope_width)
+        scopes = fmt.cut_distinct([one.scope for one in figures], scope_width)
         for one in figures:
             table.add_row(
                 fmt.cell(one.backend),
-                fmt.cell(one.scope),
+                Text(scopes[one.scope]),
                 fmt.cell(one.kind),
                 *(
                     Text(figure, justify="right")

@@ -1,9 +1,10 @@
-"""Lines over time. Importing this loads plotext: screens do so when they are first opened."""
+"""Measured values over time. Importing this loads plotext: screens do so when they are first opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import plotext  # type: ignore[import-untyped]
 from rich.style import Style
@@ -30,11 +31,16 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """`label` is the kind of a cache and decides the colour; `figure` follows it in the title."""
+    """`label` is the kind of a cache and decides the colour; `figure` follows it in the title.
+
+    A value is drawn from its time on for `lasts` seconds, or else until the next one: nothing between
+    two values was measured.
+    """
 
     label: str
     figure: str
     points: Sequence[Point]
+    lasts: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,14 +115,10 @@ class _Plot(Widget):
         figure.plot_size(self.size.width, self.size.height)
         figure.theme("colorless")
         for line in lines:
-            points = thinned(line.points)
-            times = [at - now for at, _ in points]
-            values = [value for _, value in points]
-            if len(points) == 1:
-                dot = plotext.marker("●", _ANSI[_role(line)])
-                figure.draw(figure.signal(times, values, marker=dot))
-            else:
-                braille = plotext.marker("braille", _ANSI[_role(line)])
+            braille = plotext.marker("braille", _ANSI[_role(line)])
+            for step in steps(thinned(line.points), line.lasts, now):
+                times = [at - now for at, _ in step]
+                values = [value for _, value in step]
                 figure.draw(figure.signal(times, values, marker=braille).lines())
         top = scale.top or max(
             scale.least_top, *(value for line in lines for _, value in line.points)
@@ -133,6 +135,16 @@ class _Plot(Widget):
         text = Text.from_ansi(figure.build().string())
         text.spans = [Span(span.start, span.end, _in_theme(span.style)) for span in text.spans]
         return text
+
+
+def steps(points: Sequence[Point], lasts: float | None, now: float) -> list[list[Point]]:
+    """Return lines that have only values of `points`; with `lasts`, one for each point."""
+    if lasts is not None:
+        return [[(at, value), (max(at, min(at + lasts, now)), value)] for at, value in points]
+    line = []
+    for (at, value), (after, _) in pairwise([*points, (now, 0.0)]):
+        line += [(at, value), (max(at, after), value)]
+    return [line]
 
 
 def thinned(points: Sequence[Point]) -> Sequence[Point]:
