@@ -107,7 +107,7 @@ class StokeApp(PatchedApp):
         Binding("3", "switch('caches')", "Caches", show=False, id="app.caches"),
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         Binding("5", "switch('race')", "Race", show=False, id="app.race"),
-        Binding("ctrl+t", "race_job", "Race", id="app.race_job"),
+        Binding("ctrl+t", "race_job", "Race", show=False, id="app.race_job"),
         # Textual binds ctrl+p only if nothing else opens its palette. With priority, ":" would be
         # taken away from editors.
         Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),

@@ -52,8 +52,8 @@ LONGEST_REPLAY = 20.0
 """In seconds; a longer race is replayed faster."""
 _EMPTY = (
     "A race runs a request twice to show what its cache saves: cold, in an ephemeral scope that is "
-    "removed afterwards, then warm, in the scope of the request. Choose a job below, or write one with "
-    "packages in New job (2) and press ctrl+t there."
+    "removed afterwards, then warm, in the scope of the request. Choose a job below, or press ctrl+t "
+    "on a job in Jobs (1) or on a form with packages in New job (2)."
 )
 _COLD_TITLE = "Cold, with nothing cached"
 
