@@ -6,17 +6,15 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.console import RenderableType
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette
-from textual.screen import Screen
 from textual.signal import Signal
 from textual.theme import Theme
 from textual.widget import AwaitMount
@@ -30,7 +28,6 @@ from stoke.history.job import Job
 from stoke.text.sanitize import clean
 from tui import keymap, palette, themes
 from tui.base_screen import StokeScreen
-from tui.command_palette import Actions
 from tui.context import Context
 from tui.garbage_collection import GarbageCollection
 from tui.jobs.screen import JobsScreen
@@ -99,7 +96,7 @@ class StokeApp(PatchedApp):
 
     TITLE = "stoke"
     CSS = styles.stylesheet(*styles.FIRST)
-    COMMANDS = App.COMMANDS | {Actions}
+    ENABLE_COMMAND_PALETTE = False
     DEFAULT_MODE = "jobs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch('jobs')", "Jobs", show=False, id="app.jobs"),
@@ -108,12 +105,9 @@ class StokeApp(PatchedApp):
         Binding("4", "switch('metrics')", "Metrics", show=False, id="app.metrics"),
         Binding("5", "switch('race')", "Race", show=False, id="app.race"),
         Binding("ctrl+t", "race_job", "Race", show=False, id="app.race_job"),
-        # Textual binds ctrl+p only if nothing else opens its palette. With priority, ":" would be
-        # taken away from editors.
-        Binding("colon", "command_palette", "Commands", show=False, id="app.commands"),
-        Binding(
-            "ctrl+p", "command_palette", "Commands", show=False, priority=True, id="app.palette"
-        ),
+        Binding("colon", "palette(':')", "Commands", show=False, id="app.commands"),
+        # With priority, so that editors do not take it.
+        Binding("ctrl+p", "palette", "Palette", show=False, priority=True, id="app.palette"),
         # Text fields need the letter.
         Binding("z,f8", "zoom", "Zoom", id="app.zoom"),
         Binding("question_mark,f1", "help", "Help", id="app.help"),
@@ -372,8 +366,7 @@ class StokeApp(PatchedApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         screen = self.screen
-        # The command palette is modal too, and offers these actions.
-        is_covered = screen.is_modal and not isinstance(screen, CommandPalette)
+        is_covered = screen.is_modal
         if action in ("switch", "help", "welcome"):
             return not is_covered
         if action == "zoom":
@@ -416,14 +409,38 @@ class StokeApp(PatchedApp):
         self.switch_mode("race")
         self.call_after_refresh(start)
 
-    def action_help(self) -> None:
-        from tui.dialogs.prompts import Help
+    def action_help(self, words: str = "") -> None:
+        from tui.dialogs.help import Help
 
         focused = self.focused
         where = TITLES[self.current_mode]
         if focused is not None and focused.id:
             where += f", {focused.id.replace('-', ' ')}"
-        self.push_screen(Help(where, list(self.screen.active_bindings.values())))
+        self.push_screen(Help(where, list(self.screen.active_bindings.values()), words))
+
+    def action_palette(self, text: str = "") -> None:
+        """Open the command palette with this text, or close it."""
+        from tui.command_palette import CommandPalette
+        from tui.palette_entries import Entry
+        from tui.palette_sources import entries
+
+        if isinstance(self.screen, CommandPalette):
+            self.screen.action_close()
+            return
+        found = entries(self)
+
+        def chosen(entry: Entry | None) -> None:
+            if entry is not None:
+                found.remember(entry)
+                # The palette still covers the screen that the entry needs.
+                self.call_later(entry.run)
+
+        self.push_screen(CommandPalette(found, text), chosen)
+
+    def jobs_screen(self) -> JobsScreen:
+        """Show Jobs and return it."""
+        self.action_switch("jobs")
+        return self._base_screen("jobs", JobsScreen)
 
     def action_welcome(self) -> AwaitMount:
         """Show the introduction; the program does so at its first start without jobs."""
@@ -449,9 +466,6 @@ class StokeApp(PatchedApp):
 
     def action_back_to_jobs(self) -> None:
         self.switch_mode("jobs")
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
 
 def run(config: Config | None, recording: Recording | None = None) -> int:

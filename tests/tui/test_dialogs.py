@@ -12,7 +12,7 @@ from textual._styles_cache import StylesCache
 from stoke.history.job import JobState
 from tests.tui.conftest import Desk, Frames, shows, until
 from tui.app import StokeApp
-from tui.dialogs.prompts import Help
+from tui.dialogs.prompts import Confirm
 
 JOB = "job-aaaaaa"
 
@@ -48,8 +48,8 @@ async def test_the_screen_behind_a_dialog_is_drawn_once(
     desk.job(JOB, JobState.RUNNING, log=b"first " * 9 + b"\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "first" in shown(app))
-        await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(app.screen, Help))
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
         frames = Frames(app, monkeypatch)
         await until(pilot, frames.have_ceased)
         before = frames.count

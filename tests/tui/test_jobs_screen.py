@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from textual.command import CommandPalette
 
 from stoke.backend.api import EngineState, EngineStatus
 from stoke.config.model import Config
@@ -16,6 +15,7 @@ from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, shows, until
 from tui.app import StokeApp
+from tui.command_palette import CommandPalette
 from tui.dialogs.prompts import Confirm
 from tui.jobs.job_list import JobList
 from tui.jobs.screen import JobsScreen

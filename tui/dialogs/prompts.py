@@ -1,4 +1,4 @@
-"""The confirmation before a change, and the list of keys."""
+"""The confirmation before a change."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import ActiveBinding, Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Button, Input, Static, TextArea
+from textual.widgets import Button, Static
 
 from tui.dialogs.dialog import Dialog
 
@@ -52,49 +51,3 @@ class Confirm(Dialog[bool]):
 
     def action_agree(self) -> None:
         self.dismiss(True)
-
-
-class Help(Dialog[None]):
-    """Lists the keys that work where the focus was."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close"),
-    ]
-
-    def __init__(self, where: str, bindings: list[ActiveBinding]) -> None:
-        super().__init__()
-        self._where = where
-        self._active = bindings
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
-            yield Static(Text(f"Keys: {self._where}"), classes="dialog-title")
-            with VerticalScroll(classes="help-keys"):
-                yield Static(self._keys())
-
-    def _keys(self) -> Text:
-        text = Text()
-        group = ""
-        by_action: dict[tuple[str, str, str], list[str]] = {}
-        for node, binding, enabled, _ in self._active:
-            # Also list the keys of Textual's editors, but not the arrows of its tables.
-            listed = bool(binding.id) or isinstance(node, Input | TextArea)
-            if enabled and binding.description and listed:
-                where = "Everywhere" if node is self.app else "On this screen"
-                if node is not self.app and not isinstance(node, Screen):
-                    where = "Here"
-                what = (where, binding.action, binding.description)
-                by_action.setdefault(what, []).append(self.app.get_key_display(binding))
-        for (where, _, description), keys in by_action.items():
-            if where != group:
-                text.append(f"{chr(10) if group else ''}{where}\n", style="bold")
-                group = where
-            text.append(f"  {' '.join(dict.fromkeys(keys)):<18}", style="$busy")
-            text.append(f" {description}\n")
-        return text
-
-    def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
-
-    def action_close(self) -> None:
-        self.dismiss(None)

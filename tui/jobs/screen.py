@@ -420,6 +420,19 @@ class JobsScreen(JobActions):
         at = columns.index(now) + 1 if now in columns else 0
         self._arrange(order=columns[at % len(columns)], reverse=False)
 
+    def sort_by(self, order: str) -> None:
+        self._arrange(order=order, reverse=False)
+
+    def group_by(self, group: str | None) -> None:
+        self._arrange(group=group)
+
+    def filter(self, words: str) -> None:
+        """List the jobs that match, or all without words."""
+        self._filter.value = words
+        self._filter.display = bool(words)
+        self._place_split()
+        self.table.focus()
+
     def action_reverse(self) -> None:
         self._arrange(reverse=not self._wanted.reverse)
 
