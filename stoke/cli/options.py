@@ -147,8 +147,6 @@ def _click_option(field: fields.Field) -> Option[Any]:
     elif field.value.repeated:
         settings |= {"multiple": True}
         help_text += " Repeatable."
-    if isinstance(field.value, values.Number):
-        settings |= {"type": float}
     return click.option(*option.flags, option.name, help=help_text, **settings)
 
 

@@ -29,6 +29,7 @@ from stoke.request.requirements_text import (
 )
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
+from stoke.request.values import References
 from stoke.text.units import exact_number, human_bytes, parse_duration, parse_size
 from stoke.text.urls import AddressFault, address_fault, split_login
 
@@ -278,10 +279,10 @@ def _check_address(url: str) -> str:
     return url
 
 
-def _check_reference(reference: str) -> str:
+def _check_reference(reference: str, form: str = "env:NAME or file:/path") -> str:
     if not _REFERENCE.fullmatch(reference):
         # Its text is not repeated: most likely it is the secret itself.
-        raise ValueError("does not say where the secret is; write env:NAME or file:/path")
+        raise ValueError(f"does not say where the secret is; write {form}")
     return reference
 
 
@@ -403,7 +404,7 @@ class JobSpec(Model):
     def _references(cls, secrets: dict[str, str]) -> dict[str, str]:
         for reference in secrets.values():
             if not _ENGINES_SECRET.fullmatch(reference):
-                _check_reference(reference)
+                _check_reference(reference, References.form)
         return secrets
 
     @field_validator("mounts")
@@ -497,7 +498,7 @@ _BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at mos
 _TYPES = {
     **dict.fromkeys(("string_type", "string_sub_type"), "must be text"),
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number such as 2 or 0.5"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a table"),
     **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),

@@ -78,7 +78,8 @@ def test_a_requirements_files_line_is_named(
     [
         (["run"], "Nothing to run"),
         (["run", "--nonsense"], "No such option"),
-        (["run", "-c", "1", "--cpu", "x"], "not a valid float"),
+        (["run", "-c", "1", "--cpu", "x"], "cpu: must be a number such as 2 or 0.5"),
+        (["run", "-c", "1", "--secret", "A=x"], "write NAME=env:OTHER or NAME=file:/path"),
         (["run", "-c", "1", "--lock", "x", "-w", "y"], "--lock holds every package"),
         (["run", "-m", "this", "-c", "1"], "after -m this"),
         (["run", "-c", "1", "--exec", "this"], "give one of them"),

@@ -250,7 +250,7 @@ def test_invalid_memory_limits(text: Any) -> None:
         ("memory", [], "must be a whole number"),
         ("timeout", 0, "must be more than 0 s and at most 365 days"),
         ("cpu", 5000, "must be at most 4096"),
-        ("cpu", "two", "must be a number"),
+        ("cpu", "two", "must be a number such as 2 or 0.5"),
         ("cpu", float("inf"), "must be at most 4096"),
         ("args", "a", "must be a list"),
         ("args", [1], "must be text"),
@@ -338,13 +338,13 @@ def test_a_hidden_value_does_not_pass_for_a_value() -> None:
     "given", ["hunter2-in-clear", "env:", "ENV:X", "file:", "vault:x", "user:hunter2"]
 )
 def test_a_secret_is_given_by_reference_and_not_repeated_in_the_error(given: str) -> None:
-    places: list[tuple[str, dict[str, Any]]] = [
-        ("secrets", {"secrets": {"TOKEN": given}}),
-        ("index.credentials", {"index": {"credentials": given}}),
+    places: list[tuple[str, str, dict[str, Any]]] = [
+        ("secrets", "NAME=env:OTHER or NAME=file:/path", {"secrets": {"TOKEN": given}}),
+        ("index.credentials", "env:NAME or file:/path", {"index": {"credentials": given}}),
     ]
-    for field, fields in places:
+    for field, form, fields in places:
         why = refused(field, **fields)
-        assert "env:NAME or file:/path" in why
+        assert f"write {form}" in why
         assert "hunter2" not in why
 
 
