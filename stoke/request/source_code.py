@@ -106,6 +106,25 @@ def check_encodable(code: str) -> None:
         ) from None
 
 
+def syntax_error(code: str) -> str | None:
+    """Return where and why this Python cannot parse the code; None if it can.
+
+    A job may run another version of Python, so this is a warning and no reason to refuse code.
+    """
+    import ast
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python shows the code's own warnings in the job.
+            ast.parse(code.removeprefix("\ufeff"))
+    except SyntaxError as error:
+        return f"line {error.lineno or 1}: {error.msg}"
+    except (ValueError, RecursionError, MemoryError):
+        pass  # Reported where it matters: NUL bytes as no code, deep nesting by the job's own Python.
+    return None
+
+
 def check_is_code(code: str) -> None:
     """Raise `ValueError` for a notebook: as Python code it is one expression and runs nothing."""
     if is_notebook(json_object(code)):

@@ -565,3 +565,38 @@ async def test_one_key_adds_the_packages_that_the_code_imports(
         screen.query_one(CodeEditor).text = "import numpy, yaml, attr"
         await until(pilot, lambda: "prediction: python" in screen_text(app))
         assert field(screen, "dependencies").text.split() == ["numpy", "pyyaml"]
+
+
+async def test_code_with_a_syntax_error_is_submitted_only_after_asking(
+    app: StokeApp, desk: Desk, backends: dict[str, FakeBackend]
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        screen.query_one(CodeEditor).text = "print(1)\nprint(\n"
+        await until(pilot, lambda: "syntax error in line 2" in screen_text(app))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "Submit code with a syntax error?" in screen_text(app))
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is screen)
+        assert not backends["local"].deliveries
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "Submit code with a syntax error?" in screen_text(app))
+        await pilot.press("y")
+        await until(pilot, lambda: backends["local"].deliveries)
+
+
+async def test_every_wrong_field_stays_marked_until_it_is_fixed(app: StokeApp, desk: Desk) -> None:
+    async with app.run_test(size=(120, 60), notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"x = 1")
+        field(screen, "secrets").text = "TOKEN=hunter2"
+        field(screen, "timeout").text = "soon"
+        wrong = [field(screen, name) for name in ("secrets", "timeout")]
+        await until(pilot, lambda: all(one.has_class("-wrong") for one in wrong))
+        assert "NAME=env:OTHER or NAME=file:/path" in said(app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: app._notifications)
+        assert all(one.has_class("-wrong") for one in wrong)
+        field(screen, "secrets").text = "TOKEN=env:HOME"
+        await until(pilot, lambda: not wrong[0].has_class("-wrong"))
+        assert wrong[1].has_class("-wrong")

@@ -20,6 +20,7 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
 from tui.context import Context
+from tui.dialogs.prompts import Confirm
 from tui.new_job import form
 from tui.new_job import project as projects
 from tui.new_job.code_editor import CodeEditor
@@ -27,6 +28,9 @@ from tui.new_job.draft import Draft
 from tui.new_job.form_field import FormField
 from tui.new_job.pick import OpenFile
 from tui.threads import on_thread
+
+MOST_SHOWN = 200
+_PACKAGES = ("dependencies", "system", "requirements", "constraints")
 
 
 class OpensFiles(StokeScreen):
@@ -142,12 +146,36 @@ class OpensFiles(StokeScreen):
                 self._take(what)
                 return
             code, root = what
+            is_other = os.path.abspath(path) != self._script
             self._put_code(code, "" if path.suffix == ".ipynb" else os.path.abspath(path))
             self._set_folder(root)
             self._code.focus()
-            if not self._field("name").text:
+            if is_other or not self._field("name").text:
                 self._field("name").text = path.stem
+            if is_other:
+                self._offer_to_remove_packages()
             if path.suffix == ".ipynb":
                 self.notify("Notebook opened as a script: its code cells, without their outputs.")
 
         on_thread(self, read, done, self.show_error)
+
+    def _offer_to_remove_packages(self) -> None:
+        """Ask whether to remove the packages in the form, which were for other code."""
+        fields = [self._field(name) for name in _PACKAGES if self._field(name).text.strip()]
+        if not fields:
+            return
+
+        def answered(yes: bool | None) -> None:
+            for field in fields if yes else ():
+                field.text = ""
+
+        body = fmt.block("\n".join(f"{one.field.label}: {_shortened(one.text)}" for one in fields))
+        body.append("\n\nThe form had them before the file was opened.")
+        self.app.push_screen(
+            Confirm("Remove the packages from the form?", body, "Remove"), answered
+        )
+
+
+def _shortened(text: str) -> str:
+    line = ", ".join(text.split("\n"))
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]} ..."

@@ -24,6 +24,7 @@ from stoke.jobs.request import Request
 from stoke.race.race import check_race
 from stoke.request import presets
 from stoke.request.presets import Preset
+from stoke.request.source_code import syntax_error
 from stoke.request.spec import JobSpec
 from stoke.request.undeclared_packages import Package
 from stoke.text.sanitize import clean, clean_block
@@ -37,10 +38,10 @@ from tui.new_job import project as projects
 from tui.new_job.chips import Chips
 from tui.new_job.cluster_choice import ClusterChoice
 from tui.new_job.code_editor import CodeEditor
+from tui.new_job.drafts import HasDrafts
 from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.form_field import FormField
 from tui.new_job.manifest import ManifestView
-from tui.new_job.opening import OpensFiles
 from tui.new_job.pick import ChoosePreset, SavePreset
 from tui.new_job.project_files import FilesLine
 from tui.new_job.validation import FormResult, FormValidation, at_backend
@@ -60,7 +61,7 @@ class Fold(Collapsible):
             super().scroll_visible(*arguments, **options)
 
 
-class NewJobScreen(OpensFiles):
+class NewJobScreen(HasDrafts):
     CHANGES = frozenset({"submit", "race"})
     PANES = "#new-code-side, #new-fields"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,6 +71,7 @@ class NewJobScreen(OpensFiles):
         Binding("ctrl+o", "open", "Open", id="new.open"),
         Binding("f7", "files", "Files that travel", id="new.files"),
         Binding("f4", "presets", "Presets", id="new.presets"),
+        Binding("f10", "drafts", "Drafts", show=False, id="new.drafts"),
         Binding("ctrl+s", "save_preset", "Save as a preset", show=False, id="new.save_preset"),
         Binding("f6", "add_packages", "Add packages", id="new.add_packages"),
         Binding("ctrl+t", "race", "Race", id="new.race"),
@@ -79,8 +81,6 @@ class NewJobScreen(OpensFiles):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._draft = drafts.load()
-        self._saved = self._draft
         self._rest = self._draft.rest
         self._validation = FormValidation(
             context.config, context.backends, context.history, context.request
@@ -175,9 +175,6 @@ class NewJobScreen(OpensFiles):
 
         # Completion is optional, and the job list reports faults of the history.
         on_thread(self, look, done, lambda _: None)
-
-    def save_unsaved(self) -> None:
-        self._save()
 
     # --- the contents of the form -----------------------------------------------------------------
 
@@ -300,18 +297,6 @@ class NewJobScreen(OpensFiles):
     def _backend_changed(self) -> None:
         self._learn_clusters()
 
-    def _save(self) -> None:
-        if not self.query("#submit"):
-            return
-        draft = self._now()
-        if draft == self._saved:
-            return
-        try:
-            drafts.save(draft)
-            self._saved = draft
-        except StokeError as error:
-            self.show_error(error)
-
     def _check(self) -> None:
         """Show what is wrong field by field and, where nothing is, the prediction."""
         draft = self._now()
@@ -430,6 +415,11 @@ class NewJobScreen(OpensFiles):
             line.display = error is not None
             hint = f"; {error.hint}" if error and error.hint else ""
             line.update(fmt.plain(f"{error.why}{hint}" if error else ""))
+        wrong = self._result.syntax_error
+        if wrong and "code" not in found:
+            line = self.query_one("#code-error", Static)
+            line.display = True
+            line.update(fmt.plain(f"syntax error in {wrong}"))
         if found.keys() & folded:
             self.query_one("#more", Collapsible).collapsed = False
 
@@ -463,6 +453,26 @@ class NewJobScreen(OpensFiles):
         draft = self._now()
         self._save()
         self._set_submitting(True)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._submit(draft, watch)
+            else:
+                self._set_submitting(False)
+                self._code.focus()
+
+        def checked(wrong: str | None) -> None:
+            if wrong is None:
+                answered(True)
+                return
+            body = fmt.plain(f"In {wrong}\n\nPython of this machine cannot parse the code.")
+            self.app.push_screen(
+                Confirm("Submit code with a syntax error?", body, "Submit"), answered
+            )
+
+        on_thread(self, lambda: syntax_error(draft.code), checked, self._refuse)
+
+    def _submit(self, draft: drafts.Draft, watch: bool) -> None:
         self.context.submissions.submit_request(
             self,
             self._backend,
@@ -504,7 +514,8 @@ class NewJobScreen(OpensFiles):
         if not isinstance(error, RequestError):
             error = at_backend(error)
         name = form.field_of(error) or "request"
-        self._show_errors({name: error})
+        # The other fields stay marked until they are fixed.
+        self._show_errors({**self._result.errors, name: error})
         if name in form.field_names():
             self._field(name).control.focus()
         elif name != "request":

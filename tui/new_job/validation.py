@@ -24,6 +24,7 @@ from stoke.jobs.prepare import check_request
 from stoke.jobs.rendering import left_out, render_job
 from stoke.jobs.request import Request
 from stoke.request import fields, presets
+from stoke.request.source_code import syntax_error
 from stoke.request.spec import JobSpec, Project, make_spec
 from stoke.request.undeclared_packages import Package, undeclared
 from tui.new_job import form
@@ -50,6 +51,8 @@ class FormResult:
     """The project whose files travel."""
     project_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents that its snapshot has besides its files, by path."""
+    syntax_error: str | None = None
+    """What Python of this machine cannot parse."""
     notes: tuple[str, ...] = ()
     """What the user should know about the project."""
 
@@ -125,7 +128,13 @@ class FormValidation:
         except StokeError as error:
             found["backend"] = at_backend(error)
         result = FormResult(
-            found, spec, isolation, unsupported, code_packages=code_packages, project=project
+            found,
+            spec,
+            isolation,
+            unsupported,
+            code_packages=code_packages,
+            project=project,
+            syntax_error=syntax_error(draft.code),
         )
         if found or request is None or spec is None:
             return result
