@@ -102,6 +102,11 @@ def test_stop_asks(snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple
     assert snap_compare(app, terminal_size=size, run_before=shows("Stop this job?", *keys))
 
 
+@SIZES
+def test_palette(snap_compare: Compare, app: StokeApp, jobs: Desk, size: tuple[int, int]) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=shows(":race", "colon"))
+
+
 def test_help(snap_compare: Compare, app: StokeApp, jobs: Desk) -> None:
     assert snap_compare(
         app, terminal_size=(80, 24), run_before=shows("Keys: Jobs", "question_mark")

@@ -22,7 +22,7 @@ from tui.new_job.draft import Draft, DraftSlot
 from tui.new_job.opening import OpensFiles
 
 CLEAR, NEW = "clear", "new"
-_HINT = "Enter opens, d removes, esc closes. The draft that is open now stays saved."
+_HINT = "Enter opens, d removes, esc closes. The open draft stays saved."
 
 
 class DraftsDialog(Dialog[str | None]):
