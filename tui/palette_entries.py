@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -98,7 +98,8 @@ class Entries:
         words = text.strip().lstrip(":").lstrip()
         is_command = text.lstrip().startswith(":") and not self._only_others
         found = self._command(words) if is_command else []
-        return [*found, *self._search(words)]
+        known = {entry.id for entry in found}
+        return [*found, *(entry for entry in self._search(words) if entry.id not in known)]
 
     def _search(self, words: str) -> list[Entry]:
         recent = {known: place for place, known in enumerate(self._recent())}
@@ -159,8 +160,7 @@ class Entries:
             yield Entry("command", title, "", lambda: self._program.filter_jobs(argument))
 
         def logs(argument: str) -> Iterator[Entry]:
-            for job in self._jobs(argument):
-                yield replace(self._job_entry(job), kind="logs")
+            return (self._job_entry(job) for job in self._jobs(argument))
 
         def help_(argument: str) -> Iterator[Entry]:
             title = f"Keys that match {argument}" if argument else "All keys"

@@ -77,7 +77,9 @@ async def test_commands_filter_jobs_and_open_logs_and_screens(app: StokeApp, des
         await until(pilot, lambda: "hello from fit" in screen_text(app))
         assert isinstance(app.screen, JobsScreen)
         await until(pilot, lambda: app.screen.query_one(LogView).has_focus)
-        await pilot.press(*":theme high", "enter")
+        await pilot.press(*":theme high")
+        assert palette_lines(app).count("theme high-contrast") == 1
+        await pilot.press("enter")
         await until(pilot, lambda: app.theme == "high-contrast")
         await pilot.press(*":help remove", "enter")
         await until(pilot, lambda: isinstance(app.screen, Help))

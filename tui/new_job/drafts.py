@@ -20,6 +20,7 @@ from tui.dialogs.prompts import Confirm
 from tui.new_job import draft as drafts
 from tui.new_job.draft import Draft, DraftSlot
 from tui.new_job.opening import OpensFiles
+from tui.notifications import show_error
 
 CLEAR, NEW = "clear", "new"
 _HINT = "Enter opens, d removes, esc closes. The open draft stays saved."
@@ -69,7 +70,10 @@ class DraftsDialog(Dialog[str | None]):
         if at is None or at < 2:
             self.app.bell()
             return
-        drafts.remove(self._others[at - 2])
+        try:
+            drafts.remove(self._others[at - 2])
+        except OSError as error:
+            show_error(self, StokeError(f"Cannot remove the draft: {error.strerror}"))
         self._show()
 
     def action_close(self) -> None:
