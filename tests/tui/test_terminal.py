@@ -357,7 +357,7 @@ def test_the_screens_survive_a_history_damaged_meanwhile(
     terminal.until("history:")
     terminal.press(b"?")
     terminal.until("Keys: Jobs")
-    terminal.press(b"q")
+    terminal.press(b"\x1b")  # The search of the help takes letters.
     terminal.read(0.5)
     terminal.press(b"q")
     assert terminal.program.wait(WAIT_SECONDS) is not None
