@@ -33,6 +33,7 @@ from stoke.jobs.refresh import refresh
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import UnsavedLogError
 from stoke.logs.spool import NOTE, STDOUT
+from stoke.remote.bundle import bundle
 from stoke.request.spec import make_spec
 from tests.hints import is_hint
 from tests.lab import Lab, until
@@ -307,6 +308,23 @@ def test_a_runner_runs_as_in_an_interpreter_of_its_own(
     until(lambda: lab.backend.inspect("a-aaaaaa").status == "exited", "the runner's end")
     assert lab.backend.inspect("a-aaaaaa").exit_code == code
     assert output in (state_dir() / "local" / "a-aaaaaa" / "frames").read_bytes()
+
+
+def test_a_job_compiles_no_module_that_every_runner_has(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling them takes 12 ms of a job. Python keeps the bytecode of those of the installation."""
+    is_compiled = "getattr(module.__spec__, 'loader', None) is Bundle"
+    compiled = f"(name for name, module in sys.modules.items() if {is_compiled})"
+    parts = ("runner.lockfile", "runner.environment", "runner.other_python")
+    call = f"[main(sys.argv[1:]), print('compiled:', *{compiled})][0]"
+    monkeypatch.setattr(
+        "stoke.jobs.submit.runner_source", lambda _: bundle("runner.main", parts, call=call)
+    )
+    assert lab.run("pass").stdout == b"compiled:\n"
+    # Few jobs want another Python, so that module comes with them.
+    other = lab.run("pass", python="3.4")
+    assert b"stoke.remote.runner.other_python" in other.stdout
 
 
 def test_a_job_that_kills_its_runner_says_so(lab: Lab) -> None:
