@@ -88,7 +88,7 @@ def store_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """
     named = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
     for folder in environ.get("SSL_CERT_DIR", "").split(":"):
-        named += _files_in(folder) if folder else []
+        named += [Path(path) for path in _files_in(folder)] if folder else []
     if any(path.is_file() for path in named):
         return named
     return next(([Path(path)] for path in SYSTEM_STORES if os.path.isfile(path)), [])
@@ -123,7 +123,7 @@ def _cache_file() -> Path:
     return cache_dir() / "authorities.json"
 
 
-def _fingerprint(files: Iterable[Path]) -> str | None:
+def _fingerprint(files: Iterable[Path | str]) -> str | None:
     """Return a digest of the files' names, identities, sizes and times of change.
 
     None if a file changed so recently that a second change might leave the times as they are.
@@ -132,7 +132,7 @@ def _fingerprint(files: Iterable[Path]) -> str | None:
     found: list[object] = [FORMAT]
     for path in files:
         try:
-            status = path.stat()
+            status = os.stat(path)
         except OSError:
             found.append(str(path))
             continue
@@ -179,37 +179,45 @@ def trusted_files(with_own: bool) -> list[Path]:
     """
     if with_own or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         return store_files()
-    return next(_public())
+    return [Path(path) for path in next(_public())]
 
 
-def _public() -> Iterator[list[Path]]:
-    """Yield the groups of files that hold public authorities: certifi's, then the distribution's."""
+def _public() -> Iterator[list[str]]:
+    """Yield the groups of files that hold public authorities: certifi's, then the distribution's.
+
+    Texts, because making a `Path` of each file takes longer than the rest of a submit's look at them.
+    """
     from importlib.util import find_spec
 
     # The file itself, because some distributions make `certifi.where()` return this machine's store.
     certifi = find_spec("certifi")
     if certifi is not None and certifi.origin is not None:
-        yield [Path(certifi.origin).with_name("cacert.pem")]
+        yield [os.path.join(os.path.dirname(certifi.origin), "cacert.pem")]
     for folder, suffix in _SHIPPED:
         yield _files_in(folder, suffix)
 
 
-def _files_in(folder: str, suffix: str = "") -> list[Path]:
+def _files_in(folder: str, suffix: str = "") -> list[str]:
     """Return the files of a folder whose names have this end, sorted."""
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(suffix))
+        with os.scandir(folder) as entries:
+            # A listing says of most files what they are; isfile() asks, and only links need that.
+            return sorted(
+                entry.path
+                for entry in entries
+                if entry.name.endswith(suffix)
+                and (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path))
+            )
     except OSError:
         return []
-    paths = (os.path.join(folder, name) for name in names)
-    return [Path(path) for path in paths if os.path.isfile(path)]
 
 
-def _certificates(files: Iterable[Path]) -> set[str]:
+def _certificates(files: Iterable[Path | str]) -> set[str]:
     """Return every certificate in these files, as base64; skip files that cannot be read."""
     found = set()
     for path in files:
         try:
-            with path.open("rb") as file:
+            with open(path, "rb") as file:
                 text = file.read(MAX_STORE).decode("latin-1")
         except OSError:
             continue
