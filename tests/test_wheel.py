@@ -45,7 +45,7 @@ def test_everything_of_the_packages_is_in_it_and_nothing_else(wheel: Path) -> No
         "backends/docker/Dockerfile", "styles/base.tcss",
     ):  # fmt: skip
         assert name in inside
-    assert b"stoke = stoke.cli.main:main" in entries
+    assert b"stoke = stoke.cli.main:program" in entries
 
 
 def uv(*arguments: str, **env: str) -> None:

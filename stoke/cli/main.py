@@ -18,6 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from _typeshed import ReadableBuffer
 
@@ -77,6 +78,27 @@ def _wait_for_slow_readers() -> None:
         )
         setattr(sys, name, blocking)
         setattr(sys, f"__{name}__", blocking)
+
+
+def program() -> NoReturn:
+    """Run `main` as the installed program does, and end this process at once.
+
+    Python's own end first frees every module and object, which takes 6 ms. What must happen before it
+    still happens: exit functions run, and a thread that is not a daemon gets Python's own end.
+    """
+    code = main()
+    import atexit
+    import threading
+
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    if not all(thread.daemon for thread in others):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        pass  # No stream is left to report that on.
+    os._exit(code)
 
 
 def main() -> int:

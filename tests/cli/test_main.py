@@ -148,6 +148,26 @@ def test_an_error_of_our_own_is_one_line_unless_debugged(stoke: Stoke, tmp_path:
     assert b"Traceback" in debugged.stderr
 
 
+def test_the_quick_end_of_the_program_leaves_nothing_out() -> None:
+    """Exit functions, threads that are no daemons, the last output, and the exit code."""
+    from sys import executable
+
+    begin = "import atexit, sys, threading; from stoke.cli.main import program\n"
+    exits = "atexit.register(print, 'exit function', flush=True)\n"
+    waits = "threading.main_thread().join(), print('thread', flush=True)"
+    thread = f"threading.Thread(target=lambda: ({waits})).start()\n"
+    end = "sys.stderr.write('no newline')\nsys.argv = ['stoke', 'show']\nprogram()"
+    for middle, printed in (
+        (exits, b"exit function\n"),
+        (thread, b"thread\n"),
+        (exits + thread, b"thread\nexit function\n"),
+    ):
+        code = begin + middle + end
+        done = subprocess.run([executable, "-c", code], capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, printed), done.stderr
+        assert done.stderr.startswith(b"no newline")
+
+
 def test_output_that_cannot_be_written_is_reported(stoke: Stoke) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
