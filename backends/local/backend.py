@@ -119,7 +119,8 @@ class LocalBackend:
                 program = self._deliver(delivery, folder, mark)
                 environment = self._environment(delivery, folder, mark)
                 reserve(str(folder))
-                supervisor = _spawn(folder, lock, program, environment)
+                timeout = delivery.spec.timeout or 0
+                supervisor = _spawn(folder, lock, timeout, program, environment)
             except (OSError, StokeError):
                 remove_tree(str(folder))
                 raise
@@ -378,10 +379,12 @@ def _python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _spawn(folder: Path, lock: int, program: list[str], environment: Mapping[str, str]) -> int:
+def _spawn(
+    folder: Path, lock: int, timeout: float, program: list[str], environment: Mapping[str, str]
+) -> int:
     """Start the supervisor, detached, holding the file lock from its first moment."""
     start = [_START, os.path.dirname(__file__)]
-    command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), *program]
+    command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), str(timeout), *program]
     # The lock belongs to the open file, which the child inherits and keeps after it is closed here.
     os.set_inheritable(lock, True)
     log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)

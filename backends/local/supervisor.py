@@ -1,6 +1,6 @@
 """The supervisor of a local job: one detached process, on the standard library alone.
 
-    python3 -I -S -c 'import supervisor; supervisor.main()' FOLDER LOCK_FD RUNNER ARGUMENTS...
+    python3 -I -S -c 'import supervisor; supervisor.main()' FOLDER LOCK_FD TIMEOUT RUNNER ARGUMENTS...
 
 It runs the program RUNNER in a fork with pipes for its output, because another interpreter would take
 20 ms to start. It writes the output as frames into FOLDER/frames, and FOLDER/status.json at the very
@@ -13,6 +13,9 @@ part of the log and never the exit code.
 SIGTERM is passed on to the runner, and everything is killed after the seconds that FOLDER/stop
 holds; SIGQUIT kills the whole job at once. Processes that the job leaves behind, also in other
 sessions, are killed before the status is written, so a job ends as a group.
+
+The runner enforces the job's timeout of TIMEOUT seconds (0 for none). The code can stop the runner
+with SIGSTOP, so the supervisor continues it after the timeout, and at last kills the job.
 
 A frame is a header of 13 bytes (stream u8, length u32, epoch nanoseconds u64, little endian) and
 that many bytes. Stream 1 is stdout, 2 stderr, 3 a note of the engine.
@@ -46,6 +49,9 @@ RECORD_SIZE = 4096
 BALLAST = "ballast"
 BALLAST_SIZE = 64 * 1024
 RETRY_SECONDS = 0.5
+# How long after the timeout a runner has to end its job, and how often it is continued until then.
+OVERTIME_SECONDS = 30.0
+CONTINUE_SECONDS = 1.0
 # Free space that the log leaves for records, history and spool: at most an eighth of the disk.
 MARGIN_SHARE = 8
 MOST_MARGIN = 8 * 1024**2
@@ -54,7 +60,8 @@ MOST_MARGIN = 8 * 1024**2
 def main() -> None:
     import ctypes  # Programs that only read what a supervisor wrote do without it.
 
-    folder, lock, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    folder, lock, timeout = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    program = sys.argv[4:]
     # A process of the job that outlives this one must not look like the supervisor.
     os.set_inheritable(lock, False)
     # Orphans of the job become children of this process, so that it can find and kill them.
@@ -94,10 +101,19 @@ def main() -> None:
             pass
 
     def kill_all(_number: int, _frame: object) -> None:
+        # The deepest first: once its parent is dead, the code has this process as its parent, and could
+        # stop it with a signal to its parent.
+        for pid in reversed(descendants(os.getpid())):
+            send(pid, signal.SIGKILL)
         if not over:
             send(runner, signal.SIGKILL)
-        for pid in descendants(os.getpid()):
-            send(pid, signal.SIGKILL)
+
+    def enforce_timeout(seconds: float) -> None:
+        """Continue the runner, whose own timer is due; kill the job if it still does not end."""
+        if seconds < OVERTIME_SECONDS:
+            send(runner, signal.SIGCONT)
+        else:
+            kill_all(0, None)
 
     def runner_ended() -> None:
         nonlocal over
@@ -124,7 +140,8 @@ def main() -> None:
         kill_all(0, None)
         raise
 
-    status = record(frames, runner, {out_read: 1, err_read: 2}, runner_ended)
+    overtime = Overtime(timeout, enforce_timeout)
+    status = record(frames, runner, {out_read: 1, err_read: 2}, runner_ended, overtime)
     free_ballast(folder)
     frames.close()
     code = os.waitstatus_to_exitcode(status)
@@ -193,8 +210,31 @@ def _import_runner() -> None:
         sys.path.remove(installation)
 
 
+class Overtime:
+    """Call `enforce` with the seconds since the timeout, each second, from one second after it."""
+
+    def __init__(self, timeout: float, enforce: Callable[[float], None]) -> None:
+        self._timeout = time.monotonic() + timeout  # It stands still while the machine sleeps.
+        self._enforce = enforce
+        self._next = self._timeout + CONTINUE_SECONDS if timeout else float("inf")
+
+    def wait(self) -> float | None:
+        """Return the seconds until the next call is due, or None if there is no timeout."""
+        if self._next == float("inf"):
+            return None
+        now = time.monotonic()
+        if now >= self._next:
+            self._enforce(now - self._timeout)
+            self._next = now + CONTINUE_SECONDS
+        return self._next - now
+
+
 def record(
-    frames: FrameWriter, runner: int, streams: dict[int, int], on_end: Callable[[], None]
+    frames: FrameWriter,
+    runner: int,
+    streams: dict[int, int],
+    on_end: Callable[[], None],
+    overtime: Overtime,
 ) -> int:
     """Write the output as frames until the runner has ended and the pipes are empty."""
     selector = selectors.DefaultSelector()
@@ -205,7 +245,7 @@ def record(
     status: int | None = None
     give_up = float("inf")
     while selector.get_map() and time.monotonic() < give_up:
-        for key, _ in selector.select(None if status is None else 0.1):
+        for key, _ in selector.select(overtime.wait() if status is None else 0.1):
             if key.fd == ended:
                 selector.unregister(ended)
                 on_end()

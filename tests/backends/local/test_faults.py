@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.local import backend as local_backend
 from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
@@ -24,7 +25,7 @@ from stoke.backend.api import Delivery
 from stoke.backend.pool import Backends
 from stoke.config.loader import unknown_variables
 from stoke.config.model import Config
-from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.errors import EXIT_ENGINE, EXIT_TIMEOUT, EngineError
 from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
@@ -331,6 +332,32 @@ def test_a_job_that_kills_its_runner_says_so(lab: Lab) -> None:
     done = lab.run("import os, signal; os.kill(os.getppid(), signal.SIGKILL)").job
     assert (done.state, done.exit_code) == (JobState.FAILED, 137)
     assert done.reason == "its runner was killed by signal 9"
+
+
+# The runner kills code that ignores SIGTERM only after five seconds.
+STOP_THE_RUNNER = """
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True: os.kill(os.getppid(), signal.SIGSTOP)
+"""
+
+
+def test_a_job_that_stops_its_runner_once_ends_at_its_timeout(lab: Lab) -> None:
+    code = f"import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n{FOREVER}"
+    done = lab.run(code, timeout=1).job
+    assert (done.state, done.exit_code, done.reason) == (JobState.FAILED, EXIT_TIMEOUT, "timeout")
+
+
+def test_a_job_that_stops_its_runner_all_the_time_is_killed_after_its_timeout(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The supervisor is another process, so its constant is set where that one starts.
+    shorter = local_backend._START.replace(
+        "import supervisor; ", "import supervisor; supervisor.OVERTIME_SECONDS = 2.0; "
+    )
+    monkeypatch.setattr(local_backend, "_START", shorter)
+    done = lab.run(STOP_THE_RUNNER, timeout=1).job
+    assert (done.state, done.exit_code) == (JobState.FAILED, 137)
 
 
 # ------------------------------------------------------------------ a supervisor that never begins
