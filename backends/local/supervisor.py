@@ -52,6 +52,7 @@ RETRY_SECONDS = 0.5
 # How long after the timeout a runner has to end its job, and how often it is continued until then.
 OVERTIME_SECONDS = 30.0
 CONTINUE_SECONDS = 1.0
+LONGEST_WAIT = 3600.0  # epoll takes at most 24 days
 # Free space that the log leaves for records, history and spool: at most an eighth of the disk.
 MARGIN_SHARE = 8
 MOST_MARGIN = 8 * 1024**2
@@ -226,7 +227,7 @@ class Overtime:
         if now >= self._next:
             self._enforce(now - self._timeout)
             self._next = now + CONTINUE_SECONDS
-        return self._next - now
+        return min(self._next - now, LONGEST_WAIT)
 
 
 def record(

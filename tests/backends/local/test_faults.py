@@ -334,6 +334,11 @@ def test_a_job_that_kills_its_runner_says_so(lab: Lab) -> None:
     assert done.reason == "its runner was killed by signal 9"
 
 
+def test_the_longest_timeout_is_accepted(lab: Lab) -> None:
+    done = lab.run("print('done')", timeout=365 * 24 * 3600)
+    assert (done.job.state, done.stdout) == (JobState.SUCCEEDED, b"done\n")
+
+
 # The runner kills code that ignores SIGTERM only after five seconds.
 STOP_THE_RUNNER = """
 import os, signal
