@@ -183,7 +183,10 @@ class FoundJob:
 
 
 CACHE_KINDS = ("python", "system")
-"""The kinds of cache volumes. A backend passes over a volume of another kind."""
+"""The kinds of cache volumes. A backend passes over a volume of another kind.
+
+No enum: volumes of earlier and later versions have kinds of their own in labels, JSON and the history.
+"""
 
 
 @dataclass(frozen=True)
