@@ -83,8 +83,9 @@ def _wait_for_slow_readers() -> None:
 def program() -> NoReturn:
     """Run `main` as the installed program does, and end this process at once.
 
-    Python's own end first frees every module and object, which takes 6 ms. What must happen before it
-    still happens: exit functions run, and a thread that is not a daemon gets Python's own end.
+    Python's own end first frees every object: 10 ms of `stoke run`, 1 to 2 ms of `stoke jobs`.
+    What must happen before it still happens: exit functions run, and a thread that is not a daemon
+    gets Python's own end.
     """
     code = main()
     import atexit
