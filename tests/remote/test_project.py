@@ -33,6 +33,7 @@ def run(
         "directory": ".",
         "import_path": [],
         "programs": [],
+        "compiled": [],
     }
     start = {"kind": "script", "name": "main.py"}
     remove_tree(str(runner.folder / "work"))
