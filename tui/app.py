@@ -427,7 +427,9 @@ class StokeApp(PatchedApp):
         if isinstance(self.screen, CommandPalette):
             self.screen.action_close()
             return
-        found = entries(self)
+        found = entries(
+            self, self.context, TITLES, self.action_switch, self.jobs_screen, self.action_help
+        )
 
         def chosen(entry: Entry | None) -> None:
             if entry is not None:

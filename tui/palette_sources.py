@@ -12,44 +12,57 @@ from tui.messages import EditRequest, ShowJob
 from tui.palette_entries import Entries, Entry, Program
 
 if TYPE_CHECKING:
-    from tui.app import StokeApp
+    from collections.abc import Callable, Mapping
+
+    from tui.context import Context
+    from tui.jobs.screen import JobsScreen
+    from tui.textual_patches.app import PatchedApp
 
 _SETTINGS = ("mouse", "wrap", "stamps", "columns", "order", "reverse", "group")
 """Actions of keys that change how something is shown."""
 
 
-def entries(app: StokeApp) -> Entries:
-    """Return the entries of the palette. Over a dialog they are its keys: it must be answered first."""
-    from tui.app import TITLES
+def entries(
+    app: PatchedApp,
+    context: Context,
+    titles: Mapping[str, str],
+    switch: Callable[[str], object],
+    jobs_screen: Callable[[], JobsScreen],
+    find_keys: Callable[[str], object],
+) -> Entries:
+    """Return the entries of the palette. Over a dialog they are its keys: it must be answered first.
+
+    `titles` are those of the screens, by the names that `switch` takes.
+    """
 
     def open_preset(preset: Preset) -> None:
         if preset.spec is not None:
-            app.post_message(EditRequest(preset.spec, preset.name, app.context.config.backend))
+            app.post_message(EditRequest(preset.spec, preset.name, context.config.backend))
 
     program = Program(
         show_job=lambda job_id: app.post_message(ShowJob(job_id)),
-        filter_jobs=lambda words: app.jobs_screen().filter(words),
+        filter_jobs=lambda words: jobs_screen().filter(words),
         open_preset=open_preset,
         set_theme=lambda name: setattr(app, "theme", name),
-        find_keys=app.action_help,
+        find_keys=find_keys,
     )
     screens = {
-        mode: Entry("screen", title, f"key: {_key(app, mode)}", partial(app.action_switch, mode))
-        for mode, title in TITLES.items()
+        mode: Entry("screen", title, f"key: {_key(app, mode)}", partial(switch, mode))
+        for mode, title in titles.items()
     }
     is_covered = app.screen.is_modal
     return Entries(
-        app.context,
+        context,
         program,
         screens={} if is_covered else screens,
-        others=[*_keys(app), *(() if is_covered else _settings(app))],
+        others=[*_keys(app), *(() if is_covered else _settings(jobs_screen))],
         themes=() if is_covered else app.available_themes,
         themed=app.theme,
         only_others=is_covered,
     )
 
 
-def _key(app: StokeApp, mode: str) -> str:
+def _key(app: PatchedApp, mode: str) -> str:
     action = f"switch('{mode}')"
     keys = (
         app.get_key_display(binding)
@@ -59,7 +72,7 @@ def _key(app: StokeApp, mode: str) -> str:
     return next(keys, "")
 
 
-def _keys(app: StokeApp) -> Iterator[Entry]:
+def _keys(app: PatchedApp) -> Iterator[Entry]:
     """Yield what the keys do that work where the focus is."""
     seen = set()
     for node, binding, enabled, _ in app.screen.active_bindings.values():
@@ -75,13 +88,13 @@ def _keys(app: StokeApp) -> Iterator[Entry]:
         yield Entry(kind, binding.description, f"key: {app.get_key_display(binding)}", run)
 
 
-def _settings(app: StokeApp) -> Iterator[Entry]:
+def _settings(jobs_screen: Callable[[], JobsScreen]) -> Iterator[Entry]:
     """Yield the ways to arrange Jobs."""
     for order in ORDERS:
-        run = partial(lambda order: app.jobs_screen().sort_by(order), order)
+        run = partial(lambda order: jobs_screen().sort_by(order), order)
         yield Entry("setting", f"Sort jobs by {order}", "", run)
     for group in (*GROUPS, None):
         title = f"Group jobs by {group}" if group else "Do not group jobs"
         yield Entry(
-            "setting", title, "", partial(lambda group: app.jobs_screen().group_by(group), group)
+            "setting", title, "", partial(lambda group: jobs_screen().group_by(group), group)
         )

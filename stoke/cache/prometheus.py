@@ -4,8 +4,8 @@ Names and labels are an interface, because dashboards refer to them. Every metri
 name ends in `_total`: the figures come from the history, and `stoke rm` makes them fall. An unknown
 figure has no sample.
 
-The prometheus_client package would add 140 modules and 60 ms to the command for the few lines that write
-this text.
+The prometheus_client package would add 140 modules and 60 ms to the command, for the few lines that
+write this text.
 """
 
 from __future__ import annotations

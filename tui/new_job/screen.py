@@ -470,7 +470,15 @@ class NewJobScreen(HasDrafts):
                 Confirm("Submit code with a syntax error?", body, "Submit"), answered
             )
 
-        on_thread(self, lambda: syntax_error(draft.code), checked, self._refuse)
+        def check() -> str | None:
+            wrong = syntax_error(draft.code)
+            if wrong is not None:
+                self._validation.request(
+                    draft
+                )  # A wrong field comes first: it cannot be submitted.
+            return wrong
+
+        on_thread(self, check, checked, self._refuse)
 
     def _submit(self, draft: drafts.Draft, watch: bool) -> None:
         self.context.submissions.submit_request(

@@ -66,7 +66,8 @@ class PatchedApp(App[None]):
         return on
 
     def _handle_exception(self, error: Exception) -> None:
-        if self._exit and isinstance(error, (NoMatches, MountError)):
+        is_ending = self._exit or self._closing or not self._running
+        if is_ending and isinstance(error, (NoMatches, MountError)):
             return
         super()._handle_exception(error)
 

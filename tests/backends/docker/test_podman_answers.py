@@ -172,7 +172,7 @@ def test_the_log_of_a_container_that_has_ended_is_read_once_and_not_followed(
     assert ["follow=1" in path for path in engine.requests if "/logs?" in path] == [False]
 
 
-SECONDS = st.lists(st.integers(0, 2), max_size=20)
+SECONDS = st.lists(st.integers(0, 2), max_size=12)
 LINES = st.sampled_from([b"\n", b"1\n", b"12\n", b"123"])
 
 
