@@ -164,15 +164,23 @@ class JobActions(StokeScreen):
             self._end_repetition()
             self.notify("No longer run at each save", markup=False, timeout=3)
         elif job is not None and (spec := self._spec(job)) is not None and spec.project is not None:
-            try:
-                self._repetition = Repetition(
+            root = clean(spec.project.root)
+
+            def begun(repetition: Repetition) -> None:
+                self._end_repetition()
+                self._repetition = repetition
+                text = f"{clean(job.name)} runs at each save in {root}; A ends that"
+                self.notify(text, markup=False, timeout=5)
+                self._show_counts()
+
+            on_thread(
+                self,
+                lambda: Repetition(
                     self, self.context, job, spec, self._repeated, self._tell_run, self.show_error
-                )
-            except StokeError as error:
-                self.show_error(error)
-                return
-            text = f"{clean(job.name)} runs at each save in {clean(spec.project.root)}; A ends that"
-            self.notify(text, markup=False, timeout=5)
+                ),
+                begun,
+                self.show_error,
+            )
         self._show_counts()
 
     def _repeated(self, before: Job, job: Job) -> None:

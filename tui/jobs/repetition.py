@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Repetition:
     """Submits a job's request with the current files at each save; a run that goes on is stopped.
 
-    `started` gets each new job, `ended` a line about the time of a run, `failed` an error.
+    `started` gets each new job, `ended` a line about the time of a run, `failed` an error. Made on a
+    thread, because it lists the project.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Repetition:
         self._number = 0
         self._is_submitting = False
         self._saved_meanwhile = False
+        self._is_closed = False
         self._before: Job | None = job if ran_to_its_end(job) else None
         self.job = job
         """The latest run."""
@@ -60,6 +62,7 @@ class Repetition:
         self._saves.follow(spec.project, spec.code)
 
     def close(self) -> None:
+        self._is_closed = True
         self._saves.close()
 
     def take(self, snapshot: JobsSnapshot) -> None:
@@ -74,16 +77,18 @@ class Repetition:
             self._before = now
 
     def _run(self) -> None:
+        if self._is_closed:
+            return
         if self._is_submitting:
             self._saved_meanwhile = True
             return
         self._is_submitting, self._saved_meanwhile = True, False
-        self._saves.read()
         context, last = self._context, self.job
 
         def request() -> Request:
-            backend = context.backends.get(last.backend)
-            stop(context.history.get(last.id) or last, backend, context.history, 0)
+            self._saves.read()
+            backend, grace = context.backends.get(last.backend), context.config.stop_grace
+            stop(context.history.get(last.id) or last, backend, context.history, grace)
             fresh = context.fresh_request(self._spec, last.name)
             self._saves.follow(fresh.spec.project, fresh.spec.code)
             return fresh

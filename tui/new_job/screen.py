@@ -24,7 +24,6 @@ from stoke.jobs.request import Request
 from stoke.race.race import check_race
 from stoke.request import presets
 from stoke.request.presets import Preset
-from stoke.request.source_code import syntax_error
 from stoke.request.spec import JobSpec
 from stoke.request.undeclared_packages import Package
 from stoke.text.sanitize import clean, clean_block
@@ -470,15 +469,7 @@ class NewJobScreen(HasDrafts):
                 Confirm("Submit code with a syntax error?", body, "Submit"), answered
             )
 
-        def check() -> str | None:
-            wrong = syntax_error(draft.code)
-            if wrong is not None:
-                self._validation.request(
-                    draft
-                )  # A wrong field comes first: it cannot be submitted.
-            return wrong
-
-        on_thread(self, check, checked, self._refuse)
+        on_thread(self, lambda: self._validation.syntax_error(draft), checked, self._refuse)
 
     def _submit(self, draft: drafts.Draft, watch: bool) -> None:
         self.context.submissions.submit_request(

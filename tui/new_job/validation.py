@@ -85,6 +85,16 @@ class FormValidation:
             project_files=environment.extra_files,
         )
 
+    def syntax_error(self, draft: Draft) -> str | None:
+        """Return what of the code cannot be parsed, on a thread.
+
+        `RequestError` for a wrong field, which comes first: such a request cannot be submitted.
+        """
+        wrong = syntax_error(draft.code)
+        if wrong is not None:
+            self.request(draft)
+        return wrong
+
     def as_asked(self, draft: Draft) -> JobSpec:
         """Return the request without what the configuration adds. `RequestError` names the field."""
         values = draft.values
