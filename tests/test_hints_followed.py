@@ -107,6 +107,7 @@ FOLLOWED_ELSEWHERE = {
     "unset {}, or set it to an existing path": NETWORK,
     "put it aside and begin a new one: mv {} {}": "tests/history/test_unusable_database.py",
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
+    "ask for less: --cpu, --memory": "tests/cli/test_argo_policies.py",
     "wait for it, or stop it first": "tests/tui/test_race_screen.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
     "install Docker, or start it: sudo systemctl start docker; or run on this machine: "
@@ -155,6 +156,8 @@ NOT_FOLLOWED = {
     "and Nix takes minutes to build, and a package mirror",
     "join its group: sudo usermod -aG docker $USER, and log in again; or run on this machine: "
     "-b local": ENGINE,
+    "install the NVIDIA Container Toolkit where the engine runs, or leave out --gpu": "needs a GPU; "
+    "tests/backends/docker/test_real_submission.py has its condition",
     "check it: docker info": ENGINE,
     "free disk space: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
     "read the engine's log: sudo journalctl -u docker": ENGINE,
@@ -175,6 +178,9 @@ NOT_FOLLOWED = {
     "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
     "save it in the current format: jupyter nbconvert --to notebook --inplace NOTEBOOK.ipynb": "needs "
     "Jupyter; tests/request/test_notebook.py has its condition",
+    'turn that off for jobs, such as with argo.annotations = { "sidecar.istio.io/inject" = "false" }, '
+    "or have the containers end: workflows.argoproj.io/kill-cmd-NAME": "needs a service mesh; "
+    "tests/backends/argo/test_check.py has its condition",
     "this is a bug in stoke": "names nothing to do",
 }
 

@@ -19,6 +19,7 @@ from backends.argo.diagnosis import (
     NOT_NOTICED,
     RAN_TWICE,
     SECOND_RUN_PREVENTED,
+    Diagnosis,
     gives_up_at,
     why_waiting,
 )
@@ -51,7 +52,7 @@ from backends.argo.patches import (
 )
 from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
-from backends.argo.refusals import diagnose
+from backends.argo.refusals import diagnose, why_never
 from backends.argo.resources import KubernetesResources
 from backends.argo.setup import preparations
 from backends.argo.start_timeline import StartTimeline
@@ -115,6 +116,8 @@ class ArgoBackend:
             + ("without root" if argo.restricted else "as root without capabilities")
             + "; jobs of one scope can change each other's packages",
             named_secrets=True,
+            labels=True,
+            pods=True,
             stop_forgets_log=True,
         )
 
@@ -242,13 +245,16 @@ class ArgoBackend:
             phases = timeline.phases(epoch(workflow["metadata"].get("creationTimestamp")))
         ended = terminated(pod) if pod is not None else None
         if pod is not None and self._should_give_up(pod):
-            workflow = self._give_up(location.resources, workflow, pod)
+            workflow = self._give_up(location.resources, workflow, why_waiting(pod))
         elif pod is not None and ended is not None:
             if ended["exitCode"] != EXIT_ENGINE:
                 _note_used_caches(location, labels_of(workflow), pod)
         elif pod is None or is_over(workflow):
             # Argo's messages are in the status, which metadata requests leave out.
             workflow = location.resources.workflow(job_id) or workflow
+            never = why_never(workflow) if pod is None and not is_over(workflow) else None
+            if never is not None:
+                workflow = self._give_up(location.resources, workflow, never)
         state = replace(state_of(workflow, pod, phases), notes=self._notes(job_id, workflow, pod))
         at = unnoticed_at(workflow)
         if (
@@ -295,11 +301,11 @@ class ArgoBackend:
         at = gives_up_at(pod, self._config.argo.start_timeout)
         return at is not None and time.time() >= at
 
-    def _give_up(self, resources: KubernetesResources, workflow: Object, pod: Object) -> Object:
+    def _give_up(self, resources: KubernetesResources, workflow: Object, why: Diagnosis) -> Object:
         """Stop a job that cannot start and annotate its workflow with the reason, for every client.
         Return the workflow's new metadata. Without the right to do so, the job keeps waiting."""
-        name, waits = pod["metadata"]["name"], why_waiting(pod)
-        text = f"given up, because {waits.text}\n{waits.hint or ''}"
+        name = workflow["metadata"]["name"]
+        text = f"given up, because {why.text}\n{why.hint or ''}"
         try:
             resources.patch_workflow(name, give_up_patch(text))
             resources.delete_pod(name, 0)

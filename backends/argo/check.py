@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from backends.argo import credential_plugins, rights
+from backends.argo.admission import check_admission, check_gpus
 from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, resource_path
 from backends.argo.diagnosis import NOT_NOTICED
 from backends.argo.mounts import cache_folder
@@ -48,6 +49,8 @@ def check_cluster(cluster: Cluster, config: Config) -> list[CheckResult]:
         found += _rights(cluster, config)
         found.append(_executor(cluster, config))
         found.append(_caches(cluster, config))
+        found.append(check_admission(cluster, config))
+        found.append(check_gpus(cluster, config))
         if config.argo.by_template:
             found.append(_template(cluster, config.scope))
     except EngineError as error:

@@ -34,7 +34,7 @@ def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) ->
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": claim_name(scope, kind), "labels": dict(labels)},
+        "metadata": {"name": claim_name(scope, kind), "labels": {**argo.labels, **labels}},
         "spec": spec,
     }
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import AWAITS_BUNDLE
+from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
 from backends.common.names import CACHE
 from stoke.config.model import ArgoConfig
+from stoke.request.spec import JobSpec
 
 if TYPE_CHECKING:
     from hera.workflows import models
@@ -37,13 +40,41 @@ _ONCE_VOLUME: dict[str, Any] = {
 USER = 1000  # the user of a restricted job
 
 
-def limits_of(cpu: float | None, memory: int | None) -> dict[str, str]:
-    limits = {}
+# Where Kubernetes mounts the service account's token, unless something else is mounted there.
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
+QUEUE = "kueue.x-k8s.io/queue-name"
+INSTANCE = "workflows.argoproj.io/controller-instanceid"
+TMP = "/tmp"  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the job's container may take, and what is reserved for it."""
+
+    limits: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    gpu: str | None = None
+    """The resource that counts GPUs, whose nodes are usually tainted with its name."""
+
+
+def resources_of(spec: JobSpec, argo: ArgoConfig) -> Resources:
+    limits = _amounts(spec.cpu, spec.memory)
+    if spec.gpu is not None:
+        limits[argo.gpu_resource] = str(spec.gpu)
+    return Resources(
+        limits,
+        _amounts(spec.cpu_request, spec.memory_request),
+        argo.gpu_resource if spec.gpu is not None else None,
+    )
+
+
+def _amounts(cpu: float | None, memory: int | None) -> dict[str, str]:
+    amounts = {}
     if cpu is not None:
-        limits["cpu"] = f"{max(1, round(cpu * 1000))}m"
+        amounts["cpu"] = f"{max(1, round(cpu * 1000))}m"
     if memory is not None:
-        limits["memory"] = str(memory)
-    return limits
+        amounts["memory"] = str(memory)
+    return amounts
 
 
 def pod_workflow(
@@ -55,7 +86,7 @@ def pod_workflow(
     variables: Mapping[str, str],
     secrets: Mapping[str, str],
     volumes: list[tuple[str, str, dict[str, Any]]],
-    limits: dict[str, str],
+    resources: Resources,
     deadline: int | None,
     grace: int,
     keep: int,
@@ -65,7 +96,10 @@ def pod_workflow(
     node: str | None = None,
     reads: bool = False,
     once: bool = False,
+    own_labels: Mapping[str, str] | None = None,
+    own_annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
+    """`own_labels` and `own_annotations` are the user's for this job, beside those of `argo`."""
     from hera.workflows import Container, Workflow, models
 
     env: list[models.EnvVar] = [
@@ -89,33 +123,48 @@ def pod_workflow(
         volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
     # The bundle is unpacked there, because the image's own folders may not be writable.
     mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
+    if argo.read_only_root:
+        mounts.append(("tmp", TMP, {"emptyDir": {}}))
+    if not argo.mount_token:
+        mounts.append(("no-token", TOKEN_FOLDER, {"emptyDir": {}}))
     on_node = {HOSTNAME: node} if node else {}
+    users = {**argo.labels, **(own_labels or {})}
+    annotations = {**argo.annotations, **(own_annotations or {})}
+    of_pod = {**users, QUEUE: argo.queue} if argo.queue else users
+    instance = {INSTANCE: argo.instance_id} if argo.instance_id else {}
     with Workflow(
         name=name,
         entrypoint="main",
-        labels=labels | ({AWAITS_BUNDLE: "true"} if waits else {}),
+        labels=users | instance | labels | ({AWAITS_BUNDLE: "true"} if waits else {}),
+        annotations=annotations or None,
+        pod_metadata=models.Metadata(labels=of_pod or None, annotations=annotations or None)
+        if of_pod or annotations
+        else None,
+        pod_priority_class_name=argo.priority_class,
+        priority=argo.priority,
         service_account_name=argo.service_account,
         image_pull_secrets=[
             models.LocalObjectReference(name=secret) for secret in argo.image_pull_secrets
         ]
         or None,
         node_selector={**argo.node_selector, **on_node} or None,
-        tolerations=[models.Toleration.model_validate(one) for one in argo.tolerations] or None,
-        affinity=_prefer(nodes) if nodes else None,
+        tolerations=[
+            models.Toleration.model_validate(one) for one in _tolerations(argo, resources.gpu)
+        ]
+        or None,
+        affinity=_affinity(argo, nodes),
         # Both override the cluster's defaults: a deleted log cannot be read later.
         ttl_strategy=models.TTLStrategy(seconds_after_completion=keep),
         pod_gc=models.PodGC(strategy="OnWorkflowCompletion", delete_delay_duration=f"{keep}s"),
         volumes=[models.Volume.model_validate({"name": one, **what}) for one, _, what in mounts],
         security_context=_pod_security() if argo.restricted else None,
-        pod_spec_patch=_pod_patch(grace, argo.restricted),
-        synchronization=models.Synchronization(mutexes=[models.Mutex(name=mutex)])
-        if mutex
-        else None,
+        pod_spec_patch=json.dumps(pod_patch(grace, argo)),
+        synchronization=_synchronization(argo, mutex),
     ) as workflow:
         Container(
             name="main",
             image=image,
-            image_pull_policy="IfNotPresent",
+            image_pull_policy=argo.image_pull_policy,
             command=list(bundle.COMMAND),
             env=env,
             volume_mounts=[
@@ -124,49 +173,76 @@ def pod_workflow(
                 )
                 for one, path, _ in mounts
             ],
-            resources=_resources(limits),
-            security_context=_container_security(argo.restricted),
+            resources=_requirements(resources),
+            security_context=_container_security(argo),
             active_deadline_seconds=deadline,
         )
     manifest: dict[str, Any] = workflow.to_dict()
     return manifest
 
 
-def _resources(limits: dict[str, str]) -> models.ResourceRequirements | None:
+def _requirements(resources: Resources) -> models.ResourceRequirements | None:
     from hera.workflows import models
 
-    return models.ResourceRequirements.model_validate({"limits": limits}) if limits else None
+    given = {"limits": resources.limits, "requests": resources.requests}
+    given = {name: amounts for name, amounts in given.items() if amounts}
+    return models.ResourceRequirements.model_validate(given) if given else None
 
 
-def _prefer(nodes: tuple[str, ...]) -> models.Affinity:
+def _tolerations(argo: ArgoConfig, gpu: str | None) -> list[dict[str, Any]]:
+    """Return the configured tolerations, and for a GPU that of its nodes' usual taint."""
+    tolerations: list[dict[str, Any]] = [*argo.tolerations]
+    if gpu is not None and all(one.get("key") != gpu for one in tolerations):
+        tolerations.append({"key": gpu, "operator": "Exists", "effect": "NoSchedule"})
+    return tolerations
+
+
+def _synchronization(argo: ArgoConfig, mutex: str | None) -> models.Synchronization | None:
     from hera.workflows import models
 
-    return models.Affinity.model_validate(
-        {
-            "nodeAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {
-                        "weight": 50,
-                        "preference": {
-                            "matchExpressions": [
-                                {"key": HOSTNAME, "operator": "In", "values": list(nodes)}
-                            ]
-                        },
-                    }
-                ]
-            }
-        }
+    mutexes = [*argo.mutexes, *([mutex] if mutex else [])]
+    semaphores = [one.partition("/") for one in argo.semaphores]
+    if not mutexes and not semaphores:
+        return None
+    return models.Synchronization(
+        mutexes=[models.Mutex(name=one) for one in mutexes] or None,
+        semaphores=[
+            models.SemaphoreRef(
+                config_map_key_ref=models.ConfigMapKeySelector(name=config_map, key=key)
+            )
+            for config_map, _, key in semaphores
+        ]
+        or None,
     )
 
 
-def _container_security(restricted: bool) -> models.SecurityContext:
+def _affinity(argo: ArgoConfig, nodes: tuple[str, ...]) -> models.Affinity | None:
+    """Return the configured affinity, with a preference for nodes if some are warm."""
+    from hera.workflows import models
+
+    affinity: dict[str, Any] = dict(argo.affinity)
+    if nodes:
+        preferred = "preferredDuringSchedulingIgnoredDuringExecution"
+        of_nodes = dict(affinity.get("nodeAffinity") or {})
+        of_nodes[preferred] = [*(of_nodes.get(preferred) or ()), _preference(nodes)]
+        affinity["nodeAffinity"] = of_nodes
+    return models.Affinity.model_validate(affinity) if affinity else None
+
+
+def _preference(nodes: tuple[str, ...]) -> dict[str, Any]:
+    own = {"key": HOSTNAME, "operator": "In", "values": list(nodes)}
+    return {"weight": 50, "preference": {"matchExpressions": [own]}}
+
+
+def _container_security(argo: ArgoConfig) -> models.SecurityContext:
     from hera.workflows import models
 
     return models.SecurityContext.model_validate(
         {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
-            **({} if restricted else {"runAsUser": 0}),
+            **({} if argo.restricted else {"runAsUser": 0}),
+            **({"readOnlyRootFilesystem": True} if argo.read_only_root else {}),
         }
     )
 
@@ -183,14 +259,3 @@ def _pod_security() -> models.PodSecurityContext:
             "seccompProfile": {"type": "RuntimeDefault"},
         }
     )
-
-
-def _pod_patch(grace: int, restricted: bool) -> str:
-    """Return the pod fields that Argo has no field for."""
-    patch: dict[str, Any] = {"terminationGracePeriodSeconds": max(1, grace)}
-    if restricted:
-        # Argo's own containers have to comply as well.
-        secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        patch["initContainers"] = [{"name": "init", "securityContext": secure}]
-        patch["containers"] = [{"name": "wait", "securityContext": secure}]
-    return json.dumps(patch)

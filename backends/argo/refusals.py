@@ -13,8 +13,8 @@ _LIMIT_RANGE = re.compile(
 )
 _OPTIONS = {"cpu": "--cpu", "memory": "--memory"}
 _ARGO_RESOURCES_HINT = (
-    "Argo's own containers need resources: ask Argo's administrator to set executor.resources in its "
-    "configuration, or make a LimitRange with defaults in this namespace"
+    "give Argo's own containers resources: [argo.executor_resources] with requests and limits for cpu "
+    "and memory in config.toml"
 )
 
 
@@ -41,6 +41,46 @@ def _hint_unspecified(text: str) -> str | None:
     if names.isdisjoint(ARGO_CONTAINERS):
         return job
     return f"{job}; and {_ARGO_RESOURCES_HINT}" if MAIN in names else _ARGO_RESOURCES_HINT
+
+
+_QUOTA = re.compile(
+    r"exceeded quota: (?P<quota>\S+), requested: (?P<requested>\S+), used: \S+, "
+    r"limited: (?P<limited>\S+)"
+)
+
+
+def why_never(workflow: Object) -> Diagnosis | None:
+    """Diagnose a job that can never fit into its quota, even if nothing else uses it."""
+    found = _QUOTA.search(why_no_pod(workflow).text or "")
+    if found is None:
+        return None
+    requested, limited = _amounts(found["requested"]), _amounts(found["limited"])
+    for what, amount in requested.items():
+        most = limited.get(what)
+        if most is not None and _number(amount) > _number(most):
+            text = f"the quota {found['quota']} allows {what} of {most}, and the job needs {amount}"
+            return Diagnosis(text, "ask for less: --cpu, --memory")
+    return None
+
+
+def _amounts(text: str) -> dict[str, str]:
+    return dict(one.split("=", 1) for one in text.split(",") if "=" in one)
+
+
+def _number(quantity: str) -> float:
+    """Return a quantity of Kubernetes as a number; not a number if its form is not known, which
+    compares as no more than anything, so that no job is given up for it."""
+    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity)
+    if found is None or found[2] not in _SUFFIXES:
+        return float("nan")
+    return float(found[1]) * _SUFFIXES[found[2]]
+
+
+_SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0} | {
+    f"{letter}{binary}": float((1024 if binary else 1000) ** power)
+    for power, letter in enumerate("kMGTPE", 1)
+    for binary in ("", "i")
+} | {"Ki": 1024.0}  # fmt: skip
 
 
 _BY_MESSAGE = (
@@ -70,7 +110,15 @@ _BY_MESSAGE = (
         r"workflowtemplates.* not found|no template named|template .* (not found|undefined)",
         "create the templates of this scope: stoke setup argo --scope SCOPE --apply",
     ),
-    (r"admission webhook", "a policy of the cluster forbids it; ask its administrator"),
+    (
+        r"admission webhook|ValidatingAdmissionPolicy",
+        "set what this policy of the cluster asks for in [argo]: labels, annotations, "
+        "executor_resources, read_only_root, restricted, image or pod_patch",
+    ),
+    (
+        r"no PriorityClass with name",
+        "choose one that the cluster has: kubectl get priorityclass; then set argo.priority_class",
+    ),
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from backends.argo.workflow import make_housekeeping, make_templates
 from backends.common.names import MANAGED, PUBLIC_IMAGE
 from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.backend.capabilities import Preparation
-from stoke.config.model import Config
+from stoke.config.model import ArgoConfig, Config
 
 Object = dict[str, Any]
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -68,7 +68,7 @@ def preparations(
             partial(_compare, cluster, one),
             partial(_apply, cluster, one),
         )
-        for one in (_in(namespace, one) for one in objects)
+        for one in (_in(namespace, one, config.argo) for one in objects)
     ]
 
 
@@ -76,11 +76,14 @@ def _namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def _in(namespace: str, one: Object) -> Object:
+def _in(namespace: str, one: Object, argo: ArgoConfig) -> Object:
+    """Return an object in its namespace, with our label and the configured labels and annotations."""
     if one["kind"] == "Namespace":
         return one
-    labels = {MANAGED: "true", **one["metadata"].get("labels", {})}
-    return {**one, "metadata": {**one["metadata"], "namespace": namespace, "labels": labels}}
+    about = one["metadata"]
+    labels = {**argo.labels, MANAGED: "true", **about.get("labels", {})}
+    annotations = {"annotations": dict(argo.annotations)} if argo.annotations else {}
+    return {**one, "metadata": {**about, "namespace": namespace, "labels": labels, **annotations}}
 
 
 def _executor(config: Config, namespace: str) -> list[Object]:

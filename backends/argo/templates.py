@@ -30,10 +30,18 @@ CARRIERS: dict[str, str | None] = {"inline": None, "configmap": "ConfigMap", "se
 NO_DEADLINE = 400 * 86400
 # Parsed and printed again, so that the parameter can only be JSON.
 LIMITS = "{{=toJson(fromJSON(workflow.parameters.limits))}}"
+REQUESTS = "{{=toJson(fromJSON(workflow.parameters.requests))}}"
 # Fields of a workflow that differ between templates, and fields that every job brings.
 OWN = ("volumes", "nodeSelector", "affinity", "synchronization")
 BROUGHT = ("ttlStrategy", "podGC")
-PARAMETERS = {"bundle": "", "spec": "", "limits": "{}", "deadline": str(NO_DEADLINE), "node": ""}
+PARAMETERS = {
+    "bundle": "",
+    "spec": "",
+    "limits": "{}",
+    "requests": "{}",
+    "deadline": str(NO_DEADLINE),
+    "node": "",
+}
 
 
 def template_name(scope: str) -> str:
@@ -81,13 +89,14 @@ def as_template(workflow: Mapping[str, Any], name: str) -> dict[str, Any]:
     spec = workflow["spec"]
     (template,) = spec["templates"]
     own = {field: spec[field] for field in OWN if field in spec}
-    limits = {"containers": [{"name": "main", "resources": {"limits": "LIMITS"}}]}
+    resources = {"limits": "LIMITS", "requests": "REQUESTS"}
+    patch = json.dumps({"containers": [{"name": "main", "resources": resources}]})
     return {
         **template,
         **own,
         "name": name,
         "activeDeadlineSeconds": tag("deadline"),
-        "podSpecPatch": json.dumps(limits).replace('"LIMITS"', LIMITS),
+        "podSpecPatch": patch.replace('"LIMITS"', LIMITS).replace('"REQUESTS"', REQUESTS),
     }
 
 
@@ -123,11 +132,13 @@ def by_reference(
     (own,) = workflow["spec"]["templates"]
     container = own["container"]
     variables = {one["name"]: one.get("value", "") for one in container.get("env", ())}
+    resources = container.get("resources") or {}
     given = {
         "image": container["image"],
         "bundle": variables.get(bundle.VARIABLE, ""),
         "spec": variables.get(bundle.SPEC_VARIABLE, ""),
-        "limits": json.dumps((container.get("resources") or {}).get("limits") or {}),
+        "limits": json.dumps(resources.get("limits") or {}),
+        "requests": json.dumps(resources.get("requests") or {}),
         "deadline": str(own.get("activeDeadlineSeconds") or NO_DEADLINE),
         "node": node or "",
     }

@@ -33,7 +33,7 @@ from backends.argo.names import (
     request_label,
 )
 from backends.argo.pack_chunks import LEAVE_OUT, Chunk, chunks_of, volume_of
-from backends.argo.pod_workflow import OWN_WORKFLOW, limits_of, pod_workflow
+from backends.argo.pod_workflow import OWN_WORKFLOW, Resources, pod_workflow, resources_of
 from backends.argo.templates import (
     as_template,
     as_workflow_template,
@@ -54,6 +54,7 @@ from stoke.remote.bundle import housekeeping_source
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
+from stoke.request.spec import JobSpec
 
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
 # the image and a graceful stop lie between them.
@@ -86,7 +87,9 @@ def make_job(
 
     Raises `RequestError` if the job is too large, or if Argo would change one of its fields.
     """
-    spec, argo = delivery.spec, config.argo
+    spec, argo = delivery.spec, config.argo.with_profile(delivery.spec.profile)
+    if argo.by_template:
+        _refuse_what_templates_fix(spec)
     if spec.system and argo.restricted:
         raise RequestError(
             "system",
@@ -156,7 +159,7 @@ def make_job(
         variables=variables,
         secrets=dict(named.values()),
         volumes=volumes,
-        limits=limits_of(spec.cpu, spec.memory),
+        resources=resources_of(spec, argo),
         deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
@@ -165,6 +168,8 @@ def make_job(
         nodes=nodes,
         reads=reads,
         once=argo.at_most_once,
+        own_labels=spec.labels,
+        own_annotations=spec.annotations,
     )
     if argo.by_template:
         template = entrypoint(caches, bool(spec.system), kind, bool(named))
@@ -200,7 +205,7 @@ def make_housekeeping(
         variables={bundle.VARIABLE: bundle.as_text(packed)},
         secrets={},
         volumes=cache_volumes(volume.scope, (volume.kind,), argo),
-        limits={},
+        resources=Resources(),
         deadline=HOUSEKEEPING_SECONDS,
         grace=5,
         keep=HOUSEKEEPING_KEPT,
@@ -237,7 +242,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             variables=variables,
             secrets=secrets or {},
             volumes=volumes,
-            limits={},
+            resources=Resources(),
             deadline=None,
             grace=math.ceil(config.stop_grace),
             keep=math.ceil(argo.keep),
@@ -286,6 +291,17 @@ def standalone_objects(manifests: JobManifests) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------- parts
+
+
+def _refuse_what_templates_fix(spec: JobSpec) -> None:
+    for field in ("profile", "labels", "annotations"):
+        if getattr(spec, field):
+            raise RequestError(
+                field,
+                "jobs refer to a template here, which is the same for all jobs of a scope",
+                "leave it out, or have the template changed: set it for all jobs in [argo], then "
+                "stoke setup argo --apply",
+            )
 
 
 def _named_secrets(secrets: Mapping[str, str], argo: ArgoConfig) -> dict[str, tuple[str, str]]:

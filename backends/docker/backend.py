@@ -77,6 +77,7 @@ class DockerBackend:
             limits=True,
             system_packages=True,
             counts_bytes=has_own_network(config),
+            labels=True,
             isolation="jobs run as root of a container without capabilities or new privileges; "
             "jobs of one scope can change each other's packages",
         )

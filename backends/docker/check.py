@@ -23,12 +23,13 @@ def check_engine(engine: Engine, config: Config) -> list[CheckResult]:
             product = product_of(api.version())
             version = f"{product} {info['ServerVersion']} at {address.url} ({address.source})"
             storage = f"{info['DockerRootDir']} ({info['Driver']})"
-            log_driver, limits = _log_driver(info), _limits(info)
+            log_driver, limits, gpus = _log_driver(info), _limits(info), _gpus(info)
         return [
             CheckResult("engine", True, version),
             _image(engine, config),
             log_driver,
             limits,
+            gpus,
             CheckResult("storage", True, storage),
             *_proxies(config, address.url),
         ]
@@ -50,6 +51,15 @@ def fallback_log_driver(engine: Engine) -> str:
     """Return the log driver for an engine that lacks `LOG_DRIVER`."""
     with engine.call("ask the engine about itself") as api:
         return _fallback(api.info())
+
+
+def _gpus(info: dict[str, Any]) -> CheckResult:
+    """Check what `--gpu` needs. An engine does not tell how many GPUs its machine has."""
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return CheckResult(
+            "gpus", True, "the nvidia runtime is there, for jobs that ask with --gpu"
+        )
+    return CheckResult("gpus", None, "unknown: the engine lists no nvidia runtime")
 
 
 def _log_drivers(info: dict[str, Any]) -> list[str]:

@@ -106,6 +106,9 @@ def container_config(
     host["ShmSize"] = spec.shm_size or spec.memory or SHM_SIZE
     if spec.cpu is not None:
         host["NanoCpus"] = round(spec.cpu * 1e9)
+    if spec.gpu is not None:
+        # As `docker run --gpus N`.
+        host["DeviceRequests"] = [{"Driver": "", "Count": spec.gpu, "Capabilities": [["gpu"]]}]
     if config.docker.network is not None:
         host["NetworkMode"] = config.docker.network
     return {
@@ -117,7 +120,7 @@ def container_config(
         # Overrides the image's settings.
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": job_labels(delivery.job_id, spec.scope, delivery.nonce),
+        "Labels": spec.labels | job_labels(delivery.job_id, spec.scope, delivery.nonce),
         "Volumes": volumes,
         "Tty": False,
         "OpenStdin": False,

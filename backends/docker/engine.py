@@ -274,6 +274,8 @@ def _answer(status: int, explanation: str, what: str) -> AnswerError:
     hint = None
     if "no space left" in explanation.lower():
         hint = "free disk space: stoke cache ls, then stoke cache clear; or docker system df"
+    elif "could not select device driver" in explanation and "gpu" in explanation:
+        hint = "install the NVIDIA Container Toolkit where the engine runs, or leave out --gpu"
     elif status in (401, 403):
         hint = "ask the engine's administrator to allow it"
     elif status >= 500:

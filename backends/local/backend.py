@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.local.caches import LocalCaches
+from backends.local.gpus import list_gpus, take_gpus
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
@@ -116,11 +117,16 @@ class LocalBackend:
                 return
             mark = f"{delivery.job_id}.{secrets.token_hex(8)}"
             try:
-                program = self._deliver(delivery, folder, mark)
-                environment = self._environment(delivery, folder, mark)
-                reserve(str(folder))
-                timeout = delivery.spec.timeout or 0
-                supervisor = _spawn(folder, lock, timeout, program, environment)
+                gpus = take_gpus(delivery.spec.gpu, self._config.local)
+                try:
+                    program = self._deliver(delivery, folder, mark)
+                    environment = self._environment(delivery, folder, mark) | gpus.variables
+                    reserve(str(folder))
+                    timeout = delivery.spec.timeout or 0
+                    locks = (lock, *gpus.locks)
+                    supervisor = _spawn(folder, locks, timeout, program, environment)
+                finally:
+                    gpus.close()
             except (OSError, StokeError):
                 remove_tree(str(folder))
                 raise
@@ -337,6 +343,8 @@ class LocalBackend:
                 works, detail = False, error.what
             hint = None if works else f"export {variable}=/some/folder"
             results.append(CheckResult(what, works, detail, hint))
+        gpus = list_gpus(self._config.local)
+        results.append(CheckResult("gpus", True, f"{len(gpus)}, for jobs that ask with --gpu"))
         return results
 
     def close(self) -> None:
@@ -380,13 +388,19 @@ def _python() -> str:
 
 
 def _spawn(
-    folder: Path, lock: int, timeout: float, program: list[str], environment: Mapping[str, str]
+    folder: Path,
+    locks: tuple[int, ...],
+    timeout: float,
+    program: list[str],
+    environment: Mapping[str, str],
 ) -> int:
-    """Start the supervisor, detached, holding the file lock from its first moment."""
+    """Start the supervisor, detached, holding the file locks from its first moment."""
     start = [_START, os.path.dirname(__file__)]
-    command = [_python(), "-I", "-S", "-c", *start, str(folder), str(lock), str(timeout), *program]
-    # The lock belongs to the open file, which the child inherits and keeps after it is closed here.
-    os.set_inheritable(lock, True)
+    command = [_python(), "-I", "-S", "-c", *start, str(folder)]
+    command += [",".join(map(str, locks)), str(timeout), *program]
+    # A lock belongs to the open file, which the child inherits and keeps after it is closed here.
+    for lock in locks:
+        os.set_inheritable(lock, True)
     log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         return os.posix_spawn(
@@ -409,7 +423,8 @@ def _spawn(
         ) from error
     finally:
         os.close(log)
-        os.set_inheritable(lock, False)
+        for lock in locks:
+            os.set_inheritable(lock, False)
 
 
 def _link_or_copy(source: Path, target: str) -> None:

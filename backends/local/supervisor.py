@@ -1,11 +1,11 @@
 """The supervisor of a local job: one detached process, on the standard library alone.
 
-    python3 -I -S -c 'import supervisor; supervisor.main()' FOLDER LOCK_FD TIMEOUT RUNNER ARGUMENTS...
+    python3 -I -S -c 'import supervisor; supervisor.main()' FOLDER LOCK_FDS TIMEOUT RUNNER ARGUMENTS...
 
 It runs the program RUNNER in a fork with pipes for its output, because another interpreter would take
 20 ms to start. It writes the output as frames into FOLDER/frames, and FOLDER/status.json at the very
-end. It holds the file lock behind LOCK_FD all its life: a job with a free lock and no status has lost
-its supervisor. The runner does not keep the lock.
+end. It holds the file locks behind LOCK_FDS (3,4) all its life: a job whose first lock is free and that
+has no status has lost its supervisor. The others are those of its GPUs. The runner keeps no lock.
 
 `reserve` allocates the space for both records before the job starts, so that a full disk costs a
 part of the log and never the exit code.
@@ -61,10 +61,12 @@ MOST_MARGIN = 8 * 1024**2
 def main() -> None:
     import ctypes  # Programs that only read what a supervisor wrote do without it.
 
-    folder, lock, timeout = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    folder, timeout = sys.argv[1], float(sys.argv[3])
+    locks = [int(descriptor) for descriptor in sys.argv[2].split(",")]
     program = sys.argv[4:]
     # A process of the job that outlives this one must not look like the supervisor.
-    os.set_inheritable(lock, False)
+    for lock in locks:
+        os.set_inheritable(lock, False)
     # Orphans of the job become children of this process, so that it can find and kill them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     out_read, out_write = os.pipe()
@@ -74,7 +76,7 @@ def main() -> None:
     runner = os.fork()
     if runner == 0:
         frames.close()
-        for descriptor in (lock, out_read, err_read):
+        for descriptor in (*locks, out_read, err_read):
             os.close(descriptor)
         run_program(program, out_write, err_write)
     os.close(out_write)
@@ -146,6 +148,9 @@ def main() -> None:
     free_ballast(folder)
     frames.close()
     code = os.waitstatus_to_exitcode(status)
+    # No process of the job is left, so its GPUs are free before it counts as ended.
+    for lock in locks[1:]:
+        os.close(lock)
     # Measured on a clock that cannot be set, so the duration is right.
     finished = {
         "exit_code": code if code >= 0 else 128 - code,

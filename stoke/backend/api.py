@@ -36,6 +36,10 @@ class Capabilities:
     """Whether the engine drops a job's log when the job is stopped; it is then fetched before."""
     named_secrets: bool = False
     """Whether the engine stores secrets that a request can refer to: `secret:NAME/KEY`."""
+    labels: bool = False
+    """Whether the engine shows a job with labels of the user's own."""
+    pods: bool = False
+    """Whether jobs are pods, which have profiles, annotations and requests."""
 
 
 @dataclass(frozen=True)

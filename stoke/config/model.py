@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from stoke.config.pods import KUBERNETES_NAME, ObjectKey, PodSettings
+from stoke.config.section import Section
+from stoke.errors import RequestError
+from stoke.files.paths import config_file
 from stoke.request.spec import IndexSettings, Memory, NixSettings, Scope, Seconds
 
-_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_LABEL_VALUE = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 
 
-SecretKey = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}$")]
-"""NAME/KEY: a secret of a cluster and one of its keys."""
+class LocalConfig(Section):
+    """Jobs on this machine."""
 
-
-class Section(BaseModel):
-    # The defaults need no validation, and building it takes 12 ms of a start. Not for models that
-    # threads may validate first at the same time: pydantic's deferred build is not safe for that.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    gpus: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,100}$")], ...] | None = None
+    """The GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them: "0" or "GPU-8932f937-...". By
+    default those that CUDA_VISIBLE_DEVICES names, else all that nvidia-smi lists."""
 
 
 class DockerConfig(Section):
@@ -35,7 +38,7 @@ class DockerConfig(Section):
     pids_limit: int = Field(default=4096, gt=0)
 
 
-class ArgoConfig(Section):
+class ArgoConfig(PodSettings):
     """The cluster and namespace where Argo Workflows runs jobs, and settings of every pod."""
 
     context: str | None = None
@@ -45,10 +48,10 @@ class ArgoConfig(Section):
     kubeconfig: str | None = None
     """By default KUBECONFIG, then ~/.kube/config, then the service account of the pod that
     runs stoke."""
-    image: str | None = None
-    """Image of requests that name none; by default the public Python image."""
-    service_account: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
-    """Service account of Argo's part of each pod; by default the namespace's default."""
+    instance_id: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+    )
+    """The instance id of the Argo controller that shall run the jobs, for clusters with several."""
     cache: Literal["hostpath", "claim", "shared-claim", "none"] = "hostpath"
     """Storage of the caches: a folder of each node; a claim that one node mounts at a
     time; a claim that all nodes mount, with one job of a scope at a time; none."""
@@ -58,19 +61,18 @@ class ArgoConfig(Section):
     """Whether namespaces that set this share the caches in the nodes' folders; otherwise each namespace
     has its own."""
     claim_size: str = Field(default="20Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")
-    storage_class: str | None = Field(default=None, pattern=_KUBERNETES_NAME)
+    storage_class: str | None = Field(default=None, pattern=KUBERNETES_NAME)
     """For claims; by default the cluster's default."""
     by_template: bool = False
     """Whether jobs refer to a WorkflowTemplate that `stoke setup argo` makes for their scope:
     for clusters that run nothing else (`templateReferencing: Strict` or `Secure`)."""
-    template_secrets: tuple[SecretKey, ...] = ()
+    template_secrets: tuple[ObjectKey, ...] = ()
     """Secrets of the cluster that such a WorkflowTemplate lets jobs name."""
     restricted: bool = False
     """Whether jobs run as user 1000, without anything that Pod Security `restricted` forbids. Without
     root there are no system packages."""
-    node_selector: dict[str, str] = {}
-    tolerations: tuple[dict[str, str | int], ...] = ()
-    image_pull_secrets: tuple[str, ...] = ()
+    profiles: dict[Scope, PodSettings] = {}
+    """Named sets of settings for the pods of jobs that ask for them with `--profile`."""
     start_timeout: Seconds = 300.0
     """Seconds after which a job fails whose pod cannot start on its node (no image, no secret)."""
     keep: Seconds = 86400.0
@@ -82,6 +84,29 @@ class ArgoConfig(Section):
     delete_finished: bool = False
     """Whether a job's workflow is deleted as soon as its log and end are saved on this machine, which
     is often before Argo has seen it finish."""
+
+    def with_profile(self, name: str | None) -> Self:
+        """Return the settings for a job that asks for a profile. `RequestError` if there is none."""
+        if name is None:
+            return self
+        profile = self.profiles.get(name)
+        if profile is None:
+            raise unknown_profile(name, self.profiles)
+        return self.model_copy(update=self.merged_with(profile))
+
+
+def unknown_profile(name: str, known: Iterable[str]) -> RequestError:
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(name, names, 1)
+    if near:
+        hint = f"did you mean --profile {near[0]}?"
+    elif names:
+        hint = f"choose one of: {', '.join(names)}"
+    else:
+        hint = f"write the table [argo.profiles.{name}] into {config_file()}"
+    return RequestError("profile", f"the configuration has no profile called {name!r}", hint)
 
 
 class MountsConfig(Section):
@@ -140,6 +165,7 @@ class Config(Section):
     """Bytes that the caches of each scope may hold together: python and system, on one node.
     After a job that added to them, the least recently used entries are removed; by default none are."""
     scopes: dict[Scope, ScopeConfig] = {}
+    local: LocalConfig = Field(default_factory=LocalConfig.model_construct)
     docker: DockerConfig = Field(default_factory=DockerConfig.model_construct)
     argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
     mounts: MountsConfig = Field(default_factory=MountsConfig.model_construct)

@@ -82,6 +82,12 @@ class Field:
 
 TRUST = "Jobs that share a scope can change each other's packages."
 _LIMITS = Need("limits", "sets no limits", hint="choose a backend that does: -b docker")
+_REQUESTS = Need(
+    "pods",
+    "reserves nothing for a job",
+    hint="set limits instead: --cpu, --memory; or run on a cluster: -b argo",
+)
+_PODS = Need("pods", "runs no pods", hint="leave it out, or run on a cluster: -b argo")
 
 FIELDS: tuple[Field, ...] = (
     Field(
@@ -333,6 +339,59 @@ FIELDS: tuple[Field, ...] = (
         Option(("--shm-size",), "SIZE"),
         widget=Widget("2g"),
         need=_LIMITS,
+    ),
+    Field(
+        "cpu_request",
+        "cpu request",
+        "CPU that is reserved for the job, in cores; by default as much as its limit.",
+        values.Number(),
+        Option(("--cpu-request",), "N"),
+        widget=Widget("0.5"),
+        need=_REQUESTS,
+    ),
+    Field(
+        "memory_request",
+        "mem request",
+        "Memory that is reserved for the job: 512m or 2g; by default as much as its limit.",
+        values.Size(),
+        Option(("--memory-request",), "SIZE"),
+        widget=Widget("512m, 2g"),
+        need=_REQUESTS,
+    ),
+    Field(
+        "gpu",
+        "gpus",
+        "Number of GPUs that the job has for itself.",
+        values.Number(),
+        Option(("--gpu",), "N"),
+        widget=Widget("1"),
+    ),
+    Field(
+        "profile",
+        "profile",
+        "Profile of the configuration with settings for the job's pod.",
+        Value(),
+        Option(("--profile",), "NAME"),
+        widget=Widget("gpu"),
+        need=_PODS,
+    ),
+    Field(
+        "labels",
+        "labels",
+        "Labels of the job's Workflow and pod, or of its container.",
+        values.Labels(),
+        Option(("--label",), "KEY=VALUE", parameter="labels"),
+        widget=Widget("team=vision, one per line", lines=3),
+        need=Need("labels", "has no labels", hint="leave them out, or choose: -b docker"),
+    ),
+    Field(
+        "annotations",
+        "annotations",
+        "Annotations of the job's Workflow and pod.",
+        values.Labels(),
+        Option(("--annotation",), "KEY=VALUE", parameter="annotations"),
+        widget=Widget("example.com/owner=me, one per line", lines=3),
+        need=_PODS,
     ),
     Field(
         "image",

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from stoke.errors import RequestError
+from stoke.request.labels import check_annotations, check_labels
 from stoke.request.mounts import check_mounts
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
@@ -330,8 +331,28 @@ class JobSpec(Model):
     memory: Memory | None = None
     shm_size: Memory | None = None
     """Bytes of /dev/shm, through which worker processes exchange data."""
+    cpu_request: float | None = Field(default=None, gt=0, le=4096)
+    """What a cluster reserves; None reserves the limit."""
+    memory_request: Memory | None = None
+    gpu: int | None = Field(default=None, ge=1, le=1024)
+    profile: str | None = Field(default=None, max_length=40)
+    """The name of a table in the configuration's `argo.profiles`."""
+    labels: dict[str, Text] = {}
+    annotations: dict[str, Text] = {}
     use_cache: bool = True
     scope: Scope = "default"
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        check_labels(labels)
+        return labels
+
+    @field_validator("annotations")
+    @classmethod
+    def _annotations(cls, annotations: dict[str, str]) -> dict[str, str]:
+        check_annotations(annotations)
+        return annotations
 
     @field_validator("code")
     @classmethod
@@ -440,6 +461,15 @@ class JobSpec(Model):
             raise ValueError("exec: is named beside module; a request runs one of them")
         if not has_code and not starts:
             raise ValueError("code: is empty; there is nothing to run")
+        return self
+
+    @model_validator(mode="after")
+    def _reserved(self) -> JobSpec:
+        if self.cpu is not None and self.cpu_request is not None and self.cpu_request > self.cpu:
+            raise ValueError(f"cpu_request: is more than the limit, cpu {exact_number(self.cpu)}")
+        most, reserved = self.memory, self.memory_request
+        if most is not None and reserved is not None and reserved > most:
+            raise ValueError(f"memory_request: is more than the limit, memory {human_bytes(most)}")
         return self
 
     @model_validator(mode="after")

@@ -180,6 +180,15 @@ class References(Variables):
         return dict(value)
 
 
+class Labels(Variables):
+    """Labels or annotations, which everybody may read who sees the job."""
+
+    form = "KEY=VALUE"
+
+    def masked(self, value: Mapping[str, str]) -> dict[str, str]:
+        return dict(value)
+
+
 class FileText(Value):
     """The text of a file. Its option names the file, which `stoke.cli.options` reads."""
 

@@ -97,6 +97,8 @@ def make_pod(
     for field in SAME_IN_WORKFLOW:
         if spec.get(field) is not None:
             pod_spec[field] = spec[field]
+    if spec.get("podPriorityClassName"):
+        pod_spec["priorityClassName"] = spec["podPriorityClassName"]
     deadlines = [
         int(one["activeDeadlineSeconds"])
         for one in (spec, template)

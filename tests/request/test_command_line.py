@@ -188,6 +188,12 @@ ALL: dict[str, Any] = {
     "cpu": 0.5,
     "memory": 1 << 30,
     "shm_size": 1500 << 20,
+    "cpu_request": 0.25,
+    "memory_request": 512 << 20,
+    "gpu": 1,
+    "profile": "batch",
+    "labels": {"team": "vision"},
+    "annotations": {"why": "a b"},
     "image": "python:3.13",
     "scope": "team-a",
     "use_cache": False,
@@ -219,5 +225,7 @@ def test_the_line_is_short_where_values_are_round() -> None:
         "--mount '/some folder:/data' --mount /other:/out:rw "
         "--index https://i.example/simple --extra-index https://e.example/s "
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
+        "--cpu-request 0.25 --memory-request 512m --gpu 1 --profile batch --label team=vision "
+        "--annotation 'why=a b' "
         "--image python:3.13 --scope team-a --no-cache - -- 'a b'"
     )

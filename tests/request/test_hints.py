@@ -46,6 +46,13 @@ def local() -> Any:
         ({"memory": 1 << 30}, "choose a backend that does: -b docker"),
         ({"cpu": 1}, "choose a backend that does: -b docker"),
         ({"shm_size": 1 << 30}, "choose a backend that does: -b docker"),
+        (
+            {"cpu_request": 1},
+            "set limits instead: --cpu, --memory; or run on a cluster: -b argo",
+        ),
+        ({"profile": "gpu"}, "leave it out, or run on a cluster: -b argo"),
+        ({"annotations": {"a": "b"}}, "leave it out, or run on a cluster: -b argo"),
+        ({"labels": {"a": "b"}}, "leave them out, or choose: -b docker"),
     ],
 )
 def test_another_backend_takes_the_request(fields: dict[str, Any], template: str) -> None:

@@ -29,14 +29,20 @@ _MARKS = {True: ("ok", "green"), False: ("no", "red"), None: ("??", "yellow")}
 
 @click.command()
 @apply(CLUSTER)
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Check the pods of jobs with this profile of the configuration.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(as_json: bool) -> int:
+def command(profile: str | None, as_json: bool) -> int:
     """Check the setup and suggest fixes.
 
     The exit code is 1 if the default backend or a package index does not work.
 
     \b
     stoke doctor
+    stoke doctor --profile gpu
     stoke doctor --json | jq '.backends.docker'
     """
     from stoke.config.loader import load_config, unknown_variables
@@ -53,6 +59,9 @@ def command(as_json: bool) -> int:
             CheckResult("configuration", False, error.what, error.hint or f"edit {config_file()}"),
         )
         config = Config()
+    if profile is not None:
+        chosen = config.argo.with_profile(profile)
+        config = config.model_copy(update={"argo": chosen})
     network = start_check(config)
     backends = {name: _look_at(name, config) for name in backend_names()}
     own += network()

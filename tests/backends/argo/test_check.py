@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from backends.argo.admission import check_admission, check_gpus
 from backends.argo.check import _controller
 from backends.argo.cluster import Cluster
-from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server
+from stoke.config.model import Config
+from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server, status
 
 
 def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
@@ -61,3 +63,52 @@ def test_the_controller_is_unknown_without_the_right_to_list_workflows(tmp_path:
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
             assert _controller(cluster).works is None
+
+
+def made_of(*containers: str) -> dict[str, Any]:
+    spec = {"containers": [{"name": name} for name in containers]}
+    return {"metadata": {"name": "stoke-doctor"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("answer", "works", "says", "advises"),
+    [
+        (json_answer(made_of("wait", "main")), True, "was admitted", None),
+        (
+            json_answer(made_of("wait", "main", "istio-proxy")),
+            False,
+            "istio-proxy",
+            "sidecar.istio",
+        ),
+        (forbidden("create", "pods"), None, "you may not create pods", "stoke run"),
+        (
+            status(403, "Forbidden", 'admission webhook "team" denied the request: no label team'),
+            False,
+            "no label team",
+            "labels",
+        ),
+        (status(400, "BadRequest", 'unknown field "spec.nodeSelectr"'), False, "nodeSelectr", None),
+    ],
+)
+def test_policies_are_asked_by_a_dry_run(
+    tmp_path: Path, answer: Any, works: bool | None, says: str, advises: str | None
+) -> None:
+    with scripted_server() as server:
+        server.answers = {"/pods": [answer]}
+        kubeconfig = server.kubeconfig(tmp_path)
+        with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+            found = check_admission(cluster, Config())
+    assert server.requests[-1].query["dryRun"] == "All"
+    assert found.works is works and says in found.detail
+    assert advises in found.hint if advises and found.hint else found.hint is None
+
+
+def test_gpus_of_the_nodes_are_counted(tmp_path: Path) -> None:
+    nodes = [{"status": {"allocatable": {"nvidia.com/gpu": count}}} for count in ("4", "0", "8")]
+    with scripted_server() as server:
+        server.answers = {"/nodes": [json_answer({"items": nodes}), forbidden("list", "nodes")]}
+        kubeconfig = server.kubeconfig(tmp_path)
+        with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
+            found = [check_gpus(cluster, Config()) for _ in range(2)]
+    assert (found[0].works, found[0].detail) == (True, "12 of nvidia.com/gpu on 2 nodes")
+    assert found[1].works is None

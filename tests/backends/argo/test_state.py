@@ -198,7 +198,9 @@ def test_the_reason_for_giving_up_is_read_from_the_annotation() -> None:
         ('violates PodSecurity "restricted:latest": runAsNonRoot != true', "argo.restricted"),
         ('serviceaccount "stoke" not found', "stoke setup argo"),
         ("workflowtaskresults.argoproj.io is forbidden", "stoke setup argo"),
-        ('admission webhook "policy" denied the request', "ask its administrator"),
+        ('admission webhook "policy" denied the request: no team', "set what this policy"),
+        ("ValidatingAdmissionPolicy 'team' denied request: no team", "set what this policy"),
+        ("no PriorityClass with name high was found", "argo.priority_class"),
         ("pod deleted", "stoke rerun"),
     ],
 )
@@ -407,15 +409,15 @@ def test_the_wait_container_is_named_where_it_cannot_get_its_image() -> None:
         ),
         (
             "maximum cpu usage per Container is 1.  No limit is specified",
-            "set --cpu; if that is set already, Argo's own containers need resources",
+            "set --cpu; if that is set already, give Argo's own containers resources",
         ),
         (
             "failed quota: q: must specify limits.cpu for: init,wait; limits.memory for: init,wait",
-            "Argo's own containers need resources",
+            "give Argo's own containers resources",
         ),
         (
             "failed quota: q: must specify limits.cpu for: init,main,wait",
-            "set the job's resources: --cpu 1 --memory 1g; and Argo's own containers need resources",
+            "set the job's resources: --cpu 1 --memory 1g; and give Argo's own containers resources",
         ),
         ("failed quota: q: must specify limits.cpu for: main", "set the job's resources: --cpu 1"),
         (

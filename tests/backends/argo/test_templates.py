@@ -56,6 +56,7 @@ def test_a_job_by_reference_has_the_pod_that_it_has_without(
         use_cache=use_cache,
         memory="1g",
         cpu=0.5,
+        cpu_request=0.25,
         timeout=60,
         secrets={"TOKEN": "secret:api/token.1"} if secret else {},
     )
@@ -137,7 +138,7 @@ def test_a_job_that_names_no_secret_is_given_none() -> None:
 def test_tags_of_a_template_are_only_in_safe_places() -> None:
     """A parameter inside a patch of the pod could otherwise close it and begin another."""
     for template in make_templates("team", CONFIG)["spec"]["templates"]:
-        assert TAG.findall(template["podSpecPatch"]) == [templates.LIMITS]
+        assert TAG.findall(template["podSpecPatch"]) == [templates.LIMITS, templates.REQUESTS]
 
 
 def test_templates_of_restricted_namespaces_have_no_system_packages() -> None:

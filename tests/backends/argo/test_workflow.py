@@ -65,6 +65,10 @@ GOLDEN: dict[str, Any] = {
                         {"name": "python", "mountPath": "/cache"},
                         {"name": "system", "mountPath": "/nix"},
                         {"name": "shm", "mountPath": "/dev/shm"},
+                        {
+                            "name": "no-token",
+                            "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+                        },
                     ],
                 },
             }
@@ -86,6 +90,7 @@ GOLDEN: dict[str, Any] = {
                 },
             },
             {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            {"name": "no-token", "emptyDir": {}},
         ],
     },
 }
@@ -247,6 +252,7 @@ def test_a_job_without_cache_mounts_none() -> None:
         {"name": "stoke", "emptyDir": {}},
         {"name": "nix", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "no-token", "emptyDir": {}},
     ]
     assert "stoke.cache.volumes" not in manifests.workflow["metadata"]["labels"]
 
@@ -384,7 +390,7 @@ def test_a_job_that_only_reads_a_shared_claim_needs_no_mutex() -> None:
     for reads in (False, True):
         manifests = make_job(job, config, reads=reads).workflow
         mounts = manifests["spec"]["templates"][0]["container"]["volumeMounts"]
-        assert [one.get("readOnly", False) for one in mounts] == [False, reads, False]
+        assert [one.get("readOnly", False) for one in mounts] == [False, reads, False, False]
         assert ("synchronization" in manifests["spec"]) == (not reads)
         assert (READS_CACHE_ONLY in manifests["metadata"]["labels"]) == reads
 

@@ -279,3 +279,23 @@ def test_without_the_log_driver_the_fallback_is_used(
     assert output(backend, made.job_id) == b"plain\n"
     driver = docker_engine.inspect_container(made.job_id)["HostConfig"]["LogConfig"]["Type"]
     assert driver == "json-file"
+
+
+def test_a_gpu_that_the_engine_cannot_give_is_refused_with_what_helps(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str
+) -> None:
+    if "nvidia" in docker_engine.info()["Runtimes"]:
+        pytest.skip("this engine gives GPUs")
+    with pytest.raises(EngineError, match="device driver") as refused:
+        backend.submit(delivery("pass", scope=docker_scope, gpu=1), unreported)
+    assert "or leave out --gpu" in str(refused.value.hint)
+
+
+def test_labels_of_a_request_are_on_its_container(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str
+) -> None:
+    made = delivery("pass", scope=docker_scope, labels={"team": "vision"})
+    backend.submit(made, unreported)
+    labels = docker_engine.inspect_container(made.job_id)["Config"]["Labels"]
+    assert labels["team"] == "vision" and labels["stoke.managed"] == "true"
+    ended(backend, made.job_id)
