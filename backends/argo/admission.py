@@ -13,7 +13,7 @@ from typing import Any
 from backends.argo.cluster import ApiError, Cluster, pods_path
 from backends.argo.mounts import OWN_NAMESPACE, job_volumes, shared_memory, used_caches
 from backends.argo.pod_patch import merged
-from backends.argo.pod_workflow import Resources, pod_workflow
+from backends.argo.pod_workflow import PodShape, pod_workflow
 from backends.argo.refusals import diagnose
 from backends.common.names import PUBLIC_IMAGE
 from stoke.backend.api import CheckResult
@@ -72,10 +72,14 @@ def _pod(cluster: Cluster, config: Config) -> Object:
     image = argo.image or PUBLIC_IMAGE
     volumes = job_volumes(config.scope, used_caches(True, False), False, None, NAME, argo)
     workflow = pod_workflow(
-        NAME, {}, argo, image=image, variables={}, secrets={},
-        volumes=[*volumes, shared_memory(None)], resources=Resources(), deadline=None, grace=1, keep=1,
-        waits=False, mutex=None,
-    )  # fmt: skip
+        NAME,
+        {},
+        argo,
+        PodShape(None, grace=1, keep=1),
+        image=image,
+        variables={},
+        volumes=[*volumes, shared_memory(None)],
+    )
     text = json.dumps(workflow["spec"]).replace(OWN_NAMESPACE, cluster.namespace)
     spec: Object = json.loads(text)
     (template,) = spec["templates"]

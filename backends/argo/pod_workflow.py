@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.names import AWAITS_BUNDLE
 from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
+from backends.argo.skeletons import skeleton
 from backends.common.names import CACHE
 from stoke.config.model import ArgoConfig
 from stoke.request.spec import JobSpec
@@ -77,34 +78,88 @@ def _amounts(cpu: float | None, memory: int | None) -> dict[str, str]:
     return amounts
 
 
+@dataclass(frozen=True)
+class PodShape:
+    """What decides how a Workflow looks, beside `[argo]`. Few jobs differ in it."""
+
+    deadline: int | None
+    grace: int
+    keep: int
+    resources: Resources = Resources()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """The pod's variable to the NAME/KEY of its secret."""
+    mutex: str | None = None
+    nodes: tuple[str, ...] = ()
+    """Preferred, not required."""
+    node: str | None = None
+    reads: bool = False
+    """Whether the cache is mounted read-only."""
+    once: bool = False
+
+
 def pod_workflow(
     name: str,
     labels: dict[str, str],
     argo: ArgoConfig,
+    shape: PodShape,
     *,
     image: str,
     variables: Mapping[str, str],
-    secrets: Mapping[str, str],
     volumes: list[tuple[str, str, dict[str, Any]]],
-    resources: Resources,
-    deadline: int | None,
-    grace: int,
-    keep: int,
-    waits: bool,
-    mutex: str | None,
-    nodes: tuple[str, ...] = (),
-    node: str | None = None,
-    reads: bool = False,
-    once: bool = False,
+    waits: bool = False,
     own_labels: Mapping[str, str] | None = None,
     own_annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """`own_labels` and `own_annotations` are the user's for this job, beside those of `argo`."""
+    """Return a Workflow: its skeleton for this shape, with the values of the job filled in.
+
+    `own_labels` and `own_annotations` are the user's for this job, beside those of `argo`.
+    """
+    if shape.once:
+        volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
+    # The bundle is unpacked there, because the image's own folders may not be writable.
+    mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
+    if argo.read_only_root:
+        mounts.append(("tmp", TMP, {"emptyDir": {}}))
+    if not argo.mount_token:
+        mounts.append(("no-token", TOKEN_FOLDER, {"emptyDir": {}}))
+    paths = [(one, path) for one, path, _ in mounts]
+    names = sorted(variables)
+    manifest = skeleton(
+        [argo.model_dump(mode="json"), asdict(shape), names, paths],
+        lambda: _build(argo, shape, names, paths),
+    )
+    users = {**argo.labels, **(own_labels or {})}
+    annotations = {**argo.annotations, **(own_annotations or {})}
+    of_pod = {**users, QUEUE: argo.queue} if argo.queue else users
+    instance = {INSTANCE: argo.instance_id} if argo.instance_id else {}
+    waiting = {AWAITS_BUNDLE: "true"} if waits else {}
+    spec = manifest["spec"]
+    manifest["metadata"] = {"name": name, "labels": users | instance | labels | waiting}
+    if annotations:
+        manifest["metadata"]["annotations"] = annotations
+    if metadata := _without_empty({"labels": of_pod, "annotations": annotations}):
+        spec["podMetadata"] = metadata
+    spec["volumes"] = [{"name": one, **source} for one, _, source in mounts]
+    (template,) = spec["templates"]
+    container = template["container"]
+    container["image"] = image
+    for variable in container.get("env", ()):
+        if variable["name"] in variables:
+            variable["value"] = variables[variable["name"]]
+    return manifest
+
+
+def _without_empty(tables: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: table for name, table in tables.items() if table}
+
+
+def _build(
+    argo: ArgoConfig, shape: PodShape, variables: list[str], mounts: list[tuple[str, str]]
+) -> dict[str, Any]:
+    """Return a Workflow without its name, labels, image, volumes and values of variables."""
     from hera.workflows import Container, Workflow, models
 
-    env: list[models.EnvVar] = [
-        models.EnvVar(name=variable, value=value) for variable, value in variables.items()
-    ]
+    env = [models.EnvVar(name=variable, value="") for variable in variables]
     env += [
         models.EnvVar(
             name=variable,
@@ -114,32 +169,16 @@ def pod_workflow(
                 )
             ),
         )
-        for variable, reference in secrets.items()
+        for variable, reference in shape.secrets.items()
     ]
-    if once:
+    if shape.once:
         uid = models.ObjectFieldSelector(field_path="metadata.uid")
         env.append(models.EnvVar(name=POD_UID, value_from=models.EnvVarSource(field_ref=uid)))
         env.append(models.EnvVar(name=WORKFLOW, value=OWN_WORKFLOW))
-        volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
-    # The bundle is unpacked there, because the image's own folders may not be writable.
-    mounts = [("stoke", bundle.FOLDER, {"emptyDir": {}}), *volumes]
-    if argo.read_only_root:
-        mounts.append(("tmp", TMP, {"emptyDir": {}}))
-    if not argo.mount_token:
-        mounts.append(("no-token", TOKEN_FOLDER, {"emptyDir": {}}))
-    on_node = {HOSTNAME: node} if node else {}
-    users = {**argo.labels, **(own_labels or {})}
-    annotations = {**argo.annotations, **(own_annotations or {})}
-    of_pod = {**users, QUEUE: argo.queue} if argo.queue else users
-    instance = {INSTANCE: argo.instance_id} if argo.instance_id else {}
+    on_node = {HOSTNAME: shape.node} if shape.node else {}
     with Workflow(
-        name=name,
+        name="filled-in",
         entrypoint="main",
-        labels=users | instance | labels | ({AWAITS_BUNDLE: "true"} if waits else {}),
-        annotations=annotations or None,
-        pod_metadata=models.Metadata(labels=of_pod or None, annotations=annotations or None)
-        if of_pod or annotations
-        else None,
         pod_priority_class_name=argo.priority_class,
         priority=argo.priority,
         service_account_name=argo.service_account,
@@ -149,33 +188,34 @@ def pod_workflow(
         or None,
         node_selector={**argo.node_selector, **on_node} or None,
         tolerations=[
-            models.Toleration.model_validate(one) for one in _tolerations(argo, resources.gpu)
+            models.Toleration.model_validate(one) for one in _tolerations(argo, shape.resources.gpu)
         ]
         or None,
-        affinity=_affinity(argo, nodes),
+        affinity=_affinity(argo, shape.nodes),
         # Both override the cluster's defaults: a deleted log cannot be read later.
-        ttl_strategy=models.TTLStrategy(seconds_after_completion=keep),
-        pod_gc=models.PodGC(strategy="OnWorkflowCompletion", delete_delay_duration=f"{keep}s"),
-        volumes=[models.Volume.model_validate({"name": one, **what}) for one, _, what in mounts],
+        ttl_strategy=models.TTLStrategy(seconds_after_completion=shape.keep),
+        pod_gc=models.PodGC(
+            strategy="OnWorkflowCompletion", delete_delay_duration=f"{shape.keep}s"
+        ),
         security_context=_pod_security() if argo.restricted else None,
-        pod_spec_patch=json.dumps(pod_patch(grace, argo)),
-        synchronization=_synchronization(argo, mutex),
+        pod_spec_patch=json.dumps(pod_patch(shape.grace, argo)),
+        synchronization=_synchronization(argo, shape.mutex),
     ) as workflow:
         Container(
             name="main",
-            image=image,
+            image="filled-in",
             image_pull_policy=argo.image_pull_policy,
             command=list(bundle.COMMAND),
             env=env,
             volume_mounts=[
                 models.VolumeMount(
-                    name=one, mount_path=path, read_only=(reads and path == CACHE) or None
+                    name=one, mount_path=path, read_only=(shape.reads and path == CACHE) or None
                 )
-                for one, path, _ in mounts
+                for one, path in mounts
             ],
-            resources=_requirements(resources),
+            resources=_requirements(shape.resources),
             security_context=_container_security(argo),
-            active_deadline_seconds=deadline,
+            active_deadline_seconds=shape.deadline,
         )
     manifest: dict[str, Any] = workflow.to_dict()
     return manifest

@@ -33,7 +33,7 @@ from backends.argo.names import (
     request_label,
 )
 from backends.argo.pack_chunks import LEAVE_OUT, Chunk, chunks_of, volume_of
-from backends.argo.pod_workflow import OWN_WORKFLOW, Resources, pod_workflow, resources_of
+from backends.argo.pod_workflow import OWN_WORKFLOW, PodShape, pod_workflow, resources_of
 from backends.argo.templates import (
     as_template,
     as_workflow_template,
@@ -151,23 +151,26 @@ def make_job(
         variables[MOUNT_ROOT] = "/"
     if chunks:
         volumes.append(("parts", bundle.PARTS, volume_of(chunks)))
-    workflow = pod_workflow(
-        delivery.job_id,
-        labels,
-        argo,
-        image=spec.image or argo.image or PUBLIC_IMAGE,
-        variables=variables,
-        secrets=dict(named.values()),
-        volumes=volumes,
-        resources=resources_of(spec, argo),
+    shape = PodShape(
         deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
-        waits=kind is not None or bool(chunks),
+        resources=resources_of(spec, argo),
+        secrets=dict(named.values()),
         mutex=None if reads else mutex_of(spec.scope, caches, argo),
         nodes=nodes,
         reads=reads,
         once=argo.at_most_once,
+    )
+    workflow = pod_workflow(
+        delivery.job_id,
+        labels,
+        argo,
+        shape,
+        image=spec.image or argo.image or PUBLIC_IMAGE,
+        variables=variables,
+        volumes=volumes,
+        waits=kind is not None or bool(chunks),
         own_labels=spec.labels,
         own_annotations=spec.annotations,
     )
@@ -197,21 +200,15 @@ def make_housekeeping(
     target = MOUNT_POINTS[volume.kind]
     argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
     packed = bundle.pack({"housekeeping.py": housekeeping_source(volume.kind)}, argv)
+    shape = PodShape(HOUSEKEEPING_SECONDS, grace=5, keep=HOUSEKEEPING_KEPT, node=volume.node)
     workflow = pod_workflow(
         name,
         housekeeping_labels(volume.scope),
         argo,
+        shape,
         image=image,
         variables={bundle.VARIABLE: bundle.as_text(packed)},
-        secrets={},
         volumes=cache_volumes(volume.scope, (volume.kind,), argo),
-        resources=Resources(),
-        deadline=HOUSEKEEPING_SECONDS,
-        grace=5,
-        keep=HOUSEKEEPING_KEPT,
-        waits=False,
-        mutex=None,
-        node=volume.node,
     )
     if argo.by_template:
         template = housekeeping_template(volume.kind)
@@ -234,23 +231,24 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         secrets: Mapping[str, str] | None = None,
         once: bool = argo.at_most_once,
     ) -> dict[str, Any]:
-        return pod_workflow(
-            template_name(scope),
-            {},
-            argo,
-            image=tag("image"),
-            variables=variables,
-            secrets=secrets or {},
-            volumes=volumes,
-            resources=Resources(),
-            deadline=None,
+        shape = PodShape(
+            None,
             grace=math.ceil(config.stop_grace),
             keep=math.ceil(argo.keep),
-            waits=False,
+            secrets=secrets or {},
             mutex=mutex,
             nodes=nodes,
             node=node,
             once=once,
+        )
+        return pod_workflow(
+            template_name(scope),
+            {},
+            argo,
+            shape,
+            image=tag("image"),
+            variables=variables,
+            volumes=volumes,
         )
 
     packed = {bundle.VARIABLE: tag("bundle")}
