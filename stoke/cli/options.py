@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import click
 
 from stoke.cli.completion import complete_backend, complete_job
+from stoke.cli.option_errors import FILLED, RequestCommand
 from stoke.files.paths import current_folder
 from stoke.request import fields, values
 from stoke.request.fields import put_value
@@ -37,7 +38,7 @@ def apply(*groups: tuple[Option[Any], ...]) -> Option[Any]:
     return decorate
 
 
-class CodeCommand(click.Command):
+class CodeCommand(RequestCommand):
     """A command that takes code. As with `python`, the words behind FILE are the script's.
 
     So do all words behind -m MODULE and --exec PROGRAM. An option of stoke there is refused, because it
@@ -141,7 +142,9 @@ def _click_option(field: fields.Field) -> Option[Any]:
     option = field.option
     assert option is not None
     help_text = option.help or field.help
-    settings: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
+    settings: dict[str, Any] = {"is_flag": True}
+    if option.metavar:
+        settings = {"metavar": option.metavar, "type": FILLED}
     if option.once:
         settings |= {"multiple": True, "callback": once}
     elif field.value.repeated:
@@ -161,11 +164,11 @@ def request_options(changes_json: bool) -> tuple[Option[Any], ...]:
 
 _DEPENDENCIES: tuple[Option[Any], ...] = (
     click.option(
-        "--group", "groups", multiple=True, metavar="NAME",
+        "--group", "groups", multiple=True, type=FILLED, metavar="NAME",
         help="Dependency group of the project to install too. Repeatable.",
     ),
     click.option(
-        "--extra", "extras", multiple=True, metavar="NAME",
+        "--extra", "extras", multiple=True, type=FILLED, metavar="NAME",
         help="Extra of the project to install too. Repeatable.",
     ),
     click.option("--no-dev", is_flag=True, help="Leave out the project's dependency group dev."),
@@ -183,17 +186,17 @@ CODE: tuple[Option[Any], ...] = (
 
 PROJECT: tuple[Option[Any], ...] = (
     click.option(
-        "--folder", multiple=True, callback=once, metavar="DIR",
+        "--folder", multiple=True, callback=once, type=FILLED, metavar="DIR",
         help="Folder that travels with the code: by default the nearest one above the script, or the "
         "current one, with pyproject.toml, .git or stoke.toml.",
     ),
     click.option("--no-folder", is_flag=True, help="Send the code only, and none of its files."),
     click.option(
-        "--include", multiple=True, metavar="GLOB",
+        "--include", multiple=True, type=FILLED, metavar="GLOB",
         help="Files of the folder that travel although a rule leaves them out. Repeatable.",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="GLOB",
+        "--exclude", multiple=True, type=FILLED, metavar="GLOB",
         help="Files of the folder that do not travel. Repeatable.",
     ),
 )  # fmt: skip
@@ -209,18 +212,20 @@ def _into_variable(ctx: click.Context, option: click.Parameter, value: str | Non
 
 CLUSTER: tuple[Option[Any], ...] = (
     click.option(
-        "--context", metavar="CONTEXT", expose_value=False, callback=_into_variable,
+        "--context", metavar="CONTEXT", type=FILLED, expose_value=False,
+        callback=_into_variable,
         help="Context of the kubeconfig that names the cluster (argo).",
     ),
     click.option(
-        "-n", "--namespace", metavar="NAMESPACE", expose_value=False, callback=_into_variable,
+        "-n", "--namespace", metavar="NAMESPACE", type=FILLED, expose_value=False,
+        callback=_into_variable,
         help="Namespace in that cluster (argo).",
     ),
 )  # fmt: skip
 
 BACKEND: tuple[Option[Any], ...] = (
     click.option(
-        "-b", "--backend", metavar="BACKEND", shell_complete=complete_backend,
+        "-b", "--backend", metavar="BACKEND", type=FILLED, shell_complete=complete_backend,
         help="Where to run: local, docker, argo, or another installed backend.",
     ),
     *CLUSTER,
@@ -232,7 +237,7 @@ UPGRADE: Option[Any] = click.option(
 PLACE: tuple[Option[Any], ...] = (
     *request_options(changes_json=True),
     UPGRADE,
-    click.option("--name", metavar="NAME", help="Name of the job."),
+    click.option("--name", metavar="NAME", type=FILLED, help="Name of the job."),
 )
 
 OUTCOME: tuple[Option[Any], ...] = (
@@ -339,6 +344,8 @@ def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any])
             "Nothing to run: name a file, '-' for standard input, -c CODE, -m MODULE or --exec PROGRAM."
         )
     where, *arguments = words
+    if not where:
+        raise click.UsageError("'' is empty; FILE names a file or a folder.")
     name = ""
     if where != "-" and Path(where).is_dir():
         from stoke.project.folder_program import find_program

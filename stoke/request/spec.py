@@ -31,13 +31,14 @@ from stoke.request.requirements_text import (
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
 from stoke.request.values import References
-from stoke.text.units import exact_number, human_bytes, parse_duration, parse_size
+from stoke.text.units import exact_number, exact_size, parse_duration, parse_size
 from stoke.text.urls import AddressFault, address_fault, split_login
 
 MAX_CODE = 8 * 1024**2
 MIN_BYTES = 4 * 1024**2
 MAX_BYTES = 1 << 50
 MAX_SECONDS = 365 * 86400
+MAX_CORES = 4096
 HIDDEN = "***"
 
 _SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -45,7 +46,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
 _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
-_PYTHON = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)?\s*\d+(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
+_PYTHON = re.compile(r"\s*((~=|==|!=|<=|>=|<|>)\s*\d+|3)(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
 _MODULE = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
 _PROGRAM = re.compile(r"[\w][\w.+-]*")
 _REFERENCE = re.compile(r"(env|file):.+")
@@ -70,24 +71,44 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _check_bytes(count: int) -> int:
-    if not MIN_BYTES <= count <= MAX_BYTES:
-        bound = f"at least {human_bytes(MIN_BYTES)}" if count < MIN_BYTES else "at most 1024 TiB"
-        raise ValueError(f"must be {bound}")
+def _read_bytes(value: Any) -> Any:
+    """Return the bytes in a text or number; a value of another type is left to pydantic."""
+    count = parse_size(value)
+    if isinstance(count, int) and not MIN_BYTES <= count <= MAX_BYTES:
+        bounds = f"from {exact_size(MIN_BYTES)} to {exact_size(MAX_BYTES)}"
+        raise ValueError(f"{value!r} is not a size {bounds}; write it as 512m, 2g or 1.5GiB")
     return count
 
 
-def _check_seconds(seconds: float) -> float:
-    if not 0 < seconds <= MAX_SECONDS:
-        raise ValueError("must be more than 0 s and at most 365 days")
+def _read_seconds(value: Any) -> Any:
+    """Return the seconds in a text or number; a value of another type is left to pydantic."""
+    seconds = parse_duration(value)
+    if isinstance(seconds, int | float) and not 0 < seconds <= MAX_SECONDS:
+        raise ValueError(
+            f"{value!r} is not a duration above 0 s and up to 365 days; write it as 90s, 5m or 1h30m"
+        )
     return seconds
+
+
+def _read_cores(value: Any) -> Any:
+    """Return the number in a text or number; a value of another type is left to pydantic."""
+    cores = value
+    if isinstance(value, str):
+        try:
+            cores = float(value)
+        except ValueError:
+            cores = 0
+    if isinstance(cores, int | float) and not 0 < cores <= MAX_CORES:
+        raise ValueError(
+            f"{value!r} is not a number of cores above 0 and up to {MAX_CORES}; write 2 or 0.5"
+        )
+    return cores
 
 
 Text = Annotated[str, AfterValidator(_utf8)]
 Memory = Annotated[
     int,
-    BeforeValidator(parse_size),
-    AfterValidator(_check_bytes),
+    BeforeValidator(_read_bytes),
     WithJsonSchema(
         {
             "anyOf": [
@@ -100,8 +121,7 @@ Memory = Annotated[
 """Bytes."""
 Seconds = Annotated[
     float,
-    BeforeValidator(parse_duration),
-    AfterValidator(_check_seconds),
+    BeforeValidator(_read_seconds),
     WithJsonSchema(
         {
             "anyOf": [
@@ -327,7 +347,7 @@ class JobSpec(Model):
     """uv's settings, which `stoke.request.surroundings` records at submission; None before that."""
     image: str | None = None
     timeout: Seconds | None = None
-    cpu: float | None = Field(default=None, gt=0, le=4096)
+    cpu: Annotated[float, BeforeValidator(_read_cores), Field(gt=0, le=MAX_CORES)] | None = None
     memory: Memory | None = None
     shm_size: Memory | None = None
     """Bytes of /dev/shm, through which worker processes exchange data."""
@@ -397,7 +417,10 @@ class JobSpec(Model):
             raise ValueError(f"names {len(names)} system packages; 500 is the most")
         for name in names:
             if len(name) > 200 or not _SYSTEM.fullmatch(name):
-                raise ValueError(f"{name[:60]!r} is not the name of a Nix package")
+                raise ValueError(
+                    f"{name[:60]!r} is not the name of a Nix package; write one such as gcc or "
+                    "python3Packages.numpy"
+                )
         return names
 
     @field_validator("python")
@@ -412,7 +435,10 @@ class JobSpec(Model):
     def _variables(cls, variables: dict[str, str]) -> dict[str, str]:
         for name, value in variables.items():
             if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is not the name of a variable")
+                raise ValueError(
+                    f"{name!r} is not the name of a variable; use letters, digits and _, with no digit "
+                    "first"
+                )
             if value == HIDDEN:
                 raise ValueError(
                     f"{name} was hidden when this was printed; give its value again, best as a secret: "
@@ -448,7 +474,10 @@ class JobSpec(Model):
     @classmethod
     def _image(cls, image: str | None) -> str | None:
         if image is not None and not _IMAGE.fullmatch(image):
-            raise ValueError(f"{image!r} is not the name of an image")
+            raise ValueError(
+                f"{image!r} is not the name of an image; write it as python:3.13-slim or "
+                "registry.example.org/team/image@sha256:..."
+            )
         return image
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ def test_a_script_with_metadata_of_its_own_has_its_own_packages_only(
     spec = asked(stoke, str(root / "own.py"))
     assert (spec["dependencies"], spec["requirements"], spec["python"]) == (["delta"], "", None)
     refused = stoke("run", "--group", "docs", str(root / "own.py"))
-    assert refused.returncode == 2 and b"error: group: the script has packages" in refused.stderr
+    assert refused.returncode == 2 and b"error: --group: the script has packages" in refused.stderr
 
 
 def test_a_folder_starts_its_program(stoke: Stoke, index: PackageIndex, tmp_path: Path) -> None:

@@ -15,30 +15,30 @@ RUN = ["run", "-c", "print(1)"]
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["-w", "pandas>>2"], "dependencies"),
-        (["-w", "numpy pandas; python_version ~~ '3'"], "dependencies"),
-        (["-w", "-e ."], "dependencies"),
-        (["-w", "./here"], "dependencies"),
-        (["-w", "file:///tmp/x.whl"], "dependencies"),
-        (["-s", "gcc;id"], "system"),
-        (["-s", "$(id)"], "system"),
-        (["--python", "three"], "python"),
-        (["--env", "NOEQUALS"], "env"),
-        (["--env", "1A=x"], "env"),
-        (["--secret", "TOKEN=hunter2"], "secrets"),
+        (["-w", "pandas>>2"], "--with: "),
+        (["-w", "numpy pandas; python_version ~~ '3'"], "--with: "),
+        (["-w", "-e ."], "--with: "),
+        (["-w", "./here"], "--with: "),
+        (["-w", "file:///tmp/x.whl"], "--with: "),
+        (["-s", "gcc;id"], "--system: "),
+        (["-s", "$(id)"], "--system: "),
+        (["--python", "three"], "--python: "),
+        (["--env", "NOEQUALS"], "--env: "),
+        (["--env", "1A=x"], "--env: "),
+        (["--secret", "TOKEN=hunter2"], "--secret: "),
         (["--env", "A=1", "--secret", "A=env:A"], "A is given both"),
-        (["--index", "ftp://example"], "index.url"),
-        (["--index", "https://user:hunter2@example"], "index.url"),
-        (["--extra-index", "nonsense"], "index.extra"),
-        (["--index-credentials", "hunter2"], "index.credentials"),
-        (["--memory", "lots"], "memory"),
-        (["--memory", "1k"], "memory"),
-        (["--timeout", "soon"], "timeout"),
-        (["--timeout", "0s"], "timeout"),
-        (["--cpu", "0"], "cpu"),
-        (["--image", "--privileged"], "image"),
-        (["--scope", "Team A"], "scope"),
-        (["-b", "nowhere"], "backend"),
+        (["--index", "ftp://example"], "--index: "),
+        (["--index", "https://user:hunter2@example"], "--index: "),
+        (["--extra-index", "nonsense"], "--extra-index: "),
+        (["--index-credentials", "hunter2"], "--index-credentials: "),
+        (["--memory", "lots"], "--memory: "),
+        (["--memory", "1k"], "--memory: "),
+        (["--timeout", "soon"], "--timeout: "),
+        (["--timeout", "0s"], "--timeout: "),
+        (["--cpu", "0"], "--cpu: "),
+        (["--image", "--privileged"], "--image: "),
+        (["--scope", "Team A"], "--scope: "),
+        (["-b", "nowhere"], "--backend: "),
         (["-r", "/nowhere/requirements.txt"], "/nowhere/requirements.txt"),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_requirements_files_line_is_named(
     [
         (["run"], "Nothing to run"),
         (["run", "--nonsense"], "No such option"),
-        (["run", "-c", "1", "--cpu", "x"], "cpu: must be a number such as 2 or 0.5"),
+        (["run", "-c", "1", "--cpu", "x"], "--cpu: 'x' is not a number of cores"),
         (["run", "-c", "1", "--secret", "A=x"], "write NAME=env:OTHER or NAME=file:/path"),
         (["run", "-c", "1", "--lock", "x", "-w", "y"], "--lock holds every package"),
         (["run", "-m", "this", "-c", "1"], "after -m this"),
@@ -136,16 +136,16 @@ def test_hostile_text_in_an_error_is_harmless(stoke: Stoke) -> None:
 def test_a_request_beyond_the_backends_capabilities_creates_nothing(
     stoke: Stoke, own_home: Path
 ) -> None:
-    for arguments, field in (
-        (["-s", "gcc,ffmpeg"], "system"),
-        (["--cpu", "1"], "cpu"),
-        (["--memory", "1g"], "memory"),
-        (["--image", "python:3.12"], "image"),
+    for arguments, option in (
+        (["-s", "gcc,ffmpeg"], "--system"),
+        (["--cpu", "1"], "--cpu"),
+        (["--memory", "1g"], "--memory"),
+        (["--image", "python:3.12"], "--image"),
     ):
         done = stoke(*RUN, "-b", "local", *arguments)
         assert done.returncode == 2, arguments
         first, second = done.stderr.decode().splitlines()
-        assert first.startswith(f"error: {field}: ") and second.startswith("hint: ")
+        assert first.startswith(f"error: {option}: ") and second.startswith("hint: ")
     assert job_count(own_home) == 0
 
 

@@ -350,7 +350,7 @@ def test_a_home_that_cannot_be_written_to_is_named(stoke: Stoke, own_home: Path)
 def test_a_secret_that_is_not_there_submits_nothing(stoke: Stoke, own_home: Path) -> None:
     done = stoke("run", "-c", "1", "--secret", "TOKEN=env:NOT_HERE")
     assert done.returncode == 2
-    assert b"error: secrets.TOKEN: the variable NOT_HERE is not set" in done.stderr
+    assert b"error: --secret TOKEN: the variable NOT_HERE is not set" in done.stderr
     assert job_count(own_home) == 0
 
 

@@ -68,17 +68,13 @@ def test_fields_beyond_the_backends_capabilities_are_refused_one_by_one() -> Non
     assert unsupported("toy", EVERYTHING) == {}
 
 
-@pytest.mark.parametrize(
-    ("words", "field"),
-    [(["--cpu", "0"], "cpu"), (["--memory", ""], "memory"), (["--python", ""], "python")],
-)
-def test_an_empty_or_zero_value_is_not_passed_over(words: list[str], field: str) -> None:
-    options = run.make_context("run", [*words, "-c", "1"]).params
+def test_zero_is_not_passed_over() -> None:
+    options = run.make_context("run", ["--cpu", "0", "-c", "1"]).params
     for name in ("backend", "detach", "as_json", "quiet"):
         options.pop(name)
     with pytest.raises(RequestError) as caught:
         request_from(Config(), **options)
-    assert caught.value.field == field
+    assert caught.value.field == "cpu"
 
 
 def test_rows_mask_values_that_look_secret() -> None:

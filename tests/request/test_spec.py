@@ -181,7 +181,7 @@ def test_python_versions(version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["", "three", "3.12;rm", ">=", "3.12,", "python3.12", "3.1.2.3"]
+    "version", ["", "three", "3.12;rm", ">=", "3.12,", "python3.12", "3.1.2.3", "99", "312", "2.7"]
 )
 def test_invalid_python_versions(version: str) -> None:
     assert repr(version) in refused("python", python=version)
@@ -242,16 +242,24 @@ def test_invalid_memory_limits(text: Any) -> None:
     assert refused("memory", memory=text)
 
 
+SIZE = "is not a size from 4m to 1024t; write it as 512m, 2g or 1.5GiB"
+TIME = "is not a duration above 0 s and up to 365 days; write it as 90s, 5m or 1h30m"
+CORES = "is not a number of cores above 0 and up to 4096; write 2 or 0.5"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "why"),
     [
-        ("shm_size", "1m", "must be at least 4.0 MiB"),
-        ("memory", "2000t", "must be at most 1024 TiB"),
+        ("shm_size", "1m", f"'1m' {SIZE}"),
+        ("memory", "2000t", f"'2000t' {SIZE}"),
+        ("memory", 5, f"5 {SIZE}"),
         ("memory", [], "must be a whole number"),
-        ("timeout", 0, "must be more than 0 s and at most 365 days"),
-        ("cpu", 5000, "must be at most 4096"),
-        ("cpu", "two", "must be a number such as 2 or 0.5"),
-        ("cpu", float("inf"), "must be at most 4096"),
+        ("timeout", 0, f"0 {TIME}"),
+        ("timeout", [], "must be a number such as 2 or 0.5"),
+        ("cpu", 5000, f"5000 {CORES}"),
+        ("cpu", "two", f"'two' {CORES}"),
+        ("cpu", float("inf"), f"inf {CORES}"),
+        ("cpu", [], "must be a number such as 2 or 0.5"),
         ("args", "a", "must be a list"),
         ("args", [1], "must be text"),
         ("env", [], "must be a table"),

@@ -1,0 +1,62 @@
+"""Errors about the value of an option, reported under the option's name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from stoke.errors import RequestError
+from stoke.request.fields import FIELDS
+
+
+class FilledText(click.types.StringParamType):
+    """A text that is not empty: most likely a shell expanded a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            form = param.metavar if param is not None else None
+            self.fail(f"'' is empty; write {form}, or leave the option out.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILLED = FilledText()
+
+
+class RequestCommand(click.Command):
+    """A command whose options make a request.
+
+    An error names the JSON field that is wrong; where an option set that field, name the option.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RequestError as error:
+            flag = _option_of(ctx, error.field)
+            if flag is None:
+                raise
+            named = RequestError(flag, error.why, error.hint)
+            named.job_id = error.job_id
+            raise named from None
+
+
+def _option_of(ctx: click.Context, name: str) -> str | None:
+    """Return the option on the command line that set a field, with the key of a table behind it."""
+    for field in FIELDS:
+        rest = name.removeprefix(field.name)
+        if field.option and name.startswith(field.name) and rest[:1] in ("", ".", "["):
+            if not _is_given(ctx, field.option.name):
+                return None
+            return " ".join([field.option.flags[-1], *re.findall(r"\.(.+)", rest)])
+    flag = f"--{name}"
+    for option in ctx.command.params:
+        if flag in option.opts and option.name and _is_given(ctx, option.name):
+            return flag
+    return None
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
