@@ -305,6 +305,8 @@ class StokeApp(PatchedApp):
 
     def on_history_changed(self, message: HistoryChanged) -> None:
         before, self.context.snapshot = self.context.snapshot, message.snapshot
+        if message.snapshot.jobs is before.jobs and message.snapshot.errors == before.errors:
+            return  # Only the usage is new, which screens show at their next tick.
         self._announce(self._bell.ended(before.jobs, message.snapshot.jobs))
         self.context.snapshots.publish(message.snapshot)
 

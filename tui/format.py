@@ -11,7 +11,7 @@ from rich.text import Text
 from stoke.errors import StokeError
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.units import UNKNOWN as UNKNOWN
-from stoke.text.units import human_age, human_bytes, human_seconds
+from stoke.text.units import human_age, human_bytes, human_load, human_seconds
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -81,6 +81,12 @@ def cut_distinct(names: Iterable[str], width: int) -> dict[str, str]:
 
 size = human_bytes
 duration = human_seconds
+load = human_load
+
+
+def short_size(count: int) -> str:
+    """Return a size in at most five cells, such as `6.6M`."""
+    return size(count).replace("iB", "").replace(" ", "")
 
 
 def age(seconds: float) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stoke.backend import pool
 from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
 from stoke.history.job import Job
+from stoke.history.usage import UsageCurves
 from stoke.jobs import refresh
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
@@ -25,8 +26,10 @@ from tui.jobs_snapshot import JobsSnapshot
 
 NEWEST = 100
 """Jobs in a snapshot besides the unfinished ones."""
-TRACKED = 8
+TRACKED = 12
 """Jobs followed at a time: the one with priority and the newest."""
+RECENT = 12
+"""Figures of the usage of each running job in a snapshot."""
 BUSY_SECONDS = 0.5
 IDLE_SECONDS = 2.0
 RETRY_SECONDS = 5.0
@@ -120,13 +123,19 @@ class JobsService:
         reading = History(self._history.path, read_only=True)
         jobs: list[Job] = []
         unfinished: list[Job] = []
+        published = JobsSnapshot()
         while not self._closed.is_set():
             try:
                 now = reading.query("PRAGMA data_version")[0][0]
                 if now != version or self._changed or self._expire():
-                    version, self._changed = now, False
+                    version, is_forced, self._changed = now, self._changed, False
                     jobs = _newest(reading, unfinished)
-                    self._publish(self._snapshot(jobs))
+                    usage = UsageCurves(reading).recent(RECENT)
+                    snapshot = replace(self._snapshot(jobs), usage=usage)
+                    if not is_forced and snapshot.jobs == published.jobs:
+                        snapshot = replace(snapshot, jobs=published.jobs)  # Only the usage is new.
+                    published = snapshot
+                    self._publish(snapshot)
                 unfinished = [job for job in jobs if not job.state.finished or job.provisional]
                 self._track(unfinished)
             except StokeError as error:

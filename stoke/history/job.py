@@ -83,6 +83,15 @@ def outcome(hit: bool | None, cached: int | None) -> str | None:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What the code of a job used until `at` (epoch seconds): cores on average, and bytes of memory."""
+
+    at: float
+    cores: float
+    memory: int
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many of the packages a partial hit finds in the cache."""
 
@@ -158,6 +167,8 @@ class Job:
     """The damage of the record in the history. A damaged value reads as unknown, a damaged state as
     `LOST`."""
     phases: list[Phase] = field(default_factory=list)
+    recent: tuple[Usage, ...] = ()
+    """The newest figures of a job that runs; only in a listing of the screens."""
 
     @property
     def seconds(self) -> float | None:

@@ -44,6 +44,11 @@ def _phases(what: str, *names: str) -> str:
     return f"(SELECT {what} FROM phases WHERE job_id = jobs.id AND name IN ({marks}))"  # noqa: S608
 
 
+def _usage(column: str) -> str:
+    """Return the newest figure of a job that runs."""
+    return f"(SELECT {column} FROM usage WHERE job_id = jobs.id AND state = 'running')"  # noqa: S608
+
+
 class Order(NamedTuple):
     """An SQL expression to sort by, and whether its default order is descending."""
 
@@ -64,6 +69,8 @@ ORDERS = {
     "system": Order(_phases("hit", "system")),
     "packages": Order(_phases("sum(packages)", "system", "python"), True),
     "received": Order(_phases("sum(bytes)", "lock", "system", "python"), True),
+    "load": Order(_usage("cores"), True),
+    "ram": Order(_usage("memory"), True),
     "exit": Order("exit_code", True),
     "cpu": Order("cpu_seconds", True),
     "memory": Order("peak_memory", True),

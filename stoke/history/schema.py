@@ -120,4 +120,14 @@ MIGRATIONS = (
     """,
     # Schemas 2 and 3 named the hint of a note "mend".
     "ALTER TABLE notes RENAME COLUMN mend TO hint",
+    # The newest figures of a job, and all of them as `stoke.history.usage` packs them.
+    """
+    CREATE TABLE usage (
+        job_id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        at REAL NOT NULL,
+        cores REAL NOT NULL,
+        memory INTEGER NOT NULL,
+        curve BLOB NOT NULL
+    )
+    """,
 )

@@ -32,6 +32,10 @@ _MOST_MARKED = 300
 _MOST_PACKAGES = 100_000
 _MOST_FILES = 1 << 30
 _MOST_BYTES = 1 << 50
+_MOST_CORES = 4096
+# Seconds between two figures of usage, by the engine's timestamps. The runner waits longer, but an
+# engine may write late.
+_LEAST_BETWEEN_USAGE = 0.5
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,299}")
 _KEY = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
@@ -49,6 +53,7 @@ class EventChecks:
         starts = [one.started_at for one in job.phases if one.name in (*PREPARING_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
+        self._usage_at = 0.0
         # The reason of an end may repeat the first line of an error, or its first and last line, each
         # with or without the phase.
         self._told: tuple[str, ...] = ()
@@ -65,6 +70,7 @@ class EventChecks:
             "packages": self._packages,
             "note": self._note,
             "error": self._error_event,
+            "usage": self._usage,
             "end": self._end,
         }.get(kind)
         return check(event, at) if check is not None else None
@@ -142,6 +148,20 @@ class EventChecks:
             "hint": hint,
         }
         return checked if tail is None else {**checked, "tail": _bounded(tail, _MOST_TEXT)}
+
+    def _usage(self, event: Event, at: float) -> Event | None:
+        """Accept plausible figures of running code, as seldom as the runner sends them.
+
+        The code can forge such figures, which are about nothing but itself.
+        """
+        cores, memory = event["cores"], event["memory"]
+        if not self._run_began or self._ended or at - self._usage_at < _LEAST_BETWEEN_USAGE:
+            return None
+        if not 0 <= cores <= _MOST_CORES or not 0 <= memory <= _MOST_BYTES:
+            return None
+        self._usage_at = at
+        time_of = self._time(event["time"], at)
+        return {"event": "usage", "time": time_of, "cores": float(cores), "memory": memory}
 
     def _end(self, event: Event, at: float) -> Event | None:
         if not 0 <= event["exit_code"] <= 255:

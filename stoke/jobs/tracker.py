@@ -28,7 +28,8 @@ from stoke.errors import (
 from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
-from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase
+from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase, Usage
+from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.logs.fallback import LogLocation, UnsavedLogError
@@ -311,6 +312,9 @@ class Tracker:
             self._history.add_note(self.job_id, Note("error", text, event.get("hint")))
             if event["phase"] == "project":
                 self._forget_stored()
+        elif kind == "usage":
+            figure = Usage(event["time"], event["cores"], event["memory"])
+            UsageCurves(self._history).add(self.job_id, figure)
         elif kind == "end":
             changes = self._outcome(event["exit_code"], event.get("reason"))
             changes |= {

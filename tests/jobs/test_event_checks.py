@@ -50,18 +50,24 @@ FIELDS = (
         "miss",
         "key",
     ),
-    *("packages", "cached", "bytes", "made_at", "cpu_seconds", "peak_memory"),
+    *("packages", "cached", "bytes", "made_at", "cpu_seconds", "peak_memory", "cores"),
+    "memory",
 )
 
 
 @st.composite
 def hostile(draw: st.DrawFn) -> Event:
     """An event of a known kind, its fields mostly of the right type."""
-    kind = draw(st.sampled_from(["begin", "phase", "packages", "note", "error", "end", "other"]))
+    kind = draw(
+        st.sampled_from(["begin", "phase", "packages", "note", "error", "end", "usage", "other"])
+    )
     event: Event = {"event": kind, "phase": draw(st.sampled_from(PHASES))}
     right: dict[str, st.SearchStrategy[Any]] = {
-        **dict.fromkeys(("time", "start", "seconds", "made_at", "cpu_seconds"), numbers),
-        **dict.fromkeys(("exit_code", "packages", "cached", "bytes", "peak_memory"), st.integers()),
+        **dict.fromkeys(("time", "start", "seconds", "made_at"), numbers),
+        **dict.fromkeys(("cpu_seconds", "cores"), numbers),
+        **dict.fromkeys(
+            ("exit_code", "packages", "cached", "bytes", "peak_memory", "memory"), st.integers()
+        ),
         **dict.fromkeys(("reason", "text", "hint", "tail", "key"), texts),
         "hint": st.builds(
             lambda code, parameters: [code, *parameters],
@@ -111,6 +117,8 @@ def test_whatever_is_admitted_is_known_bounded_and_plausible(events: list[Event]
         assert 0 <= one.get("seconds", 0) < LIFETIME
         for name in ("bytes", "packages", "cached", "peak_memory", "cpu_seconds"):
             assert one.get(name) is None or one[name] >= 0
+        assert 0 <= one.get("cores", 0) <= 4096
+        assert 0 <= one.get("memory", 0) <= 1 << 50
         assert 0 <= one.get("exit_code", 0) <= 255
         assert one.get("hint") is None or one["hint"] in hints_of(events)
         assert len(json.dumps(one)) < 60_000
@@ -121,12 +129,45 @@ def test_once_the_code_has_begun_its_events_cannot_touch_the_caches(events: list
     checks = EventChecks(job())
     checks.admit({"event": "begin", "phase": "run", "time": SUBMITTED}, SUBMITTED + 1)
     for one in admitted(checks, scanned(events)):
-        assert one["event"] in ("phase", "error", "end")
+        assert one["event"] in ("phase", "error", "end", "usage")
         assert one.get("phase", "run") == "run"
         assert not {"hit", "key", "packages", "cached"} & one.keys()
         if one["event"] == "error":
             assert one["text"].startswith(MARKED) and "\n" not in one["text"]
             assert one["hint"] is None and "tail" not in one
+
+
+def usage(at: float, cores: object = 0.5, memory: object = 1000) -> Event:
+    return {"event": "usage", "time": at, "cores": cores, "memory": memory}
+
+
+def running() -> EventChecks:
+    checks = EventChecks(job())
+    checks.admit({"event": "begin", "phase": "run", "time": SUBMITTED + 1}, SUBMITTED + 1)
+    return checks
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory"),
+    [(-0.1, 1000), (5000, 1000), (1, -1), (1, 1 << 51), (1, 0.5), (float("nan"), 1), (True, 1),
+     ("1", 1), (None, 1), (1, None), (1e300, 1)],
+)  # fmt: skip
+def test_figures_that_no_job_has_are_refused(cores: object, memory: object) -> None:
+    checks = running()
+    assert admitted(checks, scanned([usage(SUBMITTED + 2, cores, memory)])) == []
+    assert admitted(checks, scanned([usage(SUBMITTED + 3)])) != []
+
+
+def test_usage_is_believed_only_of_running_code_and_not_more_often_than_it_is_sent() -> None:
+    at = SUBMITTED + 10
+    assert EventChecks(job()).admit(usage(at), at) is None
+    checks = running()
+    flood = [checks.admit(usage(at + n / 100), at + n / 100) for n in range(400)]
+    assert 7 <= sum(one is not None for one in flood) <= 8
+    told = checks.admit(usage(at + 1e6), at + 10)
+    assert told is not None and told["time"] == at + 10
+    checks.admit({"event": "end", "time": at + 11, "exit_code": 0}, at + 11)
+    assert checks.admit(usage(at + 12), at + 12) is None
 
 
 def test_a_job_that_was_followed_before_is_taken_up_where_it_was() -> None:

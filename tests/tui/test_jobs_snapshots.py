@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from stoke.history.job import JobState, Phase
+from stoke.history.job import JobState, Phase, Usage
+from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
@@ -57,6 +58,36 @@ def busy(desk: Desk) -> Desk:
             reason="the job ran out of memory (limit 512 MiB)" if failed and number % 3 else None,
         )
     return desk
+
+
+@pytest.fixture
+def live(busy: Desk) -> Desk:
+    """Ten more jobs that run, with the usage of their code."""
+    for number in range(10):
+        job_id = f"train-{number}-7k2pqa"
+        busy.job(job_id, JobState.RUNNING, age=50 - number, hit=True, started_at=NOW - 40 + number)
+        for step in range(20):
+            cores = (0.98, 3.9, 0.02)[number % 3] * (0.4 + 0.6 * ((step * (number + 3)) % 7) / 6)
+            memory = (210 + 40 * number) * 1024**2 + step * 9_000_000
+            figure = Usage(NOW - 40 + 2 * step, cores, memory)
+            UsageCurves(busy.history).add(job_id, figure)
+    return busy
+
+
+@SIZES
+def test_live_usage(
+    snap_compare: Compare, app: StokeApp, live: Desk, size: tuple[int, int]
+) -> None:
+    keys = ("g",)
+    assert snap_compare(app, terminal_size=size, run_before=shows("train-9-7k2pqa", *keys))
+
+
+@SIZES
+def test_usage_in_phases(
+    snap_compare: Compare, app: StokeApp, live: Desk, size: tuple[int, int]
+) -> None:
+    keys = ("g", "right_square_bracket")
+    assert snap_compare(app, terminal_size=size, run_before=shows("environment", *keys))
 
 
 @SIZES

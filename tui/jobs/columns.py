@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stoke.history.job import Job, JobState, Phase
 from stoke.history.listing import Listing
+from stoke.text.sparkline import sparkline
 from tui import format as fmt
 
 STATES = {
@@ -75,6 +76,24 @@ def _why(job: Job) -> Text | str:
     return Text(reason, style="$bad") if job.state == JobState.FAILED else reason
 
 
+def _load(job: Job) -> Text | str:
+    """Return the curve of the load and its newest figure; the row shows as much as it has space for."""
+    if not is_live(job):
+        return ""
+    cores = [one.cores for one in job.recent]
+    curve = sparkline(cores, len(cores), max(1, *cores))
+    return Text(f"{curve} {fmt.load(cores[-1]):>4}", style="$busy")
+
+
+def _ram(job: Job) -> str:
+    return fmt.short_size(job.recent[-1].memory) if is_live(job) else ""
+
+
+def is_live(job: Job) -> bool:
+    """Return whether the code of a job runs and its usage is known."""
+    return job.state is JobState.RUNNING and bool(job.recent)
+
+
 def _seconds(job: Job, now: float) -> str:
     seconds = job.seconds
     if seconds is None and not job.stale:
@@ -87,7 +106,8 @@ class Column:
     """`stoke.history.listing` sorts by `name`; `cell` gets the job and the time, in epoch seconds.
 
     A column with a `stretch` uses the space that the others leave, up to `stretch` cells. One that is
-    `spare` is left out where it does not fit.
+    `spare` is left out where it does not fit. A `live` one is shown while a job runs: then those with a
+    `rank` are left out where they do not fit, the highest first.
     """
 
     name: str
@@ -97,6 +117,8 @@ class Column:
     right: bool = False
     stretch: int = 0
     spare: bool = False
+    live: bool = False
+    rank: int = 0
 
 
 COLUMNS = {
@@ -105,12 +127,14 @@ COLUMNS = {
         Column("state", "state", 12, lambda job, _: state_text(job)),
         Column("job", "job", 20, lambda job, _: job.id, stretch=47),
         Column("name", "name", 16, lambda job, _: job.name),
-        Column("backend", "on", 6, lambda job, _: job.backend),
+        Column("backend", "on", 6, lambda job, _: job.backend, rank=3),
         Column("scope", "scope", 10, lambda job, _: job.scope),
-        Column("age", "age", 4, lambda job, now: fmt.age(now - job.submitted_at), right=True),
+        Column(
+            "age", "age", 4, lambda job, now: fmt.age(now - job.submitted_at), right=True, rank=4
+        ),
         Column("time", "time", 6, _seconds, right=True),
         Column("environment", "env", 6, lambda job, _: fmt.duration(job.environment_seconds), True),
-        Column("python", "py", 4, lambda job, _: _hit(job, "python")),
+        Column("python", "py", 4, lambda job, _: _hit(job, "python"), rank=5),
         Column("system", "sys", 4, lambda job, _: _hit(job, "system")),
         Column("packages", "pkgs", 5, lambda job, _: _packages(job), right=True),
         Column("received", "recvd", 8, lambda job, _: fmt.size(job.received_bytes), right=True),
@@ -119,10 +143,12 @@ COLUMNS = {
         Column("memory", "mem", 8, lambda job, _: fmt.size(job.peak_memory), right=True),
         Column("lines", "lines", 7, lambda job, _: f"{job.log_lines:,}", right=True),
         Column("image", "image", 20, lambda job, _: job.image or ""),
-        Column("reason", "why", 13, lambda job, _: _why(job), stretch=60, spare=True),
+        Column("load", "cpu%", 10, lambda job, _: _load(job), right=True, stretch=17, live=True),
+        Column("ram", "ram", 5, lambda job, _: _ram(job), right=True, live=True, rank=1),
+        Column("reason", "why", 13, lambda job, _: _why(job), stretch=60, spare=True, rank=2),
     )
 }
-SHOWN = ("state", "job", "reason", "backend", "age", "time", "python")
+SHOWN = ("state", "job", "load", "ram", "reason", "backend", "age", "time", "python")
 """The columns shown by default."""
 
 
@@ -137,18 +163,31 @@ def known(names: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(valid)) or SHOWN
 
 
-def fitting(columns: Sequence[Column], available: int) -> list[Column]:
-    """Return the columns without the spare ones, if not all fit."""
-    if sum(column.width for column in columns) + len(columns) + 1 <= available:
-        return list(columns)
-    return [column for column in columns if not column.spare] or list(columns)
+def fitting(columns: Sequence[Column], available: int, has_live: bool) -> list[Column]:
+    """Return the columns that are shown in so many cells; `has_live`: whether jobs run."""
+    shown = [column for column in columns if has_live or not column.live]
+    if _total(shown) <= available:
+        return shown
+    if not any(column.live for column in shown):
+        return [column for column in shown if not column.spare] or shown
+    ranked = sorted((column for column in shown if column.rank), key=lambda column: column.rank)
+    fitted = [column for column in shown if not column.rank]
+    for column in ranked:
+        if _total([*fitted, column]) <= available:
+            fitted.append(column)
+    return [column for column in shown if column in fitted] or shown
+
+
+def _total(columns: Sequence[Column]) -> int:
+    """Return the cells of the columns, with one between them and one at either edge."""
+    return sum(column.width for column in columns) + len(columns) + 1
 
 
 def widths(columns: Sequence[Column], available: int) -> list[int]:
-    """Return the width of each column, for one cell between columns and one at either edge."""
+    """Return the width of each column. A live one stretches first."""
     result = [column.width for column in columns]
-    left = available - sum(result) - len(result) - 1
-    for at, column in enumerate(columns):
+    left = available - _total(columns)
+    for at, column in sorted(enumerate(columns), key=lambda pair: not pair[1].live):
         more = max(0, min(left, column.stretch - column.width))
         result[at] += more
         left -= more

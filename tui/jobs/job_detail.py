@@ -14,6 +14,7 @@ from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, beyond_reason
+from stoke.history.usage import UsageCurves
 from stoke.jobs.missing_module import packages_to_add
 from stoke.request.spec import JobSpec
 from stoke.request.stored import read_stored_spec
@@ -26,6 +27,7 @@ from tui.jobs.spec_view import Copies, SpecView
 from tui.log.pane import LogPane
 from tui.log.view import LogView
 from tui.threads import on_thread
+from tui.widgets.usage_curve import UsageCurve
 from tui.widgets.waterfall import Waterfall
 
 _TABS = {"tab-log": "Log", "tab-phases": "Phases", "tab-spec": "Spec"}
@@ -50,12 +52,15 @@ class JobDetail(Vertical):
             yield header
         with TabbedContent(id="job-tabs"):
             with TabPane("Log", id="tab-log"):
-                yield Waterfall(id="log-phases", brief=True)
+                with Vertical(id="log-summary"):
+                    yield Waterfall(id="log-phases", brief=True)
+                    yield UsageCurve(id="log-usage")
                 yield LogPane(self.context.jobs.locations.of, header, id="log-pane")
             with (
                 TabPane("Phases", id="tab-phases"),
                 VerticalScroll(id="phases-scroll"),
             ):
+                yield UsageCurve(id="usage")
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
                 yield SpecView(self.context, id="spec-view")
@@ -153,13 +158,24 @@ class JobDetail(Vertical):
         job = self._job
         if self.tabs.active == "tab-log":
             phases = self.query_one("#log-phases", Waterfall)
-            phases.set_class(job is None or not job.phases, "-none")
+            self.query_one("#log-summary").set_class(job is None or not job.phases, "-none")
             phases.show(job, (), self._now)
+            self._show_usage("#log-usage")
         elif self.tabs.active == "tab-phases":
+            self._show_usage("#usage")
             self.query_one("#waterfall", Waterfall).show(job, self._notes(), self._now)
         elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
             self._spec_of = job.id
             self.query_one(SpecView).show(job, read_spec(self.context.reading, job.id))
+
+    def _show_usage(self, selector: str) -> None:
+        job = self._job
+        try:
+            curve = UsageCurves(self.context.reading).of(job.id) if job else []
+        except StokeError:
+            curve = []  # The screen shows errors of the history.
+        is_live = job is not None and job.state is JobState.RUNNING
+        self.query_one(selector, UsageCurve).show(curve, is_live)
 
     def _notes(self) -> list[str]:
         """Return the notes and errors that the runner reported, and their hints."""

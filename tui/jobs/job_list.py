@@ -6,7 +6,7 @@ does not depend on the size of the history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -21,13 +21,14 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from stoke.errors import StokeError
-from stoke.history.job import Job
+from stoke.history.job import Job, Usage
 from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
 from tui import palette
 from tui.jobs.columns import COLUMNS, Column, fitting, widths
 
 _NO_MATCH = " No matching jobs. Esc clears the filter."
+_NOT_FITTED = (-1, False)
 _TAIL = 7
 """Characters kept at the end of a shortened job id: its unique part."""
 
@@ -85,11 +86,13 @@ class JobList(ScrollView, can_focus=True):
         self.marked: dict[str, None] = {}
         """In the order in which they were marked."""
         self.stale: frozenset[str] = frozenset()
+        self.usage: Mapping[str, tuple[Usage, ...]] = {}
+        """The newest figures of the jobs that run."""
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
         self._prepared: dict[int, Strip] = {}
         """Lines that are prepared and not drawn yet."""
-        self._fitted: tuple[int, list[Column], list[int]] = (-1, [], [])
+        self._fitted: tuple[tuple[int, bool], list[Column], list[int]] = (_NOT_FITTED, [], [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class JobList(ScrollView, can_focus=True):
         self._all_columns = [COLUMNS[name] for name in names]
         self.sorted_by, self.descending = sorted_by, descending
         self._prepared.clear()
-        self._fitted = (-1, [], [])
+        self._fitted = (_NOT_FITTED, [], [])
         self._extend()
         self.refresh()
 
@@ -150,6 +153,7 @@ class JobList(ScrollView, can_focus=True):
             return None  # The screen shows errors of the history.
         if job is not None:
             job.stale = job.id in self.stale
+            job.recent = self.usage.get(job.id, ())
         return job
 
     def _update_current(self) -> None:
@@ -192,10 +196,10 @@ class JobList(ScrollView, can_focus=True):
 
     def _fit_columns(self) -> tuple[list[Column], list[int]]:
         """Return the columns of the present window, and their widths."""
-        available = self.scrollable_content_region.width
-        if self._fitted[0] != available:
-            columns = fitting(self._all_columns, available)
-            self._fitted = (available, columns, widths(columns, available))
+        available, has_live = self.scrollable_content_region.width, bool(self.usage)
+        if self._fitted[0] != (available, has_live):
+            columns = fitting(self._all_columns, available, has_live)
+            self._fitted = ((available, has_live), columns, widths(columns, available))
         return self._fitted[1], self._fitted[2]
 
     @property
@@ -405,6 +409,8 @@ def _fit(text: str, width: int, column: Column) -> str:
     """Return `text` in exactly `width` cells."""
     text = text.expandtabs(1)
     taken = cell_len(text)
+    if taken > width and column.live:
+        return text[-width:]
     if taken > width:
         tail = text[-_TAIL:] if column.name == "job" and width > _TAIL + 2 else ""
         return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail

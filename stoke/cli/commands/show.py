@@ -18,6 +18,7 @@ from stoke.cli.output import (
     print_json,
     print_table,
     removed_log,
+    rfc3339,
     state_colour,
     state_text,
     time_ago,
@@ -25,17 +26,20 @@ from stoke.cli.output import (
 from stoke.cli.progress_output import hit_text, prediction_text
 from stoke.errors import RequestError
 from stoke.history.database import Note
-from stoke.history.job import Job, beyond_reason
+from stoke.history.job import Job, JobState, Usage, beyond_reason
+from stoke.history.usage import UsageCurves, resampled
 from stoke.request.fields import rows
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import clean, clean_block
-from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+from stoke.text.sparkline import sparkline
+from stoke.text.units import UNKNOWN, human_bytes, human_load, human_seconds
 
 ASK_SECONDS = 5.0
 """Seconds to wait for the backend, more than a listing does: a cluster may answer slowly."""
 MOST_LINES = 40
 """Lines of code that are shown; `--json` prints all."""
 MOST_PACKAGES = 20
+CURVE_WIDTH = 40
 
 
 @click.command()
@@ -55,14 +59,22 @@ def command(job: str, as_json: bool) -> None:
         found = find_job(history, job)
         found = next(iter(fresh([found], history, ASK_SECONDS)), found)
         if as_json:
-            print_json(job_document(found, history))
+            figures = [
+                {"time": rfc3339(one.at), "cores": round(one.cores, 3), "memory": one.memory}
+                for one in UsageCurves(history).of(found.id)
+            ]
+            print_json({**job_document(found, history), "usage": figures})
             return
         spec, notes = history.spec(found.id), history.notes(found.id)
         packages = history.packages(found.id)
+        curve = UsageCurves(history).of(found.id)
     _show_job(found)
     if found.phases:
         click.echo()
         _show_phases(found)
+    if curve:
+        click.echo()
+        _show_usage(found, curve)
     if notes or packages:
         click.echo()
         _pairs(
@@ -110,6 +122,22 @@ def _show_job(job: Job) -> None:
             "log": f"{counted(lines, 'line')}, {human_bytes(size)}{gaps}: "
             + (removed or f"stoke logs {job.id}")
             + _beyond_budget(job, size),
+        }
+    )
+
+
+def _show_usage(job: Job, curve: list[Usage]) -> None:
+    """Show the processor load and the memory over time, and their newest or highest figures."""
+    drawn = resampled(curve, CURVE_WIDTH)
+    most, memory = max(one.cores for one in curve), max(one.memory for one in curve)
+    load, used = f"up to {human_load(most)}", f"up to {human_bytes(memory)}"
+    if job.state is JobState.RUNNING:
+        load = f"{human_load(curve[-1].cores)}, {load}"
+        used = f"{human_bytes(curve[-1].memory)}, {used}"
+    _pairs(
+        {
+            "cpu": f"{sparkline([one.cores for one in drawn], CURVE_WIDTH, max(1, most))}  {load}",
+            "memory": f"{sparkline([one.memory for one in drawn], CURVE_WIDTH, memory)}  {used}",
         }
     )
 

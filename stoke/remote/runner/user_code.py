@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from _thread import allocate_lock, start_new_thread  # `threading` takes 2 ms to import.
 
 from stoke.remote.protocol import EXIT_TIMEOUT, HintCode, JobFolder
 from stoke.remote.runner.errors import PhaseError, StoppedError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stoke.remote.runner.job import RemoteJob
     from stoke.remote.schema import Payload
 
+FIRST_USAGE = 1.0  # seconds until usage is first read, and as many until it is first reported
 LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for processes that the code left behind
 Result = tuple[int, dict[str, object]]
 """(exit code, further fields of the end event)"""
@@ -91,6 +93,7 @@ def run_code(job: RemoteJob) -> Result:
     job.termination.watch(child)
     if pump:
         pump.start()
+    sampling = Sampling(job, child)
     while True:  # process 1 of a container also reaps orphans
         pid, status, usage = os.wait4(-1, 0)
         if pid == child:
@@ -102,6 +105,7 @@ def run_code(job: RemoteJob) -> Result:
         reason = "out of memory"
     elif reason is None and code > 128:
         reason = "killed by signal %d" % (code - 128) if os.WIFSIGNALED(status) else None
+    sampling.end()
     end_leftovers(child)
     if pump:
         pump.finish()
@@ -111,8 +115,49 @@ def run_code(job: RemoteJob) -> Result:
     return code, {
         "reason": reason,
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
-        "peak_memory": usage.ru_maxrss * unit,
+        # The kernel has that of the largest process.
+        "peak_memory": max(usage.ru_maxrss * unit, sampling.peak),
     }
+
+
+class Sampling:
+    """A thread that reports the usage of the code (`stoke.remote.runner.usage`) until `end`."""
+
+    def __init__(self, job: RemoteJob, child: int) -> None:
+        self._job = job
+        self._child = child
+        self._reporting = allocate_lock()
+        self._ended = allocate_lock()
+        self._ended.acquire()
+        self.peak = 0
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:
+            pass  # The job's limit of threads is reached: it runs without.
+
+    def end(self) -> None:
+        """Report nothing any more, and wait for a report that is being written."""
+        self._ended.release()
+        self._reporting.acquire()
+
+    def _run(self) -> None:
+        # A signal must interrupt the main thread, which waits for the code.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        if self._ended.acquire(timeout=FIRST_USAGE):
+            return
+        from stoke.remote.runner.usage import UsageReporter
+
+        reporter = UsageReporter(self._job.events, self._child, self._job.container)
+        wait: float | None = FIRST_USAGE
+        while wait is not None and not self._ended.acquire(timeout=wait):
+            with self._reporting:
+                if self._ended.acquire(blocking=False):
+                    return
+                try:
+                    wait = reporter.report()
+                except OSError:
+                    return  # Nothing reads the log: the end of the job reports that.
+                self.peak = reporter.peak
 
 
 def check_program(job: RemoteJob) -> None:

@@ -1,0 +1,77 @@
+"""Processor load and memory of running jobs: in the list, beside the log, and in Phases."""
+
+from __future__ import annotations
+
+import pytest
+
+from stoke.history.job import JobState, Usage
+from stoke.history.usage import UsageCurves
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.test_jobs_list import listed, order, ready
+from tui.app import StokeApp
+
+
+def use(desk: Desk, job_id: str, *figures: tuple[float, int]) -> None:
+    for number, (cores, megabytes) in enumerate(figures):
+        at = NOW - 100 + 2 * number
+        UsageCurves(desk.history).add(job_id, Usage(at, cores, megabytes * 1024**2))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 40), (200, 60)])
+async def test_running_jobs_show_their_load_and_memory(
+    app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
+    desk.job("eval-7k2pqa", JobState.FAILED, age=120, reason="no memory")
+    use(desk, "fit-7k2pqa", (0.1, 20), (0.98, 210))
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: "cpu%" in listed(app)[0])
+        (row,) = [line for line in listed(app) if "fit-7k2pqa" in line]
+        assert "▂█  98%" in row and "210M" in row
+        (other,) = [line for line in listed(app) if "eval-7k2pqa" in line]
+        assert "%" not in other
+
+
+async def test_the_columns_are_there_only_while_a_job_runs(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
+    use(desk, "fit-7k2pqa", (0.98, 210))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: "cpu%" in listed(app)[0])
+        desk.history.update("fit-7k2pqa", state=JobState.SUCCEEDED, finished_at=NOW)
+        await until(pilot, lambda: "cpu%" not in listed(app)[0])
+
+
+async def test_a_new_figure_is_shown_at_the_next_tick(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-7k2pqa", JobState.RUNNING, age=60, hit=True)
+    use(desk, "fit-7k2pqa", (0.5, 210))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: " 50%" in listed(app)[1])
+        UsageCurves(desk.history).add("fit-7k2pqa", Usage(NOW, 1.25, 300 * 1024**2))
+        await until(pilot, lambda: "125%" in listed(app)[1] and "300M" in listed(app)[1])
+        # Beside the log, too.
+        await until(pilot, lambda: "125%, max 125%" in screen_text(app))
+        assert "300M, max 300M" in screen_text(app)
+
+
+async def test_jobs_are_sorted_by_their_load(app: StokeApp, desk: Desk) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        desk.job(f"{name}-7k2pqa", JobState.RUNNING, age=60 + number)
+        use(desk, f"{name}-7k2pqa", ((2, 7, 5)[number], 100))
+    async with app.run_test(size=(200, 40)) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: order(app) == ["a-7k2pqa", "b-7k2pqa", "c-7k2pqa"])
+        app.screen.sort_by("load")  # type: ignore[attr-defined]
+        await until(pilot, lambda: order(app) == ["b-7k2pqa", "c-7k2pqa", "a-7k2pqa"])
+
+
+async def test_phases_have_the_curve_of_an_ended_job(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-7k2pqa", age=60, hit=True)
+    use(desk, "fit-7k2pqa", (0.5, 210), (3.2, 480), (0.1, 220))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "max 320%" in screen_text(app))
+        assert "max 480M" in screen_text(app)
