@@ -103,6 +103,8 @@ class PackageIndex:
         self._files: dict[str, bytes] = {}
         self._yanked: dict[str, str] = {}
         self.requests: list[str] = []
+        self.held: dict[str, threading.Event] = {}
+        """Files that are sent once their event is set."""
         self._password = password
         index = self
 
@@ -211,5 +213,7 @@ class PackageIndex:
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         if request.command == "GET":
+            if parts[-1] in self.held:
+                self.held[parts[-1]].wait(60)
             with contextlib.suppress(ConnectionError):  # the client has ended meanwhile
                 request.wfile.write(body)

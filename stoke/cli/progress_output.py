@@ -22,6 +22,7 @@ _HIDDEN_PHASES = frozenset({"run"})
 # Waiting for the engine gets a line only if a user notices it.
 _ENGINE_PHASES = frozenset({"queue", "start"})
 _NOTICED_SECONDS = 0.5
+_ACTIVITY_SECONDS = 5.0
 # The index may have newer versions than a lockfile of this age.
 _OLD_SECONDS = 60.0
 
@@ -80,7 +81,7 @@ class ProgressPrinter:
         self._quiet = quiet
         self._prints_troubles = not quiet if troubles is None else troubles
         self._printed: set[str] = set()
-        self._announced: set[str] = set()
+        self._announced: dict[str, tuple[str, float]] = {}
         self._troubles: set[str] = set()
         self._passthrough: Passthrough | None = None
 
@@ -126,9 +127,17 @@ class ProgressPrinter:
                 if phase.name in _ENGINE_PHASES and phase.seconds < _NOTICED_SECONDS:
                     continue
                 self.print(f"{phase.name}  {phase_facts(phase)}")
-            elif now - phase.started_at > 1 and phase.name not in self._announced:
-                self._announced.add(phase.name)
-                self.print(f"{phase.name}  working")
+            elif now - phase.started_at > 1:
+                self._print_active(phase, now)
+
+    def _print_active(self, phase: Phase, now: float) -> None:
+        """Print what a phase is doing, again after some seconds and when it does something else."""
+        text = phase.activity or "working"
+        before, at = self._announced.get(phase.name, ("", 0.0))
+        is_other = text.partition(" ")[0] != before.partition(" ")[0]
+        if is_other or (text != before and now - at >= _ACTIVITY_SECONDS):
+            self._announced[phase.name] = text, now
+            self.print(f"{phase.name}  {text}")
 
     def print_event(self, event: Event) -> None:
         if event["event"] == "note":

@@ -136,6 +136,13 @@ class History(DatabaseFile):
             ),
         )  # fmt: skip
 
+    def set_activity(self, job_id: str, phase: str, text: str) -> None:
+        """Set what an active phase is doing."""
+        self.query(
+            "UPDATE phases SET activity = ? WHERE job_id = ? AND name = ? AND seconds IS NULL",
+            (text, job_id, phase),
+        )
+
     def add_note(self, job_id: str, note: Note) -> None:
         """Add a note to a job, unless it already has the same one."""
         self.query(

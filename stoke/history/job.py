@@ -58,6 +58,8 @@ class Phase:
     """The lockfile, environment or set of system packages on the cache volume that served it."""
     made_at: float | None = None
     """When the lockfile was resolved; only for the lock phase."""
+    activity: str | None = None
+    """What it is doing, while it is active, if that is known."""
 
     @property
     def outcome(self) -> str | None:

@@ -35,6 +35,7 @@ PHASE_KINDS = {
     "name": (_TEXT, True), "started_at": (TIME, True), "seconds": (_SECONDS, False),
     "hit": (_FLAG, False), "packages": (NUMBER, False), "cached": (NUMBER, False),
     "bytes": (NUMBER, False), "key": (_TEXT, False), "made_at": (TIME, False),
+    "activity": (_TEXT, False),
 }  # fmt: skip
 _REPLACEMENTS: dict[str, object] = {_TEXT: "?", NUMBER: 0, _FLAG: 0, TIME: 0.0}
 LONGEST_TEXT = 64 * 1024

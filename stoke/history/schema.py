@@ -128,6 +128,7 @@ MIGRATIONS = (
         cores REAL NOT NULL,
         memory INTEGER NOT NULL,
         curve BLOB NOT NULL
-    )
+    );
+    ALTER TABLE phases ADD COLUMN activity TEXT
     """,
 )

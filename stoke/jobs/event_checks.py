@@ -18,6 +18,7 @@ from typing import Any
 from stoke.history.job import PREPARING_PHASES, Job
 from stoke.remote.events import Event
 from stoke.remote.hints import hint_text
+from stoke.remote.protocol import ProgressStage
 
 RUN = "run"
 MARKED = "the job reports: "
@@ -33,9 +34,11 @@ _MOST_PACKAGES = 100_000
 _MOST_FILES = 1 << 30
 _MOST_BYTES = 1 << 50
 _MOST_CORES = 4096
-# Seconds between two figures of usage, by the engine's timestamps. The runner waits longer, but an
-# engine may write late.
-_LEAST_BETWEEN_USAGE = 0.5
+# Seconds between two figures of usage or progress, by the engine's timestamps. The runner waits
+# longer, but an engine may write late.
+_LEAST_BETWEEN = 0.5
+_MOST_LEFT = 3
+_MOST_REMAINING = 86_400
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,299}")
 _KEY = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
@@ -53,7 +56,7 @@ class EventChecks:
         starts = [one.started_at for one in job.phases if one.name in (*PREPARING_PHASES, RUN)]
         self._earliest = min(starts, default=None)
         self._notes = 0
-        self._usage_at = 0.0
+        self._usage_at = self._progress_at = 0.0
         # The reason of an end may repeat the first line of an error, or its first and last line, each
         # with or without the phase.
         self._told: tuple[str, ...] = ()
@@ -70,6 +73,7 @@ class EventChecks:
             "packages": self._packages,
             "note": self._note,
             "error": self._error_event,
+            "progress": self._progress,
             "usage": self._usage,
             "end": self._end,
         }.get(kind)
@@ -149,13 +153,34 @@ class EventChecks:
         }
         return checked if tail is None else {**checked, "tail": _bounded(tail, _MOST_TEXT)}
 
+    def _progress(self, event: Event, at: float) -> Event | None:
+        is_phase = event["phase"] in PREPARING_PHASES and event["stage"] in ProgressStage.ALL
+        if (
+            self._run_began
+            or self._ended
+            or at - self._progress_at < _LEAST_BETWEEN
+            or not is_phase
+        ):
+            return None
+        self._progress_at = at
+        return {
+            "event": "progress",
+            "phase": event["phase"],
+            "stage": event["stage"],
+            "packages": _count(event["packages"], _MOST_PACKAGES),
+            "left": _names(event["left"])[:_MOST_LEFT],
+            "bytes": _count(event.get("bytes"), _MOST_BYTES),
+            "total": _count(event.get("total"), _MOST_BYTES),
+            "seconds": _count(event.get("seconds"), _MOST_REMAINING),
+        }
+
     def _usage(self, event: Event, at: float) -> Event | None:
         """Accept plausible figures of running code, as seldom as the runner sends them.
 
         The code can forge such figures, which are about nothing but itself.
         """
         cores, memory = event["cores"], event["memory"]
-        if not self._run_began or self._ended or at - self._usage_at < _LEAST_BETWEEN_USAGE:
+        if not self._run_began or self._ended or at - self._usage_at < _LEAST_BETWEEN:
             return None
         if not 0 <= cores <= _MOST_CORES or not 0 <= memory <= _MOST_BYTES:
             return None

@@ -32,6 +32,7 @@ from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase, Usage
 from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
+from stoke.jobs.progress_text import progress_text
 from stoke.logs.fallback import LogLocation, UnsavedLogError
 from stoke.logs.follower import Follower, FollowerBusyError
 from stoke.remote.events import Event
@@ -312,6 +313,8 @@ class Tracker:
             self._history.add_note(self.job_id, Note("error", text, event.get("hint")))
             if event["phase"] == "project":
                 self._forget_stored()
+        elif kind == "progress":
+            self._history.set_activity(self.job_id, event["phase"], progress_text(event))
         elif kind == "usage":
             figure = Usage(event["time"], event["cores"], event["memory"])
             UsageCurves(self._history).add(self.job_id, figure)

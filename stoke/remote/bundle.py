@@ -35,6 +35,7 @@ _PACKAGES_PART = (
     "runner.tools",
     "runner.uv",
     "runner.uv_download",
+    "runner.uv_progress",
 )
 _NIX_PART = ("runner.network", "runner.nix")
 _PROJECT_PART = ("runner.project",)

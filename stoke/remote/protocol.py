@@ -70,8 +70,16 @@ class EventKind:
     PACKAGES = "packages"
     NOTE = "note"
     ERROR = "error"
+    PROGRESS = "progress"  # of a phase that prepares packages
     USAGE = "usage"  # of the running code: cores since the last one, bytes of memory now
     END = "end"
+
+
+class ProgressStage:
+    FETCH = "fetch"  # "packages" are those that the cache lacks; "left" names some large ones
+    BUILD = "build"  # "packages" are those that are being built; "left" names some
+    INSTALL = "install"
+    ALL = (FETCH, BUILD, INSTALL)
 
 
 NUMBER = (int, float)
@@ -92,6 +100,15 @@ EVENT_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     EventKind.PACKAGES: {"phase": str, "hit": list, "miss": list},
     EventKind.NOTE: {"text": str},
     EventKind.ERROR: {"phase": str, "text": str, "hint?": list, "tail?": str},
+    EventKind.PROGRESS: {
+        "phase": str,
+        "stage": str,
+        "packages": int,
+        "left": list,
+        "bytes?": int,
+        "total?": int,
+        "seconds?": int,
+    },
     EventKind.USAGE: {"time": NUMBER, "cores": NUMBER, "memory": int},
     EventKind.END: {
         "time": NUMBER,

@@ -9,7 +9,7 @@ import pytest
 from stoke.history.database import History
 from stoke.history.job import JobState
 from stoke.jobs.control import stop
-from tests.lab import Lab, Outcome
+from tests.lab import Lab, Outcome, until
 from tests.package_index import PackageIndex
 
 pytestmark = pytest.mark.usefixtures("index")
@@ -29,6 +29,28 @@ def test_the_first_job_builds_and_the_second_finds(lab: Lab, index: PackageIndex
     assert (warm.phase("python").packages, warm.phase("python").cached) == (2, 2)
     assert len(index.requests) == asked
     assert warm.job.predicted.python == "hit"
+
+
+def test_the_progress_of_an_installation_is_reported(lab: Lab, index: PackageIndex) -> None:
+    digests = {name: index.add(name, "1.0", size=3_000_000) for name in ("heavy", "light")}
+    held = index.held["heavy-1.0-py3-none-any.whl"] = threading.Event()
+    lock = "".join(f"{name}==1.0 --hash=sha256:{digest}\n" for name, digest in digests.items())
+    job = lab.submit("import heavy, light", requirements=lock, locked=True)
+    lab.track(job)
+    with History() as history:
+
+        def activity() -> str:
+            found = history.get(job.id)
+            phases = found.phases if found else []
+            return next((one.activity for one in phases if one.activity), "")
+
+        until(lambda: activity().endswith(", heavy"), "what is left to fetch")
+        assert activity().startswith("fetching 2 packages: ")
+        held.set()
+        until(lambda: bool((one := history.get(job.id)) and one.state.finished), "its end")
+        found = history.get(job.id)
+    assert found is not None and found.state is JobState.SUCCEEDED
+    assert [one.name for one in found.phases if one.activity] == []
 
 
 def test_received_bytes_are_counted_or_unknown(lab: Lab, index: PackageIndex) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stoke.history.job import Job, JobState
 from stoke.jobs.event_checks import MARKED, EventChecks
+from stoke.jobs.progress_text import progress_text
 from stoke.remote.events import Event, EventScanner
 from stoke.remote.hints import CODES, hint_text
 from stoke.remote.protocol import frame
@@ -51,22 +52,22 @@ FIELDS = (
         "key",
     ),
     *("packages", "cached", "bytes", "made_at", "cpu_seconds", "peak_memory", "cores"),
-    "memory",
+    *("memory", "stage", "left", "total"),
 )
 
 
 @st.composite
 def hostile(draw: st.DrawFn) -> Event:
     """An event of a known kind, its fields mostly of the right type."""
-    kind = draw(
-        st.sampled_from(["begin", "phase", "packages", "note", "error", "end", "usage", "other"])
-    )
+    kinds = ("begin", "phase", "packages", "note", "error", "usage", "progress", "end", "other")
+    kind = draw(st.sampled_from(kinds))
     event: Event = {"event": kind, "phase": draw(st.sampled_from(PHASES))}
     right: dict[str, st.SearchStrategy[Any]] = {
         **dict.fromkeys(("time", "start", "seconds", "made_at"), numbers),
         **dict.fromkeys(("cpu_seconds", "cores"), numbers),
         **dict.fromkeys(
-            ("exit_code", "packages", "cached", "bytes", "peak_memory", "memory"), st.integers()
+            ("exit_code", "packages", "cached", "bytes", "peak_memory", "memory", "total"),
+            st.integers(),
         ),
         **dict.fromkeys(("reason", "text", "hint", "tail", "key"), texts),
         "hint": st.builds(
@@ -76,6 +77,8 @@ def hostile(draw: st.DrawFn) -> Event:
         ),
         "hit": st.lists(texts, max_size=3) if kind == "packages" else st.booleans(),
         "miss": st.lists(texts, max_size=3),
+        "left": st.lists(texts, max_size=9),
+        "stage": st.sampled_from(["fetch", "build", "install", "curl evil"]),
     }
     for field in FIELDS:
         if draw(st.integers(0, 9)):
@@ -118,6 +121,8 @@ def test_whatever_is_admitted_is_known_bounded_and_plausible(events: list[Event]
         for name in ("bytes", "packages", "cached", "peak_memory", "cpu_seconds"):
             assert one.get(name) is None or one[name] >= 0
         assert 0 <= one.get("cores", 0) <= 4096
+        if one["event"] == "progress":
+            assert len(progress_text(one)) < 1200 and "curl evil" not in progress_text(one)[:10]
         assert 0 <= one.get("memory", 0) <= 1 << 50
         assert 0 <= one.get("exit_code", 0) <= 255
         assert one.get("hint") is None or one["hint"] in hints_of(events)

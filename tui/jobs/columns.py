@@ -62,6 +62,11 @@ _CAUSES = (
 )
 
 
+def activity(job: Job) -> str:
+    """Return what the active phase of a job is doing, if that is known."""
+    return next((one.activity for one in reversed(job.phases) if one.activity), "")
+
+
 def _why(job: Job) -> Text | str:
     reason = job.reason or ""
     lower = reason.lower()
@@ -71,6 +76,8 @@ def _why(job: Job) -> Text | str:
             break
     # `lock: there is no package ...`: the phase is in the details.
     reason = reason.partition(": ")[2] or reason
+    if not reason and not job.state.finished:
+        return activity(job)
     if not reason and job.exit_code:
         reason = f"exit {job.exit_code}"
     return Text(reason, style="$bad") if job.state == JobState.FAILED else reason

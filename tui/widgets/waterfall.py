@@ -17,6 +17,11 @@ _LEAST_BAR = 4
 _ALIGNED = (6, 4, 10, 8)
 
 
+def _is_told(phase: Phase) -> bool:
+    """Return whether a line below the phase tells what it is doing."""
+    return phase.seconds is None and bool(phase.activity)
+
+
 class Waterfall(Widget):
     """Draws the job of the last call of `show`.
 
@@ -50,8 +55,10 @@ class Waterfall(Widget):
         self.refresh(layout=not self._brief or self._rows() != before)
 
     def _rows(self) -> int:
-        """Return the height of a brief waterfall: a row for each phase."""
-        return max(1, len(self._job.phases)) if self._job else 0
+        """Return the height of a brief waterfall: a row for each phase, and one for what it does."""
+        if self._job is None:
+            return 0
+        return max(1, len(self._job.phases) + sum(map(_is_told, self._job.phases)))
 
     def render(self) -> Text:
         job = self._job
@@ -81,6 +88,11 @@ class Waterfall(Widget):
                     shown = "" if cell == fmt.UNKNOWN else cell
                     text.append(f" {shown:>{width}}", style=style)
             text.append("\n")
+            if _is_told(phase):
+                line = Text(" " * _NAME_WIDTH + clean(phase.activity or ""), style="$quiet")
+                line.truncate(max(1, self.size.width), overflow="ellipsis")
+                text.append_text(line)
+                text.append("\n")
         if not self._brief:
             text.append("\n")
             text.append_text(self._summary(job))

@@ -21,6 +21,7 @@ from stoke.remote.runner.lockfile_text import (
 )
 from stoke.remote.runner.python_setup import make_output_live, site_packages
 from stoke.remote.runner.uv import Uv
+from stoke.remote.runner.uv_progress import UvProgress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _install(job: RemoteJob, folder: str, lockfile: str) -> list[str]:
         err, _ = job.shared(Uv).run(
             "pip", "install", "--verbose", "--no-deps", *flags, "--python",
             os.path.join(folder, "bin", "python"), *_requirements_options(job, entries, lockfile),
+            progress=UvProgress(job.events, "python"),
             UV_CONFIG_FILE=job.shared(Uv).config_file("install"),
         )  # fmt: skip
         misses += re.findall(r"Identified uncached distribution: (\S+)", err)

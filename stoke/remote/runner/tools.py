@@ -13,6 +13,7 @@ from stoke.remote.runner.memory import memory_limit, out_of_memory_kills
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stoke.remote.runner.termination import Termination
+    from stoke.remote.runner.uv_progress import UvProgress
 
 
 class ToolOutput:
@@ -66,9 +67,15 @@ class ToolOutput:
 
 
 def run_tool(
-    termination: Termination, argv: list[str], env: dict[str, str]
+    termination: Termination,
+    argv: list[str],
+    env: dict[str, str],
+    progress: UvProgress | None = None,
 ) -> tuple[int, str, str]:
-    """Run a program and return (exit code, stderr, stdout). `StoppedError` if the job has to end."""
+    """Run a program and return (exit code, stderr, stdout). `StoppedError` if the job has to end.
+
+    `progress` reads its stderr and reports.
+    """
     import selectors
 
     process = subprocess.Popen(
@@ -81,17 +88,25 @@ def run_tool(
     )
     termination.watch(process.pid)
     out, err = bytearray(), ToolOutput()
+
+    def take(data: bytes) -> None:
+        err.add(data)
+        if progress:
+            progress.add(data)
+
     try:
         with process, selectors.DefaultSelector() as pipes:
             pipes.register(process.stdout, selectors.EVENT_READ, out.extend)  # type: ignore[arg-type]
-            pipes.register(process.stderr, selectors.EVENT_READ, err.add)  # type: ignore[arg-type]
+            pipes.register(process.stderr, selectors.EVENT_READ, take)  # type: ignore[arg-type]
             while pipes.get_map():
-                for pipe, _ in pipes.select():
+                for pipe, _ in pipes.select(1.0 if progress else None):
                     data = os.read(pipe.fd, 65536)
                     if data:
                         pipe.data(data)
                     else:
                         pipes.unregister(pipe.fileobj)
+                if progress:
+                    progress.report()
     finally:
         termination.watch(None)
     if termination.reason:

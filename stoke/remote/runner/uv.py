@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from stoke.remote.runner.job import RemoteJob
+    from stoke.remote.runner.uv_progress import UvProgress
 
 UV_LOCAL_VARIABLES = (
     "UV_CONCURRENT_BUILDS",
@@ -88,8 +89,13 @@ class Uv:
         )
         return env
 
-    def run(self, *arguments: str, **changes: str) -> tuple[str, str]:
-        """Run uv and return (stderr, stdout). Raise a `PhaseError` that explains a failure."""
+    def run(
+        self, *arguments: str, progress: UvProgress | None = None, **changes: str
+    ) -> tuple[str, str]:
+        """Run uv and return (stderr, stdout). Raise a `PhaseError` that explains a failure.
+
+        `changes` are variables.
+        """
         if self._program is None:
             self._note_ignored_indexes()
             self._program = self._job.given_uv or shutil.which("uv")
@@ -100,7 +106,8 @@ class Uv:
         env = self.environment()
         env.update(changes)
         kills = out_of_memory_kills()
-        code, err, out = run_tool(self._job.termination, [self._program, *arguments], env)
+        argv = [self._program, *arguments]
+        code, err, out = run_tool(self._job.termination, argv, env, progress)
         if code < 0:
             raise killed("uv", -code, kills, self._job.container)
         report = UvReport(err)
