@@ -1,0 +1,4 @@
+from shop_server import answer
+
+print(answer("tea"))
+print(answer("coffee"))
