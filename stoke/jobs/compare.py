@@ -6,7 +6,7 @@ The comparison comes from the history; no backend is asked. Unknown is None, nev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any
@@ -16,7 +16,7 @@ from stoke.errors import EngineError, RequestError
 from stoke.history.database import History
 from stoke.history.job import PHASES, Job, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
-from stoke.project.manifest import make_manifest
+from stoke.project.manifest import FOLDER, LINK, ManifestEntry, make_manifest
 from stoke.project.manifest_store import read_manifest
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import MASK, looks_secret
@@ -60,12 +60,31 @@ class FileChange:
     path: str
     first: int | None
     second: int | None
+    first_kind: str | None
+    """What it is in the first job: "file", "executable", "folder", or "link to" its target."""
+    second_kind: str | None
 
     @property
     def change(self) -> str:
         if self.first is None:
             return "added"
         return "removed" if self.second is None else "changed"
+
+    def sides(self, size: Callable[[int], str]) -> list[str]:
+        """Return a few words for each job that has the file; once if they are the same for both."""
+        kinds = self.first_kind, self.second_kind
+        shows_kind = None not in kinds and kinds[0] != kinds[1]
+        words = []
+        for count, kind in zip((self.first, self.second), kinds, strict=True):
+            if count is None or kind is None:
+                continue
+            if kind == "folder" or kind.startswith("link to "):
+                words.append(kind)
+            elif shows_kind:
+                words.append(f"{kind} {size(count)}")
+            else:
+                words.append(size(count))
+        return list(dict.fromkeys(words))
 
 
 @dataclass(frozen=True)
@@ -142,9 +161,25 @@ def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[FileChange
         if sides[0].get(path) != sides[1].get(path)
     ]
     return tuple(
-        FileChange(path, first.size if first else None, second.size if second else None)
+        FileChange(
+            path,
+            first.size if first else None,
+            second.size if second else None,
+            _kind(first),
+            _kind(second),
+        )
         for path, first, second in changed
     )
+
+
+def _kind(entry: ManifestEntry | None) -> str | None:
+    if entry is None:
+        return None
+    if entry.kind == LINK:
+        return f"link to {entry.target}"
+    if entry.kind == FOLDER:
+        return "folder"
+    return "executable" if entry.mode & 0o100 else "file"
 
 
 def _spec(job: Job, history: History) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class ProjectOptions(NamedTuple):
     def choose(self) -> bool:
         return bool(self.groups or self.extras or not self.dev)
 
+    @property
+    def field(self) -> str:
+        """The field of a request that an error about the choice names."""
+        return "group" if self.groups else "extra" if self.extras else "no_dev"
+
 
 NO_CHOICE = ProjectOptions()
 
@@ -142,7 +147,7 @@ def project_environment(
     if project is None or not (project.project or project.table("dependency-groups")):
         if options.choose:
             raise RequestError(
-                "group" if options.groups else "extra",
+                options.field,
                 f"there is no pyproject.toml with such names in {shown(folder)}",
             )
         return ProjectEnvironment(notes=tuple(_unread(root, project)))
@@ -222,7 +227,7 @@ def _locked(
         return None
     if options.choose:
         raise RequestError(
-            "group" if options.groups else "extra",
+            options.field,
             f"{shown(path)} is locked without a choice of groups and extras",
             f"remove the option, or use uv.lock in its place: {uv_command('lock', project)}",
         )

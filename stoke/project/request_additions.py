@@ -57,7 +57,7 @@ def environment_for_request(
         is_alone = True  # The request's own check reports it.
     if is_alone and options.choose:
         raise RequestError(
-            "group" if options.groups else "extra" if options.extras else "no_dev",
+            options.field,
             "the script has packages of its own in its script metadata (PEP 723), and none of the "
             "project's",
             "remove the option, or the metadata",

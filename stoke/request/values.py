@@ -244,12 +244,13 @@ class ProjectSnapshot(Settings):
         """Return the root with the snapshot's figures, and what the request says about the files."""
         files = f"{value['files']:,} file" + ("" if value["files"] == 1 else "s")
         size, digest = human_bytes(value["bytes"]), value.get("digest")
-        facts = f"{files}, {size}, {digest[:12]}" if digest else "taken when it is submitted"
+        facts = f"{files}, {size}" if digest else "taken when it is submitted"
+        snapshot = [f"snapshot {digest[:12]}"] if digest else []
         places = [f"{name} {value.get(name)}" for name in ("script", "directory")]
         patterns = [
             f"{name} {' '.join(value[name])}" for name in ("include", "exclude") if value.get(name)
         ]
-        lines = [f"{value['root']} ({facts})", *places, *patterns]
+        lines = [f"{value['root']} ({facts})", *snapshot, *places, *patterns]
         return [
             line for line in lines if line not in ("script None", "directory .", "directory None")
         ]

@@ -301,24 +301,31 @@ def test_a_project_in_json_stays_inside_its_root(
 
 
 def test_compare_names_the_files_that_differ(stoke: Stoke, root: Path) -> None:
+    (root / "link").symlink_to("data.csv")
     assert stoke("run", "-q", "--name", "one", "src/train.py").returncode == 0
     (root / "src/helper.py").write_text("x = 20\n")
     (root / "data.csv").unlink()
     (root / "new.csv").write_text("3\n")
     (root / "stoke.toml").chmod(0o755)
+    (root / "link").unlink()
+    (root / "link").symlink_to("new.csv")
     assert stoke("run", "-q", "--name", "two", "src/train.py").returncode == 0
     with History() as history:
         two, one = (job.id for job in history.list())
     document = json.loads(stoke("compare", one, two, "--json").stdout)
-    assert document["files"] == [
-        {"path": "data.csv", "first": 4, "second": None, "change": "removed"},
-        {"path": "new.csv", "first": None, "second": 2, "change": "added"},
-        {"path": "src/helper.py", "first": 6, "second": 7, "change": "changed"},
-        {"path": "stoke.toml", "first": 25, "second": 25, "change": "changed"},
+    files = [tuple(file.values()) for file in document["files"]]
+    assert files == [
+        ("data.csv", 4, None, "file", None, "removed"),
+        ("link", 0, 0, "link to data.csv", "link to new.csv", "changed"),
+        ("new.csv", None, 2, None, "file", "added"),
+        ("src/helper.py", 6, 7, "file", "file", "changed"),
+        ("stoke.toml", 25, 25, "file", "executable", "changed"),
     ]
     assert not [one for one in document["spec"] if one["what"].startswith("project.")]
     shown = stoke("compare", one, two).stdout.decode()
     assert "- data.csv 4 B" in shown and "~ src/helper.py 6 B -> 7 B" in shown
+    assert "~ link link to data.csv -> link to new.csv" in shown
+    assert "~ stoke.toml file 25 B -> executable 25 B" in shown
     same = stoke("compare", one, one).stdout.decode()
     assert "files: the same" in same
 

@@ -13,19 +13,23 @@ from click.testing import CliRunner
 from textual.pilot import Pilot
 
 from stoke.cli.command_table import cli
+from stoke.config.model import Config
+from stoke.errors import RequestError
 from stoke.history.job import JobState, Phase
+from stoke.request import presets
 from stoke.request.spec import JobSpec
 from tests.hints import is_hint, refused
 from tests.projects import write
-from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
 from tests.tui.test_hostile import harmless
 from tests.tui.test_new_job_screen import field, opened
 from tui.app import StokeApp
+from tui.new_job import draft as drafts
 from tui.new_job.code_editor import CodeEditor
 from tui.new_job.draft import Draft
 from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.pick import OpenFile
-from tui.new_job.project import project_fields
+from tui.new_job.project import add_project, project_fields
 from tui.new_job.project_files import FilesLine
 from tui.new_job.screen import NewJobScreen
 
@@ -367,3 +371,100 @@ async def test_a_job_runs_again_at_each_save_until_that_is_ended(
         assert first in backends["local"].stopped
         await pilot.press("A")
         await until(pilot, lambda: "at each save: " not in screen_text(app))
+
+
+CHOSEN = """
+[project]
+name = "demo"
+version = "1"
+dependencies = ["six"]
+optional-dependencies = { plot = ["pygal"] }
+
+[dependency-groups]
+dev = ["pytest"]
+docs = ["mkdocs"]
+"""
+CHOICES = {"group": "docs", "extra": "plot", "no_dev": "yes"}
+
+
+async def test_a_draft_and_a_preset_keep_the_project_and_its_choices(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk, here: Path
+) -> None:
+    """The saved form is the request of the command with the same options, and so is the preset."""
+    write(here, {"pyproject.toml": CHOSEN})
+    values = {"include": ".env", "exclude": "/data\n*.md", **CHOICES}
+    words = ["--include", ".env", "--exclude", "/data", "--exclude", "*.md"]
+    words += ["--group", "docs", "--extra", "plot", "--no-dev", "src/train.py"]
+    by_command = rendered_by_the_command(*words)
+    assert by_command["dependencies"] == ["six", "pygal", "mkdocs"]
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await open_file(pilot, app, here / "src" / "train.py")
+        for name, text in values.items():
+            field(screen, name).text = text
+        assert await rendered_by_the_form(pilot, screen) == by_command
+        await until(pilot, lambda: drafts.load().values.get("no_dev") == "yes")
+        presets.save(
+            presets.path_of("kept"), presets.as_json(screen._validation.as_asked(screen._now()))[0]
+        )
+    assert json.loads(presets.path_of("kept").read_text())["project"]["asked"]["groups"] == ["docs"]
+    again = StokeApp(Config(), clock=lambda: NOW)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, again)
+        await until(pilot, lambda: screen.query_one(CodeEditor).text.startswith("import helper"))
+        assert {name: field(screen, name).text for name in values} == values
+        assert field(screen, "folder").text == str(here)
+        assert await rendered_by_the_form(pilot, screen) == by_command
+        for one in (*values, "folder", "args"):
+            field(screen, one).text = "no" if one == "no_dev" else ""
+        screen.query_one(CodeEditor).text = ""
+        spec = presets.read(presets.path_of("kept"))
+        screen.offer(spec, "kept", "local")
+        await until(pilot, lambda: field(screen, "group").text == "docs")
+        assert {name: field(screen, name).text for name in values} == values
+        assert screen._script == str(here / "src/train.py")
+        assert await rendered_by_the_form(pilot, screen) == by_command
+        # The opened request has its packages already.
+        field(screen, "extra").text = ""
+        changed = screen._now()
+        hint = "start a new draft (f10) and open the script there (ctrl+o)"
+        assert refused(lambda: add_project({}, changed), hint)
+        screen._fill(Draft())
+        screen._open(here / "src" / "train.py")
+        await until(pilot, lambda: field(screen, "folder").text == str(here))
+        field(screen, "group").text = "docs"
+        made = screen._validation.request(screen._now()).spec
+        assert made.dependencies == ("six", "pytest", "mkdocs")
+
+
+@pytest.mark.parametrize(("name", "words"), [("module", "-m"), ("exec", "--exec")])
+async def test_a_draft_and_a_preset_keep_what_runs_in_place_of_code(
+    app: StokeApp, desk: Desk, here: Path, name: str, words: str
+) -> None:
+    by_command = rendered_by_the_command("--folder", ".", words, "demo", "a", "b c")
+    values = {"folder": str(here), name: "demo", "args": "a 'b c'"}
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        for one, text in values.items():
+            field(screen, one).text = text
+        await until(pilot, lambda: drafts.load().values.get("args") == "a 'b c'")
+        text = presets.as_json(screen._validation.as_asked(screen._now()))[0]
+        presets.save(presets.path_of("kept"), text)
+    again = StokeApp(Config(), clock=lambda: NOW)
+    async with again.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, again)
+        await until(pilot, lambda: field(screen, name).text == "demo")
+        assert await rendered_by_the_form(pilot, screen) == by_command
+        screen._fill(Draft())
+        screen.offer(presets.read(presets.path_of("kept")), "kept", "local")
+        await until(pilot, lambda: field(screen, name).text == "demo")
+        assert await rendered_by_the_form(pilot, screen) == by_command
+
+
+def test_choices_of_packages_need_a_project(here: Path) -> None:
+    draft = Draft(code="1", values={"group": "docs"})
+    assert refused(lambda: add_project({}, draft), "name the folder, or empty this field")
+    draft.values["folder"] = str(here)
+    with pytest.raises(RequestError, match="it has none"):
+        add_project({}, draft)
+    write(here, {"pyproject.toml": CHOSEN})
+    assert add_project({}, draft)[0]["dependencies"] == ["six", "pytest", "mkdocs"]

@@ -224,8 +224,8 @@ def _files(found: Comparison) -> Iterator[Text]:
 
 def _file(one: FileChange) -> Text:
     mark, style = _STYLES[one.change]
-    sizes = " → ".join(fmt.size(size) for size in (one.first, one.second) if size is not None)
-    return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.path} {sizes}"))
+    sides = " → ".join(one.sides(fmt.size))
+    return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.path} {sides}"))
 
 
 def _code(line: str) -> Text:

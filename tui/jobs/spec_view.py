@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from rich.text import Text
@@ -136,10 +136,7 @@ class SpecView(VerticalScroll):
 
     def _fields(self, job: Job, spec: JobSpec) -> Text:
         rows = [
-            *(
-                (label, ", ".join(lines))
-                for label, lines in request_rows(spec.model_dump(mode="json"))
-            ),
+            *_rows(spec),
             ("run again", f"stoke rerun {job.id}"),
             ("or", command_line(spec, job.backend, job.name).text),
         ]
@@ -148,6 +145,13 @@ class SpecView(VerticalScroll):
             text.append(f"{name:<12}", style="$quiet")
             text.append(f" {clean(value)}\n")
         return text
+
+
+def _rows(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """Yield labels and values. What is said of a project is too long for one line."""
+    for label, lines in request_rows(spec.model_dump(mode="json")):
+        shown = lines if label == "project" else [", ".join(lines)]
+        yield from zip([label, *[""] * (len(shown) - 1)], shown, strict=True)
 
 
 def _heading(text: str) -> Text:

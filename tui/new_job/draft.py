@@ -19,7 +19,7 @@ from tui import ui_state
 
 _FIRST = "draft"
 _NAME = re.compile(r"draft(-[0-9]{1,6})?")
-_DEFAULTED = frozenset({"scope", "use_cache", "locked", "recorded", "no_folder"})
+_DEFAULTED = frozenset({"scope", "use_cache", "locked", "recorded", "no_folder", "no_dev"})
 """Fields that hold something in an empty form."""
 
 

@@ -1,7 +1,8 @@
 """The project of the form: which folder's files travel with the code, and what it adds to the request.
 
 The form has the options `--folder`, `--no-folder`, `--include` and `--exclude` of the commands as
-fields. An empty folder is found from the opened script, as the commands find it.
+fields, and those that choose packages: `--group`, `--extra` and `--no-dev`. An empty folder is found
+from the opened script, as the commands find it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 
 from stoke.errors import RequestError
 from stoke.files.paths import current_folder
-from stoke.project.environment import ProjectEnvironment
+from stoke.project.environment import ProjectEnvironment, ProjectOptions
 from stoke.project.request_additions import with_project
 from stoke.project.root import project_of
 from stoke.request.fields import Field, Widget
 from stoke.request.spec import JobSpec, Project
-from stoke.request.values import Flag, Texts, Value
+from stoke.request.values import Flag, Names, Texts, Value
 from tui.new_job.draft import Draft
 
 
@@ -63,15 +64,41 @@ RECORDED = Field(
     Flag(False, "as submitted before"),
     widget=Widget("the files as they were submitted", folded=False),
 )
-FIELDS = (FOLDER, RECORDED, NO_FOLDER, INCLUDE, EXCLUDE)
+GROUP = Field(
+    "group",
+    "groups",
+    "Dependency groups of the project whose packages are installed too.",
+    Names(),
+    widget=Widget("dependency groups: docs"),
+)
+EXTRA = Field(
+    "extra",
+    "extras",
+    "Extras of the project whose packages are installed too.",
+    Names(),
+    widget=Widget("extras of the project: plot"),
+)
+NO_DEV = Field(
+    "no_dev",
+    "dev",
+    "Leave out the project's dependency group dev.",
+    Flag(False, "left out"),
+    widget=Widget("leave out the group dev"),
+)
+CHOICES = (GROUP, EXTRA, NO_DEV)
+FIELDS = (FOLDER, RECORDED, NO_FOLDER, INCLUDE, EXCLUDE, *CHOICES)
 
 
 def filled(project: Project | None) -> dict[str, str]:
     """Return the texts of the fields for the project of a request."""
     texts = {field.name: "" for field in FIELDS}
-    texts |= {NO_FOLDER.name: "no", RECORDED.name: "no"}
+    texts |= {NO_FOLDER.name: "no", RECORDED.name: "no", NO_DEV.name: "no"}
     if project is None:
         return texts
+    if project.asked is not None:
+        texts[GROUP.name] = GROUP.value.to_text(project.asked.groups)
+        texts[EXTRA.name] = EXTRA.value.to_text(project.asked.extras)
+        texts[NO_DEV.name] = NO_DEV.value.to_text(not project.asked.dev)
     return {
         **texts,
         FOLDER.name: "" if project.imports_only else project.root,
@@ -143,13 +170,40 @@ def add_project(
     An opened request has the packages of its project already, so these are not added again.
     """
     project = project_fields(draft)
+    options = _options(draft)
     without = {name: value for name, value in fields.items() if name != "project"}
+    folder = draft.values.get(FOLDER.name, "").strip()
+    if project is not None and _opened(draft, folder) is not None:
+        asked = project.get("asked") or {}
+        had = ProjectOptions(
+            tuple(asked.get("groups", ())), tuple(asked.get("extras", ())), asked.get("dev", True)
+        )
+        if options != had:
+            raise RequestError(
+                (options if options.choose else had).field,
+                "cannot be changed in an opened request, which has the packages of its project",
+                "start a new draft (f10) and open the script there (ctrl+o)",
+            )
+        return {**without, "project": project}, ProjectEnvironment()
+    if options.choose and (project is None or project["imports_only"]):
+        raise RequestError(
+            options.field,
+            "needs a project: a folder with a pyproject.toml",
+            "name the folder, or empty this field",
+        )
     if project is None:
         return without, ProjectEnvironment()
-    folder = draft.values.get(FOLDER.name, "").strip()
-    if _opened(draft, folder) is not None:
-        return {**without, "project": project}, ProjectEnvironment()
-    return with_project(without, project, os.path.realpath(current_folder()))
+    return with_project(without, project, os.path.realpath(current_folder()), options)
+
+
+def _options(draft: Draft) -> ProjectOptions:
+    """Return what the form chooses of the project's packages."""
+    texts = {field.name: draft.values.get(field.name, "") for field in CHOICES}
+    return ProjectOptions(
+        tuple(GROUP.value.from_text(GROUP.name, texts[GROUP.name])),
+        tuple(EXTRA.value.from_text(EXTRA.name, texts[EXTRA.name])),
+        texts[NO_DEV.name] != "yes",
+    )
 
 
 def _opened(draft: Draft, folder: str) -> dict[str, Any] | None:

@@ -96,8 +96,8 @@ def _print(found: Comparison) -> None:
     if found.files is not None:
         click.echo(f"\nfiles: {'the same' if not found.files else ''}".rstrip())
         for file in found.files[:MOST_FILES]:
-            sizes = [human_bytes(size) for size in (file.first, file.second) if size is not None]
-            click.echo(f"{_MARKS[file.change]} {clean(file.path)} {' -> '.join(sizes)}")
+            sides = clean(" -> ".join(file.sides(human_bytes)))
+            click.echo(f"{_MARKS[file.change]} {clean(file.path)} {sides}")
         if len(found.files) > MOST_FILES:
             click.echo(f"and {len(found.files) - MOST_FILES:,} more: --json lists all")
     if found.code:
