@@ -23,6 +23,9 @@ from stoke.request.requirement import (
 )
 
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_SHA256 = re.compile("sha256:[0-9a-f]{64}")
+_SHA256_OPTIONS = re.compile(r"(?:--hash=sha256:[0-9a-f]{64}(?:\s+|\Z))+")
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*", re.DOTALL)
 _FLAGS = ("--no-index", "--pre", "--require-hashes")
 _WITH_VALUE = (
     "--extra-index-url",
@@ -132,7 +135,8 @@ def logical_lines(text: str) -> Iterator[tuple[int, int, str]]:
     first, joined = 0, ""
     lines = re.split(r"\r\n?|\n", text.removeprefix("\ufeff"))
     for number, line in enumerate(lines, 1):
-        line = re.sub(r"(?:^|(?<=[ \t]))#.*", "", line, count=1, flags=re.DOTALL)
+        if "#" in line:
+            line = _COMMENT.sub("", line, count=1)
         first = first or number
         if line.endswith("\\") and number < len(lines):
             joined += line[:-1]
@@ -184,6 +188,9 @@ def _entry(number: int, line: str, field: str) -> Entry:
 
 
 def _hashes(options: str, line: str, field: str) -> Iterator[str]:
+    if _SHA256_OPTIONS.fullmatch(options):  # A lockfile has thousands of these.
+        yield from _SHA256.findall(options)
+        return
     words = iter(options.split())
     for word in words:
         option, equals, value = word.partition("=")
