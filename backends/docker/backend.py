@@ -6,10 +6,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.common.names import CACHE, JOB, KIND, MANAGED, NIX, NONCE, PUBLIC_IMAGE, SCOPE
 from backends.docker.archive import read_file
@@ -54,6 +54,11 @@ from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
 from stoke.files.untrusted import parse_json
 from stoke.request.spec import JobSpec
+from stoke.request.workspace_name import WORKSPACE
+
+if TYPE_CHECKING:
+    from backends.docker.workspaces import DockerWorkspaces
+    from stoke.backend.capabilities import Workspace
 
 # How long `stop` waits for the engine's answer. The engine has all it needs once the request is
 # sent.
@@ -80,6 +85,7 @@ class DockerBackend:
             labels=True,
             isolation="jobs run as root of a container without capabilities or new privileges; "
             "jobs of one scope can change each other's packages",
+            workspaces=True,
         )
 
     def shares_network(self) -> bool:
@@ -108,6 +114,8 @@ class DockerBackend:
             self._volumes.ensure(delivery.spec.scope, "python")
             if delivery.spec.system:
                 self._volumes.ensure(delivery.spec.scope, "system")
+        if delivery.spec.workspace is not None:
+            self._workspaces().ensure(delivery.spec.workspace, delivery.spec.scope)
         try:
             if self._create(delivery, image):
                 self._refuse_ignored_limits(delivery)
@@ -290,7 +298,7 @@ class DockerBackend:
             return None
         return spec
 
-    # ------------------------------------------------------------------ caches and the rest
+    # ------------------------------------------------------------------ caches
 
     def project_store(self, scope: str) -> str | None:
         try:
@@ -307,14 +315,54 @@ class DockerBackend:
         self._volumes.check_is_ours(volume.name)
         if operation["do"] == "clear":
             self._volumes.refuse_foreign_users(volume.name)
-        wanted, last = self._config.docker.image, operation.get("image")
+        image = self._housekeeping_image(operation.get("image"))
+        return housekeep(self._engine, self._config, image, volume, operation, progress)
+
+    def _housekeeping_image(self, last: object = None) -> str:
+        """Return the configured image; without one ours, or `last` if the engine has only that."""
+        wanted = self._config.docker.image
         if wanted is None and isinstance(last, str) and not has_image(self._engine, OUR_IMAGE):
             wanted = last if has_image(self._engine, last) else None
-        image = choose_image(self._engine, wanted, lambda *_: None)
-        return housekeep(self._engine, self._config, image, volume, operation, progress)
+        return choose_image(self._engine, wanted, lambda *_: None)
 
     def forget_scope(self, scope: str) -> None:
         self._volumes.remove(scope)
+
+    # ------------------------------------------------------------------ workspaces
+
+    def _workspaces(self) -> DockerWorkspaces:
+        from backends.docker.workspaces import DockerWorkspaces
+
+        return DockerWorkspaces(self._engine, self._config, self._housekeeping_image)
+
+    def workspaces(self) -> list[Workspace]:
+        return self._workspaces().found()
+
+    def check_workspace(self, spec: JobSpec) -> None:
+        """Accept every job: engines have volumes."""
+
+    def tend_workspace(
+        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().tend(workspace, operation, progress)
+
+    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
+        return self._workspaces().read(workspace, path, name)
+
+    def write_workspace(
+        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
+    ) -> list[str]:
+        return self._workspaces().write(workspace, folder, archive)
+
+    def clone_workspace(
+        self, workspace: Workspace, new: str, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().clone(workspace, new, progress)
+
+    def remove_workspace(self, workspace: Workspace) -> None:
+        self._workspaces().remove(workspace)
+
+    # ------------------------------------------------------------------ the rest
 
     def check(self) -> list[CheckResult]:
         return check_engine(self._engine, self._config)
@@ -376,7 +424,7 @@ def _refuse_image(error: AnswerError, image: str) -> None:
     """Raise `EngineError` if the image has a file where a volume has to be mounted."""
     if not re.search("over existing file|not a directory|file exists", error.explanation):
         return
-    for folder in (FOLDER, CACHE, NIX):
+    for folder in (FOLDER, CACHE, NIX, WORKSPACE):
         # Matches the last part of a path, not the beginning of a volume's name.
         if re.search(rf"[ /]{folder[1:]}([ ,:]|$)", error.explanation):
             raise EngineError(

@@ -18,6 +18,8 @@ from backends.docker.names import (
     job_labels,
     volume_labels,
     volume_name,
+    workspace_labels,
+    workspace_volume,
 )
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import Config
@@ -26,6 +28,7 @@ from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
+from stoke.request.workspace_name import WORKSPACE
 
 FOLDER = "/stoke"
 SPEC = "spec.json"
@@ -72,6 +75,8 @@ def container_config(
             volumes[NIX] = {}
     if has_own_network(config):
         flags.append(RunnerOption.CONTAINER)
+    if spec.workspace is not None:
+        mounts.append(workspace_mount(spec.workspace, spec.scope))
     binds = resolve_mounts(spec, config)
     mounts += [_bind_mount(bind) for bind in binds]
     command = runner_arguments(
@@ -79,6 +84,7 @@ def container_config(
         work=f"{FOLDER}/{JobFolder.WORK}",
         cache=CACHE if spec.use_cache else None,
         pack=f"{FOLDER}/{PACK}" if delivery.project and delivery.project.pack else None,
+        workspace=WORKSPACE if spec.workspace is not None else None,
         flags=tuple(flags),
     )
     host: dict[str, Any] = {
@@ -154,21 +160,38 @@ def housekeeping_config(
     It needs no network. The engine removes it at its end, also if this program was killed.
     """
     target = MOUNT_POINTS[volume.kind]
+    mounts = [_cache_mount(volume.scope, volume.kind, target)]
+    arguments = [f"{FOLDER}/{HOUSEKEEPING}", target, json.dumps(operation)]
+    labels = housekeeping_labels(volume.scope)
+    body = helper_config(arguments, mounts, labels, config, image)
+    body["HostConfig"]["AutoRemove"] = True
+    return body
+
+
+def helper_config(
+    arguments: list[str],
+    mounts: list[dict[str, Any]],
+    labels: dict[str, str],
+    config: Config,
+    image: str,
+) -> dict[str, Any]:
+    """Return the body of `POST /containers/create` for a program of stoke's own, which needs no
+    network."""
     return {
         "Image": image,
-        "Entrypoint": ["python3", "-I", "-S", f"{FOLDER}/{HOUSEKEEPING}"],
-        "Cmd": [target, json.dumps(operation)],
+        "Entrypoint": ["python3", "-I", "-S", arguments[0]],
+        "Cmd": arguments[1:],
         "User": "0:0",
         "WorkingDir": "/",
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": housekeeping_labels(volume.scope),
+        "Labels": labels,
         "Volumes": {FOLDER: {}},
         "Tty": False,
         "OpenStdin": False,
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": {
-            "Mounts": [_cache_mount(volume.scope, volume.kind, target)],
+            "Mounts": mounts,
             "LogConfig": {"Type": "none"},
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
@@ -176,7 +199,7 @@ def housekeeping_config(
             "PidsLimit": config.docker.pids_limit,
             "Init": False,
             "Privileged": False,
-            "AutoRemove": True,
+            "AutoRemove": False,
             "RestartPolicy": {"Name": "no"},
         },
     }
@@ -249,6 +272,16 @@ def _cache_mount(scope: str, kind: str, target: str) -> dict[str, Any]:
         "Source": volume_name(scope, kind),
         "Target": target,
         "VolumeOptions": {"NoCopy": True, "Labels": volume_labels(scope, kind)},
+    }
+
+
+def workspace_mount(name: str, scope: str, target: str = WORKSPACE) -> dict[str, Any]:
+    """Return the mount of a workspace's volume, made as `_cache_mount` says."""
+    return {
+        "Type": "volume",
+        "Source": workspace_volume(name),
+        "Target": target,
+        "VolumeOptions": {"NoCopy": True, "Labels": workspace_labels(name, scope)},
     }
 
 

@@ -30,7 +30,7 @@ def housekeep(
     operation: Mapping[str, object],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    _remove_abandoned(engine)
+    remove_abandoned(engine)
     what = f"measure or clean {volume.name}"
     with engine.call(what) as api:
         body = housekeeping_config(volume, operation, config, image)
@@ -42,24 +42,31 @@ def housekeep(
             # Attached before the start, so that nothing is missed and no log has to be kept.
             output = api.attach(container, stream=True, demux=True, logs=False)
             api.start(container)
-            errors: list[bytes] = []
-            try:
-                return read_outcome(lines_of(_stdout(output, errors)), progress)
-            except json.JSONDecodeError:
-                pass  # Not JSON: it failed before it could report an error.
-            except EngineError as error:
-                if not errors:
-                    raise
-                last = b"".join(errors).decode(errors="replace").strip().splitlines()[-1:]
-                raise EngineError(f"cannot {what}: {' '.join(last)}") from error
-            raise EngineError(f"cannot {what}: the container's output is not JSON")
+            return read_answer(output, what, progress)
     finally:
         _remove(engine, container)
 
 
-def _stdout(
-    output: Iterable[tuple[bytes | None, bytes | None]], errors: list[bytes]
-) -> Iterator[bytes]:
+Output = Iterable[tuple[bytes | None, bytes | None]]
+"""Pieces of stdout and stderr of an attached container."""
+
+
+def read_answer(output: Output, what: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Return the result that `stoke.remote.housekeeping` prints; `what` completes "cannot ..."."""
+    errors: list[bytes] = []
+    try:
+        return read_outcome(lines_of(stdout_of(output, errors)), progress)
+    except json.JSONDecodeError:
+        pass  # Not JSON: it failed before it could report an error.
+    except EngineError as error:
+        if not errors:
+            raise
+        last = b"".join(errors).decode(errors="replace").strip().splitlines()[-1:]
+        raise EngineError(f"cannot {what}: {' '.join(last)}") from error
+    raise EngineError(f"cannot {what}: the container's output is not JSON")
+
+
+def stdout_of(output: Output, errors: list[bytes]) -> Iterator[bytes]:
     """Give what arrives on stdout; collect the last pieces of stderr in `errors`."""
     for out, err in output:
         if err:
@@ -69,7 +76,7 @@ def _stdout(
             yield out
 
 
-def _remove_abandoned(engine: Engine) -> None:
+def remove_abandoned(engine: Engine) -> None:
     filters = {"label": [f"{MANAGED}=true", f"{KIND}=housekeeping"], "status": ["created"]}
     with engine.call("look for old housekeeping") as api:
         old = time.time() - ABANDONED_SECONDS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE
+from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE, TYPE, WORKSPACE_NAME
 
 SHARED = "stoke.shared"
 
@@ -28,6 +28,16 @@ def volume_labels(scope: str, kind: str) -> dict[str, str]:
     """Return a volume's labels. `stoke.shared` warns that jobs of a scope can change each other's
     packages."""
     return {MANAGED: "true", SCOPE: scope, KIND: kind, SHARED: "true"}
+
+
+def workspace_volume(name: str) -> str:
+    """Return the name of a workspace's volume. No cache volume has it: scopes hold no dot."""
+    return f"stoke-workspace.{name}"
+
+
+def workspace_labels(name: str, scope: str) -> dict[str, str]:
+    """Return the labels of a workspace's volume; the scope is that of the job that made it."""
+    return {MANAGED: "true", TYPE: "workspace", WORKSPACE_NAME: name, SCOPE: scope}
 
 
 def has_labels(thing: dict[str, Any], wanted: dict[str, str]) -> bool:

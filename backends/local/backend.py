@@ -14,10 +14,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.local.caches import LocalCaches
 from backends.local.gpus import list_gpus, take_gpus
@@ -49,6 +49,10 @@ from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 
+if TYPE_CHECKING:
+    from backends.local.workspaces import LocalWorkspaces
+    from stoke.backend.capabilities import Workspace
+
 _log = Logger(__name__)
 
 # How long `stop` waits for a new job to handle signals.
@@ -74,6 +78,7 @@ class LocalBackend:
         system_packages=False,
         counts_bytes=False,
         isolation="none: jobs run on this machine with your rights",
+        workspaces=True,
     )
 
     def __init__(self, config: Config) -> None:
@@ -165,6 +170,7 @@ class LocalBackend:
                     "nonce": delivery.nonce,
                     "submitted_at": time.time(),
                     "use_cache": delivery.spec.use_cache,
+                    "workspace": delivery.spec.workspace,
                     "mark": mark,
                 }
             )
@@ -179,12 +185,17 @@ class LocalBackend:
         cache = None
         if delivery.spec.use_cache:
             cache = str(self._caches.make(delivery.spec.scope, "python"))
+        workspace = None
+        if delivery.spec.workspace is not None:
+            # After the job's record, by which those who remove workspaces know that it is in use.
+            workspace = str(self._workspaces().make(delivery.spec.workspace, delivery.spec.scope))
         arguments = runner_arguments(
             str(folder / "payload"),
             work=str(folder / JobFolder.WORK),
             uv=find_uv_bin(),
             cache=cache,
             pack=pack,
+            workspace=workspace,
         )
         return [str(folder / "runner.py"), *arguments]
 
@@ -321,6 +332,45 @@ class LocalBackend:
                 self.housekeep(volume, {"do": "clear", "kind": volume.kind}, lambda _: None)
                 self._caches.remove(volume)
 
+    # ------------------------------------------------------------------ workspaces
+
+    def _workspaces(self) -> LocalWorkspaces:
+        from backends.local.workspaces import LocalWorkspaces
+
+        return LocalWorkspaces(state_dir() / "workspaces", self._running_with)
+
+    def workspaces(self) -> list[Workspace]:
+        return self._workspaces().found()
+
+    def check_workspace(self, spec: JobSpec) -> None:
+        """Accept every job: a folder is never lacking."""
+
+    def tend_workspace(
+        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().tend(workspace, operation, progress)
+
+    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
+        return self._workspaces().read(workspace, path, name)
+
+    def write_workspace(
+        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
+    ) -> list[str]:
+        return self._workspaces().write(workspace, folder, archive)
+
+    def clone_workspace(
+        self, workspace: Workspace, new: str, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().clone(workspace, new, progress)
+
+    def rename_workspace(self, workspace: Workspace, new: str) -> None:
+        self._workspaces().rename(workspace, new)
+
+    def remove_workspace(self, workspace: Workspace) -> None:
+        self._workspaces().remove(workspace)
+
+    # ------------------------------------------------------------------ the rest
+
     def check(self) -> list[CheckResult]:
         from uv import find_uv_bin
 
@@ -362,11 +412,22 @@ class LocalBackend:
 
     def _running_in(self, scope: str) -> list[str]:
         """Return the ids of running jobs that use the scope's caches."""
+        return self._running(lambda job: job["scope"] == scope and job["use_cache"])
+
+    def _running_with(self, workspace: str) -> list[str]:
+        """Return the ids of running jobs that use a workspace."""
+        return self._running(lambda job: job.get("workspace") == workspace)
+
+    def _running(self, uses: Callable[[dict[str, Any]], bool]) -> list[str]:
         running = []
         for folder in _all_folders():
             job = _read_job(folder)
-            uses = job is not None and job["scope"] == scope and job["use_cache"]
-            if uses and not _record(folder, STATUS) and _is_supervised(folder):
+            if (
+                job is not None
+                and uses(job)
+                and not _record(folder, STATUS)
+                and _is_supervised(folder)
+            ):
                 running.append(folder.name)
         return running
 

@@ -40,6 +40,8 @@ class Capabilities:
     """Whether the engine shows a job with labels of the user's own."""
     pods: bool = False
     """Whether jobs are pods, which have profiles, annotations and requests."""
+    workspaces: bool = False
+    """Whether jobs can mount a workspace (`stoke.backend.capabilities.KeepsWorkspaces`)."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from stoke.backend.api import Delivery
@@ -94,6 +94,74 @@ class StoresProjects(Protocol):
 
         None if the next job may use another volume. Connects to nothing.
         """
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A named volume (a folder on local) that outlives the jobs that mount it.
+
+    Unknown figures are None, never 0; times are epoch seconds.
+    """
+
+    backend: str
+    name: str
+    place: str
+    """The engine's name of the volume or claim, or the folder."""
+    scope: str = ""
+    """The scope of the job that made it."""
+    node: str | None = None
+    created_at: float | None = None
+    in_use_by: tuple[str, ...] = ()
+    bytes: int | None = None
+    files: int | None = None
+    measured_at: float | None = None
+    last_used: float | None = None
+
+
+@runtime_checkable
+class KeepsWorkspaces(Protocol):
+    """Jobs can share named folders that outlive them. `JobSpec.workspace` names one for a job."""
+
+    def workspaces(self) -> list[Workspace]:
+        """Return all workspaces, sorted by name, with what is known without measuring them."""
+
+    def check_workspace(self, spec: JobSpec) -> None:
+        """Raise `RequestError` for a job that cannot have its workspace. Connects to nothing."""
+
+    def tend_workspace(
+        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Run an operation of `stoke.remote.housekeeping.workspace_volume` where it is mounted."""
+
+    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
+        """Yield the archive of a path in it, as `stoke.remote.common.archives` packs it.
+
+        The iterator's `close` ends the reading early.
+        """
+
+    def write_workspace(
+        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
+    ) -> list[str]:
+        """Unpack an archive without its end into a folder of it; return what could not be written."""
+
+    def clone_workspace(
+        self, workspace: Workspace, new: str, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Copy it into the workspace `new`, which must not exist; return what was copied.
+
+        Nothing of `new` is left if that fails.
+        """
+
+    def remove_workspace(self, workspace: Workspace) -> None:
+        """Remove it with everything in it. `EngineError` names the jobs that use it."""
+
+
+@runtime_checkable
+class RenamesWorkspaces(Protocol):
+    """A workspace can get another name without being copied."""
+
+    def rename_workspace(self, workspace: Workspace, new: str) -> None:
+        """Give it the name `new`, which no other has. `EngineError` names the jobs that use it."""
 
 
 @dataclass(frozen=True)

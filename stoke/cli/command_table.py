@@ -33,6 +33,10 @@ COMMANDS = {
     ),
     "schema": ("stoke.cli.commands.schema", "Print the JSON schema of a request."),
     "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
+    "workspace": (
+        "stoke.cli.commands.workspace",
+        "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",
+    ),
     "setup": (
         "stoke.cli.commands.setup",
         "Prepare an engine for jobs; schedule the pruning of caches.",

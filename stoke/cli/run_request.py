@@ -53,6 +53,8 @@ def run_request(
             progress.print_prediction(backend, prepared.prediction)
         if prepared.note is not None:
             progress.print(prepared.note)
+        if prepared.workspace_note is not None:
+            progress.print(prepared.workspace_note)
         if prepared.snapshot is not None:
             for text, hint in prepared.snapshot.notes:
                 progress.print(f"{text}; {hint}")

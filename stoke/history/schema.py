@@ -131,4 +131,15 @@ MIGRATIONS = (
     );
     ALTER TABLE phases ADD COLUMN activity TEXT
     """,
+    """
+    CREATE TABLE workspaces (
+        backend TEXT NOT NULL,
+        name TEXT NOT NULL,
+        used_at REAL,
+        measured_at REAL,
+        bytes INTEGER,
+        files INTEGER,
+        PRIMARY KEY (backend, name)
+    ) WITHOUT ROWID;
+    """,
 )

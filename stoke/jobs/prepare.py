@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
-from stoke.backend.capabilities import MountsFiles
+from stoke.backend.capabilities import KeepsWorkspaces, MountsFiles
 from stoke.cache.keys import RequestKeys, request_keys
 from stoke.cache.prediction import predict
 from stoke.errors import RequestError
@@ -32,6 +32,8 @@ class PreparedRequest:
     """What the user should know about how the backend runs it."""
     snapshot: Snapshot | None = None
     """The project's files; the request's spec has the snapshot's digest."""
+    workspace_note: str | None = None
+    """That the job's workspace is a new one."""
 
 
 def prepare(request: Request, backend: Backend, history: History) -> PreparedRequest:
@@ -48,13 +50,22 @@ def prepare(request: Request, backend: Backend, history: History) -> PreparedReq
         request, snapshot = with_snapshot(request, backend)
     keys = request_keys(request.spec)
     prediction = predict(request.spec, keys, backend.name, history)
-    return PreparedRequest(request, backend, keys, prediction, note, snapshot)
+    workspace_note = None
+    if request.spec.workspace is not None and isinstance(backend, KeepsWorkspaces):
+        from stoke.workspaces.names import note_if_new
+
+        workspace_note = note_if_new(request.spec.workspace, backend)
+    return PreparedRequest(request, backend, keys, prediction, note, snapshot, workspace_note)
 
 
 def check_request(spec: JobSpec, backend: Backend) -> str | None:
     """Raise `RequestError` for the first field that the backend cannot honour; return its note."""
     for error in refusals(spec, backend.name, backend.capabilities):
         raise error
+    if spec.workspace is not None:
+        if not isinstance(backend, KeepsWorkspaces):
+            raise RequestError("workspace", f"the {backend.name} backend has no workspaces")
+        backend.check_workspace(spec)
     if not spec.mounts:
         return None
     if not isinstance(backend, MountsFiles):

@@ -97,6 +97,12 @@ def housekeeping_source(kind: str) -> bytes:
     return bundle("housekeeping.main", (f"housekeeping.{kind}_volume",))
 
 
+@lru_cache
+def packing_source() -> bytes:
+    """Return the program that writes the archive of a part of a workspace to stdout, as one file."""
+    return bundle("housekeeping.workspace_volume")
+
+
 def bundle(
     main: str, parts: tuple[str, ...] = (), *, call: str = "main(sys.argv[1:])", head: str = ""
 ) -> bytes:

@@ -12,6 +12,7 @@ def runner_arguments(
     cache: str | None = None,
     uv: str | None = None,
     pack: str | None = None,
+    workspace: str | None = None,
     flags: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the runner's arguments; `flags` are options without a value, from `RunnerOption.FLAGS`."""
@@ -20,6 +21,8 @@ def runner_arguments(
         arguments += [RunnerOption.UV, uv]
     if pack is not None:
         arguments += [RunnerOption.PACK, pack]
+    if workspace is not None:
+        arguments += [RunnerOption.WORKSPACE, workspace]
     if cache is not None:
         arguments += [RunnerOption.CACHE, cache]
     return arguments

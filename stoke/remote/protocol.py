@@ -42,6 +42,7 @@ class RunnerOption:
     OWN_FILES = "--own-files"
     TAGGED = "--tagged"  # write both streams into stdout, with markers
     PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
+    WORKSPACE = "--workspace"  # the folder of the job's workspace
     FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED)
     """Options without a value."""
 
@@ -51,6 +52,10 @@ class JobFolder:
 
     WORK = "work"  # what the runner makes
     FILES = "files"  # in WORK: the code, and the working directory of a job without a project
+
+
+WORKSPACE_VARIABLE = "STOKE_WORKSPACE"
+"""The variable with the path of the job's workspace."""
 
 
 # ---------------------------------------------------------------------------- stream markers

@@ -157,3 +157,9 @@ class Operation(TypedDict, total=False):
     """prune: report what would be removed, and remove nothing."""
     key: str
     """lock: the environment."""
+    path: str
+    """workspace: a path in it."""
+    name: str
+    """workspace: the name of what is copied."""
+    to: str
+    """workspace: the folder that it is duplicated into."""

@@ -258,6 +258,26 @@ FIELDS: tuple[Field, ...] = (
         widget=Widget("./data:/data, one per line", lines=3),
     ),
     Field(
+        "workspace",
+        "workspace",
+        "Named folder that outlives the job, which sees it at /workspace and $STOKE_WORKSPACE. A name "
+        "that is not known yet makes a new one.",
+        Value(),
+        Option(
+            ("--workspace",),
+            "NAME",
+            help="Named folder that outlives the job, at /workspace (local: $STOKE_WORKSPACE). A name "
+            "that is not known yet makes a new one.",
+            once=True,
+        ),
+        widget=Widget("name of a folder that outlives the job"),
+        need=Need(
+            "workspaces",
+            "has no workspaces",
+            hint="leave it out, or choose a backend that has them: -b docker",
+        ),
+    ),
+    Field(
         "index.url",
         "index",
         "Address of the package index.",

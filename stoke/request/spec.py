@@ -20,7 +20,7 @@ from pydantic import (
 
 from stoke.errors import RequestError
 from stoke.request.labels import check_annotations, check_labels
-from stoke.request.mounts import check_mounts
+from stoke.request.mounts import check_mounts, parse_mount
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
     Entry,
@@ -31,7 +31,8 @@ from stoke.request.requirements_text import (
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
 from stoke.request.values import References
-from stoke.text.units import exact_number, exact_size, parse_duration, parse_size
+from stoke.request.workspace_name import WORKSPACE, check_workspace_name
+from stoke.text.units import exact_number, exact_size, human_bytes, parse_duration, parse_size
 from stoke.text.urls import AddressFault, address_fault, split_login
 
 MAX_CODE = 8 * 1024**2
@@ -340,6 +341,8 @@ class JobSpec(Model):
     `secret:NAME/KEY`, read by the engine."""
     mounts: tuple[Text, ...] = ()
     """SRC:/path[:ro|:rw] or claim:NAME:/path[:ro|:rw], each with the whole path of its source."""
+    workspace: Annotated[str, AfterValidator(check_workspace_name)] | None = None
+    """The name of a folder that outlives the job."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages."""
@@ -499,6 +502,13 @@ class JobSpec(Model):
         most, reserved = self.memory, self.memory_request
         if most is not None and reserved is not None and reserved > most:
             raise ValueError(f"memory_request: is more than the limit, memory {human_bytes(most)}")
+        return self
+
+    @model_validator(mode="after")
+    def _workspace(self) -> JobSpec:
+        for text in self.mounts if self.workspace else ():
+            if (parse_mount(text).target + "/").startswith(f"{WORKSPACE}/"):
+                raise ValueError(f"mounts: {text!r} would hide the workspace at {WORKSPACE}")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ OPERATION is the JSON of `stoke.remote.schema.Operation`. Its `do` is one of
             from Nix's store, which takes Nix. With `dry_run` only report that.
     clear   remove everything; refuse while a job uses the volume
     lock    return the lockfile that the environment `key` was built from
+The operations on a workspace are those of `stoke.remote.housekeeping.workspace_volume`.
 A stored lockfile younger than `lock_ttl` seconds needs its packages too: a job may be about to build
 from it.
 
@@ -50,6 +51,10 @@ STUCK_SECONDS = 120.0
 
 def perform(top: str, operation: Operation, uv: str | None) -> dict[str, Any]:
     """Return the result. `RefusedError` if nothing was done."""
+    if operation["kind"] == "workspace":
+        from stoke.remote.housekeeping.workspace_volume import WorkspaceVolume
+
+        return WorkspaceVolume(top, _report_progress).perform(operation)
     action = operation["do"]
     volume = _open_volume(top, operation["kind"], uv)
     if action == "usage":

@@ -37,6 +37,7 @@ class RemoteJob:
         self.nix = RunnerOption.NIX in options
         self.given_uv = options.get(RunnerOption.UV)
         self.pack = options.get(RunnerOption.PACK)
+        self.workspace = options.get(RunnerOption.WORKSPACE)
         self.private_cache = os.path.join(self.work, ".cache")
         shared_cache = options.get(RunnerOption.CACHE) if payload["use_cache"] else None
         self.cache = shared_cache or self.private_cache

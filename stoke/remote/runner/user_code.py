@@ -9,7 +9,7 @@ import sys
 import time
 from _thread import allocate_lock, start_new_thread  # `threading` takes 2 ms to import.
 
-from stoke.remote.protocol import EXIT_TIMEOUT, HintCode, JobFolder
+from stoke.remote.protocol import EXIT_TIMEOUT, WORKSPACE_VARIABLE, HintCode, JobFolder
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
@@ -32,12 +32,14 @@ Result = tuple[int, dict[str, object]]
 def run_code(job: RemoteJob) -> Result:
     """Run the user's code to its end, and end the processes that it left behind."""
     payload = job.payload
-    folder = os.path.join(job.work, JobFolder.FILES)
+    folder = files = os.path.join(job.work, JobFolder.FILES)
     os.makedirs(folder, exist_ok=True)
     script = _write_code(payload, folder) if payload["start"]["kind"] == "code" else None
     project = payload["project"]
     if job.project and project:
         folder = os.path.normpath(os.path.join(job.project, project["directory"]))
+    elif job.workspace:
+        folder = job.workspace
     os.chdir(folder)
     is_live = prepare_interpreter(job)
     python = job.python
@@ -56,6 +58,9 @@ def run_code(job: RemoteJob) -> Result:
     env["PATH"] = _search_path(job, env)
     for name in payload["withheld"]:
         env.pop(name, None)
+    env.pop(WORKSPACE_VARIABLE, None)  # of a job around a local one
+    if job.workspace:
+        env[WORKSPACE_VARIABLE] = job.workspace
     env.update(payload["env"])
     if job.project and project:
         # Child processes import from the project, too.
@@ -66,6 +71,7 @@ def run_code(job: RemoteJob) -> Result:
         ]
         if paths:
             env["PYTHONPATH"] = ":".join(paths)
+    if folder is not files:
         env["PWD"] = folder
     if not is_live and payload["start"]["kind"] == "program":
         env.setdefault("PYTHONUNBUFFERED", "1")
