@@ -6,7 +6,8 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ from backends.argo.status import epoch, has_started, is_over, terminated
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
 from backends.argo.workflow import JobManifests, make_job, standalone_objects
-from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE
+from backends.argo.workspace_volumes import check_workspace
+from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE, WORKSPACE_NAME
 from stoke.backend.api import (
     Capabilities,
     CheckResult,
@@ -82,6 +84,8 @@ from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
     from backends.argo.kubeconfig import KubeContext
+    from backends.argo.workspaces import ArgoWorkspaces
+    from stoke.backend.capabilities import Workspace
 
 _log = Logger(__name__)
 
@@ -118,6 +122,7 @@ class ArgoBackend:
             named_secrets=True,
             labels=True,
             pods=True,
+            workspaces=True,
             stop_forgets_log=True,
         )
 
@@ -140,7 +145,11 @@ class ArgoBackend:
         may_read = spec.use_cache and not spec.system and not delivery.renews and not brings
         request = request_label(delivery.request_hash)
         reads = may_read and volumes.only_reads(spec.scope, request, self._config.lock_ttl)
-        manifests = make_job(delivery, self._config, nodes, reads)
+        node = None
+        if spec.workspace is not None:
+            check_workspace(spec, self._config.argo)
+            node = self._workspaces().ensure(spec.workspace, spec.scope)
+        manifests = make_job(delivery, self._config, nodes, reads, node)
         try:
             self._create(delivery.job_id, manifests)
         except BaseException:
@@ -249,6 +258,7 @@ class ArgoBackend:
         elif pod is not None and ended is not None:
             if ended["exitCode"] != EXIT_ENGINE:
                 _note_used_caches(location, labels_of(workflow), pod)
+            self._note_workspace(location, labels_of(workflow), pod)
         elif pod is None or is_over(workflow):
             # Argo's messages are in the status, which metadata requests leave out.
             workflow = location.resources.workflow(job_id) or workflow
@@ -451,7 +461,7 @@ class ArgoBackend:
         with self._lock:
             self._timelines.setdefault(job_id, StartTimeline()).record_events(events)
 
-    # ------------------------------------------------------------------ caches and the rest
+    # ------------------------------------------------------------------ caches
 
     def volumes(self) -> list[Volume]:
         if not self._locations.current.is_configured():
@@ -470,6 +480,54 @@ class ArgoBackend:
         if operation["do"] != "usage" and not operation.get("dry_run"):
             self._locations.current.volumes.forget(volume.scope, volume.node or SHARED)
         return result
+
+    # ------------------------------------------------------------------ workspaces
+
+    def _workspaces(self, location: JobLocation | None = None) -> ArgoWorkspaces:
+        from backends.argo.workspaces import ArgoWorkspaces
+
+        cluster = (location or self._locations.current).cluster
+        return ArgoWorkspaces(cluster, self._config, self._config.argo.image or PUBLIC_IMAGE)
+
+    def _note_workspace(
+        self, location: JobLocation, labels: Mapping[str, str], pod: Object
+    ) -> None:
+        """Record the node of a workspace. Without that right, the node of its pods is asked for."""
+        name, node = labels.get(WORKSPACE_NAME), pod["spec"].get("nodeName")
+        if name and node:
+            with suppress(EngineError):
+                self._workspaces(location).note_node(name, node)
+
+    def workspaces(self) -> list[Workspace]:
+        if not self._locations.current.is_configured() or self._config.argo.cache == "none":
+            return []
+        return self._workspaces().found()
+
+    def check_workspace(self, spec: JobSpec) -> None:
+        check_workspace(spec, self._config.argo)
+
+    def tend_workspace(
+        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().tend(workspace, operation, progress)
+
+    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
+        return self._workspaces().read(workspace, path, name)
+
+    def write_workspace(
+        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
+    ) -> list[str]:
+        return self._workspaces().write(workspace, folder, archive)
+
+    def clone_workspace(
+        self, workspace: Workspace, new: str, progress: Callable[[str], None]
+    ) -> dict[str, Any]:
+        return self._workspaces().clone(workspace, new, progress)
+
+    def remove_workspace(self, workspace: Workspace) -> None:
+        self._workspaces().remove(workspace)
+
+    # ------------------------------------------------------------------ the rest
 
     def check(self) -> list[CheckResult]:
         return check_cluster(self._locations.current.cluster, self._config)

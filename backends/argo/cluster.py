@@ -157,6 +157,10 @@ class Cluster:
         """
         return RawStream(self, path, query, headers or {}, silence)
 
+    def access(self) -> Access:
+        """Return valid credentials, for a connection that is no request."""
+        return self._connected()
+
     def close(self) -> None:
         self._closed.set()
         with self._lock:

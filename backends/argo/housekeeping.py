@@ -36,10 +36,21 @@ def housekeep(
 ) -> dict[str, Any]:
     name = f"stoke-housekeeping-{secrets.token_hex(4)}"
     workflow = make_housekeeping(name, volume, operation, config, image)
+    return run_workflow(cluster, config, workflow, volume.node, progress)
+
+
+def run_workflow(
+    cluster: Cluster,
+    config: Config,
+    workflow: dict[str, Any],
+    node: str | None,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Run a workflow of `stoke.remote.housekeeping`, which may need one node; return its result."""
+    name = workflow["metadata"]["name"]
     resources = KubernetesResources(cluster)
     resources.create("workflows", workflow)
-    timeouts = (config.argo.start_timeout, NODE_SECONDS if volume.node else None)
-    lines = _lines(cluster, resources, name, progress, timeouts)
+    lines = lines_of_workflow(cluster, config, name, node, progress)
     try:
         return read_outcome(lines, progress)
     finally:
@@ -48,14 +59,16 @@ def housekeep(
         resources.delete_workflow(name)
 
 
-def _lines(
+def lines_of_workflow(
     cluster: Cluster,
-    resources: KubernetesResources,
+    config: Config,
     name: str,
+    node: str | None,
     progress: Callable[[str], None],
-    timeouts: Timeouts,
 ) -> Generator[bytes]:
     """Give the lines that housekeeping prints, without Argo's. Raises `EngineError` if it fails."""
+    resources = KubernetesResources(cluster)
+    timeouts = (config.argo.start_timeout, NODE_SECONDS if node else None)
     given = 0
     silent = True
     while silent:

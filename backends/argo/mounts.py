@@ -24,6 +24,10 @@ def used_caches(use_cache: bool, system: bool) -> tuple[str, ...]:
 
 
 def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) -> dict[str, Any]:
+    return claim_body(claim_name(scope, kind), labels, argo)
+
+
+def claim_body(name: str, labels: Mapping[str, str], argo: ArgoConfig) -> dict[str, Any]:
     mode = "ReadWriteMany" if argo.cache == "shared-claim" else "ReadWriteOnce"
     spec: dict[str, Any] = {
         "accessModes": [mode],
@@ -34,7 +38,7 @@ def claim(scope: str, kind: str, labels: Mapping[str, str], argo: ArgoConfig) ->
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": claim_name(scope, kind), "labels": {**argo.labels, **labels}},
+        "metadata": {"name": name, "labels": {**argo.labels, **labels}},
         "spec": spec,
     }
 

@@ -5,10 +5,12 @@ Labels hold no user text: job ids and scope names have been validated.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE
+from backends.common.names import JOB, KIND, MANAGED, NONCE, SCOPE, TYPE, WORKSPACE_NAME
 
 CACHES = "stoke.cache.volumes"
 """The kinds of cache that a job uses, joined by a dot; absent if it uses none."""
@@ -64,6 +66,21 @@ CLAIM_PREFIX = "stoke-"
 
 def claim_name(scope: str, kind: str) -> str:
     return f"{CLAIM_PREFIX}{scope}-{kind}"
+
+
+def workspace_object(name: str) -> str:
+    """Return the name of a workspace's claim or ConfigMap, which takes lower-case letters only.
+
+    No cache has it: scopes hold no dot.
+    """
+    slug = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40].strip("-")
+    mark = "" if slug == name else "." + hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{CLAIM_PREFIX}workspace.{slug}{mark}"
+
+
+def workspace_labels(name: str, scope: str) -> dict[str, str]:
+    """Return the labels of a workspace; the scope is that of the job that made it."""
+    return {MANAGED: "true", TYPE: "workspace", WORKSPACE_NAME: name, SCOPE: scope}
 
 
 def register_name(scope: str) -> str:

@@ -12,7 +12,7 @@ from backends.argo.names import AWAITS_BUNDLE
 from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
 from backends.argo.skeletons import skeleton
-from backends.common.names import CACHE
+from backends.common.names import CACHE, WORKSPACE_NAME
 from stoke.config.model import ArgoConfig
 from stoke.request.spec import JobSpec
 
@@ -95,6 +95,7 @@ class PodShape:
     reads: bool = False
     """Whether the cache is mounted read-only."""
     once: bool = False
+    workspace: str | None = None
 
 
 def pod_workflow(
@@ -130,7 +131,12 @@ def pod_workflow(
     )
     users = {**argo.labels, **(own_labels or {})}
     annotations = {**argo.annotations, **(own_annotations or {})}
-    of_pod = {**users, QUEUE: argo.queue} if argo.queue else users
+    # Labels of a workflow do not reach its pod.
+    of_pod = dict(users)
+    if argo.queue:
+        of_pod[QUEUE] = argo.queue
+    if shape.workspace:
+        of_pod[WORKSPACE_NAME] = shape.workspace
     instance = {INSTANCE: argo.instance_id} if argo.instance_id else {}
     waiting = {AWAITS_BUNDLE: "true"} if waits else {}
     spec = manifest["spec"]
@@ -191,7 +197,7 @@ def _build(
             models.Toleration.model_validate(one) for one in _tolerations(argo, shape.resources.gpu)
         ]
         or None,
-        affinity=_affinity(argo, shape.nodes),
+        affinity=_affinity(argo, shape.nodes, shape.workspace),
         # Both override the cluster's defaults: a deleted log cannot be read later.
         ttl_strategy=models.TTLStrategy(seconds_after_completion=shape.keep),
         pod_gc=models.PodGC(
@@ -256,8 +262,14 @@ def _synchronization(argo: ArgoConfig, mutex: str | None) -> models.Synchronizat
     )
 
 
-def _affinity(argo: ArgoConfig, nodes: tuple[str, ...]) -> models.Affinity | None:
-    """Return the configured affinity, with a preference for nodes if some are warm."""
+def _affinity(
+    argo: ArgoConfig, nodes: tuple[str, ...], workspace: str | None
+) -> models.Affinity | None:
+    """Return the configured affinity, with a preference for nodes if some are warm. The node of the
+    other pods of a workspace is required, if there are any.
+
+    The first of these pods may go to any node, because the rule also describes itself.
+    """
     from hera.workflows import models
 
     affinity: dict[str, Any] = dict(argo.affinity)
@@ -266,6 +278,15 @@ def _affinity(argo: ArgoConfig, nodes: tuple[str, ...]) -> models.Affinity | Non
         of_nodes = dict(affinity.get("nodeAffinity") or {})
         of_nodes[preferred] = [*(of_nodes.get(preferred) or ()), _preference(nodes)]
         affinity["nodeAffinity"] = of_nodes
+    if workspace:
+        required = "requiredDuringSchedulingIgnoredDuringExecution"
+        same = {
+            "labelSelector": {"matchLabels": {WORKSPACE_NAME: workspace}},
+            "topologyKey": HOSTNAME,
+        }
+        of_pods = dict(affinity.get("podAffinity") or {})
+        of_pods[required] = [*(of_pods.get(required) or ()), same]
+        affinity["podAffinity"] = of_pods
     return models.Affinity.model_validate(affinity) if affinity else None
 
 

@@ -24,6 +24,7 @@ USER = (
     Right(ARGO, "workflows", ("create", "get", "list", "watch", "patch", "delete")),
     Right("", "pods", ("get", "list", "watch")),
     Right("", "pods/log", ("get",)),
+    Right("", "pods/exec", ("create", "get"), "files cannot be copied into and out of workspaces"),
     Right("", "pods", ("delete",), "stopping a job takes 10 seconds longer"),
     Right(
         "",
@@ -31,6 +32,7 @@ USER = (
         ("create", "get", "list", "patch"),
         "code and files beyond about 60 KB are refused, and caches of nodes are not recorded",
     ),
+    Right("", "configmaps", ("delete",), "workspaces on nodes cannot be removed"),
     Right("", "secrets", ("create",), "only secrets that are already in the cluster can be used"),
     Right(
         "",
@@ -51,6 +53,9 @@ CLAIMS = Right(
     ("get", "list", "create"),
     "an administrator has to create the claims",
 )
+DELETE_CLAIMS = Right(
+    "", "persistentvolumeclaims", ("delete",), "workspaces in claims cannot be removed"
+)
 TEMPLATES = Right(
     ARGO, "workflowtemplates", ("get",), "doctor cannot check whether the templates exist"
 )
@@ -61,7 +66,7 @@ EXECUTOR = Right(ARGO, "workflowtaskresults", ("create", "patch"))
 
 def of_user(argo: ArgoConfig) -> tuple[Right, ...]:
     """Return the rights of a user who submits jobs, by the configuration."""
-    claims = (CLAIMS,) if argo.cache in ("claim", "shared-claim") else ()
+    claims = (CLAIMS, DELETE_CLAIMS) if argo.cache in ("claim", "shared-claim") else ()
     return (*USER, *claims, *((TEMPLATES,) if argo.by_template else ()))
 
 

@@ -46,7 +46,8 @@ from backends.argo.templates import (
     template_name,
     with_secrets,
 )
-from backends.common.names import CACHE, MOUNT_POINTS, PUBLIC_IMAGE
+from backends.argo.workspace_volumes import check_workspace, workspace_volumes
+from backends.common.names import CACHE, MOUNT_POINTS, PUBLIC_IMAGE, WORKSPACE_NAME
 from stoke.backend.api import Delivery, Volume
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
@@ -55,6 +56,7 @@ from stoke.remote.command import runner_arguments
 from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
+from stoke.request.workspace_name import WORKSPACE
 
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
 # the image and a graceful stop lie between them.
@@ -78,9 +80,13 @@ class JobManifests:
 
 
 def make_job(
-    delivery: Delivery, config: Config, nodes: tuple[str, ...] = (), reads: bool = False
+    delivery: Delivery,
+    config: Config,
+    nodes: tuple[str, ...] = (),
+    reads: bool = False,
+    node: str | None = None,
 ) -> JobManifests:
-    """Return a job's manifests.
+    """Return a job's manifests. It runs on `node`, if one is named, because its workspace is there.
 
     `nodes` have the environment already and are preferred, not required. With `reads` the job
     mounts its cache read-only, and need not wait for jobs that write to it.
@@ -115,6 +121,7 @@ def make_job(
             work=f"{bundle.FOLDER}/{JobFolder.WORK}",
             cache=CACHE if spec.use_cache else None,
             pack=bundle.PACK if pack is not None else None,
+            workspace=WORKSPACE if spec.workspace is not None else None,
             flags=(*flags, RunnerOption.NIX) if spec.system else flags,
         ),
     ]
@@ -147,6 +154,10 @@ def make_job(
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
     volumes += claim_volumes(spec, argo)
+    check_workspace(spec, argo)
+    if spec.workspace is not None:
+        volumes += workspace_volumes(spec.workspace, argo)
+        labels |= {WORKSPACE_NAME: spec.workspace}
     if spec.mounts:
         variables[MOUNT_ROOT] = "/"
     if chunks:
@@ -159,8 +170,10 @@ def make_job(
         secrets=dict(named.values()),
         mutex=None if reads else mutex_of(spec.scope, caches, argo),
         nodes=nodes,
+        node=node,
         reads=reads,
         once=argo.at_most_once,
+        workspace=spec.workspace,
     )
     workflow = pod_workflow(
         delivery.job_id,
@@ -198,21 +211,47 @@ def make_housekeeping(
     """Return a workflow that measures, prunes or clears one cache, on the node that has it."""
     argo = config.argo
     target = MOUNT_POINTS[volume.kind]
-    argv = [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)]
-    packed = bundle.pack({"housekeeping.py": housekeeping_source(volume.kind)}, argv)
-    shape = PodShape(HOUSEKEEPING_SECONDS, grace=5, keep=HOUSEKEEPING_KEPT, node=volume.node)
-    workflow = pod_workflow(
+    workflow = make_helper(
         name,
-        housekeeping_labels(volume.scope),
-        argo,
-        shape,
-        image=image,
-        variables={bundle.VARIABLE: bundle.as_text(packed)},
-        volumes=cache_volumes(volume.scope, (volume.kind,), argo),
+        volume.scope,
+        {"housekeeping.py": housekeeping_source(volume.kind)},
+        [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)],
+        cache_volumes(volume.scope, (volume.kind,), argo),
+        config,
+        image,
+        volume.node,
     )
     if argo.by_template:
         template = housekeeping_template(volume.kind)
         workflow = by_reference(volume.scope, workflow, template, volume.node)
+    _refuse_templates(workflow)
+    return workflow
+
+
+def make_helper(
+    name: str,
+    scope: str,
+    files: Mapping[str, bytes],
+    argv: list[str],
+    volumes: list[tuple[str, str, dict[str, Any]]],
+    config: Config,
+    image: str,
+    node: str | None,
+    deadline: int = HOUSEKEEPING_SECONDS,
+    workspace: str | None = None,
+) -> dict[str, Any]:
+    """Return a workflow that runs a program of stoke's own, on a node if one is named."""
+    packed = bundle.pack(files, argv)
+    shape = PodShape(deadline, grace=5, keep=HOUSEKEEPING_KEPT, node=node, workspace=workspace)
+    workflow = pod_workflow(
+        name,
+        housekeeping_labels(scope),
+        config.argo,
+        shape,
+        image=image,
+        variables={bundle.VARIABLE: bundle.as_text(packed)},
+        volumes=volumes,
+    )
     _refuse_templates(workflow)
     return workflow
 

@@ -7,7 +7,8 @@
     pack    write the archive of `path` to stdout, as `name`; "" packs the contents of a folder
     unpack  read an archive from stdin into the folder `path`
     copy    duplicate the workspace into the empty folder `to`, which is another volume
-    clear   remove everything
+    drop    remove the folder `name` in it: the workspace, where this is the folder of all
+    wait    wait while other programs run in this container, and end when there are none for a minute
 
 Jobs write anything to the volume, so no symbolic link is followed. The archives are those of
 `stoke.remote.common.archives`.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 PROGRESS_SECONDS = 0.25
+IDLE_SECONDS = 60.0
 
 
 class WorkspaceVolume:
@@ -72,8 +74,10 @@ class WorkspaceVolume:
                 return self.unpack(operation["path"], read_pieces(0))
             if action == "copy":
                 return self.copy(operation["to"])
-            if action == "clear":
-                return self.clear()
+            if action == "drop":
+                return self.drop(operation["name"])
+            if action == "wait":
+                return self.wait()
         except ArchiveError as error:
             raise RefusedError(str(error)) from error
         raise RefusedError("there is no operation %s on workspaces" % action)
@@ -159,16 +163,22 @@ class WorkspaceVolume:
             thread.join()
             other.close()
 
-    def clear(self) -> dict[str, Any]:
-        freed = 0
-        for name in os.listdir(self._top):
-            freed += remove_tree(
-                os.path.join(self._path, name), lambda: self._tick("removing files")
-            )
-        left = os.listdir(self._top)
-        if left:
-            raise RefusedError("not everything could be removed: %r" % left[0])
+    def drop(self, name: str) -> dict[str, Any]:
+        path = os.path.join(self._path, "".join(parts_of(name)[:1]) or "-")
+        freed = remove_tree(path, lambda: self._tick("removing files"))
+        if os.path.lexists(path):
+            raise RefusedError("not everything in %s could be removed" % name)
         return {"bytes": freed}
+
+    def wait(self) -> dict[str, Any]:
+        mine = _processes()
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < IDLE_SECONDS:
+            self._progress("waiting")
+            time.sleep(1)
+            if _processes() - mine:
+                idle_since = time.monotonic()
+        return {}
 
     def _tick(self, text: str) -> None:
         now = time.monotonic()
@@ -183,6 +193,10 @@ def joined(packed: dict[str, Any], counts: Counts) -> dict[str, Any]:
         raise ArchiveError(packed["error"])
     result = counts.as_json()
     return {**result, "problems": packed["problems"] + result["problems"]}
+
+
+def _processes() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdecimal()}
 
 
 def _copied(counts: Counts) -> str:
