@@ -21,6 +21,7 @@ ALL = (
     "docker_warm",
     "docker_cold",
     "ten_jobs",
+    "workspaces",
     "log_tail",
     "log_many",
     "environments_warm",

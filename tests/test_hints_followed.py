@@ -109,6 +109,7 @@ FOLLOWED_ELSEWHERE = {
     "{}, or name another folder: export STOKE_STATE_DIR=/some/folder": "tests/files/test_hints.py",
     "ask for less: --cpu, --memory": "tests/cli/test_argo_policies.py",
     "wait for it, or stop it first": "tests/tui/test_race_screen.py",
+    "did you mean {}? See: stoke workspace list": "tests/cli/test_workspaces.py",
     "run it again: stoke rerun": "tests/backends/argo/test_hints.py, with the job's name",
     "install Docker, or start it: sudo systemctl start docker; or run on this machine: "
     "-b local": "tests/backends/docker/test_hints.py",
@@ -181,6 +182,11 @@ NOT_FOLLOWED = {
     'turn that off for jobs, such as with argo.annotations = { "sidecar.istio.io/inject" = "false" }, '
     "or have the containers end: workflows.argoproj.io/kill-cmd-NAME": "needs a service mesh; "
     "tests/backends/argo/test_check.py has its condition",
+    "leave it out, or choose a backend that has them: -b docker": "every backend of ours has them",
+    "choose another: -b docker": "every backend of ours has workspaces",
+    "leave it out, or run in a container: -b docker": CLUSTER,
+    'choose where it may keep them, for example: argo.cache = "claim"': CLUSTER,
+    "choose another name: --workspace NAME": "needs a claim of the name of ours",
     "this is a bug in stoke": "names nothing to do",
 }
 

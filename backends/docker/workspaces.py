@@ -143,7 +143,7 @@ class DockerWorkspaces:
             return EngineError(
                 f"the workspace {name} was not removed: the containers of {', '.join(ended)}, "
                 "which have ended, still refer to it",
-                f"remove them: stoke rm {' '.join(ended)}",
+                f"save their logs, which removes them: stoke logs {' '.join(ended)}",
             )
         if there:
             return EngineError(

@@ -17,11 +17,11 @@ def find_workspace(name: str, there: Iterable[Workspace], backend: str) -> Works
     if name in found:
         return found[name]
     near = similar(name, found)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"did you mean {' or '.join(near)}? See: stoke workspace list"
     raise RequestError(
         "workspace",
         f"the {backend} backend has no workspace {name}",
-        f"{hint}See: stoke workspace list" if near else "see: stoke workspace list",
+        hint if near else "see: stoke workspace list",
     )
 
 

@@ -20,7 +20,9 @@ from stoke.request.schema import request_schema
 from stoke.request.spec import IndexSettings, JobSpec, make_spec
 
 NOTHING = Capabilities(False, False, False, False, "")
-EVERYTHING = Capabilities(True, True, True, True, "", named_secrets=True, labels=True, pods=True)
+EVERYTHING = Capabilities(
+    True, True, True, True, "", named_secrets=True, labels=True, pods=True, workspaces=True
+)
 
 
 def test_the_table_has_each_field_of_a_request_once() -> None:
@@ -63,7 +65,7 @@ def test_fields_beyond_the_backends_capabilities_are_refused_one_by_one() -> Non
     assert list(refusals(make_spec({"code": "1"}), "toy", NOTHING)) == []
     assert unsupported("toy", NOTHING).keys() == {
         *("system", "cpu", "memory", "shm_size", "image", "cpu_request", "memory_request"),
-        *("profile", "labels", "annotations"),
+        *("profile", "labels", "annotations", "workspace"),
     }
     assert unsupported("toy", EVERYTHING) == {}
 
