@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.local.caches import LocalCaches
-from backends.local.gpus import list_gpus, take_gpus
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
@@ -50,6 +49,7 @@ from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
+    from backends.local.gpus import TakenGpus
     from backends.local.workspaces import LocalWorkspaces
     from stoke.backend.capabilities import Workspace
 
@@ -122,16 +122,18 @@ class LocalBackend:
                 return
             mark = f"{delivery.job_id}.{secrets.token_hex(8)}"
             try:
-                gpus = take_gpus(delivery.spec.gpu, self._config.local)
+                gpus = self._take_gpus(delivery.spec.gpu)
                 try:
                     program = self._deliver(delivery, folder, mark)
-                    environment = self._environment(delivery, folder, mark) | gpus.variables
+                    environment = self._environment(delivery, folder, mark)
+                    environment |= gpus.variables if gpus else {}
                     reserve(str(folder))
                     timeout = delivery.spec.timeout or 0
-                    locks = (lock, *gpus.locks)
+                    locks = (lock, *(gpus.locks if gpus else ()))
                     supervisor = _spawn(folder, locks, timeout, program, environment)
                 finally:
-                    gpus.close()
+                    if gpus:
+                        gpus.close()
             except (OSError, StokeError):
                 remove_tree(str(folder))
                 raise
@@ -145,6 +147,13 @@ class LocalBackend:
         finally:
             os.close(lock)
         report("start", began, elapsed() - clock)
+
+    def _take_gpus(self, count: int | None) -> TakenGpus | None:
+        if count is None:
+            return None
+        from backends.local.gpus import take_gpus
+
+        return take_gpus(count, self._config.local)
 
     def _environment(self, delivery: Delivery, folder: Path, mark: str) -> dict[str, str]:
         """Return the variables of the job. The targets of its mounts are links in a folder."""
@@ -372,30 +381,9 @@ class LocalBackend:
     # ------------------------------------------------------------------ the rest
 
     def check(self) -> list[CheckResult]:
-        from uv import find_uv_bin
+        from backends.local.check import check_machine
 
-        results = [CheckResult("python", True, f"{_python()} ({sys.version.split()[0]})")]
-        try:
-            results.append(CheckResult("uv", True, find_uv_bin()))
-        except FileNotFoundError as error:
-            results.append(
-                CheckResult("uv", False, str(error), "reinstall stoke: its uv package is damaged")
-            )
-        for what, folder, variable in (
-            ("state", state_dir(), "STOKE_STATE_DIR"),
-            ("caches", cache_dir(), "STOKE_CACHE_DIR"),
-        ):
-            try:
-                make_private(folder)
-                works = os.access(folder, os.W_OK)
-                detail = str(folder) if works else f"{folder} is not writable"
-            except EngineError as error:
-                works, detail = False, error.what
-            hint = None if works else f"export {variable}=/some/folder"
-            results.append(CheckResult(what, works, detail, hint))
-        gpus = list_gpus(self._config.local)
-        results.append(CheckResult("gpus", True, f"{len(gpus)}, for jobs that ask with --gpu"))
-        return results
+        return check_machine(_python(), self._config.local)
 
     def close(self) -> None:
         """Do nothing: no connection is open."""

@@ -33,14 +33,11 @@ class TakenGpus:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {VISIBLE: ",".join(self.names)} if self.names else {}
+        return {VISIBLE: ",".join(self.names)}
 
     def close(self) -> None:
         for lock in self.locks:
             os.close(lock)
-
-
-NONE_TAKEN = TakenGpus((), ())
 
 
 def list_gpus(local: LocalConfig, variables: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -64,10 +61,8 @@ def list_gpus(local: LocalConfig, variables: Mapping[str, str] = os.environ) -> 
     return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip())
 
 
-def take_gpus(count: int | None, local: LocalConfig) -> TakenGpus:
+def take_gpus(count: int, local: LocalConfig) -> TakenGpus:
     """Take GPUs that no other job has. Raises if this machine has too few, or too few are free."""
-    if count is None:
-        return NONE_TAKEN
     names = list_gpus(local)
     if count > len(names):
         has = f"has {len(names)}" if names else "has none that nvidia-smi lists"

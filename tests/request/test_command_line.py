@@ -191,6 +191,7 @@ ALL: dict[str, Any] = {
     "cpu_request": 0.25,
     "memory_request": 512 << 20,
     "gpu": 1,
+    "workspace": "notes",
     "profile": "batch",
     "labels": {"team": "vision"},
     "annotations": {"why": "a b"},
