@@ -186,6 +186,7 @@ NOT_FOLLOWED = {
     "choose another: -b docker": "every backend of ours has workspaces",
     "leave it out, or run in a container: -b docker": CLUSTER,
     'choose where it may keep them, for example: argo.cache = "claim"': CLUSTER,
+    "try again later, or choose another name: --workspace NAME": CLUSTER,
     "choose another name: --workspace NAME": "needs a claim of the name of ours",
     "this is a bug in stoke": "names nothing to do",
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -56,6 +57,7 @@ NODE = "node"
 PROGRAM = f"{bundle.FOLDER}/housekeeping.py"
 PACKER = f"{bundle.FOLDER}/pack.py"
 COPY_SECONDS = 86400
+DELETE_SECONDS = 60.0
 SELECTOR = f"{OURS},{TYPE}=workspace"
 
 
@@ -132,7 +134,8 @@ class ArgoWorkspaces:
 
     def found(self) -> list[Workspace]:
         listed = self._cluster.request("GET", self._path(), query={"labelSelector": SELECTOR})
-        records = [one for one in listed.get("items") or () if _is_ours(one)]
+        items = listed.get("items") or ()
+        records = [one for one in items if _is_ours(one) and not _is_going(one)]
         users = self._users() if records else {}
         return sorted(
             (self._workspace(one, users) for one in records), key=lambda workspace: workspace.name
@@ -295,13 +298,25 @@ class ArgoWorkspaces:
         )
 
     def _object(self, name: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self._cluster.request("GET", self._path(workspace_object(name)))
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-        return found
+        """Return a workspace's claim or ConfigMap; wait for the end of one that is being deleted."""
+        deadline = time.monotonic() + DELETE_SECONDS
+        while True:
+            try:
+                found: dict[str, Any] = self._cluster.request(
+                    "GET", self._path(workspace_object(name))
+                )
+            except ApiError as error:
+                if error.status == 404:
+                    return None
+                raise
+            if not _is_going(found):
+                return found
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"the old workspace {name} is still being deleted, because a pod mounts it",
+                    "try again later, or choose another name: --workspace NAME",
+                )
+            time.sleep(0.2)
 
     def _patch(self, name: str, changes: dict[str, Any]) -> None:
         path = self._path(workspace_object(name))
@@ -310,6 +325,11 @@ class ArgoWorkspaces:
     def _path(self, name: str = "") -> str:
         kind = "configmaps" if self._on_nodes else "persistentvolumeclaims"
         return resource_path("v1", self._cluster.namespace, kind, name)
+
+
+def _is_going(record: Mapping[str, Any]) -> bool:
+    """Whether a claim is deleted as soon as the last pod that mounts it has ended."""
+    return record["metadata"].get("deletionTimestamp") is not None
 
 
 def _is_ours(record: Mapping[str, Any]) -> bool:

@@ -36,6 +36,10 @@ def make_script(request: Request) -> str:
     spec = request.spec
     if spec.mounts:
         raise RequestError("mounts", "a script mounts nothing; give it the paths where it runs")
+    if spec.workspace is not None:
+        raise RequestError(
+            "workspace", "a script has none; start it in the folder that it works in"
+        )
     hidden = {name: f"env:{name}" for name in spec.env if looks_secret(name)}
     public = spec.model_copy(
         update={

@@ -17,6 +17,7 @@ from stoke.history.job import JobState
 from stoke.remote.common.trees import remove_tree
 from stoke.workspaces.copying import copy_in, copy_out
 from stoke.workspaces.keeper import WorkspaceKeeper
+from tests.contract.conftest import open_lab
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
 
@@ -326,3 +327,60 @@ def test_hostile_links_are_not_followed_out(lab: Lab, spaces: Workspaces, tmp_pa
     assert sorted(os.listdir(outside)) == ["precious"]
     assert (outside / "precious").read_text() == "precious"
     remove_tree(str(tmp_path / "all"))
+
+
+# ---------------------------------------------------------------------------- claims
+
+
+@pytest.mark.cluster
+def test_a_cluster_with_claims_has_one_for_each(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STOKE_ARGO__CACHE", "claim")
+    monkeypatch.setenv("STOKE_ARGO__CLAIM_SIZE", "1Gi")
+    for lab in open_lab("argo", request, monkeypatch):
+        spaces = Workspaces(lab)
+        lab.run(WRITES, workspace=spaces.name(), use_cache=False)
+        (found,) = [one for one in spaces.keeper.all() if one.name == spaces.name()]
+        api = request.getfixturevalue("real_cluster").connect()
+        path = f"/api/v1/namespaces/{api.namespace}/persistentvolumeclaims/{found.place}"
+        claim = api.request("GET", path)
+        assert claim["metadata"]["labels"]["stoke.type"] == "workspace"
+        assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+        assert found.node is None
+        tree = a_tree(tmp_path / "tree")
+        assert spaces.put(tree, "/") == []
+        spaces.keeper.rename(spaces.keeper.find(spaces.name()), spaces.name("new"), silent)
+        assert spaces.get("/tree", tmp_path / "back", "new") == []
+        assert described(tmp_path / "back") == described(tree)
+        done = lab.run(READS, workspace=spaces.name("new"), use_cache=False)
+        assert done.stdout == b"kept\n", done.stderr
+        spaces.keeper.remove(spaces.keeper.find(spaces.name("new")))
+        assert spaces.mine() == []
+        spaces.history.close()
+        api.close()
+
+
+@pytest.mark.cluster
+def test_the_pods_of_one_run_on_the_node_that_has_it(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lab in open_lab("argo", request, monkeypatch):
+        spaces = Workspaces(lab)
+        lab.run(WRITES, workspace=spaces.name())
+        (found,) = [one for one in spaces.keeper.all() if one.name == spaces.name()]
+        assert found.node is not None
+        job = lab.submit(WAITS, workspace=spaces.name())
+        tracker = lab.track(job)
+        lab.until_output(job, b"holding\n")
+        api = request.getfixturevalue("real_cluster").connect()
+        pod = api.request("GET", f"/api/v1/namespaces/{api.namespace}/pods/{job.id}")
+        assert pod["metadata"]["labels"]["stoke.workspace"] == spaces.name()
+        assert pod["spec"]["nodeSelector"]["kubernetes.io/hostname"] == found.node
+        assert "podAffinity" in pod["spec"]["affinity"]
+        tracker.close()
+        lab.backend.stop(job.id, 0)
+        lab.finish(job)
+        spaces.keeper.remove(spaces.keeper.find(spaces.name()))
+        spaces.history.close()
+        api.close()

@@ -27,7 +27,7 @@ BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 18
 END = bytes(2 * BLOCK)
 """What ends an archive for other programs."""
-SUMMARY = b"S"
+SUMMARY = b"Z"
 """The type of our last record; POSIX leaves the letters A to Z to each program."""
 MAX_DEPTH = 250
 """Folders in each other; each takes an open file on both sides."""
