@@ -107,13 +107,18 @@ class ArgoWorkspaces:
             if self._on_nodes
             else workspace_claim(name, scope, self._config.argo)
         )
-        try:
-            made: dict[str, Any] = self._cluster.request("POST", self._path(), body=body)
-        except ApiError as error:
-            if error.status == 409:  # another process was faster
-                return self._object(name) or body
-            raise
-        return made
+        while True:
+            try:
+                made: dict[str, Any] = self._cluster.request("POST", self._path(), body=body)
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+                # Another process was faster, or the old one is being deleted.
+                found = self._object(name)
+                if found is not None:
+                    return found
+            else:
+                return made
 
     def _node_of_pods(self, name: str) -> str | None:
         """Return the node of a pod that mounts the workspace, running or not."""
