@@ -149,33 +149,21 @@ NOT_FOLLOWED = {
     "{}: kubectl delete node {}": CLUSTER,
     "{}; check the node: kubectl describe node {}": CLUSTER,
     "ask the engine's administrator to allow it": ENGINE,
-    "name an image without it: --image IMAGE": "needs an image with a file in place of a folder; "
-    "tests/backends/docker/test_real_submission.py has its condition",
-    "have it listen on the address of Docker's bridge, and: "
-    "export STOKE_INDEX__PROXY=http://BRIDGE:PORT": ENGINE,
     "see its last lines, or use another base: stoke setup image --base IMAGE": "an image with Python "
     "and Nix takes minutes to build, and a package mirror",
-    "join its group: sudo usermod -aG docker $USER, and log in again; or run on this machine: "
-    "-b local": ENGINE,
     "install the NVIDIA Container Toolkit where the engine runs, or leave out --gpu": "needs a GPU; "
     "tests/backends/docker/test_real_submission.py has its condition",
     "check it: docker info": ENGINE,
     "free disk space: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
     "read the engine's log: sudo journalctl -u docker": ENGINE,
-    "ask the proxy's administrators; if {} needs no proxy: export NO_PROXY={}": ELSEWHERE,
-    "check the address and the port": ELSEWHERE,
     "check the network and the name server": ELSEWHERE,
-    "check this machine's clock, and the address": ELSEWHERE,
     "try again later, or ask its administrators": ELSEWHERE,
     "stop it there": ELSEWHERE,
     "kill them: kill -9 {}": RARE,
     "reinstall stoke: its uv package is damaged": RARE,
-    "remove it: sudo rm -r {}": RARE,
     "check whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
-    "have the files polled: export WATCHFILES_FORCE_POLLING=1": RARE,
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
     "export STOKE_STATE_DIR=/some/folder": RARE,
-    "end it at once: stoke stop --now {}": "comes after 25 seconds of waiting for an engine",
     "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
     "save it in the current format: jupyter nbconvert --to notebook --inplace NOTEBOOK.ipynb": "needs "
     "Jupyter; tests/request/test_notebook.py has its condition",

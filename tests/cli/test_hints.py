@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from stoke.cli.commands import stop
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from tests.cli.conftest import Stoke, only_job
@@ -392,3 +393,20 @@ def test_the_doctor_on_variables_folders_and_the_configuration(
     env[near] = env.pop("STOKE_BACKND")
     del env[filled(unknown, "remove it: unset {}")[0]]
     assert failed_checks(stoke, env) == []
+
+
+def test_a_job_that_has_not_ended_is_killed(
+    stoke: Stoke, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on'); time.sleep(600)"
+    assert stoke("run", "-d", "-c", code).returncode == 0
+    job = only_job()
+    until(lambda: b"on" in stoke("logs", job.id).stdout, "code that ignores SIGTERM")
+    # The command waits for this long beyond the job's grace, which is 30 s.
+    monkeypatch.setattr(stop, "PATIENCE", -29.0)
+    monkeypatch.setenv("STOKE_STOP_GRACE", "30")
+    assert stop.command.main([job.id], standalone_mode=False) == 125
+    (printed,) = re.findall(r"hint: (.*)", capfd.readouterr().err)
+    said = is_hint(printed, "end it at once: stoke stop --now {}")
+    assert stoke(*command(said)).returncode == 0
+    assert only_job().state is JobState.STOPPED

@@ -9,13 +9,16 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import PROGRAM, Stoke
+from tests.hints import is_hint
 from tests.network import AUTHORITY, Authority, Proxy
 from tests.package_index import PackageIndex
 
@@ -186,12 +189,16 @@ def test_the_configured_proxy_wants_a_login_which_it_cannot_hold(
 
 
 def test_a_proxy_that_is_none(
-    stoke: Stoke, plain_index: PackageIndex, safe_index: PackageIndex
+    stoke: Stoke, plain_index: PackageIndex, safe_index: PackageIndex, authority: Authority
 ) -> None:
     env = {"HTTPS_PROXY": f"http://{plain_index.host}", "STOKE_INDEX__URL": safe_index.url}
     found = look(stoke, **env)
     # It answers 501 to CONNECT.
     assert not found["works"] and "HTTPS_PROXY" in found["detail"]
+    template = "ask the proxy's administrators; if {} needs no proxy: export NO_PROXY={}"
+    is_hint(found["hint"], template)
+    past_it = env | advised(found) | {"SSL_CERT_FILE": str(authority.file)}
+    assert look(stoke, **past_it)["works"]
     assert look(stoke, STOKE_INDEX__URL=plain_index.url, HTTPS_PROXY="http://127.0.0.1:9")["works"]
 
 
@@ -215,12 +222,32 @@ def test_an_authority_that_is_not_trusted_is_named(
 
 
 def test_a_certificate_for_another_name(stoke: Stoke, tmp_path: Path) -> None:
-    other = Authority(tmp_path / "other", "192.0.2.1")
+    other = Authority(tmp_path / "other", "127.0.0.2")
     index = PackageIndex("127.0.0.1", tls=other.tls)
-    found = look(stoke, STOKE_INDEX__URL=index.url, SSL_CERT_FILE=str(other.file))
-    index.stop()
-    assert "its certificate is not valid" in found["detail"] and "127.0.0.1" in found["detail"]
-    assert "trusted" not in found["detail"]
+    index.add("uv", "1.0")
+    trust = {"SSL_CERT_FILE": str(other.file)}
+    try:
+        found = look(stoke, STOKE_INDEX__URL=index.url, **trust)
+        assert "its certificate is not valid" in found["detail"] and "127.0.0.1" in found["detail"]
+        assert "trusted" not in found["detail"]
+        is_hint(found["hint"], "check this machine's clock, and the address")
+        right = index.url.replace("127.0.0.1", "127.0.0.2")
+        assert look(stoke, STOKE_INDEX__URL=right, **trust)["works"]
+    finally:
+        index.stop()
+
+
+def test_a_server_of_another_kind(
+    stoke: Stoke, safe_index: PackageIndex, authority: Authority
+) -> None:
+    trust = {"SSL_CERT_FILE": str(authority.file)}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
+        port = other.getsockname()[1]
+        wrong = re.sub(r":\d+", f":{port}", safe_index.url)
+        found = look(stoke, STOKE_INDEX__URL=wrong, **trust)
+    is_hint(found["hint"], "check the address and the port")
+    assert look(stoke, STOKE_INDEX__URL=safe_index.url, **trust)["works"]
 
 
 def test_a_server_without_tls(stoke: Stoke, plain_index: PackageIndex) -> None:
@@ -325,7 +352,10 @@ def test_the_systems_own_store_is_used_without_a_setting(
 
 @pytest.mark.docker
 def test_doctor_says_which_proxies_containers_use(
-    stoke: Stoke, docker_engine: object, plain_index: PackageIndex, monkeypatch: pytest.MonkeyPatch
+    stoke: Stoke,
+    docker_engine: Any,
+    plain_index: PackageIndex,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setenv("STOKE_INDEX__URL", plain_index.url)
@@ -339,6 +369,20 @@ def test_doctor_says_which_proxies_containers_use(
     assert used["works"] and "HTTP_PROXY" in used["detail"] and "secret" not in used["detail"]
     (near,) = told(NO_PROXY="127.0.0.1", https_proxy="http://localhost:3128")
     assert not near["works"] and "HTTPS_PROXY" in near["detail"]
+    is_hint(
+        near["hint"],
+        "have it listen on the address of Docker's bridge, and: "
+        "export STOKE_INDEX__PROXY=http://BRIDGE:PORT",
+    )
+    subnet = docker_engine.inspect_network("bridge")["IPAM"]["Config"][0]
+    bridge = subnet.get("Gateway") or str(ip_network(subnet["Subnet"])[1])
+    there = Proxy(bridge)
+    moved = advised(near, BRIDGE=bridge, PORT=there.host.partition(":")[2])
+    env = {"https_proxy": "http://localhost:3128", **moved}
+    (reached,) = told(**env)
+    assert reached["works"] and there.url in reached["detail"]
+    assert look(stoke, **env)["works"] and there.asked
+    there.close()
     (named,) = told(STOKE_INDEX__PROXY="http://127.0.0.1:3128")
     assert not named["works"] and "index.proxy" in named["detail"]
     assert told(STOKE_DOCKER__NETWORK="host", https_proxy="http://localhost:3128")[0]["works"]

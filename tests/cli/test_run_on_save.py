@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 
 from stoke.history.database import History
 from stoke.history.job import JobState
-from tests.cli.conftest import Stoke, Terminal
+from tests.cli.conftest import PROGRAM, Stoke, Terminal
+from tests.hints import exported, is_hint
 from tests.lab import until
 from tests.package_index import PackageIndex
 
@@ -182,3 +184,29 @@ def test_a_folder_that_does_not_exist_ends_it(stoke: Stoke, here: Path) -> None:
 def test_what_cannot_be_watched_is_refused(stoke: Stoke, arguments: list[str], why: bytes) -> None:
     done = stoke("run", "--watch", *arguments)
     assert done.returncode == 2 and why in done.stderr
+
+
+def test_without_notices_of_changes_files_are_polled(here: Path, own_home: Path) -> None:
+    """In a user namespace of its own, whose limit on inotify does not concern the machine."""
+    (here / "a.py").write_text("print('first')")
+    alone = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    no_notices = "echo 0 > /proc/sys/user/max_inotify_instances && "
+    if subprocess.run([*alone, f"{no_notices}:"], capture_output=True).returncode:
+        pytest.skip("this machine allows no user namespaces")
+    line = [*alone, f'{no_notices}exec "$@"', "sh", PROGRAM, "run", "--watch", "a.py"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 125, done.stderr
+    (printed,) = re.findall(r"hint: (.*)", done.stderr)
+    said = is_hint(printed, "have the files polled: export WATCHFILES_FORCE_POLLING=1")
+    polled = subprocess.Popen(
+        line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **exported(said)}
+    )
+    try:
+        assert polled.stderr is not None and polled.stdout is not None
+        while WAITS not in polled.stderr.readline():
+            assert polled.poll() is None
+        replace(here / "a.py", "print('second')")
+        assert [polled.stdout.readline() for _ in range(2)] == [b"first\n", b"second\n"]
+    finally:
+        polled.send_signal(signal.SIGINT)
+        polled.communicate(timeout=60)

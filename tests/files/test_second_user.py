@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from backends.local.caches import TAG, LocalCaches
+from stoke.backend.api import Volume
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, cache_dir, make_private, state_dir
 from stoke.history.database import History
 from stoke.request.default_index import default_index
+from tests.hints import command, is_hint
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
@@ -111,6 +113,34 @@ def test_files_of_another_user_in_a_shared_folder_are_refused(shared: Path) -> N
         assert not (shared / "not-there").exists()
         assert os.listdir(shared / "mine") == []
         subprocess.run(["rm", "-rf", shared / "state"], check=True)
+
+
+def test_a_cache_with_files_of_another_user_is_removed_as_the_hint_says(shared: Path) -> None:
+    """A job's program that ran as root left them there."""
+    folder = shared / "cache/scopes/default/python"
+    theirs = folder / "by-root"
+    theirs.mkdir(parents=True)
+    (theirs / "file").touch()
+    for path in (shared / "cache", *(shared / "cache").rglob("*")):
+        if theirs not in (path, *path.parents):
+            os.chown(path, NOBODY, NOBODY)
+    report = shared / "report"
+
+    def remove() -> None:
+        try:
+            LocalCaches(shared / "cache/scopes", lambda _: []).remove(
+                Volume("local", "default", "python", str(folder))
+            )
+        except EngineError as error:
+            report.write_text(f"{error.what}\n{error.hint}")
+
+    assert as_nobody(remove)
+    what, hint = report.read_text().split("\n")
+    assert what == f"cannot remove all of {folder}"
+    program, *words = command(is_hint(hint, "remove it: sudo rm -r {}"), "sudo")
+    assert program == "rm"
+    subprocess.run([program, *words], check=True)
+    assert not folder.exists()
 
 
 def test_a_folder_below_another_users_is_refused(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from backends.docker.engine import DEFAULT_SOCKET, find_address
 from backends.docker.names import volume_name
 from stoke.config.loader import load_config
 from stoke.config.model import Config, DockerConfig
+from stoke.errors import StokeError
 from tests.backends.docker.deliveries import delivery, ended, unreported
 from tests.backends.docker.fake_engine import fake_engine, json_answer
 from tests.hints import command, exported, filled, is_hint, refused
@@ -136,6 +139,45 @@ def test_an_engine_to_start_is_one_that_nothing_listens_for(tmp_path: Path) -> N
     with fake_engine(tmp_path) as engine:
         engine.answers["volumes"] = [json_answer({"Volumes": []})]
         assert backend.volumes() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_a_user_outside_the_sockets_group_joins_it() -> None:
+    """The test does not change the machine's groups, but starts a process in the group."""
+    user, group = 65534, 54321
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made, fake_engine(Path(made)) as engine:
+        os.chmod(made, 0o755)
+        socket_file = engine.url.removeprefix("unix://")
+        os.chown(socket_file, 0, group)
+        os.chmod(socket_file, 0o660)
+        engine.answers["volumes"] = [json_answer({"Volumes": []})]
+
+        def tried(groups: list[int]) -> str | None:
+            """The hint that the user gets, None without an error."""
+            ours, theirs = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.setgroups(groups)
+                    os.setgid(user)
+                    os.setuid(user)
+                    backend_at(engine.url).volumes()
+                except StokeError as error:
+                    os.write(theirs, f"{error.hint}".encode())
+                finally:
+                    os._exit(0)
+            os.close(theirs)
+            os.waitpid(child, 0)
+            with open(ours) as reader:
+                return reader.read() or None
+
+        said = is_hint(
+            tried([]),
+            "join its group: sudo usermod -aG docker $USER, and log in again; or run on this machine: "
+            "-b local",
+        )
+        assert command(said.partition(",")[0], "usermod") == ["-aG", "docker", "$USER"]
+        assert tried([group]) is None
 
 
 def test_an_engine_to_look_at_is_one_that_ended_in_an_answer(tmp_path: Path) -> None:
