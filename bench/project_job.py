@@ -49,6 +49,7 @@ def measure(name: str, scope: str) -> None:
     config = load_config()
     backends = Backends(config)
     lab = Lab(backends.get(name), config, scope, "127.0.0.1")
+    lab.waits_for_removal = False
     numbers = random.Random(1)
     files = {
         f"package{number % 20}/module{number}.py": numbers.randbytes(BYTES // FILES)

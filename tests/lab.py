@@ -60,6 +60,8 @@ class Lab:
         self.scope = scope
         self.address = address
         """Where jobs of this backend reach servers of the test."""
+        self.waits_for_removal = True
+        """Whether an ended job is removed when `finish` returns. `stoke run` does not wait for that."""
         self.defaults: dict[str, Any] = {
             "scope": scope,
             "index": config.index.model_dump(),
@@ -107,7 +109,7 @@ class Lab:
             done = history.get(job.id)
             assert done is not None
             assert done.state.finished and not done.provisional, f"still {done}"
-            clean_up(job.id, self.backend, history)
+            clean_up(job.id, self.backend, history, self.waits_for_removal)
         return done, events
 
     def run(self, code: str, **fields: Any) -> Outcome:

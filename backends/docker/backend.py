@@ -250,10 +250,16 @@ class DockerBackend:
                 raise
 
     def remove(self, job_id: str) -> None:
+        self._remove(job_id, wait=True)
+
+    def remove_soon(self, job_id: str) -> None:
+        self._remove(job_id, wait=False)
+
+    def _remove(self, job_id: str, wait: bool) -> None:
         if self._record(job_id) is None:
             return
         try:
-            remove_container(self._engine, job_id, f"remove {job_id}")
+            remove_container(self._engine, job_id, f"remove {job_id}", wait)
         except AnswerError as error:
             if error.status != 409:  # the engine is removing it already
                 raise

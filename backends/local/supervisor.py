@@ -49,6 +49,10 @@ RECORD_SIZE = 4096
 BALLAST = "ballast"
 BALLAST_SIZE = 64 * 1024
 RETRY_SECONDS = 0.5
+# The folder of the files of a running job, and what is behind the name of the folder of all jobs in
+# that of files that are removed.
+WORK = "work"
+REMOVED = "-removed"
 # How long after the timeout a runner has to end its job, and how often it is continued until then.
 OVERTIME_SECONDS = 30.0
 CONTINUE_SECONDS = 1.0
@@ -157,6 +161,7 @@ def main() -> None:
         "started_at": started,
         "finished_at": started + elapsed() - clock,
     }
+    set_aside(folder)
     # No process of the job is left, so `stop --now` may end this process while the disk is full.
     signal.signal(signal.SIGQUIT, lambda *_: os._exit(1))
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -164,12 +169,44 @@ def main() -> None:
         try:
             publish(folder, STATUS, finished)
         except FileNotFoundError:
-            return  # The job was removed.
+            break  # The job was removed.
         except OSError as error:
             sys.stderr.write(f"cannot write the status: {error}\n")
             time.sleep(RETRY_SECONDS)
         else:
-            return
+            break
+    remove_set_aside(folder)
+
+
+def set_aside(folder: str) -> None:
+    """Move the files of an ended job to where this process removes them later.
+
+    Removing thousands of them takes time, for which the program that waits for the status does not
+    have to wait. It removes what cannot be moved together with the job.
+    """
+    aside = _aside(folder)
+    try:
+        os.makedirs(aside, 0o700, exist_ok=True)
+        os.rename(os.path.join(folder, WORK), os.path.join(aside, os.path.basename(folder)))
+    except OSError:
+        pass
+
+
+def remove_set_aside(folder: str) -> None:
+    """Remove the files of ended jobs, also those that a killed supervisor left."""
+    sys.path.append(_installation())
+    from stoke.remote.common.trees import remove_tree
+
+    aside = _aside(folder)
+    try:
+        for name in os.listdir(aside):
+            remove_tree(os.path.join(aside, name))
+    except OSError:
+        pass
+
+
+def _aside(folder: str) -> str:
+    return os.path.dirname(folder) + REMOVED
 
 
 def run_program(argv: list[str], stdout: int, stderr: int) -> NoReturn:
@@ -205,7 +242,7 @@ def _import_runner() -> None:
     The delivered program finds these in `sys.modules` and compiles only the others, which it brings:
     otherwise it would compile all of them in each job, which takes 12 ms.
     """
-    installation = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    installation = _installation()
     # Last, because other packages there may have the names of modules of the standard library.
     sys.path.append(installation)
     try:
@@ -214,6 +251,10 @@ def _import_runner() -> None:
         import stoke.remote.runner.main  # noqa: F401
     finally:
         sys.path.remove(installation)
+
+
+def _installation() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Overtime:

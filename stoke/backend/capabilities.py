@@ -62,6 +62,14 @@ class KeepsFinishedJobs(Protocol):
 
 
 @runtime_checkable
+class RemovesSoon(Protocol):
+    """Removing a job may take long, and continues at the engine without this program."""
+
+    def remove_soon(self, job_id: str) -> None:
+        """Begin to remove a finished job, as `remove` does, and do not wait long for the end of it."""
+
+
+@runtime_checkable
 class ForgetsScopes(Protocol):
     """A scope can be deleted, so it can be used for one cold run."""
 

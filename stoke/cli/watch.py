@@ -86,7 +86,7 @@ def watch_job(
     if control is not None:
         control.job, control.interrupted = last, stopper.pressed > 0
     passthrough.close()
-    clean_up(job.id, backend, history)
+    clean_up(job.id, backend, history, wait=False)
     progress.print_end(last)
     # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)

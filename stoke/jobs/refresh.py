@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from stoke.backend.api import Backend, EngineStatus
-from stoke.backend.capabilities import KeepsFinishedJobs
+from stoke.backend.capabilities import KeepsFinishedJobs, RemovesSoon
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.debug import Logger
@@ -164,8 +164,10 @@ def reconcile(
     return now is None or (now.state.finished and not now.provisional)
 
 
-def clean_up(job_id: str, backend: Backend, history: History) -> None:
+def clean_up(job_id: str, backend: Backend, history: History, wait: bool = True) -> None:
     """Remove a finalized job from its engine, and enforce the budgets of its scope and of the logs.
+
+    Without `wait`, the engine may still be removing it afterwards.
 
     An adopted job stays at the engine until it is removed by name: it belongs to another user of the
     engine, who may not have its log yet.
@@ -177,6 +179,8 @@ def clean_up(job_id: str, backend: Backend, history: History) -> None:
         try:
             if isinstance(backend, KeepsFinishedJobs):
                 backend.release(job_id)
+            elif not wait and isinstance(backend, RemovesSoon):
+                backend.remove_soon(job_id)
             else:
                 backend.remove(job_id)
         except EngineError:

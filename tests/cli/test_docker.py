@@ -13,6 +13,7 @@ import pytest
 
 from backends.docker.container import archive_of
 from tests.cli.conftest import Stoke, only_job
+from tests.lab import until
 from tests.nix_cache import NixCache, make_files
 from tests.package_index import PackageIndex
 
@@ -35,8 +36,8 @@ def test_streams_exit_code_and_document(stoke: Stoke, place: list[str]) -> None:
 def test_a_log_outlives_its_container(stoke: Stoke, place: list[str], docker_engine: Any) -> None:
     assert stoke("run", "-q", *place, "-c", "print('kept')").returncode == 0
     job_id = only_job().id
-    names = [name for one in docker_engine.containers(all=True) for name in one["Names"]]
-    assert f"/{job_id}" not in names
+    # The command does not wait for the engine to remove it.
+    until(lambda: not docker_engine.containers(all=True, filters={"name": [job_id]}), "the removal")
     assert stoke("logs", job_id).stdout == b"kept\n"
 
 

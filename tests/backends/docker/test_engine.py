@@ -15,7 +15,7 @@ from backends.docker import DockerBackend
 from backends.docker.engine import DEFAULT_SOCKET, as_engine_error, find_address
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
-from tests.backends.docker.fake_engine import fake_engine, json_answer
+from tests.backends.docker.fake_engine import HOLD, JOB, fake_engine, json_answer
 
 
 def backend_at(url: str) -> DockerBackend:
@@ -104,6 +104,16 @@ def test_an_engine_that_was_stopped(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is not running") as caught:
         backend_at(f"unix://{tmp_path}/left.sock").volumes()
     assert "systemctl start docker" in (caught.value.hint or "")
+
+
+def test_an_engine_that_takes_long_to_remove_a_job(tmp_path: Path) -> None:
+    with fake_engine(tmp_path) as engine:
+        engine.answers[JOB] = [HOLD]
+        backend_at(engine.url).remove_soon(JOB)
+        assert engine.requests[-1].endswith(f"/containers/{JOB}?v=True&force=True")
+        engine.answers[JOB] = [json_answer({"message": "no disk"}, 500)]
+        with pytest.raises(EngineError, match="no disk"):
+            backend_at(engine.url).remove_soon(JOB)
 
 
 def test_no_permission() -> None:

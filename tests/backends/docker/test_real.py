@@ -19,6 +19,7 @@ from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.events import Event
 from tests.backends.docker.deliveries import NONCE, ended, output
 from tests.backends.docker.real import DEAF_FOREVER, WAITS, in_another_program, start, until_output
+from tests.lab import until
 from tests.spools import lines_in
 
 pytestmark = pytest.mark.docker
@@ -165,14 +166,21 @@ def test_a_missing_container_is_no_error(backend: DockerBackend) -> None:
     backend.remove(gone)
 
 
+@pytest.mark.parametrize("soon", [False, True])
 def test_removal_deletes_the_files(
-    backend: DockerBackend, docker_engine: Any, docker_scope: str
+    backend: DockerBackend, docker_engine: Any, docker_scope: str, soon: bool
 ) -> None:
+    """Also if the program ended that began it."""
     made = start(backend, "pass", docker_scope)
     ended(backend, made.job_id)
     mounts = docker_engine.inspect_container(made.job_id)["Mounts"]
     (files,) = [mount["Name"] for mount in mounts if mount["Destination"] == "/stoke"]
-    backend.remove(made.job_id)
+    if soon:
+        code = "backend.remove_soon(sys.argv[1]); os._exit(0)"
+        assert in_another_program(code, made.job_id).returncode == 0
+        until(lambda: backend.inspect(made.job_id).status == "absent", "the removal")
+    else:
+        backend.remove(made.job_id)
     names = [one["Name"] for one in docker_engine.volumes()["Volumes"]]
     assert files not in names
     assert volume_name(docker_scope, "python") in names

@@ -529,3 +529,36 @@ def test_a_chain_of_short_lived_sessions_does_not_outlive_the_job(lab: Lab, tmp_
         stop(job, lab.backend, history, 0)
     assert lab.finish(job).job.state is JobState.STOPPED
     assert free()
+
+
+# ------------------------------------------------------------------ the files of an ended job
+
+
+def set_aside(home: Path) -> list[str]:
+    folder = home / "state" / "local-removed"
+    return os.listdir(folder) if folder.exists() else []
+
+
+def test_the_supervisor_removes_the_files_of_an_ended_job(lab: Lab, own_home: Path) -> None:
+    """And those that a supervisor left which was killed before it had removed them."""
+    left = own_home / "state/local-removed/left/a"
+    left.mkdir(parents=True)
+    (left / "b").write_text("")
+    left.chmod(0o000)
+    code = "import os; os.mkdir('x'); open('x/y', 'w'); os.chmod('x', 0); print(os.getcwd())"
+    job = lab.submit(code)
+    until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
+    assert not (own_home / "state/local" / job.id / "work").exists()
+    until(lambda: set_aside(own_home) == [], "the removal of the files")
+    assert lab.finish(job).job.exit_code == 0
+    assert not (own_home / "state/local" / job.id).exists()
+
+
+def test_files_that_cannot_be_set_aside_are_removed_with_the_job(lab: Lab, own_home: Path) -> None:
+    (own_home / "state").mkdir(exist_ok=True)
+    (own_home / "state/local-removed").write_text("in the way")
+    job = lab.submit("open('x', 'w'); print(1)")
+    until(lambda: lab.backend.inspect(job.id).status == "exited", "the end of the job")
+    assert (own_home / "state/local" / job.id / "work").exists()
+    assert lab.finish(job).stdout == b"1\n"
+    assert not (own_home / "state/local" / job.id).exists()
