@@ -135,14 +135,10 @@ NOT_FOLLOWED = {
     "check the network or VPN, then try: {} version": ELSEWHERE,
     "inspect the pod: {} describe pod {} -n {}": CLUSTER,
     "inspect it: {} get workflow {} -n {}": CLUSTER,
-    "create the secret, or refer to an existing one: --secret NAME=secret:NAME/KEY": CLUSTER,
-    "name one that the cluster can pull: --image IMAGE; for a private registry set "
-    "argo.image_pull_secrets": CLUSTER,
     "run a job: stoke run -b argo -c pass": CLUSTER,
     "see its log: kubectl logs {} -c {}": CLUSTER,
     "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
-    "set the kubeconfig's certificate-authority to that of this cluster": CLUSTER,
     "leave files out: --exclude GLOB, or use another backend: -b docker": CLUSTER,
     "this cluster forbids root: set argo.restricted = true": CLUSTER,
     "if a second run does harm, set argo.at_most_once = true": CLUSTER,

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from backends.argo import rights
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path, workflows_path
@@ -22,7 +24,9 @@ from tests.cli.conftest import Stoke, only_job
 from tests.cluster import cluster as own_cluster
 from tests.cluster.layout import Layout
 from tests.conftest import TestCluster
+from tests.hints import is_hint, refused
 from tests.lab import until
+from tests.network import Authority
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("scope")]
 
@@ -139,7 +143,7 @@ class Said:
 
 
 def test_an_unknown_image_is_named_and_the_job_given_up(
-    stoke: Stoke, start: Start, monkeypatch: pytest.MonkeyPatch
+    stoke: Stoke, start: Start, real_cluster: TestCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "stoke-test/nobody-has-this:1"
     running = start("run", "--image", image, "-c", "print(1)")
@@ -150,8 +154,56 @@ def test_an_unknown_image_is_named_and_the_job_given_up(
     monkeypatch.setenv("STOKE_ARGO__START_TIMEOUT", "1s")
     until(lambda: only_job().state == "failed" or stoke("jobs").returncode != 0, "its end")
     said.until(b"error: given up, because the node cannot pull the image")
-    said.until(b"hint: name one that the cluster can pull")
+    said.until(b"argo.image_pull_secrets\n")
     assert running.wait(60) == 125
+    (hint,) = re.findall(r"hint: (.*)", said.text.decode())
+    is_hint(
+        hint,
+        "name one that the cluster can pull: --image IMAGE; for a private registry set "
+        "argo.image_pull_secrets",
+    )
+    monkeypatch.delenv("STOKE_ARGO__START_TIMEOUT")
+    assert stoke("run", "-q", "--image", real_cluster.image, "-c", "print(1)").stdout == b"1\n"
+
+
+def test_a_job_whose_secret_is_missing_begins_once_it_is_created(
+    start: Start, api: Cluster
+) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    code = "import os; print(os.environ['TOKEN'][::-1])"
+    running = start("run", "-c", code, "--secret", f"TOKEN=secret:{name}/token")
+    said = Said(running)
+    said.until(b"--secret NAME=secret:NAME/KEY\n")
+    (hint,) = re.findall(r"waiting: .*; (create .*)", said.text.decode())
+    is_hint(hint, "create the secret, or refer to an existing one: --secret NAME=secret:NAME/KEY")
+    path = resource_path("v1", api.namespace, "secrets")
+    body = {"metadata": {"name": name}, "stringData": {"token": "hunter2"}}
+    api.request("POST", path, body={"apiVersion": "v1", "kind": "Secret", **body})
+    try:
+        assert running.wait(120) == 0
+        assert running.stdout is not None and running.stdout.read() == b"2retnuh\n"
+    finally:
+        api.request("DELETE", f"{path}/{name}")
+
+
+def test_a_kubeconfig_for_another_cluster_gets_the_right_authority(
+    real_cluster: TestCluster, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(Path(real_cluster.kubeconfig).read_text())
+    for one in config["clusters"]:
+        one["cluster"].pop("certificate-authority-data", None)
+        one["cluster"]["certificate-authority"] = str(Authority(tmp_path / "other", "::1").file)
+    wrong = tmp_path / "kubeconfig"
+    wrong.write_text(yaml.safe_dump(config))
+
+    def ask(kubeconfig: Path | str) -> object:
+        with closing(Cluster(context=None, namespace=None, kubeconfig=str(kubeconfig))) as cluster:
+            return cluster.request("GET", "/version")
+
+    refused(
+        lambda: ask(wrong), "set the kubeconfig's certificate-authority to that of this cluster"
+    )
+    assert ask(real_cluster.kubeconfig)
 
 
 def test_a_job_that_no_node_has_room_for_waits_and_says_why(stoke: Stoke) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +20,7 @@ except KeyboardInterrupt:
 finally:
     print("finally")
 """
+CTRL_C = "\x03"
 FOREVER = "import time\nprint('began')\nwhile True: time.sleep(0.05)\n"
 
 
@@ -38,7 +38,7 @@ def test_the_code_catches_it_and_ends_as_it_likes(
 ) -> None:
     at = terminal("run", *place, "-c", CHECKPOINT, "--", str(code))
     at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
+    at.type(CTRL_C)
     assert at.wait() == code
     assert b"checkpoint written\r\nfinally\r\n" in at.screen
     job = only_job()
@@ -50,7 +50,7 @@ def test_code_that_does_not_catch_it_ends_as_python_does(
 ) -> None:
     at = terminal("run", *place, "-c", FOREVER)
     at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
+    at.type(CTRL_C)
     assert at.wait() == 130
     assert b"KeyboardInterrupt" in at.screen
     job = only_job()
@@ -69,7 +69,7 @@ def test_all_processes_of_the_code_hear_it(
     )
     at = terminal("run", *place, "-c", code)
     at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
+    at.type(CTRL_C)
     assert at.wait() == 0
     assert b"worker too" in at.screen
 
@@ -80,8 +80,8 @@ def test_the_second_ctrl_c_kills_code_that_ignores_the_first(
     code = "import signal\nsignal.signal(signal.SIGINT, lambda *_: print('heard'))\n" + FOREVER
     at = terminal("run", *place, "-c", code)
     at.until(b"began")
-    at.process.send_signal(signal.SIGINT)
+    at.type(CTRL_C)
     at.until(b"heard")
-    at.process.send_signal(signal.SIGINT)
+    at.type(CTRL_C)
     assert at.wait() == 130
     assert only_job().state is JobState.STOPPED
