@@ -11,7 +11,8 @@ from stoke.config.pods import KUBERNETES_NAME, ObjectKey, PodSettings
 from stoke.config.section import Section
 from stoke.errors import RequestError
 from stoke.files.paths import config_file
-from stoke.request.spec import IndexSettings, Memory, NixSettings, Scope, Seconds
+from stoke.request.quantities import Memory, Seconds
+from stoke.request.spec import IndexSettings, NixSettings, Scope
 
 _LABEL_VALUE = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 

@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -21,6 +20,7 @@ from pydantic import (
 from stoke.errors import RequestError
 from stoke.request.labels import check_annotations, check_labels
 from stoke.request.mounts import check_mounts, parse_mount
+from stoke.request.quantities import Cores, Gpus, Memory, Seconds
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
     Entry,
@@ -32,14 +32,10 @@ from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
 from stoke.request.values import References
 from stoke.request.workspace_name import WORKSPACE, check_workspace_name
-from stoke.text.units import exact_number, exact_size, human_bytes, parse_duration, parse_size
+from stoke.text.units import exact_number, human_bytes
 from stoke.text.urls import AddressFault, address_fault, split_login
 
 MAX_CODE = 8 * 1024**2
-MIN_BYTES = 4 * 1024**2
-MAX_BYTES = 1 << 50
-MAX_SECONDS = 365 * 86400
-MAX_CORES = 4096
 HIDDEN = "***"
 
 _SCOPE = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -72,66 +68,16 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _read_bytes(value: Any) -> Any:
-    """Return the bytes in a text or number; a value of another type is left to pydantic."""
-    count = parse_size(value)
-    if isinstance(count, int) and not MIN_BYTES <= count <= MAX_BYTES:
-        bounds = f"from {exact_size(MIN_BYTES)} to {exact_size(MAX_BYTES)}"
-        raise ValueError(f"{value!r} is not a size {bounds}; write it as 512m, 2g or 1.5GiB")
-    return count
-
-
-def _read_seconds(value: Any) -> Any:
-    """Return the seconds in a text or number; a value of another type is left to pydantic."""
-    seconds = parse_duration(value)
-    if isinstance(seconds, int | float) and not 0 < seconds <= MAX_SECONDS:
+def _read_profile(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > 40:
         raise ValueError(
-            f"{value!r} is not a duration above 0 s and up to 365 days; write it as 90s, 5m or 1h30m"
+            f"{value[:80]!r} is not the name of a profile; name a table in argo.profiles, whose name "
+            "has at most 40 characters"
         )
-    return seconds
-
-
-def _read_cores(value: Any) -> Any:
-    """Return the number in a text or number; a value of another type is left to pydantic."""
-    cores = value
-    if isinstance(value, str):
-        try:
-            cores = float(value)
-        except ValueError:
-            cores = 0
-    if isinstance(cores, int | float) and not 0 < cores <= MAX_CORES:
-        raise ValueError(
-            f"{value!r} is not a number of cores above 0 and up to {MAX_CORES}; write 2 or 0.5"
-        )
-    return cores
+    return value
 
 
 Text = Annotated[str, AfterValidator(_utf8)]
-Memory = Annotated[
-    int,
-    BeforeValidator(_read_bytes),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": MIN_BYTES, "maximum": MAX_BYTES},
-                {"type": "string", "examples": ["512m", "2g", "1.5GiB"]},
-            ]
-        }
-    ),
-]
-"""Bytes."""
-Seconds = Annotated[
-    float,
-    BeforeValidator(_read_seconds),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
-                {"type": "string", "examples": ["90s", "5m", "1h30m"]},
-            ]
-        }
-    ),
-]
 Scope = Annotated[str, AfterValidator(check_scope)]
 
 
@@ -350,15 +296,15 @@ class JobSpec(Model):
     """uv's settings, which `stoke.request.surroundings` records at submission; None before that."""
     image: str | None = None
     timeout: Seconds | None = None
-    cpu: Annotated[float, BeforeValidator(_read_cores), Field(gt=0, le=MAX_CORES)] | None = None
+    cpu: Cores | None = None
     memory: Memory | None = None
     shm_size: Memory | None = None
     """Bytes of /dev/shm, through which worker processes exchange data."""
-    cpu_request: float | None = Field(default=None, gt=0, le=4096)
+    cpu_request: Cores | None = None
     """What a cluster reserves; None reserves the limit."""
     memory_request: Memory | None = None
-    gpu: int | None = Field(default=None, ge=1, le=1024)
-    profile: str | None = Field(default=None, max_length=40)
+    gpu: Gpus | None = None
+    profile: Annotated[str, BeforeValidator(_read_profile), Field(max_length=40)] | None = None
     """The name of a table in the configuration's `argo.profiles`."""
     labels: dict[str, Text] = {}
     annotations: dict[str, Text] = {}

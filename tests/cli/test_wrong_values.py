@@ -66,6 +66,19 @@ WRONG: dict[str, list[Wrong]] = {
     "cpu": [Wrong(value, CORES) for value in ("x", "0", "-1", "nan", "1e9")],
     "memory": [Wrong(value, SIZE) for value in ("x", "1m", "-1", "nan", "9999999t")],
     "shm_size": [Wrong(value, SIZE) for value in ("x", "1m", "-1", "nan", "9999999t")],
+    "workspace": [Wrong("A/B", "write a name, such as 'B'"), Wrong("-", "use letters, digits")],
+    "cpu_request": [Wrong(value, CORES) for value in ("x", "0", "nan")],
+    "memory_request": [Wrong(value, SIZE) for value in ("x", "1m")],
+    "gpu": [Wrong(value, "from 1 to 1024; write 1") for value in ("x", "0", "-1", "1.5", "9999")],
+    "profile": [Wrong("x" * 41, "name a table in argo.profiles")],
+    "labels": [
+        Wrong("x", "write KEY=VALUE", shown=False),
+        Wrong("a/b/c=1", "write name or example.com/name", shown=False),
+    ],
+    "annotations": [
+        Wrong("x", "write KEY=VALUE", shown=False),
+        Wrong("a/b/c=1", "write name or example.com/name", shown=False),
+    ],
     "image": [Wrong("A B", "write it as python:3.13-slim")],
     "scope": [Wrong("A B", "use up to 40 of a-z, 0-9 and -")],
 }
