@@ -111,6 +111,13 @@ class JobActions(StokeScreen):
 
         on_thread(self, lambda: plan(self.context.reading.those(wanted)), ask, self.show_error)
 
+    def action_pager(self) -> None:
+        """Show the logs of the marked jobs in one, or that of the current job."""
+        from tui.jobs.merged_log import show_merged_log
+
+        marked, current = tuple(self.table.marked), self.table.current
+        show_merged_log(self, marked or ((current,) if current is not None else ()))
+
     def action_compare(self) -> None:
         """Compare the two marked jobs, the older first.
 

@@ -55,7 +55,12 @@ class JobDetail(Vertical):
                 with Vertical(id="log-summary"):
                     yield Waterfall(id="log-phases", brief=True)
                     yield UsageCurve(id="log-usage")
-                yield LogPane(self.context.jobs.locations.of, header, id="log-pane")
+                yield LogPane(
+                    self.context.jobs.locations.of,
+                    header,
+                    lambda job_id: read_spec(self.context.reading, job_id),
+                    id="log-pane",
+                )
             with (
                 TabPane("Phases", id="tab-phases"),
                 VerticalScroll(id="phases-scroll"),

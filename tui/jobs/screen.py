@@ -64,6 +64,7 @@ class JobsScreen(JobActions):
         Binding("f", "follow", "Follow", id="jobs.follow"),
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
         Binding("t", "stamps", "Timestamps", show=False, id="jobs.timestamps"),
+        Binding("vertical_line", "pager", "Open in $PAGER", show=False, id="jobs.pager"),
         Binding("y", "copy", "Copy", show=False, id="jobs.copy"),
         Binding(
             "plus,equals_sign", "resize(1)", "Enlarge this pane", show=False, id="jobs.enlarge"
@@ -350,6 +351,8 @@ class JobsScreen(JobActions):
             return marked or job is not None
         if action in ("rerun", "edit"):
             return job is not None
+        if action == "pager":
+            return marked or job is not None
         if action == "rerun_fresh":
             return job is not None and has_project(job)
         if action == "repeat":

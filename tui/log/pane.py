@@ -24,9 +24,11 @@ from stoke.logs.levels import Level, LevelQuery
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import ENGINE_LOG
+from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.dialogs.prompts import Confirm
+from tui.log.code import CodePlace
 from tui.log.view import LogView
 from tui.notifications import show_error
 from tui.terminal import programs
@@ -65,6 +67,7 @@ class LogPane(Vertical):
         Binding("S", "ask('save')", "Save", id="log.save"),
         Binding("vertical_line", "pager", "Open in $PAGER", show=False, id="log.pager"),
         Binding("ctrl+e", "editor", "$EDITOR", show=False, id="log.editor"),
+        Binding("enter", "code", "Code of a traceback", show=False, id="log.code"),
         Binding("x", "engine", "Lines of the engine", show=False, id="log.engine"),
         Binding("f3", "regex", "Regular expression", id="log.regex"),
         Binding("escape", "step_back", "Step back", show=False, id="log.step_back"),
@@ -74,16 +77,19 @@ class LogPane(Vertical):
         self,
         location_of: Callable[[str], LogLocation],
         header: Static,
+        spec_of: Callable[[str], JobSpec | RequestError],
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
         """`location_of` returns where the log of a job is, from the job's id.
 
-        `header` is a widget elsewhere, usually of one row; the pane fills it.
+        `header` is a widget elsewhere, usually of one row; the pane fills it. `spec_of` returns the
+        request of a job.
         """
         super().__init__(id=id)
         self._location_of = location_of
         self._header_line = header
+        self._spec_of = spec_of
         # Whether to wrap the lines of the shown job, once the user has chosen.
         self._wrap: bool | None = None
         # The place and the query from before a search that is being typed.
@@ -270,6 +276,8 @@ class LogPane(Vertical):
         # The key bar may ask before the widgets are mounted.
         if action == "engine":
             return bool(self.children) and self._job is not None and not self._prompting
+        if action == "code":
+            return bool(self.children) and self._job is not None and self.view.has_focus
         if action in ("ask", "level", "pager", "editor"):
             return bool(self.children) and self._job is not None and not self._prompting
         if action == "regex":
@@ -392,6 +400,44 @@ class LogPane(Vertical):
 
     def action_editor(self) -> None:
         self._open(programs.editor)
+
+    def action_code(self) -> None:
+        """Open the code of the traceback line under the cursor, or above it, in the editor."""
+        job = self._job
+        places = self.view.code_places()
+        if job is None or not places:
+            self.notify("no traceback here", timeout=3)
+            return
+        spec = self._spec_of(job.id)
+        if isinstance(spec, RequestError):
+            show_error(self, spec)
+            return
+        missing: StokeError | None = None
+        for place in places:
+            try:
+                file = place.file_of(spec, job.id)
+            except StokeError as error:
+                missing = missing or error
+                continue
+            self._edit(file, spec.code or "", place)
+            return
+        if missing is not None:
+            show_error(self, missing)
+
+    def _edit(self, file: Path | None, code: str, place: CodePlace) -> None:
+        """Open a file of the project, or a copy of the job's code that it ran."""
+        with tempfile.TemporaryDirectory(prefix="stoke-code-") as folder:
+            if file is None:
+                file = Path(folder) / Path(place.path).name
+                file.write_text(code)
+                file.chmod(0o400)
+            try:
+                with self.app.suspend():
+                    programs.editor().open(file, place.line)
+            except SuspendNotSupported:
+                show_error(self, StokeError("there is no terminal for another program"))
+            except StokeError as error:
+                show_error(self, error)
 
     def _open(self, choose: Callable[[], programs.Program]) -> None:
         """Show a copy of the log, as it is drawn but complete, in another program."""

@@ -16,6 +16,7 @@ from stoke.logs.reader import Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import LogSource
 from stoke.text.ansi import Styled
+from tui.log.code import MOST_ABOVE, CodePlace, places_above
 from tui.log.row import LogRow, Span
 from tui.log.scans import LogScans
 from tui.log.window import LogWindow
@@ -82,6 +83,11 @@ class LogView(LogWindow):
         self._search_for(query)
         if query is not None:
             self._search_from = self.row if start is None else start
+
+    def code_places(self) -> list[CodePlace]:
+        """Return the places in the code that the traceback at the cursor names."""
+        lines = range(self.cursor, max(-1, self.cursor - MOST_ABOVE), -1)
+        return places_above(self.lines.load(line).text for line in lines)
 
     def place(self) -> tuple[int, bool]:
         """Return (row of the cursor, whether the window follows), for `return_to`."""

@@ -11,6 +11,10 @@ from typing import NamedTuple
 
 from stoke.errors import EngineError
 
+# How an editor takes the line to begin at.
+_PLUS_LINE = ("vi", "vim", "nvim", "nano", "emacs", "emacsclient", "joe", "micro", "kak", "less")
+_COLON_LINE = ("hx", "helix", "subl")
+
 
 class Program(NamedTuple):
     """`variable` is the one that names this program, or would."""
@@ -19,15 +23,24 @@ class Program(NamedTuple):
     variable: str
     command: list[str]
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait for the program to end. `EngineError` if it fails."""
+    def open(self, path: Path, line: int | None = None) -> None:
+        """Open a file and wait for the program to end. `EngineError` if it fails.
+
+        An editor that is known to take a line begins there.
+        """
         try:
-            subprocess.run([*self.command, str(path)], check=True)
+            subprocess.run([*self.command, *self._at(path, line)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise EngineError(
                 f"the {self.kind} {shlex.join(self.command)} failed: {error}",
                 f"name another: export {self.variable}=...",
             ) from error
+
+    def _at(self, path: Path, line: int | None) -> list[str]:
+        name = Path(self.command[0]).name
+        if line is None or name not in (*_PLUS_LINE, *_COLON_LINE):
+            return [str(path)]
+        return [f"+{line}", str(path)] if name in _PLUS_LINE else [f"{path}:{line}"]
 
 
 def editor() -> Program:
