@@ -79,6 +79,7 @@ class LocalBackend:
         counts_bytes=False,
         isolation="none: jobs run on this machine with your rights",
         workspaces=True,
+        caches_here=True,
     )
 
     def __init__(self, config: Config) -> None:

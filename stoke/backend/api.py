@@ -42,6 +42,8 @@ class Capabilities:
     """Whether jobs are pods, which have profiles, annotations and requests."""
     workspaces: bool = False
     """Whether jobs can mount a workspace (`stoke.backend.capabilities.KeepsWorkspaces`)."""
+    caches_here: bool = False
+    """Whether the caches are folders of this machine, so that measuring them starts nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from textual.widgets import Button, Input
 
 from stoke.backend.api import Volume
 from stoke.errors import EngineError
+from stoke.history.job import Phase
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
 from tui.app import StokeApp
 from tui.caches.clear import ClearCache
@@ -61,6 +63,22 @@ async def test_measuring_fills_the_row(app: StokeApp, desk: Desk, local: FakeBac
         await until(pilot, lambda: "286 MiB" in screen_text(app))
         # In the sum at once, in the plot when the history has been read again.
         await until(pilot, lambda: shows(app, "286 MiB", without="not measured"))
+
+
+async def test_folders_of_this_machine_are_measured_in_the_background(
+    app: StokeApp, desk: Desk, local: FakeBackend
+) -> None:
+    local.capabilities = replace(local.capabilities, caches_here=True)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await until(pilot, lambda: shows(app, "286 MiB", without="not measured"))
+        # A job adds to a volume that is measured.
+        local.measured["stoke-team-a-python"] = (8 * 1000**3, 13)
+        desk.job("warm-7k2pqa", age=60)
+        desk.history.query("UPDATE jobs SET scope = 'team-a' WHERE id = 'warm-7k2pqa'")
+        desk.history.set_phase("warm-7k2pqa", Phase("python", NOW - 50, 40.0, False, 3, 0))
+        await until(pilot, lambda: "7.5 GiB" in screen_text(app))
+        assert not app._notifications
 
 
 async def test_clearing_requires_the_name_of_the_scope(

@@ -26,6 +26,7 @@ from tui import format as fmt
 from tui.base_screen import WIDE, StokeScreen
 from tui.caches.clear import ClearCache
 from tui.caches.environments import EnvironmentsScreen
+from tui.caches.measuring import BackgroundMeasuring
 from tui.caches.prune import Plan, PruneCache
 from tui.caches.warm import WarmCache
 from tui.context import Context
@@ -46,7 +47,7 @@ _COLUMNS = (
     ("size", 7),
     ("age", 4),
     ("envs", 4),
-    ("hits", 4),
+    ("hit%", 4),
     ("saved", 6),
     ("not recv", 8),
     ("used by", 7),
@@ -103,6 +104,7 @@ class CachesScreen(StokeScreen):
         self._errors: dict[str, StokeError] = {}
         self._listing: set[str] = set()
         self._all_listed = False
+        self._background = BackgroundMeasuring(self, self._measure, self._measured)
         self._scopes: dict[str, str] = {}
         """Each scope as its cells show it."""
 
@@ -185,6 +187,17 @@ class CachesScreen(StokeScreen):
                 volume = replace(measured, in_use_by=volume.in_use_by)
             self._volumes[key] = volume
         self._show()
+        if self.context.backends.get(name).capabilities.caches_here:
+            self._background.add(volumes, self.context.snapshot.jobs)
+
+    def on_unmount(self) -> None:
+        self._background.close()
+
+    def _measured(self, volume: Volume) -> None:
+        """Show a volume that was measured in the background."""
+        if _key(volume) in self._volumes:
+            self._volumes[_key(volume)] = volume
+            self._show()
 
     def _show_failure(self, name: str, error: StokeError) -> None:
         self._listing.discard(name)
@@ -201,7 +214,13 @@ class CachesScreen(StokeScreen):
         self._show()
 
     def _jobs_changed(self, snapshot: JobsSnapshot) -> None:
-        """Notify of the end of warm jobs that were started here."""
+        """Notify of the end of warm jobs that were started here, and measure what jobs added to."""
+        here = [
+            volume
+            for volume in self._volumes.values()
+            if self.context.backends.get(volume.backend).capabilities.caches_here
+        ]
+        self._background.add(here, snapshot.jobs)
         if not self._warming:
             return
         for job in snapshot.jobs:
@@ -213,8 +232,20 @@ class CachesScreen(StokeScreen):
                     severity="information" if job.exit_code == 0 else "error",
                     markup=False,
                 )
+                self._measure_warmed(job)
                 self.action_reload()
         self._show_detail()
+
+    def _measure_warmed(self, job: Job) -> None:
+        """Measure what a warm job has added to, also where that starts a container."""
+        if self.context.backends.get(job.backend).capabilities.pods:
+            return
+        grown = [
+            volume
+            for volume in self._volumes.values()
+            if (volume.backend, volume.scope) == (job.backend, job.scope)
+        ]
+        self._background.add(grown, (job,))
 
     # --- showing ----------------------------------------------------------------------------------
 
