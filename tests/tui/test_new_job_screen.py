@@ -61,6 +61,19 @@ async def test_typed_code_and_packages_are_submitted_and_watched(
         await until(pilot, lambda: made.job_id in screen_text(app))
 
 
+async def test_a_key_after_the_submission_is_not_for_the_code(
+    app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
+) -> None:
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        screen = await opened(pilot, app)
+        await pilot.press(*"print(1)")
+        screen.action_submit()
+        assert screen.focused is None
+        await until(pilot, lambda: backends["local"].deliveries)
+        await until(pilot, lambda: screen.focused is screen.query_one("#code"))
+        assert backends["local"].deliveries[0].spec.code == "print(1)"
+
+
 async def test_a_module_is_submitted_in_place_of_code(
     app: StokeApp, backends: dict[str, FakeBackend], desk: Desk
 ) -> None:

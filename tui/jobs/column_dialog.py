@@ -14,8 +14,16 @@ from textual.widgets import OptionList, Static
 from tui.dialogs.dialog import Dialog
 from tui.jobs.columns import COLUMNS, SHOWN
 
-_HELP = "space shows or hides, J and K move, 0 resets, esc closes"
-_FULL = {"job": "id", "backend": "backend", "environment": "seconds for the environment"}
+_HELP = "space shows or hides, J and K move, backspace restores the defaults"
+_FULL = {
+    "job": "id",
+    "backend": "backend",
+    "load": "processor load of running jobs",
+    "ram": "memory of running jobs",
+    "environment": "seconds for the environment",
+    "cpu": "processor time",
+    "memory": "peak memory",
+}
 
 
 class Columns(Dialog[None]):

@@ -452,6 +452,7 @@ class NewJobScreen(HasDrafts):
         draft = self._now()
         self._save()
         self._set_submitting(True)
+        self.set_focus(None if watch else self.focused)  # A key is not for the code any more.
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -497,10 +498,11 @@ class NewJobScreen(HasDrafts):
         on_thread(self, make, made, self._refuse)
 
     def _set_submitting(self, submitting: bool) -> None:
-        self._submitting = submitting
         button = self.query_one("#submit", Button)
         button.label = Content("Submitting ..." if submitting else "Submit")
-        button.disabled = submitting
+        button.disabled = self._submitting = submitting
+        if not submitting and self.focused is None:
+            self._code.focus()
         self.refresh_bindings()
 
     def _refuse(self, error: StokeError) -> None:
