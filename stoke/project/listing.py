@@ -81,10 +81,11 @@ class ProjectListing:
             )
         special = [path for path, reason in self.left_out if reason == SPECIAL]
         if special:
+            options = " ".join(map(contents.exclude_option, special[:MOST_NAMED]))
             notes.append(
                 (
                     f"pipes, sockets and devices do not travel: {shown_paths(special)}",
-                    f"leave them out without this note: {contents.exclude_option(special[0])}",
+                    f"leave them out without this note: {options}",
                 )
             )
         return notes

@@ -109,7 +109,7 @@ def test_pipes_and_sockets_are_left_out_with_a_note(tmp_path: Path, in_repositor
         (note,) = snapshot(root).notes
         assert note == (
             "pipes, sockets and devices do not travel: pipe, socket",
-            "leave them out without this note: --exclude /pipe",
+            "leave them out without this note: --exclude /pipe --exclude /socket",
         )
         assert snapshot(root, exclude=("/pipe", "/socket")).notes == ()
 
