@@ -67,10 +67,12 @@ def _all(env: dict[str, str], scopes: list[str], name: str) -> Launches:
         done.launch += time.perf_counter() - began
         done.environment += sum(phase["seconds"] for phase in phases)
         done.received += sum(phase["bytes"] or 0 for phase in phases)
-    caches = _measured(env, "cache", "ls")
-    workspaces = _measured(env, "workspace", "list")
-    done.disk = sum(one["bytes"] for one in caches if one["scope"] in scopes)
-    done.disk += sum(one["bytes"] for one in workspaces if one["name"].startswith(f"{name}."))
+    measured = _measured(
+        env, "workspace", "list", *(f"{name}.{number}" for number in range(WORKSPACES))
+    )
+    for scope in set(scopes):
+        measured += _measured(env, "cache", "ls", "--scope", scope)
+    done.disk = sum(one["bytes"] for one in measured)
     return done
 
 
@@ -89,7 +91,9 @@ def _launch(env: dict[str, str], scope: str, workspace: str) -> list[dict[str, A
 def _measured(env: dict[str, str], *words: str) -> list[dict[str, Any]]:
     command = [STOKE, *words, "-b", "docker", "--measure", "--json"]
     measured = {**env, "STOKE_DOCKER__IMAGE": IMAGE}
-    done = subprocess.run(command, env=measured, capture_output=True, check=True)
+    done = subprocess.run(command, env=measured, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"cannot measure:\n{done.stderr.decode()}")
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from stoke.backend.capabilities import KeepsWorkspaces, Workspace
 
 
-def find_workspace(name: str, there: Iterable[Workspace], backend: str) -> Workspace:
-    """Return the workspace `name` among those of a backend; `RequestError` suggests similar names."""
+def find_workspace(name: str, there: Iterable[Workspace], backend: str | None) -> Workspace:
+    """Return the workspace `name` among those of a backend, or of all; `RequestError` suggests similar
+    names."""
     found = {one.name: one for one in there}
     if name in found:
         return found[name]
@@ -20,7 +21,9 @@ def find_workspace(name: str, there: Iterable[Workspace], backend: str) -> Works
     hint = f"did you mean {' or '.join(near)}? See: stoke workspace list"
     raise RequestError(
         "workspace",
-        f"the {backend} backend has no workspace {name}",
+        f"the {backend} backend has no workspace {name}"
+        if backend
+        else f"no backend has a workspace {name}",
         hint if near else "see: stoke workspace list",
     )
 

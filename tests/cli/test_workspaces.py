@@ -89,6 +89,7 @@ def test_listing_copying_and_removing(stoke: Stoke, own_home: Path) -> None:
     assert stoke("workspace", "clone", "ada", "eve").returncode == 0
     assert stoke("workspace", "rename", "ada", "bob").returncode == 0
     assert set(listed(stoke)) == {"bob", "eve"}
+    assert set(listed(stoke, "eve", *LOCAL)) == {"eve"}
     assert run(stoke, "bob", READS).stdout == b"kept\n"
     for words in (("in", "out"), ("ada:/x", "bob:/y")):
         assert b"Write one of the two as NAME:/path" in stoke("workspace", "cp", *words).stderr
@@ -125,7 +126,12 @@ def test_what_is_left_out_is_named(stoke: Stoke, own_home: Path) -> None:
 
 def test_a_name_that_is_nearly_right(stoke: Stoke) -> None:
     run(stoke, "data", WRITES)
-    for words in (("remove", "daat"), ("cp", "daat:/out.txt", "."), ("clone", "daat", "x")):
+    for words in (
+        ("list", "daat"),
+        ("remove", "daat"),
+        ("cp", "daat:/out.txt", "."),
+        ("clone", "daat", "x"),
+    ):
         said = hint(stoke("workspace", *words))
         assert said == "did you mean data? See: stoke workspace list"
     said = hint(stoke("workspace", "remove", "else"), "see: stoke workspace list")

@@ -50,23 +50,28 @@ def command() -> None:
 
 
 @command.command("list")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @apply(BACKEND)
 @click.option("--measure", is_flag=True, help="Measure now instead of showing the last figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def list_workspaces(backend: str | None, measure: bool, as_json: bool) -> None:
+def list_workspaces(
+    names: tuple[str, ...], backend: str | None, measure: bool, as_json: bool
+) -> None:
     """List the workspaces of every backend that answers, or of the one named by --backend.
 
-    Sizes are from the last measurement. LAST USED is when a job or a copy from this machine used it
-    last; for one that was only used from elsewhere, when it was made.
+    With NAME, list only these. Sizes are from the last measurement. LAST USED is when a job or a copy
+    from this machine used it last; for one that was only used from elsewhere, when it was made.
 
     \b
     stoke workspace list
-    stoke workspace list -b docker --measure --json
+    stoke workspace list ada -b docker --measure --json
     """
     from stoke.backend.registry import backend_names
     from stoke.workspaces.keeper import WorkspaceKeeper
+    from stoke.workspaces.names import find_workspace
 
     found: list[Workspace] = []
+    others: list[Workspace] = []
     with History() as history, closing(_backends()) as backends:
         for name in [backend] if backend else backend_names():
             try:
@@ -74,13 +79,17 @@ def list_workspaces(backend: str | None, measure: bool, as_json: bool) -> None:
                 if not backend and not isinstance(chosen, KeepsWorkspaces):
                     continue
                 keeper = WorkspaceKeeper(chosen, history)
-                there = keeper.all()
+                everything = keeper.all()
             except EngineError as error:
                 if backend:
                     raise
                 print_notice(f"{name} is not listed: {error.what}")
                 continue
+            there = [one for one in everything if not names or one.name in names]
+            others += everything
             found += [_measured(keeper, one) for one in there] if measure else there
+    for name in names:
+        find_workspace(name, others, backend)
     if as_json:
         print_json([_document(one) for one in found])
         return
