@@ -75,6 +75,7 @@ class Lab:
         upgrade: bool = False,
         on_cache_trouble: str = "uncached",
         compile_bytecode: bool = False,
+        checkpoint: str | None = None,
         **fields: Any,
     ) -> Request:
         spec = request_from_options(code=code, **{**self.defaults, **fields})
@@ -84,6 +85,7 @@ class Lab:
             upgrade=upgrade,
             on_cache_trouble=on_cache_trouble,
             compile_bytecode=compile_bytecode,
+            checkpoint=checkpoint,
         )
 
     def submit(self, code: str, **fields: Any) -> Job:
@@ -97,6 +99,13 @@ class Lab:
 
     def follow(self, job: Job) -> tuple[Job, list[Event]]:
         """The same, and leaves its output in the spool."""
+        done, events = self.follow_only(job)
+        with History() as history:
+            clean_up(job.id, self.backend, history, self.waits_for_removal)
+        return done, events
+
+    def follow_only(self, job: Job) -> tuple[Job, list[Event]]:
+        """The same, and leaves the job at its engine."""
         events: list[Event] = []
         with History() as history:
             tracker = Tracker(self.backend, history, job.id, on_event=events.append)
@@ -109,7 +118,6 @@ class Lab:
             done = history.get(job.id)
             assert done is not None
             assert done.state.finished and not done.provisional, f"still {done}"
-            clean_up(job.id, self.backend, history, self.waits_for_removal)
         return done, events
 
     def run(self, code: str, **fields: Any) -> Outcome:

@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from backends.docker.log import DockerLog
 from backends.docker.names import has_labels, volume_name
 from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
+from backends.docker.results import read_results
 from backends.docker.volumes import DockerVolumes
 from stoke.backend.api import (
     Capabilities,
@@ -49,6 +51,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
+from stoke.backend.capabilities import ResultEntry
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
@@ -263,6 +266,13 @@ class DockerBackend:
         except AnswerError as error:
             if error.status != 409:  # the engine is removing it already
                 raise
+
+    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+        return None if self._record(job_id) is None else read_results(self._engine, job_id)
+
+    def has_results(self, job_id: str) -> bool:
+        with closing(read_results(self._engine, job_id)) as entries:
+            return next(entries, None) is not None
 
     def jobs(self) -> list[FoundJob]:
         filters = {"label": [f"{MANAGED}=true", f"{KIND}=job"]}

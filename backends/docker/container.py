@@ -26,7 +26,7 @@ from stoke.config.model import Config
 from stoke.delivery.bind_mounts import BindMount, resolve_mounts
 from stoke.errors import EngineError
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import JobFolder, RunnerOption
+from stoke.remote.protocol import RESULTS_MOUNT, JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.workspace_name import WORKSPACE
 
@@ -85,6 +85,7 @@ def container_config(
         cache=CACHE if spec.use_cache else None,
         pack=f"{FOLDER}/{PACK}" if delivery.project and delivery.project.pack else None,
         workspace=WORKSPACE if spec.workspace is not None else None,
+        results=RESULTS_MOUNT,
         flags=tuple(flags),
     )
     host: dict[str, Any] = {

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from backends.local.caches import LocalCaches
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
+from backends.local.results import read_folder
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
@@ -34,6 +36,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
+from stoke.backend.capabilities import ResultEntry
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError, StokeError
@@ -206,6 +209,7 @@ class LocalBackend:
             cache=cache,
             pack=pack,
             workspace=workspace,
+            results=str(folder / JobFolder.RESULTS),
         )
         return [str(folder / "runner.py"), *arguments]
 
@@ -310,6 +314,14 @@ class LocalBackend:
                 f"cannot remove all of {folder}",
                 f"remove it: sudo rm -r {shlex.quote(str(folder))}",
             )
+
+    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+        folder = _folder(job_id)
+        return read_folder(folder / JobFolder.RESULTS) if folder.exists() else None
+
+    def has_results(self, job_id: str) -> bool:
+        with closing(read_folder(_folder(job_id) / JobFolder.RESULTS)) as entries:
+            return next(entries, None) is not None
 
     def jobs(self) -> list[FoundJob]:
         found = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from stoke.backend.api import Delivery
@@ -78,6 +79,46 @@ class ForgetsScopes(Protocol):
 
         Raises `EngineError` while a job uses them.
         """
+
+
+class EntryKind(StrEnum):
+    FILE = "file"
+    FOLDER = "folder"
+    HARD_LINK = "hard link"
+    """A second name of a file that came before it."""
+    LINK = "symbolic link"
+    OTHER = "device, pipe or socket"
+
+
+class ResultEntry(NamedTuple):
+    """One entry of a job's results folder, as the engine gives it: nothing in it is trusted."""
+
+    path: bytes
+    """Relative to the folder, with / between names."""
+    kind: EntryKind
+    size: int = 0
+    mode: int = 0
+    modified_at: float = 0.0
+    target: bytes = b""
+    """For a hard link, the path of the file that came before it."""
+    read: Callable[[], Iterator[bytes]] = lambda: iter(())
+    """Gives the content of a file, in pieces, before the next entry is asked for."""
+
+
+@runtime_checkable
+class KeepsResults(Protocol):
+    """What a job writes to `$STOKE_RESULTS` can be read once it has ended."""
+
+    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+        """Give the entries of the results folder of an ended job, each folder before its contents.
+
+        None if the engine no longer has the job. Entries that cannot be read are of the kind `OTHER`.
+        The caller closes the generator, which ends the connection. `EngineError` if it breaks; it
+        then begins anew.
+        """
+
+    def has_results(self, job_id: str) -> bool:
+        """Return quickly whether there is any entry."""
 
 
 @runtime_checkable

@@ -212,6 +212,12 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
         },
         "notes": [asdict(note) for note in history.notes(job.id)],
         "log": {"lines": lines, "bytes": size, "gaps": gaps},
+        "results": {
+            "files": job.results_files if job.results_at is not None else None,
+            "bytes": job.results_bytes if job.results_at is not None else None,
+            "collected_at": rfc3339(job.results_at),
+            "problem": job.results_problem,
+        },
         "damage": job.damage,
         "spec": spec,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stoke.request.undeclared_packages import Package
 
 # The last line has the seconds of `run`.
-_HIDDEN_PHASES = frozenset({"run"})
+_HIDDEN_PHASES = frozenset({"run", "results"})
 # Waiting for the engine gets a line only if a user notices it.
 _ENGINE_PHASES = frozenset({"queue", "start"})
 _NOTICED_SECONDS = 0.5
@@ -71,6 +71,12 @@ def _counts(prediction: Prediction, kind: str) -> list[str]:
     return [f"{counts.cached} of {counts.packages}{' named' if counts.named else ''}"]
 
 
+def results_text(job: Job) -> str:
+    """Describe what was collected: `3 files, 1.2 MiB`."""
+    files = f"{job.results_files:,} file{'' if job.results_files == 1 else 's'}"
+    return f"{files}, {human_bytes(job.results_bytes)}"
+
+
 class ProgressPrinter:
     """Print each message once. All methods must be called on one thread.
 
@@ -84,6 +90,10 @@ class ProgressPrinter:
         self._announced: dict[str, tuple[str, float]] = {}
         self._troubles: set[str] = set()
         self._passthrough: Passthrough | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        return not self._quiet
 
     def attach(self, passthrough: Passthrough) -> None:
         """From now on, end an unfinished line of the job's output before each message."""
@@ -142,6 +152,13 @@ class ProgressPrinter:
     def print_event(self, event: Event) -> None:
         if event["event"] == "note":
             self.print(str(event.get("text")))
+
+    def print_results(self, job: Job) -> None:
+        """Report what the job produced, or why that is not on this machine."""
+        if job.results_problem is not None:
+            self.print(f"results not collected: {job.results_problem}; see: stoke show {job.id}")
+        elif job.results_files:
+            self.print(f"results: {results_text(job)} (stoke results {job.id})")
 
     def print_trouble(self, error: EngineError) -> None:
         if error.what in self._troubles:

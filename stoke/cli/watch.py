@@ -18,6 +18,7 @@ from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
 from stoke.cli.output import job_document, print_error, print_json
 from stoke.cli.passthrough import OutputStream, Passthrough
+from stoke.cli.progress import ProgressLine
 from stoke.cli.progress_output import ProgressPrinter
 from stoke.cli.terminal import JobScreen
 from stoke.config.loader import load_config
@@ -86,7 +87,11 @@ def watch_job(
     if control is not None:
         control.job, control.interrupted = last, stopper.pressed > 0
     passthrough.close()
-    clean_up(job.id, backend, history, wait=False)
+    with ProgressLine() as collecting:
+        tell = collecting if progress.is_shown else lambda _: None
+        clean_up(job.id, backend, history, wait=False, progress=tell)
+    last = history.get(job.id) or last
+    progress.print_results(last)
     progress.print_end(last)
     # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)

@@ -126,6 +126,16 @@ class LogConfig(Section):
     that finished first are removed, but never the newest one and none that is still written."""
 
 
+class ResultsConfig(Section):
+    max_size: Memory = 10 * 1024**3
+    """Bytes that the results of one job may take; larger ones stay at the engine."""
+    keep_max: Memory = 20 * 1024**3
+    """Bytes that all collected results may take on this machine. Beyond that the results of the jobs
+    that finished first are removed, but never the newest ones."""
+    keep: Seconds | None = None
+    """Seconds after which collected results are removed; by default they are kept."""
+
+
 class ProjectConfig(Section):
     max_size: Memory = 50 * 1024**2
     """Bytes that the files of a project may take; a larger project is refused."""
@@ -171,6 +181,7 @@ class Config(Section):
     argo: ArgoConfig = Field(default_factory=ArgoConfig.model_construct)
     mounts: MountsConfig = Field(default_factory=MountsConfig.model_construct)
     log: LogConfig = Field(default_factory=LogConfig.model_construct)
+    results: ResultsConfig = Field(default_factory=ResultsConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 

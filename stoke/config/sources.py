@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from stoke.config.model import Config
 from stoke.errors import RequestError
+from stoke.files.paths import NOT_SETTINGS
 from stoke.files.untrusted import read_toml
 
 
@@ -50,10 +51,16 @@ def read_settings(path: Path) -> Config:
             cls,
             settings_cls: type[BaseSettings],
             init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            env_settings: PydanticBaseSettingsSource,
+            env_settings: Any,
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # pydantic-settings would read the folder of a job's results as the section `results`.
+            env_settings.env_vars = {
+                name: value
+                for name, value in env_settings.env_vars.items()
+                if name.upper() not in NOT_SETTINGS
+            }
             return env_settings, _TomlSource(settings_cls, path)
 
     if path.exists() and not path.is_file():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoke.cache.keys import RequestKeys
+from stoke.delivery.checkpoints import checkpoint_folder
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.uv_config import UvConfig, origins, uv_config
 from stoke.errors import RequestError
@@ -54,6 +55,7 @@ def runner_source(spec: JobSpec) -> bytes:
         nix=bool(spec.system),
         project=spec.project is not None,
         compiled=compiled,
+        results=bool(spec.results),
     )
 
 
@@ -74,12 +76,14 @@ def make_payload(
     on_cache_trouble: str = "uncached",
     compile_bytecode: bool = False,
     lock_only: bool = False,
+    checkpoint: str | None = None,
     with_logins: bool = True,
     network: Network = NOTHING,
 ) -> bytes:
     """Return the runner's input. `program` is what the code sees as sys.argv[0] and in tracebacks.
 
-    Without `with_logins`, leave out the logins of package indexes that uv's settings and `${NAME}`
+    `checkpoint` is the name that its checkpoint is found by again (None: the job has none). Without
+    `with_logins`, leave out the logins of package indexes that uv's settings and `${NAME}`
     refer to. Raises `RequestError` if a secret or a CA bundle is not where the request says.
     """
     parsed = spec.parsed_requirements()
@@ -132,6 +136,8 @@ def make_payload(
         "compile": compile_bytecode,
         "lock_only": lock_only,
         "timeout": spec.timeout,
+        "results": list(spec.results),
+        "checkpoint": None if checkpoint is None else checkpoint_folder(checkpoint),
         "live_output": live_output_source(),
         "index": index,
         "settings": uv.for_runner(),

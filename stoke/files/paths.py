@@ -84,8 +84,8 @@ NOT_SETTINGS = frozenset(
     {
         "STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG",
         "STOKE_LOCAL_JOB",  # Marks the processes of a local job, which may run stoke themselves.
-        "STOKE_MOUNT_ROOT",  # Where a job finds its mounts.
-        "STOKE_WORKSPACE",  # Where a job finds its workspace.
+        # Where a job finds its mounts, its workspace, its results and its checkpoint.
+        "STOKE_MOUNT_ROOT", "STOKE_WORKSPACE", "STOKE_RESULTS", "STOKE_CHECKPOINT",
     }
 )  # fmt: skip
 """STOKE_* variables that are not settings."""

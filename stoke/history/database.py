@@ -81,14 +81,14 @@ class History(DatabaseFile):
         self.query(
             "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
             "request_hash, python_hash, system_hash, predicted_python, predicted_system, "
-            "predicted_seconds, predicted_counts, spec, nonce, use_cache) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, "
+            "predicted_seconds, predicted_counts, spec, nonce, checkpoint, use_cache) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
             "CASE WHEN json_valid(?15) THEN coalesce(json_extract(?15, '$.use_cache'), 1) ELSE 1 END)",
             (
                 job.id, job.name, job.backend, job.scope, job.state, job.submitted_at, job.image,
                 job.request_hash, job.python_hash, job.system_hash, job.predicted.python,
                 job.predicted.system, job.predicted.seconds, counts_text(job.predicted), spec,
-                nonce,
+                nonce, job.checkpoint,
             ),
         )  # fmt: skip
 
@@ -124,6 +124,22 @@ class History(DatabaseFile):
         self.query(
             f"UPDATE jobs SET {names} WHERE id = ? AND {_UNFINISHED}",  # noqa: S608
             (*columns.values(), job_id),
+        )
+
+    def set_results(
+        self,
+        job_id: str,
+        *,
+        files: int = 0,
+        size: int = 0,
+        at: float | None = None,
+        problem: str | None = None,
+    ) -> None:
+        """Record that a job's results were collected `at` that time, or why they were not."""
+        self.query(
+            "UPDATE jobs SET results_files = ?, results_bytes = ?, results_at = ?, "
+            "results_problem = ? WHERE id = ?",
+            (files, size, at, problem, job_id),
         )
 
     def set_phase(self, job_id: str, phase: Phase) -> None:

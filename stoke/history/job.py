@@ -165,6 +165,14 @@ class Job:
     log_bytes: int = 0
     log_gaps: int = 0
     stop_requested: bool = False
+    results_files: int = 0
+    results_bytes: int = 0
+    results_at: float | None = None
+    """When its results were collected; None before that."""
+    results_problem: str | None = None
+    """Why they could not be collected; only `stoke results` tries again then."""
+    checkpoint: str | None = None
+    """The name of its checkpoint (`stoke.delivery.checkpoints`)."""
     damage: str | None = None
     """The damage of the record in the history. A damaged value reads as unknown, a damaged state as
     `LOST`."""

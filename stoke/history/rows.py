@@ -20,15 +20,17 @@ JOB_KINDS = {
     **dict.fromkeys(
         (
             "reason", "image", "request_hash", "python_hash", "system_hash", "predicted_python",
-            "predicted_system", "predicted_counts",
+            "predicted_system", "predicted_counts", "results_problem", "checkpoint",
         ),
         (_TEXT, False),
     ),
-    **dict.fromkeys(("log_lines", "log_bytes", "log_gaps"), (NUMBER, True)),
+    **dict.fromkeys(
+        ("log_lines", "log_bytes", "log_gaps", "results_files", "results_bytes"), (NUMBER, True)
+    ),
     **dict.fromkeys(("exit_code", "peak_memory"), (NUMBER, False)),
     **dict.fromkeys(("provisional", "stop_requested"), (_FLAG, True)),
     "submitted_at": (TIME, True),
-    **dict.fromkeys(("started_at", "finished_at"), (TIME, False)),
+    **dict.fromkeys(("started_at", "finished_at", "results_at"), (TIME, False)),
     **dict.fromkeys(("cpu_seconds", "predicted_seconds"), (_SECONDS, False)),
 }  # fmt: skip
 PHASE_KINDS = {
@@ -109,6 +111,11 @@ def job_of(row: sqlite3.Row) -> Job:
         log_bytes=values["log_bytes"],
         log_gaps=values["log_gaps"],
         stop_requested=bool(values["stop_requested"]),
+        results_files=values["results_files"],
+        results_bytes=values["results_bytes"],
+        results_at=values["results_at"],
+        results_problem=values["results_problem"],
+        checkpoint=values["checkpoint"],
         damage=damage,
     )
 

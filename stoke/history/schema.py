@@ -142,4 +142,15 @@ MIGRATIONS = (
         PRIMARY KEY (backend, name)
     ) WITHOUT ROWID;
     """,
+    # A job has results_at once its results are collected, and results_problem if they cannot be. The
+    # engine no longer has the jobs that finished before.
+    """
+    ALTER TABLE jobs ADD COLUMN results_files INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN results_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN results_at REAL;
+    ALTER TABLE jobs ADD COLUMN results_problem TEXT;
+    ALTER TABLE jobs ADD COLUMN checkpoint TEXT;
+    UPDATE jobs SET results_at = coalesce(finished_at, submitted_at)
+        WHERE state IN ('succeeded', 'failed', 'stopped', 'lost') AND NOT provisional;
+    """,
 )

@@ -48,7 +48,7 @@ def backend_of(job: Job, backends: Backends) -> Backend | None:
 
 
 def remove(job: Job, backend: Backend | None, history: History) -> None:
-    """Remove a finished job from the engine and the history, with its log.
+    """Remove a finished job from the engine and the history, with its log and its results.
 
     Raises `RequestError` for a job that still runs. Without a backend there is nothing to ask, so the
     job is removed in any state.

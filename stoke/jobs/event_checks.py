@@ -20,7 +20,7 @@ from stoke.remote.events import Event
 from stoke.remote.hints import hint_text
 from stoke.remote.protocol import ProgressStage
 
-RUN = "run"
+RUN, RESULTS = "run", "results"
 MARKED = "the job reports: "
 """The prefix of every text that the user's code may have written."""
 # The reasons of an end for which the runner sends no error event.
@@ -91,9 +91,9 @@ class EventChecks:
 
     def _phase(self, event: Event, at: float) -> Event | None:
         name = event["phase"]
-        if name not in PREPARING_PHASES and name != RUN:
+        if name not in (*PREPARING_PHASES, RUN, RESULTS):
             return None
-        if (name == RUN) != self._run_began:
+        if (name in (RUN, RESULTS)) != self._run_began:
             return None
         start = self._time(event["start"], at)
         checked: Event = {
@@ -105,6 +105,8 @@ class EventChecks:
         }
         if name == RUN:
             return checked
+        if name == RESULTS:  # Only the collected results count.
+            return checked | {"bytes": None}
         key, made_at = event.get("key"), event.get("made_at")
         return checked | {
             "hit": event.get("hit"),

@@ -22,7 +22,7 @@ def finalize(job_id: str) -> None:
     with History() as history:
         job = history.get(job_id)
         if job is not None and (job.provisional or not job.state.finished):
-            reconcile(job, Backends(load_config()).get(job.backend), history)
+            reconcile(job, Backends(load_config()).get(job.backend), history, collects=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from stoke.backend.api import Backend, EngineStatus
-from stoke.backend.capabilities import KeepsFinishedJobs, RemovesSoon
+from stoke.backend.capabilities import KeepsFinishedJobs, KeepsResults, RemovesSoon
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.debug import Logger
@@ -18,10 +18,12 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
+from stoke.jobs.results import collect_later, collect_results, is_collected
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation, LogLocations, UnsavedLogError
 from stoke.logs.retention import enforce_log_budget
+from stoke.results.collect import TooLargeError
 
 _log = Logger(__name__)
 
@@ -126,12 +128,14 @@ def reconcile(
     on_unsaved: Callable[[UnsavedLogError], None] | None = None,
     watch: Callable[[Tracker], None] = lambda _: None,
     location: LogLocation | None = None,
+    collects: bool = False,
 ) -> bool:
     """Bring the record and log of one unfinished job up to date, and finalize it if it has ended.
 
     Returns whether the record now agrees with the engine. `on_unsaved` and `location` are for a caller
     that shows the log (see `Tracker`). `watch` gets the tracker before it reads: a caller that does
-    not wait for the end of a long log closes the tracker.
+    not wait for the end of a long log closes the tracker. Without `collects`, a process of its own
+    collects the results.
     """
     if is_being_submitted(job.id):
         return True
@@ -159,16 +163,26 @@ def reconcile(
     tracker.take_state(engine)
     watch(tracker)
     tracker.run()
-    clean_up(job.id, backend, history)
+    clean_up(job.id, backend, history, collects=collects)
     now = history.get(job.id)
     return now is None or (now.state.finished and not now.provisional)
 
 
-def clean_up(job_id: str, backend: Backend, history: History, wait: bool = True) -> None:
-    """Remove a finalized job from its engine, and enforce the budgets of its scope and of the logs.
+def clean_up(
+    job_id: str,
+    backend: Backend,
+    history: History,
+    wait: bool = True,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
+    collects: bool = True,
+) -> None:
+    """Collect the results of a finalized job, remove it from its engine, and enforce the budgets of its
+    scope and of the logs.
 
-    Without `wait`, the engine may still be removing it afterwards.
-
+    The job stays at the engine if its results cannot be collected, which a note reports; without
+    `collects`, until a process of its own has collected them. Without `wait`, the engine may still be
+    removing it afterwards.
     An adopted job stays at the engine until it is removed by name: it belongs to another user of the
     engine, who may not have its log yet.
     """
@@ -176,6 +190,8 @@ def clean_up(job_id: str, backend: Backend, history: History, wait: bool = True)
     if job is None or _is_adopted(job):
         return
     if job.state.finished and not job.provisional:
+        if not _has_collected(job, backend, history, progress, collects):
+            return
         try:
             if isinstance(backend, KeepsFinishedJobs):
                 backend.release(job_id)
@@ -187,6 +203,24 @@ def clean_up(job_id: str, backend: Backend, history: History, wait: bool = True)
             pass  # It keeps its label, and a later listing removes it.
         enforce_budget_later(job)
         _enforce_log_budget(history)
+
+
+def _has_collected(
+    job: Job, backend: Backend, history: History, progress: Callable[[str], None], collects: bool
+) -> bool:
+    """Collect a job's results; return whether nothing of them is at the engine any more."""
+    if is_collected(job):
+        return True
+    if job.results_problem is not None:
+        return False  # Only the user can decide what to do about it.
+    try:
+        if not collects and isinstance(backend, KeepsResults) and backend.has_results(job.id):
+            collect_later(job)
+            return False
+        return collect_results(job.id, backend, history, progress)
+    except (EngineError, TooLargeError) as error:
+        _log.debug("%s: its results were not collected: %s", job.id, error.what)
+        return False
 
 
 def _enforce_log_budget(history: History) -> None:
@@ -212,7 +246,7 @@ def adopt(backend: Backend, history: History) -> list[Job]:
     for found in backend.jobs():
         known = history.get(found.job_id)
         if known is not None:
-            _remove_late(known, backend)
+            _finish_late(known, backend)
             continue
         job = Job(
             id=found.job_id,
@@ -228,10 +262,18 @@ def adopt(backend: Backend, history: History) -> list[Job]:
     return adopted
 
 
-def _remove_late(job: Job, backend: Backend) -> None:
-    """Remove what an engine created for a lost job after the submitting process was killed. It would
-    never start."""
-    if job.state is not JobState.LOST or _is_adopted(job):
+def _finish_late(job: Job, backend: Backend) -> None:
+    """Collect the results of a finished job whose process was killed before it did.
+
+    Also remove what an engine created for a lost job after the submitting process was killed. It would
+    never start.
+    """
+    if _is_adopted(job):
+        return
+    if job.state is not JobState.LOST:
+        is_over = job.state.finished and not job.provisional
+        if is_over and not is_collected(job) and job.results_problem is None:
+            collect_later(job)
         return
     try:
         if backend.inspect(job.id).status == EngineStatus.CREATED:

@@ -29,6 +29,9 @@ class Request:
     """Compile every module of the environment, so that the next job's imports do not."""
     lock_only: bool = False
     """Resolve and print the lockfile; build and run nothing."""
+    checkpoint: str | None = None
+    """The name of the job whose checkpoint this one continues; by default its own (see
+    `stoke.delivery.checkpoints`)."""
     notes: tuple[str, ...] = ()
     """What the user should know about the request before it runs."""
     max_project: int = 50 * 1024**2
@@ -50,6 +53,7 @@ class Request:
         nonce: str,
         network: Network = NOTHING,
         with_logins: bool = True,
+        checkpoint: str | None = None,
     ) -> bytes:
         """Return what travels with the job. `spec` is this request's, or a copy without its secrets."""
         return make_payload(
@@ -62,6 +66,7 @@ class Request:
             on_cache_trouble=self.on_cache_trouble,
             compile_bytecode=self.compile_bytecode,
             lock_only=self.lock_only,
+            checkpoint=checkpoint,
             with_logins=with_logins,
             network=network,
         )

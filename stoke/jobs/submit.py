@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend, Delivery, PhaseReport
 from stoke.backend.capabilities import SharesNetwork
+from stoke.delivery.checkpoints import checkpoint_name
 from stoke.delivery.network import NOTHING, Network, this_network
 from stoke.delivery.payload import runner_source
 from stoke.errors import EngineError, StokeError
@@ -44,9 +45,13 @@ def submit(
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
     nonce = secrets.token_hex(8)
-    payload = request.payload(spec, prepared.keys, nonce, network_for(spec, backend))
+    job_id = new_job_id(request.name)
+    checkpoint = checkpoint_name(request.name, job_id, request.checkpoint)
+    payload = request.payload(
+        spec, prepared.keys, nonce, network_for(spec, backend), checkpoint=checkpoint
+    )
     job = Job(
-        id=new_job_id(request.name),
+        id=job_id,
         name=request.name,
         backend=backend.name,
         scope=spec.scope,
@@ -57,6 +62,7 @@ def submit(
         python_hash=prepared.keys.python,
         system_hash=prepared.keys.system,
         predicted=prepared.prediction,
+        checkpoint=checkpoint,
     )
     public_spec = spec.model_dump_json()
     _log.debug(

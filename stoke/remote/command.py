@@ -13,6 +13,7 @@ def runner_arguments(
     uv: str | None = None,
     pack: str | None = None,
     workspace: str | None = None,
+    results: str | None = None,
     flags: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the runner's arguments; `flags` are options without a value, from `RunnerOption.FLAGS`."""
@@ -23,6 +24,8 @@ def runner_arguments(
         arguments += [RunnerOption.PACK, pack]
     if workspace is not None:
         arguments += [RunnerOption.WORKSPACE, workspace]
+    if results is not None:
+        arguments += [RunnerOption.RESULTS, results]
     if cache is not None:
         arguments += [RunnerOption.CACHE, cache]
     return arguments

@@ -43,6 +43,7 @@ class RunnerOption:
     TAGGED = "--tagged"  # write both streams into stdout, with markers
     PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
     WORKSPACE = "--workspace"  # the folder of the job's workspace
+    RESULTS = "--results"  # the folder whose content the submitting machine collects at the end
     FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED)
     """Options without a value."""
 
@@ -52,6 +53,20 @@ class JobFolder:
 
     WORK = "work"  # what the runner makes
     FILES = "files"  # in WORK: the code, and the working directory of a job without a project
+    RESULTS = "results"  # the results, where a job has no folder of its own for them
+
+
+class JobVariable:
+    """Variables that the user's code finds, each the path of a folder."""
+
+    RESULTS = "STOKE_RESULTS"
+    CHECKPOINT = "STOKE_CHECKPOINT"
+
+
+RESULTS_MOUNT = "/mnt/results"
+"""The folder of a job's results in containers and pods."""
+PARTIAL_RESULT = ".stoke-partial-"
+"""The beginning of the name of a result that is still being copied; it is not collected."""
 
 
 WORKSPACE_VARIABLE = "STOKE_WORKSPACE"
@@ -195,6 +210,8 @@ class PythonLayout:
     REQUESTS = "requests"
     UV_CACHE = "uv"  # environments are hard links into it
     PROGRAMS = "bin"  # uv, for images without it
+    # NAME/: the checkpoint of the jobs with this name.
+    CHECKPOINTS = "checkpoints"
     INTERPRETERS = "pythons"  # interpreters that uv manages
     SNAPSHOTS = "snapshots"
     # AB/CDEF...: the content with the SHA-256 ABCDEF..., read-only: files of projects, and manifests.

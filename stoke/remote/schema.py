@@ -133,6 +133,10 @@ class Payload(TypedDict):
     lock_only: bool
     """Print the lockfile; build and run nothing."""
     timeout: float | None
+    results: list[str]
+    """Patterns of files in the working directory that are results (`stoke.remote.runner.results`)."""
+    checkpoint: str | None
+    """The name of the checkpoint's folder on the cache volume."""
     live_output: str
     """The source of `stoke.remote.live_output`."""
     index: IndexPayload

@@ -278,6 +278,20 @@ FIELDS: tuple[Field, ...] = (
         ),
     ),
     Field(
+        "results",
+        "results",
+        "Patterns of files in the working directory, such as out/*.csv: those that are new or changed "
+        "at the end are collected with what is in $STOKE_RESULTS.",
+        values.Texts(),
+        Option(
+            ("--results",),
+            "GLOB",
+            help="Files of the working directory, such as 'out/*.csv', to collect at the end if they "
+            "are new or changed, with what is in $STOKE_RESULTS.",
+        ),
+        widget=Widget("out/*.csv, one per line", lines=3),
+    ),
+    Field(
         "index.url",
         "index",
         "Address of the package index.",

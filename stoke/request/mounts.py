@@ -17,7 +17,7 @@ MOUNT_ROOT = "STOKE_MOUNT_ROOT"
 pods; on this machine it is a folder of links."""
 FORM = "write SRC:/path, SRC:/path:rw or claim:NAME:/path"
 RESERVED = (
-    "/argo", "/cache", "/dev", "/nix", "/proc", "/run", "/stoke", "/sys", "/var/run",
+    "/argo", "/cache", "/dev", "/mnt/results", "/nix", "/proc", "/run", "/stoke", "/sys", "/var/run",
 )  # fmt: skip
 """Folders of the system or of stoke in a job, which no mount may hide or be in."""
 

@@ -28,6 +28,7 @@ from stoke.request.requirements_text import (
     parse_constraints,
     parse_requirements,
 )
+from stoke.request.result_patterns import check_patterns
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
 from stoke.request.values import References
@@ -289,6 +290,8 @@ class JobSpec(Model):
     """SRC:/path[:ro|:rw] or claim:NAME:/path[:ro|:rw], each with the whole path of its source."""
     workspace: Annotated[str, AfterValidator(check_workspace_name)] | None = None
     """The name of a folder that outlives the job."""
+    results: Annotated[tuple[Text, ...], AfterValidator(check_patterns)] = ()
+    """Patterns of files, relative to the working directory, that are collected with the results."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages."""

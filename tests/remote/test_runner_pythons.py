@@ -97,6 +97,8 @@ class Runner:
             "compile": False,
             "lock_only": False,
             "timeout": None,
+            "results": [],
+            "checkpoint": None,
             "live_output": live_output_source(),
             "index": NO_INDEX,
             "settings": uv_config(make_spec({"code": "pass"})).for_runner(),

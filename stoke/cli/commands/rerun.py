@@ -77,6 +77,7 @@ def command(
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
         max_project=config.project.max_size,
+        checkpoint=earlier.checkpoint,
         **of_project,
     )
     return run_request(

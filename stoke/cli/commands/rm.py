@@ -1,4 +1,4 @@
-"""`stoke rm`: remove finished jobs from the engine and the history, with their logs."""
+"""`stoke rm`: remove finished jobs from the engine and the history, with their logs and results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stoke.history.job import Job
 @apply(JOBS_IF_ANY)
 @click.option("--all-finished", is_flag=True, help="Remove every finished job.")
 def command(jobs: tuple[str, ...], all_finished: bool) -> int:
-    """Remove finished jobs and their logs.
+    """Remove finished jobs, their logs and their results.
 
     A running job is not removed: stop it first.
 

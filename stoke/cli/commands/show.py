@@ -23,7 +23,7 @@ from stoke.cli.output import (
     state_text,
     time_ago,
 )
-from stoke.cli.progress_output import hit_text, prediction_text
+from stoke.cli.progress_output import hit_text, prediction_text, results_text
 from stoke.errors import RequestError
 from stoke.history.database import Note
 from stoke.history.job import Job, JobState, Usage, beyond_reason
@@ -122,6 +122,7 @@ def _show_job(job: Job) -> None:
             "log": f"{counted(lines, 'line')}, {human_bytes(size)}{gaps}: "
             + (removed or f"stoke logs {job.id}")
             + _beyond_budget(job, size),
+            "results": _results_text(job),
         }
     )
 
@@ -151,6 +152,18 @@ def _beyond_budget(job: Job, size: int) -> str:
     if size <= limit:
         return ""
     return f" (beyond log.spool_max, {human_bytes(limit)}: not counted until the job ends)"
+
+
+def _results_text(job: Job) -> str | None:
+    if job.results_problem is not None:
+        return f"not collected: {job.results_problem}; try again: stoke results {job.id}"
+    if not job.results_files:
+        return None
+    from stoke.results.store import results_removed
+
+    removed = results_removed(job.id)
+    where = f"removed, {removed}" if removed else f"stoke results {job.id}"
+    return f"{results_text(job)}: {where}"
 
 
 def _environment_text(job: Job) -> str | None:

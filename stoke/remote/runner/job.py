@@ -38,6 +38,7 @@ class RemoteJob:
         self.given_uv = options.get(RunnerOption.UV)
         self.pack = options.get(RunnerOption.PACK)
         self.workspace = options.get(RunnerOption.WORKSPACE)
+        self.results = options.get(RunnerOption.RESULTS)
         self.private_cache = os.path.join(self.work, ".cache")
         shared_cache = options.get(RunnerOption.CACHE) if payload["use_cache"] else None
         self.cache = shared_cache or self.private_cache
@@ -53,6 +54,8 @@ class RemoteJob:
         self.programs: list[str] = []  # the bin folders of the system packages
         self.project: str | None = None  # the folder of the job's copy of its project
         self.manifest = b""  # that of the project
+        self.directory = ""  # the working directory of the code
+        self.script: str | None = None  # the file with the payload's code
         self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end
 

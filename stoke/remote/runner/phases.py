@@ -1,5 +1,5 @@
-"""The phases of a job in order: project, lock, system, python, build, run. Each reports its results in
-one event.
+"""The phases of a job in order: project, lock, system, python, build, run, results. Each reports its
+outcome in one event.
 
 Modules that few jobs need are imported by those jobs only.
 """
@@ -17,6 +17,7 @@ from stoke.remote.runner.errors import CacheError, NetworkError, PhaseError, Sto
 from stoke.remote.runner.event_writer import PhaseReporter
 from stoke.remote.runner.files import cache_trouble
 from stoke.remote.runner.interpreter import fingerprint, satisfies
+from stoke.remote.runner.job_folders import report_results
 from stoke.remote.runner.user_code import check_program, run_code
 
 TYPE_CHECKING = False
@@ -55,7 +56,9 @@ class Phases:
             self._phase = "run"
             check_program(job)
             with PhaseReporter(job.events, "run"):
-                return run_code(job)
+                result = run_code(job)
+            report_results(job)
+            return result
         except PhaseError as error:
             failure = error
         except StoppedError:

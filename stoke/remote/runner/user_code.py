@@ -11,6 +11,7 @@ from _thread import allocate_lock, start_new_thread  # `threading` takes 2 ms to
 
 from stoke.remote.protocol import EXIT_TIMEOUT, WORKSPACE_VARIABLE, HintCode, JobFolder
 from stoke.remote.runner.errors import PhaseError, StoppedError
+from stoke.remote.runner.job_folders import make_folders
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
 from stoke.remote.runner.python_setup import prepare_interpreter
 from stoke.remote.runner.streams import Pump
@@ -40,6 +41,7 @@ def run_code(job: RemoteJob) -> Result:
         folder = os.path.normpath(os.path.join(job.project, project["directory"]))
     elif job.workspace:
         folder = job.workspace
+    job.directory, job.script = folder, script
     os.chdir(folder)
     is_live = prepare_interpreter(job)
     python = job.python
@@ -62,6 +64,7 @@ def run_code(job: RemoteJob) -> Result:
     if job.workspace:
         env[WORKSPACE_VARIABLE] = job.workspace
     env.update(payload["env"])
+    env.update(make_folders(job))
     if job.project and project:
         # Child processes import from the project, too.
         paths = [folder] if script else []
