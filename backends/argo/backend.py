@@ -55,6 +55,7 @@ from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
 from backends.argo.refusals import diagnose, why_never
 from backends.argo.resources import KubernetesResources
+from backends.argo.results import PodResults, find_results
 from backends.argo.setup import preparations
 from backends.argo.start_timeline import StartTimeline
 from backends.argo.state import state_of, unnoticed_at
@@ -75,7 +76,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.backend.capabilities import ClusterContext, Preparation
+from stoke.backend.capabilities import ClusterContext, Preparation, ResultEntry
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.files.debug import Logger
@@ -124,6 +125,7 @@ class ArgoBackend:
             pods=True,
             workspaces=True,
             stop_forgets_log=True,
+            results_by_pod=True,
         )
 
     # ------------------------------------------------------------------ jobs
@@ -134,8 +136,10 @@ class ArgoBackend:
         nodes: tuple[str, ...] = ()
         self._locations.remember(delivery.job_id)
         volumes = self._locations.current.volumes
-        for kind in used_caches(spec.use_cache, bool(spec.system)):
-            volumes.ensure(spec.scope, kind)
+        for kind in {"python", *used_caches(spec.use_cache, bool(spec.system))}:
+            volumes.ensure(
+                spec.scope, kind
+            )  # Results are on the Python cache, also without caches.
         if spec.use_cache and spec.has_packages:
             nodes = volumes.warm_nodes(spec.scope, request_label(delivery.request_hash))
         # Users of /nix write to Nix's database, so jobs with system packages never mount it
@@ -348,6 +352,26 @@ class ArgoBackend:
                     changes = RELEASE_WITH_SECRET
             resources.patch_workflow(job_id, changes)
         self._forget(job_id)
+
+    def results(
+        self, job_id: str, progress: Callable[[str], None]
+    ) -> Generator[ResultEntry] | None:
+        found = self._results_of(job_id)
+        return None if found is None else found.entries(progress)
+
+    def has_results(self, job_id: str) -> bool:  # noqa: ARG002
+        return True  # Only a pod could tell.
+
+    def forget_results(self, job_id: str) -> None:
+        with suppress(EngineError):
+            found = self._results_of(job_id)
+            if found is not None:
+                found.drop()
+
+    def _results_of(self, job_id: str) -> PodResults | None:
+        with self._lock:
+            pod = self._pods.get(job_id)
+        return find_results(self._locations.of(job_id), self._config, job_id, pod)
 
     def project_store(self, scope: str) -> str | None:
         argo = self._config.argo

@@ -7,13 +7,16 @@ from typing import Any
 
 from backends.argo import bundle
 from backends.argo.names import CLAIM_PREFIX, claim_name
-from backends.common.names import MOUNT_POINTS, NIX
+from backends.common.names import CACHE, MOUNT_POINTS, NIX
 from stoke.config.model import ArgoConfig
 from stoke.errors import RequestError
+from stoke.remote.protocol import RESULTS_MOUNT, PythonLayout
 from stoke.request.mounts import parse_mount
 from stoke.request.spec import JobSpec
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
+NOT_MOUNTED = ""
+"""The mount path of a volume of which only folders are mounted."""
 OWN_NAMESPACE = "{{workflow.namespace}}"
 
 
@@ -107,6 +110,28 @@ def shared_memory(size: int | None) -> tuple[str, str, dict[str, Any]]:
     """
     limit = {} if size is None else {"sizeLimit": str(size)}
     return "shm", SHARED_MEMORY, {"emptyDir": {"medium": "Memory", **limit}}
+
+
+def results_mount(
+    scope: str, caches: tuple[str, ...], job: str, argo: ArgoConfig, *, reads: bool = False
+) -> tuple[list[tuple[str, str, dict[str, Any]]], list[tuple[str, str, str]]]:
+    """Return the volumes to add for a job's results, and (volume, mount path, folder in the volume) of
+    mounts: a folder of the job's own on the Python cache, which outlives the pod.
+
+    `job` is its id, or the tag for it. With `reads` the cache itself is read-only, except for
+    checkpoints.
+    """
+    if argo.cache == "none":
+        return [("results", RESULTS_MOUNT, {"emptyDir": {}})], []
+    added = []
+    if "python" not in caches:
+        ((name, _, source),) = cache_volumes(scope, ("python",), argo)
+        added = [(name, NOT_MOUNTED, source)]
+    mounts = [("python", RESULTS_MOUNT, f"{PythonLayout.RESULTS}/{job}")]
+    if reads:
+        checkpoints = PythonLayout.CHECKPOINTS
+        mounts.append(("python", f"{CACHE}/{checkpoints}", checkpoints))
+    return added, mounts
 
 
 def cache_volumes(

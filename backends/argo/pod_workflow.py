@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
+from backends.argo.mounts import NOT_MOUNTED
 from backends.argo.names import AWAITS_BUNDLE
 from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
@@ -108,12 +109,14 @@ def pod_workflow(
     variables: Mapping[str, str],
     volumes: list[tuple[str, str, dict[str, Any]]],
     waits: bool = False,
+    folders: Sequence[tuple[str, str, str]] = (),
     own_labels: Mapping[str, str] | None = None,
     own_annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return a Workflow: its skeleton for this shape, with the values of the job filled in.
 
-    `own_labels` and `own_annotations` are the user's for this job, beside those of `argo`.
+    `volumes` are (name, mount path, source), and `folders` of them (volume, mount path, folder in the
+    volume). `own_labels` and `own_annotations` are the user's for this job, beside those of `argo`.
     """
     if shape.once:
         volumes = [*volumes, ("once", bundle.ONCE, _ONCE_VOLUME)]
@@ -123,7 +126,7 @@ def pod_workflow(
         mounts.append(("tmp", TMP, {"emptyDir": {}}))
     if not argo.mount_token:
         mounts.append(("no-token", TOKEN_FOLDER, {"emptyDir": {}}))
-    paths = [(one, path) for one, path, _ in mounts]
+    paths = [(one, path) for one, path, _ in mounts if path != NOT_MOUNTED]
     names = sorted(variables)
     manifest = skeleton(
         [argo.model_dump(mode="json"), asdict(shape), names, paths],
@@ -149,6 +152,9 @@ def pod_workflow(
     (template,) = spec["templates"]
     container = template["container"]
     container["image"] = image
+    container["volumeMounts"] += [
+        {"name": one, "mountPath": path, "subPath": folder} for one, path, folder in folders
+    ]
     for variable in container.get("env", ()):
         if variable["name"] in variables:
             variable["value"] = variables[variable["name"]]

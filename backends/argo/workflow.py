@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -20,6 +20,7 @@ from backends.argo.mounts import (
     claim_volumes,
     job_volumes,
     mutex_of,
+    results_mount,
     shared_memory,
     used_caches,
 )
@@ -53,11 +54,12 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from stoke.remote.bundle import housekeeping_source
 from stoke.remote.command import runner_arguments
-from stoke.remote.protocol import JobFolder, RunnerOption
+from stoke.remote.protocol import RESULTS_MOUNT, JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.request.workspace_name import WORKSPACE
 
+WORKFLOW_NAME = "{{workflow.name}}"
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
 # the image and a graceful stop lie between them.
 DEADLINE_SLACK = 900
@@ -122,6 +124,7 @@ def make_job(
             cache=CACHE if spec.use_cache else None,
             pack=bundle.PACK if pack is not None else None,
             workspace=WORKSPACE if spec.workspace is not None else None,
+            results=RESULTS_MOUNT,
             flags=(*flags, RunnerOption.NIX) if spec.system else flags,
         ),
     ]
@@ -153,6 +156,8 @@ def make_job(
         )
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
+    added, folders = results_mount(spec.scope, caches, delivery.job_id, argo, reads=reads)
+    volumes += added
     volumes += claim_volumes(spec, argo)
     check_workspace(spec, argo)
     if spec.workspace is not None:
@@ -186,6 +191,7 @@ def make_job(
         waits=kind is not None or bool(chunks),
         own_labels=spec.labels,
         own_annotations=spec.annotations,
+        folders=folders,
     )
     if argo.by_template:
         template = entrypoint(caches, bool(spec.system), kind, bool(named))
@@ -211,10 +217,11 @@ def make_housekeeping(
     """Return a workflow that measures, prunes or clears one cache, on the node that has it."""
     argo = config.argo
     target = MOUNT_POINTS[volume.kind]
+    about_results = operation["do"] in ("send-results", "drop-results")
     workflow = make_helper(
         name,
         volume.scope,
-        {"housekeeping.py": housekeeping_source(volume.kind)},
+        {"housekeeping.py": housekeeping_source("results" if about_results else volume.kind)},
         [f"{bundle.FOLDER}/housekeeping.py", target, json.dumps(operation)],
         cache_volumes(volume.scope, (volume.kind,), argo),
         config,
@@ -269,6 +276,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
         node: str | None = None,
         secrets: Mapping[str, str] | None = None,
         once: bool = argo.at_most_once,
+        folders: Sequence[tuple[str, str, str]] = (),
     ) -> dict[str, Any]:
         shape = PodShape(
             None,
@@ -288,6 +296,7 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
             image=tag("image"),
             variables=variables,
             volumes=volumes,
+            folders=folders,
         )
 
     packed = {bundle.VARIABLE: tag("bundle")}
@@ -295,16 +304,18 @@ def make_templates(scope: str, config: Config) -> dict[str, Any]:
     for name, caches, system, carrier in combinations():
         if system and argo.restricted:
             continue
-        volumes = job_volumes(scope, caches, system, carrier, "{{workflow.name}}", argo)
+        volumes = job_volumes(scope, caches, system, carrier, WORKFLOW_NAME, argo)
         volumes.append(shared_memory(None))
+        added, folders = results_mount(scope, caches, WORKFLOW_NAME, argo)
+        volumes += added
         variables = packed | {bundle.SPEC_VARIABLE: tag("spec")}
         mutex = mutex_of(scope, caches, argo)
         # Only a node's folder can be warm. Without an argument, no node is preferred.
         nodes = (tag("node"),) if caches and argo.cache == "hostpath" else ()
-        manifests[name] = workflow(volumes, variables, mutex, nodes)
+        manifests[name] = workflow(volumes, variables, mutex, nodes, folders=folders)
         if secrets:
             manifests[with_secrets(name)] = workflow(
-                volumes, variables, mutex, nodes, secrets=secrets
+                volumes, variables, mutex, nodes, secrets=secrets, folders=folders
             )
     for kind in MOUNT_POINTS:
         node = tag("node") if argo.cache == "hostpath" else None

@@ -267,12 +267,19 @@ class DockerBackend:
             if error.status != 409:  # the engine is removing it already
                 raise
 
-    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+    def results(
+        self,
+        job_id: str,
+        progress: Callable[[str], None],  # noqa: ARG002
+    ) -> Generator[ResultEntry] | None:
         return None if self._record(job_id) is None else read_results(self._engine, job_id)
 
     def has_results(self, job_id: str) -> bool:
         with closing(read_results(self._engine, job_id)) as entries:
             return next(entries, None) is not None
+
+    def forget_results(self, job_id: str) -> None:
+        """Do nothing: they are removed with the container."""
 
     def jobs(self) -> list[FoundJob]:
         filters = {"label": [f"{MANAGED}=true", f"{KIND}=job"]}

@@ -315,13 +315,20 @@ class LocalBackend:
                 f"remove it: sudo rm -r {shlex.quote(str(folder))}",
             )
 
-    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+    def results(
+        self,
+        job_id: str,
+        progress: Callable[[str], None],  # noqa: ARG002
+    ) -> Generator[ResultEntry] | None:
         folder = _folder(job_id)
         return read_folder(folder / JobFolder.RESULTS) if folder.exists() else None
 
     def has_results(self, job_id: str) -> bool:
         with closing(read_folder(_folder(job_id) / JobFolder.RESULTS)) as entries:
             return next(entries, None) is not None
+
+    def forget_results(self, job_id: str) -> None:
+        """Do nothing: they are removed with the job's folder."""
 
     def jobs(self) -> list[FoundJob]:
         found = []

@@ -34,6 +34,9 @@ class Capabilities:
     """One sentence for users: what isolates a job from the machine."""
     stop_forgets_log: bool = False
     """Whether the engine drops a job's log when the job is stopped; it is then fetched before."""
+    results_by_pod: bool = False
+    """Whether reading results takes seconds, so that only jobs are asked for them that reported some or
+    were killed."""
     named_secrets: bool = False
     """Whether the engine stores secrets that a request can refer to: `secret:NAME/KEY`."""
     labels: bool = False

@@ -109,16 +109,21 @@ class ResultEntry(NamedTuple):
 class KeepsResults(Protocol):
     """What a job writes to `$STOKE_RESULTS` can be read once it has ended."""
 
-    def results(self, job_id: str) -> Generator[ResultEntry] | None:
+    def results(
+        self, job_id: str, progress: Callable[[str], None]
+    ) -> Generator[ResultEntry] | None:
         """Give the entries of the results folder of an ended job, each folder before its contents.
 
-        None if the engine no longer has the job. Entries that cannot be read are of the kind `OTHER`.
-        The caller closes the generator, which ends the connection. `EngineError` if it breaks; it
-        then begins anew.
+        None if the engine no longer has the job. `progress` is told of a download. Entries that
+        cannot be read are of the kind `OTHER`. The caller closes the generator, which ends the
+        connection. `EngineError` if it breaks; it then begins anew.
         """
 
     def has_results(self, job_id: str) -> bool:
-        """Return quickly whether there is any entry."""
+        """Return quickly whether there may be any entry."""
+
+    def forget_results(self, job_id: str) -> None:
+        """Remove the results that were collected, where they do not go with the job. Never raises."""
 
 
 @runtime_checkable

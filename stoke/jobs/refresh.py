@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from stoke.backend.api import Backend, EngineStatus
-from stoke.backend.capabilities import KeepsFinishedJobs, KeepsResults, RemovesSoon
+from stoke.backend.capabilities import KeepsFinishedJobs, RemovesSoon
 from stoke.backend.pool import Backends
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.debug import Logger
@@ -18,12 +18,16 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
-from stoke.jobs.results import collect_later, collect_results, is_collected
+from stoke.jobs.results import (
+    collect_later,
+    collect_results,
+    has_results,
+    is_collected,
+)
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation, LogLocations, UnsavedLogError
 from stoke.logs.retention import enforce_log_budget
-from stoke.results.collect import TooLargeError
 
 _log = Logger(__name__)
 
@@ -214,11 +218,14 @@ def _has_collected(
     if job.results_problem is not None:
         return False  # Only the user can decide what to do about it.
     try:
-        if not collects and isinstance(backend, KeepsResults) and backend.has_results(job.id):
+        if not has_results(job, backend):
+            history.set_results(job.id, at=time.time())
+            return True
+        if not collects:
             collect_later(job)
             return False
         return collect_results(job.id, backend, history, progress)
-    except (EngineError, TooLargeError) as error:
+    except EngineError as error:
         _log.debug("%s: its results were not collected: %s", job.id, error.what)
         return False
 

@@ -24,19 +24,21 @@ from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir
 from stoke.history.database import Note
 from stoke.jobs import background
-from stoke.results.collect import Collected, TooLargeError
-from stoke.results.store import LOCK, store_results, take_results_lock
-from stoke.text.units import human_bytes
 
+# A job without results, which most are, loads nothing that collects some.
 if TYPE_CHECKING:
     from stoke.backend.api import Backend
     from stoke.backend.capabilities import ResultEntry
     from stoke.history.database import History
     from stoke.history.job import Job
+    from stoke.results.collect import Collected
 
 _log = Logger(__name__)
 
 PROGRESS_SECONDS = 0.2
+RESULTS_PHASE = "results"
+LOST = "its results are lost: the engine no longer has them"
+LOST_HINT = "on a cluster, results need a storage for caches: see argo.cache in docs/results.md"
 MOST_NOTED = 10
 """Refused results that a note names."""
 Progress = Callable[[str], None]
@@ -45,6 +47,24 @@ Progress = Callable[[str], None]
 def is_collected(job: Job) -> bool:
     """Return whether nothing more of a job's results is at its engine."""
     return job.results_at is not None
+
+
+def has_results(job: Job, backend: Backend) -> bool:
+    """Return quickly whether an ended job may have results at its engine."""
+    if not isinstance(backend, KeepsResults) or not _is_worth_reading(job, backend):
+        return False
+    return backend.has_results(job.id)
+
+
+def _is_worth_reading(job: Job, backend: Backend) -> bool:
+    if not backend.capabilities.results_by_pod or _reported_some(job):
+        return True
+    # Killed, or its log is incomplete: the runner could not report any.
+    return job.started_at is not None and (job.cpu_seconds is None or job.log_gaps > 0)
+
+
+def _reported_some(job: Job) -> bool:
+    return any(phase.name == RESULTS_PHASE for phase in job.phases)
 
 
 def collect_results(
@@ -60,6 +80,9 @@ def collect_results(
     Another process that does so is waited for, or without `wait` left to it. A failure is recorded and
     raised: `EngineError`, or `TooLargeError` for results beyond `results.max_size`.
     """
+    from stoke.results.collect import Collected
+    from stoke.results.store import take_results_lock
+
     job = history.get(job_id)
     if job is None or is_collected(job):
         return job is not None
@@ -77,16 +100,20 @@ def collect_results(
         if job is None or is_collected(job):
             return job is not None
         began = time.monotonic()
-        entries = backend.results(job_id)
-        if entries is None:
-            collected = Collected(())
-        else:
+        has_some = _is_worth_reading(job, backend)
+        entries = backend.results(job_id, progress) if has_some else None
+        collected = Collected(())
+        if entries is not None:
             with closing(entries):
                 collected = _store(job_id, entries, history, progress)
+        if _reported_some(job) and not collected.files and not collected.refused:
+            history.add_note(job_id, Note("note", LOST, LOST_HINT))
         history.set_results(
             job_id, files=len(collected.files), size=collected.bytes, at=time.time()
         )
         _note_refused(job_id, collected, history)
+        if entries is not None:
+            backend.forget_results(job_id)
         if collected.files:
             _log.debug(
                 "%s: collected %d files, %d bytes in %.3f s; refused %d",
@@ -104,6 +131,9 @@ def _store(
     job_id: str, entries: Iterable[ResultEntry], history: History, progress: Progress
 ) -> Collected:
     from stoke.config.loader import load_config
+    from stoke.results.collect import TooLargeError
+    from stoke.results.store import store_results
+    from stoke.text.units import human_bytes
 
     limit = load_config().results.max_size
     told = 0.0
@@ -154,6 +184,8 @@ def _note_refused(job_id: str, collected: Collected, history: History) -> None:
 
 def collect_later(job: Job) -> None:
     """Collect in a process of its own, which then removes the job from its engine."""
+    from stoke.results.store import LOCK
+
     if is_locked(job_dir(job.id) / LOCK):
         return
     with suppress(OSError):  # The next listing tries again.

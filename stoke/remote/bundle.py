@@ -100,8 +100,12 @@ def runner_source(
 
 @lru_cache
 def housekeeping_source(kind: str) -> bytes:
-    """Return the program that measures, prunes and clears volumes of this kind, as one file."""
-    return bundle("housekeeping.main", (f"housekeeping.{kind}_volume",))
+    """Return the program that measures, prunes and clears volumes of this kind, as one file.
+
+    That of the kind "results" sends and removes the results of jobs.
+    """
+    part = "housekeeping.results" if kind == "results" else f"housekeeping.{kind}_volume"
+    return bundle("housekeeping.main", (part,))
 
 
 @lru_cache

@@ -212,6 +212,8 @@ class PythonLayout:
     PROGRAMS = "bin"  # uv, for images without it
     # NAME/: the checkpoint of the jobs with this name.
     CHECKPOINTS = "checkpoints"
+    # JOB/: the results of a job on a cluster, until they are collected.
+    RESULTS = "results"
     INTERPRETERS = "pythons"  # interpreters that uv manages
     SNAPSHOTS = "snapshots"
     # AB/CDEF...: the content with the SHA-256 ABCDEF..., read-only: files of projects, and manifests.

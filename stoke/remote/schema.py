@@ -150,7 +150,7 @@ class Operation(TypedDict, total=False):
     kind: str
     """The kind of volume: "python" or "system"."""
     do: str
-    """"usage", "prune", "clear" or "lock"."""
+    """"usage", "prune", "clear", "lock", "send-results" or "drop-results"."""
     lock_ttl: float
     """Seconds for which a stored lockfile counts as in use."""
     unused: float | None
@@ -167,3 +167,9 @@ class Operation(TypedDict, total=False):
     """workspace: the name of what is copied."""
     to: str
     """workspace: the folder that it is duplicated into."""
+    job: str
+    """send-results: the job."""
+    offset: int
+    """send-results: where the stream begins; `max_bytes` is how much of it is sent."""
+    jobs: list[str]
+    """drop-results: the jobs."""

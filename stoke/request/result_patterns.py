@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
-from stoke.remote.runner.results import matcher
 
 MOST = 100
 _LONGEST = 1000
 
 
-def check_patterns(patterns: Sequence[str]) -> None:
-    """Raise `ValueError` for the first pattern that could match nothing, or something outside."""
+def check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the patterns. `ValueError` for one that could match nothing, or something outside."""
+    if not patterns:
+        return patterns
+    from stoke.remote.runner.results import matcher
+
     if len(patterns) > MOST:
         raise ValueError(f"names {len(patterns)} patterns; {MOST} is the most")
     for pattern in patterns:
@@ -30,3 +31,4 @@ def check_patterns(patterns: Sequence[str]) -> None:
             matcher([pattern])
         except re.error as error:
             raise ValueError(f"{pattern!r} is not a pattern: {error.msg}") from None
+    return patterns

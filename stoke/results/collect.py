@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stoke.backend.capabilities import EntryKind, ResultEntry
-from stoke.errors import StokeError
+from stoke.errors import EngineError
 from stoke.remote.protocol import PARTIAL_RESULT
 from stoke.text.units import human_bytes
 
@@ -57,7 +57,7 @@ class Collected:
         return sum(file.size for file in self.files)
 
 
-class TooLargeError(StokeError):
+class TooLargeError(EngineError):
     """The results exceed the limit; nothing of them is kept."""
 
 
@@ -112,7 +112,7 @@ class _Collector:
                 else:
                     reason = self._copy(path, entry)
             except FileExistsError:
-                reason = "another entry has the same path"
+                reason = "another entry has the same path, or that of a folder above it"
             except NotADirectoryError:
                 reason = "it is below a file"
             except OSError as error:

@@ -48,7 +48,7 @@ def record(job: Job) -> Job:
 
 def is_gone(lab: Lab, job: Job) -> bool:
     """Whether nothing of the job's results is at its engine."""
-    entries = lab.backend.results(job.id)  # type: ignore[attr-defined]
+    entries = lab.backend.results(job.id, lambda _: None)  # type: ignore[attr-defined]
     if isinstance(lab.backend, KeepsFinishedJobs):
         return entries is None or next(entries, None) is None
     return entries is None
@@ -65,7 +65,7 @@ def test_what_the_code_wrote_is_collected(lab: Lab, end: str, state: str) -> Non
     now = record(done.job)
     assert (now.results_files, now.results_bytes) == (2, 256_005)
     assert now.results_at is not None
-    assert is_gone(lab, done.job)
+    until(lambda: is_gone(lab, done.job), "their removal from the engine")
 
 
 def test_a_job_without_results_has_none_and_no_phase(lab: Lab) -> None:
@@ -85,9 +85,9 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize(("grace", "files"), [(20.0, ["made.csv", "part"]), (0.0, ["part"])])
-def test_a_stopped_job_leaves_what_it_wrote(lab: Lab, grace: float, files: list[str]) -> None:
-    """Killed at once, the runner has no time for patterns."""
+@pytest.mark.parametrize("grace", [20.0, 0.0])
+def test_a_stopped_job_leaves_what_it_wrote(lab: Lab, grace: float) -> None:
+    """Killed at once, the runner has no time for patterns, except for a second on a cluster."""
     job = lab.submit(WAITS, results=["*.csv"])
     tracker = lab.track(job)
     lab.until_output(job, b"written\n")
@@ -96,7 +96,8 @@ def test_a_stopped_job_leaves_what_it_wrote(lab: Lab, grace: float, files: list[
         stop(record(job), lab.backend, history, grace)
     done = lab.finish(job)
     assert done.job.state is JobState.STOPPED, done
-    assert [file.path for file in results_of(job).files] == files
+    found = {file.path for file in results_of(job).files}
+    assert found == {"part", "made.csv"} if grace else found - {"made.csv"} == {"part"}
 
 
 def test_a_job_at_its_timeout_leaves_what_it_wrote(lab: Lab) -> None:

@@ -29,11 +29,14 @@ TRAVELLING = [
 ]
 PROGRAMS = {
     "all": bundle.runner_source(),
-    "packages": bundle.runner_source(nix=False, project=False, compiled=False),
-    "code only": bundle.runner_source(packages=False, nix=False, project=False, compiled=False),
-    "project": bundle.runner_source(packages=False, nix=False, compiled=False),
+    "packages": bundle.runner_source(nix=False, project=False, compiled=False, results=False),
+    "code only": bundle.runner_source(
+        packages=False, nix=False, project=False, compiled=False, results=False
+    ),
+    "project": bundle.runner_source(packages=False, nix=False, compiled=False, results=False),
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
+    "results": bundle.housekeeping_source("results"),
     "script": bundle.bundle("standalone", head="#!/usr/bin/env python3\n\n"),
 }
 
@@ -109,7 +112,8 @@ def test_all_parts_together_bring_every_module() -> None:
         for name, source in modules.items():
             missing = imports_of(ast.parse(source)) - modules.keys()
             other = "system" if program == "python" else "python"
-            assert missing <= {f"stoke.remote.housekeeping.{other}_volume"}, name
+            others = {f"{other}_volume", "results"}
+            assert missing <= {f"stoke.remote.housekeeping.{one}" for one in others}, name
 
 
 def test_the_same_modules_give_the_same_bytes() -> None:
@@ -165,7 +169,7 @@ def test_a_job_brings_the_parts_that_it_can_need() -> None:
     project = {"digest": "0" * 64, "root": "/project"}
     assert sizes(project=project) == len(PROGRAMS["project"])
     compiled = {**project, "compiled": [[".", "src"]]}
-    everything = sizes(system=["hello"], dependencies=["six"], project=compiled)
+    everything = sizes(system=["hello"], dependencies=["six"], project=compiled, results=["*.csv"])
     assert plain < system < everything == len(PROGRAMS["all"])
 
 

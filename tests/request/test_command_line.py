@@ -176,6 +176,7 @@ ALL: dict[str, Any] = {
     "env": {"A": "b"},
     "secrets": {"B": "env:C"},
     "mounts": ["/some folder:/data", "/other:/out:rw"],
+    "results": ["out/*.csv", "log"],
     "index": {
         "url": "https://i.example/simple",
         "extra": ["https://e.example/s"],
@@ -224,7 +225,7 @@ def test_the_line_is_short_where_values_are_round() -> None:
         f"{nix} stoke run -b docker --name fit -w 'numpy>=2' -r requirements.txt -s gcc "
         "--constraints constraints.txt --python 3.12 --env A=b --secret B=env:C "
         "--mount '/some folder:/data' --mount /other:/out:rw "
-        "--workspace notes "
+        "--workspace notes --results 'out/*.csv' --results log "
         "--index https://i.example/simple --extra-index https://e.example/s "
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
         "--cpu-request 0.25 --memory-request 512m --gpu 1 --profile batch --label team=vision "

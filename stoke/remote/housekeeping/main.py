@@ -10,6 +10,9 @@ OPERATION is the JSON of `stoke.remote.schema.Operation`. Its `do` is one of
             from Nix's store, which takes Nix. With `dry_run` only report that.
     clear   remove everything; refuse while a job uses the volume
     lock    return the lockfile that the environment `key` was built from
+    send-results  print the results of the job `job` from `offset` on, in lines
+            {"data": base64, "at": offset}
+    drop-results  remove the results of `jobs`, and those that nobody collected for two weeks
 The operations on a workspace are those of `stoke.remote.housekeeping.workspace_volume`.
 A stored lockfile younger than `lock_ttl` seconds needs its packages too: a job may be about to build
 from it.
@@ -56,6 +59,13 @@ def perform(top: str, operation: Operation, uv: str | None) -> dict[str, Any]:
 
         return WorkspaceVolume(top, _report_progress).perform(operation)
     action = operation["do"]
+    if action in ("send-results", "drop-results"):
+        from stoke.remote.housekeeping.results import drop_results, send_results
+
+        if action == "drop-results":
+            return drop_results(top, operation["jobs"])
+        most = operation["max_bytes"] or 0
+        return send_results(top, operation["job"], operation["offset"], most, _print_line)
     volume = _open_volume(top, operation["kind"], uv)
     if action == "usage":
         return volume.usage(operation["lock_ttl"])

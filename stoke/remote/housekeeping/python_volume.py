@@ -24,6 +24,7 @@ from stoke.remote.housekeeping.files import (
     read_json,
     read_text,
 )
+from stoke.remote.housekeeping.job_folders import FOLDERS, old_folders
 from stoke.remote.housekeeping.limits import (
     ENVIRONMENT_KEY,
     MAX_ENVIRONMENTS,
@@ -259,7 +260,7 @@ class PythonVolume(CacheVolume):
         total, _ = self.measure()
         now = time.time()
         reclaimable = ReclaimableBytes(self.tick)
-        for path in self.leftovers():
+        for path in [*self.leftovers(), *old_folders(self.path())]:
             reclaimable.add(path)
             if not dry_run:
                 self.move_to_trash(path)
@@ -475,4 +476,4 @@ class PythonVolume(CacheVolume):
     def is_kept_by_clear(self, name: str) -> bool:
         """Return whether clearing keeps what has this name at the top of the volume."""
         path = self.path(name)
-        return name == TRASH or (name in KEPT_BY_CLEAR and is_small(path))
+        return name in (TRASH, *FOLDERS) or (name in KEPT_BY_CLEAR and is_small(path))

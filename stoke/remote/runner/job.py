@@ -55,6 +55,7 @@ class RemoteJob:
         self.project: str | None = None  # the folder of the job's copy of its project
         self.manifest = b""  # that of the project
         self.directory = ""  # the working directory of the code
+        self.checkpoint: int | None = None  # the descriptor of its folder
         self.script: str | None = None  # the file with the payload's code
         self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end

@@ -23,6 +23,7 @@ from stoke.remote.protocol import EXIT_ENVIRONMENT, PAYLOAD_VERSION, EventKind, 
 from stoke.remote.runner.clock import now
 from stoke.remote.runner.interpreter import fingerprint
 from stoke.remote.runner.job import RemoteJob
+from stoke.remote.runner.job_folders import release_checkpoint
 from stoke.remote.runner.phases import Phases
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
         text = job.events.shortened("the runner failed: %s: %s" % (type(error).__name__, error))
         job.events.emit(EventKind.ERROR, phase="run", text=text, hint=None)
         code, facts = EXIT_ENVIRONMENT, {"reason": text[:300]}
+    release_checkpoint(job)
     remove_tree(job.private_cache)
     job.events.emit(EventKind.END, time=now(), exit_code=code, **facts)
     return code

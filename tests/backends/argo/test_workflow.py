@@ -69,6 +69,11 @@ GOLDEN: dict[str, Any] = {
                             "name": "no-token",
                             "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
                         },
+                        {
+                            "name": "python",
+                            "mountPath": "/mnt/results",
+                            "subPath": "results/JOB",
+                        },
                     ],
                 },
             }
@@ -142,7 +147,8 @@ def test_the_whole_workflow() -> None:
         memory="512m", timeout="15m",
     )  # fmt: skip
     manifests = make_job(job, CONFIG)
-    workflow = json.loads(json.dumps(manifests.workflow))
+    text = json.dumps(manifests.workflow).replace(f"results/{job.job_id}", "results/JOB")
+    workflow = json.loads(text)
     env = workflow["spec"]["templates"][0]["container"].pop("env")
     labels = workflow["metadata"].pop("labels")
     assert workflow.pop("metadata") == {"name": job.job_id}
@@ -252,8 +258,11 @@ def test_a_job_without_cache_mounts_none() -> None:
         {"name": "stoke", "emptyDir": {}},
         {"name": "nix", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        {"name": "no-token", "emptyDir": {}},
+        ba,
     ]
+    mounts = manifests.workflow["spec"]["templates"][0]["container"]["volumeMounts"]
+    assert "/cache" not in [one["mountPath"] for one in mounts]
+    assert mounts[-1]["mountPath"] == "/mnt/results"
     assert "stoke.cache.volumes" not in manifests.workflow["metadata"]["labels"]
 
 
@@ -390,7 +399,10 @@ def test_a_job_that_only_reads_a_shared_claim_needs_no_mutex() -> None:
     for reads in (False, True):
         manifests = make_job(job, config, reads=reads).workflow
         mounts = manifests["spec"]["templates"][0]["container"]["volumeMounts"]
-        assert [one.get("readOnly", False) for one in mounts] == [False, reads, False, False]
+        read_only = [one["mountPath"] for one in mounts if one.get("readOnly")]
+        assert read_only == (["/cache"] if reads else [])
+        # Its results and its checkpoint are on the cache, and it writes them.
+        assert ("/cache/checkpoints" in [one["mountPath"] for one in mounts]) is reads
         assert ("synchronization" in manifests["spec"]) == (not reads)
         assert (READS_CACHE_ONLY in manifests["metadata"]["labels"]) == reads
 

@@ -24,6 +24,8 @@ GOLDEN = {
         "--own-files",
         "--tagged",
         "--container",
+        "--results",
+        "/mnt/results",
         "--cache",
         "/cache",
     ],
