@@ -55,7 +55,7 @@ from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
 from backends.argo.refusals import diagnose, why_never
 from backends.argo.resources import KubernetesResources
-from backends.argo.results import PodResults, find_results
+from backends.argo.results import ArgoResults
 from backends.argo.setup import preparations
 from backends.argo.start_timeline import StartTimeline
 from backends.argo.state import state_of, unnoticed_at
@@ -76,7 +76,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.backend.capabilities import ClusterContext, Preparation, ResultEntry
+from stoke.backend.capabilities import ClusterContext, Preparation
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.files.debug import Logger
@@ -97,7 +97,7 @@ HARD_SECONDS = 1
 RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
-class ArgoBackend:
+class ArgoBackend(ArgoResults):
     """Run jobs on a cluster. Creating an instance connects to nothing and imports neither kubernetes
     nor hera."""
 
@@ -352,26 +352,6 @@ class ArgoBackend:
                     changes = RELEASE_WITH_SECRET
             resources.patch_workflow(job_id, changes)
         self._forget(job_id)
-
-    def results(
-        self, job_id: str, progress: Callable[[str], None]
-    ) -> Generator[ResultEntry] | None:
-        found = self._results_of(job_id)
-        return None if found is None else found.entries(progress)
-
-    def has_results(self, job_id: str) -> bool:  # noqa: ARG002
-        return True  # Only a pod could tell.
-
-    def forget_results(self, job_id: str) -> None:
-        with suppress(EngineError):
-            found = self._results_of(job_id)
-            if found is not None:
-                found.drop()
-
-    def _results_of(self, job_id: str) -> PodResults | None:
-        with self._lock:
-            pod = self._pods.get(job_id)
-        return find_results(self._locations.of(job_id), self._config, job_id, pod)
 
     def project_store(self, scope: str) -> str | None:
         argo = self._config.argo

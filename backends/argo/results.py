@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -35,7 +36,7 @@ from stoke.results.collect import TooLargeError
 from stoke.text.units import human_bytes
 
 if TYPE_CHECKING:
-    from backends.argo.job_locations import JobLocation
+    from backends.argo.job_locations import JobLocation, JobLocations
 
 _log = Logger(__name__)
 
@@ -228,3 +229,30 @@ def _image_in(workflow: Mapping[str, Any]) -> str | None:
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
     return image if isinstance(image, str) else None
+
+
+class ArgoResults:
+    """The part of the backend that gives results; the attributes are those of the backend."""
+
+    _config: Config
+    _locations: JobLocations
+    _lock: threading.Lock
+    _pods: dict[str, dict[str, Any]]
+
+    def results(self, job_id: str, progress: Progress) -> Generator[ResultEntry] | None:
+        found = self._results_of(job_id)
+        return None if found is None else found.entries(progress)
+
+    def has_results(self, job_id: str) -> bool:  # noqa: ARG002
+        return True  # Only a pod could tell.
+
+    def forget_results(self, job_id: str) -> None:
+        with suppress(EngineError):
+            found = self._results_of(job_id)
+            if found is not None:
+                found.drop()
+
+    def _results_of(self, job_id: str) -> PodResults | None:
+        with self._lock:
+            pod = self._pods.get(job_id)
+        return find_results(self._locations.of(job_id), self._config, job_id, pod)

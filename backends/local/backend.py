@@ -15,15 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.local.caches import LocalCaches
+from backends.local.folders import job_folder
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
-from backends.local.results import read_folder
+from backends.local.results import LocalResults
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
@@ -36,7 +36,6 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.backend.capabilities import ResultEntry
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError, StokeError
@@ -71,7 +70,7 @@ _START = (
 )
 
 
-class LocalBackend:
+class LocalBackend(LocalResults):
     """Run jobs as processes of this machine. Connects to nothing; all methods are quick."""
 
     name = "local"
@@ -117,7 +116,7 @@ class LocalBackend:
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
         began, clock = time.time(), elapsed()
         report("start", began, None)
-        folder = make_private(_folder(delivery.job_id))
+        folder = make_private(job_folder(delivery.job_id))
         lock = take_lock(folder / "alive.lock", wait=False)
         if lock is None:
             return  # It runs already: the same submit, repeated.
@@ -215,7 +214,7 @@ class LocalBackend:
 
     def inspect(self, job_id: str) -> EngineState:
         self._reap()
-        folder = _folder(job_id)
+        folder = job_folder(job_id)
         # In this order: the lock is held when a supervisor's log is created, and until its status is
         # written.
         was_spawned = (folder / SUPERVISOR_LOG).exists()
@@ -245,10 +244,10 @@ class LocalBackend:
         def is_over() -> bool:
             return self.inspect(job_id).status in (EngineStatus.EXITED, EngineStatus.ABSENT)
 
-        return FrameFile(_folder(job_id) / "frames", since, follow, is_over)
+        return FrameFile(job_folder(job_id) / "frames", since, follow, is_over)
 
     def stop(self, job_id: str, grace: float) -> None:
-        folder = _folder(job_id)
+        folder = job_folder(job_id)
         started = self._started(folder)
         if started is None or _record(folder, STATUS):
             return
@@ -284,7 +283,7 @@ class LocalBackend:
         supervisor.send(signal.SIGCONT)
 
     def interrupt(self, job_id: str) -> None:
-        folder = _folder(job_id)
+        folder = job_folder(job_id)
         started = self._started(folder)
         if started is not None and not _record(folder, STATUS) and _is_supervised(folder):
             Process(started).send(signal.SIGINT)
@@ -300,7 +299,7 @@ class LocalBackend:
             time.sleep(0.01)
 
     def remove(self, job_id: str) -> None:
-        folder = _folder(job_id)
+        folder = job_folder(job_id)
         # With a status, the supervisor does nothing more than release its lock.
         if not _record(folder, STATUS):
             if _is_supervised(folder):
@@ -314,21 +313,6 @@ class LocalBackend:
                 f"cannot remove all of {folder}",
                 f"remove it: sudo rm -r {shlex.quote(str(folder))}",
             )
-
-    def results(
-        self,
-        job_id: str,
-        progress: Callable[[str], None],  # noqa: ARG002
-    ) -> Generator[ResultEntry] | None:
-        folder = _folder(job_id)
-        return read_folder(folder / JobFolder.RESULTS) if folder.exists() else None
-
-    def has_results(self, job_id: str) -> bool:
-        with closing(read_folder(_folder(job_id) / JobFolder.RESULTS)) as entries:
-            return next(entries, None) is not None
-
-    def forget_results(self, job_id: str) -> None:
-        """Do nothing: they are removed with the job's folder."""
 
     def jobs(self) -> list[FoundJob]:
         found = []
@@ -438,10 +422,6 @@ class LocalBackend:
             ):
                 running.append(folder.name)
         return running
-
-
-def _folder(job_id: str) -> Path:
-    return state_dir() / "local" / job_id
 
 
 def _all_folders() -> list[Path]:

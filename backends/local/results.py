@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from backends.local.folders import job_folder
 from stoke.backend.capabilities import EntryKind, ResultEntry
 from stoke.errors import EngineError
+from stoke.remote.protocol import JobFolder
 
 CHUNK = 1024**2
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -82,3 +85,22 @@ def _content(name: bytes, folder: int, size: int) -> Iterator[bytes]:
             os.close(file)
     except OSError as error:
         raise EngineError(f"cannot read the result {name!r}: {error.strerror}") from error
+
+
+class LocalResults:
+    """The part of the backend that gives results."""
+
+    def results(
+        self,
+        job_id: str,
+        progress: Callable[[str], None],  # noqa: ARG002
+    ) -> Generator[ResultEntry] | None:
+        folder = job_folder(job_id)
+        return read_folder(folder / JobFolder.RESULTS) if folder.exists() else None
+
+    def has_results(self, job_id: str) -> bool:
+        with closing(read_folder(job_folder(job_id) / JobFolder.RESULTS)) as entries:
+            return next(entries, None) is not None
+
+    def forget_results(self, job_id: str) -> None:
+        """Do nothing: they are removed with the job's folder."""

@@ -291,7 +291,6 @@ class JobSpec(Model):
     workspace: Annotated[str, AfterValidator(check_workspace_name)] | None = None
     """The name of a folder that outlives the job."""
     results: Annotated[tuple[Text, ...], AfterValidator(check_patterns)] = ()
-    """Patterns of files, relative to the working directory, that are collected with the results."""
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages."""

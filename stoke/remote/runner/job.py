@@ -56,6 +56,7 @@ class RemoteJob:
         self.manifest = b""  # that of the project
         self.directory = ""  # the working directory of the code
         self.checkpoint: int | None = None  # the descriptor of its folder
+        self.code_began = 0.0  # the time, on the clock of the file system
         self.script: str | None = None  # the file with the payload's code
         self._shared: dict[object, Any] = {}
         self._locks: list[FileLock] = []  # held until the job's end

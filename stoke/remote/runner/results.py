@@ -2,7 +2,7 @@
 
 A pattern is a path relative to the working directory, in which `*`, `?` and `[...]` match within a
 name, and `**` any number of folders. A pattern that matches a folder matches everything in it. Files
-that are as the job's snapshot has them are left out.
+that are as the job's snapshot has them are left out, and those of earlier jobs in the workspace.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def gather_results(job: RemoteJob, folder: str) -> None:
         source = os.path.join(job.directory, path)
         if source == job.script or _is_below(source, folder):
             continue
+        if job.directory == job.workspace and status.st_ctime < job.code_began:
+            continue  # Of an earlier job in this workspace.
         if _is_unchanged(source, status, before.get(path)):
             continue
         try:

@@ -42,6 +42,7 @@ def run_code(job: RemoteJob) -> Result:
     elif job.workspace:
         folder = job.workspace
     job.directory, job.script = folder, script
+    job.code_began = os.stat(files).st_mtime if script else time.time()
     os.chdir(folder)
     is_live = prepare_interpreter(job)
     python = job.python

@@ -258,7 +258,14 @@ def test_a_job_without_cache_mounts_none() -> None:
         {"name": "stoke", "emptyDir": {}},
         {"name": "nix", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        ba,
+        {
+            "name": "python",
+            "hostPath": {
+                "path": "/var/lib/stoke/namespaces/{{workflow.namespace}}/default/python",
+                "type": "DirectoryOrCreate",
+            },
+        },
+        {"name": "no-token", "emptyDir": {}},
     ]
     mounts = manifests.workflow["spec"]["templates"][0]["container"]["volumeMounts"]
     assert "/cache" not in [one["mountPath"] for one in mounts]
