@@ -33,6 +33,7 @@ ALL = (
     "log_link",
     "live_jobs",
     "day",
+    "results",
     "argo_list",
     "argo_log",
     "argo_times",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
@@ -23,6 +25,7 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.context import Context
 from tui.jobs.columns import STATES, state_mark
+from tui.jobs.results_view import ResultsView
 from tui.jobs.spec_view import Copies, SpecView
 from tui.log.pane import LogPane
 from tui.log.view import LogView
@@ -30,7 +33,12 @@ from tui.threads import on_thread
 from tui.widgets.usage_curve import UsageCurve
 from tui.widgets.waterfall import Waterfall
 
-_TABS = {"tab-log": "Log", "tab-phases": "Phases", "tab-spec": "Spec"}
+_TABS = {
+    "tab-log": "Log",
+    "tab-phases": "Phases",
+    "tab-spec": "Spec",
+    "tab-results": "Results",
+}
 
 
 class JobDetail(Vertical):
@@ -69,6 +77,8 @@ class JobDetail(Vertical):
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
                 yield SpecView(self.context, id="spec-view")
+            with TabPane("Results", id="tab-results"):
+                yield ResultsView(self.context, id="results-view")
 
     @property
     def job(self) -> Job | None:
@@ -92,6 +102,8 @@ class JobDetail(Vertical):
 
     def copies(self) -> Copies:
         """Return what of the request can be copied; nothing while another tab is shown."""
+        if self.tabs.active == "tab-results":
+            return self.query_one(ResultsView).copies()
         return self.query_one(SpecView).copies() if self.tabs.active == "tab-spec" else {}
 
     # --- showing ----------------------------------------------------------------------------------
@@ -99,6 +111,7 @@ class JobDetail(Vertical):
     def show(self, job: Job | None, now: float) -> None:
         """Show a job; `now` is in epoch seconds."""
         self._job, self._now = job, now
+        self.query_one(TabNames).show(self.tabs.active, self._tabs())
         self.pane.show(job)
         self._look_for_missing(job)
         self._show_reason()
@@ -153,7 +166,7 @@ class JobDetail(Vertical):
 
     @on(TabbedContent.TabActivated)
     def _tab_changed(self) -> None:
-        self.query_one(TabNames).show(self.tabs.active)
+        self.query_one(TabNames).show(self.tabs.active, self._tabs())
         self.query_one("#log-header").visible = self.shows_log
         self._show_tab()
         self.screen.refresh_bindings()
@@ -169,6 +182,9 @@ class JobDetail(Vertical):
         elif self.tabs.active == "tab-phases":
             self._show_usage("#usage")
             self.query_one("#waterfall", Waterfall).show(job, self._notes(), self._now)
+        elif self.tabs.active == "tab-results":
+            if job is not None:
+                self.query_one(ResultsView).show(job)
         elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
             self._spec_of = job.id
             self.query_one(SpecView).show(job, read_spec(self.context.reading, job.id))
@@ -192,6 +208,13 @@ class JobDetail(Vertical):
         texts = [text for note in notes for text in (beyond_reason(note.text, reason), note.hint)]
         return list(dict.fromkeys(text for text in texts if text))
 
+    def _tabs(self) -> dict[str, str]:
+        """Return the tabs of the job: that of results only if it has some, or if it is shown."""
+        job = self._job
+        has_results = job is not None and bool(job.results_files or job.results_problem)
+        shows = has_results or self.tabs.active == "tab-results"
+        return {tab: name for tab, name in _TABS.items() if tab != "tab-results" or shows}
+
     # --- moving -----------------------------------------------------------------------------------
 
     def enter(self) -> None:
@@ -200,6 +223,8 @@ class JobDetail(Vertical):
             self.query_one("#phases-scroll").focus()
         elif self.tabs.active == "tab-spec":
             self.query_one(SpecView).focus()
+        elif self.tabs.active == "tab-results":
+            self.query_one(ResultsView).enter()
         else:
             self.pane.enter()
 
@@ -207,7 +232,7 @@ class JobDetail(Vertical):
         """Go to another tab, with the focus if the focus was inside the tabs."""
         focused = self.screen.focused
         inside = focused is not None and self.tabs in focused.ancestors
-        names = list(_TABS)
+        names = list(self._tabs())
         at = names.index(self.tabs.active) if self.tabs.active in names else 0
         self.tabs.active = names[(at + by) % len(names)]
         if inside:
@@ -220,11 +245,15 @@ class TabNames(Static):
     def __init__(self) -> None:
         super().__init__(id="job-tab-names")
         self._ends: list[tuple[int, str]] = []
+        self._shown: tuple[str, Mapping[str, str]] | None = None
 
-    def show(self, active: str) -> None:
+    def show(self, active: str, tabs: Mapping[str, str]) -> None:
+        if self._shown == (active, tabs):
+            return
+        self._shown = (active, tabs)
         text = Content()
         self._ends = []
-        for tab, name in _TABS.items():
+        for tab, name in tabs.items():
             text += Content.styled(
                 f" {name} ", "bold $foreground on $raised" if tab == active else "$quiet"
             )

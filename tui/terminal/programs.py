@@ -1,4 +1,5 @@
-"""Programs that the user's environment names: $PAGER, $VISUAL and $EDITOR. They need the terminal."""
+"""Programs that the user's environment names: $PAGER, $VISUAL and $EDITOR, which need the terminal, and
+those of the desktop."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +54,25 @@ def editor() -> Program:
 def pager() -> Program:
     """Return the user's pager. `EngineError` if there is none."""
     return _program("pager", "PAGER", "less", "more")
+
+
+def open_with_system(path: Path) -> None:
+    """Open a file with the program that the desktop has for it, and do not wait for its end.
+
+    `EngineError` where there is no desktop.
+    """
+    opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    has_screen = sys.platform == "darwin" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if opener is None or not has_screen:
+        raise EngineError(
+            f"no desktop program can open {path.name} here", "copy it out, or copy its path: y"
+        )
+    nothing = subprocess.DEVNULL
+    subprocess.Popen(
+        [opener, str(path)], stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+    )
 
 
 def _program(kind: str, variable: str, *fallbacks: str) -> Program:
