@@ -93,7 +93,7 @@ class ResultsView(Vertical):
         table.add_column("size", width=9)
         table.add_column("file")
         for file in results.files[:MOST_LISTED]:
-            size = Text(fmt.size(file.size), style="$quiet", justify="right")
+            size = Text(f"{fmt.size(file.size):>9}", style="$quiet")
             table.add_row(size, fmt.cell(file.path), key=file.path)
 
     @on(DataTable.RowHighlighted, "#results-table")
