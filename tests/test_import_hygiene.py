@@ -132,8 +132,8 @@ def test_a_warm_local_job_loads_only_what_it_needs() -> None:
     unneeded |= {"pydantic_settings", "stoke.cache.metrics", "stoke.cache.volumes"}
     assert "pydantic" in loaded and loaded & (unneeded | ENGINES | SCREENS) == set()
     own = [name for name in loaded if name.startswith(("stoke.", "backends."))]
-    # 126 and 343 at the time of writing: a few more are fine, a library is not.
-    assert len(own) <= 132, sorted(own)
+    # 132 and 350 at the time of writing: a few more are fine, a library is not.
+    assert len(own) <= 138, sorted(own)
     assert len(loaded) <= 350, sorted(loaded)
 
 
