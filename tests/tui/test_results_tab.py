@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def give_results(desk: Desk, job_id: str, files: dict[str, bytes]) -> None:
     entries = [
         ResultEntry(
             name.encode("utf-8", "surrogateescape"), EntryKind.FILE, len(data), 0o644, 1e9,
-            read=lambda data=data: iter([data]),
+            read=partial(iter, [data]),
         )
         for name, data in files.items()
     ]  # fmt: skip
