@@ -120,7 +120,6 @@ CLUSTER = "needs a cluster with this fault; tests/backends/argo has its conditio
 RIGHTS = "needs a user who may grant rights; tests/backends/argo has its condition"
 ENGINE = "needs an engine with this fault; tests/backends/docker/test_engine.py has its condition"
 ELSEWHERE = "the fault and its remedy are outside of this machine"
-RARE = "no test can bring this about without harm to the machine that runs it"
 NOT_FOLLOWED = {
     "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an administrator "
     "grant the right: stoke setup argo --apply": RIGHTS,
@@ -128,7 +127,7 @@ NOT_FOLLOWED = {
     "ask for that right, then try: {}": RIGHTS,
     "let the service account create and patch task results and reach the API server: "
     "stoke setup argo --apply; or set argo.at_most_once = false": RIGHTS,
-    "raise the limit: --timeout": CLUSTER,
+    "raise the limit: --timeout": "the runner ends a job before the pod's deadline passes",
     "update the template with the same argo.template_secrets: stoke setup argo": CLUSTER,
     "check that a controller runs and watches this namespace: kubectl get pods -A -l "
     "app=workflow-controller": CLUSTER,
@@ -139,7 +138,8 @@ NOT_FOLLOWED = {
     "see its log: kubectl logs {} -c {}": CLUSTER,
     "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
-    "leave files out: --exclude GLOB, or use another backend: -b docker": CLUSTER,
+    "leave files out: --exclude GLOB, or use another backend: -b docker": "needs a project of 256 MiB; "
+    "tests/backends/argo/test_pack_chunks.py has its condition",
     "this cluster forbids root: set argo.restricted = true": CLUSTER,
     "if a second run does harm, set argo.at_most_once = true": CLUSTER,
     "{}: kubectl delete node {}": CLUSTER,
@@ -149,18 +149,18 @@ NOT_FOLLOWED = {
     "and Nix takes minutes to build, and a package mirror",
     "install the NVIDIA Container Toolkit where the engine runs, or leave out --gpu": "needs a GPU; "
     "tests/backends/docker/test_real_submission.py has its condition",
-    "check it: docker info": ENGINE,
+    "check it: docker info": "needs an engine that does not answer, and then it only shows this again",
     "free disk space: stoke cache ls, then stoke cache clear; or docker system df": ENGINE,
-    "read the engine's log: sudo journalctl -u docker": ENGINE,
-    "check the network and the name server": ELSEWHERE,
-    "try again later, or ask its administrators": ELSEWHERE,
-    "stop it there": ELSEWHERE,
-    "kill them: kill -9 {}": RARE,
-    "reinstall stoke: its uv package is damaged": RARE,
+    "read the engine's log: sudo journalctl -u docker": "needs an engine that fails; a log is no fix",
+    "check the network and the name server": "comes after 6 seconds, and names only where to look",
+    "try again later, or ask its administrators": "names nothing to do on this machine",
+    "stop it there": "needs a second machine with the same state folder",
+    "kill them: kill -9 {}": "needs a job whose processes became another user's",
     "check whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
-    "export STOKE_STATE_DIR=/some/folder": RARE,
-    "check its state: stoke show {}": "comes after 15 seconds of waiting for an engine",
+    "export STOKE_STATE_DIR=/some/folder": "needs a disk that fails; a limit on "
+    "the size of files would follow into the other folder",
+    "check its state: stoke show {}": "comes only where SIGKILL does not end a job",
     "save it in the current format: jupyter nbconvert --to notebook --inplace NOTEBOOK.ipynb": "needs "
     "Jupyter; tests/request/test_notebook.py has its condition",
     'turn that off for jobs, such as with argo.annotations = { "sidecar.istio.io/inject" = "false" }, '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.cli.conftest import Terminal
+from tests.hints import is_hint
 
 TOP = Path(__file__).parent.parent
 PACKAGES = ("stoke", "backends", "tui", "styles")
@@ -115,6 +117,21 @@ def test_the_installed_command_runs_the_demos_job_and_finds_it_again(
     assert (warm.returncode, warm.stdout) == (0, "again\n"), warm.stderr
     listed = run(installed, "jobs", "--all")
     assert listed.returncode == 0 and "job" in listed.stdout
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("elsewhere")
+def test_a_damaged_uv_is_reported_until_it_is_reinstalled(installed: Path) -> None:
+    python = installed.resolve().with_name("python")
+    python.with_name("uv").unlink()
+    broken = run(installed, "doctor", "--json")
+    assert broken.returncode == 1
+    (found,) = [one for one in json.loads(broken.stdout)["backends"]["local"] if not one["works"]]
+    assert found["what"] == "uv"
+    is_hint(found["hint"], "reinstall stoke: its uv package is damaged")
+    again = ("--reinstall-package", "uv", "--require-hashes", "-r", str(LOCK))
+    uv("pip", "install", "--python", str(python), *again)
+    assert run(installed, "doctor").returncode == 0
 
 
 @pytest.mark.network

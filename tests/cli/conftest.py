@@ -212,3 +212,12 @@ def api(real_cluster: TestCluster) -> Iterator[Cluster]:
     connected = real_cluster.connect()
     yield connected
     connected.close()
+
+
+@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.docker)])
+def place(request: pytest.FixtureRequest) -> list[str]:
+    """The options of `stoke run` for a job on this machine, then for one in Docker."""
+    if request.param == "local":
+        return []
+    image, scope = map(request.getfixturevalue, ("docker_image", "docker_scope"))
+    return ["-b", "docker", "--image", image, "--scope", scope]

@@ -24,14 +24,6 @@ CTRL_C = "\x03"
 FOREVER = "import time\nprint('began')\nwhile True: time.sleep(0.05)\n"
 
 
-@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.docker)])
-def place(request: pytest.FixtureRequest) -> list[str]:
-    if request.param == "local":
-        return []
-    image, scope = map(request.getfixturevalue, ("docker_image", "docker_scope"))
-    return ["-b", "docker", "--image", image, "--scope", scope]
-
-
 @pytest.mark.parametrize("code", [0, 5])
 def test_the_code_catches_it_and_ends_as_it_likes(
     terminal: Callable[..., Terminal], place: list[str], code: int

@@ -172,7 +172,7 @@ def shown(data: bytes) -> list[str]:
 @pytest.mark.parametrize("code", [LIVE, NESTED, ERASED], ids=["live", "nested", "erased"])
 @pytest.mark.parametrize("quiet", [True, False])
 def test_progress_bars_look_as_with_python(
-    terminal: Callable[..., Terminal], tmp_path: Path, code: str, quiet: bool
+    terminal: Callable[..., Terminal], place: list[str], tmp_path: Path, code: str, quiet: bool
 ) -> None:
     script = tmp_path / "bars.py"
     script.write_text(code)
@@ -184,7 +184,7 @@ def test_progress_bars_look_as_with_python(
         while data := os.read(ours, 1 << 16):
             plain += data
     os.close(ours)
-    at = terminal("run", *(["-q"] if quiet else []), str(script))
+    at = terminal("run", *place, *(["-q"] if quiet else []), str(script))
     assert at.wait() == 0
     rows = shown(at.screen)
     if not quiet:
