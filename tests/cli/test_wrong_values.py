@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from stoke.cli.commands import race, render, run
+from stoke.cli.commands import cache, race, render, run, submit
 from stoke.errors import RequestError
 from stoke.request.fields import FIELDS
 from stoke.request.values import Flag
@@ -145,6 +145,18 @@ def test_other_commands_with_code_name_the_option_too(
     form: list[Any] = ["lock"] if command is render.command else []
     with pytest.raises(RequestError, match=r"^--python: .x. is not a Python version"):
         command.main([*form, "--python", "x", "-c", "1"], standalone_mode=False)
+
+
+def test_commands_without_code_name_the_option_too(own_home: Path, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text('{"code": "1"}')
+    with pytest.raises(RequestError, match=r"^--scope: 'A B' is not a scope name"):
+        submit.command.main([str(request), "--scope", "A B"], standalone_mode=False)
+    with pytest.raises(RequestError, match=r"^--python: 'x' is not a Python version"):
+        cache.command.main(["warm", "-w", "six", "--python", "x"], standalone_mode=False)
+    request.write_text('{"code": "1", "scope": "A B"}')
+    with pytest.raises(RequestError, match=r"^(?!--).*scope"):
+        submit.command.main([str(request)], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from stoke.backend.registry import backend_names
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
+from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, UPGRADE, apply, option_for
 from stoke.cli.output import (
     Cell,
@@ -221,7 +222,7 @@ def prune(
         )  # fmt: skip
 
 
-@command.command("warm")
+@command.command("warm", cls=RequestCommand)
 @option_for("dependencies")
 @option_for("requirements")
 @option_for("constraints")

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
 from stoke.errors import EngineError, RequestError
 
 
-@click.command()
+@click.command(cls=RequestCommand)
 @apply(JOB, BACKEND)
 @option_for("dependencies")
 @option_for("scope")

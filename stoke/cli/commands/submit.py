@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, OUTCOME, PLACE, apply
 
 
-@click.command()
+@click.command(cls=RequestCommand)
 @click.argument("where", metavar="REQUEST.json|-")
 @apply(BACKEND, PLACE, OUTCOME)
 def command(
