@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from stoke.text.shorten import shorten
+
 EXIT_UNKNOWN_JOB = 1
 EXIT_REQUEST = 2
 EXIT_TIMEOUT = 124
@@ -24,15 +26,15 @@ EXIT_STOPPED = 143
 class StokeError(Exception):
     """An error for the user: one sentence that says what failed and why, and a hint.
 
-    `hint` is the fix, often a command line.
+    `hint` is the fix, often a command line. Both are shortened if they repeat a huge text.
     """
 
     exit_code = EXIT_ENGINE
 
     def __init__(self, what: str, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+        self.what = shorten(what)
+        self.hint = None if hint is None else shorten(hint)
+        super().__init__(self.what)
         # The id of the job that failed by this error, if the history has one.
         self.job_id: str | None = None
 
@@ -45,7 +47,7 @@ class RequestError(StokeError):
     def __init__(self, field: str, why: str, hint: str | None = None) -> None:
         super().__init__(f"{field}: {why}", hint)
         self.field = field
-        self.why = why
+        self.why = shorten(why)
 
 
 class UnknownJobError(StokeError):

@@ -10,6 +10,7 @@ and the error is shown at the start.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
@@ -48,7 +49,7 @@ def _own_nodes(node: type[DOMNode]) -> Iterator[type[DOMNode]]:
 def load() -> tuple[dict[str, str], list[str]]:
     """Return (keys by the id of their action, errors of the file)."""
     path = config_file().parent / FILE
-    if not path.exists():
+    if not os.path.exists(path):
         return {}, []
     try:
         given = read_toml(path)

@@ -45,7 +45,7 @@ class JobLocation:
         """Whether a cluster is configured at all. Without one, listings do not mention Argo."""
         named = self._kubeconfig or os.environ.get("KUBECONFIG")
         in_a_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-        return bool(named or self._context) or in_a_pod or DEFAULT_FILE.expanduser().exists()
+        return bool(named or self._context) or in_a_pod or os.path.exists(DEFAULT_FILE.expanduser())
 
     def note(self) -> tuple[str | None, str, str | None]:
         """Return what finds this location again after the current context has changed."""

@@ -94,13 +94,18 @@ class Arena:
 
     def end(self, process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
         """Return exit code, standard output and error of a command, which must end and not crash."""
+        code, out, error = self.wait(process)
+        assert b"Traceback" not in error, error[-2000:].decode(errors="replace")
+        return code, out, error
+
+    def wait(self, process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+        """Return the same of a command that may print the traceback of a job."""
         try:
             out, error = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             assert isinstance(process.args, list)
             raise AssertionError(f"stoke {' '.join(process.args[3:5])} hangs") from None
-        assert b"Traceback" not in error, error[-2000:].decode(errors="replace")
         return process.returncode, out, error
 
     def jobs(self, **more: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import click
 
 from stoke.errors import EXIT_INTERRUPT
 from stoke.files import debug
+from stoke.text.shorten import shorten
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -133,6 +134,7 @@ def run() -> int:
     try:
         code = cli.main(prog_name="stoke", standalone_mode=False)
     except click.ClickException as error:
+        error.message = shorten(error.message)  # type: ignore[misc]
         error.show()
         return error.exit_code
     except click.Abort:

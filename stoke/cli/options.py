@@ -347,7 +347,7 @@ def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any])
     if not where:
         raise click.UsageError("'' is empty; FILE names a file or a folder.")
     name = ""
-    if where != "-" and Path(where).is_dir():
+    if where != "-" and os.path.isdir(where):
         from stoke.project.folder_program import find_program
 
         entry, name = find_program(where)

@@ -22,6 +22,7 @@ from stoke.history.job import Job, JobState
 from stoke.request.fields import masked_fields
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import clean, clean_block
+from stoke.text.shorten import shorten
 from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def paint(text: str, colour: str | None, stream: TextIO) -> str:
 
 def print_notice(text: str) -> None:
     """Print one line on stderr."""
-    click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(text)}", err=True)
+    click.echo(f"{paint('stoke:', 'dim', sys.stderr)} {clean(shorten(text))}", err=True)
 
 
 def print_error(what: str, hint: str | None) -> None:

@@ -5,6 +5,7 @@ The modules that follow a job are imported after it is submitted, while it start
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def run_request(
             for text, hint in prepared.snapshot.notes:
                 progress.print(f"{text}; {hint}")
         # Where there is a requirements.txt, a note proposes that and not a guess.
-        has_file = folder is not None and (folder / "requirements.txt").is_file()
+        has_file = folder is not None and os.path.isfile(folder / "requirements.txt")
         if folder is not None and not has_file and not request.spec.has_packages:
             from stoke.request.undeclared_packages import undeclared
 

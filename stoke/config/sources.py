@@ -6,6 +6,7 @@ imported only where there is something to read.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def read_settings(path: Path) -> Config:
             }
             return env_settings, _TomlSource(settings_cls, path)
 
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise RequestError(str(path), "is not a file")  # pydantic-settings would pass over it.
     try:
         return ConfigSources()

@@ -107,7 +107,7 @@ def check_network(config: Config) -> list[CheckResult]:
 def _certificates(config: Config) -> CheckResult:
     what, bundle = "certificates", config.index.ca_bundle
     if bundle:
-        if Path(bundle).expanduser().is_file():
+        if os.path.isfile(Path(bundle).expanduser()):
             return CheckResult(what, True, f"only those in {bundle} (index.ca_bundle)")
         return CheckResult(
             what, False, f"index.ca_bundle names {bundle}, which does not exist",

@@ -89,7 +89,7 @@ def store_files(environ: Mapping[str, str] = os.environ) -> list[Path]:
     named = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
     for folder in environ.get("SSL_CERT_DIR", "").split(":"):
         named += [Path(path) for path in _files_in(folder)] if folder else []
-    if any(path.is_file() for path in named):
+    if any(map(os.path.isfile, named)):
         return named
     return next(([Path(path)] for path in SYSTEM_STORES if os.path.isfile(path)), [])
 
@@ -101,7 +101,7 @@ def own_authorities(environ: Mapping[str, str] = os.environ) -> list[str]:
     """
     files = store_files(environ)
     named = (environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "PIP_CERT"))
-    files += [path for path in (Path(name) for name in named if name) if path.is_file()]
+    files += [path for path in (Path(name) for name in named if name) if os.path.isfile(path)]
     public = list(_public())
     key = _fingerprint([*files, *(path for group in public for path in group)])
     known = _cached(key)

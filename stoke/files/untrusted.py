@@ -13,7 +13,10 @@ MAX_SETTINGS = 1 << 20
 MOST_DEPTH = 64
 MOST_VALUES = 2_000_000
 # A key of more parts than this makes tomllib's work quadratic.
-_LONG_KEY = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+# It begins at the begin of a word, and no part of it is tried twice: the search is linear.
+_LONG_KEY = re.compile(
+    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}"""
+)
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 _PROGRAM = re.compile(r"\w[\w.+-]*")
 _GROUP = re.compile(r"\w+([\w.-]*\w)?")
 _REFERENCE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*:\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
-_EXTRAS = re.compile(r"\s*\[[\w\s,.-]*\]\s*\Z")
+_EXTRAS = re.compile(r"(?<!\s)\s*+\[[\w\s,.-]*\]\s*\Z")
 
 
 def is_installed(package: Pyproject) -> bool:

@@ -44,9 +44,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYSTEM = re.compile(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z0-9_][A-Za-z0-9_'-]*)*")
 _NIX_HASH = re.compile(r"sha256-[A-Za-z0-9+/]{43}=|(sha256:)?([0-9a-f]{64}|[0-9a-df-np-sv-z]{52})")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,510}")
-_PYTHON = re.compile(r"\s*((~=|==|!=|<=|>=|<|>)\s*\d+|3)(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
-_MODULE = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
-_PROGRAM = re.compile(r"[\w][\w.+-]*")
+_PYTHON = re.compile(r"\s*+(?:(?:~=|==|!=|<=|>=|<|>)\s*+\d+|3)(\.\d+){0,2}(\.\*)?\s*", re.ASCII)
+# At most 255 characters, as names of files.
+_MODULE = re.compile(r"(?!.{256})\w[\w-]*(\.\w[\w-]*)*")
+_PROGRAM = re.compile(r"(?!.{256})[\w][\w.+-]*")
 _REFERENCE = re.compile(r"(env|file):.+")
 _ENGINES_SECRET = re.compile(r"secret:[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9._-]{1,253}")
 

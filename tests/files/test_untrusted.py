@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ DEEP_TOML = [
     "[" + " . ".join("a" * 200) + "]",
     ".".join(["'a'", '"b"'] * 100) + " = 1",
 ]
+
+
+@pytest.mark.parametrize("piece", ["x", "x ", " ", "'", '"', "x.", "'x' . ", '"."'])
+def test_toml_of_any_length_takes_seconds(piece: str) -> None:
+    began = time.process_time()
+    for text in (piece * 300_000, f"a = '{piece * 300_000}'"):
+        try:
+            parse_toml(text)
+        except ValueError:
+            pass
+    assert time.process_time() - began < 10
 
 
 @given(values)

@@ -75,6 +75,8 @@ def test_what_the_refusal_proposes_works() -> None:
         ({"module": ".relative"}, "module", "is not the name of a module"),
         ({"module": "-c"}, "module", "is not the name of a module"),
         ({"module": ""}, "module", "is not the name of a module"),
+        ({"module": "a" * 256}, "module", "is not the name of a module"),
+        ({"exec": "a" * 256}, "exec", "is not the name of a program"),
         ({"exec": "./run"}, "exec", "is not the name of a program"),
         ({"exec": "--help"}, "exec", "is not the name of a program"),
         ({"exec": ".."}, "exec", "is not the name of a program"),

@@ -19,7 +19,7 @@ from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import JobState
-from stoke.jobs.tracker import Tracker
+from stoke.jobs.tracker import FOREIGN_SIGNAL, Tracker
 from tests.lab import Lab, until
 
 pytestmark = pytest.mark.docker
@@ -146,6 +146,8 @@ def test_a_job_is_found_again_after_the_engine_went_away_in_its_middle(
     assert ended is not None and not ended.provisional
     assert ended.state in (JobState.FAILED, JobState.STOPPED)
     assert ended.exit_code in (137, 143)
+    if ended.state is JobState.STOPPED:
+        assert ended.reason == FOREIGN_SIGNAL
     assert lab.output(job, 1) == b"before\n"
     backends.close()
 
