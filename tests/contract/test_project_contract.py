@@ -62,6 +62,7 @@ def test_modes_links_empty_folders_and_odd_names_arrive(lab: Lab) -> None:
             "empty": EMPTY_FOLDER,
             "odd/\udcff\n 'x'": b"",
             "odd/-rf": b"",
+            "odd/-RF": b"",
         }
     )
     done = run_project(lab, made)
@@ -70,7 +71,7 @@ def test_modes_links_empty_folders_and_odd_names_arrive(lab: Lab) -> None:
         b"",
         b"sub/real linked .. []",
         b"0o100 0o0",
-        rb"""[b'-rf', b"\xff\n 'x'"]""",
+        rb"""[b'-RF', b'-rf', b"\xff\n 'x'"]""",
     ], done
 
 
