@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import chain
+from tempfile import TemporaryFile
 from typing import Any
 
 from backends.common.names import JOB, KIND, MANAGED, SCOPE, TYPE, WORKSPACE_NAME
@@ -100,9 +101,24 @@ class DockerWorkspaces:
         with self._measuring(workspace, operation) as (container, _):
             what = f"copy into the workspace {workspace.name}"
             self._run(container, what, lambda _: None)
-            with self._engine.call(what) as api:
-                api.put_archive(container, f"{WORKSPACE}/{folder}", chain(archive, [END]))
+            with self._body(chain(archive, [END])) as body, self._engine.call(what) as api:
+                api.put_archive(container, f"{WORKSPACE}/{folder}", body)
         return []
+
+    @contextmanager
+    def _body(self, pieces: Iterator[bytes]) -> Iterator[Any]:
+        """Give the body of a request: the pieces, or for Podman a file, whose length is known.
+
+        Podman closes the connection after an archive, before the end of a body sent in chunks.
+        """
+        if not self._engine.is_podman():
+            yield pieces
+            return
+        with TemporaryFile() as file:
+            for piece in pieces:
+                file.write(piece)
+            file.seek(0)
+            yield file
 
     def clone(
         self, workspace: Workspace, new: str, progress: Callable[[str], None]

@@ -28,6 +28,7 @@ from stoke.files.paths import job_dir
 from stoke.history.job import JobState
 from stoke.logs.spool import NOTE
 from tests.contract import test_job_contract as contract
+from tests.contract import test_workspace_contract as workspaces
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
 from tests.spools import spooled
@@ -201,3 +202,12 @@ def test_the_cache_volume_is_listed_in_use_and_removed(lab: Lab) -> None:
     assert isinstance(lab.backend, DockerBackend)
     lab.backend.forget_scope(lab.scope)
     assert volumes() == []
+
+
+def test_a_workspace_is_copied_cloned_and_removed(lab: Lab, tmp_path: Path) -> None:
+    spaces = workspaces.Workspaces(lab)
+    workspaces.test_a_clone_and_a_renamed_one_have_the_files(lab, spaces, tmp_path)
+    for name in spaces.mine():
+        spaces.keeper.remove(spaces.keeper.find(name))
+    assert spaces.mine() == []
+    spaces.history.close()
