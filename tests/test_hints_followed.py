@@ -12,7 +12,14 @@ TRAVELS = ROOT / "stoke/remote"
 
 # Where the hint is among the arguments. `Diagnosis` is argo's.
 POSITION = {"RequestError": 2, "CheckResult": 3, "Diagnosis": 1}
-NO_HINT = ("RequirementError", "OSError", "PhaseError", "RunFailedError", "SlowPatternError")
+NO_HINT = (
+    "JobFailedError",
+    "RequirementError",
+    "OSError",
+    "PhaseError",
+    "RunFailedError",
+    "SlowPatternError",
+)
 
 
 def hints_in(source: str) -> Iterator[str]:

@@ -59,6 +59,10 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("A B=env:X", VARIABLE, shown=False),
     ],
     "mounts": [Wrong("x", MOUNT), Wrong("/data:x", MOUNT), Wrong("/data:/x:zz", MOUNT)],
+    "results": [
+        Wrong("/abs", "write the path inside it, or copy the file to $STOKE_RESULTS"),
+        Wrong("..", "write out/*.csv"),
+    ],
     "index.url": [Wrong("x", ADDRESS, shown=False), Wrong("ftp://h/x", ADDRESS, shown=False)],
     "index.extra": [Wrong("x", ADDRESS, shown=False)],
     "index.credentials": [Wrong("hunter2", REFERENCE, shown=False)],

@@ -17,6 +17,7 @@ from stoke.client.session import Session
 from stoke.errors import RequestError, UnknownJobError
 from stoke.history.job import JobState
 from stoke.request.spec import JobSpec
+from tests.hints import command, refused
 from tests.lab import until
 
 WAITS = "import time; print('began', flush=True); time.sleep(600)"
@@ -85,6 +86,15 @@ def test_wrong_fields_are_named_and_nothing_is_submitted(session: Session) -> No
     with pytest.raises(UnknownJobError):
         session.job("nothing")
     assert session.history.list() == []
+
+
+def test_a_job_that_was_removed_is_looked_for_in_the_list(session: Session) -> None:
+    kept, removed = session.run("1"), session.run("2")
+    program = Path(sys.executable).with_name("stoke")
+    subprocess.run([program, "rm", removed.id], check=True, capture_output=True)
+    said = refused(lambda: removed.state, "list the jobs: stoke jobs")
+    listed = subprocess.run([program, *command(said)], check=True, capture_output=True, text=True)
+    assert kept.id in listed.stdout and removed.id not in listed.stdout
 
 
 def test_the_typed_fields_are_those_of_a_request() -> None:
