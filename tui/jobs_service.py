@@ -16,12 +16,13 @@ from stoke.backend import pool
 from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
-from stoke.history.job import Job
+from stoke.history.job import Job, JobState
 from stoke.history.usage import UsageCurves
 from stoke.jobs import refresh
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocations, UnsavedLogError
+from stoke.logs.progress_bar import current_bar
 from tui.jobs_snapshot import JobsSnapshot
 
 NEWEST = 100
@@ -131,7 +132,8 @@ class JobsService:
                     version, is_forced, self._changed = now, self._changed, False
                     jobs = _newest(reading, unfinished)
                     usage = UsageCurves(reading).recent(RECENT)
-                    snapshot = replace(self._snapshot(jobs), usage=usage)
+                    bars = self._bars(jobs)
+                    snapshot = replace(self._snapshot(jobs), usage=usage, bars=bars)
                     if not is_forced and snapshot.jobs == published.jobs:
                         snapshot = replace(snapshot, jobs=published.jobs)  # Only the usage is new.
                     published = snapshot
@@ -145,6 +147,14 @@ class JobsService:
             self._wake.wait(BUSY_SECONDS if unfinished else IDLE_SECONDS)
             self._wake.clear()
         reading.close()
+
+    def _bars(self, jobs: list[Job]) -> dict[str, str]:
+        """Return the progress bars of the jobs that run and are followed here."""
+        with self._lock:
+            followed = set(self._tracked)
+        running = (job.id for job in jobs if job.state is JobState.RUNNING)
+        bars = {one: current_bar(self.locations.of(one)) for one in running if one in followed}
+        return {job_id: bar for job_id, bar in bars.items() if bar}
 
     def _snapshot(self, jobs: list[Job]) -> JobsSnapshot:
         with self._lock:

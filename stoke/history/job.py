@@ -178,7 +178,9 @@ class Job:
     `LOST`."""
     phases: list[Phase] = field(default_factory=list)
     recent: tuple[Usage, ...] = ()
-    """The newest figures of a job that runs; only in a listing of the screens."""
+    """The newest figures of a job that runs; only in a listing of the screens, as `bar` is."""
+    bar: str = ""
+    """The progress bar that it draws now."""
 
     @property
     def seconds(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoke.history.job import JobState, Usage
+from stoke.history.job import JobState, Phase, Usage
 from stoke.history.usage import UsageCurves
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_jobs_list import listed, order, ready
@@ -54,6 +54,19 @@ async def test_a_new_figure_is_shown_at_the_next_tick(app: StokeApp, desk: Desk)
         # Beside the log, too.
         await until(pilot, lambda: "125%, max 125%" in screen_text(app))
         assert "300M, max 300M" in screen_text(app)
+
+
+async def test_what_a_job_does_is_in_its_row(app: StokeApp, desk: Desk) -> None:
+    desk.job("fit-7k2pqa", JobState.STARTING, age=60)
+    desk.history.set_phase("fit-7k2pqa", Phase("python", NOW - 50))
+    async with app.run_test(size=(200, 40)) as pilot:
+        await ready(pilot)
+        desk.history.set_activity("fit-7k2pqa", "python", "fetching 41 packages: torch")
+        await until(pilot, lambda: "fetching 41" in listed(app)[1])
+        # Beside the log there is room for all of it.
+        await until(pilot, lambda: "fetching 41 packages: torch" in screen_text(app))
+        desk.history.set_phase("fit-7k2pqa", Phase("python", NOW - 50, 40.0, False, 41, 0))
+        await until(pilot, lambda: "fetching" not in screen_text(app))
 
 
 async def test_jobs_are_sorted_by_their_load(app: StokeApp, desk: Desk) -> None:

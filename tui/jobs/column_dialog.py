@@ -14,7 +14,7 @@ from textual.widgets import OptionList, Static
 from tui.dialogs.dialog import Dialog
 from tui.jobs.columns import COLUMNS, SHOWN
 
-_HELP = "space shows or hides, J and K move, backspace restores the defaults"
+_HELP = "space shows or hides, J and K move, backspace resets, esc closes"
 _FULL = {
     "job": "id",
     "backend": "backend",

@@ -77,7 +77,7 @@ def _why(job: Job) -> Text | str:
     # `lock: there is no package ...`: the phase is in the details.
     reason = reason.partition(": ")[2] or reason
     if not reason and not job.state.finished:
-        return activity(job)
+        return job.bar or activity(job)
     if not reason and job.exit_code:
         reason = f"exit {job.exit_code}"
     return Text(reason, style="$bad") if job.state == JobState.FAILED else reason

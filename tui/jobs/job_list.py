@@ -88,6 +88,8 @@ class JobList(ScrollView, can_focus=True):
         self.stale: frozenset[str] = frozenset()
         self.usage: Mapping[str, tuple[Usage, ...]] = {}
         """The newest figures of the jobs that run."""
+        self.bars: Mapping[str, str] = {}
+        """The progress bars that they draw."""
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
         self._prepared: dict[int, Strip] = {}
@@ -153,7 +155,7 @@ class JobList(ScrollView, can_focus=True):
             return None  # The screen shows errors of the history.
         if job is not None:
             job.stale = job.id in self.stale
-            job.recent = self.usage.get(job.id, ())
+            job.recent, job.bar = self.usage.get(job.id, ()), self.bars.get(job.id, "")
         return job
 
     def _update_current(self) -> None:

@@ -208,7 +208,7 @@ class JobsScreen(JobActions):
         self.query_one("#jobs-empty").display = is_empty
         self.query_one("#jobs-body").set_class(is_empty, "-empty")
         self.query_one("#jobs-detail").display = not is_empty
-        table.usage = self.context.snapshot.usage
+        table.usage, table.bars = self.context.snapshot.usage, self.context.snapshot.bars
         table.stale = frozenset(job.id for job in self._snapshot.jobs if job.stale)
         table.show(self._ages_at, keep_current)
         self._place_split()
@@ -290,8 +290,9 @@ class JobsScreen(JobActions):
         unfinished = any(not job.state.finished for job in self._snapshot.jobs)
         if unfinished or now - self._ages_at >= AGES_SECONDS:
             self._ages_at = now
-            self.table.usage = self.context.snapshot.usage
-            self.table.show(now)
+            table, snapshot = self.table, self.context.snapshot
+            table.usage, table.bars = snapshot.usage, snapshot.bars
+            table.show(now)
         if self._detail is not None:
             self._detail.tick(now)
 
