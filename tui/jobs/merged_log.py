@@ -36,10 +36,7 @@ def show_merged_log(screen: Screen[None], job_ids: Sequence[str]) -> None:
                 check=False,
             )
         if not target.stat().st_size:
-            raise EngineError(
-                f"the jobs have no log (exit {done.returncode})",
-                f"see why: stoke logs {' '.join(job_ids)}",
-            )
+            raise EngineError(f"these jobs have no log (exit code {done.returncode})")
 
     def show(_: None) -> None:
         with folder:
