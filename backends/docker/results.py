@@ -26,6 +26,8 @@ def read_results(engine: Engine, container: str) -> Generator[ResultEntry]:
             answer = api._get(
                 api._url("/containers/{0}/archive", container),
                 params={"path": RESULTS_MOUNT},
+                # Otherwise the engine spends a third of the time on compressing the archive.
+                headers={"Accept-Encoding": "identity"},
                 stream=True,
             )
             with closing(answer):
