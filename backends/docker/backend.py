@@ -228,26 +228,29 @@ class DockerBackend:
             driver, max_size, tagged = log_settings(record)
             has_ended = record["State"]["Status"] == "exited"
         # Podman reports its own driver as "json-file".
+        container = _reference(record, job_id)
         if driver != LOG_DRIVER and self._engine.is_podman():
-            return open_podman_log(self._engine, job_id, since, follow, has_ended, max_size)
-        return DockerLog(self._engine, job_id, since, follow, driver, max_size, tagged)
+            return open_podman_log(self._engine, container, since, follow, has_ended, max_size)
+        return DockerLog(self._engine, container, since, follow, driver, max_size, tagged)
 
     def stop(self, job_id: str, grace: float) -> None:
         if grace <= 0:
-            self._signal(job_id, lambda api: api.kill(job_id, "SIGKILL"))
+            self._signal(job_id, lambda api, container: api.kill(container, "SIGKILL"))
         else:
-            self._signal(job_id, lambda api: _ask_to_stop(api, job_id, math.ceil(grace)))
+            seconds = math.ceil(grace)
+            self._signal(job_id, lambda api, container: _ask_to_stop(api, container, seconds))
 
     def interrupt(self, job_id: str) -> None:
-        self._signal(job_id, lambda api: api.kill(job_id, "SIGINT"))
+        self._signal(job_id, lambda api, container: api.kill(container, "SIGINT"))
 
-    def _signal(self, job_id: str, send: Callable[[Any], None]) -> None:
+    def _signal(self, job_id: str, send: Callable[[Any, str], None]) -> None:
         """Send a signal with `send`, unless the job has ended or was removed."""
-        if self._record(job_id) is None:
+        record = self._record(job_id)
+        if record is None:
             return
         try:
             with self._engine.call(f"stop {job_id}") as api:
-                send(api)
+                send(api, _reference(record, job_id))
         except AnswerError as error:
             if error.status not in (404, 409):  # removed or ended already
                 raise
@@ -259,10 +262,12 @@ class DockerBackend:
         self._remove(job_id, wait=False)
 
     def _remove(self, job_id: str, wait: bool) -> None:
-        if self._record(job_id) is None:
+        record = self._record(job_id)
+        if record is None:
             return
+        container = _reference(record, job_id)
         try:
-            remove_container(self._engine, job_id, f"remove {job_id}", wait)
+            remove_container(self._engine, container, f"remove {job_id}", wait)
         except AnswerError as error:
             if error.status != 409:  # the engine is removing it already
                 raise
@@ -290,19 +295,37 @@ class DockerBackend:
     def _found(self, container: dict[str, Any]) -> FoundJob | None:
         labels = container["Labels"]
         job_id, scope, nonce = labels.get(JOB), labels.get(SCOPE), labels.get(NONCE)
-        if not isinstance(scope, str) or f"/{job_id}" not in container["Names"]:
-            return None  # A copy of our labels on another container.
+        if not isinstance(scope, str) or not isinstance(job_id, str):
+            return None
         if not isinstance(nonce, str | None):
             return None
+        if f"/{job_id}" not in container["Names"] and not self._is_renamed(container, job_id):
+            return None
         created = float(container["Created"])
-        return FoundJob(job_id, scope, created, nonce, partial(self._public_spec, job_id))
+        read_spec = partial(self._public_spec, job_id, str(container["Id"]))
+        return FoundJob(job_id, scope, created, nonce, read_spec)
 
     def _record(self, job_id: str) -> dict[str, Any] | None:
-        """Return the engine's record of a job's container; None for one that only has the job's
-        name."""
+        """Return the engine's record of a job's container, also if a person has renamed it.
+
+        None for a container that only has the job's name.
+        """
+        record = self._inspected(job_id, job_id)
+        if record is not None:
+            return record
+        filters = {"label": [f"{MANAGED}=true", f"{KIND}=job", f"{JOB}={job_id}"]}
+        with self._engine.call(f"inspect {job_id}") as api:
+            renamed = [
+                one["Id"]
+                for one in api.containers(all=True, filters=filters)
+                if self._is_renamed(one, job_id)
+            ]
+        return self._inspected(renamed[0], job_id) if renamed else None
+
+    def _inspected(self, container: str, job_id: str) -> dict[str, Any] | None:
         try:
             with self._engine.call(f"inspect {job_id}") as api:
-                record: dict[str, Any] = api.inspect_container(job_id)
+                record: dict[str, Any] = api.inspect_container(container)
                 ours = has_labels(record["Config"], {MANAGED: "true", KIND: "job", JOB: job_id})
         except AnswerError as error:
             if error.status == 404:
@@ -310,11 +333,27 @@ class DockerBackend:
             raise
         return record if ours else None
 
-    def _public_spec(self, job_id: str) -> bytes | None:
+    def _is_renamed(self, container: dict[str, Any], job_id: str) -> bool:
+        """Whether a listed container with a job's labels and another name is the job's.
+
+        `docker commit` copies the labels to an image, and each container of that image has them.
+        """
+        if not has_labels(container, {JOB: job_id}):
+            return False
+        try:
+            with self._engine.call(f"inspect {job_id}") as api:
+                image = api.inspect_image(container["ImageID"])["Config"] or {}
+        except AnswerError as error:
+            if error.status == 404:
+                return False  # The image was removed by force, so whose labels these are is unknown.
+            raise
+        return not has_labels(image, {JOB: job_id})
+
+    def _public_spec(self, job_id: str, container: str) -> bytes | None:
         """Return the spec beside the job if it is still valid: the job's code can overwrite it."""
         try:
             with self._engine.call(f"read the spec of {job_id}") as api:
-                spec = read_file(api, job_id, f"{FOLDER}/{SPEC}", MAX_SPEC)
+                spec = read_file(api, container, f"{FOLDER}/{SPEC}", MAX_SPEC)
             if spec is not None:
                 parse_json(spec)
         except (EngineError, ValueError):
@@ -407,6 +446,12 @@ class DockerBackend:
 
     def close(self) -> None:
         self._engine.close()
+
+
+def _reference(record: dict[str, Any], job_id: str) -> str:
+    """Return what the engine knows a job's container by: the job's id, unless it was renamed."""
+    name = record.get("Name")
+    return job_id if name is None or name == f"/{job_id}" else str(record["Id"])
 
 
 def _state(state: dict[str, Any]) -> EngineState:

@@ -263,8 +263,9 @@ def as_engine_error(error: BaseException, what: str, url: str) -> EngineError:
         return EngineError(
             f"cannot {what}: the Docker engine at {url} does not answer", "check it: docker info"
         )
-    if cause is not None:
-        why = cause.strerror or str(cause)
+    if cause is not None or any(isinstance(one, ConnectionError) for one in _chain(error)):
+        # http.client's error for a response that never began has no number.
+        why = "it closed the connection" if cause is None else cause.strerror or str(cause)
         return EngineError(f"cannot {what}: lost the Docker engine at {url}: {why}", START_IT)
     why = str(error)[:LONGEST_EXPLANATION]
     return EngineError(f"cannot {what}: {why}", "check the engine: docker info")

@@ -295,9 +295,11 @@ def _connect(host: str, port: int, scheme: str, proxy: Proxy | None) -> socket.s
     hint = f"correct {proxy.variable}, or unset it" if proxy else _behind_proxy(scheme)
     try:
         return socket.create_connection((host, port), timeout=ANSWER_SECONDS)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         what = f"the name {host} of the proxy ({proxy.variable})" if proxy else f"the name {host}"
-        raise TroubleError(f"{what} cannot be resolved: {error.strerror}", hint) from error
+        # UnicodeError for a part of the name with more than 63 characters.
+        why = error.strerror if isinstance(error, OSError) else "it is no valid name"
+        raise TroubleError(f"{what} cannot be resolved: {why}", hint) from error
     except TimeoutError as error:
         raise TroubleError(
             f"{whose} does not answer within {ANSWER_SECONDS:.0f} s", hint

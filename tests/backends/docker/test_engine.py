@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+from http.client import RemoteDisconnected
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,21 @@ def test_no_permission() -> None:
     )
     error = as_engine_error(wrapped, "start a job", DEFAULT_SOCKET)
     assert "no permission" in error.what and "usermod -aG docker" in (error.hint or "")
+
+
+def test_a_connection_that_the_engine_closes_is_named() -> None:
+    import requests
+    import urllib3
+
+    wrapped = requests.exceptions.ConnectionError(
+        urllib3.exceptions.ProtocolError(
+            "Connection aborted.", RemoteDisconnected("Remote end closed connection")
+        )
+    )
+    error = as_engine_error(wrapped, "start a job", DEFAULT_SOCKET)
+    assert error.what == (
+        f"cannot start a job: lost the Docker engine at {DEFAULT_SOCKET}: it closed the connection"
+    )
 
 
 def test_an_engine_that_disappears_during_a_response(tmp_path: Path) -> None:

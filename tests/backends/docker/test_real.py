@@ -12,6 +12,7 @@ import pytest
 
 from backends.docker import DockerBackend
 from backends.docker.names import volume_name
+from stoke.backend.api import EngineStatus
 from stoke.errors import EngineError
 from stoke.history.job import new_job_id
 from stoke.logs.follower import Follower
@@ -228,3 +229,48 @@ def test_a_spec_that_the_code_has_spoilt_is_none(
 
 def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# ---------------------------------------------------------------------------- renamed by a person
+
+
+def test_a_renamed_container_is_followed_stopped_and_removed(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str, bare_image: str
+) -> None:
+    made = start(backend, WAITS, docker_scope)
+    until_output(backend, made.job_id, b"up\n")
+    name = f"renamed-{made.job_id}"
+    docker_engine.rename(made.job_id, name)
+    # Another person's container has the job's name now.
+    docker_engine.create_container(bare_image, ["true"], name=made.job_id)
+    try:
+        assert backend.inspect(made.job_id).status == EngineStatus.RUNNING
+        (found,) = [job for job in backend.jobs() if job.scope == docker_scope]
+        assert found.job_id == made.job_id and found.read_spec() is not None
+        backend.stop(made.job_id, 0)
+        ended(backend, made.job_id)
+        assert b"up" in output(backend, made.job_id)
+        backend.remove(made.job_id)
+        assert backend.inspect(made.job_id).status == EngineStatus.ABSENT
+        assert docker_engine.inspect_container(made.job_id)["State"]["Status"] == "created"
+    finally:
+        docker_engine.remove_container(made.job_id)
+
+
+def test_a_container_of_a_job_s_image_is_no_job(
+    backend: DockerBackend, docker_engine: Any, docker_scope: str
+) -> None:
+    """`docker commit` copies the labels of a job's container to the image."""
+    made = start(backend, "print(1)", docker_scope)
+    ended(backend, made.job_id)
+    image = docker_engine.commit(made.job_id)["Id"]
+    copy = docker_engine.create_container(image, ["true"])["Id"]
+    try:
+        backend.remove(made.job_id)
+        assert backend.inspect(made.job_id).status == EngineStatus.ABSENT
+        assert [job for job in backend.jobs() if job.scope == docker_scope] == []
+        backend.remove(made.job_id)
+        assert docker_engine.inspect_container(copy)["State"]["Status"] == "created"
+    finally:
+        docker_engine.remove_container(copy)
+        docker_engine.remove_image(image)
