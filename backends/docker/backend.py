@@ -345,7 +345,9 @@ class DockerBackend:
                 image = api.inspect_image(container["ImageID"])["Config"] or {}
         except AnswerError as error:
             if error.status == 404:
-                return False  # The image was removed by force, so whose labels these are is unknown.
+                return (
+                    False  # The image was removed by force, so whose labels these are is unknown.
+                )
             raise
         return not has_labels(image, {JOB: job_id})
 

@@ -50,16 +50,26 @@ def _fill_closed_streams() -> None:
 
 
 class BlockingFile(io.FileIO):
-    """A file that waits until all is written, also in non-blocking mode.
+    """A standard stream that waits until all is written, also in non-blocking mode.
+
+    Raises `BrokenPipeError`, or `StokeError` for any other error, such as a full disk.
 
     A program that shares our terminal or pipe may set that mode; Python's own files then raise an
     error instead of waiting.
     """
 
     def write(self, data: ReadableBuffer, /) -> int:
-        # FileIO returns None for EAGAIN, whatever its type says.
-        while (written := super().write(data)) is None:
-            select.select([], [self], [])
+        try:
+            # FileIO returns None for EAGAIN, whatever its type says.
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = "standard output" if self.fileno() == 1 else "standard error"
+            # The streams are flushed again at the end, and would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            raise StokeError(f"cannot write to {name}: {error.strerror}") from error
         return written
 
 
@@ -116,6 +126,11 @@ def main() -> int:
         # Python would report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_OUTPUT
+    except StokeError as error:  # Of the last flush.
+        from stoke.cli.output import print_error
+
+        print_error(error.what, error.hint)
+        return error.exit_code
     return code
 
 

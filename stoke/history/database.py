@@ -201,6 +201,9 @@ class History(DatabaseFile):
 
     def find(self, prefix: str) -> Job:
         """Return the only job whose id is `prefix` or begins with it, or raise `UnknownJobError`."""
+        unknown = UnknownJobError(f"no job is called {prefix!r}", "list all jobs: stoke jobs --all")
+        if not prefix.isascii():
+            raise unknown  # SQLite takes no lone surrogates, which stand for bytes that are not UTF-8.
         exact = self.get(prefix)
         if exact:
             return exact
@@ -209,7 +212,7 @@ class History(DatabaseFile):
             (len(prefix), prefix),
         )
         if not rows or not prefix:
-            raise UnknownJobError(f"no job is called {prefix!r}", "list all jobs: stoke jobs --all")
+            raise unknown
         if len(rows) > 1:
             names = ", ".join(row["id"] for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
             raise UnknownJobError(

@@ -177,6 +177,23 @@ def test_output_that_cannot_be_written_is_reported(stoke: Stoke) -> None:
     assert b"error: cannot write to standard output: No space left on device" in done.stderr
 
 
+@pytest.mark.parametrize("words", [["jobs", "--all"], ["logs", "job"], ["show", "job"], ["--help"]])
+def test_a_full_disk_for_standard_output_is_no_crash(stoke: Stoke, words: list[str]) -> None:
+    stoke("run", "-c", "print(1)")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([PROGRAM, *words], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 125
+    assert done.stderr == b"error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["show", "logs", "stop", "rm", "rerun"])
+def test_a_name_that_is_not_utf8_is_no_job(stoke: Stoke, command: str) -> None:
+    stoke("run", "-c", "print(1)")
+    done = stoke(command, os.fsdecode(b"job\xff"))
+    assert done.returncode == 1
+    assert b"no job is called" in done.stderr and b"itself failed" not in done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_ask_this_program(stoke: Stoke, shell: str) -> None:
     done = stoke("completion", shell)
