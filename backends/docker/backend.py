@@ -277,10 +277,14 @@ class DockerBackend:
         job_id: str,
         progress: Callable[[str], None],  # noqa: ARG002
     ) -> Generator[ResultEntry] | None:
-        return None if self._record(job_id) is None else read_results(self._engine, job_id)
+        record = self._record(job_id)
+        return None if record is None else read_results(self._engine, _reference(record, job_id))
 
     def has_results(self, job_id: str) -> bool:
-        with closing(read_results(self._engine, job_id)) as entries:
+        entries = self.results(job_id, lambda _: None)
+        if entries is None:
+            return False
+        with closing(entries):
             return next(entries, None) is not None
 
     def forget_results(self, job_id: str) -> None:
