@@ -24,7 +24,6 @@ USER = (
     Right(ARGO, "workflows", ("create", "get", "list", "watch", "patch", "delete")),
     Right("", "pods", ("get", "list", "watch")),
     Right("", "pods/log", ("get",)),
-    Right("", "pods/exec", ("create", "get"), "files cannot be copied into and out of workspaces"),
     Right("", "pods", ("delete",), "stopping a job takes 10 seconds longer"),
     Right(
         "",
