@@ -4,6 +4,7 @@ scope, against a scope each."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from tests.nix_cache import NixCache, make_files
 WORKSPACES = 10
 SYSTEM = "tree"
 CODE = f"""
-import os, subprocess
+import os, subprocess, time
+print("began", time.time())
 {IMPORTS}
 assert subprocess.run(["{SYSTEM}"], capture_output=True, check=True).stdout
 open(os.environ["STOKE_WORKSPACE"] + "/mine.txt", "x").close()
@@ -26,7 +28,10 @@ PHASES = ("lock", "system", "python")
 
 @dataclass
 class Launches:
-    """What ten launches took together: seconds, bytes received, and bytes on disk afterwards."""
+    """What ten launches took together: seconds, bytes received, and bytes on disk afterwards.
+
+    A launch is over when the code begins: what it imports and does is the same for both.
+    """
 
     environment: float = 0.0
     launch: float = 0.0
@@ -54,7 +59,7 @@ def main() -> None:
             _clean(scope)
     served.stop()
     _times("environment phases", unshared.environment, shared.environment, 8)
-    _times("launch in all", unshared.launch, shared.launch, 6)
+    _times("launches", unshared.launch, shared.launch, 6)
     _fewer("received", unshared.received, shared.received)
     _fewer("on disk", unshared.disk, shared.disk)
 
@@ -62,9 +67,9 @@ def main() -> None:
 def _all(env: dict[str, str], scopes: list[str], name: str) -> Launches:
     done = Launches()
     for number, scope in enumerate(scopes):
-        began = time.perf_counter()
-        phases = _launch(env, scope, f"{name}.{number}")
-        done.launch += time.perf_counter() - began
+        asked = time.time()
+        phases, began = _launch(env, scope, f"{name}.{number}")
+        done.launch += began - asked
         done.environment += sum(phase["seconds"] for phase in phases)
         done.received += sum(phase["bytes"] or 0 for phase in phases)
     measured = _measured(
@@ -76,8 +81,8 @@ def _all(env: dict[str, str], scopes: list[str], name: str) -> Launches:
     return done
 
 
-def _launch(env: dict[str, str], scope: str, workspace: str) -> list[dict[str, Any]]:
-    """Run one job and return its environment phases."""
+def _launch(env: dict[str, str], scope: str, workspace: str) -> tuple[list[dict[str, Any]], float]:
+    """Run one job and return its environment phases, and when its code began."""
     command = [*RUN, "--json", "--scope", scope, "--workspace", workspace, "--system", SYSTEM]
     for package in PACKAGES:
         command += ["--with", package]
@@ -85,7 +90,9 @@ def _launch(env: dict[str, str], scope: str, workspace: str) -> list[dict[str, A
     if done.returncode:
         raise SystemExit(f"a job failed:\n{done.stderr.decode()}\n{done.stdout.decode()}")
     document = json.loads(done.stdout)
-    return [phase for phase in document["phases"] if phase["name"] in PHASES]
+    phases = [phase for phase in document["phases"] if phase["name"] in PHASES]
+    (line,) = re.findall(rb"^began ([0-9.]+)$", done.stderr, re.MULTILINE)
+    return phases, float(line)
 
 
 def _measured(env: dict[str, str], *words: str) -> list[dict[str, Any]]:
