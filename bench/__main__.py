@@ -19,6 +19,7 @@ ALL = (
     "worker_output",
     "live_usage",
     "docker_warm",
+    "shell",
     "docker_cold",
     "ten_jobs",
     "workspaces",

@@ -163,6 +163,12 @@ NOT_FOLLOWED = {
     "try again later, or ask its administrators": "names nothing to do on this machine",
     "stop it there": "needs a second machine with the same state folder",
     "kill them: kill -9 {}": "needs a job whose processes became another user's",
+    "run stoke exec there": "needs a second machine with the same state folder",
+    "see why: stoke show {}": "needs a job that ends while stoke exec looks for it",
+    "try without it: {} exec -n {} {} -- true": "needs a proxy that refuses WebSockets",
+    "reinstall stoke: its Python is gone": "breaks the installation that runs the tests",
+    "choose an image with one: --image IMAGE": "needs an image without a shell; "
+    "tests/contract/test_shell_contract.py has its condition",
     "check whether it is the job's: ps -fp {}; then kill it": "needs a job of an earlier version",
     "see whether its disk is broken or over a quota (dmesg, quota), or name another folder: "
     "export STOKE_STATE_DIR=/some/folder": "needs a disk that fails; a limit on "

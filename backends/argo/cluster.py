@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -175,7 +175,7 @@ class Cluster:
         self,
         method: str,
         path: str,
-        query: Mapping[str, str],
+        query: Mapping[str, str] | Sequence[tuple[str, str]],
         headers: Mapping[str, str],
         data: bytes | None = None,
         until: float | None = None,
@@ -225,7 +225,7 @@ class Cluster:
             access = self._connected(instead_of=access)
         wait = response.headers.get("Retry-After", "")
         raise refusal(
-            f"{_verb(method, path, query)} on {self.context_name}",
+            f"{_verb(method, path, dict(query))} on {self.context_name}",
             self.context_name,
             self.kubectl,
             response.status,

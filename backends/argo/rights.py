@@ -27,6 +27,12 @@ USER = (
     Right("", "pods", ("delete",), "stopping a job takes 10 seconds longer"),
     Right(
         "",
+        "pods/exec",
+        ("create", "get"),
+        "stoke shell and stoke exec enter no job, and no files are copied into and out of workspaces",
+    ),
+    Right(
+        "",
         "configmaps",
         ("create", "get", "list", "patch"),
         "code and files beyond about 60 KB are refused, and caches of nodes are not recorded",

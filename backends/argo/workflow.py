@@ -168,7 +168,9 @@ def make_job(
     if chunks:
         volumes.append(("parts", bundle.PARTS, volume_of(chunks)))
     shape = PodShape(
-        deadline=None if spec.timeout is None else math.ceil(spec.timeout) + DEADLINE_SLACK,
+        deadline=None
+        if spec.timeout is None
+        else math.ceil(spec.timeout + (spec.hold or 0)) + DEADLINE_SLACK,
         grace=math.ceil(config.stop_grace),
         keep=math.ceil(argo.keep),
         resources=resources_of(spec, argo),

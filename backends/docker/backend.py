@@ -51,11 +51,12 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.backend.capabilities import ResultEntry
+from stoke.backend.capabilities import Channel, NotStartedError, ResultEntry
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
 from stoke.files.untrusted import parse_json
+from stoke.remote.protocol import JobFolder
 from stoke.request.spec import JobSpec
 from stoke.request.workspace_name import WORKSPACE
 
@@ -242,6 +243,21 @@ class DockerBackend:
 
     def interrupt(self, job_id: str) -> None:
         self._signal(job_id, lambda api, container: api.kill(container, "SIGINT"))
+
+    def enter(self, job_id: str) -> Channel:
+        record = self._record(job_id)
+        if record is None:
+            raise EngineError(f"cannot enter {job_id}: there is no such container")
+        with checking_answer(f"enter {job_id}"):
+            status = _state(record["State"]).status
+        if status is EngineStatus.CREATED:
+            raise NotStartedError(f"{job_id} has not started yet")
+        if status is not EngineStatus.RUNNING:
+            raise EngineError(f"cannot enter {job_id}: its container has ended")
+        from backends.docker.channel import DockerChannel
+
+        entry = f"{FOLDER}/{JobFolder.WORK}/{JobFolder.ENTRY}"
+        return DockerChannel(self._engine, record["Id"], entry)
 
     def _signal(self, job_id: str, send: Callable[[Any, str], None]) -> None:
         """Send a signal with `send`, unless the job has ended or was removed."""

@@ -36,6 +36,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
+from stoke.backend.capabilities import Channel
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError, StokeError
@@ -131,7 +132,8 @@ class LocalBackend(LocalResults):
                     environment = self._environment(delivery, folder, mark)
                     environment |= gpus.variables if gpus else {}
                     reserve(str(folder))
-                    timeout = delivery.spec.timeout or 0
+                    spec = delivery.spec
+                    timeout = spec.timeout + (spec.hold or 0) if spec.timeout else 0
                     locks = (lock, *(gpus.locks if gpus else ()))
                     supervisor = _spawn(folder, locks, timeout, program, environment)
                 finally:
@@ -287,6 +289,22 @@ class LocalBackend(LocalResults):
         started = self._started(folder)
         if started is not None and not _record(folder, STATUS) and _is_supervised(folder):
             Process(started).send(signal.SIGINT)
+
+    def enter(self, job_id: str) -> Channel:
+        folder = job_folder(job_id)
+        started = self._started(folder)
+        if started is None or _record(folder, STATUS) or not _is_supervised(folder):
+            raise EngineError(f"cannot enter {job_id}: its process has ended")
+        supervisor = Process(started)
+        if supervisor.is_elsewhere:
+            raise EngineError(
+                f"{job_id} runs on another machine or in another container, which shares {folder}",
+                "run stoke exec there",
+            )
+        from backends.local.channel import LocalChannel
+
+        entry = folder / JobFolder.WORK / JobFolder.ENTRY
+        return LocalChannel(_python(), entry, supervisor.pid)
 
     def _started(self, folder: Path) -> dict[str, Any] | None:
         """Return the record that a supervisor writes once it handles signals; wait for a new one."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from stoke.errors import EngineError
+
 if TYPE_CHECKING:
     from stoke.backend.api import Delivery
     from stoke.request.spec import JobSpec
@@ -39,6 +41,56 @@ class Interrupts(Protocol):
         """Send SIGINT to the job's code and return without waiting; nothing kills it afterwards.
 
         Before the code has begun this ends the job. A job that has ended or was removed is no error.
+        """
+
+
+class Channel(Protocol):
+    """The streams of `stoke.remote.session` in a job, for one thread. Nothing here waits.
+
+    All methods raise `EngineError` for a lost connection.
+    """
+
+    def readers(self) -> Sequence[int]:
+        """Return the descriptors to wait on until `read` has something to return."""
+
+    def writer(self) -> int | None:
+        """Return the descriptor to wait on before `write`; None while nothing is queued."""
+
+    def queue(self, data: bytes) -> None:
+        """Queue data for the program's stdin."""
+
+    def queued(self) -> int:
+        """Return the number of queued bytes."""
+
+    def write(self) -> None:
+        """Write queued data, as much as the connection takes."""
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """Return what has arrived, each piece with its stream: 1 (stdout) or 2 (stderr)."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all output has been read."""
+
+    def exit_code(self) -> int | None:
+        """Return the program's exit code once the channel has ended; None if it is unknown."""
+
+    def close(self) -> None:
+        """End the connection, and with it the program."""
+
+
+class NotStartedError(EngineError):
+    """The job has not started yet, so nothing can enter it."""
+
+
+@runtime_checkable
+class Interactive(Protocol):
+    """Programs can be run inside a job, beside its code: `stoke shell` and `stoke exec`."""
+
+    def enter(self, job_id: str) -> Channel:
+        """Start `stoke.remote.session` inside a running job.
+
+        Raises `NotStartedError` for a job that will start, and `EngineError` for one that has ended.
         """
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("stoke.cli.commands.run", "Run Python code with its packages, and wait for it."),
     "submit": ("stoke.cli.commands.submit", "Run a request from a JSON file."),
+    "shell": ("stoke.cli.commands.shell", "Open a shell inside a job's environment."),
+    "exec": ("stoke.cli.commands.exec", "Run a program inside a running job, by default a shell."),
     "jobs": ("stoke.cli.commands.jobs", "List jobs."),
     "show": ("stoke.cli.commands.show", "Show a job in detail."),
     "logs": ("stoke.cli.commands.logs", "Print the output of jobs."),

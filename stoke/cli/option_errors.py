@@ -25,11 +25,32 @@ class FilledText(click.types.StringParamType):
 FILLED = FilledText()
 
 
+class OptionalValue(click.Option):
+    """An option that has a default for its value, `alone`. Another value stands behind a `=`."""
+
+    def __init__(self, *words: Any, alone: str, **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self.alone = alone
+
+
+def with_value(word: str, params: list[click.Parameter]) -> str:
+    """Return a word of a command line; an option that stands alone gets the value that it then has."""
+    for option in params:
+        if isinstance(option, OptionalValue) and word in option.opts:
+            return f"{word}={option.alone}"
+    return word
+
+
 class RequestCommand(click.Command):
     """A command whose options make a request.
 
     An error names the JSON field that is wrong; where an option set that field, name the option.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        ours = [with_value(word, self.params) for word in args[:end]]
+        return super().parse_args(ctx, [*ours, *args[end:]])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import click
 
 from stoke.cli.completion import complete_backend, complete_job
-from stoke.cli.option_errors import FILLED, RequestCommand
+from stoke.cli.option_errors import FILLED, OptionalValue, RequestCommand, with_value
 from stoke.files.paths import current_folder
 from stoke.request import fields, values
 from stoke.request.fields import put_value
@@ -61,8 +61,9 @@ class CodeCommand(RequestCommand):
             for name in (*option.opts, *option.secondary_opts)
         }
         at, before, has_code = 0, 0, False
+        args = list(args)
         while at < len(args) and args[at] != "--":
-            word = args[at]
+            word = args[at] = with_value(args[at], self.params)
             if word.startswith("-") and word != "-":
                 option, takes_next = _valued(word, options)
                 first, at = at, at + 1 + takes_next
@@ -145,6 +146,8 @@ def _click_option(field: fields.Field) -> Option[Any]:
     settings: dict[str, Any] = {"is_flag": True}
     if option.metavar:
         settings = {"metavar": option.metavar, "type": FILLED}
+    if option.alone:
+        settings |= {"cls": OptionalValue, "alone": option.alone}
     if option.once:
         settings |= {"multiple": True, "callback": once}
     elif field.value.repeated:
@@ -153,12 +156,19 @@ def _click_option(field: fields.Field) -> Option[Any]:
     return click.option(*option.flags, option.name, help=help_text, **settings)
 
 
-def request_options(changes_json: bool) -> tuple[Option[Any], ...]:
-    """Return the options of all fields, those apart that `stoke submit` has too."""
+_STARTS = ("code", "module", "exec")
+
+
+def request_options(changes_json: bool, starts: bool = True) -> tuple[Option[Any], ...]:
+    """Return the options of all fields, those apart that `stoke submit` has too.
+
+    Without `starts`, leave out those that say what to run.
+    """
     return tuple(
         _click_option(field)
         for field in fields.FIELDS
         if field.option and field.option.changes_json == changes_json
+        if starts or field.name not in _STARTS
     )
 
 
@@ -182,6 +192,11 @@ CODE: tuple[Option[Any], ...] = (
     *request_options(changes_json=False),
     *_DEPENDENCIES,
 )
+REQUEST: tuple[Option[Any], ...] = (
+    *request_options(changes_json=False, starts=False),
+    *_DEPENDENCIES,
+)
+"""Those of CODE that do not say what to run."""
 
 
 PROJECT: tuple[Option[Any], ...] = (
@@ -240,13 +255,16 @@ PLACE: tuple[Option[Any], ...] = (
     click.option("--name", metavar="NAME", type=FILLED, help="Name of the job."),
 )
 
+QUIET: Option[Any] = click.option(
+    "-q", "--quiet", is_flag=True, help="Print nothing of stoke's own to stderr."
+)
 OUTCOME: tuple[Option[Any], ...] = (
     click.option("-d", "--detach", is_flag=True, help="Print the job's id and exit while it runs."),
     click.option(
         "--json", "as_json", is_flag=True,
         help="Print the job as JSON when it has ended; its output goes to stderr.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Print nothing of stoke's own to stderr."),
+    QUIET,
 )  # fmt: skip
 
 JOB: tuple[Option[Any], ...] = (click.argument("job", metavar="JOB", shell_complete=complete_job),)
@@ -263,6 +281,7 @@ def request_from(
     *,
     words: tuple[str, ...] = (),
     code: str | None = None,
+    opens_shell: bool = False,
     upgrade: bool = False,
     name: str | None = None,
     **options: Any,
@@ -273,7 +292,7 @@ def request_from(
     from stoke.jobs.request import Request
     from stoke.request.sources import request_from_options
 
-    start = _start(words, code, options)
+    start = _SHELL if opens_shell else _start(words, code, options)
     given = _read_files(options, start.file) | start.fields
     project = _project(options, start)
     for field in fields.FIELDS:
@@ -326,6 +345,9 @@ class _Start(NamedTuple):
     """FILE as it was given."""
     folder: str | None = None
     """FOLDER as it was given, if none of its files is run."""
+
+
+_SHELL = _Start({"code": "", "shell": True}, None, "shell")
 
 
 def _start(words: tuple[str, ...], code: str | None, options: Mapping[str, Any]) -> _Start:

@@ -99,6 +99,8 @@ def state_text(job: Job) -> str:
     """Return the state, with `?` if the engine has not confirmed it; "damaged" if it is unreadable."""
     if job.damage and job.state is JobState.LOST:
         return "damaged"
+    if job.held:
+        return f"{job.state}, held"
     return f"{job.state}?" if job.stale or job.provisional else str(job.state)
 
 
@@ -188,11 +190,13 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,
+        "kind": job.kind,
         "backend": job.backend,
         "scope": job.scope,
         "state": str(job.state),
         "provisional": job.provisional,
         "stale": job.stale,
+        "held_until": rfc3339(job.held_until) if job.held else None,
         "exit_code": job.exit_code,
         "reason": job.reason,
         "submitted_at": rfc3339(job.submitted_at),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from typing import TYPE_CHECKING
 
 from stoke.cli.output import print_notice, print_unsaved_log
@@ -180,3 +181,6 @@ class ProgressPrinter:
         has_own_message = job.exit_code == EXIT_ENGINE or job.state is JobState.SUCCEEDED
         why = f": {job.reason}" if job.reason and not has_own_message else ""
         self.print(f"{job.state} in {human_seconds(job.seconds)}{code}{why} · job {job.id}")
+        if job.held and job.held_until is not None:
+            left = human_seconds(round(job.held_until - time.time()))
+            self.print(f"held for {left}: stoke exec {job.id}; release it: stoke stop {job.id}")

@@ -17,7 +17,7 @@ from stoke.backend.pool import Backends
 from stoke.cli.output import job_document, print_json
 from stoke.cli.progress_output import ProgressPrinter
 from stoke.config.model import Config
-from stoke.errors import StokeError
+from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import JobState
 from stoke.jobs.prepare import prepare
@@ -26,6 +26,7 @@ from stoke.jobs.submit import submit
 
 if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl
+    from stoke.cli.session import Shell
 
 
 def run_request(
@@ -45,8 +46,15 @@ def run_request(
     `control` can end the run.
     """
     progress = ProgressPrinter(quiet)
+    shell: Shell | None = None
     with closing(Backends(config)) as backends, History() as history:
         backend = backends.get(backend_name)
+        if request.spec.shell:
+            from stoke.cli.session import Shell, interactive
+
+            interactive(backend)
+            if detach or as_json:
+                raise RequestError("shell", "cannot be combined with --detach and --json")
         prepared = prepare(request, backend, history)
         for note in prepared.request.notes:
             progress.print(note)
@@ -72,6 +80,8 @@ def run_request(
             if as_json and failed is not None:
                 print_json(job_document(failed, history))
             raise
+        if request.spec.shell:
+            shell = Shell(backend, job.id)
         if detach:
             if as_json:
                 # The state at submission; nothing has read the engine since.
@@ -81,4 +91,4 @@ def run_request(
             return 0
         from stoke.cli.watch import watch_job
 
-        return watch_job(job, backend, history, config, progress, as_json, folder, control)
+        return watch_job(job, backend, history, config, progress, as_json, folder, control, shell)

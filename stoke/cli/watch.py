@@ -44,6 +44,7 @@ from stoke.request.stored import read_stored_spec
 
 if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl
+    from stoke.cli.session import Shell
 
 INTERRUPTED = "interrupted"
 """The reason that the runner gives for the end of a job after SIGINT."""
@@ -61,10 +62,12 @@ def watch_job(
     as_json: bool,
     folder: Path | None = None,
     control: RunControl | None = None,
+    shell: Shell | None = None,
 ) -> int:
     """Follow a job to its end and return the exit code.
 
-    `folder` is that of its script, if known; `control` can end the job.
+    `folder` is that of its script, if known; `control` can end the job; `shell` takes this terminal as
+    soon as it has started.
     """
     screen = JobScreen()
     stderr = OutputStream(2, sys.stderr.encoding, screen)
@@ -73,17 +76,30 @@ def watch_job(
     passthrough = Passthrough(location, stdout, stderr)
     progress.attach(passthrough)
     stopper = InterruptHandler(job, backend, history, config.stop_grace, progress)
-    follow = JobFollower(job.id, backend, history, location, passthrough, progress, stopper.act)
+
+    def act() -> None:
+        stopper.act()
+        if shell is not None:
+            shell.act(lambda: stop(job, backend, history, config.stop_grace))
+
+    follow = JobFollower(job.id, backend, history, location, passthrough, progress, act)
+    if shell is not None:
+        shell.attach(follow.wake)
     try:
         with stopper.on_ctrl_c(follow.wake):
             if control is not None:
                 control.attach(lambda: stopper.replace(follow.wake))
             last = follow.run()
     except (BrokenPipeError, KeyboardInterrupt, EngineError):
+        if shell is not None:
+            stop(job, backend, history, config.stop_grace)
+            raise
         progress.print(f"the job continues; follow it with: stoke logs -f {job.id}")
         raise
     finally:
         stopper.close()
+        if shell is not None:
+            shell.close()
     if control is not None:
         control.job, control.interrupted = last, stopper.pressed > 0
     passthrough.close()
@@ -93,6 +109,8 @@ def watch_job(
     last = history.get(job.id) or last
     progress.print_results(last)
     progress.print_end(last)
+    if shell is not None and shell.error is not None:
+        raise shell.error
     # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
     hints = (note.hint for note in history.notes(job.id) if note.text == last.reason)
     hint = follow.hint or next(hints, None) or _add_packages(last, history, location, folder)

@@ -56,6 +56,7 @@ def runner_source(spec: JobSpec) -> bytes:
         project=spec.project is not None,
         compiled=compiled,
         results=bool(spec.results),
+        waits=spec.shell or spec.hold is not None,
     )
 
 
@@ -138,6 +139,7 @@ def make_payload(
         "timeout": spec.timeout,
         "results": list(spec.results),
         "checkpoint": None if checkpoint is None else checkpoint_folder(checkpoint),
+        "hold": spec.hold,
         "live_output": live_output_source(),
         "index": index,
         "settings": uv.for_runner(),
@@ -148,6 +150,8 @@ def make_payload(
 
 
 def _start(spec: JobSpec) -> Start:
+    if spec.shell:
+        return {"kind": "shell", "name": ""}
     if spec.project and spec.project.script:
         return {"kind": "script", "name": spec.project.script}
     if spec.module is not None:

@@ -81,8 +81,9 @@ class History(DatabaseFile):
         self.query(
             "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
             "request_hash, python_hash, system_hash, predicted_python, predicted_system, "
-            "predicted_seconds, predicted_counts, spec, nonce, checkpoint, use_cache) "
+            "predicted_seconds, predicted_counts, spec, nonce, checkpoint, job_kind, use_cache) "
             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
+            "CASE WHEN json_valid(?15) AND json_extract(?15, '$.shell') THEN 'shell' END, "
             "CASE WHEN json_valid(?15) THEN coalesce(json_extract(?15, '$.use_cache'), 1) ELSE 1 END)",
             (
                 job.id, job.name, job.backend, job.scope, job.state, job.submitted_at, job.image,

@@ -7,6 +7,7 @@ The request of a job is a `stoke.request.spec.JobSpec`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,9 @@ class JobState(StrEnum):
 
 
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.LOST})
+
+CODE, SHELL = "code", "shell"
+"""The kinds of jobs."""
 
 # In their order. The backend reports the first four, the runner the others.
 PHASES = (
@@ -173,6 +177,10 @@ class Job:
     """Why they could not be collected; only `stoke results` tries again then."""
     checkpoint: str | None = None
     """The name of its checkpoint (`stoke.delivery.checkpoints`)."""
+    kind: str = CODE
+    """"code", or "shell" for one at a user's terminal."""
+    held_until: float | None = None
+    """When its engine ends a job whose code has failed and that was held for `stoke exec`."""
     damage: str | None = None
     """The damage of the record in the history. A damaged value reads as unknown, a damaged state as
     `LOST`."""
@@ -181,6 +189,11 @@ class Job:
     """The newest figures of a job that runs; only in a listing of the screens, as `bar` is."""
     bar: str = ""
     """The progress bar that it draws now."""
+
+    @property
+    def held(self) -> bool:
+        """Whether the job has failed and waits at its engine for `stoke exec`."""
+        return self.provisional and self.held_until is not None and time.time() < self.held_until
 
     @property
     def seconds(self) -> float | None:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stoke.history.job import PHASES, Counts, Job, JobState, Phase, Prediction
+from stoke.history.job import CODE, PHASES, Counts, Job, JobState, Phase, Prediction
 
 # What `_checked` accepts in a column: a type, and whether the value is required.
 _TEXT, NUMBER, _FLAG, TIME, _SECONDS = "text", "a number", "a flag", "a time", "seconds"
@@ -20,7 +20,7 @@ JOB_KINDS = {
     **dict.fromkeys(
         (
             "reason", "image", "request_hash", "python_hash", "system_hash", "predicted_python",
-            "predicted_system", "predicted_counts", "results_problem", "checkpoint",
+            "predicted_system", "predicted_counts", "results_problem", "checkpoint", "job_kind",
         ),
         (_TEXT, False),
     ),
@@ -30,7 +30,7 @@ JOB_KINDS = {
     **dict.fromkeys(("exit_code", "peak_memory"), (NUMBER, False)),
     **dict.fromkeys(("provisional", "stop_requested"), (_FLAG, True)),
     "submitted_at": (TIME, True),
-    **dict.fromkeys(("started_at", "finished_at", "results_at"), (TIME, False)),
+    **dict.fromkeys(("started_at", "finished_at", "results_at", "held_until"), (TIME, False)),
     **dict.fromkeys(("cpu_seconds", "predicted_seconds"), (_SECONDS, False)),
 }  # fmt: skip
 PHASE_KINDS = {
@@ -116,6 +116,8 @@ def job_of(row: sqlite3.Row) -> Job:
         results_at=values["results_at"],
         results_problem=values["results_problem"],
         checkpoint=values["checkpoint"],
+        kind=values["job_kind"] or CODE,
+        held_until=values["held_until"],
         damage=damage,
     )
 

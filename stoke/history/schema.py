@@ -153,4 +153,8 @@ MIGRATIONS = (
     UPDATE jobs SET results_at = coalesce(finished_at, submitted_at)
         WHERE state IN ('succeeded', 'failed', 'stopped', 'lost') AND NOT provisional;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN job_kind TEXT;
+    ALTER TABLE jobs ADD COLUMN held_until REAL;
+    """,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from stoke.backend.api import Backend, EngineStatus
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
@@ -11,6 +13,9 @@ from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.jobs.tracker import Tracker
 
+RELEASE_SECONDS = 15.0
+"""How long an engine may take to end a held job that is removed."""
+
 
 def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
     """Ask the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once).
@@ -19,6 +24,10 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     """
     if job.state.finished and not job.provisional:
         return None
+    if job.held:
+        # It keeps its state: its code has failed before.
+        history.update(job.id, held_until=None)
+        return backend.stop(job.id, grace)
     history.update(job.id, stop_requested=True)
     if backend.capabilities.stop_forgets_log:
         Tracker(backend, history, job.id).catch_up()
@@ -60,7 +69,9 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
                 f"is {job.state} and cannot be removed",
                 f"stop it first: stoke stop {job.id}",
             )
-        if job.provisional and backend.inspect(job.id).status == EngineStatus.RUNNING:
+        if job.held:
+            _release(job, backend, history)
+        elif job.provisional and backend.inspect(job.id).status == EngineStatus.RUNNING:
             raise RequestError(
                 job.id,
                 f"reported that it {job.state}, but the {backend.name} backend still runs it",
@@ -73,3 +84,11 @@ def remove(job: Job, backend: Backend | None, history: History) -> None:
     release_manifest(job.id)
     remove_tree(str(job_dir(job.id)))
     history.remove(job.id)
+
+
+def _release(job: Job, backend: Backend, history: History) -> None:
+    """End a held job, and wait until its engine has noticed."""
+    stop(job, backend, history, 0)
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while backend.inspect(job.id).status == EngineStatus.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -24,7 +24,10 @@ RUN, RESULTS = "run", "results"
 MARKED = "the job reports: "
 """The prefix of every text that the user's code may have written."""
 # The reasons of an end for which the runner sends no error event.
-_REASONS = re.compile(r"stopped|interrupted|timeout|out of memory|killed by signal \d{1,2}")
+_REASONS = re.compile(
+    r"stopped|interrupted|timeout|out of memory|killed by signal \d{1,2}"
+    r"|its terminal was closed|the shell ended with exit code \d{1,3}"
+)
 # How far an event's time may be from the engine's timestamp of the line that carries it, in seconds.
 _TOLERANCE = 5.0
 _MOST_NOTES = 100
@@ -202,6 +205,7 @@ class EventChecks:
             "reason": self._reason(event.get("reason")),
             "cpu_seconds": None if cpu_seconds is None else max(0.0, cpu_seconds),
             "peak_memory": _count(event.get("peak_memory"), _MOST_BYTES),
+            "held": event.get("held"),
         }
 
     def _reason(self, reason: str | None) -> str | None:

@@ -97,7 +97,10 @@ class Tracker:
         return follower.held if follower else b""
 
     def run(self) -> None:
-        """Follow the job until its end is confirmed and its log complete, or until `close`."""
+        """Follow the job until its end is confirmed and its log complete, or until `close`.
+
+        Returns also once the code of a job has failed that is then held.
+        """
         while not self._closed.is_set():
             job = self._history.get(self.job_id)
             if job is None or (job.state.finished and not job.provisional):
@@ -207,6 +210,8 @@ class Tracker:
         job = self._history.get(self.job_id)
         if job is None or not job.provisional or not job.state.finished:
             return False
+        if job.held_until is not None and time.time() < job.held_until + DOUBT_SECONDS:
+            return False  # Its runner waits for `stoke exec`.
         if self._location.unsaved is not None:
             return False  # Provisional for another reason: its log is not saved yet.
         if time.time() - (job.finished_at or 0.0) < DOUBT_SECONDS:
@@ -326,10 +331,26 @@ class Tracker:
                 "cpu_seconds": event.get("cpu_seconds"),
                 "peak_memory": event.get("peak_memory"),
             }
+            if event.get("held"):
+                changes["held_until"] = self._held_until(event["time"], event["held"])
         if changes:
             self._history.update(self.job_id, **changes)
         self._on_event(event)
         self._on_change()
+        if changes.get("held_until") is not None:
+            self.close()  # Its log is complete, and its end comes much later.
+
+    def _held_until(self, ended_at: float, seconds: float) -> float | None:
+        """Return when a held job ends; None if its request does not ask for that."""
+        from stoke.request.stored import read_stored_fields
+
+        try:
+            asked = read_stored_fields(self._history.spec(self.job_id)).get("hold")
+        except RequestError:
+            return None
+        if not isinstance(asked, int | float):
+            return None
+        return ended_at + min(max(0.0, seconds), asked)
 
     def _note_stored(self, digest: str) -> None:
         """Record that the cache volume has the contents of the job's snapshot."""

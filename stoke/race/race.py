@@ -186,7 +186,12 @@ class Race:
         expected = prepare(request, self._backend, self._history).prediction
         warm_already = {expected.python, expected.system} <= {"hit", None}
         if self._request.upgrade or not warm_already:
-            nothing: dict[str, object] = {"code": CODE, "module": None, "exec": None}
+            nothing: dict[str, object] = {
+                "code": CODE,
+                "module": None,
+                "exec": None,
+                "shell": False,
+            }
             nothing |= {"project": None, "args": (), "env": {}, "secrets": {}}
             spec = request.spec.model_copy(update=nothing)
             first = warm_request(spec, self._config, self._request.upgrade)

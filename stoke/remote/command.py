@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from stoke.remote.protocol import RunnerOption
 
+BOOTSTRAP = (
+    "import os, sys\n"
+    'source = b""\n'
+    "while len(source) < int(sys.argv[1]):\n"
+    "    piece = os.read(0, int(sys.argv[1]) - len(source))\n"
+    "    if not piece:\n"
+    "        sys.exit(129)\n"
+    "    source += piece\n"
+    'exec(compile(source, "session", "exec"))\n'
+)
+"""Reads the source of a program from stdin, which stays open for the program."""
+
 
 def runner_arguments(
     payload: str,
@@ -29,3 +41,12 @@ def runner_arguments(
     if cache is not None:
         arguments += [RunnerOption.CACHE, cache]
     return arguments
+
+
+def session_command(python: str, size: int, entry: str, process: int | None = None) -> list[str]:
+    """Return the command for `stoke.remote.session`, whose source of `size` bytes is sent to its stdin.
+
+    It ends with the process with the id `process`.
+    """
+    command = [python, "-I", "-S", "-c", BOOTSTRAP, str(size), entry]
+    return command if process is None else [*command, str(process)]

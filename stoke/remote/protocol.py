@@ -54,6 +54,8 @@ class JobFolder:
     WORK = "work"  # what the runner makes
     FILES = "files"  # in WORK: the code, and the working directory of a job without a project
     RESULTS = "results"  # the results, where a job has no folder of its own for them
+    ENTRY = "entry"  # in WORK: where stoke.remote.session finds the code's variables and folder
+    SHELL = "shell"  # in WORK: the pipe through which a shell's exit code reaches the runner
 
 
 class JobVariable:
@@ -136,6 +138,7 @@ EVENT_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "reason?": str,
         "cpu_seconds?": NUMBER,
         "peak_memory?": int,
+        "held?": NUMBER,
     },
 }
 """The fields of each kind of event. A field whose name ends in "?" may be null or missing."""

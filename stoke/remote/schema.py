@@ -68,7 +68,8 @@ class Start(TypedDict):
     """What the job starts: `code` (that of the payload), or a part of its project."""
 
     kind: str
-    """"code", "script" (a path in the project), "module" or "program" (one of the environment)."""
+    """"code", "script" (a path in the project), "module", "program" (one of the environment) or "shell"
+    (the job waits for `stoke.remote.session`)."""
     name: str
 
 
@@ -137,6 +138,8 @@ class Payload(TypedDict):
     """Patterns of files in the working directory that are results (`stoke.remote.runner.results`)."""
     checkpoint: str | None
     """The name of the checkpoint's folder on the cache volume."""
+    hold: float | None
+    """Seconds for which the job waits after its code has failed."""
     live_output: str
     """The source of `stoke.remote.live_output`."""
     index: IndexPayload

@@ -27,15 +27,15 @@ def command_line(spec: JobSpec, backend: str, name: str) -> CommandLine:
     """Return the command for a request.
 
     It is `stoke run` with the code on standard input, or with the module or program that takes its
-    place. Settings that have no option are variables in front of it. uv's settings have neither, so a
-    request that records some is submitted as JSON.
+    place, or `stoke shell`. Settings that have no option are variables in front of it. uv's settings
+    have neither, so a request that records some is submitted as JSON.
     """
     place = ["-b", backend, "--name", name]
     variables: list[str] = []
     options: list[str] = []
     inputs: dict[str, str] = {}
     for field, value in fields.set_fields(spec):
-        if field.name in ("code", "module", "exec", "args", "locked"):
+        if field.name in ("code", "module", "exec", "shell", "args", "locked"):
             continue  # The last words, and --lock in place of -r.
         if isinstance(field.value, values.FileText):
             file = REQUIREMENTS if field.name == "requirements" else CONSTRAINTS
@@ -53,14 +53,16 @@ def command_line(spec: JobSpec, backend: str, name: str) -> CommandLine:
             masked = fields.masked_fields(spec.model_dump(mode="json"))
             words = ["stoke", "submit", *place, REQUEST]
             return CommandLine(shlex.join(words), {REQUEST: json.dumps(masked, indent=2) + "\n"})
-    if spec.module is not None:
+    if spec.shell:
+        start = []
+    elif spec.module is not None:
         start = ["-m", spec.module]
     elif spec.exec is not None:
         start = ["--exec", spec.exec]
     else:
         start = ["-"]
         inputs["-"] = spec.code
-    words = ["stoke", "run", *place, *options, *start]
+    words = ["stoke", "shell" if spec.shell else "run", *place, *options, *start]
     if spec.args:
         words += ["--", *spec.args]
     return CommandLine(" ".join([*variables, shlex.join(words)]), inputs)
@@ -78,7 +80,10 @@ def _words(field: fields.Field, value: Any) -> list[str]:
         return [_flag(field)]
     if isinstance(field.value, values.Variables):
         value = field.value.masked(value)
-    return [word for text in field.value.to_options(value) for word in (_flag(field), text)]
+    texts = field.value.to_options(value)
+    if field.option.alone:
+        return [f"{_flag(field)}={text}" for text in texts]
+    return [word for text in texts for word in (_flag(field), text)]
 
 
 def _as_json(value: Any) -> Any:

@@ -29,6 +29,8 @@ class Option:
     """click's name for its value; by default the last flag's."""
     once: bool = False
     """Whether giving it twice is an error; otherwise the last value counts."""
+    alone: str = ""
+    """The value of the option without one. Its value then stands behind a `=`."""
     changes_json: bool = False
     """Whether `stoke submit` has it too: it then wins over the field in the JSON."""
 
@@ -124,6 +126,12 @@ FIELDS: tuple[Field, ...] = (
             once=True,
         ),
         widget=Widget("in place of code: pytest"),
+    ),
+    Field(
+        "shell",
+        "shell",
+        "Shell at the user's terminal in place of code.",
+        values.Flag(False, "interactive"),
     ),
     Field(
         "project",
@@ -426,6 +434,21 @@ FIELDS: tuple[Field, ...] = (
         Option(("--annotation",), "KEY=VALUE", parameter="annotations"),
         widget=Widget("example.com/owner=me, one per line", lines=3),
         need=_PODS,
+    ),
+    Field(
+        "hold",
+        "hold",
+        "Keep the job's processes and files for this time if the code fails, for stoke exec: 1h.",
+        values.Duration(),
+        Option(
+            ("--hold",),
+            "[=TIME]",
+            help="If the code fails, keep its files for an hour, or for TIME (--hold=10m), and look "
+            "inside with stoke exec.",
+            alone="1h",
+            changes_json=True,
+        ),
+        widget=Widget("after a failure: 1h"),
     ),
     Field(
         "image",

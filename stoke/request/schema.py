@@ -19,7 +19,7 @@ def request_schema() -> dict[str, Any]:
         **schema,
         "title": "stoke request",
         "description": "A request that `stoke submit` runs.",
-        "anyOf": [{"required": [start]} for start in ("code", "module", "exec")],
+        "anyOf": [{"required": [start]} for start in ("code", "module", "exec", "shell")],
     }
     for field in fields.FIELDS:
         properties = _properties_of(schema, field.name)

@@ -269,6 +269,8 @@ class JobSpec(Model):
     """The module or package to run, as `python -m` does. A request has one of code, module, exec."""
     exec: Text | None = None
     """The program to run: one that a package of the environment or the project installs."""
+    shell: bool = False
+    """Whether a shell at the user's terminal takes the place of the code."""
     project: Project | None = None
     args: tuple[Text, ...] = ()
     dependencies: tuple[str, ...] = ()
@@ -301,6 +303,8 @@ class JobSpec(Model):
     timeout: Seconds | None = None
     cpu: Cores | None = None
     memory: Memory | None = None
+    hold: Seconds | None = None
+    """How long a job whose code has failed stays, so that `stoke exec` can look inside."""
     shm_size: Memory | None = None
     """Bytes of /dev/shm, through which worker processes exchange data."""
     cpu_request: Cores | None = None
@@ -436,10 +440,13 @@ class JobSpec(Model):
     def _start(self) -> JobSpec:
         has_code = bool(self.code.strip("\ufeff \t\r\n"))
         starts = [name for name in ("module", "exec") if getattr(self, name) is not None]
+        starts += ["shell"] if self.shell else []
         if has_code and starts:
             raise ValueError(f"{starts[0]}: is named beside code; a request runs one of them")
         if len(starts) > 1:
-            raise ValueError("exec: is named beside module; a request runs one of them")
+            raise ValueError(
+                f"{starts[1]}: is named beside {starts[0]}; a request runs one of them"
+            )
         if not has_code and not starts:
             raise ValueError("code: is empty; there is nothing to run")
         return self

@@ -169,7 +169,9 @@ def test_a_job_brings_the_parts_that_it_can_need() -> None:
     project = {"digest": "0" * 64, "root": "/project"}
     assert sizes(project=project) == len(PROGRAMS["project"])
     compiled = {**project, "compiled": [[".", "src"]]}
-    everything = sizes(system=["hello"], dependencies=["six"], project=compiled, results=["*.csv"])
+    everything = sizes(
+        system=["hello"], dependencies=["six"], project=compiled, results=["*.csv"], hold=60
+    )
     assert plain < system < everything == len(PROGRAMS["all"])
 
 

@@ -91,7 +91,9 @@ def test_rows_mask_values_that_look_secret() -> None:
 
 def test_the_schema_describes_every_field() -> None:
     schema = request_schema()
-    assert schema["anyOf"] == [{"required": [start]} for start in ("code", "module", "exec")]
+    assert schema["anyOf"] == [
+        {"required": [start]} for start in ("code", "module", "exec", "shell")
+    ]
     assert schema["properties"].keys() == JobSpec.model_fields.keys()
     for field in FIELDS:
         top, _, key = field.name.partition(".")

@@ -160,6 +160,33 @@ def test_the_whole_screen_is_redrawn_after_an_editor(tmux: Tmux, tmp_path: Path)
     tmux.until(r"(?s)4 Metrics.*written = elsewhere.*packages")
 
 
+def test_a_shell_in_a_job_steps_aside_and_comes_back(tmux: Tmux) -> None:
+    tmux.start()
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.type("import time; print('begun', flush=True); time.sleep(600)")
+    tmux.keys("C-r")
+    tmux.until("begun *\n|begun +│")
+    with History() as history:
+        (job,) = history.list()
+    try:
+        before = tmux.until("running")
+        tmux.keys("1")
+        tmux.keys("!")
+        tmux.until("its end brings the screens back")
+        tmux.until("files# *\n")
+        tmux.type("echo in''side; stty size")
+        tmux.keys("Enter")
+        tmux.until("(?m)^inside *\n40 120")
+        tmux.type("exit")
+        tmux.keys("Enter")
+        after = tmux.until(r"(?s)4 Metrics.*running")
+        assert "inside" not in after
+        assert job.id in before
+    finally:
+        subprocess.run([*STOKE, "stop", "--now", job.id], capture_output=True, check=True)
+
+
 def test_a_session_that_is_killed_leaves_its_job(tmux: Tmux) -> None:
     tmux.start()
     tmux.keys("2")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from textual.app import SuspendNotSupported
+
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import Job
 from stoke.text.sanitize import clean
@@ -27,7 +29,7 @@ class JobActions(StokeScreen):
     """The actions on the marked jobs, or on the one under the cursor."""
 
     CHANGES = frozenset(
-        {"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages", "repeat"}
+        {"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages", "repeat", "shell"}
     )
 
     def __init__(self, context: Context) -> None:
@@ -117,6 +119,22 @@ class JobActions(StokeScreen):
 
         marked, current = tuple(self.table.marked), self.table.current
         show_merged_log(self, marked or ((current,) if current is not None else ()))
+
+    def action_shell(self) -> None:
+        """Step aside for a shell inside the running or held job."""
+        from tui.terminal.programs import open_shell
+
+        job = self.job
+        if job is None:
+            return
+        try:
+            with self.app.suspend():
+                open_shell(job.id)
+        except SuspendNotSupported:
+            self.show_error(StokeError("there is no terminal for a shell"))
+        except StokeError as error:
+            self.show_error(error)
+        self.context.jobs.refresh()
 
     def action_compare(self) -> None:
         """Compare the two marked jobs, the older first.

@@ -44,7 +44,7 @@ _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke ru
 
 class JobsScreen(JobActions):
     CHANGES = frozenset(
-        {"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages", "repeat"}
+        {"stop", "rerun", "rerun_fresh", "edit", "remove", "add_packages", "repeat", "shell"}
     )
     PANES = "#jobs-side, #jobs-detail"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,6 +57,7 @@ class JobsScreen(JobActions):
         Binding("e", "edit", "Edit and run", id="jobs.edit"),
         Binding("d", "remove", "Remove", id="jobs.remove"),
         Binding("c", "compare", "Compare", id="jobs.compare"),
+        Binding("exclamation_mark", "shell", "Shell in the job", show=False, id="jobs.shell"),
         Binding("o", "order", "Sort by the next column", show=False, id="jobs.order"),
         Binding("O", "reverse", "Reverse the order", show=False, id="jobs.reverse"),
         Binding("b", "group", "Group by state or backend", show=False, id="jobs.group"),
@@ -354,6 +355,8 @@ class JobsScreen(JobActions):
             return job is not None
         if action == "pager":
             return marked or job is not None
+        if action == "shell":
+            return job is not None and (not job.state.finished or job.held)
         if action == "rerun_fresh":
             return job is not None and has_project(job)
         if action == "repeat":

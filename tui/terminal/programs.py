@@ -1,17 +1,24 @@
-"""Programs that the user's environment names: $PAGER, $VISUAL and $EDITOR, which need the terminal, and
-those of the desktop."""
+"""Programs that need the terminal, and those of the desktop.
+
+The user's environment names some ($PAGER, $VISUAL, $EDITOR); another is a shell inside a job.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from stoke.errors import EngineError
+from stoke.errors import EXIT_ENGINE, EngineError
+from stoke.text.sanitize import clean
+
+# -P: a PYTHONPATH of the user may hold other packages called `tui` or `backends`.
+_STOKE = "from stoke.cli.main import program; program()"
 
 # How an editor takes the line to begin at.
 _PLUS_LINE = ("vi", "vim", "nvim", "nano", "emacs", "emacsclient", "joe", "micro", "kak", "less")
@@ -85,3 +92,21 @@ def _program(kind: str, variable: str, *fallbacks: str) -> Program:
         f"no {kind} is set, and neither {' nor '.join(fallbacks)} is installed",
         f"export {variable}=...",
     )
+
+
+def open_shell(job_id: str) -> None:
+    """Run `stoke exec` at this terminal until it ends. Raises `EngineError` if it cannot run."""
+    command = [sys.executable, "-P", "-c", _STOKE, "exec", job_id]
+    sys.stdout.write(f"stoke: a shell in {clean(job_id)}; its end brings the screens back\n")
+    sys.stdout.flush()
+    # Ctrl+c before the shell has started ends only that program.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        done = subprocess.run(command, check=False)
+    except OSError as error:
+        raise EngineError(f"cannot run {command[0]}: {error.strerror}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if done.returncode == EXIT_ENGINE:
+        # Its message would be gone with the screens.
+        input("press enter to go back ")

@@ -185,7 +185,7 @@ def _print_lines(
 
 
 def _is_open(job: Job) -> bool:
-    return not job.state.finished or job.provisional
+    return not job.state.finished or (job.provisional and not job.held)
 
 
 def _print_engine_logs(

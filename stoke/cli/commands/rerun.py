@@ -16,6 +16,7 @@ from stoke.errors import EngineError, RequestError
 @option_for("dependencies")
 @option_for("scope")
 @option_for("use_cache")
+@option_for("hold")
 @UPGRADE
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
@@ -27,6 +28,7 @@ def command(
     packages: tuple[str, ...],
     scope: str | None,
     no_cache: bool,
+    hold: str | None,
     upgrade: bool,
     fresh: bool,
     detach: bool,
@@ -70,7 +72,7 @@ def command(
         of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
-    spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None)
+    spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None, hold=hold)
     request = Request(
         spec,
         name=earlier.name,

@@ -26,7 +26,7 @@ from stoke.cli.output import (
 from stoke.cli.progress_output import hit_text, prediction_text, results_text
 from stoke.errors import RequestError
 from stoke.history.database import Note
-from stoke.history.job import Job, JobState, Usage, beyond_reason
+from stoke.history.job import CODE, Job, JobState, Usage, beyond_reason
 from stoke.history.usage import UsageCurves, resampled
 from stoke.request.fields import rows
 from stoke.request.stored import read_stored_fields
@@ -109,11 +109,16 @@ def _show_job(job: Job) -> None:
     _pairs(
         {
             "name": job.name,
+            "kind": None if job.kind == CODE else job.kind,
             "backend": f"{job.backend}, scope {job.scope}",
             "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
             "code began": human_time(job.started_at) if job.started_at else None,
             "took": ", ".join([human_seconds(job.seconds), *used]),
             "why": job.reason,
+            "held": f"until {human_time(job.held_until)}: stoke exec {job.id}; release it: "
+            f"stoke stop {job.id}"
+            if job.held and job.held_until
+            else None,
             "damaged": None
             if job.damage is None
             else f"{job.damage}; remove the record: stoke rm {job.id}",

@@ -70,7 +70,9 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             thread.join(grace + PATIENCE)
         for job in found:
             after = history.get(job.id)
-            if after is None or after.state.finished:
+            if job.held and after is not None and not after.provisional:
+                print_notice(f"{job.id} is no longer held")
+            elif after is None or after.state.finished:
                 already = "was already " if job.state.finished else ""
                 print_notice(f"{job.id} {already}{after.state if after else 'removed'}")
             elif job.id not in failed:

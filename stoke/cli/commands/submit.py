@@ -19,6 +19,7 @@ def command(
     image: str | None,
     scope: str | None,
     no_cache: bool,
+    hold: str | None,
     upgrade: bool,
     name: str | None,
     detach: bool,
@@ -45,7 +46,9 @@ def command(
     config = load_config()
     data = read_input(where, MAX_REQUEST)
     spec = request_from_json(data, "standard input" if where == "-" else where)
-    spec = with_changes(spec, image=image, scope=scope, use_cache=False if no_cache else None)
+    spec = with_changes(
+        spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold
+    )
     request = Request(
         with_defaults(spec, config),
         name=job_name(name, Path(where).stem if where != "-" else None),

@@ -51,6 +51,7 @@ class RemoteJob:
         self.fingerprint: list[str] = []
         self.lockfile: str | None = None
         self.environment: str | None = None  # the folder of the environment in use
+        self.began = False  # whether the code has begun
         self.programs: list[str] = []  # the bin folders of the system packages
         self.project: str | None = None  # the folder of the job's copy of its project
         self.manifest = b""  # that of the project

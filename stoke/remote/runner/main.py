@@ -52,8 +52,18 @@ def main(arguments: list[str]) -> int:
         job.events.emit(EventKind.ERROR, phase="run", text=text, hint=None)
         code, facts = EXIT_ENVIRONMENT, {"reason": text[:300]}
     release_checkpoint(job)
+    hold = payload["hold"] if job.began and code else None
+    if facts.get("reason") in ("stopped", "interrupted"):
+        hold = None
+    if hold is None:
+        remove_tree(job.private_cache)
+        job.events.emit(EventKind.END, time=now(), exit_code=code, **facts)
+        return code
+    from stoke.remote.runner.waiting import hold_job
+
+    job.events.emit(EventKind.END, time=now(), exit_code=code, held=hold, **facts)
+    hold_job(job, hold)
     remove_tree(job.private_cache)
-    job.events.emit(EventKind.END, time=now(), exit_code=code, **facts)
     return code
 
 

@@ -10,6 +10,7 @@ import time
 from _thread import allocate_lock, start_new_thread  # `threading` takes 2 ms to import.
 
 from stoke.remote.protocol import EXIT_TIMEOUT, WORKSPACE_VARIABLE, HintCode, JobFolder
+from stoke.remote.runner.entry import offer_entry
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.job_folders import make_folders
 from stoke.remote.runner.memory import out_of_memory_kills, reset_peak_memory
@@ -79,6 +80,15 @@ def run_code(job: RemoteJob) -> Result:
         env["PWD"] = folder
     if not is_live and payload["start"]["kind"] == "program":
         env.setdefault("PYTHONUNBUFFERED", "1")
+
+    def offer() -> None:
+        first = [] if "PATH" in payload["env"] else _first_folders(job)
+        offer_entry(job, env, folder, first)
+
+    if payload["start"]["kind"] == "shell":
+        from stoke.remote.runner.waiting import run_shell
+
+        return run_shell(job, offer)
     argv = _command(job, folder, python, is_live, script, env["PATH"])
     kills = out_of_memory_kills() if job.container else 0
     if job.termination.reason:
@@ -100,7 +110,9 @@ def run_code(job: RemoteJob) -> Result:
         # Python ignores these signals, and a child would inherit that.
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
     )
+    job.began = True
     job.termination.watch(child)
+    offer()
     if pump:
         pump.start()
     sampling = Sampling(job, child)
@@ -182,11 +194,16 @@ def check_program(job: RemoteJob) -> None:
 
 def _search_path(job: RemoteJob, env: Mapping[str, str]) -> str:
     """Return the PATH of the code, for a job whose own is in `env`."""
+    return ":".join([*_first_folders(job), env.get("PATH", os.defpath)])
+
+
+def _first_folders(job: RemoteJob) -> list[str]:
+    """Return the folders that a job puts in front of its PATH."""
     # The environment comes first: system packages may bring a python of their own.
     first = [os.path.join(job.environment, "bin")] if job.environment else []
     if job.project and job.payload["project"]:
         first += [os.path.join(job.project, name) for name in job.payload["project"]["programs"]]
-    return ":".join([*first, *job.programs, env.get("PATH", os.defpath)])
+    return [*first, *job.programs]
 
 
 def _write_code(payload: Payload, folder: str) -> str:
