@@ -97,6 +97,8 @@ class Race:
         on_change: Callable[[], object] = lambda: None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
+        if request.spec.shell:
+            raise RequestError("shell", "cannot be raced: it waits for what you type")
         self.status = RaceStatus()
         self._request = request
         self._backends = backends

@@ -44,7 +44,7 @@ SIZE = b"w"
 END = b"e"
 """The end of the program's stdin."""
 
-NO_SHELL, NO_PROGRAM, ENDING = "no-shell", "no-program", "ending"
+NO_SHELL, NO_PROGRAM, ENDING, FAILED = "no-shell", "no-program", "ending", "failed"
 SHELL_PIPE = "shell"
 """Beside ENTRY: takes the exit code of the program that a job ends with."""
 
@@ -132,7 +132,7 @@ def main() -> int:
         _answer({"kind": error.args[0], "error": error.args[1]})
         return 126
     except OSError as error:
-        _answer({"kind": ENDING, "error": "%s: %s" % (error.filename, error.strerror)})
+        _answer({"kind": FAILED, "error": "%s: %s" % (error.filename, error.strerror)})
         return 126
     _answer({})
     child = Child(program, argv, env, terminal)

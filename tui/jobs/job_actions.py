@@ -267,6 +267,10 @@ class JobActions(StokeScreen):
         if isinstance(spec, RequestError):
             self.show_error(spec)
             return None
+        if spec.shell:
+            again = f"in a terminal: stoke rerun {job.id}"
+            self.show_error(StokeError("A shell needs a terminal of its own", again))
+            return None
         return spec
 
 

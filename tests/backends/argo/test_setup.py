@@ -56,8 +56,8 @@ def test_roles_for_argos_containers_and_for_users() -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    # Never: reading secrets, pods of one's own, anything by a star. Who may create workflows can run any
-    # program in a pod, so entering pods gives no more.
+    # Never: reading secrets, pods of one's own, anything by a star. A user who may create workflows
+    # can run any program in a pod, so entering pods gives no more.
     assert ("secrets", "get") not in given and ("secrets", "list") not in given
     assert ("pods", "create") not in given
     assert "*" not in {text for pair in given for text in pair}
