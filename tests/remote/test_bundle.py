@@ -29,11 +29,15 @@ TRAVELLING = [
 ]
 PROGRAMS = {
     "all": bundle.runner_source(),
-    "packages": bundle.runner_source(nix=False, project=False, compiled=False, results=False),
-    "code only": bundle.runner_source(
-        packages=False, nix=False, project=False, compiled=False, results=False
+    "packages": bundle.runner_source(
+        nix=False, project=False, compiled=False, results=False, waits=False
     ),
-    "project": bundle.runner_source(packages=False, nix=False, compiled=False, results=False),
+    "code only": bundle.runner_source(
+        packages=False, nix=False, project=False, compiled=False, results=False, waits=False
+    ),
+    "project": bundle.runner_source(
+        packages=False, nix=False, compiled=False, results=False, waits=False
+    ),
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
     "results": bundle.housekeeping_source("results"),

@@ -199,6 +199,7 @@ ALL: dict[str, Any] = {
     "image": "python:3.13",
     "scope": "team-a",
     "use_cache": False,
+    "hold": 600,
 }
 LOCKED: dict[str, Any] = {
     "code": "1",
@@ -208,13 +209,19 @@ LOCKED: dict[str, Any] = {
 
 
 def test_every_field_but_recorded_ones_is_in_the_line(tmp_path: Path) -> None:
-    set_here = {"uv", "project"}
+    set_here = {"uv", "project", "shell"}
     for fields in (ALL, LOCKED, {"module": "http.server"}, {"exec": "pytest"}):
         asked = make_spec(fields)
         set_here |= {field.name for field, _ in set_fields(asked)}
         spec = with_defaults(asked, Config())
         assert performed(command_line(spec, "docker", "x"), tmp_path) == spec
     assert set_here == {field.name for field in FIELDS}
+
+
+def test_the_line_of_a_shell_names_no_code() -> None:
+    line = command_line(make_spec({"shell": True, "memory": "1g"}), "docker", "x")
+    assert line.text == "stoke shell -b docker --name x --memory 1g --scope default"
+    assert line.inputs == {}
 
 
 def test_the_line_is_short_where_values_are_round() -> None:
@@ -230,5 +237,5 @@ def test_the_line_is_short_where_values_are_round() -> None:
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
         "--cpu-request 0.25 --memory-request 512m --gpu 1 --profile batch --label team=vision "
         "--annotation 'why=a b' "
-        "--image python:3.13 --scope team-a --no-cache - -- 'a b'"
+        "--hold=600s --image python:3.13 --scope team-a --no-cache - -- 'a b'"
     )
