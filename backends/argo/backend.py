@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backends.argo.bundle import FOLDER, unpack_spec
+from backends.argo.bundle import unpack_spec
 from backends.argo.check import check_cluster
 from backends.argo.cluster import ApiError
 from backends.argo.credential_plugins import allow, is_allowed
@@ -76,11 +76,10 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.backend.capabilities import Channel, ClusterContext, NotStartedError, Preparation
+from stoke.backend.capabilities import Channel, ClusterContext, Preparation
 from stoke.config.model import Config
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.files.debug import Logger
-from stoke.remote.protocol import JobFolder
 from stoke.request.spec import JobSpec
 from stoke.text.units import human_seconds
 
@@ -294,29 +293,12 @@ class ArgoBackend(ArgoResults):
         )
 
     def enter(self, job_id: str) -> Channel:
-        location = self._locations.of(job_id)
+        from backends.argo.channel import enter_pod
+
         workflow = self._metadata(job_id)
         if workflow is None:
             raise EngineError(f"cannot enter {job_id}: {self._why_absent()}")
-        pod = location.resources.pod(job_id)
-        if is_over(workflow) or (pod is not None and terminated(pod) is not None):
-            raise EngineError(f"cannot enter {job_id}: its pod has ended")
-        if pod is None or not has_started(pod):
-            raise NotStartedError(f"{job_id} has not started yet")
-        from backends.argo.channel import PodChannel
-
-        try:
-            return PodChannel(
-                location.cluster, job_id, f"{FOLDER}/{JobFolder.WORK}/{JobFolder.ENTRY}"
-            )
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            raise EngineError(
-                f"cannot enter {job_id}: you may not create and get pods/exec in "
-                f"{location.cluster.namespace}",
-                "have an administrator grant the right: stoke setup argo --apply",
-            ) from error
+        return enter_pod(self._locations.of(job_id), job_id, is_over(workflow))
 
     def stop(self, job_id: str, grace: float) -> str | None:
         workflow = self._metadata(job_id)

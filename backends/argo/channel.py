@@ -19,11 +19,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from backends.argo.bundle import FOLDER
 from backends.argo.cluster import ApiError, Cluster, pods_path
+from backends.argo.job_locations import JobLocation
+from backends.argo.status import has_started, terminated
+from stoke.backend.capabilities import NotStartedError
 from stoke.errors import EngineError
 from stoke.files.untrusted import parse_json
 from stoke.remote.bundle import session_source
 from stoke.remote.command import session_command
+from stoke.remote.protocol import JobFolder
 
 CONTAINER = "main"
 OPEN_SECONDS = 20.0
@@ -38,6 +43,26 @@ PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 CONTINUATION, BINARY, CLOSE, PING, PONG = 0, 2, 8, 9, 10
 _WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def enter_pod(location: JobLocation, job_id: str, is_over: bool) -> PodChannel:
+    """Start a session in the pod of a job; `is_over` is whether its workflow has ended."""
+    pod = location.resources.pod(job_id)
+    if is_over or (pod is not None and terminated(pod) is not None):
+        raise EngineError(f"cannot enter {job_id}: its pod has ended")
+    if pod is None or not has_started(pod):
+        raise NotStartedError(f"{job_id} has not started yet")
+    entry = f"{FOLDER}/{JobFolder.WORK}/{JobFolder.ENTRY}"
+    try:
+        return PodChannel(location.cluster, job_id, entry)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        raise EngineError(
+            f"cannot enter {job_id}: you may not create and get pods/exec in "
+            f"{location.cluster.namespace}",
+            "have an administrator grant the right: stoke setup argo --apply",
+        ) from error
 
 
 class PodChannel:
