@@ -185,6 +185,10 @@ NOT_FOLLOWED = {
     'choose where it may keep them, for example: argo.cache = "claim"': CLUSTER,
     "try again later, or choose another name: --workspace NAME": CLUSTER,
     "choose another name: --workspace NAME": "needs a claim of the name of ours",
+    "try again: stoke results {}": "needs a log that is cut each time",
+    "make room there and run: stoke results {}": "needs a full disk; tests/cli/test_results.py follows "
+    "the command",
+    "copy it out, or copy its path: y": "needs a machine with a desktop; tests/tui has the keys",
     "this is a bug in stoke": "names nothing to do",
 }
 

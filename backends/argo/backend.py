@@ -53,7 +53,7 @@ from backends.argo.patches import (
 )
 from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
-from backends.argo.refusals import diagnose, why_never
+from backends.argo.refusals import refused_submission, why_never
 from backends.argo.resources import KubernetesResources
 from backends.argo.results import ArgoResults
 from backends.argo.setup import preparations
@@ -173,7 +173,7 @@ class ArgoBackend(ArgoResults):
             # The workflow exists if this is a repeated submit, or if only the response was lost.
             there = self._metadata(job_id) if error.status in (0, 409) else None
             if there is None:
-                raise self._refused(error, job_id) from error
+                raise refused_submission(error, self._locations.current.cluster, job_id) from error
             posted = there
         if AWAITS_BUNDLE not in labels_of(posted):
             return
@@ -204,28 +204,6 @@ class ArgoBackend(ArgoResults):
             if error.status != 409:
                 raise
         resources.patch_workflow(job_id, DELIVERED)
-
-    def _refused(self, error: ApiError, job_id: str) -> EngineError:
-        cluster = self._locations.current.cluster
-        namespace = cluster.namespace
-        if error.status == 409:
-            return EngineError(
-                f"another workflow is already called {job_id}",
-                f"inspect it: {cluster.kubectl} get workflow {job_id} -n {namespace}",
-            )
-        if error.status == 404 and "namespace" in error.message:
-            return EngineError(
-                f"the cluster has no namespace {namespace}",
-                "choose another: --namespace NAMESPACE; or create it: stoke setup argo --apply",
-            )
-        if error.status == 404:
-            return EngineError(
-                f"the cluster of the context {cluster.context_name} has no Argo Workflows",
-                "choose another: --context CONTEXT; check the setup: stoke doctor",
-            )
-        if error.hint is None and error.message:
-            return EngineError(error.what, diagnose(error.message).hint)
-        return error
 
     def _undo_submit(self, job_id: str) -> bool:
         """Remove what a failed submit created. Return True if the job is complete and may be

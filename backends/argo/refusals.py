@@ -1,11 +1,13 @@
-"""Why a workflow has no pod: messages of the cluster, with the hint that fixes each."""
+"""Why a workflow is refused or has no pod: messages of the cluster, with the hint that fixes each."""
 
 from __future__ import annotations
 
 import re
 
+from backends.argo.cluster import ApiError, Cluster
 from backends.argo.diagnosis import ARGO_CONTAINERS, NO_DIAGNOSIS, RUN_AGAIN, Diagnosis
 from backends.argo.status import MAIN, Object, one_line
+from stoke.errors import EngineError
 
 _LIMIT_RANGE = re.compile(
     r"(?P<end>maximum|minimum) (?P<what>\S+) usage per \w+ is (?P<most>[\w.]+)"
@@ -142,3 +144,26 @@ def diagnose(text: str) -> Diagnosis:
         if re.search(pattern, text, re.IGNORECASE):
             return Diagnosis(text, hint)
     return Diagnosis(text)
+
+
+def refused_submission(error: ApiError, cluster: Cluster, job_id: str) -> EngineError:
+    """Return the error for the user of a workflow that the API server did not create."""
+    namespace = cluster.namespace
+    if error.status == 409:
+        return EngineError(
+            f"another workflow is already called {job_id}",
+            f"inspect it: {cluster.kubectl} get workflow {job_id} -n {namespace}",
+        )
+    if error.status == 404 and "namespace" in error.message:
+        return EngineError(
+            f"the cluster has no namespace {namespace}",
+            "choose another: --namespace NAMESPACE; or create it: stoke setup argo --apply",
+        )
+    if error.status == 404:
+        return EngineError(
+            f"the cluster of the context {cluster.context_name} has no Argo Workflows",
+            "choose another: --context CONTEXT; check the setup: stoke doctor",
+        )
+    if error.hint is None and error.message:
+        return EngineError(error.what, diagnose(error.message).hint)
+    return error

@@ -1,7 +1,5 @@
 """Collect the results of ended jobs from their engines, once.
 
-    python -P -m stoke.jobs.results JOB_ID
-
 The engine keeps a job until its results are on this machine. A process that is killed in between leaves
 no list of results, and the next one begins anew.
 """
@@ -9,16 +7,13 @@ no list of results, and the next one begins anew.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stoke.backend.capabilities import KeepsResults
 from stoke.errors import EngineError, StokeError
-from stoke.files.background_log import background_log
 from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir
@@ -189,7 +184,7 @@ def collect_later(job: Job) -> None:
     if is_locked(job_dir(job.id) / LOCK):
         return
     with suppress(OSError):  # The next listing tries again.
-        background.start("stoke.jobs.results", job.id)
+        background.start("stoke.jobs.finalize", job.id)
 
 
 def enforce_budget(history: History) -> None:
@@ -199,25 +194,3 @@ def enforce_budget(history: History) -> None:
     with suppress(StokeError):  # The next collection tries again.
         config = load_config().results
         enforce_results_budget(config.keep_max, config.keep, history)
-
-
-def main(job_id: str) -> None:
-    from stoke.backend.pool import Backends
-    from stoke.config.loader import load_config
-    from stoke.history.database import History
-    from stoke.jobs.refresh import clean_up
-
-    with History() as history, closing(Backends(load_config())) as backends:
-        job = history.get(job_id)
-        if job is not None:
-            clean_up(job.id, backends.get(job.backend), history)
-
-
-if __name__ == "__main__":
-    # As in stoke.cli.main: PYTHONPATH may hold another package called `backends`.
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    try:
-        with background_log("results %s", sys.argv[1]):
-            main(sys.argv[1])
-    except StokeError as error:
-        sys.exit(error.what)

@@ -35,7 +35,9 @@ def copy_out(
         target.mkdir(parents=True, exist_ok=True)
         top = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise RequestError("output", f"{target}: {error.strerror}", "name a folder") from error
+        raise RequestError(
+            "output", f"{target}: {error.strerror}", "name another folder"
+        ) from error
     try:
         missing, differing = [], []
         for file in results.files:
@@ -96,8 +98,7 @@ def _copy(source: Path, top: int, file: ResultFile, target: Path) -> None:
                         piece = piece[os.write(written, piece) :]
                 if found.hexdigest() != file.sha256:
                     raise EngineError(
-                        f"{source / file.path} has changed since it was collected",
-                        "it is not copied; the file itself can still be read there",
+                        f"{source / file.path} has changed since it was collected, so it is not copied"
                     )
                 times = os.fstat(read)
                 os.utime(written, ns=(times.st_mtime_ns, times.st_mtime_ns))

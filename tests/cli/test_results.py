@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stoke.files.paths import job_dir
 from tests.cli.conftest import Stoke, Terminal, only_job
+from tests.hints import command, filled
 
 WRITES = """
 import os, sys
@@ -93,7 +94,30 @@ def test_rm_removes_results_and_a_running_job_has_none_yet(stoke: Stoke) -> None
     waiting = stoke("run", "-d", "-b", "local", "--name", "w", "-c", "import time; time.sleep(60)")
     refused = stoke("results", waiting.stdout.decode().strip())
     assert refused.returncode == 2 and b"results are collected at its end" in refused.stderr
+    hint = refused.stderr.decode().splitlines()[-1].removeprefix("hint: ")
+    filled(hint, "wait for it: stoke logs -f {}")
     stoke("stop", "--now", "w")
+    assert stoke(*command(hint)).returncode == 0
+    assert stoke("results", "w").returncode == 0
+
+
+def test_results_over_the_limit_stay_until_it_is_raised(stoke: Stoke) -> None:
+    big = "import os; open(os.environ['STOKE_RESULTS'] + '/x', 'wb').write(bytes(3_000_000))"
+    code = ("run", "-b", "local", "-c", big)
+    assert stoke(*code, env={"STOKE_RESULTS__MAX_SIZE": "4m"}).returncode == 0
+    low = {"STOKE_RESULTS__MAX_SIZE": "4m"}
+    bigger = big.replace("3_000_000", "6_000_000")
+    assert stoke("run", "-b", "local", "--name", "b", "-c", bigger, env=low).returncode == 0
+    refused = stoke("results", "b", env=low)
+    hint = refused.stderr.decode().splitlines()[-1].removeprefix("hint: ")
+    filled(
+        hint,
+        "raise the limit (STOKE_RESULTS__MAX_SIZE=50g) and run: stoke results {}; or give them up: "
+        "stoke rm {}",
+    )
+    name, _, value = hint.partition("(")[2].partition(")")[0].partition("=")
+    job = hint.partition("stoke results ")[2].partition(";")[0]
+    assert b"5.7 MiB" in stoke("results", job, env={name: value}).stdout
 
 
 def test_a_rerun_finds_the_checkpoint_of_a_job_without_a_name(stoke: Stoke) -> None:
