@@ -192,7 +192,7 @@ def test_events_of_the_runner_pass_unchanged() -> None:
     run = {"event": "phase", "phase": "run", "start": at + 4, "seconds": 5.0, "bytes": 0}
     end = {
         "event": "end", "time": at + 9, "exit_code": 137, "reason": "killed by signal 9",
-        "cpu_seconds": 1.5, "peak_memory": 12345,
+        "cpu_seconds": 1.5, "peak_memory": 12345, "held": 60.0,
     }  # fmt: skip
     log: list[tuple[Event, float]] = [
         ({"event": "begin", "phase": "python", "time": at + 1}, at + 1.001),

@@ -41,6 +41,8 @@ PROGRAMS = {
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
     "results": bundle.housekeeping_source("results"),
+    "workspace": bundle.housekeeping_source("workspace"),
+    "packing": bundle.packing_source(),
     "script": bundle.bundle("standalone", head="#!/usr/bin/env python3\n\n"),
 }
 
@@ -116,7 +118,7 @@ def test_all_parts_together_bring_every_module() -> None:
         for name, source in modules.items():
             missing = imports_of(ast.parse(source)) - modules.keys()
             other = "system" if program == "python" else "python"
-            others = {f"{other}_volume", "results"}
+            others = {f"{other}_volume", "workspace_volume", "results"}
             assert missing <= {f"stoke.remote.housekeeping.{one}" for one in others}, name
 
 

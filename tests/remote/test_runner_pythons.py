@@ -99,6 +99,7 @@ class Runner:
             "timeout": None,
             "results": [],
             "checkpoint": None,
+            "hold": None,
             "live_output": live_output_source(),
             "index": NO_INDEX,
             "settings": uv_config(make_spec({"code": "pass"})).for_runner(),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Shared = TypeVar("Shared")
 
+Result = tuple[int, dict[str, object]]
+"""How a job ended: (exit code, further fields of the end event)."""
 MAX_BUILDS = 20  # of one environment by one job; other jobs may remove it before it is used
 
 

@@ -22,8 +22,7 @@ from stoke.remote.runner.user_code import check_program, run_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from stoke.remote.runner.job import RemoteJob
-    from stoke.remote.runner.user_code import Result
+    from stoke.remote.runner.job import RemoteJob, Result
 
 
 class Phases:

@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from stoke.remote.runner.job import RemoteJob
+    from stoke.remote.runner.job import RemoteJob, Result
     from stoke.remote.schema import Payload
 
 FIRST_USAGE = 1.0  # seconds until usage is first read, and as many until it is first reported
 LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for processes that the code left behind
-Result = tuple[int, dict[str, object]]
-"""(exit code, further fields of the end event)"""
 
 
 def run_code(job: RemoteJob) -> Result:

@@ -14,8 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Optional
 
-    from stoke.remote.runner.job import RemoteJob
-    from stoke.remote.runner.user_code import Result
+    from stoke.remote.runner.job import RemoteJob, Result
 
 FIRST_SECONDS = 60.0
 """How long a shell's job waits for its terminal."""
