@@ -143,7 +143,9 @@ async def test_system_packages_are_chips_too(app: StokeApp, desk: Desk) -> None:
         chips = await chips_of(pilot, app, "system")
         await pilot.press(*"gcc ffmpeg, a*b", "enter")
         assert texts(chips) == ["gcc", "ffmpeg", "a*b"]
-        assert [chip.wrong for chip in chips.wrong] == ["'a*b' is not the name of a Nix package"]
+        assert [chip.wrong for chip in chips.wrong] == [
+            "'a*b' is not the name of a Nix package; write one such as gcc or python3Packages.numpy"
+        ]
 
 
 async def test_a_click_chooses_a_chip(app: StokeApp, desk: Desk) -> None:
