@@ -22,9 +22,12 @@ COMMANDS = {
     "jobs": ("stoke.cli.commands.jobs", "List jobs."),
     "show": ("stoke.cli.commands.show", "Show a job in detail."),
     "logs": ("stoke.cli.commands.logs", "Print the output of jobs."),
-    "results": ("stoke.cli.commands.results", "List, copy and compare what jobs produced."),
+    "results": (
+        "stoke.cli.commands.results",
+        "List, copy, compare and clear what jobs left behind.",
+    ),
     "stop": ("stoke.cli.commands.stop", "Stop jobs."),
-    "rm": ("stoke.cli.commands.rm", "Remove finished jobs and their logs."),
+    "rm": ("stoke.cli.commands.rm", "Remove finished jobs, their logs and their results."),
     "rerun": ("stoke.cli.commands.rerun", "Run a job's request again."),
     "race": (
         "stoke.cli.commands.race",

@@ -60,7 +60,9 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """List, copy and compare what jobs wrote to $STOKE_RESULTS, and what --results matched.
+    """List, copy, compare and clear what jobs left behind.
+
+    These are the files that a job wrote to $STOKE_RESULTS, and those that --results matched.
 
     With one JOB, list its files with sizes and digests, or copy them with -o. With two, show their
     differences. Without any, list the jobs that have results. Results that are still at the engine are
