@@ -112,7 +112,7 @@ def test_a_workflow_that_only_has_the_name_is_left_alone(
         (
             status(400, "BadRequest", 'admission webhook "policy" denied the request: no root'),
             "no root",
-            "its administrator",
+            "set what this policy of the cluster asks for",
         ),
         (status(401, "Unauthorized", "token expired"), "rejected your credentials", "log in"),
     ],
