@@ -59,7 +59,7 @@ def _gpus(info: dict[str, Any]) -> CheckResult:
         return CheckResult(
             "gpus", True, "the nvidia runtime is there, for jobs that ask with --gpu"
         )
-    return CheckResult("gpus", None, "unknown: the engine lists no nvidia runtime")
+    return CheckResult("gpus", True, "the engine lists no nvidia runtime, which --gpu needs")
 
 
 def _log_drivers(info: dict[str, Any]) -> list[str]:

@@ -21,6 +21,8 @@ class RequestFields(TypedDict, total=False):
     env: Mapping[str, str]
     secrets: Mapping[str, str]
     mounts: Sequence[str]
+    results: Sequence[str]
+    hold: float | str
     workspace: str
     index: Mapping[str, Any]
     nix: Mapping[str, Any]

@@ -46,7 +46,7 @@ def test_what_cannot_be_mounted_creates_no_job(stoke: Stoke, here: Path, own_hom
         ("./nothing:/stoke-test", b"No such file or directory"),
         ("data:/stoke-test", b"write ./data"),
         ("./data:/cache", b"cannot be mounted over"),
-        ("/var/run:/stoke-test", b"mounts: /"),
+        ("/var/run:/stoke-test", b"--mount: /"),
         ("./data:../x", b"no whole path in the job"),
         ("claim:x:/stoke-test", b"choose the cluster: -b argo"),
     ):

@@ -99,7 +99,7 @@ def test_a_job_that_was_removed_is_looked_for_in_the_list(session: Session) -> N
 
 def test_the_typed_fields_are_those_of_a_request() -> None:
     taken_by_position = {"code"}
-    recorded = {"project", "uv"}
+    recorded = {"project", "uv", "shell"}
     assert set(RequestFields.__annotations__) == (
         set(JobSpec.model_fields) - taken_by_position - recorded
     )

@@ -151,7 +151,7 @@ def test_at_most_once_keeps_the_code_from_a_second_start(
 def test_at_most_once_runs_a_job(make_lab: Callable[..., Lab]) -> None:
     done = make_lab(at_most_once=True).run("import os; print(sorted(os.environ)); print('ran')")
     assert (done.job.state, done.job.exit_code) == (JobState.SUCCEEDED, 0)
-    assert done.stdout.endswith(b"ran\n") and b"STOKE" not in done.stdout
+    assert done.stdout.endswith(b"ran\n") and b"STOKE_BUNDLE" not in done.stdout
     assert notes(done.job) == []
 
 
