@@ -25,7 +25,7 @@ VALUED = [one.option for one in FIELDS if one.option and one.name not in ("code"
         *(
             ["run", "-c", "1", option.flags[-1], HUGE]
             for option in VALUED
-            if option.name != "module"
+            if option.name not in ("module", "hold")
         ),
         ["run", "-m", HUGE],
         ["run", "-c", "1", "--secret", f"A=env:{HUGE}"],

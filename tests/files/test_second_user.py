@@ -19,6 +19,7 @@ from stoke.files.paths import NotOursError, cache_dir, make_private, state_dir
 from stoke.history.database import History
 from stoke.request.default_index import default_index
 from tests.hints import command, is_hint
+from tests.lab import until
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
@@ -235,6 +236,8 @@ def test_links_to_a_file_of_ours_do_not_change_it(shared: Path, kind: str, opene
     ours = shared / "ours.txt"
     ours.write_text("text\n" * 1000)
     before = ours.stat()
+    # The supervisor removes the files of an ended job later.
+    until(lambda: not [*(shared / "state").glob("local-removed/*")], "the removal")
     names = [path for path in (shared / opened).rglob("*") if path.is_file()]
     assert len(names) > 1
     for name in names:
