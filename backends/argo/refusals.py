@@ -59,7 +59,8 @@ def why_never(workflow: Object) -> Diagnosis | None:
     requested, limited = _amounts(found["requested"]), _amounts(found["limited"])
     for what, amount in requested.items():
         most = limited.get(what)
-        if most is not None and _number(amount) > _number(most):
+        # A limit of 0 is set to hold jobs back for a while.
+        if most is not None and _number(amount) > _number(most) > 0:
             text = f"the quota {found['quota']} allows {what} of {most}, and the job needs {amount}"
             return Diagnosis(text, "ask for less: --cpu, --memory")
     return None
