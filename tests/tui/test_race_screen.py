@@ -137,7 +137,7 @@ async def test_a_race_from_a_job_and_from_the_lists(index: PackageIndex, own_hom
         await until(pilot, lambda: len(earlier_races()) == 1)
         # The warm run is a job like others.
         await pilot.press("1")
-        await until(pilot, lambda: app.current_mode == "jobs" and "job" in screen_text(app))
+        await until(pilot, lambda: app.current_mode == "jobs" and "✓ succeeded" in screen_text(app))
         await pilot.press("ctrl+t")
         await until(pilot, lambda: len(earlier_races()) == 2)
         await until(pilot, lambda: race_result(app))

@@ -448,6 +448,10 @@ class RaceScreen(StokeScreen):
             self.call_after_refresh(self._save, self._recording)
 
     def _save(self, one: Recording) -> None:
+        if any(tail.region for tail in self.query(OutputTail)):
+            # The screen is not laid out without the outputs yet, and these may hold secrets.
+            self.call_after_refresh(self._save, one)
+            return
         stem = re.sub(r"[^a-z0-9]+", "-", one.name.lower())[:40].strip("-") or "job"
         when = time.strftime("%Y%m%d-%H%M%S", time.localtime(one.raced_at))
         path = Path(f"race-{stem}-{when}.json")
@@ -513,7 +517,8 @@ def _seconds(job: Job | None, now: float) -> float:
 
 
 def _clock(seconds: float) -> str:
-    return f"{seconds:.{1 if seconds < 100 else 0}f}s"
+    # The clock can be set back during a run.
+    return f"{max(0.0, seconds):.{1 if seconds < 100 else 0}f}s"
 
 
 def _figures_so_far(job: Job | None, now: float) -> str:

@@ -17,7 +17,6 @@ _PICTURES = {
     "7": ("###", "  #", "  #", "  #", "  #"),
     "8": ("###", "# #", "###", "# #", "###"),
     "9": ("###", "# #", "###", "  #", "###"),
-    "-": ("   ", "   ", "###", "   ", "   "),
     ".": (" ", " ", " ", " ", "#"),
     "s": (" ##", "#  ", " # ", "  #", "## "),
     "x": ("   ", "# #", " # ", "# #", "   "),
@@ -26,7 +25,7 @@ HEIGHT = 5
 
 
 class BigNumber(Widget):
-    """Draws `value`, which has digits, signs, points, s and x only. Empty, it takes no place."""
+    """Draws `value`, which has digits, points, s and x only. Empty, it takes no place."""
 
     DEFAULT_CSS = "BigNumber { width: auto; height: auto; }"
 
