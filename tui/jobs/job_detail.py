@@ -175,10 +175,11 @@ class JobDetail(Vertical):
         """Look up only what the active tab shows."""
         job = self._job
         if self.tabs.active == "tab-log":
-            phases = self.query_one("#log-phases", Waterfall)
-            self.query_one("#log-summary").set_class(job is None or not job.phases, "-none")
-            phases.show(job, (), self._now)
-            self._show_usage("#log-usage")
+            has_phases = job is not None and bool(job.phases)
+            self.query_one("#log-summary").set_class(not has_phases, "-none")
+            if has_phases:
+                self.query_one("#log-phases", Waterfall).show(job, (), self._now)
+                self._show_usage("#log-usage")
         elif self.tabs.active == "tab-phases":
             self._show_usage("#usage")
             self.query_one("#waterfall", Waterfall).show(job, self._notes(), self._now)
