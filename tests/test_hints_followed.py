@@ -189,7 +189,6 @@ NOT_FOLLOWED = {
     "make room there and run: stoke results {}": "needs a full disk; tests/cli/test_results.py follows "
     "the command",
     "copy it out, or copy its path: y": "needs a machine with a desktop; tests/tui has the keys",
-    "check the engine: docker info": ENGINE,
     "this is a bug in stoke": "names nothing to do",
 }
 

@@ -364,6 +364,9 @@ def _secure(
     except TimeoutError as error:
         what = f"no TLS handshake within {ANSWER_SECONDS:.0f} s"
         raise TroubleError(what, "check the address and the port") from error
+    except ssl.SSLEOFError as error:
+        what = "ended the connection during the TLS handshake"
+        raise TroubleError(what, "check the address and the port") from error
     except ssl.SSLError as error:
         hint = "check the address and the port; addresses without TLS begin with http://"
         raise TroubleError(f"does not speak TLS ({error.reason})", hint) from error

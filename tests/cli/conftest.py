@@ -21,6 +21,7 @@ import pytest
 from backends.argo.cluster import Cluster
 from stoke.history.database import History
 from stoke.history.job import Job
+from stoke.request.fields import Option
 from tests.conftest import TestCluster
 from tests.lab import until
 from tests.package_index import PackageIndex
@@ -72,6 +73,12 @@ def start(own_home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def given(option: Option, value: str) -> list[str]:
+    """The words that give an option a value; where that may be left out, it stands behind a =."""
+    flag = option.flags[-1]
+    return [f"{flag}={value}"] if option.alone else [flag, value]
 
 
 class Terminal:

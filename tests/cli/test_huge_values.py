@@ -10,7 +10,7 @@ import pytest
 from stoke.errors import EXIT_REQUEST, EXIT_UNKNOWN_JOB
 from stoke.request.fields import FIELDS
 from stoke.text.shorten import LONGEST_MESSAGE
-from tests.cli.conftest import Stoke
+from tests.cli.conftest import Stoke, given
 
 HUGE = "x" * 60_000
 WORDS = " ".join("y" * 30_000)
@@ -22,11 +22,7 @@ VALUED = [one.option for one in FIELDS if one.option and one.name not in ("code"
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(
-            ["run", "-c", "1", option.flags[-1], HUGE]
-            for option in VALUED
-            if option.name not in ("module", "hold")
-        ),
+        *(["run", "-c", "1", *given(option, HUGE)] for option in VALUED if option.name != "module"),
         ["run", "-m", HUGE],
         ["run", "-c", "1", "--secret", f"A=env:{HUGE}"],
         ["run", "-c", "1", "--secret", f"A=file:{HUGE}"],

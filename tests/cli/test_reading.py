@@ -356,6 +356,7 @@ def test_a_pipe_is_read_to_its_end(stoke: Stoke, here: Path) -> None:
         (["s.py", "sub", "--", "-b", "x"], ["sub", "--", "-b", "x"]),
         (["--", "s.py", "-b", "x"], ["-b", "x"]),
         (["s.py", "--help", "-h", "-1", "-"], ["--help", "-h", "-1", "-"]),
+        (["--env=A=1", "-qb", "local", "s.py", "x"], ["x"]),
         (["-c", SHOWS_ARGUMENTS, "--", "-b"], ["-b"]),
         (["-c", SHOWS_ARGUMENTS, "a", "--epochs"], ["a", "--epochs"]),
         (["-c", SHOWS_ARGUMENTS, "--name", "n", "a"], ["a"]),

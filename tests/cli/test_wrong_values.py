@@ -9,9 +9,11 @@ import click
 import pytest
 
 from stoke.cli.commands import cache, race, render, run, submit
+from stoke.cli.option_errors import OptionalValue
 from stoke.errors import RequestError
 from stoke.request.fields import FIELDS
 from stoke.request.values import Flag
+from tests.cli.conftest import given
 
 SIZE = "write it as 512m, 2g or 1.5GiB"
 TIME = "write it as 90s, 5m or 1h30m"
@@ -67,6 +69,7 @@ WRONG: dict[str, list[Wrong]] = {
     "index.extra": [Wrong("x", ADDRESS, shown=False)],
     "index.credentials": [Wrong("hunter2", REFERENCE, shown=False)],
     "timeout": [Wrong("x", TIME), Wrong("0", TIME), Wrong("-5s", TIME), Wrong("9999999h", TIME)],
+    "hold": [Wrong("x", TIME), Wrong("0", TIME), Wrong("-5s", TIME), Wrong("9999999h", TIME)],
     "cpu": [Wrong(value, CORES) for value in ("x", "0", "-1", "nan", "1e9")],
     "memory": [Wrong(value, SIZE) for value in ("x", "1m", "-1", "nan", "9999999t")],
     "shm_size": [Wrong(value, SIZE) for value in ("x", "1m", "-1", "nan", "9999999t")],
@@ -90,8 +93,7 @@ FILES = ("requirements", "constraints", "locked")
 """Fields whose errors name the file, which is the option's value."""
 
 OPTIONS = {field.name: field.option for field in FIELDS if field.option}
-# The value of --hold may be left out, so the next word is never its value.
-VALUED = {name: option for name, option in OPTIONS.items() if option.metavar and name != "hold"}
+VALUED = {name: option for name, option in OPTIONS.items() if option.metavar}
 
 
 def test_each_option_with_a_value_has_a_wrong_one() -> None:
@@ -110,7 +112,7 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_accepted(
     flag = VALUED[name].flags[-1]
     code = ["-c", "1"] if name not in ("code", "module", "exec") else []
     with pytest.raises(RequestError) as caught:
-        run.command.main([flag, wrong.value, *code], standalone_mode=False)
+        run.command.main([*given(VALUED[name], wrong.value), *code], standalone_mode=False)
     text = caught.value.what
     if name not in FILES:
         assert text.startswith(flag)
@@ -129,17 +131,18 @@ def _texts(command: click.Command) -> list[click.Option]:
     ]
 
 
-@pytest.mark.parametrize(
-    "option",
-    [one for one in _texts(run.command) if one.name != "hold"],
-    ids=lambda one: one.opts[-1],
-)
+@pytest.mark.parametrize("option", _texts(run.command), ids=lambda one: one.opts[-1])
 def test_an_empty_value_is_refused(own_home: Path, option: click.Option) -> None:
     code = ["-c", "1"] if option.name not in ("code", "module", "exec") else []
     with pytest.raises(click.BadParameter) as caught:
-        run.command.main([option.opts[-1], "", *code], standalone_mode=False)
+        run.command.main([*words_of(option), *code], standalone_mode=False)
     assert option.opts[-1] in caught.value.format_message()
     assert f"'' is empty; write {option.metavar}" in caught.value.format_message()
+
+
+def words_of(option: click.Option) -> list[str]:
+    """An option with an empty value; one whose value may be left out has it behind a =."""
+    return [f"{option.opts[-1]}="] if isinstance(option, OptionalValue) else [option.opts[-1], ""]
 
 
 def test_an_empty_file_is_refused(own_home: Path) -> None:

@@ -180,16 +180,17 @@ def test_a_user_outside_the_sockets_group_joins_it() -> None:
         assert tried([group]) is None
 
 
-def test_an_engine_to_look_at_is_one_that_ended_in_an_answer(tmp_path: Path) -> None:
+def test_an_engine_is_started_or_checked_until_it_answers(tmp_path: Path) -> None:
     with fake_engine(tmp_path) as engine:
         backend = backend_at(engine.url)
         assert backend.inspect("job-aaaaaa").status == "running"
-        engine_answers = engine.answers["json"]
         engine.answers["json"] = [b""]
         template = "start it: sudo systemctl start docker; or run on this machine: -b local"
         refused(lambda: backend.inspect("job-aaaaaa"), template)
-        engine.answers["json"] = engine_answers
-        assert backend.inspect("job-aaaaaa").status == "running"
+        engine.answers["json"] = [json_answer([])]
+        refused(lambda: backend.inspect("job-aaaaaa"), "check the engine: docker info")
+        engine.answers["json"] = [json_answer({"message": "gone"}, 404)]
+        assert backend.inspect("job-aaaaaa").status == "absent"
 
 
 INFO = {
