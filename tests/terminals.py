@@ -59,10 +59,10 @@ class ShellTerminal:
         os.write(self._terminal, text.encode())
 
     def until(self, text: bytes, after: int = 0) -> None:
-        until(
-            lambda: text in self.screen[after:],
-            f"{text!r} on the screen, which has {self.screen!r}",
-        )
+        try:
+            until(lambda: text in self.screen[after:], repr(text))
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen has {self.screen[-2000:]!r}") from None
 
     def answer(self, command: str) -> str:
         """Return what a command prints, typed at a shell's prompt."""

@@ -52,6 +52,44 @@ class JobEndedError(EngineError):
     """The job has ended before the program was started."""
 
 
+class Ending:
+    """Finds the mark at the end of the program's streams: see `stoke.remote.session`."""
+
+    def __init__(self) -> None:
+        self.token = os.urandom(16).hex()
+        self._token = self.token.encode()
+        self._size = len(session.END_MARK % (self.token, 0))
+        self._held = {1: b"", 2: b""}
+        self._codes: dict[int, int] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._codes) == len(self._held)
+
+    def exit_code(self) -> int | None:
+        return self._codes.get(1)
+
+    def without_mark(self, stream: int, data: bytes) -> bytes:
+        """Return the program's own output, except what may be the beginning of the mark."""
+        if stream in self._codes:
+            return b""  # A program that was left behind writes on.
+        data = self._held[stream] + data
+        at = data.find(self._token)
+        if at < 0:
+            ends = range(min(len(self._token) - 1, len(data)), 0, -1)
+            at = len(data) - next((size for size in ends if data.endswith(self._token[:size])), 0)
+        elif len(data) >= at + self._size:
+            self._codes[stream] = int(data[at + len(self._token) : at + self._size])
+            self._held[stream] = b""
+            return data[:at]
+        self._held[stream] = data[at:]
+        return data[:at]
+
+    def held(self, stream: int) -> bytes:
+        """Return what was held back, of a stream that ended without the mark."""
+        return self._held[stream]
+
+
 class Session:
     """One program inside a job: `connect`, then `run`. `main` makes the job end with the program."""
 
@@ -62,7 +100,8 @@ class Session:
         self._main = main
         self._terminal = at_terminal()
         self._channel: Channel | None = None
-        self._early = b""
+        self._ending = Ending()
+        self._early: list[tuple[int, bytes]] = []
         self._cancelled = threading.Event()
 
     def connect(self, on_wait: Callable[[], None] = lambda: None) -> None:
@@ -75,7 +114,7 @@ class Session:
         channel = self._open(on_wait)
         try:
             channel.queue(self._first_frame())
-            answer = b""
+            answer, errors = b"", b""
             while b"\n" not in answer:
                 if channel.ended or self._cancelled.is_set():
                     raise self._gone()
@@ -90,9 +129,11 @@ class Session:
                     if stream == 1:
                         answer += data
                     else:
-                        _log.debug("session in %s: %s", self._job_id, data)
-            line, _, self._early = answer.partition(b"\n")
+                        errors += data
+            line, _, output = answer.partition(b"\n")
+            _log.debug("session in %s: %s, %s", self._job_id, line, errors)
             self._check(line)
+            self._early = [(1, output), (2, errors)]
         except BaseException:
             channel.close()
             raise
@@ -113,7 +154,9 @@ class Session:
         try:
             with _raw_terminal() if self._terminal else _plain() as resized:
                 self._copy(channel, resized)
-            code = channel.exit_code()
+            code = self._ending.exit_code()
+            if code is None:
+                code = channel.exit_code()
         finally:
             channel.close()
         return EXIT_STOPPED if code is None else code
@@ -139,7 +182,12 @@ class Session:
         terminal = None
         if self._terminal:
             terminal = {**_size(), "term": os.environ.get("TERM", "")}
-        asked = {"argv": self._argv, "terminal": terminal, "main": self._main}
+        asked = {
+            "argv": self._argv,
+            "terminal": terminal,
+            "main": self._main,
+            "token": self._ending.token,
+        }
         return _frame(session.START, json.dumps(asked).encode())
 
     def _check(self, line: bytes) -> None:
@@ -164,15 +212,17 @@ class Session:
         raise EngineError(f"cannot enter {self._job_id}: {clean(str(text))[:500]}", hint)
 
     def _copy(self, channel: Channel, resized: int | None) -> None:
-        _write(1, self._early)
+        ending = self._ending
+        for stream, data in self._early:
+            _write(stream, ending.without_mark(stream, data))
         stdin: int | None = 0
-        while not channel.ended:
+        while not (channel.ended or ending.is_complete):
             more = [] if resized is None else [resized]
             if stdin is not None and channel.queued() < MOST_QUEUED:
                 more.append(stdin)
             ready = _wait(channel, more, None)
             for stream, data in channel.read():
-                _write(stream, data)
+                _write(stream, ending.without_mark(stream, data))
             if resized in ready:
                 os.read(resized, READ_SIZE)
                 channel.queue(_frame(session.SIZE, json.dumps(_size()).encode()))
@@ -183,6 +233,8 @@ class Session:
                     stdin = None
                     if self._terminal:
                         return  # The terminal was closed.
+        for stream in (1, 2):
+            _write(stream, ending.held(stream))
 
 
 def _frame(kind: bytes, payload: bytes) -> bytes:

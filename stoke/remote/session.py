@@ -10,6 +10,10 @@ After that, stdin carries frames (`HEADER`, then as many bytes as it says) and s
 `{}` or `{"error": TEXT, "kind": KIND}`, and then the program's output. The exit code is that of the
 program, or 128 + n for a signal.
 
+Once the program has ended, stdout and stderr end with the client's token and the exit code: `END_MARK`.
+The client then ends the connection. Until it does, what it still sends is read: the API server of
+Kubernetes never reports the end of a program that left input unread.
+
 The end of stdin means that the client is gone. The program and everything at its terminal then get
 SIGHUP, and SIGKILL a second later. An engine reports the end of a client in no other way.
 
@@ -37,12 +41,15 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">cI")
 START = b"s"
 """JSON: `argv` (empty for a shell), `terminal` (null, or rows, columns and term), `main` (whether the
-job ends with the program)."""
+job ends with the program), `token`."""
 DATA = b"d"
 SIZE = b"w"
 """JSON: rows, columns."""
 END = b"e"
 """The end of the program's stdin."""
+
+END_MARK = "%s%03d"
+"""A token that only the client and the session know, and the exit code."""
 
 NO_SHELL, NO_PROGRAM, ENDING, FAILED = "no-shell", "no-program", "ending", "failed"
 SHELL_PIPE = "shell"
@@ -51,6 +58,7 @@ SHELL_PIPE = "shell"
 MOST = 1 << 18  # bytes for the program that are held before more are read
 HANGUP_SECONDS = 1.0
 ENTRY_SECONDS = 0.005
+FAREWELL_SECONDS = 5.0
 DRAIN_SECONDS = 1.0
 EXIT_HANGUP = 129
 # bash reads this in place of ~/.bashrc, which may put a python of its own in front of the job's.
@@ -139,9 +147,33 @@ def main() -> int:
     code = Relay(child, frames, job).run()
     if code is None:
         return EXIT_HANGUP
+    is_told = _tell(END_MARK % (asked["token"], code))
     if pipe is not None:
         os.write(pipe, b"%d\n" % code)
+    if is_told:
+        _await_end()
     return code
+
+
+def _tell(mark: str) -> bool:
+    """End both streams with the mark; return whether the client is there to read it."""
+    try:
+        for stream in (1, 2):
+            _write(stream, mark.encode())
+    except OSError:
+        return False
+    return True
+
+
+def _await_end() -> None:
+    """Read and forget what the client sends until it ends the connection."""
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    try:
+        while select.select([0], [], [], max(deadline - time.monotonic(), 0))[0]:
+            if not os.read(0, 1 << 16):
+                return
+    except OSError:
+        pass
 
 
 def _watched(pid: int) -> Optional[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,12 @@ def job(lab: Lab, terminal: object) -> Job:
 
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    done = subprocess.run(
         [PROGRAM, *arguments], input=stdin, capture_output=True, timeout=PATIENCE, check=False
     )
+    # What stoke says on a busy machine, once a second has passed.
+    done.stderr = re.sub(rb"stoke: \S+ is not ready yet; waiting for it\n", b"", done.stderr)
+    return done
 
 
 def test_a_shell_has_a_terminal_of_the_users_size(
@@ -196,8 +201,19 @@ def test_exec_passes_bytes_unchanged(lab: Lab, job: Job) -> None:
     done = run("exec", job.id, "--", "cat", stdin=data)
     assert done.returncode == 0
     assert done.stdout == data and done.stderr == b""
-    # The program ends before it has read all of its input.
-    assert run("exec", job.id, "--", "head", "-c", "5", stdin=data).stdout == data[:5]
+
+
+def test_exec_ends_with_a_program_that_leaves_input_unread(lab: Lab, job: Job) -> None:
+    data = os.urandom(1_500_000)
+    script = "head -c 5; echo early >&2; exit 3"
+
+    def once(_number: int) -> tuple[int, bytes, bytes]:
+        done = run("exec", job.id, "--", "sh", "-c", script, stdin=data)
+        return done.returncode, done.stdout, done.stderr
+
+    # An engine that loses the end loses it in one run of twelve.
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(once, range(12))) == {(3, data[:5], b"early\n")}
 
 
 def test_exec_at_a_terminal_opens_a_shell(
