@@ -74,8 +74,7 @@ class PodChannel:
         self._socket: Any = None
         self._response = self._open(cluster, session_command("python3", len(source), entry))
         self._set_blocking(False)
-        # What came with the response is in its buffer; from now on the socket is read itself.
-        self._received = bytearray(self._response._fp.fp.peek(READ_SIZE))
+        self._received = bytearray(self._early())
         self._queue = bytearray()
         self._message = bytearray()
         self._status = b""
@@ -109,6 +108,17 @@ class PodChannel:
                 f"try without it: {cluster.kubectl} exec -n {cluster.namespace} {self._pod} -- true",
             )
         return response
+
+    def _early(self) -> bytes:
+        """Return what came with the response; from now on the socket is read itself."""
+        try:
+            # This reads from the socket if the response's buffer is empty.
+            data = bytes(self._response._fp.fp.peek(READ_SIZE))
+        except _WAITS:
+            return b""
+        while getattr(self._socket, "pending", int)():
+            data += self._socket.recv(READ_SIZE)
+        return data
 
     def _set_blocking(self, blocking: bool) -> None:
         self._socket.setblocking(blocking)

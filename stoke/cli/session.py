@@ -57,8 +57,8 @@ class Ending:
 
     def __init__(self) -> None:
         self.token = os.urandom(16).hex()
-        self._token = self.token.encode()
-        self._size = len(session.END_MARK % (self.token, 0))
+        self._begin = session.end_mark(self.token, 0)[: -session.CODE_DIGITS]
+        self._size = len(self._begin) + session.CODE_DIGITS
         self._held = {1: b"", 2: b""}
         self._codes: dict[int, int] = {}
 
@@ -74,12 +74,12 @@ class Ending:
         if stream in self._codes:
             return b""  # A program that was left behind writes on.
         data = self._held[stream] + data
-        at = data.find(self._token)
+        at = data.find(self._begin)
         if at < 0:
-            ends = range(min(len(self._token) - 1, len(data)), 0, -1)
-            at = len(data) - next((size for size in ends if data.endswith(self._token[:size])), 0)
+            ends = range(min(len(self._begin) - 1, len(data)), 0, -1)
+            at = len(data) - next((size for size in ends if data.endswith(self._begin[:size])), 0)
         elif len(data) >= at + self._size:
-            self._codes[stream] = int(data[at + len(self._token) : at + self._size])
+            self._codes[stream] = int(data[at + len(self._begin) : at + self._size])
             self._held[stream] = b""
             return data[:at]
         self._held[stream] = data[at:]
@@ -331,6 +331,8 @@ class Shell:
         self._wake: Callable[[], None] = lambda: None
         self._is_ready = False
         self._done = False
+        self._fault: Exception | None = None
+        """A fault of this program."""
         self.error: EngineError | None = None
         """Why the shell could not be started, unless the job has ended before."""
         self._thread = threading.Thread(target=self._connect, daemon=True)
@@ -339,7 +341,7 @@ class Shell:
     def attach(self, wake: Callable[[], None]) -> None:
         """Have `wake` called once `act` has something to do."""
         self._wake = wake
-        if self._is_ready or self.error:
+        if self._is_ready or self.error or self._fault:
             wake()
 
     def act(self, stop: Callable[[], object]) -> None:
@@ -347,6 +349,8 @@ class Shell:
 
         `stop` is called once if it could not be started; `error` says why.
         """
+        if self._fault is not None:
+            raise self._fault
         if self.error is not None and not self._done:
             self._done = True
             stop()
@@ -365,4 +369,6 @@ class Shell:
             return  # The job's record says why.
         except EngineError as error:
             self.error = error
+        except Exception as error:  # Raised again by `act`: a thread has nowhere to show it.
+            self._fault = error
         self._wake()

@@ -10,7 +10,7 @@ After that, stdin carries frames (`HEADER`, then as many bytes as it says) and s
 `{}` or `{"error": TEXT, "kind": KIND}`, and then the program's output. The exit code is that of the
 program, or 128 + n for a signal.
 
-Once the program has ended, stdout and stderr end with the client's token and the exit code: `END_MARK`.
+Once the program has ended, stdout and stderr end with the client's token and the exit code: `end_mark`.
 The client then ends the connection. Until it does, what it still sends is read: the API server of
 Kubernetes never reports the end of a program that left input unread.
 
@@ -48,9 +48,7 @@ SIZE = b"w"
 END = b"e"
 """The end of the program's stdin."""
 
-END_MARK = "%s%03d"
-"""A token that only the client and the session know, and the exit code."""
-
+CODE_DIGITS = 3
 NO_SHELL, NO_PROGRAM, ENDING, FAILED = "no-shell", "no-program", "ending", "failed"
 SHELL_PIPE = "shell"
 """Beside ENTRY: takes the exit code of the program that a job ends with."""
@@ -68,6 +66,14 @@ RCFILE = (
     "unset _STOKE_FIRST\n"
     "exec %d<&-\n"
 )
+
+
+def end_mark(token: str, code: int) -> bytes:
+    """Return the mark at the end of a stream: a token that only client and session know, and a code.
+
+    The client holds back what may be its beginning, so it begins with a byte that text never ends with.
+    """
+    return b"\xff%s%0*d" % (token.encode(), CODE_DIGITS, code)
 
 
 class ClientGoneError(Exception):
@@ -147,7 +153,7 @@ def main() -> int:
     code = Relay(child, frames, job).run()
     if code is None:
         return EXIT_HANGUP
-    is_told = _tell(END_MARK % (asked["token"], code))
+    is_told = _tell(end_mark(asked["token"], code))
     if pipe is not None:
         os.write(pipe, b"%d\n" % code)
     if is_told:
@@ -155,11 +161,11 @@ def main() -> int:
     return code
 
 
-def _tell(mark: str) -> bool:
+def _tell(mark: bytes) -> bool:
     """End both streams with the mark; return whether the client is there to read it."""
     try:
         for stream in (1, 2):
-            _write(stream, mark.encode())
+            _write(stream, mark)
     except OSError:
         return False
     return True
