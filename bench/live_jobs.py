@@ -1,4 +1,4 @@
-"""What the screens write to a terminal of 120x40 while ten jobs run and nobody presses a key."""
+"""What the screens write to a terminal of 120x40 while ten jobs run and no key is pressed."""
 
 from __future__ import annotations
 

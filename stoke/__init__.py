@@ -1,4 +1,4 @@
-"""The core of stoke: what a job is and what happens to it. Knows no engine and no screen.
+"""The core of stoke: what a job is and what happens to it. Depends on no engine and no screen.
 
 For programs that run jobs: `from stoke import run, submit`. These names are imported when they are
 used, because every command imports this module.

@@ -48,7 +48,7 @@ def _openssl(folder: Path, *arguments: str) -> None:
 class Proxy:
     """An HTTP proxy: CONNECT, and GET with a whole address. `asked` holds each target.
 
-    With `login` ("user:password") it answers 407 to everybody else.
+    With `login` ("user:password") it answers 407 to all other clients.
     """
 
     def __init__(self, address: str = "127.0.0.1", login: str | None = None) -> None:

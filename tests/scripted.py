@@ -35,7 +35,7 @@ def exited(code: int = 0, reason: str | None = None) -> EngineState:
 
 @dataclass(frozen=True)
 class Connection:
-    """How one connection goes: so many frames (None: all), and then its end.
+    """How one connection goes: the number of its frames (None: all), and then its end.
 
     `end` is "eof" (a clean end), "cut" (an error), "behind" (its reader is late), "refused" (an error
     before anything) or "open" (nothing more comes until the reader closes it). `news` is how often it

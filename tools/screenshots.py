@@ -58,7 +58,7 @@ async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
 
 
 def over(app: StokeApp, count: int) -> bool:
-    """So many jobs there are, and all have ended."""
+    """There are `count` jobs, and all have ended."""
     jobs = app.context.history.list()
     return len(jobs) == count and all(job.state.finished and not job.provisional for job in jobs)
 

@@ -92,7 +92,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     ordered = sorted(places)
     head = json.dumps([[sha256, places[sha256][1]] for sha256 in ordered]).encode() + b"\n"
     yield from _cut(_compressed([head]))
-    # The fewest bits of a hash that tell so many groups apart.
+    # The fewest bits of a hash that distinguish that many groups.
     bits = max(0, ((at - start) // CONTENT_BYTES).bit_length())
     for _, group in itertools.groupby(ordered, lambda one: int(one[:8], 16) >> (32 - bits)):
         yield from _cut(_compressed(_read(file, [places[sha256] for sha256 in group])))

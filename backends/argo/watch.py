@@ -28,7 +28,7 @@ GOOD_SECONDS = 120
 MAX_EVENT = 32 * 1024**2
 MAX_LIST = 256 * 1024**2
 MOST_OBJECTS = 100_000
-# A server that has just started may reject everybody, so a final status counts after this many tries.
+# A server that has just started may reject all clients, so a final status counts after this many tries.
 TRIES = 3
 _FINAL = frozenset({400, 401, 403, 404, 405, 406})
 

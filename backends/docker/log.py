@@ -40,7 +40,7 @@ FASTEST = 400_000_000
 LARGEST = {"local": 1.02}
 LARGEST_ELSEWHERE = 6
 # To serve lines from a time on, the engine reads its files from their start; for the last lines,
-# from their end. A reader that has nearly all of a finished log asks for so many last lines first,
+# from their end. A reader that has nearly all of a finished log first asks for this many last lines,
 # and then for as many as an engine was seen to write within the overlap, at a microsecond each.
 LAST_LINES = (1_000, 40_000)
 # Podman before 4.4 omits the fraction; stoke.logs.resume then counts frames instead of seconds.

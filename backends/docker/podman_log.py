@@ -28,8 +28,8 @@ from stoke.logs.resume import OVERLAP, clock_offset
 SECOND = 1_000_000_000
 # How long a last line has to stay the same before it counts as whole.
 LINE_SECONDS = 0.05
-# A silent log is read again after this time, or after so many times the duration of a reading, in case
-# Podman did not report a line.
+# A silent log is read again after IDLE_SECONDS, or after IDLE_READINGS times the duration of a reading,
+# in case Podman did not report a line.
 IDLE_SECONDS = 5.0
 IDLE_READINGS = 20
 
@@ -227,7 +227,7 @@ class _GrowthReports:
         self._socket: socket.socket = self._response.raw._fp.fp.raw._sock
 
     def wait(self, seconds: float) -> None:
-        """Return once the log has grown or ended, `close` was called, or so many seconds passed."""
+        """Return once the log has grown or ended, `close` was called, or `seconds` passed."""
         try:
             select.select([self._socket], [], [], seconds)
         except (OSError, ValueError):  # closed

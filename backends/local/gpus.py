@@ -29,7 +29,7 @@ _LIST_SECONDS = 10.0
 class TakenGpus:
     names: tuple[str, ...]
     locks: tuple[int, ...]
-    """File descriptors; whoever has them open holds the GPUs."""
+    """Open file locks, one a GPU: the GPUs are taken while any process has these descriptors open."""
 
     @property
     def variables(self) -> dict[str, str]:

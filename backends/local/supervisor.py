@@ -261,7 +261,7 @@ class Overtime:
     """Call `enforce` with the seconds since the timeout, each second, from one second after it."""
 
     def __init__(self, timeout: float, enforce: Callable[[float], None]) -> None:
-        self._timeout = time.monotonic() + timeout  # It stands still while the machine sleeps.
+        self._timeout = time.monotonic() + timeout  # This clock stops while the machine sleeps.
         self._enforce = enforce
         self._next = self._timeout + CONTINUE_SECONDS if timeout else float("inf")
 

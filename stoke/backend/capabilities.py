@@ -166,7 +166,7 @@ class KeepsResults(Protocol):
     ) -> Generator[ResultEntry] | None:
         """Give the entries of the results folder of an ended job, each folder before its contents.
 
-        None if the engine no longer has the job. `progress` is told of a download. Entries that
+        None if the engine no longer has the job. `progress` reports a download. Entries that
         cannot be read are of the kind `OTHER`. The caller closes the generator, which ends the
         connection. `EngineError` if it breaks; it then begins anew.
         """

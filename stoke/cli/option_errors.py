@@ -26,7 +26,7 @@ FILLED = FilledText()
 
 
 class OptionalValue(click.Option):
-    """An option that has a default for its value, `alone`. Another value stands behind a `=`."""
+    """An option whose value can be left out and is `alone` then. Another value follows a `=`."""
 
     def __init__(self, *words: Any, alone: str, **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -34,7 +34,7 @@ class OptionalValue(click.Option):
 
 
 def with_value(word: str, params: list[click.Parameter]) -> str:
-    """Return a word of a command line; an option that stands alone gets the value that it then has."""
+    """Return a word of a command line; an `OptionalValue` without a value gets its default."""
     for option in params:
         if isinstance(option, OptionalValue) and word in option.opts:
             return f"{word}={option.alone}"

@@ -1,4 +1,4 @@
-"""The same for programs that use asyncio. The work is done on threads, so the event loop goes on."""
+"""The same for programs that use asyncio. The work is done on threads, so the event loop continues."""
 
 from __future__ import annotations
 

@@ -204,7 +204,8 @@ class History(DatabaseFile):
         """Return the only job whose id is `prefix` or begins with it, or raise `UnknownJobError`."""
         unknown = UnknownJobError(f"no job is called {prefix!r}", "list all jobs: stoke jobs --all")
         if not prefix.isascii():
-            raise unknown  # SQLite takes no lone surrogates, which stand for bytes that are not UTF-8.
+            # Python keeps bytes that are not UTF-8 as lone surrogates, which SQLite refuses.
+            raise unknown
         exact = self.get(prefix)
         if exact:
             return exact

@@ -78,7 +78,7 @@ def thinned(curve: Sequence[Usage], count: int) -> list[Usage]:
 def resampled(curve: Sequence[Usage], count: int) -> list[Usage]:
     """Return at most `count` figures for equal stretches of time, to draw them side by side.
 
-    A figure stands for the time since the one before, so a stretch without one has the next one's.
+    Each figure covers the time since the previous one, so a stretch without a figure gets the next.
     """
     if len(curve) < 2 or count < 2:
         return list(curve[-1:])

@@ -1,4 +1,4 @@
-"""What the history knows of workspaces: when jobs used them last, and their last measurement."""
+"""Workspaces in the history: when jobs used them last, and their last measurement."""
 
 from __future__ import annotations
 

@@ -154,8 +154,8 @@ def remember_stored(digest: str, scope: str, backend: Backend) -> None:
 
 
 def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
-    """Return the files that stand for the installation of a project, for a request from JSON or from
-    an earlier job."""
+    """Return the files that make a project look installed, for a request from JSON or from an earlier
+    job."""
     if not (project.import_path or project.programs):
         return {}
     from stoke.project.environment import ProjectOptions

@@ -461,8 +461,8 @@ class Tracker:
         unread = engine.began and not _began(job)
         if unread or (engine.log_gone and not job.provisional):
             # Without the runner's events it is unknown how much of the log is missing.
-            gone = "its log had gone before all of it was read"
-            changes["reason"] = f"{changes['reason']}; {gone}" if changes.get("reason") else gone
+            lost = "its log was deleted before all of it was read"
+            changes["reason"] = f"{changes['reason']}; {lost}" if changes.get("reason") else lost
         self._history.update(self.job_id, **changes, **counts)
         if engine.reason and engine.hint:
             self._history.add_note(self.job_id, Note("error", engine.reason, engine.hint))

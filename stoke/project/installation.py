@@ -52,7 +52,7 @@ def scripts_of(package: Pyproject) -> dict[str, str]:
 
 
 def virtual_files(package: Pyproject, root: str) -> dict[str, bytes]:
-    """Return the files that stand for the installation of a package, by their paths in the project.
+    """Return the files that make a package look installed, by their paths in the project.
 
     Raises `RequestError` for fields of pyproject.toml that no installer accepts.
     """

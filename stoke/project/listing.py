@@ -20,7 +20,7 @@ MOST_NAMED = 3
 
 
 class TooLargeError(RequestError):
-    """The files of a project are more, or larger, than may travel. `summary` says so in short."""
+    """The files of a project are more, or larger, than may travel. `summary` is the short error."""
 
     def __init__(self, why: str, hint: str | None, summary: str) -> None:
         super().__init__("project", why, hint)

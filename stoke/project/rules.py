@@ -1,6 +1,6 @@
 """Decide which files of a project travel.
 
-The first of these rules that says something decides; `.git` never travels, and neither do the folders
+The first of these rules that matches a file decides; `.git` never travels, and neither do the folders
 where stoke stores jobs and caches:
 
 1. `--include` brings a file in, `--exclude` leaves it out;
@@ -76,7 +76,7 @@ class ByGit(Ignoring):
         name, files = path[self._base :], self._files
         if name in files.folders or name in files.files or name in files.nested:
             return None
-        # git knows no empty folders, so it does not list them either.
+        # git does not track empty folders, so it does not list them as ignored either.
         if _has_file(f"{self._root}/{path}") or f"{name}/" in files.ignored_folders:
             return BY_GIT
         return None
@@ -89,7 +89,7 @@ class ByGit(Ignoring):
 
 
 class ByPatterns(Ignoring):
-    """The rules of .gitignore files, read here. The last file that says something decides."""
+    """The rules of .gitignore files, read here. The last file with a matching pattern decides."""
 
     def __init__(self, root: str, levels: Sequence[Patterns]) -> None:
         self._root = root

@@ -30,7 +30,7 @@ class Option:
     once: bool = False
     """Whether giving it twice is an error; otherwise the last value counts."""
     alone: str = ""
-    """The value of the option without one. Its value then stands behind a `=`."""
+    """The value of an option that is given without one. Another value follows a `=`."""
     changes_json: bool = False
     """Whether `stoke submit` has it too: it then wins over the field in the JSON."""
 

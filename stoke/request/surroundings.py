@@ -269,7 +269,7 @@ def _settings_of(table: Table, where: str, file: str | None = None) -> Table:
             )  # fmt: skip
         settings[name] = _plain(value)
     if in_pip:
-        # In [pip] these two are lists of packages, where :all: and :none: stand for the flag.
+        # In [pip] these two are lists of packages, in which :all: and :none: mean the flag.
         for name, flag in (("no-binary", "no-binary"), ("only-binary", "no-build")):
             packages = settings.pop(name, None)
             if isinstance(packages, list):

@@ -30,7 +30,7 @@ class Value:
         return text.strip()
 
     def is_set(self, value: Any) -> bool:
-        """Whether a request says something by this value."""
+        """Whether the value is not empty."""
         return value not in (None, "", (), [], {})
 
     def to_options(self, value: Any) -> list[str]:
@@ -181,7 +181,7 @@ class References(Variables):
 
 
 class Labels(Variables):
-    """Labels or annotations, which everybody may read who sees the job."""
+    """Labels or annotations. Every user who can see the job can read them."""
 
     form = "KEY=VALUE"
 

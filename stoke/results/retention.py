@@ -38,7 +38,7 @@ def enforce_results_budget(max_bytes: int, max_age: float | None, history: Histo
 
 
 def older_than(seconds: float | None, history: History) -> list[Job]:
-    """Return the jobs with results on this machine that ended so long ago; None for all of them."""
+    """Return the jobs with results on this machine that ended `seconds` ago or earlier (None: all)."""
     horizon = time.time() - (seconds or 0.0)
     return [
         job

@@ -13,7 +13,7 @@ def sparkline(values: Sequence[float], width: int, top: float) -> str:
 
 
 def column_chart(values: Sequence[float], width: int, rows: int, top: float) -> list[str]:
-    """Return the last `width` values as columns of blocks in so many rows, `top` at full height.
+    """Return the last `width` values as columns of blocks in `rows` rows, `top` at full height.
 
     The lowest row has a block for any value, so that it shows where there are some.
     """

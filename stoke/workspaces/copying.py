@@ -29,7 +29,7 @@ def copy_in(
 
     An existing folder gets it under its own name; otherwise `path` is its new name.
     """
-    # realpath: "." and links are what they stand for.
+    # realpath: the copy of "." or of a link gets the name of the folder or file that it leads to.
     whole = Path(os.path.realpath(source))
     if not whole.name:
         raise RequestError("source", "the root folder cannot be copied; name a folder in it")

@@ -48,7 +48,7 @@ class WorkspaceKeeper:
         self._index = WorkspaceIndex(history)
 
     def all(self) -> list[Workspace]:
-        """Return every workspace with what the history knows of it."""
+        """Return every workspace with its records in the history."""
         records = self._index.records(self.name)
         found = []
         for one in self.engine.workspaces():

@@ -76,7 +76,7 @@ def start(own_home: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def given(option: Option, value: str) -> list[str]:
-    """The words that give an option a value; where that may be left out, it stands behind a =."""
+    """The words that give an option a value; one that can be left out follows a =."""
     flag = option.flags[-1]
     return [f"{flag}={value}"] if option.alone else [flag, value]
 
@@ -171,7 +171,7 @@ def no_job_left(own_home: Path) -> Iterator[None]:
 
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    """alpha 1.0 and 2.0, beta 1.0 (needs alpha); what `run` asks unless told otherwise."""
+    """alpha 1.0 and 2.0, beta 1.0 (needs alpha); what `run` asks unless a test names another."""
     served = PackageIndex("127.0.0.1")
     served.add("alpha", "1.0")
     served.add("alpha", "2.0")

@@ -127,7 +127,7 @@ def test_system_packages_are_warmed_shown_and_pruned(
 
 @pytest.fixture
 def image_with_variables(docker_engine: Any, docker_image: str, docker_scope: str) -> Iterator[str]:
-    """An image whose owner keeps a module in /app and says so in PYTHONPATH."""
+    """An image whose owner keeps a module in /app and names that folder in PYTHONPATH."""
     made = docker_engine.create_container(docker_image, ["true"], name=f"{docker_scope}-made")
     try:
         docker_engine.put_archive(made["Id"], "/", archive_of({"app/ours.py": b"name = 'ours'\n"}))

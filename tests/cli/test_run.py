@@ -339,7 +339,7 @@ def test_detach_with_json_prints_the_document(stoke: Stoke) -> None:
 
 
 def test_a_home_that_cannot_be_written_to_is_named(stoke: Stoke, own_home: Path) -> None:
-    # A file where the folder should be: refused for everybody, also for root.
+    # A file where the folder should be: refused for every user, also for root.
     (own_home / "state").write_text("")
     done = stoke("run", "-c", "1")
     assert done.returncode == 125

@@ -15,7 +15,7 @@ BIG = "x = '" + "a" * 300_000 + "'\nprint(x)\n"
 
 
 def slowly(*arguments: str) -> tuple[int, bytes, bytes]:
-    """(exit code, stdout, stderr) of a command that meets a full pipe before anybody reads."""
+    """(exit code, stdout, stderr) of a command that meets a full pipe before the first read."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     process = subprocess.Popen(

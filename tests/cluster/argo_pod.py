@@ -12,7 +12,7 @@ from tests.cluster.images import EXECUTOR_IMAGE
 PREFIX = "workflows.argoproj.io/"
 SHARED = {"name": "var-run-argo", "mountPath": "/var/run/argo"}
 SCRIPT = "/argo/staging/script"
-# What the stand-in has no notion of: a workflow with any of it fails at once, and says so.
+# What the stand-in has no notion of: a workflow with any of it fails at once, with that reason.
 UNKNOWN_SPEC = ("onExit", "hooks", "volumeClaimTemplates", "templateDefaults", "parallelism")
 UNKNOWN_TEMPLATE = (
     *("steps", "dag", "resource", "data", "http", "plugin", "containerSet"),

@@ -12,7 +12,7 @@ It imitates, as measured with Argo Workflows 4.1:
   that it has not yet dealt with. So a job's pod is over long before its workflow is
 - phase, message, labels and nodes of the workflow; task results that the pod's own service account
   reports, and a workflow that fails where it may not
-- `spec.shutdown`, deadlines, podGC, ttlStrategy, a pod that somebody deleted
+- `spec.shutdown`, deadlines, podGC, ttlStrategy, pods that a user deleted
 
 It is not Argo: what it has no notion of (argo_pod.UNKNOWN_*, expressions, cron schedules, archives,
 offloading, retries) fails the workflow with a message that says "stand-in". The same tests run,
@@ -158,7 +158,7 @@ class Standin:
         self._enqueue((key[0], found["metadata"]["labels"][f"{PREFIX}workflow"]), REQUEUE)
 
     def _enqueue(self, key: Key, seconds: float) -> None:
-        """Whatever is already waiting and due earlier stays so."""
+        """Look at a workflow after `seconds`, or earlier if that is already due."""
         due = time.monotonic() + seconds
         with self._lock:
             for i, (other, waiting) in enumerate(self._due):
@@ -223,7 +223,7 @@ class Standin:
             self._finish(workflow, "Failed", f"Stopped with strategy '{spec['shutdown']}'")
             return
         namespace, name = object_key(workflow)
-        # One that is made again, because its pod was deleted before anybody saw it run.
+        # One that is made again, because its pod was deleted before it was seen running.
         known = ((workflow.get("status") or {}).get("nodes") or {}).get(name) or {}
         started = (workflow.get("status") or {}).get("startedAt") or status["startedAt"]
         node = {
@@ -384,7 +384,7 @@ class Standin:
     # ---- its mutexes ----
 
     def _acquire(self, workflow: Object, spec: Object) -> bool:
-        """Whether it holds all the mutexes it wants; else it waits, and says so."""
+        """Whether it holds all the mutexes it wants; otherwise record what it waits for."""
         namespace = object_key(workflow)[0]
         wanted = [
             f"{one.get('namespace') or namespace}/Mutex/{one['name']}"

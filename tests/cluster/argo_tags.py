@@ -19,7 +19,7 @@ class TemplateError(Exception):
 
 
 def known(workflow: Mapping[str, Any], spec: Mapping[str, Any], pod: str) -> dict[str, str]:
-    """What the tags of a workflow stand for."""
+    """The values of the tags of a workflow."""
     metadata = workflow["metadata"]
     tags = {
         "workflow.name": metadata["name"],
@@ -42,7 +42,7 @@ def known(workflow: Mapping[str, Any], spec: Mapping[str, Any], pod: str) -> dic
 
 
 def substituted(name: str, template: Any, tags: Mapping[str, str]) -> Any:
-    """`template` with its tags replaced, in whatever strings they stand. `TemplateError` where
+    """`template` with its tags replaced, in all of its strings. `TemplateError` where
     one that Argo takes for its own is not known."""
     # In this form, and with the container last, what is not closed in its own string finds the end of
     # the object as its own, as it does in Argo.

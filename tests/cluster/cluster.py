@@ -82,7 +82,7 @@ def down(folder: Path) -> None:
             raise ClusterError(
                 f"the control group of {folder} cannot be removed: {error}"
             ) from error
-    # What says that it is ours goes last: whoever is interrupted can go on from there.
+    # The file that marks the folder as ours is removed last, so an interrupted removal can be repeated.
     for child in folder.iterdir():
         if child.is_dir():
             shutil.rmtree(child, ignore_errors=True)
@@ -132,7 +132,7 @@ def _requirements() -> str:
 def _start(folder: Path, plugins: str) -> Layout:
     """The node's first process, connected; its programs are still starting."""
     folder.mkdir(parents=True)
-    folder.chmod(0o711)  # a job may run as anybody and has its volumes in here
+    folder.chmod(0o711)  # a job may run as any user and has its volumes in here
     _write(folder / "state.json", json.dumps({"number": None, "processes": {}}))
     for name in ("logs", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
         (folder / name).mkdir(mode=0o755)

@@ -42,7 +42,7 @@ def _rules(layout: Layout) -> list[tuple[str, ...]]:
     name = layout.interface
     return [
         ("filter", "FORWARD", "-i", name, "-j", "ACCEPT"),
-        # Answers alone: nobody from outside reaches the node.
+        # Only answers: no connection from outside reaches the node.
         ("filter", "FORWARD", "-o", name, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED",
          "-j", "ACCEPT"),
         ("nat", "POSTROUTING", "-s", layout.line, "!", "-o", name, "-j", "MASQUERADE"),

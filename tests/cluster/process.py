@@ -1,5 +1,5 @@
 """Processes that outlive the program that started them, found again and ended by number: never
-somebody else's that got the same number later."""
+another process that got the same number later."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Process:
 
 
 def _started(pid: int) -> int | None:
-    """None: gone, or a zombie that nobody waits for."""
+    """None: gone, or a zombie."""
     try:
         # The name, in parentheses, may hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -121,8 +121,8 @@ def _kubelet(layout: Layout) -> dict[str, object]:
             "nodefs.available": "0%",
             "imagefs.available": "0%",
         },
-        "imageGCHighThresholdPercent": 100,  # nobody could pull them again
-        # Whoever has a certificate, which is the API server alone, may do everything.
+        "imageGCHighThresholdPercent": 100,  # no registry has them
+        # A client with a certificate may do everything; only the API server has one.
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": False},

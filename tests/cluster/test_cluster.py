@@ -58,7 +58,7 @@ def name(admin: Api) -> Iterator[str]:
 
 
 def eventually(ask: Callable[[], T | None]) -> T:
-    """The first answer that says something. An API server that is just restarting says nothing."""
+    """The first answer that is not empty. An API server that is just restarting gives empty ones."""
     until = time.monotonic() + SECONDS
     while True:
         try:

@@ -109,7 +109,7 @@ def test_a_local_job_fills_its_temporary_folder(
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
-@pytest.fixture(params=["read-only", "somebody else's", "missing"])
+@pytest.fixture(params=["read-only", "another user's", "missing"])
 def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     """The scope's python cache, which jobs cannot write to."""
     name = volume_name(lab.scope, "python")
@@ -119,13 +119,13 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
         if request.param == "missing":
             pytest.skip("the engine makes a volume that is gone again, with our labels")
         # Without capabilities root cannot write where only another user may.
-        flags = {"read-only": "ro", "somebody else's": "uid=1234,mode=700"}[request.param]
+        flags = {"read-only": "ro", "another user's": "uid=1234,mode=700"}[request.param]
         options = {"type": "tmpfs", "device": "tmpfs", "o": flags}
         engine.create_volume(name, labels=labels, driver_opts=options)
         yield request.param
         return
     if lab.backend.name == "argo":
-        if request.param != "somebody else's":
+        if request.param != "another user's":
             pytest.skip("the node makes a folder that is gone again, and mounts what is there")
         cluster = request.getfixturevalue("real_cluster")
         path = f"/var/lib/stoke/namespaces/{cluster.connect().namespace}/{lab.scope}/python"
@@ -142,7 +142,7 @@ def closed_cache(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
         folder.write_text("a file where the folder should be")
         yield request.param
         return
-    if os.geteuid() != 0 or request.param == "somebody else's":
+    if os.geteuid() != 0 or request.param == "another user's":
         pytest.skip("mounting needs root, and root may write everywhere")
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "none", str(folder)], check=True)
@@ -226,7 +226,7 @@ def test_a_volume_of_our_name_that_is_not_ours_is_refused(
     lab: Lab, request: pytest.FixtureRequest, kind: str
 ) -> None:
     if lab.backend.name != "docker":
-        pytest.skip("only volumes have names that somebody else can take")
+        pytest.skip("only volumes have names that another program can take")
     engine = request.getfixturevalue("docker_engine")
     name = volume_name(lab.scope, kind)
     engine.create_volume(name)

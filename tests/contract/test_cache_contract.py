@@ -329,7 +329,7 @@ def test_a_budget_is_kept_after_a_job(lab: Lab, cache: Cache, index: PackageInde
     limit = cache.du() + 2_000_000
     Path(os.environ["STOKE_CONFIG"]).write_text(f'[scopes."{lab.scope}"]\nmax_size = {limit}\n')
     lab.run("import four", dependencies=["four"])
-    until(lambda: cache.volume.bytes is not None, "somebody measured")
+    until(lambda: cache.volume.bytes is not None, "the volume is measured")
     until(lambda: not (cache.folder / "trash").exists() or cache.du() <= limit, "the budget kept")
     assert cache.du() <= limit
     assert lab.run("import four", dependencies=["four"]).phase("python").hit is True

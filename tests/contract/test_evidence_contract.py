@@ -39,7 +39,7 @@ def notes(done: Outcome) -> list[str]:
     return [event["text"] for event in done.events if event["event"] == "note"]
 
 
-def assert_blames_nobody(done: Outcome) -> None:
+def assert_blames_neither_cache_nor_network(done: Outcome) -> None:
     assert done.job.exit_code == 125
     assert "could not be reached" not in done.error["text"]
     assert not [note for note in notes(done) if "cache" in note or "network" in note]
@@ -54,7 +54,7 @@ def test_a_failed_build_is_reported_with_its_output_and_not_repeated(
     index.add_sdist("evil", "1.0", failing(f"print({lines!r}, *{lines!r}, sep='\\n', "
                                            f"file=sys.{stream})"))  # fmt: skip
     done = lab.run("print('never')", dependencies=["evil"])
-    assert_blames_nobody(done)
+    assert_blames_neither_cache_nor_network(done)
     assert "evil" in done.error["text"] and "build" in done.error["text"]
     written = done.stderr.decode().splitlines()
     for line in lines:
@@ -85,7 +85,7 @@ def test_a_package_named_like_a_network_error_is_reported_as_missing(
     lab: Lab, index: PackageIndex
 ) -> None:
     done = lab.run("print('never')", dependencies=["plotly-offline-timed-out"])
-    assert_blames_nobody(done)
+    assert_blames_neither_cache_nor_network(done)
     assert "no solution: Because plotly-offline-timed-out was not found" in done.error["text"]
     pages = [path for path in index.requests if "offline" in path]
     assert len(set(pages)) == len(pages), "asked once"
@@ -105,7 +105,7 @@ def test_a_refused_key_is_reported_with_the_servers_message(
     ssh.chmod(0o755)
     monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
     done = lab.run("1", dependencies=["inner @ git+ssh://git@git.example.org/t/i.git"])
-    assert_blames_nobody(done)
+    assert_blames_neither_cache_nor_network(done)
     assert b"git@git.example.org: Permission denied (publickey)." in done.stderr
     assert "Permission denied (publickey)" in done.error["tail"]
     assert calls.read_text() == "x\n"

@@ -107,8 +107,8 @@ def test_environments_of_other_users_are_known_after_measuring(
     lab: Lab, cache: Cache, index: PackageIndex, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = lab.request("pass", dependencies=["most"]).spec
-    with monkeypatch.context() as somebody:
-        somebody.setenv("STOKE_STATE_DIR", str(own_home / "somebody"))
+    with monkeypatch.context() as other_user:
+        other_user.setenv("STOKE_STATE_DIR", str(own_home / "other-user"))
         lab.run("pass", dependencies=["most"])
     assert predict(wanted, lab.backend.name, cache.history) == Prediction("miss")
     cache.usage()
@@ -157,8 +157,8 @@ def test_system_packages_are_predicted_by_their_set(
             (one,) = [it for it in found if (it.scope, it.kind) == (system_lab.scope, "system")]
             return one
 
-        with monkeypatch.context() as somebody:
-            somebody.setenv("STOKE_STATE_DIR", str(own_home / "somebody"))
+        with monkeypatch.context() as other_user:
+            other_user.setenv("STOKE_STATE_DIR", str(own_home / "other-user"))
             system_lab.run("pass", system=["tree"])
         usage = housekeeper.usage(system_lab.backend, volume(), lambda _: None)
         assert len(usage.requests) == 2

@@ -264,7 +264,7 @@ def test_leftovers_of_dead_builds_are_removed_and_running_builds_are_kept(
         promised = cache.prune(unused=3600.0, dry_run=True)
         cache.prune(unused=3600.0)
     assert promised.bytes < 40_000_000
-    assert "heavy-1.0" in cache.store(), "somebody is making a set of it"
+    assert "heavy-1.0" in cache.store(), "a job is making a set of it"
     left = [path.name for path in (cache.folder / "var/nix/gcroots/jobs").glob("*.tmp")]
     assert left == ["b" * 32 + ".tmp"]
     assert cache.prune(unused=3600.0).bytes > 40_000_000

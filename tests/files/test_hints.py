@@ -221,7 +221,7 @@ def test_the_program_that_holds_a_history_is_seen_and_waited_for() -> None:
 NOBODY = 65534
 
 
-def test_a_folder_for_everybody_gets_one_in_it(
+def test_a_folder_for_all_users_gets_one_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tmp_path / "the shared"

@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(
 def test_a_file_that_cannot_be_written_is_named_with_a_way_out(
     unprivileged: Callable[[Callable[[], None]], None],
 ) -> None:
-    # Not in tmp_path, which is closed to everybody else.
+    # Not in tmp_path, which is closed to other users.
     folder = Path(tempfile.mkdtemp())
     path = folder / "h.sqlite"
     with History(path) as history:

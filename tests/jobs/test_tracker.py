@@ -410,7 +410,7 @@ def test_a_log_that_was_deleted_before_it_was_read_is_reported(
     gone = EngineState(EngineStatus.EXITED, 0, log_gone=True)
     job = track(ScriptedBackend(log_of(*log), states=[gone]), history)
     assert job.state is JobState.SUCCEEDED
-    assert ("log had gone" in (job.reason or "")) == says
+    assert ("log was deleted" in (job.reason or "")) == says
 
 
 @pytest.mark.parametrize(("code", "state"), [(0, JobState.SUCCEEDED), (2, JobState.FAILED)])
@@ -422,7 +422,7 @@ def test_a_log_without_events_of_a_runner_that_began_is_reported(
     ended = replace(exited(code), began=True)
     job = track(ScriptedBackend(log_of(*log), states=[ended]), history)
     assert (job.state, job.exit_code) == (state, code)
-    assert "log had gone" in (job.reason or "")
+    assert "log was deleted" in (job.reason or "")
 
 
 def test_engine_errors_are_reported_and_tried_again(history: History) -> None:
@@ -474,7 +474,7 @@ def test_two_trackers_at_once_keep_everything_once(history: History) -> None:
     assert backend.waiting.wait(10)
     assert len(backend.opened) == 1
 
-    # The one that follows leaves; whichever is left goes on from its checkpoint.
+    # The tracker that follows closes; the other continues from its checkpoint.
     backend.log[:] = log_of(*RUN, b"one\n", b"two\n", end(0))
     backend.states = [exited(0)]
     following = first if first._follower is not None else second
@@ -533,7 +533,7 @@ def test_catching_up_brings_the_record_up_to_now(history: History) -> None:
 
 
 def test_events_that_come_again_after_a_restart_change_nothing(history: History) -> None:
-    """Whatever was not in the checkpoint is read twice."""
+    """Events after the last checkpoint are read twice."""
     backend = ScriptedBackend(log_of(*RUN, b"x\n", end(0)))
     Tracker(backend, history, JOB).catch_up()
     before = history.get(JOB)

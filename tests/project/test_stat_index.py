@@ -33,7 +33,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def make_old(root: Path, *paths: str) -> None:
-    """The time of a change cannot be set, so the index is told that the files are read later."""
+    """The time of a change cannot be set, so the index gets a later time of reading instead."""
     for path in paths:
         os.utime(root / path, (OLD, OLD))
 

@@ -1,4 +1,4 @@
-"""Colours are told from everything else that escape sequences do."""
+"""Colours are distinguished from everything else that escape sequences do."""
 
 from __future__ import annotations
 

@@ -402,7 +402,7 @@ async def test_ctrl_n_submits_and_keeps_the_form_open(
 
 @pytest.fixture
 def hesitant(backends: dict[str, FakeBackend]) -> Iterator[FakeBackend]:
-    """The local backend; it takes no job before it is told to, at the latest when the test is over."""
+    """The local backend; it takes no job while `hesitates` is set, which ends with the test."""
     backends["local"].hesitates = True
     yield backends["local"]
     backends["local"].hesitates = False

@@ -44,7 +44,7 @@ async def still(pilot: Pilot[Any]) -> None:
         pictures.append(pilot.app.export_screenshot(simplify=True))
         return len(pictures) > 5 and len(set(pictures[-5:])) == 1
 
-    await until(pilot, unchanged, "a screen that stands still")
+    await until(pilot, unchanged, "a screen that no longer changes")
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def known(names: object) -> tuple[str, ...]:
 
 
 def fitting(columns: Sequence[Column], available: int, has_live: bool) -> list[Column]:
-    """Return the columns that are shown in so many cells; `has_live`: whether jobs run."""
+    """Return the columns that fit into `available` cells; `has_live`: whether jobs run."""
     shown = [column for column in columns if has_live or not column.live]
     if _total(shown) <= available:
         return shown

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Repetition:
-    """Submits a job's request with the current files at each save; a run that goes on is stopped.
+    """Submits a job's request with the current files at each save; a run that has not ended is stopped.
 
     `started` gets each new job, `ended` a line about the time of a run, `failed` an error. Made on a
     thread, because it lists the project.

@@ -50,7 +50,7 @@ class CodePlace:
 def places_above(texts: Iterable[str]) -> list[CodePlace]:
     """Return the places in lines of a log, the cursor's line first, up to the end of a traceback.
 
-    A line that names a place itself stands alone.
+    If the first line names a place itself, only that place is returned.
     """
     found: list[CodePlace] = []
     for number, text in enumerate(texts):

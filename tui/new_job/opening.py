@@ -99,7 +99,7 @@ class OpensFiles(StokeScreen):
         self.app.push_screen(OpenFile(self._opened_last or current_folder()), picked)
 
     def _open_folder(self, folder: Path) -> None:
-        """Have a folder travel, and run its own program if the form says nothing else."""
+        """Have a folder travel, and run its own program if the form names no code."""
 
         def find() -> dict[str, str]:
             return find_program(str(folder))[0]

@@ -3,7 +3,7 @@
 - Textual 8.2.8 has no hook between a frame and the terminal; `changed_cells` says why one is needed.
 - It prints the traceback of an unexpected error with local variables, which can hold secrets. No
   setting turns that off; other programs override the same method.
-- Once it is told to exit it mounts no more widgets, and then fails on those whose children
+- After a call of `exit` it mounts no more widgets, and then fails on those whose children
   are missing for that reason.
 - It cannot turn the mouse off and on while it runs. Without a mouse, the terminal selects text itself.
 - It parses all styles a second time for each new screen, because it takes one for a screen that has

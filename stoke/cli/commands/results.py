@@ -47,7 +47,9 @@ _DIGITS = 12
 @click.option("--force", is_flag=True, help="With -o, replace other files of the same names.")
 @click.option("--clear", is_flag=True, help="Remove results from this machine, and keep the jobs.")
 @click.option(
-    "--older-than", metavar="TIME", help="With --clear, of jobs that ended so long ago: 30d."
+    "--older-than",
+    metavar="TIME",
+    help="With --clear, only of jobs that ended at least this long ago: 30d.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

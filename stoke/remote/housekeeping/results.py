@@ -94,7 +94,7 @@ class _Sender:
         return self._position >= self._end
 
     def skips(self, size: int) -> bool:
-        """Skip so many bytes if all of them are before the offset."""
+        """Skip `size` bytes if all of them are before the offset."""
         if self._position + size > self.at:
             return False
         self._position += size

@@ -34,7 +34,7 @@ def download_uv(job: RemoteJob, env: dict[str, str]) -> str:
         return program
     hint = (HintCode.IMAGE_WITH_UV,)
     if wheel is None:
-        raise PhaseError("this image has no uv, and stoke knows none for %s" % machine, hint)
+        raise PhaseError("this image has no uv, and stoke can download none for %s" % machine, hint)
     index = job.payload["index"]["url"] or pinned["index"]
     if not index:
         raise PhaseError("this image has no uv, and there is no index to download it from", hint)

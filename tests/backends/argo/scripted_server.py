@@ -1,4 +1,4 @@
-"""An API server of the test's own: no cluster, real sockets, and exactly the answers it is told.
+"""An API server of the test's own: no cluster, real sockets, and exactly the answers of its script.
 
 No real one can be told to cut a connection in the middle of a line, or to forget a resource version
 on the third watch. What it does is what real ones were measured to do.
@@ -57,7 +57,7 @@ class ScriptedServer:
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     broken_handshakes: int = 0
-    """So many connections end in the middle of their first exchange."""
+    """This many connections end in the middle of their first exchange."""
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -92,11 +92,11 @@ class ScriptedServer:
         return str(path)
 
     def wait_for(self, count: int, timeout: float = 20) -> None:
-        """Until so many requests have come."""
+        """Wait until `count` requests have come."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.requests) >= count, timeout)
 
-    def wait_until_nobody_is_connected(self, timeout: float = 20) -> None:
+    def wait_until_no_client_is_connected(self, timeout: float = 20) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: not self._open, timeout)
 

@@ -176,7 +176,7 @@ def test_a_job_is_looked_for_where_it_was_submitted(server: ScriptedServer, tmp_
         later = backend_for(other, tmp_path / "second")
         assert later.inspect(job.job_id).status == "running"
         assert other.requests == []
-        assert later.inspect("somebody-elses").status == "absent"
+        assert later.inspect("of-another-user").status == "absent"
         assert other.requests
 
 

@@ -105,7 +105,7 @@ def test_a_followed_log_waits_for_the_container_and_for_its_end(
         if len(frames) == len(FRAMES):
             ended.set()
     assert frames == FRAMES
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 def test_a_pod_that_cannot_start_is_worth_asking_for_once_its_time_is_over(
@@ -121,7 +121,7 @@ def test_a_pod_that_cannot_start_is_worth_asking_for_once_its_time_is_over(
     # Twice for what the watches say first; nothing comes after that, but the time.
     assert [next(batches) for _ in range(3)] == [[], [], []]
     log.close()
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 def test_a_workflow_that_ends_without_a_pod_ends_the_waiting(
@@ -133,7 +133,7 @@ def test_a_workflow_that_ends_without_a_pod_ends_the_waiting(
     }
     log = job_log(server, tmp_path)
     assert [batch for batch in log if batch] == []
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 def test_a_pod_that_is_deleted_is_not_waited_for(server: ScriptedServer, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_C23_closing_ends_it_wherever_it_is(
     thread.join(20)
     assert not thread.is_alive()
     log._cluster.close()  # A connection is kept for the next question.
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 @pytest.mark.parametrize("deleted", [True, False])

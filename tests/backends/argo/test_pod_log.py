@@ -333,7 +333,7 @@ def test_c23_closing_ends_a_reader_and_leaves_no_connection(
     log.close()
     reader.join(20)
     assert not reader.is_alive() and errors == []
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 def test_c23_a_log_that_was_closed_asks_nothing(cluster: Cluster, server: ScriptedServer) -> None:

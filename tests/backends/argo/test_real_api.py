@@ -207,7 +207,7 @@ def test_w01_w02_changes_are_seen(real: Cluster) -> None:
 
 
 class CuttingProxy:
-    """Between a client and the API server: ends every connection after so many bytes of answers."""
+    """Between a client and the API server: ends every connection after a number of bytes of answers."""
 
     def __init__(self, server: str, sizes: Callable[[], int]) -> None:
         parts = urlsplit(server)

@@ -431,7 +431,7 @@ def test_close_ends_the_iteration_in_any_state(
     watch.close()
     reader.join(20)
     assert not reader.is_alive() and errors == []
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 def test_a_thousand_workflows_are_one_batch(cluster: Cluster, script: Script) -> None:

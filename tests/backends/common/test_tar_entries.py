@@ -49,7 +49,7 @@ def test_names_and_contents_survive_any_cut(
     assert read == names
 
 
-def test_contents_that_nobody_reads_are_skipped() -> None:
+def test_contents_that_are_not_read_are_skipped() -> None:
     data = archive([(b"a", b"x" * 5000), (b"b", b"y")])
     assert [(one.path, one.size) for one in read_entries(cut(data, 700))] == [
         (b"a", 5000),

@@ -1,4 +1,4 @@
-"""An engine of the test's own: answers on a unix socket exactly the bytes it is told to."""
+"""An engine of the test's own: answers on a unix socket exactly the bytes of its script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An open log: its end, its cut, its errors and its closing are told apart."""
+"""An open log: its end, its cut, its errors and its closing are distinguished."""
 
 from __future__ import annotations
 

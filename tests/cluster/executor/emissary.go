@@ -15,7 +15,7 @@ import (
 // emissary runs the job's command as its child and returns the code to exit with.
 func emissary(command []string) (code int) {
 	own := folder("main")
-	// Whoever the job runs as, the wait container must be able to write here.
+	// The wait container must be able to write here, whichever user the job runs as.
 	syscall.Umask(0)
 	if err := os.MkdirAll(own, 0o777); err != nil {
 		fail("failed to create ctr directory: %v", err)

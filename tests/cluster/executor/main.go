@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// pause does nothing until it is told to end. As a pod's first process it also reaps.
+// pause does nothing until a signal ends it. As a pod's first process it also reaps.
 func pause() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

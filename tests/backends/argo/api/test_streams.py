@@ -51,7 +51,7 @@ def test_a_stream_yields_all_data_and_ends(streaming: Streaming) -> None:
     stream = cluster.stream(pods_path("team-a", "job", "log"), {"follow": "true"})
     assert b"".join(stream) == b"one\ntwo\nthree\n"
     assert server.requests[0].query == {"follow": "true"}
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
 
 
 @pytest.mark.parametrize("end", [[], [Reset], [b"5\r\nli"], [b"what?\r\n"]])
@@ -112,7 +112,7 @@ def test_c23_closing_unblocks_a_reader_and_is_no_error(
     stream.close()
     reader.join(20)
     assert not reader.is_alive() and errors == []
-    server.wait_until_nobody_is_connected()
+    server.wait_until_no_client_is_connected()
     stream.close()
 
 
