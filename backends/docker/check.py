@@ -23,7 +23,7 @@ def check_engine(engine: Engine, config: Config) -> list[CheckResult]:
             product = product_of(api.version())
             version = f"{product} {info['ServerVersion']} at {address.url} ({address.source})"
             storage = f"{info['DockerRootDir']} ({info['Driver']})"
-            log_driver, limits, gpus = _log_driver(info), _limits(info), _gpus(info)
+            log_driver, limits, gpus = _log_driver(info), _limits(info), check_gpus(info)
         return [
             CheckResult("engine", True, version),
             _image(engine, config),
@@ -53,13 +53,16 @@ def fallback_log_driver(engine: Engine) -> str:
         return _fallback(api.info())
 
 
-def _gpus(info: dict[str, Any]) -> CheckResult:
-    """Check what `--gpu` needs. An engine does not tell how many GPUs its machine has."""
+def check_gpus(info: dict[str, Any]) -> CheckResult:
+    """Check what `--gpu` needs. An engine reports neither how many GPUs its machine has nor whether it
+    has another way to give them to containers (CDI, nvidia's hook)."""
     if "nvidia" in (info.get("Runtimes") or {}):
-        return CheckResult(
-            "gpus", True, "the nvidia runtime is there, for jobs that ask with --gpu"
-        )
-    return CheckResult("gpus", True, "the engine lists no nvidia runtime, which --gpu needs")
+        return CheckResult("gpus", True, "the engine has the nvidia runtime, for jobs with --gpu")
+    return CheckResult(
+        "gpus",
+        None,
+        "unknown: the engine lists no nvidia runtime, which jobs with --gpu usually need",
+    )
 
 
 def _log_drivers(info: dict[str, Any]) -> list[str]:

@@ -6,8 +6,8 @@ OPERATION is the JSON of `stoke.remote.schema.Operation`. Its `do` is one of
     usage   measure what the volume holds
     prune   remove environments, or sets of system packages, that no job uses: with `unused` those
             unused for that many seconds, with `max_bytes` the least recently used until the volume
-            holds no more. Then remove what none of the others needs: packages from uv's cache, and paths
-            from Nix's store, which takes Nix. With `dry_run` only report that.
+            holds no more. Then remove what none of the others needs: packages from uv's cache, and
+            paths from Nix's store, which takes Nix. With `dry_run` only report that.
     clear   remove everything; refuse while a job uses the volume
     lock    return the lockfile that the environment `key` was built from
     send-results  print the results of the job `job` from `offset` on, in lines

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backends.docker import DockerBackend
+from backends.docker.check import check_gpus
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError
 from tests.backends.docker.deliveries import ended, output
@@ -25,6 +26,18 @@ def test_doctor_reports_a_working_engine(backend: DockerBackend, docker_image: s
     assert results["engine"].works and "Docker" in results["engine"].detail
     assert results["image"].works and docker_image in results["image"].detail
     assert results["log driver"].works
+
+
+def test_doctor_claims_no_gpus_that_the_engine_does_not_report(
+    backend: DockerBackend, docker_engine: Any
+) -> None:
+    (found,) = [result for result in backend.check() if result.what == "gpus"]
+    reported = docker_engine.info()
+    assert found == check_gpus(reported)
+    runtimes = {name: {} for name in reported["Runtimes"] if name != "nvidia"}
+    without = check_gpus({**reported, "Runtimes": runtimes})
+    assert (without.works, without.detail.split(":")[0]) == (None, "unknown")
+    assert check_gpus({**reported, "Runtimes": {**runtimes, "nvidia": {}}}).works is True
 
 
 def test_the_doctor_names_an_absent_image(docker_engine: Any) -> None:
