@@ -17,12 +17,20 @@ class FilledText(click.types.StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            form = param.metavar if param is not None else None
-            self.fail(f"'' is empty; write {form}, or leave the option out.", param, ctx)
+            self.fail(f"'' is empty; write {_usage(param)}, or leave the option out.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 FILLED = FilledText()
+
+
+def _usage(param: click.Parameter | None) -> str:
+    """Return how an option is written with a value."""
+    assert isinstance(param, click.Option)
+    flag = param.opts[-1]
+    if isinstance(param, OptionalValue):
+        return f"{flag} for {param.alone}, {flag}={param.metavar} for another value"
+    return f"{flag} {param.metavar}"
 
 
 class OptionalValue(click.Option):
@@ -31,6 +39,9 @@ class OptionalValue(click.Option):
     def __init__(self, *words: Any, alone: str, **settings: Any) -> None:
         super().__init__(*words, **settings)
         self.alone = alone
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        return f"[={super().make_metavar(ctx)}]"
 
 
 def with_value(word: str, params: list[click.Parameter]) -> str:

@@ -442,7 +442,7 @@ FIELDS: tuple[Field, ...] = (
         values.Duration(),
         Option(
             ("--hold",),
-            "[=TIME]",
+            "TIME",
             help="If the code fails, keep its files for an hour, or for TIME (--hold=10m), and look "
             "inside with stoke exec.",
             alone="1h",

@@ -137,7 +137,10 @@ def test_an_empty_value_is_refused(own_home: Path, option: click.Option) -> None
     with pytest.raises(click.BadParameter) as caught:
         run.command.main([*words_of(option), *code], standalone_mode=False)
     assert option.opts[-1] in caught.value.format_message()
-    assert f"'' is empty; write {option.metavar}" in caught.value.format_message()
+    form = f"{option.opts[-1]} {option.metavar}"
+    if isinstance(option, OptionalValue):
+        form = "--hold for 1h, --hold=TIME for another value"
+    assert f"'' is empty; write {form}, or leave" in caught.value.format_message()
 
 
 def words_of(option: click.Option) -> list[str]:
