@@ -1,4 +1,4 @@
-"""The installed program at a controlling terminal, for what a user does with a shell in it."""
+"""The installed program at a controlling terminal, for what a user types and reads there."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
-from tests.cli.conftest import PATIENCE, PROGRAM
 from tests.lab import until
 
+PROGRAM = str(Path(sys.executable).parent / "stoke")
+PATIENCE = 120
 
-class ShellTerminal:
-    """A process whose controlling terminal is a pty. `screen` is every byte it wrote there."""
+
+class Terminal:
+    """The program at a terminal of its own, a pty. `screen` is every byte it wrote there."""
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class ShellTerminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            # Makes it the controlling terminal, so that ctrl+c is a key here, too.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "TERM": "xterm-256color", **(env or {})},
         )
@@ -59,10 +64,14 @@ class ShellTerminal:
         os.write(self._terminal, text.encode())
 
     def until(self, text: bytes, after: int = 0) -> None:
+        """Wait for `text` behind the first `after` bytes."""
         try:
             until(lambda: text in self.screen[after:], repr(text))
         except AssertionError as error:
             raise AssertionError(f"{error}; the screen has {self.screen[-2000:]!r}") from None
+
+    def until_more_than(self, size: int) -> None:
+        until(lambda: len(self.screen) > size, f"more than {size} bytes")
 
     def answer(self, command: str) -> str:
         """Return what a command prints, typed at a shell's prompt."""
@@ -74,7 +83,7 @@ class ShellTerminal:
         return str(found[-1].decode().replace("\r\n", "\n"))
 
     def wait(self) -> int:
-        """The exit code, once all that was written is on the screen."""
+        """Return the exit code once all output is on the screen."""
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code

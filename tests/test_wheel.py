@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from tests.cli.conftest import Terminal
 from tests.hints import is_hint
+from tests.terminals import Terminal
 
 TOP = Path(__file__).parent.parent
 PACKAGES = ("stoke", "backends", "tui", "styles")
@@ -146,7 +146,7 @@ def test_the_installed_command_helps_and_looks_after_itself(installed: Path) -> 
 
 @pytest.mark.network
 def test_the_installed_screens_open(installed: Path, elsewhere: Path) -> None:
-    screen = Terminal((), {}, program=str(installed))
+    screen = Terminal(program=str(installed))
     try:
         screen.until(b"stoke runs Python somewhere else")
         shown = len(screen.screen)

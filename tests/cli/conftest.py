@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import secrets
 import signal
 import subprocess
-import sys
-import termios
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -23,11 +18,8 @@ from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.request.fields import Option
 from tests.conftest import TestCluster
-from tests.lab import until
 from tests.package_index import PackageIndex
-
-PROGRAM = str(Path(sys.executable).parent / "stoke")
-PATIENCE = 120
+from tests.terminals import PATIENCE, PROGRAM, Terminal
 
 
 class Stoke(Protocol):
@@ -81,67 +73,12 @@ def given(option: Option, value: str) -> list[str]:
     return [f"{flag}={value}"] if option.alone else [flag, value]
 
 
-class Terminal:
-    """The console script at a terminal of its own. `screen` is every byte it wrote there."""
-
-    def __init__(
-        self, arguments: tuple[str, ...], env: dict[str, str], program: str = PROGRAM
-    ) -> None:
-        self.screen = b""
-        ours, theirs = pty.openpty()
-        self._terminal = ours
-        self.process = subprocess.Popen(
-            [program, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            # Makes it the controlling terminal, so that ctrl+c is a key here, too.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color", **env},
-        )
-        os.close(theirs)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._terminal, 1 << 16)
-            except OSError:  # What Linux says when the other side is closed.
-                return
-            if not data:
-                return
-            self.screen += data
-
-    def type(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def until(self, text: bytes) -> None:
-        until(lambda: text in self.screen, f"{text!r} on the screen, which has {self.screen!r}")
-
-    def until_more_than(self, size: int) -> None:
-        until(lambda: len(self.screen) > size, f"more than {size} bytes")
-
-    def wait(self) -> int:
-        """The exit code, once all that was written is on the screen."""
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._reader.join(PATIENCE)
-        os.close(self._terminal)
-
-
 @pytest.fixture
 def terminal(own_home: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
     def run(*arguments: str, env: dict[str, str] | None = None) -> Terminal:
-        opened.append(Terminal(arguments, env or {}))
+        opened.append(Terminal(*arguments, env=env))
         return opened[-1]
 
     yield run

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Stoke, Terminal
+from tests.cli.conftest import Stoke
 from tests.lab import until
 from tests.package_index import PackageIndex
+from tests.terminals import Terminal
 
 KEYS = [
     "backend", "node", "scope", "kind", "name", "bytes", "measured_at", "entries", "hit_rate",

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from stoke.history.database import History
-from tests.cli.conftest import Stoke, Terminal
+from tests.cli.conftest import Stoke
 from tests.package_index import PackageIndex
+from tests.terminals import Terminal
 
 pytestmark = pytest.mark.usefixtures("index")
 

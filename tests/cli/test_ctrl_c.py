@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from stoke.history.job import JobState
-from tests.cli.conftest import Terminal, only_job
+from tests.cli.conftest import only_job
+from tests.terminals import Terminal
 
 CHECKPOINT = """
 import sys, time

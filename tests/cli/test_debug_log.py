@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from stoke.files.paths import state_dir
-from tests.cli.conftest import Stoke, Terminal
+from tests.cli.conftest import Stoke
+from tests.terminals import Terminal
 from tests.test_import_hygiene import command, loaded_by
 
 SECRETS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PROGRAM, Terminal
+from tests.terminals import PROGRAM, Terminal
 
 OWN = ("STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG")
 FOLDERS = ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")

@@ -16,7 +16,7 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
 from tests.backends.docker.fake_engine import fake_engine, json_answer
-from tests.cli.conftest import Terminal
+from tests.terminals import Terminal
 
 HOSTILE = (
     "\x1b]0;PWN\x1b\\ \x1b]52;c;UFdOQ0xJUA==\x1b\\ \x1b[2J\x1b[H \x1b]8;;http://evil\x1b\\x "

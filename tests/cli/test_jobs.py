@@ -15,9 +15,10 @@ import pytest
 
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
-from tests.cli.conftest import Stoke, Terminal, job_count, only_job
+from tests.cli.conftest import Stoke, job_count, only_job
 from tests.lab import until
 from tests.package_index import PackageIndex
+from tests.terminals import Terminal
 
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"
 

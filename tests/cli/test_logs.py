@@ -17,8 +17,9 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.logs.retention import enforce_log_budget
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolWriter
-from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
+from tests.cli.conftest import Stoke, only_job
 from tests.lab import until
+from tests.terminals import PROGRAM, Terminal
 
 SECOND = 1_000_000_000
 NOON = 1_763_726_400 * SECOND

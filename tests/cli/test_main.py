@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from stoke.cli.command_table import COMMANDS, cli
 from stoke.files.crash_report import crash_file
-from tests.cli.conftest import PROGRAM, Stoke, Terminal, only_job
+from tests.cli.conftest import Stoke, only_job
+from tests.terminals import PROGRAM, Terminal
 
 HEAVY = ["textual", "docker", "kubernetes", "hera", "requests"]
 SLOW = ["pydantic", "pydantic_settings", "importlib.metadata"]

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import PROGRAM, Stoke
+from tests.cli.conftest import Stoke
 from tests.hints import is_hint
 from tests.network import AUTHORITY, Authority, Proxy
 from tests.package_index import PackageIndex
+from tests.terminals import PROGRAM
 
 LOGIN = "ada:correct horse"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -15,9 +15,10 @@ import pytest
 from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.project.manifest_store import read_manifest
-from tests.cli.conftest import PROGRAM, Stoke, job_count, only_job
+from tests.cli.conftest import Stoke, job_count, only_job
 from tests.hints import command, filled, is_hint
 from tests.lab import until
+from tests.terminals import PROGRAM
 
 FILES = {
     "stoke.toml": "# The root of a project.\n",

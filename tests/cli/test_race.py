@@ -16,9 +16,10 @@ from backends.local.caches import TAG, TAG_TEXT
 from stoke.cache.scopes import is_ephemeral
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from tests.cli.conftest import Stoke, Terminal, job_count
+from tests.cli.conftest import Stoke, job_count
 from tests.lab import until
 from tests.package_index import PackageIndex
+from tests.terminals import Terminal
 
 Start = Callable[..., subprocess.Popen[bytes]]
 RACE = ("race", "-w", "beta", "-c")

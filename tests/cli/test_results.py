@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stoke.files.paths import job_dir
-from tests.cli.conftest import Stoke, Terminal, only_job
+from tests.cli.conftest import Stoke, only_job
 from tests.hints import command, filled
+from tests.terminals import Terminal
 
 WRITES = """
 import os, sys

@@ -14,9 +14,10 @@ import pytest
 
 from stoke.history.database import History
 from stoke.history.job import JobState
-from tests.cli.conftest import PROGRAM, Stoke, Terminal, job_count, only_job
+from tests.cli.conftest import Stoke, job_count, only_job
 from tests.lab import until
 from tests.package_index import PackageIndex
+from tests.terminals import PROGRAM, Terminal
 
 JOB_KEYS = [
     "id", "name", "kind", "backend", "scope", "state", "provisional", "stale", "held_until",

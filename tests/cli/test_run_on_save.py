@@ -13,10 +13,11 @@ import pytest
 
 from stoke.history.database import History
 from stoke.history.job import JobState
-from tests.cli.conftest import PROGRAM, Stoke, Terminal
+from tests.cli.conftest import Stoke
 from tests.hints import exported, is_hint
 from tests.lab import until
 from tests.package_index import PackageIndex
+from tests.terminals import PROGRAM, Terminal
 
 LONG = "print('began')\nimport time\nwhile True: time.sleep(0.05)\n"
 STUBBORN = "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: print('ignored'))\n" + (

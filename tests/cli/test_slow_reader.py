@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PATIENCE, PROGRAM, Stoke, only_job
+from tests.cli.conftest import Stoke, only_job
+from tests.terminals import PATIENCE, PROGRAM
 
 BIG = "x = '" + "a" * 300_000 + "'\nprint(x)\n"
 

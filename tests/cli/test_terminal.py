@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoke.cli.terminal import JobScreen, TerminalFilter
-from tests.cli.conftest import Terminal, only_job
+from tests.cli.conftest import only_job
+from tests.terminals import Terminal
 from tests.tui.screen_model import ScreenModel
 
 HOSTILE = [

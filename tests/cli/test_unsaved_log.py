@@ -15,9 +15,10 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.logs.fallback import LogLocation
 from stoke.logs.spool import STDERR, STDOUT
-from tests.cli.conftest import Stoke, Terminal
+from tests.cli.conftest import Stoke
 from tests.lab import until
 from tests.spools import spooled
+from tests.terminals import Terminal
 
 NOT_KEPT = b"stoke: this log is shown but not saved; the engine keeps it until it can be saved: "
 WHY = {"read-only": b"Read-only file system", "full": b"No space left on device"}

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Stoke, Terminal, job_count
+from tests.cli.conftest import Stoke, job_count
 from tests.cli.test_hints import Done, command_in, hint
 from tests.hints import filled
+from tests.terminals import Terminal
 
 WRITES = "print('kept', file=open('out.txt', 'w'))"
 READS = "print(open('out.txt').read(), end='')"

@@ -16,10 +16,10 @@ from stoke.backend.api import EngineStatus
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import stop
-from tests.cli.conftest import PATIENCE, PROGRAM, only_job
+from tests.cli.conftest import only_job
 from tests.hints import filled
 from tests.lab import Lab, until
-from tests.terminals import ShellTerminal
+from tests.terminals import PATIENCE, PROGRAM, Terminal
 
 WAITS = "import time; print('ready', flush=True); time.sleep(600)"
 
@@ -27,15 +27,15 @@ WAITS = "import time; print('ready', flush=True); time.sleep(600)"
 @pytest.fixture
 def terminal(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, own_home: Path
-) -> Iterator[Callable[..., ShellTerminal]]:
+) -> Iterator[Callable[..., Terminal]]:
     """Run `stoke` at a terminal, with jobs in the lab's scope."""
     monkeypatch.setenv("STOKE_SCOPE", lab.scope)
     monkeypatch.setenv("STOKE_BACKEND", lab.backend.name)
     monkeypatch.chdir(own_home)
-    opened: list[ShellTerminal] = []
+    opened: list[Terminal] = []
 
-    def run(*arguments: str, size: tuple[int, int] = (24, 80)) -> ShellTerminal:
-        opened.append(ShellTerminal(*arguments, size=size))
+    def run(*arguments: str, size: tuple[int, int] = (24, 80)) -> Terminal:
+        opened.append(Terminal(*arguments, size=size))
         return opened[-1]
 
     yield run
@@ -47,7 +47,7 @@ def terminal(
 
 
 @pytest.fixture
-def shell(terminal: Callable[..., ShellTerminal]) -> ShellTerminal:
+def shell(terminal: Callable[..., Terminal]) -> Terminal:
     """A shell that answers."""
     shell = terminal("shell")
     assert shell.answer("echo $((6 * 7))") == "42\n"
@@ -73,7 +73,7 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
 
 
 def test_a_shell_has_a_terminal_of_the_users_size(
-    lab: Lab, terminal: Callable[..., ShellTerminal]
+    lab: Lab, terminal: Callable[..., Terminal]
 ) -> None:
     shell = terminal("shell", size=(31, 97))
     assert shell.answer("tty").startswith("/dev/pts/")
@@ -89,7 +89,7 @@ def test_a_shell_has_a_terminal_of_the_users_size(
     assert lab.backend.inspect(job.id).status is not EngineStatus.RUNNING
 
 
-def test_ctrl_c_interrupts_the_program_and_not_the_shell(shell: ShellTerminal) -> None:
+def test_ctrl_c_interrupts_the_program_and_not_the_shell(shell: Terminal) -> None:
     before = len(shell.screen)
     shell.type("echo sleep''ing; sleep 600; echo woke with $?\r")
     shell.until(b"sleeping\r\n", before)
@@ -101,7 +101,7 @@ def test_ctrl_c_interrupts_the_program_and_not_the_shell(shell: ShellTerminal) -
     assert (job.state, job.exit_code) == (JobState.FAILED, 7)
 
 
-def test_a_shell_has_job_control(shell: ShellTerminal) -> None:
+def test_a_shell_has_job_control(shell: Terminal) -> None:
     before = len(shell.screen)
     shell.type("sh -c \"echo sleep''ing; exec sleep 600\"\r")
     shell.until(b"sleeping\r\n", before)
@@ -114,7 +114,7 @@ def test_a_shell_has_job_control(shell: ShellTerminal) -> None:
     assert shell.wait() == 0
 
 
-def test_the_exit_code_of_an_interrupted_command_is_no_signal(shell: ShellTerminal) -> None:
+def test_the_exit_code_of_an_interrupted_command_is_no_signal(shell: Terminal) -> None:
     shell.type("exit 130\r")
     assert shell.wait() == 130
     job = only_job()
@@ -124,7 +124,7 @@ def test_the_exit_code_of_an_interrupted_command_is_no_signal(shell: ShellTermin
 
 def test_python_in_a_shell_is_the_environments(
     lab: Lab,
-    terminal: Callable[..., ShellTerminal],
+    terminal: Callable[..., Terminal],
     own_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_shell_without_a_terminal_reads_its_commands(lab: Lab, terminal: objec
     assert done.stderr == b"err\n"
 
 
-def test_a_killed_client_leaves_nothing(lab: Lab, shell: ShellTerminal) -> None:
+def test_a_killed_client_leaves_nothing(lab: Lab, shell: Terminal) -> None:
     job = only_job()
     shell.type("sleep 600 & sleep 601\r")
     os.kill(shell.process.pid, signal.SIGKILL)
@@ -177,7 +177,7 @@ def _marked(text: bytes) -> list[str]:
     return found
 
 
-def test_stop_ends_a_shell_and_gives_the_terminal_back(lab: Lab, shell: ShellTerminal) -> None:
+def test_stop_ends_a_shell_and_gives_the_terminal_back(lab: Lab, shell: Terminal) -> None:
     job = only_job()
     assert run("stop", job.id).returncode == 0
     assert shell.wait() == 143
@@ -217,7 +217,7 @@ def test_exec_ends_with_a_program_that_leaves_input_unread(lab: Lab, job: Job) -
 
 
 def test_exec_at_a_terminal_opens_a_shell(
-    lab: Lab, job: Job, terminal: Callable[..., ShellTerminal]
+    lab: Lab, job: Job, terminal: Callable[..., Terminal]
 ) -> None:
     shell = terminal("exec", job.id, size=(20, 70))
     assert shell.answer("stty size") == "20 70\n"
