@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Select
 
 from tests.tui.conftest import Desk, screen_text, until
-from tests.tui.test_new_job_screen import field, opened
+from tests.tui.new_job_form import field, opened
 from tui.app import StokeApp
 from tui.new_job.chips import ChipInput, Chips
 

@@ -12,7 +12,7 @@ from textual.widgets import Collapsible, Input, Select
 from stoke.backend.capabilities import ClusterContext
 from stoke.errors import EngineError
 from tests.tui.conftest import Desk, FakeBackend, said, until
-from tests.tui.test_new_job_screen import opened
+from tests.tui.new_job_form import opened
 from tui import ui_state
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stoke.config.model import Config
 from tests.tui.conftest import NOW, Desk, screen_text, until
-from tests.tui.test_new_job_screen import field, opened
+from tests.tui.new_job_form import field, opened
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.new_job import draft as drafts

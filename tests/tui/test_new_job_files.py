@@ -16,7 +16,7 @@ from textual.widgets import Checkbox, Input, Static
 
 from stoke.request import presets
 from tests.tui.conftest import Desk, FakeBackend, said, screen_text, until
-from tests.tui.test_new_job_screen import SIZE, field, opened
+from tests.tui.new_job_form import SIZE, field, opened
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
 from tui.new_job.code_editor import CodeEditor

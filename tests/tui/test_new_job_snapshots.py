@@ -16,8 +16,8 @@ from stoke.config.model import Config, ProjectConfig
 from stoke.request import presets
 from tests.projects import write
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, until
+from tests.tui.new_job_form import field
 from tests.tui.test_hostile import ALL
-from tests.tui.test_new_job_screen import field
 from tests.tui.test_snapshots import Compare, shows, still
 from tui import ui_state
 from tui.app import StokeApp

@@ -21,8 +21,8 @@ from stoke.request.spec import JobSpec
 from tests.hints import is_hint, refused
 from tests.projects import write
 from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
+from tests.tui.new_job_form import field, opened
 from tests.tui.test_hostile import harmless
-from tests.tui.test_new_job_screen import field, opened
 from tui.app import StokeApp
 from tui.new_job import draft as drafts
 from tui.new_job.code_editor import CodeEditor
