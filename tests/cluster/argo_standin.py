@@ -22,9 +22,7 @@ unchanged, against a cluster with Argo.
 from __future__ import annotations
 
 import argparse
-import heapq
 import os
-import re
 import sys
 import threading
 import time
@@ -38,11 +36,11 @@ import urllib3
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
 from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
+from tests.cluster.argo_spec import WORKFLOWS, check_references, merged_spec
 from tests.cluster.argo_tags import TemplateError
-from tests.cluster.manifests import GROUP, VERSION
+from tests.cluster.work_queue import WorkQueue
 from tests.cluster.workflow_fields import (
     OVER,
-    REFERENCING,
     Key,
     duration_seconds,
     epoch_seconds,
@@ -68,16 +66,14 @@ TERMINATION_SECONDS = 30
 # How long a workflow waits for a pod that it may only not have seen yet, and for results.
 RECENT_SECONDS = 10
 RESULT_SECONDS = 600
-WORKFLOWS = f"/apis/{GROUP}/{VERSION}"
 
 
 class Standin:
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._lock = threading.Condition()
         self._workflows: dict[Key, Object] = {}
         self._pods: dict[Key, Object] = {}
-        self._due: list[tuple[float, Key]] = []
+        self._queue = WorkQueue()
         self._done: set[str] = set()
         """Uids of pods whose cleaning up is under way."""
 
@@ -89,17 +85,17 @@ class Standin:
         ):
             threading.Thread(target=self._watch, args=(path, query, take), daemon=True).start()
         while True:
-            key = self._next()
+            key = self._queue.next()
             try:
                 self._reconcile(key)
             except (ApiError, urllib3.exceptions.HTTPError) as error:
                 print(f"{key}: {error}", flush=True)
-                self._enqueue(key, 1.0)
+                self._queue.add(key, 1.0)
             except Exception:
                 traceback.print_exc()  # one workflow must not end all
-                self._enqueue(key, REQUEUE)
+                self._queue.add(key, REQUEUE)
 
-    # ---- what is known, and when it is looked at ----
+    # ---- workflows and pods, as the watches report them ----
 
     def _watch(
         self, path: str, query: Mapping[str, str], take: Callable[[str, Object], None]
@@ -127,7 +123,7 @@ class Standin:
         if what == "LISTED":
             self._workflows = {object_key(one): one for one in found["items"]}
             for key in self._workflows:
-                self._enqueue(key, 0)
+                self._queue.add(key, 0)
             return
         key = object_key(found)
         if what == "DELETED":
@@ -141,10 +137,10 @@ class Standin:
         self._workflows[key] = found
         if is_completed(found):
             if known is not None and known["spec"] != found["spec"]:
-                self._enqueue(key, 0)  # its ttlStrategy may be another
+                self._queue.add(key, 0)  # its ttlStrategy may be another
         else:
             new = known is None or known["metadata"]["uid"] != found["metadata"]["uid"]
-            self._enqueue(key, 0 if new else REQUEUE)
+            self._queue.add(key, 0 if new else REQUEUE)
 
     def _take_pod(self, what: str, found: Object) -> None:
         if what == "LISTED":
@@ -155,29 +151,7 @@ class Standin:
             self._pods.pop(key, None)
         else:
             self._pods[key] = found
-        self._enqueue((key[0], found["metadata"]["labels"][f"{PREFIX}workflow"]), REQUEUE)
-
-    def _enqueue(self, key: Key, seconds: float) -> None:
-        """Look at a workflow after `seconds`, or earlier if that is already due."""
-        due = time.monotonic() + seconds
-        with self._lock:
-            for i, (other, waiting) in enumerate(self._due):
-                if waiting == key:
-                    if other <= due:
-                        return
-                    del self._due[i]
-                    break
-            self._due.append((due, key))
-            heapq.heapify(self._due)
-            self._lock.notify()
-
-    def _next(self) -> Key:
-        with self._lock:
-            while True:
-                wait = self._due[0][0] - time.monotonic() if self._due else None
-                if wait is not None and wait <= 0:
-                    return heapq.heappop(self._due)[1]
-                self._lock.wait(wait)
+        self._queue.add((key[0], found["metadata"]["labels"][f"{PREFIX}workflow"]), REQUEUE)
 
     # ---- one workflow ----
 
@@ -191,8 +165,8 @@ class Standin:
         status = workflow.get("status") or {}
         try:
             if not status.get("phase"):
-                self._check_references(workflow)
-            spec = self._spec(workflow)
+                check_references(self._api, workflow)
+            spec = merged_spec(self._api, workflow)
         except TemplateError as error:
             self._finish(workflow, "Error", str(error))
             return
@@ -251,7 +225,7 @@ class Standin:
                 node["message"] = error.message
                 if error.status == 403 and "exceeded quota" in error.message:
                     self._write(workflow, {**status, "nodes": {name: node}})
-                    self._enqueue((namespace, name), REQUEUE)
+                    self._queue.add((namespace, name), REQUEUE)
                     return
                 node.update(phase="Error", finishedAt=timestamp())
                 message = f"error in entry template execution: {error.message}"
@@ -259,7 +233,7 @@ class Standin:
                 return
         self._write(workflow, {**status, "startedAt": started, "nodes": {name: node}})
         if seconds := spec.get("activeDeadlineSeconds"):
-            self._enqueue((namespace, name), float(seconds))
+            self._queue.add((namespace, name), float(seconds))
 
     def _assess(
         self, workflow: Object, spec: Object, template: Object, node: Object, pod: Object | None
@@ -291,7 +265,7 @@ class Standin:
             self._write(workflow, {**status, "phase": "Running"})
         elif self._results_under_way(namespace, name, node):
             self._write(workflow, {**status, "phase": "Running"})
-            self._enqueue((namespace, name), REQUEUE)
+            self._queue.add((namespace, name), REQUEUE)
         elif spec.get("shutdown"):
             message = f"Stopped with strategy '{spec['shutdown']}'"
             self._finish(workflow, node["phase"], message, **status)
@@ -314,7 +288,7 @@ class Standin:
             self._begin(workflow, spec, template)
             return
         elif time.time() - epoch_seconds(node["startedAt"]) < RECENT_SECONDS:
-            self._enqueue(key, REQUEUE)
+            self._queue.add(key, REQUEUE)
             return
         else:
             message = "pod deleted"
@@ -322,7 +296,7 @@ class Standin:
         status: Object = {"nodes": {key[1]: node}}
         if self._results_under_way(*key, node):
             self._write(workflow, status)
-            self._enqueue(key, REQUEUE)
+            self._queue.add(key, REQUEUE)
         else:
             self._finish(workflow, node["phase"], message, **status)
 
@@ -334,52 +308,8 @@ class Standin:
             left = epoch_seconds(workflow["status"]["startedAt"]) + float(seconds) - time.time()
             if left <= 0:
                 return "Step exceeded its deadline"
-            self._enqueue(object_key(workflow), left)
+            self._queue.add(object_key(workflow), left)
         return ""
-
-    def _check_references(self, workflow: Object) -> None:
-        """As a controller that is configured so, by the ConfigMap of the workflow's own namespace."""
-        path = (
-            f"/api/v1/namespaces/{object_key(workflow)[0]}/configmaps/workflow-controller-configmap"
-        )
-        try:
-            config = self._api.get(path).get("data", {}).get("config", "")
-        except ApiError as error:
-            if error.status == 404:
-                return
-            raise
-        if not re.search(r"templateReferencing: *(Strict|Secure)", config):
-            return
-        spec = {name: value for name, value in workflow["spec"].items() if value}
-        if "workflowTemplateRef" not in spec:
-            raise TemplateError(
-                "workflows must use workflowTemplateRef to be executed when the controller is in "
-                "reference mode"
-            )
-        if others := sorted(name[0].upper() + name[1:] for name in spec.keys() - REFERENCING):
-            raise TemplateError(
-                f"fields [{' '.join(others)}] are not permitted when using workflowTemplateRef with "
-                "templateReferencing restriction"
-            )
-
-    def _spec(self, workflow: Object) -> Object:
-        """The workflow's own, over that of the template it names."""
-        own = {name: value for name, value in workflow["spec"].items() if value is not None}
-        if not (ref := own.get("workflowTemplateRef")):
-            return own
-        path = f"{WORKFLOWS}/namespaces/{object_key(workflow)[0]}/workflowtemplates/{ref['name']}"
-        try:
-            template = self._api.get(path)
-        except ApiError as error:
-            if error.status == 404:
-                raise TemplateError(error.message) from error
-            raise
-        spec: Object = {**template["spec"], **own}
-        given = {one["name"]: one for one in own.get("arguments", {}).get("parameters", [])}
-        for one in template["spec"].get("arguments", {}).get("parameters", []):
-            given.setdefault(one["name"], one)
-        spec["arguments"] = {"parameters": list(given.values())}
-        return spec
 
     # ---- its mutexes ----
 
@@ -418,7 +348,7 @@ class Standin:
     def _wake_waiting(self) -> None:
         for key, one in list(self._workflows.items()):
             if waiting_mutexes(one):
-                self._enqueue(key, NOTIFY_SECONDS)
+                self._queue.add(key, NOTIFY_SECONDS)
 
     # ---- its end ----
 
@@ -456,7 +386,10 @@ class Standin:
     def _expire(self, workflow: Object) -> None:
         """podGC and ttlStrategy of a workflow that is over."""
         key = object_key(workflow)
-        spec = self._spec_or_own(workflow)
+        try:
+            spec = merged_spec(self._api, workflow)
+        except TemplateError:
+            spec = workflow["spec"]
         pod = self._pods.get(key)
         if pod is not None and object_uid(pod) not in self._done:
             self._done.add(object_uid(pod))
@@ -468,7 +401,7 @@ class Standin:
             return
         left = epoch_seconds(workflow["status"]["finishedAt"]) + float(seconds) - time.time()
         if left > 0:
-            self._enqueue(key, left)
+            self._queue.add(key, left)
         else:
             path = f"{WORKFLOWS}/namespaces/{key[0]}/workflows/{key[1]}"
             options = {
@@ -476,13 +409,6 @@ class Standin:
                 "preconditions": {"uid": object_uid(workflow)},
             }
             self._gone(lambda: self._api.delete(path, options))
-
-    def _spec_or_own(self, workflow: Object) -> Object:
-        try:
-            return self._spec(workflow)
-        except TemplateError:
-            own: Object = workflow["spec"]
-            return own
 
     def _collect(self, pod: Object, spec: Object, phase: str) -> None:
         gc = spec.get("podGC") or {}
