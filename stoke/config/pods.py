@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from stoke.config.section import Section
-from stoke.request.labels import check_annotations, check_labels
-from stoke.request.spec import Text
+from stoke.request.spec import Annotations, Labels
 
 KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 KubernetesName = Annotated[str, Field(pattern=KUBERNETES_NAME)]
@@ -42,9 +41,9 @@ class PodSettings(Section):
     """Image of requests that name none; by default the public Python image."""
     service_account: KubernetesName | None = None
     """Service account of Argo's part of each pod; by default the namespace's default."""
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     """On each Workflow and pod, also of housekeeping, and on all that `stoke setup argo` creates."""
-    annotations: dict[str, Text] = {}
+    annotations: Annotations = {}
     node_selector: dict[str, str] = {}
     tolerations: tuple[dict[str, str | int], ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
@@ -77,18 +76,6 @@ class PodSettings(Section):
     """The resource that `--gpu` counts."""
     pod_patch: dict[str, Any] = {}
     """A strategic merge patch for the pod, for fields that have no setting here."""
-
-    @field_validator("labels")
-    @classmethod
-    def _labels(cls, labels: dict[str, str]) -> dict[str, str]:
-        check_labels(labels)
-        return labels
-
-    @field_validator("annotations")
-    @classmethod
-    def _annotations(cls, annotations: dict[str, str]) -> dict[str, str]:
-        check_annotations(annotations)
-        return annotations
 
     @field_validator("affinity")
     @classmethod

@@ -6,7 +6,6 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 _PREFIX = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -17,8 +16,9 @@ MAX_ANNOTATIONS = 256 * 1024
 _OWN = re.compile(r"stoke\..*|workflows\.argoproj\.io/.*")
 
 
-def check_labels(labels: Mapping[str, str]) -> None:
-    """Raise `ValueError` for the first label that Kubernetes would refuse or that is not the user's."""
+def check_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Return the labels. Raise `ValueError` for the first one that Kubernetes would refuse or that is
+    not the user's."""
     for key, value in labels.items():
         _check_key(key)
         if value and not _NAME.fullmatch(value):
@@ -26,16 +26,18 @@ def check_labels(labels: Mapping[str, str]) -> None:
                 f"{value[:80]!r} is not a valid value of the label {key}; use at most 63 letters, "
                 "digits, '-', '_' and '.', with a letter or digit at both ends"
             )
+    return labels
 
 
-def check_annotations(annotations: Mapping[str, str]) -> None:
-    """Raise `ValueError` for the first annotation that Kubernetes would refuse, or that is not the
-    user's."""
+def check_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    """Return the annotations. Raise `ValueError` for the first one that Kubernetes would refuse or
+    that is not the user's."""
     for key in annotations:
         _check_key(key)
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS:
         raise ValueError(f"have {size:,} bytes together; {MAX_ANNOTATIONS:,} is the most")
+    return annotations
 
 
 def _check_key(key: str) -> None:

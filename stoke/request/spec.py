@@ -81,6 +81,8 @@ def _read_profile(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(_utf8)]
 Scope = Annotated[str, AfterValidator(check_scope)]
+Labels = Annotated[dict[str, Text], AfterValidator(check_labels)]
+Annotations = Annotated[dict[str, Text], AfterValidator(check_annotations)]
 
 
 class Model(BaseModel):
@@ -313,22 +315,10 @@ class JobSpec(Model):
     gpu: Gpus | None = None
     profile: Annotated[str, BeforeValidator(_read_profile), Field(max_length=40)] | None = None
     """The name of a table in the configuration's `argo.profiles`."""
-    labels: dict[str, Text] = {}
-    annotations: dict[str, Text] = {}
+    labels: Labels = {}
+    annotations: Annotations = {}
     use_cache: bool = True
     scope: Scope = "default"
-
-    @field_validator("labels")
-    @classmethod
-    def _labels(cls, labels: dict[str, str]) -> dict[str, str]:
-        check_labels(labels)
-        return labels
-
-    @field_validator("annotations")
-    @classmethod
-    def _annotations(cls, annotations: dict[str, str]) -> dict[str, str]:
-        check_annotations(annotations)
-        return annotations
 
     @field_validator("code")
     @classmethod
