@@ -11,16 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from stoke.client import (
-        JobFailedError,
-        JobHandle,
-        OutputLine,
-        Session,
-        run,
-        run_async,
-        submit,
-        submit_async,
-    )
+    from stoke.client.job_handle import JobFailedError, JobHandle, OutputLine
+    from stoke.client.session import Session, run, submit
+    from stoke.client.session_async import run_async, submit_async
 
 __all__ = [
     "JobFailedError",
@@ -32,6 +25,7 @@ __all__ = [
     "submit",
     "submit_async",
 ]
+_MODULES = ("stoke.client.job_handle", "stoke.client.session", "stoke.client.session_async")
 
 
 def __getattr__(name: str) -> Any:
@@ -39,4 +33,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("stoke.client"), name)
+    for module in _MODULES:
+        found = getattr(import_module(module), name, None)
+        if found is not None:
+            return found
+    raise AssertionError(f"{name} is in none of {_MODULES}")
