@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -31,6 +32,14 @@ def _usage(param: click.Parameter | None) -> str:
     if isinstance(param, OptionalValue):
         return f"{flag} for {param.alone}, {flag}={param.metavar} for another value"
     return f"{flag} {param.metavar}"
+
+
+def read_option(name: str, text: str, read: Callable[[str], float]) -> float:
+    """Return the number that `read` makes of an option's text. `RequestError` names the option."""
+    try:
+        return float(read(text))
+    except ValueError as error:
+        raise RequestError(name, str(error)) from None
 
 
 class OptionalValue(click.Option):

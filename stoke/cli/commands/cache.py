@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from stoke.backend.registry import backend_names
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
-from stoke.cli.option_errors import RequestCommand
+from stoke.cli.confirm import confirm_by_name
+from stoke.cli.option_errors import RequestCommand, read_option
 from stoke.cli.options import BACKEND, UPGRADE, apply, option_for
 from stoke.cli.output import (
     Cell,
@@ -29,8 +29,7 @@ from stoke.cli.output import (
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.history.database import History
-from stoke.text.sanitize import clean
-from stoke.text.units import UNKNOWN, human_bytes, human_seconds
+from stoke.text.units import UNKNOWN, human_bytes, human_seconds, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from stoke.backend.pool import Backends
@@ -200,7 +199,8 @@ def prune(
     """
     from stoke.cli.commands.cache_prune import prune_caches
 
-    seconds, limit = _duration(unused), _size(max_size)
+    seconds = None if unused is None else read_option("unused", unused, parse_duration)
+    limit = None if max_size is None else int(read_option("max-size", max_size, parse_size))
     with History() as history, closing(_backends()) as backends:
         chosen = backends.get(backend or backends.config.backend)
         housekeeper = Housekeeper(history, backends.config.lock_ttl)
@@ -299,7 +299,7 @@ def clear(scope: str | None, kind: str | None, backend: str | None, yes: bool) -
                 f"wait for them, or stop them: stoke stop {' '.join(holders)}",
             )
         if not yes:
-            _ask(scope)
+            confirm_by_name("above", "scope", scope, "nothing was cleared")
         freed, failed = 0, []
         for volume in volumes:
             try:
@@ -374,35 +374,6 @@ def _measured(housekeeper: Housekeeper, backend: Backend, volume: Volume) -> Vol
     except EngineError as error:
         print_notice(f"{volume.whole_name} could not be measured: {error.what}")
         return volume
-
-
-def _duration(text: str | None) -> float | None:
-    return None if text is None else float(_parsed("unused", text))
-
-
-def _size(text: str | None) -> int | None:
-    return None if text is None else int(_parsed("max-size", text))
-
-
-def _parsed(field: str, text: str) -> float:
-    from stoke.text.units import parse_duration, parse_size
-
-    try:
-        value: float = parse_duration(text) if field == "unused" else parse_size(text)
-    except ValueError as error:
-        raise RequestError(field, str(error)) from None
-    return value
-
-
-def _ask(scope: str) -> None:
-    if not sys.stdin.isatty():
-        raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
-    typed = click.prompt(
-        f"This removes everything above. Type the scope's name ({clean(scope)}) to confirm",
-        default="", show_default=False, err=True,
-    )  # fmt: skip
-    if typed.strip() != scope:
-        raise RequestError("scope", "the name does not match; nothing was cleared")
 
 
 def _environment_document(one: CachedEnvironment) -> dict[str, object]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from stoke.cache.volumes import Housekeeper, Pruned, group_by_budget
+from stoke.cli.confirm import confirm
 from stoke.cli.output import counted, print_error, print_notice
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
@@ -70,7 +68,7 @@ def prune_caches(
         if dry_run or not any(promised):
             return report.exit_code
         if not yes:
-            _confirm()
+            confirm("Drop them?", "prune", "nothing was dropped")
     freed = sum(report.done(volumes, run(False)) for volumes, run in plans)
     report.say(f"freed {human_bytes(freed)}")
     return report.exit_code
@@ -129,10 +127,3 @@ class _Report:
                 self.exit_code = EXIT_ENGINE
                 print_error(f"{volume.whole_name} was not pruned: {outcome.what}", outcome.hint)
         return pruned
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
-    if not click.confirm("Drop them?", default=False, err=True):
-        raise RequestError("prune", "nothing was dropped")

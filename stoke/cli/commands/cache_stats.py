@@ -8,9 +8,9 @@ from dataclasses import asdict
 import click
 
 from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
+from stoke.cli.option_errors import read_option
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import Cell, print_json, print_notice, print_table, rfc3339
-from stoke.errors import RequestError
 from stoke.history.database import History
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
@@ -63,11 +63,7 @@ def _since(text: str | None) -> float | None:
         return None
     from stoke.text.units import parse_duration
 
-    try:
-        seconds: float = parse_duration(text)
-    except ValueError as error:
-        raise RequestError("since", str(error)) from None
-    return time.time() - seconds
+    return time.time() - read_option("since", text, parse_duration)
 
 
 def _show(metrics: Metrics) -> None:

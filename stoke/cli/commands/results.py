@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from stoke.cli.confirm import confirm
 from stoke.cli.job_lookup import find_job, fresh, open_history
+from stoke.cli.option_errors import read_option
 from stoke.cli.options import JOBS_IF_ANY, apply
 from stoke.cli.output import (
     Cell,
@@ -272,10 +273,7 @@ def _clear(names: tuple[str, ...], older_than_text: str | None, yes: bool) -> in
 
     age = None
     if older_than_text is not None:
-        try:
-            age = float(parse_duration(older_than_text))
-        except ValueError as error:
-            raise RequestError("older-than", str(error)) from None
+        age = read_option("older-than", older_than_text, parse_duration)
     with open_history() as history:
         jobs = older_than(age, history)
         if names:
@@ -288,10 +286,7 @@ def _clear(names: tuple[str, ...], older_than_text: str | None, yes: bool) -> in
     files = counted(sum(job.results_files for job in jobs), "file")
     print_notice(f"{files}, {size}, of {counted(len(jobs), 'job')}")
     if not yes:
-        if not sys.stdin.isatty():
-            raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
-        if not click.confirm("Remove them?", default=False, err=True):
-            raise RequestError("results", "nothing was removed")
+        confirm("Remove them?", "results", "nothing was removed")
     failed = [job for job in jobs if not forget(job.id, "by stoke results --clear")]
     freed = sum(job.results_bytes for job in jobs) - sum(job.results_bytes for job in failed)
     print_notice(f"freed {human_bytes(freed)}")

@@ -128,8 +128,7 @@ def argo(
 
 def _apply_all(wanted: list[Preparation], yes: bool) -> None:
     """Show the changes, ask, and apply them."""
-    import sys
-
+    from stoke.cli.confirm import confirm
     from stoke.cli.output import print_notice
     from stoke.text.sanitize import clean
 
@@ -143,22 +142,17 @@ def _apply_all(wanted: list[Preparation], yes: bool) -> None:
         print_notice("nothing to change: everything exists already")
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
-        if not click.confirm("Apply these changes?", default=False, err=True):
-            raise RequestError("apply", "nothing was changed")
+        confirm("Apply these changes?", "apply", "nothing was changed")
     for one in changes:
         one.apply()
         print_notice(f"applied {one.name}")
 
 
 def _seconds(unused: str) -> float:
+    from stoke.cli.option_errors import read_option
     from stoke.text.units import parse_duration
 
-    try:
-        return float(parse_duration(unused))
-    except ValueError as error:
-        raise RequestError("unused", str(error)) from None
+    return read_option("unused", unused, parse_duration)
 
 
 CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0"}

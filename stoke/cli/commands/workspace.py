@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.backend.capabilities import KeepsWorkspaces
+from stoke.cli.confirm import confirm_by_name
 from stoke.cli.options import BACKEND, apply
 from stoke.cli.output import Cell, counted, print_json, print_notice, print_table, rfc3339, time_ago
 from stoke.cli.progress import ProgressLine
-from stoke.errors import EXIT_ENGINE, EngineError, RequestError
+from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.history.database import History
-from stoke.text.sanitize import clean
 from stoke.text.units import UNKNOWN, human_bytes
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def remove(name: str, backend: str | None, yes: bool) -> None:
         if not yes:
             workspace = _measured(keeper, workspace)
             print_notice(f"{name}: {human_bytes(workspace.bytes)}, {_files(workspace)}")
-            _ask(name)
+            confirm_by_name("in it", "workspace", name, "nothing was removed")
         keeper.remove(workspace)
     print_notice(f"removed {name}")
 
@@ -243,17 +242,6 @@ def _report(done: Copied) -> int:
     for problem in done.problems:
         print_notice(f"left out {problem}")
     return EXIT_ENGINE if done.problems else 0
-
-
-def _ask(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise RequestError("confirmation", "stdin is not a terminal", "pass --yes")
-    typed = click.prompt(
-        f"This removes everything in it. Type the workspace's name ({clean(name)}) to confirm",
-        default="", show_default=False, err=True,
-    )  # fmt: skip
-    if typed.strip() != name:
-        raise RequestError("workspace", "the name does not match; nothing was removed")
 
 
 def _files(workspace: Workspace) -> str:
