@@ -34,7 +34,7 @@ def test_doctor_claims_no_gpus_that_the_engine_does_not_report(
     (found,) = [result for result in backend.check() if result.what == "gpus"]
     reported = docker_engine.info()
     assert found == check_gpus(reported)
-    runtimes = {name: {} for name in reported["Runtimes"] if name != "nvidia"}
+    runtimes: dict[str, Any] = {name: {} for name in reported["Runtimes"] if name != "nvidia"}
     without = check_gpus({**reported, "Runtimes": runtimes})
     assert (without.works, without.detail.split(":")[0]) == (None, "unknown")
     assert check_gpus({**reported, "Runtimes": {**runtimes, "nvidia": {}}}).works is True
