@@ -6,7 +6,7 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -65,6 +65,7 @@ from backends.argo.volumes import SHARED
 from backends.argo.workflow import JobManifests, make_job, standalone_objects
 from backends.argo.workspace_volumes import check_workspace
 from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE, WORKSPACE_NAME
+from backends.common.workspaces import WorkspaceMethods
 from stoke.backend.api import (
     Capabilities,
     CheckResult,
@@ -97,7 +98,7 @@ HARD_SECONDS = 1
 RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
-class ArgoBackend(ArgoResults):
+class ArgoBackend(ArgoResults, WorkspaceMethods):
     """Run jobs on a cluster. Creating an instance connects to nothing and imports neither kubernetes
     nor hera."""
 
@@ -491,31 +492,10 @@ class ArgoBackend(ArgoResults):
     def workspaces(self) -> list[Workspace]:
         if not self._locations.current.is_configured() or self._config.argo.cache == "none":
             return []
-        return self._workspaces().found()
+        return super().workspaces()
 
     def check_workspace(self, spec: JobSpec) -> None:
         check_workspace(spec, self._config.argo)
-
-    def tend_workspace(
-        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().tend(workspace, operation, progress)
-
-    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
-        return self._workspaces().read(workspace, path, name)
-
-    def write_workspace(
-        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
-    ) -> list[str]:
-        return self._workspaces().write(workspace, folder, archive)
-
-    def clone_workspace(
-        self, workspace: Workspace, new: str, progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().clone(workspace, new, progress)
-
-    def remove_workspace(self, workspace: Workspace) -> None:
-        self._workspaces().remove(workspace)
 
     # ------------------------------------------------------------------ the rest
 

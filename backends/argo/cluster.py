@@ -157,10 +157,6 @@ class Cluster:
         """
         return RawStream(self, path, query, headers or {}, silence)
 
-    def access(self) -> Access:
-        """Return valid credentials, for a connection that is no request."""
-        return self._connected()
-
     def close(self) -> None:
         self._closed.set()
         with self._lock:
@@ -180,11 +176,13 @@ class Cluster:
         data: bytes | None = None,
         until: float | None = None,
         silence: float | None = None,
+        doing: str | None = None,
     ) -> Any:
         """Return a successful urllib3 response whose body is still unread.
 
         Raises urllib3's errors, or `ApiError` for an error status. Rejected credentials are renewed
-        once. An idle connection may have died, so a GET request is sent once more.
+        once. An idle connection may have died, so a GET request is sent once more. `doing` completes
+        "cannot ..." in errors.
         """
         from urllib3 import Timeout
         from urllib3.exceptions import ProtocolError, SSLError
@@ -225,7 +223,7 @@ class Cluster:
             access = self._connected(instead_of=access)
         wait = response.headers.get("Retry-After", "")
         raise refusal(
-            f"{_verb(method, path, dict(query))} on {self.context_name}",
+            doing or f"{_verb(method, path, dict(query))} on {self.context_name}",
             self.context_name,
             self.kubectl,
             response.status,

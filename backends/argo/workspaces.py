@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
 
 from backends.argo import bundle
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
-from backends.argo.exec_stream import PIECE, ExecStream
+from backends.argo.exec_socket import ExecSocket
 from backends.argo.housekeeping import lines_of_workflow, run_workflow
 from backends.argo.names import (
     OURS,
@@ -215,41 +214,18 @@ class ArgoWorkspaces:
         what = f"read the workspace {workspace.name}"
         with self._waiting_pod(workspace) as pod:
             argv = ["python3", "-I", "-S", PACKER, WORKSPACE, path, name]
-            stream = ExecStream(self._cluster, pod, argv, what)
-            try:
-                yield from stream.output()
-            finally:
-                stream.close()
+            with closing(ExecSocket(self._cluster, pod, argv, what)) as program:
+                yield from program.output()
 
     def write(self, workspace: Workspace, folder: str, archive: Iterator[bytes]) -> list[str]:
         what = f"copy into the workspace {workspace.name}"
         operation = json.dumps({"kind": "workspace", "do": "unpack", "path": folder})
         with self._waiting_pod(workspace) as pod:
             argv = ["python3", "-I", "-S", PROGRAM, WORKSPACE, operation]
-            stream = ExecStream(self._cluster, pod, argv, what)
-            answer: list[dict[str, Any] | BaseException] = []
-
-            def read() -> None:
-                # At the same time, or the program would wait until its progress is read.
-                try:
-                    answer.append(read_outcome(lines_of(stream.output()), lambda _: None))
-                except BaseException as error:
-                    answer.append(error)
-
-            reader = threading.Thread(target=read, daemon=True)
-            reader.start()
-            try:
-                for piece in chain(archive, [summary(Counts())]):
-                    for start in range(0, len(piece), PIECE):
-                        if answer:
-                            break
-                        stream.send(piece[start : start + PIECE])
-                reader.join()
-            finally:
-                stream.close()
-        (result,) = answer
-        if isinstance(result, BaseException):
-            raise result
+            with closing(ExecSocket(self._cluster, pod, argv, what)) as program:
+                output = program.output(chain(archive, [summary(Counts())]))
+                # The outcome is the end: after an error, input is left unread.
+                result = read_outcome(lines_of(output), lambda _: None)
         problems: list[str] = result["problems"]
         return problems
 

@@ -6,13 +6,14 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backends.common.names import CACHE, JOB, KIND, MANAGED, NIX, NONCE, PUBLIC_IMAGE, SCOPE
+from backends.common.workspaces import WorkspaceMethods
 from backends.docker.archive import read_file
 from backends.docker.check import check_engine, fallback_log_driver
 from backends.docker.container import (
@@ -62,7 +63,6 @@ from stoke.request.workspace_name import WORKSPACE
 
 if TYPE_CHECKING:
     from backends.docker.workspaces import DockerWorkspaces
-    from stoke.backend.capabilities import Workspace
 
 # How long `stop` waits for the engine's answer. The engine has all it needs once the request is
 # sent.
@@ -71,7 +71,7 @@ STOP_SECONDS = 0.3
 MAX_SPEC = 64 * 1024**2
 
 
-class DockerBackend:
+class DockerBackend(WorkspaceMethods):
     """Run jobs in containers. Creating an instance connects to nothing and does not import
     docker-py."""
 
@@ -418,33 +418,6 @@ class DockerBackend:
         from backends.docker.workspaces import DockerWorkspaces
 
         return DockerWorkspaces(self._engine, self._config, self._housekeeping_image)
-
-    def workspaces(self) -> list[Workspace]:
-        return self._workspaces().found()
-
-    def check_workspace(self, spec: JobSpec) -> None:
-        """Accept every job: engines have volumes."""
-
-    def tend_workspace(
-        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().tend(workspace, operation, progress)
-
-    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
-        return self._workspaces().read(workspace, path, name)
-
-    def write_workspace(
-        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
-    ) -> list[str]:
-        return self._workspaces().write(workspace, folder, archive)
-
-    def clone_workspace(
-        self, workspace: Workspace, new: str, progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().clone(workspace, new, progress)
-
-    def remove_workspace(self, workspace: Workspace) -> None:
-        self._workspaces().remove(workspace)
 
     # ------------------------------------------------------------------ the rest
 

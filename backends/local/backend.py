@@ -14,11 +14,12 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.common.workspaces import WorkspaceMethods
 from backends.local.caches import LocalCaches
 from backends.local.folders import job_folder
 from backends.local.log import FrameFile
@@ -71,7 +72,7 @@ _START = (
 )
 
 
-class LocalBackend(LocalResults):
+class LocalBackend(LocalResults, WorkspaceMethods):
     """Run jobs as processes of this machine. Connects to nothing; all methods are quick."""
 
     name = "local"
@@ -370,35 +371,8 @@ class LocalBackend(LocalResults):
 
         return LocalWorkspaces(state_dir() / "workspaces", self._running_with)
 
-    def workspaces(self) -> list[Workspace]:
-        return self._workspaces().found()
-
-    def check_workspace(self, spec: JobSpec) -> None:
-        """Accept every job: a folder is never lacking."""
-
-    def tend_workspace(
-        self, workspace: Workspace, operation: Mapping[str, object], progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().tend(workspace, operation, progress)
-
-    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Generator[bytes]:
-        return self._workspaces().read(workspace, path, name)
-
-    def write_workspace(
-        self, workspace: Workspace, folder: str, archive: Iterator[bytes]
-    ) -> list[str]:
-        return self._workspaces().write(workspace, folder, archive)
-
-    def clone_workspace(
-        self, workspace: Workspace, new: str, progress: Callable[[str], None]
-    ) -> dict[str, Any]:
-        return self._workspaces().clone(workspace, new, progress)
-
     def rename_workspace(self, workspace: Workspace, new: str) -> None:
         self._workspaces().rename(workspace, new)
-
-    def remove_workspace(self, workspace: Workspace) -> None:
-        self._workspaces().remove(workspace)
 
     # ------------------------------------------------------------------ the rest
 
