@@ -5,20 +5,16 @@ The numbers in the names are those of the follower's and the watcher's contracts
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.pod_log import PodLog
@@ -30,6 +26,7 @@ from stoke.errors import EngineError
 from stoke.logs.follower import Follower
 from stoke.logs.spool import NOTE
 from tests.conftest import TestCluster
+from tests.cutting_proxy import CuttingProxy
 from tests.scripted import ScriptedBackend
 from tests.spools import lines_in
 
@@ -206,46 +203,6 @@ def test_w01_w02_changes_are_seen(real: Cluster) -> None:
 # --- a connection that is cut --------------------------------------------------------------------
 
 
-class CuttingProxy:
-    """Between a client and the API server: ends every connection after a number of bytes of answers."""
-
-    def __init__(self, server: str, sizes: Callable[[], int]) -> None:
-        parts = urlsplit(server)
-        self._server = (parts.hostname, parts.port or 443)
-        self._sizes = sizes
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._server)
-            for ends in ((client, server, None), (server, client, self._sizes())):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, left: int | None) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data if left is None else data[:left])
-                if left is not None:
-                    left -= len(data)
-                    if left <= 0:
-                        self.cuts += 1
-                        break
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
 class OnePod(ScriptedBackend):
     """The log of one pod, and its real state."""
 
@@ -277,13 +234,11 @@ def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
     wait_for(real, name, "running", "terminated")
     choose = random.Random(20)
     proxy = CuttingProxy(real.server, lambda: choose.randint(300_000, 1_500_000))
-    config = yaml.safe_load(Path(real_cluster.kubeconfig).read_text())
-    (place,) = [one for one in config["clusters"] if one["cluster"]["server"] == real.server]
-    place["cluster"]["tls-server-name"] = urlsplit(real.server).hostname
-    place["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(config))
-    through = Cluster(context=None, namespace=real.namespace, kubeconfig=str(path))
+    through = Cluster(
+        context=None,
+        namespace=real.namespace,
+        kubeconfig=proxy.kubeconfig(real_cluster.kubeconfig, tmp_path),
+    )
     trouble: list[EngineError] = []
     follower = Follower(
         OnePod(through, real, name),

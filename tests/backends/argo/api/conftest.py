@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.argo.cluster import Cluster
 from tests.backends.argo.api.kubeconfigs import NOTHING
 from tests.backends.argo.scripted_server import ScriptedServer, json_answer, scripted_server
 
@@ -58,3 +59,19 @@ def safe_server(certificates: Path) -> Iterator[ScriptedServer]:
     with scripted_server(context) as server:
         server.answers["/pods"] = [json_answer(NOTHING)]
         yield server
+
+
+@pytest.fixture(params=["plain", "tls"])
+def streaming(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Cluster, ScriptedServer]]:
+    if request.param == "tls":
+        server = request.getfixturevalue("safe_server")
+        folder = request.getfixturevalue("certificates")
+        trusted: dict[str, object] = {"certificate-authority": str(folder / "ca.crt")}
+    else:
+        server, trusted = request.getfixturevalue("server"), {}
+    path = server.kubeconfig(tmp_path, cluster=trusted)
+    cluster = Cluster(context=None, namespace=None, kubeconfig=path)
+    yield cluster, server
+    cluster.close()

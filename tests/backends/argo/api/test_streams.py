@@ -6,8 +6,6 @@ The numbers in test names are those of docs/log-contract.md.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,23 +22,6 @@ from tests.backends.argo.scripted_server import (
     forbidden,
     status,
 )
-
-
-@pytest.fixture(params=["plain", "tls"])
-def streaming(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[tuple[Cluster, ScriptedServer]]:
-    if request.param == "tls":
-        server = request.getfixturevalue("safe_server")
-        folder = request.getfixturevalue("certificates")
-        trusted: dict[str, object] = {"certificate-authority": str(folder / "ca.crt")}
-    else:
-        server, trusted = request.getfixturevalue("server"), {}
-    path = server.kubeconfig(tmp_path, cluster=trusted)
-    cluster = Cluster(context=None, namespace=None, kubeconfig=path)
-    yield cluster, server
-    cluster.close()
-
 
 Streaming = tuple[Cluster, ScriptedServer]
 
