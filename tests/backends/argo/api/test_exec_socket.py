@@ -88,7 +88,7 @@ def test_what_comes_with_the_handshake_is_read_at_once(streaming: Streaming, siz
     pieces.close()  # type: ignore[attr-defined]
     query = streaming[1].requests[0].query
     assert (query["container"], query["stdin"]) == ("main", "true")
-    streaming[1].wait_until_nobody_is_connected()
+    streaming[1].wait_until_no_client_is_connected()
 
 
 def test_frames_are_decoded_however_they_are_cut(streaming: Streaming) -> None:
