@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ class FilledText(click.types.StringParamType):
 
 
 FILLED = FilledText()
+_TIME = re.compile(r"(\d+(\.\d+)?[smhd]?)+")
 
 
 def _usage(param: click.Parameter | None) -> str:
@@ -43,7 +45,7 @@ def read_option(name: str, text: str, read: Callable[[str], float]) -> float:
 
 
 class OptionalValue(click.Option):
-    """An option whose value can be left out and is `alone` then. Another value follows a `=`."""
+    """An option whose value, a time, can be left out and is `alone` then. Another follows a `=`."""
 
     def __init__(self, *words: Any, alone: str, **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -53,10 +55,17 @@ class OptionalValue(click.Option):
         return f"[={super().make_metavar(ctx)}]"
 
 
-def with_value(word: str, params: list[click.Parameter]) -> str:
-    """Return a word of a command line; an `OptionalValue` without a value gets its default."""
+def with_value(args: list[str], at: int, params: list[click.Parameter]) -> str:
+    """Return a word of a command line; an `OptionalValue` without a value gets its default.
+
+    `UsageError` if the next word is a time: it would be taken for FILE.
+    """
+    word = args[at]
     for option in params:
         if isinstance(option, OptionalValue) and word in option.opts:
+            after = "".join(args[at + 1 : at + 2])
+            if _TIME.fullmatch(after) and not os.path.exists(after):
+                raise click.UsageError(f"A time for {word} follows a =: write {word}={after}.")
             return f"{word}={option.alone}"
     return word
 
@@ -69,7 +78,7 @@ class RequestCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        ours = [with_value(word, self.params) for word in args[:end]]
+        ours = [with_value(args, at, self.params) for at in range(end)]
         return super().parse_args(ctx, [*ours, *args[end:]])
 
     def invoke(self, ctx: click.Context) -> Any:

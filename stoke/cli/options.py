@@ -63,7 +63,7 @@ class CodeCommand(RequestCommand):
         at, before, has_code = 0, 0, False
         args = list(args)
         while at < len(args) and args[at] != "--":
-            word = args[at] = with_value(args[at], self.params)
+            word = args[at] = with_value(args, at, self.params)
             if word.startswith("-") and word != "-":
                 option, takes_next = _valued(word, options)
                 first, at = at, at + 1 + takes_next

@@ -148,6 +148,18 @@ def words_of(option: click.Option) -> list[str]:
     return [f"{option.opts[-1]}="] if isinstance(option, OptionalValue) else [option.opts[-1], ""]
 
 
+def test_a_time_that_follows_no_equals_sign_is_no_file(own_home: Path, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text('{"code": "1"}')
+    for command, words in (
+        (run.command, ["--hold", "10m", "-c", "1"]),
+        (run.command, ["--hold", "90", str(request)]),
+        (submit.command, ["--hold", "10m", str(request)]),
+    ):
+        with pytest.raises(click.UsageError, match=f"follows a =: write --hold={words[1]}\\.$"):
+            command.main(words, standalone_mode=False)
+
+
 def test_an_empty_file_is_refused(own_home: Path) -> None:
     with pytest.raises(click.UsageError, match="'' is empty; FILE names a file or a folder"):
         run.command.main([""], standalone_mode=False)

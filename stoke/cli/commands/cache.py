@@ -199,8 +199,8 @@ def prune(
     """
     from stoke.cli.commands.cache_prune import prune_caches
 
-    seconds = None if unused is None else read_option("unused", unused, parse_duration)
-    limit = None if max_size is None else int(read_option("max-size", max_size, parse_size))
+    seconds = None if unused is None else read_option("--unused", unused, parse_duration)
+    limit = None if max_size is None else int(read_option("--max-size", max_size, parse_size))
     with History() as history, closing(_backends()) as backends:
         chosen = backends.get(backend or backends.config.backend)
         housekeeper = Housekeeper(history, backends.config.lock_ttl)

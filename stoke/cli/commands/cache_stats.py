@@ -63,7 +63,7 @@ def _since(text: str | None) -> float | None:
         return None
     from stoke.text.units import parse_duration
 
-    return time.time() - read_option("since", text, parse_duration)
+    return time.time() - read_option("--since", text, parse_duration)
 
 
 def _show(metrics: Metrics) -> None:

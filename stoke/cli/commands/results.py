@@ -273,7 +273,7 @@ def _clear(names: tuple[str, ...], older_than_text: str | None, yes: bool) -> in
 
     age = None
     if older_than_text is not None:
-        age = read_option("older-than", older_than_text, parse_duration)
+        age = read_option("--older-than", older_than_text, parse_duration)
     with open_history() as history:
         jobs = older_than(age, history)
         if names:

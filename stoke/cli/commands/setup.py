@@ -152,7 +152,7 @@ def _seconds(unused: str) -> float:
     from stoke.cli.option_errors import read_option
     from stoke.text.units import parse_duration
 
-    return read_option("unused", unused, parse_duration)
+    return read_option("--unused", unused, parse_duration)
 
 
 CALENDAR = {"hourly": "17 * * * *", "daily": "17 4 * * *", "weekly": "17 4 * * 0"}
