@@ -32,15 +32,13 @@ class CuttingProxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def kubeconfig(self, original: str, folder: Path) -> str:
-        """Write the original with this proxy in place of its server; return its path."""
+    def kubeconfig(self, original: str) -> str:
+        """Return the content of a kubeconfig with this proxy in place of its server."""
         config = yaml.safe_load(Path(original).read_text())
         (place,) = [one for one in config["clusters"] if one["cluster"]["server"] == self._url]
         place["cluster"]["tls-server-name"] = urlsplit(self._url).hostname
         place["cluster"]["server"] = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
-        path = folder / "kubeconfig"
-        path.write_text(json.dumps(config))
-        return str(path)
+        return json.dumps(config)
 
     def _accept(self) -> None:
         while True:

@@ -122,6 +122,7 @@ class Cluster:
     ) -> Any:
         """Return the response's JSON, or None if it is empty. Raises `ApiError`.
 
+        A GET request whose response is cut is sent once more.
         `timeout` is in seconds and includes the pauses that the server asks for.
         """
         headers = {"Accept": accept or "application/json", "Accept-Encoding": "gzip"}
@@ -130,6 +131,7 @@ class Cluster:
             data = json.dumps(body).encode()
             headers["Content-Type"] = content_type or "application/json"
         until = time.monotonic() + timeout
+        again = method == "GET"
         while True:
             try:
                 with self.translated(method, path):
@@ -137,6 +139,9 @@ class Cluster:
                     answer = read_body(opened, until=until)
                 return _object(parse_json(answer)) if answer else None
             except ApiError as error:
+                if error.reason == "Cut" and again:
+                    again = False
+                    continue
                 wait = error.retry_after
                 if wait is None or time.monotonic() + wait >= until or self._closed.wait(wait):
                     raise

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
-from backends.argo.cluster import Cluster
+from backends.argo.cluster import ApiError, Cluster
 from backends.argo.diagnosis import gives_up_at
 from backends.argo.log_stream import JobLog
 from backends.argo.resources import KubernetesResources
@@ -17,10 +17,15 @@ from stoke.backend.api import EngineState, EngineStatus, Volume
 from stoke.cache.volumes import read_outcome
 from stoke.config.model import Config
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 
 # Seconds to wait for the one node that has the cache. A pod without requests that this node rejects
 # is not accepted later. A claim can be used on any node, and a new node may be on its way.
 NODE_SECONDS = 30.0
+
+MOST_CUTS = 5
+
+_log = Logger(__name__)
 
 Timeouts = tuple[float, float | None]
 """Seconds to wait for a pod that cannot start, and for a pod without a node (see `gives_up_at`)."""
@@ -66,10 +71,13 @@ def lines_of_workflow(
     node: str | None,
     progress: Callable[[str], None],
 ) -> Generator[bytes]:
-    """Give the lines that housekeeping prints, without Argo's. Raises `EngineError` if it fails."""
+    """Give the lines that housekeeping prints, without Argo's. Raises `EngineError` if it fails.
+
+    A connection that is cut before the first line is made anew: a long log would be sent twice.
+    """
     resources = KubernetesResources(cluster)
     timeouts = (config.argo.start_timeout, NODE_SECONDS if node else None)
-    given = 0
+    given = cuts = 0
     silent = True
     while silent:
         log = JobLog(cluster, name, 0, True, lambda _: None, lambda: None, *timeouts)
@@ -89,6 +97,11 @@ def lines_of_workflow(
                     given += 1
                     yield frame.data
             silent = log.was_silent
+        except ApiError as error:
+            cuts += 1
+            if error.reason != "Cut" or given or cuts > MOST_CUTS:
+                raise
+            _log.debug("%s: cut before its first line: %s", name, error.what)
         finally:
             log.close()
 

@@ -115,6 +115,7 @@ class PodResults:
             "max_bytes": POD_BYTES,
         }  # fmt: skip
         name = self._start(operation)
+        _log.debug("%s: results from %d: %s", self._job_id, offset, name)
         try:
             node = self._volume.node
             with closing(

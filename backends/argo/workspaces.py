@@ -9,10 +9,11 @@ Files are copied through a pod that waits while programs are run in it (`pods/ex
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
@@ -47,9 +48,11 @@ from stoke.backend.capabilities import Workspace
 from stoke.cache.volumes import lines_of, read_outcome
 from stoke.config.model import Config
 from stoke.errors import EngineError
+from stoke.files.debug import Logger
 from stoke.remote.bundle import housekeeping_source, packing_source
 from stoke.remote.common.archives import Counts, summary
 from stoke.request.workspace_name import WORKSPACE
+from stoke.workspaces.copying import AGAIN
 from stoke.workspaces.keeper import in_use
 
 NODE = "node"
@@ -57,7 +60,11 @@ PROGRAM = f"{bundle.FOLDER}/housekeeping.py"
 PACKER = f"{bundle.FOLDER}/pack.py"
 COPY_SECONDS = 86400
 DELETE_SECONDS = 60.0
+MOST_FAILURES = 3
+"""Connections in a row that may be cut before they bring anything new."""
 SELECTOR = f"{OURS},{TYPE}=workspace"
+
+_log = Logger(__name__)
 
 
 class ArgoWorkspaces:
@@ -214,8 +221,27 @@ class ArgoWorkspaces:
         what = f"read the workspace {workspace.name}"
         with self._waiting_pod(workspace) as pod:
             argv = ["python3", "-I", "-S", PACKER, WORKSPACE, path, name]
-            with closing(ExecSocket(self._cluster, pod, argv, what)) as program:
-                yield from program.output()
+            yield from self._archive(pod, argv, what)
+
+    def _archive(self, pod: str, argv: Sequence[str], what: str) -> Generator[bytes]:
+        """Yield what a packing program writes; after a cut, another one writes the rest."""
+        taken, size, failures = hashlib.sha256(), 0, 0
+        while True:
+            before = size
+            begin = [str(size), taken.hexdigest()] if size else []
+            try:
+                with closing(ExecSocket(self._cluster, pod, [*argv, *begin], what)) as program:
+                    for piece in program.output():
+                        taken.update(piece)
+                        size += len(piece)
+                        yield piece
+                return
+            except ApiError as error:
+                failures = 0 if size > before else failures + 1
+                _log.debug("%s: the copy was cut at %d: %s", pod, size, error.what)
+                if error.status or failures == MOST_FAILURES:
+                    raise EngineError(error.what, error.hint or AGAIN) from error
+                time.sleep(failures)
 
     def write(self, workspace: Workspace, folder: str, archive: Iterator[bytes]) -> list[str]:
         what = f"copy into the workspace {workspace.name}"
@@ -225,7 +251,10 @@ class ArgoWorkspaces:
             with closing(ExecSocket(self._cluster, pod, argv, what)) as program:
                 output = program.output(chain(archive, [summary(Counts())]))
                 # The outcome is the end: after an error, input is left unread.
-                result = read_outcome(lines_of(output), lambda _: None)
+                try:
+                    result = read_outcome(lines_of(output), lambda _: None)
+                except ApiError as error:
+                    raise EngineError(error.what, AGAIN) from error
         problems: list[str] = result["problems"]
         return problems
 

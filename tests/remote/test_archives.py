@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from stoke.remote.bundle import packing_source
 from stoke.remote.common.archives import (
     BLOCK,
     MAX_NAME,
@@ -251,3 +255,39 @@ def test_where_a_copy_goes(target: Path) -> None:
     assert place("folder/new") == ("folder", "new")
     assert place("a/b/") == ("a/b", "src")
     volume.close()
+
+
+# ---------------------------------------------------------------------------- copies that were cut
+
+
+def written(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """What the packing program writes, run as a pod runs it."""
+    program = tmp_path / "pack.py"
+    program.write_bytes(packing_source())
+    command = [sys.executable, "-I", "-S", str(program), *arguments]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+
+def test_a_copy_that_was_cut_continues_at_any_byte(tmp_path: Path, target: Path) -> None:
+    (target / "a").write_bytes(os.urandom(5_000))
+    (target / "b" / "c").mkdir(parents=True)
+    (target / "b" / "c" / "large").write_bytes(os.urandom(700_000))
+    os.link(target / "a", target / "b" / "same")
+    whole = written(tmp_path, str(target), "", "").stdout
+    at = [1, 512, 5_000, len(whole) // 2, len(whole) - 1, len(whole)]
+    for size in at:
+        digest = hashlib.sha256(whole[:size]).hexdigest()
+        done = written(tmp_path, str(target), "", "", str(size), digest)
+        assert (done.returncode, done.stdout) == (0, whole[size:]), size
+
+
+def test_a_copy_does_not_continue_with_other_files(tmp_path: Path, target: Path) -> None:
+    (target / "a").write_bytes(bytes(100_000))
+    whole = written(tmp_path, str(target), "", "").stdout
+    for change in (lambda: (target / "a").write_bytes(b"1" * 100_000), (target / "a").unlink):
+        change()
+        for size in (50_000, len(whole)):
+            digest = hashlib.sha256(whole[:size]).hexdigest()
+            done = written(tmp_path, str(target), "", "", str(size), digest)
+            assert (done.returncode, done.stdout) == (1, b"")
+            assert done.stderr == b"its files have changed since the copy was cut\n"

@@ -16,6 +16,7 @@ Jobs write anything to the volume, so no symbolic link is followed. The archives
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
@@ -217,11 +218,35 @@ def write_all(file: int, data: bytes) -> None:
         done += os.write(file, data[done:])
 
 
+def without_begin(pieces: Iterator[bytes], size: int, digest: str) -> Iterator[bytes]:
+    """Yield what follows the first `size` bytes. `RefusedError` if these have another SHA-256."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        begin = piece[:size]
+        size -= len(begin)
+        found.update(begin)
+        if size == 0:
+            if found.hexdigest() != digest:
+                break
+            yield piece[len(begin) :]
+            yield from pieces
+            return
+    raise RefusedError("its files have changed since the copy was cut")
+
+
 def main(arguments: list[str]) -> int:
-    """Write an archive to stdout: python3 workspace.py FOLDER PATH NAME."""
-    top, path, name = arguments
-    volume = WorkspaceVolume(top)
-    for piece in volume.pack(path, name):
-        write_all(1, piece)
-    sys.stdout.flush()
+    """Write an archive to stdout: python3 workspace.py FOLDER PATH NAME [SIZE DIGEST].
+
+    SIZE and DIGEST (SHA-256) are of what a reader has that was cut off; the rest is written.
+    """
+    top, path, name, *begin = arguments
+    pieces = WorkspaceVolume(top).pack(path, name)
+    if begin:
+        pieces = without_begin(pieces, int(begin[0]), begin[1])
+    try:
+        for piece in pieces:
+            write_all(1, piece)
+    except RefusedError as error:
+        print(error.text, file=sys.stderr)
+        return 1
     return 0

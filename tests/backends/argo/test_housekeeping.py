@@ -55,6 +55,32 @@ def test_reading_a_housekeeping_log_continues_after_a_long_silence(
     assert [one.method for one in server.requests if one.method != "GET"][-1] == "DELETE"
 
 
+def test_a_log_that_is_cut_before_its_first_line_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "aa")
+    argos = b"time=... argo=true\n"
+    with scripted_server() as server:
+        server.answers = {
+            "/log": [
+                *log_answer(argos, end=b""),
+                *log_answer(argos, said(progress="looking"), end=b""),
+            ],
+            "/pods": watched([pod(RUNNING)]),
+            "/workflows": watched([workflow()]),
+            "/workflows/stoke-housekeeping-aa": [json_answer(workflow())],
+            "/pods/stoke-housekeeping-aa": [json_answer(pod(RUNNING))],
+        }
+        cluster = Cluster(context=None, namespace=None, kubeconfig=server.kubeconfig(tmp_path))
+        told: list[str] = []
+        volume = Volume("argo", "team", "python", "/var/lib/stoke/x", "node-b")
+        with pytest.raises(EngineError, match="was cut"):
+            housekeep(cluster, Config(), "image", volume, {"do": "usage"}, told.append)
+        cluster.close()
+    assert told.count("looking") == 1
+    assert len([one for one in server.requests if one.path.endswith("/log")]) == 2
+
+
 def test_housekeeping_whose_node_accepts_no_pod_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,11 +234,9 @@ def test_c01_exactly_once_through_a_connection_that_is_cut_and_cut(
     wait_for(real, name, "running", "terminated")
     choose = random.Random(20)
     proxy = CuttingProxy(real.server, lambda: choose.randint(300_000, 1_500_000))
-    through = Cluster(
-        context=None,
-        namespace=real.namespace,
-        kubeconfig=proxy.kubeconfig(real_cluster.kubeconfig, tmp_path),
-    )
+    path = tmp_path / "kubeconfig"
+    path.write_text(proxy.kubeconfig(real_cluster.kubeconfig))
+    through = Cluster(context=None, namespace=real.namespace, kubeconfig=str(path))
     trouble: list[EngineError] = []
     follower = Follower(
         OnePod(through, real, name),

@@ -89,10 +89,16 @@ def test_w08_nothing_that_changes_things_is_sent_twice(
 
 
 def test_a_cut_response_is_an_error(cluster: Cluster, server: ScriptedServer) -> None:
-    server.answers["/pods"] = [[b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]]
-    with pytest.raises(ApiError) as caught:
-        cluster.request("GET", PODS)
-    assert caught.value.reason == "Cut"
+    cut: list[Piece] = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]
+    server.answers["/pods"] = [cut]
+    for method, asked in (("GET", 2), ("DELETE", 1)):
+        server.requests.clear()
+        with pytest.raises(ApiError) as caught:
+            cluster.request(method, PODS)
+        assert caught.value.reason == "Cut"
+        assert len(server.requests) == asked
+    server.answers["/pods"] = [cut, json_answer(NOTHING)]
+    assert cluster.request("GET", PODS) == NOTHING
 
 
 def test_a_response_that_is_not_json_is_an_error(cluster: Cluster, server: ScriptedServer) -> None:
