@@ -11,7 +11,7 @@ from stoke.errors import EngineError
 
 READ_SIZE = 1 << 16
 SEND_SECONDS = 20.0
-WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that would block raises."""
 
 
@@ -48,7 +48,7 @@ class SocketChannel:
         try:
             sent = self._send(self._queue[:READ_SIZE])
             del self._queue[:sent]
-        except WAITS:
+        except _WAITS:
             pass
         except OSError:
             self._queue.clear()  # It has ended, which `read` reports.
@@ -81,7 +81,7 @@ class SocketChannel:
         while not self._ended and self._failure is None:
             try:
                 data = self._socket.recv(READ_SIZE)
-            except WAITS:
+            except _WAITS:
                 return
             except OSError as error:
                 self._failure = error
@@ -127,5 +127,5 @@ def _held(response: Any) -> bytes:
     """Return what has arrived behind a response and is in its buffer. Never waits."""
     try:
         return bytes(response.fp.peek())
-    except WAITS:
+    except _WAITS:
         return b""
