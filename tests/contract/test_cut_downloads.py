@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from stoke.files.paths import state_dir
-from tests.cli.conftest import PROGRAM
 from tests.conftest import TestCluster
 from tests.contract.conftest import open_lab
 from tests.contract.test_workspace_contract import Workspaces, a_tree, described
 from tests.cutting_proxy import CuttingProxy
 from tests.lab import Lab
+from tests.terminals import PROGRAM
 
 pytestmark = pytest.mark.cluster
 
