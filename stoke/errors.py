@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from stoke.system_limits import exhausted_limit
 from stoke.text.shorten import shorten
 
 EXIT_UNKNOWN_JOB = 1
@@ -26,17 +27,23 @@ EXIT_STOPPED = 143
 class StokeError(Exception):
     """An error for the user: one sentence that says what failed and why, and a hint.
 
-    `hint` is the fix, often a command line. Both are shortened if they repeat a huge text.
+    `hint` is the fix, often a command line; that of a limit of this process or machine, if one caused
+    the error. Both are shortened if they repeat a huge text.
     """
 
     exit_code = EXIT_ENGINE
 
     def __init__(self, what: str, hint: str | None = None) -> None:
         self.what = shorten(what)
-        self.hint = None if hint is None else shorten(hint)
+        self._hint = None if hint is None else shorten(hint)
         super().__init__(self.what)
         # The id of the job that failed by this error, if the history has one.
         self.job_id: str | None = None
+
+    @property
+    def hint(self) -> str | None:
+        limit = exhausted_limit(self) if self.__context__ or self.__cause__ else None
+        return self._hint if limit is None else limit[1]
 
 
 class RequestError(StokeError):

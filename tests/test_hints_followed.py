@@ -148,6 +148,8 @@ NOT_FOLLOWED = {
     "leave files out: --exclude GLOB, or use another backend: -b docker": "needs a project of 256 MiB; "
     "tests/backends/argo/test_pack_chunks.py has its condition",
     "this cluster forbids root: set argo.restricted = true": CLUSTER,
+    "a job of this scope has replaced a folder that all jobs of the scope mount; stop its jobs and "
+    "make the cache anew: stoke cache clear -b argo --scope SCOPE": CLUSTER,
     "if a second run does harm, set argo.at_most_once = true": CLUSTER,
     "{}: kubectl delete node {}": CLUSTER,
     "{}; check the node: kubectl describe node {}": CLUSTER,
@@ -190,6 +192,16 @@ NOT_FOLLOWED = {
     "the command",
     "copy it out, or copy its path: y": "needs a machine with a desktop; tests/tui has the keys",
     "this is a bug in stoke": "names nothing to do",
+    "make room there; see how much is left: df -h {}; df -i {}": "needs a full disk; tests/test_system_"
+    "limits.py has its condition",
+    "delete files of yours there; see how much you may store: quota -s": "needs a quota",
+    "allow larger files: ulimit -f unlimited": "needs a limit that a process may raise again",
+    "name folders that you can write to: export STOKE_STATE_DIR=/some/folder "
+    "STOKE_CACHE_DIR=/some/other": "comes where no other place in the code reports a read-only disk",
+    "raise its limit: sudo sysctl fs.file-max=1000000": "changes the machine that runs the tests",
+    "see what uses it: ps aux --sort=-rss | head": "names only where to look",
+    "start it from a shell with a higher limit: ulimit -v unlimited": "needs a new shell",
+    "see how many there are, and the limit: ps -eLf | wc -l; ulimit -u": "names only where to look",
 }
 
 

@@ -75,6 +75,7 @@ from stoke.backend.api import (
     FoundJob,
     LogStream,
     PhaseReport,
+    UnsettledSubmitError,
     Volume,
 )
 from stoke.backend.capabilities import Channel, ClusterContext, Preparation
@@ -95,6 +96,8 @@ Object = dict[str, Any]
 # The grace period of a hard stop. With 0 the API server deletes the pod at once, and its log with
 # it.
 HARD_SECONDS = 1
+# What makes the code begin, among what was sent of a job.
+BEGINS = "all"
 RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
@@ -155,22 +158,34 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             check_workspace(spec, self._config.argo)
             node = self._workspaces().ensure(spec.workspace, spec.scope)
         manifests = make_job(delivery, self._config, nodes, reads, node)
+        sent: set[str] = set()
         try:
-            self._create(delivery.job_id, manifests)
-        except BaseException:
+            self._create(delivery.job_id, manifests, sent)
+        except BaseException as error:
             # Also after ctrl+c. A job that has started stays a job, whatever happened to the
             # response.
-            if not self._undo_submit(delivery.job_id):
+            runs = self._undo_submit(delivery.job_id)
+            if runs is None and sent:
+                raise UnsettledSubmitError(
+                    delivery.job_id, error, may_have_begun=BEGINS in sent
+                ) from error
+            if not runs:
                 raise
         with self._lock:
             self._timelines[delivery.job_id] = StartTimeline(began)
         report("queue", began, None)
 
-    def _create(self, job_id: str, manifests: JobManifests) -> None:
+    def _create(self, job_id: str, manifests: JobManifests, sent: set[str]) -> None:
+        """Create the job's objects. Add to `sent` what the cluster may have got: "workflow", and
+        `BEGINS` with the last object that the code waits for."""
         resources = self._locations.current.resources
+        waits = AWAITS_BUNDLE in labels_of(manifests.workflow)
+        sent |= {"workflow"} if waits else {"workflow", BEGINS}
         try:
             posted = resources.create("workflows", manifests.workflow)
         except ApiError as error:
+            if error.is_unsent or (error.status // 100 == 4 and error.status != 409):
+                sent.clear()
             # The workflow exists if this is a repeated submit, or if only the response was lost.
             there = self._metadata(job_id) if error.status in (0, 409) else None
             if there is None:
@@ -191,6 +206,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             if manifests.bundle_object is not None:
                 kind = manifests.bundle_object["kind"]
                 about = {**manifests.bundle_object["metadata"], "ownerReferences": [owner]}
+                sent.add(BEGINS)
                 resources.create(RESOURCES[kind], {**manifests.bundle_object, "metadata": about})
         except ApiError as error:
             if error.status == 403:
@@ -206,9 +222,12 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
                 raise
         resources.patch_workflow(job_id, DELIVERED)
 
-    def _undo_submit(self, job_id: str) -> bool:
-        """Remove what a failed submit created. Return True if the job is complete and may be
-        running."""
+    def _undo_submit(self, job_id: str) -> bool | None:
+        """Remove what a failed submit created.
+
+        Return True if the job is complete and may be running, and None if the cluster does not
+        answer.
+        """
         try:
             workflow = self._metadata(job_id)
             if workflow is None:
@@ -217,9 +236,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
                 return True
             self.remove(job_id)
         except EngineError:
-            # The cluster does not answer. The workflow keeps its label, and a later listing removes
-            # it.
-            pass
+            return None
         return False
 
     def inspect(self, job_id: str) -> EngineState:

@@ -63,6 +63,11 @@ class ApiError(EngineError):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the server got nothing of the request."""
+        return self.status == 0 and self.reason in ("Unreachable", "Untrusted")
+
 
 class Cluster:
     """One cluster and namespace, connected to at the first use. Safe to use from several threads.

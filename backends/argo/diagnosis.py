@@ -127,6 +127,11 @@ def why_waiting(pod: Object) -> Diagnosis:
                 hint = (
                     "create the secret, or refer to an existing one: --secret NAME=secret:NAME/KEY"
                 )
+            elif "subPath" in said:
+                hint = (
+                    "a job of this scope has replaced a folder that all jobs of the scope mount; stop "
+                    "its jobs and make the cache anew: stoke cache clear -b argo --scope SCOPE"
+                )
             elif "runAsNonRoot" in said:
                 hint = "this cluster forbids root: set argo.restricted = true"
             name = one.get("name", MAIN)

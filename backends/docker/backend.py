@@ -30,6 +30,7 @@ from backends.docker.engine import (
     LONGEST_EXPLANATION,
     AnswerError,
     Engine,
+    NotReachedError,
     checking_answer,
     is_local,
 )
@@ -50,6 +51,7 @@ from stoke.backend.api import (
     FoundJob,
     LogStream,
     PhaseReport,
+    UnsettledSubmitError,
     Volume,
 )
 from stoke.backend.capabilities import Channel, NotStartedError, ResultEntry
@@ -120,14 +122,25 @@ class DockerBackend(WorkspaceMethods):
                 self._volumes.ensure(delivery.spec.scope, "system")
         if delivery.spec.workspace is not None:
             self._workspaces().ensure(delivery.spec.workspace, delivery.spec.scope)
+        created = may_have_begun = False
         try:
             if self._create(delivery, image):
+                created = True
                 self._refuse_ignored_limits(delivery)
-                self._deliver_and_start(delivery, image)
-        except BaseException:
+                self._deliver(delivery, image)
+                may_have_begun = True
+                self._start(delivery.job_id, image)
+        except BaseException as error:
             # Also after ctrl+c. A job that has started stays a job, whatever happened to the
             # response.
-            if not self._undo_submit(delivery.job_id):
+            runs = self._undo_submit(delivery.job_id)
+            is_refused = isinstance(error, NotReachedError | AnswerError)
+            if runs is None and (created or not is_refused):
+                may_have_begun = may_have_begun and not is_refused
+                raise UnsettledSubmitError(
+                    delivery.job_id, error, may_have_begun=may_have_begun
+                ) from error
+            if not runs:
                 raise
         report("start", began, time.monotonic() - clock)
 
@@ -179,7 +192,7 @@ class DockerBackend(WorkspaceMethods):
                     field, "this engine ignores the limit", "see the line 'limits' of: stoke doctor"
                 )
 
-    def _deliver_and_start(self, delivery: Delivery, image: str) -> None:
+    def _deliver(self, delivery: Delivery, image: str) -> None:
         archive = DeliveryArchive(delivery)
         try:
             with self._engine.call(f"deliver {delivery.job_id}") as api:
@@ -187,9 +200,11 @@ class DockerBackend(WorkspaceMethods):
         except AnswerError as error:
             _refuse_image(error, image)
             raise
+
+    def _start(self, job_id: str, image: str) -> None:
         try:
-            with self._engine.call(f"start {delivery.job_id}") as api:
-                api.start(delivery.job_id)
+            with self._engine.call(f"start {job_id}") as api:
+                api.start(job_id)
         except AnswerError as error:
             if "python3" in error.explanation and "not found" in error.explanation:
                 raise EngineError(
@@ -198,8 +213,11 @@ class DockerBackend(WorkspaceMethods):
                 ) from error
             raise
 
-    def _undo_submit(self, job_id: str) -> bool:
-        """Remove what a failed submit created. Return True if the job is running all the same."""
+    def _undo_submit(self, job_id: str) -> bool | None:
+        """Remove what a failed submit created.
+
+        Return True if the job is running all the same, and None if the engine does not answer.
+        """
         try:
             record = self._record(job_id)
             if record is None:
@@ -209,9 +227,7 @@ class DockerBackend(WorkspaceMethods):
                     return True
             self.remove(job_id)
         except EngineError:
-            # The engine does not answer. The container keeps its label, and a later listing removes
-            # it.
-            pass
+            return None
         return False
 
     def inspect(self, job_id: str) -> EngineState:

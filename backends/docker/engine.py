@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from stoke.errors import EngineError
 from stoke.files.debug import Logger
+from stoke.system_limits import chain_of
 
 if TYPE_CHECKING:
     from docker.tls import TLSConfig
@@ -41,6 +42,10 @@ class AnswerError(EngineError):
         super().__init__(what, hint)
         self.status = status
         self.explanation = explanation
+
+
+class NotReachedError(EngineError):
+    """The engine got nothing of the request."""
 
 
 @dataclass(frozen=True)
@@ -248,22 +253,22 @@ def as_engine_error(error: BaseException, what: str, url: str) -> EngineError:
         return _answer(error.response.status_code, str(error.explanation or ""), what)
     cause = _os_error(error)
     if isinstance(cause, FileNotFoundError):
-        return EngineError(
+        return NotReachedError(
             f"there is no Docker engine: {url} does not exist",
             f"install Docker, or {START_IT}",
         )
     if isinstance(cause, PermissionError):
-        return EngineError(
+        return NotReachedError(
             f"no permission to use the Docker engine at {url}",
             f"join its group: sudo usermod -aG docker $USER, and log in again; {OTHERWISE}",
         )
     if isinstance(cause, ConnectionRefusedError):
-        return EngineError(f"the Docker engine at {url} is not running", START_IT)
+        return NotReachedError(f"the Docker engine at {url} is not running", START_IT)
     if _timed_out(error):
         return EngineError(
             f"cannot {what}: the Docker engine at {url} does not answer", "check it: docker info"
         )
-    if cause is not None or any(isinstance(one, ConnectionError) for one in _chain(error)):
+    if cause is not None or any(isinstance(one, ConnectionError) for one in chain_of(error)):
         # http.client's error for a response that never began has no number.
         why = "it closed the connection" if cause is None else cause.strerror or str(cause)
         return EngineError(f"cannot {what}: lost the Docker engine at {url}: {why}", START_IT)
@@ -288,22 +293,9 @@ def _answer(status: int, explanation: str, what: str) -> AnswerError:
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and all that caused it: causes, contexts and what the libraries wrap in `args`."""
-    queue, seen = [error], set[int]()
-    while queue:
-        one = queue.pop(0)
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        inner = [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-        queue.extend(item for item in inner if isinstance(item, BaseException))
-
-
 def _os_error(error: BaseException) -> OSError | None:
     """Return the operating system's error. requests' errors are OSErrors too, but have no number."""
-    for one in _chain(error):
+    for one in chain_of(error):
         if isinstance(one, OSError) and one.errno is not None:
             return one
     return None
@@ -313,4 +305,4 @@ def _timed_out(error: BaseException) -> bool:
     import requests.exceptions
 
     kinds = (TimeoutError, requests.exceptions.Timeout)
-    return any(isinstance(one, kinds) for one in _chain(error))
+    return any(isinstance(one, kinds) for one in chain_of(error))

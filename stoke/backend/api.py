@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from stoke.errors import EngineError
+from stoke.errors import EngineError, StokeError
 
 if TYPE_CHECKING:
     from stoke.project.pack import ProjectDelivery
@@ -72,6 +72,24 @@ class Delivery:
     renews: bool = False
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
     project: ProjectDelivery | None = None
+
+
+class UnsettledSubmitError(EngineError):
+    """A submit failed with `error`, and its engine does not tell what it has of the job.
+
+    `may_have_begun` is whether the engine may have been asked to start it. The job's record stays
+    unfinished until the engine answers.
+    """
+
+    def __init__(self, job_id: str, error: BaseException, *, may_have_begun: bool) -> None:
+        what, hint = "interrupted while it was submitted", None
+        if isinstance(error, StokeError):
+            what, hint = error.what, error.hint
+        fact = "the job did not begin"
+        if may_have_begun:
+            fact = "it is unknown whether the job began"
+        show = f"see what became of it: stoke show {job_id}"
+        super().__init__(f"{what}; {fact}", f"{hint}; then {show}" if hint else show)
 
 
 class EngineStatus(StrEnum):

@@ -90,7 +90,7 @@ def watch_job(
             if control is not None:
                 control.attach(lambda: stopper.replace(follow.wake))
             last = follow.run()
-    except (BrokenPipeError, KeyboardInterrupt, EngineError):
+    except BaseException:
         if shell is not None:
             stop(job, backend, history, config.stop_grace)
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stoke.errors import StokeError
 from stoke.files.paths import make_private, state_dir
+from stoke.system_limits import disk_trouble, exhausted_limit
 
 LONGEST = 1024**2
 """Size in bytes from which the file is truncated before the next report."""
@@ -22,7 +23,13 @@ def crash_file() -> Path:
 
 
 def report_crash(error: BaseException) -> tuple[str, str]:
-    """Write the traceback of `error` to the crash file; return what to print, and a hint."""
+    """Write the traceback of `error` to the crash file; return what to print, and a hint.
+
+    An exhausted limit or a full disk is no fault of the program, and no traceback is written.
+    """
+    trouble = exhausted_limit(error) or disk_trouble(error)
+    if trouble is not None:
+        return trouble
     what = f"stoke itself failed: {type(error).__name__}: {error}"
     lines = [time.strftime("%Y-%m-%dT%H:%M:%S%z\n"), *traceback.format_exception(error), "\n"]
     try:

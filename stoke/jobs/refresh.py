@@ -154,12 +154,13 @@ def reconcile(
     if engine.status == EngineStatus.CREATED:
         if _is_adopted(job):
             return True  # A process with another history may be submitting it.
-        # The submitting process died between creating and starting the job.
+        # The submitting process died, or lost the engine, between creating and starting the job.
         backend.remove(job.id)
+        why = job.reason or "the program that submitted it ended"
         history.update(
             job.id,
             state=JobState.LOST,
-            reason="the program that submitted it ended before the job began",
+            reason=f"the job never began: {why}",
             finished_at=time.time(),
         )
         return True

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stoke.backend.api import Backend, Delivery, PhaseReport
+from stoke.backend.api import Backend, Delivery, PhaseReport, UnsettledSubmitError
 from stoke.backend.capabilities import SharesNetwork
 from stoke.delivery.checkpoints import checkpoint_name
 from stoke.delivery.network import NOTHING, Network, this_network
@@ -105,6 +105,13 @@ def submit(
         )
         try:
             backend.submit(delivery, reported)
+        except UnsettledSubmitError as error:
+            # The next refresh asks the engine.
+            _log.debug("submit %s: %s is unsettled: %s", job.id, backend.name, error)
+            with suppress(EngineError):
+                history.update(job.id, reason=error.what)
+            error.job_id = job.id
+            raise
         except StokeError as error:
             _log.debug("submit %s: %s failed: %s", job.id, backend.name, error)
             _record_failure(history, job.id, error.what)
@@ -113,7 +120,8 @@ def submit(
         except BaseException:
             # ctrl+c during the submission: remove what the engine has of the job.
             _record_failure(history, job.id, "interrupted while it was submitted")
-            backend.remove(job.id)
+            with suppress(EngineError):  # A later listing removes it.
+                backend.remove(job.id)
             raise
         _log.debug(
             "submit %s: %s has the job after %.3f s", job.id, backend.name, time.monotonic() - began

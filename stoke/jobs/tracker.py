@@ -412,10 +412,8 @@ class Tracker:
             if not job.provisional:
                 knows = f"the {self._backend.name} backend no longer knows this job"
                 if job.state is JobState.QUEUED:
-                    knows = (
-                        f"the {self._backend.name} backend does not know this job: the program that "
-                        "submitted it ended too early"
-                    )
+                    why = job.reason or "the program that submitted it ended too early"
+                    knows = f"the {self._backend.name} backend does not know this job: {why}"
                 reason = engine.reason or knows
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
             elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:

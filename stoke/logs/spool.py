@@ -287,6 +287,9 @@ class SpoolReader:
                 self.close()
                 if folder == self._location.current:
                     return False  # Otherwise the log moved in between.
+            except OSError:
+                self.close()
+                raise
 
     def size(self) -> tuple[int, int]:
         """Return (bytes, rows) that can be read now: every byte has its row, every row has a byte."""

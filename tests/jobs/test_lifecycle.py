@@ -25,6 +25,7 @@ from stoke.backend.api import (
     FoundJob,
     Frame,
     PhaseReport,
+    UnsettledSubmitError,
 )
 from stoke.backend.pool import Backends
 from stoke.config.model import Config
@@ -182,6 +183,38 @@ def test_an_engine_that_refuses_leaves_a_failed_job_with_the_reason(history: His
     assert not is_being_submitted(job.id)
 
 
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(CREATED, JobState.LOST), (ABSENT, JobState.LOST), (RUNNING, JobState.QUEUED)],
+)
+def test_a_submit_without_an_answer_is_settled_by_the_next_refresh(
+    history: History, state: EngineState, expected: JobState
+) -> None:
+    backend = ScriptedBackend()
+
+    def lose(delivery: Delivery, report: PhaseReport) -> None:
+        error = EngineError("lost the engine", "start it")
+        raise UnsettledSubmitError(delivery.job_id, error, may_have_begun=True) from error
+
+    backend.on_submit = lose
+    with pytest.raises(UnsettledSubmitError) as lost:
+        submit(request(), backend, history)
+    (job,) = history.list()
+    assert lost.value.job_id == job.id
+    assert lost.value.hint == f"start it; then see what became of it: stoke show {job.id}"
+    assert (job.state, job.exit_code, job.finished_at) == (JobState.QUEUED, None, None)
+    assert job.reason == "lost the engine; it is unknown whether the job began"
+    assert not is_being_submitted(job.id)
+
+    backend.states = [state]
+    (after,) = refresh([job], backends_of(backend), history, seconds=60)
+    assert (after.state, after.stale) == (expected, False)
+    if state == CREATED:
+        assert backend.removed == [job.id]
+    if expected is JobState.LOST:
+        assert "lost the engine" in (after.reason or "")
+
+
 def test_ctrl_c_in_the_middle_takes_everything_back(history: History) -> None:
     backend = ScriptedBackend()
 
@@ -281,7 +314,7 @@ def test_a_submit_killed_with_9_is_placed_by_the_next_program(
     assert after.finished_at is not None
     if state == CREATED:
         assert backend.removed == [job.id]
-        assert "ended before the job began" in (after.reason or "")
+        assert after.reason == "the job never began: the program that submitted it ended"
 
 
 # --- listing -------------------------------------------------------------------------------------

@@ -83,8 +83,16 @@ def open_with_system(path: Path) -> None:
 
 
 def _program(kind: str, variable: str, *fallbacks: str) -> Program:
-    if wanted := os.environ.get(variable):
-        return Program(kind, variable, shlex.split(wanted))
+    wanted = os.environ.get(variable, "")
+    try:
+        command = shlex.split(wanted)
+    except ValueError as error:
+        raise EngineError(
+            f"the {kind} in ${variable} is no command: {clean(wanted)} ({error})",
+            f"name another: export {variable}=...",
+        ) from error
+    if command and command[0]:
+        return Program(kind, variable, command)
     for name in fallbacks:
         if shutil.which(name):
             return Program(kind, variable, [name])

@@ -11,7 +11,7 @@ import pytest
 
 from backends.argo import ArgoBackend
 from backends.argo.names import AWAITS_BUNDLE
-from stoke.backend.api import Delivery
+from stoke.backend.api import Delivery, UnsettledSubmitError
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import EngineError
 from tests.backends.argo.deliveries import delivery
@@ -76,6 +76,24 @@ def test_a_lost_request_creates_no_job(server: ScriptedServer, tmp_path: Path) -
     server.answers = {"/workflows": [[Reset]], f"/{job.job_id}": [NOT_FOUND]}
     with pytest.raises(EngineError, match="cut"):
         backend_for(server, tmp_path).submit(job, unreported)
+
+
+def test_without_an_answer_it_is_unknown_whether_the_job_began(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    job = delivery("print(1)")
+    server.answers = {"/workflows": [[Reset]], f"/{job.job_id}": [[Reset]]}
+    with pytest.raises(UnsettledSubmitError, match="unknown whether the job began") as lost:
+        backend_for(server, tmp_path).submit(job, unreported)
+    assert (lost.value.hint or "").endswith(f"see what became of it: stoke show {job.job_id}")
+
+
+def test_a_cluster_that_got_no_request_has_no_job(server: ScriptedServer, tmp_path: Path) -> None:
+    backend = backend_for(server, tmp_path)
+    server.close()
+    with pytest.raises(EngineError, match="cannot connect") as refused:
+        backend.submit(delivery("print(1)"), unreported)
+    assert not isinstance(refused.value, UnsettledSubmitError)
 
 
 def test_submitting_again_finds_the_job(server: ScriptedServer, tmp_path: Path) -> None:

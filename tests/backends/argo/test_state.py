@@ -113,6 +113,16 @@ def test_the_containers_status_comes_before_the_workflows() -> None:
             "--secret",
         ),
         (
+            pod(
+                waiting(
+                    "CreateContainerConfigError",
+                    'failed to prepare subPath for volumeMount "python" of container "main"',
+                )
+            ),
+            "failed to prepare subPath",
+            "stoke cache clear -b argo",
+        ),
+        (
             pod(waiting("CreateContainerConfigError", "container has runAsNonRoot and image ...")),
             "runAsNonRoot",
             "argo.restricted",

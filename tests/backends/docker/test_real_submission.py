@@ -13,7 +13,7 @@ import backends.docker.backend as backend_module
 from backends.docker import DockerBackend
 from backends.docker.engine import AnswerError
 from backends.docker.names import volume_labels, volume_name
-from stoke.backend.api import Delivery, Volume
+from stoke.backend.api import Volume
 from stoke.backend.pool import Backends
 from stoke.config.model import Config, DockerConfig
 from stoke.errors import EngineError, RequestError
@@ -77,7 +77,8 @@ def test_a_submit_that_stopped_halfway_is_completed_by_the_next(
 ) -> None:
     made = delivery("print('whole')", scope=docker_scope)
     with monkeypatch.context() as patched:
-        patched.setattr(backend, "_deliver_and_start", lambda *_: None)
+        patched.setattr(backend, "_deliver", lambda *_: None)
+        patched.setattr(backend, "_start", lambda *_: None)
         backend.submit(made, unreported)
     assert backend.inspect(made.job_id).status == "created"
     backend.submit(made, unreported)
@@ -118,7 +119,7 @@ def test_a_submit_that_fails_leaves_no_container(
         raise error
 
     made = delivery("pass", scope=docker_scope)
-    monkeypatch.setattr(backend, "_deliver_and_start", fails)
+    monkeypatch.setattr(backend, "_deliver", fails)
     with pytest.raises(type(error)):
         backend.submit(made, unreported)
     assert backend.inspect(made.job_id).status == "absent"
@@ -127,14 +128,14 @@ def test_a_submit_that_fails_leaves_no_container(
 def test_a_start_whose_answer_was_lost_is_a_start(
     backend: DockerBackend, docker_scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = backend._deliver_and_start
+    whole = backend._start
 
-    def loses_the_answer(made: Delivery, image: str) -> None:
-        whole(made, image)
+    def loses_the_answer(job_id: str, image: str) -> None:
+        whole(job_id, image)
         raise EngineError("lost the Docker engine")
 
     made = delivery("print('ran')", scope=docker_scope)
-    monkeypatch.setattr(backend, "_deliver_and_start", loses_the_answer)
+    monkeypatch.setattr(backend, "_start", loses_the_answer)
     backend.submit(made, unreported)
     assert ended(backend, made.job_id).exit_code == 0
 
