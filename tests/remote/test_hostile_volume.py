@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from stoke.remote.bundle import runner_source
 from stoke.remote.common.seal import sealed, unsealed
 from stoke.remote.common.trees import remove_tree
+from stoke.remote.housekeeping.job_folders import JOB_FOLDERS
 from stoke.remote.protocol import METADATA
 from tests.package_index import PackageIndex
 from tests.remote.programs import housekeeping_file
@@ -256,6 +257,20 @@ def test_one_kind_of_file_in_every_place(kind: str, thing: Any) -> None:
         for place in sorted(PLACES[kind], key=len, reverse=True)[:: 6 if heavy else 1]:
             put(top, place, thing)
         check(top, kind)
+
+
+@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.__name__)
+@pytest.mark.parametrize("operation", ["prune", "clear"])
+def test_what_every_pod_mounts_is_a_folder_again(operation: str, thing: Any) -> None:
+    """The kubelet refuses to start a pod whose folder in the volume is anything else."""
+    with volume() as (top, _):
+        for name in JOB_FOLDERS:
+            put(top, name, thing)
+        assert housekeep(top, do=operation)["result"]["trouble"] is None
+        for name in JOB_FOLDERS:
+            path = top / name
+            if os.path.lexists(path):
+                assert stat.S_ISDIR(path.lstat().st_mode) and path.stat().st_mode & 0o700 == 0o700
 
 
 light = st.sampled_from([thing for thing in THINGS if thing not in (many_values, deep)])

@@ -17,12 +17,12 @@ CHECKPOINT_SECONDS = 90 * DAY
 """After so long without a job of its name, a checkpoint is removed."""
 RESULTS_SECONDS = 14 * DAY
 """After so long, results that no machine has collected are removed."""
-FOLDERS = (PythonLayout.CHECKPOINTS, PythonLayout.RESULTS)
+JOB_FOLDERS = (PythonLayout.CHECKPOINTS, PythonLayout.RESULTS)
 
 
 def old_folders(top: str) -> Iterator[str]:
     """Yield the paths of checkpoints and results that are too old."""
-    for name, seconds in zip(FOLDERS, (CHECKPOINT_SECONDS, RESULTS_SECONDS)):  # noqa: B905
+    for name, seconds in zip(JOB_FOLDERS, (CHECKPOINT_SECONDS, RESULTS_SECONDS)):  # noqa: B905
         folder = os.path.join(top, name)
         if is_folder(folder):
             yield from older_than(folder, seconds)

@@ -24,7 +24,7 @@ from stoke.remote.housekeeping.files import (
     read_json,
     read_text,
 )
-from stoke.remote.housekeeping.job_folders import FOLDERS, old_folders
+from stoke.remote.housekeeping.job_folders import JOB_FOLDERS, old_folders
 from stoke.remote.housekeeping.limits import (
     ENVIRONMENT_KEY,
     MAX_ENVIRONMENTS,
@@ -71,6 +71,8 @@ class PythonVolume(CacheVolume):
         PythonLayout.SNAPSHOTS,
         PythonLayout.SNAPSHOT_OBJECTS,
         PythonLayout.SNAPSHOT_USES,
+        # The kubelet mounts these in every pod of the scope, and refuses anything but folders.
+        *JOB_FOLDERS,
     )
 
     def __init__(self, top: str, uv: str | None, progress: Progress) -> None:
@@ -476,4 +478,4 @@ class PythonVolume(CacheVolume):
     def is_kept_by_clear(self, name: str) -> bool:
         """Return whether clearing keeps what has this name at the top of the volume."""
         path = self.path(name)
-        return name in (TRASH, *FOLDERS) or (name in KEPT_BY_CLEAR and is_small(path))
+        return name in (TRASH, *JOB_FOLDERS) or (name in KEPT_BY_CLEAR and is_small(path))

@@ -110,7 +110,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History
         (b"/start HTTP", True, "it is unknown whether the job began", JobState.SUCCEEDED),
         (b"/start HTTP", False, "it is unknown whether the job began", JobState.LOST),
         (b"/archive?", False, "the job did not begin", JobState.LOST),
-        (b"/containers/create?", True, "the job did not begin", JobState.LOST),
+        (b"/containers/create?", False, "the job did not begin", JobState.LOST),
     ],
 )
 def test_a_submit_whose_engine_dies_is_settled_by_the_next_refresh(
@@ -152,7 +152,7 @@ def test_a_submit_whose_engine_dies_is_settled_by_the_next_refresh(
         if ends is JobState.SUCCEEDED:
             assert spooled(job_dir(job.id), STDOUT) == b"ran\n"
         else:
-            assert found.reason and found.reason.startswith("the job never began: ")
+            assert fact in (found.reason or "")
         assert not docker_engine.containers(all=True, filters={"name": [job.id]})
     finally:
         engine.close()
