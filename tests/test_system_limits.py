@@ -16,8 +16,9 @@ import pytest
 from stoke.errors import EngineError, StokeError
 from stoke.files.crash_report import crash_file, report_crash
 from stoke.system_limits import exhausted_limit
-from tests.cli.conftest import PROGRAM, only_job
+from tests.cli.conftest import only_job
 from tests.hints import is_hint
+from tests.terminals import PROGRAM
 
 RUN = f"{shlex.quote(PROGRAM)} run -b local -c 'print(1)'"
 MANY = "raise the limit: ulimit -n {}"
