@@ -414,7 +414,8 @@ class Tracker:
                 if job.state is JobState.QUEUED:
                     why = job.reason or "the program that submitted it ended too early"
                     knows = f"the {self._backend.name} backend does not know this job: {why}"
-                reason = engine.reason or knows
+                never_began = job.state is JobState.QUEUED and engine.started_at is None
+                reason = knows if never_began else engine.reason or knows
                 changes |= {"state": JobState.LOST, "reason": reason, "finished_at": time.time()}
             elif job.state is JobState.STOPPED and not job.stop_requested and engine.reason:
                 changes["reason"] = engine.reason  # Not by us.

@@ -447,6 +447,18 @@ def test_a_job_that_never_reached_the_engine_differs_from_a_forgotten_one(histor
     assert "no longer knows this job" in (lost[1].reason or "")
 
 
+def test_a_job_that_never_reached_a_cluster_is_not_said_to_be_deleted_there(
+    history: History,
+) -> None:
+    job = add(history)
+    history.update(job.id, state=JobState.QUEUED)
+    gone = dataclasses.replace(ABSENT, reason="the cluster no longer has its workflow")
+    backends = backends_of(ScriptedBackend(states=[gone]))
+    (lost,) = refresh([found(history, job.id)], backends, history, seconds=60)
+    assert lost.state is JobState.LOST
+    assert "does not know this job: the program that submitted it ended" in (lost.reason or "")
+
+
 def test_a_full_history_does_not_undo_a_submit(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
