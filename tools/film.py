@@ -6,6 +6,7 @@ and users who turned them off, see the last frame.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
@@ -25,6 +26,7 @@ HOLD_SECONDS = 4.0
 """Seconds for which the last frame is shown before the recording restarts."""
 
 Row = tuple[Segment, ...]
+_PIECES = re.compile(r"\S+(?: \S+)*")
 
 
 @dataclass
@@ -81,14 +83,17 @@ class Film:
                 f'<rect x="{left}" y="{y * LINE}" width="{width}" height="{LINE + 0.3}"'
                 f' fill="{colour}"/>'
             )
-            x += cells
-            if words.strip():
+            # Some viewers draw several blanks as one, so what is between them has its own position.
+            for piece in _PIECES.finditer(words):
                 name = looks.setdefault(css, f"s{len(looks)}")
+                left = f"{(x + cell_len(words[: piece.start()])) * CELL:.5g}"
+                width = f"{cell_len(piece[0]) * CELL:.5g}"
                 # The length is said, so that every font keeps to the cells.
                 text.append(
                     f'<text class="{name}" x="{left}" y="{y * LINE + FONT}" textLength="{width}"'
-                    f' lengthAdjust="spacingAndGlyphs">{escape(words)}</text>'
+                    f' lengthAdjust="spacingAndGlyphs">{escape(piece[0])}</text>'
                 )
+            x += cells
         return "".join(ground + text)
 
 

@@ -1,5 +1,5 @@
 """Make screenshots/tour.svg, the recording in README.md: the real program, a job cold, the same warm,
-a race of both and the caches. It is uncut and plays at its real speed.
+and a race of both. It is uncut and plays at its real speed.
 
     python tools/tour.py
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -23,8 +23,6 @@ from tools.film import Film
 from tools.screenshots import ROOT, at_home, over, race_result, until
 
 if TYPE_CHECKING:
-    from textual.pilot import Pilot
-
     from tui.app import StokeApp
 
 SIZE = (100, 28)
@@ -38,11 +36,11 @@ import pandas as pd
 x = np.linspace(0, 10, 400)
 points = pd.DataFrame({"x": x, "y": 3 * x + 2})
 slope = level = 0.0
-for step in range(1, 13):
+for step in range(1, 9):
     error = slope * points.x + level - points.y
     slope -= 0.01 * (error * points.x).mean()
     level -= 0.05 * error.mean()
-    print(f"step {step:2}  loss {(error**2).mean():8.3f}", flush=True)
+    print(f"INFO step {step}  loss {(error**2).mean():8.3f}", flush=True)
     time.sleep(0.1)
 """
 CAPTION = Style(bold=True)
@@ -82,6 +80,7 @@ async def film() -> Film:
     from stoke.config.loader import load_config
     from tui.app import StokeApp
     from tui.dialogs.welcome import Welcome
+    from tui.new_job.form_field import FormField
 
     app = StokeApp(load_config())
 
@@ -89,6 +88,10 @@ async def film() -> Film:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
         await pilot.press("escape", "2")
         await until(pilot, lambda: app.screen.query("#code"))
+        app.screen.query_one("#code", TextArea).load_text(CODE)
+        app.screen.query_one("#field-name", FormField).text = "fit-line"
+        app.screen.query_one("#field-dependencies", FormField).text = "numpy, pandas"
+        await pilot.pause(0.5)
         camera = Camera(app)
         filming = asyncio.create_task(camera.run())
 
@@ -97,41 +100,23 @@ async def film() -> Film:
             await pilot.pause(0.7)
             await pilot.press(*keys)
 
-        camera.caption = "New job: some code, pasted"
+        camera.caption = "code and its packages; nothing is cached yet"
         await pilot.pause(0.8)
-        app.screen.query_one("#code", TextArea).load_text(CODE)
-        await pilot.pause(0.8)
-        camera.caption = "its packages, typed"
-        app.screen.query_one("#field-dependencies Input").focus()
-        await type_text(pilot, "numpy, pandas")
-        await pilot.pause(0.8)
-        await press("ctrl+r   submit and watch: nothing is cached yet", "ctrl+r")
+        await press("ctrl+r   submit and watch", "ctrl+r")
         await until(pilot, lambda: over(app, 1))
-        await pilot.pause(1.2)
+        await pilot.pause(0.7)
         await press("r   again: the environment is there now", "escape", "r")
         await until(pilot, lambda: over(app, 2))
-        await pilot.pause(1.0)
-        await press("]   its phases: all hits, nothing downloaded", "right_square_bracket")
-        await pilot.pause(2.0)
-        await press("2, ctrl+t   race it: cold in a scope of its own, then warm", "2", "ctrl+t")
-        await until(pilot, lambda: race_result(app))
-        await pilot.pause(2.5)
-        await press("3, m   what the caches hold, measured", "3")
         await pilot.pause(0.5)
-        await pilot.press("m")
-        await pilot.pause(2.0)
+        await press("ctrl+t   race it: cold in a scope of its own, then warm", "ctrl+t")
+        await until(pilot, lambda: race_result(app))
+        camera.caption = "the same code, the same packages"
+        await pilot.pause(1.5)
         filming.cancel()
         with suppress(asyncio.CancelledError):
             await filming
         camera.look()
     return camera.film
-
-
-async def type_text(pilot: Pilot[Any], text: str) -> None:
-    names = {" ": "space", ",": "comma"}
-    for letter in text:
-        await pilot.press(names.get(letter, letter))
-        await pilot.pause(0.04)
 
 
 def main() -> None:
