@@ -42,10 +42,9 @@ from tui.widgets.top_bar import TopBar
 # widens some of them.
 _COLUMNS = (
     ("on", 6),
-    ("scope", 7),
+    ("scope", 13),
     ("kind", 6),
     ("size", 7),
-    ("age", 4),
     ("envs", 4),
     ("hit%", 4),
     ("saved", 6),
@@ -298,6 +297,8 @@ class CachesScreen(StokeScreen):
             text.append_text(fmt.plain(fmt.place(volume.name), "bold"))
             if volume.node:
                 text.append_text(fmt.plain(f" on {volume.node}"))
+            if volume.measured_at is not None and not self._wide:
+                text.append(f" measured {self._age(volume)} ago", style="$quiet")
             if volume.in_use_by:
                 text.append_text(fmt.plain(f" in use by {', '.join(volume.in_use_by)}", "$warn"))
             text.append("\n")
@@ -342,29 +343,36 @@ class CachesScreen(StokeScreen):
         return sum(sizes) if sizes else None
 
     def _row(self, key: Key, volume: Volume) -> Sequence[Text]:
-        age = fmt.UNKNOWN
-        if volume.measured_at is not None:
-            age = fmt.age(self.context.clock() - volume.measured_at)
+        size = fmt.size(volume.bytes)
+        is_busy = key in self._works
         figures = self._data.figures(volume) if self._data else None
         count = len(volume.in_use_by)
         users = fmt.cell(", ".join(volume.in_use_by), "$warn")
         if not self._wide:
             # Their names are below the table.
             users = Text(fmt.count(count, "job"), style="$warn")
-        share = () if not self._wide else (_share_bar(volume.bytes, self._total),)
+        share = (_share_bar(volume.bytes, self._total),) if self._wide else ()
+        # Of a narrow screen, the age of the measurement is below the table.
+        ages = (_right("..." if is_busy else self._age(volume)),) if self._wide else ()
         return (
             fmt.cell(volume.backend),
             Text(self._scopes[volume.scope]),
             fmt.cell(volume.kind),
-            _right(fmt.size(volume.bytes)),
+            _right("..." if is_busy and not self._wide else size),
             *share,
-            _right("..." if key in self._works else age),
+            *ages,
             _right(fmt.UNKNOWN if volume.entries is None else f"{volume.entries:,}"),
             _right(fmt.share(figures.hit_rate if figures else None)),
             _right(fmt.duration(figures.saved_seconds if figures else None)),
             _right(fmt.size(figures.saved_bytes if figures else None)),
             users if count else Text("none", style="$quiet"),
         )
+
+    def _age(self, volume: Volume) -> str:
+        """Return how long ago a volume was measured."""
+        if volume.measured_at is None:
+            return fmt.UNKNOWN
+        return fmt.age(self.context.clock() - volume.measured_at)
 
     def _current(self) -> Key | None:
         table = self.query_one(CachesTable)
