@@ -9,6 +9,7 @@ from stoke.history.usage import UsageCurves
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_jobs_list import listed, order, ready
 from tui.app import StokeApp
+from tui.jobs.columns import COLUMNS, Load
 
 
 def use(desk: Desk, job_id: str, *figures: tuple[float, int]) -> None:
@@ -26,21 +27,36 @@ async def test_running_jobs_show_their_load_and_memory(
     use(desk, "fit-7k2pqa", (0.1, 20), (0.98, 210))
     async with app.run_test(size=size) as pilot:
         await ready(pilot)
-        await until(pilot, lambda: "cpu%" in listed(app)[0])
+        await until(pilot, lambda: "98%" in screen_text(app))
         (row,) = [line for line in listed(app) if "fit-7k2pqa" in line]
-        assert "▂█  98%" in row and "210M" in row
+        assert "▂█" in row
+        assert " 98%  210M" in row
         (other,) = [line for line in listed(app) if "eval-7k2pqa" in line]
-        assert "%" not in other
+        assert "%" not in other and "no memory" in other
 
 
-async def test_the_columns_are_there_only_while_a_job_runs(app: StokeApp, desk: Desk) -> None:
+async def test_the_reason_of_the_end_takes_the_place_of_the_load(app: StokeApp, desk: Desk) -> None:
     desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
     use(desk, "fit-7k2pqa", (0.98, 210))
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(pilot)
-        await until(pilot, lambda: "cpu%" in listed(app)[0])
-        desk.history.update("fit-7k2pqa", state=JobState.SUCCEEDED, finished_at=NOW)
-        await until(pilot, lambda: "cpu%" not in listed(app)[0])
+        await until(pilot, lambda: "98%" in listed(app)[1])
+        desk.history.update(
+            "fit-7k2pqa", state=JobState.FAILED, finished_at=NOW, reason="out of memory"
+        )
+        await until(pilot, lambda: "98%" not in listed(app)[1])
+        assert "out of memory" in listed(app)[1]
+
+
+async def test_a_progress_bar_of_the_job_precedes_its_load(app: StokeApp, desk: Desk) -> None:
+    job = desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
+    job.recent = (Usage(NOW, 0.98, 210 * 1024**2),)
+    job.bar = "25%|███| 1/4"
+    cell = COLUMNS["reason"].cell(job, NOW)
+    assert isinstance(cell, Load)
+    assert cell.fitted(24) == "25%|███| 1/4   98%  210M"
+    assert cell.fitted(17) == "25%|█…  98%  210M"
+    assert cell.fitted(10) == "  98%  210M"
 
 
 async def test_a_new_figure_is_shown_at_the_next_tick(app: StokeApp, desk: Desk) -> None:

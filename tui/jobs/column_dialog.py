@@ -18,8 +18,6 @@ _HELP = "space shows or hides, J and K move, backspace resets, esc closes"
 _FULL = {
     "job": "id",
     "backend": "backend",
-    "load": "processor load of running jobs",
-    "ram": "memory of running jobs",
     "environment": "seconds for the environment",
     "cpu": "processor time",
     "memory": "peak memory",

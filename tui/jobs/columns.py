@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from stoke.history.job import Job, JobState, Phase
@@ -67,7 +68,24 @@ def activity(job: Job) -> str:
     return next((one.activity for one in reversed(job.phases) if one.activity), "")
 
 
+class Load(Text):
+    """Figures, preceded by as much of a curve or a progress bar as there is space for."""
+
+    def __init__(self, before: str, figures: str, keeps_end: bool) -> None:
+        super().__init__(f"{before} {figures}", style="$busy")
+        self._before, self._figures, self._keeps_end = before, figures, keeps_end
+
+    def fitted(self, width: int) -> str:
+        """Return the cell in so many columns, without one end of what precedes the figures."""
+        room = max(0, width - cell_len(self._figures) - 1)
+        before = self._before[-room:] if self._keeps_end and room else fmt.fit(self._before, room)
+        return f"{before if room else '':<{room}} {self._figures}"
+
+
 def _why(job: Job) -> Text | str:
+    """Return the load of a job that runs, what one does that starts, and why one ended."""
+    if is_live(job):
+        return _load(job)
     reason = job.reason or ""
     lower = reason.lower()
     for cause, texts in _CAUSES:
@@ -83,17 +101,13 @@ def _why(job: Job) -> Text | str:
     return Text(reason, style="$bad") if job.state == JobState.FAILED else reason
 
 
-def _load(job: Job) -> Text | str:
-    """Return the curve of the load and its newest figure; the row shows as much as it has space for."""
-    if not is_live(job):
-        return ""
+def _load(job: Job) -> Load:
+    """Return processor load and memory, with the curve of the load or the job's own progress bar."""
     cores = [one.cores for one in job.recent]
-    curve = sparkline(cores, len(cores), max(1, *cores))
-    return Text(f"{curve} {fmt.load(cores[-1]):>4}", style="$busy")
-
-
-def _ram(job: Job) -> str:
-    return fmt.short_size(job.recent[-1].memory) if is_live(job) else ""
+    figures = f"{fmt.load(cores[-1]):>4} {fmt.short_size(job.recent[-1].memory):>5}"
+    if job.bar:
+        return Load(job.bar, figures, keeps_end=False)
+    return Load(sparkline(cores, len(cores), max(1, *cores)), figures, keeps_end=True)
 
 
 def is_live(job: Job) -> bool:
@@ -112,9 +126,9 @@ def _seconds(job: Job, now: float) -> str:
 class Column:
     """`stoke.history.listing` sorts by `name`; `cell` gets the job and the time, in epoch seconds.
 
-    A column with a `stretch` uses the space that the others leave, up to `stretch` cells. One that is
-    `spare` is left out where it does not fit. A `live` one is shown while a job runs: then those with a
-    `rank` are left out where they do not fit, the highest first.
+    A column with a `stretch` uses the space that the others leave, up to `stretch` cells, and up to
+    `early` cells before all others. Columns with a `rank` are left out where they do not fit, the
+    highest first.
     """
 
     name: str
@@ -123,8 +137,7 @@ class Column:
     cell: Callable[[Job, float], Text | str]
     right: bool = False
     stretch: int = 0
-    spare: bool = False
-    live: bool = False
+    early: int = 0
     rank: int = 0
 
 
@@ -132,7 +145,7 @@ COLUMNS = {
     column.name: column
     for column in (
         Column("state", "state", 12, lambda job, _: state_text(job)),
-        Column("job", "job", 20, lambda job, _: job.id, stretch=47),
+        Column("job", "job", 19, lambda job, _: job.id, stretch=47),
         Column("name", "name", 16, lambda job, _: job.name),
         Column("backend", "on", 6, lambda job, _: job.backend, rank=3),
         Column("scope", "scope", 10, lambda job, _: job.scope),
@@ -150,12 +163,10 @@ COLUMNS = {
         Column("memory", "mem", 8, lambda job, _: fmt.size(job.peak_memory), right=True),
         Column("lines", "lines", 7, lambda job, _: f"{job.log_lines:,}", right=True),
         Column("image", "image", 20, lambda job, _: job.image or ""),
-        Column("load", "cpu%", 10, lambda job, _: _load(job), right=True, stretch=17, live=True),
-        Column("ram", "ram", 5, lambda job, _: _ram(job), right=True, live=True, rank=1),
-        Column("reason", "why", 13, lambda job, _: _why(job), stretch=60, spare=True, rank=2),
+        Column("reason", "why / load", 13, lambda job, _: _why(job), stretch=60, early=18, rank=1),
     )
 }
-SHOWN = ("state", "job", "load", "ram", "reason", "backend", "age", "time", "python")
+SHOWN = ("state", "job", "reason", "backend", "age", "time", "python")
 """The columns shown by default."""
 
 
@@ -170,19 +181,14 @@ def known(names: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(valid)) or SHOWN
 
 
-def fitting(columns: Sequence[Column], available: int, has_live: bool) -> list[Column]:
-    """Return the columns that fit into `available` cells; `has_live`: whether jobs run."""
-    shown = [column for column in columns if has_live or not column.live]
-    if _total(shown) <= available:
-        return shown
-    if not any(column.live for column in shown):
-        return [column for column in shown if not column.spare] or shown
-    ranked = sorted((column for column in shown if column.rank), key=lambda column: column.rank)
-    fitted = [column for column in shown if not column.rank]
+def fitting(columns: Sequence[Column], available: int) -> list[Column]:
+    """Return the columns that fit into `available` cells."""
+    ranked = sorted((column for column in columns if column.rank), key=lambda column: column.rank)
+    fitted = [column for column in columns if not column.rank]
     for column in ranked:
         if _total([*fitted, column]) <= available:
             fitted.append(column)
-    return [column for column in shown if column in fitted] or shown
+    return [column for column in columns if column in fitted] or list(columns)
 
 
 def _total(columns: Sequence[Column]) -> int:
@@ -191,13 +197,14 @@ def _total(columns: Sequence[Column]) -> int:
 
 
 def widths(columns: Sequence[Column], available: int) -> list[int]:
-    """Return the width of each column. A live one stretches first."""
+    """Return the width of each column."""
     result = [column.width for column in columns]
     left = available - _total(columns)
-    for at, column in sorted(enumerate(columns), key=lambda pair: not pair[1].live):
-        more = max(0, min(left, column.stretch - column.width))
-        result[at] += more
-        left -= more
+    for limits in ([column.early for column in columns], [column.stretch for column in columns]):
+        for at, limit in enumerate(limits):
+            more = max(0, min(left, limit - result[at]))
+            result[at] += more
+            left -= more
     return result
 
 

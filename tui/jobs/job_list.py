@@ -25,10 +25,10 @@ from stoke.history.job import Job, Usage
 from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
 from tui import palette
-from tui.jobs.columns import COLUMNS, Column, fitting, widths
+from tui.jobs.columns import COLUMNS, Column, Load, fitting, widths
 
 _NO_MATCH = " No matching jobs. Esc clears the filter."
-_NOT_FITTED = (-1, False)
+_NOT_FITTED = -1
 _TAIL = 7
 """Characters kept at the end of a shortened job id: its unique part."""
 
@@ -94,7 +94,7 @@ class JobList(ScrollView, can_focus=True):
         self._drawn: dict[int, Strip] = {}
         self._prepared: dict[int, Strip] = {}
         """Lines that are prepared and not drawn yet."""
-        self._fitted: tuple[tuple[int, bool], list[Column], list[int]] = (_NOT_FITTED, [], [])
+        self._fitted: tuple[int, list[Column], list[int]] = (_NOT_FITTED, [], [])
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -198,10 +198,10 @@ class JobList(ScrollView, can_focus=True):
 
     def _fit_columns(self) -> tuple[list[Column], list[int]]:
         """Return the columns of the present window, and their widths."""
-        available, has_live = self.scrollable_content_region.width, bool(self.usage)
-        if self._fitted[0] != (available, has_live):
-            columns = fitting(self._all_columns, available, has_live)
-            self._fitted = ((available, has_live), columns, widths(columns, available))
+        available = self.scrollable_content_region.width
+        if self._fitted[0] != available:
+            columns = fitting(self._all_columns, available)
+            self._fitted = (available, columns, widths(columns, available))
         return self._fitted[1], self._fitted[2]
 
     @property
@@ -308,6 +308,8 @@ class JobList(ScrollView, can_focus=True):
             text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
             if isinstance(cell, Text) and cell.style:
                 own = style + self.app.console.get_style(cell.style)
+            if isinstance(cell, Load):
+                text = cell.fitted(width)
             segments.append(Segment(_fit(clean(text), width, column), own))
             segments.append(Segment(" ", style))
         return segments
@@ -411,8 +413,6 @@ def _fit(text: str, width: int, column: Column) -> str:
     """Return `text` in exactly `width` cells."""
     text = text.expandtabs(1)
     taken = cell_len(text)
-    if taken > width and column.live:
-        return text[-width:]
     if taken > width:
         tail = text[-_TAIL:] if column.name == "job" and width > _TAIL + 2 else ""
         return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail

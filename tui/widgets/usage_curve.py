@@ -55,6 +55,6 @@ class UsageCurve(Widget):
                 is_last = number == rows - 1
                 text.append(f"{name if is_last else '':<{_NAME_WIDTH}}", style="bold")
                 text.append(f"{row:<{width}}", style=style)
-                text.append(f" {figures}\n" if is_last else "\n")
+                text.append(f"{figures:>{_FIGURES_WIDTH - 1}}\n" if is_last else "\n")
         text.rstrip()
         return text
