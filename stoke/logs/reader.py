@@ -292,18 +292,22 @@ def row_at(reader: SpoolReader, time: int) -> int:
 # --- saving ---------------------------------------------------------------------------------------
 
 
-def save(source: LogSource, target: Path, replace: bool = False) -> int:
+Tag = Callable[[int], str]
+"""Returns what precedes a row in a file: the job that printed it, in a log of several jobs."""
+
+
+def save(source: LogSource, target: Path, replace: bool = False, tag: Tag | None = None) -> int:
     """Copy the log as it is now to `target`; return the bytes written. stoke's own lines are marked.
 
-    The job's bytes are exact, with their escape sequences. Raises `FileExistsError` for an existing
-    file unless `replace` is set, and `StokeError` if writing fails; an existing file then keeps its
-    content.
+    The job's bytes are exact, with their escape sequences; with a `tag`, lines are as they are shown.
+    Raises `FileExistsError` for an existing file unless `replace` is set, and `StokeError` if writing
+    fails; an existing file then keeps its content.
     """
     reader = SpoolReader(source)
     try:
         size, rows = reader.size()
         with replacing(target, 0o666) if replace else _new_file(target) as file:
-            for piece in _saved(reader, rows, size):
+            for piece in _saved(reader, rows, size) if tag is None else _as_shown(reader, tag):
                 file.write(piece)
             written = file.tell()
     except FileExistsError:
@@ -317,18 +321,24 @@ def save(source: LogSource, target: Path, replace: bool = False) -> int:
     return written
 
 
-def save_as_shown(source: LogSource, target: Path) -> None:
+def save_as_shown(source: LogSource, target: Path, tag: Tag | None = None) -> None:
     """Write the log's lines as they are shown, complete and without colours, to a new file."""
     reader = SpoolReader(source)
     try:
-        with open(target, "x", encoding="utf-8", errors="replace") as file:
-            for line in reader.lines():
-                mark = NOTE_MARK if line.stream == NOTE else ""
-                file.write(f"{mark}{clean_line(line.text)}\n")
+        with open(target, "xb") as file:
+            for line in _as_shown(reader, tag):
+                file.write(line)
     except OSError as error:
         raise StokeError(f"cannot write a copy of the log: {error.strerror}") from error
     finally:
         reader.close()
+
+
+def _as_shown(reader: SpoolReader, tag: Tag | None) -> Iterator[bytes]:
+    for line in reader.lines():
+        begin = tag(line.number) if tag is not None else ""
+        mark = NOTE_MARK if line.stream == NOTE else ""
+        yield f"{begin}{mark}{clean_line(line.text)}\n".encode(errors="replace")
 
 
 @contextmanager

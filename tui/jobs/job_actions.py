@@ -120,6 +120,26 @@ class JobActions(StokeScreen):
         marked, current = tuple(self.table.marked), self.table.current
         show_merged_log(self, marked or ((current,) if current is not None else ()))
 
+    def action_merge_logs(self) -> None:
+        """Show the logs of the marked jobs as one, or that of the current job again."""
+        marked, reading = tuple(self.table.marked), self.context.reading
+        if self.detail.pane.merging is not None:
+            self.detail.show_own_log()
+        elif len(marked) < 2:
+            self.show_error(
+                StokeError("Mark the jobs whose logs to show as one", "space marks a job")
+            )
+        else:
+            on_thread(self, lambda: reading.those(marked), self._show_merged, self.show_error)
+
+    def _show_merged(self, jobs: list[Job]) -> None:
+        # The details follow the cursor with a delay, and another job would end the merged log.
+        self.detail.show(self.job, self.context.clock())
+        try:
+            self.detail.show_merged_log(jobs)
+        except StokeError as error:
+            self.show_error(error)
+
     def action_shell(self) -> None:
         """Step aside for a shell inside the running or held job."""
         from tui.terminal.programs import open_shell

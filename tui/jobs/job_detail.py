@@ -41,6 +41,11 @@ _TABS = {
 }
 
 
+_STATE_WIDTH = 24
+"""The part of the title that a long name leaves to the state: `✓ succeeded? exit 143`."""
+_LEAST_NAME = 20
+
+
 class JobDetail(Vertical):
     def __init__(self, context: Context) -> None:
         super().__init__(id="job-detail")
@@ -117,6 +122,28 @@ class JobDetail(Vertical):
         self._show_reason()
         self._show_tab()
 
+    def show_merged_log(self, jobs: list[Job]) -> None:
+        """Show the logs of these jobs as one, until there is another current job.
+
+        Raises `StokeError` if they cannot be merged.
+        """
+        self.pane.show_merged(jobs, lambda ids: self.context.reading.those(ids))
+        self.tabs.active = "tab-log"
+        self.pane.enter()
+        self._show_reason()
+        self._show_tab()
+
+    def show_own_log(self) -> None:
+        """Show the log of the current job in place of a merged one."""
+        if self.pane.merging is not None:
+            self.pane.show_own()
+            self._show_reason()
+            self._show_tab()
+
+    @property
+    def _shows_merged(self) -> bool:
+        return self.pane.merging is not None and self.shows_log
+
     def _look_for_missing(self, job: Job | None) -> None:
         """Look once, on a thread, for the module that a failed job lacked."""
         ended = (job.id, job.state) if job and not job.provisional else None
@@ -151,10 +178,17 @@ class JobDetail(Vertical):
         job = self._job
         frame = self.parent
         if isinstance(frame, Widget):
-            frame.border_title = _title(job) if job else ""
+            merging = self.pane.merging if self._shows_merged else None
+            frame.border_title = (
+                _merged_title(merging.jobs)
+                if merging
+                else _title(job, max(_LEAST_NAME, frame.size.width - _STATE_WIDTH))
+                if job
+                else ""
+            )
         line = self.query_one("#job-reason", Static)
         reason = job.reason if job else None
-        line.display = bool(reason or self.to_add)
+        line.display = bool(reason or self.to_add) and not self._shows_merged
         text = Text()
         if job is not None and reason:
             text.append_text(fmt.plain(reason, "$bad" if job.state == JobState.FAILED else "$warn"))
@@ -168,6 +202,7 @@ class JobDetail(Vertical):
     def _tab_changed(self) -> None:
         self.query_one(TabNames).show(self.tabs.active, self._tabs())
         self.query_one("#log-header").visible = self.shows_log
+        self._show_reason()
         self._show_tab()
         self.screen.refresh_bindings()
 
@@ -175,7 +210,7 @@ class JobDetail(Vertical):
         """Look up only what the active tab shows."""
         job = self._job
         if self.tabs.active == "tab-log":
-            has_phases = job is not None and bool(job.phases)
+            has_phases = job is not None and bool(job.phases) and not self._shows_merged
             self.query_one("#log-summary").set_class(not has_phases, "-none")
             if has_phases:
                 self.query_one("#log-phases", Waterfall).show(job, (), self._now)
@@ -268,16 +303,22 @@ class TabNames(Static):
                 return
 
 
-def _title(job: Job) -> Content:
+def _title(job: Job, width: int) -> Content:
+    """Return the name of a job in at most so many cells, and its state."""
     words, style = STATES[job.state]
     parts: list[Content | tuple[str, str] | str] = [
-        (clean(job.id), "bold"), " ", (words + state_mark(job), style),
+        (fmt.cut(clean(job.id), width), "bold"), " ", (words + state_mark(job), style),
     ]  # fmt: skip
     if job.exit_code is not None:
         parts.append(f" exit {job.exit_code}")
     if job.stale:
         parts.append((" (unconfirmed: backend not answering)", "$warn"))
     return Content.assemble(*parts)
+
+
+def _merged_title(jobs: list[Job]) -> Content:
+    names = ", ".join(clean(job.name) for job in jobs)
+    return Content.assemble((f"{len(jobs)} logs as one", "bold"), " ", (names, "$quiet"))
 
 
 def read_spec(history: History, job_id: str) -> JobSpec | RequestError:

@@ -65,6 +65,7 @@ class JobsScreen(JobActions):
         Binding("f", "follow", "Follow", id="jobs.follow"),
         Binding("w", "wrap", "Wrap", show=False, id="jobs.wrap"),
         Binding("t", "stamps", "Timestamps", show=False, id="jobs.timestamps"),
+        Binding("L", "merge_logs", "Marked logs as one", id="jobs.merge_logs"),
         Binding("vertical_line", "pager", "Open in $PAGER", show=False, id="jobs.pager"),
         Binding("y", "copy", "Copy", show=False, id="jobs.copy"),
         Binding(
@@ -355,6 +356,8 @@ class JobsScreen(JobActions):
             return job is not None
         if action == "pager":
             return marked or job is not None
+        if action == "merge_logs":
+            return self._detail is not None and job is not None
         if action == "shell":
             return job is not None and (not job.state.finished or job.held)
         if action == "rerun_fresh":
@@ -381,6 +384,8 @@ class JobsScreen(JobActions):
 
     def offers(self, action: str) -> bool:
         job = self.job
+        if action == "merge_logs":
+            return len(self.table.marked) > 1
         if job is None or self.table.marked:
             return True
         if action == "stop":
@@ -416,6 +421,8 @@ class JobsScreen(JobActions):
 
     def action_back(self) -> None:
         """Go back one step: to the list, then remove the marks, then the filter."""
+        if self._detail is not None and not self.table.has_focus:
+            self._detail.show_own_log()
         if self._filter.has_focus or (self.table.has_focus and not self.table.marked):
             self._filter.value = ""
             self._filter.display = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from textual.cache import LRUCache
 
@@ -31,10 +31,10 @@ _MOST_MATCHES = 500
 _MOST_COPIED = 16 * 1024**2
 
 
-def _files_of(job_id: str) -> re.Pattern[str]:
-    """Return the pattern of the folder with a job's code. In a container, every job's own folder is
-    /stoke."""
-    own = f"(?:{re.escape(job_id)}|stoke)"
+def _files_of(job_ids: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern of the folders with the code of jobs. In a container, every job's own folder
+    is /stoke."""
+    own = f"(?:{'|'.join(map(re.escape, job_ids))}|stoke)"
     parts = (r"(?:/[^\s\"':/]+)*", own, JobFolder.WORK, JobFolder.FILES, "")
     return re.compile("/".join(parts))
 
@@ -42,12 +42,12 @@ def _files_of(job_id: str) -> re.Pattern[str]:
 class LogLines:
     """The log in `folder`, or nothing for None. It changes only in `update`.
 
-    The temporary folder of the job `job_id` is not drawn; copies and saved files have it.
+    The temporary folders of the jobs are not drawn; copies and saved files have them.
     """
 
-    def __init__(self, folder: LogSource | None, job_id: str | None = None) -> None:
+    def __init__(self, folder: LogSource | None, job_ids: Sequence[str] = ()) -> None:
         self.folder = folder
-        self._own_folder = _files_of(job_id) if job_id else None
+        self._own_folder = _files_of(job_ids) if job_ids else None
         self.rows = 0
         self.bytes = 0
         self.count = 0

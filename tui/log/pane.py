@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult, SuspendNotSupported
@@ -23,12 +24,14 @@ from stoke.logs.fallback import LogLocation
 from stoke.logs.levels import Level, LevelQuery
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
-from stoke.logs.spool import ENGINE_LOG
+from stoke.logs.spool import ENGINE_LOG, LogSource
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.dialogs.prompts import Confirm
 from tui.log.code import CodePlace
+from tui.log.merging import Merging
+from tui.log.tags import Tags
 from tui.log.view import LogView
 from tui.notifications import show_error
 from tui.terminal import programs
@@ -98,6 +101,8 @@ class LogPane(Vertical):
         self._prompt = ""
         self._regex = {"find": False, "filter": False}
         self._keys: tuple[bool, ...] = ()
+        self.merging: Merging | None = None
+        """The jobs whose logs are shown as one, in place of that of the current job."""
 
     def compose(self) -> ComposeResult:
         yield LogView(id="log-view")
@@ -124,21 +129,67 @@ class LogPane(Vertical):
         return self.query_one(LogView)
 
     def show(self, job: Job | None) -> None:
-        """Show the log of this job; the present job keeps its position in the log."""
+        """Show the log of this job; the present job keeps its position in the log.
+
+        Several logs that are shown as one stay until there is another job.
+        """
         other = (job.id if job else None) != (self._job.id if self._job else None)
         self._job = job
         if other:
-            if self._prompting:
-                self._close_prompt()
-            self._show_engine(False)
-            self._wrap = None
-            self.view.show(self._location(job) if job else None, job.id if job else None)
+            self._end_merging()
+            self._show_log()
         elif self._engine.display:
             self._read_engine()
-        if self._wrap is None and job is not None:
+        if self._wrap is None and job is not None and self.merging is None:
             # The whole error can be read at once.
             self.view.wrap = job.state == JobState.FAILED
         self._header()
+
+    def show_merged(self, jobs: Sequence[Job], read: Callable[[Sequence[str]], list[Job]]) -> None:
+        """Show the logs of these jobs as one, until `show_own` or another job is shown.
+
+        `read` returns the jobs with these ids as they are now, on any thread.
+        """
+
+        def failed(error: StokeError) -> None:
+            self.show_own()
+            show_error(self, error)
+
+        self._end_merging()
+        self.merging = Merging(self, jobs, self._location_of, read, self._header, failed)
+        self._show_log()
+        self.view.wrap = False
+        self._header()
+
+    def show_own(self) -> None:
+        """Show the log of the current job again."""
+        if self.merging is not None:
+            self._end_merging()
+            self._show_log()
+            self.show(self._job)
+
+    def _end_merging(self) -> None:
+        if self.merging is not None:
+            self.view.show(None)
+            self.merging.close()
+            self.merging = None
+
+    def on_unmount(self) -> None:
+        if self.merging is not None:
+            self.merging.close()
+
+    def _show_log(self) -> None:
+        if self._prompting:
+            self._close_prompt()
+        self._show_engine(False)
+        self._wrap = None
+        job, merging = self._job, self.merging
+        if merging is not None:
+            log = merging.log
+            self.view.show(log.folder, log.job_ids, Tags(merging.jobs, log.owner))
+        else:
+            self.view.show(self._location(job) if job else None, (job.id,) if job else ())
+        self.refresh_bindings()
 
     def toggle_wrap(self) -> None:
         self._wrap = self.view.wrap = not self.view.wrap
@@ -190,8 +241,8 @@ class LogPane(Vertical):
         job = self._job
         # One row, where the screen is wide enough: the log needs the others.
         extent = Text() if self.view.selected_from is not None else self._extent(job)
-        parts = (self._filter_text() or extent, self._whereabouts(job),
-                 self._search_text(), self._unsaved(job))  # fmt: skip
+        parts = (self._filter_text() or extent, self._whereabouts(job), self._search_text(),
+                 self._unsaved(job) if self.merging is None else None)  # fmt: skip
         self._update_header(Text("  ").join(part for part in parts if part))
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
@@ -208,9 +259,10 @@ class LogPane(Vertical):
         log = self.view
         rows = log.lines.rows
         lines = "line" if rows == 1 else "lines"
+        jobs = [job] if self.merging is None else self.merging.jobs
         text = Text(f"{rows:,} {lines} · {fmt.size(log.lines.bytes)}")
-        if job.log_gaps:
-            text.append(f" · {fmt.count(job.log_gaps, 'gap')}", style="$warn")
+        if gaps := sum(job.log_gaps for job in jobs):
+            text.append(f" · {fmt.count(gaps, 'gap')}", style="$warn")
         return text
 
     def _whereabouts(self, job: Job) -> Text:
@@ -220,7 +272,8 @@ class LogPane(Vertical):
             return Text(f"{selected:,} selected, y copies", style="bold")
         if not log.follow:
             return Text(f"{log.below:,} below" if log.below else "", style="$warn")
-        return Text("" if job.state.finished else "following", style="$good")
+        ended = job.state.finished if self.merging is None else self.merging.have_ended
+        return Text("" if ended else "following", style="$good")
 
     def _unsaved(self, job: Job) -> Text | None:
         shown = self._location(job).unsaved
@@ -274,11 +327,11 @@ class LogPane(Vertical):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         # The key bar may ask before the widgets are mounted.
-        if action == "engine":
-            return bool(self.children) and self._job is not None and not self._prompting
+        if action == "engine" and self.merging is not None:
+            return False
         if action == "code":
             return bool(self.children) and self._job is not None and self.view.has_focus
-        if action in ("ask", "level", "pager", "editor"):
+        if action in ("ask", "level", "pager", "editor", "engine"):
             return bool(self.children) and self._job is not None and not self._prompting
         if action == "regex":
             return self._prompting and _PROMPTS[self._prompt].takes_regex
@@ -302,7 +355,7 @@ class LogPane(Vertical):
         if now is not None and isinstance(now.queries[-1], LevelQuery):
             value = ""
         if what == "save" and self._job is not None:
-            value = f"{clean(self._job.id)}.log"
+            value = "jobs.log" if self.merging is not None else f"{clean(self._job.id)}.log"
         self._input.value = value
         self._input.placeholder = _PROMPTS[what].placeholder
         self._sign()
@@ -408,14 +461,15 @@ class LogPane(Vertical):
         if job is None or not places:
             self.notify("no traceback here", timeout=3)
             return
-        spec = self._spec_of(job.id)
+        job_id = self.view.job_at(self.view.cursor) or job.id
+        spec = self._spec_of(job_id)
         if isinstance(spec, RequestError):
             show_error(self, spec)
             return
         missing: StokeError | None = None
         for place in places:
             try:
-                file = place.file_of(spec, job.id)
+                file = place.file_of(spec, job_id)
             except StokeError as error:
                 missing = missing or error
                 continue
@@ -443,10 +497,10 @@ class LogPane(Vertical):
         """Show a copy of the log, as it is drawn but complete, in another program."""
         if self._job is None:
             return
-        location = self._location(self._job)
+        source, tag = self._saved(self._job)
         # In a folder that only its owner can read.
         folder = tempfile.TemporaryDirectory(prefix="stoke-log-")
-        target = Path(folder.name) / f"{self._job.id}.log"
+        target = Path(folder.name) / ("jobs.log" if tag else f"{self._job.id}.log")
 
         def show(_: None) -> None:
             with folder:
@@ -462,7 +516,15 @@ class LogPane(Vertical):
             folder.cleanup()
             show_error(self, error)
 
-        on_thread(self, lambda: reader.save_as_shown(location, target), show, failed)
+        on_thread(self, lambda: reader.save_as_shown(source, target, tag), show, failed)
+
+    def _saved(self, job: Job) -> tuple[LogSource, reader.Tag | None]:
+        """Return the log that is shown, and what precedes its lines in a file."""
+        tags, merging = self.view.tags, self.merging
+        if merging is None or tags is None:
+            return self._location(job), None
+        width = max(map(cell_len, map(clean, tags.names)))
+        return merging.log.folder, lambda row: f"{fmt.fit(clean(tags.of(row)), width)} | "
 
     # --- saving -----------------------------------------------------------------------------------
 
@@ -473,14 +535,14 @@ class LogPane(Vertical):
             target = path_of(name).absolute()
         except RuntimeError as error:
             raise RequestError("file", f"{name!r}: {error}") from error
-        location = self._location(self._job)
+        source, tag = self._saved(self._job)
 
         def write(replace: bool) -> None:
             on_thread(self, lambda: save(replace), done, partial(show_error, self))
 
         def save(replace: bool) -> int | None:
             try:
-                return reader.save(location, target, replace)
+                return reader.save(source, target, replace, tag)
             except FileExistsError:
                 return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
 from typing import ClassVar
@@ -19,6 +19,7 @@ from stoke.text.ansi import Styled
 from tui.log.code import MOST_ABOVE, CodePlace, places_above
 from tui.log.row import LogRow, Span
 from tui.log.scans import LogScans
+from tui.log.tags import Tags
 from tui.log.window import LogWindow
 from tui.notifications import show_error
 from tui.threads import on_thread
@@ -45,10 +46,12 @@ class LogView(LogWindow):
         self._return_row: int | None = None
         self._cancel_error_search = Event()
 
-    def show(self, folder: LogSource | None, job_id: str | None = None) -> None:
+    def show(
+        self, folder: LogSource | None, job_ids: Sequence[str] = (), tags: Tags | None = None
+    ) -> None:
         self._cancel_scans()
         self.search = self.selected_from = self._search_from = self._return_row = None
-        super().show(folder, job_id)
+        super().show(folder, job_ids, tags)
 
     def _cancel_scans(self) -> None:
         for matches in (self.search, self.filter):
@@ -87,7 +90,14 @@ class LogView(LogWindow):
     def code_places(self) -> list[CodePlace]:
         """Return the places in the code that the traceback at the cursor names."""
         lines = range(self.cursor, max(-1, self.cursor - MOST_ABOVE), -1)
-        return places_above(self.lines.load(line).text for line in lines)
+        own = self.job_at(self.cursor)
+        return places_above(self.lines.load(at).text for at in lines if self.job_at(at) == own)
+
+    def job_at(self, line: int) -> str | None:
+        """Return the id of the job that printed a line, where the log is that of several jobs."""
+        if self.tags is None or not self.lines.count:
+            return None
+        return self.tags.ids[self.tags.owner(self.lines.row(line))]
 
     def place(self) -> tuple[int, bool]:
         """Return (row of the cursor, whether the window follows), for `return_to`."""

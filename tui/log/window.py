@@ -7,11 +7,12 @@ rows and lines; a wrapped line has *parts*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -25,6 +26,7 @@ from stoke.logs.spool import NOTE, STDERR, LogSource
 from tui import OVER_SSH
 from tui.log.lines import LogLines
 from tui.log.row import LogRow, Span
+from tui.log.tags import COLOURS, Tags
 from tui.terminal.driver import ask, caught_up
 from tui.textual_patches.scroll_view import GrowingScrollView
 
@@ -59,6 +61,7 @@ class LogWindow(GrowingScrollView, can_focus=True):
         "log--error",
         "log--warning",
         "log--debug",
+        *(f"log--job-{number}" for number in range(COLOURS)),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Line up", show=False, id="log.up"),
@@ -84,6 +87,8 @@ class LogWindow(GrowingScrollView, can_focus=True):
         self.cursor = 0
         """The line that is copied, and where a search starts."""
         self.lines = LogLines(None)
+        self.tags: Tags | None = None
+        """The jobs of the lines, where several logs are shown as one."""
         self._part = 0
         self._widest = 0
         self._dated = False
@@ -94,13 +99,17 @@ class LogWindow(GrowingScrollView, can_focus=True):
 
     # --- what is shown ----------------------------------------------------------------------------
 
-    def show(self, folder: LogSource | None, job_id: str | None = None) -> None:
+    def show(
+        self, folder: LogSource | None, job_ids: Sequence[str] = (), tags: Tags | None = None
+    ) -> None:
         """Shows another spool, from its end; None shows nothing.
 
-        The temporary folder of the job `job_id` is left out of paths.
+        The temporary folders of these jobs are left out of paths. `tags` are shown in front of the
+        lines.
         """
         self.lines.close()
-        self.lines = LogLines(folder, job_id)
+        self.lines = LogLines(folder, job_ids)
+        self.tags = tags
         self.cursor = self._widest = self._part = 0
         self.follow = True
         self._placed = None
@@ -170,8 +179,18 @@ class LogWindow(GrowingScrollView, can_focus=True):
 
     @property
     def _gutter(self) -> int:
-        """Width of the mark of the stream and the time, which do not scroll sideways."""
+        """Width of job, mark of the stream and time, which do not scroll sideways."""
+        tag = cell_len(self._tag_names[0]) + 1 if self.tags is not None else 0
+        return tag + self._front_width
+
+    @property
+    def _front_width(self) -> int:
         return 1 + (0 if not self.stamps else 19 if self._dated else 13)
+
+    @property
+    def _tag_names(self) -> list[str]:
+        assert self.tags is not None
+        return self.tags.fitted(self.scrollable_content_region.width)
 
     @property
     def _width(self) -> int:
@@ -209,10 +228,23 @@ class LogWindow(GrowingScrollView, can_focus=True):
             blanks = 0
         else:
             start, end, blanks = drawn.window(self.scroll_offset.x, self._width)
-        segments = [self._front(drawn, part, base), Segment(" " * blanks, base)]
+        segments = [*self._tag(line, part, base), self._front(drawn, part, base)]
+        segments.append(Segment(" " * blanks, base))
+        front = sum(len(segment.text) for segment in segments)
         segments += drawn.segments(start, end, base, over)
-        strip = Strip(self._with_positions(segments, start - self._gutter - blanks, line))
+        strip = Strip(self._with_positions(segments, start - front, line))
         return strip.crop_extend(0, width, base)
+
+    def _tag(self, line: int, part: int, base: Style) -> Iterator[Segment]:
+        if self.tags is None:
+            return
+        number = self.tags.owner(self.lines.row(line))
+        name = self._tag_names[number]
+        if part:
+            name = " " * cell_len(name)
+        # What is selected has one colour.
+        own = Style() if line in self.selected else self._style(f"log--job-{number % COLOURS}")
+        yield Segment(f"{name} ", base + own)
 
     def _front(self, drawn: LogRow, part: int, base: Style) -> Segment:
         stderr = drawn.stream == STDERR
@@ -223,7 +255,7 @@ class LogWindow(GrowingScrollView, can_focus=True):
                 text += f"{moment:%m-%d } " if self._dated else ""
                 text += f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} "
         style = self._style("log--stderr" if stderr else "log--time")
-        return Segment(text.ljust(self._gutter), base + style)
+        return Segment(text.ljust(self._front_width), base + style)
 
     def _with_positions(self, segments: list[Segment], at: int, line: int) -> Iterator[Segment]:
         """Add its position to each segment, by which Textual knows what the mouse selects."""
