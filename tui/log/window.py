@@ -96,6 +96,8 @@ class LogWindow(GrowingScrollView, can_focus=True):
         self._placed: tuple[object, ...] | None = None
         self._arranged_for = (0, 0)
         self._scrolling = False
+        self._base: Style | None = None
+        """The style of the window, while its lines are drawn."""
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -200,8 +202,16 @@ class LogWindow(GrowingScrollView, can_focus=True):
     def _height(self) -> int:
         return max(1, self.scrollable_content_region.height)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # Looked up once for all lines: this takes a fifth of the time of a frame otherwise.
+        self._base = self.rich_style
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._base = None
+
     def render_line(self, y: int) -> Strip:
-        base = self.rich_style
+        base = self._base or self.rich_style
         width = self.scrollable_content_region.width
         places = self._layout()
         if y >= len(places):
