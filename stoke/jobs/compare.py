@@ -1,6 +1,7 @@
-"""Compare two jobs: their requests, environments and phases.
+"""Compare two jobs: their requests, environments, phases and results.
 
-The comparison comes from the history; no backend is asked. Unknown is None, never 0.
+The comparison comes from the history and the collected results; no backend is asked. Unknown is None,
+never 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from stoke.history.volume_index import ScopeCache, VolumeIndex, canonical_name
 from stoke.project.manifest import FOLDER, LINK, ManifestEntry, make_manifest
 from stoke.project.manifest_store import read_manifest
 from stoke.request.stored import read_stored_fields
+from stoke.results.collect import Collected
+from stoke.results.compare import ResultsComparison, compare_results
+from stoke.results.store import read_results
 from stoke.text.sanitize import MASK, looks_secret
 
 _COMPARED_APART = frozenset({"code", "project.digest", "project.files", "project.bytes"})
@@ -100,7 +104,8 @@ class Comparison:
 
     `code` holds the lines of a unified diff. `packages` has the kinds of which the packages of both
     jobs are known; `unknown` has the other kinds. `files` is None if no job had a project, or if the
-    files of one are no longer known.
+    files of one are no longer known. `results` is None if no job had any, or if those of a job in
+    `without_results` are not on this machine.
     """
 
     first: Job
@@ -111,6 +116,9 @@ class Comparison:
     unknown: tuple[str, ...]
     phases: tuple[PhasePair, ...]
     files: tuple[FileChange, ...] | None
+    results: ResultsComparison | None
+    without_results: tuple[str, ...]
+    """The ids of the jobs whose results are not on this machine; empty if neither job has any."""
 
 
 def compare(first: Job, second: Job, history: History) -> Comparison:
@@ -124,6 +132,7 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
             unknown.append(kind)
         elif sides[0] or sides[1]:
             packages[kind] = _changes(sides[0], sides[1])
+    results, without_results = _results(first, second)
     return Comparison(
         first,
         second,
@@ -142,7 +151,26 @@ def compare(first: Job, second: Job, history: History) -> Comparison:
         tuple(unknown),
         _phases(first, second),
         _files(*specs),
+        results,
+        without_results,
     )
+
+
+def _results(first: Job, second: Job) -> tuple[ResultsComparison | None, tuple[str, ...]]:
+    sides = [_collected(job) for job in (first, second)]
+    if not any(job.results_files or job.results_problem for job in (first, second)):
+        return None, ()
+    if sides[0] is None or sides[1] is None:
+        missing = (job.id for job, side in zip((first, second), sides, strict=True) if side is None)
+        return None, tuple(dict.fromkeys(missing))
+    return compare_results(sides[0], sides[1]), ()
+
+
+def _collected(job: Job) -> Collected | None:
+    """Return the results of a job; None if it has some that are not on this machine."""
+    if job.results_at is not None and not job.results_files:
+        return Collected(())
+    return read_results(job.id)
 
 
 def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[FileChange, ...] | None:

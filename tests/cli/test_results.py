@@ -55,10 +55,26 @@ def test_two_jobs_are_compared(stoke: Stoke) -> None:
     run(stoke, "first")
     run(stoke, "second", "1,2,3")
     compared = stoke("results", "first", "second")
-    assert compared.stdout.startswith(b"~ a.csv  3 B -> 5 B"), compared
+    assert compared.stdout.startswith(b"~ a.csv  3 B 17f8af97ad4a -> 5 B "), compared
     assert b"1 difference, 1 file the same" in compared.stderr
     document = json.loads(stoke("results", "first", "second", "--json").stdout)
     assert [(one["path"], one["change"]) for one in document["files"]] == [("a.csv", "changed")]
+    whole = stoke("compare", "first", "second")
+    assert b"results:\n" + compared.stdout in whole.stdout
+    in_compare = json.loads(stoke("compare", "first", "second", "--json").stdout)
+    assert in_compare["results"] == document["files"]
+
+
+def test_compare_names_the_job_whose_results_are_gone(stoke: Stoke) -> None:
+    run(stoke, "first")
+    run(stoke, "second")
+    assert b"results: the same" in stoke("compare", "first", "second").stdout
+    assert stoke("results", "--clear", "second", "--yes").returncode == 0
+    told = stoke("compare", "first", "second").stdout.decode()
+    (line,) = [line for line in told.splitlines() if line.startswith("results of")]
+    assert line.startswith("results of second-")
+    followed = stoke(*command(line.rpartition(": ")[2]))
+    assert followed.returncode == 125 and b"were removed from this machine" in followed.stderr
 
 
 def test_clear_asks_and_keeps_the_job(stoke: Stoke, terminal: Callable[..., Terminal]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stoke.backend.capabilities import EntryKind, ResultEntry
 from stoke.errors import EngineError
+from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History
 from stoke.history.job import Job, JobState, Phase
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.compare import compare, packages_of
+from stoke.results.store import remove_results, store_results
 
 
 @pytest.fixture
@@ -117,3 +121,43 @@ def test_the_run_before_is_the_last_of_the_same_name(history: History) -> None:
     before = history.run_before(last)
     assert before is not None and before.id == "fit-c"
     assert history.run_before(first) is None
+
+
+def with_results(history: History, job_id: str, files: dict[str, bytes]) -> Job:
+    add(history, job_id, 1)
+    make_private(job_dir(job_id))
+    entries = [
+        ResultEntry(name.encode(), EntryKind.FILE, len(data), 0o644, read=partial(iter, [data]))
+        for name, data in files.items()
+    ]
+    found = store_results(job_id, entries, 1 << 20, lambda *_: None)
+    history.set_results(job_id, files=len(files), size=found.bytes, at=1.0)
+    job = history.get(job_id)
+    assert job is not None
+    return job
+
+
+def test_results_that_came_went_and_changed(history: History, own_home: Path) -> None:
+    one = with_results(history, "fit-a", {"same": b"s", "log": b"abc", "gone": b""})
+    two = with_results(history, "fit-b", {"same": b"s", "log": b"abd", "new": b"n"})
+    results = compare(one, two, history).results
+    assert results is not None and results.same == 1
+    assert [(change.path, change.change) for change in results.changes] == [
+        ("gone", "removed"),
+        ("log", "changed"),
+        ("new", "added"),
+    ]
+
+
+def test_results_that_are_not_here_are_unknown_and_not_equal(
+    history: History, own_home: Path
+) -> None:
+    one = with_results(history, "fit-a", {"log": b"abc"})
+    running = add(history, "fit-b", 2)
+    found = compare(one, running, history)
+    assert (found.results, found.without_results) == (None, ("fit-b",))
+    remove_results("fit-a", "by a test")
+    found = compare(one, running, history)
+    assert (found.results, found.without_results) == (None, ("fit-a", "fit-b"))
+    found = compare(running, running, history)
+    assert (found.results, found.without_results) == (None, ())

@@ -78,8 +78,10 @@ def test_a_result_that_changed_since_is_not_copied(tmp_path: Path) -> None:
 def test_results_are_compared_by_name_size_and_digest(tmp_path: Path) -> None:
     first = collected(tmp_path / "1", {"same": b"s", "gone": b"g", "other": b"abc"})
     second = collected(tmp_path / "2", {"same": b"s", "new": b"n", "other": b"abd"})
-    changes = compare_results(first, second)
-    assert [(one.path, one.change) for one in changes] == [
+    found = compare_results(first, second)
+    assert found.same == 1
+    assert found.changes[2].sides(str)[0].startswith("3 ba7816bf8f01")
+    assert [(one.path, one.change) for one in found.changes] == [
         ("gone", "removed"),
         ("new", "added"),
         ("other", "changed"),

@@ -13,6 +13,7 @@ from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
+from tests.tui.test_results_tab import give_results
 from tests.tui.test_snapshots import Compare, still
 from tui.app import StokeApp
 
@@ -150,6 +151,20 @@ def test_two_compared(
         )
         VolumeIndex(desk.history).record_use(place, job_id, NOW, None, packages)
     assert snap_compare(app, terminal_size=size, run_before=shows("1 added", "space", "space", "c"))
+
+
+@SIZES
+def test_two_compared_by_their_results(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]
+) -> None:
+    for job_id, age, files in (
+        ("fit-model-aaaaaa", 60, {"scores.csv": b"1,2,3\n", "plots/new.png": b"p" * 9_000}),
+        ("fit-model-bbbbbb", 4000, {"scores.csv": b"1,2,4\n", "old.txt": b"o", "[/]\x1b[2J": b""}),
+    ):
+        desk.job(job_id, age=age, hit=True, exit_code=0)
+        give_results(desk, job_id, {**files, "model.bin": bytes(5_000_000)})
+    keys = ("space", "space", "c", "end")
+    assert snap_compare(app, terminal_size=size, run_before=shows("1 the same", *keys))
 
 
 def test_columns(snap_compare: Compare, app: StokeApp, busy: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Two jobs side by side: times, phases, requests, packages, code."""
+"""Two jobs side by side: times, phases, requests, packages, files, results, code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from stoke.history.job import Job, Phase
 from stoke.jobs.compare import Comparison, FileChange, PackageChange
+from stoke.results.compare import ResultChange
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -26,7 +27,7 @@ _NAME_WIDTH = 14
 _FIGURES_WIDTH = 30
 _LEAST_BAR = 4
 MOST_FILES = 500
-"""Changed files that are listed."""
+"""Changed files and results that are listed, of each."""
 _STYLES = {"added": ("+", "$good"), "removed": ("-", "$bad"), "changed": ("~", "$warn")}
 
 
@@ -121,6 +122,7 @@ class ComparisonView(Widget):
         yield from self._request(found)
         yield from self._packages(found)
         yield from _files(found)
+        yield from _results(found)
         if found.code:
             yield _heading("code")
             yield from (_code(line) for line in found.code)
@@ -208,7 +210,7 @@ def _package(one: PackageChange) -> Text:
     return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.name} {versions}".rstrip()))
 
 
-def _counts(changes: Sequence[PackageChange | FileChange]) -> str:
+def _counts(changes: Sequence[PackageChange | FileChange | ResultChange]) -> str:
     counts = Counter(one.change for one in changes)
     return ", ".join(f"{counts[one]:,} {one}" for one in _STYLES if counts[one]) or "the same"
 
@@ -222,7 +224,22 @@ def _files(found: Comparison) -> Iterator[Text]:
         yield Text(f"and {len(found.files) - MOST_FILES:,} more", style="$quiet")
 
 
-def _file(one: FileChange) -> Text:
+def _results(found: Comparison) -> Iterator[Text]:
+    if found.without_results:
+        yield _heading("results")
+        for job_id in found.without_results:
+            yield fmt.plain(f"{job_id}: not on this machine; try: stoke results {job_id}", "$quiet")
+    if found.results is None:
+        return
+    changes, same = found.results.changes, found.results.same
+    also = f", {same:,} the same" if changes and same else ""
+    yield _heading(f"results: {_counts(changes)}{also}")
+    yield from (_file(one) for one in changes[:MOST_FILES])
+    if len(changes) > MOST_FILES:
+        yield Text(f"and {len(changes) - MOST_FILES:,} more", style="$quiet")
+
+
+def _file(one: FileChange | ResultChange) -> Text:
     mark, style = _STYLES[one.change]
     sides = " → ".join(one.sides(fmt.size))
     return Text(f"{mark} ", style=style).append_text(fmt.plain(f"{one.path} {sides}"))

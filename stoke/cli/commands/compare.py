@@ -10,6 +10,7 @@ import click
 from stoke.cli.completion import complete_job
 from stoke.cli.job_lookup import find_job, fresh, open_history
 from stoke.cli.output import Cell, print_json, print_table, state_text
+from stoke.cli.result_changes import MARKS, change_document, change_line
 from stoke.text.sanitize import clean
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from stoke.jobs.compare import Comparison
 
 MOST_FILES = 40
-"""Files that are shown; `--json` prints all."""
-_MARKS = {"added": "+", "removed": "-", "changed": "~"}
+"""Files and results that are shown, of each; `--json` prints all."""
 
 
 @click.command()
@@ -30,7 +30,8 @@ def command(first: str, second: str, as_json: bool) -> None:
     """Show two jobs side by side.
 
     Shows the differences of the requests, the packages and the files of the project that were added,
-    removed or changed, and the seconds of each phase. Everything comes from this machine's history.
+    removed or changed, the results by name, size and digest, and the seconds of each phase. Everything
+    comes from this machine's history.
 
     \b
     stoke compare train-7k2pqa train-m3x5ab
@@ -60,6 +61,10 @@ def _document(found: Comparison) -> dict[str, object]:
         "files": None
         if found.files is None
         else [{**asdict(one), "change": one.change} for one in found.files],
+        "results": None
+        if found.results is None
+        else [change_document(one) for one in found.results.changes],
+        "unknown_results": list(found.without_results),
         "unknown_packages": list(found.unknown),
         "phases": [
             {
@@ -90,20 +95,36 @@ def _print(found: Comparison) -> None:
         click.echo(f"\n{kind} packages: {'the same' if not changes else ''}".rstrip())
         for one in changes:
             versions = " -> ".join(one for one in (one.first, one.second) if one)
-            click.echo(f"{_MARKS[one.change]} {clean(one.name)} {clean(versions)}".rstrip())
+            click.echo(f"{MARKS[one.change]} {clean(one.name)} {clean(versions)}".rstrip())
     for kind in found.unknown:
         click.echo(f"\n{kind} packages: {_where_to_ask(kind, first, second)}")
     if found.files is not None:
         click.echo(f"\nfiles: {'the same' if not found.files else ''}".rstrip())
         for file in found.files[:MOST_FILES]:
             sides = clean(" -> ".join(file.sides(human_bytes)))
-            click.echo(f"{_MARKS[file.change]} {clean(file.path)} {sides}")
+            click.echo(f"{MARKS[file.change]} {clean(file.path)} {sides}")
         if len(found.files) > MOST_FILES:
             click.echo(f"and {len(found.files) - MOST_FILES:,} more: --json lists all")
+    _print_results(found)
     if found.code:
         click.echo("\ncode:")
         for line in found.code:
             click.echo(clean(line))
+
+
+def _print_results(found: Comparison) -> None:
+    for job_id in found.without_results:
+        click.echo(
+            f"\nresults of {clean(job_id)}: not on this machine: stoke results {clean(job_id)}"
+        )
+    if found.results is None:
+        return
+    changes = found.results.changes
+    click.echo(f"\nresults: {'the same' if not changes else ''}".rstrip())
+    for one in changes[:MOST_FILES]:
+        click.echo(change_line(one))
+    if len(changes) > MOST_FILES:
+        click.echo(f"and {len(changes) - MOST_FILES:,} more: --json lists all")
 
 
 def _where_to_ask(kind: str, first: Job, second: Job) -> str:

@@ -22,18 +22,14 @@ from stoke.cli.output import (
     time_ago,
 )
 from stoke.cli.progress import ProgressLine
+from stoke.cli.result_changes import change_document, change_line, file_document
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
-from stoke.text.sanitize import clean
 from stoke.text.units import human_bytes, parse_duration
 
 if TYPE_CHECKING:
     from stoke.history.database import History
     from stoke.history.job import Job
-    from stoke.results.collect import Collected, ResultFile
-
-_MARKS = {"added": "+", "removed": "-", "changed": "~"}
-_DIGITS = 12
-"""Of a digest in a table; `--json` prints all."""
+    from stoke.results.collect import Collected
 
 
 @click.command()
@@ -147,6 +143,8 @@ def _collect(job: Job, history: History) -> Job:
 
 
 def _print(job: Job, results: Collected) -> None:
+    from stoke.results.compare import DIGITS
+
     if not results.files and not results.refused:
         print_notice(
             f"{job.id} has no results: its code wrote nothing to $STOKE_RESULTS, and no new file "
@@ -154,7 +152,7 @@ def _print(job: Job, results: Collected) -> None:
         )
         return
     rows: list[list[Cell]] = [
-        [human_bytes(file.size), file.sha256[:_DIGITS], file.path] for file in results.files
+        [human_bytes(file.size), file.sha256[:DIGITS], file.path] for file in results.files
     ]
     print_table(["SIZE", "SHA256", "FILE"], rows, frozenset({0}))
     from stoke.results.store import results_folder
@@ -176,14 +174,10 @@ def _document(job: Job, results: Collected) -> dict[str, object]:
         "folder": str(results_folder(job.id)),
         "collected_at": rfc3339(job.results_at),
         "bytes": results.bytes,
-        "files": [_file(file) for file in results.files],
+        "files": [file_document(file) for file in results.files],
         "refused": [{"path": path, "why": why} for path, why in results.refused],
         "refused_count": results.refused_count,
     }
-
-
-def _file(file: ResultFile | None) -> dict[str, object] | None:
-    return file and {"path": file.path, "bytes": file.size, "sha256": file.sha256}
 
 
 def _copy(job: Job, results: Collected, target: Path, force: bool, as_json: bool) -> None:
@@ -209,30 +203,15 @@ def _copy(job: Job, results: Collected, target: Path, force: bool, as_json: bool
 def _compare(jobs: list[Job], results: list[Collected], as_json: bool) -> None:
     from stoke.results.compare import compare_results
 
-    changes = compare_results(*results)
+    found = compare_results(*results)
     if as_json:
-        print_json(
-            {
-                "jobs": [job.id for job in jobs],
-                "files": [
-                    {
-                        "path": one.path,
-                        "change": one.change,
-                        "first": _file(one.first),
-                        "second": _file(one.second),
-                    }
-                    for one in changes
-                ],
-            }
-        )
+        files = [change_document(one) for one in found.changes]
+        print_json({"jobs": [job.id for job in jobs], "files": files})
         return
-    for one in changes:
-        both = [file for file in (one.first, one.second) if file is not None]
-        sizes = " -> ".join(human_bytes(file.size) for file in both)
-        digests = " -> ".join(file.sha256[:_DIGITS] for file in both)
-        click.echo(f"{_MARKS[one.change]} {clean(one.path)}  {sizes}  {digests}")
-    same = len(results[0].files) - sum(1 for one in changes if one.first is not None)
-    print_notice(f"{counted(len(changes), 'difference')}, {counted(same, 'file')} the same")
+    for one in found.changes:
+        click.echo(change_line(one))
+    differences = counted(len(found.changes), "difference")
+    print_notice(f"{differences}, {counted(found.same, 'file')} the same")
 
 
 def _list_jobs(history: History, as_json: bool) -> None:
