@@ -20,7 +20,9 @@ TYPES_ONLY = {"_typeshed"}
 
 def test_every_imported_package_is_declared_and_no_other() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    declared = {canonicalize_name(Requirement(one).name) for one in project["dependencies"]}
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    wanted = [*project["dependencies"], *extras]
+    declared = {canonicalize_name(Requirement(one).name) for one in wanted}
     distributions = packages_distributions()
     imported = {
         canonicalize_name(distribution)

@@ -3,9 +3,14 @@ pytest tests/tui/test_jobs_snapshots.py --snapshot-update"""
 
 from __future__ import annotations
 
+from io import BytesIO
+from math import cos, sin
 from typing import Any
 
+import pyarrow
 import pytest
+from PIL import Image, ImageDraw
+from pyarrow import parquet
 from textual.pilot import Pilot
 
 from stoke.history.job import JobState, Phase, Usage
@@ -165,6 +170,37 @@ def test_two_compared_by_their_results(
         give_results(desk, job_id, {**files, "model.bin": bytes(5_000_000)})
     keys = ("space", "space", "c", "end")
     assert snap_compare(app, terminal_size=size, run_before=shows("1 the same", *keys))
+
+
+def plot() -> bytes:
+    """A picture with thin lines, colours and letters, as plots have."""
+    image = Image.new("RGB", (640, 400), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((60, 30, 600, 350), outline="black", width=3)
+    draw.line([(60 + 9 * x, 190 - round(140 * sin(x / 6))) for x in range(61)], "#c0392b", 5)
+    draw.line([(60 + 9 * x, 190 - round(120 * cos(x / 8))) for x in range(61)], "#2471a3", 5)
+    draw.text((250, 2), "loss", fill="black", font_size=26)
+    out = BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+@SIZES
+@pytest.mark.parametrize("kind", ["picture", "table"])
+def test_a_result(
+    snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int], kind: str
+) -> None:
+    table = BytesIO()
+    parquet.write_table(
+        pyarrow.table({"epoch": range(90), "loss": [round(1 / (n + 1), 4) for n in range(90)]}),
+        table,
+    )
+    desk.job("fit-model-aaaaaa", age=60, hit=True, exit_code=0)
+    files = {"loss.png": plot()} if kind == "picture" else {"loss.parquet": table.getvalue()}
+    give_results(desk, "fit-model-aaaaaa", files)
+    shown = "\u2580" * 20 if kind == "picture" else "0.3333"
+    keys = ("right_square_bracket",) * 3
+    assert snap_compare(app, terminal_size=size, run_before=shows(shown, *keys))
 
 
 def test_columns(snap_compare: Compare, app: StokeApp, busy: Desk) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from PIL import Image
+from pyarrow import parquet
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Markdown, Tree
 
 from stoke.backend.capabilities import EntryKind, ResultEntry
 from stoke.errors import StokeError
 from stoke.results.store import store_results
+from tests.results.test_decoded import png_that_claims
 from tests.tui.conftest import NOW, Desk, screen_text, shows, until
 from tui.app import StokeApp
-from tui.jobs.result_preview import MAX_BYTES, MOST_NODES, MOST_ROWS, Node, read_preview
+from tui.jobs.result_preview import MAX_BYTES, MOST_NODES, MOST_ROWS, Node, Preview, read_preview
 from tui.jobs.results_view import ResultsTable
+from tui.widgets.picture import PictureView
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 FILES = {
@@ -73,6 +80,68 @@ async def test_results_are_listed_and_each_kind_is_previewed(
         await until(pilot, lambda: "plain words" in screen_text(app))
         await pilot.press("down")
         await until(pilot, lambda: "binary, 256 B" in screen_text(app))
+
+
+def png(size: tuple[int, int]) -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize(size).save(out, "PNG")
+    return out.getvalue()
+
+
+def parquet_of(rows: int) -> bytes:
+    out = io.BytesIO()
+    names = [f"\x1b[2J[red]run {number}" for number in range(rows)]
+    table = pyarrow.table({"name": names, "score": [number / 4 for number in range(rows)]})
+    parquet.write_table(table, out)
+    return out.getvalue()
+
+
+PICTURES = {
+    "a.png": png((300, 200)),
+    "b-cut.png": png((300, 200))[:200],
+    "c-bomb.png": png_that_claims(60_000, 60_000, zlib.compress(bytes(1_000))),
+    "d.parquet": parquet_of(2_000),
+    "e-cut.parquet": parquet_of(10)[:100],
+    "f.txt": b"the last",
+}
+
+
+async def test_pictures_and_tables_are_shown_and_hostile_ones_named(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job("train-aaaaaa", age=60, log=b"done\n")
+    give_results(desk, "train-aaaaaa", PICTURES)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await open_tab(pilot, app)
+        frame = app.screen.query_one("#results-preview")
+        await until(pilot, lambda: bool(frame.query(PictureView)), "the picture")
+        assert "PNG, 300 x 200, " in screen_text(app) and "\u2580" * 40 in screen_text(app)
+        before = frame.query_one(PictureView).size.width
+        await pilot.resize_terminal(80, 40)
+
+        def is_narrower() -> bool:
+            return any(one.size.width < before for one in frame.query(PictureView))
+
+        await until(pilot, is_narrower, "the picture fits again")
+        await pilot.resize_terminal(120, 40)
+        for expected in (
+            "PNG, 300 x 200, 200 B; it cannot be shown",
+            "PNG, 60,000 x 60,000, ",
+            "Parquet, 2,000 rows, 2 columns, ",
+            "it cannot be shown",
+            "the last",
+        ):
+            await pilot.press("down")
+            await until(pilot, lambda: expected in screen_text(app), expected)  # noqa: B023
+            if "2,000" in expected:
+                await until(pilot, lambda: "[red]run 0" in screen_text(app))
+                assert "0.25" in screen_text(app) and "\x1b" not in screen_text(app)
+
+
+async def test_a_file_that_was_passed_by_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(png((30, 20)))
+    assert read_preview(tmp_path / "p.png", wanted=lambda: False) == Preview()
+    assert read_preview(tmp_path / "p.png", wanted=lambda: True).picture is not None
 
 
 async def test_a_job_without_results_has_no_such_tab(app: StokeApp, desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""The beginning of a result, read for the screen: text, a table, a tree, Markdown, or nothing.
+"""The beginning of a result, read for the screen: text, a table, a tree, a picture, or nothing.
 
 A job wrote the file, so reading is bounded, no link is followed, and every text is sanitized.
 """
@@ -8,14 +8,19 @@ from __future__ import annotations
 import csv
 import os
 import stat
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stoke.errors import StokeError
 from stoke.files.untrusted import parse_json
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.units import human_bytes
+
+if TYPE_CHECKING:
+    from stoke.results.decoded import Picture
 
 MAX_BYTES = 256 * 1024
 MOST_LINES = 2_000
@@ -23,6 +28,8 @@ LONGEST_LINE = 2_000
 MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 500, 40, 80
 MOST_NODES, MOST_DEPTH = 2_000, 30
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_one_at_a_time = threading.Lock()
+"""Decoding takes a process, and a user may move through many files."""
 
 
 @dataclass
@@ -41,12 +48,20 @@ class Preview:
     """Rows of the same length; the first has the names of the columns."""
     tree: Node | None = None
     markdown: str | None = None
+    picture: Picture | None = None
     text: str | None = None
     note: str = ""
 
 
-def read_preview(path: Path) -> Preview:
-    """Read the beginning of a file. `StokeError` if it cannot be read."""
+def read_preview(
+    path: Path,
+    space: tuple[int, int] = (80, 48),
+    wanted: Callable[[], bool] = lambda: True,
+) -> Preview:
+    """Read the beginning of a file. `StokeError` if it cannot be read.
+
+    `space` is what a picture may take, in pixels: a cell has two. Decoding begins only if `wanted`.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(path, flags), "rb") as file:
@@ -54,6 +69,9 @@ def read_preview(path: Path) -> Preview:
             if not stat.S_ISREG(status.st_mode):
                 raise StokeError(f"{path.name} is not a regular file")
             data = file.read(MAX_BYTES)
+            decoded = _decoded(file.fileno(), data, status.st_size, space, wanted)
+            if decoded is not None:
+                return decoded
     except OSError as error:
         raise StokeError(f"cannot read {path.name}: {error.strerror}") from error
     cut = status.st_size > len(data)
@@ -74,6 +92,36 @@ def read_preview(path: Path) -> Preview:
     if kind in (".md", ".markdown"):
         return Preview(markdown=clean_block(_bounded(text)), note=note)
     return Preview(text=clean_block(_bounded(text)), note=note)
+
+
+def _decoded(
+    file: int, data: bytes, size: int, space: tuple[int, int], wanted: Callable[[], bool]
+) -> Preview | None:
+    """Return the preview of a picture or a Parquet file; None for a file of another kind."""
+    from stoke.results.image_header import read_header
+
+    header = read_header(data)
+    if header is None and data[:4] != b"PAR1":
+        return None
+    from stoke.results.decoded import decode_picture, decode_table
+
+    what = "Parquet" if header is None else header.format
+    facts = [what] if header is None else [what, f"{header.width:,} x {header.height:,}"]
+    os.lseek(file, 0, os.SEEK_SET)
+    try:
+        with _one_at_a_time:
+            if not wanted():
+                return Preview()
+            if header is not None:
+                picture = decode_picture(file, *space)
+                return Preview(picture=picture, note=", ".join([*facts, human_bytes(size)]))
+            table = decode_table(file, MOST_ROWS, MOST_COLUMNS)
+    except StokeError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        return Preview(note=clean(f"{', '.join([*facts, human_bytes(size)])}; {error.what}{hint}"))
+    facts += [f"{table.all_rows:,} rows", f"{table.all_columns:,} columns"]
+    rows = [[_cell(value) for value in row] for row in table.rows]
+    return Preview(table=rows, note=", ".join([*facts, human_bytes(size)]))
 
 
 def _more(count: int, most: int, what: str) -> str:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from stoke.results.collect import Collected
 
 MOST_LISTED = 2_000
-_DIGITS = 12
+_LEAST_ROWS = 24
+"""Of a picture, if the pane is lower than that."""
 
 
 class ResultsTable(DataTable[Text]):
@@ -49,6 +50,10 @@ class ResultsView(Vertical):
         self._job: Job | None = None
         self._results: Collected | None = None
         self._previewed: str | None = None
+        self._reading: object = None
+        """Stands for the last reading; earlier ones are not shown."""
+        self._picture_space: tuple[int, int] | None = None
+        """What the shown picture was fitted into."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="results-total")
@@ -65,6 +70,7 @@ class ResultsView(Vertical):
         if shown == self._shown:
             return
         self._shown, self._job, self._results, self._previewed = shown, job, None, None
+        self._reading, self._picture_space = None, None
         self.query_one(ResultsTable).clear(columns=True)
         self.query_one("#results-note", Static).update("")
         self.query_one("#results-preview").remove_children()
@@ -99,20 +105,41 @@ class ResultsView(Vertical):
     @on(DataTable.RowHighlighted, "#results-table")
     def _highlighted(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
-        job, path = self._job, event.row_key.value
-        if job is None or path is None or path == self._previewed:
+        path = event.row_key.value
+        if path is not None and path != self._previewed:
+            self._previewed = path
+            self._read()
+
+    def on_resize(self) -> None:
+        """Fit a picture into the new size."""
+        if self._picture_space is not None and self._picture_space != self._space():
+            self._read()
+
+    def _space(self) -> tuple[int, int]:
+        """Return the pixels that a picture may take. A low pane scrolls."""
+        size = self.query_one("#results-preview").scrollable_content_region.size
+        return max(1, size.width), 2 * max(_LEAST_ROWS, size.height)
+
+    def _read(self) -> None:
+        job, path, space = self._job, self._previewed, self._space()
+        if job is None or path is None:
             return
-        self._previewed = path
+        reading = self._reading = object()
+
+        def wanted() -> bool:
+            return self._reading is reading
 
         def read(preview: Preview) -> None:
-            if self._previewed == path:
+            if wanted():
+                self._picture_space = None if preview.picture is None else space
                 self._preview(preview)
 
-        def failed(error: StokeError) -> None:
-            if self._previewed == path:
-                self._preview(Preview(note=error.what))
-
-        on_thread(self, lambda: read_preview(results_folder(job.id) / path), read, failed)
+        on_thread(
+            self,
+            lambda: read_preview(results_folder(job.id) / path, space, wanted),
+            read,
+            lambda error: read(Preview(note=error.what)),
+        )
 
     def _preview(self, preview: Preview) -> None:
         self.query_one("#results-note", Static).update(fmt.plain(preview.note, "$quiet"))
@@ -191,6 +218,10 @@ def _why_none(job: Job) -> str:
 
 
 def _widget_for(preview: Preview) -> Widget:
+    if preview.picture is not None:
+        from tui.widgets.picture import PictureView
+
+        return PictureView(preview.picture)
     if preview.table is not None:
         return _table(preview.table)
     if preview.tree is not None:
