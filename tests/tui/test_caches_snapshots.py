@@ -10,10 +10,12 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from stoke.backend.api import Volume
+from stoke.backend.capabilities import Workspace
 from stoke.cache.metrics import CacheFigures, Metrics, Point, PredictionFigures
 from stoke.errors import EngineError
 from stoke.history.cache_runs import PackageUse
 from stoke.history.database import CacheSize
+from stoke.history.workspace_index import WorkspaceIndex
 from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, until
 from tests.tui.test_snapshots import Compare, shows, still
 from tui.app import StokeApp
@@ -220,3 +222,75 @@ def test_metrics_with_hostile_names(
         await until(pilot, lambda: app.screen.query(Bars))
 
     assert snap_compare(app, terminal_size=size, run_before=run)
+
+
+class WithWorkspaces(FakeBackend):
+    """A backend that has workspaces."""
+
+    there: tuple[Workspace, ...] = ()
+
+    def workspaces(self) -> list[Workspace]:
+        return list(self.there)
+
+    def check_workspace(self, spec: object) -> None: ...
+
+    def tend_workspace(self, workspace: Workspace, operation: object, progress: object) -> Any:
+        return {"bytes": 3 * 10**9, "files": 12_345, "measured_at": NOW - 7200}
+
+    def read_workspace(self, workspace: Workspace, path: str, name: str) -> Any: ...
+
+    def write_workspace(self, workspace: Workspace, folder: str, archive: object) -> Any: ...
+
+    def clone_workspace(self, workspace: Workspace, new: str, progress: object) -> Any: ...
+
+    def remove_workspace(self, workspace: Workspace) -> None: ...
+
+
+@pytest.fixture
+def workspaces(desk: Desk, backends: dict[str, FakeBackend]) -> None:
+    docker = backends["docker"]
+    docker.__class__ = WithWorkspaces
+    assert isinstance(docker, WithWorkspaces)
+    docker.there = (
+        Workspace("docker", "ada", "stoke-workspace.ada", "default", created_at=NOW - 3 * DAY),
+        Workspace(
+            "docker", "grace.hopper_2026-11", "stoke-workspace.grace.hopper_2026-11", "team-a",
+            created_at=NOW - 90 * DAY, in_use_by=("fit-model-aaaaaa", "fit-model-bbbbbb"),
+        ),
+        Workspace("docker", HOSTILE, HOSTILE, HOSTILE, node=HOSTILE, in_use_by=(HOSTILE,)),
+    )  # fmt: skip
+    index = WorkspaceIndex(desk.history)
+    index.record_size("docker", "ada", NOW - 7200, 3 * 10**9, 12_345)
+    index.record_use("docker", "ada", NOW - 3600)
+
+
+async def selected(pilot: Pilot[Any]) -> None:
+    await shows("2.8 GiB", "3", "w")(pilot)
+    await pilot.press("down")
+    app = pilot.app
+    assert isinstance(app, StokeApp)
+    await until(pilot, lambda: "measured 2h ago" in screen_text(app))
+    await still(pilot)
+
+
+@SIZES
+def test_workspaces(
+    snap_compare: Compare, app: StokeApp, workspaces: None, size: tuple[int, int]
+) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=selected)
+
+
+@pytest.mark.parametrize("key", ["c", "i", "d"])
+def test_questions_of_workspaces(
+    snap_compare: Compare, app: StokeApp, workspaces: None, key: str
+) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
+        await selected(pilot)
+        await pilot.press(key)
+        asked = {"c": "name of the copy", "i": "path in it", "d": "in 12,345 files"}[key]
+        await until(pilot, lambda: asked in screen_text(app))
+        for one in app.screen.query("#line-0").results(Input):
+            one.value = "somewhere"
+        await still(pilot)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=run)

@@ -65,7 +65,7 @@ _WIDE_COLUMNS = (
     ("data saved", 10),
     ("used by", 0),
 )
-_NO_CACHES = "No caches yet. The first job with packages makes one, or press w to warm one."
+_NO_CACHES = "No caches yet. The first job with packages makes one, or press W to warm one."
 
 Key = tuple[str, str, str]
 T = TypeVar("T")
@@ -89,6 +89,7 @@ class CachesScreen(StokeScreen):
         Binding("p", "prune", "Prune", id="caches.prune"),
         Binding("d", "clear", "Clear", id="caches.clear"),
         Binding("W", "warm", "Warm", id="caches.warm"),
+        Binding("w", "workspaces", "Workspaces", id="caches.workspaces"),
         Binding("f5", "reload", "Reload", show=False, id="caches.reload"),
         Binding("ctrl+c", "end", "Cancel work", show=False, id="caches.end"),
         Binding("escape", "end_or_back", "Cancel work, or back", show=False, id="caches.back"),
@@ -466,6 +467,11 @@ class CachesScreen(StokeScreen):
             return self._housekeeper().usage(backends.get(volume.backend), volume, progress)
 
         self.app.push_screen(EnvironmentsScreen(self.context, volume, usage))
+
+    def action_workspaces(self) -> None:
+        from tui.caches.workspaces import WorkspacesScreen
+
+        self.app.push_screen(WorkspacesScreen(self.context))
 
     def action_clear(self) -> None:
         key = self._current()
