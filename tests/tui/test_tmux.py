@@ -187,6 +187,24 @@ def test_a_shell_in_a_job_steps_aside_and_comes_back(tmux: Tmux) -> None:
         subprocess.run([*STOKE, "stop", "--now", job.id], capture_output=True, check=True)
 
 
+def test_a_new_shell_has_the_environment_of_the_form(tmux: Tmux) -> None:
+    tmux.start()
+    tmux.keys("2")
+    tmux.until("Python code")
+    tmux.type("print('the code is not run')")
+    tmux.until("the code is not run")
+    tmux.keys("F9")
+    tmux.until("its end brings the screens back")
+    tmux.until("# *\\n")
+    tmux.type("echo in''side $STOKE_JOB_ID; stty size; exit 3")
+    tmux.keys("Enter")
+    after = tmux.until(r"(?s)4 Metrics.*the code is not run")
+    assert "inside" not in after
+    with History() as history:
+        (job,) = history.list()
+    assert (job.name, job.exit_code) == ("shell", 3)
+
+
 def test_a_session_that_is_killed_leaves_its_job(tmux: Tmux) -> None:
     tmux.start()
     tmux.keys("2")

@@ -37,12 +37,12 @@ from tui.new_job import project as projects
 from tui.new_job.chips import Chips
 from tui.new_job.cluster_choice import ClusterChoice
 from tui.new_job.code_editor import CodeEditor
-from tui.new_job.drafts import HasDrafts
 from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.form_field import FormField
 from tui.new_job.manifest import ManifestView
 from tui.new_job.pick import ChoosePreset, SavePreset
 from tui.new_job.project_files import FilesLine
+from tui.new_job.shell import OpensShell
 from tui.new_job.validation import FormResult, FormValidation, at_backend
 from tui.threads import on_thread
 from tui.widgets.key_bar import KeyBar
@@ -60,8 +60,8 @@ class Fold(Collapsible):
             super().scroll_visible(*arguments, **options)
 
 
-class NewJobScreen(HasDrafts):
-    CHANGES = frozenset({"submit", "race"})
+class NewJobScreen(OpensShell):
+    CHANGES = frozenset({"submit", "race", "shell"})
     PANES = "#new-code-side, #new-fields"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "submit", "Submit", id="new.submit"),

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,13 +105,36 @@ def _program(kind: str, variable: str, *fallbacks: str) -> Program:
 
 def open_shell(job_id: str) -> None:
     """Run `stoke exec` at this terminal until it ends. Raises `EngineError` if it cannot run."""
-    command = [sys.executable, "-P", "-c", _STOKE, "exec", job_id]
-    sys.stdout.write(f"stoke: a shell in {clean(job_id)}; its end brings the screens back\n")
+    _step_aside(f"a shell in {clean(job_id)}", ["-c", _STOKE, "exec", job_id])
+
+
+def open_new_shell(request: bytes) -> None:
+    """Run a `PassedRequest` that opens a shell, until that ends. Raises `EngineError`."""
+    reader, writer = os.pipe()
+
+    def pass_on() -> None:
+        try:
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(request)
+        except BrokenPipeError:
+            pass  # Its program has ended, and said why.
+
+    # On a thread: a request may be larger than what a pipe holds.
+    threading.Thread(target=pass_on, daemon=True).start()
+    try:
+        _step_aside("a shell", ["-m", "stoke.cli.passed_request", str(reader)], reader)
+    finally:
+        os.close(reader)
+
+
+def _step_aside(what: str, arguments: list[str], *inherited: int) -> None:
+    command = [sys.executable, "-P", *arguments]
+    sys.stdout.write(f"stoke: {what}; its end brings the screens back\n")
     sys.stdout.flush()
     # Ctrl+c before the shell has started ends only that program.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        done = subprocess.run(command, check=False)
+        done = subprocess.run(command, check=False, pass_fds=inherited)
     except OSError as error:
         raise EngineError(f"cannot run {command[0]}: {error.strerror}") from error
     finally:
