@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from stoke.client.job_handle import JobFailedError, JobHandle, OutputLine
+    from stoke.client.job_results import JobResults
     from stoke.client.session import Session, run, submit
     from stoke.client.session_async import run_async, submit_async
 
 __all__ = [
     "JobFailedError",
     "JobHandle",
+    "JobResults",
     "OutputLine",
     "Session",
     "run",
@@ -25,7 +27,12 @@ __all__ = [
     "submit",
     "submit_async",
 ]
-_MODULES = ("stoke.client.job_handle", "stoke.client.session", "stoke.client.session_async")
+_MODULES = (
+    "stoke.client.job_handle",
+    "stoke.client.session",
+    "stoke.client.session_async",
+    "stoke.client.job_results",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stoke.client.connection import Connection
 from stoke.errors import EngineError, StokeError, UnknownJobError
@@ -18,6 +18,9 @@ from stoke.jobs.refresh import clean_up, refresh
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation
 from stoke.logs.spool import STDERR, STDOUT, SpoolReader
+
+if TYPE_CHECKING:
+    from stoke.client.job_results import JobResults
 
 Stream = Literal["stdout", "stderr"]
 _STREAMS: dict[int, Stream] = {STDOUT: "stdout", STDERR: "stderr"}
@@ -115,6 +118,27 @@ class JobHandle:
     def stderr(self) -> bytes:
         """The exact bytes of the standard error so far."""
         return _output_of(self.id, STDERR)
+
+    def results(self) -> JobResults:
+        """Return what the job wrote to `$STOKE_RESULTS` and what its patterns matched.
+
+        They are collected first if they are still at the engine. Raises `RequestError` if the job is
+        not over, and `EngineError` if they cannot be collected or were removed from this machine.
+        """
+        from stoke.client.job_results import JobResults
+        from stoke.jobs.fetch_results import fetch_results
+
+        session = self._session
+        if not self._is_over():
+            refresh([self.record], session.backends, session.history)
+        found = fetch_results(self.record, session.backend_of, session.history, lambda _: None)
+        return JobResults(self.id, found)
+
+    async def results_async(self) -> JobResults:
+        """Do the same on a thread."""
+        import asyncio
+
+        return await asyncio.to_thread(self.results)
 
     def stop(self, grace: float | None = None) -> None:
         """Ask the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once)."""

@@ -14,7 +14,7 @@ import pytest
 import stoke
 from stoke.client.request_fields import RequestFields
 from stoke.client.session import Session
-from stoke.errors import RequestError, UnknownJobError
+from stoke.errors import EngineError, RequestError, UnknownJobError
 from stoke.history.job import JobState
 from stoke.request.spec import JobSpec
 from tests.hints import command, refused
@@ -150,3 +150,54 @@ def test_a_program_of_the_user(own_home: Path, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("42\n", "")
     with pytest.raises(AttributeError, match="no attribute 'rnu'"):
         stoke.rnu  # noqa: B018
+
+
+LEAVES = """
+import os
+top = os.environ["STOKE_RESULTS"]
+os.mkdir(top + "/out")
+open(top + "/out/scores.csv", "w").write("1,2")
+open(top + "/note.txt", "w").write("fine")
+os.symlink("/etc/passwd", top + "/link")
+"""
+
+
+def test_results_are_listed_read_and_copied(session: Session, tmp_path: Path) -> None:
+    results = session.run(LEAVES).results()
+    assert [(file.path, file.size) for file in results] == [("note.txt", 4), ("out/scores.csv", 3)]
+    assert (len(results), results.bytes, results[0].path) == (2, 7, "note.txt")
+    assert [path for path, _ in results.refused] == ["link"]
+    assert results.path("out/scores.csv").read_text() == "1,2"
+    with pytest.raises(RequestError, match="not among the 2 results"):
+        results.path("../../etc/passwd")
+    assert results.copy_to(tmp_path / "to") == 2
+    assert (tmp_path / "to/out/scores.csv").read_text() == "1,2"
+    assert results.copy_to(tmp_path / "to") == 0
+    (tmp_path / "to/note.txt").write_text("changed")
+    with pytest.raises(RequestError, match="other files"):
+        results.copy_to(tmp_path / "to")
+    assert results.copy_to(tmp_path / "to", force=True) == 1
+
+
+def test_a_job_without_results_has_none_and_one_that_runs_says_so(session: Session) -> None:
+    assert list(session.run("1").results()) == []
+    job = session.submit(WAITS)
+    with pytest.raises(RequestError, match="results are collected at its end"):
+        job.results()
+    job.stop(0)
+    assert len(job.wait().results()) == 0
+
+
+def test_results_that_were_removed_are_not_an_empty_list(session: Session) -> None:
+    job = session.run(LEAVES)
+    program = Path(sys.executable).with_name("stoke")
+    clear = ["results", "--clear", job.id, "--yes"]
+    subprocess.run([program, *clear], check=True, capture_output=True)
+    with pytest.raises(EngineError, match="were removed from this machine"):
+        job.results()
+
+
+async def test_results_beside_an_event_loop(own_home: Path, tmp_path: Path) -> None:
+    job = await stoke.run_async(LEAVES)
+    results = await job.results_async()
+    assert await results.copy_to_async(tmp_path / "to") == 2

@@ -23,7 +23,7 @@ from stoke.cli.output import (
 )
 from stoke.cli.progress import ProgressLine
 from stoke.cli.result_changes import change_document, change_line, file_document
-from stoke.errors import EXIT_ENGINE, EngineError, RequestError
+from stoke.errors import EXIT_ENGINE, RequestError
 from stoke.text.units import human_bytes, parse_duration
 
 if TYPE_CHECKING:
@@ -104,42 +104,14 @@ def command(
 
 def _collected(job: Job, history: History) -> Collected:
     """Return the results of a job, collected now if they are still at its engine."""
-    from stoke.results.collect import Collected
-    from stoke.results.store import read_results, results_removed
-
-    if not job.state.finished or job.provisional:
-        raise RequestError(
-            job.id,
-            f"is {job.state}, and results are collected at its end",
-            f"wait for it: stoke logs -f {job.id}",
-        )
-    if job.results_at is None:
-        job = _collect(job, history)
-    found = read_results(job.id)
-    if found is not None:
-        return found
-    if not job.results_files:
-        return Collected(())
-    why = results_removed(job.id) or "they are no longer in its folder"
-    raise EngineError(
-        f"the results of {job.id} were removed from this machine: {why}",
-        f"run it again: stoke rerun {job.id}",
-    )
-
-
-def _collect(job: Job, history: History) -> Job:
     from contextlib import closing
 
     from stoke.backend.pool import Backends
     from stoke.config.loader import load_config
-    from stoke.jobs.refresh import clean_up
-    from stoke.jobs.results import collect_results
+    from stoke.jobs.fetch_results import fetch_results
 
     with closing(Backends(load_config())) as backends, ProgressLine() as progress:
-        backend = backends.get(job.backend)
-        collect_results(job.id, backend, history, progress)
-        clean_up(job.id, backend, history)
-    return history.get(job.id) or job
+        return fetch_results(job, lambda job: backends.get(job.backend), history, progress)
 
 
 def _print(job: Job, results: Collected) -> None:
