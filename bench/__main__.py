@@ -38,6 +38,7 @@ ALL = (
     "argo_list",
     "argo_log",
     "argo_times",
+    "argo_results",
 )
 
 

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from backends.argo import ArgoBackend
 from backends.argo.cluster import Cluster
@@ -16,6 +17,7 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.payload import make_payload, runner_source
 from stoke.request.sources import request_from_options
 
+Cache = Literal["hostpath", "none"]
 NONCE = "0123456789abcdef"
 KUBECONFIG = os.environ.get("STOKE_TEST_KUBECONFIG")
 NAMESPACE = os.environ.get("STOKE_TEST_NAMESPACE")
@@ -38,7 +40,7 @@ def argo_cluster() -> Iterator[tuple[Cluster, str]]:
         cluster.close()
 
 
-def argo_backend(namespace: str | None) -> ArgoBackend:
+def argo_backend(namespace: str | None, cache: Cache = "none") -> ArgoBackend:
     return ArgoBackend(
         Config(
             argo=ArgoConfig(
@@ -46,7 +48,7 @@ def argo_backend(namespace: str | None) -> ArgoBackend:
                 namespace=namespace,
                 image=IMAGE,
                 service_account=SERVICE_ACCOUNT,
-                cache="none",
+                cache=cache,
             )
         )
     )

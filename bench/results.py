@@ -10,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from bench.docker import docker_home
+from bench.docker import RUN, docker_home
 from bench.measure import STOKE, pairs, report
 
 FILES = 10_000
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _finished(scope: str, code: str) -> str:
     """Run a job to its end and leave its container; return its id."""
-    command = [STOKE, "run", "-d", "-b", "docker", "--scope", scope, "-c", code]
+    command = [*RUN, "-d", "--scope", scope, "-c", code]
     job_id = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     subprocess.run(["docker", "wait", job_id], check=True, stdout=subprocess.DEVNULL)
     return job_id

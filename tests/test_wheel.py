@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from uv import find_uv_bin
 
-from tests.hints import is_hint
+from tests.hints import command, is_hint
 from tests.terminals import Terminal
 
 TOP = Path(__file__).parent.parent
@@ -157,3 +158,29 @@ def test_the_installed_screens_open(installed: Path, elsewhere: Path) -> None:
     finally:
         screen.close()
     assert b"Traceback" not in screen.screen
+
+
+PREVIEW = """
+import sys
+from pathlib import Path
+from tui.jobs.result_preview import read_preview
+preview = read_preview(Path(sys.argv[1]))
+print(preview.note if preview.picture is None else "shown")
+"""
+
+
+@pytest.mark.network
+def test_a_picture_names_the_extra_that_shows_it(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "plot.png"
+    Image.new("RGB", (300, 20)).save(picture)
+    program = by_uv_tool(wheel, tmp_path)
+    look = (program.resolve().with_name("python"), "-P", "-c", PREVIEW, str(picture))
+    told = subprocess.run(look, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("PNG, 300 x 20, "), told
+    hint = is_hint(told.strip().rpartition(" (")[2].rstrip(")"), "uv tool install '.[{}]'")
+    monkeypatch.chdir(TOP)
+    places = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+    uv(*command(hint, "uv"), "--python", sys.executable, **places)
+    assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == "shown\n"

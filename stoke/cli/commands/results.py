@@ -23,7 +23,7 @@ from stoke.cli.output import (
 )
 from stoke.cli.progress import ProgressLine
 from stoke.cli.result_changes import change_document, change_line, file_document
-from stoke.errors import EXIT_ENGINE, RequestError
+from stoke.errors import EXIT_ENGINE
 from stoke.text.units import human_bytes, parse_duration
 
 if TYPE_CHECKING:
