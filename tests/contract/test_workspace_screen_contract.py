@@ -22,7 +22,7 @@ __all__ = ["spaces"]
 async def opened(pilot: Pilot[Any], app: StokeApp) -> WorkspacesScreen:
     await pilot.press("3")
     await until(pilot, lambda: isinstance(app.screen, CachesScreen))
-    await pilot.press("w")
+    await pilot.press("V")
     await until(pilot, lambda: isinstance(app.screen, WorkspacesScreen))
     assert isinstance(app.screen, WorkspacesScreen)
     return app.screen
@@ -64,22 +64,22 @@ async def test_each_action_of_the_screen(lab: Lab, spaces: Workspaces, tmp_path:
         await pilot.press("m")
         await until(pilot, lambda: "in 1 file, measured" in said(app))
 
-        await pilot.press("c")
+        await pilot.press("L")
         await fill(pilot, app, spaces.name("copy"))
         await until(pilot, lambda: "copied 1 file" in said(app))
         await select(pilot, screen, backend, spaces.name("copy"))
 
-        await pilot.press("R")
+        await pilot.press("E")
         await fill(pilot, app, spaces.name("other"))
         await until(pilot, lambda: "renamed" in said(app))
         await select(pilot, screen, backend, spaces.name("other"))
 
         (tmp_path / "in.txt").write_text("brought in")
-        await pilot.press("i")
+        await pilot.press("u")
         await fill(pilot, app, str(tmp_path / "in.txt"), "/in.txt")
         await until(pilot, lambda: "copied 1 file, 10 B" in said(app))
 
-        await pilot.press("o")
+        await pilot.press("D")
         await fill(pilot, app, "/", str(tmp_path / "out"))
         await until(pilot, lambda: "copied 2 files" in said(app))
         assert (tmp_path / "out/in.txt").read_text() == "brought in"
@@ -106,7 +106,7 @@ async def test_one_in_use_is_shown_so_and_not_removed(lab: Lab, spaces: Workspac
         screen = await opened(pilot, app)
         await select(pilot, screen, lab.backend.name, spaces.name())
         await until(pilot, lambda: f"in use by {job.id}" in said(app))
-        await pilot.press("R")
+        await pilot.press("E")
         await until(pilot, lambda: "it was not renamed" in said(app))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, RemoveWorkspace))

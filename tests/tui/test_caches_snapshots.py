@@ -265,7 +265,7 @@ def workspaces(desk: Desk, backends: dict[str, FakeBackend]) -> None:
 
 
 async def selected(pilot: Pilot[Any]) -> None:
-    await shows("2.8 GiB", "3", "w")(pilot)
+    await shows("2.8 GiB", "3", "V")(pilot)
     await pilot.press("down")
     app = pilot.app
     assert isinstance(app, StokeApp)
@@ -280,14 +280,14 @@ def test_workspaces(
     assert snap_compare(app, terminal_size=size, run_before=selected)
 
 
-@pytest.mark.parametrize("key", ["c", "i", "d"])
+@pytest.mark.parametrize("key", ["L", "u", "d"])
 def test_questions_of_workspaces(
     snap_compare: Compare, app: StokeApp, workspaces: None, key: str
 ) -> None:
     async def run(pilot: Pilot[Any]) -> None:
         await selected(pilot)
         await pilot.press(key)
-        asked = {"c": "name of the copy", "i": "path in it", "d": "in 12,345 files"}[key]
+        asked = {"L": "name of the copy", "u": "path in it", "d": "in 12,345 files"}[key]
         await until(pilot, lambda: asked in screen_text(app))
         for one in app.screen.query("#line-0").results(Input):
             one.value = "somewhere"

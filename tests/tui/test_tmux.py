@@ -193,7 +193,7 @@ def test_a_new_shell_has_the_environment_of_the_form(tmux: Tmux) -> None:
     tmux.until("Python code")
     tmux.type("print('the code is not run')")
     tmux.until("the code is not run")
-    tmux.keys("F9")
+    tmux.keys("F12")
     tmux.until("its end brings the screens back")
     tmux.until("# *\\n")
     tmux.type("echo in''side $STOKE_JOB_ID; stty size; exit 3")

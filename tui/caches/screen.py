@@ -89,7 +89,7 @@ class CachesScreen(StokeScreen):
         Binding("p", "prune", "Prune", id="caches.prune"),
         Binding("d", "clear", "Clear", id="caches.clear"),
         Binding("W", "warm", "Warm", id="caches.warm"),
-        Binding("w", "workspaces", "Workspaces", id="caches.workspaces"),
+        Binding("V", "workspaces", "Workspaces", id="caches.workspaces"),
         Binding("f5", "reload", "Reload", show=False, id="caches.reload"),
         Binding("ctrl+c", "end", "Cancel work", show=False, id="caches.end"),
         Binding("escape", "end_or_back", "Cancel work, or back", show=False, id="caches.back"),

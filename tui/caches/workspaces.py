@@ -50,10 +50,10 @@ class WorkspacesScreen(StokeScreen):
     CHANGES = frozenset({"clone", "rename", "copy_in", "remove"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "measure", "Measure", id="workspaces.measure"),
-        Binding("i", "copy_in", "Copy in", id="workspaces.copy_in"),
-        Binding("o", "copy_out", "Copy out", id="workspaces.copy_out"),
-        Binding("c", "clone", "Clone", id="workspaces.clone"),
-        Binding("R", "rename", "Rename", id="workspaces.rename"),
+        Binding("u", "copy_in", "Copy in", id="workspaces.copy_in"),
+        Binding("D", "copy_out", "Copy out", id="workspaces.copy_out"),
+        Binding("L", "clone", "Clone", id="workspaces.clone"),
+        Binding("E", "rename", "Rename", id="workspaces.rename"),
         Binding("d", "remove", "Remove", id="workspaces.remove"),
         Binding("f5", "reload", "Reload", show=False, id="workspaces.reload"),
         Binding("escape,q", "end_or_back", "Back", id="workspaces.back"),

@@ -23,7 +23,7 @@ class OpensShell(HasDrafts):
     """The New job screen's key for a shell. Code in the form is not run; its metadata counts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f9", "shell", "Shell", id="new.shell"),
+        Binding("f12", "shell", "Shell", id="new.shell"),
     ]
 
     _validation: FormValidation
