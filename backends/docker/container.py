@@ -56,7 +56,7 @@ def container_config(
 ) -> dict[str, Any]:
     """Return the body of the engine's `POST /containers/create`."""
     spec = delivery.spec
-    flags = [RunnerOption.OWN_FILES]
+    flags = [RunnerOption.OWN_FILES, RunnerOption.KEEP_COPY]
     if log_driver != PODMAN_LOG_DRIVER:
         # Docker reads the two pipes separately, so it may store their lines in another order, and
         # it keeps a line until it ends. Podman does neither.

@@ -47,7 +47,7 @@ from stoke.files.paths import cache_dir, make_private, state_dir
 from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
-from stoke.remote.protocol import JobFolder
+from stoke.remote.protocol import JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
@@ -212,6 +212,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
             pack=pack,
             workspace=workspace,
             results=str(folder / JobFolder.RESULTS),
+            flags=(RunnerOption.KEEP_COPY,),
         )
         return [str(folder / "runner.py"), *arguments]
 

@@ -6,6 +6,7 @@ Secrets and credentials are read here, from where the request says, and go nowhe
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -166,6 +167,7 @@ def _project(spec: JobSpec) -> ProjectPayload | None:
         return None
     return {
         "digest": spec.project.digest,
+        "copy": hashlib.sha256(os.fsencode(spec.project.root)).hexdigest()[:16],
         "directory": spec.project.directory,
         "import_path": list(spec.project.import_path),
         "programs": list(spec.project.programs),

@@ -44,7 +44,9 @@ class RunnerOption:
     PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
     WORKSPACE = "--workspace"  # the folder of the job's workspace
     RESULTS = "--results"  # the folder whose content the submitting machine collects at the end
-    FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED)
+    # The job's copy of its project stays on the cache volume for the next job of that project.
+    KEEP_COPY = "--keep-copy"
+    FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED, KEEP_COPY)
     """Options without a value."""
 
 
@@ -223,6 +225,10 @@ class PythonLayout:
     SNAPSHOT_OBJECTS = "snapshots/objects"
     # DIGEST: an empty file for each snapshot; its time is that of the last use.
     SNAPSHOT_USES = "snapshots/used"
+    # PROJECT.N/: the files of a job. PROJECT.N.lock is held exclusively while a job has them, and while
+    # they are removed; it counts uses as KEY.lock does. PROJECT.N.json says how to recognize the files
+    # that nothing changed (stoke/remote/runner/project_copy.py).
+    PROJECT_COPIES = "snapshots/copies"
     # Held shared while a job takes files out of snapshots/, and exclusively while some are removed.
     SNAPSHOT_LOCK = "snapshots.lock"
     # Held shared by every job, and exclusively while everything is removed.

@@ -122,11 +122,14 @@ def test_the_users_own_pythonpath_comes_before_the_projects(lab: Lab) -> None:
 
 
 def test_a_second_job_receives_no_pack_and_has_its_own_copy(lab: Lab) -> None:
-    code = b"open('data', 'a').write('!'); print(open('data').read())"
-    made = snapshot({"main.py": code, "data": b"first"})
+    code = (
+        b"import os\nopen('data', 'a').write('!')\nprint(open('data').read(), sorted(os.listdir()))\n"
+        b"os.makedirs('made/inside'); os.rename('folder/file', 'made/moved')"
+    )
+    made = snapshot({"main.py": code, "data": b"first", "folder/file": b"x"})
     for has_pack in (True, False):
         done = run_project(lab, made, has_pack=has_pack)
-        assert done.stdout == b"first!\n", done
+        assert done.stdout == b"first! ['data', 'folder', 'main.py']\n", done
         assert done.phase("project").hit is not has_pack
     assert done.phase("project").bytes == 0
 

@@ -30,6 +30,7 @@ def run(
 ) -> tuple[int, bytes, bytes, list[Event]]:
     project = {
         "digest": made.manifest.digest,
+        "copy": "0" * 16,
         "directory": ".",
         "import_path": [],
         "programs": [],
@@ -37,7 +38,8 @@ def run(
     }
     start = {"kind": "script", "name": "main.py"}
     remove_tree(str(runner.folder / "work"))
-    return runner.run("", pack, **{"project": project, "start": start, **payload})
+    code = payload.pop("code", "")
+    return runner.run(code, pack, **{"project": project, "start": start, **payload})
 
 
 def error_of(events: list[Event]) -> str:

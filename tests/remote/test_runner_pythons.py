@@ -66,6 +66,7 @@ class Runner:
         self.python = python
         self.folder = folder
         self.program = runner_file()
+        self.flags: tuple[str, ...] = ()
 
     def run(
         self, code: str, pack: bytes | None = None, **payload: Any
@@ -110,6 +111,7 @@ class Runner:
         path.write_bytes(gzip.compress(json.dumps(whole).encode()))
         command = [self.python, "-I", "-S", self.program, str(path), "--uv", find_uv_bin()]
         command += ["--cache", str(self.folder / "cache"), "--work", str(self.folder / "work")]
+        command += self.flags
         if pack is not None:
             (self.folder / "pack").write_bytes(pack)
             command += ["--pack", str(self.folder / "pack")]

@@ -40,7 +40,7 @@ from stoke.remote.housekeeping.references import (
     digest_of,
 )
 from stoke.remote.housekeeping.sizes import ReclaimableBytes, allocated, has_other_links, walk
-from stoke.remote.housekeeping.snapshots import Snapshots, StoredSnapshot
+from stoke.remote.housekeeping.snapshots import Snapshots, StoredCopy, StoredSnapshot
 from stoke.remote.housekeeping.uv_cache import UvCache
 from stoke.remote.housekeeping.volume import KEPT_BY_CLEAR, TRASH, CacheVolume, short_reason
 from stoke.remote.protocol import LOCK_SUFFIX, METADATA, UNFINISHED_SUFFIX, PythonLayout
@@ -71,6 +71,7 @@ class PythonVolume(CacheVolume):
         PythonLayout.SNAPSHOTS,
         PythonLayout.SNAPSHOT_OBJECTS,
         PythonLayout.SNAPSHOT_USES,
+        PythonLayout.PROJECT_COPIES,
         # The kubelet mounts these in every pod of the scope, and refuses anything but folders.
         *JOB_FOLDERS,
     )
@@ -103,7 +104,8 @@ class PythonVolume(CacheVolume):
             "bytes": total,
             "uv_bytes": uv_bytes,
             "snapshot_bytes": snapshots.total_bytes(),
-            "snapshots": [[one.last_used, one.bytes] for one in snapshots.stored],
+            "snapshots": [[one.last_used, one.bytes] for one in snapshots.stored]
+            + [[one.last_used, one.bytes] for one in snapshots.copies],
             "garbage": garbage.bytes + snapshots.unneeded_bytes,
             "measured_at": time.time(),
             "environments": [
@@ -283,8 +285,11 @@ class PythonVolume(CacheVolume):
                 if is_locked:
                     snapshots.read()
                     snapshots.remove(snapshots.unneeded, reclaimable, dry_run)
-                candidates: list[StoredEnvironment | StoredSnapshot] = [*self.environments]
-                candidates += snapshots.stored
+                candidates: list[StoredEnvironment | StoredSnapshot | StoredCopy] = [
+                    *self.environments,
+                    *snapshots.stored,
+                    *snapshots.copies,
+                ]
                 for one in sorted(candidates, key=lambda one: one.last_used):
                     self.set_activity("choosing what to remove: %d environments" % len(dropped))
                     is_old = unused is not None and one.last_used < now - unused
@@ -293,6 +298,9 @@ class PythonVolume(CacheVolume):
                     if isinstance(one, StoredSnapshot):
                         snapshots.drop(one, reclaimable, dry_run)
                         dropped_snapshots += 1
+                        continue
+                    if isinstance(one, StoredCopy):
+                        snapshots.drop_copy(one, reclaimable, dry_run)
                         continue
                     if not self.drop(one, reclaimable, dry_run):
                         busy.append(one.name)

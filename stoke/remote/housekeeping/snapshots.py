@@ -13,7 +13,7 @@ from stoke.remote.housekeeping.file_locks import try_lock
 from stoke.remote.housekeeping.files import names_in, point_in_time
 from stoke.remote.housekeeping.limits import MAX_ENVIRONMENTS, MAX_FILE
 from stoke.remote.housekeeping.sizes import allocated, walk
-from stoke.remote.protocol import PythonLayout
+from stoke.remote.protocol import LOCK_SUFFIX, PythonLayout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 10.0
 """How long to wait for jobs that take their files; each needs less than a second."""
 HASH = re.compile("[0-9a-f]{64}")
+COPY = re.compile(r"[0-9a-f]{16}\.[0-9]{1,2}(|\.json|\.lock)")
 HASH_IN_MANIFEST = re.compile(rb'"([0-9a-f]{64})"')
 
 
@@ -38,16 +39,28 @@ class StoredSnapshot:
         self.bytes = 0
 
 
+class StoredCopy:
+    """A copy of a project, which a job has or the next one takes over."""
+
+    def __init__(self, name: str, last_used: float, size: int) -> None:
+        self.name = name
+        self.last_used = last_used
+        self.bytes = size
+
+
 class Snapshots:
-    """All snapshots of a volume; `read` fills them in, the least recently used first."""
+    """All snapshots of a volume, and the copies of projects; `read` fills them in, the least recently
+    used first."""
 
     def __init__(self, volume: CacheVolume) -> None:
         self.folder = volume.path(PythonLayout.SNAPSHOTS)
         self.stored: list[StoredSnapshot] = []
+        self.copies: list[StoredCopy] = []
         self.unneeded: list[str] = []  # paths of everything that no snapshot needs
         self.unneeded_bytes = 0
         self._volume = volume
         self._uses = volume.own_path(*PythonLayout.SNAPSHOT_USES.split("/"))
+        self._copies = volume.own_path(*PythonLayout.PROJECT_COPIES.split("/"))
         self._objects = volume.own_path(*PythonLayout.SNAPSHOT_OBJECTS.split("/"))
 
     def total_bytes(self) -> int:
@@ -74,6 +87,7 @@ class Snapshots:
     def read(self) -> None:
         """Read what is stored, and divide it among the snapshots."""
         self._volume.set_activity("reading snapshots")
+        self._read_copies()
         sizes = self._read_contents()
         for name in names_in(self._uses)[:MAX_ENVIRONMENTS]:
             path = os.path.join(self._uses, name)
@@ -97,6 +111,19 @@ class Snapshots:
         self.stored.sort(key=lambda one: one.last_used)
         self.unneeded += map(self._path, sizes)
         self.unneeded_bytes = sum(sizes.values())
+
+    def _read_copies(self) -> None:
+        for name in names_in(self._copies)[:MAX_ENVIRONMENTS]:
+            path = os.path.join(self._copies, name)
+            found = COPY.fullmatch(name)
+            if found is None:
+                self.unneeded.append(path)
+            elif found[1] == LOCK_SUFFIX:
+                used = _status(path)
+                last_used = point_in_time(used.st_mtime) if used is not None else 0.0
+                size = allocated(walk(path[: -len(LOCK_SUFFIX)], self._volume.tick))
+                self.copies.append(StoredCopy(name[: -len(LOCK_SUFFIX)], last_used, size))
+        self.copies.sort(key=lambda one: one.last_used)
 
     def _read_contents(self) -> dict[str, int]:
         """Return the bytes of each content; add everything else to `unneeded`."""
@@ -128,6 +155,18 @@ class Snapshots:
     def drop(self, one: StoredSnapshot, reclaimable: ReclaimableBytes, dry_run: bool) -> None:
         """Move a snapshot to the trash, with the contents that only it needs."""
         self.remove([os.path.join(self._uses, one.name), *one.contents], reclaimable, dry_run)
+
+    def drop_copy(self, one: StoredCopy, reclaimable: ReclaimableBytes, dry_run: bool) -> bool:
+        """Move a copy to the trash; return False if a job has it."""
+        folder = os.path.join(self._copies, one.name)
+        lock = try_lock(folder + LOCK_SUFFIX, self._volume.move_to_trash)
+        if lock is None:
+            return False
+        try:
+            self.remove([folder, folder + ".json", folder + LOCK_SUFFIX], reclaimable, dry_run)
+        finally:
+            os.close(lock)
+        return True
 
     def remove(self, paths: list[str], reclaimable: ReclaimableBytes, dry_run: bool) -> None:
         for path in paths:

@@ -60,13 +60,28 @@ class FileLock:
             except BlockingIOError:
                 waiting()
                 fcntl.flock(self._file, kind)
-            try:
-                if os.path.samestat(os.fstat(self._file), os.lstat(self._path)):
-                    return
-            except FileNotFoundError:
-                pass
+            if self._has_its_name():
+                return
             os.close(self._file)
             self._file = self._open()
+
+    def try_acquire(self) -> bool:
+        """Take the lock exclusively; return False if another process has it."""
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if self._has_its_name():
+                return True
+            os.close(self._file)
+            self._file = self._open()
+
+    def _has_its_name(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from stoke.remote.protocol import Hint
+    from stoke.remote.runner.project_copy import ProjectCopy
     from stoke.remote.schema import Payload
 
     Shared = TypeVar("Shared")
@@ -38,6 +39,7 @@ class RemoteJob:
         self.own_files = RunnerOption.OWN_FILES in options
         self.nix = RunnerOption.NIX in options
         self.given_uv = options.get(RunnerOption.UV)
+        self.keep_copy = RunnerOption.KEEP_COPY in options
         self.pack = options.get(RunnerOption.PACK)
         self.workspace = options.get(RunnerOption.WORKSPACE)
         self.results = options.get(RunnerOption.RESULTS)
@@ -56,6 +58,7 @@ class RemoteJob:
         self.began = False  # whether the code has begun
         self.programs: list[str] = []  # the bin folders of the system packages
         self.project: str | None = None  # the folder of the job's copy of its project
+        self.copy: ProjectCopy | None = None  # the same folder, if it stays on the cache volume
         self.manifest = b""  # that of the project
         self.directory = ""  # the working directory of the code
         self.checkpoint: int | None = None  # the descriptor of its folder

@@ -1,7 +1,7 @@
 """The program that runs inside every job, on the job's own Python (3.9 or later).
 
     python3 -I -S runner.py PAYLOAD --work DIR [--cache DIR] [--uv PATH] [--container] [--nix]
-                            [--own-files] [--tagged] [--pack PATH] [--workspace DIR]
+                            [--own-files] [--tagged] [--keep-copy] [--pack PATH] [--workspace DIR]
                             [--results DIR]
 
 PAYLOAD is a file with gzip of the JSON of `stoke.remote.schema.Payload`. It may hold secrets, so it is
@@ -56,15 +56,21 @@ def main(arguments: list[str]) -> int:
     if facts.get("reason") in ("stopped", "interrupted"):
         hold = None
     if hold is None:
-        remove_tree(job.private_cache)
+        _clean_up(job)
         job.events.emit(EventKind.END, time=now(), exit_code=code, **facts)
         return code
     from stoke.remote.runner.waiting import hold_job
 
     job.events.emit(EventKind.END, time=now(), exit_code=code, held=hold, **facts)
     hold_job(job, hold)
-    remove_tree(job.private_cache)
+    _clean_up(job)
     return code
+
+
+def _clean_up(job: RemoteJob) -> None:
+    remove_tree(job.private_cache)
+    if job.copy is not None:
+        job.copy.leave()
 
 
 def _options(words: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from stoke.remote.protocol import HintCode, PythonLayout
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.file_lock import FileLock
 from stoke.remote.runner.files import cache_trouble
+from stoke.remote.runner.project_copy import UnusableCopyError, take_copy
 from stoke.remote.runner.project_tree import ProjectTree
 from stoke.remote.runner.snapshot_store import SnapshotStore
 
@@ -42,22 +43,44 @@ def _prepare(job: RemoteJob, phase: PhaseReporter, project: ProjectPayload, cach
         phase.facts.update(hit=not received, bytes=received)
         if cache != job.private_cache:
             phase.facts["key"] = project["digest"]  # Later jobs find its contents there.
-        folder = os.path.join(job.work, "project")
-        tree = ProjectTree(folder, store, job.termination)
         manifest = store.manifest(project["digest"])
+        tree = None
         if manifest is not None:
-            tree.make(manifest)
+            keeps_copy = job.keep_copy and cache == job.cache != job.private_cache
+            name = project["copy"] if keeps_copy else None
+            tree = _make_tree(job, store, name, manifest)
             job.manifest = manifest
             phase.facts["files"] = tree.files
-    if manifest is None or tree.missing:
-        which = "%d of %d files" % (len(tree.missing), tree.files) if manifest else "all files"
+    if tree is None or tree.missing:
+        which = "%d of %d files" % (len(tree.missing), tree.files) if tree else "all files"
         raise PhaseError(
             "%s of the project are no longer in the cache" % which, (HintCode.SEND_AGAIN,)
         )
     os.makedirs(tree.inside(project["directory"]), exist_ok=True)
     if job.pack:
         os.unlink(job.pack)
-    return folder
+    return tree.folder
+
+
+def _make_tree(
+    job: RemoteJob, store: SnapshotStore, name: str | None, manifest: bytes
+) -> ProjectTree:
+    """Make the job's own copy. With a name, it is one of an earlier job that is brought up to date."""
+    copy = take_copy(job.cache, name, store.make_folder) if name else None
+    if copy is not None:
+        tree = ProjectTree(copy.folder, store, job.termination, copy)
+        try:
+            tree.make(manifest)
+            job.copy = copy
+            return tree
+        except UnusableCopyError:
+            copy.give_up()
+        except BaseException:
+            copy.give_up()
+            raise
+    tree = ProjectTree(os.path.join(job.work, "project"), store, job.termination)
+    tree.make(manifest)
+    return tree
 
 
 def _shared_lock(job: RemoteJob) -> contextlib.AbstractContextManager[object]:

@@ -12,6 +12,7 @@ import os
 import re
 import threading
 
+from stoke.remote.common.trees import FOLDER
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.snapshot_store import HASH
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from stoke.remote.runner.project_copy import ProjectCopy
     from stoke.remote.runner.snapshot_store import SnapshotStore
     from stoke.remote.runner.termination import Termination
 
@@ -38,12 +40,19 @@ CHUNK = 1024**2
 class ProjectTree:
     """The folder of a job's project, which this makes."""
 
-    def __init__(self, folder: str, store: SnapshotStore, termination: Termination) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: str,
+        store: SnapshotStore,
+        termination: Termination,
+        copy: ProjectCopy | None = None,
+    ) -> None:
+        """`copy` is what has the folder, if it may have files of an earlier job."""
+        self.folder = folder
+        self._taken_over = copy
         self._real: str | None = None
         self._store = store
         self._termination = termination
-        self._folders = {b""}
         self._top = -1
         self._copy: Callable[[int, int, int], int] = getattr(os, "copy_file_range", _copy_by_hand)
         self.files = 0
@@ -52,17 +61,26 @@ class ProjectTree:
     def make(self, manifest: bytes) -> None:
         """Make folders, then files, then links, so that no path leads through a link.
 
-        `PhaseError` for a manifest that is damaged or leaves the folder.
+        `PhaseError` for a manifest that is damaged or leaves the folder, `UnusableCopyError` for a
+        folder of an earlier job that cannot be used.
         """
-        files, links, folders = _parse(manifest)
+        files, links, empty = _parse(manifest)
         self.files = len(files)
-        os.mkdir(self._folder)
-        self._top = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self._taken_over is None:
+            os.mkdir(self.folder)
+        self._top = os.open(self.folder, FOLDER)
         try:
+            folders = _folders([*(path for path, *_ in files), *(path for path, _ in links)], empty)
+            if self._taken_over is not None:
+                wanted: dict[bytes, tuple[int, str] | bytes | None] = dict.fromkeys(folders)
+                wanted.update((path, (mode, sha256)) for path, mode, _, sha256 in files)
+                wanted.update(links)
+                there = self._taken_over.keep(self._top, wanted)
+                folders = [path for path in folders if path not in there]
+                files = [file for file in files if file[0] not in there]
+                links = [link for link in links if link[0] not in there]
             for path in folders:
-                self._make_folder(path)
-            for path in [file[0] for file in files] + [path for path, _ in links]:
-                self._make_folder(path.rpartition(b"/")[0])
+                os.mkdir(path, dir_fd=self._top)
             self._copy_files(files)
             for path, target in links:
                 os.symlink(target, path, dir_fd=self._top)
@@ -71,27 +89,19 @@ class ProjectTree:
             raise PhaseError("the project has two entries with the path %r" % name) from None
         finally:
             os.close(self._top)
+        if self._taken_over is not None:
+            self._taken_over.save()
         for path, _ in links:
             self.inside(os.fsdecode(path))
 
     def inside(self, path: str) -> str:
         """Return the full path of an entry. `PhaseError` if it is not inside of the project."""
         if self._real is None:
-            self._real = os.path.realpath(self._folder)
+            self._real = os.path.realpath(self.folder)
         whole = os.path.normpath(os.path.join(self._real, path))
         if (os.path.realpath(whole) + "/").startswith(self._real + "/"):
             return whole
         raise PhaseError("%r leads out of the project" % path)
-
-    def _make_folder(self, path: bytes) -> None:
-        """Make a folder and those above it."""
-        end = 0 if path not in self._folders else -1
-        while end >= 0:
-            end = path.find(b"/", end + 1)
-            above = path if end < 0 else path[:end]
-            if above not in self._folders:
-                os.mkdir(above, dir_fd=self._top)
-                self._folders.add(above)
 
     def _copy_files(self, files: list[File]) -> None:
         if len(files) < FILES_FOR_TWO:
@@ -127,12 +137,14 @@ class ProjectTree:
                 target = os.open(path, flags, mode, dir_fd=self._top)
                 try:
                     self._copy_content(source, target, size)
+                    if self._taken_over is not None:
+                        self._taken_over.add(path, mode, sha256, os.fstat(target))
                 finally:
                     os.close(target)
             except FileExistsError:
                 raise
             except OSError as error:
-                where = os.path.join(self._folder, os.fsdecode(path))
+                where = os.path.join(self.folder, os.fsdecode(path))
                 raise OSError(error.errno, error.strerror, where) from None
             finally:
                 os.close(source)
@@ -150,6 +162,17 @@ class ProjectTree:
             if not copied:
                 raise OSError(errno.EIO, "its content became shorter while it was copied")
             left -= copied
+
+
+def _folders(paths: list[bytes], empty: list[bytes]) -> list[bytes]:
+    """Return the folders of a project, each after the one that holds it."""
+    found: dict[bytes, None] = {}
+    for path in [*empty, *dict.fromkeys(path.rpartition(b"/")[0] for path in paths)]:
+        end = 0 if path and path not in found else -1
+        while end >= 0:
+            end = path.find(b"/", end + 1)
+            found[path if end < 0 else path[:end]] = None
+    return list(found)
 
 
 def _copy_by_hand(source: int, target: int, left: int) -> int:

@@ -57,7 +57,7 @@ class SnapshotStore:
     def _receive(self, file: BinaryIO, sha256: str, size: int) -> None:
         path = _path(self._cache, sha256)
         folder = os.path.dirname(path)
-        self._make_folder(folder)
+        self.make_folder(folder)
         # Unguessable, and of the form that housekeeping removes.
         aside = os.path.join(folder, os.urandom(8).hex() + ".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -120,7 +120,7 @@ class SnapshotStore:
         folder = os.path.join(self._cache, PythonLayout.SNAPSHOT_USES)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            self._make_folder(folder)
+            self.make_folder(folder)
             file = os.open(os.path.join(folder, digest), flags, 0o666)
             try:
                 os.utime(file)
@@ -129,11 +129,11 @@ class SnapshotStore:
         except OSError:  # on a full or read-only volume the use is not counted
             pass
 
-    def _make_folder(self, folder: str) -> None:
+    def make_folder(self, folder: str) -> None:
         """Make a folder below the cache, and replace what a job put in its place."""
         if folder in self._folders or folder == self._cache:
             return
-        self._make_folder(os.path.dirname(folder))
+        self.make_folder(os.path.dirname(folder))
         try:
             os.mkdir(folder)
         except FileExistsError:
