@@ -1,4 +1,4 @@
-"""A job's request with its project as it is now: files, packages and code."""
+"""A recorded request with its project as it is now: files, packages and code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stoke.errors import RequestError
 from stoke.project.environment import ProjectEnvironment, ProjectOptions
 from stoke.project.request_additions import PACKAGE_FIELDS, environment_for_request
 from stoke.request.sources import read_code, request_from_options
-from stoke.request.spec import JobSpec
+from stoke.request.spec import JobSpec, Project, ProjectPackages
 
 
 def fresh_request(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
@@ -31,16 +31,56 @@ def fresh_request(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
         fields["code"] = read_code(os.path.join(project.root, project.script))
     if project.asked is None:
         return request_from_options(**fields), ProjectEnvironment()
+    return _with_packages(fields, project, project.asked)
+
+
+def request_to_submit(spec: JobSpec) -> tuple[JobSpec, ProjectEnvironment]:
+    """Return a request from JSON as it has to be submitted, and what its project adds: if the folder is
+    taken as it is now, its packages are too. Raises `RequestError` as `fresh_request` does."""
+    project = spec.project
+    if project is None or project.digest is not None or project.asked is None:
+        return spec, ProjectEnvironment()
+    return _with_packages(spec.model_dump(exclude_unset=True), project, project.asked)
+
+
+def request_to_save(spec: JobSpec) -> JobSpec:
+    """Return a request as a preset has it: without the code if the project's script has the same, which
+    is read when the preset is used. Its packages remain those of now if they are not what the project
+    and the request ask for, because the user changed them. Raises `RequestError`."""
+    project = spec.project
+    if project is None or project.digest is not None:
+        return spec
+    without: dict[str, Any] = {}
+    if project.script is not None and _has_code(project, spec.code):
+        without["code"] = ""
+    if project.asked is not None:
+        now, _ = _with_packages(spec.model_dump(exclude_unset=True), project, project.asked)
+        if any(getattr(now, name) != getattr(spec, name) for name in PACKAGE_FIELDS):
+            without["project"] = project.model_copy(update={"asked": None})
+    return spec.model_copy(update=without)
+
+
+def _has_code(project: Project, code: str) -> bool:
+    try:
+        return read_code(os.path.join(project.root, project.script or "")) == code
+    except RequestError:
+        return False
+
+
+def _with_packages(
+    fields: dict[str, Any], project: Project, asked: ProjectPackages
+) -> tuple[JobSpec, ProjectEnvironment]:
+    """Return the request with the packages that its project asks for now, beside its own."""
     for name in (*PACKAGE_FIELDS, "uv"):
         fields.pop(name, None)
-    asked: Mapping[str, Any] = project.asked.model_dump()
-    fields |= {name: asked[name] for name in PACKAGE_FIELDS if asked[name]}
+    own: Mapping[str, Any] = asked.model_dump()
+    fields |= {name: own[name] for name in PACKAGE_FIELDS if own[name]}
     start = os.path.dirname(project.script) if project.script else project.directory
     found = environment_for_request(
         fields,
         project.root,
         os.path.normpath(os.path.join(project.root, start)),
-        ProjectOptions(project.asked.groups, project.asked.extras, project.asked.dev),
+        ProjectOptions(asked.groups, asked.extras, asked.dev),
     )
     fields = found.added_to(fields)
     fields["project"] |= found.in_project

@@ -7,6 +7,7 @@ its requires-python if the request names no version.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,20 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
         )
     if "pythonCode" in fields:
         fields = _from_earlier_service(fields)
-    return _with_script_metadata(fields)
+    return _with_script_metadata(_with_code_of_script(fields))
+
+
+def _with_code_of_script(fields: dict[str, Any]) -> dict[str, Any]:
+    """Add the code that the project's script has, if the request names nothing to run."""
+    project = fields.get("project")
+    if not isinstance(project, dict) or any(
+        fields.get(name) for name in ("code", "module", "exec", "shell")
+    ):
+        return fields
+    match project:
+        case {"root": str(root), "script": str(script)} if os.path.isabs(root):
+            return {**fields, "code": read_code(os.path.join(root, script))}
+    return fields
 
 
 def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:

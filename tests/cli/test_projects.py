@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from stoke.project.fresh_request import request_to_save
+from stoke.request.presets import as_json
+from stoke.request.sources import request_from_json
 from tests import projects
 from tests.cli.conftest import Stoke
 from tests.package_index import PackageIndex
@@ -169,6 +172,39 @@ def test_fresh_takes_the_packages_that_the_project_has_now(
     projects.lock(root)
     run = stoke("rerun", "second", "-q", "--fresh")
     assert run.stdout == b"1.0 True\nFalse\n", run.stderr
+
+
+def test_json_gets_the_packages_that_the_project_has_when_it_is_submitted(
+    stoke: Stoke, index: PackageIndex, tmp_path: Path
+) -> None:
+    root = projects.library(tmp_path / "p", index)
+    os.chdir(root)
+    projects.write(
+        root,
+        {
+            "main.py": "import alpha, importlib.util as u; print(alpha.version, u.find_spec('delta'))"
+        },
+    )
+    rendered = stoke("render", "json", "--no-dev", "main.py").stdout
+    saved = as_json(request_to_save(request_from_json(rendered, "it")))[0].encode()
+    assert b'"code"' in rendered and b'"code"' not in saved
+    edited = json.loads(saved)
+    edited["requirements"] += "# edited\n"
+    kept = request_to_save(request_from_json(json.dumps(edited).encode(), "it"))
+    assert kept.project is not None and kept.project.asked is None
+    file = root / "pyproject.toml"
+    file.write_text(file.read_text().replace('"beta>=1"', '"beta>=1", "alpha<2"'))
+    assert b"hint: update it: uv lock" in stoke("submit", "-", stdin=saved).stderr
+    projects.lock(root)
+    assert stoke("submit", "-q", "-", stdin=rendered).stdout == b"1.0 None\n"
+    projects.write(root, {"main.py": "import alpha; print('edited', alpha.version)"})
+    assert stoke("submit", "-q", "-", stdin=saved).stdout == b"edited 1.0\n"
+    by_hand = {"project": {"root": str(root), "script": "main.py", "asked": {"dev": False}}}
+    text = json.dumps(by_hand).encode()
+    assert stoke("submit", "-q", "-", stdin=text).stdout == b"edited 1.0\n"
+    (root / "main.py").unlink()
+    done = stoke("submit", "-", stdin=text)
+    assert done.returncode == 2 and str(root / "main.py").encode() in done.stderr
 
 
 def test_a_project_starts_in_all_ways(stoke: Stoke, index: PackageIndex, tmp_path: Path) -> None:

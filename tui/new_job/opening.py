@@ -11,11 +11,14 @@ from textual.widgets import TextArea
 
 from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
+from stoke.project.environment import ProjectEnvironment
 from stoke.project.folder_program import find_program
+from stoke.project.fresh_request import request_to_submit
 from stoke.project.root import project_of
 from stoke.request import presets
 from stoke.request.presets import Preset
 from stoke.request.sources import read_code_or_notebook
+from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -55,9 +58,24 @@ class OpensFiles(StokeScreen):
         """Return what the form has."""
         raise NotImplementedError
 
-    def _take(self, preset: Preset | None) -> None:
+    @property
+    def _backend(self) -> str:
+        raise NotImplementedError
+
+    def offer(self, spec: JobSpec, name: str, backend: str) -> None:
         """Put a request into the form."""
         raise NotImplementedError
+
+    def _take(self, preset: Preset | None) -> None:
+        """Put a preset into the form, with the packages that its project has now."""
+        if preset is None or preset.spec is None:
+            return
+        spec, name = preset.spec, preset.name
+
+        def show(taken: tuple[JobSpec, ProjectEnvironment]) -> None:
+            self.offer(taken[0], name, self._backend)
+
+        on_thread(self, lambda: request_to_submit(spec), show, self.show_error)
 
     # --- the code and its file --------------------------------------------------------------------
 

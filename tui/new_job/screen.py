@@ -21,6 +21,7 @@ from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
 from stoke.history.job import Prediction
 from stoke.jobs.request import Request
+from stoke.project.fresh_request import request_to_save
 from stoke.race.race import check_race
 from stoke.request import presets
 from stoke.request.presets import Preset
@@ -548,10 +549,6 @@ class NewJobScreen(OpensShell):
 
     # --- files ------------------------------------------------------------------------------------
 
-    def _take(self, preset: Preset | None) -> None:
-        if preset is not None and preset.spec is not None:
-            self.offer(preset.spec, preset.name, self._backend)
-
     def action_presets(self) -> None:
         def show(found: list[Preset]) -> None:
             self.app.push_screen(ChoosePreset(found), self._take)
@@ -563,7 +560,7 @@ class NewJobScreen(OpensShell):
         draft = self._now()
 
         def read() -> tuple[str, list[str]]:
-            return presets.as_json(self._validation.as_asked(draft))
+            return presets.as_json(request_to_save(self._validation.as_asked(draft)))
 
         def name(preset: tuple[str, list[str]]) -> None:
             self._name_preset(draft.values["name"].strip(), *preset)

@@ -34,28 +34,34 @@ def command(
     \b
     stoke submit request.json -b docker --detach
     stoke show JOB --json | jq .spec | stoke submit -
+
+    A request whose "project" has no digest runs with the folder's files and packages as they are now.
     """
     from stoke.cli.options import job_name
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults
     from stoke.config.loader import load_config
     from stoke.jobs.request import Request
+    from stoke.project.fresh_request import request_to_submit
     from stoke.request.input_files import read_input
     from stoke.request.sources import MAX_REQUEST, request_from_json
 
     config = load_config()
     data = read_input(where, MAX_REQUEST)
     spec = request_from_json(data, "standard input" if where == "-" else where)
+    spec, project = request_to_submit(spec)
     spec = with_changes(
         spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold
     )
     request = Request(
-        with_defaults(spec, config),
+        with_defaults(spec, config, project.settings),
         name=job_name(name, Path(where).stem if where != "-" else None),
         upgrade=upgrade,
         lock_ttl=config.lock_ttl,
         on_cache_trouble=config.on_cache_trouble,
         max_project=config.project.max_size,
+        notes=project.notes,
+        project_files=project.extra_files,
     )
     return run_request(
         request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet

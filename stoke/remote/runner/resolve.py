@@ -36,7 +36,7 @@ def resolve(job: RemoteJob, path: str) -> str:
         arguments.append("--emit-index-annotation")
     if settings["project"]:
         # uv applies `sources` to the packages of a project only.
-        project = os.path.join(job.work, "project", "pyproject.toml")
+        project = os.path.join(job.work, "resolve", "pyproject.toml")
         os.makedirs(os.path.dirname(project), exist_ok=True)
         write_atomically(project, settings["project"])
         arguments.append(project)
