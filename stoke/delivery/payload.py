@@ -25,7 +25,7 @@ from stoke.request.default_index import default_index
 from stoke.request.requirement import canonical_name
 from stoke.request.requirements_text import Entry
 from stoke.request.source_code import declared_encoding
-from stoke.request.spec import JobSpec, NixSettings
+from stoke.request.spec import JobSpec, NixSettings, Project
 from stoke.request.surroundings import login_variables
 from stoke.request.variables import fill_in
 from stoke.text.urls import login_of, secrets_of, split_login
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 MAX_SECRET = 128 * 1024
 # All public authorities together take some 220 KiB.
 MAX_BUNDLE = 8 * 1024**2
+MAX_COPY = 512 * 1024**2
+"""Bytes of a project whose files a job leaves on the cache volume for the next one."""
 _REMOTE = Path(bundle.__file__).parent
 
 
@@ -162,12 +164,19 @@ def _start(spec: JobSpec) -> Start:
     return {"kind": "code", "name": ""}
 
 
+def _copy_name(project: Project) -> str | None:
+    """Return the name of the project's copies on the cache volume; None if it is too large for them."""
+    if project.bytes > MAX_COPY:
+        return None
+    return hashlib.sha256(os.fsencode(project.root)).hexdigest()[:16]
+
+
 def _project(spec: JobSpec) -> ProjectPayload | None:
     if spec.project is None or spec.project.digest is None:
         return None
     return {
         "digest": spec.project.digest,
-        "copy": hashlib.sha256(os.fsencode(spec.project.root)).hexdigest()[:16],
+        "copy": _copy_name(spec.project),
         "directory": spec.project.directory,
         "import_path": list(spec.project.import_path),
         "programs": list(spec.project.programs),

@@ -78,8 +78,8 @@ class ProjectPayload(TypedDict):
 
     digest: str
     """The SHA-256 of the manifest."""
-    copy: str
-    """The name of this project's copies on the cache volume: 16 hexadecimal digits."""
+    copy: str | None
+    """The name of this project's copies on the cache volume, 16 hexadecimal digits; None for none."""
     directory: str
     """The working directory, relative to the project's root."""
     import_path: list[str]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stoke.cache.keys import request_hash, request_keys
-from stoke.delivery.payload import make_payload, read_reference
+from stoke.delivery.payload import MAX_COPY, make_payload, read_reference
 from stoke.errors import RequestError
 from stoke.request.spec import JobSpec, make_spec
 
@@ -294,3 +294,14 @@ def test_nothing_secret_is_in_the_spec_or_the_hash_that_stay_here(
     monkeypatch.setenv("PLACE", "another")
     monkeypatch.setenv("CREDENTIALS", "user:another")
     assert request_hash(spec) == before
+
+
+def test_copies_of_a_project_have_a_name_of_their_own_unless_it_is_too_large() -> None:
+    def copy(root: str, size: int) -> object:
+        project = {"digest": "0" * 64, "root": root, "bytes": size}
+        found: object = payload_of(project=project)["project"]["copy"]
+        return found
+
+    assert copy("/a", 1) == copy("/a", MAX_COPY)
+    assert copy("/a", 1) != copy("/b", 1)
+    assert copy("/a", MAX_COPY + 1) is None

@@ -167,6 +167,22 @@ def test_jobs_at_the_same_time_have_different_copies(copies: Copies) -> None:
     assert copies.job(MADE, code) == b"%s.0\n" % (b"0" * 16)
 
 
+def test_without_a_name_for_copies_a_job_has_its_files_in_its_own_folder(tmp_path: Path) -> None:
+    copies = Copies(sys.executable, tmp_path)
+    project: dict[str, Any] = {
+        "digest": MADE.manifest.digest,
+        "copy": None,
+        "directory": ".",
+        "import_path": [],
+        "programs": [],
+        "compiled": [],
+    }
+    status, out, _, events = run(copies.runner, MADE, MADE.pack(), project=project)
+    assert (status, out) == (0, b"ran\n"), events
+    assert not copies.top.exists()
+    assert (tmp_path / "work/project/data").read_bytes() == b"first"
+
+
 def test_housekeeping_counts_copies_and_removes_those_that_no_job_has(
     copies: Copies, tmp_path: Path
 ) -> None:
