@@ -173,7 +173,8 @@ def test_snapshots_are_measured_apart_and_pruned(lab: Lab) -> None:
         (volume,) = [one for one in lab.backend.volumes() if one.scope == lab.scope]
         usage = housekeeper.usage(lab.backend, volume, lambda _: None)
         assert usage.bytes >= usage.snapshot_bytes > 100_000
-        assert len(usage.snapshots) == 1
+        # Beside the snapshot, where jobs leave it there, the copy that the next one takes over.
+        assert len(usage.snapshots) == (1 if lab.backend.name == "argo" else 2)
         pruned = housekeeper.prune(lab.backend, volume, lambda _: None, unused=0)
         assert (pruned.snapshots, pruned.trouble) == (1, None)
         assert pruned.bytes > 100_000
