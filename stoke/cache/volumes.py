@@ -55,8 +55,8 @@ class Usage:
     snapshot_bytes: int = 0
     """The part that is files of projects."""
     snapshots: tuple[tuple[float, int], ...] = ()
-    """For each stored snapshot, and each copy of a project, its last use, and the bytes that removing it frees after
-    those used before it."""
+    """For each stored snapshot and each copy of a project its last use, and the bytes that removing it
+    frees after those used before it."""
 
 
 @dataclass(frozen=True)
