@@ -337,10 +337,13 @@ nonces = set()
 folder = "/proc/%d/" % os.getppid()
 with open(folder + "maps") as maps, open(folder + "mem", "rb", 0) as memory:
     for line in maps:
-        start, end = (int(number, 16) for number in line.split()[0].split("-"))
+        place, access = line.split()[:2]
+        if "w" not in access:
+            continue  # libraries and the interpreter: they are long, and hold no object
+        start, end = (int(number, 16) for number in place.split("-"))
         try:
             memory.seek(start)
-            found = re.findall(rb"(?<!\w)[0-9a-f]{16}(?!\w)", memory.read(end - start))
+            found = re.findall(rb"\b[0-9a-f]{16}\b", memory.read(end - start))
         except (OSError, ValueError, OverflowError):
             continue
         nonces.update(found)
