@@ -39,7 +39,6 @@ from stoke.backend.api import (
 )
 from stoke.backend.capabilities import Channel
 from stoke.config.model import Config
-from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked, take_lock
@@ -92,6 +91,10 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         self._caches = LocalCaches(cache_dir() / "scopes", self._running_in)
 
     def check_mounts(self, spec: JobSpec) -> str | None:
+        if not spec.mounts:
+            return None
+        from stoke.delivery.bind_mounts import resolve_mounts
+
         linked = []
         for bind in resolve_mounts(spec, self._config):
             try:
@@ -165,6 +168,8 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         """Return the variables of the job. The targets of its mounts are links in a folder."""
         environment = {**os.environ, MARK: mark}
         if delivery.spec.mounts:
+            from stoke.delivery.bind_mounts import resolve_mounts
+
             root = folder / "mounts"
             for bind in resolve_mounts(delivery.spec, self._config):
                 link = root / bind.target.lstrip("/")

@@ -20,7 +20,7 @@ from stoke.text.sanitize import clean
 if TYPE_CHECKING:
     from stoke.config.model import Config
     from stoke.jobs.request import Request
-    from stoke.project.environment import ProjectEnvironment
+    from stoke.project.choices import ProjectEnvironment
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Option = Callable[[Function], Function]
@@ -408,7 +408,7 @@ def _with_project(
     options: Mapping[str, Any],
 ) -> tuple[dict[str, Any], ProjectEnvironment]:
     """Return the fields of the request with its project, and what the project adds to them."""
-    from stoke.project.environment import NO_CHOICE, ProjectEnvironment, ProjectOptions
+    from stoke.project.choices import NO_CHOICE, ProjectEnvironment, ProjectOptions
 
     chosen = NO_CHOICE
     if "groups" in options:

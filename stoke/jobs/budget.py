@@ -12,9 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
-from stoke.files.background_log import background_log
 from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private, state_dir
 from stoke.history.job import Job, Phase
@@ -28,6 +26,8 @@ def enforce_budget_later(job: Job) -> None:
     """Start pruning after a finished job, if the job added to its caches and its scope has a budget."""
     if not any(map(_added, job.phases)):
         return
+    from stoke.cache.scopes import is_ephemeral
+
     if is_ephemeral(job.scope):
         return  # The whole scope is deleted soon, and must not be in use then.
     from stoke.config.loader import load_config
@@ -78,5 +78,7 @@ def _folder() -> Path:
 if __name__ == "__main__":
     # As in stoke.cli.main: PYTHONPATH may hold another package called `backends`.
     sys.path.insert(0, str(Path(__file__).parents[2]))
+    from stoke.files.background_log import background_log
+
     with background_log("budget of scope %s on %s", sys.argv[2], sys.argv[1]):
         enforce_budget(*sys.argv[1:])

@@ -158,7 +158,7 @@ def _virtual_files(spec: JobSpec, project: Project) -> Mapping[str, bytes]:
     job."""
     if not (project.import_path or project.programs):
         return {}
-    from stoke.project.environment import ProjectOptions
+    from stoke.project.choices import ProjectOptions
     from stoke.project.request_additions import environment_for_request
 
     start = os.path.dirname(project.script) if project.script else project.directory

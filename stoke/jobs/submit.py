@@ -20,7 +20,6 @@ from stoke.files.file_lock import take_lock
 from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
-from stoke.history.workspace_index import WorkspaceIndex
 from stoke.jobs.prepare import PreparedRequest
 from stoke.jobs.submit_lock import submit_locks
 from stoke.logs.spool import cannot_save
@@ -80,6 +79,8 @@ def submit(
         if prepared.workspace_note is not None:
             history.add_note(job.id, Note("note", prepared.workspace_note, None))
         if spec.workspace is not None:
+            from stoke.history.workspace_index import WorkspaceIndex
+
             WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
         for kind, names in prepared.keys.packages.items():
             history.add_asked(prepared.keys.request, kind, names)

@@ -29,7 +29,6 @@ from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
 from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase, Usage
-from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.jobs.progress_text import progress_text
@@ -321,6 +320,8 @@ class Tracker:
         elif kind == "progress":
             self._history.set_activity(self.job_id, event["phase"], progress_text(event))
         elif kind == "usage":
+            from stoke.history.usage import UsageCurves
+
             figure = Usage(event["time"], event["cores"], event["memory"])
             UsageCurves(self._history).add(self.job_id, figure)
         elif kind == "end":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stoke.errors import RequestError
-from stoke.project.environment import ProjectEnvironment, ProjectOptions
+from stoke.project.choices import ProjectEnvironment, ProjectOptions
 from stoke.project.request_additions import PACKAGE_FIELDS, environment_for_request
 from stoke.request.sources import read_code, request_from_options
 from stoke.request.spec import JobSpec, Project, ProjectPackages

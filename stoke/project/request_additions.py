@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stoke.errors import RequestError
-from stoke.project.environment import (
-    NO_CHOICE,
-    ProjectEnvironment,
-    ProjectOptions,
-    project_environment,
-    unused_requirements,
-)
+from stoke.project.choices import NO_CHOICE, ProjectEnvironment, ProjectOptions
+from stoke.project.environment import project_environment, unused_requirements
 from stoke.project.pyproject import FILE
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError

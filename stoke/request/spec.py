@@ -18,8 +18,6 @@ from pydantic import (
 )
 
 from stoke.errors import RequestError
-from stoke.request.labels import check_annotations, check_labels
-from stoke.request.mounts import check_mounts, parse_mount
 from stoke.request.quantities import Cores, Gpus, Memory, Seconds
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
@@ -28,7 +26,6 @@ from stoke.request.requirements_text import (
     parse_constraints,
     parse_requirements,
 )
-from stoke.request.result_patterns import check_patterns
 from stoke.request.source_code import check_encodable, check_is_code
 from stoke.request.uv_settings import UvSetting, check_setting
 from stoke.request.values import References
@@ -79,10 +76,22 @@ def _read_profile(value: Any) -> Any:
     return value
 
 
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
+    from stoke.request.labels import check_labels
+
+    return check_labels(labels)
+
+
+def _check_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    from stoke.request.labels import check_annotations
+
+    return check_annotations(annotations)
+
+
 Text = Annotated[str, AfterValidator(_utf8)]
 Scope = Annotated[str, AfterValidator(check_scope)]
-Labels = Annotated[dict[str, Text], AfterValidator(check_labels)]
-Annotations = Annotated[dict[str, Text], AfterValidator(check_annotations)]
+Labels = Annotated[dict[str, Text], AfterValidator(_check_labels)]
+Annotations = Annotated[dict[str, Text], AfterValidator(_check_annotations)]
 
 
 class Model(BaseModel):
@@ -295,7 +304,7 @@ class JobSpec(Model):
     """SRC:/path[:ro|:rw] or claim:NAME:/path[:ro|:rw], each with the whole path of its source."""
     workspace: Annotated[str, AfterValidator(check_workspace_name)] | None = None
     """The name of a folder that outlives the job."""
-    results: Annotated[tuple[Text, ...], AfterValidator(check_patterns)] = ()
+    results: tuple[Text, ...] = ()
     index: IndexSettings = IndexSettings()
     nix: NixSettings | None = None
     """Where `system` comes from; None without system packages."""
@@ -403,8 +412,17 @@ class JobSpec(Model):
     @field_validator("mounts")
     @classmethod
     def _mounts(cls, mounts: tuple[str, ...]) -> tuple[str, ...]:
+        from stoke.request.mounts import check_mounts
+
         check_mounts(mounts)
         return mounts
+
+    @field_validator("results")
+    @classmethod
+    def _results(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        from stoke.request.result_patterns import check_patterns
+
+        return check_patterns(patterns)
 
     @field_validator("uv")
     @classmethod
@@ -452,7 +470,11 @@ class JobSpec(Model):
 
     @model_validator(mode="after")
     def _workspace(self) -> JobSpec:
-        for text in self.mounts if self.workspace else ():
+        if not self.workspace or not self.mounts:
+            return self
+        from stoke.request.mounts import parse_mount
+
+        for text in self.mounts:
             if (parse_mount(text).target + "/").startswith(f"{WORKSPACE}/"):
                 raise ValueError(f"mounts: {text!r} would hide the workspace at {WORKSPACE}")
         return self

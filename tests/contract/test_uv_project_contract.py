@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stoke.project.environment import ProjectEnvironment, project_environment
+from stoke.project.choices import ProjectEnvironment
+from stoke.project.environment import project_environment
 from tests import projects
 from tests.lab import Lab, Outcome
 from tests.package_index import PackageIndex

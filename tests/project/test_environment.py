@@ -16,11 +16,8 @@ import pytest
 
 from stoke.errors import RequestError
 from stoke.project import lockfile
-from stoke.project.environment import (
-    ProjectEnvironment,
-    ProjectOptions,
-    project_environment,
-)
+from stoke.project.choices import ProjectEnvironment, ProjectOptions
+from stoke.project.environment import project_environment
 from stoke.project.version import UNKNOWN
 from stoke.project.workspace import workspace_root
 from stoke.request.requirements_text import parse_requirements

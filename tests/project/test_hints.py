@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stoke.project.environment import ProjectOptions, project_environment
+from stoke.project.choices import ProjectOptions
+from stoke.project.environment import project_environment
 from stoke.project.folder_program import find_program
 from stoke.project.request_additions import environment_for_request
 from tests import projects

@@ -12,7 +12,7 @@ from typing import Any
 
 from stoke.config.model import Config
 from stoke.errors import RequestError
-from stoke.project.environment import ProjectEnvironment
+from stoke.project.choices import ProjectEnvironment
 from stoke.request import fields
 from stoke.request.fields import Field, Widget, get_value, put_value
 from stoke.request.pep723 import read_script_metadata

@@ -13,7 +13,7 @@ from typing import Any
 
 from stoke.errors import RequestError
 from stoke.files.paths import current_folder
-from stoke.project.environment import ProjectEnvironment, ProjectOptions
+from stoke.project.choices import ProjectEnvironment, ProjectOptions
 from stoke.project.request_additions import with_project
 from stoke.project.root import project_of
 from stoke.request.fields import Field, Widget
