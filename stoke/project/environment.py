@@ -34,8 +34,8 @@ from stoke.project.pyproject import (
     shown,
 )
 from stoke.project.source_layout import has_extension_modules, import_folders
+from stoke.project.uv_workspace import LocalPackages, LocalSearch
 from stoke.project.version import UNKNOWN, version_of
-from stoke.project.workspace import LocalPackages, LocalSearch
 from stoke.request.requirement import names
 
 # A lockfile has decided these; the installation must not depend on them.

@@ -101,7 +101,7 @@ def _with_workspace(root: str | None) -> str | None:
     """Return the root of the uv workspace that a root is a member of, else the root itself."""
     if root is None or not os.path.isfile(f"{root}/pyproject.toml"):
         return root
-    from stoke.project.workspace import workspace_root
+    from stoke.project.uv_workspace import workspace_root
 
     return workspace_root(root) or root
 

@@ -18,8 +18,8 @@ from stoke.errors import RequestError
 from stoke.project import lockfile
 from stoke.project.choices import ProjectEnvironment, ProjectOptions
 from stoke.project.environment import project_environment
+from stoke.project.uv_workspace import workspace_root
 from stoke.project.version import UNKNOWN
-from stoke.project.workspace import workspace_root
 from stoke.request.requirements_text import parse_requirements
 from tests import projects
 from tests.package_index import PackageIndex
