@@ -162,6 +162,14 @@ def real_cluster() -> TestCluster:
 
 
 @pytest.fixture
+def api(real_cluster: TestCluster) -> Iterator[Cluster]:
+    """The cluster's API, as its administrator."""
+    connected = real_cluster.connect()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
 def cluster_cleanup(real_cluster: TestCluster) -> Iterator[Callable[[str], None]]:
     """Call it with a scope: what is in the cluster of it, and of scopes whose names begin with it and a
     hyphen, is gone after the test, however that went."""

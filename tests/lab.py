@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from stoke.backend.api import Backend
+from stoke.cache.volumes import Pruned
 from stoke.config.model import Config
+from stoke.errors import EngineError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, Phase
@@ -136,6 +138,31 @@ class Lab:
     def until_output(self, job: Job, text: bytes) -> None:
         """Wait until the job has printed `text`; a tracker must be running."""
         until(lambda: text in self.output(job, STDOUT), f"{text!r} in the output of {job.id}")
+
+
+class PrunableCache(Protocol):
+    def prune(self, *, unused: float) -> Pruned: ...
+
+    def clear(self) -> object: ...
+
+
+def prune_while_jobs_run(cache: PrunableCache, client: Callable[[], None]) -> None:
+    """Prune and clear a cache for as long as four clients run jobs with it.
+
+    What a job uses may be refused and never removed; the jobs tell the latter.
+    """
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for thread in clients:
+        thread.start()
+    removed = 0
+    while any(thread.is_alive() for thread in clients):
+        removed += len(cache.prune(unused=0.0).environments)
+        try:
+            cache.clear()
+            removed += 1
+        except EngineError as error:
+            assert "in use" in error.what or "running job" in error.what
+    assert removed > 0
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import pytest
 
-from backends.argo.cluster import Cluster
 from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.request.fields import Option
@@ -149,13 +148,6 @@ def scope(
     monkeypatch.setenv("STOKE_BACKEND", "argo")
     cluster_cleanup(scope)
     return scope
-
-
-@pytest.fixture
-def api(real_cluster: TestCluster) -> Iterator[Cluster]:
-    connected = real_cluster.connect()
-    yield connected
-    connected.close()
 
 
 @pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.docker)])

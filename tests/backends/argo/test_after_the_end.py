@@ -24,13 +24,6 @@ READS_SECRET = "import os; print(len(os.environ['TOKEN']))"
 
 
 @pytest.fixture
-def api(real_cluster: TestCluster) -> Iterator[Cluster]:
-    api = real_cluster.connect()
-    yield api
-    api.close()
-
-
-@pytest.fixture
 def make_lab(
     real_cluster: TestCluster,
     cluster_cleanup: Callable[[str], None],

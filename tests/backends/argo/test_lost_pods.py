@@ -26,13 +26,6 @@ CODE = "import time; print('begun', flush=True); time.sleep(3); print('done')"
 
 
 @pytest.fixture
-def api(real_cluster: TestCluster) -> Iterator[Cluster]:
-    api = real_cluster.connect()
-    yield api
-    api.close()
-
-
-@pytest.fixture
 def make_lab(
     real_cluster: TestCluster, cluster_cleanup: Callable[[str], None]
 ) -> Iterator[Callable[..., Lab]]:
