@@ -47,7 +47,6 @@ from stoke.files.untrusted import parse_json, read_bytes
 from stoke.remote.command import runner_arguments
 from stoke.remote.common.trees import remove_tree
 from stoke.remote.protocol import JobFolder, RunnerOption
-from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 
@@ -94,6 +93,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         if not spec.mounts:
             return None
         from stoke.delivery.bind_mounts import resolve_mounts
+        from stoke.request.mounts import MOUNT_ROOT
 
         linked = []
         for bind in resolve_mounts(spec, self._config):
@@ -169,6 +169,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         environment = {**os.environ, MARK: mark}
         if delivery.spec.mounts:
             from stoke.delivery.bind_mounts import resolve_mounts
+            from stoke.request.mounts import MOUNT_ROOT
 
             root = folder / "mounts"
             for bind in resolve_mounts(delivery.spec, self._config):

@@ -18,7 +18,6 @@ from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.errors import EngineError
 from stoke.files.paths import NotOursError, is_open_to_others, make_private
 from stoke.remote.common.trees import remove_tree
-from stoke.remote.housekeeping.files import give_rights
 
 # Marks a folder as ours; a folder without it is never changed.
 TAG = "CACHEDIR.TAG"
@@ -131,6 +130,8 @@ def _has_tag(folder: Path) -> bool:
         return False
     if not stat.S_ISDIR(status.st_mode):
         return False
+    from stoke.remote.housekeeping.files import give_rights
+
     give_rights(str(folder))  # a job may have taken them
     return os.path.lexists(folder / TAG)
 

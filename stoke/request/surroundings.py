@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from stoke.errors import RequestError
 from stoke.request.pep723 import read_script_metadata
 from stoke.request.requirement import RequirementError, names
-from stoke.request.requirements_files import read_requirements
 from stoke.request.requirements_text import parse_requirements
 from stoke.request.uv_settings import IGNORED, KINDS, SPELLINGS, UvSetting, check_setting
 from stoke.request.variables import expanded
@@ -194,6 +193,8 @@ def _from_variables(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
 
 
 def _requirements_of(path: str, variable: str, environ: Mapping[str, str]) -> list[str]:
+    from stoke.request.requirements_files import read_requirements
+
     try:
         text = read_requirements([os.path.expanduser(path)], environ=environ).requirements
     except RequestError as error:
