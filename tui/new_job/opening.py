@@ -11,7 +11,7 @@ from textual.widgets import TextArea
 
 from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
-from stoke.project.environment import ProjectEnvironment
+from stoke.project.choices import ProjectEnvironment
 from stoke.project.folder_program import find_program
 from stoke.project.fresh_request import request_to_submit
 from stoke.project.root import project_of
