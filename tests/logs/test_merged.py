@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoke.errors import StokeError
 from stoke.logs.levels import Level, LevelQuery
 from stoke.logs.merged import MOST_JOBS, MergedLog
 from stoke.logs.reader import Matches
 from stoke.logs.search import Query
-from stoke.logs.spool import NOTE, STDERR, STDOUT, SpoolWriter
+from stoke.logs.spool import NOTE, STDERR, STDOUT, LogSource, SpoolWriter
+from tests.hints import exported, refused
 from tests.spools import lines_in
 
 
@@ -114,8 +114,26 @@ def test_closing_removes_the_copy(tmp_path: Path) -> None:
 
 
 def test_more_logs_than_files_may_be_open_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StokeError, match="at most 50 logs"):
-        MergedLog({str(number): tmp_path / str(number) for number in range(MOST_JOBS + 1)})
+    logs: dict[str, LogSource] = {
+        str(number): tmp_path / str(number) for number in range(MOST_JOBS + 1)
+    }
+    refused(lambda: MergedLog(logs), "mark fewer jobs")
+    logs.popitem()
+    MergedLog(logs).close()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    hint = refused(lambda: MergedLog({}), "name another folder: export TMPDIR=/some/folder")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for name, value in exported(hint, tmp_path).items():
+        Path(value).mkdir()
+        monkeypatch.setenv(name, value)
+    merged = MergedLog({})
+    assert merged.folder.parent == tmp_path / "folder"
+    merged.close()
 
 
 LOGS = st.lists(

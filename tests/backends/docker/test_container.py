@@ -22,6 +22,7 @@ GOLDEN = {
         "--work",
         "/stoke/work",
         "--own-files",
+        "--keep-copy",
         "--tagged",
         "--container",
         "--results",
