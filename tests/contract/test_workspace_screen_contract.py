@@ -64,7 +64,7 @@ async def test_each_action_of_the_screen(lab: Lab, spaces: Workspaces, tmp_path:
         await pilot.press("m")
         await until(pilot, lambda: "in 1 file, measured" in said(app))
 
-        await pilot.press("L")
+        await pilot.press("Y")
         await fill(pilot, app, spaces.name("copy"))
         await until(pilot, lambda: "copied 1 file" in said(app))
         await select(pilot, screen, backend, spaces.name("copy"))

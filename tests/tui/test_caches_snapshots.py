@@ -280,14 +280,14 @@ def test_workspaces(
     assert snap_compare(app, terminal_size=size, run_before=selected)
 
 
-@pytest.mark.parametrize("key", ["L", "u", "d"])
+@pytest.mark.parametrize("key", ["Y", "u", "d"])
 def test_questions_of_workspaces(
     snap_compare: Compare, app: StokeApp, workspaces: None, key: str
 ) -> None:
     async def run(pilot: Pilot[Any]) -> None:
         await selected(pilot)
         await pilot.press(key)
-        asked = {"L": "name of the copy", "u": "path in it", "d": "in 12,345 files"}[key]
+        asked = {"Y": "name of the copy", "u": "path in it", "d": "in 12,345 files"}[key]
         await until(pilot, lambda: asked in screen_text(app))
         for one in app.screen.query("#line-0").results(Input):
             one.value = "somewhere"

@@ -52,7 +52,7 @@ class WorkspacesScreen(StokeScreen):
         Binding("m", "measure", "Measure", id="workspaces.measure"),
         Binding("u", "copy_in", "Copy in", id="workspaces.copy_in"),
         Binding("D", "copy_out", "Copy out", id="workspaces.copy_out"),
-        Binding("L", "clone", "Clone", id="workspaces.clone"),
+        Binding("Y", "clone", "Clone", id="workspaces.clone"),
         Binding("E", "rename", "Rename", id="workspaces.rename"),
         Binding("d", "remove", "Remove", id="workspaces.remove"),
         Binding("f5", "reload", "Reload", show=False, id="workspaces.reload"),
