@@ -567,26 +567,6 @@ def test_the_engine_keeps_a_job_until_its_end_is_confirmed(history: History) -> 
     assert backend.removed == [job.id]
 
 
-# --- backends ------------------------------------------------------------------------------------
-
-
-def test_an_unknown_backend_is_reported_with_the_known_names() -> None:
-    with pytest.raises(RequestError) as caught:
-        Backends(Config()).get("cloud")
-    assert caught.value.field == "backend"
-    assert "'cloud'" in caught.value.why
-    assert "docker" in (caught.value.hint or "") and "local" in (caught.value.hint or "")
-
-
-def test_a_backend_is_loaded_once_and_by_name() -> None:
-    backends = Backends(Config())
-    try:
-        assert backends.get("local") is backends.get("local")
-        assert backends.get("local").name == "local"
-    finally:
-        backends.close()
-
-
 def test_the_folder_of_a_job_is_only_for_its_owner(history: History) -> None:
     job = submit(request(), ScriptedBackend(), history)
     assert os.stat(job_dir(job.id)).st_mode & 0o077 == 0
