@@ -117,7 +117,7 @@ async def test_pictures_and_tables_are_shown_and_hostile_ones_named(
         await until(pilot, lambda: bool(frame.query(PictureView)), "the picture")
         assert "PNG, 300 x 200, " in screen_text(app) and "\u2580" * 40 in screen_text(app)
         before = frame.query_one(PictureView).size.width
-        await pilot.resize_terminal(80, 40)
+        await pilot.resize_terminal(120, 20)
 
         def is_narrower() -> bool:
             return any(one.size.width < before for one in frame.query(PictureView))
