@@ -70,9 +70,6 @@ class Terminal:
         except AssertionError as error:
             raise AssertionError(f"{error}; the screen has {self.screen[-2000:]!r}") from None
 
-    def until_more_than(self, size: int) -> None:
-        until(lambda: len(self.screen) > size, f"more than {size} bytes")
-
     def answer(self, command: str) -> str:
         """Return what a command prints, typed at a shell's prompt."""
         begin = len(self.screen)
