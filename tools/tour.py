@@ -31,14 +31,13 @@ CODE = """\
 import time
 
 import numpy as np
-import pandas as pd
 
 x = np.linspace(0, 10, 400)
-points = pd.DataFrame({"x": x, "y": 3 * x + 2})
+y = 3 * x + 2
 slope = level = 0.0
 for step in range(1, 9):
-    error = slope * points.x + level - points.y
-    slope -= 0.01 * (error * points.x).mean()
+    error = slope * x + level - y
+    slope -= 0.01 * (error * x).mean()
     level -= 0.05 * error.mean()
     print(f"INFO step {step}  loss {(error**2).mean():8.3f}", flush=True)
     time.sleep(0.1)
@@ -90,7 +89,7 @@ async def film() -> Film:
         await until(pilot, lambda: app.screen.query("#code"))
         app.screen.query_one("#code", TextArea).load_text(CODE)
         app.screen.query_one("#field-name", FormField).text = "fit-line"
-        app.screen.query_one("#field-dependencies", FormField).text = "numpy, pandas"
+        app.screen.query_one("#field-dependencies", FormField).text = "numpy"
         await pilot.pause(0.5)
         camera = Camera(app)
         filming = asyncio.create_task(camera.run())
@@ -111,7 +110,7 @@ async def film() -> Film:
         await press("ctrl+t   race it: cold in a scope of its own, then warm", "ctrl+t")
         await until(pilot, lambda: race_result(app))
         camera.caption = "the same code, the same packages"
-        await pilot.pause(1.5)
+        await pilot.pause(0.5)
         filming.cancel()
         with suppress(asyncio.CancelledError):
             await filming
