@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,11 +211,19 @@ def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
         scope = thing["Labels"].get(SCOPE, "")
         return any(scope == one or scope.startswith(f"{one}-") for one in scopes)
 
+    from docker.errors import APIError, NotFound
+
     managed = {"label": [f"{MANAGED}=true"]}
     for container in filter(ours, docker_engine.containers(all=True, filters=managed)):
-        docker_engine.remove_container(container["Id"], force=True, v=True)
+        try:
+            docker_engine.remove_container(container["Id"], force=True, v=True)
+        except APIError as error:
+            # What started a container of housekeeping removes it, too: it is gone, or going.
+            if error.status_code not in (404, 409):
+                raise
     for volume in filter(ours, docker_engine.volumes(filters=managed)["Volumes"] or []):
-        docker_engine.remove_volume(volume["Name"])
+        with suppress(NotFound):
+            docker_engine.remove_volume(volume["Name"])
 
 
 @pytest.fixture
