@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.remote.programs import housekeeping_file
@@ -73,6 +73,7 @@ files = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 8), min_size=1
 
 
 @settings(max_examples=25, deadline=None)
+@example(projects=[({"a": 0}, 1), ({"a": 0, "b": 1}, 1)], blocks=19)
 @given(
     st.lists(st.tuples(files, st.integers(1, 10_000)), min_size=1, max_size=6), st.integers(0, 60)
 )

@@ -96,8 +96,9 @@ class Snapshots:
                 self.stored.append(StoredSnapshot(name, point_in_time(status.st_mtime)))
             else:
                 self.unneeded.append(path)
-        # A content goes with the last snapshot that needs it, so the latest has it first.
-        for one in sorted(self.stored, key=lambda one: -one.last_used):
+        self.stored.sort(key=lambda one: one.last_used)
+        # A content goes with the last snapshot that needs it, in the order in which they are removed.
+        for one in reversed(self.stored):
             self._volume.tick()
             manifest = self._manifest(one.name)
             if manifest is None:
