@@ -38,11 +38,15 @@ class Reset:
     """In an answer: end the connection as a machine does that goes down."""
 
 
+class Leave:
+    """At an answer's end: read what the client still sends; unread, it would reset the connection."""
+
+
 class Keep:
     """At an answer's end: the connection may be used again."""
 
 
-Piece = bytes | threading.Event | type[Hold] | type[Reset] | type[Keep]
+Piece = bytes | threading.Event | type[Hold] | type[Reset] | type[Leave] | type[Keep]
 """Bytes are sent; an event is waited for; the connection closes behind the last piece."""
 Answer = Sequence[Piece] | Callable[[Request], Sequence[Piece]]
 
@@ -157,6 +161,10 @@ class ScriptedServer:
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 return False
+            elif piece is Leave:
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
             elif piece is Keep:
                 return True
         return False

@@ -19,6 +19,7 @@ from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import (
     Answer,
     Hold,
+    Leave,
     Piece,
     Request,
     Reset,
@@ -62,7 +63,7 @@ def websocket(first: bytes, *more: Piece) -> Answer:
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
         )
-        return [head.encode() + first, *more]
+        return [head.encode() + first, *more, Leave]
 
     return answer
 
