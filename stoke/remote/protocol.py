@@ -55,6 +55,9 @@ class JobFolder:
 
     WORK = "work"  # what the runner makes
     FILES = "files"  # in WORK: the code, and the working directory of a job without a project
+    PROJECT = (
+        "project"  # in WORK: the job's copy of its project, unless that is on the cache volume
+    )
     RESULTS = "results"  # the results, where a job has no folder of its own for them
     ENTRY = "entry"  # in WORK: where stoke.remote.session finds the code's variables and folder
     SHELL = "shell"  # in WORK: the pipe through which a shell's exit code reaches the runner
@@ -197,6 +200,8 @@ METADATA = "stoke-environment.json"
 MAX_METADATA = 16 * 1024**2
 """Bytes that are read of a file on a volume: jobs can write there, so reading needs a limit."""
 LOCK_SUFFIX = ".lock"
+PROJECT_COPY = r"[0-9a-f]{16}\.[0-9]{1,2}"
+"""The pattern of a name in `PythonLayout.PROJECT_COPIES`."""
 UNFINISHED_SUFFIX = ".tmp"
 """Of a folder that is being built; it loses the suffix once it is complete."""
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from stoke.cache.volumes import Housekeeper
 from stoke.history.database import History
 from stoke.history.job import JobState
+from stoke.request.spec import JobSpec, Project
 from tests.lab import Lab
 from tests.snapshots import EMPTY_FOLDER, Link, run_project, sha256, snapshot, submit_project
+from tui.log.code import places_above
 
 LOOKS = b"""
 import json, os, sys, helper
@@ -40,6 +43,17 @@ def test_a_script_finds_its_project(lab: Lab) -> None:
     }
     assert done.phase("project").hit is False
     assert done.phase("project").bytes == sum(map(len, made.contents.values()))
+
+
+def test_a_traceback_leads_to_the_file_on_this_machine(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/helper.py").write_text("value = 1 / 0\n")
+    made = snapshot({"pkg/main.py": b"import helper\n", "pkg/helper.py": b"value = 1 / 0\n"})
+    done = run_project(lab, made, ("script", "pkg/main.py"))
+    lines = done.stderr.decode().splitlines()
+    place = places_above(reversed(lines))[0]
+    spec = JobSpec(code="1", project=Project(root=str(tmp_path), script="pkg/main.py"))
+    assert (place.file_of(spec, done.job.id), place.line) == (tmp_path / "pkg/helper.py", 1), done
 
 
 ENTRIES = b"""

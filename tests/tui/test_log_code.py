@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stoke.errors import StokeError
+from stoke.files.paths import cache_dir, job_dir
 from stoke.history.job import JobState
 from stoke.request.spec import JobSpec, Project
 from tests.tui.conftest import Desk, screen_text, until
@@ -17,12 +18,12 @@ from tui.log.code import CodePlace, places_above
 
 JOB = "fit-7k2pqa"
 CODE = "def half(x):\n    return 1 / x\n\nhalf(0)\n"
-TRACEBACK = f"""\
+TRACEBACK = """\
 before
 Traceback (most recent call last):
-  File "/state/jobs/{JOB}/work/files/fit.py", line 4, in <module>
+  File "/stoke/work/files/fit.py", line 4, in <module>
     half(0)
-  File "/state/jobs/{JOB}/work/files/fit.py", line 2, in half
+  File "/stoke/work/files/fit.py", line 2, in half
     return 1 / x
   File "/usr/lib/python3/inner.py", line 77, in deep
     raise ZeroDivisionError
@@ -68,7 +69,16 @@ async def test_a_line_of_a_library_or_none_is_explained(
         assert not editor.exists()
 
 
-@pytest.mark.parametrize("root", [f"/state/jobs/{JOB}/work/project", "/stoke/work/project"])
+@pytest.mark.parametrize(
+    "root",
+    [
+        f"{job_dir(JOB)}/work/project",
+        "/stoke/work/project",
+        f"{cache_dir()}/scopes/default/python/snapshots/copies/0123456789abcdef.0",
+        "/cache/python/snapshots/copies/0123456789abcdef.3",
+    ],
+    ids=["this machine", "container", "copy on this machine", "copy in a container"],
+)
 def test_a_file_of_the_project_is_that_of_this_machine(tmp_path: Path, root: str) -> None:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/part.py").write_text("1\n")

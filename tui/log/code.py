@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoke.errors import StokeError
-from stoke.remote.protocol import JobFolder
+from stoke.remote.protocol import PROJECT_COPY, JobFolder, PythonLayout
 from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 
@@ -35,9 +35,9 @@ class CodePlace:
         project = spec.project
         if project is not None:
             # In a container, every job's own folder is /stoke.
-            inside = re.search(
-                rf"/(?:{re.escape(job_id)}|stoke)/{JobFolder.WORK}/project/(?!\.\./)(.+)", path
-            )
+            own = rf"(?:{re.escape(job_id)}|stoke)/{JobFolder.WORK}/{JobFolder.PROJECT}"
+            copy = rf"{PythonLayout.PROJECT_COPIES}/{PROJECT_COPY}"
+            inside = re.search(rf"/(?:{own}|{copy})/(?!\.\./)(.+)", path)
             relative = inside[1] if inside else project.script if "/" not in path else None
             if relative is not None and ".." not in relative.split("/"):
                 file = Path(project.root, relative)

@@ -13,7 +13,7 @@ from stoke.remote.housekeeping.file_locks import try_lock
 from stoke.remote.housekeeping.files import names_in, point_in_time
 from stoke.remote.housekeeping.limits import MAX_ENVIRONMENTS, MAX_FILE
 from stoke.remote.housekeeping.sizes import allocated, walk
-from stoke.remote.protocol import LOCK_SUFFIX, PythonLayout
+from stoke.remote.protocol import LOCK_SUFFIX, PROJECT_COPY, PythonLayout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 10.0
 """How long to wait for jobs that take their files; each needs less than a second."""
 HASH = re.compile("[0-9a-f]{64}")
-COPY = re.compile(r"[0-9a-f]{16}\.[0-9]{1,2}(|\.json|\.lock)")
+COPY = re.compile(PROJECT_COPY + r"(|\.json|\.lock)")
 HASH_IN_MANIFEST = re.compile(rb'"([0-9a-f]{64})"')
 
 
@@ -157,17 +157,16 @@ class Snapshots:
         """Move a snapshot to the trash, with the contents that only it needs."""
         self.remove([os.path.join(self._uses, one.name), *one.contents], reclaimable, dry_run)
 
-    def drop_copy(self, one: StoredCopy, reclaimable: ReclaimableBytes, dry_run: bool) -> bool:
-        """Move a copy to the trash; return False if a job has it."""
+    def drop_copy(self, one: StoredCopy, reclaimable: ReclaimableBytes, dry_run: bool) -> None:
+        """Move a copy to the trash unless a job has it."""
         folder = os.path.join(self._copies, one.name)
         lock = try_lock(folder + LOCK_SUFFIX, self._volume.move_to_trash)
         if lock is None:
-            return False
+            return
         try:
             self.remove([folder, folder + ".json", folder + LOCK_SUFFIX], reclaimable, dry_run)
         finally:
             os.close(lock)
-        return True
 
     def remove(self, paths: list[str], reclaimable: ReclaimableBytes, dry_run: bool) -> None:
         for path in paths:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 
-from stoke.remote.protocol import HintCode, PythonLayout
+from stoke.remote.protocol import HintCode, JobFolder, PythonLayout
 from stoke.remote.runner.errors import PhaseError
 from stoke.remote.runner.file_lock import FileLock
 from stoke.remote.runner.files import cache_trouble
@@ -78,7 +78,7 @@ def _make_tree(
         except BaseException:
             copy.give_up()
             raise
-    tree = ProjectTree(os.path.join(job.work, "project"), store, job.termination)
+    tree = ProjectTree(os.path.join(job.work, JobFolder.PROJECT), store, job.termination)
     tree.make(manifest)
     return tree
 
