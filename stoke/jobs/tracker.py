@@ -33,7 +33,7 @@ from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.jobs.progress_text import progress_text
 from stoke.logs.fallback import LogLocation, UnsavedLogError
-from stoke.logs.follower import Follower, FollowerBusyError
+from stoke.logs.follower import SIGNAL, Follower, FollowerBusyError
 from stoke.remote.events import Event
 
 _log = Logger(__name__)
@@ -43,8 +43,6 @@ POLL_SECONDS = 0.1
 # report is taken for one that the user's code printed.
 DOUBT_SECONDS = 30.0
 
-# Exit codes from here on tell of a signal.
-SIGNAL = 128
 # The runner cannot see who sent a signal: `docker stop`, another user's stoke, or the job's own code.
 FOREIGN_SIGNAL = "a signal ended it, and no stoke stop is recorded here"
 

@@ -60,6 +60,8 @@ START_SECONDS = 0.1
 FULL_SECONDS = 1.0
 # How long to wait for space on a full disk. After that the log needs another folder.
 PATIENCE_SECONDS = 10.0
+# Exit codes from here on tell of a signal, which may have killed the runner.
+SIGNAL = 128
 
 
 class FollowerBusyError(Exception):
@@ -108,6 +110,8 @@ class Follower:
         # Whether the beginning of the log was found or reported as missing. A log begins with the
         # runner's first event.
         self._begun = not nonce
+        # Whether the runner's last event was found. A log ends with it, unless the runner was killed.
+        self._ended = not nonce
         # Frames that came before this is known; few enough to be held back.
         self._waiting: list[Frame] = []
         self._lock = take_follow_lock(folder)
@@ -162,6 +166,7 @@ class Follower:
                 self._closed.wait(START_SECONDS)
                 continue
             if state and state.status in OVER and self._read_rest(state):
+                self._note_missing_end(state)
                 self._finish()
                 return state
             if state and cut is not None and not grown and attempt and not _is_expected(cut):
@@ -279,7 +284,7 @@ class Follower:
         if known is None:
             return False
         self._point = ResumePoint()
-        self._begun = self._mark == SEPARATOR
+        self._begun = self._ended = self._mark == SEPARATOR
         self._on_restart()
         self._checkpoint()
         return True
@@ -335,6 +340,17 @@ class Follower:
         self.spool.note(moment, "gap: the engine no longer has the beginning of the log")
         self.spool.gaps += 1
 
+    def _note_missing_end(self, state: EngineState) -> None:
+        """Note a gap if the engine gave the log without the end that the runner must have written.
+
+        A node that rotates a log just before the job ends serves the new, empty one.
+        """
+        if self._ended or not (self._begun or state.began) or state.log_gone:
+            return
+        if state.exit_code is not None and state.exit_code < SIGNAL:
+            self._ended = True
+            self._note_gap("the engine no longer has the end of the log")
+
     def _take(self, batch: list[Frame]) -> None:
         streams, times, pieces = zip(*batch, strict=True)
         if streams.count(streams[0]) == len(streams):
@@ -373,6 +389,7 @@ class Follower:
                 if not self._begun and piece["event"] not in ("begin", "note", "error"):
                     self._note_missing_beginning(moment)
                 self._begun = True
+                self._ended = self._ended or piece["event"] == "end"
                 self.event_time = moment / 1e9
                 self._patiently(lambda event=piece: self._on_event(event))  # type: ignore[misc]
 
@@ -426,6 +443,7 @@ class Follower:
             "gaps": self.spool.gaps,
             "aside": self.spool.aside_bytes,
             "begun": self._begun,
+            "ended": self._ended,
             "source": self._source,
             "held": base64.b64encode(self._scanner.held).decode(),
             **self._point.as_json(),
@@ -437,7 +455,7 @@ class Follower:
         try:
             position: dict[str, Any] = read_json(self.folder / "log.pos", MAX_CHECKPOINT)
             size, lines, aside = position["bytes"], position["lines"], position["aside"]
-            begun: bool = position["begun"]
+            begun, ended = position["begun"] is True, position.get("ended") is True
             spool = self.spool
             if size > spool.bytes or lines > spool.lines or aside > spool.aside_bytes:
                 raise ValueError("ahead of the log")
@@ -457,7 +475,7 @@ class Follower:
             return
         self.spool.truncate(size, lines, aside)
         self.spool.gaps = gaps
-        self._begun = self._begun or begun
+        self._begun, self._ended = self._begun or begun, self._ended or ended
         self._source = source
         self._scanner.hold(held)
 

@@ -23,10 +23,12 @@ END: Event = {"event": "end", "time": 2.0, "exit_code": 0}
 
 
 class RecordedFollower:
-    """A follower and its reports. Most of these logs do not begin like a runner's log: with `begun` the
-    follower does not look for that beginning."""
+    """A follower and its reports. Most of these logs do not begin and end like a runner's log: with
+    `begun` and `ended` the follower does not look for that."""
 
-    def __init__(self, backend: ScriptedBackend, folder: Path, begun: bool = True) -> None:
+    def __init__(
+        self, backend: ScriptedBackend, folder: Path, begun: bool = True, ended: bool = True
+    ) -> None:
         self.events: list[Event] = []
         self.trouble: list[EngineError] = []
         self.flushes = 0
@@ -40,6 +42,7 @@ class RecordedFollower:
             self.trouble.append,
         )
         self.follower._begun = begun
+        self.follower._ended = ended
 
     def _flushed(self) -> None:
         self.flushes += 1

@@ -178,7 +178,8 @@ def die_following(
             real_replace(source, target)
 
         os.write, os.replace = write, replace  # type: ignore[assignment]
-        backend = ScriptedBackend(log, connections, [RUNNING] * len(connections) + [exited()])
+        # These logs lack the runner's end, as those of killed runners do.
+        backend = ScriptedBackend(log, connections, [RUNNING] * len(connections) + [exited(137)])
         faithful(backend)
         Follower(backend, "job-aaaaaa", NONCE, folder, lambda e: step(), step, lambda e: None).run()
     finally:

@@ -5,6 +5,7 @@ The numbers in test names are those of docs/log-contract.md.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def test_c16_job_that_has_not_begun_is_waited_for_without_growing_pauses(
     assert state == exited()
     assert spooled(tmp_path, STDOUT) == joined(backend.log, STDOUT)
     assert following.trouble == []
+
+
+RUNNER_BEGINS = Frame(STDERR, START - MS, frame(NONCE, BEGIN))
+RUNNER_ENDS = Frame(STDERR, START + 100 * MS, frame(NONCE, END))
 
 
 def test_c22_pauses_double_from_half_a_second_to_thirty_with_full_jitter(
@@ -126,6 +131,34 @@ def test_f07_a_log_whose_beginning_was_dropped_has_one_gap(
     assert spooled(tmp_path, NOTE).count(b"beginning of the log") == lost
     if len(log) == 5000 and batch == 10_000:
         assert lines_in(tmp_path)[0].stream == NOTE
+
+
+@pytest.mark.parametrize(
+    ("log", "state", "lost"),
+    [
+        ([RUNNER_BEGINS, *lines_of(3)], exited(), True),
+        ([RUNNER_BEGINS, *lines_of(3)], exited(7), True),
+        ([RUNNER_BEGINS, *lines_of(3)], exited(137), False),
+        ([RUNNER_BEGINS, *lines_of(3), RUNNER_ENDS], exited(), False),
+        ([], dataclasses.replace(exited(), began=True), True),
+        ([], exited(), False),
+        ([], exited(127), False),
+        ([RUNNER_BEGINS], EngineState(EngineStatus.EXITED), False),
+        ([RUNNER_BEGINS], EngineState(EngineStatus.ABSENT), False),
+    ],
+    ids=["rotated", "failed", "killed", "whole", "nothing", "other program", "none", "?", "gone"],
+)
+def test_f07_a_log_whose_end_was_dropped_has_one_gap(
+    tmp_path: Path, log: list[Frame], state: EngineState, lost: bool
+) -> None:
+    """A node that rotates a log just before the job ends serves an empty one."""
+    backend = ScriptedBackend(log, states=[state])
+    first = RecordedFollower(backend, tmp_path, begun=False, ended=False).follower
+    first.run()
+    again = RecordedFollower(backend, tmp_path, first._begun, first._ended).follower
+    again.run()
+    assert first.spool.gaps == again.spool.gaps == lost
+    assert spooled(tmp_path, NOTE).count(b"the end of the log") == lost
 
 
 def test_f07_a_late_follower_reads_the_stored_log_before_it_follows_again(tmp_path: Path) -> None:
