@@ -117,7 +117,7 @@ def test_whatever_is_admitted_is_known_bounded_and_plausible(events: list[Event]
         for name in ("time", "start"):
             if name in one:
                 assert SUBMITTED - 10 < one[name] < SUBMITTED + LIFETIME
-        assert 0 <= one.get("seconds", 0) < LIFETIME
+        assert 0 <= (one.get("seconds") or 0) < LIFETIME
         for name in ("bytes", "packages", "cached", "peak_memory", "cpu_seconds"):
             assert one.get(name) is None or one[name] >= 0
         assert 0 <= one.get("cores", 0) <= 4096
@@ -135,7 +135,7 @@ def test_once_the_code_has_begun_its_events_cannot_touch_the_caches(events: list
     checks.admit({"event": "begin", "phase": "run", "time": SUBMITTED}, SUBMITTED + 1)
     for one in admitted(checks, scanned(events)):
         assert one["event"] in ("phase", "error", "end", "usage")
-        assert one.get("phase", "run") == "run"
+        assert one.get("phase", "run") in ("run", "results")
         assert not {"hit", "key", "packages", "cached"} & one.keys()
         if one["event"] == "error":
             assert one["text"].startswith(MARKED) and "\n" not in one["text"]
