@@ -103,13 +103,22 @@ def test_ctrl_c_interrupts_the_program_and_not_the_shell(shell: Terminal) -> Non
 
 def test_a_shell_has_job_control(shell: Terminal) -> None:
     before = len(shell.screen)
-    shell.type("sh -c \"echo sleep''ing; exec sleep 600\"\r")
+    # One process: a shell that is just starting another one does not stop.
+    program = (
+        "import signal as s, time; s.signal(s.SIGCONT, lambda *_: print('goes on', flush=True)); "
+        "print('sleep' 'ing', flush=True); [time.sleep(0.1) for _ in iter(int, 1)]"
+    )
+    shell.type(f'python3 -c "{program}"\r')
     shell.until(b"sleeping\r\n", before)
     shell.type("\x1a")
     shell.until(b"Stopped", before)
     assert "Stopped" in shell.answer("jobs %1")
-    shell.type("kill -9 %1\r")
-    until(lambda: "Stopped" not in shell.answer("jobs"), "the end of the stopped program")
+    # Not killed by the shell: bash 5.2 sometimes misses the end of a job that it kills.
+    before = len(shell.screen)
+    shell.type("fg %1\r")
+    shell.until(b"\r\ngoes on\r\n", before)
+    shell.type("\x03")
+    assert shell.answer("jobs") == ""
     shell.type("exit 0\r")
     assert shell.wait() == 0
 
