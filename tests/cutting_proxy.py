@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 
 class CuttingProxy:
-    """Between a client and the API server: ends every connection after so many bytes of answers."""
+    """Between a client and the API server: ends every connection after a number of bytes of answers."""
 
     def __init__(self, server: str, sizes: Callable[[], int]) -> None:
         self._url = server

@@ -27,6 +27,8 @@ READ_SIZE = 1 << 16
 MOST_QUEUED = 1 << 20
 """Bytes that wait for the connection before more are read from stdin."""
 MOST_ANSWER = 1 << 16
+MOST_ERRORS = 1 << 24
+"""Bytes of stderr before the answer, which may be the program's already."""
 RETRY_SECONDS = 0.1
 LONGEST_RETRY = 1.0
 NOTICE_SECONDS = 1.0
@@ -118,7 +120,7 @@ class Session:
             while b"\n" not in answer:
                 if channel.ended or self._cancelled.is_set():
                     raise self._gone()
-                if len(answer) > MOST_ANSWER:
+                if len(answer) > MOST_ANSWER or len(errors) > MOST_ERRORS:
                     raise EngineError(
                         f"cannot enter {self._job_id}: its python3 is another program"
                     )

@@ -6,9 +6,7 @@ spool reads this one: the log window, search, filters and saving.
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -42,12 +40,14 @@ class MergedLog:
         if len(sources) > MOST_JOBS:
             raise StokeError(f"at most {MOST_JOBS} logs are shown as one", "mark fewer jobs")
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="stoke-log-"))
+            self._temporary = tempfile.TemporaryDirectory(
+                prefix="stoke-log-", ignore_cleanup_errors=True
+            )
+            self.folder = Path(self._temporary.name)
             self._log = open(self.folder / "log", "ab", buffering=0)  # noqa: SIM115
             self._index = open(self.folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise _cannot_write(error) from error
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self._owners = array("B")
         self._inputs = [_Input(source) for source in sources.values()]
         self._bytes = 0
@@ -123,7 +123,7 @@ class MergedLog:
             log.reader.close()
         self._log.close()
         self._index.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.cleanup()
 
 
 class _LongRow:

@@ -153,15 +153,15 @@ def main() -> int:
     code = Relay(child, frames, job).run()
     if code is None:
         return EXIT_HANGUP
-    is_told = _tell(end_mark(asked["token"], code))
+    has_client = _write_mark(end_mark(asked["token"], code))
     if pipe is not None:
         os.write(pipe, b"%d\n" % code)
-    if is_told:
+    if has_client:
         _await_end()
     return code
 
 
-def _tell(mark: bytes) -> bool:
+def _write_mark(mark: bytes) -> bool:
     """End both streams with the mark; return whether the client is there to read it."""
     try:
         for stream in (1, 2):

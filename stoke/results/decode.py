@@ -92,11 +92,7 @@ def _text(value: object) -> str:
     """Return a value as short text; None as nothing, as in CSV."""
     if value is None:
         return ""
-    if isinstance(value, (str, bytes)):
-        value = value[:LONGEST_CELL]
-    text = (
-        value if isinstance(value, str) else repr(value) if isinstance(value, bytes) else str(value)
-    )
+    text = str(value[:LONGEST_CELL] if isinstance(value, (str, bytes)) else value)
     return text[:LONGEST_CELL].encode("utf-8", "replace").decode()
 
 

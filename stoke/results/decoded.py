@@ -45,7 +45,7 @@ class Table:
 
 
 def decode_picture(file: int, columns: int, rows: int) -> Picture:
-    """Decode the picture in an open file to fit into so many pixels. Raises `StokeError`."""
+    """Decode a picture to fit into `columns` x `rows` pixels. Raises `StokeError`."""
     head, pixels = _decode(file, "picture", columns, rows)
     width, height = head["width"], head["height"]
     if len(pixels) != 3 * width * height:

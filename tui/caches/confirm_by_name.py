@@ -36,7 +36,6 @@ class ConfirmByName(Dialog[bool], Generic[T]):
     A subclass says what is removed.
     """
 
-    DEFAULT_CLASSES = "confirm-by-name"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="clear.cancel"),
     ]
@@ -66,9 +65,9 @@ class ConfirmByName(Dialog[bool], Generic[T]):
         name = clean(self._name_to_type)
         with Vertical(classes="dialog"):
             yield Static(Text(self.TITLE_TEXT), classes="dialog-title")
-            yield Static(id="clear-what", classes="dialog-body")
+            yield Static(id="confirm-what", classes="dialog-body")
             yield Static(fmt.plain(f"Type the name of {self.NAME_OF}, {name}, to confirm:"))
-            yield SafeInput(id="clear-scope", compact=True)
+            yield SafeInput(id="confirm-name", compact=True)
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button(self.VERB, id="go", variant="error", disabled=True)
@@ -106,12 +105,12 @@ class ConfirmByName(Dialog[bool], Generic[T]):
             text.append(f". {self.STILL_USED}", style="$bad")
         elif self._measured_now:
             text.append("\nNot in use.")
-        self.query_one("#clear-what", Static).update(text)
+        self.query_one("#confirm-what", Static).update(text)
         self._allow()
 
     @on(Input.Changed)
     def _allow(self) -> None:
-        typed = self.query_one("#clear-scope", Input).value
+        typed = self.query_one("#confirm-name", Input).value
         free = not self._thing.in_use_by and (self._measured_now or self._error is not None)
         self.query_one("#go", Button).disabled = not (free and typed == self._name_to_type)
 

@@ -76,7 +76,7 @@ class Load(Text):
         self._before, self._figures, self._keeps_end = before, figures, keeps_end
 
     def fitted(self, width: int) -> str:
-        """Return the cell in so many columns, without one end of what precedes the figures."""
+        """Return the cell in `width` columns, without one end of what precedes the figures."""
         room = max(0, width - cell_len(self._figures) - 1)
         before = self._before[-room:] if self._keeps_end and room else fmt.fit(self._before, room)
         return f"{before if room else '':<{room}} {self._figures}"

@@ -219,9 +219,7 @@ def _files(found: Comparison) -> Iterator[Text]:
     if found.files is None:
         return
     yield _heading(f"files: {_counts(found.files)}")
-    yield from (_file(one) for one in found.files[:MOST_FILES])
-    if len(found.files) > MOST_FILES:
-        yield Text(f"and {len(found.files) - MOST_FILES:,} more", style="$quiet")
+    yield from _listed(found.files)
 
 
 def _results(found: Comparison) -> Iterator[Text]:
@@ -234,6 +232,10 @@ def _results(found: Comparison) -> Iterator[Text]:
     changes, same = found.results.changes, found.results.same
     also = f", {same:,} the same" if changes and same else ""
     yield _heading(f"results: {_counts(changes)}{also}")
+    yield from _listed(changes)
+
+
+def _listed(changes: Sequence[FileChange | ResultChange]) -> Iterator[Text]:
     yield from (_file(one) for one in changes[:MOST_FILES])
     if len(changes) > MOST_FILES:
         yield Text(f"and {len(changes) - MOST_FILES:,} more", style="$quiet")

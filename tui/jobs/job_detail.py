@@ -144,6 +144,13 @@ class JobDetail(Vertical):
     def _shows_merged(self) -> bool:
         return self.pane.merging is not None and self.shows_log
 
+    def _title(self, width: int) -> Content | str:
+        if self.pane.merging is not None and self.shows_log:
+            return _merged_title(self.pane.merging.jobs)
+        if self._job is None:
+            return ""
+        return _title(self._job, max(_LEAST_NAME, width - _STATE_WIDTH))
+
     def _look_for_missing(self, job: Job | None) -> None:
         """Look once, on a thread, for the module that a failed job lacked."""
         ended = (job.id, job.state) if job and not job.provisional else None
@@ -178,14 +185,7 @@ class JobDetail(Vertical):
         job = self._job
         frame = self.parent
         if isinstance(frame, Widget):
-            merging = self.pane.merging if self._shows_merged else None
-            frame.border_title = (
-                _merged_title(merging.jobs)
-                if merging
-                else _title(job, max(_LEAST_NAME, frame.size.width - _STATE_WIDTH))
-                if job
-                else ""
-            )
+            frame.border_title = self._title(frame.size.width)
         line = self.query_one("#job-reason", Static)
         reason = job.reason if job else None
         line.display = bool(reason or self.to_add) and not self._shows_merged
@@ -304,7 +304,7 @@ class TabNames(Static):
 
 
 def _title(job: Job, width: int) -> Content:
-    """Return the name of a job in at most so many cells, and its state."""
+    """Return the name of a job in at most `width` cells, and its state."""
     words, style = STATES[job.state]
     parts: list[Content | tuple[str, str] | str] = [
         (fmt.cut(clean(job.id), width), "bold"), " ", (words + state_mark(job), style),

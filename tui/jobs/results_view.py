@@ -51,7 +51,7 @@ class ResultsView(Vertical):
         self._results: Collected | None = None
         self._previewed: str | None = None
         self._reading: object = None
-        """Stands for the last reading; earlier ones are not shown."""
+        """Identifies the last reading. What earlier ones return is not shown."""
         self._picture_space: tuple[int, int] | None = None
         """What the shown picture was fitted into."""
 

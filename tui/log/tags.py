@@ -31,7 +31,7 @@ class Tags:
         return self.names[self.owner(row)]
 
     def fitted(self, available: int) -> list[str]:
-        """Return the names for a window of so many columns, all in the same number of cells."""
+        """Return the names for a window of `available` columns, all in the same number of cells."""
         if self._fitted[0] != available:
             width = max(_LEAST, min(_MOST, available // _SHARE))
             cut = fmt.cut_distinct(self.names, width)

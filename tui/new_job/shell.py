@@ -62,10 +62,11 @@ class OpensShell(HasDrafts):
         """Return the configuration with the cluster that was chosen here."""
         config = self.context.config
         context, namespace = self.context.cluster(backend)
-        if backend != "argo" or context is None:
+        chosen = {"context": context, "namespace": namespace}
+        update = {name: value for name, value in chosen.items() if value is not None}
+        if backend != "argo" or not update:
             return config
-        chosen = config.argo.model_copy(update={"context": context, "namespace": namespace})
-        return config.model_copy(update={"argo": chosen})
+        return config.model_copy(update={"argo": config.argo.model_copy(update=update)})
 
     def _open_shell(self, request: bytes) -> None:
         from tui.terminal.programs import open_new_shell

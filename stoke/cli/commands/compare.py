@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,7 +17,9 @@ from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from stoke.history.job import Job, Phase
-    from stoke.jobs.compare import Comparison
+    from stoke.jobs.compare import Comparison, FileChange
+
+T = TypeVar("T")
 
 MOST_FILES = 40
 """Files and results that are shown, of each; `--json` prints all."""
@@ -99,12 +102,7 @@ def _print(found: Comparison) -> None:
     for kind in found.unknown:
         click.echo(f"\n{kind} packages: {_where_to_ask(kind, first, second)}")
     if found.files is not None:
-        click.echo(f"\nfiles: {'the same' if not found.files else ''}".rstrip())
-        for file in found.files[:MOST_FILES]:
-            sides = clean(" -> ".join(file.sides(human_bytes)))
-            click.echo(f"{MARKS[file.change]} {clean(file.path)} {sides}")
-        if len(found.files) > MOST_FILES:
-            click.echo(f"and {len(found.files) - MOST_FILES:,} more: --json lists all")
+        _print_changes("files", found.files, _file_line)
     _print_results(found)
     if found.code:
         click.echo("\ncode:")
@@ -117,14 +115,21 @@ def _print_results(found: Comparison) -> None:
         click.echo(
             f"\nresults of {clean(job_id)}: not on this machine: stoke results {clean(job_id)}"
         )
-    if found.results is None:
-        return
-    changes = found.results.changes
-    click.echo(f"\nresults: {'the same' if not changes else ''}".rstrip())
+    if found.results is not None:
+        _print_changes("results", found.results.changes, change_line)
+
+
+def _print_changes(what: str, changes: Sequence[T], line: Callable[[T], str]) -> None:
+    click.echo(f"\n{what}: {'the same' if not changes else ''}".rstrip())
     for one in changes[:MOST_FILES]:
-        click.echo(change_line(one))
+        click.echo(line(one))
     if len(changes) > MOST_FILES:
         click.echo(f"and {len(changes) - MOST_FILES:,} more: --json lists all")
+
+
+def _file_line(one: FileChange) -> str:
+    sides = clean(" -> ".join(one.sides(human_bytes)))
+    return f"{MARKS[one.change]} {clean(one.path)} {sides}"
 
 
 def _where_to_ask(kind: str, first: Job, second: Job) -> str:

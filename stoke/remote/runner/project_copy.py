@@ -173,23 +173,14 @@ def take_copy(cache: str, name: str, make_folder: Callable[[str], None]) -> Proj
         for number in range(MOST_COPIES):
             folder = os.path.join(top, "%s.%d" % (name, number))
             lock = FileLock(folder + LOCK_SUFFIX)
-            if lock.try_acquire() and _is_ours(folder):
-                return ProjectCopy(folder, lock, boot)
+            if lock.try_acquire():
+                make_folder(folder)
+                if os.lstat(folder).st_uid == os.geteuid():
+                    return ProjectCopy(folder, lock, boot)
             lock.close()
     except OSError:
         pass  # Without file locks, for example.
     return None
-
-
-def _is_ours(folder: str) -> bool:
-    """Return whether this user owns the folder, which is made if need be."""
-    try:
-        os.mkdir(folder)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            remove_tree(folder)
-            os.mkdir(folder)
-    return os.lstat(folder).st_uid == os.geteuid()
 
 
 def _row(wanted: tuple[int, str], status: os.stat_result) -> list[Any]:

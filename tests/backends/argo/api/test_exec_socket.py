@@ -70,7 +70,7 @@ def websocket(first: bytes, *more: Piece) -> Answer:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for a descriptor in vain fails soon."""
+    """Waiting in vain for a descriptor fails soon."""
     monkeypatch.setattr(exec_socket, "SILENCE_SECONDS", 10.0)
 
 
