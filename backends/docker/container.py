@@ -302,6 +302,9 @@ def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
     For a container that stoke did not create, the smallest size that a driver chooses on its own.
     """
     settings = record["HostConfig"]["LogConfig"]
+    driver = settings["Type"]
+    if not isinstance(driver, str):
+        raise TypeError(f"the log driver is a {type(driver).__name__}")
     size = (settings["Config"] or {}).get("max-size", "")
     file_size = int(size) if size.isdecimal() else LEAST_LOG_FILE
-    return settings["Type"], file_size, RunnerOption.TAGGED in (record["Config"].get("Cmd") or ())
+    return driver, file_size, RunnerOption.TAGGED in (record["Config"].get("Cmd") or ())
