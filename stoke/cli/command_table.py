@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "schema": ("stoke.cli.commands.schema", "Print the JSON schema of a request."),
     "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
+    "queue": ("stoke.cli.commands.queue", "List, pause and reorder the jobs that wait to start."),
     "workspace": (
         "stoke.cli.commands.workspace",
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",

@@ -13,6 +13,7 @@ import click
 from stoke.cli.completion import complete_backend, complete_job
 from stoke.cli.option_errors import FILLED, OptionalValue, RequestCommand, with_value
 from stoke.files.paths import current_folder
+from stoke.history.queue import MOST_PRIORITY
 from stoke.request import fields, values
 from stoke.request.fields import put_value
 from stoke.text.sanitize import clean
@@ -265,6 +266,21 @@ OUTCOME: tuple[Option[Any], ...] = (
         help="Print the job as JSON when it has ended; its output goes to stderr.",
     ),
     QUIET,
+)  # fmt: skip
+
+QUEUE: tuple[Option[Any], ...] = (
+    click.option(
+        "--after", metavar="JOB", multiple=True, shell_complete=complete_job,
+        help="Start when this job has succeeded; may be repeated.",
+    ),
+    click.option(
+        "--after-any", metavar="JOB", multiple=True, shell_complete=complete_job,
+        help="Start when this job has ended, however it ended.",
+    ),
+    click.option(
+        "--priority", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY), metavar="N",
+        help="Put the job into the queue, before jobs of a lower priority (default: 0).",
+    ),
 )  # fmt: skip
 
 JOB: tuple[Option[Any], ...] = (click.argument("job", metavar="JOB", shell_complete=complete_job),)

@@ -141,8 +141,19 @@ class ProjectConfig(Section):
     """Bytes that the files of a project may take; a larger project is refused."""
 
 
+class QueueConfig(Section):
+    """The queue of local and Docker jobs that nothing waits for."""
+
+    slots: int | None = Field(default=None, ge=1)
+    """How many jobs of a backend run at once; by default one for each core of this machine, and at most
+    one for each GiB of its memory."""
+
+
 class ScopeConfig(Section):
     """Settings of one scope: `[scopes.NAME]`."""
+
+    slots: int | None = Field(default=None, ge=1)
+    """How many of its jobs run at once on a backend; by default as many as there are slots."""
 
     max_size: Memory | None = None
     """Bytes that its caches may hold together; by default `max_size` of the configuration."""
@@ -183,6 +194,7 @@ class Config(Section):
     log: LogConfig = Field(default_factory=LogConfig.model_construct)
     results: ResultsConfig = Field(default_factory=ResultsConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
+    queue: QueueConfig = Field(default_factory=QueueConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:

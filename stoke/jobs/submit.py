@@ -6,26 +6,29 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stoke.backend.api import Backend, Delivery, PhaseReport, UnsettledSubmitError
+from stoke.backend.api import Backend, BusyError, Delivery, PhaseReport, UnsettledSubmitError
 from stoke.backend.capabilities import SharesNetwork
 from stoke.delivery.checkpoints import checkpoint_name
 from stoke.delivery.network import NOTHING, Network, this_network
 from stoke.delivery.payload import runner_source
 from stoke.errors import EngineError, StokeError
 from stoke.files.debug import Logger
-from stoke.files.file_lock import take_lock
 from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
+from stoke.history.queue import JobQueue
 from stoke.jobs.prepare import PreparedRequest
-from stoke.jobs.submit_lock import submit_locks
+from stoke.jobs.scheduler_process import wake_scheduler
+from stoke.jobs.submit_lock import submitting
+from stoke.jobs.turns import Turn, starting
 from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
 if TYPE_CHECKING:
+    from stoke.history.queue import Placement
     from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
@@ -35,11 +38,14 @@ def submit(
     prepared: PreparedRequest,
     history: History,
     report: PhaseReport = lambda name, start, seconds: None,
+    queue: Turn | None = None,
 ) -> Job:
     """Submit a job and return its record; the job continues without this process.
 
     The job is in the history before the engine knows it, and the submit lock is held until the
     engine has it. If this process dies in between, another stoke process can tell what happened.
+    With `queue`, a job that has to wait is stored instead, and the scheduler hands it to the engine
+    when its turn comes (`stoke.jobs.scheduler`).
     """
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -68,78 +74,128 @@ def submit(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    lock_file, lock = _submit_lock(job.id)
-    project = None
-    try:
+    with submitting(job.id):
         project = _store_snapshot(prepared, job.id)
-        history.add(job, public_spec, nonce)
-        if prepared.snapshot is not None:
-            for text, hint in prepared.snapshot.notes:
-                history.add_note(job.id, Note("note", text, hint))
-        if prepared.workspace_note is not None:
-            history.add_note(job.id, Note("note", prepared.workspace_note, None))
-        if spec.workspace is not None:
-            from stoke.history.workspace_index import WorkspaceIndex
-
-            WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
-        for kind, names in prepared.keys.packages.items():
-            history.add_asked(prepared.keys.request, kind, names)
-
-        def reported(name: str, start: float, seconds: float | None) -> None:
-            # A history on a full disk does not make the submission fail.
-            with suppress(EngineError):
-                history.set_phase(job.id, Phase(name, start, seconds))
-            if seconds is not None:
-                _log.debug("submit %s: phase %s took %.3f s", job.id, name, seconds)
-            report(name, start, seconds)
-
-        delivery = Delivery(
-            job.id,
-            spec,
-            runner_source(spec),
-            nonce,
-            payload,
-            public_spec.encode(),
-            prepared.keys.request,
-            renews=request.upgrade or request.compile_bytecode,
-            project=project,
-        )
         try:
-            backend.submit(delivery, reported)
-        except UnsettledSubmitError as error:
-            # The next refresh asks the engine.
-            _log.debug("submit %s: %s is unsettled: %s", job.id, backend.name, error)
-            with suppress(EngineError):
-                history.update(job.id, reason=error.what)
-            error.job_id = job.id
-            raise
-        except StokeError as error:
-            _log.debug("submit %s: %s failed: %s", job.id, backend.name, error)
-            _record_failure(history, job.id, error.what)
-            error.job_id = job.id
-            raise
-        except BaseException:
-            # ctrl+c during the submission: remove what the engine has of the job.
-            _record_failure(history, job.id, "interrupted while it was submitted")
-            with suppress(EngineError):  # A later listing removes it.
-                backend.remove(job.id)
-            raise
-        _log.debug(
-            "submit %s: %s has the job after %.3f s", job.id, backend.name, time.monotonic() - began
-        )
-        with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
-            history.update(job.id, state=JobState.STARTING)
-    finally:
-        if project is not None and project.pack is not None:
-            project.pack.unlink(missing_ok=True)
-        try:
-            lock_file.unlink()
-        except OSError:
-            pass  # Closing the descriptor releases the lock; the file does not matter.
-        os.close(lock)
+            _record(prepared, job, public_spec, nonce, history)
+            delivery = Delivery(
+                job.id,
+                spec,
+                runner_source(spec),
+                nonce,
+                payload,
+                public_spec.encode(),
+                prepared.keys.request,
+                renews=request.upgrade or request.compile_bytecode,
+                project=project,
+            )
+            with starting(job.id, backend, queue, history) as starts:
+                if starts:
+                    starts = _hand_over(delivery, backend, history, report, queue is not None)
+            if starts:
+                _log.debug(
+                    "submit %s: %s has the job after %.3f s",
+                    job.id, backend.name, time.monotonic() - began,
+                )  # fmt: skip
+            else:
+                assert queue is not None
+                _enqueue(delivery, queue.placement, backend, history)
+        finally:
+            if not JobQueue(history).has(job.id):
+                remove_pack(project)
+    if queue is not None:
+        wake_scheduler(history)
     submitted = history.get(job.id)
     assert submitted is not None
     return submitted
+
+
+def _record(
+    prepared: PreparedRequest, job: Job, public_spec: str, nonce: str, history: History
+) -> None:
+    """Add the job to the history, with the notes on its request and the packages that it names."""
+    history.add(job, public_spec, nonce)
+    if prepared.snapshot is not None:
+        for text, hint in prepared.snapshot.notes:
+            history.add_note(job.id, Note("note", text, hint))
+    if prepared.workspace_note is not None:
+        history.add_note(job.id, Note("note", prepared.workspace_note, None))
+    workspace = prepared.request.spec.workspace
+    if workspace is not None:
+        from stoke.history.workspace_index import WorkspaceIndex
+
+        WorkspaceIndex(history).record_use(job.backend, workspace, job.submitted_at)
+    for kind, names in prepared.keys.packages.items():
+        history.add_asked(prepared.keys.request, kind, names)
+
+
+def _hand_over(
+    delivery: Delivery, backend: Backend, history: History, report: PhaseReport, can_wait: bool
+) -> bool:
+    """Give the job to its engine, and record how that ended. Return False if the job has to wait."""
+    job_id = delivery.job_id
+    try:
+        backend.submit(delivery, recording(job_id, history, report))
+    except UnsettledSubmitError as error:
+        # The next refresh asks the engine.
+        _log.debug("submit %s: %s is unsettled: %s", job_id, backend.name, error)
+        with suppress(EngineError):
+            history.update(job_id, reason=error.what)
+        error.job_id = job_id
+        raise
+    except StokeError as error:
+        if can_wait and isinstance(error, BusyError):
+            return False
+        _log.debug("submit %s: %s failed: %s", job_id, backend.name, error)
+        record_failure(history, job_id, error.what)
+        error.job_id = job_id
+        raise
+    except BaseException:
+        # ctrl+c during the submission: remove what the engine has of the job.
+        record_failure(history, job_id, "interrupted while it was submitted")
+        with suppress(EngineError):  # A later listing removes it.
+            backend.remove(job_id)
+        raise
+    with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
+        history.update(job_id, state=JobState.STARTING)
+    return True
+
+
+def recording(job_id: str, history: History, report: PhaseReport) -> PhaseReport:
+    """Return a report of phases that records them too."""
+
+    def reported(name: str, start: float, seconds: float | None) -> None:
+        # A history on a full disk does not make the submission fail.
+        with suppress(EngineError):
+            history.set_phase(job_id, Phase(name, start, seconds))
+        if seconds is not None:
+            _log.debug("submit %s: phase %s took %.3f s", job_id, name, seconds)
+        report(name, start, seconds)
+
+    return reported
+
+
+def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history: History) -> None:
+    """Store the job's delivery and put the job into the queue."""
+    from stoke.delivery.stored_delivery import store_delivery
+
+    if backend.capabilities.caches_here:  # The job runs on this machine, with this environment.
+        delivery = replace(delivery, environment=dict(os.environ))
+    try:
+        store_delivery(delivery)
+        JobQueue(history).add(delivery.job_id, placement)
+    except BaseException as error:
+        record_failure(history, delivery.job_id, "it could not be put into the queue")
+        remove_pack(delivery.project)
+        if isinstance(error, OSError):
+            raise cannot_save(job_dir(delivery.job_id), error) from error
+        raise
+
+
+def remove_pack(project: ProjectDelivery | None) -> None:
+    """Delete the pack of a job that its engine has, or that failed."""
+    if project is not None and project.pack is not None:
+        project.pack.unlink(missing_ok=True)
 
 
 def network_for(spec: JobSpec, backend: Backend) -> Network:
@@ -175,22 +231,7 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
         raise
 
 
-def _submit_lock(job_id: str) -> tuple[Path, int]:
-    """Take the submit lock; return its file and the descriptor that holds it until it is closed."""
-    usual, spare = submit_locks(job_id)
-    try:
-        make_private(usual.parent)
-        path, lock = usual, take_lock(usual, wait=True)
-    except (OSError, EngineError):
-        try:
-            path, lock = spare, take_lock(spare, wait=True)
-        except OSError as error:
-            raise cannot_save(usual.parent, error) from error
-    assert lock is not None
-    return path, lock
-
-
-def _record_failure(history: History, job_id: str, reason: str) -> None:
+def record_failure(history: History, job_id: str, reason: str) -> None:
     with suppress(EngineError):  # The caller raises the first error, which says more.
         history.update(
             job_id, state=JobState.FAILED, exit_code=125, reason=reason, finished_at=time.time()

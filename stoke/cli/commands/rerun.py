@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
+from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for
 from stoke.errors import EngineError, RequestError
 
 
@@ -21,7 +21,7 @@ from stoke.errors import EngineError, RequestError
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
 )
-@apply(OUTCOME)
+@apply(QUEUE, OUTCOME)
 def command(
     job: str,
     backend: str | None,
@@ -34,6 +34,7 @@ def command(
     detach: bool,
     as_json: bool,
     quiet: bool,
+    **queue: Any,
 ) -> int:
     """Run a job's request again.
 
@@ -48,6 +49,7 @@ def command(
     stoke rerun train -w pyyaml
     """
     from stoke.cli.job_lookup import find_job, open_history
+    from stoke.cli.queue_options import placement
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config
@@ -84,5 +86,11 @@ def command(
         **of_project,
     )
     return run_request(
-        request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet
+        request,
+        backend or earlier.backend,
+        config,
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+        queue=placement(detach, **queue),
     )
