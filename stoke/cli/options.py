@@ -20,6 +20,7 @@ from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
+    from stoke.history.queue import Placement
     from stoke.jobs.request import Request
     from stoke.project.choices import ProjectEnvironment
 
@@ -333,6 +334,26 @@ def request_from(
         needs_project=not _is_code_only(start)
         or bool(options.get("folder") or options.get("include")),
     )
+
+
+def placement(
+    detach: bool, after: tuple[str, ...], after_any: tuple[str, ...], priority: int | None
+) -> Placement | None:
+    """Return the place in the queue that the options of QUEUE name; None for a job that starts at once,
+    because the user waits for it and did not ask for the queue."""
+    if not (detach or after or after_any or priority is not None):
+        return None
+    from stoke.cli.job_lookup import find_job, open_history
+    from stoke.history.queue import Dependency, Placement
+
+    found: dict[str, Dependency] = {}
+    if after or after_any:
+        with open_history() as history:
+            for names, any_end in ((after_any, True), (after, False)):
+                for name in names:
+                    job_id = find_job(history, name).id
+                    found[job_id] = Dependency(job_id, any_end)
+    return Placement(priority or 0, tuple(found.values()))
 
 
 def _is_code_only(start: _Start) -> bool:

@@ -12,7 +12,6 @@ from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.history.queue import JobQueue
-from stoke.jobs.leave_queue import leave_queue
 from stoke.jobs.tracker import Tracker
 
 RELEASE_SECONDS = 15.0
@@ -26,8 +25,11 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     """
     if job.state.finished and not job.provisional:
         return None
-    if leave_queue(job.id, history):
-        return None
+    if JobQueue(history).has(job.id):
+        from stoke.jobs.leave_queue import leave_queue
+
+        if leave_queue(job.id, history):
+            return None
     if job.held:
         # It keeps its state: its code has failed before.
         history.update(job.id, held_until=None)

@@ -14,10 +14,8 @@ from stoke.jobs.submit_lock import submitting
 
 
 def leave_queue(job_id: str, history: History) -> bool:
-    """Stop a job that waits in the queue. Return False if it does not, or has just been started."""
+    """Stop a job that waits in the queue. Return False if it has just been started."""
     queue = JobQueue(history)
-    if not queue.has(job_id):
-        return False
     with submitting(job_id):  # Waits if the scheduler is just starting the job.
         if not queue.has(job_id):
             return False

@@ -25,7 +25,6 @@ from stoke.jobs.results import (
     has_results,
     is_collected,
 )
-from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation, LogLocations, UnsavedLogError
@@ -101,7 +100,10 @@ def refresh(
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-    wake_scheduler(history)  # The one before may have been killed.
+    if JobQueue(history).has_work():
+        from stoke.jobs.scheduler_process import wake_scheduler
+
+        wake_scheduler(history)  # The one before may have been killed.
     if asked:
         _log.debug(
             "refresh: %d of %d jobs answered in %.3f s (limit %.1f s)",

@@ -19,16 +19,14 @@ from stoke.files.debug import Logger
 from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
-from stoke.history.queue import JobQueue
 from stoke.jobs.prepare import PreparedRequest
-from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.submit_lock import submitting
-from stoke.jobs.turns import Turn, starting
 from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
 if TYPE_CHECKING:
     from stoke.history.queue import Placement
+    from stoke.jobs.turns import Turn
     from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
@@ -76,6 +74,7 @@ def submit(
     )  # fmt: skip
     with submitting(job.id):
         project = _store_snapshot(prepared, job.id)
+        waits = False
         try:
             _record(prepared, job, public_spec, nonce, history)
             delivery = Delivery(
@@ -89,21 +88,17 @@ def submit(
                 renews=request.upgrade or request.compile_bytecode,
                 project=project,
             )
-            with starting(job.id, backend, queue, history) as starts:
-                if starts:
-                    starts = _hand_over(delivery, backend, history, report, queue is not None)
-            if starts:
-                _log.debug(
-                    "submit %s: %s has the job after %.3f s",
-                    job.id, backend.name, time.monotonic() - began,
-                )  # fmt: skip
+            if queue is None:
+                _hand_over(delivery, backend, history, report)
             else:
-                assert queue is not None
-                _enqueue(delivery, queue.placement, backend, history)
+                waits = not _hand_over_or_wait(delivery, backend, history, report, queue)
         finally:
-            if not JobQueue(history).has(job.id):
+            if not waits:
                 remove_pack(project)
+    _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
     if queue is not None:
+        from stoke.jobs.scheduler_process import wake_scheduler
+
         wake_scheduler(history)
     submitted = history.get(job.id)
     assert submitted is not None
@@ -130,9 +125,13 @@ def _record(
 
 
 def _hand_over(
-    delivery: Delivery, backend: Backend, history: History, report: PhaseReport, can_wait: bool
-) -> bool:
-    """Give the job to its engine, and record how that ended. Return False if the job has to wait."""
+    delivery: Delivery,
+    backend: Backend,
+    history: History,
+    report: PhaseReport,
+    can_wait: bool = False,
+) -> None:
+    """Give the job to its engine, and record how that ended; with `can_wait`, no `BusyError`."""
     job_id = delivery.job_id
     try:
         backend.submit(delivery, recording(job_id, history, report))
@@ -145,7 +144,7 @@ def _hand_over(
         raise
     except StokeError as error:
         if can_wait and isinstance(error, BusyError):
-            return False
+            raise
         _log.debug("submit %s: %s failed: %s", job_id, backend.name, error)
         record_failure(history, job_id, error.what)
         error.job_id = job_id
@@ -158,7 +157,6 @@ def _hand_over(
         raise
     with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
         history.update(job_id, state=JobState.STARTING)
-    return True
 
 
 def recording(job_id: str, history: History, report: PhaseReport) -> PhaseReport:
@@ -175,9 +173,27 @@ def recording(job_id: str, history: History, report: PhaseReport) -> PhaseReport
     return reported
 
 
+def _hand_over_or_wait(
+    delivery: Delivery, backend: Backend, history: History, report: PhaseReport, queue: Turn
+) -> bool:
+    """Give the job to its engine, or put it into the queue and return False."""
+    from stoke.jobs.turns import starting
+
+    with starting(delivery.job_id, backend, queue, history) as starts:
+        try:
+            if starts:
+                _hand_over(delivery, backend, history, report, can_wait=True)
+                return True
+        except BusyError:
+            pass
+    _enqueue(delivery, queue.placement, backend, history)
+    return False
+
+
 def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history: History) -> None:
     """Store the job's delivery and put the job into the queue."""
     from stoke.delivery.stored_delivery import store_delivery
+    from stoke.history.queue import JobQueue
 
     if backend.capabilities.caches_here:  # The job runs on this machine, with this environment.
         delivery = replace(delivery, environment=dict(os.environ))

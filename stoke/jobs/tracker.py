@@ -33,7 +33,6 @@ from stoke.history.queue import JobQueue
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.jobs.progress_text import progress_text
-from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.logs.fallback import LogLocation, UnsavedLogError
 from stoke.logs.follower import SIGNAL, Follower, FollowerBusyError
 from stoke.remote.events import Event
@@ -138,6 +137,8 @@ class Tracker:
             self._on_trouble(WaitingError(job.reason))
             self._waits_for = job.reason
             self._on_change()
+        from stoke.jobs.scheduler_process import wake_scheduler
+
         if time.monotonic() > self._wakes_at:
             self._wakes_at = time.monotonic() + WAKE_SECONDS
             wake_scheduler(self._history)  # The one before may have been killed.

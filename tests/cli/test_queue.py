@@ -118,7 +118,7 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(queue: Queue) -> None:
     assert queue.job(third).state is JobState.QUEUED
     shown = queue.stoke("show", third).stdout
     assert b"queued" in shown and b"waits for a slot: 2 of 2 are in use" in shown
-    assert queue.stoke("queue").stdout.splitlines()[1].split()[:3] == [
+    assert queue.stoke("queue", "list").stdout.splitlines()[1].split()[:3] == [
         b"1",
         third.encode(),
         b"local",
@@ -150,11 +150,12 @@ def test_an_attached_job_that_follows_others_waits_and_says_why(
 ) -> None:
     first = queue.submit(waits_for(queue.gate))
     run = start("run", "--after", first, "-c", "print('then')")
-    until(lambda: len(queue.listed()) == 1, "the job in the queue")
+    assert run.stderr is not None
+    told = run.stderr.readline()
+    assert f"waits for {first} to succeed (".encode() in told, told
     queue.open()
-    out, err = run.communicate(timeout=60)
+    out, _ = run.communicate(timeout=60)
     assert (out, run.returncode) == (b"then\n", 0)
-    assert f"waits for {first} to succeed".encode() in err
 
 
 def test_ctrl_c_takes_an_attached_job_out_of_the_queue(
@@ -189,7 +190,7 @@ def test_order_priority_and_moves(queue: Queue) -> None:
 def test_a_paused_queue_starts_nothing_until_it_is_resumed(queue: Queue) -> None:
     assert queue.stoke("queue", "pause", "-b", "local").returncode == 0
     job = queue.submit("print(1)")
-    listed = queue.stoke("queue")
+    listed = queue.stoke("queue", "list")
     assert b"stoke queue resume -b local" in listed.stderr and job.encode() in listed.stdout
     assert scheduler_pid() is None
     queue.stoke("queue", "resume")

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 HEADS = ["PLACE", "JOB", "BACKEND", "SCOPE", "PRIORITY", "WAITS FOR"]
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def command(ctx: click.Context) -> None:
+@click.group()
+def command() -> None:
     """List, pause and reorder the jobs that wait to start.
 
     A job waits if nothing waits for it: with --detach, from the screens and from Python; and with
@@ -36,18 +35,16 @@ def command(ctx: click.Context) -> None:
     \b
     stoke run --detach --priority 5 train.py
     stoke run --detach --after prepare-7k2pqa train.py
-    stoke queue
+    stoke queue list
     stoke queue move train 1
     stoke queue pause -b docker
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_queue)
 
 
 @command.command("list")
 @apply(BACKEND)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def list_queue(backend: str | None = None, as_json: bool = False) -> None:
+def list_queue(backend: str | None, as_json: bool) -> None:
     """List the waiting jobs in the order of their start, with what each of them waits for."""
     from stoke.history.database import History
     from stoke.history.queue import JobQueue

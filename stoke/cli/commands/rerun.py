@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for
+from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
 from stoke.errors import EngineError, RequestError
 
 
@@ -49,7 +49,6 @@ def command(
     stoke rerun train -w pyyaml
     """
     from stoke.cli.job_lookup import find_job, open_history
-    from stoke.cli.queue_options import placement
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config

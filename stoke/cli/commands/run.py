@@ -16,6 +16,7 @@ from stoke.cli.options import (
     QUEUE,
     CodeCommand,
     apply,
+    placement,
     request_from,
     script_folder,
 )
@@ -44,9 +45,6 @@ def command(
     as_json: bool,
     quiet: bool,
     watch: bool,
-    after: tuple[str, ...],
-    after_any: tuple[str, ...],
-    priority: int | None,
     **options: Any,
 ) -> int:
     """Run Python code with its packages, and wait for it.
@@ -72,11 +70,11 @@ def command(
     stoke run --watch --exec pytest -- -q tests
     stoke run --detach --after prepare train.py
     """
-    from stoke.cli.queue_options import placement
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
 
     config = load_config()
+    queue = {name: options.pop(name) for name in ("after", "after_any", "priority")}
     folder = script_folder(options["words"], options["code"])
 
     def run(control: RunControl | None = None) -> int:
@@ -92,7 +90,7 @@ def command(
             quiet=quiet,
             folder=folder,
             control=control,
-            queue=placement(detach, after, after_any, priority),
+            queue=placement(detach, **queue),
         )
 
     if not watch:

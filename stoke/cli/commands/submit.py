@@ -39,8 +39,7 @@ def command(
 
     A request whose "project" has no digest runs with the folder's files and packages as they are now.
     """
-    from stoke.cli.options import job_name
-    from stoke.cli.queue_options import placement
+    from stoke.cli.options import job_name, placement
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults
     from stoke.config.loader import load_config
