@@ -46,13 +46,12 @@ def load_delivery(job_id: str) -> Delivery:
     path = delivery_file(job_id)
     try:
         stored = read_json(path, MAX_DELIVERY)
-        texts = {name: str(stored[name]) for name in _TEXTS}
-        data = {name: base64.b64decode(stored[name]) for name in _BYTES}
+        fields: dict[str, Any] = {name: str(stored[name]) for name in _TEXTS}
+        fields |= {name: base64.b64decode(stored[name]) for name in _BYTES}
         project = stored["project"]
         return Delivery(
-            **texts,
-            **data,
-            spec=read_stored_spec(data["public_spec"].decode()),
+            **fields,
+            spec=read_stored_spec(fields["public_spec"].decode()),
             renews=stored["renews"] is True,
             environment=stored["environment"],
             project=project and ProjectDelivery(project[0], project[1] and Path(project[1])),

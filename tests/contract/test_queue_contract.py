@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def end_of_scheduler(lab: Lab) -> Iterator[None]:
     subprocess.run(command, env=os.environ, timeout=120)
 
 
-def enqueue(lab: Lab, code: str, *after: Dependency, **fields: object) -> Job:
+def enqueue(lab: Lab, code: str, *after: Dependency, **fields: Any) -> Job:
     with History() as history:
         prepared = prepare(lab.request(code, **fields), lab.backend, history)
         return submit(prepared, history, queue=Turn(Placement(after=after), lab.config))
