@@ -57,9 +57,7 @@ def load_delivery(job_id: str) -> Delivery:
             project=project and ProjectDelivery(project[0], project[1] and Path(project[1])),
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise EngineError(
-            f"the stored request of {job_id} cannot be read: {error}", f"stoke rerun {job_id}"
-        ) from error
+        raise EngineError(f"what was stored for {job_id} cannot be read: {error}") from error
 
 
 def drop_delivery(job_id: str) -> None:

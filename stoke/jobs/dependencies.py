@@ -37,5 +37,5 @@ def check_dependencies(after: Iterable[Dependency], history: History) -> None:
             raise RequestError(
                 "after",
                 f"the job would never start: {why}",
-                f"run it again, stoke rerun {dependency.job_id}, or use --after-any",
+                f"use --after-any, or run that job again: stoke rerun {dependency.job_id}",
             )

@@ -23,6 +23,7 @@ from stoke.history.job import Job, JobState
 from stoke.history.queue import JobQueue
 from stoke.jobs.scheduler_process import scheduler_lock, wake_scheduler
 from tests.cli.conftest import Stoke
+from tests.hints import filled
 from tests.lab import until
 
 
@@ -204,6 +205,9 @@ def test_only_waiting_jobs_can_be_moved(queue: Queue, command: list[str]) -> Non
     done = queue.stoke("queue", *[job if word == "JOB" else word for word in command])
     assert done.returncode == 2
     assert b"does not wait in the queue; its state is: succeeded" in done.stderr
+    hint = done.stderr.decode().partition("hint: ")[2].strip()
+    assert filled(hint, "see: stoke show {}") == (job,)
+    assert queue.stoke("show", job).returncode == 0
 
 
 def test_a_job_follows_others_of_any_depth(queue: Queue) -> None:
@@ -231,9 +235,14 @@ def test_a_job_that_follows_a_failed_one_never_starts(queue: Queue) -> None:
     assert done.reason == f"never started: {first}, which it follows, failed"
     assert last.reason == f"never started: {then}, which it follows, was stopped"
     assert queue.logged() == ["anyway"]
-    refused = queue.stoke("run", "-d", "--after", first, "-c", "1")
-    assert refused.returncode == 2 and b"which it follows, failed" in refused.stderr
-    assert b"--after-any" in refused.stderr
+    refused = queue.stoke("run", "-d", "--after", first, "-c", "1").stderr.decode()
+    assert f"the job would never start: {first}, which it follows, failed" in refused
+    (job,) = filled(
+        refused.partition("hint: ")[2].strip(),
+        "use --after-any, or run that job again: stoke rerun {}",
+    )
+    assert queue.stoke("run", "-q", "--after-any", job, "-c", "print(1)").stdout == b"1\n"
+    assert queue.stoke("rerun", job).returncode == 3
 
 
 def test_a_job_that_is_removed_ends_those_that_follow_it(queue: Queue) -> None:
