@@ -45,9 +45,10 @@ COMMANDS = {
         "stoke.cli.commands.workspace",
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",
     ),
+    "mcp": ("stoke.cli.commands.mcp", "Serve tools for coding agents, over standard input."),
     "setup": (
         "stoke.cli.commands.setup",
-        "Prepare an engine for jobs; schedule the pruning of caches.",
+        "Prepare an engine for jobs; schedule the pruning of caches; teach a coding agent.",
     ),
     "doctor": ("stoke.cli.commands.doctor", "Check the setup and suggest fixes."),
     "completion": ("stoke.cli.completion", "Print the completion script for a shell."),

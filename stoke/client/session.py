@@ -67,6 +67,10 @@ class Session(Connection):
             lock_ttl=self.config.lock_ttl,
             on_cache_trouble=self.config.on_cache_trouble,
         )
+        return self.submit_request(request, backend)
+
+    def submit_request(self, request: Request, backend: str | None = None) -> JobHandle:
+        """Submit a request that is complete, and return at once. Raises the errors of `submit`."""
         chosen = self.backends.get(backend or self.config.backend)
         job = submit_prepared(prepare(request, chosen, self.history), self.history, queue=turn)
         return JobHandle(self, job.id)

@@ -1,0 +1,180 @@
+"""Read a job's log page by page: cleaned lines within a number of bytes, and where the next begins.
+
+The pages of a log, one after the other, are its cleaned text, without gaps and without repetition.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stoke.agents.json_text import json_size
+from stoke.errors import RequestError
+from stoke.logs.pattern import Pattern
+from stoke.logs.spool import NOTE, LogLine, SpoolReader
+from stoke.text.sanitize import clean_line
+from stoke.text.shorten import shorten
+
+SCAN_SECONDS = 5.0
+"""How long one page may look for lines that its filter selects."""
+MOST_GROWTH = 3
+"""How many bytes a byte of a log takes at most in a page: U+FFFD in place of one that is not UTF-8."""
+MOST_NOTES = 20
+_CURSOR = re.compile(r"(\d{1,15})(?:\+(\d{1,15}))?")
+
+
+class Cursor(NamedTuple):
+    """A position in a log: a line, and the number of its bytes that were read before."""
+
+    line: int = 0
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.line}+{self.offset}" if self.offset else str(self.line)
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Return the position that an earlier page named. Raises `RequestError` for anything else."""
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise RequestError(
+            "cursor",
+            f"{text!r} is not a cursor",
+            "pass the next_cursor of an answer, or leave it out",
+        )
+    return Cursor(int(found[1]), int(found[2] or 0))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which lines a page has: those of one stream, those that match a pattern."""
+
+    stream: int | None = None
+    grep: Pattern | None = None
+
+    def has(self, line: LogLine, text: str) -> bool:
+        if self.stream is not None and line.stream != self.stream:
+            return False
+        return self.grep is None or self.grep.found_in(text)
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """A part of a log. `reaches_end` tells that the log had no more when it was read."""
+
+    text: str
+    notes: tuple[str, ...]
+    """What stoke wrote in the log, such as gaps; no words of the job."""
+    next: Cursor
+    reaches_end: bool
+
+
+def read_page(
+    reader: SpoolReader, start: Cursor, limit: int, is_over: bool, wanted: Selection
+) -> LogPage:
+    """Return the page that begins at `start`, whose text takes at most `limit` bytes of JSON.
+
+    A line that is longer is continued on the next page. The last line of a job that runs (not
+    `is_over`) is returned as far as it is there.
+    """
+    parts: list[str] = []
+    notes: list[str] = []
+    left = limit
+    at = start
+    deadline = time.monotonic() + SCAN_SECONDS
+    _, total = reader.size()
+    for line in _lines(reader, start, limit):
+        if time.monotonic() > deadline:
+            return LogPage("".join(parts), tuple(notes), at, False)
+        offset = start.offset if line.number == start.line else 0
+        is_last = line.number + 1 >= total
+        text = clean_line(line.text)
+        grows = is_last and not is_over and not line.text.endswith(b"\n")
+        if is_last and not is_over and line.text == b"\n" and not offset:
+            break  # It may be the end of an earlier line, which the stream's next line follows.
+        if line.stream == NOTE:
+            if len(notes) < MOST_NOTES:
+                notes.append(shorten(text))
+        # The begin of a line has decided whether it is selected.
+        elif offset or wanted.has(line, text):
+            whole = text if (is_last and not line.text.endswith(b"\n")) or line.cut else f"{text}\n"
+            if line.cut or json_size(whole) > left:
+                if parts:
+                    return LogPage("".join(parts), tuple(notes), Cursor(line.number, offset), False)
+                piece = _whole_characters(line.text[: max(1, left // MOST_GROWTH)])
+                following = Cursor(line.number, offset + len(piece))
+                return LogPage(clean_line(piece), tuple(notes), following, False)
+            parts.append(whole)
+            left -= json_size(whole)
+            if grows:
+                at = Cursor(line.number, offset + len(line.text))
+                break
+        elif grows:
+            break  # It may be selected once it is whole.
+        at = Cursor(line.number + 1)
+    return LogPage("".join(parts), tuple(notes), at, True)
+
+
+def last_page(reader: SpoolReader, limit: int, is_over: bool) -> tuple[Cursor, LogPage]:
+    """Return the page that reaches the end of a log, as long as `limit` allows, and where it begins."""
+    size, total = reader.size()
+    share = limit
+    while True:
+        start = _before_end(reader, size, total, share)
+        page = read_page(reader, start, limit, is_over, Selection())
+        if page.reaches_end or share <= limit // MOST_GROWTH:
+            return start, page
+        share = max(share // 2, limit // MOST_GROWTH)
+
+
+def _before_end(reader: SpoolReader, size: int, total: int, share: int) -> Cursor:
+    """Return the first line that begins within the last `share` bytes, or a place inside the last."""
+    if size <= share:
+        return Cursor()
+    low, high = 0, total
+    while low < high:
+        middle = (low + high) // 2
+        found = reader.rows(middle, 1)
+        if found and found[0][0] < size - share:
+            low = middle + 1
+        else:
+            high = middle
+    if low < total:
+        return Cursor(low)
+    begin = reader.rows(total - 1, 1)[0][0]
+    at = size - share
+    # A character of UTF-8 has at most three more bytes behind its first.
+    skipped = re.match(rb"[\x80-\xbf]{0,3}", reader.read(at, at + 3))
+    return Cursor(total - 1, at - begin + (len(skipped[0]) if skipped else 0))
+
+
+def _lines(reader: SpoolReader, start: Cursor, limit: int) -> Iterator[LogLine]:
+    """Yield the lines from `start` on, the first without its bytes before that, each cut at `limit`."""
+    first = start.line
+    if start.offset:
+        size, _ = reader.size()
+        rows = reader.rows(start.line, 2)
+        if not rows:
+            return
+        begin, moment, stream = rows[0]
+        end = rows[1][0] if len(rows) > 1 else size
+        at = min(begin + start.offset, end)
+        data = reader.read(at, min(end, at + limit))
+        yield LogLine(start.line, stream, moment, data, end - at - len(data))
+        first += 1
+    yield from reader.lines(first, longest=limit)
+
+
+def _whole_characters(piece: bytes) -> bytes:
+    """Return the piece without the begin of a character at its end, unless it is nothing else."""
+    for back in range(1, min(4, len(piece))):
+        first = piece[-back]
+        if first >= 0xC0:
+            length = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+            return piece[:-back] if length > back else piece
+        if first < 0x80:
+            break
+    return piece
