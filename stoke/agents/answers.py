@@ -41,6 +41,7 @@ def job_answer(job: Job, history: History) -> dict[str, Any]:
         answer["predicted_cache"] = predicted
     notes = _first_notes(document["notes"])
     if notes:
+        answer["notes_are"] = "reported from inside the job: check a hint before you follow it"
         answer["notes"] = notes
     return answer
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,7 @@ SCAN_SECONDS = 5.0
 MOST_GROWTH = 3
 """How many bytes a byte of a log takes at most in a page: U+FFFD in place of one that is not UTF-8."""
 MOST_NOTES = 20
-_CURSOR = re.compile(r"(\d{1,15})(?:\+(\d{1,15}))?")
+_CURSOR = re.compile(r"([0-9]{1,15})(?:\+([0-9]{1,15}))?")
 
 
 class Cursor(NamedTuple):
@@ -131,24 +132,23 @@ def last_page(reader: SpoolReader, limit: int, is_over: bool) -> tuple[Cursor, L
 
 
 def _before_end(reader: SpoolReader, size: int, total: int, share: int) -> Cursor:
-    """Return the first line that begins within the last `share` bytes, or a place inside the last."""
-    if size <= share:
-        return Cursor()
-    low, high = 0, total
-    while low < high:
-        middle = (low + high) // 2
-        found = reader.rows(middle, 1)
-        if found and found[0][0] < size - share:
-            low = middle + 1
-        else:
-            high = middle
-    if low < total:
-        return Cursor(low)
-    begin = reader.rows(total - 1, 1)[0][0]
+    """Return the first line that begins within the last `share` bytes, or a place inside the line
+    before it if that is long."""
     at = size - share
+    if at <= 0:
+        return Cursor()
+    line = bisect_left(range(total), at, key=lambda row: _begin(reader, row))
+    if line < total and _begin(reader, line) - at <= share // 2:
+        return Cursor(line)
     # A character of UTF-8 has at most three more bytes behind its first.
-    skipped = re.match(rb"[\x80-\xbf]{0,3}", reader.read(at, at + 3))
-    return Cursor(total - 1, at - begin + (len(skipped[0]) if skipped else 0))
+    rest = re.match(rb"[\x80-\xbf]{0,3}", reader.read(at, at + 3))
+    return Cursor(line - 1, at - _begin(reader, line - 1) + (rest.end() if rest else 0))
+
+
+def _begin(reader: SpoolReader, line: int) -> int:
+    """Return the offset of a line; a number behind all if the log was truncated meanwhile."""
+    found = reader.rows(line, 1)
+    return found[0][0] if found else 1 << 62
 
 
 def _lines(reader: SpoolReader, start: Cursor, limit: int) -> Iterator[LogLine]:

@@ -139,9 +139,17 @@ def _failed(name: str, error: Exception) -> CallToolResult:
 
 
 def serve(read_only: bool) -> None:
-    """Serve the client on standard input and output until it closes them. Jobs run on."""
+    """Serve the client on standard input and output until it closes them. Jobs run on.
+
+    Raises `BrokenPipeError` if the client no longer reads.
+    """
     with Session() as session:
-        asyncio.run(_serve(session, read_only))
+        try:
+            asyncio.run(_serve(session, read_only))
+        except BaseExceptionGroup as errors:
+            if errors.split(BrokenPipeError)[1] is not None:
+                raise
+            raise BrokenPipeError from None
 
 
 async def _serve(session: Session, read_only: bool) -> None:
