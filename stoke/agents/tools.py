@@ -158,8 +158,15 @@ def _read_log(session: Session, given: Logs) -> Answer:
         )
     reader = SpoolReader(LogLocation(job_dir(record.id)))
     try:
+        _, lines = reader.size()
         if given.tail is not None:
-            start = Cursor(max(0, reader.size()[1] - given.tail))
+            start = Cursor(max(0, lines - given.tail))
+        elif start.line > lines:
+            raise RequestError(
+                "cursor",
+                f"{start} is behind the end of the log, which has {lines:,} lines",
+                "pass the next_cursor of an answer, or leave it out",
+            )
         page = read_page(reader, start, given.max_bytes, _is_over(record), wanted)
     finally:
         reader.close()

@@ -234,6 +234,10 @@ async def test_the_hints_of_wrong_arguments_are_followed(connect: Connect) -> No
         job = (await agent.call("run", **{name: code}))["job"]["id"]
         is_hint((await agent.refused("logs", job=job, cursor="0", tail=1))[1], "pass one of them")
         assert (await agent.call("logs", job=job, tail=1))["output"] == "1\n"
+        what, hint = await agent.refused("logs", job=job, cursor="7")
+        assert "7 is behind the end of the log, which has 1 lines" in what
+        is_hint(hint, "pass the next_cursor of an answer, or leave it out")
+        assert (await agent.call("logs", job=job))["next_cursor"] == "1"
 
 
 LEAVES = r"""
