@@ -99,7 +99,10 @@ class Logs(Arguments):
     stream: Literal["stdout", "stderr"] | None = Field(
         None, description="Only lines of this stream."
     )
-    grep: str | None = Field(None, description="Only lines that match this regular expression.")
+    grep: str | None = Field(
+        None,
+        description="Only lines that match this regular expression; in lower case it matches any case.",
+    )
     max_bytes: int = _LIMIT
 
 

@@ -16,9 +16,11 @@ def as_text(answer: dict[str, Any]) -> str:
 
 
 def json_size(value: Any) -> int:
-    """Return the bytes that a value takes in an answer; of a text, those between the quotes."""
-    size = len(_encoded(value).encode())
-    return size - 2 if isinstance(value, str) else size
+    """Return the bytes that a value takes in an answer; of a sanitized text, without its quotes."""
+    if not isinstance(value, str):
+        return len(_encoded(value).encode())
+    # Of the characters that JSON escapes, a sanitized text has these.
+    return len(value.encode()) + sum(map(value.count, '"\\\n\t'))
 
 
 def _encoded(value: Any) -> str:

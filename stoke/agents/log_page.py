@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from stoke.agents.json_text import json_size
 from stoke.errors import RequestError
-from stoke.logs.pattern import Pattern
+from stoke.logs.reader import pieces
+from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, LogLine, SpoolReader
 from stoke.text.sanitize import clean_line
 from stoke.text.shorten import shorten
@@ -24,6 +25,8 @@ SCAN_SECONDS = 5.0
 MOST_GROWTH = 3
 """How many bytes a byte of a log takes at most in a page: U+FFFD in place of one that is not UTF-8."""
 MOST_NOTES = 20
+_STEP = 1000
+"""After how many lines the time is checked."""
 _CURSOR = re.compile(r"([0-9]{1,15})(?:\+([0-9]{1,15}))?")
 
 
@@ -54,12 +57,7 @@ class Selection:
     """Which lines a page has: those of one stream, those that match a pattern."""
 
     stream: int | None = None
-    grep: Pattern | None = None
-
-    def has(self, line: LogLine, text: str) -> bool:
-        if self.stream is not None and line.stream != self.stream:
-            return False
-        return self.grep is None or self.grep.found_in(text)
+    grep: Query | None = None
 
 
 @dataclass(frozen=True)
@@ -87,36 +85,72 @@ def read_page(
     at = start
     deadline = time.monotonic() + SCAN_SECONDS
     _, total = reader.size()
-    for line in _lines(reader, start, limit):
-        if time.monotonic() > deadline:
-            return LogPage("".join(parts), tuple(notes), at, False)
+    for line, scanned in _selected(reader, start, limit, is_over, wanted):
+        if line is None:
+            at = Cursor(scanned)
+            if time.monotonic() > deadline:
+                return LogPage("".join(parts), tuple(notes), at, False)
+            continue
         offset = start.offset if line.number == start.line else 0
+        ends = line.text.endswith(b"\n")
         is_last = line.number + 1 >= total
-        text = clean_line(line.text)
-        grows = is_last and not is_over and not line.text.endswith(b"\n")
         if is_last and not is_over and line.text == b"\n" and not offset:
             break  # It may be the end of an earlier line, which the stream's next line follows.
+        text = clean_line(line.text)
         if line.stream == NOTE:
             if len(notes) < MOST_NOTES:
                 notes.append(shorten(text))
-        # The begin of a line has decided whether it is selected.
-        elif offset or wanted.has(line, text):
-            whole = text if (is_last and not line.text.endswith(b"\n")) or line.cut else f"{text}\n"
-            if line.cut or json_size(whole) > left:
+        elif wanted.stream in (None, line.stream):
+            whole = text if line.cut or (is_last and not ends) else f"{text}\n"
+            size = json_size(whole)
+            if line.cut or size > left:
                 if parts:
                     return LogPage("".join(parts), tuple(notes), Cursor(line.number, offset), False)
                 piece = _whole_characters(line.text[: max(1, left // MOST_GROWTH)])
                 following = Cursor(line.number, offset + len(piece))
                 return LogPage(clean_line(piece), tuple(notes), following, False)
             parts.append(whole)
-            left -= json_size(whole)
-            if grows:
-                at = Cursor(line.number, offset + len(line.text))
-                break
-        elif grows:
-            break  # It may be selected once it is whole.
+            left -= size
+        if is_last and not is_over and not ends:
+            at = Cursor(line.number, offset + len(line.text))
+            break
         at = Cursor(line.number + 1)
     return LogPage("".join(parts), tuple(notes), at, True)
+
+
+def _selected(
+    reader: SpoolReader, start: Cursor, limit: int, is_over: bool, wanted: Selection
+) -> Iterator[tuple[LogLine | None, int]]:
+    """Yield the lines from `start` on that match the pattern, and None with each number of a line up to
+    which all were searched. The line at `start` is yielded if it was begun before."""
+    if wanted.grep is None:
+        for line in _lines(reader, start, limit):
+            if line.number % _STEP == 0 and line.number > start.line:
+                yield None, line.number
+            yield line, line.number
+        return
+    first = start.line
+    if start.offset:
+        for line in _lines(reader, start, limit):
+            yield line, line.number
+            break
+        first += 1
+    size, total = reader.size()
+    # An unfinished line is searched once it is whole.
+    end = total if is_over or reader.read(size - 1, size) == b"\n" else total - 1
+    for piece in pieces(reader, first, end, size):
+        last = -1
+        for row in wanted.grep.rows(piece.block):
+            # Each part of a long row may match.
+            if row > last and piece.first + row >= first:
+                yield from (
+                    (line, line.number) for line in reader.lines(piece.first + row, 1, limit)
+                )
+                first = piece.first + row + 1
+            last = row
+        part = piece.block.part
+        if part is None or part[1]:
+            yield None, piece.first + piece.block.rows
 
 
 def last_page(reader: SpoolReader, limit: int, is_over: bool) -> tuple[Cursor, LogPage]:

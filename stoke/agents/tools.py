@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -31,13 +32,14 @@ from stoke.files.paths import job_dir
 from stoke.history.job import Job
 from stoke.jobs.refresh import refresh
 from stoke.logs.fallback import LogLocation
-from stoke.logs.pattern import Pattern
 from stoke.logs.retention import removed_within
+from stoke.logs.search import Query
 from stoke.logs.spool import STDERR, STDOUT, SpoolReader
 from stoke.text.units import human_bytes
 
 STOP_SECONDS = 15.0
 """Seconds beyond the grace period that `stop` waits for the engine."""
+_SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
 _STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 
 Answer = dict[str, Any]
@@ -144,7 +146,10 @@ async def _logs(session: Session, caller: Caller, given: Logs) -> Answer:
 def _read_log(session: Session, given: Logs) -> Answer:
     if given.tail is not None and given.cursor is not None:
         raise RequestError("tail", "cannot be combined with cursor", "pass one of them")
-    grep = None if given.grep is None else Pattern(given.grep)
+    grep = None
+    if given.grep is not None:
+        # A text without special characters is found several times faster as such.
+        grep = Query(given.grep, regex=bool(_SPECIAL.search(given.grep)))
     wanted = Selection(None if given.stream is None else _STREAMS[given.stream], grep)
     start = Cursor() if given.cursor is None else parse_cursor(given.cursor)
     job = session.job(given.job)

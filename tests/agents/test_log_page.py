@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from stoke.agents.json_text import json_size
 from stoke.agents.log_page import Cursor, LogPage, Selection, last_page, parse_cursor, read_page
-from stoke.logs.pattern import Pattern
+from stoke.logs.search import Query
 from stoke.logs.spool import STDERR, STDOUT, SpoolReader, SpoolWriter
 from tests.hints import refused
 
@@ -34,7 +35,7 @@ def pages(
     with closing(SpoolReader(folder)) as reader:
         while True:
             page = read_page(reader, at, limit, True, wanted)
-            assert json_size(page.text) <= limit
+            assert len(json.dumps(page.text, ensure_ascii=False).encode()) - 2 <= limit
             found.append(page)
             if page.reaches_end:
                 return found
@@ -118,9 +119,29 @@ def test_stokes_own_lines_are_no_output(tmp_path: Path) -> None:
 
 def test_only_matching_lines(tmp_path: Path) -> None:
     write(tmp_path, (STDOUT, b"".join(b"line %d\n" % number for number in range(5000))))
-    wanted = Selection(grep=Pattern("7{3}$"))
+    wanted = Selection(grep=Query("7{3}$", regex=True))
     found = "".join(page.text for page in pages(tmp_path, 30, wanted=wanted))
     assert found == "".join(f"line {number}\n" for number in (777, 1777, 2777, 3777, 4777))
+
+
+def test_a_long_line_that_matches_comes_once_and_whole(tmp_path: Path) -> None:
+    long = "needle " * 400_000
+    write(tmp_path, (STDOUT, f"before\n{long}\nafter\nneedle\n".encode()))
+    wanted = Selection(grep=Query("needle", regex=True))
+    found = "".join(page.text for page in pages(tmp_path, 100_000, wanted=wanted))
+    assert found == f"{long}\nneedle\n"
+
+
+def test_a_line_that_grows_is_searched_once_it_is_whole(tmp_path: Path) -> None:
+    write(tmp_path, (STDOUT, b"no\nneed"))
+    wanted = Selection(grep=Query("needle", regex=True))
+    with closing(SpoolReader(tmp_path)) as reader:
+        first = read_page(reader, Cursor(), 1000, False, wanted)
+    assert (first.text, first.next) == ("", Cursor(1))
+    writer = SpoolWriter(tmp_path)
+    writer.add(STDOUT, 9, b"le\n")
+    writer.close()
+    assert [page.text for page in pages(tmp_path, 1000, first.next, wanted)] == ["needle\n"]
 
 
 @pytest.mark.parametrize("line", [b"x" * 90, b'"' * 90, "é".encode() * 45, b"\xff" * 90])
