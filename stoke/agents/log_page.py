@@ -135,9 +135,12 @@ def _selected(
             yield line, line.number
             break
         first += 1
-    size, total = reader.size()
-    # An unfinished line is searched once it is whole.
-    end = total if is_over or reader.read(size - 1, size) == b"\n" else total - 1
+    size, end = reader.size()
+    if end and not is_over:
+        # A line is searched once it is whole; a newline alone may be the end of an earlier line.
+        last_line = reader.read(max(_begin(reader, end - 1), size - 2), size)
+        if len(last_line) < 2 or not last_line.endswith(b"\n"):
+            end -= 1
     for piece in pieces(reader, first, end, size):
         last = -1
         for row in wanted.grep.rows(piece.block):

@@ -132,16 +132,38 @@ def test_a_long_line_that_matches_comes_once_and_whole(tmp_path: Path) -> None:
     assert found == f"{long}\nneedle\n"
 
 
-def test_a_line_that_grows_is_searched_once_it_is_whole(tmp_path: Path) -> None:
-    write(tmp_path, (STDOUT, b"no\nneed"))
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [
+        ([(STDOUT, b"no\nneed")], b"le\n"),
+        ([(STDOUT, b"no\n"), (STDOUT, b"needle")], b"\n"),
+        ([(STDOUT, b"half"), (STDERR, b"no\n"), (STDOUT, b"\n")], b"needle\n"),
+    ],
+)
+def test_a_line_that_grows_is_searched_once_it_is_whole(
+    tmp_path: Path, begin: list[tuple[int, bytes]], rest: bytes
+) -> None:
+    write(tmp_path, *begin)
     wanted = Selection(grep=Query("needle", regex=True))
     with closing(SpoolReader(tmp_path)) as reader:
         first = read_page(reader, Cursor(), 1000, False, wanted)
-    assert (first.text, first.next) == ("", Cursor(1))
+    assert first.text == "" and first.reaches_end
     writer = SpoolWriter(tmp_path)
-    writer.add(STDOUT, 9, b"le\n")
+    writer.add(STDOUT, 9, rest)
     writer.close()
     assert [page.text for page in pages(tmp_path, 1000, first.next, wanted)] == ["needle\n"]
+
+
+@pytest.mark.parametrize("wanted", [EVERYTHING, Selection(grep=Query("x"))])
+@pytest.mark.parametrize("is_over", [True, False])
+def test_an_empty_log(tmp_path: Path, wanted: Selection, is_over: bool) -> None:
+    for written in (False, True):
+        if written:
+            write(tmp_path)
+        with closing(SpoolReader(tmp_path)) as reader:
+            page = read_page(reader, Cursor(), 1000, is_over, wanted)
+            assert page == LogPage("", (), Cursor(), True)
+            assert last_page(reader, 1000, is_over) == (Cursor(), page)
 
 
 @pytest.mark.parametrize("line", [b"x" * 90, b'"' * 90, "é".encode() * 45, b"\xff" * 90])
