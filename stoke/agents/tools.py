@@ -69,13 +69,13 @@ class Tool:
 
 
 async def _run(session: Session, caller: Caller, given: Run) -> Answer:
-    job = await caller.on_thread(_submit_request, session, given)
+    job = await caller.on_thread(_submit_request, session, given, False)
     await caller.wait(job, given.wait)
     return cast(Answer, await caller.on_thread(_ended, session, job, given.max_bytes))
 
 
 async def _submit(session: Session, caller: Caller, given: Submission) -> Answer:
-    job = await caller.on_thread(_submit_request, session, given)
+    job = await caller.on_thread(_submit_request, session, given, True)
     answer: Answer = {
         "job": await caller.on_thread(_job_answer, session, job),
         "next": f'wait for its end: status with job "{job.id}" and wait',
@@ -83,7 +83,7 @@ async def _submit(session: Session, caller: Caller, given: Submission) -> Answer
     return answer
 
 
-def _submit_request(session: Session, given: Submission) -> JobHandle:
+def _submit_request(session: Session, given: Submission, waits: bool) -> JobHandle:
     request = make_request(
         session.config,
         given.request_fields(),
@@ -91,7 +91,7 @@ def _submit_request(session: Session, given: Submission) -> JobHandle:
         name=given.name,
         folder=given.send_project,
     )
-    return session.submit_request(request, given.backend)
+    return session.submit_request(request, given.backend, waits=waits)
 
 
 def _job_answer(session: Session, job: JobHandle) -> Answer:

@@ -45,7 +45,7 @@ class Session(Connection):
 
         Raises `RequestError` for a wrong field, and `EngineError` if the backend does not take the job.
         """
-        return self._submit(code, backend, name, fields, Turn(Placement(), self.config))
+        return self._submit(code, backend, name, fields, waits=True)
 
     def _submit(
         self,
@@ -53,7 +53,7 @@ class Session(Connection):
         backend: str | None,
         name: str | None,
         fields: RequestFields,
-        turn: Turn | None,
+        waits: bool,
     ) -> JobHandle:
         program = None
         if isinstance(code, Path):
@@ -67,10 +67,16 @@ class Session(Connection):
             lock_ttl=self.config.lock_ttl,
             on_cache_trouble=self.config.on_cache_trouble,
         )
-        return self.submit_request(request, backend)
+        return self.submit_request(request, backend, waits=waits)
 
-    def submit_request(self, request: Request, backend: str | None = None) -> JobHandle:
-        """Submit a request that is complete, and return at once. Raises the errors of `submit`."""
+    def submit_request(
+        self, request: Request, backend: str | None = None, *, waits: bool = True
+    ) -> JobHandle:
+        """Submit a request that is complete, and return at once. Raises the errors of `submit`.
+
+        Without `waits`, the job starts even if all slots of the queue are in use.
+        """
+        turn = Turn(Placement(), self.config) if waits else None
         chosen = self.backends.get(backend or self.config.backend)
         job = submit_prepared(prepare(request, chosen, self.history), self.history, queue=turn)
         return JobHandle(self, job.id)
@@ -86,7 +92,7 @@ class Session(Connection):
     ) -> JobHandle:
         """Submit a job and wait for its end. With `check`, raise `JobFailedError` unless it
         succeeds."""
-        job = self._submit(code, backend, name, fields, None).wait()
+        job = self._submit(code, backend, name, fields, waits=False).wait()
         return job.raise_for_state() if check else job
 
     def job(self, name: str) -> JobHandle:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -374,8 +375,9 @@ def test_schedulers_that_are_killed_start_every_job_exactly_once(queue: Queue) -
             pid = scheduler_pid()
             if pid is not None and kills < 25:
                 time.sleep(dice.uniform(0, 0.2))
-                os.kill(pid, signal.SIGKILL)
-                kills += 1
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
                 until(lambda pid=pid: scheduler_pid() != pid, "its end")  # type: ignore[misc]
     assert kills > 2
     done = queue.until_over(*ids)

@@ -10,9 +10,10 @@ import click
 
 from stoke.cli.job_lookup import find_job, open_history
 from stoke.cli.options import BACKEND, JOB, apply
-from stoke.cli.output import Cell, print_json, print_notice, print_table, rfc3339
+from stoke.cli.output import Cell, print_json, print_notice, print_table
 from stoke.errors import RequestError
 from stoke.history.queue import MOST_PRIORITY
+from stoke.text.times import rfc3339
 
 if TYPE_CHECKING:
     from stoke.history.database import History
