@@ -6,7 +6,6 @@ and users who turned them off, see the last frame.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
@@ -17,6 +16,8 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 
+from tui.race import shapes
+
 # The width of a character and the height of a row, in pixels.
 CELL = 8.4
 LINE = 17
@@ -26,7 +27,6 @@ HOLD_SECONDS = 4.0
 """Seconds for which the last frame is shown before the recording restarts."""
 
 Row = tuple[Segment, ...]
-_PIECES = re.compile(r"\S+(?: \S+)*")
 
 
 @dataclass
@@ -84,14 +84,18 @@ class Film:
                 f' fill="{colour}"/>'
             )
             # Some viewers draw several blanks as one, so what is between them has its own position.
-            for piece in _PIECES.finditer(words):
+            for start, piece, is_shape in shapes.pieces(words):
                 name = looks.setdefault(css, f"s{len(looks)}")
-                left = f"{(x + cell_len(words[: piece.start()])) * CELL:.5g}"
-                width = f"{cell_len(piece[0]) * CELL:.5g}"
-                # The length is said, so that every font keeps to the cells.
+                before = (x + cell_len(words[:start])) * CELL
+                if is_shape:
+                    data = shapes.path(piece, before, y * LINE, CELL, LINE)
+                    text.append(f'<path class="{name}" d="{data}"/>')
+                    continue
+                left, width = f"{before:.5g}", f"{cell_len(piece) * CELL:.5g}"
+                # The length is given, so that every font keeps to the cells.
                 text.append(
                     f'<text class="{name}" x="{left}" y="{y * LINE + FONT}" textLength="{width}"'
-                    f' lengthAdjust="spacingAndGlyphs">{escape(piece[0])}</text>'
+                    f' lengthAdjust="spacingAndGlyphs">{escape(piece)}</text>'
                 )
             x += cells
         return "".join(ground + text)

@@ -1,8 +1,10 @@
-"""Make screenshots/*.svg from the real program running real jobs on the local backend.
+"""Make screenshots/*.svg from the real program.
 
     python tools/screenshots.py
 
-Uses a temporary folder, which is removed afterwards.
+The start, the form, the phases and the race are of real jobs on the local backend. The lists and
+charts are of tools/example_history.py, and are the same at each call. Uses temporary folders, which are
+removed afterwards.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tools import example_history
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
 
     from tui.app import StokeApp
 
+ROOT = Path(__file__).parent.parent
 SIZE = (120, 40)
+SMALL_SIZE = (80, 24)
 WAIT_SECONDS = 60.0
 CODE = '''\
 """Fit a line to noisy points, step by step."""
@@ -88,19 +93,71 @@ def show_local_only() -> None:
     registry._entry_points = lambda *_: points
 
 
+async def still(pilot: Pilot[Any]) -> None:
+    """Wait until the screen stops changing."""
+    pictures: list[str] = []
+
+    def unchanged() -> bool:
+        pictures.append(pilot.app.export_screenshot(simplify=True))
+        return len(pictures) > 5 and len(set(pictures[-5:])) == 1
+
+    await until(pilot, unchanged)
+
+
+async def take_examples() -> None:
+    """Pictures of the example history: Jobs in two sizes, Compare, Caches and Metrics."""
+    from tests.tui.conftest import NOW, screen_text
+    from tui import ui_state
+    from tui.app import StokeApp
+
+    ui_state.save("screens", {"welcomed": True})
+
+    async def to_failed_fit(pilot: Pilot[Any], app: StokeApp) -> None:
+        await until(pilot, lambda: "jobs" in screen_text(app) and app.screen.query("#log-view"))
+        await still(pilot)
+        for job in app.context.history.list():
+            if (job.name, job.state) == ("fit-model", "failed"):
+                break
+            await pilot.press("j")
+        await until(pilot, lambda: "ValueError: no reading" in screen_text(app))
+        await still(pilot)
+
+    app = StokeApp(clock=lambda: NOW)
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await pilot.press("plus")
+        await to_failed_fit(pilot, app)
+        save(app, "jobs")
+        await pilot.press("slash", *"name:fit-model state:succeeded", "enter")
+        await still(pilot)
+        await pilot.press("home", "c")
+        await until(pilot, lambda: "python packages" in screen_text(app))
+        await still(pilot)
+        save(app, "compare")
+        await pilot.press("escape")
+        for key, name in (("3", "caches"), ("4", "metrics")):
+            await pilot.press(key)
+            await until(pilot, lambda: "hit rate  python" in screen_text(app))
+            await still(pilot)
+            await pilot.press("j")
+            await still(pilot)
+            save(app, name)
+    app = StokeApp(clock=lambda: NOW)
+    async with app.run_test(size=SMALL_SIZE, notifications=True) as pilot:
+        await pilot.press("1")
+        await to_failed_fit(pilot, app)
+        save(app, "jobs-80x24")
+
+
 async def take() -> None:
+    """Pictures of real jobs: the first start, New job, Phases and Race."""
     from textual.widgets import TextArea
 
     from stoke.config.loader import load_config
-    from stoke.history.job import Job
     from tui.app import StokeApp
     from tui.dialogs.welcome import Welcome
     from tui.new_job.form_field import FormField
 
     app = StokeApp(load_config())
-
-    def newest() -> Job | None:
-        return next(iter(app.context.history.list(limit=1)), None)
 
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, Welcome))
@@ -116,14 +173,7 @@ async def take() -> None:
         # Again: the environment is there now.
         await pilot.press("escape", "r")
         await until(pilot, lambda: over(app, 2))
-        await pilot.press("escape", "r")
-        await until(pilot, lambda: (job := newest()) is not None and job.started_at is not None)
-        await until(pilot, lambda: app.screen.query_one("#log-view").lines.rows > 24)  # type: ignore[attr-defined]
-        app.clear_notifications()
-        await pilot.pause(0.3)
-        save(app, "jobs")
-        await until(pilot, lambda: over(app, 3))
-        await pilot.press("escape", "j", "j", "right_square_bracket")
+        await pilot.press("escape", "j", "right_square_bracket")
         await pilot.pause(1)
         save(app, "phases")
         await pilot.press("2")
@@ -131,15 +181,7 @@ async def take() -> None:
         app.clear_notifications()
         await pilot.pause(0.3)
         save(app, "new-job")
-        await pilot.press("escape", "escape", "3")
-        await pilot.pause(1)
-        await pilot.press("m")
-        await pilot.pause(2)
-        save(app, "caches")
-        await pilot.press("4")
-        await pilot.pause(2)
-        save(app, "metrics")
-        await pilot.press("2", "ctrl+t")
+        await pilot.press("ctrl+t")
         await until(pilot, lambda: race_result(app))
         await pilot.pause(0.3)
         save(app, "race")
@@ -152,12 +194,16 @@ def at_home() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith(("STOKE_", "XDG_"))]:
             del os.environ[name]
         os.environ["HOME"] = folder
+        os.environ["TZ"] = "UTC"
+        time.tzset()
         show_local_only()
         yield
 
 
 def main() -> None:
     (ROOT / "screenshots").mkdir(exist_ok=True)
+    with at_home(), example_history.opened():
+        asyncio.run(take_examples())
     with at_home():
         asyncio.run(take())
 

@@ -38,6 +38,8 @@ _ANSI_ROLES = {
     "quiet": "ansi_default",
 }
 GROUNDS = ("background", "surface", "panel", "raised", "raised-blurred")
+ON_RAISED = {"on-raised": "foreground", "busy-on-raised": "busy", "bad-on-raised": "bad"}
+"""The colours of texts on `raised`, which are one where the terminal chooses the colours."""
 """Variables with the backgrounds that text of every role may be written on."""
 
 
@@ -67,7 +69,7 @@ def readable(colour: Color, grounds: Iterable[Color]) -> Color:
 
 
 @lru_cache(maxsize=8)
-def _of_theme(name: str, given: tuple[tuple[str, str], ...]) -> dict[str, str]:  # noqa: ARG001
+def _of_theme(name: str, given: tuple[tuple[str, str], ...]) -> dict[str, str]:
     generated = dict(given)
     parsed = {key: Color.parse(generated[key]) for key in (*ROLES.values(), "background")}
     background = parsed["background"]
@@ -99,6 +101,8 @@ def _of_theme(name: str, given: tuple[tuple[str, str], ...]) -> dict[str, str]: 
         colours[f"on-{role}"] = readable(background, [colours[role]])
     colours["chosen"] = background.blend(primary, 0.35)
     colours["chosen-text"] = readable(foreground, [colours["chosen"]])
+    for name, role in ON_RAISED.items():
+        colours[name] = colours[role]
     colours["block-cursor-background"] = colours["raised"]
     colours["block-cursor-foreground"] = colours["foreground"]
     colours["block-cursor-blurred-background"] = colours["raised-blurred"]
@@ -119,6 +123,7 @@ def variables(theme: Theme, generated: Mapping[str, str]) -> dict[str, str]:
     if is_ansi(theme):
         return _ANSI_ROLES | {
             "raised": generated["block-cursor-background"],
+            **dict.fromkeys(ON_RAISED, generated["block-cursor-foreground"]),
             "raised-blurred": generated["block-cursor-blurred-background"],
             "on-busy": "ansi_black",
             "on-bad": "ansi_black",

@@ -86,12 +86,14 @@ def read_metrics(
     backend: str | None = None,
     scope: str | None = None,
     buckets: int = 24,
+    now: float | None = None,
 ) -> Metrics:
     """Return the figures of the jobs submitted since `since`, of one backend and scope or of all.
 
-    The cold run that a job is compared with may be older than `since`.
+    The cold run that a job is compared with may be older than `since`. `now` is where the intervals
+    end, by default the time of the clock.
     """
-    now = time.time()
+    now = time.time() if now is None else now
     places: dict[Key, _Totals] = {}
     judged = right = exact = 0
     for run in cache_runs(history, backend, scope):

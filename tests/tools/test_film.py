@@ -30,6 +30,13 @@ def played(picture: str) -> list[tuple[float, list[str]]]:
         if name is None:
             continue
         for one in frame:
+            if one.tag == f"{SVG}path":  # Lines are drawn: the only ones here are "─".
+                for ends in re.findall(r"M([\d.]+) ([\d.]+)H([\d.]+)", one.get("d", "")):
+                    left, top, right = map(float, ends)
+                    y = int(top // LINE)
+                    for x in range(round(left / CELL), round(right / CELL)):
+                        shown[y][x] = "─"
+                continue
             x, y = round(float(one.get("x", 0)) / CELL), int(float(one.get("y", 0)) // LINE)
             if one.tag == f"{SVG}rect":
                 width = round(float(one.get("width", 0)) / CELL)

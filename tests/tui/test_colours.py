@@ -131,3 +131,24 @@ async def test_the_row_of_the_cursor_has_one_colour_if_the_terminal_chooses_them
         table = app.screen.query_one(JobList)
         row = table._row(0, Style())
         assert {segment.style.color for segment in row if segment.style} == {row[0].style.color}  # type: ignore[union-attr]
+
+
+async def test_raised_texts_have_a_colour_of_their_own_if_the_terminal_chooses_them(
+    desk: Desk, app: StokeApp
+) -> None:
+    desk.job("job-aaaaaa", JobState.FAILED, age=60, log=b"ERROR no\n")
+    async with app.run_test(size=(100, 28), notifications=True) as pilot:
+        app.theme = "ansi-dark"
+        await until(pilot, lambda: "ERROR no" in screen_text(app))
+        await pilot.press("enter")
+        for text in (" 1 Jobs ", " Log ", "ERROR no"):
+            await until(pilot, lambda text=text: is_black_on_white(app, text), text)  # type: ignore[misc]
+
+
+def is_black_on_white(app: StokeApp, wanted: str) -> bool:
+    return any(
+        text == wanted and (style.color.number, style.bgcolor.number) == (0, 7)
+        for line in app.screen._compositor.render_strips()
+        for text, style, _ in line
+        if style is not None and style.color is not None and style.bgcolor is not None
+    )

@@ -235,12 +235,18 @@ async def test_a_failed_job_is_wrapped_at_first_and_its_own_folder_is_not_shown(
     folder = f"{state_dir()}/local/{JOB}/{JobFolder.WORK}/{JobFolder.FILES}/"
     trace = f'  File "{folder}fit.py", line 3, in <module>\n'.encode()
     inside = b'  File "/stoke/work/files/fit.py", line 4, in f\n'
-    desk.job(JOB, JobState.FAILED, log=trace + inside + b"x" * 200 + b"\n")
+    projects = (
+        b'  File "/stoke/work/project/pkg/part.py", line 5, in g\n'
+        b'  File "/c/python/snapshots/copies/0123456789abcdef.3/pkg/part.py", line 6, in h\n'
+    )
+    desk.job(JOB, JobState.FAILED, log=trace + inside + projects + b"x" * 200 + b"\n")
     desk.job("job-bbbbbb", age=9999, log=b"y\n")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         view = await opened(pilot, app)
         await until(pilot, lambda: 'File "fit.py", line 3' in screen_text(app))
         assert 'File "fit.py", line 4' in screen_text(app)
+        assert 'File "pkg/part.py", line 5' in screen_text(app)
+        assert 'File "pkg/part.py", line 6' in screen_text(app)
         await until(pilot, lambda: view.wrap)
         assert folder in view.lines.texts(0, 0)[0]
         await pilot.press("w")

@@ -79,3 +79,11 @@ async def test_an_unreadable_history_is_reported(
         assert "put it aside" in screen_text(app)
         await pilot.press("3")
         await until(pilot, lambda: "history: the history is damaged" in screen_text(app))
+
+
+async def test_charts_use_the_whole_width(app: StokeApp, jobs: Desk) -> None:
+    async with app.run_test(size=(200, 60), notifications=True) as pilot:
+        await opened(pilot, app, "ago")
+        (axis,) = (line for line in screen_text(app).splitlines() if line.count(" ago") == 2)
+        assert axis.rindex("now") > 185
+        assert 85 < axis.index("now") < 100

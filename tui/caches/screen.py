@@ -38,8 +38,7 @@ from tui.widgets.key_bar import KeyBar
 from tui.widgets.tiles import Tiles
 from tui.widgets.top_bar import TopBar
 
-# With the cells between the columns these take 79 cells, so that 80 hold a scrollbar too. A wide screen
-# widens some of them.
+# The names of jobs get what the other columns leave.
 _COLUMNS = (
     ("on", 6),
     ("scope", 13),
@@ -49,9 +48,9 @@ _COLUMNS = (
     ("hit%", 4),
     ("saved", 6),
     ("not recv", 8),
-    ("used by", 7),
+    ("used by", 0),
 )
-# Of a wide screen, where the names of jobs get what the others leave.
+# Of a wide screen.
 _WIDE_COLUMNS = (
     ("on", 8),
     ("scope", 16),
@@ -161,9 +160,8 @@ class CachesScreen(StokeScreen):
                     partial(self._show_volumes, name),
                     partial(self._show_failure, name),
                 )
-        on_thread(
-            self, lambda: read_cache_history(self.context.history), self._loaded, self._failed
-        )
+        read = partial(read_cache_history, self.context.history, now=self.context.clock())
+        on_thread(self, read, self._loaded, self._failed)
         self._show()
 
     def _volumes_of(self, name: str) -> list[Volume]:

@@ -291,7 +291,7 @@ class TabNames(Static):
         self._ends = []
         for tab, name in tabs.items():
             text += Content.styled(
-                f" {name} ", "bold $foreground on $raised" if tab == active else "$quiet"
+                f" {name} ", "bold $on-raised on $raised" if tab == active else "$quiet"
             )
             self._ends.append((len(text), tab))
         self.update(text)

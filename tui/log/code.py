@@ -19,7 +19,7 @@ MOST_ABOVE = 60
 
 @dataclass(frozen=True)
 class CodePlace:
-    """A place in the code as a traceback names it, without the job's own folder."""
+    """A place in the code as a traceback names it."""
 
     path: str
     line: int
@@ -29,15 +29,16 @@ class CodePlace:
 
         `StokeError` for a file that is neither.
         """
-        path = self.path
+        # In a container, every job's own folder is /stoke.
+        own = rf"(?:{re.escape(job_id)}|stoke)/{JobFolder.WORK}"
+        code = re.search(rf"/{own}/{JobFolder.FILES}/(.+)", self.path)
+        path = code[1] if code else self.path
         if "/" not in path and spec.code:
             return None
         project = spec.project
         if project is not None:
-            # In a container, every job's own folder is /stoke.
-            own = rf"(?:{re.escape(job_id)}|stoke)/{JobFolder.WORK}/{JobFolder.PROJECT}"
             copy = rf"{PythonLayout.PROJECT_COPIES}/{PROJECT_COPY}"
-            inside = re.search(rf"/(?:{own}|{copy})/(?!\.\./)(.+)", path)
+            inside = re.search(rf"/(?:{own}/{JobFolder.PROJECT}|{copy})/(?!\.\./)(.+)", path)
             relative = inside[1] if inside else project.script if "/" not in path else None
             if relative is not None and ".." not in relative.split("/"):
                 file = Path(project.root, relative)

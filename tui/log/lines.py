@@ -18,7 +18,7 @@ from stoke.logs.pattern import SlowPatternError
 from stoke.logs.reader import NOTE_MARK, Matches
 from stoke.logs.search import Query
 from stoke.logs.spool import NOTE, LogSource, SpoolReader
-from stoke.remote.protocol import JobFolder
+from stoke.remote.protocol import PROJECT_COPY, JobFolder, PythonLayout
 from stoke.text.ansi import Styled, styled_line
 from stoke.text.sanitize import clean_line
 from tui.log.row import LogRow, Span
@@ -35,8 +35,9 @@ def _files_of(job_ids: Sequence[str]) -> re.Pattern[str]:
     """Return the pattern of the folders with the code of jobs. In a container, every job's own folder
     is /stoke."""
     own = f"(?:{'|'.join(map(re.escape, job_ids))}|stoke)"
-    parts = (r"(?:/[^\s\"':/]+)*", own, JobFolder.WORK, JobFolder.FILES, "")
-    return re.compile("/".join(parts))
+    in_own = f"{own}/{JobFolder.WORK}/(?:{JobFolder.FILES}|{JobFolder.PROJECT})"
+    on_volume = f"{PythonLayout.PROJECT_COPIES}/{PROJECT_COPY}"
+    return re.compile(rf"(?:/[^\s\"':/]+)*/(?:{in_own}|{on_volume})/")
 
 
 class LogLines:

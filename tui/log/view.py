@@ -89,9 +89,14 @@ class LogView(LogWindow):
 
     def code_places(self) -> list[CodePlace]:
         """Return the places in the code that the traceback at the cursor names."""
-        lines = range(self.cursor, max(-1, self.cursor - MOST_ABOVE), -1)
+        first = max(0, self.cursor - MOST_ABOVE + 1)
         own = self.job_at(self.cursor)
-        return places_above(self.lines.load(at).text for at in lines if self.job_at(at) == own)
+        try:
+            # Not as drawn: the folders tell a file of the project from the code.
+            lines = list(enumerate(self.lines.texts(first, self.cursor), first))
+        except StokeError:
+            return []  # Lines of many megabytes.
+        return places_above(text for at, text in reversed(lines) if self.job_at(at) == own)
 
     def job_at(self, line: int) -> str | None:
         """Return the id of the job that printed a line, where the log is that of several jobs."""

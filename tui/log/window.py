@@ -23,7 +23,7 @@ from textual.strip import Strip
 
 from stoke.logs.levels import Level
 from stoke.logs.spool import NOTE, STDERR, LogSource
-from tui import OVER_SSH
+from tui import OVER_SSH, palette
 from tui.log.lines import LogLines
 from tui.log.row import LogRow, Span
 from tui.log.tags import COLOURS, Tags
@@ -219,6 +219,10 @@ class LogWindow(GrowingScrollView, can_focus=True):
         line, part = places[y]
         drawn = self._load(line)
         is_current = line == self.cursor
+        # No contrast is known of a terminal's own colours, and yellow on white cannot be read.
+        has_one_colour = line in self.selected or (
+            is_current and self.has_focus and palette.is_ansi(self.app.current_theme)
+        )
         if line in self.selected:
             base += self._style("log--selected")
         elif is_current and self.has_focus:
@@ -227,7 +231,7 @@ class LogWindow(GrowingScrollView, can_focus=True):
         over = [(a, b, match) for a, b in self.highlighted(line)]
         if drawn.stream == NOTE:
             over.insert(0, (0, len(drawn.text), self._style("log--note")))
-        elif (level := _LEVEL_STYLES.get(drawn.level)) and line not in self.selected:
+        elif (level := _LEVEL_STYLES.get(drawn.level)) and not has_one_colour:
             over.insert(0, (0, len(drawn.text), self._style(level)))
         if (selection := self.text_selection) is not None and (span := selection.get_span(line)):
             end = span[1] if span[1] >= 0 else len(drawn.text)

@@ -41,6 +41,8 @@ class Bars(Widget):
         if not self._bars:
             return text.append(f"\n{self._empty}", style="$quiet")
         bars = self._bars[: max(1, self.size.height - 1)]
+        if len(bars) < len(self._bars) and not self._bars[len(bars)].label:
+            bars = bars[:-1] or bars  # Its second bar has no row.
         labels = [clean(bar.label) for bar in bars]
         names = min(max(map(cell_len, labels)), int(self.size.width * _LABEL_SHARE))
         figures = max(cell_len(bar.figure) for bar in bars)

@@ -71,16 +71,22 @@ def read_cache_history(
     backend: str | None = None,
     scope: str | None = None,
     buckets: int = 24,
+    now: float,
 ) -> CacheHistory:
-    """Read the history since a time in epoch seconds, or all; of one backend and scope, or all."""
-    metrics = read_metrics(history, since=since, backend=backend, scope=scope, buckets=buckets)
+    """Read the history since a time in epoch seconds, or all; of one backend and scope, or all.
+
+    `now` is the time of the program's clock.
+    """
+    metrics = read_metrics(
+        history, since=since, backend=backend, scope=scope, buckets=buckets, now=now
+    )
     # Without a time, the metrics hold only the last measurement of each volume.
     sizes = [
         size
         for size in history.cache_sizes(since or 0.0)
         if backend in (None, size.backend) and scope in (None, size.scope)
     ]
-    midnight = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+    midnight = time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
     ((today,),) = history.query(
         "SELECT COUNT(*) FROM jobs WHERE submitted_at >= ?1 "
         "AND (?2 IS NULL OR backend = ?2) AND (?3 IS NULL OR scope = ?3)",
@@ -106,8 +112,8 @@ def hit_rates(many: Iterable[Sequence[Point]]) -> Curve:
 def total_sizes(sizes: Sequence[CacheSize]) -> list[tuple[float, int]]:
     """Return the total size of several volumes at each time at which one of them was measured."""
     held: dict[tuple[str, str | None, str, str], int] = {}
-    curve = []
+    curve: dict[float, int] = {}
     for one in sizes:
         held[one.backend, one.node, one.scope, one.kind] = one.bytes
-        curve.append((one.measured_at, sum(held.values())))
-    return curve
+        curve[one.measured_at] = sum(held.values())
+    return list(curve.items())

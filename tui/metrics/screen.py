@@ -36,10 +36,10 @@ _SPANS = (
     ("last 7 days", 7 * _DAY, 28),
     ("last 30 days", 30 * _DAY, 30),
 )
-# (heading, cells) of each column, and of a wide screen, where scopes get what the others leave.
+# (heading, cells) of each column; scopes get what the others leave.
 _COLUMNS = (
     ("on", 6),
-    ("scope", 10),
+    ("scope", 0),
     ("kind", 6),
     ("jobs", 5),
     ("hits", 4),
@@ -148,6 +148,7 @@ class MetricsScreen(StokeScreen):
             backend=self._backend,
             scope=self._scope,
             buckets=buckets,
+            now=self.context.clock(),
         )
         on_thread(self, read, self._loaded, self._failed)
 
@@ -229,7 +230,7 @@ class MetricsScreen(StokeScreen):
         table.clear(columns=True)
         columns = _WIDE_COLUMNS if self.size.width >= WIDE else _COLUMNS
         others = sum(width for _, width in columns) + 2 * len(columns) + 1
-        scope_width = columns[1][1] or self.size.width - others
+        scope_width = self.size.width - others
         for number, (label, width) in enumerate(columns):
             heading = Text(label, justify="right" if number > 2 else "left")
             table.add_column(heading, width=width or scope_width)

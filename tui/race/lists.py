@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
@@ -17,9 +18,21 @@ from stoke.race.recording import Recording
 from tui import format as fmt
 
 _MOST_ROWS = 100
+_LEAST_NAME = 8
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the lists; one without a width gets what the others leave. It is left out of a list
+    of fewer than `least` cells."""
+
+    label: str
+    width: int
+    least: int = 0
 
 
 class _List(DataTable[Text]):
+    COLUMNS: ClassVar[tuple[_Column, ...]]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "cursor_down", "Next row", show=False, id="race.down"),
         Binding("up,k", "cursor_up", "Previous row", show=False, id="race.up"),
@@ -27,11 +40,39 @@ class _List(DataTable[Text]):
         Binding("end,G", "scroll_bottom", "Last row", show=False, id="race.last"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__(cursor_type="row")
+        self._rows: Sequence[Sequence[Text]] = ()
+        self._shown: list[tuple[int, int]] = []
+        """The columns that are shown: (index, width)."""
+
     def fill(self, rows: Sequence[Sequence[Text]]) -> None:
+        self._rows = rows
         row = self.cursor_row
         self.clear()
         for cells in rows:
-            self.add_row(*cells)
+            self.add_row(*(cells[index] for index, _ in self._shown))
+        self.move_cursor(row=row)
+
+    def on_resize(self) -> None:
+        padding = 2 * self.cell_padding
+        fitting = [
+            (index, one) for index, one in enumerate(self.COLUMNS) if one.least <= self.size.width
+        ]
+        taken = sum(one.width + padding for _, one in fitting) + self.scrollbar_size_vertical
+        left = max(_LEAST_NAME, self.size.width - taken)
+        shown = [(index, one.width or left) for index, one in fitting]
+        if shown == self._shown:
+            return
+        self._shown = shown
+        row = self.cursor_row
+        self.clear(columns=True)
+        for index, width in shown:
+            column = self.COLUMNS[index]
+            is_text = column.label in ("name", "on")
+            label = Text(column.label, justify="left" if is_text else "right")
+            self.add_column(label, width=width)
+        self.fill(self._rows)
         self.move_cursor(row=row)
 
 
@@ -40,9 +81,13 @@ class JobsToRace(_List):
         Binding("enter", "screen.race_job", "Race", id="race.job"),
     ]
 
-    def on_mount(self) -> None:
-        for label, width in (("name", 20), ("on", 7), ("age", 4)):
-            self.add_column(Text(label), width=width)
+    COLUMNS = (
+        _Column("name", 0),
+        _Column("packages", 8, least=60),
+        _Column("environment", 11, least=60),
+        _Column("on", 7),
+        _Column("age", 4),
+    )
 
 
 class EarlierRaces(_List):
@@ -50,10 +95,15 @@ class EarlierRaces(_List):
         Binding("enter", "screen.replay_earlier", "Replay", id="race.earlier"),
     ]
 
-    def on_mount(self) -> None:
-        for label, width in (("faster", 6), ("name", 20), ("cold", 6), ("warm", 6), ("saved", 8),
-                             ("on", 7), ("age", 4)):  # fmt: skip
-            self.add_column(Text(label), width=width)
+    COLUMNS = (
+        _Column("faster", 6),
+        _Column("name", 0),
+        _Column("cold", 6),
+        _Column("warm", 6),
+        _Column("saved", 8),
+        _Column("on", 7),
+        _Column("age", 4),
+    )
 
 
 class TitledList(Vertical):
@@ -71,6 +121,7 @@ class TitledList(Vertical):
     def fill(self, rows: Sequence[Sequence[Text]]) -> None:
         self.query_one(".list-empty").display = not rows
         self._table.display = bool(rows)
+        self.set_class(not rows, "-empty")
         self._table.fill(rows)
 
 
@@ -87,7 +138,14 @@ def raceable(jobs: Sequence[Job]) -> list[Job]:
 
 
 def job_row(job: Job, now: float) -> Sequence[Text]:
-    return (fmt.cell(job.name), fmt.cell(job.backend), _right(fmt.age(now - job.submitted_at)))
+    phases = [phase for phase in job.phases if phase.name in ENVIRONMENT_PHASES[1:]]
+    return (
+        fmt.cell(job.name),
+        _right(f"{sum(phase.packages or 0 for phase in phases):,}"),
+        _right(fmt.duration(job.environment_seconds)),
+        fmt.cell(job.backend),
+        _right(fmt.age(now - job.submitted_at)),
+    )
 
 
 def race_row(race: Recording, now: float) -> Sequence[Text]:

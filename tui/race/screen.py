@@ -112,12 +112,10 @@ class RaceScreen(StokeScreen):
             yield TitledList(
                 "Jobs to race",
                 "None yet: a race needs a job with packages.",
-                JobsToRace(cursor_type="row"),
+                JobsToRace(),
                 id="race-jobs",
             )
-            yield TitledList(
-                "Earlier races", "None yet.", EarlierRaces(cursor_type="row"), id="race-earlier"
-            )
+            yield TitledList("Earlier races", "None yet.", EarlierRaces(), id="race-earlier")
         yield KeyBar()
 
     def on_mount(self) -> None:

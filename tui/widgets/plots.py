@@ -17,6 +17,9 @@ from textual.widgets import Static
 from stoke.text.units import human_age, human_bytes
 from tui import format as fmt
 
+# Otherwise no plot is larger than the terminal was when plotext asked for its size.
+plotext.terminal.limit(width=False, height=False)
+
 _ROLES = {"python": "$good", "system": "$busy"}
 # plotext writes the terminal's own colours; these are their names there, and their numbers in Rich.
 _ANSI = {"$good": "green", "$busy": "cyan", "$wait": "blue"}

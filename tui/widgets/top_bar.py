@@ -24,7 +24,7 @@ class TopBar(Static):
         text = Content.styled(" stoke ", "bold $odd")
         self._ends: list[tuple[int, str]] = []
         for name, label in SCREENS:
-            style = "bold $foreground on $raised" if name == mode else "$quiet"
+            style = "bold $on-raised on $raised" if name == mode else "$quiet"
             text += Content("  ") + Content.styled(f" {label} ", style)
             self._ends.append((len(text), name))
         if read_only:
