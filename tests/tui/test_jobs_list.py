@@ -316,3 +316,18 @@ async def test_keys_in_a_tiny_terminal_do_no_harm(
         await pilot.press("escape", "escape", "escape", "g")
         await until(pilot, lambda: len(order(app)) == 3)
         assert table.current is not None
+
+
+@pytest.mark.parametrize(("width", "title"), [
+    (120, "4 jobs · ● 1 · ◔ 1 · ○ 1 · ✗ 1 today"),
+    (200, "4 jobs · 1 running · 1 starting · 1 queued · 1 failed today"),
+])  # fmt: skip
+async def test_the_title_has_symbols_where_words_do_not_fit(
+    app: StokeApp, desk: Desk, width: int, title: str
+) -> None:
+    for number, state in enumerate(
+        (JobState.RUNNING, JobState.STARTING, JobState.QUEUED, JobState.FAILED)
+    ):
+        desk.job(f"job-{number}aaaaa", state, age=60 + number)
+    async with app.run_test(size=(width, 40), notifications=True) as pilot:
+        await until(pilot, lambda: title in screen_text(app))

@@ -104,3 +104,6 @@ async def test_phases_have_the_curve_of_an_ended_job(app: StokeApp, desk: Desk) 
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "max 320%" in screen_text(app))
         assert "max 480M" in screen_text(app)
+        # Three figures in all of the width, as the bars below them.
+        (top,) = (line for line in screen_text(app).splitlines() if "max 480M" in line)
+        assert sum(top.count(block) for block in "▁▂▃▄▅▆▇█") > 30

@@ -208,9 +208,15 @@ def widths(columns: Sequence[Column], available: int) -> list[int]:
     return result
 
 
-def counts_by_state(listing: Listing) -> list[str]:
-    """Return the counts of jobs that may need attention, for the title."""
+def counts_by_state(listing: Listing, is_short: bool = False) -> list[str]:
+    """Return the counts of jobs that may need attention, for the title; with symbols if it is short."""
+
+    def count(number: str, state: JobState) -> str:
+        return f"{STATES[state][0][0]} {number}" if is_short else f"{number} {state}"
+
     more = "+" if listing.has_more_lately else ""
-    parts = [f"{listing.unfinished[one]:,} {one}" for one in _ACTIVE if one in listing.unfinished]
+    parts = [
+        count(f"{listing.unfinished[one]:,}", one) for one in _ACTIVE if one in listing.unfinished
+    ]
     failed = listing.failed_lately
-    return [*parts, f"{failed:,}{more} failed today"] if failed else parts
+    return [*parts, f"{count(f'{failed:,}{more}', JobState.FAILED)} today"] if failed else parts

@@ -128,8 +128,10 @@ class ComparisonView(Widget):
             yield from (_code(line) for line in found.code)
 
     def _request(self, found: Comparison) -> Iterator[Text]:
+        if not found.spec and found.code:
+            return  # The code has a heading of its own.
         yield _heading("request")
-        if not found.spec and not found.code:
+        if not found.spec:
             yield Text("the same", style="$quiet")
         for one in found.spec:
             yield self._pair(

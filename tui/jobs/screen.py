@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import events, on
 from textual.actions import SkipAction
@@ -40,6 +41,8 @@ AGES_SECONDS = 20.0
 DETAIL_DELAY_SECONDS = 0.06
 """The cursor stays on a job this long before its details are shown: a key held down only scrolls."""
 _NO_JOBS = "No jobs yet.\n\nPress 2 to write one, or run in a shell:\n\nstoke run -c 'print(1)'"
+_TITLE_EDGES = 4
+"""Cells of a pane's upper edge that its title leaves."""
 
 
 class JobsScreen(JobActions):
@@ -147,6 +150,7 @@ class JobsScreen(JobActions):
 
     def on_resize(self) -> None:
         self._place_split()
+        self.call_after_refresh(self._show_counts)
 
     def watch_maximized(self) -> None:
         self._place_split()
@@ -219,9 +223,8 @@ class JobsScreen(JobActions):
 
     def _show_counts(self) -> None:
         listed, total = len(self._listing), self._listing.total
-        parts = [fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"]
-        if self._wanted.group != "state":
-            parts += counts_by_state(self._listing)
+        jobs = fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"
+        parts: list[str] = []
         if groups := self._listing.groups:
             # The heading of the group may be out of sight.
             group = groups[self._listing.group_of(self.table.cursor)]
@@ -230,10 +233,18 @@ class JobsScreen(JobActions):
             parts.append(f"{marked:,} marked")
         if self._repetition is not None:
             parts.append(f"at each save: {clean(self._repetition.job.name)}")
-        counts = " · ".join(parts)
+        side = self.query_one("#jobs-side")
+        counts = ""
+        for is_short in (False, True):
+            by_state = (
+                counts_by_state(self._listing, is_short) if self._wanted.group != "state" else ()
+            )
+            counts = " · ".join((jobs, *by_state, *parts))
+            if cell_len(counts) <= side.outer_size.width - _TITLE_EDGES:
+                break
         if counts != self._counts:
             self._counts = counts
-            self.query_one("#jobs-side").border_title = Content(counts)
+            side.border_title = Content(counts)
 
     # --- showing ----------------------------------------------------------------------------------
 

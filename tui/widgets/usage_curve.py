@@ -40,6 +40,9 @@ class UsageCurve(Widget):
         rows = max(1, self.size.height // 2)
         width = max(_LEAST_BAR, self.size.width - _NAME_WIDTH - _FIGURES_WIDTH)
         drawn = resampled(self._curve, width)
+        if not self._is_live:
+            # All of the width, as the bar of the code above it.
+            drawn = [drawn[at * len(drawn) // width] for at in range(width)]
         last = self._curve[-1]
         cores = max(one.cores for one in self._curve)
         memory = max(one.memory for one in self._curve)
