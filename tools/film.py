@@ -53,7 +53,9 @@ class Film:
         looks: dict[str, str] = {}
         body, moments = [], []
         for number, (seconds, rows) in enumerate(self._frames):
-            drawn = "".join(self._row(y, row, looks) for y, row in sorted(rows.items()))
+            parts = [self._row(y, row, looks) for y, row in sorted(rows.items())]
+            # The texts above all grounds, because blocks reach a little into the next row.
+            drawn = "".join(ground for ground, _ in parts) + "".join(text for _, text in parts)
             body.append(f'<g class="f{number}">{drawn}</g>')
             if number:  # The first is shown from the beginning.
                 moments.append(
@@ -72,13 +74,14 @@ class Film:
             f'<g transform="translate({BEZEL} {BEZEL})">\n' + "\n".join(body) + "\n</g>\n</svg>\n"
         )
 
-    def _row(self, y: int, row: Row, looks: dict[str, str]) -> str:
+    def _row(self, y: int, row: Row, looks: dict[str, str]) -> tuple[str, str]:
+        """Return what is behind the text of a row, and the text."""
         ground, text, x = [], [], 0
         for words, style, _ in row:
             cells = cell_len(words)
             css, colour = _look(style or Style.null())
-            left, width = f"{x * CELL:.5g}", f"{cells * CELL:.5g}"
-            # A hair higher than the row, or lines show between the rows at some sizes.
+            left, width = f"{x * CELL:.5g}", f"{cells * CELL + 0.3:.5g}"
+            # A hair larger than the text, or lines show between the grounds at some sizes.
             ground.append(
                 f'<rect x="{left}" y="{y * LINE}" width="{width}" height="{LINE + 0.3}"'
                 f' fill="{colour}"/>'
@@ -98,7 +101,7 @@ class Film:
                     f' lengthAdjust="spacingAndGlyphs">{escape(piece)}</text>'
                 )
             x += cells
-        return "".join(ground + text)
+        return "".join(ground), "".join(text)
 
 
 def _look(style: Style) -> tuple[str, str]:
