@@ -1,4 +1,4 @@
-"""Output of the commands: tables, colours, notices, errors, and jobs as JSON.
+"""Output of the commands: tables, colours, notices, errors.
 
 Data goes to stdout, messages to stderr. Every string from outside passes `stoke.text.sanitize` here, so
 that no command has to sanitize it.
@@ -10,23 +10,18 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from stoke.errors import RequestError
 from stoke.files.debug import Logger, debug_file
 from stoke.history.job import Job, JobState
-from stoke.request.fields import masked_fields
-from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.shorten import shorten
 from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
-    from stoke.history.database import History
     from stoke.logs.fallback import UnsavedLogError
 
 _log = Logger(__name__)
@@ -85,14 +80,6 @@ def human_time(then: float | None) -> str:
     if then is None:
         return UNKNOWN
     return datetime.fromtimestamp(then).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def rfc3339(then: float | None) -> str | None:
-    if then is None:
-        return None
-    return (
-        datetime.fromtimestamp(then, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
 
 
 def state_text(job: Job) -> str:
@@ -178,76 +165,3 @@ def removed_log(job: Job) -> str | None:
 def print_json(value: Any) -> None:
     # ASCII only, so that no name can act on a terminal.
     click.echo(json.dumps(value, indent=2))
-
-
-def job_document(job: Job, history: History) -> dict[str, Any]:
-    """Return a job as JSON: times in RFC 3339 (UTC), seconds, bytes, null for unknown."""
-    try:
-        spec = masked_fields(read_stored_fields(history.spec(job.id)))
-    except RequestError:
-        spec = None  # There is none, or it is damaged.
-    lines, size, gaps = log_size(job)
-    return {
-        "id": job.id,
-        "name": job.name,
-        "kind": job.kind,
-        "backend": job.backend,
-        "scope": job.scope,
-        "state": str(job.state),
-        "provisional": job.provisional,
-        "stale": job.stale,
-        "held_until": rfc3339(job.held_until) if job.held else None,
-        "exit_code": job.exit_code,
-        "reason": job.reason,
-        "submitted_at": rfc3339(job.submitted_at),
-        "started_at": rfc3339(job.started_at),
-        "finished_at": rfc3339(job.finished_at),
-        "seconds": None if job.seconds is None else round(job.seconds, 6),
-        "cpu_seconds": job.cpu_seconds,
-        "peak_memory": job.peak_memory,
-        "phases": [phase.as_json() for phase in job.phases],
-        "predicted": job.predicted.as_json(),
-        "lock": _lock_document(job),
-        "packages": {
-            kind: {
-                "cached": [name for name, cached in packages.items() if cached],
-                "downloaded": [name for name, cached in packages.items() if not cached],
-            }
-            for kind, packages in history.packages(job.id).items()
-        },
-        "notes": [asdict(note) for note in history.notes(job.id)],
-        "log": {"lines": lines, "bytes": size, "gaps": gaps},
-        "results": {
-            "files": job.results_files if job.results_at is not None else None,
-            "bytes": job.results_bytes if job.results_at is not None else None,
-            "collected_at": rfc3339(job.results_at),
-            "problem": job.results_problem,
-        },
-        "damage": job.damage,
-        "spec": spec,
-    }
-
-
-def _lock_document(job: Job) -> dict[str, Any] | None:
-    """Return when the job's lockfile was resolved and its age in seconds when used; None if unknown."""
-    phase = next((one for one in job.phases if one.name == "lock"), None)
-    if phase is None or phase.made_at is None:
-        return None
-    age = max(0.0, phase.started_at - phase.made_at)
-    return {"made_at": rfc3339(phase.made_at), "age": round(age, 3)}
-
-
-def log_size(job: Job) -> tuple[int, int, int]:
-    """Return (lines, bytes, gaps) of the saved part of a job's log."""
-    if job.state.finished and not job.provisional:
-        return job.log_lines, job.log_bytes, job.log_gaps
-    from stoke.files.paths import job_dir
-    from stoke.logs.spool import SpoolReader
-
-    reader = SpoolReader(job_dir(job.id))
-    size, lines = reader.size()
-    gaps = reader.gaps()
-    reader.close()
-    if job.log_bytes > size:
-        return job.log_lines, job.log_bytes, job.log_gaps  # The log is not saved yet.
-    return lines, size, gaps

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from stoke.backend.pool import Backends
-from stoke.cli.output import job_document, print_json
+from stoke.cli.output import print_json
 from stoke.cli.progress_output import ProgressPrinter
 from stoke.config.model import Config
 from stoke.errors import RequestError, StokeError
 from stoke.history.database import History
 from stoke.history.job import JobState
+from stoke.jobs.document import job_document
 from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
-from stoke.cli.output import job_document, print_error, print_json
+from stoke.cli.output import print_error, print_json
 from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.cli.progress import ProgressLine
 from stoke.cli.progress_output import ProgressPrinter
@@ -35,6 +35,7 @@ from stoke.files.paths import current_folder, job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.control import interrupt, stop
+from stoke.jobs.document import job_document
 from stoke.jobs.refresh import clean_up
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocation, LogLocations

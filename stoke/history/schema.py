@@ -157,4 +157,14 @@ MIGRATIONS = (
     ALTER TABLE jobs ADD COLUMN job_kind TEXT;
     ALTER TABLE jobs ADD COLUMN held_until REAL;
     """,
+    """
+    CREATE TABLE submission_keys (
+        token TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        job_id TEXT NOT NULL,
+        made_at REAL NOT NULL,
+        PRIMARY KEY (token, key)
+    ) WITHOUT ROWID;
+    """,
 )

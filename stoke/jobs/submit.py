@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,32 @@ if TYPE_CHECKING:
 _log = Logger(__name__)
 
 
+class SubmitLock:
+    """The submit lock of one job, which the process holds until the engine has the job."""
+
+    def __init__(self, file: Path, descriptor: int | None) -> None:
+        self._file = file
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        try:
+            self._file.unlink()
+        except OSError:
+            pass  # Closing the descriptor releases the lock; the file does not matter.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+@dataclass(frozen=True)
+class RecordedJob:
+    """A job that is in the history and that its engine does not know yet; `deliver` submits it."""
+
+    job: Job
+    delivery: Delivery
+    backend: Backend
+    lock: SubmitLock
+
+
 def submit(
     prepared: PreparedRequest,
     history: History,
@@ -40,6 +68,21 @@ def submit(
 
     The job is in the history before the engine knows it, and the submit lock is held until the
     engine has it. If this process dies in between, another stoke process can tell what happened.
+    """
+    return deliver(record(prepared, history), history, report)
+
+
+def record(
+    prepared: PreparedRequest,
+    history: History,
+    *,
+    take_lock: Callable[[str], SubmitLock] | None = None,
+    also: Callable[[Job], None] | None = None,
+) -> RecordedJob:
+    """Add a job to the history, under its submit lock, with everything that its delivery needs.
+
+    `take_lock` is for a process that holds many of these locks. `also` writes more into the history, in
+    the same transaction as the job.
     """
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -64,48 +107,75 @@ def submit(
         checkpoint=checkpoint,
     )
     public_spec = spec.model_dump_json()
+    runner = runner_source(spec)
     _log.debug(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    lock_file, lock = _submit_lock(job.id)
+    lock = (take_lock or own_submit_lock)(job.id)
     project = None
     try:
         project = _store_snapshot(prepared, job.id)
-        history.add(job, public_spec, nonce)
-        if prepared.snapshot is not None:
-            for text, hint in prepared.snapshot.notes:
-                history.add_note(job.id, Note("note", text, hint))
-        if prepared.workspace_note is not None:
-            history.add_note(job.id, Note("note", prepared.workspace_note, None))
-        if spec.workspace is not None:
-            from stoke.history.workspace_index import WorkspaceIndex
+        with nullcontext() if also is None else history.transaction():
+            _add(prepared, job, public_spec, nonce, history)
+            if also is not None:
+                also(job)
+    except BaseException:
+        _remove_pack(project)
+        lock.release()
+        raise
+    delivery = Delivery(
+        job.id,
+        spec,
+        runner,
+        nonce,
+        payload,
+        public_spec.encode(),
+        prepared.keys.request,
+        renews=request.upgrade or request.compile_bytecode,
+        project=project,
+    )
+    return RecordedJob(job, delivery, backend, lock)
 
-            WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
-        for kind, names in prepared.keys.packages.items():
-            history.add_asked(prepared.keys.request, kind, names)
 
-        def reported(name: str, start: float, seconds: float | None) -> None:
-            # A history on a full disk does not make the submission fail.
-            with suppress(EngineError):
-                history.set_phase(job.id, Phase(name, start, seconds))
-            if seconds is not None:
-                _log.debug("submit %s: phase %s took %.3f s", job.id, name, seconds)
-            report(name, start, seconds)
+def _add(
+    prepared: PreparedRequest, job: Job, public_spec: str, nonce: str, history: History
+) -> None:
+    spec = prepared.request.spec
+    history.add(job, public_spec, nonce)
+    if prepared.snapshot is not None:
+        for text, hint in prepared.snapshot.notes:
+            history.add_note(job.id, Note("note", text, hint))
+    if prepared.workspace_note is not None:
+        history.add_note(job.id, Note("note", prepared.workspace_note, None))
+    if spec.workspace is not None:
+        from stoke.history.workspace_index import WorkspaceIndex
 
-        delivery = Delivery(
-            job.id,
-            spec,
-            runner_source(spec),
-            nonce,
-            payload,
-            public_spec.encode(),
-            prepared.keys.request,
-            renews=request.upgrade or request.compile_bytecode,
-            project=project,
-        )
+        WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
+    for kind, names in prepared.keys.packages.items():
+        history.add_asked(prepared.keys.request, kind, names)
+
+
+def deliver(
+    recorded: RecordedJob,
+    history: History,
+    report: PhaseReport = lambda name, start, seconds: None,
+) -> Job:
+    """Submit a recorded job to its engine and return its record."""
+    job, backend = recorded.job, recorded.backend
+    began = time.monotonic()
+
+    def reported(name: str, start: float, seconds: float | None) -> None:
+        # A history on a full disk does not make the submission fail.
+        with suppress(EngineError):
+            history.set_phase(job.id, Phase(name, start, seconds))
+        if seconds is not None:
+            _log.debug("submit %s: phase %s took %.3f s", job.id, name, seconds)
+        report(name, start, seconds)
+
+    try:
         try:
-            backend.submit(delivery, reported)
+            backend.submit(recorded.delivery, reported)
         except UnsettledSubmitError as error:
             # The next refresh asks the engine.
             _log.debug("submit %s: %s is unsettled: %s", job.id, backend.name, error)
@@ -130,16 +200,16 @@ def submit(
         with suppress(EngineError):  # The job runs, whether or not its state can be recorded now.
             history.update(job.id, state=JobState.STARTING)
     finally:
-        if project is not None and project.pack is not None:
-            project.pack.unlink(missing_ok=True)
-        try:
-            lock_file.unlink()
-        except OSError:
-            pass  # Closing the descriptor releases the lock; the file does not matter.
-        os.close(lock)
+        _remove_pack(recorded.delivery.project)
+        recorded.lock.release()
     submitted = history.get(job.id)
     assert submitted is not None
     return submitted
+
+
+def _remove_pack(project: ProjectDelivery | None) -> None:
+    if project is not None and project.pack is not None:
+        project.pack.unlink(missing_ok=True)
 
 
 def network_for(spec: JobSpec, backend: Backend) -> Network:
@@ -175,8 +245,8 @@ def _store_snapshot(prepared: PreparedRequest, job_id: str) -> ProjectDelivery |
         raise
 
 
-def _submit_lock(job_id: str) -> tuple[Path, int]:
-    """Take the submit lock; return its file and the descriptor that holds it until it is closed."""
+def own_submit_lock(job_id: str) -> SubmitLock:
+    """Take the submit lock of a job in a file of its own."""
     usual, spare = submit_locks(job_id)
     try:
         make_private(usual.parent)
@@ -187,7 +257,7 @@ def _submit_lock(job_id: str) -> tuple[Path, int]:
         except OSError as error:
             raise cannot_save(usual.parent, error) from error
     assert lock is not None
-    return path, lock
+    return SubmitLock(path, lock)
 
 
 def _record_failure(history: History, job_id: str, reason: str) -> None:

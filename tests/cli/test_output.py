@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stoke.cli.commands.cache import _print_with_nodes
-from stoke.cli.output import rfc3339, time_ago, width
+from stoke.cli.output import time_ago, width
+from stoke.text.times import rfc3339
 
 
 @pytest.mark.parametrize(

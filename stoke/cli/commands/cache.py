@@ -10,6 +10,7 @@ import click
 
 from stoke.backend.api import CACHE_KINDS, Backend, Volume
 from stoke.backend.registry import backend_names
+from stoke.cache.document import figures_by_cache, volume_document
 from stoke.cache.metrics import read_metrics
 from stoke.cache.volumes import Housekeeper
 from stoke.cli.commands.cache_stats import command as stats
@@ -23,21 +24,19 @@ from stoke.cli.output import (
     print_json,
     print_notice,
     print_table,
-    rfc3339,
     time_ago,
 )
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError, RequestError
 from stoke.history.database import History
+from stoke.text.times import rfc3339
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from stoke.backend.pool import Backends
-    from stoke.cache.metrics import CacheFigures, Key
+    from stoke.cache.document import Figures
     from stoke.cache.volumes import CachedEnvironment
     from stoke.config.model import Config
-
-    Figures = dict[Key, CacheFigures]
 
 KIND = click.option("--kind", type=click.Choice(CACHE_KINDS), help="Only this kind.")
 HEADS = [
@@ -101,9 +100,9 @@ def list_volumes(
             if measure:
                 found = [_measured(housekeeper, chosen, volume) for volume in found]
             volumes += found
-        figures = _figures(history)
+        figures = figures_by_cache(read_metrics(history))
     if as_json:
-        print_json([_document(volume, figures) for volume in volumes])
+        print_json([volume_document(volume, figures) for volume in volumes])
         return
     if not volumes:
         which = "such cache" if scope or kind else "cache"
@@ -403,28 +402,6 @@ def _environment_row(one: CachedEnvironment) -> list[Cell]:
         time_ago(one.built_at, now),
         ", ".join(one.packages),
     ]
-
-
-def _figures(history: History) -> Figures:
-    return {(one.backend, one.scope, one.kind): one for one in read_metrics(history).figures}
-
-
-def _document(volume: Volume, figures: Figures) -> dict[str, object]:
-    saved = figures.get((volume.backend, volume.scope, volume.kind))
-    return {
-        "backend": volume.backend,
-        "node": volume.node,
-        "scope": volume.scope,
-        "kind": volume.kind,
-        "name": volume.name,
-        "bytes": volume.bytes,
-        "measured_at": rfc3339(volume.measured_at),
-        "entries": volume.entries,
-        "hit_rate": saved.hit_rate if saved else None,
-        "saved_seconds": saved.saved_seconds if saved else None,
-        "saved_bytes": saved.saved_bytes if saved else None,
-        "in_use_by": list(volume.in_use_by),
-    }
 
 
 def _row(volume: Volume, figures: Figures) -> list[Cell]:

@@ -10,8 +10,9 @@ import click
 from stoke.cache.metrics import CacheFigures, Metrics, Point, read_metrics
 from stoke.cli.option_errors import read_option
 from stoke.cli.options import BACKEND, apply
-from stoke.cli.output import Cell, print_json, print_notice, print_table, rfc3339
+from stoke.cli.output import Cell, print_json, print_notice, print_table
 from stoke.history.database import History
+from stoke.text.times import rfc3339
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 HEADS = [

@@ -12,7 +12,6 @@ import click
 from stoke.cli.job_lookup import fresh
 from stoke.cli.output import (
     Cell,
-    job_document,
     print_json,
     print_notice,
     print_table,
@@ -23,6 +22,7 @@ from stoke.cli.output import (
 from stoke.files.paths import history_file, is_there
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.jobs.document import job_document
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
 HEADS = ["ID", "STATE", "BACKEND", "SUBMITTED", "TOOK", "ENV", "PYTHON", "RECEIVED", "NAME"]

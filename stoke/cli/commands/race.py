@@ -15,6 +15,7 @@ import click
 
 from stoke.cli.options import BACKEND, CODE, PLACE, PROJECT, CodeCommand, apply, once, request_from
 from stoke.errors import EXIT_INTERRUPT, EngineError
+from stoke.text.times import rfc3339
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
@@ -244,7 +245,6 @@ def _print(recording: Recording, as_json: bool) -> None:
 
 
 def _document(recording: Recording) -> dict[str, Any]:
-    from stoke.cli.output import rfc3339
 
     def run(which: str) -> dict[str, Any]:
         one = recording.cold if which == "cold" else recording.warm

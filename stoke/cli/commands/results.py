@@ -18,12 +18,12 @@ from stoke.cli.output import (
     print_json,
     print_notice,
     print_table,
-    rfc3339,
     time_ago,
 )
 from stoke.cli.progress import ProgressLine
 from stoke.cli.result_changes import change_document, change_line, file_document
 from stoke.errors import EXIT_ENGINE
+from stoke.text.times import rfc3339
 from stoke.text.units import human_bytes, parse_duration
 
 if TYPE_CHECKING:

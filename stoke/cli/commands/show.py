@@ -12,13 +12,10 @@ from stoke.cli.output import (
     Cell,
     counted,
     human_time,
-    job_document,
-    log_size,
     paint,
     print_json,
     print_table,
     removed_log,
-    rfc3339,
     state_colour,
     state_text,
     time_ago,
@@ -28,10 +25,12 @@ from stoke.errors import RequestError
 from stoke.history.database import Note
 from stoke.history.job import CODE, Job, JobState, Usage, beyond_reason
 from stoke.history.usage import UsageCurves, resampled
+from stoke.jobs.document import job_document, log_size
 from stoke.request.fields import rows
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.sparkline import sparkline
+from stoke.text.times import rfc3339
 from stoke.text.units import UNKNOWN, human_bytes, human_load, human_seconds
 
 ASK_SECONDS = 5.0

@@ -12,10 +12,11 @@ import click
 from stoke.backend.capabilities import KeepsWorkspaces
 from stoke.cli.confirm import confirm_by_name
 from stoke.cli.options import BACKEND, apply
-from stoke.cli.output import Cell, counted, print_json, print_notice, print_table, rfc3339, time_ago
+from stoke.cli.output import Cell, counted, print_json, print_notice, print_table, time_ago
 from stoke.cli.progress import ProgressLine
 from stoke.errors import EXIT_ENGINE, EngineError
 from stoke.history.database import History
+from stoke.text.times import rfc3339
 from stoke.text.units import UNKNOWN, human_bytes
 
 if TYPE_CHECKING:

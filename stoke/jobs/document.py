@@ -1,0 +1,88 @@
+"""A job as JSON, as the commands and the HTTP API print it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from stoke.errors import RequestError
+from stoke.request.fields import masked_fields
+from stoke.request.stored import read_stored_fields
+from stoke.text.times import rfc3339
+
+if TYPE_CHECKING:
+    from stoke.history.database import History
+    from stoke.history.job import Job
+
+
+def job_document(job: Job, history: History) -> dict[str, Any]:
+    """Return a job as JSON: times in RFC 3339 (UTC), seconds, bytes, null for unknown."""
+    try:
+        spec = masked_fields(read_stored_fields(history.spec(job.id)))
+    except RequestError:
+        spec = None  # There is none, or it is damaged.
+    lines, size, gaps = log_size(job)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "kind": job.kind,
+        "backend": job.backend,
+        "scope": job.scope,
+        "state": str(job.state),
+        "provisional": job.provisional,
+        "stale": job.stale,
+        "held_until": rfc3339(job.held_until) if job.held else None,
+        "exit_code": job.exit_code,
+        "reason": job.reason,
+        "submitted_at": rfc3339(job.submitted_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "seconds": None if job.seconds is None else round(job.seconds, 6),
+        "cpu_seconds": job.cpu_seconds,
+        "peak_memory": job.peak_memory,
+        "phases": [phase.as_json() for phase in job.phases],
+        "predicted": job.predicted.as_json(),
+        "lock": _lock_document(job),
+        "packages": {
+            kind: {
+                "cached": [name for name, cached in packages.items() if cached],
+                "downloaded": [name for name, cached in packages.items() if not cached],
+            }
+            for kind, packages in history.packages(job.id).items()
+        },
+        "notes": [asdict(note) for note in history.notes(job.id)],
+        "log": {"lines": lines, "bytes": size, "gaps": gaps},
+        "results": {
+            "files": job.results_files if job.results_at is not None else None,
+            "bytes": job.results_bytes if job.results_at is not None else None,
+            "collected_at": rfc3339(job.results_at),
+            "problem": job.results_problem,
+        },
+        "damage": job.damage,
+        "spec": spec,
+    }
+
+
+def _lock_document(job: Job) -> dict[str, Any] | None:
+    """Return when the job's lockfile was resolved and its age in seconds when used; None if unknown."""
+    phase = next((one for one in job.phases if one.name == "lock"), None)
+    if phase is None or phase.made_at is None:
+        return None
+    age = max(0.0, phase.started_at - phase.made_at)
+    return {"made_at": rfc3339(phase.made_at), "age": round(age, 3)}
+
+
+def log_size(job: Job) -> tuple[int, int, int]:
+    """Return (lines, bytes, gaps) of the saved part of a job's log."""
+    if job.state.finished and not job.provisional:
+        return job.log_lines, job.log_bytes, job.log_gaps
+    from stoke.files.paths import job_dir
+    from stoke.logs.spool import SpoolReader
+
+    reader = SpoolReader(job_dir(job.id))
+    size, lines = reader.size()
+    gaps = reader.gaps()
+    reader.close()
+    if job.log_bytes > size:
+        return job.log_lines, job.log_bytes, job.log_gaps  # The log is not saved yet.
+    return lines, size, gaps
