@@ -44,6 +44,7 @@ COMMANDS = {
         "stoke.cli.commands.workspace",
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",
     ),
+    "api": ("stoke.cli.commands.api", "Serve jobs over HTTP, for programs."),
     "setup": (
         "stoke.cli.commands.setup",
         "Prepare an engine for jobs; schedule the pruning of caches.",
