@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +38,21 @@ _REFUSALS = frozenset({400, 401, 403, 413, 421, 429})
 _UNKNOWN = "(none)"
 
 
+class _Anything(Convertor[str]):
+    """The rest of a path, also with line ends in it, which names of files may have."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
+
+
 def make_app(api: Api, hosts: frozenset[str]) -> ASGIApp:
     """Return the application for a server that is known by these names (see `Guard`)."""
 
@@ -48,7 +64,7 @@ def make_app(api: Api, hosts: frozenset[str]) -> ASGIApp:
     guard = Guard(api, hosts)
     routes = [
         Route(
-            one.path.replace("{path}", "{path:path}"),
+            one.path.replace("{path}", "{path:anything}"),
             _Endpoint(api, guard, one),
             methods=[one.method],
         )

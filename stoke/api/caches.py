@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stoke.api.client_request import check_scope_right, make_request, read_body_fields
 from stoke.api.errors import ApiError
+from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Body, Call, Operation
 from stoke.api.schemas import FREED, JOB, JOB_EXAMPLE, VOLUMES
 from stoke.api.tasks import (
@@ -56,7 +57,7 @@ async def list_caches(call: Call) -> Response:
             found += [volume_document(one, figures) for one in volumes if token.sees(one.scope)]
         return {"caches": found, "unanswered": unanswered}
 
-    return JSONResponse(await api.ask(work))
+    return JsonAnswer(await api.ask(work))
 
 
 async def _fields(call: Call, *known: str) -> dict[str, Any]:
@@ -133,7 +134,7 @@ async def prune(call: Call) -> Response:
             raise RequestError("max_size", "no limit was given and no budget is configured")
         return {"freed": freed, "dry_run": dry_run, "caches": done}
 
-    return JSONResponse(await api.ask(work))
+    return JsonAnswer(await api.ask(work))
 
 
 def _outcome(volume: Volume, outcome: Pruned | EngineError) -> dict[str, Any]:
@@ -169,7 +170,7 @@ async def clear(call: Call) -> Response:
             freed += outcome.bytes if isinstance(outcome, Pruned) else 0
         return {"freed": freed, "caches": done}
 
-    return JSONResponse(await api.ask(work))
+    return JsonAnswer(await api.ask(work))
 
 
 async def warm(call: Call) -> Response:

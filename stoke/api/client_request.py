@@ -119,7 +119,7 @@ def refusals(spec: JobSpec, listed: Collection[str]) -> Iterator[RequestError]:
     """Yield an error for each field that no client may set. `listed` are the references that it may
     name."""
     for name, why in _OF_SERVER.items():
-        if getattr(spec, name):
+        if getattr(spec, name) not in (None, False):
             yield RequestError(name, f"cannot be set over HTTP: {why}")
     for number, mount in enumerate(spec.mounts):
         if not mount.startswith("claim:"):

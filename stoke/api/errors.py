@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.responses import JSONResponse
-
+from stoke.api.json_answer import JsonAnswer
 from stoke.errors import EngineError, RequestError, StokeError, UnknownJobError
 from stoke.text.sanitize import clean_block
 
@@ -46,7 +45,7 @@ class ApiError(Exception):
         self.field = field
         self.headers = headers or {}
 
-    def answer(self) -> JSONResponse:
+    def answer(self) -> JsonAnswer:
         body: dict[str, Any] = {
             "type": "about:blank",
             "title": TITLES.get(self.status, "Error"),
@@ -57,7 +56,7 @@ class ApiError(Exception):
             body["field"] = clean_block(self.field)
         if self.hint:
             body["hint"] = clean_block(self.hint)
-        return JSONResponse(
+        return JsonAnswer(
             body, self.status, headers=self.headers, media_type="application/problem+json"
         )
 

@@ -66,16 +66,16 @@ class Guard:
 
     def token(self, request: Request) -> Token:
         """Return the token of a request. Raises `ApiError` 401 without a known one, and 429."""
-        client = request.client.host if request.client else "?"
-        if self._api.failures.is_spent(client):
-            raise self._too_many(self._api.failures.take(client))
         sent = request.headers.getlist("authorization")
         kind, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
         token = None
         if kind.lower() == "bearer" and 0 < len(secret) <= 200:
             token = self._api.tokens.find(secret.strip())
         if token is None:
-            self._api.failures.take(client)
+            # Only wrong tokens are slowed down: those of others come from the same address behind a proxy.
+            wait = self._api.failures.take(request.client.host if request.client else "?")
+            if wait:
+                raise self._too_many(wait)
             what = "The token is unknown." if sent else "The request has no token."
             raise ApiError(
                 401,

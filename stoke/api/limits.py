@@ -37,11 +37,6 @@ class RateLimit:
             self._buckets.popitem(last=False)
         return 0.0 if served else (1 - left) / self._rate
 
-    def is_spent(self, client: str) -> bool:
-        """Return whether the next request would be refused, without counting one."""
-        left, then = self._buckets.get(client, (self._burst, 0.0))
-        return left + (time.monotonic() - then) * self._rate < 1
-
 
 class Streams:
     """Counts answers that stay open: logs that are followed, results that are sent."""

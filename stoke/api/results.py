@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stoke.api.errors import ApiError
+from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Call, Operation
 from stoke.api.schemas import RESULTS, RESULTS_EXAMPLE
 from stoke.api.streaming import BYTES, stream
@@ -55,7 +56,7 @@ async def list_results(call: Call) -> Response:
         }
         for file in found.files
     ]
-    return JSONResponse(
+    return JsonAnswer(
         {
             "job": job.id,
             "bytes": found.bytes,

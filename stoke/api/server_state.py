@@ -72,7 +72,8 @@ class Api:
         """Return a job that the token sees. Raises `ApiError` 404: also for the jobs of other scopes,
         because their names are no business of this client."""
         job = await self.read(lambda: self.reading.get(job_id))
-        if job is None or not token.sees(job.scope):
+        # A row may also be found by its number; that is no name for clients.
+        if job is None or job.id != job_id or not token.sees(job.scope):
             raise ApiError(404, f"there is no job {job_id!r}")
         return job
 

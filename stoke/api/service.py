@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from stoke.api.errors import ApiError
+from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Call, Operation
 from stoke.cache.metrics import read_metrics
 from stoke.cache.prometheus import exposition
@@ -25,7 +26,7 @@ async def health(call: Call) -> Response:
     except EngineError as error:
         # The text names paths of the server, and this operation needs no token.
         raise ApiError(503, "the history cannot be read") from error
-    return JSONResponse({"status": "ok"})
+    return JsonAnswer({"status": "ok"})
 
 
 async def metrics(call: Call) -> Response:
@@ -42,7 +43,7 @@ async def metrics(call: Call) -> Response:
 async def document(_: Call) -> Response:
     from stoke.api.openapi import openapi
 
-    return JSONResponse(openapi())
+    return JsonAnswer(openapi())
 
 
 OPERATIONS = (

@@ -22,7 +22,7 @@ from stoke.client.connection import Connection
 from stoke.errors import EXIT_STOPPED, EngineError, StokeError
 from stoke.files.file_lock import is_locked, take_lock
 from stoke.files.paths import make_private
-from stoke.history.database import Note
+from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState
 from stoke.history.submission_keys import SubmissionKeys
 from stoke.jobs.prepare import prepare
@@ -32,6 +32,8 @@ from stoke.jobs.submit_lock import submit_locks
 
 WORKERS = 4
 """Jobs that one engine is given at the same time."""
+WAIT_SECONDS = 2.0
+"""How long a submission waits for a process that holds the history."""
 
 
 class QueueLock:
@@ -69,8 +71,10 @@ class Submissions:
 
     def __init__(self, connection: Connection, counters: Counters) -> None:
         self._connection = connection
+        # A connection of its own: a client is refused rather than kept waiting.
+        self._history = History(wait_seconds=WAIT_SECONDS)
         self._counters = counters
-        self._keys = SubmissionKeys(connection.history)
+        self._keys = SubmissionKeys(self._history)
         self._keys.forget_old()
         self._queue_lock = QueueLock()
         self._lock = threading.Lock()
@@ -111,7 +115,7 @@ class Submissions:
     def _known(self, known: str, job_id: str, digest: str) -> Job:
         if known != digest:
             raise ApiError(422, "this Idempotency-Key came with another request before")
-        job = self._connection.history.get(job_id)
+        job = self._history.get(job_id)
         if job is None:
             raise ApiError(409, f"the job {job_id} of this Idempotency-Key was removed")
         self._counters.submission("repeated")
@@ -121,7 +125,7 @@ class Submissions:
         return _KeyInUse(self._keys_in_use, self._lock, (token, key))
 
     def _accept(self, request: Request, backend: str, also: Callable[[Job], None] | None) -> Job:
-        config, history = self._connection.config, self._connection.history
+        config, history = self._connection.config, self._history
         if self._closed or len(self._waiting) >= config.api.queue:
             why = "the server is stopping" if self._closed else "the queue is full (api.queue)"
             raise ApiError(503, why, headers={"Retry-After": "5"})
@@ -199,6 +203,7 @@ class Submissions:
         for engine in self._engines.values():
             engine.shutdown()
         self._queue_lock.close()
+        self._history.close()
 
 
 class _KeyInUse:

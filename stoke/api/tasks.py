@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stoke.api.client_request import (
     check_scope_right,
@@ -19,6 +19,7 @@ from stoke.api.client_request import (
     refusals,
 )
 from stoke.api.errors import ApiError
+from stoke.api.json_answer import JsonAnswer
 from stoke.api.limits import read_body
 from stoke.api.operation import Answer, Body, Call, Operation, Parameter
 from stoke.api.schemas import EARLIER_EXAMPLES, JOB, JOB_EXAMPLE, JOBS, SUBMISSION
@@ -93,7 +94,7 @@ async def accept(
     def work() -> tuple[dict[str, Any], bool, int]:
         make, status = read()
         job, known = api.submissions.accept(make, backend, call.caller, key, digest.hexdigest())
-        return job_document(job, api.history), known, status
+        return job_document(job, api.reading), known, status
 
     try:
         document, known, status = await api.write(work)
@@ -104,7 +105,7 @@ async def accept(
     headers = {"Location": f"/api/v1/tasks/{document['id']}"}
     if known:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(document, status, headers=headers)
+    return JsonAnswer(document, status, headers=headers)
 
 
 async def submit(call: Call) -> Response:
@@ -125,7 +126,7 @@ async def submit(call: Call) -> Response:
 async def show(call: Call) -> Response:
     job = await call.api.job(call.job_id, call.caller)
     (job,) = await call.api.fresh([job]) or [job]
-    return JSONResponse(await call.api.read(lambda: job_document(job, call.api.reading)))
+    return JsonAnswer(await call.api.read(lambda: job_document(job, call.api.reading)))
 
 
 async def list_tasks(call: Call) -> Response:
@@ -145,7 +146,7 @@ async def list_tasks(call: Call) -> Response:
     jobs = await api.fresh(jobs)
     documents = await api.read(lambda: [job_document(job, api.reading) for job in jobs])
     after = offset + limit
-    return JSONResponse(
+    return JsonAnswer(
         {
             "tasks": documents,
             "total": total,
@@ -170,7 +171,7 @@ async def stop_task(call: Call) -> Response:
     document = await api.ask(work)
     if not JobState(document["state"]).finished or document["provisional"]:
         api.watches.follow_to_end(job.id)
-    return JSONResponse(document, 202)
+    return JsonAnswer(document, 202)
 
 
 async def rerun(call: Call) -> Response:
