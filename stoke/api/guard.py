@@ -39,6 +39,9 @@ class Guard:
         """Raise `ApiError` for a request that a foreign page may have sent, or with a token in its
         address."""
         headers = request.headers
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in front may take the other one, and see another request in the body.
+            raise ApiError(400, "The body has two lengths.", headers={"Connection": "close"})
         hosts = headers.getlist("host")
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None or found[1].lower() not in self._hosts:
@@ -72,7 +75,7 @@ class Guard:
         if kind.lower() == "bearer" and 0 < len(secret) <= 200:
             token = self._api.tokens.find(secret.strip())
         if token is None:
-            # Only wrong tokens are slowed down: those of others come from the same address behind a proxy.
+            # Only wrong tokens are slowed down: behind a proxy, all clients have one address.
             wait = self._api.failures.take(request.client.host if request.client else "?")
             if wait:
                 raise self._too_many(wait)
@@ -81,7 +84,7 @@ class Guard:
                 401,
                 what,
                 hint="make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
-                headers={"WWW-Authenticate": 'Bearer realm="stoke"', "Connection": "close"},
+                headers={"WWW-Authenticate": 'Bearer realm="stoke"'},
             )
         wait = self._api.rate.take(token.name)
         if wait:
@@ -92,7 +95,7 @@ class Guard:
         return ApiError(
             429,
             "Too many requests (api.rate).",
-            headers={"Retry-After": str(max(1, math.ceil(seconds))), "Connection": "close"},
+            headers={"Retry-After": str(max(1, math.ceil(seconds)))},
         )
 
 

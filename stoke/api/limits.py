@@ -14,6 +14,8 @@ from stoke.api.errors import ApiError
 
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one that was seen first is forgotten for a new one."""
+MOST_DISCARDED = 256 * 1024**2
+DISCARD_SECONDS = 5.0
 BODY_SECONDS = 30.0
 """How long the body of a request may take."""
 
@@ -60,13 +62,28 @@ class Streams:
             self.open -= 1
 
 
+async def _discard(request: Request) -> None:
+    """Read the rest of a body and forget it: closing a connection with unread bytes would keep the
+    answer from the client. Gives up on a very long or slow one."""
+    size = 0
+    try:
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > MOST_DISCARDED:
+                    return
+    except (TimeoutError, ClientDisconnect):
+        return
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body of a request. Raises `ApiError` if it is too long, too slow or incomplete."""
-    # The rest of the body is not read, so the connection cannot be used again.
+    # What is left of the body is not read, so the connection cannot be used again.
     closing = {"Connection": "close"}
     too_long = ApiError(413, f"The body is longer than {limit:,} bytes.", headers=closing)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
+        await _discard(request)
         raise too_long
     pieces: list[bytes] = []
     size = 0
@@ -75,6 +92,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             async for piece in request.stream():
                 size += len(piece)
                 if size > limit:
+                    pieces.clear()
+                    await _discard(request)
                     raise too_long
                 pieces.append(piece)
     except TimeoutError:

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any
 
 from stoke.api.operation import Answer, Operation, Parameter
-from stoke.api.operations import OPERATIONS
 from stoke.api.schemas import EARLIER, JOB_SCHEMA, PROBLEM
 from stoke.request.schema import request_schema
 
@@ -33,9 +32,9 @@ _WITH_BODY = {
 
 
 @cache
-def openapi() -> dict[str, Any]:
+def openapi(operations: tuple[Operation, ...]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    for one in OPERATIONS:
+    for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
     request, more = _request_schemas()
     return {

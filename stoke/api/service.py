@@ -1,4 +1,4 @@
-"""The server itself over HTTP: its health, its figures, its OpenAPI document."""
+"""The server itself over HTTP: its health and its figures."""
 
 from __future__ import annotations
 
@@ -40,12 +40,6 @@ async def metrics(call: Call) -> Response:
     return PlainTextResponse(api.figures[1] + own, headers={"Content-Type": PROMETHEUS})
 
 
-async def document(_: Call) -> Response:
-    from stoke.api.openapi import openapi
-
-    return JsonAnswer(openapi())
-
-
 OPERATIONS = (
     Operation(
         "GET",
@@ -65,14 +59,5 @@ OPERATIONS = (
         "read",
         metrics,
         (Answer(200, "Prometheus' text format.", "text/plain", {"type": "string"}),),
-    ),
-    Operation(
-        "GET",
-        "/api/v1/openapi.json",
-        "openapi",
-        "This document.",
-        None,
-        document,
-        (Answer(200, "OpenAPI 3.1.", schema={"type": "object"}),),
     ),
 )

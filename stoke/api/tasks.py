@@ -53,7 +53,7 @@ async def read_json_body(call: Call) -> bytes:
     """Return the body of a request, which must be JSON if it says what it is."""
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip()
     if kind and not JSON.fullmatch(kind):
-        raise ApiError(415, "The body must be application/json.", headers={"Connection": "close"})
+        raise ApiError(415, "The body must be application/json.")
     return await read_body(call.request, call.api.config.api.max_body)
 
 

@@ -7,25 +7,24 @@ import re
 import subprocess
 from typing import Any
 
-from stoke.api.openapi import openapi
-from stoke.api.operations import OPERATIONS
+from stoke.api.operations import OPERATIONS, document
 from tests.api.served import STOKE, Client
 
 
 def test_the_document_is_whole(client: Client) -> None:
-    document = Client(client.address, None).get("/api/v1/openapi.json").json()
-    assert document["openapi"].startswith("3.1")
+    served = Client(client.address, None).get("/api/v1/openapi.json").json()
+    assert served["openapi"].startswith("3.1")
     printed = subprocess.run([STOKE, "api", "openapi"], check=True, capture_output=True, text=True)
-    assert json.loads(printed.stdout) == document
-    schemas = document["components"]["schemas"]
-    for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)):
+    assert json.loads(printed.stdout) == served
+    schemas = served["components"]["schemas"]
+    for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(served)):
         assert name in schemas
-    names = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    names = [one["operationId"] for path in served["paths"].values() for one in path.values()]
     assert len(names) == len(set(names)) == len(OPERATIONS)
 
 
 def test_every_example_of_a_request_is_accepted(client: Client) -> None:
-    for path, methods in openapi()["paths"].items():
+    for path, methods in document()["paths"].items():
         for method, operation in methods.items():
             content = operation.get("requestBody", {}).get("content", {})
             examples = content.get("application/json", {}).get("examples", {})
@@ -47,14 +46,14 @@ def test_answers_have_what_the_document_requires(client: Client) -> None:
                  "/api/v1/caches"):  # fmt: skip
         answer = client.get(path.replace("{id}", job["id"]))
         assert answer.status_code == 200, answer.text
-        described = openapi()["paths"][path]["get"]["responses"]["200"]["content"]
+        described = document()["paths"][path]["get"]["responses"]["200"]["content"]
         check(answer.json(), described["application/json"]["schema"])
 
 
 def check(value: Any, schema: dict[str, Any]) -> None:
     """The part of JSON schema that the answers' schemas use."""
     if "$ref" in schema:
-        schema = openapi()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        schema = document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     python: dict[str, Any] = {

@@ -15,11 +15,11 @@ import requests
 
 from stoke.api.tokens import TokenFile, api_folder
 from stoke.config.model import Config
-from stoke.errors import EngineError, RequestError
+from stoke.errors import EngineError
 from stoke.files.paths import state_dir
 from stoke.request.spec import IndexSettings
 from tests.api.served import STOKE, Client, make_token, problem, serving
-from tests.hints import command, refused
+from tests.hints import command, is_hint, refused
 from tests.test_import_hygiene import loaded_by
 
 PATHS = [
@@ -49,6 +49,17 @@ def test_nothing_but_health_and_openapi_is_served_without_a_token(client: Client
             problem(answer)
     assert Client(client.address, None).get("/healthz").json() == {"status": "ok"}
     assert client.get("/api/v1/tasks").json()["total"] == 0
+
+
+def test_the_hint_of_a_missing_token_is_one_that_helps(client: Client) -> None:
+    answer = Client(client.address, None).get("/api/v1/tasks")
+    said = is_hint(
+        problem(answer)["hint"],
+        "make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
+    )
+    made = subprocess.run([STOKE, *command(said)], check=True, capture_output=True, text=True)
+    helped = Client(client.address, made.stdout.strip()).get("/api/v1/tasks")
+    assert helped.status_code == 200
 
 
 def test_wrong_tokens_are_slowed_down(client: Client) -> None:
@@ -160,8 +171,12 @@ def test_other_machines_are_served_with_tls_or_an_explicit_option(own_home: Path
     make_token("ci")
     for host in ("0.0.0.0", "::", "192.0.2.7", "jobs.example.invalid"):
         config = Config().api.model_copy(update={"host": host})
-        with pytest.raises(RequestError, match="without TLS they could read tokens"):
-            check_listening(config, without_tls=False)
+        said = refused(
+            lambda config=config: check_listening(config, without_tls=False),  # type: ignore[misc]
+            "name a certificate: stoke api --certificate FILE --key FILE; or have a proxy do TLS: "
+            "stoke api --without-tls",
+        )
+        assert command(said) == ["api", "--without-tls"]
         check_listening(config, without_tls=True)
         check_listening(config.model_copy(update={"certificate": "x"}), without_tls=False)
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
@@ -260,7 +275,12 @@ def test_a_form_of_a_page_submits_nothing(client: Client) -> None:
 def test_a_token_in_an_address_is_refused(client: Client, query: str) -> None:
     answer = client.get(f"/api/v1/tasks?{query}")
     assert answer.status_code == 400
-    assert problem(answer)["hint"].startswith("replace the one that was sent")
+    said = is_hint(
+        problem(answer)["hint"],
+        "replace the one that was sent; send it as a header: Authorization: Bearer TOKEN",
+    )
+    assert said.endswith("Bearer TOKEN")
+    assert client.get("/api/v1/tasks").status_code == 200
 
 
 # --- what a request may name ----------------------------------------------------------------------

@@ -118,9 +118,9 @@ def remove(name: str) -> None:
 def print_openapi() -> None:
     """Print the OpenAPI document of the server."""
     _require_extra()
-    from stoke.api.openapi import openapi
+    from stoke.api.operations import document
 
-    print_json(openapi())
+    print_json(document())
 
 
 def _tokens() -> TokenFile:
