@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -31,7 +30,6 @@ _WITH_BODY = {
 }
 
 
-@cache
 def openapi(operations: tuple[Operation, ...]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:

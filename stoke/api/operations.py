@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from stoke.api.openapi import openapi
 from stoke.api.operation import Answer, Call, Operation
 
 
+@cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of the server."""
     return openapi(OPERATIONS)
