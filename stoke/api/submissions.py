@@ -21,7 +21,7 @@ from stoke.api.tokens import Token, api_folder
 from stoke.client.connection import Connection
 from stoke.errors import EXIT_STOPPED, EngineError, StokeError
 from stoke.files.file_lock import is_locked, take_lock
-from stoke.files.paths import make_private
+from stoke.files.paths import make_private, state_dir
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState
 from stoke.history.submission_keys import SubmissionKeys
@@ -30,7 +30,7 @@ from stoke.jobs.request import Request
 from stoke.jobs.submit import RecordedJob, SubmitLock, deliver, own_submit_lock, record
 from stoke.jobs.submit_lock import submit_locks
 
-WORKERS = 4
+WORKERS = 2
 """Jobs that one engine is given at the same time."""
 WAIT_SECONDS = 2.0
 """How long a submission waits for a process that holds the history."""
@@ -47,13 +47,15 @@ class QueueLock:
         for left in folder.glob("queue-*.lock"):
             if not is_locked(left):
                 left.unlink(missing_ok=True)  # Of a server that was killed.
+        make_private(state_dir() / "jobs")
         self._path = folder / f"queue-{secrets.token_hex(8)}.lock"
         self._descriptor = take_lock(self._path, wait=True)
 
     def of(self, job_id: str) -> SubmitLock:
         usual, _ = submit_locks(job_id)
         try:
-            make_private(usual.parent)
+            # Its parent was made private once: checking each level again takes a fifth of a submission.
+            usual.parent.mkdir(mode=0o700, exist_ok=True)
             os.link(self._path, usual)
         except (OSError, EngineError):
             return own_submit_lock(job_id)
