@@ -35,6 +35,7 @@ ALL = (
     "live_jobs",
     "day",
     "results",
+    "api",
     "argo_list",
     "argo_log",
     "argo_times",

@@ -13,6 +13,7 @@ TRAVELS = ROOT / "stoke/remote"
 # Where the hint is among the arguments. `Diagnosis` is argo's.
 POSITION = {"RequestError": 2, "CheckResult": 3, "Diagnosis": 1}
 NO_HINT = (
+    "ApiError",
     "JobFailedError",
     "RequirementError",
     "OSError",
@@ -203,6 +204,7 @@ NOT_FOLLOWED = {
     "raise its limit: sudo sysctl fs.file-max=1000000": "changes the machine that runs the tests",
     "see what uses it: ps aux --sort=-rss | head": "names only where to look",
     "start it from a shell with a higher limit: ulimit -v unlimited": "needs a new shell",
+    "install them: uv tool install 'stoke-tui[api]'": "needs an installation without the extra",
     "see how many there are, and the limit: ps -eLf | wc -l; ulimit -u": "names only where to look",
 }
 

@@ -55,6 +55,8 @@ def fault(words: list[str], whole: bool) -> str | None:
             if not isinstance(command, click.Group):
                 return None
             words = [*context._protected_args, *context.args]
+            if command.invoke_without_command and not words:
+                return None
             name, found, words = command.resolve_command(context, words)
             assert found is not None
             command = found

@@ -23,7 +23,7 @@ Sample = tuple[Mapping[str, str], float | None]
 
 def exposition(metrics: Metrics) -> str:
     """Return the whole text. The samples of a metric follow one another, as the format requires."""
-    return "".join(line + "\n" for family in _families(metrics) for line in _lines(*family))
+    return "".join(line + "\n" for family in _families(metrics) for line in lines(*family))
 
 
 def _families(metrics: Metrics) -> Iterator[tuple[str, str, list[Sample]]]:
@@ -107,12 +107,13 @@ def _families(metrics: Metrics) -> Iterator[tuple[str, str, list[Sample]]]:
     )
 
 
-def _lines(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+def lines(name: str, about: str, samples: Iterable[Sample], kind: str = "gauge") -> Iterator[str]:
+    """Yield the lines of one metric, without their ends; none if no value is known."""
     known = [(labels, value) for labels, value in samples if value is not None]
     if not known:
         return
     yield f"# HELP {name} {about}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} {kind}"
     for labels, value in known:
         pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         yield f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}"

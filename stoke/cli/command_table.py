@@ -46,6 +46,7 @@ COMMANDS = {
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",
     ),
     "mcp": ("stoke.cli.commands.mcp", "Serve tools for coding agents, over standard input."),
+    "api": ("stoke.cli.commands.api", "Serve jobs over HTTP, for programs."),
     "setup": (
         "stoke.cli.commands.setup",
         "Prepare an engine for jobs; schedule the pruning of caches; teach a coding agent.",

@@ -149,6 +149,32 @@ class QueueConfig(Section):
     one for each GiB of its memory."""
 
 
+class ApiConfig(Section):
+    """The server of `stoke api`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65535)
+    certificate: str | None = None
+    """File with the server's certificate, for TLS; the key is in `key`, or in the same file."""
+    key: str | None = None
+    hosts: tuple[str, ...] = ()
+    """Names by which clients reach the server, beside its address. Requests for others are refused."""
+    origins: tuple[str, ...] = ()
+    """Web pages whose scripts may use the server: "https://jobs.example.org". By default none may."""
+    secrets: tuple[str, ...] = ()
+    """References that requests may name: "env:HF_TOKEN", "secret:hub/token". By default none."""
+    backends: tuple[str, ...] | None = None
+    """Backends that requests may name; by default all."""
+    max_body: Memory = 16 * 1024**2
+    """Bytes of one request."""
+    rate: float = Field(default=400, gt=0)
+    """Requests a second of one token; twice as many may come at once."""
+    streams: int = Field(default=256, gt=0)
+    """Logs that are followed and results that are sent at the same time."""
+    queue: int = Field(default=5000, gt=0)
+    """Accepted jobs that wait for their engine."""
+
+
 class ScopeConfig(Section):
     """Settings of one scope: `[scopes.NAME]`."""
 
@@ -195,6 +221,7 @@ class Config(Section):
     results: ResultsConfig = Field(default_factory=ResultsConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     queue: QueueConfig = Field(default_factory=QueueConfig.model_construct)
+    api: ApiConfig = Field(default_factory=ApiConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:

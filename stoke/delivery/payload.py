@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def runner_source(spec: JobSpec) -> bytes:
     )
 
 
+@cache
 def live_output_source() -> str:
     """Return the module that the runner puts into the job's interpreter."""
     source = (_REMOTE / "live_output.py").read_text()

@@ -23,10 +23,14 @@ READING_SECONDS = 0.1
 class DatabaseFile:
     """The open file of the history. Safe to use from several threads.
 
-    With `read_only` the file must exist, and a lock of another process is an error at once.
+    With `read_only` the file must exist, and a lock of another process is an error at once. Otherwise
+    such a lock is waited for, `wait_seconds` at most.
     """
 
-    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path | None = None, *, read_only: bool = False, wait_seconds: float = 10
+    ) -> None:
+        self._wait_seconds = wait_seconds
         self.path = path or history_file()
         self._lock = threading.RLock()
         if read_only:
@@ -47,7 +51,7 @@ class DatabaseFile:
 
     def _open(self) -> None:
         self._db = sqlite3.connect(
-            self.path, timeout=10, isolation_level=None, check_same_thread=False
+            self.path, timeout=self._wait_seconds, isolation_level=None, check_same_thread=False
         )
         self._db.row_factory = sqlite3.Row
         self._write_ahead()

@@ -6,6 +6,7 @@ a job itself is read when it is shown.
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from bisect import bisect_right
@@ -112,6 +113,10 @@ class ListingQuery:
     order: str = "age"
     reverse: bool = False
     group: str | None = None
+    scopes: tuple[str, ...] = ()
+    """Only jobs of these scopes; empty for all."""
+    state: str | None = None
+    """Only jobs in this state, as they were recorded last."""
 
 
 class Group(NamedTuple):
@@ -148,6 +153,11 @@ class Listing:
     def read(self, query: ListingQuery, now: float) -> None:
         """Read the matching jobs. `now` (epoch seconds) is for the duration of unfinished jobs."""
         where, values = _condition(query.words)
+        for column, wanted in (("scope", query.scopes), ("state", (query.state,))):
+            if any(wanted):
+                values.append(json.dumps(wanted))
+                listed = f"(SELECT value FROM json_each(?{len(values) + 1}))"  # noqa: S608
+                where += f" AND {column} IN {listed}"
         named = query.group if query.group in GROUPS else None
         order = ORDERS[query.order]
         direction = "DESC" if order.descending != query.reverse else "ASC"

@@ -168,4 +168,14 @@ MIGRATIONS = (
         backend TEXT NOT NULL PRIMARY KEY
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE submission_keys (
+        token TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        job_id TEXT NOT NULL,
+        made_at REAL NOT NULL,
+        PRIMARY KEY (token, key)
+    ) WITHOUT ROWID;
+    """,
 )

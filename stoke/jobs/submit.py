@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend, BusyError, Delivery, PhaseReport, UnsettledSubmitError
@@ -20,7 +21,7 @@ from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
 from stoke.jobs.prepare import PreparedRequest
-from stoke.jobs.submit_lock import submitting
+from stoke.jobs.submit_lock import SubmitLock, take_submit_lock
 from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
+
+
+@dataclass(frozen=True)
+class RecordedJob:
+    """A job that is in the history and that its engine does not know yet; `deliver` submits it."""
+
+    job: Job
+    delivery: Delivery
+    backend: Backend
+    lock: SubmitLock
 
 
 def submit(
@@ -44,6 +55,21 @@ def submit(
     engine has it. If this process dies in between, another stoke process can tell what happened.
     With `queue`, a job that has to wait is stored instead, and the scheduler hands it to the engine
     when its turn comes (`stoke.jobs.scheduler`).
+    """
+    return deliver(record(prepared, history), history, report, queue)
+
+
+def record(
+    prepared: PreparedRequest,
+    history: History,
+    *,
+    take_lock: Callable[[str], SubmitLock] | None = None,
+    also: Callable[[Job], None] | None = None,
+) -> RecordedJob:
+    """Add a job to the history, under its submit lock, with everything that its delivery needs.
+
+    `take_lock` is for a process that holds many of these locks. `also` writes more into the history, in
+    the same transaction as the job.
     """
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -68,33 +94,74 @@ def submit(
         checkpoint=checkpoint,
     )
     public_spec = spec.model_dump_json()
+    runner = runner_source(spec)
     _log.debug(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    with submitting(job.id):
+    lock = (take_lock or take_submit_lock)(job.id)
+    project = None
+    try:
         project = _store_snapshot(prepared, job.id)
-        waits = False
-        try:
-            _record(prepared, job, public_spec, nonce, history)
-            delivery = Delivery(
-                job.id,
-                spec,
-                runner_source(spec),
-                nonce,
-                payload,
-                public_spec.encode(),
-                prepared.keys.request,
-                renews=request.upgrade or request.compile_bytecode,
-                project=project,
-            )
-            if queue is None:
-                _hand_over(delivery, backend, history, report)
-            else:
-                waits = not _hand_over_or_wait(delivery, backend, history, report, queue)
-        finally:
-            if not waits:
-                remove_pack(project)
+        with nullcontext() if also is None else history.transaction():
+            _add(prepared, job, public_spec, nonce, history)
+            if also is not None:
+                also(job)
+    except BaseException:
+        remove_pack(project)
+        lock.release()
+        raise
+    delivery = Delivery(
+        job.id,
+        spec,
+        runner,
+        nonce,
+        payload,
+        public_spec.encode(),
+        prepared.keys.request,
+        renews=request.upgrade or request.compile_bytecode,
+        project=project,
+    )
+    return RecordedJob(job, delivery, backend, lock)
+
+
+def _add(
+    prepared: PreparedRequest, job: Job, public_spec: str, nonce: str, history: History
+) -> None:
+    spec = prepared.request.spec
+    history.add(job, public_spec, nonce)
+    if prepared.snapshot is not None:
+        for text, hint in prepared.snapshot.notes:
+            history.add_note(job.id, Note("note", text, hint))
+    if prepared.workspace_note is not None:
+        history.add_note(job.id, Note("note", prepared.workspace_note, None))
+    if spec.workspace is not None:
+        from stoke.history.workspace_index import WorkspaceIndex
+
+        WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
+    for kind, names in prepared.keys.packages.items():
+        history.add_asked(prepared.keys.request, kind, names)
+
+
+def deliver(
+    recorded: RecordedJob,
+    history: History,
+    report: PhaseReport = lambda name, start, seconds: None,
+    queue: Turn | None = None,
+) -> Job:
+    """Submit a recorded job to its engine, or put it into the queue, and return its record."""
+    job, backend = recorded.job, recorded.backend
+    began = time.monotonic()
+    waits = False
+    try:
+        if queue is None:
+            _hand_over(recorded.delivery, backend, history, report)
+        else:
+            waits = not _hand_over_or_wait(recorded.delivery, backend, history, report, queue)
+    finally:
+        if not waits:
+            remove_pack(recorded.delivery.project)
+        recorded.lock.release()
     _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
     if queue is not None:
         from stoke.jobs.scheduler_process import wake_scheduler
@@ -103,25 +170,6 @@ def submit(
     submitted = history.get(job.id)
     assert submitted is not None
     return submitted
-
-
-def _record(
-    prepared: PreparedRequest, job: Job, public_spec: str, nonce: str, history: History
-) -> None:
-    """Add the job to the history, with the notes on its request and the packages that it names."""
-    history.add(job, public_spec, nonce)
-    if prepared.snapshot is not None:
-        for text, hint in prepared.snapshot.notes:
-            history.add_note(job.id, Note("note", text, hint))
-    if prepared.workspace_note is not None:
-        history.add_note(job.id, Note("note", prepared.workspace_note, None))
-    workspace = prepared.request.spec.workspace
-    if workspace is not None:
-        from stoke.history.workspace_index import WorkspaceIndex
-
-        WorkspaceIndex(history).record_use(job.backend, workspace, job.submitted_at)
-    for kind, names in prepared.keys.packages.items():
-        history.add_asked(prepared.keys.request, kind, names)
 
 
 def _hand_over(

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from stoke.request.spec import JobSpec
 
 CODE = "# stoke cache warm\n"
-# The fields that decide the environment.
-_FIELDS = {
+WARM_FIELDS = {
     "dependencies", "requirements", "constraints", "locked", "system", "nix", "python", "index",
     "uv", "image", "scope",
 }  # fmt: skip
+"""The fields that decide the environment."""
 
 
 def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Request:
@@ -42,7 +42,7 @@ def most_used(
     for text in history.most_used(backend, scope):
         try:
             asked = read_stored_fields(text)
-            fields = {name: asked[name] for name in _FIELDS if name in asked}
+            fields = {name: asked[name] for name in WARM_FIELDS if name in asked}
             spec = make_spec({**fields, "code": CODE})
         except (RequestError, ValueError):
             continue  # A damaged record.

@@ -25,19 +25,20 @@ from stoke.request.values import split_requirements
 MAX_REQUEST = 32 * 1024**2
 MAX_NOTEBOOK = 128 * 1024**2
 """Bytes. The outputs of the cells are part of the file, so a notebook may be longer than code."""
-_EARLIER = {
+EARLIER_FIELDS = {
     "pythonCode": "code",
     "dependencies": "dependencies",
     "requirementsFile": "requirements",
     "systemDependencies": "system",
     "useCache": "use_cache",
 }
+"""The fields of the earlier service, and ours."""
 
 
 def request_from_options(**fields: Any) -> JobSpec:
     """Return the spec for a form or a command line. Fields that are None were not given."""
     given = {name: value for name, value in fields.items() if value is not None}
-    return _with_script_metadata(given)
+    return request_from_fields(given)
 
 
 def request_from_json(data: bytes, where: str) -> JobSpec:
@@ -45,6 +46,14 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
 
     `where` names the source in errors ("standard input", a file's name).
     """
+    fields = read_fields(data, where)
+    if "pythonCode" in fields:
+        fields = from_earlier_service(fields)
+    return request_from_fields(_with_code_of_script(fields))
+
+
+def read_fields(data: bytes, where: str) -> dict[str, Any]:
+    """Return the JSON object of a request, unchecked. `RequestError` for anything else."""
     if len(data) > MAX_REQUEST:
         raise RequestError(where, f"is longer than {MAX_REQUEST // 1024**2} MiB")
     try:
@@ -73,9 +82,7 @@ def request_from_json(data: bytes, where: str) -> JobSpec:
             "is a Jupyter notebook, not a request",
             convert_notebook("NOTEBOOK.ipynb" if where == STANDARD_INPUT else where),
         )
-    if "pythonCode" in fields:
-        fields = _from_earlier_service(fields)
-    return _with_script_metadata(_with_code_of_script(fields))
+    return fields
 
 
 def _with_code_of_script(fields: dict[str, Any]) -> dict[str, Any]:
@@ -91,16 +98,19 @@ def _with_code_of_script(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
-    """Convert the fields. `dependencies` and `systemDependencies` are texts: lists between commas."""
+def from_earlier_service(fields: dict[str, Any]) -> dict[str, Any]:
+    """Convert the fields of the earlier service. `dependencies` and `systemDependencies` are texts:
+    lists between commas."""
     for name in fields:
-        if name not in _EARLIER:
-            raise RequestError(name, f"is not a field of such a request ({', '.join(_EARLIER)})")
+        if name not in EARLIER_FIELDS:
+            raise RequestError(
+                name, f"is not a field of such a request ({', '.join(EARLIER_FIELDS)})"
+            )
     out: dict[str, Any] = {}
     for name, value in fields.items():
         if value is None:
             continue
-        ours = _EARLIER[name]
+        ours = EARLIER_FIELDS[name]
         if ours in ("dependencies", "system", "requirements") and not isinstance(value, str):
             raise RequestError(name, "must be text")
         if ours == "dependencies":
@@ -146,7 +156,8 @@ def _is_named_notebook(where: str) -> bool:
     return where.lower().endswith(".ipynb")
 
 
-def _with_script_metadata(fields: dict[str, Any]) -> JobSpec:
+def request_from_fields(fields: dict[str, Any]) -> JobSpec:
+    """Return the spec for fields of JobSpec. Reads no file, so a project's script gives no code."""
     code = fields.get("code")
     try:
         metadata = read_script_metadata(code) if isinstance(code, str) else None

@@ -8,7 +8,6 @@ import click
 
 from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
-from stoke.errors import EngineError, RequestError
 
 
 @click.command(cls=RequestCommand)
@@ -52,18 +51,13 @@ def command(
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config
-    from stoke.jobs.request import Request
-    from stoke.request.stored import read_stored_spec
+    from stoke.jobs.rerun import rerun_request, spec_of
     from stoke.request.values import Requirements
 
     config = load_config()
     with open_history() as history:
         earlier = find_job(history, job)
-        text = history.spec(earlier.id)
-    try:
-        stored = read_stored_spec(text)
-    except RequestError as error:
-        raise EngineError(f"the request of {earlier.id} {error.why}") from None
+        stored = spec_of(earlier, history)
     of_project: dict[str, Any] = {}
     if fresh:
         from stoke.project.fresh_request import fresh_request
@@ -74,16 +68,7 @@ def command(
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
     spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None, hold=hold)
-    request = Request(
-        spec,
-        name=earlier.name,
-        upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
-        max_project=config.project.max_size,
-        checkpoint=earlier.checkpoint,
-        **of_project,
-    )
+    request = rerun_request(earlier, spec, config, upgrade=upgrade, **of_project)
     return run_request(
         request,
         backend or earlier.backend,

@@ -1,0 +1,109 @@
+"""Checks of every request before its operation: Host, Origin, tokens in addresses, rate, token.
+
+A page in a browser can send requests to any address of this machine, and with DNS rebinding under a
+name of its own. The checks of Host and Origin stop it: https://owasp.org/www-community/attacks/csrf
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from stoke.api.errors import ApiError
+from stoke.api.tokens import PREFIX, Token
+
+if TYPE_CHECKING:
+    from stoke.api.server_state import Api
+
+_TOKEN_NAME = re.compile(
+    r"(?:access|api|auth|bearer|refresh|id)?[_-]?(?:token|key)|authorization|bearer|password|secret",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(\d{1,5}))?")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Guard:
+    """`hosts` are the names of the server in the form of a Host header, without its port."""
+
+    def __init__(self, api: Api, hosts: frozenset[str]) -> None:
+        self._api = api
+        self._hosts = hosts
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in api.config.api.origins)
+
+    def check_address(self, request: Request) -> None:
+        """Raise `ApiError` for a request that a foreign page may have sent, or with a token in its
+        address."""
+        headers = request.headers
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in front may take the other one, and see another request in the body.
+            raise ApiError(400, "The body has two lengths.", headers={"Connection": "close"})
+        hosts = headers.getlist("host")
+        found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if found is None or found[1].lower() not in self._hosts:
+            raise ApiError(421, "The Host is not a name of this server (api.hosts).")
+        origins = headers.getlist("origin")
+        if origins and not (len(origins) == 1 and self._is_known(origins[0], request, hosts[0])):
+            raise ApiError(403, "This Origin may not use the server (api.origins).")
+        site = headers.get("sec-fetch-site", "none")
+        if not origins and site not in ("none", "same-origin"):
+            raise ApiError(403, "Pages of other sites may not use the server (api.origins).")
+        if PREFIX in request.scope["query_string"].decode("latin-1") or any(
+            _TOKEN_NAME.fullmatch(name) for name in request.query_params
+        ):
+            raise ApiError(
+                400,
+                "A token in an address ends up in logs and histories.",
+                hint="replace the one that was sent; send it as a header: Authorization: Bearer TOKEN",
+            )
+
+    def _is_known(self, origin: str, request: Request, host: str) -> bool:
+        if origin.lower() in self._origins:
+            return True
+        own = urlsplit(origin)
+        return own.scheme == request.url.scheme and own.netloc.lower() == host.lower()
+
+    def token(self, request: Request) -> Token:
+        """Return the token of a request. Raises `ApiError` 401 without a known one, and 429."""
+        sent = request.headers.getlist("authorization")
+        kind, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+        token = None
+        if kind.lower() == "bearer" and 0 < len(secret) <= 200:
+            token = self._api.tokens.find(secret.strip())
+        if token is None:
+            # Only wrong tokens are slowed down: behind a proxy, all clients have one address.
+            wait = self._api.failures.take(request.client.host if request.client else "?")
+            if wait:
+                raise self._too_many(wait)
+            what = "The token is unknown." if sent else "The request has no token."
+            raise ApiError(
+                401,
+                what,
+                hint="make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
+                headers={"WWW-Authenticate": 'Bearer realm="stoke"'},
+            )
+        wait = self._api.rate.take(token.name)
+        if wait:
+            raise self._too_many(wait)
+        return token
+
+    def _too_many(self, seconds: float) -> ApiError:
+        return ApiError(
+            429,
+            "Too many requests (api.rate).",
+            headers={"Retry-After": str(max(1, math.ceil(seconds)))},
+        )
+
+
+def host_names(host: str, more: tuple[str, ...]) -> frozenset[str]:
+    """Return the names for a server that listens on `host`, with those of the configuration."""
+    names = {name.lower() for name in more}
+    own = f"[{host}]" if ":" in host else host
+    if own in ("0.0.0.0", "[::]"):  # noqa: S104 - Not listened on here.
+        own = "localhost"
+    names.add(own.lower())
+    return frozenset(names | LOOPBACK)
