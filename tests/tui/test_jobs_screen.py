@@ -197,9 +197,13 @@ async def test_the_title_counts_states_and_a_column_tells_why(app: StokeApp, des
     desk.job("job-bbbbbb", JobState.FAILED, exit_code=1)
     desk.job("job-cccccc", JobState.FAILED, reason="lock: no solution found: numpy needs more")
     desk.job("job-dddddd", JobState.FAILED, reason="no", age=90_000)
+    desk.job("job-eeeeee", JobState.QUEUED, reason="waits for a slot: 2 of 2 are in use")
+    desk.job("job-ffffff", JobState.QUEUED, reason="waits for fit-aaaaaa to succeed (running)")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "4 jobs · 1 running · 2 failed today" in screen_text(app))
+        title = "6 jobs · 1 running · 2 queued · 2 failed today"
+        await until(pilot, lambda: title in screen_text(app))
         assert "exit 1 " in screen_text(app) and " no solution " in screen_text(app)
+        assert " slot " in screen_text(app) and " after fit-aa" in screen_text(app)
 
 
 async def test_a_filter_without_a_match_leaves_no_log_on_the_screen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,13 @@ _CAUSES = (
     ("no solution", ("no solution",)),
     ("unschedulable", ("unschedulable", "insufficient")),
     ("image", ("cannot pull", "imagepull")),
+    ("never started", ("never started",)),
+    ("queue paused", ("the queue is paused",)),
+    ("slot", ("waits for a slot",)),
+    ("gpu", ("gpus wanted",)),
 )
+# What a job in the queue waits for.
+_FOLLOWS = re.compile(r"waits for (\S+) to (?:succeed|end) ")
 
 
 def activity(job: Job) -> str:
@@ -92,6 +99,9 @@ def _why(job: Job) -> Text | str:
         if any(text in lower for text in texts):
             reason = cause
             break
+    followed = _FOLLOWS.match(reason)
+    if followed:
+        return f"after {followed[1]}"
     # `lock: there is no package ...`: the phase is in the details.
     reason = reason.partition(": ")[2] or reason
     if not reason and not job.state.finished:
