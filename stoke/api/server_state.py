@@ -69,7 +69,7 @@ class Api:
         return await asyncio.get_running_loop().run_in_executor(self.engines, work)
 
     async def job(self, job_id: str, token: Token) -> Job:
-        """Return a job that the token sees. Raises `ProblemError` 404: also for the jobs of other scopes,
+        """Return a job that the token sees. `ProblemError` 404 also for the jobs of other scopes,
         because their names are no business of this client."""
         job = await self.read(lambda: self.reading.get(job_id))
         # A row may also be found by its number; that is no name for clients.

@@ -99,7 +99,7 @@ class Submissions:
     ) -> tuple[Job, bool]:
         """Record a job and queue it for its engine. Return its record, and whether its key was known.
 
-        Raises `ProblemError` for a full queue and a key of another request, `RequestError` for a request
+        `ProblemError` for a full queue and a key of another request, `RequestError` for a request
         that the backend cannot run, `EngineError` if the history cannot be written.
         """
         if key is None:
