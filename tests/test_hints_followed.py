@@ -129,6 +129,8 @@ RIGHTS = "needs a user who may grant rights; tests/backends/argo has its conditi
 ENGINE = "needs an engine with this fault; tests/backends/docker/test_engine.py has its condition"
 ELSEWHERE = "the fault and its remedy are outside of this machine"
 NOT_FOLLOWED = {
+    "call status with wait to see whether it ends; to end it at once: stop with now": "needs an "
+    "engine that does not end a job after SIGKILL",
     "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an administrator "
     "grant the right: stoke setup argo --apply": RIGHTS,
     "have an administrator grant the right: stoke setup argo --apply": RIGHTS,

@@ -17,6 +17,7 @@ from tests.test_hints_followed import templates_in_source
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES.append(ROOT / "stoke/agents/skill.md")
 # Not CHANGELOG.md, which names options that were replaced.
 
 OPERATORS = set("|&;<>()")

@@ -17,8 +17,10 @@ from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.history.queue import JobQueue
 from stoke.history.usage import UsageCurves
 from stoke.jobs import refresh
+from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocations, UnsavedLogError
@@ -176,6 +178,10 @@ class JobsService:
     # --- tracking ---------------------------------------------------------------------------------
 
     def _track(self, unfinished: list[Job]) -> None:
+        queued = JobQueue(self._history).ids()
+        if queued:
+            wake_scheduler(self._history)  # The one before may have been killed.
+        unfinished = [job for job in unfinished if job.id not in queued]
         wanted = [job for job in unfinished if job.id == self._prioritized]
         wanted += [job for job in unfinished if job.id != self._prioritized]
         others, wanted = wanted[TRACKED:], wanted[:TRACKED]

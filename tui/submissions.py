@@ -59,12 +59,16 @@ class Submissions:
     ) -> None:
         """Make a request and submit it on a thread; `done` or `failed` is called in the context of
         `node`."""
+        from stoke.history.queue import Placement
         from stoke.jobs.prepare import prepare
         from stoke.jobs.submit import submit
+        from stoke.jobs.turns import Turn
 
         def work() -> Job:
-            prepared = prepare(request(), self._backends().get(backend), self._history)
-            return submit(prepared, self._history)
+            backends = self._backends()
+            prepared = prepare(request(), backends.get(backend), self._history)
+            turn = Turn(Placement(), backends.config)
+            return submit(prepared, self._history, queue=turn)
 
         def succeeded(job: Job) -> None:
             done(job)

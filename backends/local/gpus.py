@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from stoke.backend.api import BusyError
 from stoke.config.model import LocalConfig
-from stoke.errors import EngineError, RequestError
+from stoke.errors import RequestError
 from stoke.files.file_lock import take_lock
 from stoke.files.paths import make_private, state_dir
 
@@ -75,7 +76,7 @@ def take_gpus(count: int, local: LocalConfig) -> TakenGpus:
     if len(taken.names) == count:
         return taken
     taken.close()
-    raise EngineError(
+    raise BusyError(
         f"{count} of {len(names)} GPUs wanted, {len(taken.names)} free: running jobs have the others",
         "wait until one ends: stoke jobs; or share one: --env CUDA_VISIBLE_DEVICES=0",
     )

@@ -27,8 +27,8 @@ from stoke.history.job import Job, JobState
 from stoke.history.submission_keys import SubmissionKeys
 from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
-from stoke.jobs.submit import RecordedJob, SubmitLock, deliver, own_submit_lock, record
-from stoke.jobs.submit_lock import submit_locks
+from stoke.jobs.submit import RecordedJob, deliver, record
+from stoke.jobs.submit_lock import SubmitLock, submit_locks, take_submit_lock
 
 WORKERS = 2
 """Jobs that one engine is given at the same time."""
@@ -58,7 +58,9 @@ class QueueLock:
             usual.parent.mkdir(mode=0o700, exist_ok=True)
             os.link(self._path, usual)
         except (OSError, EngineError):
-            return own_submit_lock(job_id)
+            taken = take_submit_lock(job_id)
+            assert taken is not None
+            return taken
         return SubmitLock(usual, None)
 
     def close(self) -> None:

@@ -72,6 +72,13 @@ class Delivery:
     renews: bool = False
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
     project: ProjectDelivery | None = None
+    environment: Mapping[str, str] | None = None
+    """The user's environment, for a job that is started on this machine by another program; None for
+    that of this program."""
+
+
+class BusyError(EngineError):
+    """A job cannot start now, because running jobs have what it needs."""
 
 
 class UnsettledSubmitError(EngineError):

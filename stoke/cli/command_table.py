@@ -40,14 +40,16 @@ COMMANDS = {
     ),
     "schema": ("stoke.cli.commands.schema", "Print the JSON schema of a request."),
     "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
+    "queue": ("stoke.cli.commands.queue", "List, pause and reorder the jobs that wait to start."),
     "workspace": (
         "stoke.cli.commands.workspace",
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",
     ),
+    "mcp": ("stoke.cli.commands.mcp", "Serve tools for coding agents, over standard input."),
     "api": ("stoke.cli.commands.api", "Serve jobs over HTTP, for programs."),
     "setup": (
         "stoke.cli.commands.setup",
-        "Prepare an engine for jobs; schedule the pruning of caches.",
+        "Prepare an engine for jobs; schedule the pruning of caches; teach a coding agent.",
     ),
     "doctor": ("stoke.cli.commands.doctor", "Check the setup and suggest fixes."),
     "completion": ("stoke.cli.completion", "Print the completion script for a shell."),

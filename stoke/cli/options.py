@@ -13,12 +13,14 @@ import click
 from stoke.cli.completion import complete_backend, complete_job
 from stoke.cli.option_errors import FILLED, OptionalValue, RequestCommand, with_value
 from stoke.files.paths import current_folder
+from stoke.history.queue import MOST_PRIORITY
 from stoke.request import fields, values
 from stoke.request.fields import put_value
 from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
     from stoke.config.model import Config
+    from stoke.history.queue import Placement
     from stoke.jobs.request import Request
     from stoke.project.choices import ProjectEnvironment
 
@@ -267,6 +269,21 @@ OUTCOME: tuple[Option[Any], ...] = (
     QUIET,
 )  # fmt: skip
 
+QUEUE: tuple[Option[Any], ...] = (
+    click.option(
+        "--after", metavar="JOB", multiple=True, shell_complete=complete_job,
+        help="Start when this job has succeeded; may be repeated.",
+    ),
+    click.option(
+        "--after-any", metavar="JOB", multiple=True, shell_complete=complete_job,
+        help="Start when this job has ended, however it ended.",
+    ),
+    click.option(
+        "--priority", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY), metavar="N",
+        help="Put the job into the queue, before jobs of a lower priority (default: 0).",
+    ),
+)  # fmt: skip
+
 JOB: tuple[Option[Any], ...] = (click.argument("job", metavar="JOB", shell_complete=complete_job),)
 JOBS: tuple[Option[Any], ...] = (
     click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job),
@@ -317,6 +334,26 @@ def request_from(
         needs_project=not _is_code_only(start)
         or bool(options.get("folder") or options.get("include")),
     )
+
+
+def placement(
+    detach: bool, after: tuple[str, ...], after_any: tuple[str, ...], priority: int | None
+) -> Placement | None:
+    """Return the place in the queue that the options of QUEUE name; None for a job that starts at once,
+    because the user waits for it and did not ask for the queue."""
+    if not (detach or after or after_any or priority is not None):
+        return None
+    from stoke.cli.job_lookup import find_job, open_history
+    from stoke.history.queue import Dependency, Placement
+
+    found: dict[str, Dependency] = {}
+    if after or after_any:
+        with open_history() as history:
+            for names, any_end in ((after_any, True), (after, False)):
+                for name in names:
+                    job_id = find_job(history, name).id
+                    found[job_id] = Dependency(job_id, any_end)
+    return Placement(priority or 0, tuple(found.values()))
 
 
 def _is_code_only(start: _Start) -> bool:

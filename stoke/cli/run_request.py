@@ -28,6 +28,7 @@ from stoke.jobs.submit import submit
 if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl
     from stoke.cli.session import Shell
+    from stoke.history.queue import Placement
 
 
 def run_request(
@@ -40,11 +41,12 @@ def run_request(
     quiet: bool,
     folder: Path | None = None,
     control: RunControl | None = None,
+    queue: Placement | None = None,
 ) -> int:
     """Submit the request and, unless `detach`, follow the job to its end. Return the exit code.
 
     `folder` is that of the script, given for new code: packages that its imports need are proposed.
-    `control` can end the run.
+    `control` can end the run. With `queue`, the job waits in the queue until it is its turn.
     """
     progress = ProgressPrinter(quiet)
     shell: Shell | None = None
@@ -56,6 +58,13 @@ def run_request(
             interactive(backend)
             if detach or as_json:
                 raise RequestError("shell", "cannot be combined with --detach and --json")
+        turn = None
+        if queue is not None:
+            from stoke.jobs.dependencies import check_dependencies
+            from stoke.jobs.turns import Turn
+
+            check_dependencies(queue.after, history)
+            turn = Turn(queue, config)
         prepared = prepare(request, backend, history)
         for note in prepared.request.notes:
             progress.print(note)
@@ -75,7 +84,7 @@ def run_request(
 
             progress.print_undeclared(undeclared(request.spec, folder))
         try:
-            job = submit(prepared, history, progress.print_submission)
+            job = submit(prepared, history, progress.print_submission, turn)
         except StokeError as error:
             failed = history.get(error.job_id) if error.job_id else None
             if as_json and failed is not None:

@@ -18,6 +18,7 @@ class JobResults(Sequence[ResultFile]):
 
     def __init__(self, job_id: str, collected: Collected) -> None:
         self._collected = collected
+        self.job_id = job_id
         self.folder = results_folder(job_id)
         """Where they are. The files in it are stoke's: `copy_to` gives copies to change."""
 
@@ -45,6 +46,11 @@ class JobResults(Sequence[ResultFile]):
     def refused(self) -> tuple[tuple[str, str], ...]:
         """What was not collected: (path, why)."""
         return self._collected.refused
+
+    @property
+    def refused_count(self) -> int:
+        """How many files were not collected; `refused` has the first."""
+        return self._collected.refused_count
 
     def path(self, name: str) -> Path:
         """Return where a result is. Raises `RequestError` if the job has none of that name."""

@@ -11,9 +11,11 @@ from stoke.client.connection import Connection
 from stoke.client.job_handle import JobHandle
 from stoke.client.request_fields import RequestFields
 from stoke.config.defaults import with_defaults
+from stoke.history.queue import Placement
 from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.submit import submit as submit_prepared
+from stoke.jobs.turns import Turn
 from stoke.request.sources import read_code, request_from_options
 from stoke.text.sanitize import clean
 
@@ -38,10 +40,21 @@ class Session(Connection):
         name: str | None = None,
         **fields: Unpack[RequestFields],
     ) -> JobHandle:
-        """Submit a job and return at once. A `Path` is the file that has the code.
+        """Submit a job and return at once. A `Path` is the file that has the code. The job waits in the
+        queue if all slots are in use.
 
         Raises `RequestError` for a wrong field, and `EngineError` if the backend does not take the job.
         """
+        return self._submit(code, backend, name, fields, waits=True)
+
+    def _submit(
+        self,
+        code: str | Path,
+        backend: str | None,
+        name: str | None,
+        fields: RequestFields,
+        waits: bool,
+    ) -> JobHandle:
         program = None
         if isinstance(code, Path):
             program = code.name
@@ -54,8 +67,18 @@ class Session(Connection):
             lock_ttl=self.config.lock_ttl,
             on_cache_trouble=self.config.on_cache_trouble,
         )
+        return self.submit_request(request, backend, waits=waits)
+
+    def submit_request(
+        self, request: Request, backend: str | None = None, *, waits: bool = True
+    ) -> JobHandle:
+        """Submit a request that is complete, and return at once. Raises the errors of `submit`.
+
+        Without `waits`, the job starts even if all slots of the queue are in use.
+        """
+        turn = Turn(Placement(), self.config) if waits else None
         chosen = self.backends.get(backend or self.config.backend)
-        job = submit_prepared(prepare(request, chosen, self.history), self.history)
+        job = submit_prepared(prepare(request, chosen, self.history), self.history, queue=turn)
         return JobHandle(self, job.id)
 
     def run(
@@ -69,7 +92,7 @@ class Session(Connection):
     ) -> JobHandle:
         """Submit a job and wait for its end. With `check`, raise `JobFailedError` unless it
         succeeds."""
-        job = self.submit(code, backend=backend, name=name, **fields).wait()
+        job = self._submit(code, backend, name, fields, waits=False).wait()
         return job.raise_for_state() if check else job
 
     def job(self, name: str) -> JobHandle:

@@ -141,6 +141,14 @@ class ProjectConfig(Section):
     """Bytes that the files of a project may take; a larger project is refused."""
 
 
+class QueueConfig(Section):
+    """The queue of local and Docker jobs that nothing waits for."""
+
+    slots: int | None = Field(default=None, ge=1)
+    """How many jobs of a backend run at once; by default one for each core of this machine, and at most
+    one for each GiB of its memory."""
+
+
 class ApiConfig(Section):
     """The server of `stoke api`."""
 
@@ -169,6 +177,9 @@ class ApiConfig(Section):
 
 class ScopeConfig(Section):
     """Settings of one scope: `[scopes.NAME]`."""
+
+    slots: int | None = Field(default=None, ge=1)
+    """How many of its jobs run at once on a backend; by default as many as there are slots."""
 
     max_size: Memory | None = None
     """Bytes that its caches may hold together; by default `max_size` of the configuration."""
@@ -209,6 +220,7 @@ class Config(Section):
     log: LogConfig = Field(default_factory=LogConfig.model_construct)
     results: ResultsConfig = Field(default_factory=ResultsConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
+    queue: QueueConfig = Field(default_factory=QueueConfig.model_construct)
     api: ApiConfig = Field(default_factory=ApiConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 

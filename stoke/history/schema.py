@@ -158,6 +158,17 @@ MIGRATIONS = (
     ALTER TABLE jobs ADD COLUMN held_until REAL;
     """,
     """
+    CREATE TABLE queue (
+        job_id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        place REAL NOT NULL,
+        priority INTEGER NOT NULL DEFAULT 0,
+        after TEXT NOT NULL DEFAULT '[]'
+    ) WITHOUT ROWID;
+    CREATE TABLE paused_queues (
+        backend TEXT NOT NULL PRIMARY KEY
+    ) WITHOUT ROWID;
+    """,
+    """
     CREATE TABLE submission_keys (
         token TEXT NOT NULL,
         key TEXT NOT NULL,

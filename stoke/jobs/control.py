@@ -11,6 +11,7 @@ from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job
+from stoke.history.queue import JobQueue
 from stoke.jobs.tracker import Tracker
 
 RELEASE_SECONDS = 15.0
@@ -24,6 +25,11 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     """
     if job.state.finished and not job.provisional:
         return None
+    if JobQueue(history).has(job.id):
+        from stoke.jobs.leave_queue import leave_queue
+
+        if leave_queue(job.id, history):
+            return None
     if job.held:
         # It keeps its state: its code has failed before.
         history.update(job.id, held_until=None)
@@ -39,7 +45,7 @@ def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str
 
     A backend that cannot send SIGINT stops the job instead, as `stop` does with `grace`.
     """
-    if not isinstance(backend, Interrupts):
+    if not isinstance(backend, Interrupts) or JobQueue(history).has(job.id):
         return stop(job, backend, history, grace)
     if not job.state.finished:
         history.update(job.id, stop_requested=True)

@@ -16,6 +16,7 @@ from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.history.queue import JobQueue
 from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
 from stoke.jobs.results import (
@@ -99,6 +100,10 @@ def refresh(
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+    if JobQueue(history).has_work():
+        from stoke.jobs.scheduler_process import wake_scheduler
+
+        wake_scheduler(history)  # The one before may have been killed.
     if asked:
         _log.debug(
             "refresh: %d of %d jobs answered in %.3f s (limit %.1f s)",
@@ -141,7 +146,7 @@ def reconcile(
     not wait for the end of a long log closes the tracker. Without `collects`, a process of its own
     collects the results.
     """
-    if is_being_submitted(job.id):
+    if is_being_submitted(job.id) or JobQueue(history).has(job.id):
         return True
     engine = backend.inspect(job.id)
     if engine.status == EngineStatus.RUNNING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend
 from stoke.backend.capabilities import StoresProjects
+from stoke.delivery.stored_delivery import delivery_file
 from stoke.files.debug import Logger
 from stoke.files.paths import make_private, state_dir
 from stoke.jobs.request import Request
@@ -108,12 +109,13 @@ def known_contents(spec: JobSpec, backend: Backend | None) -> set[str]:
 
 
 def pack_file(job_id: str) -> Path:
-    """Return the path of a job's pack, which exists while the job is submitted. Remove the packs whose
-    submitting process was killed."""
+    """Return the path of a job's pack, which exists until its engine has the job. Remove the packs
+    whose submitting process was killed."""
     folder = make_private(state_dir() / "projects" / "packs")
     for name in os.listdir(folder):
         # One that is not finished is called .JOB.PID.new, and no job's id has a dot.
-        if not is_being_submitted(name.lstrip(".").partition(".")[0]):
+        job = name.lstrip(".").partition(".")[0]
+        if not is_being_submitted(job) and not delivery_file(job).exists():
             (folder / name).unlink(missing_ok=True)
     return folder / job_id
 

@@ -1,11 +1,16 @@
-"""The file lock that a submitting process holds until the engine has the job."""
+"""The file lock that a process holds while it submits a job, until the engine has the job."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from stoke.files.file_lock import is_locked
-from stoke.files.paths import job_dir, state_dir
+from stoke.errors import EngineError
+from stoke.files.file_lock import is_locked, take_lock
+from stoke.files.paths import job_dir, make_private, state_dir
+from stoke.logs.spool import cannot_save
 
 
 def is_being_submitted(job_id: str) -> bool:
@@ -16,3 +21,64 @@ def is_being_submitted(job_id: str) -> bool:
 def submit_locks(job_id: str) -> tuple[Path, Path]:
     """Return the paths of a job's submit lock; the second is used if the job's folder takes no file."""
     return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"
+
+
+class SubmitLock:
+    """A submit lock that this process holds. Without a descriptor, another file lock of it counts."""
+
+    def __init__(self, file: Path, descriptor: int | None) -> None:
+        self._file = file
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        try:
+            self._file.unlink()
+        except OSError:
+            pass  # Closing the descriptor releases the lock; the file does not matter.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+@contextmanager
+def submitting(job_id: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a job's submit lock. Without `wait`, give False if another process holds it."""
+    taken = take_submit_lock(job_id, wait=wait)
+    if taken is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        taken.release()
+
+
+def take_submit_lock(job_id: str, *, wait: bool = True) -> SubmitLock | None:
+    """Take a job's submit lock in a file of its own. Without `wait`, return None if it is held."""
+    taken = _take(job_id, wait)
+    return None if taken is None else SubmitLock(*taken)
+
+
+def _take(job_id: str, wait: bool) -> tuple[Path, int] | None:
+    usual, spare = submit_locks(job_id)
+    try:
+        make_private(usual.parent)
+        path, lock = usual, _take_current(usual, wait)
+    except (OSError, EngineError):
+        try:
+            path, lock = spare, _take_current(spare, wait)
+        except OSError as error:
+            raise cannot_save(usual.parent, error) from error
+    return None if lock is None else (path, lock)
+
+
+def _take_current(path: Path, wait: bool) -> int | None:
+    """Take the lock on the file that has this name now: its last holder may have removed the file
+    after it was opened here."""
+    while (lock := take_lock(path, wait=wait)) is not None:
+        try:
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(lock)
+    return lock

@@ -29,6 +29,7 @@ from stoke.files.debug import Logger
 from stoke.files.paths import job_dir
 from stoke.history.database import History, Note
 from stoke.history.job import PREPARING_PHASES, Job, JobState, Phase, Usage
+from stoke.history.queue import JobQueue
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.jobs.event_checks import RUN, EventChecks
 from stoke.jobs.progress_text import progress_text
@@ -39,6 +40,8 @@ from stoke.remote.events import Event
 _log = Logger(__name__)
 
 POLL_SECONDS = 0.1
+# Seconds between looks for the scheduler of a job that waits in the queue.
+WAKE_SECONDS = 2.0
 # How long an engine may report a job as running after the job has reported its end. After that time the
 # report is taken for one that the user's code printed.
 DOUBT_SECONDS = 30.0
@@ -86,6 +89,7 @@ class Tracker:
         self._stays_in_fallback = False
         self._location = location or LogLocation(job_dir(job_id))
         self._restarted = False
+        self._wakes_at = 0.0
 
     @property
     def held(self) -> bytes:
@@ -103,6 +107,9 @@ class Tracker:
             if job is None or (job.state.finished and not job.provisional):
                 self._location.restore_log_folder()  # Another process has saved the log.
                 return
+            if JobQueue(self._history).has(self.job_id):
+                self._wait_in_queue(job)
+                continue
             try:
                 follower = self._new_follower()
             except FollowerBusyError:
@@ -124,8 +131,23 @@ class Tracker:
                 self._on_change()
                 return
 
+    def _wait_in_queue(self, job: Job) -> None:
+        """Wait a moment for the start of a job, and report the reason once it is another one."""
+        if job.reason and job.reason != self._waits_for:
+            self._on_trouble(WaitingError(job.reason))
+            self._waits_for = job.reason
+            self._on_change()
+        from stoke.jobs.scheduler_process import wake_scheduler
+
+        if time.monotonic() > self._wakes_at:
+            self._wakes_at = time.monotonic() + WAKE_SECONDS
+            wake_scheduler(self._history)  # The one before may have been killed.
+        self._closed.wait(POLL_SECONDS)
+
     def catch_up(self) -> None:
         """Bring log and history up to date. If another process follows the job, they already are."""
+        if JobQueue(self._history).has(self.job_id):
+            return
         try:
             follower = self._new_follower()
         except FollowerBusyError:

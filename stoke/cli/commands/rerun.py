@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
+from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
 
 
 @click.command(cls=RequestCommand)
@@ -20,7 +20,7 @@ from stoke.cli.options import BACKEND, JOB, OUTCOME, UPGRADE, apply, option_for
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
 )
-@apply(OUTCOME)
+@apply(QUEUE, OUTCOME)
 def command(
     job: str,
     backend: str | None,
@@ -33,6 +33,7 @@ def command(
     detach: bool,
     as_json: bool,
     quiet: bool,
+    **queue: Any,
 ) -> int:
     """Run a job's request again.
 
@@ -69,5 +70,11 @@ def command(
     spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None, hold=hold)
     request = rerun_request(earlier, spec, config, upgrade=upgrade, **of_project)
     return run_request(
-        request, backend or earlier.backend, config, detach=detach, as_json=as_json, quiet=quiet
+        request,
+        backend or earlier.backend,
+        config,
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+        queue=placement(detach, **queue),
     )

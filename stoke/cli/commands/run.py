@@ -13,8 +13,10 @@ from stoke.cli.options import (
     OUTCOME,
     PLACE,
     PROJECT,
+    QUEUE,
     CodeCommand,
     apply,
+    placement,
     request_from,
     script_folder,
 )
@@ -31,20 +33,28 @@ def _exit_codes() -> str:
 
 
 @click.command(cls=CodeCommand, epilog=_exit_codes())
-@apply(CODE, PROJECT, BACKEND, PLACE, OUTCOME)
+@apply(CODE, PROJECT, BACKEND, PLACE, QUEUE, OUTCOME)
 @click.option(
     "--watch", is_flag=True,
     help="Run again whenever FILE or a file of its project is saved, until ctrl+c; end the run before "
     "if it is not over.",
 )  # fmt: skip
 def command(
-    backend: str | None, detach: bool, as_json: bool, quiet: bool, watch: bool, **options: Any
+    backend: str | None,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+    watch: bool,
+    **options: Any,
 ) -> int:
     """Run Python code with its packages, and wait for it.
 
     The job's stdout, stderr and exit code become those of this command; its stdin is empty. Ctrl+c
     interrupts the code (on argo it stops the job); a second ctrl+c ends the job at once. stoke prints
     its own messages to stderr, unless --quiet is given.
+
+    With --detach, --after, --after-any or --priority the job waits in the queue until there is a slot
+    for it (see: stoke queue --help).
 
     As with python, everything after FILE goes to the script; stoke's own options come before FILE. If
     the script has an option that stoke has too, put -- after FILE.
@@ -58,11 +68,13 @@ def command(
     stoke run --json - < train.py
     stoke run -w numpy --watch train.py
     stoke run --watch --exec pytest -- -q tests
+    stoke run --detach --after prepare train.py
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
 
     config = load_config()
+    queue = {name: options.pop(name) for name in ("after", "after_any", "priority")}
     folder = script_folder(options["words"], options["code"])
 
     def run(control: RunControl | None = None) -> int:
@@ -78,6 +90,7 @@ def command(
             quiet=quiet,
             folder=folder,
             control=control,
+            queue=placement(detach, **queue),
         )
 
     if not watch:

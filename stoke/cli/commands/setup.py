@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Prepare an engine for jobs; schedule the pruning of caches.
+    """Prepare an engine for jobs; schedule the pruning of caches; teach a coding agent.
 
     \b
     stoke setup image
     stoke setup argo --namespace jobs --apply
     stoke setup schedule --unused 30d
+    stoke setup agent
     """
 
 
@@ -229,3 +230,18 @@ def keys() -> None:
     from stoke.cli.screens import keys_file
 
     click.echo(keys_file(), nl=False)
+
+
+@command.command()
+def agent() -> None:
+    """Print a skill file that teaches a coding agent to use stoke.
+
+    It is Markdown with front matter: the commands, exit codes, logs, caches, and how to register
+    the tools of stoke mcp.
+
+    \b
+    stoke setup agent > .claude/skills/stoke/SKILL.md
+    """
+    from stoke.agents.skill import skill_file
+
+    click.echo(skill_file(), nl=False)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, OUTCOME, PLACE, apply
+from stoke.cli.options import BACKEND, OUTCOME, PLACE, QUEUE, apply
 
 
 @click.command(cls=RequestCommand)
 @click.argument("where", metavar="REQUEST.json|-")
-@apply(BACKEND, PLACE, OUTCOME)
+@apply(BACKEND, PLACE, QUEUE, OUTCOME)
 def command(
     where: str,
     backend: str | None,
@@ -25,6 +26,7 @@ def command(
     detach: bool,
     as_json: bool,
     quiet: bool,
+    **queue: Any,
 ) -> int:
     """Run a request from a JSON file.
 
@@ -37,7 +39,7 @@ def command(
 
     A request whose "project" has no digest runs with the folder's files and packages as they are now.
     """
-    from stoke.cli.options import job_name
+    from stoke.cli.options import job_name, placement
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults
     from stoke.config.loader import load_config
@@ -64,5 +66,11 @@ def command(
         project_files=project.extra_files,
     )
     return run_request(
-        request, backend or config.backend, config, detach=detach, as_json=as_json, quiet=quiet
+        request,
+        backend or config.backend,
+        config,
+        detach=detach,
+        as_json=as_json,
+        quiet=quiet,
+        queue=placement(detach, **queue),
     )

@@ -1,0 +1,182 @@
+"""Start the queued jobs of a history when their turn comes.
+
+    python -P -m stoke.jobs.scheduler
+
+One process holds the scheduler's lock; it ends when nothing waits any more. All its state is in the
+history and in the jobs' folders, so the next one continues after a kill at any moment: a job stays in
+the queue until its engine has it, and submitting it again is safe.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import closing
+
+from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
+from stoke.backend.pool import Backends
+from stoke.config.loader import load_config
+from stoke.delivery.stored_delivery import drop_delivery, load_delivery
+from stoke.errors import EngineError, StokeError
+from stoke.files.background_log import background_log
+from stoke.files.debug import Logger
+from stoke.files.file_lock import take_lock
+from stoke.history.database import History
+from stoke.history.job import Job, JobState, Phase
+from stoke.history.queue import JobQueue, QueuedJob
+from stoke.jobs.dependencies import waits_for, why_never
+from stoke.jobs.leave_queue import never_started
+from stoke.jobs.refresh import reconcile
+from stoke.jobs.scheduler_process import scheduler_lock
+from stoke.jobs.submit import record_failure, recording, remove_pack
+from stoke.jobs.submit_lock import submitting
+from stoke.jobs.turns import Turns
+
+_log = Logger(__name__)
+
+CHECK_SECONDS = 0.1
+"""Seconds between checks whether a running job has ended, or another one was put into the queue."""
+PAUSED = "the queue is paused; continue with: stoke queue resume"
+
+
+class Scheduler:
+    """Starts queued jobs. Only the process that holds the scheduler's lock may use one."""
+
+    def __init__(self, backends: Backends, history: History) -> None:
+        self._backends = backends
+        self._history = history
+        self._queue = JobQueue(history)
+
+    def run(self) -> None:
+        """Start jobs until none waits, but for paused ones."""
+        while self.start_due():
+            time.sleep(CHECK_SECONDS)
+
+    def start_due(self) -> bool:
+        """Start every job whose turn it is; record why the others wait. Return whether any waits."""
+        by_backend: dict[str, list[QueuedJob]] = {}
+        for job in self._queue.waiting():
+            by_backend.setdefault(job.backend, []).append(job)
+        paused = self._queue.paused()
+        for name, jobs in by_backend.items():
+            if name in paused:
+                self._wait_all(jobs, PAUSED)
+                continue
+            try:
+                self._start_on(self._backends.get(name), jobs)
+            except StokeError as error:
+                self._wait_all(jobs, error.what)
+        return self._queue.has_work()
+
+    def _start_on(self, backend: Backend, jobs: list[QueuedJob]) -> None:
+        turns = Turns(backend, self._backends.config, self._history)
+        full: str | None = None
+        for job in jobs:
+            waits = self._waits_for_others(job) or turns.waits_for_scope(job.scope)
+            if waits is None and full is None:
+                # Those behind it wait too, so that a large job gets its turn.
+                full = turns.waits_for_slot(job.id)
+            waits = waits or full or self._start(job, backend, turns)
+            if waits is not None:
+                self._wait(job, waits)
+
+    def _waits_for_others(self, job: QueuedJob) -> str | None:
+        """Return the sentence on the jobs that this one waits for. A job that can never start leaves
+        the queue."""
+        waits = None
+        for dependency in job.after:
+            other = self._up_to_date(dependency.job_id)
+            never = why_never(dependency, other)
+            if never is not None:
+                self._give_up(job, never)
+                return None
+            assert other is not None
+            waits = waits or waits_for(dependency, other)
+        return waits
+
+    def _up_to_date(self, job_id: str) -> Job | None:
+        job = self._history.get(job_id)
+        if job is None or (job.state.finished and not job.provisional) or self._queue.has(job_id):
+            return job
+        backend = self._backends.get(job.backend)
+        if backend.inspect(job_id).status in (EngineStatus.EXITED, EngineStatus.ABSENT):
+            reconcile(job, backend, self._history, collects=True)
+        return self._history.get(job_id)
+
+    def _start(self, job: QueuedJob, backend: Backend, turns: Turns) -> str | None:
+        """Hand a job to its engine; return why it has to wait for that, or None."""
+        with submitting(job.id, wait=False) as alone:
+            if not alone or not self._queue.has(job.id):
+                return None  # It will never start, or is just being stopped.
+            record = self._history.get(job.id)
+            assert record is not None
+            try:
+                delivery = load_delivery(job.id)
+                backend.submit(delivery, recording(job.id, self._history, lambda *_: None))
+            except BusyError as error:
+                return error.what
+            except UnsettledSubmitError as error:
+                self._leave(job, reason=error.what)
+                return None
+            except StokeError as error:
+                try:
+                    backend.inspect(job.id)
+                except EngineError as unreachable:
+                    return unreachable.what
+                _log.debug("queue: %s failed to start: %s", job.id, error)
+                record_failure(self._history, job.id, error.what)
+                self._leave(job)
+                return None
+            waited = max(0.0, time.time() - record.submitted_at)
+            self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
+            _log.debug("queue: started %s after %.3f s", job.id, waited)
+            self._leave(job, state=JobState.STARTING, reason=None)
+            turns.take(job.id, job.scope)
+            remove_pack(delivery.project)
+        return None
+
+    def _leave(self, job: QueuedJob, **changes: object) -> None:
+        if changes:
+            self._history.update(job.id, **changes)
+        self._queue.remove(job.id)
+        drop_delivery(job.id)
+
+    def _give_up(self, job: QueuedJob, why: str) -> None:
+        with submitting(job.id, wait=False) as alone:
+            if alone and self._queue.has(job.id):
+                never_started(job.id, why, self._history)
+
+    def _wait_all(self, jobs: list[QueuedJob], why: str) -> None:
+        for job in jobs:
+            self._wait(job, why)
+
+    def _wait(self, job: QueuedJob, why: str) -> None:
+        record = self._history.get(job.id)
+        if record is not None and record.reason != why and self._queue.has(job.id):
+            self._history.update(job.id, reason=why)
+
+
+def main() -> None:
+    """Be the scheduler, unless another process is."""
+    with History() as history, closing(Backends(load_config())) as backends:
+        scheduler = Scheduler(backends, history)
+        waits = True
+        while waits:
+            lock = take_lock(scheduler_lock(), wait=False)
+            if lock is None:
+                return
+            try:
+                scheduler.run()
+            finally:
+                os.close(lock)
+            # A job that was put into the queue after the last look at it found the lock taken.
+            waits = JobQueue(history).has_work()
+
+
+if __name__ == "__main__":
+    try:
+        with background_log("scheduler"):
+            main()
+    except StokeError as error:
+        sys.exit(error.what)

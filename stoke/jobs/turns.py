@@ -1,0 +1,118 @@
+"""Whose turn it is: how many slots the running jobs of a backend leave for the waiting ones."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from stoke.backend.api import Backend, EngineStatus
+from stoke.config.model import Config
+from stoke.errors import EngineError, RequestError
+from stoke.files.file_lock import take_lock
+from stoke.history.database import History
+from stoke.history.job import CODE, Job
+from stoke.history.queue import JobQueue, Placement
+from stoke.jobs.scheduler_process import scheduler_lock
+from stoke.jobs.slots import slots_for, slots_of
+from stoke.jobs.submit_lock import is_being_submitted
+from stoke.request.stored import read_stored_fields
+
+
+@dataclass(frozen=True)
+class Turn:
+    """That a job waits until it is its turn, if it has to."""
+
+    placement: Placement
+    config: Config
+
+
+_ACTIVE = (EngineStatus.RUNNING, EngineStatus.CREATED)
+
+
+class Turns:
+    """The slots of one backend at one moment. Creating it asks the engine for its running jobs; the job
+    `but` does not count."""
+
+    def __init__(
+        self, backend: Backend, config: Config, history: History, but: str | None = None
+    ) -> None:
+        self._config = config
+        self._history = history
+        self._slots = slots_of(backend, config)
+        running = [job for job in running_jobs(backend, history) if job.id != but]
+        self._taken = sum(self._wanted(job.id) for job in running)
+        self._in_scope = Counter(job.scope for job in running)
+
+    def waits_for_scope(self, scope: str) -> str | None:
+        """Return what a job waits for because of its scope's limit, or None."""
+        settings = self._config.scopes.get(scope)
+        limit = settings.slots if settings else None
+        if limit is None or self._in_scope[scope] < limit:
+            return None
+        return f"waits for a slot of the scope {scope}: {limit} of {limit} are in use"
+
+    def waits_for_slot(self, job_id: str) -> str | None:
+        """Return what a job waits for because the slots are in use, or None."""
+        if self._slots is None or not self._taken:
+            return None
+        if self._taken + self._wanted(job_id) <= self._slots:
+            return None
+        return f"waits for a slot: {self._taken} of {self._slots} are in use"
+
+    def take(self, job_id: str, scope: str) -> None:
+        """Count a job that has been started."""
+        self._taken += self._wanted(job_id)
+        self._in_scope[scope] += 1
+
+    def _wanted(self, job_id: str) -> int:
+        if self._slots is None:
+            return 0
+        try:
+            request = read_stored_fields(self._history.spec(job_id))
+        except RequestError:
+            request = {}
+        return slots_for(request, self._slots)
+
+
+def running_jobs(backend: Backend, history: History) -> list[Job]:
+    """Return the started jobs of a backend that have not ended, but for shells and held jobs."""
+    queued = JobQueue(history).ids()
+    found = []
+    for job in history.list(unfinished=True):
+        if job.backend != backend.name or job.id in queued or job.kind != CODE or job.held:
+            continue
+        if is_being_submitted(job.id) or backend.inspect(job.id).status in _ACTIVE:
+            found.append(job)
+    return found
+
+
+@contextmanager
+def starting(job_id: str, backend: Backend, turn: Turn | None, history: History) -> Iterator[bool]:
+    """Give whether a new job may start now, and let no other one take its slot until the end."""
+    if turn is None:
+        yield True
+        return
+    lock = None if turn.placement.after else take_lock(scheduler_lock(), wait=False)
+    if lock is None:
+        yield False  # It has to wait for other jobs, or others are waiting.
+        return
+    try:
+        yield _may_start(job_id, backend, turn.config, history)
+    finally:
+        os.close(lock)
+
+
+def _may_start(job_id: str, backend: Backend, config: Config, history: History) -> bool:
+    queue = JobQueue(history)
+    if queue.waiting(backend.name) or backend.name in queue.paused():
+        return False
+    job = history.get(job_id)
+    assert job is not None
+    try:
+        turns = Turns(backend, config, history, but=job_id)
+    except EngineError:
+        return True  # Submitting the job reports the reason.
+    return turns.waits_for_scope(job.scope) is None and turns.waits_for_slot(job_id) is None
