@@ -13,7 +13,7 @@ TRAVELS = ROOT / "stoke/remote"
 # Where the hint is among the arguments. `Diagnosis` is argo's.
 POSITION = {"RequestError": 2, "CheckResult": 3, "Diagnosis": 1}
 NO_HINT = (
-    "ApiError",
+    "ProblemError",
     "JobFailedError",
     "RequirementError",
     "OSError",

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stoke.api.errors import ApiError, api_error
+from stoke.api.errors import ProblemError, problem_error
 from stoke.api.guard import Guard
 from stoke.api.operation import Call, Operation
 from stoke.api.operations import OPERATIONS
@@ -91,7 +91,7 @@ class _Endpoint:
             token = self._guard.token(request)
             notes["token"] = token.name
             if not token.may(operation.right):
-                raise ApiError(403, f"the token {token.name} has no right to {operation.right}")
+                raise ProblemError(403, f"the token {token.name} has no right to {operation.right}")
         call = Call(self._api, request, token, operation.read_query(request), notes)
         notes["changes"] = operation.method != "GET"
         response = await operation.handler(call)
@@ -130,7 +130,7 @@ class _Outside:
                 raise  # The answer has begun: the connection is closed.
             _log.debug("%s %s failed: %r", scope.get("method"), notes.get("route"), error)
             notes["error"] = type(error).__name__
-            answer = ApiError(500, "An error of the server; its debug log has more.").answer()
+            answer = ProblemError(500, "An error of the server; its debug log has more.").answer()
         if answer is not None and not status:
             await answer(scope, receive, with_headers)
 
@@ -140,17 +140,17 @@ class _Outside:
             self._guard.check_address(Request(scope, receive))
             if scope["method"] == "HEAD":
                 # Starlette would serve it as GET: a log would be followed for nothing.
-                raise ApiError(405, "HEAD is not served here.")
+                raise ProblemError(405, "HEAD is not served here.")
             await self._router(scope, receive, send)
-        except ApiError as error:
+        except ProblemError as error:
             return error.answer()
         except StokeError as error:
-            return api_error(error).answer()
+            return problem_error(error).answer()
         except HTTPException as error:
             headers = dict(error.headers or {})
             if error.status_code == 404:
-                return ApiError(404, "There is nothing at this address.").answer()
-            return ApiError(error.status_code, error.detail, headers=headers).answer()
+                return ProblemError(404, "There is nothing at this address.").answer()
+            return ProblemError(error.status_code, error.detail, headers=headers).answer()
         return None
 
     def _count(self, scope: Scope, status: int, seconds: float, notes: dict[str, Any]) -> None:

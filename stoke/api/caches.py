@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from stoke.api.client_request import check_scope_right, make_request, read_body_fields
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Body, Call, Operation
 from stoke.api.schemas import FREED, JOB, JOB_EXAMPLE, VOLUMES
@@ -61,14 +61,16 @@ async def list_caches(call: Call) -> Response:
 
 
 async def _fields(call: Call, *known: str) -> dict[str, Any]:
-    """Return the fields of the body, which are texts or absent. Raises `ApiError` for others."""
+    """Return the fields of the body, which are texts or absent. Raises `ProblemError` for others."""
     fields = read_body_fields(await read_json_body(call))
     for name, value in fields.items():
         if name not in known:
-            raise ApiError(422, f"is not a field of this request ({', '.join(known)})", field=name)
+            raise ProblemError(
+                422, f"is not a field of this request ({', '.join(known)})", field=name
+            )
         wanted = bool if name == "dry_run" else str
         if value is not None and not isinstance(value, wanted):
-            raise ApiError(
+            raise ProblemError(
                 422, f"must be {'true or false' if wanted is bool else 'text'}", field=name
             )
     return {name: value for name, value in fields.items() if value is not None}
@@ -80,16 +82,16 @@ def _quantity(fields: dict[str, Any], name: str, parse: Callable[[str], float]) 
     try:
         return parse(fields[name])
     except ValueError as error:
-        raise ApiError(422, str(error), field=name) from None
+        raise ProblemError(422, str(error), field=name) from None
 
 
 def _chosen(
     call: Call, backend: Backend, housekeeper: Housekeeper, fields: dict[str, Any]
 ) -> list[Volume]:
-    """Return the volumes that a request names and its token sees. Raises `ApiError` for none."""
+    """Return the volumes that a request names and its token sees. Raises `ProblemError` for none."""
     scope, kind = fields.get("scope"), fields.get("kind")
     if kind is not None and kind not in CACHE_KINDS:
-        raise ApiError(422, f"must be one of {', '.join(CACHE_KINDS)}", field="kind")
+        raise ProblemError(422, f"must be one of {', '.join(CACHE_KINDS)}", field="kind")
     found = [
         volume
         for volume in housekeeper.volumes(backend)
@@ -98,7 +100,7 @@ def _chosen(
         and call.caller.sees(volume.scope)
     ]
     if not found:
-        raise ApiError(404, f"there is no such cache on the {backend.name} backend")
+        raise ProblemError(404, f"there is no such cache on the {backend.name} backend")
     return found
 
 
@@ -148,7 +150,7 @@ async def clear(call: Call) -> Response:
     api = call.api
     fields = await _fields(call, "scope", "kind")
     if "scope" not in fields:
-        raise ApiError(422, "must name the scope to clear", field="scope")
+        raise ProblemError(422, "must name the scope to clear", field="scope")
     name = chosen_backend(call, api.config.backend)
     call.audit |= {"backend": name, **fields}
 
@@ -158,7 +160,7 @@ async def clear(call: Call) -> Response:
         volumes = _chosen(call, backend, housekeeper, fields)
         holders = sorted({job for volume in volumes for job in volume.in_use_by})
         if holders:
-            raise ApiError(409, f"in use by {', '.join(holders)}; nothing was cleared")
+            raise ProblemError(409, f"in use by {', '.join(holders)}; nothing was cleared")
         done: list[dict[str, Any]] = []
         freed = 0
         for volume in volumes:
@@ -183,7 +185,7 @@ async def warm(call: Call) -> Response:
         fields = read_body_fields(data)
         for name in fields:
             if name not in WARM_FIELDS and name != "top":
-                raise ApiError(422, "decides nothing about an environment", field=name)
+                raise ProblemError(422, "decides nothing about an environment", field=name)
         if "top" in fields:
             return Submission(lambda: _top(fields))
         spec = request_from_fields({**fields, "code": CODE})

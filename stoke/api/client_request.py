@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.tokens import Token
 from stoke.config.defaults import with_defaults
 from stoke.config.model import Config
@@ -61,7 +61,7 @@ def is_earlier(fields: Mapping[str, Any]) -> bool:
 def read_request(data: bytes) -> tuple[JobSpec, bool]:
     """Return the spec for a body, and whether it was one of the earlier service.
 
-    Raises `ApiError` 400 for a body that is no JSON object, and `RequestError` for a wrong field.
+    Raises `ProblemError` 400 for a body that is no JSON object, and `RequestError` for a wrong field.
     """
     fields = read_body_fields(data)
     if is_earlier(fields):
@@ -75,13 +75,13 @@ def read_body_fields(data: bytes) -> dict[str, Any]:
     try:
         return read_fields(data, BODY) if data.strip() else {}
     except RequestError as error:
-        raise ApiError(400, error.why, field=BODY) from None
+        raise ProblemError(400, error.why, field=BODY) from None
 
 
 def make_request(
     spec: JobSpec, config: Config, token: Token, name: str | None, upgrade: bool = False
 ) -> Request:
-    """Return the request that a client may make. Raises `RequestError`, and `ApiError` 403."""
+    """Return the request that a client may make. Raises `RequestError`, and `ProblemError` 403."""
     listed = config.api.secrets
     for error in refusals(spec, listed):
         raise error
@@ -105,14 +105,14 @@ def make_request(
 
 
 def check_scope_right(spec: JobSpec, token: Token) -> None:
-    """Raise `ApiError` 403 for a request outside of the token's scopes."""
+    """Raise `ProblemError` 403 for a request outside of the token's scopes."""
     if not token.sees(spec.scope):
-        raise ApiError(
+        raise ProblemError(
             403, f"the token {token.name} has no right to the scope {spec.scope}", field="scope"
         )
     if token.scopes and spec.workspace is not None:
         # Workspaces belong to no scope.
-        raise ApiError(403, f"the token {token.name} is limited to scopes", field="workspace")
+        raise ProblemError(403, f"the token {token.name} is limited to scopes", field="workspace")
 
 
 def refusals(spec: JobSpec, listed: Collection[str]) -> Iterator[RequestError]:

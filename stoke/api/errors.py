@@ -26,7 +26,7 @@ TITLES = {
 }
 
 
-class ApiError(Exception):
+class ProblemError(Exception):
     """An answer with an error. `field` is the path of the wrong field in the request's JSON."""
 
     def __init__(
@@ -61,12 +61,12 @@ class ApiError(Exception):
         )
 
 
-def api_error(error: StokeError) -> ApiError:
+def problem_error(error: StokeError) -> ProblemError:
     """Return the answer for an error of the core."""
     if isinstance(error, UnknownJobError):
-        return ApiError(404, error.what)
+        return ProblemError(404, error.what)
     if isinstance(error, RequestError):
-        return ApiError(422, error.why, hint=error.hint, field=error.field)
+        return ProblemError(422, error.why, hint=error.hint, field=error.field)
     if isinstance(error, EngineError):
-        return ApiError(503, error.what, hint=error.hint, headers={"Retry-After": "5"})
-    return ApiError(500, error.what, hint=error.hint)
+        return ProblemError(503, error.what, hint=error.hint, headers={"Retry-After": "5"})
+    return ProblemError(500, error.what, hint=error.hint)

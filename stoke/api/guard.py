@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.tokens import PREFIX, Token
 
 if TYPE_CHECKING:
@@ -36,26 +36,26 @@ class Guard:
         self._origins = frozenset(origin.rstrip("/").lower() for origin in api.config.api.origins)
 
     def check_address(self, request: Request) -> None:
-        """Raise `ApiError` for a request that a foreign page may have sent, or with a token in its
+        """Raise `ProblemError` for a request that a foreign page may have sent, or with a token in its
         address."""
         headers = request.headers
         if "transfer-encoding" in headers and "content-length" in headers:
             # A proxy in front may take the other one, and see another request in the body.
-            raise ApiError(400, "The body has two lengths.", headers={"Connection": "close"})
+            raise ProblemError(400, "The body has two lengths.", headers={"Connection": "close"})
         hosts = headers.getlist("host")
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None or found[1].lower() not in self._hosts:
-            raise ApiError(421, "The Host is not a name of this server (api.hosts).")
+            raise ProblemError(421, "The Host is not a name of this server (api.hosts).")
         origins = headers.getlist("origin")
         if origins and not (len(origins) == 1 and self._is_known(origins[0], request, hosts[0])):
-            raise ApiError(403, "This Origin may not use the server (api.origins).")
+            raise ProblemError(403, "This Origin may not use the server (api.origins).")
         site = headers.get("sec-fetch-site", "none")
         if not origins and site not in ("none", "same-origin"):
-            raise ApiError(403, "Pages of other sites may not use the server (api.origins).")
+            raise ProblemError(403, "Pages of other sites may not use the server (api.origins).")
         if PREFIX in request.scope["query_string"].decode("latin-1") or any(
             _TOKEN_NAME.fullmatch(name) for name in request.query_params
         ):
-            raise ApiError(
+            raise ProblemError(
                 400,
                 "A token in an address ends up in logs and histories.",
                 hint="replace the one that was sent; send it as a header: Authorization: Bearer TOKEN",
@@ -68,7 +68,7 @@ class Guard:
         return own.scheme == request.url.scheme and own.netloc.lower() == host.lower()
 
     def token(self, request: Request) -> Token:
-        """Return the token of a request. Raises `ApiError` 401 without a known one, and 429."""
+        """Return the token of a request. Raises `ProblemError` 401 without a known one, and 429."""
         sent = request.headers.getlist("authorization")
         kind, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
         token = None
@@ -80,7 +80,7 @@ class Guard:
             if wait:
                 raise self._too_many(wait)
             what = "The token is unknown." if sent else "The request has no token."
-            raise ApiError(
+            raise ProblemError(
                 401,
                 what,
                 hint="make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
@@ -91,8 +91,8 @@ class Guard:
             raise self._too_many(wait)
         return token
 
-    def _too_many(self, seconds: float) -> ApiError:
-        return ApiError(
+    def _too_many(self, seconds: float) -> ProblemError:
+        return ProblemError(
             429,
             "Too many requests (api.rate).",
             headers={"Retry-After": str(max(1, math.ceil(seconds)))},

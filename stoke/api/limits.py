@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one that was seen first is forgotten for a new one."""
@@ -50,7 +50,7 @@ class Streams:
     @contextmanager
     def one(self) -> Iterator[None]:
         if self.open >= self._most:
-            raise ApiError(
+            raise ProblemError(
                 503,
                 f"{self.open} streams are open, which is the most (api.streams)",
                 headers={"Retry-After": "5"},
@@ -77,10 +77,10 @@ async def _discard(request: Request) -> None:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body of a request. Raises `ApiError` if it is too long, too slow or incomplete."""
+    """Return the body of a request. Raises `ProblemError` if it is too long, too slow or incomplete."""
     # What is left of the body is not read, so the connection cannot be used again.
     closing = {"Connection": "close"}
-    too_long = ApiError(413, f"The body is longer than {limit:,} bytes.", headers=closing)
+    too_long = ProblemError(413, f"The body is longer than {limit:,} bytes.", headers=closing)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         await _discard(request)
@@ -97,9 +97,9 @@ async def read_body(request: Request, limit: int) -> bytes:
                     raise too_long
                 pieces.append(piece)
     except TimeoutError:
-        raise ApiError(
+        raise ProblemError(
             408, f"The body did not come within {BODY_SECONDS:.0f} s.", headers=closing
         ) from None
     except ClientDisconnect:
-        raise ApiError(400, "The body is incomplete.", headers=closing) from None
+        raise ProblemError(400, "The body is incomplete.", headers=closing) from None
     return b"".join(pieces)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 
 if TYPE_CHECKING:
     from stoke.api.server_state import Api
@@ -25,7 +25,7 @@ class Parameter:
     schema: Mapping[str, Any]
 
     def parse(self, text: str) -> str | int | bool:
-        """Return the value of a text. Raises `ApiError` 422."""
+        """Return the value of a text. Raises `ProblemError` 422."""
         kind = self.schema["type"]
         if kind == "boolean":
             if text not in ("true", "false"):
@@ -50,8 +50,8 @@ class Parameter:
             raise self._wrong("has a NUL")
         return text
 
-    def _wrong(self, why: str) -> ApiError:
-        return ApiError(422, why, field=f"query.{self.name}")
+    def _wrong(self, why: str) -> ProblemError:
+        return ProblemError(422, why, field=f"query.{self.name}")
 
 
 @dataclass
@@ -115,15 +115,15 @@ class Operation:
     body: Body | None = None
 
     def read_query(self, request: Request) -> dict[str, Any]:
-        """Return the values of the query. Raises `ApiError` for one that is unknown or wrong."""
+        """Return the values of the query. Raises `ProblemError` for one that is unknown or wrong."""
         known = {one.name: one for one in self.query}
         values: dict[str, Any] = {}
         for name, text in request.query_params.multi_items():
             if name not in known:
-                raise ApiError(
+                raise ProblemError(
                     422, f"is not a parameter of {self.path}", field=f"query.{name[:80]}"
                 )
             if name in values:
-                raise ApiError(422, "is given twice", field=f"query.{name}")
+                raise ProblemError(422, "is given twice", field=f"query.{name}")
             values[name] = known[name].parse(text)
         return values

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from starlette.responses import Response
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Call, Operation
 from stoke.api.schemas import RESULTS, RESULTS_EXAMPLE
@@ -32,7 +32,7 @@ async def _collected(call: Call) -> tuple[Job, Collected]:
     job = await api.job(call.job_id, call.caller)
     (job,) = await api.fresh([job]) or [job]
     if not job.state.finished or job.provisional:
-        raise ApiError(
+        raise ProblemError(
             409,
             f"{job.id} is {job.state}, and results are collected at its end",
             headers={"Retry-After": "1"},
@@ -74,7 +74,7 @@ async def read_result(call: Call) -> Response:
     wanted = os.fsdecode(unquote_to_bytes(raw))
     file = next((one for one in found.files if one.path == wanted), None)
     if file is None:
-        raise ApiError(404, f"is not among the {len(found.files):,} results", field="path")
+        raise ProblemError(404, f"is not among the {len(found.files):,} results", field="path")
     descriptor = await call.api.read(lambda: _open(job, file))
     name = quote_from_bytes(os.fsencode(file.path.rpartition("/")[2]), safe="")
     headers = {
@@ -102,7 +102,7 @@ def _open(job: Job, file: ResultFile) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise ApiError(404, f"the result was removed: {error.strerror}", field="path") from None
+        raise ProblemError(404, f"the result was removed: {error.strerror}", field="path") from None
 
 
 async def _file(api: Api, descriptor: int, size: int) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from stoke.api.audit import AuditLog
 from stoke.api.client_request import make_request, read_request
 from stoke.api.counters import Counters
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.limits import RateLimit, Streams
 from stoke.api.submissions import Submissions
 from stoke.api.tokens import Token, TokenFile
@@ -69,12 +69,12 @@ class Api:
         return await asyncio.get_running_loop().run_in_executor(self.engines, work)
 
     async def job(self, job_id: str, token: Token) -> Job:
-        """Return a job that the token sees. Raises `ApiError` 404: also for the jobs of other scopes,
+        """Return a job that the token sees. `ProblemError` 404 also for the jobs of other scopes,
         because their names are no business of this client."""
         job = await self.read(lambda: self.reading.get(job_id))
         # A row may also be found by its number; that is no name for clients.
         if job is None or job.id != job_id or not token.sees(job.scope):
-            raise ApiError(404, f"there is no job {job_id!r}")
+            raise ProblemError(404, f"there is no job {job_id!r}")
         return job
 
     async def fresh(self, jobs: Iterable[Job]) -> list[Job]:

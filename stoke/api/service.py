@@ -6,7 +6,7 @@ import time
 
 from starlette.responses import PlainTextResponse, Response
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.json_answer import JsonAnswer
 from stoke.api.operation import Answer, Call, Operation
 from stoke.cache.metrics import read_metrics
@@ -20,19 +20,19 @@ FIGURES_SECONDS = 5.0
 
 async def health(call: Call) -> Response:
     if call.api.stopping.is_set():
-        raise ApiError(503, "the server is stopping")
+        raise ProblemError(503, "the server is stopping")
     try:
         await call.api.read(lambda: call.api.reading.list(limit=1))
     except EngineError as error:
         # The text names paths of the server, and this operation needs no token.
-        raise ApiError(503, "the history cannot be read") from error
+        raise ProblemError(503, "the history cannot be read") from error
     return JsonAnswer({"status": "ok"})
 
 
 async def metrics(call: Call) -> Response:
     api = call.api
     if call.caller.scopes:
-        raise ApiError(403, f"the token {call.caller.name} is limited to scopes")
+        raise ProblemError(403, f"the token {call.caller.name} is limited to scopes")
     if time.monotonic() - api.figures[0] > FIGURES_SECONDS:
         text = await api.read(lambda: exposition(read_metrics(api.reading)))
         api.figures = (time.monotonic(), text)

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.log_cursor import NAMES, LogPiece
 
 MEDIA_TYPE = "text/event-stream"
@@ -32,5 +32,5 @@ def read_position(text: str | None) -> tuple[int, bool]:
         return 0, False
     found = _POSITION.fullmatch(text)
     if found is None:
-        raise ApiError(422, "is not the id of an event of this log", field="Last-Event-ID")
+        raise ProblemError(422, "is not the id of an event of this log", field="Last-Event-ID")
     return int(found[1]), found[2] is not None

@@ -42,5 +42,5 @@ class LimitedStream(StreamingResponse):
 
 
 def stream(api: Api, content: AsyncIterator[bytes], headers: dict[str, str]) -> LimitedStream:
-    """Return the answer. Raises `ApiError` 503 if too many streams are open."""
+    """Return the answer. Raises `ProblemError` 503 if too many streams are open."""
     return LimitedStream(api, content, {"Cache-Control": "no-store", **headers})

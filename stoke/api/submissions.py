@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from stoke.api.counters import Counters
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.tokens import Token, api_folder
 from stoke.client.connection import Connection
 from stoke.errors import EXIT_STOPPED, EngineError, StokeError
@@ -101,7 +101,7 @@ class Submissions:
     ) -> tuple[Job, bool]:
         """Record a job and queue it for its engine. Return its record, and whether its key was known.
 
-        Raises `ApiError` for a full queue and a key of another request, `RequestError` for a request
+        `ProblemError` for a full queue and a key of another request, `RequestError` for a request
         that the backend cannot run, `EngineError` if the history cannot be written.
         """
         if key is None:
@@ -118,10 +118,10 @@ class Submissions:
 
     def _known(self, known: str, job_id: str, digest: str) -> Job:
         if known != digest:
-            raise ApiError(422, "this Idempotency-Key came with another request before")
+            raise ProblemError(422, "this Idempotency-Key came with another request before")
         job = self._history.get(job_id)
         if job is None:
-            raise ApiError(409, f"the job {job_id} of this Idempotency-Key was removed")
+            raise ProblemError(409, f"the job {job_id} of this Idempotency-Key was removed")
         self._counters.submission("repeated")
         return job
 
@@ -132,7 +132,7 @@ class Submissions:
         config, history = self._connection.config, self._history
         if self._closed or len(self._waiting) >= config.api.queue:
             why = "the server is stopping" if self._closed else "the queue is full (api.queue)"
-            raise ApiError(503, why, headers={"Retry-After": "5"})
+            raise ProblemError(503, why, headers={"Retry-After": "5"})
         prepared = prepare(request, self._connection.backends.get(backend), history)
         recorded = record(
             prepared, history, take_lock=self._queue_lock.of, also=also or (lambda job: None)
@@ -223,7 +223,7 @@ class _KeyInUse:
     def __enter__(self) -> None:
         with self._lock:
             if self._key in self._in_use:
-                raise ApiError(
+                raise ProblemError(
                     409,
                     "a request with this Idempotency-Key is under way",
                     headers={"Retry-After": "1"},

@@ -18,7 +18,7 @@ from stoke.api.client_request import (
     read_request,
     refusals,
 )
-from stoke.api.errors import ApiError
+from stoke.api.errors import ProblemError
 from stoke.api.json_answer import JsonAnswer
 from stoke.api.limits import read_body
 from stoke.api.operation import Answer, Body, Call, Operation, Parameter
@@ -53,7 +53,7 @@ async def read_json_body(call: Call) -> bytes:
     """Return the body of a request, which must be JSON if it says what it is."""
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip()
     if kind and not JSON.fullmatch(kind):
-        raise ApiError(415, "The body must be application/json.")
+        raise ProblemError(415, "The body must be application/json.")
     return await read_body(call.request, call.api.config.api.max_body)
 
 
@@ -61,7 +61,7 @@ def chosen_backend(call: Call, default: str) -> str:
     backend = str(call.query.get("backend", default))
     allowed = call.api.config.api.backends
     if allowed is not None and backend not in allowed:
-        raise ApiError(
+        raise ProblemError(
             403, f"clients may not use the {backend} backend (api.backends)", field="query.backend"
         )
     return backend
@@ -84,7 +84,7 @@ async def accept(
     api = call.api
     key = call.request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
-        raise ApiError(
+        raise ProblemError(
             422, "must have 1 to 255 visible characters of ASCII", field="Idempotency-Key"
         )
     digest = hashlib.sha256()
@@ -179,7 +179,7 @@ async def rerun(call: Call) -> Response:
     earlier = await api.job(call.job_id, token)
     data = await read_json_body(call)
     if fields := read_body_fields(data):
-        raise ApiError(422, "is not a field of this request", field=next(iter(fields)))
+        raise ProblemError(422, "is not a field of this request", field=next(iter(fields)))
     backend = chosen_backend(call, earlier.backend)
     upgrade = bool(call.query.get("upgrade"))
 
@@ -190,7 +190,7 @@ async def rerun(call: Call) -> Response:
             # The settings of this machine are part of every recorded request.
             of_client = spec.model_copy(update={"uv": None, "index": type(spec.index)()})
             for error in refusals(of_client, api.config.api.secrets):
-                raise ApiError(
+                raise ProblemError(
                     403, f"only a token with the right admin may run it again: {error.what}"
                 )
         return rerun_request(earlier, spec, api.config, upgrade=upgrade)

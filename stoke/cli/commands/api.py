@@ -84,13 +84,17 @@ def add(name: str, right: str, scopes: tuple[str, ...]) -> None:
     stoke api token add ci --right submit --scope team-a
     """
     click.echo(_tokens().add(name, right, scopes))
-    print_notice(f"send it as a header: Authorization: Bearer {'stoke_...'}")
+    print_notice("send it as a header: Authorization: Bearer stoke_...")
 
 
 @token.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_tokens(as_json: bool) -> None:
-    """List the names of the tokens, with their rights."""
+    """List the names of the tokens, with their rights.
+
+    \b
+    stoke api token ls
+    """
     found = _tokens().all()
     if as_json:
         print_json([{"name": one.name, "right": one.right, "scopes": one.scopes} for one in found])
@@ -109,14 +113,22 @@ def list_tokens(as_json: bool) -> None:
 @token.command("rm")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove a token. Its clients are refused from their next request on."""
+    """Remove a token. Its clients are refused from their next request on.
+
+    \b
+    stoke api token rm ci
+    """
     _tokens().remove(name)
     print_notice(f"removed the token {name}")
 
 
 @command.command("openapi")
 def print_openapi() -> None:
-    """Print the OpenAPI document of the server."""
+    """Print the OpenAPI document of the server.
+
+    \b
+    stoke api openapi > openapi.json
+    """
     _require_extra()
     from stoke.api.operations import document
 
