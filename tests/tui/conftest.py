@@ -27,7 +27,7 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
-from stoke.config.model import Config
+from stoke.config.model import Config, QueueConfig
 from stoke.errors import EngineError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
@@ -314,7 +314,8 @@ def desk(backends: dict[str, FakeBackend]) -> Iterator[Desk]:
 
 @pytest.fixture
 def app(backends: dict[str, FakeBackend]) -> StokeApp:
-    return StokeApp(Config(), clock=lambda: NOW)
+    # More slots than a small machine has, so that no job of a test waits for its turn.
+    return StokeApp(Config(queue=QueueConfig(slots=20)), clock=lambda: NOW)
 
 
 def screen_text(app: StokeApp) -> str:
