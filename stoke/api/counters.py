@@ -27,8 +27,7 @@ class Counters:
             self._seconds[method, route] += seconds  # type: ignore[assignment]
 
     def submission(self, outcome: str) -> None:
-        """Count a submission: "accepted", "repeated" (its key was known), "refused", "delivered" to its
-        engine, or "failed" there."""
+        """Count a submission: "accepted", "repeated" (its key was known) or "refused"."""
         with self._lock:
             self._submissions[outcome] += 1
 
@@ -72,9 +71,7 @@ class Counters:
             "counter",
         )
         yield from lines("stoke_api_streams", "Streams that are open.", [({}, streams)])
-        yield from lines(
-            "stoke_api_queued_jobs", "Accepted jobs that wait for their engine.", [({}, queued)]
-        )
+        yield from lines("stoke_api_queued_jobs", "Jobs that wait for their start.", [({}, queued)])
         yield from lines(
             "stoke_api_start_time_seconds", "When the server started.", [({}, self._began)]
         )

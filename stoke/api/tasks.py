@@ -163,9 +163,8 @@ async def stop_task(call: Call) -> Response:
     call.audit["job"] = job.id
 
     def work() -> dict[str, Any]:
-        if not api.submissions.withdraw(job.id):
-            now = api.history.get(job.id) or job
-            stop(now, api.connection.backend_of(now), api.history, grace)
+        now = api.history.get(job.id) or job
+        stop(now, api.connection.backend_of(now), api.history, grace)
         return job_document(api.history.get(job.id) or job, api.history)
 
     document = await api.ask(work)

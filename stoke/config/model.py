@@ -172,7 +172,7 @@ class ApiConfig(Section):
     streams: int = Field(default=256, gt=0)
     """Logs that are followed and results that are sent at the same time."""
     queue: int = Field(default=5000, gt=0)
-    """Accepted jobs that wait for their engine."""
+    """Jobs that may wait in the queue; further ones are refused."""
 
 
 class ScopeConfig(Section):

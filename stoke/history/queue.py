@@ -65,6 +65,9 @@ class JobQueue:
     def has(self, job_id: str) -> bool:
         return bool(self._history.query("SELECT 1 FROM queue WHERE job_id = ?", (job_id,)))
 
+    def count(self) -> int:
+        return int(self._history.query("SELECT COUNT(*) AS number FROM queue")[0]["number"])
+
     def ids(self) -> set[str]:
         return {str(row["job_id"]) for row in self._history.query("SELECT job_id FROM queue")}
 

@@ -22,7 +22,7 @@ from stoke.errors import EngineError, StokeError
 from stoke.files.background_log import background_log
 from stoke.files.debug import Logger
 from stoke.files.file_lock import take_lock
-from stoke.history.database import History
+from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.jobs.dependencies import waits_for, why_never
@@ -126,6 +126,7 @@ class Scheduler:
                     return unreachable.what
                 _log.debug("queue: %s failed to start: %s", job.id, error)
                 record_failure(self._history, job.id, error.what)
+                self._history.add_note(job.id, Note("error", error.what, error.hint))
                 self._leave(job)
                 return None
             waited = max(0.0, time.time() - record.submitted_at)

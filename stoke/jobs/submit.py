@@ -34,12 +34,11 @@ _log = Logger(__name__)
 
 
 @dataclass(frozen=True)
-class RecordedJob:
-    """A job that is in the history and that its engine does not know yet; `deliver` submits it."""
+class _NewJob:
+    """A job that is in the history, with its submit lock, and that its engine does not know yet."""
 
     job: Job
     delivery: Delivery
-    backend: Backend
     lock: SubmitLock
 
 
@@ -56,20 +55,54 @@ def submit(
     With `queue`, a job that has to wait is stored instead, and the scheduler hands it to the engine
     when its turn comes (`stoke.jobs.scheduler`).
     """
-    return deliver(record(prepared, history), history, report, queue)
+    began = time.monotonic()
+    new = _record(prepared, history)
+    waits = False
+    try:
+        if queue is None:
+            _hand_over(new.delivery, prepared.backend, history, report)
+        else:
+            waits = not _hand_over_or_wait(new.delivery, prepared.backend, history, report, queue)
+    finally:
+        if not waits:
+            remove_pack(new.delivery.project)
+        new.lock.release()
+    _log.debug("submit %s: ends after %.3f s", new.job.id, time.monotonic() - began)
+    if queue is not None:
+        from stoke.jobs.scheduler_process import wake_scheduler
+
+        wake_scheduler(history)
+    submitted = history.get(new.job.id)
+    assert submitted is not None
+    return submitted
 
 
-def record(
+def enqueue(
     prepared: PreparedRequest,
     history: History,
-    *,
-    take_lock: Callable[[str], SubmitLock] | None = None,
-    also: Callable[[Job], None] | None = None,
-) -> RecordedJob:
+    placement: Placement,
+    also: Callable[[Job], None] = lambda job: None,
+) -> Job:
+    """Put a job into the queue and return its record. The caller wakes the scheduler.
+
+    `also` writes more into the history, in the same transaction.
+    """
+
+    def within(new: _NewJob) -> None:
+        _enqueue(new.delivery, placement, prepared.backend, history)
+        also(new.job)
+
+    new = _record(prepared, history, within)
+    new.lock.release()
+    return new.job
+
+
+def _record(
+    prepared: PreparedRequest, history: History, within: Callable[[_NewJob], None] | None = None
+) -> _NewJob:
     """Add a job to the history, under its submit lock, with everything that its delivery needs.
 
-    `take_lock` is for a process that holds many of these locks. `also` writes more into the history, in
-    the same transaction as the job.
+    `within` is called in the transaction that adds the job.
     """
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -99,30 +132,31 @@ def record(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    lock = (take_lock or take_submit_lock)(job.id)
+    lock = take_submit_lock(job.id)
     project = None
     try:
         project = _store_snapshot(prepared, job.id)
-        with nullcontext() if also is None else history.transaction():
+        delivery = Delivery(
+            job.id,
+            spec,
+            runner,
+            nonce,
+            payload,
+            public_spec.encode(),
+            prepared.keys.request,
+            renews=request.upgrade or request.compile_bytecode,
+            project=project,
+        )
+        new = _NewJob(job, delivery, lock)
+        with nullcontext() if within is None else history.transaction():
             _add(prepared, job, public_spec, nonce, history)
-            if also is not None:
-                also(job)
+            if within is not None:
+                within(new)
     except BaseException:
         remove_pack(project)
         lock.release()
         raise
-    delivery = Delivery(
-        job.id,
-        spec,
-        runner,
-        nonce,
-        payload,
-        public_spec.encode(),
-        prepared.keys.request,
-        renews=request.upgrade or request.compile_bytecode,
-        project=project,
-    )
-    return RecordedJob(job, delivery, backend, lock)
+    return new
 
 
 def _add(
@@ -141,35 +175,6 @@ def _add(
         WorkspaceIndex(history).record_use(job.backend, spec.workspace, job.submitted_at)
     for kind, names in prepared.keys.packages.items():
         history.add_asked(prepared.keys.request, kind, names)
-
-
-def deliver(
-    recorded: RecordedJob,
-    history: History,
-    report: PhaseReport = lambda name, start, seconds: None,
-    queue: Turn | None = None,
-) -> Job:
-    """Submit a recorded job to its engine, or put it into the queue, and return its record."""
-    job, backend = recorded.job, recorded.backend
-    began = time.monotonic()
-    waits = False
-    try:
-        if queue is None:
-            _hand_over(recorded.delivery, backend, history, report)
-        else:
-            waits = not _hand_over_or_wait(recorded.delivery, backend, history, report, queue)
-    finally:
-        if not waits:
-            remove_pack(recorded.delivery.project)
-        recorded.lock.release()
-    _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
-    if queue is not None:
-        from stoke.jobs.scheduler_process import wake_scheduler
-
-        wake_scheduler(history)
-    submitted = history.get(job.id)
-    assert submitted is not None
-    return submitted
 
 
 def _hand_over(
@@ -234,12 +239,17 @@ def _hand_over_or_wait(
                 return True
         except BusyError:
             pass
-    _enqueue(delivery, queue.placement, backend, history)
+    try:
+        _enqueue(delivery, queue.placement, backend, history)
+    except BaseException:
+        record_failure(history, delivery.job_id, "it could not be put into the queue")
+        remove_pack(delivery.project)
+        raise
     return False
 
 
 def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history: History) -> None:
-    """Store the job's delivery and put the job into the queue."""
+    """Store a job's delivery and put the job into the queue."""
     from stoke.delivery.stored_delivery import store_delivery
     from stoke.history.queue import JobQueue
 
@@ -247,13 +257,9 @@ def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history
         delivery = replace(delivery, environment=dict(os.environ))
     try:
         store_delivery(delivery)
-        JobQueue(history).add(delivery.job_id, placement)
-    except BaseException as error:
-        record_failure(history, delivery.job_id, "it could not be put into the queue")
-        remove_pack(delivery.project)
-        if isinstance(error, OSError):
-            raise cannot_save(job_dir(delivery.job_id), error) from error
-        raise
+    except OSError as error:
+        raise cannot_save(job_dir(delivery.job_id), error) from error
+    JobQueue(history).add(delivery.job_id, placement)
 
 
 def remove_pack(project: ProjectDelivery | None) -> None:
