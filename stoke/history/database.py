@@ -261,6 +261,15 @@ class History(DatabaseFile):
         )
         return self.get(rows[0]["id"]) if rows else None
 
+    def started(self, backend: str) -> Jobs:
+        """Return the jobs of a backend that have left the queue, or were never in it, and have no final
+        end."""
+        sql = (
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE {_UNFINISHED} AND backend = ? "  # noqa: S608
+            "AND id NOT IN (SELECT job_id FROM queue)"
+        )
+        return self._jobs(self.query(sql, (backend,)))
+
     def in_scope(self, backend: str, scope: str) -> Jobs:
         """All jobs of one scope, with their phases."""
         rows = self.query(

@@ -27,7 +27,7 @@ from stoke.history.job import Job, JobState, Phase
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.jobs.dependencies import waits_for, why_never
 from stoke.jobs.leave_queue import never_started
-from stoke.jobs.refresh import reconcile
+from stoke.jobs.refresh import refresh
 from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import record_failure, recording, remove_pack
 from stoke.jobs.submit_lock import submitting
@@ -37,6 +37,8 @@ _log = Logger(__name__)
 
 CHECK_SECONDS = 0.1
 """Seconds between checks whether a running job has ended, or another one was put into the queue."""
+REST = 4
+"""How many times as long as a look took the scheduler rests before the next, with a long queue."""
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -47,11 +49,16 @@ class Scheduler:
         self._backends = backends
         self._history = history
         self._queue = JobQueue(history)
+        # The reasons that this scheduler has recorded, by job.
+        self._told: dict[str, str] = {}
 
     def run(self) -> None:
         """Start jobs until none waits, but for paused ones."""
+        began = time.monotonic()
         while self.start_due():
-            time.sleep(CHECK_SECONDS)
+            took = time.monotonic() - began
+            time.sleep(max(CHECK_SECONDS, REST * took))
+            began = time.monotonic()
 
     def start_due(self) -> bool:
         """Start every job whose turn it is; record why the others wait. Return whether any waits."""
@@ -101,7 +108,8 @@ class Scheduler:
             return job
         backend = self._backends.get(job.backend)
         if backend.inspect(job_id).status in (EngineStatus.EXITED, EngineStatus.ABSENT):
-            reconcile(job, backend, self._history, collects=True)
+            # Not longer than a listing waits: a process of its own reads the rest of a long log.
+            refresh([job], self._backends, self._history)
         return self._history.get(job_id)
 
     def _start(self, job: QueuedJob, backend: Backend, turns: Turns) -> str | None:
@@ -141,6 +149,7 @@ class Scheduler:
         if changes:
             self._history.update(job.id, **changes)
         self._queue.remove(job.id)
+        self._told.pop(job.id, None)
         drop_delivery(job.id)
 
     def _give_up(self, job: QueuedJob, why: str) -> None:
@@ -153,9 +162,9 @@ class Scheduler:
             self._wait(job, why)
 
     def _wait(self, job: QueuedJob, why: str) -> None:
-        record = self._history.get(job.id)
-        if record is not None and record.reason != why and self._queue.has(job.id):
+        if self._told.get(job.id) != why and self._queue.has(job.id):
             self._history.update(job.id, reason=why)
+            self._told[job.id] = why
 
 
 def main() -> None:

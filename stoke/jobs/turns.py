@@ -79,10 +79,9 @@ class Turns:
 
 def running_jobs(backend: Backend, history: History) -> list[Job]:
     """Return the started jobs of a backend that have not ended, but for shells and held jobs."""
-    queued = JobQueue(history).ids()
     found = []
-    for job in history.list(unfinished=True):
-        if job.backend != backend.name or job.id in queued or job.kind != CODE or job.held:
+    for job in history.started(backend.name):
+        if job.kind != CODE or job.held:
             continue
         if is_being_submitted(job.id) or backend.inspect(job.id).status in _ACTIVE:
             found.append(job)
