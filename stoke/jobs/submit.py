@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stoke.backend.api import Backend, BusyError, Delivery, PhaseReport, UnsettledSubmitError
@@ -21,7 +21,7 @@ from stoke.files.paths import job_dir, make_private
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase, new_job_id
 from stoke.jobs.prepare import PreparedRequest
-from stoke.jobs.submit_lock import SubmitLock, take_submit_lock
+from stoke.jobs.submit_lock import submitting
 from stoke.logs.spool import cannot_save
 from stoke.request.spec import JobSpec
 
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
     from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
-
-
-@dataclass(frozen=True)
-class _NewJob:
-    """A job that is in the history, with its submit lock, and that its engine does not know yet."""
-
-    job: Job
-    delivery: Delivery
-    lock: SubmitLock
 
 
 def submit(
@@ -56,23 +47,24 @@ def submit(
     when its turn comes (`stoke.jobs.scheduler`).
     """
     began = time.monotonic()
-    new = _record(prepared, history)
-    waits = False
-    try:
-        if queue is None:
-            _hand_over(new.delivery, prepared.backend, history, report)
-        else:
-            waits = not _hand_over_or_wait(new.delivery, prepared.backend, history, report, queue)
-    finally:
-        if not waits:
-            remove_pack(new.delivery.project)
-        new.lock.release()
-    _log.debug("submit %s: ends after %.3f s", new.job.id, time.monotonic() - began)
+    job, delivery = _make_job(prepared)
+    with submitting(job.id):
+        delivery = _record(prepared, job, delivery, history)
+        waits = False
+        try:
+            if queue is None:
+                _hand_over(delivery, prepared.backend, history, report)
+            else:
+                waits = not _hand_over_or_wait(delivery, prepared.backend, history, report, queue)
+        finally:
+            if not waits:
+                remove_pack(delivery.project)
+    _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
     if queue is not None:
         from stoke.jobs.scheduler_process import wake_scheduler
 
         wake_scheduler(history)
-    submitted = history.get(new.job.id)
+    submitted = history.get(job.id)
     assert submitted is not None
     return submitted
 
@@ -87,23 +79,25 @@ def enqueue(
 
     `also` writes more into the history, in the same transaction.
     """
+    from stoke.delivery.stored_delivery import drop_delivery
 
-    def within(new: _NewJob) -> None:
-        _enqueue(new.delivery, placement, prepared.backend, history)
-        also(new.job)
+    job, delivery = _make_job(prepared)
 
-    new = _record(prepared, history, within)
-    new.lock.release()
-    return new.job
+    def within(delivery: Delivery) -> None:
+        _enqueue(delivery, placement, prepared.backend, history)
+        also(job)
+
+    with submitting(job.id):
+        try:
+            _record(prepared, job, delivery, history, within)
+        except BaseException:
+            drop_delivery(job.id)  # It holds secrets.
+            raise
+    return job
 
 
-def _record(
-    prepared: PreparedRequest, history: History, within: Callable[[_NewJob], None] | None = None
-) -> _NewJob:
-    """Add a job to the history, under its submit lock, with everything that its delivery needs.
-
-    `within` is called in the transaction that adds the job.
-    """
+def _make_job(prepared: PreparedRequest) -> tuple[Job, Delivery]:
+    """Return the record of a new job, and its delivery without the project. Writes nothing."""
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
     nonce = secrets.token_hex(8)
@@ -127,43 +121,51 @@ def _record(
         checkpoint=checkpoint,
     )
     public_spec = spec.model_dump_json()
-    runner = runner_source(spec)
+    delivery = Delivery(
+        job.id,
+        spec,
+        runner_source(spec),
+        nonce,
+        payload,
+        public_spec.encode(),
+        prepared.keys.request,
+        renews=request.upgrade or request.compile_bytecode,
+    )
     _log.debug(
         "submit %s to %s: scope %s, predicted %s, payload of %d bytes after %.3f s",
         job.id, backend.name, job.scope, job.predicted, len(payload), time.monotonic() - began,
     )  # fmt: skip
-    lock = take_submit_lock(job.id)
+    return job, delivery
+
+
+def _record(
+    prepared: PreparedRequest,
+    job: Job,
+    delivery: Delivery,
+    history: History,
+    within: Callable[[Delivery], None] | None = None,
+) -> Delivery:
+    """Add a job to the history, and return its delivery with the project.
+
+    `within` is called in the transaction that adds the job.
+    """
     project = None
     try:
         project = _store_snapshot(prepared, job.id)
-        delivery = Delivery(
-            job.id,
-            spec,
-            runner,
-            nonce,
-            payload,
-            public_spec.encode(),
-            prepared.keys.request,
-            renews=request.upgrade or request.compile_bytecode,
-            project=project,
-        )
-        new = _NewJob(job, delivery, lock)
+        delivery = replace(delivery, project=project)
         with nullcontext() if within is None else history.transaction():
-            _add(prepared, job, public_spec, nonce, history)
+            _add(prepared, job, delivery, history)
             if within is not None:
-                within(new)
+                within(delivery)
     except BaseException:
         remove_pack(project)
-        lock.release()
         raise
-    return new
+    return delivery
 
 
-def _add(
-    prepared: PreparedRequest, job: Job, public_spec: str, nonce: str, history: History
-) -> None:
+def _add(prepared: PreparedRequest, job: Job, delivery: Delivery, history: History) -> None:
     spec = prepared.request.spec
-    history.add(job, public_spec, nonce)
+    history.add(job, delivery.public_spec.decode(), delivery.nonce)
     if prepared.snapshot is not None:
         for text, hint in prepared.snapshot.notes:
             history.add_note(job.id, Note("note", text, hint))
@@ -230,6 +232,7 @@ def _hand_over_or_wait(
     delivery: Delivery, backend: Backend, history: History, report: PhaseReport, queue: Turn
 ) -> bool:
     """Give the job to its engine, or put it into the queue and return False."""
+    from stoke.delivery.stored_delivery import drop_delivery
     from stoke.jobs.turns import starting
 
     with starting(delivery.job_id, backend, queue, history) as starts:
@@ -243,6 +246,7 @@ def _hand_over_or_wait(
         _enqueue(delivery, queue.placement, backend, history)
     except BaseException:
         record_failure(history, delivery.job_id, "it could not be put into the queue")
+        drop_delivery(delivery.job_id)  # It holds secrets.
         remove_pack(delivery.project)
         raise
     return False

@@ -23,52 +23,31 @@ def submit_locks(job_id: str) -> tuple[Path, Path]:
     return job_dir(job_id) / "submit.lock", state_dir() / f"{job_id}.submit.lock"
 
 
-class SubmitLock:
-    """The submit lock of one job, which a process holds until the engine has the job."""
-
-    def __init__(self, file: Path, descriptor: int | None) -> None:
-        """`descriptor` is None for a file whose lock belongs to another object."""
-        self._file = file
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        try:
-            self._file.unlink()
-        except OSError:
-            pass  # Closing the descriptor releases the lock; the file does not matter.
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-
-
 @contextmanager
 def submitting(job_id: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold a job's submit lock. Without `wait`, give False if another process holds it."""
-    lock = _take(job_id, wait)
+    path, lock = _take(job_id, wait)
     try:
         yield lock is not None
     finally:
         if lock is not None:
-            lock.release()
+            try:
+                path.unlink()
+            except OSError:
+                pass  # Closing the descriptor releases the lock; the file does not matter.
+            os.close(lock)
 
 
-def take_submit_lock(job_id: str) -> SubmitLock:
-    """Take the submit lock of a job, in a file of its own."""
-    lock = _take(job_id, wait=True)
-    assert lock is not None
-    return lock
-
-
-def _take(job_id: str, wait: bool) -> SubmitLock | None:
+def _take(job_id: str, wait: bool) -> tuple[Path, int | None]:
     usual, spare = submit_locks(job_id)
     try:
         make_private(usual.parent)
-        path, lock = usual, _take_current(usual, wait)
+        return usual, _take_current(usual, wait)
     except (OSError, EngineError):
         try:
-            path, lock = spare, _take_current(spare, wait)
+            return spare, _take_current(spare, wait)
         except OSError as error:
             raise cannot_save(usual.parent, error) from error
-    return None if lock is None else SubmitLock(path, lock)
 
 
 def _take_current(path: Path, wait: bool) -> int | None:
