@@ -44,7 +44,7 @@ _STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 
 Answer = dict[str, Any]
 Wait = Callable[[JobHandle, float], Awaitable[bool]]
-"""Waits until a job is over, for at most so many seconds; returns whether it is."""
+"""Waits until a job is over, for at most that many seconds; returns whether it is."""
 Threaded = Callable[..., Awaitable[Any]]
 """Calls a function with its arguments on a thread."""
 

@@ -60,7 +60,7 @@ class Counters:
         )
         yield from lines(
             "stoke_api_submissions_total",
-            "Submissions by what became of them.",
+            "Submissions by their outcome.",
             [({"outcome": name}, number) for name, number in sorted(self._submissions.items())],
             "counter",
         )

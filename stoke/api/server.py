@@ -25,7 +25,7 @@ BACKLOG = 1024
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address, or all that a name stands for."""
+    """Return whether only this machine reaches an address, or every address of a name."""
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:
@@ -43,7 +43,7 @@ def check_listening(config: ApiConfig, *, without_tls: bool) -> None:
     if not TokenFile().all():
         raise RequestError(
             "token",
-            "there is none yet, so nobody could use the server",
+            "there is none yet, so no client could use the server",
             "make one: stoke api token add me",
         )
     if is_loopback(config.host) or config.certificate or without_tls:

@@ -1,4 +1,4 @@
-"""Idempotency keys of submissions over HTTP: the request that each stands for, and its job."""
+"""Idempotency keys of submissions over HTTP: the request that came with each, and its job."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def leave_queue(job_id: str, history: History) -> bool:
 
 
 def never_started(job_id: str, why: str, history: History) -> None:
-    """End a queued job for good. The caller holds its submit lock."""
+    """End a queued job that will not start. The caller holds its submit lock."""
     history.update(
         job_id, state=JobState.STOPPED, reason=f"never started: {why}", finished_at=time.time()
     )

@@ -23,7 +23,7 @@ WAITS = "import time; print('began', flush=True); time.sleep(600)"
 
 
 class Server:
-    """The program with pipes, and the messages of a client that a test writes by hand."""
+    """The program with pipes, and the messages of a client that a test writes."""
 
     def __init__(self, home: Path, **env: str) -> None:
         self.process = subprocess.Popen(

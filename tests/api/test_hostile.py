@@ -138,7 +138,7 @@ def test_other_methods_are_refused(client: Client, method: str) -> None:
     assert answer.startswith(b"HTTP/1.1 405 "), answer
 
 
-def test_a_thousand_half_open_connections_keep_nobody_out(
+def test_a_thousand_half_open_connections_keep_no_client_out(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -386,7 +386,7 @@ def test_schedulers_that_are_killed_start_every_job_exactly_once(queue: Queue) -
 
 
 def test_a_job_that_comes_while_the_scheduler_ends_is_not_forgotten(queue: Queue) -> None:
-    """It found the lock taken, so nobody but the ending scheduler can start it."""
+    """It found the lock taken, so only the ending scheduler can start it."""
     state_dir().mkdir(parents=True, exist_ok=True)
     lock = take_lock(scheduler_lock(), wait=False)
     assert lock is not None
