@@ -74,6 +74,9 @@ class Scheduler:
                 self._start_on(self._backends.get(name), jobs)
             except StokeError as error:
                 self._wait_all(jobs, error.what)
+            except Exception as error:
+                _log.exception("queue: %s cannot be asked", name)
+                self._wait_all(jobs, f"{name}: {type(error).__name__}: {error}")
         return self._queue.has_work()
 
     def _start_on(self, backend: Backend, jobs: list[QueuedJob]) -> None:
@@ -132,10 +135,12 @@ class Scheduler:
                     backend.inspect(job.id)
                 except EngineError as unreachable:
                     return unreachable.what
-                _log.debug("queue: %s failed to start: %s", job.id, error)
-                record_failure(self._history, job.id, error.what)
-                self._history.add_note(job.id, Note("error", error.what, error.hint))
-                self._leave(job)
+                self._fail(job, error.what, error.hint)
+                return None
+            except Exception as error:
+                # A bug in a backend must be shown, and must not keep other jobs waiting.
+                _log.exception("queue: %s failed to start", job.id)
+                self._fail(job, f"{backend.name}: {type(error).__name__}: {error}", None)
                 return None
             waited = max(0.0, time.time() - record.submitted_at)
             self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
@@ -144,6 +149,12 @@ class Scheduler:
             turns.take(job.id, job.scope)
             remove_pack(delivery.project)
         return None
+
+    def _fail(self, job: QueuedJob, what: str, hint: str | None) -> None:
+        _log.debug("queue: %s failed to start: %s", job.id, what)
+        record_failure(self._history, job.id, what)
+        self._history.add_note(job.id, Note("error", what, hint))
+        self._leave(job)
 
     def _leave(self, job: QueuedJob, **changes: object) -> None:
         if changes:

@@ -1,0 +1,142 @@
+"""The scheduler with engines that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoke.backend.api import Backend, BusyError, Capabilities, Delivery, EngineState, PhaseReport
+from stoke.backend.pool import Backends
+from stoke.config.model import Config, QueueConfig
+from stoke.errors import EngineError
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.history.queue import JobQueue, Placement
+from stoke.jobs.prepare import prepare
+from stoke.jobs.request import Request
+from stoke.jobs.scheduler import Scheduler
+from stoke.jobs.submit import enqueue
+from stoke.request.spec import make_spec
+from tests.scripted import ABSENT, RUNNING, ScriptedBackend
+
+CONFIG = Config(queue=QueueConfig(slots=5))
+
+
+class Engine(ScriptedBackend):
+    """Fails as `failures` tells for a code, and else has every job that it was given."""
+
+    def __init__(self, failures: dict[str, Exception], silent: bool = False) -> None:
+        able = Capabilities(False, True, False, False, "a sentence about isolation")
+        super().__init__(capabilities=able)
+        self.failures = failures
+        self.silent = silent
+        self.started: list[str] = []
+
+    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
+        if failure := self.failures.get(delivery.spec.code):
+            raise failure
+        self.started.append(delivery.job_id)
+
+    def inspect(self, job_id: str) -> EngineState:
+        if self.silent:
+            raise EngineError("the engine does not answer")
+        return RUNNING if job_id in self.started else ABSENT
+
+
+class OneBackend(Backends):
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(CONFIG)
+        self._backend = backend
+
+    def get(self, name: str) -> Backend:
+        return self._backend
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
+    monkeypatch.setenv("STOKE_STATE_DIR", str(tmp_path / "state"))
+    with History() as history:
+        yield history
+
+
+def wait(history: History, engine: Engine, *codes: str) -> list[Job]:
+    """Put jobs into the queue and look at it once; return what became of them."""
+    ids = [
+        enqueue(
+            prepare(Request(make_spec({"code": code})), engine, history), history, Placement()
+        ).id
+        for code in codes
+    ]
+    Scheduler(OneBackend(engine), history).start_due()
+    jobs = [history.get(job_id) for job_id in ids]
+    assert all(jobs)
+    return [job for job in jobs if job is not None]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (EngineError("no such image", "pull it"), "no such image"),
+        (TypeError("a bug"), "scripted: TypeError: a bug"),
+    ],
+)
+def test_a_job_that_cannot_start_fails_and_holds_up_no_other(
+    history: History, failure: Exception, reason: str
+) -> None:
+    engine = Engine({"1": failure})
+    failed, started = wait(history, engine, "1", "2")
+    assert (failed.state, failed.reason, failed.exit_code) == (JobState.FAILED, reason, 125)
+    assert engine.started == [started.id]
+    assert started.state is JobState.STARTING
+    assert JobQueue(history).ids() == set()
+    (note,) = history.notes(failed.id)
+    assert (note.kind, note.text) == ("error", reason)
+
+
+def test_jobs_wait_for_an_engine_that_does_not_answer(history: History) -> None:
+    failure = EngineError("cannot connect")
+    engine = Engine({"1": failure, "2": failure}, silent=True)
+    jobs = wait(history, engine, "1", "2")
+    assert {job.state for job in jobs} == {JobState.QUEUED}
+    assert {job.reason for job in jobs} == {"the engine does not answer"}
+    engine.silent = False
+    engine.failures.clear()
+    assert not Scheduler(OneBackend(engine), history).start_due()
+    assert engine.started == [job.id for job in jobs]
+
+
+def test_a_job_waits_for_what_others_have_and_holds_up_none(history: History) -> None:
+    engine = Engine({"1": BusyError("1 of 1 GPUs wanted, 0 free")})
+    waits, started = wait(history, engine, "1", "2")
+    assert (waits.state, waits.reason) == (JobState.QUEUED, "1 of 1 GPUs wanted, 0 free")
+    assert started.state is JobState.STARTING
+
+
+def test_slots_follow_the_limits_of_jobs(history: History) -> None:
+    engine = Engine({})
+    fields: list[dict[str, Any]] = [
+        {"code": "1", "cpu": 3},
+        {"code": "2", "memory": 3 << 30},
+        {"code": "3"},
+    ]
+    for one in fields:
+        request = Request(make_spec(one))
+        enqueue(prepare(request, engine, history), history, Placement())
+    Scheduler(OneBackend(engine), history).start_due()
+    first, second, third = [job.id for job in history.list()][::-1]
+    assert engine.started == [first]
+    found = history.get(second)
+    assert found is not None and found.reason == "waits for a slot: 3 of 5 are in use"
+    behind = history.get(third)
+    assert behind is not None and behind.reason == found.reason
+
+
+def test_a_job_larger_than_all_slots_runs_alone(history: History) -> None:
+    engine = Engine({})
+    request = Request(make_spec({"code": "1", "cpu": 64}))
+    enqueue(prepare(request, engine, history), history, Placement())
+    Scheduler(OneBackend(engine), history).start_due()
+    assert len(engine.started) == 1
