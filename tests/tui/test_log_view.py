@@ -25,7 +25,7 @@ from tui.log.view import LogView
 from tui.log.window import LogWindow
 
 
-async def test_new_lines_of_a_log_take_one_frame_and_no_layout(
+async def test_new_lines_of_a_log_take_no_frame_each_and_no_layout(
     app: StokeApp, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.job(JOB, JobState.RUNNING, log=lines(0, 200))
@@ -35,11 +35,12 @@ async def test_new_lines_of_a_log_take_one_frame_and_no_layout(
         await until(pilot, frames.have_ceased)
         before = frames.count
         monkeypatch.setattr(app.screen, "_refresh_layout", None)  # Would be called, and fail.
-        desk.spool(JOB, lines(200, 203))
-        await until(pilot, lambda: "203 lines" in screen_text(app))
+        desk.spool(JOB, lines(200, 230))
+        await until(pilot, lambda: "230 lines" in screen_text(app))
         await until(pilot, frames.have_ceased)
-        assert "line 202" in screen_text(app)
-        assert frames.count == before + 1
+        assert "line 229" in screen_text(app)
+        # One; on a busy machine the number of lines gets a frame of its own.
+        assert frames.count <= before + 2
 
 
 @pytest.mark.parametrize("wrap", [False, True])
