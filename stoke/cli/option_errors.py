@@ -14,13 +14,21 @@ from stoke.errors import RequestError
 from stoke.request.fields import FIELDS
 
 
-class FilledText(click.types.StringParamType):
-    """A text that is not empty: most likely a shell expanded a variable that is not set."""
+class _Filled(click.ParamType[Any]):
+    """A value that is not empty: most likely a shell expanded a variable that is not set."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail(f"'' is empty; write {_usage(param)}, or leave the option out.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class FilledText(_Filled, click.types.StringParamType):
+    pass
+
+
+class FilledNumber(_Filled, click.IntRange):
+    pass
 
 
 FILLED = FilledText()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import click
 
 from stoke.cli.completion import complete_backend, complete_job
-from stoke.cli.option_errors import FILLED, OptionalValue, RequestCommand, with_value
+from stoke.cli.option_errors import FILLED, FilledNumber, OptionalValue, RequestCommand, with_value
 from stoke.files.paths import current_folder
 from stoke.history.queue import MOST_PRIORITY
 from stoke.request import fields, values
@@ -271,15 +271,15 @@ OUTCOME: tuple[Option[Any], ...] = (
 
 QUEUE: tuple[Option[Any], ...] = (
     click.option(
-        "--after", metavar="JOB", multiple=True, shell_complete=complete_job,
+        "--after", metavar="JOB", type=FILLED, multiple=True, shell_complete=complete_job,
         help="Start when this job has succeeded; may be repeated.",
     ),
     click.option(
-        "--after-any", metavar="JOB", multiple=True, shell_complete=complete_job,
+        "--after-any", metavar="JOB", type=FILLED, multiple=True, shell_complete=complete_job,
         help="Start when this job has ended, however it ended.",
     ),
     click.option(
-        "--priority", type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY), metavar="N",
+        "--priority", type=FilledNumber(-MOST_PRIORITY, MOST_PRIORITY), metavar="N",
         help="Put the job into the queue, before jobs of a lower priority (default: 0).",
     ),
 )  # fmt: skip

@@ -14,10 +14,11 @@ from stoke.errors import EngineError
 @click.command()
 @click.option("--read-only", is_flag=True, help="Offer no tool that starts or ends jobs.")
 def command(read_only: bool) -> None:
-    """Serve tools for coding agents: the Model Context Protocol on standard input and output.
+    """Serve tools for coding agents, over standard input.
 
-    An MCP client starts this command. The tools run with your rights, as the commands do: run,
-    submit, status, logs, results, caches and stop. Jobs run on when the client ends.
+    They follow the Model Context Protocol (MCP), whose client starts this command. The tools run with
+    your rights, as the commands do: run, submit, status, logs, results, caches and stop. Jobs run on
+    when the client ends.
 
     \b
     claude mcp add stoke -- stoke mcp

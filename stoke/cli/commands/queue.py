@@ -46,7 +46,11 @@ def command() -> None:
 @apply(BACKEND)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_queue(backend: str | None, as_json: bool) -> None:
-    """List the waiting jobs in the order of their start, with what each of them waits for."""
+    """List the waiting jobs in the order of their start, with what each of them waits for.
+
+    \b
+    stoke queue list -b docker --json
+    """
     from stoke.history.database import History
     from stoke.history.queue import JobQueue
     from stoke.jobs.scheduler_process import wake_scheduler
@@ -78,7 +82,11 @@ def list_queue(backend: str | None, as_json: bool) -> None:
 @command.command()
 @apply(BACKEND)
 def pause(backend: str | None) -> None:
-    """Start no waiting job until `stoke queue resume`. Jobs that run continue."""
+    """Start no waiting job until `stoke queue resume`. Jobs that run continue.
+
+    \b
+    stoke queue pause -b docker
+    """
     from stoke.history.database import History
     from stoke.history.queue import JobQueue
 
@@ -91,7 +99,11 @@ def pause(backend: str | None) -> None:
 @command.command()
 @apply(BACKEND)
 def resume(backend: str | None) -> None:
-    """Start waiting jobs again."""
+    """Start waiting jobs again.
+
+    \b
+    stoke queue resume
+    """
     from stoke.history.database import History
     from stoke.history.queue import JobQueue
     from stoke.jobs.scheduler_process import wake_scheduler
@@ -110,6 +122,9 @@ def move(job: str, place: int) -> None:
     """Give a waiting job another PLACE: 1 is the next to start on its backend.
 
     The job takes the priority of the job that had the place.
+
+    \b
+    stoke queue move train-7k2pqa 1
     """
     with _waiting(job) as (waiting, queue):
         queue.move(waiting, place)
@@ -122,7 +137,11 @@ def move(job: str, place: int) -> None:
 def set_priority(job: str, number: int) -> None:
     """Give a waiting job another priority. Jobs of a higher one start first.
 
-    Write -- before a negative one: stoke queue priority JOB -- -5
+    Write -- before a negative one.
+
+    \b
+    stoke queue priority train-7k2pqa 5
+    stoke queue priority train-7k2pqa -- -5
     """
     with _waiting(job) as (waiting, queue):
         queue.set_priority(waiting.id, number)
