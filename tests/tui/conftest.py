@@ -72,9 +72,11 @@ def sheets_are_parsed_once() -> Iterator[None]:
         yield
 
 
-async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "") -> None:
+async def until(
+    pilot: Pilot[Any], true: Callable[[], object], what: str = "", seconds: float = WAIT_SECONDS
+) -> None:
     """Wait until `true()` holds; fail after a deadline."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"never came true: {what or true}"
         await pilot.pause(0.02)

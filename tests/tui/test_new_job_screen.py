@@ -378,10 +378,12 @@ async def test_a_megabyte_of_code_is_pasted_typed_on_and_submitted(
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         screen = await opened(pilot, app)
         app.post_message(events.Paste(code))
-        await until(pilot, lambda: screen.query_one(CodeEditor).text == code)
+        patience = 120.0  # Colours of a megabyte take a busy machine long.
+        await until(pilot, lambda: screen.query_one(CodeEditor).text == code, seconds=patience)
         await pilot.press("#", "ctrl+r")
-        await until(pilot, lambda: backends["local"].deliveries)
+        await until(pilot, lambda: backends["local"].deliveries, seconds=patience)
         assert backends["local"].deliveries[0].spec.code == f"{code}#"
+        await until(pilot, lambda: app.screen is not screen, seconds=patience)
 
 
 class Rendering(FakeBackend):
