@@ -39,6 +39,8 @@ CHECK_SECONDS = 0.1
 """Seconds between checks whether a running job has ended, or another one was put into the queue."""
 REST = 4
 """How many times as long as a look took the scheduler rests before the next, with a long queue."""
+MOST_REST_SECONDS = 1.0
+"""A look may also take long because another process holds the history."""
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -57,7 +59,7 @@ class Scheduler:
         began = time.monotonic()
         while self.start_due():
             took = time.monotonic() - began
-            time.sleep(max(CHECK_SECONDS, REST * took))
+            time.sleep(min(MOST_REST_SECONDS, max(CHECK_SECONDS, REST * took)))
             began = time.monotonic()
 
     def start_due(self) -> bool:
