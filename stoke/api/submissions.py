@@ -7,15 +7,12 @@ starts although this server is killed.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from stoke.api.counters import Counters
 from stoke.api.errors import ProblemError
 from stoke.api.tokens import Token
 from stoke.client.connection import Connection
-from stoke.errors import EngineError
 from stoke.history.database import History
 from stoke.history.job import Job
 from stoke.history.queue import JobQueue, Placement
@@ -27,8 +24,6 @@ from stoke.jobs.submit import enqueue
 
 WAIT_SECONDS = 2.0
 """How long a submission waits for a process that holds the history."""
-WAKE_SECONDS = 1.0
-"""The least time between two looks for the scheduler."""
 
 
 class Submissions:
@@ -44,8 +39,6 @@ class Submissions:
         self._keys.forget_old()
         self._lock = threading.Lock()
         self._keys_in_use: set[tuple[str, str]] = set()
-        self._waker: threading.Timer | None = None
-        self._woken_at = 0.0
 
     @property
     def queued(self) -> int:
@@ -95,32 +88,10 @@ class Submissions:
         prepared = prepare(request, self._connection.backends.get(backend), history)
         job = enqueue(prepared, history, Placement(), also)
         self._counters.submission("accepted")
-        self._wake()
+        wake_scheduler(history)
         return job
 
-    def _wake(self) -> None:
-        """Wake the scheduler, but not within `WAKE_SECONDS` of the last time: a new scheduler needs
-        half a second to take its lock, and every look before that would start another one."""
-        with self._lock:
-            if self._waker is None:
-                wait = max(0.0, self._woken_at + WAKE_SECONDS - time.monotonic())
-                self._waker = threading.Timer(wait, self._wake_now)
-                self._waker.daemon = True
-                self._waker.start()
-
-    def _wake_now(self) -> None:
-        with self._lock:
-            self._waker = None
-            self._woken_at = time.monotonic()
-        with suppress(EngineError):  # The next submission tries again.
-            wake_scheduler(self._connection.history)
-
     def close(self) -> None:
-        with self._lock:
-            waker, self._waker = self._waker, None
-        if waker is not None:
-            waker.cancel()
-            self._wake_now()
         self._history.close()
 
 

@@ -10,8 +10,12 @@ from pathlib import Path
 from stoke.files.debug import child_environment
 
 
-def start(module: str, *arguments: str, output: Path | None = None) -> None:
+def start(
+    module: str, *arguments: str, output: Path | None = None, inherits: tuple[int, ...] = ()
+) -> None:
     """Run `python -m module arguments...` in a session of its own, with its output in a file.
+
+    The process inherits the open descriptors `inherits` under their numbers.
 
     Raises `OSError` if the process or the file cannot be made.
     """
@@ -25,6 +29,7 @@ def start(module: str, *arguments: str, output: Path | None = None) -> None:
             stdout=nothing,
             stderr=nothing,
             start_new_session=True,
+            pass_fds=inherits,
             env=child_environment(),
         )
     else:
@@ -35,6 +40,7 @@ def start(module: str, *arguments: str, output: Path | None = None) -> None:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                pass_fds=inherits,
                 env=child_environment(),
             )
     # Reap the process if this one lives longer.

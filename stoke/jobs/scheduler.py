@@ -1,7 +1,8 @@
 """Start the queued jobs of a history when their turn comes.
 
-    python -P -m stoke.jobs.scheduler
+    python -P -m stoke.jobs.scheduler [DESCRIPTOR]
 
+DESCRIPTOR is that of the scheduler's lock, if the process inherits it.
 One process holds the scheduler's lock; it ends when nothing waits any more. All its state is in the
 history and in the jobs' folders, so the next one continues after a kill at any moment: a job stays in
 the queue until its engine has it, and submitting it again is safe.
@@ -180,13 +181,16 @@ class Scheduler:
             self._told[job.id] = why
 
 
-def main() -> None:
-    """Be the scheduler, unless another process is."""
+def main(inherited: int | None = None) -> None:
+    """Be the scheduler, unless another process is. `inherited` is the lock, if this process has it."""
+    if inherited is not None:
+        os.set_inheritable(inherited, False)  # Jobs of this machine must not keep the lock.
     with History() as history, closing(Backends(load_config())) as backends:
         scheduler = Scheduler(backends, history)
         waits = True
         while waits:
-            lock = take_lock(scheduler_lock(), wait=False)
+            lock = take_lock(scheduler_lock(), wait=False) if inherited is None else inherited
+            inherited = None
             if lock is None:
                 return
             try:
@@ -200,6 +204,6 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         with background_log("scheduler"):
-            main()
+            main(*map(int, sys.argv[1:]))
     except StokeError as error:
         sys.exit(error.what)

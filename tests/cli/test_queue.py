@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.queue import JobQueue
+from stoke.jobs import background
 from stoke.jobs.scheduler_process import scheduler_lock, wake_scheduler
 from tests.cli.conftest import Stoke
 from tests.hints import filled
@@ -42,16 +44,27 @@ def no_scheduler_left(two_slots: None, own_home: Path) -> Iterator[None]:
 
 
 def scheduler_pid() -> int | None:
-    """The process that holds the scheduler's lock."""
-    try:
-        inode = os.stat(scheduler_lock()).st_ino
-    except FileNotFoundError:
-        return None
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
-            return int(words[4])
+    """The scheduler of this test's history: it has the file of its lock open."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # It has just ended.
+            if b"stoke.jobs.scheduler" in (process / "cmdline").read_bytes() and str(
+                scheduler_lock()
+            ) in open_files(process):
+                return int(process.name)
     return None
+
+
+def open_files(process: Path) -> list[str]:
+    found = []
+    for one in list((process / "fd").iterdir()):
+        with suppress(FileNotFoundError):  # It has just been closed.
+            found.append(os.readlink(one))
+    return found
+
+
+def is_awake(history: History) -> bool:
+    wake_scheduler(history)
+    return scheduler_pid() is not None or not JobQueue(history).ids()
 
 
 def waits_for(gate: Path) -> str:
@@ -370,8 +383,8 @@ def test_schedulers_that_are_killed_start_every_job_exactly_once(queue: Queue) -
         deadline = time.monotonic() + 120
         while JobQueue(history).ids():
             assert time.monotonic() < deadline
-            wake_scheduler(history)
-            until(lambda: scheduler_pid() is not None or not JobQueue(history).ids(), "a scheduler")
+            # The kernel releases the lock of a killed one a moment after its files are closed.
+            until(lambda: is_awake(history), "a scheduler")
             pid = scheduler_pid()
             if pid is not None and kills < 25:
                 time.sleep(dice.uniform(0, 0.2))
@@ -394,3 +407,30 @@ def test_a_job_that_comes_while_the_scheduler_ends_is_not_forgotten(queue: Queue
     assert [one["job"] for one in queue.listed()] == [job]
     os.close(lock)
     assert queue.until_over(job)[0].state is JobState.SUCCEEDED
+
+
+def test_many_that_look_for_the_scheduler_start_one(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new process needs half a second until it could take the lock by itself."""
+    queue.fill()
+    queue.submit("print(1)")
+    until(lambda: scheduler_pid() is not None, "the scheduler")
+    pid = scheduler_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: scheduler_pid() is None, "its end")
+    started: list[str] = []
+    start = background.start
+
+    def counted(module: str, *arguments: str, **options: Any) -> None:
+        started.append(module)
+        start(module, *arguments, **options)
+
+    monkeypatch.setattr(background, "start", counted)
+    with History() as history:
+        until(lambda: is_awake(history), "a scheduler")
+        for _ in range(20):
+            wake_scheduler(history)
+    assert started == ["stoke.jobs.scheduler"]
+    queue.open()
