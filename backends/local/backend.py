@@ -166,7 +166,8 @@ class LocalBackend(LocalResults, WorkspaceMethods):
 
     def _environment(self, delivery: Delivery, folder: Path, mark: str) -> dict[str, str]:
         """Return the variables of the job. The targets of its mounts are links in a folder."""
-        environment = {**(delivery.environment or os.environ), MARK: mark}
+        given = os.environ if delivery.environment is None else delivery.environment
+        environment = {**given, MARK: mark}
         if delivery.spec.mounts:
             from stoke.delivery.bind_mounts import resolve_mounts
             from stoke.request.mounts import MOUNT_ROOT

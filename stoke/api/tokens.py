@@ -23,7 +23,6 @@ from stoke.files.atomic import write_atomically
 from stoke.files.file_lock import take_lock
 from stoke.files.paths import check_owner, make_private, state_dir
 from stoke.files.untrusted import read_json
-from stoke.request.spec import check_scope
 
 RIGHTS = ("read", "submit", "admin")
 """Each includes those before it."""
@@ -97,6 +96,8 @@ class TokenFile:
             raise RequestError("name", f"{name!r} is not a name; use up to 40 of A-Z a-z 0-9 . _ -")
         if right not in RIGHTS:
             raise RequestError("right", f"{right!r} is not one of {', '.join(RIGHTS)}")
+        from stoke.request.spec import check_scope
+
         for scope in scopes:
             try:
                 check_scope(scope)

@@ -10,6 +10,7 @@ from stoke.errors import StokeError
 from stoke.history.database import History
 from stoke.history.job import JobState
 from stoke.history.queue import JobQueue
+from stoke.jobs.submit import remove_pack
 from stoke.jobs.submit_lock import submitting
 
 
@@ -31,7 +32,5 @@ def never_started(job_id: str, why: str, history: History) -> None:
     )
     JobQueue(history).remove(job_id)
     with suppress(StokeError):
-        project = load_delivery(job_id).project
-        if project is not None and project.pack is not None:
-            project.pack.unlink(missing_ok=True)
+        remove_pack(load_delivery(job_id).project)
     drop_delivery(job_id)

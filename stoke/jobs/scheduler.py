@@ -33,6 +33,7 @@ from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import record_failure, recording, remove_pack
 from stoke.jobs.submit_lock import submitting
 from stoke.jobs.turns import Turns
+from stoke.project.pack import ProjectDelivery
 
 _log = Logger(__name__)
 
@@ -125,46 +126,50 @@ class Scheduler:
                 return None  # It will never start, or is just being stopped.
             record = self._history.get(job.id)
             assert record is not None
+            project = None
             try:
                 delivery = load_delivery(job.id)
+                project = delivery.project
                 backend.submit(delivery, recording(job.id, self._history, lambda *_: None))
             except BusyError as error:
                 return error.what
             except UnsettledSubmitError as error:
-                self._leave(job, reason=error.what)
+                self._leave(job, project, reason=error.what)
                 return None
             except StokeError as error:
                 try:
                     backend.inspect(job.id)
                 except EngineError as unreachable:
                     return unreachable.what
-                self._fail(job, error.what, error.hint)
+                self._fail(job, project, error.what, error.hint)
                 return None
             except Exception as error:
                 # A bug in a backend must be shown, and must not keep other jobs waiting.
                 _log.exception("queue: %s failed to start", job.id)
-                self._fail(job, f"{backend.name}: {type(error).__name__}: {error}", None)
+                self._fail(job, project, f"{backend.name}: {type(error).__name__}: {error}")
                 return None
             waited = max(0.0, time.time() - record.submitted_at)
             self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
             _log.debug("queue: started %s after %.3f s", job.id, waited)
-            self._leave(job, state=JobState.STARTING, reason=None)
+            self._leave(job, project, state=JobState.STARTING, reason=None)
             turns.take(job.id, job.scope)
-            remove_pack(delivery.project)
         return None
 
-    def _fail(self, job: QueuedJob, what: str, hint: str | None) -> None:
+    def _fail(
+        self, job: QueuedJob, project: ProjectDelivery | None, what: str, hint: str | None = None
+    ) -> None:
         _log.debug("queue: %s failed to start: %s", job.id, what)
         record_failure(self._history, job.id, what)
         self._history.add_note(job.id, Note("error", what, hint))
-        self._leave(job)
+        self._leave(job, project)
 
-    def _leave(self, job: QueuedJob, **changes: object) -> None:
+    def _leave(self, job: QueuedJob, project: ProjectDelivery | None, **changes: object) -> None:
         if changes:
             self._history.update(job.id, **changes)
         self._queue.remove(job.id)
         self._told.pop(job.id, None)
         drop_delivery(job.id)
+        remove_pack(project)
 
     def _give_up(self, job: QueuedJob, why: str) -> None:
         with submitting(job.id, wait=False) as alone:

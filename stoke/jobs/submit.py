@@ -235,7 +235,7 @@ def _hand_over_or_wait(
     from stoke.delivery.stored_delivery import drop_delivery
     from stoke.jobs.turns import starting
 
-    with starting(delivery.job_id, backend, queue, history) as starts:
+    with starting(delivery.job_id, delivery.spec.scope, backend, queue, history) as starts:
         try:
             if starts:
                 _hand_over(delivery, backend, history, report, can_wait=True)

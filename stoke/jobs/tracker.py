@@ -133,12 +133,12 @@ class Tracker:
 
     def _wait_in_queue(self, job: Job) -> None:
         """Wait a moment for the start of a job, and report the reason once it is another one."""
+        from stoke.jobs.scheduler_process import wake_scheduler
+
         if job.reason and job.reason != self._waits_for:
             self._on_trouble(WaitingError(job.reason))
             self._waits_for = job.reason
             self._on_change()
-        from stoke.jobs.scheduler_process import wake_scheduler
-
         if time.monotonic() > self._wakes_at:
             self._wakes_at = time.monotonic() + WAKE_SECONDS
             wake_scheduler(self._history)  # The one before may have been killed.

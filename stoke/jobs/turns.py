@@ -89,29 +89,26 @@ def running_jobs(backend: Backend, history: History) -> list[Job]:
 
 
 @contextmanager
-def starting(job_id: str, backend: Backend, turn: Turn | None, history: History) -> Iterator[bool]:
+def starting(
+    job_id: str, scope: str, backend: Backend, turn: Turn, history: History
+) -> Iterator[bool]:
     """Give whether a new job may start now, and let no other one take its slot until the end."""
-    if turn is None:
-        yield True
-        return
     lock = None if turn.placement.after else take_lock(scheduler_lock(), wait=False)
     if lock is None:
         yield False  # It has to wait for other jobs, or others are waiting.
         return
     try:
-        yield _may_start(job_id, backend, turn.config, history)
+        yield _may_start(job_id, scope, backend, turn.config, history)
     finally:
         os.close(lock)
 
 
-def _may_start(job_id: str, backend: Backend, config: Config, history: History) -> bool:
+def _may_start(job_id: str, scope: str, backend: Backend, config: Config, history: History) -> bool:
     queue = JobQueue(history)
     if queue.waiting(backend.name) or backend.name in queue.paused():
         return False
-    job = history.get(job_id)
-    assert job is not None
     try:
         turns = Turns(backend, config, history, but=job_id)
     except EngineError:
         return True  # Submitting the job reports the reason.
-    return turns.waits_for_scope(job.scope) is None and turns.waits_for_slot(job_id) is None
+    return turns.waits_for_scope(scope) is None and turns.waits_for_slot(job_id) is None

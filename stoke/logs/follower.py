@@ -455,7 +455,7 @@ class Follower:
         try:
             position: dict[str, Any] = read_json(self.folder / "log.pos", MAX_CHECKPOINT)
             size, lines, aside = position["bytes"], position["lines"], position["aside"]
-            begun, ended = position["begun"] is True, position.get("ended") is True
+            begun, ended = position["begun"] is True, position.get("ended", True) is True
             spool = self.spool
             if size > spool.bytes or lines > spool.lines or aside > spool.aside_bytes:
                 raise ValueError("ahead of the log")

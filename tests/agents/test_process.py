@@ -1,4 +1,4 @@
-"""The process of `stoke mcp`: what it prints, and how it ends when its client goes away."""
+"""The process of `stoke mcp`: what it prints, and how it ends when its client closes the connection."""
 
 from __future__ import annotations
 

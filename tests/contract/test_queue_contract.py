@@ -26,7 +26,7 @@ def end_of_scheduler(lab: Lab) -> Iterator[None]:
     yield
     with History() as history:
         JobQueue(history).pause([lab.backend.name])
-    # It ends by itself once nothing waits; this one returns when it holds the lock, or at once.
+    # The scheduler ends as soon as nothing waits. This one has nothing to do, or finds the lock taken.
     command = [sys.executable, "-P", "-m", "stoke.jobs.scheduler"]
     subprocess.run(command, env=os.environ, timeout=120)
 

@@ -10,6 +10,7 @@ import pytest
 from stoke.errors import StokeError
 from stoke.files.paths import cache_dir, job_dir
 from stoke.history.job import JobState
+from stoke.remote.protocol import JobFolder
 from stoke.request.spec import JobSpec, Project
 from tests.tui.conftest import Desk, screen_text, until
 from tests.tui.open_log import opened
@@ -72,7 +73,7 @@ async def test_a_line_of_a_library_or_none_is_explained(
 @pytest.mark.parametrize(
     "root",
     [
-        f"{job_dir(JOB)}/work/project",
+        f"{job_dir(JOB)}/{JobFolder.WORK}/{JobFolder.PROJECT}",
         "/stoke/work/project",
         f"{cache_dir()}/scopes/default/python/snapshots/copies/0123456789abcdef.0",
         "/cache/python/snapshots/copies/0123456789abcdef.3",

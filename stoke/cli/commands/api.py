@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from stoke.api.tokens import RIGHTS, TokenFile
 from stoke.cli.output import human_time, print_json, print_notice, print_table
 from stoke.errors import EngineError
-
-if TYPE_CHECKING:
-    from stoke.api.tokens import TokenFile
-
-RIGHTS = ("read", "submit", "admin")
 
 
 @click.group(invoke_without_command=True)
@@ -83,7 +77,7 @@ def add(name: str, right: str, scopes: tuple[str, ...]) -> None:
     \b
     stoke api token add ci --right submit --scope team-a
     """
-    click.echo(_tokens().add(name, right, scopes))
+    click.echo(TokenFile().add(name, right, scopes))
     print_notice("send it as a header: Authorization: Bearer stoke_...")
 
 
@@ -95,7 +89,7 @@ def list_tokens(as_json: bool) -> None:
     \b
     stoke api token ls
     """
-    found = _tokens().all()
+    found = TokenFile().all()
     if as_json:
         print_json([{"name": one.name, "right": one.right, "scopes": one.scopes} for one in found])
     elif not found:
@@ -118,7 +112,7 @@ def remove(name: str) -> None:
     \b
     stoke api token rm ci
     """
-    _tokens().remove(name)
+    TokenFile().remove(name)
     print_notice(f"removed the token {name}")
 
 
@@ -133,12 +127,6 @@ def print_openapi() -> None:
     from stoke.api.operations import document
 
     print_json(document())
-
-
-def _tokens() -> TokenFile:
-    from stoke.api.tokens import TokenFile
-
-    return TokenFile()
 
 
 def _require_extra() -> None:

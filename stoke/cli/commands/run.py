@@ -40,12 +40,7 @@ def _exit_codes() -> str:
     "if it is not over.",
 )  # fmt: skip
 def command(
-    backend: str | None,
-    detach: bool,
-    as_json: bool,
-    quiet: bool,
-    watch: bool,
-    **options: Any,
+    backend: str | None, detach: bool, as_json: bool, quiet: bool, watch: bool, **options: Any
 ) -> int:
     """Run Python code with its packages, and wait for it.
 
