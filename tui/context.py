@@ -101,14 +101,7 @@ class Context:
         """Return `spec` with the settings of the configuration that concern how it runs."""
         from stoke.jobs.request import Request
 
-        config = self.config
-        return Request(
-            spec,
-            name=name,
-            lock_ttl=config.lock_ttl,
-            on_cache_trouble=config.on_cache_trouble,
-            max_project=config.project.max_size,
-        )
+        return Request.configured(spec, self.config, name=name)
 
     def fresh_request(self, spec: JobSpec, name: str) -> Request:
         """Return a recorded request with its project as it is now."""

@@ -54,13 +54,11 @@ def make_request(
     program = Path(file).name if file is not None else None
     found = next((text for text in (fields.get("module"), fields.get("exec")) if text), None)
     stem = Path(file).stem if file is not None else found
-    return Request(
+    return Request.configured(
         with_defaults(request_from_options(**fields), config, environment.settings),
+        config,
         name=clean(name or "").strip()[:200] or clean(str(stem or "")).strip()[:200] or "job",
         program=program,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
-        max_project=config.project.max_size,
         project_files=environment.extra_files,
         notes=environment.notes,
         needs_project="code" not in given,

@@ -95,12 +95,11 @@ def make_request(
         index = filled.index.model_copy(update={"credentials": None})
         filled = filled.model_copy(update={"index": index})
     check_scope_right(filled, token)
-    return Request(
+    return Request.configured(
         filled,
+        config,
         name=clean(name or "").strip()[:200] or "job",
         upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
     )
 
 

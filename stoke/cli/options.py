@@ -321,15 +321,13 @@ def request_from(
             texts = value if isinstance(value, tuple) else (value,)
             put_value(given, field.name, field.value.from_options(field.name, texts))
     given, environment = _with_project(given, project, start, options)
-    return Request(
+    return Request.configured(
         with_defaults(request_from_options(**given), config, environment.settings),
+        config,
         notes=environment.notes,
         name=job_name(name, start.name),
         program=start.program,
         upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
-        max_project=config.project.max_size,
         project_files=environment.extra_files,
         needs_project=not _is_code_only(start)
         or bool(options.get("folder") or options.get("include")),

@@ -60,12 +60,11 @@ class Session(Connection):
             program = code.name
             code = read_code(code)
         spec = with_defaults(request_from_options(code=code, **fields), self.config)
-        request = Request(
+        request = Request.configured(
             spec,
+            self.config,
             name=clean(name or "").strip() or (Path(program).stem if program else "job"),
             program=program,
-            lock_ttl=self.config.lock_ttl,
-            on_cache_trouble=self.config.on_cache_trouble,
         )
         return self.submit_request(request, backend, waits=waits)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from stoke.cache.keys import RequestKeys
 from stoke.delivery.network import NOTHING, Network
 from stoke.delivery.payload import make_payload
 from stoke.request.spec import JobSpec
+
+if TYPE_CHECKING:
+    from stoke.config.model import Config
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Request:
     then runs without them, unless it imports some."""
     project_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents that the snapshot of the project has besides its files, by path."""
+
+    @classmethod
+    def configured(cls, spec: JobSpec, config: Config, **choices: Any) -> Request:
+        """Return a request with the settings of the configuration that are not in its spec."""
+        return cls(
+            spec,
+            lock_ttl=config.lock_ttl,
+            on_cache_trouble=config.on_cache_trouble,
+            max_project=config.project.max_size,
+            **choices,
+        )
 
     @property
     def seen_as(self) -> str:

@@ -27,13 +27,11 @@ def rerun_request(
     earlier: Job, spec: JobSpec, config: Config, *, upgrade: bool = False, **of_project: Any
 ) -> Request:
     """Return a request for `spec`, which is that of an earlier job or a change of it."""
-    return Request(
+    return Request.configured(
         spec,
+        config,
         name=earlier.name,
         upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
-        max_project=config.project.max_size,
         checkpoint=earlier.checkpoint,
         **of_project,
     )

@@ -24,12 +24,11 @@ WARM_FIELDS = {
 
 def warm_request(spec: JobSpec, config: Config, upgrade: bool = False) -> Request:
     """Return a request that builds the environment of `spec` and compiles its bytecode."""
-    return Request(
+    return Request.configured(
         spec,
+        config,
         name="warm",
         upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
         compile_bytecode=True,
     )
 

@@ -55,13 +55,11 @@ def command(
     spec = with_changes(
         spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold
     )
-    request = Request(
+    request = Request.configured(
         with_defaults(spec, config, project.settings),
+        config,
         name=job_name(name, Path(where).stem if where != "-" else None),
         upgrade=upgrade,
-        lock_ttl=config.lock_ttl,
-        on_cache_trouble=config.on_cache_trouble,
-        max_project=config.project.max_size,
         notes=project.notes,
         project_files=project.extra_files,
     )
