@@ -23,7 +23,7 @@ demo: setup
 ## make test         every test this machine can run (.ci/run brings the engines)
 # Most tests wait for processes, containers and pods, so there are more of them at once than cores.
 test: setup-dev check
-	@.venv/bin/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+	@.venv/bin/python tools/run_tests.py $(PYTEST_ARGS)
 
 ## make check        lint, types, import contracts
 check: setup-dev

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from stoke.errors import EngineError
 from stoke.logs.spool import ENGINE_LOG, NOTE, STDERR, STDOUT, LogLine, SpoolReader, SpoolWriter
 from tests.spools import lines_in
+from tests.writes import replace_write
 
 FAST = settings(suppress_health_check=list(HealthCheck), max_examples=150)
 
@@ -193,7 +194,7 @@ def between_system_calls(
         look()
         return done
 
-    monkeypatch.setattr(os, "write", write)
+    replace_write(monkeypatch, write)
 
 
 @pytest.mark.parametrize("slice_size", [1, 7, 16, 10**6])
@@ -279,7 +280,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None]
     def set_room(room: int | None) -> None:
         left[0] = room
 
-    monkeypatch.setattr(os, "write", write)
+    replace_write(monkeypatch, write)
     yield set_room
     left[0] = None
 

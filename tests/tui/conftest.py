@@ -326,6 +326,12 @@ def screen_text(app: StokeApp) -> str:
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 
+def shows_all(app: StokeApp, *texts: str) -> bool:
+    """Whether one frame shows all of the texts."""
+    shown = screen_text(app)
+    return all(text in shown for text in texts)
+
+
 def shows(app: StokeApp, present: str, *, without: str) -> bool:
     """Whether the terminal shows one text and not another.
 

@@ -13,7 +13,7 @@ from textual.widgets import Button, Input
 from stoke.backend.api import Volume
 from stoke.errors import EngineError
 from stoke.history.job import Phase
-from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, shows_all, until
 from tui.app import StokeApp
 from tui.caches.clear import ClearCache
 from tui.caches.screen import CachesScreen
@@ -136,8 +136,7 @@ async def test_a_failing_backend_is_reported_below_the_rows_of_the_others(
     backends["docker"].down = EngineError("no engine answers", "start it: dockerd")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
-        await until(pilot, lambda: "docker: no engine answers" in screen_text(app))
-        assert "start it: dockerd" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "docker: no engine answers", "start it: dockerd"))
 
 
 async def test_an_error_while_clearing_is_shown_with_its_hint(
@@ -151,8 +150,7 @@ async def test_an_error_while_clearing_is_shown_with_its_hint(
         app.screen.query_one(Input).value = "default"
         await pilot.pause()
         app.screen.query_one("#go", Button).press()
-        await until(pilot, lambda: "a job took it meanwhile" in screen_text(app))
-        assert "stop it first" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "a job took it meanwhile", "stop it first"))
 
 
 async def test_no_volume_yet(app: StokeApp, desk: Desk) -> None:

@@ -9,7 +9,7 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Select
 
-from tests.tui.conftest import Desk, screen_text, until
+from tests.tui.conftest import Desk, screen_text, shows_all, until
 from tests.tui.new_job_form import field, opened
 from tui.app import StokeApp
 from tui.new_job.chips import ChipInput, Chips
@@ -71,8 +71,7 @@ async def test_each_wrong_chip_shows_its_error(app: StokeApp, desk: Desk) -> Non
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         chips = await chips_of(pilot, app)
         await pilot.press(*"numpy ./mine x=1", "enter")
-        await until(pilot, lambda: "(and 1 more)" in screen_text(app))
-        assert "! ./mine" in screen_text(app) and "does not travel" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "(and 1 more)", "! ./mine", "does not travel"))
         await pilot.press("left")
         await until(pilot, lambda: "'x=1' is not a requirement" in screen_text(app))
         assert [chip.text for chip in chips.wrong] == ["./mine", "x=1"]
@@ -129,8 +128,7 @@ async def test_ten_thousand_packages(app: StokeApp, desk: Desk, size: tuple[int,
     async with app.run_test(size=size, notifications=True) as pilot:
         chips = await chips_of(pilot, app)
         app.post_message(events.Paste("\n".join(names)))
-        await until(pilot, lambda: "package-9999>=1,<2" in screen_text(app))
-        assert "10,000" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "package-9999>=1,<2", "10,000"))
         assert texts(chips) == names
         assert chips.size.height <= 6
         await until(pilot, lambda: "python MISS" in screen_text(app))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stoke.config.model import Config
-from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.conftest import NOW, Desk, screen_text, shows_all, until
 from tests.tui.new_job_form import field, opened
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
@@ -99,8 +99,7 @@ async def test_an_opened_file_brings_its_name_and_the_packages_are_asked_about(
             screen._script = ""
             screen._open(tmp_path / "train.py")
             await until(pilot, lambda: isinstance(app.screen, Confirm))
-            await until(pilot, lambda: "The form had them" in screen_text(app))
-            assert ": numpy" in screen_text(app)
+            await until(pilot, lambda: shows_all(app, "The form had them", ": numpy"))
             await pilot.press(key)
             await until(pilot, lambda: app.screen is screen)
             assert field(screen, "dependencies").text == left

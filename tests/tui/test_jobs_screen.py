@@ -13,7 +13,7 @@ from stoke.errors import EngineError
 from stoke.history.database import Note
 from stoke.history.job import JobState
 from stoke.logs.spool import STDERR
-from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, shows, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, shows, shows_all, until
 from tui.app import StokeApp
 from tui.command_palette import CommandPalette
 from tui.dialogs.prompts import Confirm
@@ -33,8 +33,7 @@ def jobs_screen(app: StokeApp) -> JobsScreen:
 @pytest.mark.parametrize("size", SIZES)
 async def test_an_empty_list_explains_how_to_start(app: StokeApp, size: tuple[int, int]) -> None:
     async with app.run_test(size=size, notifications=True) as pilot:
-        await until(pilot, lambda: "No jobs yet" in screen_text(app))
-        assert "stoke run" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "No jobs yet", "stoke run"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -94,8 +93,7 @@ async def test_phases_and_spec_show_figures_and_hide_secrets(app: StokeApp, desk
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: "Spec" in screen_text(app))
         await pilot.press("right_square_bracket")
-        await until(pilot, lambda: "2 of 41" in screen_text(app))
-        assert "MISS" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "2 of 41", "MISS"))
         assert "46.1 MiB" in screen_text(app)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "stoke rerun job-aaaaaa" in screen_text(app))
@@ -223,8 +221,7 @@ async def test_a_notification_covers_nothing(app: StokeApp, desk: Desk) -> None:
         await until(pilot, lambda: "line 99" in screen_text(app))
         app.notify("something happened")
         await until(pilot, lambda: "something happened" in screen_text(app))
-        await until(pilot, lambda: "line 99" in screen_text(app))
-        assert "Help" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "line 99", "Help"))
 
 
 @pytest.mark.parametrize("mode", ["jobs", "new", "caches", "metrics", "race"])

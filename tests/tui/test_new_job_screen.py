@@ -17,7 +17,7 @@ from stoke.files.paths import state_dir
 from stoke.history.job import JobState
 from stoke.history.volume_index import ScopeCache, VolumeIndex
 from stoke.request.spec import JobSpec
-from tests.tui.conftest import Desk, FakeBackend, screen_text, until
+from tests.tui.conftest import Desk, FakeBackend, screen_text, shows_all, until
 from tests.tui.new_job_form import SIZE, field, opened
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
@@ -121,8 +121,7 @@ async def test_an_error_on_submitting_loses_nothing(
         await until(pilot, lambda: "there is nothing to run" in screen_text(app))
         await pilot.press(*"print(2)")
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "the disk is full" in screen_text(app))
-        assert "print(2)" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "the disk is full", "print(2)"))
         assert app.current_mode == "new"
         backends["local"].down = None
         await pilot.press("ctrl+r")
@@ -214,8 +213,7 @@ async def test_the_editor_gets_the_code_and_gives_it_back(
         assert (tmp_path / "editor.was").read_text() == "before"
         monkeypatch.setenv("VISUAL", str(tmp_path / "no-such-editor"))
         await pilot.press("ctrl+e")
-        await until(pilot, lambda: "no-such-editor" in screen_text(app))
-        assert "after = 2" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "no-such-editor", "after = 2"))
 
 
 async def test_the_editor_may_keep_to_utf8_or_to_the_declared_encoding(
@@ -401,8 +399,7 @@ async def test_the_resulting_request_is_shown_beside_the_form(
     async with app.run_test(size=size, notifications=True) as pilot:
         screen = await opened(pilot, app)
         await pilot.press(*"print(1)", "ctrl+g")
-        await until(pilot, lambda: "job: job-" in screen_text(app))
-        assert "stoke render local" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "job: job-", "stoke render local"))
         text = screen.query_one("#manifest-text", TextArea).text
         assert "4,708 characters more" in text
         field(screen, "name").text = "fit"

@@ -20,7 +20,7 @@ from stoke.request import presets
 from stoke.request.spec import JobSpec
 from tests.hints import is_hint, refused
 from tests.projects import write
-from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows_all, until
 from tests.tui.new_job_form import field, opened
 from tests.tui.test_hostile import harmless
 from tui.app import StokeApp
@@ -321,8 +321,7 @@ async def test_jobs_run_again_with_the_recorded_files_or_the_current_ones(
         app.screen.show_job(job)  # type: ignore[attr-defined]
         await until(pilot, lambda: app.screen.job.id == job)  # type: ignore[attr-defined]
         await pilot.press("escape", "c")
-        await until(pilot, lambda: "files: 1 changed" in screen_text(app))
-        assert "~ src/helper.py 14 B" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "files: 1 changed", "~ src/helper.py 14 B"))
 
 
 async def test_a_job_is_edited_with_its_files_as_they_were_or_are(

@@ -22,7 +22,7 @@ from stoke.history.job import Job, JobState, Phase
 from stoke.race.earlier import earlier_races
 from stoke.race.recording import Recording, read_recording, run_of
 from tests.package_index import PackageIndex
-from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, said, screen_text, shows, shows_all, until
 from tools.screenshots import race_result
 from tui.app import StokeApp
 from tui.dialogs.prompts import Confirm
@@ -31,6 +31,7 @@ from tui.race.lists import JobsToRace
 from tui.race.open_recording import OpenRecording
 from tui.race.screen import RaceScreen
 
+COLD_FAILED = ("the cold run failed: exit code 7", "[b]so far", "Warm, not started")
 FOREVER = "import time\nwhile True: time.sleep(0.05)"
 
 
@@ -107,9 +108,7 @@ async def test_a_race_from_the_form_to_its_files(
         await until(pilot, lambda: "Cold, with nothing cached" in screen_text(app))
         await until(pilot, lambda: race_result(app))
         assert race_result(app).endswith("x")
-        await until(pilot, lambda: "x faster" in screen_text(app))
-        text = screen_text(app)
-        assert "MISS" in text and "HIT" in text and "code started" in text
+        await until(pilot, lambda: shows_all(app, "x faster", "MISS", "HIT", "code started"))
         assert left(own_home, app) == []
         await pilot.press("S")
         await until(pilot, lambda: len(list(in_a_folder.iterdir())) == 2)
@@ -250,8 +249,12 @@ async def test_a_failed_run_shows_the_reason_and_its_output(
     app = StokeApp(Config.model_validate({"index": {"url": index.url}}))
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await raced(pilot, app, "print('[b]so far\\x1b]0;PWN\\x07'); raise SystemExit(7)")
-        await until(pilot, lambda: "the cold run failed: exit code 7" in screen_text(app))
-        assert "[b]so far" in screen_text(app) and "Warm, not started" in screen_text(app)
+        await until(
+            pilot,
+            lambda: shows_all(
+                app, "the cold run failed: exit code 7", "[b]so far", "Warm, not started"
+            ),
+        )
         assert left(own_home, app) == []
 
 
@@ -268,8 +271,7 @@ async def test_an_unreachable_engine_is_reported_with_its_hint(
     backends["local"].down = EngineError("the engine is gone", "bring it back")
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await raced(pilot, app, "print(1)")
-        await until(pilot, lambda: "the engine is gone" in screen_text(app))
-        assert "bring it back" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "the engine is gone", "bring it back"))
 
 
 async def test_a_backend_that_cannot_throw_scopes_away_is_raced_without_a_cache(
@@ -311,8 +313,7 @@ async def test_a_recording_is_opened_and_replayed(
         await until(pilot, lambda: "MISS" in screen_text(app))
         assert "x faster" not in screen_text(app)
         now[0] += 60.0
-        await until(pilot, lambda: "12x faster" in screen_text(app))
-        assert "52.4 MiB" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "12x faster", "52.4 MiB"))
         await pilot.press("R")
         await until(pilot, lambda: "Replay of both" in screen_text(app))
 

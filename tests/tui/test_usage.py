@@ -6,7 +6,7 @@ import pytest
 
 from stoke.history.job import JobState, Phase, Usage
 from stoke.history.usage import UsageCurves
-from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.conftest import NOW, Desk, screen_text, shows_all, until
 from tests.tui.test_jobs_list import listed, order, ready
 from tui.app import StokeApp
 from tui.jobs.columns import COLUMNS, Load
@@ -68,8 +68,7 @@ async def test_a_new_figure_is_shown_at_the_next_tick(app: StokeApp, desk: Desk)
         UsageCurves(desk.history).add("fit-7k2pqa", Usage(NOW, 1.25, 300 * 1024**2))
         await until(pilot, lambda: "125%" in listed(app)[1] and "300M" in listed(app)[1])
         # Beside the log, too.
-        await until(pilot, lambda: "125%, max 125%" in screen_text(app))
-        assert "300M, max 300M" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "125%, max 125%", "300M, max 300M"))
 
 
 async def test_what_a_job_does_is_in_its_row(app: StokeApp, desk: Desk) -> None:
@@ -102,8 +101,7 @@ async def test_phases_have_the_curve_of_an_ended_job(app: StokeApp, desk: Desk) 
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(pilot)
         await pilot.press("right_square_bracket")
-        await until(pilot, lambda: "max 320%" in screen_text(app))
-        assert "max 480M" in screen_text(app)
+        await until(pilot, lambda: shows_all(app, "max 320%", "max 480M"))
         # Three figures in all of the width, as the bars below them.
         (top,) = (line for line in screen_text(app).splitlines() if "max 480M" in line)
         assert sum(top.count(block) for block in "▁▂▃▄▅▆▇█") > 30

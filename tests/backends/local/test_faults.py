@@ -38,6 +38,7 @@ from stoke.remote.bundle import bundle
 from stoke.request.spec import make_spec
 from tests.hints import is_hint
 from tests.lab import Lab, until
+from tests.writes import replace_write
 
 FOREVER = "import time\nwhile True: time.sleep(1)"
 
@@ -171,7 +172,7 @@ def test_a_write_that_fails_is_counted_and_leaves_no_half_frame(
             raise OSError(number, os.strerror(number))
         return real(descriptor, data[:some])
 
-    monkeypatch.setattr(os, "write", write)
+    replace_write(monkeypatch, write)
     frames.add(1, b"lost\n")
     monkeypatch.undo()
     frames.add(2, b"after\n")

@@ -28,6 +28,7 @@ from tests.logs.follower.recording import (
 )
 from tests.scripted import RUNNING, ScriptedBackend, ScriptedLog, exited
 from tests.spools import lines_in, spooled
+from tests.writes import replace_write
 
 
 def test_second_follower_of_the_same_folder_is_refused_while_the_first_lives(
@@ -106,7 +107,7 @@ def test_f13_a_full_disk_is_reported_and_tried_again(
             no_room()
             return real(descriptor, data)
 
-        monkeypatch.setattr(os, "write", write)
+        replace_write(monkeypatch, write)
 
     assert following.follower.run() == exited()
 
@@ -130,7 +131,7 @@ def test_f13_closing_while_the_disk_is_full_keeps_the_saved_part(
             raise OSError(28, "No space left on device")
         return real(descriptor, data)
 
-    monkeypatch.setattr(os, "write", write)
+    replace_write(monkeypatch, write)
     assert following.follower.run() is None
     monkeypatch.undo()
     assert joined(log, STDOUT).startswith(spooled(tmp_path, STDOUT))
@@ -147,7 +148,7 @@ def test_f13_catching_up_does_not_wait_for_room(
     def write(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", write)
+    replace_write(monkeypatch, write)
     with pytest.raises(EngineError):
         following.follower.catch_up()
 
