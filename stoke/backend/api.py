@@ -35,8 +35,8 @@ class Capabilities:
     stop_forgets_log: bool = False
     """Whether the engine drops a job's log when the job is stopped; it is then fetched before."""
     results_by_pod: bool = False
-    """Whether reading results takes seconds, so that only jobs are asked for them that reported some or
-    were killed."""
+    """Whether reading results takes seconds, so that jobs whose code never began are not asked for
+    them."""
     named_secrets: bool = False
     """Whether the engine stores secrets that a request can refer to: `secret:NAME/KEY`."""
     labels: bool = False

@@ -32,7 +32,7 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
             return None
     if job.held:
         # It keeps its state: its code has failed before.
-        history.update(job.id, held_until=None)
+        history.update(job.id, held_until=time.time())
         return backend.stop(job.id, grace)
     history.update(job.id, stop_requested=True)
     if backend.capabilities.stop_forgets_log:

@@ -52,10 +52,13 @@ def has_results(job: Job, backend: Backend) -> bool:
 
 
 def _is_worth_reading(job: Job, backend: Backend) -> bool:
-    if not backend.capabilities.results_by_pod or _reported_some(job):
+    if _reported_some(job):
         return True
+    if job.cpu_seconds is not None and not job.log_gaps:
+        # The runner has looked. While the job was held, a shell can have written more.
+        return job.held_until is not None
     # Killed, or its log is incomplete: the runner could not report any.
-    return job.started_at is not None and (job.cpu_seconds is None or job.log_gaps > 0)
+    return job.started_at is not None or not backend.capabilities.results_by_pod
 
 
 def _reported_some(job: Job) -> bool:

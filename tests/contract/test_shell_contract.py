@@ -290,11 +290,14 @@ def test_a_failed_job_is_held_until_it_is_released(lab: Lab, terminal: object) -
     assert f"{job.id}  failed, held".encode() in run("jobs").stdout
     inside = run("exec", job.id, "--", "sh", "-c", 'cat left.txt; echo "$WHO"')
     assert inside.stdout == b"evidenceme\n", inside.stderr
+    saved = run("exec", job.id, "--", "sh", "-c", 'cp left.txt "$STOKE_RESULTS/saved.txt"')
+    assert saved.returncode == 0, saved.stderr
     assert run("logs", "-f", job.id).returncode == 0
     assert run("stop", job.id).returncode == 0
     job = only_job()
     assert (job.state, job.exit_code, job.held) == (JobState.FAILED, 4, False)
     until(lambda: lab.backend.inspect(job.id).status is not EngineStatus.RUNNING, "its end")
+    assert b"saved.txt" in run("results", job.id).stdout
 
 
 def test_a_held_job_ends_with_its_time(lab: Lab, terminal: object) -> None:
