@@ -63,6 +63,7 @@ def measure(name: str, scope: str) -> None:
         changed = snapshot({**files, "main.py": CODE.encode(), "changed.py": b"%d" % number})
         pack = changed.pack(without=first.contents)
         taken["without"].append(seconds(partial(plain_job, lab)))
+        run_project(lab, first, has_pack=False)  # The job before had a changed file.
         taken["unchanged"].append(seconds(partial(project, lab, first, None, phases)))
         taken["one changed"].append(seconds(partial(project, lab, changed, pack, [])))
     backends.close()
