@@ -51,6 +51,7 @@ from backends.argo.patches import (
     give_up_patch,
     owner_of,
 )
+from backends.argo.pod_security import enforced_level, needed_settings
 from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
 from backends.argo.refusals import refused_submission, why_never
@@ -533,10 +534,15 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         users: Sequence[str],
         groups: Sequence[str],
         prune: tuple[str, float] | None,
-    ) -> list[Preparation]:
+    ) -> tuple[list[Preparation], dict[str, Any]]:
         here = self._locations.current
+        needed: dict[str, Any] = {}
+        with suppress(EngineError):  # The manifests can also be printed without a cluster.
+            needed = needed_settings(enforced_level(here.cluster), self._config.argo)
+        argo = self._config.argo.model_copy(update=needed)
+        config = self._config.model_copy(update={"argo": argo})
         volumes = here.volumes.found() if prune else ()
-        return preparations(here.cluster, self._config, volumes, scopes, users, groups, prune)
+        return preparations(here.cluster, config, volumes, scopes, users, groups, prune), needed
 
     def contexts(self) -> list[ClusterContext]:
         from backends.argo import kubeconfig  # Loads kubernetes.

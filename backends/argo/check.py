@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
 
 from backends.argo import credential_plugins, rights
 from backends.argo.admission import check_admission, check_gpus
@@ -13,6 +12,7 @@ from backends.argo.cluster import METADATA_ONE, WORKFLOWS, ApiError, Cluster, re
 from backends.argo.diagnosis import NOT_NOTICED
 from backends.argo.mounts import cache_folder
 from backends.argo.names import PHASE, claim_name, labels_of
+from backends.argo.pod_security import enforced_level, needed_settings
 from backends.argo.resources import KubernetesResources
 from backends.argo.rights import EXECUTOR, Right
 from backends.argo.state import unnoticed_at
@@ -25,7 +25,6 @@ from stoke.errors import EngineError
 from stoke.text.units import human_seconds
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
-ENFORCED = "pod-security.kubernetes.io/enforce"
 SETUP = "stoke setup argo --apply; or ask an administrator to run it"
 _TRY = "run a job: stoke run -b argo -c pass"
 # How long a workflow that a controller has labelled proves that a controller is running.
@@ -206,18 +205,19 @@ def _executor(cluster: Cluster, config: Config) -> CheckResult:
 
 def _caches(cluster: Cluster, config: Config) -> CheckResult:
     argo, namespace = config.argo, cluster.namespace
-    level = _pod_security(cluster)
-    if level == "restricted" and not argo.restricted:
+    level = enforced_level(cluster)
+    needed = needed_settings(level, argo)
+    if "restricted" in needed:
         return CheckResult(
             "pod security", False, f"{namespace} enforces restricted, but jobs ask for root",
             'set argo.restricted = true, and argo.cache = "claim" or "none"',
         )  # fmt: skip
+    if "cache" in needed:
+        return CheckResult(
+            "caches", False, f"{namespace} enforces {level}, which forbids hostPath volumes",
+            'set argo.cache = "claim", or argo.cache = "none" to keep no caches',
+        )  # fmt: skip
     if argo.cache == "hostpath":
-        if level in ("baseline", "restricted"):
-            return CheckResult(
-                "caches", False, f"{namespace} enforces {level}, which forbids hostPath volumes",
-                'set argo.cache = "claim", or argo.cache = "none" to keep no caches',
-            )  # fmt: skip
         if argo.cache_shared:
             who = "shared with every namespace that sets argo.cache_shared"
         else:
@@ -247,18 +247,6 @@ def _template(cluster: Cluster, scope: str) -> CheckResult:
         hint = f"stoke setup argo --scope {scope} --apply; or ask an administrator to run it"
         return CheckResult("template", False, f"the namespace has no WorkflowTemplate {name}", hint)
     return CheckResult("template", True, f"{name}, which jobs of the scope {scope} refer to")
-
-
-def _pod_security(cluster: Cluster) -> str | None:
-    """Return the level that the namespace enforces, or None if it has none or may not be read."""
-    try:
-        namespace: dict[str, Any] = cluster.request(
-            "GET", f"/api/v1/namespaces/{cluster.namespace}"
-        )
-    except ApiError:
-        return None
-    level: str | None = (namespace["metadata"].get("labels") or {}).get(ENFORCED)
-    return level
 
 
 def _resource(right: Right) -> str:

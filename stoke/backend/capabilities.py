@@ -294,11 +294,13 @@ class PreparesNamespace(Protocol):
         users: Sequence[str],
         groups: Sequence[str],
         prune: tuple[str, float] | None,
-    ) -> list[Preparation]:
-        """Return everything that jobs in these scopes need, in the order of its creation.
+    ) -> tuple[list[Preparation], dict[str, Any]]:
+        """Return everything that jobs in these scopes need, in the order of its creation, and the
+        settings that its policies ask of jobs, as far as the configuration has others.
 
         `users` and `groups` get the rights to submit; `prune` is a cron schedule and the seconds after
-        which unused environments are removed at those times.
+        which unused environments are removed at those times. It is prepared for jobs with these
+        settings.
         """
 
     def allow_plugin(self) -> str | None:

@@ -89,13 +89,15 @@ def argo(
 ) -> None:
     """Print the manifests that jobs need in a namespace, or apply them.
 
-    Includes the minimal rights for Argo's part of each pod and for users who submit, the claims if the
-    configuration keeps caches in claims and, with --unused, a schedule that prunes existing caches.
+    Includes the minimal rights for Argo's part of each pod and for users who submit, the claims if caches
+    are kept in claims and, with --unused, a schedule that prunes existing caches. Where the namespace's
+    Pod Security forbids node folders or root, it prepares for jobs without them, and names the settings.
 
     \b
     stoke setup argo --namespace jobs --user ada > setup.yaml
     stoke setup argo --namespace jobs --user ada --apply
     """
+    import json
     from contextlib import closing
 
     from stoke.backend.capabilities import PreparesNamespace
@@ -120,7 +122,12 @@ def argo(
             )
             return
         prune = None if unused is None else (CALENDAR["daily"], _seconds(unused))
-        wanted = backend.preparations(scopes or (config.scope,), users, groups, prune)
+        wanted, needed = backend.preparations(scopes or (config.scope,), users, groups, prune)
+        if needed:
+            settings = " and ".join(
+                f"argo.{name} = {json.dumps(value)}" for name, value in needed.items()
+            )
+            print_notice(f"the Pod Security of this namespace admits only jobs with {settings}")
         if change:
             _apply_all(wanted, yes)
         else:
