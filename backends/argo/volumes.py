@@ -1,18 +1,18 @@
 """Where caches are on a cluster: folders of nodes, recorded in a ConfigMap a scope, or claims.
 
-The ConfigMap (the register) tells users who may not list nodes which nodes have a cache. For a
-claim that all nodes mount it records which environments are in it.
+For a claim that all nodes mount, the ConfigMap (`cache_register`) records which environments are in it.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, resource_path
+from backends.argo.cache_register import CacheRegister
+from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
 from backends.argo.mounts import cache_folder, claim
 from backends.argo.names import (
     CACHES,
@@ -23,21 +23,19 @@ from backends.argo.names import (
     claim_name,
     has_labels,
     labels_of,
-    register_name,
 )
-from backends.argo.resources import MERGE, KubernetesResources
+from backends.argo.resources import KubernetesResources
 from backends.argo.status import is_over
 from backends.common.names import KIND, SCOPE
 from stoke.backend.api import CACHE_KINDS, Volume
 from stoke.config.model import ArgoConfig
 from stoke.errors import EngineError
-from stoke.files.untrusted import parse_json
 
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 # Like kubectl's lists: a pod's node without the rest of the pod.
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
-# Environments recorded for a node; the oldest are dropped.
-REMEMBERED = 200
+# Nodes that a job prefers, those first that had its environment last.
+PREFERRED = 20
 # The register's entry for a claim that all nodes mount.
 SHARED = "shared"
 # How long an environment that a job has built is mounted read-only. The next job may write again,
@@ -59,6 +57,7 @@ class ArgoVolumes:
     def __init__(self, cluster: Cluster, argo: ArgoConfig) -> None:
         self._cluster = cluster
         self._argo = argo
+        self._register = CacheRegister(cluster, argo)
         self._ensured: set[tuple[str, str]] = set()
         self._noted: set[tuple[str, str, str, int]] = set()
 
@@ -96,10 +95,10 @@ class ArgoVolumes:
         if self._argo.cache != "hostpath":
             return ()
         try:
-            known = self._register(scope)
+            used = self._register.last_use(scope, request)
         except EngineError:
             return ()  # Only a preference; the job runs without it.
-        return tuple(sorted(node for node, noted in known.items() if request in noted["requests"]))
+        return tuple(sorted(used, key=lambda node: (-used[node], node))[:PREFERRED])
 
     def only_reads(self, scope: str, request: str, lock_ttl: float) -> bool:
         """Whether a job need not write to a claim that all nodes mount, because its environment is
@@ -110,10 +109,10 @@ class ArgoVolumes:
         if self._argo.cache != "shared-claim" or self._argo.by_template:
             return False
         try:
-            filled = self._register(scope).get(SHARED, {"requests": {}})["requests"]
+            used = self._register.last_use(scope, request).get(SHARED, 0.0)
         except EngineError:
             return False
-        age = time.time() - float(filled.get(request, 0))
+        age = time.time() - used
         # An expired lockfile is resolved again, and the new one has to be written.
         return age < min(READ_SECONDS, lock_ttl)
 
@@ -130,34 +129,14 @@ class ArgoVolumes:
         if not registered or not kinds or noting in self._noted:
             return
         self._noted.add(noting)
-        try:
-            noted = self._register(scope).get(node) or {"kinds": [], "requests": {}}
-            requests = {**noted["requests"], request: round(time.time())}
-            newest = sorted(requests, key=lambda one: -requests[one])[:REMEMBERED]
-            text = json.dumps(
-                {
-                    "where": self._where(),
-                    "kinds": sorted({*noted["kinds"], *kinds}),
-                    "requests": {one: requests[one] for one in newest},
-                },
-                separators=(",", ":"),
-            )
-            self._write_register(scope, {node: text})
-        except EngineError:
-            pass
+        with suppress(EngineError):
+            self._register.note(scope, node, kinds, request)
 
     def forget(self, scope: str, node: str = SHARED) -> None:
         """Forget a node's environments after its cache was cleared or pruned. Later jobs record them
         again."""
-        try:
-            noted = self._register(scope).get(node)
-            if noted is not None:
-                text = json.dumps(
-                    {"where": self._where(), **noted, "requests": {}}, separators=(",", ":")
-                )
-                self._write_register(scope, {node: text})
-        except EngineError:
-            pass
+        with suppress(EngineError):
+            self._register.forget(scope, node)
         self._noted = {one for one in self._noted if one[:2] != (scope, node)}
 
     # ------------------------------------------------------------------ what there is
@@ -177,13 +156,18 @@ class ArgoVolumes:
         users = self._users()
         # Recorded caches, and caches that a running job is about to create.
         kinds: dict[tuple[str, str], set[str]] = {}
-        for scope, noted in self._registers():
-            for node, what in noted.items():
+        recorded = dict(self._register.all())
+        for scope, entries in recorded.items():
+            for node, what in entries.items():
                 kinds.setdefault((scope, node), set()).update(what["kinds"])
         for user in users:
             if user.node is not None:
                 kinds.setdefault((user.scope, user.node), set()).update(user.kinds)
         gone = self._gone({node for _, node in kinds})
+        for scope, entries in recorded.items():
+            if not gone.isdisjoint(entries):
+                with suppress(EngineError):  # One may read the register and not write it.
+                    self._register.remove(scope, gone.intersection(entries))
         return [
             Volume(
                 "argo",
@@ -198,22 +182,23 @@ class ArgoVolumes:
             if kind in some and node not in gone
         ]
 
-    def _gone(self, nodes: Iterable[str]) -> set[str]:
+    def _gone(self, nodes: set[str]) -> set[str]:
         """Return the nodes that no longer exist, and whose folders are lost.
 
-        For a user who may not get nodes, none: all recorded caches are listed.
+        For a user who may not list nodes, none: all recorded caches are listed.
         """
-        gone = set()
-        for node in nodes:
-            try:
-                self._cluster.request("GET", f"/api/v1/nodes/{node}", accept=METADATA_ONE)
-            except ApiError as error:
-                if error.status == 403:
-                    break
-                if error.status != 404:
-                    raise
-                gone.add(node)
-        return gone
+        if not nodes:
+            return set()
+        try:
+            table = self._cluster.request(
+                "GET", "/api/v1/nodes", query={"includeObject": "None"}, accept=TABLE
+            )
+        except ApiError as error:
+            if error.status == 403:
+                return set()
+            raise
+        there = {row.get("Name") for row, _ in _rows(table)}
+        return nodes - there if there else set()
 
     def _claimed(self) -> list[Volume]:
         users = self._users()
@@ -242,70 +227,19 @@ class ArgoVolumes:
             query={"labelSelector": WORKFLOW, "fieldSelector": UNFINISHED},
             accept=TABLE,
         )
-        columns = [column["name"] for column in table["columnDefinitions"]]
         users = []
-        for row in table.get("rows") or ():
-            job = labels_of(row["object"]).get(WORKFLOW, "")
+        for row, pod in _rows(table):
+            job = labels_of(pod).get(WORKFLOW, "")
             labels = unfinished.get(job, {})
             scope = labels.get(SCOPE)
-            node = dict(zip(columns, row["cells"], strict=False)).get("Node")
+            node = row.get("Node")
             kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
             if scope and kinds:
                 users.append(_User(job, scope, kinds, None if node in (None, "<none>") else node))
         return users
 
-    # ------------------------------------------------------------------ the register
-
-    def _registers(self) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-        query = {"labelSelector": f"{OURS},{KIND}=nodes"}
-        try:
-            listed = self._cluster.request("GET", self._config_maps(), query=query)
-        except ApiError as error:
-            if error.status == 403:
-                return  # Without that right, only the caches of running jobs are known.
-            raise
-        for record in listed.get("items") or ():
-            scope = labels_of(record).get(SCOPE, "")
-            if record["metadata"]["name"] == register_name(scope):
-                yield scope, _read_register(record, self._where())
-
-    def _register(self, scope: str) -> dict[str, dict[str, Any]]:
-        try:
-            record = self._cluster.request("GET", self._config_maps(register_name(scope)))
-        except ApiError as error:
-            if error.status == 404:
-                return {}
-            raise
-        return _read_register(record, self._where())
-
-    def _where(self) -> str | None:
-        """Return the folder that the register's entries refer to; None if caches are in claims."""
-        if self._argo.cache != "hostpath":
-            return None
-        return cache_folder(self._argo, self._cluster.namespace, "", "").rstrip("/")
-
     def _folder(self, scope: str, kind: str) -> str:
         return cache_folder(self._argo, self._cluster.namespace, scope, kind)
-
-    def _write_register(self, scope: str, nodes: Mapping[str, str]) -> None:
-        name = register_name(scope)
-        try:
-            self._cluster.request(
-                "PATCH", self._config_maps(name), body={"data": nodes}, content_type=MERGE
-            )
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            body = {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": name, "labels": cache_labels(scope, "nodes")},
-                "data": nodes,
-            }
-            self._cluster.request("POST", self._config_maps(), body=body)
-
-    def _config_maps(self, name: str = "") -> str:
-        return resource_path("v1", self._cluster.namespace, "configmaps", name)
 
     def _claims(self, name: str = "") -> str:
         return resource_path("v1", self._cluster.namespace, "persistentvolumeclaims", name)
@@ -322,21 +256,11 @@ def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) ->
     )
 
 
-def _read_register(record: Mapping[str, Any], where: str | None) -> dict[str, dict[str, Any]]:
-    """Return the entry of each node. Skips unreadable entries and those about another folder than
-    `where`."""
-    nodes = {}
-    for node, text in (record.get("data") or {}).items():
-        try:
-            noted = parse_json(text)
-            kinds, requests = list(noted["kinds"]), dict(noted["requests"])
-            of = noted.get("where")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        if of != where:
-            continue
-        nodes[node] = {"kinds": kinds, "requests": requests}
-    return nodes
+def _rows(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give the cells of each row by their columns, and the row's object, empty if it was left out."""
+    columns = [column["name"] for column in table["columnDefinitions"]]
+    for row in table.get("rows") or ():
+        yield dict(zip(columns, row["cells"], strict=False)), row.get("object") or {}
 
 
 def _foreign(name: str) -> EngineError:

@@ -89,9 +89,10 @@ def argo(
 ) -> None:
     """Print the manifests that jobs need in a namespace, or apply them.
 
-    Includes the minimal rights for Argo's part of each pod and for users who submit, the claims if caches
-    are kept in claims and, with --unused, a schedule that prunes existing caches. Where the namespace's
-    Pod Security forbids node folders or root, it prepares for jobs without them, and names the settings.
+    Includes the minimal rights for Argo's part of each pod and for users who submit, the claims if
+    caches are kept in claims and, with --unused, a schedule that prunes existing caches. Where the
+    namespace's Pod Security forbids node folders or root, it prepares for jobs without them, and names
+    the settings that they need.
 
     \b
     stoke setup argo --namespace jobs --user ada > setup.yaml

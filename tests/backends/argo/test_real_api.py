@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from backends.argo.cache_register import REMEMBERED, CacheRegister
 from backends.argo.cluster import ApiError, Cluster, pods_path, resource_path
+from backends.argo.names import register_name
 from backends.argo.pod_log import PodLog
 from backends.argo.volumes import ArgoVolumes
 from backends.argo.watch import Watch
@@ -175,6 +177,29 @@ def test_a_deleted_node_has_no_caches(
         volumes.note(scope, node, ("python",), "request")
     found = [one.node for one in volumes.found() if one.scope == scope]
     assert found == [there["metadata"]["name"]]
+    register = resource_path("v1", real.namespace, "configmaps", register_name(scope))
+    assert set(real.request("GET", register)["data"]) == set(found)
+
+
+def test_the_register_has_room_for_many_nodes_and_environments(
+    real: Cluster, cluster_cleanup: Callable[[str], None]
+) -> None:
+    scope = f"test-{secrets.token_hex(4)}"
+    cluster_cleanup(scope)
+    register = CacheRegister(real, ArgoConfig())
+    nodes = [f"{number:04}-{'n' * 58}" for number in range(400)]
+    times = {secrets.token_hex(8): 1_700_000_000 + number for number in range(REMEMBERED)}
+    full = {"kinds": ["python", "system"], "requests": times}
+    for first in range(0, len(nodes), 20):
+        register.note(scope, nodes[first], ("python",), "a" * 32)
+        register._write(scope, dict.fromkeys(nodes[first : first + 20], full))
+    register.note(scope, "one-more", ("python",), "b" * 32)
+    assert list(register.last_use(scope, "b" * 32)) == ["one-more"]
+    entries = register.of(scope)
+    assert set(entries) == {*nodes, "one-more"}
+    kept = {tuple(entry["requests"]) for node, entry in entries.items() if node != "one-more"}
+    (kept_of_each,) = kept
+    assert set(kept_of_each) == set(sorted(times, key=lambda one: -times[one])[: len(kept_of_each)])
 
 
 def test_w01_w02_changes_are_seen(real: Cluster) -> None:

@@ -13,10 +13,7 @@ from backends.argo.cluster import Cluster
 from backends.argo.names import cache_labels, register_name
 from backends.argo.volumes import ArgoVolumes
 from stoke.config.model import ArgoConfig
-from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server, status
-
-GONE = status(404, "NotFound", 'nodes "node-a" not found')
-
+from tests.backends.argo.scripted_server import Answer, forbidden, json_answer, scripted_server
 
 FOLDER = "/var/lib/stoke/namespaces/team-a"
 
@@ -31,25 +28,39 @@ def register_of(folders: dict[str, str | None]) -> dict[str, Any]:
     return {"metadata": {"name": register_name("team"), "labels": labels}, "data": data}
 
 
+def nodes_answer(*names: str) -> Answer:
+    columns = [{"name": "Name"}, {"name": "Status"}]
+    rows = [{"cells": [name, "Ready"]} for name in names]
+    return json_answer({"columnDefinitions": columns, "rows": rows})
+
+
 @pytest.mark.parametrize(
-    ("about_a", "listed"), [(GONE, ["node-b"]), (forbidden("get", "nodes"), ["node-a", "node-b"])]
+    ("nodes", "listed"),
+    [
+        (nodes_answer("node-b", "node-c"), ["node-b"]),
+        (forbidden("list", "nodes"), ["node-a", "node-b"]),
+        (nodes_answer(), ["node-a", "node-b"]),
+    ],
+    ids=["one is gone", "no right", "no answer"],
 )
-def test_without_the_right_to_get_nodes_all_recorded_caches_are_listed(
-    tmp_path: Path, about_a: list[bytes], listed: list[str]
+def test_without_the_right_to_list_nodes_all_recorded_caches_are_listed(
+    tmp_path: Path, nodes: Answer, listed: list[str]
 ) -> None:
     register = register_of({"node-a": FOLDER, "node-b": FOLDER})
     with scripted_server() as server:
         server.answers = {
             "/configmaps": [json_answer({"items": [register]})],
+            f"/configmaps/{register_name('team')}": [json_answer({})],
             "/workflows": [json_answer({"metadata": {}, "items": []})],
             "/pods": [json_answer({"columnDefinitions": [], "rows": []})],
-            "/nodes/node-a": [about_a],
-            "/nodes/node-b": [json_answer({"metadata": {"name": "node-b"}})],
+            "/nodes": [nodes],
         }
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
             found = ArgoVolumes(cluster, ArgoConfig()).found()
     assert [one.node for one in found] == listed
+    removed = [json.loads(one.body)["data"] for one in server.requests if one.method == "PATCH"]
+    assert removed == ([{"node-a": None}] if listed == ["node-b"] else [])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +82,7 @@ def test_records_about_other_folders_are_ignored(tmp_path: Path, shared: bool, n
             f"/configmaps/{register_name('team')}": [json_answer(register)],
             "/workflows": [json_answer({"metadata": {}, "items": []})],
             "/pods": [json_answer({"columnDefinitions": [], "rows": []})],
-            f"/nodes/{node}": [json_answer({"metadata": {"name": node}})],
+            "/nodes": [nodes_answer(node)],
         }
         kubeconfig = server.kubeconfig(tmp_path)
         with closing(Cluster(context=None, namespace=None, kubeconfig=kubeconfig)) as cluster:
