@@ -27,6 +27,7 @@ while True:
 
 def main() -> None:
     with own_home() as env:
+        env["STOKE_QUEUE__SLOTS"] = str(JOBS)
         ids = []
         for number in range(JOBS):
             job = [STOKE, "run", "--detach", "--name", f"live-{number}", "-c", _CODE]
@@ -34,7 +35,7 @@ def main() -> None:
             ids.append(done.stdout.split()[0])
         try:
             with far_terminal([STOKE], env, None, 0.0) as terminal:
-                terminal.until("cpu%")
+                terminal.until("why / load")
                 time.sleep(SETTLE_SECONDS)
                 before = terminal.received
                 time.sleep(SECONDS)
