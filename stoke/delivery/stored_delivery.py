@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stoke.backend.api import Delivery
+from stoke.delivery.stored_runner import drop_runner, load_runner, store_runner
 from stoke.errors import EngineError
 from stoke.files.atomic import write_atomically
 from stoke.files.paths import job_dir, make_private
@@ -20,7 +21,7 @@ from stoke.project.pack import ProjectDelivery
 from stoke.request.stored import read_stored_spec
 
 MAX_DELIVERY = 256 * 1024**2
-_BYTES = ("runner", "payload", "public_spec")
+_BYTES = ("payload", "public_spec")
 _TEXTS = ("job_id", "nonce", "request_hash")
 
 
@@ -29,7 +30,7 @@ def delivery_file(job_id: str) -> Path:
 
 
 def store_delivery(delivery: Delivery) -> None:
-    """Write the file. Raises `OSError`."""
+    """Write the file, and beside it the runner. Raises `OSError`."""
     stored: dict[str, Any] = {name: getattr(delivery, name) for name in _TEXTS}
     for name in _BYTES:
         stored[name] = base64.b64encode(getattr(delivery, name)).decode()
@@ -38,6 +39,7 @@ def store_delivery(delivery: Delivery) -> None:
     project = delivery.project
     stored["project"] = project and [project.digest, project.pack and str(project.pack)]
     make_private(job_dir(delivery.job_id))
+    stored["runner"] = store_runner(delivery.runner, delivery.job_id)
     write_atomically(delivery_file(delivery.job_id), json.dumps(stored))
 
 
@@ -48,6 +50,7 @@ def load_delivery(job_id: str) -> Delivery:
         stored = read_json(path, MAX_DELIVERY)
         fields: dict[str, Any] = {name: str(stored[name]) for name in _TEXTS}
         fields |= {name: base64.b64decode(stored[name]) for name in _BYTES}
+        fields["runner"] = load_runner(str(stored["runner"]), job_id)
         project = stored["project"]
         return Delivery(
             **fields,
@@ -62,3 +65,4 @@ def load_delivery(job_id: str) -> Delivery:
 
 def drop_delivery(job_id: str) -> None:
     delivery_file(job_id).unlink(missing_ok=True)
+    drop_runner(job_id)
