@@ -205,6 +205,7 @@ NOT_FOLLOWED = {
     "see what uses it: ps aux --sort=-rss | head": "names only where to look",
     "start it from a shell with a higher limit: ulimit -v unlimited": "needs a new shell",
     "install them: uv tool install 'stoke-tui[api]'": "needs an installation without the extra",
+    "install them: uv tool install 'stoke-tui[serve]'": "needs an installation without the extra",
     "see how many there are, and the limit: ps -eLf | wc -l; ulimit -u": "names only where to look",
 }
 

@@ -53,15 +53,15 @@ class _Anything(Convertor[str]):
 register_url_convertor("anything", _Anything())
 
 
-def make_app(api: Api, hosts: frozenset[str]) -> ASGIApp:
-    """Return the application for a server that is known by these names (see `Guard`)."""
+def make_app(api: Api) -> ASGIApp:
+    """Return the application of a server."""
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
         api.close()
 
-    guard = Guard(api, hosts)
+    guard = Guard("api", api.config.api, api.tokens, api.failures, api.rate)
     routes = [
         Route(
             one.path.replace("{path}", "{path:anything}"),

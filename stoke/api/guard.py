@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from stoke.api.errors import ProblemError
-from stoke.api.tokens import PREFIX, Token
-
-if TYPE_CHECKING:
-    from stoke.api.server_state import Api
+from stoke.api.limits import RateLimit
+from stoke.api.tokens import PREFIX, Token, TokenFile
+from stoke.config.model import ListenConfig
 
 _TOKEN_NAME = re.compile(
     r"(?:access|api|auth|bearer|refresh|id)?[_-]?(?:token|key)|authorization|bearer|password|secret",
@@ -27,17 +25,31 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(\d{1,5}
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+_SCHEMES = {"ws": "http", "wss": "https"}
+
+
 class Guard:
-    """`hosts` are the names of the server in the form of a Host header, without its port."""
+    """`section` is that of the server in the configuration. `failures` limits wrong tokens by address,
+    `rate` the requests of each token."""
 
-    def __init__(self, api: Api, hosts: frozenset[str]) -> None:
-        self._api = api
-        self._hosts = hosts
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in api.config.api.origins)
+    def __init__(
+        self,
+        section: str,
+        config: ListenConfig,
+        tokens: TokenFile,
+        failures: RateLimit,
+        rate: RateLimit,
+    ) -> None:
+        self._section = section
+        self._hosts = host_names(config.host, config.hosts)
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in config.origins)
+        self._tokens = tokens
+        self._failures = failures
+        self._rate = rate
 
-    def check_address(self, request: Request) -> None:
+    def check_address(self, request: HTTPConnection, *, is_page: bool = False) -> None:
         """Raise `ProblemError` for a request that a foreign page may have sent, or with a token in its
-        address."""
+        address. Foreign pages may link to a page of this server (`is_page`)."""
         headers = request.headers
         if "transfer-encoding" in headers and "content-length" in headers:
             # A proxy in front may take the other one, and see another request in the body.
@@ -45,13 +57,21 @@ class Guard:
         hosts = headers.getlist("host")
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None or found[1].lower() not in self._hosts:
-            raise ProblemError(421, "The Host is not a name of this server (api.hosts).")
+            raise ProblemError(
+                421, f"The Host is not a name of this server ({self._section}.hosts)."
+            )
         origins = headers.getlist("origin")
         if origins and not (len(origins) == 1 and self._is_known(origins[0], request, hosts[0])):
-            raise ProblemError(403, "This Origin may not use the server (api.origins).")
+            raise ProblemError(
+                403, f"This Origin may not use the server ({self._section}.origins)."
+            )
         site = headers.get("sec-fetch-site", "none")
+        if is_page and headers.get("sec-fetch-dest") == "document":
+            site = "none"
         if not origins and site not in ("none", "same-origin"):
-            raise ProblemError(403, "Pages of other sites may not use the server (api.origins).")
+            raise ProblemError(
+                403, f"Pages of other sites may not use the server ({self._section}.origins)."
+            )
         if PREFIX in request.scope["query_string"].decode("latin-1") or any(
             _TOKEN_NAME.fullmatch(name) for name in request.query_params
         ):
@@ -61,22 +81,23 @@ class Guard:
                 hint="replace the one that was sent; send it as a header: Authorization: Bearer TOKEN",
             )
 
-    def _is_known(self, origin: str, request: Request, host: str) -> bool:
+    def _is_known(self, origin: str, request: HTTPConnection, host: str) -> bool:
         if origin.lower() in self._origins:
             return True
         own = urlsplit(origin)
-        return own.scheme == request.url.scheme and own.netloc.lower() == host.lower()
+        scheme = request.url.scheme
+        return own.scheme == _SCHEMES.get(scheme, scheme) and own.netloc.lower() == host.lower()
 
-    def token(self, request: Request) -> Token:
+    def token(self, request: HTTPConnection) -> Token:
         """Return the token of a request. Raises `ProblemError` 401 without a known one, and 429."""
         sent = request.headers.getlist("authorization")
         kind, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
         token = None
         if kind.lower() == "bearer" and 0 < len(secret) <= 200:
-            token = self._api.tokens.find(secret.strip())
+            token = self._tokens.find(secret.strip())
         if token is None:
             # Only wrong tokens are slowed down: behind a proxy, all clients have one address.
-            wait = self._api.failures.take(request.client.host if request.client else "?")
+            wait = self._failures.take(request.client.host if request.client else "?")
             if wait:
                 raise self._too_many(wait)
             what = "The token is unknown." if sent else "The request has no token."
@@ -86,7 +107,7 @@ class Guard:
                 hint="make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
                 headers={"WWW-Authenticate": 'Bearer realm="stoke"'},
             )
-        wait = self._api.rate.take(token.name)
+        wait = self._rate.take(token.name)
         if wait:
             raise self._too_many(wait)
         return token
@@ -94,7 +115,7 @@ class Guard:
     def _too_many(self, seconds: float) -> ProblemError:
         return ProblemError(
             429,
-            "Too many requests (api.rate).",
+            f"Too many requests ({self._section}.rate).",
             headers={"Retry-After": str(max(1, math.ceil(seconds)))},
         )
 

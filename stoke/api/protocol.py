@@ -30,8 +30,16 @@ def limited_protocol() -> type[H11Protocol]:
             super().data_received(data)
             if self.cycle is not None and not self.cycle.response_complete:
                 self._stop_waiting()
-            elif self._head_timer is None and not self.transport.is_closing():
+            elif self._head_timer is None and not self._is_over():
                 self._wait_for_head()
+
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            self._stop_waiting()
+            super().handle_websocket_upgrade(event)
+
+        def _is_over(self) -> bool:
+            """Return whether the connection is closing, or is a WebSocket now."""
+            return self.transport.is_closing() or self.transport.get_protocol() is not self
 
         def on_response_complete(self) -> None:
             self._stop_waiting()
@@ -58,7 +66,7 @@ def limited_protocol() -> type[H11Protocol]:
     return LimitedProtocol
 
 
-def uvicorn_options() -> dict[str, Any]:
+def uvicorn_options(**more: Any) -> dict[str, Any]:
     return {
         "http": limited_protocol(),
         "ws": "none",
@@ -71,4 +79,5 @@ def uvicorn_options() -> dict[str, Any]:
         "proxy_headers": False,
         "lifespan": "on",
         "loop": "asyncio",
+        **more,
     }

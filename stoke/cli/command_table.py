@@ -47,6 +47,7 @@ COMMANDS = {
     ),
     "mcp": ("stoke.cli.commands.mcp", "Serve tools for coding agents, over standard input."),
     "api": ("stoke.cli.commands.api", "Serve jobs over HTTP, for programs."),
+    "serve": ("stoke.cli.commands.serve", "Serve the screens to a browser."),
     "setup": (
         "stoke.cli.commands.setup",
         "Prepare an engine for jobs; schedule the pruning of caches; teach a coding agent.",

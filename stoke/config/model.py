@@ -149,11 +149,11 @@ class QueueConfig(Section):
     one for each GiB of its memory."""
 
 
-class ApiConfig(Section):
-    """The server of `stoke api`."""
+class ListenConfig(Section):
+    """Where a server listens, and who may use it."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8765, ge=0, le=65535)
+    port: int = Field(default=0, ge=0, le=65535)
     certificate: str | None = None
     """File with the server's certificate, for TLS; the key is in `key`, or in the same file."""
     key: str | None = None
@@ -161,6 +161,22 @@ class ApiConfig(Section):
     """Names by which clients reach the server, beside its address. Requests for others are refused."""
     origins: tuple[str, ...] = ()
     """Web pages whose scripts may use the server: "https://jobs.example.org". By default none may."""
+
+
+class ServeConfig(ListenConfig):
+    """The server of `stoke serve`."""
+
+    port: int = Field(default=8766, ge=0, le=65535)
+    sessions: int = Field(default=8, gt=0)
+    """Screens that may be open at the same time."""
+    linger: float = Field(default=30, ge=0, le=86400)
+    """Seconds for which screens wait for their browser to come back, before they are ended."""
+
+
+class ApiConfig(ListenConfig):
+    """The server of `stoke api`."""
+
+    port: int = Field(default=8765, ge=0, le=65535)
     secrets: tuple[str, ...] = ()
     """References that requests may name: "env:HF_TOKEN", "secret:hub/token". By default none."""
     backends: tuple[str, ...] | None = None
@@ -222,6 +238,7 @@ class Config(Section):
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     queue: QueueConfig = Field(default_factory=QueueConfig.model_construct)
     api: ApiConfig = Field(default_factory=ApiConfig.model_construct)
+    serve: ServeConfig = Field(default_factory=ServeConfig.model_construct)
     color: Literal["auto", "never"] = "auto"
 
     def budget(self, scope: str) -> int | None:

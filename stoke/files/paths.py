@@ -83,6 +83,7 @@ def config_file() -> Path:
 NOT_SETTINGS = frozenset(
     {
         "STOKE_STATE_DIR", "STOKE_CACHE_DIR", "STOKE_CONFIG", "STOKE_DEBUG",
+        "STOKE_IN_BROWSER",  # Set for the screens by `stoke serve`.
         "STOKE_LOCAL_JOB",  # Marks the processes of a local job, which may run stoke themselves.
         # Where a job finds its mounts, its workspace, its results and its checkpoint.
         "STOKE_MOUNT_ROOT", "STOKE_WORKSPACE", "STOKE_RESULTS", "STOKE_CHECKPOINT",

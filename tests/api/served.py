@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import requests
 
-from stoke.api.server import Server, serve
+from stoke.api.listening import Server
+from stoke.api.server import serve
 from stoke.api.tokens import TokenFile
 from stoke.config.model import ApiConfig, Config
 from tests.lab import until

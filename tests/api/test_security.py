@@ -173,8 +173,8 @@ def test_other_machines_are_served_with_tls_or_an_explicit_option(own_home: Path
         config = Config().api.model_copy(update={"host": host})
         said = refused(
             lambda config=config: check_listening(config, without_tls=False),  # type: ignore[misc]
-            "name a certificate: stoke api --certificate FILE --key FILE; or have a proxy do TLS: "
-            "stoke api --without-tls",
+            "name a certificate: stoke {} --certificate FILE --key FILE; or have a proxy do TLS: "
+            "stoke {} --without-tls",
         )
         assert command(said) == ["api", "--without-tls"]
         check_listening(config, without_tls=True)
@@ -219,9 +219,9 @@ def test_tls(own_home: Path, tmp_path: Path) -> None:
         with pytest.raises(OSError), Client(f"x:{port}", None).connect() as raw:
             old.wrap_socket(raw, server_hostname="127.0.0.1")
     with pytest.raises(EngineError, match="cannot read the certificate"):
-        from stoke.api.server import _tls
+        from stoke.api.listening import tls_context
 
-        _tls(Config().api.model_copy(update={"certificate": str(tmp_path / "none")}))
+        tls_context(Config().api.model_copy(update={"certificate": str(tmp_path / "none")}))
 
 
 # --- pages of other sites -------------------------------------------------------------------------

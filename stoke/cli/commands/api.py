@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from stoke.api.tokens import RIGHTS, TokenFile
+from stoke.cli.listening_options import listening_options, with_options
 from stoke.cli.output import human_time, print_json, print_notice, print_table
 from stoke.errors import EngineError
 
 
 @click.group(invoke_without_command=True)
-@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="0 for a free one.  [default: 8765]")
-@click.option("--certificate", metavar="FILE", help="Certificate of the server, for TLS.")
-@click.option(
-    "--key", metavar="FILE", help="Key of the certificate, if it is not in the same file."
-)
-@click.option(
-    "--without-tls", is_flag=True,
-    help="Let other machines connect without TLS: behind a proxy that has it.",
-)  # fmt: skip
+@listening_options(8765)
 @click.pass_context
-def command(
-    ctx: click.Context,
-    host: str | None,
-    port: int | None,
-    certificate: str | None,
-    key: str | None,
-    without_tls: bool,
-) -> None:
+def command(ctx: click.Context, without_tls: bool, **options: Any) -> None:
     """Serve jobs over HTTP, for programs.
 
     Takes stoke's JSON and that of the earlier service (POST /api/v1/tasks/submit), with the
@@ -45,12 +32,11 @@ def command(
     from stoke.config.loader import load_config
 
     _require_extra()
-    from stoke.api.server import Server, check_listening, serve
+    from stoke.api.listening import Server
+    from stoke.api.server import check_listening, serve
 
     config = load_config()
-    options = {"host": host, "port": port, "certificate": certificate, "key": key}
-    given = {name: value for name, value in options.items() if value is not None}
-    config = config.model_copy(update={"api": config.api.model_copy(update=given)})
+    config = config.model_copy(update={"api": with_options(config.api, options)})
     check_listening(config.api, without_tls=without_tls)
 
     def started(address: str, _: Server) -> None:
