@@ -8,7 +8,8 @@ for the next frame or two, and an idle program draws nothing. Values that the us
 
 import os
 
-OVER_SSH = not os.environ.keys().isdisjoint(("SSH_CONNECTION", "SSH_TTY", "STOKE_IN_BROWSER"))
+IN_BROWSER = "STOKE_IN_BROWSER" in os.environ
+OVER_SSH = IN_BROWSER or "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
 
 os.environ.setdefault("TEXTUAL_FPS", "15" if OVER_SSH else "120")
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")

@@ -26,7 +26,7 @@ from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.history.job import Job
 from stoke.text.sanitize import clean
-from tui import keymap, palette, themes
+from tui import IN_BROWSER, keymap, palette, themes
 from tui.base_screen import StokeScreen
 from tui.context import Context
 from tui.garbage_collection import GarbageCollection
@@ -373,6 +373,8 @@ class StokeApp(PatchedApp):
             return not is_covered
         if action == "zoom":
             return isinstance(screen, StokeScreen) and screen.can_zoom
+        if action == "suspend_process":
+            return not IN_BROWSER  # No shell is there to continue this process.
         if action == "race_job":
             return not self.context.read_only and self._job_to_race is not None
         if action == "quit_here":

@@ -7,6 +7,7 @@ import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
+from stoke.files.debug import child_environment
 from stoke.remote.session import DATA, HEADER, SIZE
 
 READ_SIZE = 1 << 16
@@ -28,7 +29,7 @@ class ScreensProcess:
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "stoke.serve.terminal", str(rows), str(columns),
-                stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
+                stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True, env=child_environment(),
             )
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -75,6 +76,15 @@ def test_a_tab_comes_back_to_the_same_screen(secret: str) -> None:
             assert b"\x1b[?%dh" % mode in again.screen
         assert processes() == pids
         again.close()
+
+
+def test_screens_in_a_browser_cannot_be_suspended(secret: str) -> None:
+    with serving() as address:
+        tab = opened(Browser(address, secret))
+        close_welcome(tab)
+        tab.type("\x1a2")
+        tab.until(NEW_JOB)
+        tab.close()
 
 
 def test_the_newest_tab_has_the_screens(secret: str) -> None:
@@ -183,17 +193,23 @@ def test_a_login_that_ends_takes_its_screens_along(
         until_gone(pids)
 
 
-def test_a_browser_that_reads_nothing_holds_up_no_other(secret: str) -> None:
+def test_a_browser_that_reads_nothing_holds_up_no_other(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "CLOSE_SECONDS", 0.5)
     with serving() as address:
         browser = Browser(address, secret)
         stuck = browser.connect()
-        stuck.send(f'{{"key": "{browser.key}", "rows": 200, "columns": 500}}')
-        stuck.recv()
-        for number in range(200):
-            stuck.send_binary(b"?" if number % 2 else b"\x1b")
-        tab = opened(browser)
-        tab.close()
-        stuck.close()
+        stuck.send(f'{{"key": "{browser.key}", "rows": 300, "columns": 900}}')
+        session = json.loads(stuck.recv())["session"]
+        for size in range(400):  # Each draws all of it.
+            stuck.send(f'{{"rows": {100 + size % 200}, "columns": 900}}')
+        other = browser.open()
+        other.until(JOBS)
+        again = browser.open(session)
+        again.until(JOBS)
+        other.close()
+        again.close()
 
 
 def test_a_server_that_stops_leaves_no_process(secret: str) -> None:
