@@ -53,6 +53,7 @@ _HEADERS = (
     (b"cache-control", b"no-cache"),
 )
 _REFUSALS = frozenset({400, 403, 421, 429})
+PONG = '{"pong": true}'
 HELLO_SECONDS = 10.0
 LONGEST_HELLO = 4096
 CHECK_SECONDS = 2.0
@@ -211,16 +212,19 @@ async def _pass_on(screens: Screens, socket: WebSocket, session: Session) -> Non
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        screens.logins.touch(session.login)
         data = message.get("bytes")
         if data is not None:
+            screens.logins.touch(session.login)
             await session.process.type(data)
             continue
         try:
-            size = _read_size(_read_object(message.get("text") or ""))
+            value = _read_object(message.get("text") or "")
+            if "ping" in value:
+                await socket.send_text(PONG)
+            else:
+                await session.process.resize(*_read_size(value))
         except (ValueError, KeyError):
             continue
-        await session.process.resize(*size)
 
 
 def _read_object(text: str) -> dict[str, Any]:

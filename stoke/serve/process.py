@@ -29,7 +29,8 @@ class ScreensProcess:
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "stoke.serve.terminal", str(rows), str(columns),
-                stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True, env=child_environment(),
+                stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
+                env=child_environment(),
             )
         )  # fmt: skip
 

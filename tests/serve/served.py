@@ -92,6 +92,7 @@ class Tab:
         self.socket = socket
         self.screen = b""
         self.hello: dict[str, Any] | None = None
+        self.answers: list[Any] = []
         self.code: int | None = None
         self.reason = ""
         self.tell({"key": key, "session": session, "rows": ROWS, "columns": COLUMNS})
@@ -113,7 +114,11 @@ class Tab:
                     code, self.reason = int.from_bytes(data[:2], "big"), data[2:].decode()
                     break
                 if kind == ABNF.OPCODE_TEXT:
-                    self.hello = json.loads(data)
+                    value = json.loads(data)
+                    if self.hello is None:
+                        self.hello = value
+                    else:
+                        self.answers.append(value)
                 else:
                     self.screen += data
         except (WebSocketException, OSError):

@@ -1,13 +1,15 @@
 "use strict";
 // The page of `stoke serve`: a login, then a terminal that a WebSocket connects with the screens.
 // Bytes are what is typed and what is drawn. Text is JSON: {key, session, rows, columns} to begin with,
-// {rows, columns} at each change, and {session, is_new} in answer to the first.
+// {rows, columns} at each change, and {session, is_new} in answer to the first. A page that hears nothing
+// asks with {ping}, which {pong} answers: browsers do not report that a network is gone.
 
 const KEY = "stoke.key"; // In localStorage: of this origin, so it outlives the tab.
 const SESSION = "stoke.session"; // In sessionStorage: of this tab, also after a reload.
 const PIECE = 65536;
 const MOST_COPIED = 1 << 20;
 const NOTICE_MS = 6000;
+const PING_MS = 15000;
 const ENDED = 4000, REPLACED = 4001, TOO_MANY = 4002, LOGGED_OUT = 4003, FAILED = 4004;
 
 const part = (id) => document.getElementById(id);
@@ -24,6 +26,7 @@ const terminal = new Terminal({
 const fit = new FitAddon.FitAddon();
 let socket = null;
 let retryMs = 500;
+let heard = 0; // When the server was last heard.
 
 terminal.loadAddon(fit);
 terminal.loadAddon(new Unicode11Addon.Unicode11Addon());
@@ -31,10 +34,27 @@ terminal.unicode.activeVersion = "11";
 terminal.onData((text) => send(encoder.encode(text)));
 terminal.onBinary((text) => send(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
 terminal.onResize(({ rows, cols }) => tell({ rows, columns: cols }));
-// The browser pastes, and ctrl+v stays its key. The terminal marks what is pasted.
-terminal.attachCustomKeyEventHandler((event) => !((event.ctrlKey || event.metaKey) && event.code === "KeyV"));
+terminal.attachCustomKeyEventHandler((event) => {
+  if (event.key === "F11" && event.type === "keydown") {
+    fullScreen();
+    event.preventDefault();
+    return false;
+  }
+  // The browser pastes, and ctrl+v stays its key. The terminal marks what is pasted.
+  return !((event.ctrlKey || event.metaKey) && event.code === "KeyV");
+});
 // OSC 52: programs may set the clipboard; the request to read it is never answered.
 terminal.parser.registerOscHandler(52, (data) => copy(data.slice(data.indexOf(";") + 1)));
+
+// In this full screen, unlike in the browser's own, browsers that can do so pass all keys on to the page.
+async function fullScreen() {
+  if (document.fullscreenElement !== null) {
+    await document.exitFullscreen();
+    return;
+  }
+  await document.documentElement.requestFullscreen();
+  await navigator.keyboard?.lock(["KeyN", "KeyT", "KeyW"]);
+}
 
 function isOpen() {
   return socket !== null && socket.readyState === WebSocket.OPEN;
@@ -101,6 +121,7 @@ function connect() {
   socket = mine;
   mine.binaryType = "arraybuffer";
   mine.onopen = () => {
+    heard = Date.now();
     terminal.reset();
     tell({
       key: localStorage.getItem(KEY) ?? "",
@@ -109,9 +130,28 @@ function connect() {
       columns: terminal.cols,
     });
   };
-  mine.onmessage = ({ data }) => (typeof data === "string" ? opened(JSON.parse(data)) : terminal.write(new Uint8Array(data)));
+  mine.onmessage = ({ data }) => {
+    heard = Date.now();
+    if (typeof data !== "string") {
+      terminal.write(new Uint8Array(data));
+    } else if (data.includes("session")) {
+      opened(JSON.parse(data));
+    }
+  };
   mine.onclose = (event) => { if (socket === mine) { closed(event); } };
 }
+
+setInterval(() => {
+  if (!isOpen()) {
+    return;
+  }
+  if (Date.now() - heard > 3 * PING_MS) {
+    socket.close();
+    closed({ code: 0, reason: "" });
+  } else {
+    tell({ ping: true });
+  }
+}, PING_MS);
 
 function opened({ session, is_new: isNew }) {
   const before = sessionStorage.getItem(SESSION);
