@@ -167,6 +167,7 @@ def test_hostile_messages_end_nothing_but_their_connection(secret: str) -> None:
         for text in ("x", "[]", '{"rows": 1e9, "columns": 2}', '{"rows": -5, "columns": 99999999}'):
             tab.socket.send(text)
         tab.type("")
+        tab.tell({"rows": 30, "columns": 100})
         tab.tell({"ping": True})
         until(lambda: tab.answers == [{"pong": True}], "the answer")
         close_welcome(tab)
