@@ -158,6 +158,13 @@ def alive(pid: int) -> bool:
     return fields[0] not in ("Z", "X")
 
 
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def children(pid: int) -> list[int]:
     """All processes below one."""
     found = []

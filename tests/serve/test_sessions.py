@@ -19,7 +19,7 @@ from stoke.serve import app, sessions
 from stoke.serve.terminal import environment
 from stoke.serve.terminal_modes import TerminalModes
 from tests.lab import until
-from tests.serve.served import Browser, Tab, alive, children, serving
+from tests.serve.served import Browser, Tab, alive, children, command_line, serving
 from tests.serve.test_access import STOKE, audit
 
 WELCOME = b"runs Python somewhere else"
@@ -29,7 +29,8 @@ JOBS = b"No jobs yet"
 
 def processes() -> list[int]:
     """The processes of the screens that this process serves."""
-    return [pid for pid in children(os.getpid()) if alive(pid)]
+    own = [pid for pid in children(os.getpid()) if b"stoke.serve.terminal" in command_line(pid)]
+    return [pid for one in own for pid in (one, *children(one)) if alive(pid)]
 
 
 def until_gone(pids: list[int]) -> None:

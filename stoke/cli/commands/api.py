@@ -15,7 +15,7 @@ from stoke.errors import EngineError
 @click.group(invoke_without_command=True)
 @listening_options(8765)
 @click.pass_context
-def command(ctx: click.Context, without_tls: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, without_tls: bool, **options: Any) -> None:
     """Serve jobs over HTTP, for programs.
 
     Takes stoke's JSON and that of the earlier service (POST /api/v1/tasks/submit), with the

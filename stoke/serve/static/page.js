@@ -227,18 +227,15 @@ function show() {
 }
 
 async function start() {
-  let status = 0;
   try {
-    status = (await fetch("/session")).status;
+    const { token } = await (await fetch("/session")).json();
+    if (token === null) {
+      login();
+    } else {
+      show();
+    }
   } catch {
-    // The server is not there.
-  }
-  if (status === 200) {
-    show();
-  } else if (status === 401) {
-    login();
-  } else {
-    closed({ code: 0, reason: "" });
+    closed({ code: 0, reason: "" }); // The server is not there.
   }
 }
 
