@@ -55,7 +55,7 @@ def submit(page: Page, gate: Path) -> None:
     """Write a job in New job and submit it; return once its log has begun."""
     page.shows(WELCOME)
     page.press("2")
-    page.shows("ctrl+r")
+    page.shows("Python code")
     page.paste(CODE.format(gate=str(gate)))
     page.shows("pathlib.Path(")
     page.press("r", CONTROL)

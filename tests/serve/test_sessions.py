@@ -28,9 +28,10 @@ JOBS = b"No jobs yet"
 
 
 def processes() -> list[int]:
-    """The processes of the screens that this process serves."""
-    own = [pid for pid in children(os.getpid()) if b"stoke.serve.terminal" in command_line(pid)]
-    return [pid for one in own for pid in (one, *children(one)) if alive(pid)]
+    """The processes of the screens that this process serves, without those of their jobs."""
+    names = (b"stoke.serve.terminal", b"import program; program()")
+    lines = {pid: command_line(pid) for pid in children(os.getpid())}
+    return [pid for pid, line in lines.items() if any(name in line for name in names)]
 
 
 def until_gone(pids: list[int]) -> None:
