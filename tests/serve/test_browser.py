@@ -51,6 +51,12 @@ def succeeded() -> bool:
     return only_job().state is JobState.SUCCEEDED
 
 
+def footers(page: Page) -> list[bool]:
+    """For each footer that is shown, whether it is in the last row."""
+    rows = page.screen.split("\n")
+    return [row == len(rows) - 1 for row, text in enumerate(rows) if "Next error" in text]
+
+
 def submit(page: Page, gate: Path) -> None:
     """Write a job in New job and submit it; return once its log has begun."""
     page.shows(WELCOME)
@@ -76,6 +82,7 @@ def test_submit_watch_and_reload(browser: int, secret: str, tmp_path: Path) -> N
         page.ask("Page.reload")
         page.shows("first</b> line")
         assert processes() == pids, "the same screens, without another login"
+        until(lambda: footers(page) == [True], "one footer, in the last row")
         page.picture(tmp_path / "reloaded.png")
 
         gate.touch()
