@@ -38,7 +38,9 @@ def store_delivery(delivery: Delivery) -> None:
     stored["environment"] = None if delivery.environment is None else dict(delivery.environment)
     project = delivery.project
     stored["project"] = project and [project.digest, project.pack and str(project.pack)]
-    make_private(job_dir(delivery.job_id))
+    folder = job_dir(delivery.job_id)
+    if not folder.is_dir():  # The submit lock of the job is usually in it.
+        make_private(folder)
     stored["runner"] = store_runner(delivery.runner, delivery.job_id)
     write_atomically(delivery_file(delivery.job_id), json.dumps(stored))
 
