@@ -14,11 +14,11 @@ from stoke.errors import EngineError
 @click.command()
 @listening_options(8766)
 def command(without_tls: bool, **options: Any) -> None:
-    """Serve the screens to a browser, in the folder where this command runs.
+    """Serve the screens to a browser.
 
-    The page asks for a token with the right admin: whoever has it can do there what you can do at
-    a terminal. Only this machine is served by default. Screens whose tab is closed wait half a
-    minute for it to come back.
+    They run in the folder where this command does. The page asks for a token with the right admin:
+    whoever has it can do there what you can do at a terminal. Only this machine is served by
+    default. Screens whose tab is closed wait half a minute for it to come back.
 
     \b
     stoke api token add browser --right admin
