@@ -268,7 +268,7 @@ class Housekeeper:
     def _holders(self, volume: Volume) -> dict[str, list[str]]:
         """Return environment key to the unfinished jobs that use it."""
         holders: dict[str, list[str]] = {}
-        for job in self._history.list(unfinished=True):
+        for job in self._history.list(unfinished=True, tasks=True):
             if (job.backend, job.scope) == (volume.backend, volume.scope):
                 for phase in job.phases:
                     if phase.name == volume.kind and phase.key is not None:

@@ -92,7 +92,11 @@ def state_text(job: Job) -> str:
 
 
 def state_colour(job: Job) -> str | None:
-    return _STATE_COLOURS.get(job.state)
+    return state_colour_of(job.state)
+
+
+def state_colour_of(state: JobState) -> str | None:
+    return _STATE_COLOURS.get(state)
 
 
 def counted(number: int, what: str) -> str:

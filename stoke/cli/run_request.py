@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl
     from stoke.cli.session import Shell
     from stoke.history.queue import Placement
+    from stoke.jobs.sweeps import SweepRequest
 
 
 def run_request(
@@ -42,11 +43,13 @@ def run_request(
     folder: Path | None = None,
     control: RunControl | None = None,
     queue: Placement | None = None,
+    sweep: SweepRequest | None = None,
 ) -> int:
     """Submit the request and, unless `detach`, follow the job to its end. Return the exit code.
 
     `folder` is that of the script, given for new code: packages that its imports need are proposed.
-    `control` can end the run. With `queue`, the job waits in the queue until it is its turn.
+    `control` can end the run. With `queue`, the job waits in the queue until it is its turn. With
+    `sweep`, the request is that of its tasks.
     """
     progress = ProgressPrinter(quiet)
     shell: Shell | None = None
@@ -58,6 +61,10 @@ def run_request(
             interactive(backend)
             if detach or as_json:
                 raise RequestError("shell", "cannot be combined with --detach and --json")
+        if sweep is not None:
+            from stoke.jobs.sweeps import check_sweep
+
+            check_sweep(request.spec, sweep, backend)
         turn = None
         if queue is not None:
             from stoke.jobs.dependencies import check_dependencies
@@ -83,6 +90,19 @@ def run_request(
             from stoke.request.undeclared_packages import undeclared
 
             progress.print_undeclared(undeclared(request.spec, folder))
+        if sweep is not None:
+            from stoke.cli.run_sweep import run_sweep
+
+            return run_sweep(
+                prepared,
+                sweep,
+                history,
+                config,
+                progress,
+                queue=queue,
+                detach=detach,
+                as_json=as_json,
+            )
         try:
             job = submit(prepared, history, progress.print_submission, turn)
         except StokeError as error:

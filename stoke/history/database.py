@@ -210,7 +210,8 @@ class History(DatabaseFile):
         if exact:
             return exact
         rows = self.query(
-            "SELECT id FROM jobs WHERE substr(id, 1, ?) = ? ORDER BY submitted_at DESC LIMIT 6",
+            "SELECT id FROM jobs WHERE sweep IS NULL AND substr(id, 1, ?) = ? "
+            "ORDER BY submitted_at DESC LIMIT 6",
             (len(prefix), prefix),
         )
         if not rows or not prefix:
@@ -225,11 +226,14 @@ class History(DatabaseFile):
         assert found is not None
         return found
 
-    def list(self, limit: int | None = None, unfinished: bool = False) -> Jobs:
-        """Return jobs with their phases, newest first."""
-        where = f"WHERE {_UNFINISHED}" if unfinished else ""
+    def list(self, limit: int | None = None, unfinished: bool = False, tasks: bool = False) -> Jobs:
+        """Return jobs with their phases, newest first; with `tasks` also those that are tasks of
+        sweeps."""
+        where = " AND ".join(
+            [_UNFINISHED if unfinished else "1", "1" if tasks else "sweep IS NULL"]
+        )
         rows = self.query(
-            f"SELECT {JOB_COLUMNS} FROM jobs {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE {where} ORDER BY submitted_at DESC LIMIT ?",  # noqa: S608
             (-1 if limit is None else limit,),
         )
         return self._jobs(rows)
@@ -255,7 +259,7 @@ class History(DatabaseFile):
     def run_before(self, job: Job) -> Job | None:
         """Return the job of the same name that was submitted last before this one."""
         rows = self.query(
-            "SELECT id FROM jobs WHERE name = ? AND submitted_at < ? "
+            "SELECT id FROM jobs WHERE name = ? AND submitted_at < ? AND sweep IS NULL "
             "ORDER BY submitted_at DESC LIMIT 1",
             (job.name, job.submitted_at),
         )
@@ -281,8 +285,12 @@ class History(DatabaseFile):
     def spec(self, job_id: str) -> str | None:
         """Return the job's request as JSON text. Damaged text is returned as it is."""
         where, value = named(job_id)
-        rows = self.query(f"SELECT spec FROM jobs WHERE {where}", (value,))  # noqa: S608
+        rows = self.query(f"SELECT spec, sweep, task FROM jobs WHERE {where}", (value,))  # noqa: S608
         text = rows[0]["spec"] if rows else None
+        if rows and text is None and rows[0]["sweep"] is not None:
+            from stoke.history.sweeps import task_spec
+
+            return task_spec(rows[0]["sweep"], rows[0]["task"], self)
         return text if isinstance(text, str) else None
 
     def nonce(self, job_id: str) -> str | None:
@@ -294,7 +302,8 @@ class History(DatabaseFile):
         """Return finished jobs with this request in the same scope, newest first."""
         rows = self.query(
             f"SELECT {JOB_COLUMNS} FROM jobs WHERE request_hash = ? AND backend = ? AND scope = ? "  # noqa: S608
-            "AND state IN ('succeeded', 'failed', 'stopped') ORDER BY submitted_at DESC LIMIT 20",
+            "AND state IN ('succeeded', 'failed', 'stopped') AND job_kind IS NOT 'sweep' "
+            "ORDER BY submitted_at DESC LIMIT 20",
             (request_hash, backend, scope),
         )
         return self._jobs(rows)

@@ -30,7 +30,7 @@ class JobState(StrEnum):
 
 FINISHED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.LOST})
 
-CODE, SHELL = "code", "shell"
+CODE, SHELL, SWEEP = "code", "shell", "sweep"
 """The kinds of jobs."""
 
 # In their order. The backend reports the first four, the runner the others.
@@ -178,7 +178,11 @@ class Job:
     checkpoint: str | None = None
     """The name of its checkpoint (`stoke.delivery.checkpoints`)."""
     kind: str = CODE
-    """"code", or "shell" for one at a user's terminal."""
+    """"code", "shell" for one at a user's terminal, or "sweep" (`stoke.history.sweeps`)."""
+    sweep: str | None = None
+    """The sweep that it is a task of."""
+    task: int | None = None
+    """Its number there."""
     held_until: float | None = None
     """When its engine ends a job whose code has failed and that was held for `stoke exec`."""
     damage: str | None = None

@@ -169,13 +169,13 @@ class Listing:
             terms += [f"{order.sql} {direction} NULLS LAST", "submitted_at DESC", "rowid DESC"]
         name = _GROUP_NAMES[named] if named else "NULL"
         rows = self._history.query(
-            f"SELECT rowid, {name} FROM jobs WHERE ?1 NOTNULL AND {where} "  # noqa: S608
+            f"SELECT rowid, {name} FROM jobs WHERE ?1 NOTNULL AND sweep IS NULL AND {where} "  # noqa: S608
             f"ORDER BY {', '.join(terms)}",
             (now, *values),
         )
         self.total = len(rows)
         if values:
-            self.total = self._history.query("SELECT count(*) FROM jobs")[0][0]
+            self.total = self._history.query("SELECT count(*) FROM jobs WHERE sweep IS NULL")[0][0]
         self._numbers = array("q", (row[0] for row in rows))
         self.groups = _groups([row[1] for row in rows]) if named else ()
         self._pages.clear()
@@ -185,12 +185,13 @@ class Listing:
         """Count by state, as far as an index has it: the whole history would be read otherwise."""
         states = "'queued', 'starting', 'running'"
         rows = self._history.query(
-            f"SELECT state, count(*) FROM jobs WHERE state IN ({states}) GROUP BY state"  # noqa: S608
+            f"SELECT state, count(*) FROM jobs WHERE state IN ({states}) "  # noqa: S608
+            "AND sweep IS NULL GROUP BY state"
         )
         self.unfinished = {JobState(state): count for state, count in rows}
         jobs, failed = self._history.query(
             "SELECT count(*), sum(state = 'failed') FROM (SELECT state FROM jobs "
-            "WHERE submitted_at > ? ORDER BY submitted_at DESC LIMIT ?)",
+            "WHERE submitted_at > ? AND sweep IS NULL ORDER BY submitted_at DESC LIMIT ?)",
             (now - DAY_SECONDS, MOST_LATELY),
         )[0]
         self.failed_lately, self.has_more_lately = failed or 0, jobs == MOST_LATELY

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stoke.history.job import CODE
+
 if TYPE_CHECKING:
     from stoke.history.database import History
 
@@ -38,6 +40,9 @@ class QueuedJob:
     scope: str
     priority: int
     after: tuple[Dependency, ...]
+    kind: str = CODE
+    sweep: str | None = None
+    """The sweep that it is a task of."""
 
 
 # Within a priority, the jobs that were submitted first start first.
@@ -59,6 +64,14 @@ class JobQueue:
             (job_id, placement.priority, after),
         )
 
+    def add_beside(self, job_id: str, other: str) -> None:
+        """Put a job at the place of another one that waits."""
+        self._history.query(
+            "INSERT OR IGNORE INTO queue (job_id, place, priority) "
+            "SELECT ?, place, priority FROM queue WHERE job_id = ?",
+            (job_id, other),
+        )
+
     def remove(self, job_id: str) -> None:
         self._history.query("DELETE FROM queue WHERE job_id = ?", (job_id,))
 
@@ -74,14 +87,14 @@ class JobQueue:
     def waiting(self, backend: str | None = None) -> list[QueuedJob]:
         """Return the waiting jobs of one backend, or of all, in the order of their start."""
         rows = self._history.query(
-            "SELECT jobs.id, jobs.backend, jobs.scope, queue.priority, queue.after FROM queue "  # noqa: S608
+            "SELECT jobs.id, backend, scope, job_kind, sweep, queue.priority, queue.after FROM queue "  # noqa: S608
             f"JOIN jobs ON jobs.id = queue.job_id WHERE ?1 IS NULL OR jobs.backend = ?1 {_ORDER}",
             (backend,),
         )
         return [
             QueuedJob(
                 str(row["id"]), str(row["backend"]), str(row["scope"]), _priority(row["priority"]),
-                tuple(_dependencies(row["after"])),
+                tuple(_dependencies(row["after"])), row["job_kind"] or CODE, row["sweep"],
             )
             for row in rows
         ]  # fmt: skip
@@ -131,11 +144,13 @@ class JobQueue:
         )
 
     def has_work(self) -> bool:
-        """Return whether a job waits that is not in a paused queue."""
+        """Return whether a job waits that is not in a paused queue, or a task of a sweep runs."""
         return bool(
             self._history.query(
                 "SELECT 1 FROM queue JOIN jobs ON jobs.id = queue.job_id "
-                "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) LIMIT 1"
+                "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) "
+                "OR EXISTS (SELECT 1 FROM jobs AS one WHERE one.sweep = jobs.id "
+                "AND (one.state IN ('starting', 'running') OR one.provisional)) LIMIT 1"
             )
         )
 

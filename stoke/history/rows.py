@@ -21,13 +21,14 @@ JOB_KINDS = {
         (
             "reason", "image", "request_hash", "python_hash", "system_hash", "predicted_python",
             "predicted_system", "predicted_counts", "results_problem", "checkpoint", "job_kind",
+            "sweep",
         ),
         (_TEXT, False),
     ),
     **dict.fromkeys(
         ("log_lines", "log_bytes", "log_gaps", "results_files", "results_bytes"), (NUMBER, True)
     ),
-    **dict.fromkeys(("exit_code", "peak_memory"), (NUMBER, False)),
+    **dict.fromkeys(("exit_code", "peak_memory", "task"), (NUMBER, False)),
     **dict.fromkeys(("provisional", "stop_requested"), (_FLAG, True)),
     "submitted_at": (TIME, True),
     **dict.fromkeys(("started_at", "finished_at", "results_at", "held_until"), (TIME, False)),
@@ -117,6 +118,8 @@ def job_of(row: sqlite3.Row) -> Job:
         results_problem=values["results_problem"],
         checkpoint=values["checkpoint"],
         kind=values["job_kind"] or CODE,
+        sweep=values["sweep"],
+        task=values["task"],
         held_until=values["held_until"],
         damage=damage,
     )

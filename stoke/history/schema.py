@@ -178,4 +178,26 @@ MIGRATIONS = (
         PRIMARY KEY (token, key)
     ) WITHOUT ROWID;
     """,
+    # `sweep` and `task` are set in the jobs that are tasks of a sweep, which is a job itself.
+    """
+    ALTER TABLE jobs ADD COLUMN sweep TEXT;
+    ALTER TABLE jobs ADD COLUMN task INTEGER;
+    CREATE INDEX jobs_by_sweep ON jobs (sweep, state, provisional, task) WHERE sweep IS NOT NULL;
+    CREATE INDEX jobs_listed ON jobs (submitted_at) WHERE sweep IS NULL;
+    CREATE TABLE sweeps (
+        id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        value_names TEXT NOT NULL,
+        tasks INTEGER NOT NULL,
+        begun INTEGER NOT NULL DEFAULT 0,
+        max_parallel INTEGER,
+        max_fails INTEGER,
+        closed TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE sweep_tasks (
+        sweep_id TEXT NOT NULL REFERENCES sweeps (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        task_values TEXT NOT NULL,
+        PRIMARY KEY (sweep_id, number)
+    ) WITHOUT ROWID;
+    """,
 )

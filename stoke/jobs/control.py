@@ -10,7 +10,7 @@ from stoke.backend.pool import Backends
 from stoke.errors import RequestError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
 from stoke.history.queue import JobQueue
 from stoke.jobs.tracker import Tracker
 
@@ -24,6 +24,11 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     Returns what the backend has to tell the user about it, if anything.
     """
     if job.state.finished and not job.provisional:
+        return None
+    if job.kind == SWEEP:
+        from stoke.jobs.sweeps import stop_sweep
+
+        stop_sweep(job, backend, history, grace)
         return None
     if JobQueue(history).has(job.id):
         from stoke.jobs.leave_queue import leave_queue
@@ -63,11 +68,27 @@ def backend_of(job: Job, backends: Backends) -> Backend | None:
 
 
 def remove(job: Job, backend: Backend | None, history: History) -> None:
-    """Remove a finished job from the engine and the history, with its log and its results.
+    """Remove a finished job from the engine and the history, with its log and its results. A sweep is
+    removed with its tasks.
 
     Raises `RequestError` for a job that still runs. Without a backend there is nothing to ask, so the
     job is removed in any state.
     """
+    if job.sweep is not None and history.get(job.sweep) is not None:
+        raise RequestError(
+            job.id,
+            "is a task of a sweep and is removed with it",
+            f"remove all of it: stoke rm {job.sweep}",
+        )
+    if job.kind == SWEEP and job.state.finished:
+        from stoke.jobs.sweeps import tasks_to_remove
+
+        for task in tasks_to_remove(job, history):
+            _remove(task, backend, history)
+    _remove(job, backend, history)
+
+
+def _remove(job: Job, backend: Backend | None, history: History) -> None:
     if backend is not None:
         if not job.state.finished:
             raise RequestError(

@@ -10,6 +10,7 @@ from stoke.errors import StokeError
 from stoke.history.database import History
 from stoke.history.job import JobState
 from stoke.history.queue import JobQueue
+from stoke.history.sweeps import Sweeps
 from stoke.jobs.submit import remove_pack
 from stoke.jobs.submit_lock import submitting
 
@@ -31,6 +32,7 @@ def never_started(job_id: str, why: str, history: History) -> None:
         job_id, state=JobState.STOPPED, reason=f"never started: {why}", finished_at=time.time()
     )
     JobQueue(history).remove(job_id)
+    Sweeps(history).close(job_id, why)
     with suppress(StokeError):
         remove_pack(load_delivery(job_id).project)
     drop_delivery(job_id)

@@ -15,7 +15,7 @@ from stoke.files.debug import Logger
 from stoke.files.file_lock import is_locked
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.history.job import Job, JobState
+from stoke.history.job import SWEEP, Job, JobState
 from stoke.history.queue import JobQueue
 from stoke.jobs import background
 from stoke.jobs.budget import enforce_budget_later
@@ -197,7 +197,7 @@ def clean_up(
     engine, who may not have its log yet.
     """
     job = history.get(job_id)
-    if job is None or _is_adopted(job):
+    if job is None or _is_adopted(job) or job.kind == SWEEP:
         return
     if job.state.finished and not job.provisional:
         if not _has_collected(job, backend, history, progress, collects):
@@ -212,7 +212,8 @@ def clean_up(
         except EngineError:
             pass  # It keeps its label, and a later listing removes it.
         enforce_budget_later(job)
-        _enforce_log_budget(history)
+        if job.sweep is None:  # For tasks the scheduler does it, at times.
+            keep_log_budget(history)
 
 
 def _has_collected(
@@ -236,7 +237,8 @@ def _has_collected(
         return False
 
 
-def _enforce_log_budget(history: History) -> None:
+def keep_log_budget(history: History) -> None:
+    """Remove the oldest logs if all of them take more than `log.spool_max`."""
     from stoke.config.loader import load_config
 
     try:

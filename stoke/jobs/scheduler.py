@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
@@ -24,14 +25,18 @@ from stoke.files.background_log import background_log
 from stoke.files.debug import Logger
 from stoke.files.file_lock import take_lock
 from stoke.history.database import History, Note
-from stoke.history.job import Job, JobState, Phase
+from stoke.history.job import SWEEP, Job, JobState, Phase
 from stoke.history.queue import JobQueue, QueuedJob
+from stoke.history.sweeps import Sweeps
+from stoke.jobs.alarm import Alarm
 from stoke.jobs.dependencies import waits_for, why_never
 from stoke.jobs.leave_queue import never_started
 from stoke.jobs.refresh import refresh
 from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import record_failure, recording, remove_pack
 from stoke.jobs.submit_lock import submitting
+from stoke.jobs.sweep_tasks import SweepTasks
+from stoke.jobs.sweeps import settle, stop_tasks
 from stoke.jobs.turns import Turns
 from stoke.project.pack import ProjectDelivery
 
@@ -47,22 +52,35 @@ PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
 class Scheduler:
-    """Starts queued jobs. Only the process that holds the scheduler's lock may use one."""
+    """Starts queued jobs. Only the process that holds the scheduler's lock may use one.
 
-    def __init__(self, backends: Backends, history: History) -> None:
+    `wait` rests for a number of seconds, or less if something has happened; `ring` ends that rest.
+    """
+
+    def __init__(
+        self,
+        backends: Backends,
+        history: History,
+        wait: Callable[[float], None] = time.sleep,
+        ring: Callable[[], None] = lambda: None,
+    ) -> None:
         self._backends = backends
         self._history = history
         self._queue = JobQueue(history)
+        self._sweeps = Sweeps(history)
+        self._tasks = SweepTasks(history, ring)
+        self._rest = wait
         # The reasons that this scheduler has recorded, by job.
-        self._told: dict[str, str] = {}
+        self._told: dict[str, str | None] = {}
 
     def run(self) -> None:
         """Start jobs until none waits, but for paused ones."""
         began = time.monotonic()
         while self.start_due():
             took = time.monotonic() - began
-            time.sleep(min(MOST_REST_SECONDS, max(CHECK_SECONDS, REST * took)))
+            self._rest(min(MOST_REST_SECONDS, max(CHECK_SECONDS, REST * took)))
             began = time.monotonic()
+        self._tasks.close()
 
     def start_due(self) -> bool:
         """Start every job whose turn it is; record why the others wait. Return whether any waits."""
@@ -71,11 +89,12 @@ class Scheduler:
             by_backend.setdefault(job.backend, []).append(job)
         paused = self._queue.paused()
         for name, jobs in by_backend.items():
-            if name in paused:
-                self._wait_all(jobs, PAUSED)
-                continue
             try:
-                self._start_on(self._backends.get(name), jobs)
+                if name in paused:
+                    self._wait_all(jobs, PAUSED)
+                    self._finish_sweeps(name, jobs)
+                else:
+                    self._start_on(self._backends.get(name), jobs)
             except StokeError as error:
                 self._wait_all(jobs, error.what)
             except Exception as error:
@@ -85,8 +104,14 @@ class Scheduler:
 
     def _start_on(self, backend: Backend, jobs: list[QueuedJob]) -> None:
         turns = Turns(backend, self._backends.config, self._history)
+        self._tasks.finalize(turns.ended, backend)
+        with_waiting_task = {job.sweep for job in jobs}
         full: str | None = None
         for job in jobs:
+            if job.kind == SWEEP:
+                waits, full = self._advance(job, backend, turns, full, job.id in with_waiting_task)
+                self._wait(job, waits)
+                continue
             waits = self._waits_for_others(job) or turns.waits_for_scope(job.scope)
             if waits is None and full is None:
                 # Those behind it wait too, so that a large job gets its turn.
@@ -94,6 +119,61 @@ class Scheduler:
             waits = waits or full or self._start(job, backend, turns)
             if waits is not None:
                 self._wait(job, waits)
+
+    def _finish_sweeps(self, name: str, jobs: list[QueuedJob]) -> None:
+        """Finalize the ended tasks of paused sweeps."""
+        sweeps = [job for job in jobs if job.kind == SWEEP]
+        if sweeps:
+            backend = self._backends.get(name)
+            turns = Turns(backend, self._backends.config, self._history)
+            self._tasks.finalize(turns.ended, backend)
+            for job in sweeps:
+                if not settle(job.id, self._history):
+                    self._stop_closed(job, backend)
+
+    def _stop_closed(self, job: QueuedJob, backend: Backend) -> bool:
+        """Stop the tasks of a sweep that starts no more of them; return whether it is such a one."""
+        sweep = self._sweeps.get(job.id)
+        if sweep is None or sweep.closed is None:
+            return False
+        stop_tasks(job.id, backend, self._history, self._backends.config.stop_grace)
+        return True
+
+    def _advance(
+        self,
+        job: QueuedJob,
+        backend: Backend,
+        turns: Turns,
+        full: str | None,
+        has_waiting_task: bool,
+    ) -> tuple[str | None, str | None]:
+        """Start the tasks of a sweep whose turn it is.
+
+        Return why the next one has to wait, and why those behind the sweep have to, or None.
+        """
+        if settle(job.id, self._history) or self._stop_closed(job, backend):
+            return None, full
+        waits = self._waits_for_others(job)
+        if waits is None and has_waiting_task:
+            waits = "one of its tasks waits"
+        while waits is None:
+            sweep = self._sweeps.get(job.id)
+            if sweep is None or not sweep.has_waiting:
+                break
+            waits = turns.waits_for_scope(job.scope) or turns.waits_for_sweep(sweep)
+            if waits is None:
+                waits = full = full or turns.waits_for_slot(job.id)
+            if waits is not None:
+                break
+            task = self._sweeps.begin_next(job.id)
+            if task is None:
+                break
+            queued = QueuedJob(task.job_id, job.backend, job.scope, job.priority, (), sweep=job.id)
+            running = turns.tasks_of(job.id)
+            waits = self._start(queued, backend, turns)
+            if turns.tasks_of(job.id) == running:
+                break  # It failed to start, which may end the sweep.
+        return waits, full
 
     def _waits_for_others(self, job: QueuedJob) -> str | None:
         """Return the sentence on the jobs that this one waits for. A job that can never start leaves
@@ -128,8 +208,11 @@ class Scheduler:
             assert record is not None
             project = None
             try:
-                delivery = load_delivery(job.id)
-                project = delivery.project
+                if job.sweep is None:
+                    delivery = load_delivery(job.id)
+                    project = delivery.project
+                else:
+                    delivery = self._tasks.delivery(record)
                 backend.submit(delivery, recording(job.id, self._history, lambda *_: None))
             except BusyError as error:
                 return error.what
@@ -149,10 +232,11 @@ class Scheduler:
                 self._fail(job, project, f"{backend.name}: {type(error).__name__}: {error}")
                 return None
             waited = max(0.0, time.time() - record.submitted_at)
-            self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
+            if job.sweep is None:
+                self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
             _log.debug("queue: started %s after %.3f s", job.id, waited)
             self._leave(job, project, state=JobState.STARTING, reason=None)
-            turns.take(job.id, job.scope)
+            turns.take(job)
         return None
 
     def _fail(
@@ -180,7 +264,7 @@ class Scheduler:
         for job in jobs:
             self._wait(job, why)
 
-    def _wait(self, job: QueuedJob, why: str) -> None:
+    def _wait(self, job: QueuedJob, why: str | None) -> None:
         if self._told.get(job.id) != why and self._queue.has(job.id):
             self._history.update(job.id, reason=why)
             self._told[job.id] = why
@@ -190,8 +274,9 @@ def main(inherited: int | None = None) -> None:
     """Be the scheduler, unless another process is. `inherited` is the lock, if this process has it."""
     if inherited is not None:
         os.set_inheritable(inherited, False)  # Jobs of this machine must not keep the lock.
+    alarm = Alarm()
     with History() as history, closing(Backends(load_config())) as backends:
-        scheduler = Scheduler(backends, history)
+        scheduler = Scheduler(backends, history, alarm.wait, alarm.ring)
         waits = True
         while waits:
             lock = take_lock(scheduler_lock(), wait=False) if inherited is None else inherited

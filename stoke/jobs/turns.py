@@ -14,7 +14,8 @@ from stoke.errors import EngineError, RequestError
 from stoke.files.file_lock import take_lock
 from stoke.history.database import History
 from stoke.history.job import CODE, Job
-from stoke.history.queue import JobQueue, Placement
+from stoke.history.queue import JobQueue, Placement, QueuedJob
+from stoke.history.sweeps import Sweep
 from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.slots import slots_for, slots_of
 from stoke.jobs.submit_lock import is_being_submitted
@@ -42,9 +43,12 @@ class Turns:
         self._config = config
         self._history = history
         self._slots = slots_of(backend, config)
-        running = [job for job in running_jobs(backend, history) if job.id != but]
-        self._taken = sum(self._wanted(job.id) for job in running)
+        self._wanted_by: dict[str, int] = {}
+        running, self.ended = started_jobs(backend, history)
+        running = [job for job in running if job.id != but]
+        self._taken = sum(self._wanted(job.sweep or job.id) for job in running)
         self._in_scope = Counter(job.scope for job in running)
+        self._in_sweep = Counter(job.sweep for job in running)
 
     def waits_for_scope(self, scope: str) -> str | None:
         """Return what a job waits for because of its scope's limit, or None."""
@@ -54,6 +58,17 @@ class Turns:
             return None
         return f"waits for a slot of the scope {scope}: {limit} of {limit} are in use"
 
+    def tasks_of(self, sweep_id: str) -> int:
+        """Return how many tasks of a sweep run."""
+        return self._in_sweep[sweep_id]
+
+    def waits_for_sweep(self, sweep: Sweep) -> str | None:
+        """Return what the next task of a sweep waits for because of the sweep's own limit, or None."""
+        running, limit = self._in_sweep[sweep.id], sweep.max_parallel
+        if limit is None or running < limit:
+            return None
+        return f"{running} of {limit} tasks run (--max-parallel)"
+
     def waits_for_slot(self, job_id: str) -> str | None:
         """Return what a job waits for because the slots are in use, or None."""
         if self._slots is None or not self._taken:
@@ -62,30 +77,39 @@ class Turns:
             return None
         return f"waits for a slot: {self._taken} of {self._slots} are in use"
 
-    def take(self, job_id: str, scope: str) -> None:
+    def take(self, job: QueuedJob) -> None:
         """Count a job that has been started."""
-        self._taken += self._wanted(job_id)
-        self._in_scope[scope] += 1
+        self._taken += self._wanted(job.sweep or job.id)
+        self._in_scope[job.scope] += 1
+        self._in_sweep[job.sweep] += 1
 
     def _wanted(self, job_id: str) -> int:
+        """Return the slots of a job. A task takes as many as its sweep asks for."""
         if self._slots is None:
             return 0
+        if job_id not in self._wanted_by:
+            self._wanted_by[job_id] = self._read_wanted(job_id, self._slots)
+        return self._wanted_by[job_id]
+
+    def _read_wanted(self, job_id: str, slots: int) -> int:
         try:
             request = read_stored_fields(self._history.spec(job_id))
         except RequestError:
             request = {}
-        return slots_for(request, self._slots)
+        return slots_for(request, slots)
 
 
-def running_jobs(backend: Backend, history: History) -> list[Job]:
-    """Return the started jobs of a backend that have not ended, but for shells and held jobs."""
-    found = []
+def started_jobs(backend: Backend, history: History) -> tuple[list[Job], list[Job]]:
+    """Return the started jobs of a backend that run, and those that have ended and are not finalized
+    yet; neither has shells and held jobs."""
+    running: list[Job] = []
+    ended: list[Job] = []
     for job in history.started(backend.name):
         if job.kind != CODE or job.held:
             continue
-        if is_being_submitted(job.id) or backend.inspect(job.id).status in _ACTIVE:
-            found.append(job)
-    return found
+        runs = is_being_submitted(job.id) or backend.inspect(job.id).status in _ACTIVE
+        (running if runs else ended).append(job)
+    return running, ended
 
 
 @contextmanager

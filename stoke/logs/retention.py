@@ -30,7 +30,7 @@ def enforce_log_budget(limit: int, history: History) -> list[str]:
         return []
     finished = [
         job
-        for job in history.list()
+        for job in history.list(tasks=True)
         if job.id in sizes and job.state.finished and not job.provisional
     ]
     finished.sort(key=lambda job: job.finished_at or job.submitted_at)

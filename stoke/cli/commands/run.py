@@ -20,6 +20,7 @@ from stoke.cli.options import (
     request_from,
     script_folder,
 )
+from stoke.cli.sweep_options import SWEEP, sweep_from
 
 if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl
@@ -33,7 +34,7 @@ def _exit_codes() -> str:
 
 
 @click.command(cls=CodeCommand, epilog=_exit_codes())
-@apply(CODE, PROJECT, BACKEND, PLACE, QUEUE, OUTCOME)
+@apply(CODE, PROJECT, BACKEND, PLACE, QUEUE, SWEEP, OUTCOME)
 @click.option(
     "--watch", is_flag=True,
     help="Run again whenever FILE or a file of its project is saved, until ctrl+c; end the run before "
@@ -51,6 +52,10 @@ def command(
     With --detach, --after, --after-any or --priority the job waits in the queue until there is a slot
     for it (see: stoke queue --help).
 
+    With --each, --each-line or --each-file the request is a sweep: it runs once for each value, as many
+    tasks at once as there are slots. Each task has its number in STOKE_TASK_ID and its values in
+    variables such as STOKE_TASK_LR. The exit code is 1 if a task failed.
+
     As with python, everything after FILE goes to the script; stoke's own options come before FILE. If
     the script has an option that stoke has too, put -- after FILE.
 
@@ -64,11 +69,14 @@ def command(
     stoke run -w numpy --watch train.py
     stoke run --watch --exec pytest -- -q tests
     stoke run --detach --after prepare train.py
+    stoke run --each lr=0.1,0.01 --each seed=1..10 --max-parallel 4 train.py
+    stoke run --each-file runs.csv train.py --out '{name}.json'
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
 
     config = load_config()
+    sweep = sweep_from(options)
     queue = {name: options.pop(name) for name in ("after", "after_any", "priority")}
     folder = script_folder(options["words"], options["code"])
 
@@ -86,12 +94,13 @@ def command(
             folder=folder,
             control=control,
             queue=placement(detach, **queue),
+            sweep=sweep,
         )
 
     if not watch:
         return run()
-    if detach or as_json:
-        raise click.UsageError("--watch cannot be combined with --detach and --json.")
+    if detach or as_json or sweep:
+        raise click.UsageError("--watch cannot be combined with --detach, --json and --each.")
     from stoke.cli.run_on_save import run_on_save, starts_file, watched_paths, watched_root
 
     words = options["words"]

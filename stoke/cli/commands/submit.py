@@ -9,11 +9,12 @@ import click
 
 from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, OUTCOME, PLACE, QUEUE, apply
+from stoke.cli.sweep_options import SWEEP, sweep_from
 
 
 @click.command(cls=RequestCommand)
 @click.argument("where", metavar="REQUEST.json|-")
-@apply(BACKEND, PLACE, QUEUE, OUTCOME)
+@apply(BACKEND, PLACE, QUEUE, SWEEP, OUTCOME)
 def command(
     where: str,
     backend: str | None,
@@ -26,7 +27,7 @@ def command(
     detach: bool,
     as_json: bool,
     quiet: bool,
-    **queue: Any,
+    **others: Any,
 ) -> int:
     """Run a request from a JSON file.
 
@@ -35,6 +36,7 @@ def command(
 
     \b
     stoke submit request.json -b docker --detach
+    stoke submit request.json --each seed=1..10 --detach
     stoke show JOB --json | jq .spec | stoke submit -
 
     A request whose "project" has no digest runs with the folder's files and packages as they are now.
@@ -49,6 +51,7 @@ def command(
     from stoke.request.sources import MAX_REQUEST, request_from_json
 
     config = load_config()
+    sweep = sweep_from(others)
     data = read_input(where, MAX_REQUEST)
     spec = request_from_json(data, "standard input" if where == "-" else where)
     spec, project = request_to_submit(spec)
@@ -70,5 +73,6 @@ def command(
         detach=detach,
         as_json=as_json,
         quiet=quiet,
-        queue=placement(detach, **queue),
+        queue=placement(detach, **others),
+        sweep=sweep,
     )

@@ -1,0 +1,92 @@
+"""Print sweeps: their progress, the strip of their tasks' states, and their tasks as tables."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stoke.cli.output import Cell, counted, paint, print_notice, print_table, state_colour_of
+from stoke.history.job import JobState
+from stoke.history.sweeps import Sweeps
+from stoke.jobs.sweep_report import (
+    STRIP_MARKS,
+    SweepReport,
+    failures_first,
+    heat_strip,
+    task_document,
+)
+from stoke.text.units import UNKNOWN, human_seconds
+
+if TYPE_CHECKING:
+    from stoke.history.database import History
+    from stoke.history.sweeps import Task
+
+MOST_SHOWN = 20
+"""Tasks that `show` lists, and failed ones that `run` lists."""
+_STRIP_WIDTH = 60
+_FAILED = (JobState.FAILED, JobState.LOST)
+
+
+def strip_text(report: SweepReport, history: History) -> str:
+    """Return the states of the tasks, one mark for each or for several neighbours."""
+    states = Sweeps(history).states(report.sweep)
+    edge = os.get_terminal_size(1).columns - 16 if sys.stdout.isatty() else _STRIP_WIDTH
+    return "".join(
+        paint(STRIP_MARKS[state], state_colour_of(state), sys.stdout)
+        for state in heat_strip(states, max(10, edge))
+    )
+
+
+def print_tasks(report: SweepReport, history: History, *, failed_only: bool = False) -> None:
+    """Print the tasks that need attention first, as many as a screen takes."""
+    found = [
+        task
+        for task in failures_first(Sweeps(history).tasks(report.sweep))
+        if task.state in _FAILED or not failed_only
+    ]
+    if not found:
+        return
+    print_task_table(found[:MOST_SHOWN], report)
+    more = len(found) - MOST_SHOWN
+    if more > 0:
+        print_notice(
+            f"and {counted(more, 'more task')}; see all: stoke results {report.job.id} --table"
+        )
+
+
+def print_task_table(tasks: Iterable[Task], report: SweepReport) -> None:
+    sweep = report.sweep
+    rows: list[list[Cell]] = []
+    for task in tasks:
+        one = task_document(task, sweep)
+        rows.append(
+            [
+                str(task.number),
+                (str(task.state), state_colour_of(task.state)),
+                UNKNOWN if one["exit_code"] is None else str(one["exit_code"]),
+                human_seconds(one["seconds"]),
+                *(one["values"].get(name, UNKNOWN) for name in sweep.names),
+                one["last_line"],
+            ]
+        )
+    heads = ["TASK", "STATE", "EXIT", "TOOK", *(name.upper() for name in sweep.names), "LAST LINE"]
+    print_table(heads, rows, frozenset({0, 2, 3}))
+
+
+def print_csv(documents: Iterable[dict[str, Any]], names: tuple[str, ...]) -> None:
+    """Print the tasks as CSV: the text of a value as it is, for programs."""
+    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer.writerow(["task", "job", "state", "exit_code", "seconds", *names, "last_line"])
+    for one in documents:
+        writer.writerow(
+            [
+                *(one[name] for name in ("task", "job", "state", "exit_code", "seconds")),
+                *(one["values"].get(name) for name in names),
+                one["last_line"],
+            ]
+        )

@@ -1,0 +1,258 @@
+"""Sweeps: one request that runs as many tasks, each with other values.
+
+A sweep is a row of `jobs` whose kind is "sweep". Its tasks are rows of values; task N becomes a job,
+`SWEEP-N`, when a slot is free for it. Tasks become jobs in their order, so `begun` counts them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stoke.errors import EngineError
+from stoke.history.job import SWEEP, JobState
+from stoke.history.queue import JobQueue
+from stoke.request.sweep_values import Table, task_request
+
+if TYPE_CHECKING:
+    from stoke.history.database import History
+    from stoke.history.job import Job
+
+UNFINISHED = ("queued", "starting", "running")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a history has of a sweep besides its row in `jobs`."""
+
+    id: str
+    names: tuple[str, ...]
+    tasks: int
+    begun: int
+    """How many tasks have become jobs: those with the numbers 1 to `begun`."""
+    max_parallel: int | None
+    max_fails: int | None
+    """With more failed tasks than this, the sweep ends."""
+    closed: str | None
+    """Why no more of its tasks start."""
+
+    @property
+    def has_waiting(self) -> bool:
+        return self.closed is None and self.begun < self.tasks
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a sweep. `job` is None before it becomes a job, and if that was removed."""
+
+    number: int
+    values: tuple[str, ...]
+    job: Job | None
+    state: JobState
+
+
+@dataclass(frozen=True)
+class TaskCounts:
+    """How many tasks are in each state. A task that can no longer start counts as stopped."""
+
+    states: Mapping[JobState, int] = field(default_factory=dict)
+
+    def of(self, *states: JobState) -> int:
+        return sum(self.states.get(state, 0) for state in states)
+
+    @property
+    def finished(self) -> int:
+        return sum(count for state, count in self.states.items() if state.finished)
+
+    @property
+    def failed(self) -> int:
+        return self.of(JobState.FAILED, JobState.LOST)
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task that has just become a job."""
+
+    job_id: str
+    number: int
+
+
+class Sweeps:
+    """The sweeps of one history."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def add(
+        self,
+        sweep_id: str,
+        table: Table,
+        max_parallel: int | None = None,
+        max_fails: int | None = None,
+    ) -> None:
+        """Make a job the sweep of these tasks. The caller's transaction has added the job."""
+        self._history.query("UPDATE jobs SET job_kind = ? WHERE id = ?", (SWEEP, sweep_id))
+        self._history.query(
+            "INSERT INTO sweeps (id, value_names, tasks, max_parallel, max_fails) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (sweep_id, json.dumps(table.names), len(table.rows), max_parallel, max_fails),
+        )
+        self._history.query_many(
+            "INSERT INTO sweep_tasks VALUES (?, ?, ?)",
+            ((sweep_id, number, json.dumps(values)) for number, values in enumerate(table.rows, 1)),
+        )
+
+    def get(self, sweep_id: str) -> Sweep | None:
+        rows = self._history.query("SELECT * FROM sweeps WHERE id = ?", (sweep_id,))
+        if not rows:
+            return None
+        row = rows[0]
+        return Sweep(
+            row["id"], tuple(_texts(row["value_names"])), row["tasks"], row["begun"],
+            row["max_parallel"], row["max_fails"], row["closed"],
+        )  # fmt: skip
+
+    def of(self, job: Job) -> Sweep:
+        """Return the sweep that a job of this kind is. `EngineError` if its record is damaged."""
+        sweep = self.get(job.id)
+        if sweep is None:
+            raise EngineError(f"the record of the sweep {job.id} is damaged")
+        return sweep
+
+    def values(self, sweep_id: str, number: int) -> tuple[str, ...]:
+        rows = self._history.query(
+            "SELECT task_values FROM sweep_tasks WHERE sweep_id = ? AND number = ?",
+            (sweep_id, number),
+        )
+        return tuple(_texts(rows[0]["task_values"])) if rows else ()
+
+    def begin_next(self, sweep_id: str) -> NewTask | None:
+        """Make the next task a job that waits in the queue; None if there is none, or none may start.
+
+        Its place in the queue is that of the sweep.
+        """
+        history = self._history
+        with history.transaction():
+            sweep = self.get(sweep_id)
+            if sweep is None or not sweep.has_waiting:
+                return None
+            number = sweep.begun + 1
+            history.query("UPDATE sweeps SET begun = ? WHERE id = ?", (number, sweep_id))
+            task = NewTask(task_id(sweep_id, number), number)
+            history.query(
+                "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, image, "
+                "request_hash, python_hash, system_hash, nonce, use_cache, checkpoint, sweep, task) "
+                "SELECT ?2, name, backend, scope, 'queued', ?3, image, request_hash, python_hash, "
+                "system_hash, ?4, use_cache, "
+                "checkpoint || ' ' || (SELECT task_values FROM sweep_tasks "
+                "WHERE sweep_id = ?1 AND number = ?5), ?1, ?5 FROM jobs WHERE id = ?1",
+                (sweep_id, task.job_id, time.time(), secrets.token_hex(8), number),
+            )
+            JobQueue(history).add_beside(task.job_id, sweep_id)
+        return task
+
+    def close(self, sweep_id: str, why: str) -> None:
+        """Start no more of its tasks."""
+        self._history.query(
+            "UPDATE sweeps SET closed = ? WHERE id = ? AND closed IS NULL", (why, sweep_id)
+        )
+
+    def unfinished_jobs(self, sweep_id: str) -> list[Job]:
+        """Return the jobs of its tasks that have no final end."""
+        rows = self._history.query(
+            "SELECT id FROM jobs WHERE sweep = ? "
+            "AND (state IN ('queued', 'starting', 'running') OR provisional) ORDER BY task",
+            (sweep_id,),
+        )
+        return [job for job in (self._history.get(row["id"]) for row in rows) if job is not None]
+
+    def has_unfinished(self, sweep_id: str) -> bool:
+        return bool(
+            self._history.query(
+                "SELECT 1 FROM jobs WHERE sweep = ? "
+                "AND (state IN ('queued', 'starting', 'running') OR provisional) LIMIT 1",
+                (sweep_id,),
+            )
+        )
+
+    def counts(self, sweep: Sweep) -> TaskCounts:
+        rows = self._history.query(
+            "SELECT state, count(*) AS number FROM jobs WHERE sweep = ? GROUP BY state", (sweep.id,)
+        )
+        found: dict[JobState, int] = {}
+        known = {state.value: state for state in JobState}
+        for row in rows:
+            state = known.get(row["state"], JobState.LOST)
+            found[state] = found.get(state, 0) + int(row["number"])
+        removed = max(0, sweep.begun - sum(found.values()))
+        waiting = JobState.QUEUED if sweep.closed is None else JobState.STOPPED
+        for state, number in ((waiting, sweep.tasks - sweep.begun), (JobState.LOST, removed)):
+            if number:
+                found[state] = found.get(state, 0) + number
+        return TaskCounts(found)
+
+    def states(self, sweep: Sweep) -> list[JobState]:
+        """Return the state of each task, in their order."""
+        waiting = JobState.QUEUED if sweep.closed is None else JobState.STOPPED
+        states = [JobState.LOST] * sweep.begun + [waiting] * (sweep.tasks - sweep.begun)
+        known = {state.value: state for state in JobState}
+        for row in self._history.query("SELECT task, state FROM jobs WHERE sweep = ?", (sweep.id,)):
+            if isinstance(row["task"], int) and 0 < row["task"] <= sweep.tasks:
+                states[row["task"] - 1] = known.get(row["state"], JobState.LOST)
+        return states
+
+    def first_start(self, sweep_id: str) -> float | None:
+        """Return when the first of its tasks became a job (epoch seconds)."""
+        row = self._history.query(
+            "SELECT min(submitted_at) AS first FROM jobs WHERE sweep = ?", (sweep_id,)
+        )[0]
+        return row["first"] if isinstance(row["first"], int | float) else None
+
+    def tasks(self, sweep: Sweep, numbers: Iterable[int] | None = None) -> Iterator[Task]:
+        """Yield the tasks in their order; only these numbers, if any are given."""
+        wanted = None if numbers is None else json.dumps(sorted(numbers))
+        rows = self._history.query(
+            "SELECT number, task_values FROM sweep_tasks WHERE sweep_id = ?1 AND "
+            "(?2 IS NULL OR number IN (SELECT value FROM json_each(?2))) ORDER BY number",
+            (sweep.id, wanted),
+        )
+        jobs = {
+            job.id: job
+            for job in self._history.those(task_id(sweep.id, row["number"]) for row in rows)
+        }
+        waiting = JobState.QUEUED if sweep.closed is None else JobState.STOPPED
+        for row in rows:
+            job = jobs.get(task_id(sweep.id, row["number"]))
+            if job is not None:
+                state = job.state
+            else:
+                state = JobState.LOST if row["number"] <= sweep.begun else waiting
+            yield Task(row["number"], tuple(_texts(row["task_values"])), job, state)
+
+
+def task_spec(sweep_id: str, number: int, history: History) -> str | None:
+    """Return the request of a task as JSON text; None if a record is missing or damaged."""
+    sweep, text = Sweeps(history).get(sweep_id), history.spec(sweep_id)
+    if sweep is None or text is None:
+        return None
+    values = Sweeps(history).values(sweep_id, number)
+    try:
+        return json.dumps(task_request(json.loads(text), sweep.names, values, number))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def task_id(sweep_id: str, number: int) -> str:
+    """Return the id of a task's job."""
+    return f"{sweep_id}-{number}"
+
+
+def _texts(stored: Any) -> list[str]:
+    try:
+        return [str(one) for one in json.loads(stored)]
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,158 @@
+"""Submit, stop, end and remove sweeps. `stoke.jobs.scheduler` starts their tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stoke.delivery.stored_delivery import drop_delivery, load_delivery
+from stoke.errors import RequestError, StokeError
+from stoke.history.job import SWEEP, JobState
+from stoke.history.queue import JobQueue
+from stoke.history.sweeps import Sweep, Sweeps, TaskCounts
+from stoke.jobs.submit import enqueue, remove_pack
+from stoke.request.sweep_values import Table, check_templates
+
+if TYPE_CHECKING:
+    from stoke.backend.api import Backend
+    from stoke.history.database import History
+    from stoke.history.job import Job
+    from stoke.history.queue import Placement
+    from stoke.jobs.prepare import PreparedRequest
+    from stoke.request.spec import JobSpec
+
+STOPPED = "it was stopped"
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a sweep is besides its request: the values of its tasks, and its limits."""
+
+    table: Table
+    max_parallel: int | None = None
+    max_fails: int | None = None
+
+
+def check_sweep(spec: JobSpec, sweep: SweepRequest, backend: Backend) -> None:
+    """Raise `RequestError` for a request that cannot be that of a sweep."""
+    if backend.capabilities.pods:
+        raise RequestError(
+            "each",
+            f"the {backend.name} backend runs no sweeps",
+            "run the sweep on this machine or in containers: -b local, -b docker",
+        )
+    if spec.shell:
+        raise RequestError("shell", "cannot be the request of a sweep")
+    if spec.hold is not None:
+        raise RequestError("hold", "cannot be combined with a sweep, whose tasks would wait for it")
+    check_templates(spec.args, sweep.table.names)
+
+
+def submit_sweep(
+    prepared: PreparedRequest, sweep: SweepRequest, history: History, placement: Placement
+) -> Job:
+    """Put a sweep into the queue and return its record. The caller wakes the scheduler."""
+
+    def also(job: Job) -> None:
+        Sweeps(history).add(job.id, sweep.table, sweep.max_parallel, sweep.max_fails)
+
+    job = enqueue(prepared, history, placement, also)
+    found = history.get(job.id)
+    assert found is not None
+    return found
+
+
+def stop_sweep(job: Job, backend: Backend, history: History, grace: float) -> None:
+    """Start no more tasks of a sweep, and stop those that run."""
+    sweeps = Sweeps(history)
+    history.update(job.id, stop_requested=True)
+    sweeps.close(job.id, STOPPED)
+    stop_tasks(job.id, backend, history, grace)
+    settle(job.id, history)
+
+
+def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) -> None:
+    """Stop the tasks of a sweep that have begun, each once unless `grace` is 0."""
+    from stoke.jobs.control import stop
+
+    first: StokeError | None = None
+    for task in Sweeps(history).unfinished_jobs(sweep_id):
+        if task.stop_requested and grace > 0:
+            continue
+        try:
+            stop(task, backend, history, grace)
+        except StokeError as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
+def settle(sweep_id: str, history: History) -> bool:
+    """Bring the record of a sweep up to date with those of its tasks; return whether it has ended.
+
+    Any process may do this at any time.
+    """
+    sweeps = Sweeps(history)
+    sweep = sweeps.get(sweep_id)
+    if sweep is None:
+        return True
+    counts = sweeps.counts(sweep)
+    too_many = sweep.max_fails is not None and counts.failed > sweep.max_fails
+    if too_many and sweep.closed is None:
+        sweeps.close(sweep_id, f"more than {sweep.max_fails} of its tasks failed")
+        sweep = sweeps.get(sweep_id)
+        assert sweep is not None
+        counts = sweeps.counts(sweep)
+    if sweep.has_waiting or sweeps.has_unfinished(sweep_id):
+        if sweep.begun:
+            _begin(sweep, history)
+        return False
+    with history.transaction():
+        history.update(sweep_id, **_result(sweep, counts))
+        history.set_results(sweep_id, at=time.time())
+        JobQueue(history).remove(sweep_id)
+    with suppress(StokeError):
+        remove_pack(load_delivery(sweep_id).project)
+    drop_delivery(sweep_id)
+    return True
+
+
+def _begin(sweep: Sweep, history: History) -> None:
+    job = history.get(sweep.id)
+    if job is not None and job.state is JobState.QUEUED:
+        first = Sweeps(history).first_start(sweep.id)
+        history.update(sweep.id, state=JobState.RUNNING, started_at=first, reason=None)
+
+
+def _result(sweep: Sweep, counts: TaskCounts) -> dict[str, object]:
+    """Return the columns of a sweep whose tasks have ended."""
+    failed, stopped = counts.failed, counts.of(JobState.STOPPED)
+    told = [
+        f"{number} of {sweep.tasks:,} tasks {what}"
+        for number, what in ((f"{failed:,}", "failed"), (f"{stopped:,}", "were stopped"))
+        if number != "0"
+    ]
+    state, code = JobState.SUCCEEDED, None if stopped else 0
+    if sweep.closed == STOPPED or (stopped and not failed):
+        state, code = JobState.STOPPED, None
+    elif failed:
+        state, code = JobState.FAILED, 1
+    return {
+        "state": state,
+        "exit_code": code,
+        "reason": "; ".join(told) or None,
+        "finished_at": time.time(),
+    }
+
+
+def tasks_to_remove(job: Job, history: History) -> Iterator[Job]:
+    """Yield the jobs of a finished sweep's tasks."""
+    if job.kind == SWEEP:
+        sweep = Sweeps(history).get(job.id)
+        if sweep is not None:
+            for task in Sweeps(history).tasks(sweep):
+                if task.job is not None:
+                    yield task.job
