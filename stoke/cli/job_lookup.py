@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from stoke.errors import StokeError, UnknownJobError
+from stoke.errors import RequestError, StokeError, UnknownJobError
 from stoke.files.paths import history_file, is_there
 from stoke.history.database import History
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
+
+MOST_TASKS = 200
+"""Tasks whose logs are printed together; each has open files."""
 
 
 def open_history() -> History:
@@ -41,6 +44,38 @@ def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], l
         else:
             found[job.id] = job
     return list(found.values()), unknown
+
+
+def with_tasks(jobs: list[Job], number: int | None, history: History) -> list[Job]:
+    """Return the jobs, with their tasks in place of sweeps: the one with this number, or all that have
+    begun."""
+    if number is None and all(job.kind != SWEEP for job in jobs):
+        return jobs
+    from stoke.history.sweeps import Sweeps
+
+    found: list[Job] = []
+    for job in jobs:
+        if job.kind != SWEEP:
+            if number is not None:
+                raise RequestError("task", f"{job.id} is no sweep and has no tasks")
+            found.append(job)
+            continue
+        sweep = Sweeps(history).of(job)
+        if number is None and sweep.begun > MOST_TASKS:
+            raise RequestError(
+                job.id,
+                f"has {sweep.begun:,} tasks; at most {MOST_TASKS} logs can be printed together",
+                f"name one of them: stoke logs {job.id} --task 1",
+            )
+        tasks = list(Sweeps(history).tasks(sweep, None if number is None else [number]))
+        if not tasks:
+            raise RequestError(
+                "task", f"{job.id} has the tasks 1 to {sweep.tasks}, and no {number}"
+            )
+        if number is not None and tasks[0].job is None:
+            raise RequestError("task", f"task {number} of {job.id} has not begun")
+        found += [task.job for task in tasks if task.job is not None]
+    return found
 
 
 def fresh(jobs: list[Job], history: History, seconds: float = 1.0) -> list[Job]:

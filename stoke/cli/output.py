@@ -154,6 +154,17 @@ def _cut(text: str, columns: int) -> str:
     return text + "…"
 
 
+def print_pairs(facts: dict[str, str | None]) -> None:
+    """Print `name  value` pairs without the empty ones; further lines of a value are aligned."""
+    for name, value in facts.items():
+        if not value:
+            continue
+        lines = clean_block(value).strip("\n").split("\n")
+        click.echo(f"{name:<12}  {lines[0]}")
+        for line in lines[1:]:
+            click.echo(f"{'':<12}  {line}")
+
+
 def removed_log(job: Job) -> str | None:
     """Say why a finished job's log was removed; None if it was not."""
     if not job.state.finished:

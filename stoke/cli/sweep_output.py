@@ -10,24 +10,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stoke.cli.output import Cell, counted, paint, print_notice, print_table, state_colour_of
+from stoke.cli.output import (
+    Cell,
+    counted,
+    human_time,
+    paint,
+    print_json,
+    print_notice,
+    print_pairs,
+    print_table,
+    state_colour_of,
+    state_text,
+    time_ago,
+)
 from stoke.history.job import JobState
 from stoke.history.sweeps import Sweeps
+from stoke.jobs.document import job_document
 from stoke.jobs.sweep_report import (
     STRIP_MARKS,
     SweepReport,
     failures_first,
     heat_strip,
+    report_on,
     task_document,
+    task_documents,
 )
+from stoke.text.sanitize import clean
 from stoke.text.units import UNKNOWN, human_seconds
 
 if TYPE_CHECKING:
     from stoke.history.database import History
+    from stoke.history.job import Job
     from stoke.history.sweeps import Task
 
 MOST_SHOWN = 20
 """Tasks that `show` lists, and failed ones that `run` lists."""
+MOST_VALUE = 40
+"""Characters of a value in a table."""
 _STRIP_WIDTH = 60
 _FAILED = (JobState.FAILED, JobState.LOST)
 
@@ -59,6 +78,44 @@ def print_tasks(report: SweepReport, history: History, *, failed_only: bool = Fa
         )
 
 
+def show_sweep(job: Job, history: History, as_json: bool) -> None:
+    """Print what `stoke show` tells of a sweep."""
+    report = report_on(job, history)
+    if as_json:
+        tasks = list(task_documents(report.sweep, history))
+        print_json({**job_document(job, history), "tasks": tasks})
+        return
+    state = paint(state_text(job), state_colour_of(job.state), sys.stdout)
+    click.echo(f"{paint(clean(job.id), 'bold', sys.stdout)}  {state}")
+    sweep = report.sweep
+    limits = [
+        text
+        for text in (
+            sweep.max_parallel and f"at most {sweep.max_parallel:,} at once",
+            None
+            if sweep.max_fails is None
+            else f"ends with more than {counted(sweep.max_fails, 'failure')}",
+        )
+        if text
+    ]
+    print_pairs(
+        {
+            "name": job.name,
+            "kind": "sweep",
+            "backend": f"{job.backend}, scope {job.scope}",
+            "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
+            "took": human_seconds(job.seconds) if job.state.finished else None,
+            "tasks": report.text(),
+            "values": ", ".join(sweep.names),
+            "limits": ", ".join(limits),
+            "why": job.reason,
+            "ended early": sweep.closed,
+        }
+    )
+    click.echo(f"{'states':<12}  {strip_text(report, history)}\n")
+    print_tasks(report, history)
+
+
 def print_task_table(tasks: Iterable[Task], report: SweepReport) -> None:
     sweep = report.sweep
     rows: list[list[Cell]] = []
@@ -70,12 +127,16 @@ def print_task_table(tasks: Iterable[Task], report: SweepReport) -> None:
                 (str(task.state), state_colour_of(task.state)),
                 UNKNOWN if one["exit_code"] is None else str(one["exit_code"]),
                 human_seconds(one["seconds"]),
-                *(one["values"].get(name, UNKNOWN) for name in sweep.names),
+                *(_short(one["values"].get(name, UNKNOWN)) for name in sweep.names),
                 one["last_line"],
             ]
         )
     heads = ["TASK", "STATE", "EXIT", "TOOK", *(name.upper() for name in sweep.names), "LAST LINE"]
     print_table(heads, rows, frozenset({0, 2, 3}))
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= MOST_VALUE else f"{value[: MOST_VALUE - 1]}…"
 
 
 def print_csv(documents: Iterable[dict[str, Any]], names: tuple[str, ...]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stoke.errors import RequestError
+from stoke.errors import EngineError, RequestError
+from stoke.history.job import SWEEP
 from stoke.request.fields import masked_fields
 from stoke.request.stored import read_stored_fields
 from stoke.text.times import rfc3339
@@ -59,8 +60,22 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
             "problem": job.results_problem,
         },
         "damage": job.damage,
+        "task_of": None if job.sweep is None else {"sweep": job.sweep, "task": job.task},
+        "sweep": _sweep_document(job, history),
         "spec": spec,
     }
+
+
+def _sweep_document(job: Job, history: History) -> dict[str, Any] | None:
+    """Return the progress of a sweep; None for another job, and if its record is damaged."""
+    if job.kind != SWEEP:
+        return None
+    from stoke.jobs.sweep_report import report_on
+
+    try:
+        return report_on(job, history).document()
+    except EngineError:
+        return None
 
 
 def _lock_document(job: Job) -> dict[str, Any] | None:

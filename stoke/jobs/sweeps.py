@@ -65,6 +65,21 @@ def submit_sweep(
     return found
 
 
+def sweep_again(job: Job, history: History, *, unsuccessful: bool) -> SweepRequest:
+    """Return the sweep that runs an earlier one again; with `unsuccessful` only its tasks that did not
+    succeed."""
+    sweeps = Sweeps(history)
+    sweep = sweeps.of(job)
+    rows = [
+        task.values
+        for task in sweeps.tasks(sweep)
+        if not unsuccessful or (task.state.finished and task.state is not JobState.SUCCEEDED)
+    ]
+    if not rows:
+        raise RequestError("failed", f"no task of {job.id} has failed")
+    return SweepRequest(Table(sweep.names, rows), sweep.max_parallel, sweep.max_fails)
+
+
 def stop_sweep(job: Job, backend: Backend, history: History, grace: float) -> None:
     """Start no more tasks of a sweep, and stop those that run."""
     sweeps = Sweeps(history)

@@ -19,9 +19,10 @@ from stoke.cli.output import (
     state_text,
     time_ago,
 )
+from stoke.errors import EngineError
 from stoke.files.paths import history_file, is_there
 from stoke.history.database import History
-from stoke.history.job import Job, JobState
+from stoke.history.job import SWEEP, Job, JobState
 from stoke.jobs.document import job_document
 from stoke.text.units import UNKNOWN, human_bytes, human_seconds
 
@@ -53,7 +54,7 @@ RIGHT_ALIGNED = frozenset({4, 5, 7})
 def command(everything: bool, count: int, state: str | None, as_json: bool) -> None:
     """List jobs.
 
-    ENV is the time that preparing the environment took. A ? after a state means that the job's
+    A sweep is one row, with the states of its tasks. ENV is the time that preparing the environment took. A ? after a state means that the job's
     backend has not confirmed it.
 
     \b
@@ -92,12 +93,12 @@ def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
     if as_json:
         print_json([job_document(job, history) for job in jobs] if history else [])
     elif jobs:
-        print_table(HEADS, [_row(job) for job in jobs], RIGHT_ALIGNED)
+        print_table(HEADS, [_row(job, history) for job in jobs], RIGHT_ALIGNED)
     else:
         print_notice("no jobs; submit one: stoke run --help")
 
 
-def _row(job: Job) -> list[Cell]:
+def _row(job: Job, history: History | None) -> list[Cell]:
     took = job.seconds if job.state.finished else time.time() - job.submitted_at
     return [
         job.id,
@@ -108,8 +109,20 @@ def _row(job: Job) -> list[Cell]:
         human_seconds(job.environment_seconds),
         _python(job),
         human_bytes(job.received_bytes),
-        job.name,
+        _name(job, history),
     ]
+
+
+def _name(job: Job, history: History | None) -> str:
+    """Return a job's name, of a sweep with its progress."""
+    if job.kind != SWEEP or history is None:
+        return job.name
+    from stoke.jobs.sweep_report import report_on
+
+    try:
+        return f"{job.name}: {report_on(job, history).text()}"
+    except EngineError:
+        return job.name  # Its record is damaged.
 
 
 def _python(job: Job) -> str:

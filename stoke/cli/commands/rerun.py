@@ -8,6 +8,8 @@ import click
 
 from stoke.cli.option_errors import RequestCommand
 from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
+from stoke.errors import RequestError
+from stoke.history.job import SWEEP
 
 
 @click.command(cls=RequestCommand)
@@ -20,6 +22,11 @@ from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, opti
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
 )
+@click.option(
+    "--failed",
+    is_flag=True,
+    help="Of a sweep, only the tasks that did not succeed, in a new sweep.",
+)
 @apply(QUEUE, OUTCOME)
 def command(
     job: str,
@@ -30,6 +37,7 @@ def command(
     hold: str | None,
     upgrade: bool,
     fresh: bool,
+    failed: bool,
     detach: bool,
     as_json: bool,
     quiet: bool,
@@ -39,6 +47,7 @@ def command(
 
     Uses the job's backend unless --backend names another. Secrets are read again from their sources.
     --with adds packages to those of the request.
+    A sweep runs again with the same values and limits, as another sweep.
     The code and the files of a project are those that were submitted, unless --fresh is given.
 
     \b
@@ -46,6 +55,7 @@ def command(
     stoke rerun train-7k2pqa --fresh
     stoke rerun train -b docker --upgrade
     stoke rerun train -w pyyaml
+    stoke rerun train-7k2pqa --failed --detach
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
@@ -58,6 +68,13 @@ def command(
     with open_history() as history:
         earlier = find_job(history, job)
         stored = spec_of(earlier, history)
+        sweep = None
+        if earlier.kind == SWEEP:
+            from stoke.jobs.sweeps import sweep_again
+
+            sweep = sweep_again(earlier, history, unsuccessful=failed)
+        elif failed:
+            raise RequestError("failed", f"{earlier.id} is no sweep")
     of_project: dict[str, Any] = {}
     if fresh:
         from stoke.project.fresh_request import fresh_request
@@ -77,4 +94,5 @@ def command(
         as_json=as_json,
         quiet=quiet,
         queue=placement(detach, **queue),
+        sweep=sweep,
     )

@@ -22,7 +22,8 @@ from stoke.cli.output import (
 )
 from stoke.cli.progress import ProgressLine
 from stoke.cli.result_changes import change_document, change_line, file_document
-from stoke.errors import EXIT_ENGINE
+from stoke.errors import EXIT_ENGINE, RequestError
+from stoke.history.job import SWEEP
 from stoke.text.times import rfc3339
 from stoke.text.units import human_bytes, parse_duration
 
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="With --clear, only of jobs that ended at least this long ago: 30d.",
 )
+@click.option(
+    "--table",
+    is_flag=True,
+    help="Of a sweep: the values, state, exit code, time and last line of each task.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="With --table, print CSV.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -56,6 +63,8 @@ def command(
     force: bool,
     clear: bool,
     older_than: str | None,
+    table: bool,
+    as_csv: bool,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -71,8 +80,13 @@ def command(
     stoke results train-7k2pqa
     stoke results train -o out
     stoke results train-7k2pqa train-m3x5ab
+    stoke results train-7k2pqa --table --csv
     stoke results --clear --older-than 30d
     """
+    if table or as_csv:
+        if not table or len(jobs) != 1 or clear or output is not None or (as_csv and as_json):
+            raise click.UsageError("--table takes one sweep, and either --csv or --json.")
+        return _print_table(jobs[0], as_csv, as_json)
     if older_than is not None and not clear:
         raise click.UsageError("--older-than needs --clear.")
     if clear:
@@ -112,6 +126,27 @@ def _collected(job: Job, history: History) -> Collected:
 
     with closing(Backends(load_config())) as backends, ProgressLine() as progress:
         return fetch_results(job, lambda job: backends.get(job.backend), history, progress)
+
+
+def _print_table(name: str, as_csv: bool, as_json: bool) -> int:
+    """Print the tasks of a sweep."""
+    from stoke.cli.sweep_output import print_csv, print_task_table
+    from stoke.history.sweeps import Sweeps
+    from stoke.jobs.sweep_report import report_on, task_documents
+
+    with open_history() as history:
+        job = find_job(history, name)
+        if job.kind != SWEEP:
+            raise RequestError("table", f"{job.id} is no sweep")
+        fresh([job], history)
+        report = report_on(job, history)
+        if as_json:
+            print_json(list(task_documents(report.sweep, history)))
+        elif as_csv:
+            print_csv(task_documents(report.sweep, history), report.sweep.names)
+        else:
+            print_task_table(Sweeps(history).tasks(report.sweep), report)
+    return 0
 
 
 def _print(job: Job, results: Collected) -> None:

@@ -14,6 +14,7 @@ from stoke.cli.output import (
     human_time,
     paint,
     print_json,
+    print_pairs,
     print_table,
     removed_log,
     state_colour,
@@ -23,7 +24,7 @@ from stoke.cli.output import (
 from stoke.cli.progress_output import hit_text, prediction_text, results_text
 from stoke.errors import RequestError
 from stoke.history.database import Note
-from stoke.history.job import CODE, Job, JobState, Usage, beyond_reason
+from stoke.history.job import CODE, SWEEP, Job, JobState, Usage, beyond_reason
 from stoke.history.usage import UsageCurves, resampled
 from stoke.jobs.document import job_document, log_size
 from stoke.request.fields import rows
@@ -47,7 +48,8 @@ CURVE_WIDTH = 40
 def command(job: str, as_json: bool) -> None:
     """Show a job in detail.
 
-    JOB is the beginning of its id. Of a secret the source is shown, and of a variable whose name looks
+    JOB is the beginning of its id. Of a sweep, its progress and its tasks are shown, failed ones first.
+    Of a secret the source is shown, and of a variable whose name looks
     secret only the name.
 
     \b
@@ -57,6 +59,11 @@ def command(job: str, as_json: bool) -> None:
     with open_history() as history:
         found = find_job(history, job)
         found = next(iter(fresh([found], history, ASK_SECONDS)), found)
+        if found.kind == SWEEP:
+            from stoke.cli.sweep_output import show_sweep
+
+            show_sweep(found, history, as_json)
+            return
         if as_json:
             figures = [
                 {"time": rfc3339(one.at), "cores": round(one.cores, 3), "memory": one.memory}
@@ -76,7 +83,7 @@ def command(job: str, as_json: bool) -> None:
         _show_usage(found, curve)
     if notes or packages:
         click.echo()
-        _pairs(
+        print_pairs(
             {
                 **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
                 "notes": "\n".join(
@@ -105,10 +112,11 @@ def _show_job(job: Job) -> None:
         )
         if figure != UNKNOWN
     ]
-    _pairs(
+    print_pairs(
         {
             "name": job.name,
             "kind": None if job.kind == CODE else job.kind,
+            "task": job.sweep and f"{job.task} of {job.sweep}: stoke show {job.sweep}",
             "backend": f"{job.backend}, scope {job.scope}",
             "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
             "code began": human_time(job.started_at) if job.started_at else None,
@@ -139,7 +147,7 @@ def _show_usage(job: Job, curve: list[Usage]) -> None:
     if job.state is JobState.RUNNING:
         load = f"{human_load(curve[-1].cores)}, {load}"
         used = f"{human_bytes(curve[-1].memory)}, {used}"
-    _pairs(
+    print_pairs(
         {
             "cpu": f"{sparkline([one.cores for one in drawn], CURVE_WIDTH, max(1, most))}  {load}",
             "memory": f"{sparkline([one.memory for one in drawn], CURVE_WIDTH, memory)}  {used}",
@@ -230,12 +238,12 @@ def _show_stored(text: str) -> None:
         spec = read_stored_fields(text)
         found = rows(spec)
     except RequestError as error:
-        return _pairs({"request": error.why})
+        return print_pairs({"request": error.why})
     except (TypeError, ValueError, AttributeError, LookupError):
         # A field of another type than any version has written.
-        return _pairs({"request": "cannot be read: its record in the history is damaged"})
+        return print_pairs({"request": "cannot be read: its record in the history is damaged"})
     code = _beginning(spec.get("code", ""))
-    return _pairs({**{label: "\n".join(lines) for label, lines in found}, "code": code})
+    return print_pairs({**{label: "\n".join(lines) for label, lines in found}, "code": code})
 
 
 def _beginning(code: str) -> str:
@@ -244,14 +252,3 @@ def _beginning(code: str) -> str:
     if more > 0:
         lines[MOST_LINES:] = [f"... and {counted(more, 'more line')}"]
     return "\n".join(lines)
-
-
-def _pairs(facts: dict[str, str | None]) -> None:
-    """Print `name  value` pairs without the empty ones; further lines of a value are aligned."""
-    for name, value in facts.items():
-        if not value:
-            continue
-        lines = clean_block(value).strip("\n").split("\n")
-        click.echo(f"{name:<12}  {lines[0]}")
-        for line in lines[1:]:
-            click.echo(f"{'':<12}  {line}")
