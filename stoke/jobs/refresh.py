@@ -146,6 +146,9 @@ def reconcile(
     not wait for the end of a long log closes the tracker. Without `collects`, a process of its own
     collects the results.
     """
+    if job.kind == SWEEP:
+        _catch_up_tasks(job, backend, history, watch)
+        return True
     if is_being_submitted(job.id) or JobQueue(history).has(job.id):
         return True
     engine = backend.inspect(job.id)
@@ -176,6 +179,21 @@ def reconcile(
     clean_up(job.id, backend, history, collects=collects)
     now = history.get(job.id)
     return now is None or (now.state.finished and not now.provisional)
+
+
+def _catch_up_tasks(
+    sweep: Job, backend: Backend, history: History, watch: Callable[[Tracker], None]
+) -> None:
+    """Bring the running tasks of a sweep up to date. The scheduler finalizes those that have ended."""
+    from stoke.history.sweeps import Sweeps
+
+    for task in Sweeps(history).unfinished_jobs(sweep.id):
+        engine = backend.inspect(task.id)
+        if engine.status == EngineStatus.RUNNING:
+            tracker = Tracker(backend, history, task.id)
+            tracker.take_state(engine)
+            watch(tracker)
+            tracker.catch_up()
 
 
 def clean_up(

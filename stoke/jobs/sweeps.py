@@ -95,7 +95,7 @@ def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) 
 
     first: StokeError | None = None
     for task in Sweeps(history).unfinished_jobs(sweep_id):
-        if task.stop_requested and grace > 0:
+        if task.state.finished or (task.stop_requested and grace > 0):
             continue
         try:
             stop(task, backend, history, grace)
@@ -139,7 +139,7 @@ def _begin(sweep: Sweep, history: History) -> None:
     job = history.get(sweep.id)
     if job is not None and job.state is JobState.QUEUED:
         first = Sweeps(history).first_start(sweep.id)
-        history.update(sweep.id, state=JobState.RUNNING, started_at=first, reason=None)
+        history.update(sweep.id, state=JobState.RUNNING, started_at=first)
 
 
 def _result(sweep: Sweep, counts: TaskCounts) -> dict[str, object]:

@@ -12,6 +12,7 @@ from stoke.cache.metrics import read_metrics
 from stoke.errors import EngineError
 from stoke.history import database_file
 from stoke.history.database import History, Note
+from stoke.history.queue import JobQueue
 from stoke.history.schema import MIGRATIONS
 from tests.history.records import job
 
@@ -136,3 +137,22 @@ def test_a_newer_file_is_refused_unchanged_with_a_hint(tmp_path: Path) -> None:
     assert f"schema {len(MIGRATIONS) + 3}" in caught.value.what
     assert "upgrade stoke" in (caught.value.hint or "")
     assert version(path) == len(MIGRATIONS) + 3
+
+
+def test_the_jobs_of_a_history_without_sweeps_are_tasks_of_none(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite"
+    before = next(at for at, step in enumerate(MIGRATIONS) if "CREATE TABLE sweeps" in step)
+    with sqlite3.connect(path) as db:
+        for step in MIGRATIONS[:before]:
+            db.executescript(step)
+        db.execute(f"PRAGMA user_version = {before}")
+        db.execute(
+            "INSERT INTO jobs (id, name, backend, scope, state, submitted_at) "
+            "VALUES ('fit-aaaaaa', 'fit', 'local', 'default', 'failed', 1)"
+        )
+        db.execute("INSERT INTO queue (job_id, place) VALUES ('fit-aaaaaa', 1)")
+    with History(path) as history:
+        (found,) = history.list()
+        assert (found.id, found.sweep, found.task) == ("fit-aaaaaa", None, None)
+        (waiting,) = JobQueue(history).waiting()
+        assert (waiting.id, waiting.kind, waiting.sweep) == ("fit-aaaaaa", "code", None)

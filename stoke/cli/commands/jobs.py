@@ -54,8 +54,8 @@ RIGHT_ALIGNED = frozenset({4, 5, 7})
 def command(everything: bool, count: int, state: str | None, as_json: bool) -> None:
     """List jobs.
 
-    A sweep is one row, with the states of its tasks. ENV is the time that preparing the environment took. A ? after a state means that the job's
-    backend has not confirmed it.
+    A sweep is one row, with the states of its tasks. ENV is the time that preparing the environment
+    took. A ? after a state means that the job's backend has not confirmed it.
 
     \b
     stoke jobs
