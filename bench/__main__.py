@@ -22,6 +22,7 @@ ALL = (
     "shell",
     "docker_cold",
     "ten_jobs",
+    "sweep",
     "workspaces",
     "log_tail",
     "log_many",
