@@ -292,6 +292,6 @@ class JobsService:
 def _newest(history: History, before: list[Job]) -> list[Job]:
     """Return the jobs of a snapshot; `before` were unfinished in the last one."""
     jobs = {job.id: job for job in history.list(limit=NEWEST)}
-    jobs |= {job.id: job for job in history.list(unfinished=True)}
+    jobs |= {job.id: job for job in history.list(unfinished=True, tasks=True)}
     ended = (history.get(job.id) for job in before if job.id not in jobs)
     return [*jobs.values(), *(job for job in ended if job is not None)]

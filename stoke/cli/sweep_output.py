@@ -24,13 +24,11 @@ from stoke.cli.output import (
     time_ago,
 )
 from stoke.history.job import JobState
-from stoke.history.sweeps import Sweeps
+from stoke.history.sweeps import STRIP_MARKS, Sweeps
 from stoke.jobs.document import job_document
 from stoke.jobs.sweep_report import (
-    STRIP_MARKS,
     SweepReport,
     failures_first,
-    heat_strip,
     report_on,
     task_document,
     task_documents,
@@ -53,11 +51,10 @@ _FAILED = (JobState.FAILED, JobState.LOST)
 
 def strip_text(report: SweepReport, history: History) -> str:
     """Return the states of the tasks, one mark for each or for several neighbours."""
-    states = Sweeps(history).states(report.sweep)
     edge = os.get_terminal_size(1).columns - 16 if sys.stdout.isatty() else _STRIP_WIDTH
     return "".join(
         paint(STRIP_MARKS[state], state_colour_of(state), sys.stdout)
-        for state in heat_strip(states, max(10, edge))
+        for state in Sweeps(history).strip(report.sweep, max(10, edge))
     )
 
 

@@ -12,16 +12,19 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stoke.history.database import History
-from stoke.history.job import Job, JobState
+from stoke.history.job import SWEEP, Job, JobState
 from stoke.history.rows import name_of, named
+from stoke.history.sweeps import BY_ATTENTION, Sweeps
 
 PAGE = 64
 """The number of jobs that are read at once."""
 _MOST_PAGES = 32
 DAY_SECONDS = 86_400
+BAR_CELLS = 20
+"""Cells of the strip of a sweep's tasks."""
 MOST_LATELY = 1000
 """The most jobs whose states are counted: each is read from its row."""
 
@@ -117,6 +120,8 @@ class ListingQuery:
     """Only jobs of these scopes; empty for all."""
     state: str | None = None
     """Only jobs in this state, as they were recorded last."""
+    unfolded: frozenset[str] = frozenset()
+    """Sweeps whose tasks are listed below them, failed ones first."""
 
 
 class Group(NamedTuple):
@@ -137,6 +142,9 @@ class Listing:
         self._history = history
         self._numbers = array("q")
         self._pages: dict[int, dict[int, Job]] = {}
+        self._bars: dict[str, str] = {}
+        self.tasks = 0
+        """How many of the listed jobs are tasks below their sweeps."""
         self.groups: tuple[Group, ...] = ()
         self.total = 0
         """The number of jobs in the history."""
@@ -174,12 +182,32 @@ class Listing:
             (now, *values),
         )
         self.total = len(rows)
+        listed = self._with_tasks(rows, query.unfolded)
+        self.tasks = len(listed) - len(rows)
         if values:
             self.total = self._history.query("SELECT count(*) FROM jobs WHERE sweep IS NULL")[0][0]
-        self._numbers = array("q", (row[0] for row in rows))
-        self.groups = _groups([row[1] for row in rows]) if named else ()
+        self._numbers = array("q", (row[0] for row in listed))
+        self.groups = _groups([row[1] for row in listed]) if named else ()
         self._pages.clear()
         self._count(now)
+
+    def _with_tasks(self, listed: Sequence[Any], unfolded: frozenset[str]) -> Sequence[Any]:
+        """Return the listed (row number, group), with those of the tasks behind their sweeps."""
+        if not unfolded:
+            return listed
+        below: dict[int, list[int]] = {}
+        for sweep, task in self._history.query(
+            "SELECT sweeps.rowid, jobs.rowid FROM jobs AS sweeps "  # noqa: S608
+            "JOIN jobs ON jobs.sweep = sweeps.id "
+            f"WHERE sweeps.id IN (SELECT value FROM json_each(?)) ORDER BY {BY_ATTENTION}, jobs.task",
+            (json.dumps(sorted(unfolded)),),
+        ):
+            below.setdefault(sweep, []).append(task)
+        found: list[tuple[int, str]] = []
+        for number, group in listed:
+            found.append((number, group))
+            found += [(task, group) for task in below.get(number, ())]
+        return found
 
     def _count(self, now: float) -> None:
         """Count by state, as far as an index has it: the whole history would be read otherwise."""
@@ -202,10 +230,22 @@ class Listing:
         if page not in self._pages:
             numbers = self._numbers[page * PAGE : (page + 1) * PAGE]
             loaded = self._history.numbered(numbers.tolist())
+            for job in loaded.values():
+                if job.kind == SWEEP:
+                    job.bar = self._bar(job)
             while len(self._pages) >= _MOST_PAGES:
                 del self._pages[next(iter(self._pages))]
             self._pages[page] = loaded
         return self._pages[page].get(self._numbers[place])
+
+    def _bar(self, job: Job) -> str:
+        """Return the strip of a sweep's tasks. That of one that has ended does not change."""
+        if job.id not in self._bars:
+            bar = Sweeps(self._history).bar(job.id, BAR_CELLS)
+            if not job.state.finished:
+                return bar
+            self._bars[job.id] = bar
+        return self._bars[job.id]
 
     def ids(self) -> list[str]:
         """Return the ids of all listed jobs, in their order."""

@@ -22,7 +22,21 @@ if TYPE_CHECKING:
     from stoke.history.database import History
     from stoke.history.job import Job
 
-UNFINISHED = ("queued", "starting", "running")
+STRIP_MARKS = {
+    JobState.FAILED: "x",
+    JobState.LOST: "x",
+    JobState.RUNNING: "▸",
+    JobState.STARTING: "▸",
+    JobState.QUEUED: "·",
+    JobState.STOPPED: "-",
+    JobState.SUCCEEDED: "■",
+}
+"""A mark for each state of a task, those that need attention most first."""
+_BY_RANK = list(STRIP_MARKS)
+ATTENTION = {state: rank for rank, state in enumerate(STRIP_MARKS)}
+_RANKS = " ".join(f"WHEN '{state.value}' THEN {rank}" for state, rank in ATTENTION.items())
+BY_ATTENTION = f"CASE jobs.state {_RANKS} ELSE {ATTENTION[JobState.LOST]} END"
+"""SQL for the rank of a job's state."""
 
 
 @dataclass(frozen=True)
@@ -197,13 +211,35 @@ class Sweeps:
 
     def states(self, sweep: Sweep) -> list[JobState]:
         """Return the state of each task, in their order."""
+        return self.strip(sweep, sweep.tasks)
+
+    def strip(self, sweep: Sweep, width: int) -> list[JobState]:
+        """Return the states of at most `width` cells. A cell for several tasks has the state that needs
+        attention most: failed, then running, waiting, stopped, succeeded."""
+        cells = min(width, sweep.tasks)
+        rows = self._history.query(
+            f"SELECT (task - 1) * ?1 / ?2 AS cell, min({BY_ATTENTION}) AS rank FROM jobs "  # noqa: S608
+            "WHERE sweep = ?3 GROUP BY cell",
+            (cells, sweep.tasks, sweep.id),
+        )
+        ranks = {int(row["cell"]): int(row["rank"]) for row in rows if row["cell"] is not None}
         waiting = JobState.QUEUED if sweep.closed is None else JobState.STOPPED
-        states = [JobState.LOST] * sweep.begun + [waiting] * (sweep.tasks - sweep.begun)
-        known = {state.value: state for state in JobState}
-        for row in self._history.query("SELECT task, state FROM jobs WHERE sweep = ?", (sweep.id,)):
-            if isinstance(row["task"], int) and 0 < row["task"] <= sweep.tasks:
-                states[row["task"] - 1] = known.get(row["state"], JobState.LOST)
-        return states
+        begun = sweep.begun * cells // sweep.tasks  # The cells before have no task that waits.
+        found = []
+        for cell in range(cells):
+            states = [_BY_RANK[ranks[cell]]] if cell in ranks else []
+            if cell >= begun:
+                states.append(waiting)
+            found.append(min(states, key=ATTENTION.__getitem__, default=JobState.LOST))
+        return found
+
+    def bar(self, sweep_id: str, width: int) -> str:
+        """Return a strip as marks, with how many tasks have ended: `■■■x▸··· 45/200`."""
+        sweep = self.get(sweep_id)
+        if sweep is None:
+            return ""
+        marks = "".join(STRIP_MARKS[state] for state in self.strip(sweep, width))
+        return f"{marks} {self.counts(sweep).finished:,}/{sweep.tasks:,}"
 
     def first_start(self, sweep_id: str) -> float | None:
         """Return when the first of its tasks became a job (epoch seconds)."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stoke.files.paths import job_dir
 from stoke.history.job import Job, JobState
-from stoke.history.sweeps import Sweep, Sweeps, Task, TaskCounts
+from stoke.history.sweeps import ATTENTION, Sweep, Sweeps, Task, TaskCounts
 from stoke.logs.spool import SpoolReader
 from stoke.text.units import human_seconds
 
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
 MOST_LINE = 400
 """Characters of a task's last line."""
 _LAST_BYTES = 4096
-
-# Where a cell of the strip stands for several tasks, it shows the first of these that one of them has.
-_STRIP = (
-    (JobState.FAILED, "x"),
-    (JobState.LOST, "x"),
-    (JobState.RUNNING, "▸"),
-    (JobState.STARTING, "▸"),
-    (JobState.QUEUED, "·"),
-    (JobState.STOPPED, "-"),
-    (JobState.SUCCEEDED, "■"),
-)
-STRIP_MARKS = dict(_STRIP)
-_RANK = {state: rank for rank, (state, _) in enumerate(_STRIP)}
-FAILURES_FIRST = {state: rank for rank, (state, _) in enumerate(_STRIP)}
 
 
 @dataclass(frozen=True)
@@ -108,21 +94,8 @@ def rate_text(rate: float) -> str:
     return f"{rate * 3600:.1f}/h"
 
 
-def heat_strip(states: Sequence[JobState], width: int) -> list[JobState]:
-    """Return the states of at most `width` cells. A cell for several tasks has the state that needs
-    attention most: failed, then running, waiting, stopped, succeeded."""
-    cells = min(width, len(states))
-    return [
-        min(
-            states[at * len(states) // cells : (at + 1) * len(states) // cells],
-            key=_RANK.__getitem__,
-        )
-        for at in range(cells)
-    ]
-
-
 def failures_first(tasks: Iterable[Task]) -> list[Task]:
-    return sorted(tasks, key=lambda task: (FAILURES_FIRST[task.state], task.number))
+    return sorted(tasks, key=lambda task: (ATTENTION[task.state], task.number))
 
 
 def last_line(job: Job | None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from stoke.history.job import Job, JobState, Phase
+from stoke.history.job import SWEEP, Job, JobState, Phase
 from stoke.history.listing import Listing
 from stoke.text.sparkline import sparkline
 from tui import format as fmt
@@ -91,6 +91,8 @@ class Load(Text):
 
 def _why(job: Job) -> Text | str:
     """Return the load of a job that runs, what one does that starts, and why one ended."""
+    if job.kind == SWEEP:
+        return Text(job.bar, style="$bad" if job.state is JobState.FAILED else "")
     if is_live(job):
         return _load(job)
     reason = job.reason or ""

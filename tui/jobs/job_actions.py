@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import SuspendNotSupported
 
 from stoke.errors import RequestError, StokeError
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
 from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.base_screen import StokeScreen
@@ -286,6 +286,10 @@ class JobActions(StokeScreen):
         spec = read_spec(self.context.reading, job.id)
         if isinstance(spec, RequestError):
             self.show_error(spec)
+            return None
+        if job.kind == SWEEP:
+            again = f"in a terminal: stoke rerun {job.id}"
+            self.show_error(StokeError("A sweep runs again from the command line", again))
             return None
         if spec.shell:
             again = f"in a terminal: stoke rerun {job.id}"

@@ -21,7 +21,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from stoke.errors import StokeError
-from stoke.history.job import Job, Usage
+from stoke.history.job import SWEEP, Job, Usage
 from stoke.history.listing import Listing
 from stoke.text.sanitize import clean
 from tui import palette
@@ -54,6 +54,8 @@ class JobList(ScrollView, can_focus=True):
         Binding("pageup", "page(-1)", "Page up", show=False, id="jobs.page_up"),
         Binding("home,g", "first", "First job", show=False, id="jobs.first"),
         Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
+        Binding("right", "unfold", "Show the tasks of a sweep", show=False, id="jobs.unfold"),
+        Binding("left", "fold", "Hide the tasks of a sweep", show=False, id="jobs.fold"),
         Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
         Binding("a", "mark_all", "Mark all listed jobs", show=False, id="jobs.mark_all"),
     ]
@@ -70,6 +72,13 @@ class JobList(ScrollView, can_focus=True):
 
     class MarksChanged(Message):
         pass
+
+    class Unfolded(Message):
+        """The tasks of a sweep shall be listed below it, or no longer."""
+
+        def __init__(self, sweep_id: str, is_unfolded: bool) -> None:
+            super().__init__()
+            self.sweep_id, self.is_unfolded = sweep_id, is_unfolded
 
     class HeadingClicked(Message):
         def __init__(self, column: str) -> None:
@@ -90,6 +99,8 @@ class JobList(ScrollView, can_focus=True):
         """The newest figures of the jobs that run."""
         self.bars: Mapping[str, str] = {}
         """The progress bars that they draw."""
+        self.unfolded: frozenset[str] = frozenset()
+        """The sweeps whose tasks are listed."""
         self._now = 0.0
         self._drawn: dict[int, Strip] = {}
         self._prepared: dict[int, Strip] = {}
@@ -155,7 +166,9 @@ class JobList(ScrollView, can_focus=True):
             return None  # The screen shows errors of the history.
         if job is not None:
             job.stale = job.id in self.stale
-            job.recent, job.bar = self.usage.get(job.id, ()), self.bars.get(job.id, "")
+            job.recent = self.usage.get(job.id, ())
+            if job.kind != SWEEP:  # The listing has the strip of its tasks.
+                job.bar = self.bars.get(job.id, "")
         return job
 
     def _update_current(self) -> None:
@@ -295,12 +308,23 @@ class JobList(ScrollView, can_focus=True):
         if job is None:
             return self._segments(["-" for _ in self.columns], style + Style(dim=True), " ")
         cells = [column.cell(job, self._now) for column in self.columns]
+        if lead := self._lead(job):
+            cells = [
+                f"{lead}{cell}" if column.name == "job" else cell
+                for column, cell in zip(self.columns, cells, strict=True)
+            ]
         if index == self.cursor and palette.is_ansi(self.app.current_theme):
             # Yellow on white cannot be read, and no contrast is known of a terminal's own colours.
             cells = [cell if isinstance(cell, str) else cell.plain for cell in cells]
         if job.id in self.marked:
             return self._segments(cells, style + self._style("jobs--mark"), "*")
         return self._segments(cells, style, " ")
+
+    def _lead(self, job: Job) -> str:
+        """Return what precedes the id of a sweep, and of a task below it."""
+        if job.kind == SWEEP:
+            return "▾ " if job.id in self.unfolded else "▸ "
+        return "  " if job.sweep is not None else ""
 
     def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
         segments = [Segment(mark, style)]
@@ -340,7 +364,27 @@ class JobList(ScrollView, can_focus=True):
         self._go(len(self.listing) - 1)
 
     def action_open(self) -> None:
+        job = self.job
+        if job is not None and job.kind == SWEEP:
+            self.post_message(self.Unfolded(job.id, job.id not in self.unfolded))
+            return
         self.post_message(self.Opened())
+
+    def action_unfold(self) -> None:
+        job = self.job
+        if job is not None and job.kind == SWEEP:
+            self.post_message(self.Unfolded(job.id, True))
+        else:
+            self.action_scroll_right()
+
+    def action_fold(self) -> None:
+        job = self.job
+        sweep_id = None if job is None else job.id if job.kind == SWEEP else job.sweep
+        if sweep_id is not None and sweep_id in self.unfolded:
+            self.choose(sweep_id)
+            self.post_message(self.Unfolded(sweep_id, False))
+        else:
+            self.action_scroll_left()
 
     def action_mark(self) -> None:
         if self.current is None:

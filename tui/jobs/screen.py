@@ -190,7 +190,7 @@ class JobsScreen(JobActions):
         self._columns = columns or self._columns
         self._wanted = replace(self._wanted, **wanted)  # type: ignore[arg-type]
         arrangement = {"columns": list(self._columns), **asdict(self._wanted)}
-        del arrangement["words"]
+        del arrangement["words"], arrangement["unfolded"]
         self.context.ui_state.set(jobs=arrangement)
         self._show_columns()
         self._read()
@@ -222,7 +222,7 @@ class JobsScreen(JobActions):
         self._show_errors()
 
     def _show_counts(self) -> None:
-        listed, total = len(self._listing), self._listing.total
+        listed, total = len(self._listing) - self._listing.tasks, self._listing.total
         jobs = fmt.count(total, "job") if listed == total else f"{listed:,} of {total:,} jobs"
         parts: list[str] = []
         if groups := self._listing.groups:
@@ -330,6 +330,15 @@ class JobsScreen(JobActions):
             if self.maximized is not None:
                 self.maximized = self.query_one("#jobs-detail")
             self._detail.enter()
+
+    @on(JobList.Unfolded)
+    def _unfold(self, event: JobList.Unfolded) -> None:
+        """List the tasks of a sweep, or list them no longer."""
+        others = self._wanted.unfolded - {event.sweep_id}
+        unfolded = others | {event.sweep_id} if event.is_unfolded else others
+        self._wanted = replace(self._wanted, unfolded=unfolded)
+        self.table.unfolded = unfolded
+        self._read()
 
     @on(JobList.HeadingClicked)
     def _sort_by(self, event: JobList.HeadingClicked) -> None:

@@ -23,6 +23,7 @@ class Bell:
             job
             for job in now
             if job.id in running
+            and job.sweep is None  # The end of a sweep is announced.
             and job.state.finished
             and job.seconds is not None
             and job.seconds >= self._after

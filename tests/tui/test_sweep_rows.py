@@ -1,0 +1,113 @@
+"""A sweep in the list of jobs: one row that unfolds into its tasks."""
+
+from __future__ import annotations
+
+import time
+
+from stoke.history.database import History
+from stoke.history.job import Job, JobState
+from stoke.history.listing import Listing, ListingQuery
+from stoke.history.queue import JobQueue, Placement
+from stoke.history.sweeps import Sweeps
+from stoke.request.sweep_values import Table
+from tests.tui.conftest import NOW, Desk, screen_text, until
+from tests.tui.test_jobs_list import listed, ready
+from tests.tui.test_jobs_screen import jobs_screen
+from tui.app import StokeApp
+
+SWEEP = "fit-7k2pqa"
+MANY = 10_000
+
+
+def add_sweep(history: History, tasks: int, *states: JobState) -> None:
+    """A sweep that has ended, or one that waits for the rest of its tasks."""
+    with history.transaction():
+        job = Job(SWEEP, "fit", "local", "default", JobState.QUEUED, NOW - 100)
+        history.add(job, '{"code": "1"}', "n")
+        Sweeps(history).add(SWEEP, Table(("n",), [(str(n),) for n in range(tasks)]))
+    JobQueue(history).add(SWEEP, Placement())
+    for state in states:
+        task = Sweeps(history).begin_next(SWEEP)
+        assert task is not None
+        history.update(task.job_id, state=state, finished_at=NOW - 10)
+        JobQueue(history).remove(task.job_id)
+    if len(states) < tasks:
+        JobQueue(history).pause(["local"])
+    else:
+        history.update(SWEEP, state=JobState.FAILED, finished_at=NOW - 5, exit_code=1)
+        JobQueue(history).remove(SWEEP)
+
+
+def rows(app: StokeApp) -> list[str]:
+    """Return the ids in the list, as far as they are shown, with what precedes them."""
+    found = []
+    for line in listed(app)[1:]:
+        at = line.find("fit-7k2pqa")
+        if at >= 0:
+            found.append(line[at - 2 :].split("  ")[0 if line[at - 2] != " " else 1].strip())
+    return found
+
+
+async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
+    app: StokeApp, desk: Desk
+) -> None:
+    done, failed = JobState.SUCCEEDED, JobState.FAILED
+    with History() as history:
+        add_sweep(history, 4, done, done, failed, done)
+    async with app.run_test(size=(160, 40), notifications=True) as pilot:
+        table = await ready(pilot)
+        await until(pilot, lambda: "■■x■ 4/4" in screen_text(app))
+        assert rows(app) == [f"▸ {SWEEP}"]
+        await pilot.press("enter")
+        await until(pilot, lambda: len(rows(app)) == 5)
+        ids = [SWEEP, *(f"{SWEEP}-{number}" for number in (3, 1, 2, 4))]
+        assert rows(app) == [f"▾ {SWEEP}", *ids[1:]]
+        assert "1 job" in screen_text(app)
+        await pilot.press("down")
+        await until(pilot, lambda: table.current == ids[1])
+        await pilot.press("left")
+        await until(pilot, lambda: rows(app) == [f"▸ {SWEEP}"])
+        assert table.current == SWEEP
+        await pilot.press("right")
+        await until(pilot, lambda: len(rows(app)) == 5)
+        await pilot.press("b")  # Groups by state; the tasks stay below their sweep.
+        await until(pilot, lambda: "failed · 5" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(rows(app)) == 1)
+
+
+async def test_a_sweep_that_waits_shows_its_progress(app: StokeApp, desk: Desk) -> None:
+    with History() as history:
+        add_sweep(history, 5, JobState.SUCCEEDED, JobState.FAILED)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: "■x··· 2/5" in screen_text(app))
+        await pilot.press("r")
+        await until(pilot, lambda: "stoke rerun fit-7k2pqa" in screen_text(app))
+        assert jobs_screen(app).table.current == SWEEP
+
+
+def test_ten_thousand_tasks_unfold_at_once(desk: Desk) -> None:
+    with History() as history:
+        with history.transaction():
+            job = Job(SWEEP, "fit", "local", "default", JobState.QUEUED, NOW - 100)
+            history.add(job, '{"code": "1"}', "n")
+            Sweeps(history).add(SWEEP, Table(("n",), [(str(n),) for n in range(MANY)]))
+            history.query("UPDATE sweeps SET begun = tasks")
+            history.query_many(
+                "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, sweep, task) "
+                "VALUES (?, 'fit', 'local', 'default', ?, ?, ?, ?)",
+                (
+                    (f"{SWEEP}-{n}", "failed" if n % 7 == 0 else "succeeded", NOW, SWEEP, n)
+                    for n in range(1, MANY + 1)
+                ),
+            )
+        listing = Listing(history)
+        began = time.monotonic()
+        listing.read(ListingQuery(unfolded=frozenset({SWEEP})), NOW)
+        first = [listing.job(place) for place in range(40)]
+        took = time.monotonic() - began
+        assert len(listing) == MANY + 1 and listing.tasks == MANY
+        assert first[0] is not None and first[0].bar == "x" * 20 + " 10,000/10,000"
+        assert first[1] is not None and first[1].id == f"{SWEEP}-7"
+        print(f"unfolds in {took * 1000:.0f} ms")
