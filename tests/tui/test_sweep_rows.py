@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.listing import Listing, ListingQuery
@@ -87,7 +85,7 @@ async def test_a_sweep_that_waits_shows_its_progress(app: StokeApp, desk: Desk) 
         assert jobs_screen(app).table.current == SWEEP
 
 
-def test_ten_thousand_tasks_unfold_at_once(desk: Desk) -> None:
+def test_ten_thousand_tasks_are_listed_below_their_sweep(desk: Desk) -> None:
     with History() as history:
         with history.transaction():
             job = Job(SWEEP, "fit", "local", "default", JobState.QUEUED, NOW - 100)
@@ -103,11 +101,8 @@ def test_ten_thousand_tasks_unfold_at_once(desk: Desk) -> None:
                 ),
             )
         listing = Listing(history)
-        began = time.monotonic()
         listing.read(ListingQuery(unfolded=frozenset({SWEEP})), NOW)
         first = [listing.job(place) for place in range(40)]
-        took = time.monotonic() - began
         assert len(listing) == MANY + 1 and listing.tasks == MANY
         assert first[0] is not None and first[0].bar == "x" * 20 + " 10,000/10,000"
         assert first[1] is not None and first[1].id == f"{SWEEP}-7"
-        print(f"unfolds in {took * 1000:.0f} ms")
