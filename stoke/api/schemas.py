@@ -88,6 +88,14 @@ JOB_SCHEMA: dict[str, Any] = {
         "log": {"type": "object"},
         "results": {"type": "object"},
         "damage": _MAYBE_TEXT,
+        "task_of": {
+            "type": ["object", "null"],
+            "description": "The sweep that it is a task of, and its number there.",
+        },
+        "sweep": {
+            "type": ["object", "null"],
+            "description": "Of a sweep: its tasks, their states, rate and remaining time.",
+        },
         "spec": {"type": ["object", "null"], "description": "Its request, without secrets."},
     },
 }

@@ -234,12 +234,12 @@ class Sweeps:
         return found
 
     def bar(self, sweep_id: str, width: int) -> str:
-        """Return a strip as marks, with how many tasks have ended: `■■■x▸··· 45/200`."""
+        """Return how many tasks have ended, and a strip as marks: `45/200 ■■■x▸···`."""
         sweep = self.get(sweep_id)
         if sweep is None:
             return ""
         marks = "".join(STRIP_MARKS[state] for state in self.strip(sweep, width))
-        return f"{marks} {self.counts(sweep).finished:,}/{sweep.tasks:,}"
+        return f"{self.counts(sweep).finished:,}/{sweep.tasks:,} {marks}"
 
     def first_start(self, sweep_id: str) -> float | None:
         """Return when the first of its tasks became a job (epoch seconds)."""

@@ -311,6 +311,9 @@ def test_results_as_a_table(lab: Lab) -> None:
         ["1", "failed", "1"],
         ["2", "succeeded", "0"],
     ]
+    refused = lab.stoke("results", sweep).stderr.decode().partition("hint: ")[2].strip()
+    (name,) = filled(refused, "list its tasks: stoke results {} --table")
+    assert lab.stoke("results", name, "--table").returncode == 0
     shown = lab.shown(sweep)
     assert shown["sweep"]["states"] == {"failed": 1, "succeeded": 1}
     assert [row["task"] for row in shown["tasks"]] == [1, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.listing import Listing, ListingQuery
@@ -37,13 +39,8 @@ def add_sweep(history: History, tasks: int, *states: JobState) -> None:
 
 
 def rows(app: StokeApp) -> list[str]:
-    """Return the ids in the list, as far as they are shown, with what precedes them."""
-    found = []
-    for line in listed(app)[1:]:
-        at = line.find("fit-7k2pqa")
-        if at >= 0:
-            found.append(line[at - 2 :].split("  ")[0 if line[at - 2] != " " else 1].strip())
-    return found
+    """Return the ids in the list with what precedes them."""
+    return [found[0] for line in listed(app)[1:] if (found := re.search(r"[▸▾└] fit\S+", line))]
 
 
 async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
@@ -54,12 +51,12 @@ async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
         add_sweep(history, 4, done, done, failed, done)
     async with app.run_test(size=(160, 40), notifications=True) as pilot:
         table = await ready(pilot)
-        await until(pilot, lambda: "■■x■ 4/4" in screen_text(app))
+        await until(pilot, lambda: "4/4 ■■x■" in screen_text(app))
         assert rows(app) == [f"▸ {SWEEP}"]
         await pilot.press("enter")
         await until(pilot, lambda: len(rows(app)) == 5)
         ids = [SWEEP, *(f"{SWEEP}-{number}" for number in (3, 1, 2, 4))]
-        assert rows(app) == [f"▾ {SWEEP}", *ids[1:]]
+        assert rows(app) == [f"▾ {SWEEP}", *(f"└ {task}" for task in ids[1:])]
         assert "1 job" in screen_text(app)
         await pilot.press("down")
         await until(pilot, lambda: table.current == ids[1])
@@ -79,7 +76,7 @@ async def test_a_sweep_that_waits_shows_its_progress(app: StokeApp, desk: Desk) 
         add_sweep(history, 5, JobState.SUCCEEDED, JobState.FAILED)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await ready(pilot)
-        await until(pilot, lambda: "■x··· 2/5" in screen_text(app))
+        await until(pilot, lambda: "2/5 ■x···" in screen_text(app))
         await pilot.press("r")
         await until(pilot, lambda: "stoke rerun fit-7k2pqa" in screen_text(app))
         assert jobs_screen(app).table.current == SWEEP
@@ -104,5 +101,5 @@ def test_ten_thousand_tasks_are_listed_below_their_sweep(desk: Desk) -> None:
         listing.read(ListingQuery(unfolded=frozenset({SWEEP})), NOW)
         first = [listing.job(place) for place in range(40)]
         assert len(listing) == MANY + 1 and listing.tasks == MANY
-        assert first[0] is not None and first[0].bar == "x" * 20 + " 10,000/10,000"
+        assert first[0] is not None and first[0].bar == "10,000/10,000 " + "x" * 20
         assert first[1] is not None and first[1].id == f"{SWEEP}-7"

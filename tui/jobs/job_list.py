@@ -324,7 +324,7 @@ class JobList(ScrollView, can_focus=True):
         """Return what precedes the id of a sweep, and of a task below it."""
         if job.kind == SWEEP:
             return "▾ " if job.id in self.unfolded else "▸ "
-        return "  " if job.sweep is not None else ""
+        return "└ " if job.sweep is not None else ""
 
     def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
         segments = [Segment(mark, style)]

@@ -104,6 +104,13 @@ def command(
             _list_jobs(history, as_json)
             return 0
         found = fresh([find_job(history, name) for name in jobs], history)
+        for job in found:
+            if job.kind == SWEEP:
+                raise RequestError(
+                    job.id,
+                    "is a sweep; its tasks have the results",
+                    f"list its tasks: stoke results {job.id} --table",
+                )
         collected = [_collected(job, history) for job in found]
     if len(found) == 2:
         _compare(found, collected, as_json)
