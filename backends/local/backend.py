@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,8 +181,6 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         return environment
 
     def _deliver(self, delivery: Delivery, folder: Path, mark: str) -> list[str]:
-        from uv import find_uv_bin
-
         (folder / "runner.py").write_bytes(delivery.runner)
         (folder / "spec.json").write_bytes(delivery.public_spec)
         (folder / "job.json").write_text(
@@ -214,7 +212,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         arguments = runner_arguments(
             str(folder / "payload"),
             work=str(folder / JobFolder.WORK),
-            uv=find_uv_bin(),
+            uv=_uv(),
             cache=cache,
             pack=pack,
             workspace=workspace,
@@ -362,9 +360,8 @@ class LocalBackend(LocalResults, WorkspaceMethods):
     def housekeep(
         self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
     ) -> dict[str, Any]:
-        from uv import find_uv_bin
 
-        return self._caches.housekeep(volume, operation, progress, _python(), find_uv_bin())
+        return self._caches.housekeep(volume, operation, progress, _python(), _uv())
 
     def forget_scope(self, scope: str) -> None:
         for volume in self.volumes():
@@ -429,6 +426,14 @@ def _all_folders() -> list[Path]:
         return sorted((state_dir() / "local").iterdir())
     except OSError:
         return []
+
+
+@cache
+def _uv() -> str:
+    """Return uv's program. Looking for it takes 1 ms, which a sweep has no need to repeat."""
+    from uv import find_uv_bin
+
+    return find_uv_bin()
 
 
 def _python() -> str:

@@ -24,7 +24,7 @@ from stoke.cli.output import (
     time_ago,
 )
 from stoke.history.job import JobState
-from stoke.history.sweeps import STRIP_MARKS, Sweeps
+from stoke.history.sweeps import ATTENTION, STRIP_MARKS, Sweeps
 from stoke.jobs.document import job_document
 from stoke.jobs.sweep_report import (
     SweepReport,
@@ -60,15 +60,17 @@ def strip_text(report: SweepReport, history: History) -> str:
 
 def print_tasks(report: SweepReport, history: History, *, failed_only: bool = False) -> None:
     """Print the tasks that need attention first, as many as a screen takes."""
-    found = [
-        task
-        for task in failures_first(Sweeps(history).tasks(report.sweep))
-        if task.state in _FAILED or not failed_only
+    states = Sweeps(history).states(report.sweep)
+    numbers = [
+        number
+        for number, state in sorted(enumerate(states, 1), key=lambda one: ATTENTION[one[1]])
+        if state in _FAILED or not failed_only
     ]
-    if not found:
+    if not numbers:
         return
-    print_task_table(found[:MOST_SHOWN], report)
-    more = len(found) - MOST_SHOWN
+    shown = Sweeps(history).tasks(report.sweep, numbers[:MOST_SHOWN])
+    print_task_table(failures_first(shown), report)
+    more = len(numbers) - MOST_SHOWN
     if more > 0:
         print_notice(
             f"and {counted(more, 'more task')}; see all: stoke results {report.job.id} --table"

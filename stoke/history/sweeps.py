@@ -243,10 +243,8 @@ class Sweeps:
 
     def first_start(self, sweep_id: str) -> float | None:
         """Return when the first of its tasks became a job (epoch seconds)."""
-        row = self._history.query(
-            "SELECT min(submitted_at) AS first FROM jobs WHERE sweep = ?", (sweep_id,)
-        )[0]
-        return row["first"] if isinstance(row["first"], int | float) else None
+        first = self._history.get(task_id(sweep_id, 1))
+        return None if first is None else first.submitted_at
 
     def tasks(self, sweep: Sweep, numbers: Iterable[int] | None = None) -> Iterator[Task]:
         """Yield the tasks in their order; only these numbers, if any are given."""

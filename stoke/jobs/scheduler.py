@@ -48,6 +48,8 @@ REST = 4
 """How many times as long as a look took the scheduler rests before the next, with a long queue."""
 MOST_REST_SECONDS = 1.0
 """A look may also take long because another process holds the history."""
+LAST_TASKS = "its last tasks run"
+STOPPING = "its running tasks are being stopped"
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -151,14 +153,19 @@ class Scheduler:
 
         Return why the next one has to wait, and why those behind the sweep have to, or None.
         """
-        if settle(job.id, self._history) or self._stop_closed(job, backend):
+        if settle(job.id, self._history):
             return None, full
-        waits = self._waits_for_others(job)
+        if self._stop_closed(job, backend):
+            return STOPPING, full
+        sweep = self._sweeps.get(job.id)
+        # Once it has begun, the jobs that it follows no longer matter.
+        waits = None if sweep is None or sweep.begun else self._waits_for_others(job)
         if waits is None and has_waiting_task:
             waits = "one of its tasks waits"
         while waits is None:
             sweep = self._sweeps.get(job.id)
             if sweep is None or not sweep.has_waiting:
+                waits = LAST_TASKS
                 break
             waits = turns.waits_for_scope(job.scope) or turns.waits_for_sweep(sweep)
             if waits is None:

@@ -28,6 +28,10 @@ BUDGET_SECONDS = 20.0
 """Seconds between checks of the budget of all logs, which looks at the log of every job."""
 
 
+RETRY_SECONDS = 5.0
+"""Seconds until a task is finalized again that could not be: the disk may be full."""
+
+
 class SweepTasks:
     """Makes the deliveries of tasks, and finalizes ended tasks on threads of its own.
 
@@ -41,6 +45,7 @@ class SweepTasks:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._in_work: set[str] = set()
+        self._retry_at: dict[str, float] = {}
         self._checks_budget_at = time.monotonic() + BUDGET_SECONDS
 
     def delivery(self, job: Job) -> Delivery:
@@ -61,7 +66,8 @@ class SweepTasks:
             if job.sweep is None:
                 continue
             with self._lock:
-                if job.id in self._in_work:
+                due = self._retry_at.get(job.id, 0.0) <= time.monotonic()
+                if not due or job.id in self._in_work:
                     continue
                 self._in_work.add(job.id)
             if self._pool is None:
@@ -82,6 +88,9 @@ class SweepTasks:
             _log.exception("queue: %s was not finalized", job.id)
         with self._lock:
             self._in_work.discard(job.id)
+            self._retry_at.pop(job.id, None)
+            if not done:
+                self._retry_at[job.id] = time.monotonic() + RETRY_SECONDS
         if done:
             self._ring()
 

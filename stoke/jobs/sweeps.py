@@ -151,7 +151,7 @@ def _result(sweep: Sweep, counts: TaskCounts) -> dict[str, object]:
         if number != "0"
     ]
     state, code = JobState.SUCCEEDED, None if stopped else 0
-    if sweep.closed == STOPPED or (stopped and not failed):
+    if stopped and (sweep.closed == STOPPED or not failed):
         state, code = JobState.STOPPED, None
     elif failed:
         state, code = JobState.FAILED, 1
