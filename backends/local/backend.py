@@ -360,7 +360,6 @@ class LocalBackend(LocalResults, WorkspaceMethods):
     def housekeep(
         self, volume: Volume, operation: Mapping[str, object], progress: Callable[[str], None]
     ) -> dict[str, Any]:
-
         return self._caches.housekeep(volume, operation, progress, _python(), _uv())
 
     def forget_scope(self, scope: str) -> None:
