@@ -25,6 +25,7 @@ from backends.local.folders import job_folder
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
 from backends.local.results import LocalResults
+from backends.local.spawn import SUPERVISOR_LOG, Forks, spawn
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
@@ -61,13 +62,6 @@ _log = Logger(__name__)
 BEGIN_SECONDS = 5.0
 # The longest public spec, with every character escaped.
 MAX_FILE = 64 * 1024**2
-SUPERVISOR_LOG = "supervisor.log"
-"""What the supervisor prints: only errors. It exists once the process has been asked for."""
-# Imports the supervisor, because Python keeps the bytecode of modules and compiles programs each time.
-_START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor; "
-    "del sys.path[0]; supervisor.main()"
-)
 
 
 class LocalBackend(LocalResults, WorkspaceMethods):
@@ -87,6 +81,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._supervisors: list[int] = []
+        self._forks: Forks | None = None
         self._caches = LocalCaches(cache_dir() / "scopes", self._running_in)
 
     def check_mounts(self, spec: JobSpec) -> str | None:
@@ -139,7 +134,10 @@ class LocalBackend(LocalResults, WorkspaceMethods):
                     spec = delivery.spec
                     timeout = spec.timeout + (spec.hold or 0) if spec.timeout else 0
                     locks = (lock, *(gpus.locks if gpus else ()))
-                    supervisor = _spawn(folder, locks, timeout, program, environment)
+                    forks = self._forks_for(environment) if delivery.is_task else None
+                    supervisor = spawn(
+                        _python(), folder, locks, timeout, program, environment, forks
+                    )
                 finally:
                     if gpus:
                         gpus.close()
@@ -156,6 +154,18 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         finally:
             os.close(lock)
         report("start", began, elapsed() - clock)
+
+    def _forks_for(self, environment: Mapping[str, str]) -> Forks | None:
+        """Return the server that starts the supervisors of tasks with this environment, if there can
+        be one."""
+        if self._forks is not None and not self._forks.serves(environment):
+            self.close()
+        if self._forks is None:
+            try:
+                self._forks = Forks(_python(), environment)
+            except OSError as error:
+                _log.debug("no server of supervisors: %s", error)
+        return self._forks
 
     def _take_gpus(self, count: int | None) -> TakenGpus | None:
         if count is None:
@@ -386,7 +396,10 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         return check_machine(_python(), self._config.local)
 
     def close(self) -> None:
-        """Do nothing: no connection is open."""
+        """End the server of supervisors, if there is one."""
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
 
     def _reap(self) -> None:
         """Reap ended supervisors, which are children of the program that started them."""
@@ -438,46 +451,6 @@ def _uv() -> str:
 def _python() -> str:
     """Return the interpreter that stoke was installed with, not that of stoke's own environment."""
     return getattr(sys, "_base_executable", None) or sys.executable
-
-
-def _spawn(
-    folder: Path,
-    locks: tuple[int, ...],
-    timeout: float,
-    program: list[str],
-    environment: Mapping[str, str],
-) -> int:
-    """Start the supervisor, detached, holding the file locks from its first moment."""
-    start = [_START, os.path.dirname(__file__)]
-    command = [_python(), "-I", "-S", "-c", *start, str(folder)]
-    command += [",".join(map(str, locks)), str(timeout), *program]
-    # A lock belongs to the open file, which the child inherits and keeps after it is closed here.
-    for lock in locks:
-        os.set_inheritable(lock, True)
-    log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        return os.posix_spawn(
-            command[0],
-            command,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, log, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-            ],
-            setsid=True,
-            setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
-            setsigmask=[],
-        )
-    except (FileNotFoundError, PermissionError) as error:
-        raise EngineError(
-            f"cannot start Python for the job, {command[0]}: {error.strerror}",
-            "reinstall stoke: the Python that it was installed with is gone or not executable",
-        ) from error
-    finally:
-        os.close(log)
-        for lock in locks:
-            os.set_inheritable(lock, False)
 
 
 def _link_or_copy(source: Path, target: str) -> None:

@@ -72,6 +72,8 @@ class Delivery:
     renews: bool = False
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
     project: ProjectDelivery | None = None
+    is_task: bool = False
+    """Whether it is one of many tasks of a sweep, which start one after another."""
     environment: Mapping[str, str] | None = None
     """The user's environment, for a job that is started on this machine by another program; None for
     that of this program."""

@@ -36,6 +36,7 @@ class SweepDelivery:
             job_id=job_id,
             nonce=nonce,
             payload=packed,
+            is_task=True,
             public_spec=json.dumps(spec).encode(),
             spec=self._delivery.spec.model_copy(update=changed),
         )

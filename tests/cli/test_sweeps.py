@@ -482,6 +482,66 @@ def test_only_so_many_logs_are_printed_together(lab: Lab) -> None:
     assert set(lab.states(sweep)) == {"stopped"}
 
 
+# What a process inherits, apart from what differs between any two jobs.
+INHERITED = """
+import json, locale, os, signal, sys
+env = {name: value for name, value in os.environ.items() if not name.startswith("STOKE_")}
+print(json.dumps({
+    "env": {name: value for name, value in env.items() if "/local/" not in value},
+    "files": sorted(os.listdir("/proc/self/fd")),
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
+    "blocked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+    "encoding": [sys.stdout.encoding, locale.getpreferredencoding(), sys.getfilesystemencoding()],
+    "umask": os.umask(0),
+    "flags": str(sys.flags),
+    "leads": os.getsid(0) == os.getppid() or os.getsid(0) == os.getpid(),
+}))
+"""
+
+
+def test_a_task_inherits_what_a_job_does(lab: Lab) -> None:
+    """Its supervisor is a fork of a server, that of a job a new interpreter."""
+    job = json.loads(lab.stoke("run", "-q", "-c", INHERITED).stdout)
+    assert lab.stoke("run", "-q", "--each", "n=1", "-c", INHERITED).returncode == 0
+    with History() as history:
+        sweep = history.list()[0].id
+    task = json.loads(lab.stoke("logs", sweep, "--task", "1").stdout)
+    assert task == job
+
+
+def servers() -> list[int]:
+    """The servers of supervisors of this test's scheduler."""
+    parent, found = scheduler_pid(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_child = f"PPid:\t{parent}\n" in (process / "status").read_text()
+            if is_child and b"supervisor_server" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def test_tasks_start_without_the_server_of_supervisors_too(lab: Lab) -> None:
+    sweep = lab.detach(
+        "--each", "n=1..6", "-c", f"{NOTE}\n{waits_for(lab.gate)}", "--", str(lab.log)
+    )
+    until(lambda: len(lab.logged()) == 2, "two tasks that run")
+    (server,) = servers()
+    os.kill(server, signal.SIGKILL)
+    lab.gate.touch()
+    assert lab.until_over(sweep).state is JobState.SUCCEEDED
+    assert sorted(lab.logged()) == list("123456")
+
+
+def test_the_server_of_supervisors_ends_with_the_scheduler(lab: Lab) -> None:
+    sweep = lab.detach("--each", "n=1..2", "-c", waits_for(lab.gate))
+    until(lambda: lab.running(sweep) == 2, "two tasks that run")
+    (server,) = servers()
+    lab.gate.touch()
+    assert lab.until_over(sweep).state is JobState.SUCCEEDED
+    until(lambda: not Path(f"/proc/{server}").exists(), "the end of the server")
+
+
 def test_schedulers_that_are_killed_run_every_task_exactly_once(lab: Lab) -> None:
     """Killed at random moments, whatever they are doing."""
     lab.stoke("queue", "pause", "-b", "local")
