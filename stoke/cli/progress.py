@@ -30,5 +30,10 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the line, so that another one can be printed."""
         if self._width:
             click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+            self._width = 0

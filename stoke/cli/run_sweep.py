@@ -105,7 +105,8 @@ def _follow(
 
     done, wakes_at = 0, time.monotonic() + WAKE_SECONDS
     waits_for = None
-    with ProgressLine() as show, _on_ctrl_c(presses):
+    line = ProgressLine()
+    with line as show, _on_ctrl_c(presses):
         while True:
             now = history.get(job.id)
             if now is None:
@@ -115,13 +116,14 @@ def _follow(
             while done < len(presses):
                 done += 1
                 if done == 1:
+                    line.clear()
                     progress.print("stopping the sweep; press ctrl+c again to end it at once")
                 grace = config.stop_grace if done == 1 else 0
                 threading.Thread(target=end, args=(grace,), daemon=True).start()
             report = report_on(now, history)
-            if progress.is_shown:
+            if report.sweep.begun and progress.is_shown:
                 show(report.text())
-            if now.state is JobState.QUEUED and now.reason and now.reason != waits_for:
+            elif now.reason and now.reason != waits_for:
                 waits_for = now.reason
                 progress.print(waits_for)
             if time.monotonic() > wakes_at:
