@@ -21,6 +21,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from backends.local import supervisor
 else:
     import supervisor  # The folder of this file is on the path.
@@ -68,7 +70,7 @@ def _import_all() -> None:
     sys.path.pop()
 
 
-def _supervise(request: dict[str, object], descriptors: list[int]) -> None:
+def _supervise(request: dict[str, Any], descriptors: list[int]) -> None:
     """Be the supervisor, in a fork of the server, as a new interpreter would be."""
     code = 1
     try:
@@ -83,8 +85,8 @@ def _supervise(request: dict[str, object], descriptors: list[int]) -> None:
             os.dup2(log, stream)
         os.close(log)
         os.environ.clear()
-        os.environ.update(request["environment"])  # type: ignore[call-overload]
-        folder, timeout, *program = request["arguments"]  # type: ignore[misc]
+        os.environ.update(request["environment"])
+        folder, timeout, *program = request["arguments"]
         sys.argv = ["-c", folder, ",".join(map(str, locks)), timeout, *program]
         supervisor.main()
         code = 0

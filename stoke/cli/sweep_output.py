@@ -140,13 +140,13 @@ def _short(value: str) -> str:
 
 def print_csv(documents: Iterable[dict[str, Any]], names: tuple[str, ...]) -> None:
     """Print the tasks as CSV: the text of a value as it is, for programs."""
-    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["task", "job", "state", "exit_code", "seconds", *names, "last_line"])
     for one in documents:
         writer.writerow(
             [
                 *(one[name] for name in ("task", "job", "state", "exit_code", "seconds")),
                 *(one["values"].get(name) for name in names),
-                one["last_line"],
+                clean(one["last_line"]),
             ]
         )

@@ -182,12 +182,12 @@ class Listing:
             (now, *values),
         )
         self.total = len(rows)
-        listed = self._with_tasks(rows, query.unfolded)
-        self.tasks = len(listed) - len(rows)
+        with_tasks = self._with_tasks(rows, query.unfolded)
+        self.tasks = len(with_tasks) - len(rows)
         if values:
             self.total = self._history.query("SELECT count(*) FROM jobs WHERE sweep IS NULL")[0][0]
-        self._numbers = array("q", (row[0] for row in listed))
-        self.groups = _groups([row[1] for row in listed]) if named else ()
+        self._numbers = array("q", (row[0] for row in with_tasks))
+        self.groups = _groups([row[1] for row in with_tasks]) if named else ()
         self._pages.clear()
         self._count(now)
 

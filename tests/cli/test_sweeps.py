@@ -190,7 +190,7 @@ def test_a_detached_sweep_starts_no_more_tasks_than_it_may(
     until(lambda: lab.running(sweep) == 3, "three tasks that run")
     # A job behind it has the fourth slot: only the sweep waits for its own limit.
     behind = lab.stoke("run", "-q", "-d", "-c", "print('behind')").stdout.decode().strip()
-    until(lambda: lab.job(lab.stoke("jobs") and behind).state.finished, "the job behind")
+    lab.until_over(behind)
     assert lab.states(sweep) == ["running"] * 3 + ["queued"] * 3
     assert lab.job(sweep).reason == "3 of 3 tasks run (--max-parallel)"
     listed = lab.stoke("jobs").stdout.decode()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def sweep_of(*each: str, max_parallel: int | None = None) -> SweepRequest:
     return SweepRequest(make_table([parse_each(one) for one in each], in_pairs=False), max_parallel)
 
 
-def submit(lab: Lab, code: str, sweep: SweepRequest, **fields: object) -> Job:
+def submit(lab: Lab, code: str, sweep: SweepRequest, **fields: Any) -> Job:
     request = lab.request(code, **fields)
     with History() as history:
         check_sweep(request.spec, sweep, lab.backend)
