@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
@@ -50,6 +51,8 @@ MOST_REST_SECONDS = 1.0
 """A look may also take long because another process holds the history."""
 LAST_TASKS = "its last tasks run"
 STOPPING = "its running tasks are being stopped"
+STARTERS = 8
+"""Threads that start the tasks of sweeps on engines."""
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -72,6 +75,11 @@ class Scheduler:
         self._sweeps = Sweeps(history)
         self._tasks = SweepTasks(history, ring)
         self._rest = wait
+        self._ring = ring
+        # The tasks that threads are starting, and whether the last look started a job.
+        self._starting: dict[str, QueuedJob] = {}
+        self._starters: ThreadPoolExecutor | None = None
+        self._has_started = False
         # The reasons that this scheduler has recorded, by job.
         self._told: dict[str, str | None] = {}
 
@@ -80,13 +88,18 @@ class Scheduler:
         began = time.monotonic()
         while self.start_due():
             took = time.monotonic() - began
-            self._rest(min(MOST_REST_SECONDS, max(CHECK_SECONDS, REST * took)))
+            rest = CHECK_SECONDS if self._has_started else REST * took
+            self._rest(min(MOST_REST_SECONDS, max(CHECK_SECONDS, rest)))
             began = time.monotonic()
         self._tasks.close()
+        if self._starters is not None:
+            self._starters.shutdown()
+            self._starters = None
 
     def start_due(self) -> bool:
         """Start every job whose turn it is; record why the others wait. Return whether any waits."""
         by_backend: dict[str, list[QueuedJob]] = {}
+        self._has_started = False
         for job in self._queue.waiting():
             by_backend.setdefault(job.backend, []).append(job)
         paused = self._queue.paused()
@@ -105,8 +118,14 @@ class Scheduler:
         return self._queue.has_work()
 
     def _start_on(self, backend: Backend, jobs: list[QueuedJob]) -> None:
+        # Read first: a task that has been started in between then counts twice, and never not at all.
+        starting = {job.id: job for job in list(self._starting.values())}
         turns = Turns(backend, self._backends.config, self._history)
         self._tasks.finalize(turns.ended, backend)
+        for job in starting.values():
+            if job.backend == backend.name:
+                turns.take(job)
+        jobs = [job for job in jobs if job.id not in starting]
         with_waiting_task = {job.sweep for job in jobs}
         full: str | None = None
         for job in jobs:
@@ -176,6 +195,10 @@ class Scheduler:
             if task is None:
                 break
             queued = QueuedJob(task.job_id, job.backend, job.scope, job.priority, (), sweep=job.id)
+            if not backend.capabilities.caches_here:
+                turns.take(queued)
+                self._start_on_thread(queued, backend)
+                continue
             running = turns.tasks_of(job.id)
             waits = self._start(queued, backend, turns)
             if turns.tasks_of(job.id) == running:
@@ -206,8 +229,29 @@ class Scheduler:
             refresh([job], self._backends, self._history)
         return self._history.get(job_id)
 
-    def _start(self, job: QueuedJob, backend: Backend, turns: Turns) -> str | None:
-        """Hand a job to its engine; return why it has to wait for that, or None."""
+    def _start_on_thread(self, job: QueuedJob, backend: Backend) -> None:
+        """Start a task while others start too: an engine takes long for each."""
+
+        def start() -> None:
+            try:
+                waits = self._start(job, backend)
+                if waits is not None:
+                    self._wait(job, waits)
+            except Exception:
+                _log.exception("queue: %s was not started", job.id)  # The next look tries again.
+            finally:
+                del self._starting[job.id]
+                self._ring()
+
+        if self._starters is None:
+            self._starters = ThreadPoolExecutor(STARTERS, "starter")
+        self._starting[job.id] = job
+        self._has_started = True
+        self._starters.submit(start)
+
+    def _start(self, job: QueuedJob, backend: Backend, turns: Turns | None = None) -> str | None:
+        """Hand a job to its engine and count it in `turns`; return why it has to wait for that, or
+        None."""
         with submitting(job.id, wait=False) as alone:
             if not alone or not self._queue.has(job.id):
                 return None  # It will never start, or is just being stopped.
@@ -243,7 +287,9 @@ class Scheduler:
                 self._history.set_phase(job.id, Phase("queue", record.submitted_at, waited))
             _log.debug("queue: started %s after %.3f s", job.id, waited)
             self._leave(job, project, state=JobState.STARTING, reason=None)
-            turns.take(job)
+            self._has_started = True
+            if turns is not None:
+                turns.take(job)
         return None
 
     def _fail(

@@ -54,11 +54,12 @@ class SweepTasks:
         sweep, nonce = sweeps.get(sweep_id), self._history.nonce(job.id)
         if sweep is None or nonce is None or job.task is None:
             raise EngineError(f"the record of the sweep {sweep_id} is damaged")
-        if sweep_id not in self._deliveries:
-            self._deliveries.clear()  # The one before may hold a large project.
-            self._deliveries[sweep_id] = SweepDelivery(load_delivery(sweep_id), sweep.names)
+        delivery = self._deliveries.get(sweep_id)
+        if delivery is None:
+            delivery = SweepDelivery(load_delivery(sweep_id), sweep.names)
+            self._deliveries = {sweep_id: delivery}  # Only of the newest: they may be large.
         values = sweeps.values(sweep_id, job.task)
-        return self._deliveries[sweep_id].of_task(job.id, nonce, job.checkpoint, values, job.task)
+        return delivery.of_task(job.id, nonce, job.checkpoint, values, job.task)
 
     def finalize(self, ended: Iterable[Job], backend: Backend) -> None:
         """Read the logs of ended tasks and record their ends, later."""
