@@ -192,7 +192,7 @@ class Job:
     recent: tuple[Usage, ...] = ()
     """The newest figures of a job that runs; only in a listing of the screens, as `bar` is."""
     bar: str = ""
-    """The progress bar that it draws now."""
+    """The progress bar that it draws now; of a sweep the strip of its tasks, of a task its values."""
 
     @property
     def held(self) -> bool:

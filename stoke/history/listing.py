@@ -233,6 +233,8 @@ class Listing:
             for job in loaded.values():
                 if job.kind == SWEEP:
                     job.bar = self._bar(job)
+                elif job.sweep is not None and job.task is not None:
+                    job.bar = Sweeps(self._history).values_text(job.sweep, job.task)
             while len(self._pages) >= _MOST_PAGES:
                 del self._pages[next(iter(self._pages))]
             self._pages[page] = loaded

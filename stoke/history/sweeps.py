@@ -144,6 +144,13 @@ class Sweeps:
         )
         return tuple(_texts(rows[0]["task_values"])) if rows else ()
 
+    def values_text(self, sweep_id: str, number: int) -> str:
+        """Return the values of a task with their names: `lr=0.1 seed=3`."""
+        sweep = self.get(sweep_id)
+        names = () if sweep is None else sweep.names
+        pairs = zip(names, self.values(sweep_id, number), strict=False)
+        return " ".join(f"{name}={value}" for name, value in pairs)
+
     def begin_next(self, sweep_id: str) -> NewTask | None:
         """Make the next task a job that waits in the queue; None if there is none, or none may start.
 

@@ -58,6 +58,7 @@ async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
         ids = [SWEEP, *(f"{SWEEP}-{number}" for number in (3, 1, 2, 4))]
         assert rows(app) == [f"▾ {SWEEP}", *(f"└ {task}" for task in ids[1:])]
         assert "1 job" in screen_text(app)
+        assert [line.partition("n=")[2][:1] for line in listed(app)[2:6]] == ["2", "0", "1", "3"]
         await pilot.press("down")
         await until(pilot, lambda: table.current == ids[1])
         await pilot.press("left")

@@ -110,6 +110,8 @@ def _why(job: Job) -> Text | str:
         return job.bar or activity(job)
     if not reason and job.exit_code:
         reason = f"exit {job.exit_code}"
+    if job.sweep is not None:
+        reason = f"{reason} {job.bar}".strip()
     return Text(reason, style="$bad") if job.state == JobState.FAILED else reason
 
 

@@ -167,8 +167,9 @@ class JobList(ScrollView, can_focus=True):
         if job is not None:
             job.stale = job.id in self.stale
             job.recent = self.usage.get(job.id, ())
-            if job.kind != SWEEP:  # The listing has the strip of its tasks.
-                job.bar = self.bars.get(job.id, "")
+            # Of a sweep and of its tasks, the listing has the strip and the values.
+            is_listed = job.kind == SWEEP or job.sweep is not None
+            job.bar = self.bars.get(job.id, job.bar if is_listed else "")
         return job
 
     def _update_current(self) -> None:
