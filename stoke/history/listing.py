@@ -23,7 +23,7 @@ PAGE = 64
 """The number of jobs that are read at once."""
 _MOST_PAGES = 32
 DAY_SECONDS = 86_400
-BAR_CELLS = 20
+BAR_CELLS = 12
 """Cells of the strip of a sweep's tasks."""
 MOST_LATELY = 1000
 """The most jobs whose states are counted: each is read from its row."""

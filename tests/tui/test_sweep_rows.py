@@ -102,5 +102,5 @@ def test_ten_thousand_tasks_are_listed_below_their_sweep(desk: Desk) -> None:
         listing.read(ListingQuery(unfolded=frozenset({SWEEP})), NOW)
         first = [listing.job(place) for place in range(40)]
         assert len(listing) == MANY + 1 and listing.tasks == MANY
-        assert first[0] is not None and first[0].bar == "10,000/10,000 " + "x" * 20
+        assert first[0] is not None and first[0].bar == "10,000/10,000 " + "x" * 12
         assert first[1] is not None and first[1].id == f"{SWEEP}-7"
