@@ -23,9 +23,14 @@ from backends.common.workspaces import WorkspaceMethods
 from backends.local.caches import LocalCaches
 from backends.local.folders import job_folder
 from backends.local.log import FrameFile
-from backends.local.processes import MARK, Process, end_leftovers, leftovers
+from backends.local.processes import (
+    MARK,
+    Process,
+    end_leftovers,
+    leftovers,
+    start_supervisor,
+)
 from backends.local.results import LocalResults
-from backends.local.spawn import SUPERVISOR_LOG, Forks, spawn
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
@@ -52,6 +57,7 @@ from stoke.request.spec import JobSpec
 from stoke.text.sanitize import clean
 
 if TYPE_CHECKING:
+    from backends.local.forks import Forks
     from backends.local.gpus import TakenGpus
     from backends.local.workspaces import LocalWorkspaces
     from stoke.backend.capabilities import Workspace
@@ -62,6 +68,8 @@ _log = Logger(__name__)
 BEGIN_SECONDS = 5.0
 # The longest public spec, with every character escaped.
 MAX_FILE = 64 * 1024**2
+SUPERVISOR_LOG = "supervisor.log"
+"""What the supervisor prints: only errors. It exists once the process has been asked for."""
 
 
 class LocalBackend(LocalResults, WorkspaceMethods):
@@ -135,7 +143,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
                     timeout = spec.timeout + (spec.hold or 0) if spec.timeout else 0
                     locks = (lock, *(gpus.locks if gpus else ()))
                     forks = self._forks_for(environment) if delivery.is_task else None
-                    supervisor = spawn(
+                    supervisor = _spawn(
                         _python(), folder, locks, timeout, program, environment, forks
                     )
                 finally:
@@ -158,6 +166,8 @@ class LocalBackend(LocalResults, WorkspaceMethods):
     def _forks_for(self, environment: Mapping[str, str]) -> Forks | None:
         """Return the server that starts the supervisors of tasks with this environment, if there can
         be one."""
+        from backends.local.forks import Forks
+
         if self._forks is not None and not self._forks.serves(environment):
             self.close()
         if self._forks is None:
@@ -446,6 +456,34 @@ def _uv() -> str:
     from uv import find_uv_bin
 
     return find_uv_bin()
+
+
+def _spawn(
+    python: str,
+    folder: Path,
+    locks: tuple[int, ...],
+    timeout: float,
+    program: list[str],
+    environment: Mapping[str, str],
+    forks: Forks | None = None,
+) -> int:
+    """Start the supervisor, detached, holding the file locks from its first moment. Return its process
+    id. It is a fork of the server `forks`, if there is one."""
+    log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        if forks is not None:
+            try:
+                return forks.spawn([str(folder), str(timeout), *program], environment, log, locks)
+            except OSError as error:
+                _log.debug("%s: no fork of the server: %s", folder.name, error)
+        return start_supervisor(python, folder, locks, timeout, program, environment, log)
+    except (FileNotFoundError, PermissionError) as error:
+        raise EngineError(
+            f"cannot start Python for the job, {python}: {error.strerror}",
+            "reinstall stoke: the Python that it was installed with is gone or not executable",
+        ) from error
+    finally:
+        os.close(log)
 
 
 def _python() -> str:

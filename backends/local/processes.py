@@ -1,4 +1,4 @@
-"""The processes of a local job: find and signal them without hitting another program's.
+"""The processes of a local job: start, find and signal them without hitting another program's.
 
 The system reuses the id of an ended process. So a signal goes through a file descriptor of the
 process, and only if its start time is the known one.
@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from backends.local.supervisor import descendants, identity, place, start_time
@@ -17,6 +18,11 @@ from backends.local.supervisor import descendants, identity, place, start_time
 MARK = "STOKE_LOCAL_JOB"
 """The environment variable that marks the processes of a job, which all inherit it."""
 END_SECONDS = 5.0
+# Imports the supervisor, because Python keeps the bytecode of modules and compiles programs each time.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor; "
+    "del sys.path[0]; supervisor.main()"
+)
 
 
 class Process:
@@ -107,3 +113,37 @@ def _is_zombie(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
     except (OSError, IndexError):
         return True
+
+
+def start_supervisor(
+    python: str,
+    folder: Path,
+    locks: tuple[int, ...],
+    timeout: float,
+    program: list[str],
+    environment: Mapping[str, str],
+    log: int,
+) -> int:
+    """Start the supervisor of a job as a new interpreter; return its process id. Raises `OSError`."""
+    command = [python, "-I", "-S", "-c", _START, os.path.dirname(__file__), str(folder)]
+    command += [",".join(map(str, locks)), str(timeout), *program]
+    # A lock belongs to the open file, which the child inherits and keeps after it is closed here.
+    for lock in locks:
+        os.set_inheritable(lock, True)
+    try:
+        return os.posix_spawn(
+            python,
+            command,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
+            setsigmask=[],
+        )
+    finally:
+        for lock in locks:
+            os.set_inheritable(lock, False)

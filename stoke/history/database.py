@@ -288,10 +288,24 @@ class History(DatabaseFile):
         rows = self.query(f"SELECT spec, sweep, task FROM jobs WHERE {where}", (value,))  # noqa: S608
         text = rows[0]["spec"] if rows else None
         if rows and text is None and rows[0]["sweep"] is not None:
-            from stoke.history.sweeps import task_spec
-
-            return task_spec(rows[0]["sweep"], rows[0]["task"], self)
+            return self._task_spec(rows[0]["sweep"], rows[0]["task"])
         return text if isinstance(text, str) else None
+
+    def _task_spec(self, sweep: str, number: int) -> str | None:
+        """Return the request of a task: that of its sweep with the values of the task."""
+        from stoke.request.sweep_values import task_request
+
+        rows = self.query(
+            "SELECT jobs.spec, value_names, task_values FROM sweep_tasks "
+            "JOIN sweeps ON sweeps.id = sweep_id JOIN jobs ON jobs.id = sweep_id "
+            "WHERE sweep_id = ? AND number = ?",
+            (sweep, number),
+        )
+        try:
+            spec, names, values = (json.loads(one) for one in rows[0])
+            return json.dumps(task_request(spec, names, values, number))
+        except (LookupError, ValueError, TypeError, AttributeError):
+            return None  # A record is missing or damaged.
 
     def nonce(self, job_id: str) -> str | None:
         rows = self.query("SELECT nonce FROM jobs WHERE id = ?", (job_id,))

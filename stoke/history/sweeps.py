@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stoke.errors import EngineError
 from stoke.history.job import SWEEP, JobState
 from stoke.history.queue import JobQueue
-from stoke.request.sweep_values import Table, task_request
+from stoke.request.sweep_values import Table
 
 if TYPE_CHECKING:
     from stoke.history.database import History
@@ -273,18 +273,6 @@ class Sweeps:
             else:
                 state = JobState.LOST if row["number"] <= sweep.begun else waiting
             yield Task(row["number"], tuple(_texts(row["task_values"])), job, state)
-
-
-def task_spec(sweep_id: str, number: int, history: History) -> str | None:
-    """Return the request of a task as JSON text; None if a record is missing or damaged."""
-    sweep, text = Sweeps(history).get(sweep_id), history.spec(sweep_id)
-    if sweep is None or text is None:
-        return None
-    values = Sweeps(history).values(sweep_id, number)
-    try:
-        return json.dumps(task_request(json.loads(text), sweep.names, values, number))
-    except (ValueError, TypeError, AttributeError):
-        return None
 
 
 def task_id(sweep_id: str, number: int) -> str:

@@ -7,7 +7,7 @@ import time
 from stoke.backend.api import Backend, EngineStatus
 from stoke.backend.capabilities import Interrupts
 from stoke.backend.pool import Backends
-from stoke.errors import RequestError
+from stoke.errors import RequestError, StokeError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import SWEEP, Job
@@ -26,8 +26,6 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     if job.state.finished and not job.provisional:
         return None
     if job.kind == SWEEP:
-        from stoke.jobs.sweeps import stop_sweep
-
         stop_sweep(job, backend, history, grace)
         return None
     if JobQueue(history).has(job.id):
@@ -43,6 +41,33 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     if backend.capabilities.stop_forgets_log:
         Tracker(backend, history, job.id).catch_up()
     return backend.stop(job.id, grace)
+
+
+def stop_sweep(job: Job, backend: Backend, history: History, grace: float) -> None:
+    """Start no more tasks of a sweep, and stop those that run."""
+    from stoke.history.sweeps import Sweeps
+    from stoke.jobs.sweeps import STOPPED, settle
+
+    history.update(job.id, stop_requested=True)
+    Sweeps(history).close(job.id, STOPPED)
+    stop_tasks(job.id, backend, history, grace)
+    settle(job.id, history)
+
+
+def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) -> None:
+    """Stop the tasks of a sweep that have begun, each once unless `grace` is 0."""
+    from stoke.history.sweeps import Sweeps
+
+    first: StokeError | None = None
+    for task in Sweeps(history).unfinished_jobs(sweep_id):
+        if task.state.finished or (task.stop_requested and grace > 0):
+            continue
+        try:
+            stop(task, backend, history, grace)
+        except StokeError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str | None:

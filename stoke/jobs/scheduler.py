@@ -30,6 +30,7 @@ from stoke.history.job import SWEEP, Job, JobState, Phase
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.history.sweeps import Sweeps
 from stoke.jobs.alarm import Alarm
+from stoke.jobs.control import stop_tasks
 from stoke.jobs.dependencies import waits_for, why_never
 from stoke.jobs.leave_queue import never_started
 from stoke.jobs.refresh import refresh
@@ -37,7 +38,7 @@ from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import record_failure, recording, remove_pack
 from stoke.jobs.submit_lock import submitting
 from stoke.jobs.sweep_tasks import SweepTasks
-from stoke.jobs.sweeps import settle, stop_tasks
+from stoke.jobs.sweeps import settle
 from stoke.jobs.turns import Turns
 from stoke.project.pack import ProjectDelivery
 

@@ -80,31 +80,6 @@ def sweep_again(job: Job, history: History, *, unsuccessful: bool) -> SweepReque
     return SweepRequest(Table(sweep.names, rows), sweep.max_parallel, sweep.max_fails)
 
 
-def stop_sweep(job: Job, backend: Backend, history: History, grace: float) -> None:
-    """Start no more tasks of a sweep, and stop those that run."""
-    sweeps = Sweeps(history)
-    history.update(job.id, stop_requested=True)
-    sweeps.close(job.id, STOPPED)
-    stop_tasks(job.id, backend, history, grace)
-    settle(job.id, history)
-
-
-def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) -> None:
-    """Stop the tasks of a sweep that have begun, each once unless `grace` is 0."""
-    from stoke.jobs.control import stop
-
-    first: StokeError | None = None
-    for task in Sweeps(history).unfinished_jobs(sweep_id):
-        if task.state.finished or (task.stop_requested and grace > 0):
-            continue
-        try:
-            stop(task, backend, history, grace)
-        except StokeError as error:
-            first = first or error
-    if first is not None:
-        raise first
-
-
 def settle(sweep_id: str, history: History) -> bool:
     """Bring the record of a sweep up to date with those of its tasks; return whether it has ended.
 

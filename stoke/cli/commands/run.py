@@ -14,13 +14,14 @@ from stoke.cli.options import (
     PLACE,
     PROJECT,
     QUEUE,
+    SWEEP,
     CodeCommand,
     apply,
     placement,
     request_from,
     script_folder,
+    sweep_from,
 )
-from stoke.cli.sweep_options import SWEEP, sweep_from
 
 if TYPE_CHECKING:
     from stoke.cli.run_on_save import RunControl

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, OUTCOME, PLACE, QUEUE, apply
-from stoke.cli.sweep_options import SWEEP, sweep_from
+from stoke.cli.options import BACKEND, OUTCOME, PLACE, QUEUE, SWEEP, apply, sweep_from
 
 
 @click.command(cls=RequestCommand)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.local import spawn as local_spawn
+from backends.local import processes as local_processes
 from backends.local.backend import LocalBackend
 from backends.local.log import FrameFile
 from backends.local.processes import MARK, Process, end_leftovers, leftovers
@@ -358,10 +358,10 @@ def test_a_job_that_stops_its_runner_all_the_time_is_killed_after_its_timeout(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The supervisor is another process, so its constant is set where that one starts.
-    shorter = local_spawn._START.replace(
+    shorter = local_processes._START.replace(
         "import supervisor; ", "import supervisor; supervisor.OVERTIME_SECONDS = 2.0; "
     )
-    monkeypatch.setattr(local_spawn, "_START", shorter)
+    monkeypatch.setattr(local_processes, "_START", shorter)
     done = lab.run(STOP_THE_RUNNER, timeout=1).job
     assert (done.state, done.exit_code) == (JobState.FAILED, 137)
 

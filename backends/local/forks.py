@@ -1,5 +1,4 @@
-"""Start the supervisors of local jobs: each as an interpreter of its own, or as a fork of a server that
-has its modules already (`backends.local.supervisor_server`), for the tasks of sweeps."""
+"""The client of `backends.local.supervisor_server`: it starts the supervisors of many jobs."""
 
 from __future__ import annotations
 
@@ -8,22 +7,13 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 from backends.local.processes import MARK
-from stoke.errors import EngineError
-from stoke.files.debug import Logger
 
-_log = Logger(__name__)
-
-SUPERVISOR_LOG = "supervisor.log"
-"""What the supervisor prints: only errors. It exists once the process has been asked for."""
 ANSWER_SECONDS = 10.0
-# They import a module, because Python keeps the bytecode of modules and compiles programs each time.
-_START, _SERVE = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    f"import {module}; del sys.path[0]; {module}.main()"
-    for module in ("supervisor", "supervisor_server")
+_SERVE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor_server; "
+    "del sys.path[0]; supervisor_server.main()"
 )
 _SIGNALS = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -92,67 +82,6 @@ class Forks:
             os.waitpid(self._server, 0)
         except ChildProcessError:
             pass
-
-
-def spawn(
-    python: str,
-    folder: Path,
-    locks: tuple[int, ...],
-    timeout: float,
-    program: list[str],
-    environment: Mapping[str, str],
-    forks: Forks | None = None,
-) -> int:
-    """Start the supervisor, detached, holding the file locks from its first moment. Return its process
-    id. It is a fork of the server `forks`, if there is one."""
-    log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        if forks is not None:
-            try:
-                return forks.spawn([str(folder), str(timeout), *program], environment, log, locks)
-            except OSError as error:
-                _log.debug("%s: no fork of the server: %s", folder.name, error)
-        return _spawn(python, folder, locks, timeout, program, environment, log)
-    except (FileNotFoundError, PermissionError) as error:
-        raise EngineError(
-            f"cannot start Python for the job, {python}: {error.strerror}",
-            "reinstall stoke: the Python that it was installed with is gone or not executable",
-        ) from error
-    finally:
-        os.close(log)
-
-
-def _spawn(
-    python: str,
-    folder: Path,
-    locks: tuple[int, ...],
-    timeout: float,
-    program: list[str],
-    environment: Mapping[str, str],
-    log: int,
-) -> int:
-    command = [python, "-I", "-S", "-c", _START, os.path.dirname(__file__), str(folder)]
-    command += [",".join(map(str, locks)), str(timeout), *program]
-    # A lock belongs to the open file, which the child inherits and keeps after it is closed here.
-    for lock in locks:
-        os.set_inheritable(lock, True)
-    try:
-        return os.posix_spawn(
-            python,
-            command,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, log, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-            ],
-            setsid=True,
-            setsigdef=_SIGNALS,
-            setsigmask=[],
-        )
-    finally:
-        for lock in locks:
-            os.set_inheritable(lock, False)
 
 
 def _without_mark(environment: Mapping[str, str]) -> dict[str, str]:
