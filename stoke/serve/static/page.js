@@ -204,7 +204,7 @@ part("login").onsubmit = async (event) => {
     const answer = await fetch("/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
     const body = await answer.json();
     if (!answer.ok) {
-      part("problem").textContent = [body.detail, body.hint].filter(Boolean).join(" ");
+      part("problem").textContent = body.detail;
       return;
     }
     localStorage.setItem(KEY, body.key);
