@@ -204,6 +204,10 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         if delivery.project and delivery.project.pack:
             pack = str(folder / "pack")
             _link_or_copy(delivery.project.pack, pack)
+        inputs = None
+        if delivery.inputs:
+            inputs = str(folder / JobFolder.INPUTS)
+            _link_or_copy(delivery.inputs, inputs)
         cache = None
         if delivery.spec.use_cache:
             cache = str(self._caches.make(delivery.spec.scope, "python"))
@@ -219,6 +223,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
             pack=pack,
             workspace=workspace,
             results=str(folder / JobFolder.RESULTS),
+            inputs=inputs,
             flags=(RunnerOption.KEEP_COPY,),
         )
         return [str(folder / "runner.py"), *arguments]

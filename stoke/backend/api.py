@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stoke.errors import EngineError, StokeError
@@ -72,6 +73,8 @@ class Delivery:
     renews: bool = False
     """Whether the job writes to its cache even on a hit, because it resolves again or compiles."""
     project: ProjectDelivery | None = None
+    inputs: Path | None = None
+    """A file with the results of the jobs that this one follows (`stoke.jobs.inputs`)."""
     environment: Mapping[str, str] | None = None
     """The user's environment, for a job that is started on this machine by another program; None for
     that of this program."""

@@ -129,6 +129,8 @@ class LogConfig(Section):
 class ResultsConfig(Section):
     max_size: Memory = 10 * 1024**3
     """Bytes that the results of one job may take; larger ones stay at the engine."""
+    max_inputs: Memory = 1024**3
+    """Bytes of results that a job gets of the jobs that it follows; with more it does not start."""
     keep_max: Memory = 20 * 1024**3
     """Bytes that all collected results may take on this machine. Beyond that the results of the jobs
     that finished first are removed, but never the newest ones."""

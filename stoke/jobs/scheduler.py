@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 
 from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
 from stoke.backend.pool import Backends
@@ -27,8 +28,10 @@ from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.jobs.dependencies import waits_for, why_never
+from stoke.jobs.inputs import inputs_file, make_inputs
 from stoke.jobs.leave_queue import never_started
 from stoke.jobs.refresh import refresh
+from stoke.jobs.results import collect_later, is_collected
 from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import record_failure, recording, remove_pack
 from stoke.jobs.submit_lock import submitting
@@ -43,6 +46,9 @@ REST = 4
 """How many times as long as a look took the scheduler rests before the next, with a long queue."""
 MOST_REST_SECONDS = 1.0
 """A look may also take long because another process holds the history."""
+COLLECT_SECONDS = 0.5
+"""How long the results of an ended job may take before this process has them collected too."""
+AGAIN_SECONDS = 10.0
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -55,6 +61,8 @@ class Scheduler:
         self._queue = JobQueue(history)
         # The reasons that this scheduler has recorded, by job.
         self._told: dict[str, str] = {}
+        # When the results of an ended job are next asked for (monotonic seconds).
+        self._collects: dict[str, float] = {}
 
     def run(self) -> None:
         """Start jobs until none waits, but for paused ones."""
@@ -106,8 +114,20 @@ class Scheduler:
                 self._give_up(job, never)
                 return None
             assert other is not None
-            waits = waits or waits_for(dependency, other)
+            waits = waits or waits_for(dependency, other) or self._waits_for_results(other)
         return waits
+
+    def _waits_for_results(self, job: Job) -> str | None:
+        """Return that the results of an ended job are still at its engine, and have them collected."""
+        is_adopted = job.request_hash is None  # The user who submitted it collects them.
+        if is_adopted or is_collected(job) or job.results_problem is not None:
+            return None
+        # The process that has seen the end of the job usually collects them.
+        due = self._collects.setdefault(job.id, time.monotonic() + COLLECT_SECONDS)
+        if time.monotonic() > due:
+            self._collects[job.id] = time.monotonic() + AGAIN_SECONDS
+            collect_later(job)
+        return f"waits for the results of {job.id}"
 
     def _up_to_date(self, job_id: str) -> Job | None:
         job = self._history.get(job_id)
@@ -130,6 +150,9 @@ class Scheduler:
             try:
                 delivery = load_delivery(job.id)
                 project = delivery.project
+                most = self._backends.config.results.max_inputs
+                inputs = make_inputs(job.id, job.after, self._history, most)
+                delivery = replace(delivery, inputs=inputs)
                 backend.submit(delivery, recording(job.id, self._history, lambda *_: None))
             except BusyError as error:
                 return error.what
@@ -169,6 +192,7 @@ class Scheduler:
         self._queue.remove(job.id)
         self._told.pop(job.id, None)
         drop_delivery(job.id)
+        inputs_file(job.id).unlink(missing_ok=True)
         remove_pack(project)
 
     def _give_up(self, job: QueuedJob, why: str) -> None:

@@ -47,7 +47,7 @@ def submit(
     when its turn comes (`stoke.jobs.scheduler`).
     """
     began = time.monotonic()
-    job, delivery = _make_job(prepared)
+    job, delivery = _make_job(prepared, queue.placement if queue else None)
     with submitting(job.id):
         delivery = _record(prepared, job, delivery, history)
         waits = False
@@ -81,7 +81,7 @@ def enqueue(
     """
     from stoke.delivery.stored_delivery import drop_delivery
 
-    job, delivery = _make_job(prepared)
+    job, delivery = _make_job(prepared, placement)
 
     def within(delivery: Delivery) -> None:
         _enqueue(delivery, placement, prepared.backend, history)
@@ -96,7 +96,7 @@ def enqueue(
     return job
 
 
-def _make_job(prepared: PreparedRequest) -> tuple[Job, Delivery]:
+def _make_job(prepared: PreparedRequest, placement: Placement | None) -> tuple[Job, Delivery]:
     """Return the record of a new job, and its delivery without the project. Writes nothing."""
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -124,7 +124,7 @@ def _make_job(prepared: PreparedRequest) -> tuple[Job, Delivery]:
     delivery = Delivery(
         job.id,
         spec,
-        runner_source(spec),
+        runner_source(spec, follows=placement is not None and bool(placement.after)),
         nonce,
         payload,
         public_spec.encode(),
