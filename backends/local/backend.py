@@ -28,6 +28,7 @@ from backends.local.results import LocalResults
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
+    Cause,
     CheckResult,
     Delivery,
     EngineState,
@@ -252,8 +253,12 @@ class LocalBackend(LocalResults, WorkspaceMethods):
             return EngineState(EngineStatus.ABSENT)
         if record is None:
             return _without_record(folder) if was_spawned else EngineState(EngineStatus.CREATED)
+        is_elsewhere = Process(record).is_elsewhere
         return EngineState(
-            EngineStatus.ABSENT, reason=_why_it_is_lost(folder, record), started_at=started
+            EngineStatus.ABSENT,
+            reason=_why_it_is_lost(folder, record),
+            started_at=started,
+            cause=Cause.MACHINE_RESTART if is_elsewhere else Cause.SUPERVISOR_LOST,
         )
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
@@ -562,7 +567,7 @@ def _without_record(folder: Path) -> EngineState:
     printed = (_read_bytes(folder / SUPERVISOR_LOG) or b"").decode(errors="replace")
     errors = [clean(line).strip()[:200] for line in printed.splitlines() if "Error" in line]
     if not errors:
-        return EngineState(EngineStatus.ABSENT, reason=reason)
+        return EngineState(EngineStatus.ABSENT, reason=reason, cause=Cause.SUPERVISOR_LOST)
     python = shlex.quote(_python())
     return EngineState(
         EngineStatus.ABSENT,

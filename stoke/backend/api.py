@@ -84,6 +84,10 @@ class BusyError(EngineError):
     """A job cannot start now, because running jobs have what it needs."""
 
 
+class ImagePullError(EngineError):
+    """The image of a job could not be pulled, and perhaps can be later."""
+
+
 class UnsettledSubmitError(EngineError):
     """A submit failed with `error`, and its engine does not tell what it has of the job.
 
@@ -114,6 +118,24 @@ class EngineStatus(StrEnum):
     EXITED = "exited"
 
 
+class Cause(StrEnum):
+    """Why a job ended, where that is not the fault of its code: what `--retries` runs again.
+
+    A backend recognizes these in what its engine reports, and never in what the job prints. A job's own
+    limits (memory, disk, timeout), its exit code, and a person who stops or deletes it are none.
+    `stoke.backend.causes` has a sentence for each.
+    """
+
+    NODE_LOST = "node-lost"
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    POD_DELETED = "pod-deleted"
+    IMAGE_PULL = "image-pull"
+    ENGINE_RESTART = "engine-restart"
+    SUPERVISOR_LOST = "supervisor-lost"
+    MACHINE_RESTART = "machine-restart"
+
+
 @dataclass(frozen=True)
 class EngineState:
     """The state of a job as the engine reports it; it wins over every event of the runner.
@@ -140,6 +162,8 @@ class EngineState:
     notes: tuple[tuple[str, str | None], ...] = ()
     """What users have to know about how the engine ran the job, such as that its code has run twice;
     each note with a hint, or None."""
+    cause: Cause | None = None
+    """Why the job ended, if that is not the fault of its code."""
 
 
 ENGINE = 0

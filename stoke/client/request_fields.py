@@ -23,6 +23,8 @@ class RequestFields(TypedDict, total=False):
     mounts: Sequence[str]
     results: Sequence[str]
     hold: float | str
+    retries: int
+    retry_exit: Sequence[int]
     workspace: str
     index: Mapping[str, Any]
     nix: Mapping[str, Any]

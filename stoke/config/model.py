@@ -149,6 +149,9 @@ class QueueConfig(Section):
     slots: int | None = Field(default=None, ge=1)
     """How many jobs of a backend run at once; by default one for each core of this machine, and at most
     one for each GiB of its memory."""
+    retry_delay: Seconds = 5.0
+    """Seconds before the second attempt of a job with retries; each further pause is twice as long, up
+    to five minutes."""
 
 
 class ListenConfig(Section):

@@ -38,6 +38,8 @@ class QueuedJob:
     scope: str
     priority: int
     after: tuple[Dependency, ...]
+    starts_at: float | None = None
+    """It waits until then (epoch seconds)."""
 
 
 # Within a priority, the jobs that were submitted first start first.
@@ -50,13 +52,13 @@ class JobQueue:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def add(self, job_id: str, placement: Placement) -> None:
-        """Put a job behind all others of its priority."""
+    def add(self, job_id: str, placement: Placement, starts_at: float | None = None) -> None:
+        """Put a job behind all others of its priority. It waits until `starts_at` (epoch seconds)."""
         after = json.dumps([[one.job_id, one.any_end] for one in placement.after])
         self._history.query(
-            "INSERT OR IGNORE INTO queue (job_id, place, priority, after) "
-            "VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?, ?)",
-            (job_id, placement.priority, after),
+            "INSERT OR IGNORE INTO queue (job_id, place, priority, after, starts_at) "
+            "VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?, ?, ?)",
+            (job_id, placement.priority, after, starts_at),
         )
 
     def remove(self, job_id: str) -> None:
@@ -74,14 +76,16 @@ class JobQueue:
     def waiting(self, backend: str | None = None) -> list[QueuedJob]:
         """Return the waiting jobs of one backend, or of all, in the order of their start."""
         rows = self._history.query(
-            "SELECT jobs.id, jobs.backend, jobs.scope, queue.priority, queue.after FROM queue "  # noqa: S608
-            f"JOIN jobs ON jobs.id = queue.job_id WHERE ?1 IS NULL OR jobs.backend = ?1 {_ORDER}",
+            "SELECT jobs.id, jobs.backend, jobs.scope, queue.priority, queue.after, "  # noqa: S608
+            "queue.starts_at "
+            "FROM queue JOIN jobs ON jobs.id = queue.job_id "
+            f"WHERE ?1 IS NULL OR jobs.backend = ?1 {_ORDER}",
             (backend,),
         )
         return [
             QueuedJob(
                 str(row["id"]), str(row["backend"]), str(row["scope"]), _priority(row["priority"]),
-                tuple(_dependencies(row["after"])),
+                tuple(_dependencies(row["after"])), _time(row["starts_at"]),
             )
             for row in rows
         ]  # fmt: skip
@@ -131,11 +135,23 @@ class JobQueue:
         )
 
     def has_work(self) -> bool:
-        """Return whether a job waits that is not in a paused queue."""
+        """Return whether a job waits that is not in a paused queue, or the end of one has to be seen,
+        because it may run again."""
         return bool(
             self._history.query(
                 "SELECT 1 FROM queue JOIN jobs ON jobs.id = queue.job_id "
-                "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) LIMIT 1"
+                "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) "
+                "UNION ALL SELECT 1 FROM attempts WHERE next IS NULL "
+                "AND job_id NOT IN (SELECT job_id FROM queue) LIMIT 1"
+            )
+        )
+
+    def has_sequel(self, job_id: str) -> bool:
+        """Return whether another attempt may follow the end of a job."""
+        return bool(
+            self._history.query(
+                "SELECT 1 FROM attempts WHERE job_id = ?1 AND next IS NOT ''",
+                (job_id,),
             )
         )
 
@@ -146,6 +162,10 @@ class JobQueue:
 
 def _priority(stored: Any) -> int:
     return stored if isinstance(stored, int) else 0
+
+
+def _time(stored: Any) -> float | None:
+    return float(stored) if isinstance(stored, int | float) else None
 
 
 def _dependencies(stored: Any) -> list[Dependency]:

@@ -200,6 +200,8 @@ ALL: dict[str, Any] = {
     "scope": "team-a",
     "use_cache": False,
     "hold": 600,
+    "retries": 3,
+    "retry_exit": [1, 75],
 }
 LOCKED: dict[str, Any] = {
     "code": "1",
@@ -237,5 +239,6 @@ def test_the_line_is_short_where_values_are_round() -> None:
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
         "--cpu-request 0.25 --memory-request 512m --gpu 1 --profile batch --label team=vision "
         "--annotation 'why=a b' "
-        "--hold=600s --image python:3.13 --scope team-a --no-cache - -- 'a b'"
+        "--hold=600s --retries 3 --retry-exit 1,75 --image python:3.13 "
+        "--scope team-a --no-cache - -- 'a b'"
     )

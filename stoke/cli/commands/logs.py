@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stoke.cli.job_lookup import find_jobs, open_history
+from stoke.cli.job_lookup import attempt_of, find_jobs, open_history
 from stoke.cli.log_lines import JobLines, LineFilter, LinePrinter, since_time, stamp
 from stoke.cli.options import JOBS, apply
 from stoke.cli.output import print_error, print_notice, print_unsaved_log, removed_log, shows_colour
@@ -57,6 +57,9 @@ def _pattern(_context: click.Context, _option: click.Parameter, text: str | None
     help="Only lines that match. In lines longer than 1 MiB, a match has at most 64 KiB.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each line as a line of JSON.")
+@click.option(
+    "--attempt", type=click.IntRange(min=1), metavar="N", help="Of a job with retries, attempt N."
+)
 @click.option("--engine", is_flag=True, help="Only what the engine itself wrote into the log.")
 def command(
     jobs: tuple[str, ...],
@@ -67,6 +70,7 @@ def command(
     stream: str | None,
     grep: Pattern | None,
     as_json: bool,
+    attempt: int | None,
     engine: bool,
 ) -> int:
     """Print the output of jobs.
@@ -78,6 +82,7 @@ def command(
     \b
     stoke logs train-7k2pqa
     stoke logs -f train eval
+    stoke logs --attempt 1 train-7k2pqa
     stoke logs --since 5m --grep 'loss=nan' train
     stoke logs --json train | jq -r 'select(.stream == "stderr").text'
     """
@@ -93,6 +98,8 @@ def command(
     locations = LogLocations()
     with open_history() as history:
         found, unknown = find_jobs(history, jobs)
+        if attempt is not None:
+            found = [attempt_of(job, attempt, history) for job in found]
         for error in unknown:
             print_error(error.what, error.hint)
         code = max((error.exit_code for error in unknown), default=0)

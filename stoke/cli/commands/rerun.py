@@ -7,7 +7,18 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
+from stoke.cli.options import (
+    BACKEND,
+    ENDING,
+    JOB,
+    OUTCOME,
+    QUEUE,
+    UPGRADE,
+    apply,
+    ending_changes,
+    option_for,
+    placement,
+)
 
 
 @click.command(cls=RequestCommand)
@@ -16,6 +27,7 @@ from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, opti
 @option_for("scope")
 @option_for("use_cache")
 @option_for("hold")
+@apply(ENDING)
 @UPGRADE
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
@@ -28,6 +40,8 @@ def command(
     scope: str | None,
     no_cache: bool,
     hold: str | None,
+    retries: str | None,
+    retry_exit: tuple[str, ...],
     upgrade: bool,
     fresh: bool,
     detach: bool,
@@ -67,7 +81,10 @@ def command(
         of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
-    spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None, hold=hold)
+    ending = ending_changes(retries, retry_exit)
+    spec = with_changes(
+        spec, scope=scope, use_cache=False if no_cache else None, hold=hold, **ending
+    )
     request = rerun_request(earlier, spec, config, upgrade=upgrade, **of_project)
     return run_request(
         request,

@@ -64,6 +64,7 @@ def command(
     stoke run -w numpy --watch train.py
     stoke run --watch --exec pytest -- -q tests
     stoke run --detach --after prepare train.py
+    stoke run --retries 3 --retry-exit 75 train.py
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
@@ -90,8 +91,8 @@ def command(
 
     if not watch:
         return run()
-    if detach or as_json:
-        raise click.UsageError("--watch cannot be combined with --detach and --json.")
+    if detach or as_json or options["retries"] is not None:
+        raise click.UsageError("--watch cannot be combined with --detach, --json and --retries.")
     from stoke.cli.run_on_save import run_on_save, starts_file, watched_paths, watched_root
 
     words = options["words"]
