@@ -25,6 +25,7 @@ class RequestFields(TypedDict, total=False):
     hold: float | str
     retries: int
     retry_exit: Sequence[int]
+    notify: bool
     workspace: str
     index: Mapping[str, Any]
     nix: Mapping[str, Any]

@@ -136,21 +136,24 @@ class JobQueue:
 
     def has_work(self) -> bool:
         """Return whether a job waits that is not in a paused queue, or the end of one has to be seen,
-        because it may run again."""
+        because it may run again or tells of it."""
         return bool(
             self._history.query(
                 "SELECT 1 FROM queue JOIN jobs ON jobs.id = queue.job_id "
                 "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) "
                 "UNION ALL SELECT 1 FROM attempts WHERE next IS NULL "
+                "AND job_id NOT IN (SELECT job_id FROM queue) "
+                "UNION ALL SELECT 1 FROM notifications WHERE sent_at IS NULL "
                 "AND job_id NOT IN (SELECT job_id FROM queue) LIMIT 1"
             )
         )
 
     def has_sequel(self, job_id: str) -> bool:
-        """Return whether another attempt may follow the end of a job."""
+        """Return whether anything comes after the end of a job: another attempt, or word of its end."""
         return bool(
             self._history.query(
-                "SELECT 1 FROM attempts WHERE job_id = ?1 AND next IS NOT ''",
+                "SELECT 1 FROM attempts WHERE job_id = ?1 AND next IS NOT '' "
+                "UNION ALL SELECT 1 FROM notifications WHERE job_id = ?1 AND sent_at IS NULL",
                 (job_id,),
             )
         )

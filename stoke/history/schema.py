@@ -191,4 +191,11 @@ MIGRATIONS = (
     CREATE INDEX attempts_undecided ON attempts (job_id) WHERE next IS NULL;
     ALTER TABLE queue ADD COLUMN starts_at REAL;
     """,
+    """
+    CREATE TABLE notifications (
+        job_id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        sent_at REAL
+    ) WITHOUT ROWID;
+    CREATE INDEX notifications_pending ON notifications (job_id) WHERE sent_at IS NULL;
+    """,
 )

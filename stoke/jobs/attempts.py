@@ -34,6 +34,7 @@ from stoke.files.paths import job_dir, make_private
 from stoke.history.attempts import NONE, Attempt, Attempts
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState
+from stoke.history.notifications import Notifications
 from stoke.history.queue import JobQueue, Placement
 from stoke.jobs.inputs import inputs_file
 from stoke.logs.spool import cannot_save
@@ -177,6 +178,7 @@ def _add_attempt(job: Job, attempt: Attempt, why: str, history: History) -> None
                     raise _StoppedError  # In the meantime.
                 history.add(again, delivery.public_spec.decode(), delivery.nonce)
                 Attempts(history).add(new_id, attempt.first, number)
+                Notifications(history).pass_on(job.id, new_id)
                 JobQueue(history).add(new_id, Placement(), starts_at)
         except BaseException as error:
             drop_delivery(new_id)  # It holds secrets.

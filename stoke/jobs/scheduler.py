@@ -28,12 +28,13 @@ from stoke.files.file_lock import take_lock
 from stoke.history.attempts import Attempts
 from stoke.history.database import History, Note
 from stoke.history.job import Job, JobState, Phase
+from stoke.history.notifications import Notifications
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.jobs.attempts import MOST_DELAY, decide, keep_inputs
 from stoke.jobs.dependencies import waits_for, why_never
 from stoke.jobs.inputs import inputs_file, make_inputs
 from stoke.jobs.leave_queue import never_started
-from stoke.jobs.refresh import refresh
+from stoke.jobs.refresh import notify_end, refresh
 from stoke.jobs.results import collect_later, is_collected
 from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import note_cause, record_failure, recording
@@ -139,18 +140,25 @@ class Scheduler:
         return f"waits for the results of {job.id}"
 
     def _see_ends(self) -> None:
-        """See the end of jobs that no other process follows, if they may run again."""
+        """See the end of jobs that no other process follows, if they may run again or tell of it."""
         now = time.monotonic()
-        for job_id in Attempts(self._history).undecided():
+        notified = Notifications(self._history).pending()
+        for job_id in dict.fromkeys([*Attempts(self._history).undecided(), *notified]):
             if now - self._asked.get(job_id, 0.0) < ASK_AGAIN_SECONDS or self._queue.has(job_id):
                 continue
             self._asked[job_id] = now
             try:
-                self._latest(job_id)
+                self._see_end(job_id)
             except StokeError:
                 pass  # Its engine does not answer, or the history is full.
             except Exception:
                 _log.exception("queue: the end of %s cannot be seen", job_id)
+
+    def _see_end(self, job_id: str) -> None:
+        job = self._latest(job_id)
+        is_over = job is not None and job.state.finished and not job.provisional
+        if job is not None and is_over and self._waits_for_results(job) is None:
+            notify_end(job.id, self._history)
 
     def _latest(self, job_id: str) -> Job | None:
         """Return the newest attempt of a job, up to date."""

@@ -72,7 +72,7 @@ def submit(
             if not waits and delivery.project is not None:
                 delivery.project.remove_pack()
     _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
-    if queue is not None or has_retries:
+    if queue is not None or has_retries or prepared.request.spec.notify:
         from stoke.jobs.scheduler_process import wake_scheduler
 
         wake_scheduler(history)
@@ -187,6 +187,10 @@ def _add(prepared: PreparedRequest, job: Job, delivery: Delivery, history: Histo
         from stoke.history.attempts import Attempts
 
         Attempts(history).add(job.id, job.id, 1)
+    if spec.notify:
+        from stoke.history.notifications import Notifications
+
+        Notifications(history).add(job.id)
     if prepared.snapshot is not None:
         for text, hint in prepared.snapshot.notes:
             history.add_note(job.id, Note("note", text, hint))

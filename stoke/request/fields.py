@@ -468,6 +468,14 @@ FIELDS: tuple[Field, ...] = (
         widget=Widget("1,75"),
     ),
     Field(
+        "notify",
+        "notify",
+        "Run the program notify.command, or post to notify.webhook, when the job has ended.",
+        values.Flag(False, "when it has ended"),
+        Option(("--notify",), changes_json=True),
+        widget=Widget("tell of the end"),
+    ),
+    Field(
         "image",
         "image",
         "Container image.",

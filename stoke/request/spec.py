@@ -326,6 +326,8 @@ class JobSpec(Model):
     """How often the job is run again at most (`stoke.backend.api.Cause`)."""
     retry_exit: tuple[ExitCode, ...] = ()
     """Exit codes with which it is run again too."""
+    notify: bool = False
+    """Whether the job tells of its end (`stoke.jobs.notify`)."""
     profile: Annotated[str, BeforeValidator(_read_profile), Field(max_length=40)] | None = None
     """The name of a table in the configuration's `argo.profiles`."""
     labels: Labels = {}

@@ -29,7 +29,7 @@ SPEC_KEYS = [
     "code", "module", "exec", "shell", "project", "args", "dependencies", "requirements",
     "constraints", "locked", "system", "python", "env", "secrets", "mounts", "workspace", "results",
     "index", "nix", "uv", "image", "timeout", "cpu", "memory", "hold", "shm_size", "cpu_request",
-    "memory_request", "gpu", "retries", "retry_exit", "profile", "labels",
+    "memory_request", "gpu", "retries", "retry_exit", "notify", "profile", "labels",
     "annotations", "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

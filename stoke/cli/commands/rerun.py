@@ -42,6 +42,7 @@ def command(
     hold: str | None,
     retries: str | None,
     retry_exit: tuple[str, ...],
+    notify: bool,
     upgrade: bool,
     fresh: bool,
     detach: bool,
@@ -63,7 +64,7 @@ def command(
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
-    from stoke.config.defaults import with_changes, with_defaults, with_packages
+    from stoke.config.defaults import check_notify, with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config
     from stoke.jobs.rerun import rerun_request, spec_of
     from stoke.request.values import Requirements
@@ -81,10 +82,11 @@ def command(
         of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
-    ending = ending_changes(retries, retry_exit)
+    ending = ending_changes(retries, retry_exit, notify)
     spec = with_changes(
         spec, scope=scope, use_cache=False if no_cache else None, hold=hold, **ending
     )
+    check_notify(spec, config)
     request = rerun_request(earlier, spec, config, upgrade=upgrade, **of_project)
     return run_request(
         request,

@@ -91,8 +91,10 @@ def command(
 
     if not watch:
         return run()
-    if detach or as_json or options["retries"] is not None:
-        raise click.UsageError("--watch cannot be combined with --detach, --json and --retries.")
+    if detach or as_json:
+        raise click.UsageError("--watch cannot be combined with --detach and --json.")
+    if options["retries"] is not None:
+        raise click.UsageError("--watch cannot be combined with --retries.")
     from stoke.cli.run_on_save import run_on_save, starts_file, watched_paths, watched_root
 
     words = options["words"]

@@ -23,6 +23,7 @@ def command(
     hold: str | None,
     retries: str | None,
     retry_exit: tuple[str, ...],
+    notify: bool,
     upgrade: bool,
     name: str | None,
     detach: bool,
@@ -54,7 +55,7 @@ def command(
     data = read_input(where, MAX_REQUEST)
     spec = request_from_json(data, "standard input" if where == "-" else where)
     spec, project = request_to_submit(spec)
-    ending = ending_changes(retries, retry_exit)
+    ending = ending_changes(retries, retry_exit, notify)
     spec = with_changes(
         spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold, **ending
     )
