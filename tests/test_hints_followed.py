@@ -150,6 +150,10 @@ NOT_FOLLOWED = {
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
     "leave files out: --exclude GLOB, or use another backend: -b docker": "needs a project of 256 MiB; "
     "tests/backends/argo/test_pack_chunks.py has its condition",
+    "write them to a claim that both jobs mount: --mount claim:NAME:/path:rw": "needs results of 256 "
+    "MiB; tests/backends/argo/test_pack_chunks.py has its condition",
+    "set notify.webhook to the final address": "only the server's owner knows it",
+    "set notify.command to a program that exists, with its whole path": "names nothing that exists",
     "this cluster forbids root: set argo.restricted = true": CLUSTER,
     "a job of this scope has replaced a folder that all jobs of the scope mount; stop its jobs and "
     "make the cache anew: stoke cache clear -b argo --scope SCOPE": CLUSTER,

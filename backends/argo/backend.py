@@ -201,7 +201,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
                 began = time.monotonic()
                 created = upload(resources, manifests.chunks, owner)
                 _log.debug(
-                    "%s: created %d of %d chunks of its pack in %.3f s",
+                    "%s: created %d of %d chunks of its files in %.3f s",
                     job_id, created, len(manifests.chunks), time.monotonic() - began,
                 )  # fmt: skip
             if manifests.bundle_object is not None:

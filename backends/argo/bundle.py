@@ -19,8 +19,9 @@ FOLDER = "/stoke"
 CARRIED = f"{FOLDER}/carried"
 """The mount point of a bundle that is too long for a variable; the file is called `bundle`."""
 PARTS = f"{FOLDER}/parts"
-"""The mount point of the parts of a long pack, a file each."""
-PACK = f"{FOLDER}/pack"
+"""The mount point of the parts of long files, a file each."""
+PACK = "pack"
+INPUTS = "inputs"
 ONCE = f"{FOLDER}/once"
 """The mount point of what `single_start.py` needs (`argo.at_most_once`)."""
 KEY = "bundle"
@@ -70,15 +71,19 @@ for name, size in head["files"]:
     with open(to, "wb") as file:
         file.write(rest[:size])
     rest = rest[size:]
-stream = None
-for number in range(head.get("parts", 0)):
-    with open("{PARTS}/%04d" % number, "rb") as part, open("{PACK}", "ab") as file:
-        data = part.read()
-        while data:
-            stream = stream or zlib.decompressobj()
-            file.write(stream.decompress(data))
-            data = stream.unused_data
-            stream = None if stream.eof else stream
+first = 0
+for name, count in head.get("parts", ()):
+    stream = None
+    with open(os.path.join("{FOLDER}", name), "ab") as file:
+        for number in range(first, first + count):
+            with open("{PARTS}/%04d" % number, "rb") as part:
+                data = part.read()
+            while data:
+                stream = stream or zlib.decompressobj()
+                file.write(stream.decompress(data))
+                data = stream.unused_data
+                stream = None if stream.eof else stream
+    first += count
 secrets = {{}}
 for name in list(os.environ):
     if name.startswith("ARGO_"):
@@ -98,7 +103,7 @@ COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 
 
 def part_name(number: int) -> str:
-    """Return the name of the file with a part of a long pack."""
+    """Return the name of the file with a part of a long file."""
     return f"{number:04}"
 
 
@@ -106,19 +111,20 @@ def pack(
     files: Mapping[str, bytes],
     argv: Sequence[str],
     secrets: Mapping[str, str] | None = None,
-    parts: int = 0,
+    parts: Mapping[str, int] | None = None,
 ) -> bytes:
     """Return a bundle whose `files` are written into FOLDER before Python runs `argv`.
 
     `secrets` maps each variable of the job to the variable that the cluster fills. No other secret
-    reaches the job. `parts` is the number of files below PARTS that are the compressed pack.
+    reaches the job. `parts` are the files of FOLDER that come compressed in parts, in their order below
+    PARTS, with the number of their parts.
     """
     head = json.dumps(
         {
             "files": [[name, len(data)] for name, data in files.items()],
             "argv": list(argv),
             "secrets": dict(secrets or {}),
-            **({"parts": parts} if parts else {}),
+            **({"parts": list(parts.items())} if parts else {}),
         }
     )
     whole = head.encode() + b"\n" + b"".join(files.values())

@@ -1,4 +1,4 @@
-"""Why a job waits, was not started or has failed, and the hint that fixes it."""
+"""Why a job waits, was not started or has failed, the hint that fixes it, and the cause of its end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from backends.argo.status import (
     waiting_containers,
     was_stopped,
 )
+from stoke.backend.api import Cause
 
 # The containers that Argo adds to a pod.
 ARGO_CONTAINERS = frozenset({"init", "wait", "supervisor"})
@@ -32,6 +33,8 @@ class Diagnosis:
 
     text: str | None = None
     hint: str | None = None
+    cause: Cause | None = None
+    """Why the job ended, if that is not the fault of its code."""
 
 
 NO_DIAGNOSIS = Diagnosis()
@@ -53,6 +56,7 @@ RAN_TWICE = Diagnosis(
 SECOND_RUN_PREVENTED = Diagnosis(
     "the cluster lost the job's pod, and argo.at_most_once kept the code from running a second time",
     RUN_AGAIN,
+    Cause.POD_DELETED,
 )
 
 
@@ -62,7 +66,8 @@ def why_given_up(workflow: Object) -> Diagnosis | None:
     if noted is None:
         return None
     text, _, hint = noted.partition("\n")
-    return Diagnosis(text, hint or None)
+    pulls = text.startswith(CANNOT_PULL) and not any(reason in text for reason in _NEVER_PULLED)
+    return Diagnosis(text, hint or None, Cause.IMAGE_PULL if pulls else None)
 
 
 def why_silent(pod: Object) -> Diagnosis:
@@ -88,6 +93,8 @@ _NO_IMAGE = (
     *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"),
     "InvalidImageName",
 )
+_NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull", "not found", "denied", "unauthorized")
+CANNOT_PULL = "the node cannot pull the image"
 # Taints that the cluster sets itself: node not ready, unreachable, or short of a resource.
 _NODE_TROUBLE = "node.kubernetes.io/"
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -149,12 +156,12 @@ def _no_image(container: Mapping[str, Any], why: str) -> Diagnosis:
     name, image = container.get("name", MAIN), container.get("image", "?")
     if name in ARGO_CONTAINERS:
         return Diagnosis(
-            f"the node cannot pull the image {image} of Argo's own container {name}: {why}",
+            f"{CANNOT_PULL} {image} of Argo's own container {name}: {why}",
             "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
             "available to the nodes, or to name a copy of it (executor.image)",
         )
     return Diagnosis(
-        f"the node cannot pull the image {image}: {why}",
+        f"{CANNOT_PULL} {image}: {why}",
         "name one that the cluster can pull: --image IMAGE; for a private registry set "
         "argo.image_pull_secrets",
     )
@@ -240,17 +247,20 @@ def why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Diagno
     if code == COULD_NOT_START and said:
         return Diagnosis(f"Argo could not start it: {said}")
     if why == "ContainerStatusUnknown":
-        return Diagnosis("the node was lost while it ran", RUN_AGAIN)
+        return Diagnosis("the node was lost while it ran", RUN_AGAIN, Cause.NODE_LOST)
     return _why_deleted(pod)
 
 
 # The reasons of the pod condition DisruptionTarget.
 _DISRUPTIONS = {
-    "PreemptionByScheduler": "a pod of higher priority took its place",
-    "DeletionByTaintManager": "its node was lost, or got a taint that it does not tolerate",
-    "EvictionByEvictionAPI": "its node is being drained",
-    "DeletionByPodGC": "its node was deleted",
-    "TerminationByKubelet": "its node is short of resources or shuts down",
+    "PreemptionByScheduler": ("a pod of higher priority took its place", Cause.PREEMPTED),
+    "DeletionByTaintManager": (
+        "its node was lost, or got a taint that it does not tolerate",
+        Cause.NODE_LOST,
+    ),
+    "EvictionByEvictionAPI": ("its node is being drained", Cause.EVICTED),
+    "DeletionByPodGC": ("its node was deleted", Cause.NODE_LOST),
+    "TerminationByKubelet": ("its node is short of resources or shuts down", Cause.EVICTED),
 }
 
 
@@ -268,10 +278,11 @@ def _why_deleted(pod: Object) -> Diagnosis:
     """Diagnose why a pod was deleted other than by stoke."""
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            why = _DISRUPTIONS.get(condition.get("reason", ""), condition.get("reason", ""))
-            return Diagnosis(f"evicted: {why}", RUN_AGAIN)
+            reason = condition.get("reason", "")
+            why, cause = _DISRUPTIONS.get(reason, (reason, Cause.EVICTED))
+            return Diagnosis(f"evicted: {why}", RUN_AGAIN, cause)
     if pod["metadata"].get("deletionTimestamp"):
-        return Diagnosis("its pod was deleted while it ran", RUN_AGAIN)
+        return Diagnosis("its pod was deleted while it ran", RUN_AGAIN, Cause.POD_DELETED)
     return NO_DIAGNOSIS
 
 
@@ -280,11 +291,14 @@ def why_pod_failed(pod: Object) -> Diagnosis:
     why, said = status.get("reason", ""), one_line(status.get("message"))
     if why == "Evicted":
         hints = (hint for what, hint in _EVICTIONS if re.search(what, said, re.IGNORECASE))
-        return Diagnosis(f"evicted by its node: {said}", next(hints, RUN_AGAIN))
+        # A pod beyond its own limits is evicted too: "Usage of EmptyDir volume ... exceeds the limit".
+        cause = None if "limit" in said else Cause.EVICTED
+        return Diagnosis(f"evicted by its node: {said}", next(hints, RUN_AGAIN), cause)
     if why == "DeadlineExceeded":
         return Diagnosis("the pod's deadline passed", "raise the limit: --timeout")
     if why in ("NodeLost", "NodeShutdown", "Terminated", "Preempting", "Shutdown"):
-        return Diagnosis(f"the node was lost while it ran ({why}): {said}", RUN_AGAIN)
+        cause = Cause.PREEMPTED if why == "Preempting" else Cause.NODE_LOST
+        return Diagnosis(f"the node was lost while it ran ({why}): {said}", RUN_AGAIN, cause)
     if why or said:
         return Diagnosis(": ".join(part for part in (why, said) if part))
     for one in status.get("initContainerStatuses") or ():

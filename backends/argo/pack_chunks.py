@@ -1,8 +1,9 @@
-"""A pack that is too long for a bundle, as ConfigMaps that jobs share.
+"""A pack that is too long for a bundle, as ConfigMaps that jobs share; and long inputs likewise.
 
-A chunk is named by the hash of what it holds, and holds contents whose own hashes begin alike. So a
-job whose project differs in one file needs two or three new chunks; the others are still there from an
-earlier job. Each is owned by the workflows that mount it, and Kubernetes deletes it with the last one.
+A chunk is named by the hash of what it holds. Those of a pack hold contents whose own hashes begin
+alike. So a job whose project differs in one file needs two or three new chunks; the others are still
+there from an earlier job. Each is owned by the workflows that mount it, and Kubernetes deletes it with
+the last one.
 
 Measured for 50 MB that cannot be compressed, on a cluster of one node: creating 50 ConfigMaps took
 4.8 s and mounting them 1 s. A pod with the cache volume, and a stream into it by exec, took 2.8 s, but
@@ -19,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,6 +78,23 @@ def chunks_of(pack: Path) -> list[Chunk]:
                     "project",
                     f"has more than {limit} compressed, the most that a cluster takes with a job",
                     LEAVE_OUT,
+                )
+            chunks.append(Chunk(data))
+    return chunks
+
+
+def chunks_of_inputs(inputs: Path, most: int) -> list[Chunk]:
+    """Return the chunks of the results that a job gets of earlier ones, `most` at the most."""
+    chunks: list[Chunk] = []
+    with inputs.open("rb") as file:
+        for data in _cut(_compressed(iter(partial(file.read, READ_SIZE), b""))):
+            if len(chunks) == most:
+                limit = human_bytes(MOST_CHUNKS * bundle.MAX_CARRIED)
+                raise RequestError(
+                    "after",
+                    "the results of the jobs that it follows, with its project, have more than "
+                    f"{limit} compressed, the most that a cluster takes with a job",
+                    "write them to a claim that both jobs mount: --mount claim:NAME:/path:rw",
                 )
             chunks.append(Chunk(data))
     return chunks

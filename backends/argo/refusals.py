@@ -7,6 +7,7 @@ import re
 from backends.argo.cluster import ApiError, Cluster
 from backends.argo.diagnosis import ARGO_CONTAINERS, NO_DIAGNOSIS, RUN_AGAIN, Diagnosis
 from backends.argo.status import MAIN, Object, one_line
+from stoke.backend.api import Cause
 from stoke.errors import EngineError
 
 _LIMIT_RANGE = re.compile(
@@ -143,7 +144,8 @@ def diagnose(text: str) -> Diagnosis:
         return Diagnosis(text, own)
     for pattern, hint in _BY_MESSAGE:
         if re.search(pattern, text, re.IGNORECASE):
-            return Diagnosis(text, hint)
+            # Argo's own message for a pod that vanished.
+            return Diagnosis(text, hint, Cause.POD_DELETED if pattern == "pod deleted" else None)
     return Diagnosis(text)
 
 

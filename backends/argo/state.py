@@ -33,7 +33,7 @@ from backends.argo.status import (
     terminated,
     was_stopped,
 )
-from stoke.backend.api import EngineState, EngineStatus
+from stoke.backend.api import Cause, EngineState, EngineStatus
 
 # Argo's controller was measured to take 0.1 s.
 NOTICE_SECONDS = 15.0
@@ -52,7 +52,12 @@ def _state_of(workflow: Object, pod: Object | None, phases: Phases) -> EngineSta
         gave_up = why_given_up(workflow)
         if gave_up is not None:
             return EngineState(
-                EngineStatus.EXITED, None, gave_up.text, hint=gave_up.hint, phases=phases
+                EngineStatus.EXITED,
+                None,
+                gave_up.text,
+                hint=gave_up.hint,
+                phases=phases,
+                cause=gave_up.cause,
             )
         if AWAITS_BUNDLE in labels_of(workflow):
             return EngineState(EngineStatus.CREATED)
@@ -90,10 +95,18 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
             reason.hint,
             phases,
             began=one_line(ended.get("message")) == BEGAN,
+            cause=reason.cause,
         )
     if status.get("phase") in ("Failed", "Succeeded"):
         reason = NO_DIAGNOSIS if was_stopped(workflow) else why_pod_failed(pod)
-        return EngineState(EngineStatus.EXITED, None, reason.text, hint=reason.hint, phases=phases)
+        return EngineState(
+            EngineStatus.EXITED,
+            None,
+            reason.text,
+            hint=reason.hint,
+            phases=phases,
+            cause=reason.cause,
+        )
     if has_started(pod):
         started = epoch((container(pod) or {})["state"]["running"].get("startedAt"))
         lost = why_silent(pod)
@@ -120,7 +133,10 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
         if not was_stopped(workflow):
             reason = why_no_pod(workflow)
             if reason.text is None:
-                reason = Diagnosis(f"the workflow ended as {phase}, and its pod was deleted")
+                reason = Diagnosis(
+                    f"the workflow ended as {phase}, and its pod was deleted",
+                    cause=Cause.POD_DELETED if code is None else None,
+                )
     # A workflow whose pod never had a node has printed nothing.
     nodes = (status.get("nodes") or {}).values()
     log_gone = phase == "Succeeded" or any(node.get("hostNodeName") for node in nodes)
@@ -133,4 +149,5 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
         reason.hint,
         phases,
         log_gone=log_gone,
+        cause=reason.cause,
     )

@@ -33,7 +33,14 @@ from backends.argo.names import (
     job_labels,
     request_label,
 )
-from backends.argo.pack_chunks import LEAVE_OUT, Chunk, chunks_of, volume_of
+from backends.argo.pack_chunks import (
+    LEAVE_OUT,
+    MOST_CHUNKS,
+    Chunk,
+    chunks_of,
+    chunks_of_inputs,
+    volume_of,
+)
 from backends.argo.pod_workflow import OWN_WORKFLOW, PodShape, pod_workflow, resources_of
 from backends.argo.templates import (
     as_template,
@@ -58,6 +65,7 @@ from stoke.remote.protocol import RESULTS_MOUNT, JobFolder, RunnerOption
 from stoke.request.mounts import MOUNT_ROOT
 from stoke.request.spec import JobSpec
 from stoke.request.workspace_name import WORKSPACE
+from stoke.text.units import human_bytes
 
 WORKFLOW_NAME = "{{workflow.name}}"
 # Argo's deadline counts from the start of the pod, the runner's timeout from its own start. Pulling
@@ -65,12 +73,14 @@ WORKFLOW_NAME = "{{workflow.name}}"
 DEADLINE_SLACK = 900
 HOUSEKEEPING_SECONDS = 3600
 HOUSEKEEPING_KEPT = 60
+MAX_INLINE_INPUTS = 256 * 1024
+"""Bytes of results of earlier jobs in the bundle, where a pack may be too; longer ones are chunks."""
 
 
 @dataclass(frozen=True)
 class JobManifests:
     """A workflow to create, the ConfigMap or Secret that holds its bundle if that is too long, and the
-    chunks of a long pack.
+    chunks of a long pack and of long inputs.
 
     The pod cannot start before these objects exist, and the workflow owns them. (Suspending the
     workflow instead would cost ten seconds until Argo looks again.)
@@ -115,6 +125,18 @@ def make_job(
             "jobs refer to a template here, which carries at most 1 MiB of new files with a job",
             LEAVE_OUT,
         )
+    parts = {bundle.PACK: len(chunks)} if chunks else {}
+    if delivery.inputs and delivery.inputs.stat().st_size > MAX_INLINE_INPUTS:
+        if argo.by_template:
+            raise RequestError(
+                "after",
+                "jobs refer to a template here, which carries at most "
+                f"{human_bytes(MAX_INLINE_INPUTS)} of the results of earlier jobs",
+                "write them to a claim that both jobs mount: --mount claim:NAME:/path:rw",
+            )
+        long_inputs = chunks_of_inputs(delivery.inputs, MOST_CHUNKS - len(chunks))
+        parts[bundle.INPUTS] = len(long_inputs)
+        chunks += tuple(long_inputs)
     flags = (RunnerOption.OWN_FILES, RunnerOption.CONTAINER, RunnerOption.TAGGED)
     argv = [
         f"{bundle.FOLDER}/runner.py",
@@ -122,22 +144,25 @@ def make_job(
             f"{bundle.FOLDER}/payload",
             work=f"{bundle.FOLDER}/{JobFolder.WORK}",
             cache=CACHE if spec.use_cache else None,
-            pack=bundle.PACK if pack is not None else None,
+            pack=f"{bundle.FOLDER}/{bundle.PACK}" if pack is not None else None,
             workspace=WORKSPACE if spec.workspace is not None else None,
             results=RESULTS_MOUNT,
+            inputs=f"{bundle.FOLDER}/{bundle.INPUTS}" if delivery.inputs else None,
             flags=(*flags, RunnerOption.NIX) if spec.system else flags,
         ),
     ]
     files = {"runner.py": delivery.runner, "payload": delivery.payload}
     if pack is not None and not is_long:
-        files["pack"] = pack.read_bytes()
+        files[bundle.PACK] = pack.read_bytes()
+    if delivery.inputs and bundle.INPUTS not in parts:
+        files[bundle.INPUTS] = delivery.inputs.read_bytes()
     if argo.at_most_once:
         files["single_start.py"] = (
             resources.files("backends.argo") / "single_start.py"
         ).read_bytes()
         argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
     secrets = {name: where for name, (where, _) in named.items()}
-    packed = bundle.pack(files, argv, secrets, len(chunks))
+    packed = bundle.pack(files, argv, secrets, parts)
     kind = _carrier(delivery, packed)
     request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,12 @@ from backends.docker.log import DockerLog
 from backends.docker.names import has_labels, volume_name
 from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
+from backends.docker.restarts import was_restarted
 from backends.docker.results import read_results
 from backends.docker.volumes import DockerVolumes
 from stoke.backend.api import (
     Capabilities,
+    Cause,
     CheckResult,
     Delivery,
     EngineState,
@@ -71,6 +74,8 @@ if TYPE_CHECKING:
 STOP_SECONDS = 0.3
 # The longest spec, with every character escaped.
 MAX_SPEC = 64 * 1024**2
+# SIGKILL, SIGTERM, and what an engine reports that does not know the exit code.
+ENDED_FROM_OUTSIDE = (137, 143, 255)
 
 
 class DockerBackend(WorkspaceMethods):
@@ -235,7 +240,12 @@ class DockerBackend(WorkspaceMethods):
         if record is None:
             return EngineState(EngineStatus.ABSENT)
         with checking_answer(f"inspect {job_id}"):
-            return _state(record["State"])
+            state = _state(record["State"])
+            container = str(record["Id"])
+        if state.exit_code not in ENDED_FROM_OUTSIDE or state.reason is not None:
+            return state
+        restarted = was_restarted(self._engine, container)
+        return replace(state, cause=Cause.ENGINE_RESTART) if restarted else state
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
         record = self._record(job_id)

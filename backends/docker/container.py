@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from backends.common.names import CACHE, MOUNT_POINTS, NIX
@@ -33,6 +34,7 @@ from stoke.request.workspace_name import WORKSPACE
 FOLDER = "/stoke"
 SPEC = "spec.json"
 PACK = "pack"
+INPUTS = "inputs"
 CHUNK = 1024**2
 END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 HOUSEKEEPING = "housekeeping.py"
@@ -86,6 +88,7 @@ def container_config(
         pack=f"{FOLDER}/{PACK}" if delivery.project and delivery.project.pack else None,
         workspace=WORKSPACE if spec.workspace is not None else None,
         results=RESULTS_MOUNT,
+        inputs=f"{FOLDER}/{INPUTS}" if delivery.inputs else None,
         flags=tuple(flags),
     )
     host: dict[str, Any] = {
@@ -209,8 +212,8 @@ def helper_config(
 class DeliveryArchive:
     """The tar that is unpacked into `/stoke` before the start. Only root can read its files.
 
-    It is iterated once, because a pack is too long to be read at once. It has a length, because
-    Podman closes the connection after the archive, before the end of a body sent in chunks.
+    It is iterated once, because a pack and inputs are too long to be read at once. It has a length,
+    because Podman closes the connection after the archive, before the end of a body sent in chunks.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -221,31 +224,37 @@ class DeliveryArchive:
                 SPEC: delivery.public_spec,
             }
         )
-        self._pack = delivery.project.pack if delivery.project else None
-        self._pack_size = self._pack.stat().st_size if self._pack else 0
+        pack = delivery.project.pack if delivery.project else None
+        long = {PACK: pack, INPUTS: delivery.inputs}
+        self._long = {
+            name: (path, path.stat().st_size) for name, path in long.items() if path is not None
+        }
 
     def __len__(self) -> int:
-        blocks = 1 + -(-self._pack_size // tarfile.BLOCKSIZE) if self._pack else 0
+        blocks = sum(1 + -(-size // tarfile.BLOCKSIZE) for _, size in self._long.values())
         return len(self._files) + blocks * tarfile.BLOCKSIZE
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._pack is None:
-            yield self._files
-            return
         yield self._files[: -len(END_OF_ARCHIVE)]
-        entry = tarfile.TarInfo(PACK)
-        entry.size = self._pack_size
-        entry.mode = 0o600
-        yield entry.tobuf()
-        left = self._pack_size
-        with self._pack.open("rb") as file:
-            while left:
-                piece = file.read(min(left, CHUNK))
-                if not piece:
-                    raise EngineError(f"{self._pack} became shorter while it was sent")
-                left -= len(piece)
-                yield piece
-        yield bytes(-self._pack_size % tarfile.BLOCKSIZE) + END_OF_ARCHIVE
+        for name, (path, size) in self._long.items():
+            yield from _archived(name, path, size)
+        yield END_OF_ARCHIVE
+
+
+def _archived(name: str, path: Path, size: int) -> Iterator[bytes]:
+    """Yield a file as it is in a tar archive."""
+    entry = tarfile.TarInfo(name)
+    entry.size = left = size
+    entry.mode = 0o600
+    yield entry.tobuf()
+    with path.open("rb") as file:
+        while left:
+            piece = file.read(min(left, CHUNK))
+            if not piece:
+                raise EngineError(f"{path} became shorter while it was sent")
+            left -= len(piece)
+            yield piece
+    yield bytes(-size % tarfile.BLOCKSIZE)
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:

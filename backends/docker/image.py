@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import tempfile
 import time
@@ -13,12 +14,18 @@ from typing import Any
 
 from backends.common.names import PUBLIC_IMAGE
 from backends.docker.engine import AnswerError, Engine
-from stoke.backend.api import PhaseReport
+from stoke.backend.api import ImagePullError, PhaseReport
 from stoke.errors import EngineError
 
 OUR_IMAGE = "stoke-python:3.13"
 """The default tag of `stoke setup image`, and the default image of jobs if the engine has it."""
 NAME_ONE = "build one: stoke setup image; or name one that the engine has: --image IMAGE"
+# What registries and engines report for an image that does not exist or may not be pulled.
+_NEVER = re.compile(
+    r"not found|manifest unknown|does not exist|denied|unauthorized|authentication required"
+    r"|invalid reference|no matching manifest|must be lowercase",
+    re.IGNORECASE,
+)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -47,13 +54,20 @@ def has_image(engine: Engine, image: str) -> bool:
 
 
 def pull(engine: Engine, image: str) -> None:
+    """Pull an image. Raises `ImagePullError` if a later try may succeed, else `EngineError`."""
     try:
         with engine.call(f"pull the image {image}") as api:
             for entry in api.pull(image, stream=True, decode=True):
                 if "error" in entry:
-                    raise EngineError(f"cannot pull the image {image}: {entry['error']}", NAME_ONE)
+                    why = str(entry["error"])
+                    raise _failed_pull(f"cannot pull the image {image}: {why}")
     except AnswerError as error:
-        raise EngineError(error.what, NAME_ONE) from error
+        raise _failed_pull(error.what) from error
+
+
+def _failed_pull(what: str) -> EngineError:
+    kind = EngineError if _NEVER.search(what) else ImagePullError
+    return kind(what, NAME_ONE)
 
 
 def setup_image(engine: Engine, base: str, tag: str, progress: Callable[[str], None]) -> None:

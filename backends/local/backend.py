@@ -34,6 +34,7 @@ from backends.local.results import LocalResults
 from backends.local.supervisor import STARTED, STATUS, elapsed, reserve
 from stoke.backend.api import (
     Capabilities,
+    Cause,
     CheckResult,
     Delivery,
     EngineState,
@@ -222,6 +223,10 @@ class LocalBackend(LocalResults, WorkspaceMethods):
         if delivery.project and delivery.project.pack:
             pack = str(folder / "pack")
             _link_or_copy(delivery.project.pack, pack)
+        inputs = None
+        if delivery.inputs:
+            inputs = str(folder / JobFolder.INPUTS)
+            _link_or_copy(delivery.inputs, inputs)
         cache = None
         if delivery.spec.use_cache:
             cache = str(self._caches.make(delivery.spec.scope, "python"))
@@ -237,6 +242,7 @@ class LocalBackend(LocalResults, WorkspaceMethods):
             pack=pack,
             workspace=workspace,
             results=str(folder / JobFolder.RESULTS),
+            inputs=inputs,
             flags=(RunnerOption.KEEP_COPY,),
         )
         return [str(folder / "runner.py"), *arguments]
@@ -265,8 +271,12 @@ class LocalBackend(LocalResults, WorkspaceMethods):
             return EngineState(EngineStatus.ABSENT)
         if record is None:
             return _without_record(folder) if was_spawned else EngineState(EngineStatus.CREATED)
+        is_elsewhere = Process(record).is_elsewhere
         return EngineState(
-            EngineStatus.ABSENT, reason=_why_it_is_lost(folder, record), started_at=started
+            EngineStatus.ABSENT,
+            reason=_why_it_is_lost(folder, record),
+            started_at=started,
+            cause=Cause.MACHINE_RESTART if is_elsewhere else Cause.SUPERVISOR_LOST,
         )
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
@@ -572,7 +582,7 @@ def _without_record(folder: Path) -> EngineState:
     printed = (_read_bytes(folder / SUPERVISOR_LOG) or b"").decode(errors="replace")
     errors = [clean(line).strip()[:200] for line in printed.splitlines() if "Error" in line]
     if not errors:
-        return EngineState(EngineStatus.ABSENT, reason=reason)
+        return EngineState(EngineStatus.ABSENT, reason=reason, cause=Cause.SUPERVISOR_LOST)
     python = shlex.quote(_python())
     return EngineState(
         EngineStatus.ABSENT,

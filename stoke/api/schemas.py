@@ -87,6 +87,7 @@ JOB_SCHEMA: dict[str, Any] = {
         "notes": {"type": "array", "items": {"type": "object"}},
         "log": {"type": "object"},
         "results": {"type": "object"},
+        "attempts": {"type": "array", "items": {"type": "object"}},
         "damage": _MAYBE_TEXT,
         "task_of": {
             "type": ["object", "null"],

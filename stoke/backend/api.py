@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stoke.errors import EngineError, StokeError
@@ -74,6 +75,8 @@ class Delivery:
     project: ProjectDelivery | None = None
     is_task: bool = False
     """Whether it is one of many tasks of a sweep, which start one after another."""
+    inputs: Path | None = None
+    """A file with the results of the jobs that this one follows (`stoke.jobs.inputs`)."""
     environment: Mapping[str, str] | None = None
     """The user's environment, for a job that is started on this machine by another program; None for
     that of this program."""
@@ -81,6 +84,10 @@ class Delivery:
 
 class BusyError(EngineError):
     """A job cannot start now, because running jobs have what it needs."""
+
+
+class ImagePullError(EngineError):
+    """The image of a job could not be pulled, and perhaps can be later."""
 
 
 class UnsettledSubmitError(EngineError):
@@ -113,6 +120,24 @@ class EngineStatus(StrEnum):
     EXITED = "exited"
 
 
+class Cause(StrEnum):
+    """Why a job ended, where that is not the fault of its code: what `--retries` runs again.
+
+    A backend recognizes these in what its engine reports, and never in what the job prints. A job's own
+    limits (memory, disk, timeout), its exit code, and a person who stops or deletes it are none.
+    `stoke.backend.causes` has a sentence for each.
+    """
+
+    NODE_LOST = "node-lost"
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    POD_DELETED = "pod-deleted"
+    IMAGE_PULL = "image-pull"
+    ENGINE_RESTART = "engine-restart"
+    SUPERVISOR_LOST = "supervisor-lost"
+    MACHINE_RESTART = "machine-restart"
+
+
 @dataclass(frozen=True)
 class EngineState:
     """The state of a job as the engine reports it; it wins over every event of the runner.
@@ -139,6 +164,8 @@ class EngineState:
     notes: tuple[tuple[str, str | None], ...] = ()
     """What users have to know about how the engine ran the job, such as that its code has run twice;
     each note with a hint, or None."""
+    cause: Cause | None = None
+    """Why the job ended, if that is not the fault of its code."""
 
 
 ENGINE = 0

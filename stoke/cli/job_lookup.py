@@ -78,6 +78,21 @@ def with_tasks(jobs: list[Job], number: int | None, history: History) -> list[Jo
     return found
 
 
+def attempt_of(job: Job, number: int, history: History) -> Job:
+    """Return an attempt of a job, of which `job` is any. Raises `UnknownJobError` if it has none."""
+    from stoke.history.attempts import Attempts
+
+    attempts = Attempts(history).all_of(job.id)
+    wanted = next((one.job_id for one in attempts if one.number == number), None)
+    found = history.get(wanted) if wanted else None
+    if found is None:
+        most = f"{len(attempts)} attempts" if len(attempts) > 1 else "one attempt"
+        raise UnknownJobError(
+            f"{job.id} has no attempt {number}: it had {most}", f"list them: stoke show {job.id}"
+        )
+    return found
+
+
 def fresh(jobs: list[Job], history: History, seconds: float = 1.0) -> list[Job]:
     """Return the jobs, unfinished ones updated from their backends within `seconds`.
 

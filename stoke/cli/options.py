@@ -159,6 +159,20 @@ def _click_option(field: fields.Field) -> Option[Any]:
     return click.option(*option.flags, option.name, help=help_text, **settings)
 
 
+ENDING: tuple[Option[Any], ...] = tuple(
+    option_for(name) for name in ("retries", "retry_exit", "notify")
+)
+"""What comes after the end of a job."""
+
+
+def ending_changes(
+    retries: str | None, retry_exit: tuple[str, ...], notify: bool
+) -> dict[str, Any]:
+    """Return the fields that the options of ENDING set; None for those that are not given."""
+    codes = values.Numbers().from_options("retry_exit", retry_exit) if retry_exit else None
+    return {"retries": retries, "retry_exit": codes, "notify": notify or None}
+
+
 _STARTS = ("code", "module", "exec")
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from stoke.errors import (
 from stoke.files.paths import current_folder, job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
+from stoke.history.queue import JobQueue
 from stoke.jobs.control import interrupt, stop
 from stoke.jobs.document import job_document
 from stoke.jobs.refresh import clean_up
@@ -65,10 +66,35 @@ def watch_job(
     control: RunControl | None = None,
     shell: Shell | None = None,
 ) -> int:
-    """Follow a job to its end and return the exit code.
+    """Follow a job and its further attempts to their end, and return the exit code of the last.
+
+    Ctrl+c between two attempts ends the job too.
 
     `folder` is that of its script, if known; `control` can end the job; `shell` takes this terminal as
     soon as it has started.
+    """
+    with ExitStack() as interrupts:
+        return _watch_job(
+            job, backend, history, config, progress, as_json, folder, control, shell, interrupts
+        )
+
+
+def _watch_job(
+    job: Job,
+    backend: Backend,
+    history: History,
+    config: Config,
+    progress: ProgressPrinter,
+    as_json: bool,
+    folder: Path | None,
+    control: RunControl | None,
+    shell: Shell | None,
+    interrupts: ExitStack,
+    earlier: InterruptHandler | None = None,
+) -> int:
+    """Do so, and handle ctrl+c until `interrupts` closes.
+
+    `earlier` handled it for the attempt before.
     """
     screen = JobScreen()
     stderr = OutputStream(2, sys.stderr.encoding, screen)
@@ -87,10 +113,16 @@ def watch_job(
     if shell is not None:
         shell.attach(follow.wake)
     try:
-        with stopper.on_ctrl_c(follow.wake):
-            if control is not None:
-                control.attach(lambda: stopper.replace(follow.wake))
-            last = follow.run()
+        interrupts.enter_context(stopper.on_ctrl_c(follow.wake))
+        if earlier is not None and earlier.pressed:
+            stopper.pressed += earlier.pressed  # Since the attempt before has ended.
+            follow.wake()
+        if control is not None:
+            control.attach(lambda: stopper.replace(follow.wake))
+        last = follow.run()
+        has_sequel = JobQueue(history).has_sequel(job.id)
+        if not has_sequel:
+            interrupts.close()
     except BaseException:
         if shell is not None:
             stop(job, backend, history, config.stop_grace)
@@ -110,6 +142,22 @@ def watch_job(
     last = history.get(job.id) or last
     progress.print_results(last)
     progress.print_end(last)
+    again = _run_again(last, history, progress) if has_sequel else None
+    if again is not None:
+        progress = ProgressPrinter(not progress.is_shown)
+        return _watch_job(
+            again,
+            backend,
+            history,
+            config,
+            progress,
+            as_json,
+            folder,
+            None,
+            None,
+            interrupts,
+            stopper,
+        )
     if shell is not None and shell.error is not None:
         raise shell.error
     # Reasons that only the engine knows, such as out of memory or eviction, come with notes.
@@ -125,6 +173,17 @@ def watch_job(
     if stopper.pressed > 1 or (stopper.pressed and last.reason != INTERRUPTED):
         return EXIT_INTERRUPT
     return exit_code(last)
+
+
+def _run_again(job: Job, history: History, progress: ProgressPrinter) -> Job | None:
+    """Return the next attempt of an ended job, and say why there is one."""
+    from stoke.jobs.attempts import decide
+
+    attempt = decide(job.id, history)
+    again = history.get(attempt.next) if attempt is not None and attempt.next else None
+    if attempt is not None and again is not None:
+        progress.print(f"{attempt.why}: runs again as {again.id}, attempt {attempt.number + 1}")
+    return again
 
 
 def _add_packages(

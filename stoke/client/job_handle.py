@@ -13,6 +13,7 @@ from stoke.client.connection import Connection
 from stoke.errors import EngineError, StokeError, UnknownJobError
 from stoke.files.paths import job_dir
 from stoke.history.job import Job, JobState
+from stoke.history.queue import JobQueue
 from stoke.jobs.control import stop
 from stoke.jobs.refresh import clean_up, refresh
 from stoke.jobs.tracker import Tracker
@@ -21,6 +22,7 @@ from stoke.logs.spool import STDERR, STDOUT, SpoolReader
 
 if TYPE_CHECKING:
     from stoke.client.job_results import JobResults
+    from stoke.history.database import History
 
 Stream = Literal["stdout", "stderr"]
 _STREAMS: dict[int, Stream] = {STDOUT: "stdout", STDERR: "stderr"}
@@ -78,14 +80,19 @@ class JobHandle:
 
     def wait(self, timeout: float | None = None) -> JobHandle:
         """Return when the job is over and its log is complete. Raises `TimeoutError` after `timeout`
-        seconds; the job then continues."""
-        with _Following(self._session, self.id) as following:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while following.wait(CHECK_SECONDS if deadline is None else _left(deadline)):
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise TimeoutError(f"{self.id} is not over after {timeout} s")
-        clean_up(self.id, self._session.backend_of(self.record), self._session.history)
-        return self
+        seconds; the job then continues. A job that is run again is over with its last attempt, which
+        this object then stands for."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with _Following(self._session, self.id) as following:
+                while following.wait(CHECK_SECONDS if deadline is None else _left(deadline)):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        raise TimeoutError(f"{self.id} is not over after {timeout} s")
+            clean_up(self.id, self._session.backend_of(self.record), self._session.history)
+            again = _next_attempt(self.id, self._session.history)
+            if again is None:
+                return self
+            self.id = again
 
     def raise_for_state(self) -> JobHandle:
         """Raise `JobFailedError` unless the job has succeeded."""
@@ -150,6 +157,15 @@ class JobHandle:
     def _is_over(self) -> bool:
         job = self.record
         return job.state.finished and not job.provisional
+
+
+def _next_attempt(job_id: str, history: History) -> str | None:
+    if not JobQueue(history).has_sequel(job_id):
+        return None
+    from stoke.jobs.attempts import decide
+
+    attempt = decide(job_id, history)
+    return attempt.next or None if attempt is not None else None
 
 
 class _Following:

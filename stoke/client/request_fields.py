@@ -23,6 +23,9 @@ class RequestFields(TypedDict, total=False):
     mounts: Sequence[str]
     results: Sequence[str]
     hold: float | str
+    retries: int
+    retry_exit: Sequence[int]
+    notify: bool
     workspace: str
     index: Mapping[str, Any]
     nix: Mapping[str, Any]

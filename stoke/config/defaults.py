@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stoke.config.model import Config
+from stoke.errors import RequestError
 from stoke.request.spec import IndexSettings, JobSpec, make_spec
 from stoke.request.surroundings import take_in
 from stoke.request.variables import expanded
@@ -31,7 +32,20 @@ def with_defaults(
         changes["scope"] = config.scope
     if spec.system and spec.nix is None:
         changes["nix"] = config.nix
+    check_notify(spec, config)
+    if config.notify.always and config.notify.is_set:
+        changes["notify"] = True
     return spec.model_copy(update=changes)
+
+
+def check_notify(spec: JobSpec, config: Config) -> None:
+    """Raise `RequestError` for a job that is to tell of its end, if nobody is named to be told."""
+    if spec.notify and not config.notify.is_set:
+        raise RequestError(
+            "notify",
+            "the configuration names no program and no web address to tell",
+            "name one: export STOKE_NOTIFY__WEBHOOK=https://hooks.example.org/jobs",
+        )
 
 
 def _index(asked: IndexSettings, configured: IndexSettings) -> IndexSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stoke.config.pods import KUBERNETES_NAME, ObjectKey, PodSettings
 from stoke.config.section import Section
@@ -129,6 +129,8 @@ class LogConfig(Section):
 class ResultsConfig(Section):
     max_size: Memory = 10 * 1024**3
     """Bytes that the results of one job may take; larger ones stay at the engine."""
+    max_inputs: Memory = 1024**3
+    """Bytes of results that a job gets of the jobs that it follows; with more it does not start."""
     keep_max: Memory = 20 * 1024**3
     """Bytes that all collected results may take on this machine. Beyond that the results of the jobs
     that finished first are removed, but never the newest ones."""
@@ -141,12 +143,46 @@ class ProjectConfig(Section):
     """Bytes that the files of a project may take; a larger project is refused."""
 
 
+class NotifyConfig(Section):
+    """What jobs with --notify tell of their end: a program, a web address, or both."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments; it gets the job as JSON on its standard input."""
+    webhook: str | None = None
+    """Address that gets the job as the JSON body of a POST: https, or http on this machine."""
+    header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]{1,100}$")
+    """Header of the request that has the secret."""
+    secret: str | None = Field(default=None, pattern=r"^(env|file):.+$")
+    """Where the secret is read when a job ends: "file:/path" or "env:NAME"."""
+    always: bool = False
+    """Whether all jobs tell of their end."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _webhook(cls, address: str | None) -> str | None:
+        from stoke.notify.webhook import is_allowed
+
+        if address is not None and not is_allowed(address):
+            raise ValueError(
+                "is not an address that jobs may be sent to; write https://host/path, or "
+                "http://localhost/path for this machine, without a login"
+            )
+        return address
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self.command or self.webhook)
+
+
 class QueueConfig(Section):
     """The queue of local and Docker jobs that nothing waits for."""
 
     slots: int | None = Field(default=None, ge=1)
     """How many jobs of a backend run at once; by default one for each core of this machine, and at most
     one for each GiB of its memory."""
+    retry_delay: Seconds = 5.0
+    """Seconds before the second attempt of a job with retries; each further pause is twice as long, up
+    to five minutes."""
 
 
 class ListenConfig(Section):
@@ -237,6 +273,7 @@ class Config(Section):
     results: ResultsConfig = Field(default_factory=ResultsConfig.model_construct)
     project: ProjectConfig = Field(default_factory=ProjectConfig.model_construct)
     queue: QueueConfig = Field(default_factory=QueueConfig.model_construct)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig.model_construct)
     api: ApiConfig = Field(default_factory=ApiConfig.model_construct)
     serve: ServeConfig = Field(default_factory=ServeConfig.model_construct)
     color: Literal["auto", "never"] = "auto"

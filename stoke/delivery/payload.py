@@ -50,8 +50,11 @@ MAX_COPY = 512 * 1024**2
 _REMOTE = Path(bundle.__file__).parent
 
 
-def runner_source(spec: JobSpec) -> bytes:
-    """Return the program that runs inside the job, with only the parts that this job can need."""
+def runner_source(spec: JobSpec, follows: bool = False) -> bytes:
+    """Return the program that runs inside the job, with only the parts that this job can need.
+
+    `follows` is whether it starts after other jobs, whose results it gets.
+    """
     # uv provides packages, and also a Python of another version.
     compiled = bool(spec.project and spec.project.compiled)
     return bundle.runner_source(
@@ -60,6 +63,7 @@ def runner_source(spec: JobSpec) -> bytes:
         project=spec.project is not None,
         compiled=compiled,
         results=bool(spec.results),
+        inputs=follows,
         waits=spec.shell or spec.hold is not None,
     )
 

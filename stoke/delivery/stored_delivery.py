@@ -1,7 +1,8 @@
 """The delivery of a job that waits in the queue, in a file of the job's folder.
 
 It holds the values of the job's secrets and, for a job on this machine, the user's environment, so only
-its owner can read it, and it is deleted once the job has started.
+its owner can read it, and it is deleted once the job has started. A job with retries has another such
+file until it is decided whether there is a further attempt (`stoke.jobs.attempts`).
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ _BYTES = ("payload", "public_spec")
 _TEXTS = ("job_id", "nonce", "request_hash")
 
 
-def delivery_file(job_id: str) -> Path:
-    return job_dir(job_id) / "delivery.json"
+_QUEUED = "delivery.json"
+FOR_RETRY = "retry.json"
 
 
-def store_delivery(delivery: Delivery) -> None:
+def delivery_file(job_id: str, file: str = _QUEUED) -> Path:
+    return job_dir(job_id) / file
+
+
+def store_delivery(delivery: Delivery, file: str = _QUEUED) -> None:
     """Write the file, and beside it the runner. Raises `OSError`."""
     stored: dict[str, Any] = {name: getattr(delivery, name) for name in _TEXTS}
     for name in _BYTES:
@@ -42,12 +47,12 @@ def store_delivery(delivery: Delivery) -> None:
     if not folder.is_dir():  # The submit lock of the job is usually in it.
         make_private(folder)
     stored["runner"] = store_runner(delivery.runner, delivery.job_id)
-    write_atomically(delivery_file(delivery.job_id), json.dumps(stored))
+    write_atomically(delivery_file(delivery.job_id, file), json.dumps(stored))
 
 
-def load_delivery(job_id: str) -> Delivery:
+def load_delivery(job_id: str, file: str = _QUEUED) -> Delivery:
     """Read the file. Raises `EngineError` if it is gone or damaged."""
-    path = delivery_file(job_id)
+    path = delivery_file(job_id, file)
     try:
         stored = read_json(path, MAX_DELIVERY)
         fields: dict[str, Any] = {name: str(stored[name]) for name in _TEXTS}
@@ -65,6 +70,7 @@ def load_delivery(job_id: str) -> Delivery:
         raise EngineError(f"what was stored for {job_id} cannot be read: {error}") from error
 
 
-def drop_delivery(job_id: str) -> None:
-    delivery_file(job_id).unlink(missing_ok=True)
-    drop_runner(job_id)
+def drop_delivery(job_id: str, file: str = _QUEUED) -> None:
+    delivery_file(job_id, file).unlink(missing_ok=True)
+    if not any(delivery_file(job_id, other).exists() for other in (_QUEUED, FOR_RETRY)):
+        drop_runner(job_id)

@@ -39,6 +39,16 @@ def lock_descriptor(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
+def release_lock(descriptor: int) -> None:
+    """Release a lock and close its descriptor.
+
+    Closing alone releases it only once a child process that is just being started has closed its copy,
+    which the kernel does shortly after `posix_spawn` has returned.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the exclusive lock on a file; a missing file is not locked."""
     try:

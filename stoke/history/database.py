@@ -8,6 +8,7 @@ changes back.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ Names = list[str]
 Notes = list[Note]
 Packages = dict[str, dict[str, bool]]
 _UPDATABLE = frozenset(JOB_KINDS) - {"id"}
+# More than a job can have attempts.
+_MOST_MATCHES = 200
+# No id ends like this otherwise (`new_job_id`).
+_FURTHER_ATTEMPT = re.compile(r"(?<=-[a-z2-7]{6})-\d{1,3}\Z")
 _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 
 
@@ -201,7 +206,10 @@ class History(DatabaseFile):
         return self._jobs(rows)[0] if rows else None
 
     def find(self, prefix: str) -> Job:
-        """Return the only job whose id is `prefix` or begins with it, or raise `UnknownJobError`."""
+        """Return the only job whose id is `prefix` or begins with it, or raise `UnknownJobError`.
+
+        Of the attempts of one job (`stoke.history.attempts`), return the newest.
+        """
         unknown = UnknownJobError(f"no job is called {prefix!r}", "list all jobs: stoke jobs --all")
         if not prefix.isascii():
             # Python keeps bytes that are not UTF-8 as lone surrogates, which SQLite refuses.
@@ -211,12 +219,12 @@ class History(DatabaseFile):
             return exact
         rows = self.query(
             "SELECT id FROM jobs WHERE sweep IS NULL AND substr(id, 1, ?) = ? "
-            "ORDER BY submitted_at DESC LIMIT 6",
-            (len(prefix), prefix),
+            "ORDER BY submitted_at DESC LIMIT ?",
+            (len(prefix), prefix, _MOST_MATCHES),
         )
         if not rows or not prefix:
             raise unknown
-        if len(rows) > 1:
+        if len({_FURTHER_ATTEMPT.sub("", str(row["id"])) for row in rows}) > 1:
             names = ", ".join(row["id"] for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
             raise UnknownJobError(
                 f"{prefix!r} is the begin of more than one job's name: {names}",

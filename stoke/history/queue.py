@@ -43,6 +43,8 @@ class QueuedJob:
     kind: str = CODE
     sweep: str | None = None
     """The sweep that it is a task of."""
+    starts_at: float | None = None
+    """It waits until then (epoch seconds)."""
 
 
 # Within a priority, the jobs that were submitted first start first.
@@ -55,13 +57,13 @@ class JobQueue:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def add(self, job_id: str, placement: Placement) -> None:
-        """Put a job behind all others of its priority."""
+    def add(self, job_id: str, placement: Placement, starts_at: float | None = None) -> None:
+        """Put a job behind all others of its priority. It waits until `starts_at` (epoch seconds)."""
         after = json.dumps([[one.job_id, one.any_end] for one in placement.after])
         self._history.query(
-            "INSERT OR IGNORE INTO queue (job_id, place, priority, after) "
-            "VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?, ?)",
-            (job_id, placement.priority, after),
+            "INSERT OR IGNORE INTO queue (job_id, place, priority, after, starts_at) "
+            "VALUES (?, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?, ?, ?)",
+            (job_id, placement.priority, after, starts_at),
         )
 
     def add_beside(self, job_id: str, other: str) -> None:
@@ -87,14 +89,17 @@ class JobQueue:
     def waiting(self, backend: str | None = None) -> list[QueuedJob]:
         """Return the waiting jobs of one backend, or of all, in the order of their start."""
         rows = self._history.query(
-            "SELECT jobs.id, backend, scope, job_kind, sweep, queue.priority, queue.after FROM queue "  # noqa: S608
-            f"JOIN jobs ON jobs.id = queue.job_id WHERE ?1 IS NULL OR jobs.backend = ?1 {_ORDER}",
+            "SELECT jobs.id, jobs.backend, jobs.scope, job_kind, sweep, queue.priority, "  # noqa: S608
+            "queue.after, queue.starts_at "
+            "FROM queue JOIN jobs ON jobs.id = queue.job_id "
+            f"WHERE ?1 IS NULL OR jobs.backend = ?1 {_ORDER}",
             (backend,),
         )
         return [
             QueuedJob(
                 str(row["id"]), str(row["backend"]), str(row["scope"]), _priority(row["priority"]),
                 tuple(_dependencies(row["after"])), row["job_kind"] or CODE, row["sweep"],
+                _time(row["starts_at"]),
             )
             for row in rows
         ]  # fmt: skip
@@ -144,13 +149,31 @@ class JobQueue:
         )
 
     def has_work(self) -> bool:
-        """Return whether a job waits that is not in a paused queue, or a task of a sweep runs."""
+        """Return whether the scheduler has something to do.
+
+        A job waits that is not in a paused queue, a task of a sweep runs, or the end of a job has to be
+        seen because it may run again or tells of it.
+        """
         return bool(
             self._history.query(
                 "SELECT 1 FROM queue JOIN jobs ON jobs.id = queue.job_id "
                 "WHERE jobs.backend NOT IN (SELECT backend FROM paused_queues) "
                 "OR EXISTS (SELECT 1 FROM jobs AS one WHERE one.sweep = jobs.id "
-                "AND (one.state IN ('starting', 'running') OR one.provisional)) LIMIT 1"
+                "AND (one.state IN ('starting', 'running') OR one.provisional)) "
+                "UNION ALL SELECT 1 FROM attempts WHERE next IS NULL "
+                "AND job_id NOT IN (SELECT job_id FROM queue) "
+                "UNION ALL SELECT 1 FROM notifications WHERE sent_at IS NULL "
+                "AND job_id NOT IN (SELECT job_id FROM queue) LIMIT 1"
+            )
+        )
+
+    def has_sequel(self, job_id: str) -> bool:
+        """Return whether anything comes after the end of a job: another attempt, or word of its end."""
+        return bool(
+            self._history.query(
+                "SELECT 1 FROM attempts WHERE job_id = ?1 AND next IS NOT '' "
+                "UNION ALL SELECT 1 FROM notifications WHERE job_id = ?1 AND sent_at IS NULL",
+                (job_id,),
             )
         )
 
@@ -161,6 +184,10 @@ class JobQueue:
 
 def _priority(stored: Any) -> int:
     return stored if isinstance(stored, int) else 0
+
+
+def _time(stored: Any) -> float | None:
+    return float(stored) if isinstance(stored, int | float) else None
 
 
 def _dependencies(stored: Any) -> list[Dependency]:

@@ -200,4 +200,24 @@ MIGRATIONS = (
         PRIMARY KEY (sweep_id, number)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE attempts (
+        job_id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        first TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        cause TEXT,
+        next TEXT,
+        why TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX attempts_by_first ON attempts (first, number);
+    CREATE INDEX attempts_undecided ON attempts (job_id) WHERE next IS NULL;
+    ALTER TABLE queue ADD COLUMN starts_at REAL;
+    """,
+    """
+    CREATE TABLE notifications (
+        job_id TEXT NOT NULL PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        sent_at REAL
+    ) WITHOUT ROWID;
+    CREATE INDEX notifications_pending ON notifications (job_id) WHERE sent_at IS NULL;
+    """,
 )

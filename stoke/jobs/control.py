@@ -21,8 +21,10 @@ RELEASE_SECONDS = 15.0
 def stop(job: Job, backend: Backend, history: History, grace: float) -> str | None:
     """Ask the engine to end the job: SIGTERM now, SIGKILL after `grace` seconds (0: at once).
 
-    Returns what the backend has to tell the user about it, if anything.
+    Of a job with retries, end the newest attempt; there is no further one then. Returns what the
+    backend has to tell the user about it, if anything.
     """
+    job = last_attempt(job, history)
     if job.state.finished and not job.provisional:
         return None
     if job.kind == SWEEP:
@@ -68,6 +70,18 @@ def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) 
             first = first or error
     if first is not None:
         raise first
+
+
+def last_attempt(job: Job, history: History) -> Job:
+    """Return the newest attempt of a job that is to be stopped; there is no further one from now on."""
+    from stoke.history.attempts import Attempts
+
+    job = history.get(Attempts(history).latest(job.id)) or job
+    if job.state.finished and not job.provisional:
+        from stoke.jobs.attempts import give_up
+
+        give_up(job.id, history)
+    return job
 
 
 def interrupt(job: Job, backend: Backend, history: History, grace: float) -> str | None:

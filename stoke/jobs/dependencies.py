@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stoke.errors import RequestError
+from stoke.history.attempts import Attempts
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.queue import Dependency
+from stoke.jobs.attempts import decide
 
 _VERBS = {JobState.STOPPED: "was stopped", JobState.LOST: "was lost", JobState.FAILED: "failed"}
 
@@ -29,10 +31,17 @@ def waits_for(dependency: Dependency, job: Job) -> str | None:
     return f"waits for {job.id} to {'end' if dependency.any_end else 'succeed'} ({job.state})"
 
 
+def newest_attempt(job_id: str, history: History) -> Job | None:
+    """Return the newest attempt of a job, as the history has it; the job itself without retries."""
+    job = history.get(Attempts(history).latest(job_id))
+    attempt = decide(job.id, history) if job is not None else None
+    return history.get(attempt.next) if attempt is not None and attempt.next else job
+
+
 def check_dependencies(after: Iterable[Dependency], history: History) -> None:
     """Raise `RequestError` for a job that could never start."""
     for dependency in after:
-        why = why_never(dependency, history.get(dependency.job_id))
+        why = why_never(dependency, newest_attempt(dependency.job_id, history))
         if why is not None:
             raise RequestError(
                 "after",

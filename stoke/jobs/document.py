@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def job_document(job: Job, history: History) -> dict[str, Any]:
     """Return a job as JSON: times in RFC 3339 (UTC), seconds, bytes, null for unknown."""
+    from stoke.history.attempts import Attempts
+
     try:
         spec = masked_fields(read_stored_fields(history.spec(job.id)))
     except RequestError:
@@ -59,6 +61,16 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
             "collected_at": rfc3339(job.results_at),
             "problem": job.results_problem,
         },
+        "attempts": [
+            {
+                "number": one.number,
+                "job": one.job_id,
+                "cause": one.cause,
+                "next": one.next or None,
+                "why": one.why,
+            }
+            for one in Attempts(history).all_of(job.id)
+        ],
         "damage": job.damage,
         "task_of": None if job.sweep is None else {"sweep": job.sweep, "task": job.task},
         "sweep": _sweep_document(job, history),
@@ -76,6 +88,17 @@ def _sweep_document(job: Job, history: History) -> dict[str, Any] | None:
         return report_on(job, history).document()
     except EngineError:
         return None
+
+
+def shown_document(job: Job, history: History) -> dict[str, Any]:
+    """Return the same with the usage of the code over time, as `stoke show --json` prints it."""
+    from stoke.history.usage import UsageCurves
+
+    usage = [
+        {"time": rfc3339(one.at), "cores": round(one.cores, 3), "memory": one.memory}
+        for one in UsageCurves(history).of(job.id)
+    ]
+    return {**job_document(job, history), "usage": usage}
 
 
 def _lock_document(job: Job) -> dict[str, Any] | None:

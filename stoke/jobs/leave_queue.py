@@ -11,7 +11,8 @@ from stoke.history.database import History
 from stoke.history.job import JobState
 from stoke.history.queue import JobQueue
 from stoke.history.sweeps import Sweeps
-from stoke.jobs.submit import remove_pack
+from stoke.jobs.attempts import give_up
+from stoke.jobs.inputs import inputs_file
 from stoke.jobs.submit_lock import submitting
 
 
@@ -34,5 +35,9 @@ def never_started(job_id: str, why: str, history: History) -> None:
     JobQueue(history).remove(job_id)
     Sweeps(history).close(job_id, why)
     with suppress(StokeError):
-        remove_pack(load_delivery(job_id).project)
+        project = load_delivery(job_id).project
+        if project is not None:
+            project.remove_pack()
     drop_delivery(job_id)
+    inputs_file(job_id).unlink(missing_ok=True)
+    give_up(job_id, history)

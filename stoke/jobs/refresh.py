@@ -229,9 +229,22 @@ def clean_up(
                 backend.remove(job_id)
         except EngineError:
             pass  # It keeps its label, and a later listing removes it.
+        notify_end(job_id, history)
         enforce_budget_later(job)
         if job.sweep is None:  # For tasks the scheduler does it, at times.
             keep_log_budget(history)
+
+
+def notify_end(job_id: str, history: History) -> None:
+    """Have a job tell of its end, if it does that, and is not run again."""
+    if not JobQueue(history).has_sequel(job_id):
+        return
+    from stoke.jobs.attempts import decide
+    from stoke.jobs.notify import notify_later
+
+    attempt = decide(job_id, history)
+    if attempt is None or not attempt.next:
+        notify_later(job_id, history)
 
 
 def _has_collected(

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
 from stoke.backend.pool import Backends
@@ -25,17 +27,22 @@ from stoke.errors import EngineError, StokeError
 from stoke.files.background_log import background_log
 from stoke.files.debug import Logger
 from stoke.files.file_lock import take_lock
+from stoke.history.attempts import Attempts
 from stoke.history.database import History, Note
 from stoke.history.job import SWEEP, Job, JobState, Phase
+from stoke.history.notifications import Notifications
 from stoke.history.queue import JobQueue, QueuedJob
 from stoke.history.sweeps import Sweeps
 from stoke.jobs.alarm import Alarm
+from stoke.jobs.attempts import MOST_DELAY, decide, keep_inputs
 from stoke.jobs.control import stop_tasks
 from stoke.jobs.dependencies import waits_for, why_never
+from stoke.jobs.inputs import inputs_file, make_inputs
 from stoke.jobs.leave_queue import never_started
-from stoke.jobs.refresh import refresh
+from stoke.jobs.refresh import notify_end, refresh
+from stoke.jobs.results import collect_later, is_collected
 from stoke.jobs.scheduler_process import scheduler_lock
-from stoke.jobs.submit import record_failure, recording, remove_pack
+from stoke.jobs.submit import note_cause, record_failure, recording
 from stoke.jobs.submit_lock import submitting
 from stoke.jobs.sweep_tasks import SweepTasks
 from stoke.jobs.sweeps import settle
@@ -54,6 +61,11 @@ LAST_TASKS = "its last tasks run"
 STOPPING = "its running tasks are being stopped"
 STARTERS = 8
 """Threads that start the tasks of sweeps on engines."""
+COLLECT_SECONDS = 0.5
+"""How long the results of an ended job may take before this process has them collected too."""
+AGAIN_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 1.0
+"""Seconds between looks at a running job with retries."""
 PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
@@ -83,6 +95,10 @@ class Scheduler:
         self._has_started = False
         # The reasons that this scheduler has recorded, by job.
         self._told: dict[str, str | None] = {}
+        # When a job with retries was last looked at (monotonic seconds).
+        self._asked: dict[str, float] = {}
+        # When the results of an ended job are next asked for (monotonic seconds).
+        self._collects: dict[str, float] = {}
 
     def run(self) -> None:
         """Start jobs until none waits, but for paused ones."""
@@ -103,6 +119,7 @@ class Scheduler:
         self._has_started = False
         for job in self._queue.waiting():
             by_backend.setdefault(job.backend, []).append(job)
+        self._see_ends()
         paused = self._queue.paused()
         for name, jobs in by_backend.items():
             try:
@@ -134,7 +151,8 @@ class Scheduler:
                 waits, full = self._advance(job, backend, turns, full, job.id in with_waiting_task)
                 self._wait(job, waits)
                 continue
-            waits = self._waits_for_others(job) or turns.waits_for_scope(job.scope)
+            waits = _waits_for_time(job, self._history) or self._waits_for_others(job)
+            waits = waits or turns.waits_for_scope(job.scope)
             if waits is None and full is None:
                 # Those behind it wait too, so that a large job gets its turn.
                 full = turns.waits_for_slot(job.id)
@@ -182,6 +200,12 @@ class Scheduler:
         waits = None if sweep is None or sweep.begun else self._waits_for_others(job)
         if waits is None and has_waiting_task:
             waits = "one of its tasks waits"
+        if waits is None and job.after:
+            try:
+                self._inputs_of(job)  # Once, for all of its tasks.
+            except StokeError as error:
+                self._give_up(job, error.what)
+                return None, full
         while waits is None:
             sweep = self._sweeps.get(job.id)
             if sweep is None or not sweep.has_waiting:
@@ -211,14 +235,70 @@ class Scheduler:
         the queue."""
         waits = None
         for dependency in job.after:
-            other = self._up_to_date(dependency.job_id)
+            other = self._latest(dependency.job_id)
             never = why_never(dependency, other)
             if never is not None:
                 self._give_up(job, never)
                 return None
             assert other is not None
-            waits = waits or waits_for(dependency, other)
+            waits = waits or waits_for(dependency, other) or self._waits_for_results(other)
         return waits
+
+    def _waits_for_results(self, job: Job) -> str | None:
+        """Return that the results of an ended job are still at its engine, and have them collected."""
+        is_adopted = job.request_hash is None  # The user who submitted it collects them.
+        if is_adopted or is_collected(job) or job.results_problem is not None:
+            return None
+        # The process that has seen the end of the job usually collects them.
+        due = self._collects.setdefault(job.id, time.monotonic() + COLLECT_SECONDS)
+        if time.monotonic() > due:
+            self._collects[job.id] = time.monotonic() + AGAIN_SECONDS
+            collect_later(job)
+        return f"waits for the results of {job.id}"
+
+    def _see_ends(self) -> None:
+        """See the end of jobs that no other process follows, if they may run again or tell of it."""
+        now = time.monotonic()
+        notified = Notifications(self._history).pending()
+        for job_id in dict.fromkeys([*Attempts(self._history).undecided(), *notified]):
+            if now - self._asked.get(job_id, 0.0) < ASK_AGAIN_SECONDS or self._queue.has(job_id):
+                continue
+            self._asked[job_id] = now
+            try:
+                self._see_end(job_id)
+            except StokeError:
+                pass  # Its engine does not answer, or the history is full.
+            except Exception:
+                _log.exception("queue: the end of %s cannot be seen", job_id)
+
+    def _see_end(self, job_id: str) -> None:
+        job = self._latest(job_id)
+        is_over = job is not None and job.state.finished and not job.provisional
+        if job is not None and is_over and self._waits_for_results(job) is None:
+            notify_end(job.id, self._history)
+
+    def _latest(self, job_id: str) -> Job | None:
+        """Return the newest attempt of a job, up to date."""
+        while True:
+            job = self._up_to_date(Attempts(self._history).latest(job_id))
+            if job is None or not job.state.finished or job.provisional:
+                return job
+            attempt = decide(job.id, self._history)
+            if attempt is None or not attempt.next:
+                return job
+
+    def _inputs_of(self, job: QueuedJob) -> Path | None:
+        path = inputs_file(job.id)
+        if not path.exists():  # An earlier attempt, or an engine that was busy, has left it.
+            after = [
+                dependency._replace(job_id=Attempts(self._history).latest(dependency.job_id))
+                for dependency in job.after
+            ]
+            most = self._backends.config.results.max_inputs
+            if make_inputs(job.id, after, self._history, most) is None:
+                return None
+        keep_inputs(job.id, path)
+        return path
 
     def _up_to_date(self, job_id: str) -> Job | None:
         job = self._history.get(job_id)
@@ -263,8 +343,12 @@ class Scheduler:
                 if job.sweep is None:
                     delivery = load_delivery(job.id)
                     project = delivery.project
+                    inputs = self._inputs_of(job)
                 else:
                     delivery = self._tasks.delivery(record)
+                    inputs = inputs_file(job.sweep)
+                    inputs = inputs if inputs.exists() else None
+                delivery = replace(delivery, inputs=inputs)
                 backend.submit(delivery, recording(job.id, self._history, lambda *_: None))
             except BusyError as error:
                 return error.what
@@ -276,7 +360,7 @@ class Scheduler:
                     backend.inspect(job.id)
                 except EngineError as unreachable:
                     return unreachable.what
-                self._fail(job, project, error.what, error.hint)
+                self._fail(job, project, error.what, error)
                 return None
             except Exception as error:
                 # A bug in a backend must be shown, and must not keep other jobs waiting.
@@ -294,10 +378,17 @@ class Scheduler:
         return None
 
     def _fail(
-        self, job: QueuedJob, project: ProjectDelivery | None, what: str, hint: str | None = None
+        self,
+        job: QueuedJob,
+        project: ProjectDelivery | None,
+        what: str,
+        error: StokeError | None = None,
     ) -> None:
+        hint = error.hint if error is not None else None
         _log.debug("queue: %s failed to start: %s", job.id, what)
         record_failure(self._history, job.id, what)
+        if error is not None:
+            note_cause(job.id, error, self._history)
         self._history.add_note(job.id, Note("error", what, hint))
         self._leave(job, project)
 
@@ -307,7 +398,9 @@ class Scheduler:
         self._queue.remove(job.id)
         self._told.pop(job.id, None)
         drop_delivery(job.id)
-        remove_pack(project)
+        inputs_file(job.id).unlink(missing_ok=True)
+        if project is not None:
+            project.remove_pack()
 
     def _give_up(self, job: QueuedJob, why: str) -> None:
         with submitting(job.id, wait=False) as alone:
@@ -322,6 +415,18 @@ class Scheduler:
         if self._told.get(job.id) != why and self._queue.has(job.id):
             self._history.update(job.id, reason=why)
             self._told[job.id] = why
+
+
+def _waits_for_time(job: QueuedJob, history: History) -> str | None:
+    """Return until when a further attempt waits, or None."""
+    if job.starts_at is None:
+        return None
+    left = job.starts_at - time.time()
+    if left <= 0 or left > 2 * MOST_DELAY:  # The clock was set back.
+        return None
+    attempt = Attempts(history).of(job.id)
+    number = f"attempt {attempt.number}" if attempt else "it"
+    return f"{number} starts at {time.strftime('%H:%M:%S', time.localtime(job.starts_at))}"
 
 
 def main(inherited: int | None = None) -> None:

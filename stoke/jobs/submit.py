@@ -10,7 +10,15 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stoke.backend.api import Backend, BusyError, Delivery, PhaseReport, UnsettledSubmitError
+from stoke.backend.api import (
+    Backend,
+    BusyError,
+    Cause,
+    Delivery,
+    ImagePullError,
+    PhaseReport,
+    UnsettledSubmitError,
+)
 from stoke.backend.capabilities import SharesNetwork
 from stoke.delivery.checkpoints import checkpoint_name
 from stoke.delivery.network import NOTHING, Network, this_network
@@ -47,7 +55,8 @@ def submit(
     when its turn comes (`stoke.jobs.scheduler`).
     """
     began = time.monotonic()
-    job, delivery = _make_job(prepared)
+    job, delivery = _make_job(prepared, queue.placement if queue else None)
+    has_retries = prepared.request.spec.retries > 0
     with submitting(job.id):
         delivery = _record(prepared, job, delivery, history)
         waits = False
@@ -56,11 +65,14 @@ def submit(
                 _hand_over(delivery, prepared.backend, history, report)
             else:
                 waits = not _hand_over_or_wait(delivery, prepared.backend, history, report, queue)
+        except StokeError:
+            if not (has_retries and _runs_again(job.id, history)):
+                raise
         finally:
-            if not waits:
-                remove_pack(delivery.project)
+            if not waits and delivery.project is not None:
+                delivery.project.remove_pack()
     _log.debug("submit %s: ends after %.3f s", job.id, time.monotonic() - began)
-    if queue is not None:
+    if queue is not None or has_retries or prepared.request.spec.notify:
         from stoke.jobs.scheduler_process import wake_scheduler
 
         wake_scheduler(history)
@@ -81,7 +93,7 @@ def enqueue(
     """
     from stoke.delivery.stored_delivery import drop_delivery
 
-    job, delivery = _make_job(prepared)
+    job, delivery = _make_job(prepared, placement)
 
     def within(delivery: Delivery) -> None:
         _enqueue(delivery, placement, prepared.backend, history)
@@ -96,7 +108,7 @@ def enqueue(
     return job
 
 
-def _make_job(prepared: PreparedRequest) -> tuple[Job, Delivery]:
+def _make_job(prepared: PreparedRequest, placement: Placement | None) -> tuple[Job, Delivery]:
     """Return the record of a new job, and its delivery without the project. Writes nothing."""
     request, backend, spec = prepared.request, prepared.backend, prepared.request.spec
     began = time.monotonic()
@@ -124,7 +136,7 @@ def _make_job(prepared: PreparedRequest) -> tuple[Job, Delivery]:
     delivery = Delivery(
         job.id,
         spec,
-        runner_source(spec),
+        runner_source(spec, follows=placement is not None and bool(placement.after)),
         nonce,
         payload,
         public_spec.encode(),
@@ -153,12 +165,17 @@ def _record(
     try:
         project = _store_snapshot(prepared, job.id)
         delivery = replace(delivery, project=project)
+        if prepared.request.spec.retries:
+            from stoke.jobs.attempts import keep_for_retry
+
+            keep_for_retry(_with_environment(delivery, prepared.backend))
         with nullcontext() if within is None else history.transaction():
             _add(prepared, job, delivery, history)
             if within is not None:
                 within(delivery)
     except BaseException:
-        remove_pack(project)
+        if project is not None:
+            project.remove_pack()
         raise
     return delivery
 
@@ -166,6 +183,14 @@ def _record(
 def _add(prepared: PreparedRequest, job: Job, delivery: Delivery, history: History) -> None:
     spec = prepared.request.spec
     history.add(job, delivery.public_spec.decode(), delivery.nonce)
+    if spec.retries:
+        from stoke.history.attempts import Attempts
+
+        Attempts(history).add(job.id, job.id, 1)
+    if spec.notify:
+        from stoke.history.notifications import Notifications
+
+        Notifications(history).add(job.id)
     if prepared.snapshot is not None:
         for text, hint in prepared.snapshot.notes:
             history.add_note(job.id, Note("note", text, hint))
@@ -202,6 +227,7 @@ def _hand_over(
             raise
         _log.debug("submit %s: %s failed: %s", job_id, backend.name, error)
         record_failure(history, job_id, error.what)
+        note_cause(job_id, error, history)
         error.job_id = job_id
         raise
     except BaseException:
@@ -247,7 +273,8 @@ def _hand_over_or_wait(
     except BaseException:
         record_failure(history, delivery.job_id, "it could not be put into the queue")
         drop_delivery(delivery.job_id)  # It holds secrets.
-        remove_pack(delivery.project)
+        if delivery.project is not None:
+            delivery.project.remove_pack()
         raise
     return False
 
@@ -257,19 +284,34 @@ def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history
     from stoke.delivery.stored_delivery import store_delivery
     from stoke.history.queue import JobQueue
 
-    if backend.capabilities.caches_here:  # The job runs on this machine, with this environment.
-        delivery = replace(delivery, environment=dict(os.environ))
     try:
-        store_delivery(delivery)
+        store_delivery(_with_environment(delivery, backend))
     except OSError as error:
         raise cannot_save(job_dir(delivery.job_id), error) from error
     JobQueue(history).add(delivery.job_id, placement)
 
 
-def remove_pack(project: ProjectDelivery | None) -> None:
-    """Delete the pack of a job that its engine has, or that failed."""
-    if project is not None and project.pack is not None:
-        project.pack.unlink(missing_ok=True)
+def _with_environment(delivery: Delivery, backend: Backend) -> Delivery:
+    """Return the delivery for a later start: a job on this machine has the environment of now."""
+    here = backend.capabilities.caches_here
+    return replace(delivery, environment=dict(os.environ)) if here else delivery
+
+
+def _runs_again(job_id: str, history: History) -> bool:
+    """Return whether a job that its engine did not take has another attempt."""
+    from stoke.jobs.attempts import decide
+
+    attempt = decide(job_id, history)
+    return attempt is not None and bool(attempt.next)
+
+
+def note_cause(job_id: str, error: StokeError, history: History) -> None:
+    """Record the cause of a failed submission, if it is not the fault of the request."""
+    if isinstance(error, ImagePullError):
+        from stoke.history.attempts import Attempts
+
+        with suppress(EngineError):
+            Attempts(history).set_cause(job_id, Cause.IMAGE_PULL)
 
 
 def network_for(spec: JobSpec, backend: Backend) -> Network:

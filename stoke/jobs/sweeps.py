@@ -13,7 +13,8 @@ from stoke.errors import RequestError, StokeError
 from stoke.history.job import SWEEP, JobState
 from stoke.history.queue import JobQueue
 from stoke.history.sweeps import Sweep, Sweeps, TaskCounts
-from stoke.jobs.submit import enqueue, remove_pack
+from stoke.jobs.inputs import inputs_file
+from stoke.jobs.submit import enqueue
 from stoke.request.sweep_values import Table, check_templates
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ def check_sweep(spec: JobSpec, sweep: SweepRequest, backend: Backend) -> None:
         raise RequestError("shell", "cannot be the request of a sweep")
     if spec.hold is not None:
         raise RequestError("hold", "cannot be combined with a sweep, whose tasks would wait for it")
+    if spec.retries:
+        raise RequestError(
+            "retries",
+            "cannot be combined with a sweep",
+            "run its failed tasks again once it has ended: stoke rerun SWEEP --failed",
+        )
     check_templates(spec.args, sweep.table.names)
 
 
@@ -105,8 +112,11 @@ def settle(sweep_id: str, history: History) -> bool:
         history.set_results(sweep_id, at=time.time())
         JobQueue(history).remove(sweep_id)
     with suppress(StokeError):
-        remove_pack(load_delivery(sweep_id).project)
+        project = load_delivery(sweep_id).project
+        if project is not None:
+            project.remove_pack()
     drop_delivery(sweep_id)
+    inputs_file(sweep_id).unlink(missing_ok=True)
     return True
 
 

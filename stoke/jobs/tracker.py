@@ -474,6 +474,10 @@ class Tracker:
             changes["provisional"] = False
             if not job.provisional:
                 changes["finished_at"] = engine.finished_at or time.time()
+        if engine.cause is not None and not _ended_by_itself(job) and not job.stop_requested:
+            from stoke.history.attempts import Attempts
+
+            Attempts(self._history).set_cause(self.job_id, engine.cause)
         shown = self._location.unsaved
         if shown is not None:
             shown.whole = True
@@ -502,6 +506,12 @@ class Tracker:
         if code == EXIT_TIMEOUT and reason == "timeout":
             state = JobState.FAILED
         return {"state": state, "exit_code": code, "reason": reason or self._error}
+
+
+def _ended_by_itself(job: Job) -> bool:
+    """Return whether the runner has reported an end of the code that no signal from outside caused."""
+    reported = job.provisional and job.cpu_seconds is not None
+    return reported and job.state is not JobState.STOPPED
 
 
 def _began(job: Job) -> bool:

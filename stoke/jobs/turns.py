@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from stoke.backend.api import Backend, EngineStatus
 from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
-from stoke.files.file_lock import take_lock
+from stoke.files.file_lock import release_lock, take_lock
 from stoke.history.database import History
 from stoke.history.job import CODE, Job
 from stoke.history.queue import JobQueue, Placement, QueuedJob
@@ -124,7 +123,7 @@ def starting(
     try:
         yield _may_start(job_id, scope, backend, turn.config, history)
     finally:
-        os.close(lock)
+        release_lock(lock)
 
 
 def _may_start(job_id: str, scope: str, backend: Backend, config: Config, history: History) -> bool:

@@ -74,6 +74,16 @@ def recorded_manifest(digest: str) -> Manifest:
     return manifest
 
 
+def share_manifest(job_id: str, other_id: str) -> None:
+    """Store the manifest of a job for another one too, whose folder exists."""
+    link = job_dir(other_id) / _IN_JOB
+    link.unlink(missing_ok=True)
+    try:
+        os.link(job_dir(job_id) / _IN_JOB, link)
+    except OSError:
+        pass  # As in `save_manifest`.
+
+
 def release_manifest(job_id: str) -> None:
     """Remove a job's link to its manifest, and the manifest if no other job names it."""
     link = job_dir(job_id) / _IN_JOB

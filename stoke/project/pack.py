@@ -32,6 +32,11 @@ class ProjectDelivery:
     digest: str
     pack: Path | None
 
+    def remove_pack(self) -> None:
+        """Delete the pack of a job that its engine has, or that failed."""
+        if self.pack is not None:
+            self.pack.unlink(missing_ok=True)
+
 
 class WrongContentError(Exception):
     """A content is not the one that the pack promises. `sha256` is the promised one."""

@@ -220,7 +220,9 @@ class Race:
             if name == "pull" and seconds is None:
                 self._say("fetching the image")
 
-        prepared = prepare(request, self._backend, self._history)
+        nothing: dict[str, object] = {"retries": 0, "retry_exit": (), "notify": False}
+        once = request.spec.model_copy(update=nothing)
+        prepared = prepare(replace(request, spec=once), self._backend, self._history)
         job = submit(prepared, self._history, submitting)
         with self._lock:
             self._running = job

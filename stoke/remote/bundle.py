@@ -41,6 +41,7 @@ _NIX_PART = ("runner.network", "runner.nix")
 _PROJECT_PART = ("runner.project",)
 _COMPILED_PART = ("runner.extension_modules",)
 _RESULTS_PART = ("runner.results",)
+_INPUTS_PART = ("runner.inputs",)
 _WAITING_PART = ("runner.waiting",)
 
 _IMPORTER = """\
@@ -81,14 +82,15 @@ def runner_source(
     project: bool = True,
     compiled: bool = True,
     results: bool = True,
+    inputs: bool = True,
     waits: bool = True,
 ) -> bytes:
     """Return the program that runs inside a job, as one file.
 
     Without `packages` it can run code only on the interpreter that is there, without `nix` it can use
     no system packages, without `project` it gets no files but the code, without `compiled` it builds
-    none of them, without `results` it looks for none outside of their folder, and without `waits` it
-    does not wait for programs that enter the job.
+    none of them, without `results` it looks for none outside of their folder, without `inputs` it gets
+    none of other jobs, and without `waits` it does not wait for programs that enter the job.
     """
     wanted = (
         (True, _USAGE_PART),
@@ -97,6 +99,7 @@ def runner_source(
         (project, _PROJECT_PART),
         (compiled, _COMPILED_PART),
         (results, _RESULTS_PART),
+        (inputs, _INPUTS_PART),
         (waits, _WAITING_PART),
     )
     return bundle("runner.main", tuple(name for is_on, part in wanted if is_on for name in part))

@@ -26,6 +26,7 @@ def runner_arguments(
     pack: str | None = None,
     workspace: str | None = None,
     results: str | None = None,
+    inputs: str | None = None,
     flags: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the runner's arguments; `flags` are options without a value, from `RunnerOption.FLAGS`."""
@@ -38,6 +39,8 @@ def runner_arguments(
         arguments += [RunnerOption.WORKSPACE, workspace]
     if results is not None:
         arguments += [RunnerOption.RESULTS, results]
+    if inputs is not None:
+        arguments += [RunnerOption.INPUTS, inputs]
     if cache is not None:
         arguments += [RunnerOption.CACHE, cache]
     return arguments

@@ -44,6 +44,7 @@ class RunnerOption:
     PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
     WORKSPACE = "--workspace"  # the folder of the job's workspace
     RESULTS = "--results"  # the folder whose content the submitting machine collects at the end
+    INPUTS = "--inputs"  # a file with the results of the jobs that this one follows
     # The job's copy of its project stays on the cache volume for the next job of that project.
     KEEP_COPY = "--keep-copy"
     FLAGS = (CONTAINER, NIX, OWN_FILES, TAGGED, KEEP_COPY)
@@ -59,6 +60,7 @@ class JobFolder:
         "project"  # in WORK: the job's copy of its project, unless that is on the cache volume
     )
     RESULTS = "results"  # the results, where a job has no folder of its own for them
+    INPUTS = "inputs"  # in WORK: the results of the jobs that this one follows
     ENTRY = "entry"  # in WORK: where stoke.remote.session finds the code's variables and folder
     SHELL = "shell"  # in WORK: the pipe through which a shell's exit code reaches the runner
 
@@ -68,6 +70,7 @@ class JobVariable:
 
     RESULTS = "STOKE_RESULTS"
     CHECKPOINT = "STOKE_CHECKPOINT"
+    INPUTS = "STOKE_INPUTS"
 
 
 RESULTS_MOUNT = "/mnt/results"

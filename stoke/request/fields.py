@@ -451,6 +451,31 @@ FIELDS: tuple[Field, ...] = (
         widget=Widget("after a failure: 1h"),
     ),
     Field(
+        "retries",
+        "retries",
+        "Run the job again, at most this often, if it ended for a reason that is not its code's, such "
+        "as a lost node.",
+        values.Count(),
+        Option(("--retries",), "N", changes_json=True),
+        widget=Widget("3"),
+    ),
+    Field(
+        "retry_exit",
+        "retry exits",
+        "Exit codes with which it is run again too: 1,75.",
+        values.Numbers(),
+        Option(("--retry-exit",), "CODES", changes_json=True),
+        widget=Widget("1,75"),
+    ),
+    Field(
+        "notify",
+        "notify",
+        "Run the program notify.command, or post to notify.webhook, when the job has ended.",
+        values.Flag(False, "when it has ended"),
+        Option(("--notify",), changes_json=True),
+        widget=Widget("tell of the end"),
+    ),
+    Field(
         "image",
         "image",
         "Container image.",

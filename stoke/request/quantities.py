@@ -14,6 +14,7 @@ MAX_BYTES = 1 << 50
 MAX_SECONDS = 365 * 86400
 MAX_CORES = 4096
 MAX_GPUS = 1024
+MAX_RETRIES = 100
 
 
 def _read_bytes(value: Any) -> Any:
@@ -51,12 +52,24 @@ def _read_cores(value: Any) -> Any:
 
 
 def _read_gpus(value: Any) -> Any:
+    return _whole(value, 1, MAX_GPUS, "a number of GPUs", "1 or 2")
+
+
+def _read_retries(value: Any) -> Any:
+    return _whole(value, 0, MAX_RETRIES, "a number of retries", "3")
+
+
+def _read_exit_code(value: Any) -> Any:
+    return _whole(value, 1, 255, "an exit code", "1,75")
+
+
+def _whole(value: Any, least: int, most: int, what: str, example: str) -> Any:
     """Return the number in a text or number; a value of another type is left to pydantic."""
     number = value
     if isinstance(value, str):
-        number = int(value) if re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else 0
-    if isinstance(number, int | float) and (not 1 <= number <= MAX_GPUS or number != int(number)):
-        raise ValueError(f"{value!r} is not a number of GPUs from 1 to {MAX_GPUS}; write 1 or 2")
+        number = int(value) if re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else least - 1
+    if isinstance(number, int | float) and (not least <= number <= most or number != int(number)):
+        raise ValueError(f"{value!r} is not {what} from {least} to {most}; write {example}")
     return number
 
 
@@ -87,3 +100,5 @@ Seconds = Annotated[
 ]
 Cores = Annotated[float, BeforeValidator(_read_cores), Field(gt=0, le=MAX_CORES)]
 Gpus = Annotated[int, BeforeValidator(_read_gpus), Field(ge=1, le=MAX_GPUS)]
+Retries = Annotated[int, BeforeValidator(_read_retries), Field(ge=0, le=MAX_RETRIES)]
+ExitCode = Annotated[int, BeforeValidator(_read_exit_code), Field(ge=1, le=255)]

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from stoke.errors import RequestError
-from stoke.request.quantities import Cores, Gpus, Memory, Seconds
+from stoke.request.quantities import Cores, ExitCode, Gpus, Memory, Retries, Seconds
 from stoke.request.requirement import RequirementError, check_requirement
 from stoke.request.requirements_text import (
     Entry,
@@ -322,6 +322,12 @@ class JobSpec(Model):
     """What a cluster reserves; None reserves the limit."""
     memory_request: Memory | None = None
     gpu: Gpus | None = None
+    retries: Retries = 0
+    """How often the job is run again at most (`stoke.backend.api.Cause`)."""
+    retry_exit: tuple[ExitCode, ...] = ()
+    """Exit codes with which it is run again too."""
+    notify: bool = False
+    """Whether the job tells of its end (`stoke.jobs.notify`)."""
     profile: Annotated[str, BeforeValidator(_read_profile), Field(max_length=40)] | None = None
     """The name of a table in the configuration's `argo.profiles`."""
     labels: Labels = {}
@@ -457,6 +463,14 @@ class JobSpec(Model):
             )
         if not has_code and not starts:
             raise ValueError("code: is empty; there is nothing to run")
+        return self
+
+    @model_validator(mode="after")
+    def _again(self) -> JobSpec:
+        if self.retry_exit and not self.retries:
+            raise ValueError("retry_exit: does nothing without retries; add --retries 3")
+        if self.retries and self.shell:
+            raise ValueError("retries: a shell is not run again; leave it out")
         return self
 
     @model_validator(mode="after")

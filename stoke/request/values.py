@@ -51,6 +51,13 @@ class Number(Value):
         return [exact_number(value)]
 
 
+class Count(Number):
+    """A number of which 0 is the default."""
+
+    def is_set(self, value: Any) -> bool:
+        return bool(value)
+
+
 class Size(Value):
     """Bytes."""
 
@@ -119,6 +126,16 @@ class Names(Texts):
 
     def to_text(self, value: Any) -> str:
         return " ".join(value)
+
+
+class Numbers(Names):
+    """Whole numbers, one option with all of them."""
+
+    def to_options(self, value: Any) -> list[str]:
+        return [",".join(map(str, value))]
+
+    def to_text(self, value: Any) -> str:
+        return ",".join(map(str, value))
 
 
 class Arguments(Texts):

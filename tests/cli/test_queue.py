@@ -26,7 +26,7 @@ from stoke.history.queue import JobQueue
 from stoke.jobs import background
 from stoke.jobs.scheduler_process import scheduler_lock, wake_scheduler
 from tests.cli.conftest import Stoke
-from tests.hints import filled
+from tests.hints import command, exported, filled, is_hint
 from tests.lab import until
 
 
@@ -434,3 +434,24 @@ def test_many_that_look_for_the_scheduler_start_one(
             wake_scheduler(history)
     assert started == ["stoke.jobs.scheduler"]
     queue.open()
+
+
+def test_results_that_a_job_cannot_get_are_named_with_the_fix(queue: Queue) -> None:
+    code = "import os; open(os.environ['STOKE_RESULTS'] + '/a', 'wb').write(bytes(5 << 20))"
+    reads = "import os; print(len(open(os.environ['STOKE_INPUTS'] + '/first/a', 'rb').read()))"
+    small = {"STOKE_RESULTS__MAX_SIZE": "4m", "STOKE_RESULTS__MAX_INPUTS": "4m"}
+    first = (
+        queue.stoke("run", "-d", "--name", "first", "-c", code, env=small).stdout.decode().strip()
+    )
+    until(lambda: b"MiB" in queue.stoke("show", first, env=small).stdout, "the refused results")
+    follow = ("run", "-q", "--after", first, "-c", reads)
+    refused = queue.stoke(*follow, env=small)
+    assert refused.returncode == 125 and b"were not collected" in refused.stderr
+    hint = refused.stderr.decode().partition("hint: ")[2].strip()
+    is_hint(hint, "collect them, then run it again: stoke results {}")
+    assert queue.stoke(*command(hint)).returncode == 0
+    refused = queue.stoke(*follow, env=small)
+    assert refused.returncode == 125 and b"have 5.0 MiB" in refused.stderr
+    hint = refused.stderr.decode().partition("hint: ")[2].strip()
+    is_hint(hint, "raise the limit and run it again: export STOKE_RESULTS__MAX_INPUTS={}")
+    assert queue.stoke(*follow, env=small | exported(hint)).stdout == b"5242880\n"

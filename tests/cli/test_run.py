@@ -22,14 +22,15 @@ from tests.terminals import PROGRAM, Terminal
 JOB_KEYS = [
     "id", "name", "kind", "backend", "scope", "state", "provisional", "stale", "held_until",
     "exit_code", "reason", "submitted_at", "started_at", "finished_at", "seconds", "cpu_seconds",
-    "peak_memory", "phases", "predicted", "lock", "packages", "notes", "log", "results", "damage",
-    "task_of", "sweep", "spec",
+    "peak_memory", "phases", "predicted", "lock", "packages", "notes", "log", "results",
+    "attempts", "damage", "task_of", "sweep", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "module", "exec", "shell", "project", "args", "dependencies", "requirements",
     "constraints", "locked", "system", "python", "env", "secrets", "mounts", "workspace", "results",
     "index", "nix", "uv", "image", "timeout", "cpu", "memory", "hold", "shm_size", "cpu_request",
-    "memory_request", "gpu", "profile", "labels", "annotations", "use_cache", "scope",
+    "memory_request", "gpu", "retries", "retry_exit", "notify", "profile", "labels",
+    "annotations", "use_cache", "scope",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREVER = "import time\nprint('began', flush=True)\nwhile True: time.sleep(0.05)"

@@ -77,6 +77,13 @@ WRONG: dict[str, list[Wrong]] = {
     "cpu_request": [Wrong(value, CORES) for value in ("x", "0", "nan")],
     "memory_request": [Wrong(value, SIZE) for value in ("x", "1m")],
     "gpu": [Wrong(value, "from 1 to 1024; write 1") for value in ("x", "0", "-1", "1.5", "9999")],
+    "retries": [
+        Wrong(value, "is not a number of retries from 0 to 100; write 3")
+        for value in ("x", "-1", "1.5", "101")
+    ],
+    "retry_exit": [
+        Wrong(value, "is not an exit code from 1 to 255; write 1,75") for value in ("x", "0", "256")
+    ],
     "profile": [Wrong("x" * 41, "name a table in argo.profiles")],
     "labels": [
         Wrong("x", "write KEY=VALUE", shown=False),

@@ -8,18 +8,28 @@ from typing import Any
 
 import pytest
 
-from stoke.backend.api import Backend, BusyError, Capabilities, Delivery, EngineState, PhaseReport
+from stoke.backend.api import (
+    Backend,
+    BusyError,
+    Capabilities,
+    Delivery,
+    EngineState,
+    ImagePullError,
+    PhaseReport,
+)
 from stoke.backend.pool import Backends
 from stoke.config.model import Config, QueueConfig
 from stoke.errors import EngineError
+from stoke.history.attempts import Attempt, Attempts
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.queue import JobQueue, Placement
 from stoke.jobs.prepare import prepare
 from stoke.jobs.request import Request
 from stoke.jobs.scheduler import Scheduler
-from stoke.jobs.submit import enqueue
+from stoke.jobs.submit import enqueue, submit
 from stoke.request.spec import make_spec
+from tests.lab import until
 from tests.scripted import ABSENT, RUNNING, ScriptedBackend
 
 CONFIG = Config(queue=QueueConfig(slots=5))
@@ -140,3 +150,32 @@ def test_a_job_larger_than_all_slots_runs_alone(history: History) -> None:
     enqueue(prepare(request, engine, history), history, Placement())
     Scheduler(OneBackend(engine), history).start_due()
     assert len(engine.started) == 1
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_an_image_that_cannot_be_pulled_now_is_asked_for_again(
+    history: History, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    """Whether the queue or the client itself submits the first attempt."""
+    monkeypatch.setenv("STOKE_QUEUE__RETRY_DELAY", "0.001")
+    monkeypatch.setattr("stoke.jobs.scheduler_process.wake_scheduler", lambda history: None)
+    engine = Engine({"1": ImagePullError("the registry does not answer")})
+    request = Request(make_spec({"code": "1", "retries": 2}))
+    prepared = prepare(request, engine, history)
+    first = submit(prepared, history) if direct else enqueue(prepared, history, Placement())
+    scheduler = Scheduler(OneBackend(engine), history)
+    until(lambda: not scheduler.start_due(), "the last attempt")
+    attempts = Attempts(history).all_of(first.id)
+    assert [one.cause for one in attempts] == ["image-pull"] * 3
+    assert [one.next for one in attempts] == [f"{first.id}-2", f"{first.id}-3", ""]
+    states = [history.get(one.job_id) for one in attempts]
+    assert {(one.state, one.exit_code) for one in states if one} == {(JobState.FAILED, 125)}
+
+
+def test_a_request_that_its_engine_refuses_is_not_submitted_again(history: History) -> None:
+    engine = Engine({"1": EngineError("no such image", "pull it")})
+    prepared = prepare(Request(make_spec({"code": "1", "retries": 2})), engine, history)
+    with pytest.raises(EngineError, match="no such image"):
+        submit(prepared, history)
+    (job,) = history.list()
+    assert Attempts(history).of(job.id) == Attempt(job.id, job.id, 1, None, "", None)

@@ -30,13 +30,19 @@ TRAVELLING = [
 PROGRAMS = {
     "all": bundle.runner_source(),
     "packages": bundle.runner_source(
-        nix=False, project=False, compiled=False, results=False, waits=False
+        nix=False, project=False, compiled=False, results=False, inputs=False, waits=False
     ),
     "code only": bundle.runner_source(
-        packages=False, nix=False, project=False, compiled=False, results=False, waits=False
+        packages=False,
+        nix=False,
+        project=False,
+        compiled=False,
+        results=False,
+        inputs=False,
+        waits=False,
     ),
     "project": bundle.runner_source(
-        packages=False, nix=False, compiled=False, results=False, waits=False
+        packages=False, nix=False, compiled=False, results=False, inputs=False, waits=False
     ),
     "python": bundle.housekeeping_source("python"),
     "system": bundle.housekeeping_source("system"),
@@ -166,8 +172,8 @@ def test_a_traceback_shows_the_lines_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_job_brings_the_parts_that_it_can_need() -> None:
-    def sizes(**fields: object) -> int:
-        return len(runner_source(make_spec({"code": "pass", **fields})))
+    def sizes(follows: bool = False, **fields: object) -> int:
+        return len(runner_source(make_spec({"code": "pass", **fields}), follows))
 
     plain, packages, system = sizes(), sizes(dependencies=["six"]), sizes(system=["hello"])
     assert plain == len(PROGRAMS["code only"])
@@ -176,7 +182,12 @@ def test_a_job_brings_the_parts_that_it_can_need() -> None:
     assert sizes(project=project) == len(PROGRAMS["project"])
     compiled = {**project, "compiled": [[".", "src"]]}
     everything = sizes(
-        system=["hello"], dependencies=["six"], project=compiled, results=["*.csv"], hold=60
+        follows=True,
+        system=["hello"],
+        dependencies=["six"],
+        project=compiled,
+        results=["*.csv"],
+        hold=60,
     )
     assert plain < system < everything == len(PROGRAMS["all"])
 

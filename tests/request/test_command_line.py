@@ -200,6 +200,9 @@ ALL: dict[str, Any] = {
     "scope": "team-a",
     "use_cache": False,
     "hold": 600,
+    "retries": 3,
+    "retry_exit": [1, 75],
+    "notify": True,
 }
 LOCKED: dict[str, Any] = {
     "code": "1",
@@ -208,12 +211,16 @@ LOCKED: dict[str, Any] = {
 }
 
 
-def test_every_field_but_recorded_ones_is_in_the_line(tmp_path: Path) -> None:
+def test_every_field_but_recorded_ones_is_in_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKE_NOTIFY__COMMAND", '["true"]')
+    config = load_config()
     set_here = {"uv", "project", "shell"}
     for fields in (ALL, LOCKED, {"module": "http.server"}, {"exec": "pytest"}):
         asked = make_spec(fields)
         set_here |= {field.name for field, _ in set_fields(asked)}
-        spec = with_defaults(asked, Config())
+        spec = with_defaults(asked, config)
         assert performed(command_line(spec, "docker", "x"), tmp_path) == spec
     assert set_here == {field.name for field in FIELDS}
 
@@ -237,5 +244,6 @@ def test_the_line_is_short_where_values_are_round() -> None:
         "--index-credentials env:LOGIN --timeout 90s --cpu 0.5 --memory 1g --shm-size 1500m "
         "--cpu-request 0.25 --memory-request 512m --gpu 1 --profile batch --label team=vision "
         "--annotation 'why=a b' "
-        "--hold=600s --image python:3.13 --scope team-a --no-cache - -- 'a b'"
+        "--hold=600s --retries 3 --retry-exit 1,75 --notify --image python:3.13 "
+        "--scope team-a --no-cache - -- 'a b'"
     )

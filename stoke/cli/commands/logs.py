@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stoke.cli.job_lookup import find_jobs, open_history, with_tasks
+from stoke.cli.job_lookup import attempt_of, find_jobs, open_history, with_tasks
 from stoke.cli.log_lines import JobLines, LineFilter, LinePrinter, since_time, stamp
 from stoke.cli.options import JOBS, apply
 from stoke.cli.output import print_error, print_notice, print_unsaved_log, removed_log, shows_colour
@@ -64,6 +64,9 @@ def _pattern(_context: click.Context, _option: click.Parameter, text: str | None
     metavar="N",
     help="Only this task of a sweep.",
 )
+@click.option(
+    "--attempt", type=click.IntRange(min=1), metavar="N", help="Of a job with retries, attempt N."
+)
 @click.option("--engine", is_flag=True, help="Only what the engine itself wrote into the log.")
 def command(
     jobs: tuple[str, ...],
@@ -75,6 +78,7 @@ def command(
     grep: Pattern | None,
     as_json: bool,
     task: int | None,
+    attempt: int | None,
     engine: bool,
 ) -> int:
     """Print the output of jobs.
@@ -87,6 +91,7 @@ def command(
     stoke logs train-7k2pqa
     stoke logs train-7k2pqa --task 17
     stoke logs -f train eval
+    stoke logs --attempt 1 train-7k2pqa
     stoke logs --since 5m --grep 'loss=nan' train
     stoke logs --json train | jq -r 'select(.stream == "stderr").text'
     """
@@ -103,6 +108,8 @@ def command(
     with open_history() as history:
         found, unknown = find_jobs(history, jobs)
         found = with_tasks(found, task, history)
+        if attempt is not None:
+            found = [attempt_of(job, attempt, history) for job in found]
         for error in unknown:
             print_error(error.what, error.hint)
         code = max((error.exit_code for error in unknown), default=0)

@@ -7,7 +7,18 @@ from typing import Any
 import click
 
 from stoke.cli.option_errors import RequestCommand
-from stoke.cli.options import BACKEND, JOB, OUTCOME, QUEUE, UPGRADE, apply, option_for, placement
+from stoke.cli.options import (
+    BACKEND,
+    ENDING,
+    JOB,
+    OUTCOME,
+    QUEUE,
+    UPGRADE,
+    apply,
+    ending_changes,
+    option_for,
+    placement,
+)
 from stoke.errors import RequestError
 from stoke.history.job import SWEEP
 
@@ -18,6 +29,7 @@ from stoke.history.job import SWEEP
 @option_for("scope")
 @option_for("use_cache")
 @option_for("hold")
+@apply(ENDING)
 @UPGRADE
 @click.option(
     "--fresh", is_flag=True, help="Take the project as it is now: its files and its packages."
@@ -35,6 +47,9 @@ def command(
     scope: str | None,
     no_cache: bool,
     hold: str | None,
+    retries: str | None,
+    retry_exit: tuple[str, ...],
+    notify: bool,
     upgrade: bool,
     fresh: bool,
     failed: bool,
@@ -59,7 +74,7 @@ def command(
     """
     from stoke.cli.job_lookup import find_job, open_history
     from stoke.cli.run_request import run_request
-    from stoke.config.defaults import with_changes, with_defaults, with_packages
+    from stoke.config.defaults import check_notify, with_changes, with_defaults, with_packages
     from stoke.config.loader import load_config
     from stoke.jobs.rerun import rerun_request, spec_of
     from stoke.request.values import Requirements
@@ -84,7 +99,11 @@ def command(
         of_project = {"notes": project.notes, "project_files": project.extra_files}
     added = Requirements().from_options("dependencies", packages)
     spec = with_packages(stored, added)
-    spec = with_changes(spec, scope=scope, use_cache=False if no_cache else None, hold=hold)
+    ending = ending_changes(retries, retry_exit, notify)
+    spec = with_changes(
+        spec, scope=scope, use_cache=False if no_cache else None, hold=hold, **ending
+    )
+    check_notify(spec, config)
     request = rerun_request(earlier, spec, config, upgrade=upgrade, **of_project)
     return run_request(
         request,

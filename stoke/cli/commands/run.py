@@ -72,6 +72,7 @@ def command(
     stoke run --detach --after prepare train.py
     stoke run --each lr=0.1,0.01 --each seed=1..10 --max-parallel 4 train.py
     stoke run --each-file runs.csv train.py --out '{name}.json'
+    stoke run --retries 3 --retry-exit 75 train.py
     """
     from stoke.cli.run_request import run_request
     from stoke.config.loader import load_config
@@ -102,6 +103,8 @@ def command(
         return run()
     if detach or as_json or sweep:
         raise click.UsageError("--watch cannot be combined with --detach, --json and --each.")
+    if options["retries"] is not None:
+        raise click.UsageError("--watch cannot be combined with --retries.")
     from stoke.cli.run_on_save import run_on_save, starts_file, watched_paths, watched_root
 
     words = options["words"]

@@ -23,15 +23,15 @@ from stoke.cli.output import (
 )
 from stoke.cli.progress_output import hit_text, prediction_text, results_text
 from stoke.errors import RequestError
+from stoke.history.attempts import Attempt, Attempts
 from stoke.history.database import Note
 from stoke.history.job import CODE, SWEEP, Job, JobState, Usage, beyond_reason
 from stoke.history.usage import UsageCurves, resampled
-from stoke.jobs.document import job_document, log_size
+from stoke.jobs.document import log_size, shown_document
 from stoke.request.fields import rows
 from stoke.request.stored import read_stored_fields
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.sparkline import sparkline
-from stoke.text.times import rfc3339
 from stoke.text.units import UNKNOWN, human_bytes, human_load, human_seconds
 
 ASK_SECONDS = 5.0
@@ -65,16 +65,16 @@ def command(job: str, as_json: bool) -> None:
             show_sweep(found, history, as_json)
             return
         if as_json:
-            figures = [
-                {"time": rfc3339(one.at), "cores": round(one.cores, 3), "memory": one.memory}
-                for one in UsageCurves(history).of(found.id)
-            ]
-            print_json({**job_document(found, history), "usage": figures})
+            print_json(shown_document(found, history))
             return
         spec, notes = history.spec(found.id), history.notes(found.id)
         packages = history.packages(found.id)
         curve = UsageCurves(history).of(found.id)
+        attempts = [(one, history.get(one.job_id)) for one in Attempts(history).all_of(found.id)]
     _show_job(found)
+    if len(attempts) > 1:
+        click.echo()
+        _show_attempts(attempts)
     if found.phases:
         click.echo()
         _show_phases(found)
@@ -213,6 +213,19 @@ def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
 def _note_text(note: Note, reason: str | None) -> str:
     lines = [beyond_reason(note.text, reason), note.hint and f"hint: {note.hint}"]
     return "\n".join(filter(None, lines))
+
+
+def _show_attempts(attempts: list[tuple[Attempt, Job | None]]) -> None:
+    rows: list[list[Cell]] = []
+    for attempt, job in attempts:
+        known: list[Cell] = ["removed", UNKNOWN, UNKNOWN]
+        if job is not None:
+            code = UNKNOWN if job.exit_code is None else str(job.exit_code)
+            known = [state_text(job), code, human_seconds(job.seconds)]
+        rows.append([str(attempt.number), attempt.job_id, *known, attempt.why or ""])
+    print_table(
+        ["ATTEMPT", "JOB", "STATE", "EXIT", "TOOK", "RUN AGAIN BECAUSE"], rows, frozenset({0, 3, 4})
+    )
 
 
 def _show_phases(job: Job) -> None:

@@ -22,7 +22,8 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     """Stop jobs.
 
     Sends SIGTERM, then SIGKILL after the configured grace period (10 seconds), and waits until the
-    jobs have ended. Finished jobs are left unchanged.
+    jobs have ended. Finished jobs are left unchanged. Of a job with --retries the newest attempt is
+    stopped, and there is no further one.
 
     \b
     stoke stop train-7k2pqa
@@ -32,7 +33,7 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
     from stoke.config.loader import load_config
     from stoke.history.database import History
     from stoke.history.job import Job
-    from stoke.jobs.control import stop
+    from stoke.jobs.control import last_attempt, stop
     from stoke.jobs.refresh import clean_up
     from stoke.jobs.tracker import Tracker
     from stoke.logs.fallback import UnsavedLogError
@@ -58,7 +59,9 @@ def command(jobs: tuple[str, ...], now: bool) -> int:
             problems.append(error)
 
     with open_history() as history:
-        found, problems = find_jobs(history, jobs)
+        named, problems = find_jobs(history, jobs)
+        last = [last_attempt(job, history) for job in named]
+        found = list({job.id: job for job in last}.values())
         threads = [
             threading.Thread(target=end, args=(job, history), daemon=True)
             for job in found

@@ -21,6 +21,9 @@ def command(
     scope: str | None,
     no_cache: bool,
     hold: str | None,
+    retries: str | None,
+    retry_exit: tuple[str, ...],
+    notify: bool,
     upgrade: bool,
     name: str | None,
     detach: bool,
@@ -40,7 +43,7 @@ def command(
 
     A request whose "project" has no digest runs with the folder's files and packages as they are now.
     """
-    from stoke.cli.options import job_name, placement
+    from stoke.cli.options import ending_changes, job_name, placement
     from stoke.cli.run_request import run_request
     from stoke.config.defaults import with_changes, with_defaults
     from stoke.config.loader import load_config
@@ -54,8 +57,9 @@ def command(
     data = read_input(where, MAX_REQUEST)
     spec = request_from_json(data, "standard input" if where == "-" else where)
     spec, project = request_to_submit(spec)
+    ending = ending_changes(retries, retry_exit, notify)
     spec = with_changes(
-        spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold
+        spec, image=image, scope=scope, use_cache=False if no_cache else None, hold=hold, **ending
     )
     request = Request.configured(
         with_defaults(spec, config, project.settings),

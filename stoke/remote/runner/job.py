@@ -43,6 +43,7 @@ class RemoteJob:
         self.pack = options.get(RunnerOption.PACK)
         self.workspace = options.get(RunnerOption.WORKSPACE)
         self.results = options.get(RunnerOption.RESULTS)
+        self.packed_inputs = options.get(RunnerOption.INPUTS)
         self.private_cache = os.path.join(self.work, ".cache")
         shared_cache = options.get(RunnerOption.CACHE) if payload["use_cache"] else None
         self.cache = shared_cache or self.private_cache
@@ -60,6 +61,7 @@ class RemoteJob:
         self.project: str | None = None  # the folder of the job's copy of its project
         self.copy: ProjectCopy | None = None  # the same folder, if it stays on the cache volume
         self.manifest = b""  # that of the project
+        self.inputs: str | None = None  # the folder with the results of earlier jobs
         self.directory = ""  # the working directory of the code
         self.checkpoint: int | None = None  # the descriptor of its folder
         self.code_began = 0.0  # the time, on the clock of the file system

@@ -2,7 +2,7 @@
 
     python3 -I -S runner.py PAYLOAD --work DIR [--cache DIR] [--uv PATH] [--container] [--nix]
                             [--own-files] [--tagged] [--keep-copy] [--pack PATH] [--workspace DIR]
-                            [--results DIR]
+                            [--results DIR] [--inputs PATH]
 
 PAYLOAD is a file with gzip of the JSON of `stoke.remote.schema.Payload`. It may hold secrets, so it is
 deleted once it is read. `stoke.remote.protocol.RunnerOption` explains the options.

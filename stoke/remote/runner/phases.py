@@ -54,6 +54,10 @@ class Phases:
                 return 0, {}
             self._phase = "run"
             check_program(job)
+            if job.packed_inputs:
+                from stoke.remote.runner.inputs import unpack_inputs
+
+                job.inputs = unpack_inputs(job, job.packed_inputs)
             with PhaseReporter(job.events, "run"):
                 result = run_code(job)
             report_results(job)

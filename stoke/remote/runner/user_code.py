@@ -9,7 +9,13 @@ import sys
 import time
 from _thread import allocate_lock, start_new_thread  # `threading` takes 2 ms to import.
 
-from stoke.remote.protocol import EXIT_TIMEOUT, WORKSPACE_VARIABLE, HintCode, JobFolder
+from stoke.remote.protocol import (
+    EXIT_TIMEOUT,
+    WORKSPACE_VARIABLE,
+    HintCode,
+    JobFolder,
+    JobVariable,
+)
 from stoke.remote.runner.entry import offer_entry
 from stoke.remote.runner.errors import PhaseError, StoppedError
 from stoke.remote.runner.job_folders import make_folders
@@ -60,11 +66,14 @@ def run_code(job: RemoteJob) -> Result:
     env["PATH"] = _search_path(job, env)
     for name in payload["withheld"]:
         env.pop(name, None)
-    env.pop(WORKSPACE_VARIABLE, None)  # of a job around a local one
+    for name in (WORKSPACE_VARIABLE, JobVariable.INPUTS):
+        env.pop(name, None)  # of a job around a local one
     if job.workspace:
         env[WORKSPACE_VARIABLE] = job.workspace
     env.update(payload["env"])
     env.update(make_folders(job))
+    if job.inputs:
+        env[JobVariable.INPUTS] = job.inputs
     if job.project and project:
         # Child processes import from the project, too.
         paths = [folder] if script else []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backends.argo import pack_chunks
 from backends.argo.bundle import MAX_CARRIED
-from backends.argo.pack_chunks import chunks_of
+from backends.argo.pack_chunks import chunks_of, chunks_of_inputs
 from stoke.errors import RequestError
 from tests.snapshots import snapshot
 
@@ -71,3 +71,19 @@ def test_a_pack_beyond_the_limit_is_refused(
     path, _ = written(tmp_path, {"a": random.Random(1).randbytes(3 * MAX_CARRIED)})
     with pytest.raises(RequestError, match=r"more than 2\.0 MiB compressed"):
         chunks_of(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, MAX_CARRIED, 3 * MAX_CARRIED + 5])
+def test_the_chunks_of_inputs_are_the_file_again(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "inputs"
+    path.write_bytes(random.Random(1).randbytes(size))
+    chunks = chunks_of_inputs(path, 5)
+    assert all(len(chunk.data) <= MAX_CARRIED for chunk in chunks)
+    assert zlib.decompress(b"".join(chunk.data for chunk in chunks)) == path.read_bytes()
+
+
+def test_inputs_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "inputs"
+    path.write_bytes(random.Random(1).randbytes(2 * MAX_CARRIED))
+    with pytest.raises(RequestError, match="the most that a cluster takes with a job"):
+        chunks_of_inputs(path, 2)

@@ -8,7 +8,9 @@ import os
 import random
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -421,3 +423,31 @@ def test_shared_memory_is_bounded_where_the_request_says_so() -> None:
     with pytest.raises(RequestError) as refused:
         made_of(shm_size="2g", config=Config(argo=ArgoConfig(by_template=True)))
     assert refused.value.field == "shm_size"
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_the_results_of_earlier_jobs_travel_beside_the_pack(tmp_path: Path, long: bool) -> None:
+    """In the bundle while they are short, else as parts that the pod's first program joins."""
+    inputs = tmp_path / "inputs"
+    inputs.write_bytes(os.urandom(3 << 20) if long else b"short")
+    job = replace(delivery("pass"), inputs=inputs)
+    made = make_job(job, CONFIG)
+    assert bool(made.chunks) is long
+    folder = tmp_path / "pod"
+    (folder / "parts").mkdir(parents=True)
+    for number, chunk in enumerate(made.chunks):
+        (folder / "parts" / bundle.part_name(number)).write_bytes(chunk.data)
+    environ = {"STOKE_BUNDLE": variables(made)["STOKE_BUNDLE"]}
+    head = json.loads(zlib.decompress(base64.b64decode(environ["STOKE_BUNDLE"])).split(b"\n")[0])
+    assert head["argv"][head["argv"].index("--inputs") + 1] == "/stoke/inputs"
+    with suppress(subprocess.CalledProcessError):  # The runner of this job finds no /stoke.
+        unpacked_in(folder, environ)
+    assert (folder / "inputs").read_bytes() == inputs.read_bytes()
+
+
+def test_a_template_carries_short_inputs_only(tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs"
+    inputs.write_bytes(bytes(300_000))
+    config = Config(argo=ArgoConfig(by_template=True))
+    with pytest.raises(RequestError, match=r"at most 256 KiB of the results of earlier jobs"):
+        make_job(replace(delivery("pass"), inputs=inputs), config)

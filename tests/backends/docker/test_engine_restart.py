@@ -152,6 +152,30 @@ def test_a_job_is_found_again_after_the_engine_went_away_in_its_middle(
     backends.close()
 
 
+@pytest.mark.parametrize("ends", ["restart", "kill", "stop"])
+def test_only_an_end_by_a_restart_of_the_engine_is_the_engines_fault(
+    engine: PrivateEngine, bare_image: str, ends: str
+) -> None:
+    config = Config(docker=DockerConfig(host=engine.host, image=bare_image, network="none"))
+    backends = Backends(config)
+    lab = Lab(backends.get("docker"), config, "default", "")
+    code = "import time; print('before', flush=True); time.sleep(600)"
+    job = lab.submit(code, use_cache=False)
+    tracker = lab.track(job)
+    lab.until_output(job, b"before\n")
+    if ends == "restart":
+        engine.stop()
+        engine.start()
+    else:
+        command = ["docker", "--host", engine.host, ends, job.id]
+        subprocess.run(command, check=True, capture_output=True)
+    tracker.close()
+    state = lab.backend.inspect(job.id)
+    assert (state.status, state.exit_code) == ("exited", 137 if ends == "kill" else 143)
+    assert state.cause == ("engine-restart" if ends == "restart" else None)
+    backends.close()
+
+
 COUNTS = """
 import sys, time
 for number in range(2000):

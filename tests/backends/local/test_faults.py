@@ -257,6 +257,17 @@ def test_a_job_without_its_supervisor_is_lost_and_its_processes_are_ended(
             assert history.get(seen.id) is None
 
 
+def test_the_cause_of_a_lost_job(lab: Lab, orphaned: Job) -> None:
+    until(lambda: lab.backend.inspect(orphaned.id).status == "absent", "its loss")
+    assert lab.backend.inspect(orphaned.id).cause == "supervisor-lost"
+    started = folder_of(orphaned) / "started.json"
+    record = json.loads(started.read_text())
+    started.write_text(json.dumps({**record, "place": "another boot"}))
+    state = lab.backend.inspect(orphaned.id)
+    assert (state.cause, "rebooted" in (state.reason or "")) == ("machine-restart", True)
+    started.write_text(json.dumps(record))
+
+
 def test_a_lock_that_a_job_inherited_does_not_keep_it_running(lab: Lab, orphaned: Job) -> None:
     """Earlier versions passed it on, and recorded no start time."""
     started = folder_of(orphaned) / "started.json"
