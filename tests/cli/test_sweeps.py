@@ -23,6 +23,7 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.queue import JobQueue
 from stoke.history.sweeps import Sweeps
+from stoke.jobs.inputs import inputs_file
 from tests.cli.conftest import Stoke
 from tests.cli.test_queue import is_awake, scheduler_pid, waits_for
 from tests.hints import command, filled
@@ -372,6 +373,45 @@ def test_a_sweep_that_follows_a_failed_job_never_starts(lab: Lab) -> None:
     job = lab.until_over(sweep)
     assert job.state is JobState.STOPPED and "which it follows, failed" in (job.reason or "")
     assert lab.states(sweep) == ["stopped"] * 3
+
+
+def test_each_task_finds_the_results_of_the_job_that_the_sweep_follows(lab: Lab) -> None:
+    saves = 'import os; open(os.environ["STOKE_RESULTS"] + "/data.txt", "w").write("ready")'
+    lab.detach("--name", "prepare", "-c", saves)
+    reads = 'import os; print(open(os.environ["STOKE_INPUTS"] + "/prepare/data.txt").read())'
+    sweep = lab.detach("--after", "prepare", "--each", "n=1..3", "-c", reads)
+    assert lab.until_over(sweep).state is JobState.SUCCEEDED
+    assert [row["last_line"] for row in lab.table(sweep)] == ["ready"] * 3
+    assert not inputs_file(sweep).exists()
+
+
+def test_a_sweep_that_follows_too_large_results_is_refused(lab: Lab) -> None:
+    saves = 'import os; open(os.environ["STOKE_RESULTS"] + "/data", "wb").write(bytes(2000))'
+    assert lab.stoke("run", "-q", "--name", "prepare", "-c", saves).returncode == 0
+    limit = {"STOKE_RESULTS__MAX_INPUTS": "1000"}
+    done = lab.stoke("run", "--after", "prepare", "--each", "n=1..3", "-c", "print(1)", env=limit)
+    assert done.returncode != 0
+    assert b"results.max_inputs" in done.stderr
+    with History() as history:
+        assert [job.name for job in history.list(tasks=True)] == ["prepare"]
+
+
+def test_a_sweep_has_no_retries(lab: Lab) -> None:
+    done = lab.stoke("run", "--retries", "2", "--each", "n=1,2", "-c", "pass")
+    assert done.returncode == 2
+    assert b"--retries: cannot be combined with a sweep" in done.stderr
+
+
+def test_a_sweep_tells_of_its_end_once(lab: Lab, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    program = ["sh", "-c", f"cat >> {told}; echo >> {told}"]
+    env = {"STOKE_NOTIFY__COMMAND": json.dumps(program)}
+    done = lab.stoke("run", "-q", "--notify", "--each", "n=1..3", "-c", "pass", env=env)
+    assert done.returncode == 0, done.stderr
+    until(lambda: told.exists() and told.read_text().endswith("\n"), "the word of its end")
+    (document,) = map(json.loads, told.read_text().splitlines())
+    assert (document["kind"], document["state"]) == ("sweep", "succeeded")
+    assert document["sweep"]["tasks"] == 3
 
 
 def test_a_sweep_from_json(lab: Lab, tmp_path: Path) -> None:
