@@ -134,7 +134,8 @@ def test_damage_in_any_column_makes_no_command_fail(
     if not damage(table, column, value, as_text):
         return
     listed = json.loads(works("jobs", "--json").stdout)
-    assert len(listed) == 2
+    # A job whose column `sweep` is damaged counts as a task, and tasks are not listed.
+    assert len(listed) == 2 or (len(listed) == 1 and place == ("jobs", "sweep"))
     assert SOUND in [one["id"] for one in listed]
     table_text = works("jobs").stdout
     for one in listed:
