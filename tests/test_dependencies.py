@@ -16,6 +16,9 @@ PACKAGES = ("stoke", "backends", "tui", "styles")
 # certifi is found without an import, and tree-sitter is listed only to bound its version.
 NOT_IMPORTED = {"certifi", "tree-sitter"}
 TYPES_ONLY = {"_typeshed"}
+# Its folder is on the path of the program that imports it.
+OWN_MODULES = {"supervisor"}
+OTHERS = {*PACKAGES, *TYPES_ONLY, *OWN_MODULES}
 
 
 def test_every_imported_package_is_declared_and_no_other() -> None:
@@ -26,7 +29,7 @@ def test_every_imported_package_is_declared_and_no_other() -> None:
     distributions = packages_distributions()
     imported = {
         canonicalize_name(distribution)
-        for name in imported_names() - {*PACKAGES, *TYPES_ONLY} - sys.stdlib_module_names
+        for name in imported_names() - OTHERS - sys.stdlib_module_names
         for distribution in distributions[name]
     }
     assert imported == declared - NOT_IMPORTED

@@ -396,12 +396,6 @@ def test_a_sweep_that_follows_too_large_results_is_refused(lab: Lab) -> None:
         assert [job.name for job in history.list(tasks=True)] == ["prepare"]
 
 
-def test_a_sweep_has_no_retries(lab: Lab) -> None:
-    done = lab.stoke("run", "--retries", "2", "--each", "n=1,2", "-c", "pass")
-    assert done.returncode == 2
-    assert b"--retries: cannot be combined with a sweep" in done.stderr
-
-
 def test_a_sweep_tells_of_its_end_once(lab: Lab, tmp_path: Path) -> None:
     told = tmp_path / "told"
     program = ["sh", "-c", f"cat >> {told}; echo >> {told}"]
@@ -504,6 +498,9 @@ def test_the_hints_of_refused_sweeps(lab: Lab) -> None:
     )
     assert lab.stoke("run", "-q", "--each", "n=1", "-c", "1", "--", f"{{{text}}}").returncode == 0
     argo = hint("-b", "argo", "--each", "n=1", "-c", "1")
+    retries = hint("--retries", "2", "--each", "n=1,2", "-c", "1")
+    template = "run its failed tasks again once it has ended: stoke rerun SWEEP --failed"
+    assert filled(retries, template) == ()
     assert filled(argo, "run the sweep on this machine or in containers: -b local, -b docker") == ()
     assert lab.stoke("run", "-q", "-b", "local", "--each", "n=1", "-c", "1").returncode == 0
 

@@ -54,8 +54,8 @@ class JobList(ScrollView, can_focus=True):
         Binding("pageup", "page(-1)", "Page up", show=False, id="jobs.page_up"),
         Binding("home,g", "first", "First job", show=False, id="jobs.first"),
         Binding("end,G", "last", "Last job", show=False, id="jobs.last"),
-        Binding("right", "unfold", "Show the tasks of a sweep", show=False, id="jobs.unfold"),
-        Binding("left", "fold", "Hide the tasks of a sweep", show=False, id="jobs.fold"),
+        Binding("right", "unfold", "Show a sweep's tasks", show=False, id="jobs.unfold"),
+        Binding("left", "fold", "Hide a sweep's tasks", show=False, id="jobs.fold"),
         Binding("space", "mark", "Mark", show=False, id="jobs.mark"),
         Binding("a", "mark_all", "Mark all listed jobs", show=False, id="jobs.mark_all"),
     ]
