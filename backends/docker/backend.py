@@ -241,10 +241,9 @@ class DockerBackend(WorkspaceMethods):
             return EngineState(EngineStatus.ABSENT)
         with checking_answer(f"inspect {job_id}"):
             state = _state(record["State"])
-            container = str(record["Id"])
         if state.exit_code not in ENDED_FROM_OUTSIDE or state.reason is not None:
             return state
-        restarted = was_restarted(self._engine, container)
+        restarted = was_restarted(self._engine, _reference(record, job_id))
         return replace(state, cause=Cause.ENGINE_RESTART) if restarted else state
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:

@@ -108,7 +108,7 @@ async def test_a_hostile_name_in_dialogs_and_toasts(
 
 NEVER_WRONG = (
     *("name", "image", "args", "requirements", "locked", "use_cache", "results"),
-    *("recorded", "no_folder", "include", "exclude", "group", "extra", "no_dev"),
+    *("recorded", "no_folder", "include", "exclude", "group", "extra", "no_dev", "notify"),
 )
 
 

@@ -15,11 +15,14 @@ from typing import Any
 
 from stoke.files.file_lock import is_locked, take_lock
 from stoke.files.paths import make_private, state_dir
+from stoke.request.fields import FIELDS
+from stoke.request.values import Flag
 from tui import ui_state
 
 _FIRST = "draft"
 _NAME = re.compile(r"draft(-[0-9]{1,6})?")
-_DEFAULTED = frozenset({"scope", "use_cache", "locked", "recorded", "no_folder", "no_dev"})
+_FLAGS = (one.name for one in FIELDS if isinstance(one.value, Flag))
+_DEFAULTED = frozenset({"scope", "recorded", "no_folder", "no_dev", *_FLAGS})
 """Fields that hold something in an empty form."""
 
 

@@ -332,7 +332,7 @@ def test_a_job_compiles_no_module_that_every_runner_has(
     parts = ("runner.lockfile", "runner.environment", "runner.other_python")
     call = f"[main(sys.argv[1:]), print('compiled:', *{compiled})][0]"
     monkeypatch.setattr(
-        "stoke.jobs.submit.runner_source", lambda _: bundle("runner.main", parts, call=call)
+        "stoke.jobs.submit.runner_source", lambda *_, **__: bundle("runner.main", parts, call=call)
     )
     assert lab.run("pass").stdout == b"compiled:\n"
     # Few jobs want another Python, so that module comes with them.
