@@ -178,8 +178,10 @@ def test_a_folder_that_does_not_exist_ends_it(stoke: Stoke, here: Path) -> None:
         (["--exec", "pytest"], b"--watch needs a FILE"),
         (["--no-folder", "-m", "app"], b"--watch needs a FILE"),
         ([], b"--watch needs a FILE"),
-        (["--json", "a.py"], b"--detach and --json"),
-        (["--detach", "a.py"], b"--detach and --json"),
+        (["--json", "a.py"], b"--detach, --json and --each"),
+        (["--detach", "a.py"], b"--detach, --json and --each"),
+        (["--each", "n=1,2", "a.py"], b"--detach, --json and --each"),
+        (["--retries", "2", "a.py"], b"combined with --retries"),
     ],
 )
 def test_what_cannot_be_watched_is_refused(stoke: Stoke, arguments: list[str], why: bytes) -> None:

@@ -80,6 +80,8 @@ def test_f13_a_full_disk_is_reported_and_tried_again(
 ) -> None:
     """The history or the spool is full: saved data stays, and saving continues when there is space."""
     monkeypatch.setattr(follower_module, "FULL_SECONDS", 0.0)
+    # A checkpoint that cannot be written is no trouble.
+    monkeypatch.setattr(follower_module, "CHECKPOINT_SECONDS", 3600.0)
     event = {"event": "note", "text": "x"}
     log = [*lines_of(5), Frame(STDERR, START + 5 * MS, frame(NONCE, event)), *lines_of(3)[2:]]
     log += [Frame(ENGINE, START + 6 * MS, b"argo=true\n")]
