@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stoke.errors import RequestError, StokeError, UnknownJobError
 from stoke.files.paths import history_file, is_there
 from stoke.history.database import History
-from stoke.history.job import SWEEP, Job
+from stoke.history.job import SWEEP, Job, JobState
+
+if TYPE_CHECKING:
+    from stoke.history.sweeps import Task
 
 MOST_TASKS = 200
 """Tasks whose logs are printed together; each has open files."""
@@ -46,9 +51,11 @@ def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], l
     return list(found.values()), unknown
 
 
-def with_tasks(jobs: list[Job], number: int | None, history: History) -> list[Job]:
+def with_tasks(
+    jobs: list[Job], number: int | None, history: History, *, follow: bool = False
+) -> list[Job]:
     """Return the jobs, with their tasks in place of sweeps: the one with this number, or all that have
-    begun."""
+    begun. With `follow`, wait until that one has begun, and count those that have not for the limit."""
     if number is None and all(job.kind != SWEEP for job in jobs):
         return jobs
     from stoke.history.sweeps import Sweeps
@@ -61,21 +68,33 @@ def with_tasks(jobs: list[Job], number: int | None, history: History) -> list[Jo
             found.append(job)
             continue
         sweep = Sweeps(history).of(job)
-        if number is None and sweep.begun > MOST_TASKS:
+        many = sweep.tasks if follow and sweep.has_waiting else sweep.begun
+        if number is None and many > MOST_TASKS:
             raise RequestError(
                 job.id,
-                f"has {sweep.begun:,} tasks; at most {MOST_TASKS} logs can be printed together",
+                f"has {many:,} tasks; at most {MOST_TASKS} logs can be printed together",
                 f"name one of them: stoke logs {job.id} --task 1",
             )
-        tasks = list(Sweeps(history).tasks(sweep, None if number is None else [number]))
-        if not tasks:
+        if number is not None and number > sweep.tasks:
             raise RequestError(
                 "task", f"{job.id} has the tasks 1 to {sweep.tasks}, and no {number}"
             )
+        if number is not None and follow:
+            from stoke.cli.sweep_logs import wait_for_task
+
+            wait_for_task(job, number, history)
+            sweep = Sweeps(history).of(job)
+        tasks = list(Sweeps(history).tasks(sweep, None if number is None else [number]))
         if number is not None and tasks[0].job is None:
-            raise RequestError("task", f"task {number} of {job.id} has not begun")
+            raise RequestError("task", f"task {number} of {job.id} {_without_job(tasks[0])}")
         found += [task.job for task in tasks if task.job is not None]
     return found
+
+
+def _without_job(task: Task) -> str:
+    if task.state is JobState.STOPPED:
+        return "never began"
+    return "has not begun" if task.state is JobState.QUEUED else "is no longer there"
 
 
 def attempt_of(job: Job, number: int, history: History) -> Job:

@@ -334,10 +334,15 @@ class JobFollower:
 
 
 def follow_jobs(
-    jobs: list[Job], history: History, locations: LogLocations, show: Callable[[bool], None]
+    jobs: list[Job],
+    history: History,
+    locations: LogLocations,
+    show: Callable[[bool], None],
+    more: Callable[[], list[Job] | None] = lambda: None,
 ) -> None:
-    """Follows several jobs until all of them are over. `show` is called on this thread whenever one
-    of them may have written; with False, because more may come."""
+    """Follow several jobs until all of them are over. `show` is called on this thread whenever one
+    of them may have written; with False, because more may come. `more` returns the jobs that are
+    followed from now on too, or None if there will be no others."""
     queue: SimpleQueue[EngineError | None] = SimpleQueue()
     failures: list[BaseException] = []
     progress = ProgressPrinter(quiet=True, troubles=True)
@@ -351,26 +356,25 @@ def follow_jobs(
         queue.put(None)
 
     with closing(Backends(load_config())) as backends:
-        trackers = [
-            Tracker(
-                backends.get(job.backend),
-                history,
-                job.id,
-                on_change=lambda: queue.put(None),
-                on_trouble=queue.put,
-                on_unsaved=queue.put,
-                location=locations.of(job.id),
-            )
-            for job in jobs
-        ]
-        threads = [
-            threading.Thread(target=track, args=pair, daemon=True)
-            for pair in zip(trackers, jobs, strict=True)
-        ]
-        for thread in threads:
-            thread.start()
+        trackers: list[Tracker] = []
+        threads: list[threading.Thread] = []
+        joined: list[Job] | None = jobs
         try:
-            while any(thread.is_alive() for thread in threads):
+            while joined is not None or any(thread.is_alive() for thread in threads):
+                for job in joined or ():
+                    tracker = Tracker(
+                        backends.get(job.backend),
+                        history,
+                        job.id,
+                        on_change=lambda: queue.put(None),
+                        on_trouble=queue.put,
+                        on_unsaved=queue.put,
+                        location=locations.of(job.id),
+                    )
+                    trackers.append(tracker)
+                    threads.append(threading.Thread(target=track, args=(tracker, job), daemon=True))
+                    threads[-1].start()
+                joined = None if joined is None else more()
                 try:
                     trouble = queue.get(timeout=CHECK_SECONDS)
                     while True:

@@ -320,16 +320,6 @@ def test_results_as_a_table(lab: Lab) -> None:
     assert [row["task"] for row in shown["tasks"]] == [1, 2]
 
 
-def test_logs_of_all_tasks_and_of_one(lab: Lab) -> None:
-    lab.stoke("run", "-q", "--each", "n=1,2", "-c", "import sys; print('n', sys.argv[2])")
-    sweep = only_sweep().id
-    lines = lab.stoke("logs", sweep).stdout.decode().splitlines()
-    assert sorted(lines) == [f"{sweep}-1 | n 1", f"{sweep}-2 | n 2"]
-    assert lab.stoke("logs", sweep, "--task", "2").stdout == b"n 2\n"
-    missing = lab.stoke("logs", sweep, "--task", "3")
-    assert missing.returncode == 2 and b"has the tasks 1 to 2, and no 3" in missing.stderr
-
-
 def test_a_sweep_is_removed_with_its_tasks(lab: Lab) -> None:
     lab.stoke("run", "-q", "--each", "n=1,2", "-c", "print(1)")
     sweep = only_sweep().id
@@ -503,20 +493,6 @@ def test_the_hints_of_refused_sweeps(lab: Lab) -> None:
     assert filled(retries, template) == ()
     assert filled(argo, "run the sweep on this machine or in containers: -b local, -b docker") == ()
     assert lab.stoke("run", "-q", "-b", "local", "--each", "n=1", "-c", "1").returncode == 0
-
-
-def test_only_so_many_logs_are_printed_together(lab: Lab) -> None:
-    lab.stoke("queue", "pause", "-b", "local")
-    sweep = lab.detach("--each", "n=1..201", "-c", "print(1)")
-    with History() as history:
-        for _ in range(201):
-            Sweeps(history).begin_next(sweep)
-    done = lab.stoke("logs", sweep)
-    hint = done.stderr.decode().partition("hint: ")[2].strip()
-    (name,) = filled(hint, "name one of them: stoke logs {} --task 1")
-    assert lab.stoke("logs", name, "--task", "1").returncode == 0
-    assert lab.stoke("stop", sweep).returncode == 0
-    assert set(lab.states(sweep)) == {"stopped"}
 
 
 # What a process inherits, apart from what differs between any two jobs.

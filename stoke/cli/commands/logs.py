@@ -18,6 +18,7 @@ from stoke.cli.output import print_error, print_notice, print_unsaved_log, remov
 from stoke.cli.passthrough import OutputStream, Passthrough
 from stoke.cli.terminal import JobScreen
 from stoke.errors import RequestError
+from stoke.history.job import SWEEP
 from stoke.logs.fallback import LogLocation, LogLocations
 from stoke.logs.pattern import Pattern
 from stoke.logs.spool import ENGINE_LOG, STDERR, STDOUT, SpoolReader
@@ -26,6 +27,7 @@ from stoke.text.sanitize import clean
 if TYPE_CHECKING:
     from stoke.history.database import History
     from stoke.history.job import Job
+    from stoke.history.sweeps import Sweep
 
 
 def _pattern(_context: click.Context, _option: click.Parameter, text: str | None) -> Pattern | None:
@@ -107,7 +109,13 @@ def command(
     locations = LogLocations()
     with open_history() as history:
         found, unknown = find_jobs(history, jobs)
-        found = with_tasks(found, task, history)
+        sweeps = _with_waiting_tasks(found, history) if follow and task is None else []
+        found = with_tasks(found, task, history, follow=follow)
+        names = [job.id for job in found]
+        if sweeps:
+            from stoke.cli.sweep_logs import names_of_all
+
+            names = names_of_all(found, sweeps)
         if attempt is not None:
             found = [attempt_of(job, attempt, history) for job in found]
         for error in unknown:
@@ -117,7 +125,9 @@ def command(
             if removed := removed_log(job):
                 print_notice(f"{job.id}: {removed}")
                 code = code or 1
-        copied = len(found) == 1 and wanted == LineFilter() and not as_json and not engine
+        copied = (
+            len(found) == len(names) == 1 and wanted == LineFilter() and not as_json and not engine
+        )
         screen = JobScreen() if copied and not timestamps else None
         stdout = OutputStream(1, sys.stdout.encoding, screen)
         stderr = OutputStream(2, sys.stderr.encoding, screen)
@@ -134,17 +144,17 @@ def command(
                 tail,
                 timestamps,
             )
-        elif found:
+        elif names:
             printer = LinePrinter(
                 stdout,
                 stderr,
-                [job.id for job in found],
+                names,
                 as_json=as_json,
                 timestamps=timestamps,
                 colours=shows_colour(sys.stdout),
                 grep=grep,
             )
-            _print_lines(found, history, locations, printer, wanted, follow, tail)
+            _print_lines(found, sweeps, history, locations, printer, wanted, follow, tail)
             stdout.finish()
             stderr.finish()
     return code
@@ -173,8 +183,19 @@ def _copy(
     passthrough.close()
 
 
+def _with_waiting_tasks(jobs: list[Job], history: History) -> list[Sweep]:
+    """Return the sweeps among the jobs of which some tasks have not begun."""
+    if all(job.kind != SWEEP for job in jobs):
+        return []
+    from stoke.history.sweeps import Sweeps
+
+    sweeps = [Sweeps(history).of(job) for job in jobs if job.kind == SWEEP]
+    return [sweep for sweep in sweeps if sweep.has_waiting]
+
+
 def _print_lines(
     jobs: list[Job],
+    sweeps: list[Sweep],
     history: History,
     locations: LogLocations,
     printer: LinePrinter,
@@ -187,14 +208,25 @@ def _print_lines(
         for job in unfinished:
             _catch_up(job, history, locations.of(job.id))
     sources = [JobLines(job.id, locations.of(job.id), wanted, tail) for job in jobs]
-    if follow and unfinished:
+    if follow and (unfinished or sweeps):
+        from stoke.cli.sweep_logs import BeginningTasks
         from stoke.cli.watch import follow_jobs
+
+        beginning = BeginningTasks(sweeps, {job.id for job in jobs}, history)
+
+        def more() -> list[Job] | None:
+            begun = beginning.new()
+            sources.extend(
+                JobLines(job.id, locations.of(job.id), wanted, tail) for job in begun or ()
+            )
+            return begun and [job for job in begun if _is_open(job)]
 
         follow_jobs(
             unfinished,
             history,
             locations,
             lambda all_of_it: printer.print_merged(sources, all_of_it),
+            more,
         )
     printer.print_merged(sources, all_of_it=True)
     for source in sources:
