@@ -10,18 +10,20 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from stoke.files.debug import Logger, debug_file
-from stoke.history.job import Job, JobState
+from stoke.history.job import Job, JobState, beyond_reason
 from stoke.text.sanitize import clean, clean_block
 from stoke.text.shorten import shorten
 from stoke.text.units import UNKNOWN, human_age, human_bytes
 
 if TYPE_CHECKING:
+    from stoke.history.database import Note
     from stoke.logs.fallback import UnsavedLogError
 
 _log = Logger(__name__)
@@ -97,6 +99,16 @@ def state_colour(job: Job) -> str | None:
 
 def state_colour_of(state: JobState) -> str | None:
     return _STATE_COLOURS.get(state)
+
+
+def notes_text(notes: Iterable[Note], reason: str | None) -> str:
+    """Return the notes of a job with their hints, without what its reason says already."""
+    lines = (
+        line
+        for note in notes
+        for line in (beyond_reason(note.text, reason), note.hint and f"hint: {note.hint}")
+    )
+    return "\n".join(filter(None, lines))
 
 
 def counted(number: int, what: str) -> str:

@@ -14,6 +14,7 @@ from stoke.cli.output import (
     Cell,
     counted,
     human_time,
+    notes_text,
     paint,
     print_json,
     print_notice,
@@ -109,6 +110,7 @@ def show_sweep(job: Job, history: History, as_json: bool) -> None:
             "limits": ", ".join(limits),
             "why": job.reason,
             "ended early": sweep.closed,
+            "notes": notes_text(history.notes(job.id), job.reason),
         }
     )
     click.echo(f"{'states':<12}  {strip_text(report, history)}\n")

@@ -12,6 +12,7 @@ from stoke.cli.output import (
     Cell,
     counted,
     human_time,
+    notes_text,
     paint,
     print_json,
     print_pairs,
@@ -24,8 +25,7 @@ from stoke.cli.output import (
 from stoke.cli.progress_output import hit_text, prediction_text, results_text
 from stoke.errors import RequestError
 from stoke.history.attempts import Attempt, Attempts
-from stoke.history.database import Note
-from stoke.history.job import CODE, SWEEP, Job, JobState, Usage, beyond_reason
+from stoke.history.job import CODE, SWEEP, Job, JobState, Usage
 from stoke.history.usage import UsageCurves, resampled
 from stoke.jobs.document import log_size, shown_document
 from stoke.request.fields import rows
@@ -86,9 +86,7 @@ def command(job: str, as_json: bool) -> None:
         print_pairs(
             {
                 **{kind: _packages_text(found, kind, packages[kind]) for kind in packages},
-                "notes": "\n".join(
-                    filter(None, (_note_text(note, found.reason) for note in notes))
-                ),
+                "notes": notes_text(notes, found.reason),
             }
         )
     if spec is not None:
@@ -208,11 +206,6 @@ def _packages_text(job: Job, kind: str, packages: dict[str, bool]) -> str:
         names = fetched[:MOST_PACKAGES] + ([f"and {more} more"] if more > 0 else [])
         text += f"; downloaded: {', '.join(names)}"
     return text
-
-
-def _note_text(note: Note, reason: str | None) -> str:
-    lines = [beyond_reason(note.text, reason), note.hint and f"hint: {note.hint}"]
-    return "\n".join(filter(None, lines))
 
 
 def _show_attempts(attempts: list[tuple[Attempt, Job | None]]) -> None:
