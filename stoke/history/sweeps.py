@@ -6,10 +6,11 @@ A sweep is a row of `jobs` whose kind is "sweep". Its tasks are rows of values; 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ ATTENTION = {state: rank for rank, state in enumerate(STRIP_MARKS)}
 _RANKS = " ".join(f"WHEN '{state.value}' THEN {rank}" for state, rank in ATTENTION.items())
 BY_ATTENTION = f"CASE jobs.state {_RANKS} ELSE {ATTENTION[JobState.LOST]} END"
 """SQL for the rank of a job's state."""
+LONGEST_KEY = 1000
+"""Characters of a task's values that become a part of its checkpoint's name."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ class Sweeps:
             if sweep is None or not sweep.has_waiting:
                 return None
             number = sweep.begun + 1
+            key = _checkpoint_key(self.values(sweep_id, number))
             history.query("UPDATE sweeps SET begun = ? WHERE id = ?", (number, sweep_id))
             task = NewTask(task_id(sweep_id, number), number)
             history.query(
@@ -169,9 +173,8 @@ class Sweeps:
                 "request_hash, python_hash, system_hash, nonce, use_cache, checkpoint, sweep, task) "
                 "SELECT ?2, name, backend, scope, 'queued', ?3, image, request_hash, python_hash, "
                 "system_hash, ?4, use_cache, "
-                "checkpoint || ' ' || (SELECT task_values FROM sweep_tasks "
-                "WHERE sweep_id = ?1 AND number = ?5), ?1, ?5 FROM jobs WHERE id = ?1",
-                (sweep_id, task.job_id, time.time(), secrets.token_hex(8), number),
+                "checkpoint || ' ' || ?6, ?1, ?5 FROM jobs WHERE id = ?1",
+                (sweep_id, task.job_id, time.time(), secrets.token_hex(8), number, key),
             )
             JobQueue(history).add_beside(task.job_id, sweep_id)
         return task
@@ -278,6 +281,13 @@ class Sweeps:
 def task_id(sweep_id: str, number: int) -> str:
     """Return the id of a task's job."""
     return f"{sweep_id}-{number}"
+
+
+def _checkpoint_key(values: Sequence[str]) -> str:
+    """Return the part of a checkpoint's name that tells tasks with other values apart. It is a hash if
+    they are long, because the history takes no longer names."""
+    key = json.dumps(values)
+    return key if len(key) <= LONGEST_KEY else hashlib.sha256(key.encode()).hexdigest()
 
 
 def _texts(stored: Any) -> list[str]:

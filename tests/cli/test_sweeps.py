@@ -398,14 +398,6 @@ def test_a_sweep_tells_of_its_end_once(lab: Lab, tmp_path: Path) -> None:
     assert document["sweep"]["tasks"] == 3
 
 
-def test_a_sweep_shows_that_its_end_could_not_be_told(lab: Lab) -> None:
-    env = {"STOKE_NOTIFY__COMMAND": json.dumps(["/no/such/program"])}
-    done = lab.stoke("run", "-q", "--notify", "--each", "n=1,2", "-c", "pass", env=env)
-    assert done.returncode == 0, done.stderr
-    until(lambda: b"notes" in lab.stoke("show", only_sweep().id).stdout, "the note")
-    assert b"notify.command failed" in lab.stoke("show", only_sweep().id).stdout
-
-
 def test_a_sweep_from_json(lab: Lab, tmp_path: Path) -> None:
     request = tmp_path / "fit.json"
     request.write_text(json.dumps({"code": "import sys; print(sys.argv[1:])", "args": ["{n}!"]}))

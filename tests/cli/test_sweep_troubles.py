@@ -1,0 +1,36 @@
+"""Sweeps on bad days: values that are too long, programs that are missing, an upgrade meanwhile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli import test_sweeps
+from tests.cli.test_sweeps import Lab, only_sweep
+from tests.lab import until
+
+two_slots, no_scheduler_left = test_sweeps.two_slots, test_sweeps.no_scheduler_left
+lab = test_sweeps.lab
+
+
+def test_a_sweep_shows_that_its_end_could_not_be_told(lab: Lab) -> None:
+    env = {"STOKE_NOTIFY__COMMAND": json.dumps(["/no/such/program"])}
+    done = lab.stoke("run", "-q", "--notify", "--each", "n=1,2", "-c", "pass", env=env)
+    assert done.returncode == 0, done.stderr
+    until(lambda: b"notes" in lab.stoke("show", only_sweep().id).stdout, "the note")
+    assert b"notify.command failed" in lab.stoke("show", only_sweep().id).stdout
+
+
+def test_tasks_with_long_values_have_checkpoints_of_their_own(lab: Lab, tmp_path: Path) -> None:
+    """The values of a task may be longer than any text in the history."""
+    file = tmp_path / "values.jsonl"
+    rows = [{"a": "x" * 32_000, "b": "x" * 32_000, "c": "x" * 9_000 + end} for end in "yzz"]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    code = (
+        "import os; path = os.path.join(os.environ['STOKE_CHECKPOINT'], 'n')\n"
+        "print('again' if os.path.exists(path) else 'first'); open(path, 'w')"
+    )
+    run = lab.stoke("run", "-q", "--each-file", str(file), "--max-parallel", "1", "-c", code)
+    assert run.returncode == 0, run.stderr
+    assert [row["last_line"] for row in lab.table(only_sweep().id)] == ["first", "first", "again"]
+    assert b"damaged" not in lab.stoke("show", f"{only_sweep().id}-1").stdout
