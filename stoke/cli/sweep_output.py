@@ -129,7 +129,7 @@ def print_task_table(tasks: Iterable[Task], report: SweepReport) -> None:
                 UNKNOWN if one["exit_code"] is None else str(one["exit_code"]),
                 human_seconds(one["seconds"]),
                 *(_short(one["values"].get(name, UNKNOWN)) for name in sweep.names),
-                one["last_line"],
+                one["last_line"] or (one["reason"] or "" if task.state in _FAILED else ""),
             ]
         )
     heads = ["TASK", "STATE", "EXIT", "TOOK", *(name.upper() for name in sweep.names), "LAST LINE"]

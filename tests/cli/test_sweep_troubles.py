@@ -34,3 +34,11 @@ def test_tasks_with_long_values_have_checkpoints_of_their_own(lab: Lab, tmp_path
     assert run.returncode == 0, run.stderr
     assert [row["last_line"] for row in lab.table(only_sweep().id)] == ["first", "first", "again"]
     assert b"damaged" not in lab.stoke("show", f"{only_sweep().id}-1").stdout
+
+
+def test_a_failed_task_that_printed_nothing_shows_why(lab: Lab, tmp_path: Path) -> None:
+    """An argument of more than 128 KiB, which Linux takes no longer."""
+    file = tmp_path / "values.jsonl"
+    file.write_text(json.dumps({"a": "x" * 32_000}) + "\n")
+    run = lab.stoke("run", "--each-file", str(file), "-c", "pass", "--", "{a}{a}{a}{a}{a}")
+    assert run.returncode == 1 and b"Argument list too long" in run.stdout
