@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stoke.history.database import History
 
 MOST_PRIORITY = 1000
+PAUSED = "the queue is paused; continue with: stoke queue resume"
+"""Why the jobs of a paused queue wait."""
 
 
 class Dependency(NamedTuple):

@@ -31,7 +31,7 @@ from stoke.history.attempts import Attempts
 from stoke.history.database import History, Note
 from stoke.history.job import SWEEP, Job, JobState, Phase
 from stoke.history.notifications import Notifications
-from stoke.history.queue import JobQueue, QueuedJob
+from stoke.history.queue import PAUSED, JobQueue, QueuedJob
 from stoke.history.sweeps import Sweeps
 from stoke.jobs.alarm import Alarm
 from stoke.jobs.attempts import MOST_DELAY, decide, keep_inputs
@@ -66,7 +66,6 @@ COLLECT_SECONDS = 0.5
 AGAIN_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 1.0
 """Seconds between looks at a running job with retries."""
-PAUSED = "the queue is paused; continue with: stoke queue resume"
 
 
 class Scheduler:

@@ -282,13 +282,16 @@ def _hand_over_or_wait(
 def _enqueue(delivery: Delivery, placement: Placement, backend: Backend, history: History) -> None:
     """Store a job's delivery and put the job into the queue."""
     from stoke.delivery.stored_delivery import store_delivery
-    from stoke.history.queue import JobQueue
+    from stoke.history.queue import PAUSED, JobQueue
 
     try:
         store_delivery(_with_environment(delivery, backend))
     except OSError as error:
         raise cannot_save(job_dir(delivery.job_id), error) from error
-    JobQueue(history).add(delivery.job_id, placement)
+    queue = JobQueue(history)
+    queue.add(delivery.job_id, placement)
+    if backend.name in queue.paused():
+        history.update(delivery.job_id, reason=PAUSED)  # No scheduler may run to record it.
 
 
 def _with_environment(delivery: Delivery, backend: Backend) -> Delivery:

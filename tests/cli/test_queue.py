@@ -208,8 +208,10 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(queue: Queue) -> None
     listed = queue.stoke("queue", "list")
     assert b"stoke queue resume -b local" in listed.stderr and job.encode() in listed.stdout
     assert scheduler_pid() is None
+    assert "the queue is paused" in (queue.reason(job) or "") and b"paused" in listed.stdout
     queue.stoke("queue", "resume")
-    assert queue.until_over(job)[0].state is JobState.SUCCEEDED
+    ended = queue.until_over(job)[0]
+    assert (ended.state, ended.reason) == (JobState.SUCCEEDED, None)
 
 
 @pytest.mark.parametrize("command", [["move", "JOB", "1"], ["priority", "JOB", "4"]])
