@@ -125,6 +125,10 @@ class DatabaseFile:
             self._db.execute("ROLLBACK")
             raise
 
+    def was_upgraded(self) -> bool:
+        """Return whether a newer stoke has changed the schema since the file was opened."""
+        return bool(self.query("PRAGMA user_version")[0][0] > len(MIGRATIONS))
+
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 

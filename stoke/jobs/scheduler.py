@@ -33,6 +33,7 @@ from stoke.history.job import SWEEP, Job, JobState, Phase
 from stoke.history.notifications import Notifications
 from stoke.history.queue import PAUSED, JobQueue, QueuedJob
 from stoke.history.sweeps import Sweeps
+from stoke.jobs import background
 from stoke.jobs.alarm import Alarm
 from stoke.jobs.attempts import MOST_DELAY, decide, keep_inputs
 from stoke.jobs.control import stop_tasks
@@ -100,9 +101,9 @@ class Scheduler:
         self._collects: dict[str, float] = {}
 
     def run(self) -> None:
-        """Start jobs until none waits, but for paused ones."""
+        """Start jobs until none waits, but for paused ones, or until a newer stoke uses the history."""
         began = time.monotonic()
-        while self.start_due():
+        while not self._history.was_upgraded() and self.start_due():
             took = time.monotonic() - began
             rest = CHECK_SECONDS if self._has_started else REST * took
             self._rest(min(MOST_REST_SECONDS, max(CHECK_SECONDS, rest)))
@@ -443,6 +444,10 @@ def main(inherited: int | None = None) -> None:
                 return
             try:
                 scheduler.run()
+                if history.was_upgraded():
+                    # It may have jobs that this version does not know. What is installed now goes on.
+                    background.start("stoke.jobs.scheduler", str(lock), inherits=(lock,))
+                    return
             finally:
                 os.close(lock)
             # A job that was put into the queue after the last look at it found the lock taken.

@@ -6,12 +6,13 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,23 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(queue: Queue) -> None
     queue.stoke("queue", "resume")
     ended = queue.until_over(job)[0]
     assert (ended.state, ended.reason) == (JobState.SUCCEEDED, None)
+
+
+def test_a_scheduler_leaves_a_history_that_a_newer_stoke_has_upgraded(queue: Queue) -> None:
+    """A newer one may have put jobs there that this one would take for others, and fail."""
+    queue.fill()
+    second = queue.submit(appends(queue.log, "second"))
+    until(lambda: "slot" in (queue.reason(second) or ""), "the scheduler's reason")
+    with closing(sqlite3.connect(state_dir() / "history.sqlite")) as file:
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        file.execute(f"PRAGMA user_version = {version + 1}")
+        until(lambda: scheduler_pid() is None, "the end of the scheduler")
+        queue.open()
+        assert not queue.log.exists()
+        file.execute(f"PRAGMA user_version = {version}")
+    queue.stoke("jobs")  # Starts another one.
+    assert queue.until_over(second)[0].state is JobState.SUCCEEDED
+    assert queue.logged() == ["second"]
 
 
 @pytest.mark.parametrize("command", [["move", "JOB", "1"], ["priority", "JOB", "4"]])
