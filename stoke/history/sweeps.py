@@ -203,6 +203,15 @@ class Sweeps:
             )
         )
 
+    def uncollected(self, sweep_id: str) -> Job | None:
+        """Return the first of its tasks whose results may still be at the engine."""
+        rows = self._history.query(
+            "SELECT id FROM jobs WHERE sweep = ? AND results_at IS NULL AND results_problem IS NULL "
+            "ORDER BY task LIMIT 1",
+            (sweep_id,),
+        )
+        return self._history.get(rows[0]["id"]) if rows else None
+
     def counts(self, sweep: Sweep) -> TaskCounts:
         rows = self._history.query(
             "SELECT state, count(*) AS number FROM jobs WHERE sweep = ? GROUP BY state", (sweep.id,)

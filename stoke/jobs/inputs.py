@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from stoke.errors import EngineError, RequestError
 from stoke.files.atomic import replacing
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
 from stoke.history.queue import Dependency
 from stoke.results.store import read_results, results_folder, results_removed
 from stoke.text.units import exact_size, human_bytes
@@ -44,7 +44,7 @@ def make_inputs(
     jobs = [job for one in after if (job := history.get(one.job_id)) is not None]
     folders: list[str] = []
     files: list[tuple[str, Path]] = []
-    for job, name in zip(jobs, folder_names(jobs), strict=True):
+    for job, name in _folders(jobs, history):
         folders.append(name)
         top = results_folder(job.id)
         for inner in _files_of(job):
@@ -63,6 +63,18 @@ def make_inputs(
             "make room there, or name another folder: export STOKE_STATE_DIR=/some/folder",
         ) from error
     return path
+
+
+def _folders(jobs: Sequence[Job], history: History) -> Iterator[tuple[Job, str]]:
+    """Yield each job with its folder; after a sweep its tasks, each in a folder with its number."""
+    for job, name in zip(jobs, folder_names(jobs), strict=True):
+        yield job, name
+        if job.kind == SWEEP:
+            from stoke.history.sweeps import Sweeps
+
+            for task in Sweeps(history).tasks(Sweeps(history).of(job)):
+                if task.job is not None and (task.job.results_files or task.job.results_problem):
+                    yield task.job, f"{name}/{task.number}"
 
 
 def folder_names(jobs: Sequence[Job]) -> list[str]:

@@ -248,7 +248,8 @@ class Scheduler:
         """Return that the results of an ended job are still at its engine, and have them collected."""
         is_adopted = job.request_hash is None  # The user who submitted it collects them.
         if is_adopted or is_collected(job) or job.results_problem is not None:
-            return None
+            task = self._sweeps.uncollected(job.id) if job.kind == SWEEP else None
+            return None if task is None else self._waits_for_results(task)
         # The process that has seen the end of the job usually collects them.
         due = self._collects.setdefault(job.id, time.monotonic() + COLLECT_SECONDS)
         if time.monotonic() > due:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from stoke.history.job import JobState
 from tests.cli import test_sweeps
 from tests.cli.test_sweeps import Lab, only_sweep
 from tests.lab import until
@@ -42,3 +43,18 @@ def test_a_failed_task_that_printed_nothing_shows_why(lab: Lab, tmp_path: Path) 
     file.write_text(json.dumps({"a": "x" * 32_000}) + "\n")
     run = lab.stoke("run", "--each-file", str(file), "-c", "pass", "--", "{a}{a}{a}{a}{a}")
     assert run.returncode == 1 and b"Argument list too long" in run.stdout
+
+
+def test_a_job_that_follows_a_sweep_finds_the_results_of_its_tasks(lab: Lab) -> None:
+    saves = (
+        "import os; number = os.environ['STOKE_TASK_ID']\n"
+        "if number != '2': open(os.environ['STOKE_RESULTS'] + '/r', 'w').write(number)"
+    )
+    sweep = lab.detach("--name", "part", "--each", "n=1..3", "-c", saves)
+    reads = (
+        "import os; top = os.environ['STOKE_INPUTS'] + '/part'\n"
+        "print([(one, open(f'{top}/{one}/r').read()) for one in sorted(os.listdir(top))])"
+    )
+    then = lab.detach("--after", sweep, "-c", reads)
+    assert lab.until_over(then).state is JobState.SUCCEEDED
+    assert lab.stoke("logs", then).stdout == b"[('1', '1'), ('3', '3')]\n"
