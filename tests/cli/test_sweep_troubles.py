@@ -7,7 +7,9 @@ from pathlib import Path
 
 from stoke.history.job import JobState
 from tests.cli import test_sweeps
+from tests.cli.test_queue import waits_for
 from tests.cli.test_sweeps import Lab, only_sweep
+from tests.hints import filled
 from tests.lab import until
 
 two_slots, no_scheduler_left = test_sweeps.two_slots, test_sweeps.no_scheduler_left
@@ -58,3 +60,18 @@ def test_a_job_that_follows_a_sweep_finds_the_results_of_its_tasks(lab: Lab) -> 
     then = lab.detach("--after", sweep, "-c", reads)
     assert lab.until_over(then).state is JobState.SUCCEEDED
     assert lab.stoke("logs", then).stdout == b"[('1', '1'), ('3', '3')]\n"
+
+
+def test_exec_names_a_task_of_a_sweep(lab: Lab) -> None:
+    sweep = lab.detach("--each", "n=1..3", "-c", waits_for(lab.gate))
+    until(lambda: lab.running(sweep) == 2, "two tasks that run")
+    refused = lab.stoke("exec", sweep, "true").stderr.decode()
+    assert f"{sweep} is a sweep" in refused
+    hint = refused.partition("hint: ")[2].strip()
+    (task,) = filled(hint, "name one of its tasks: stoke exec {}")
+    assert lab.stoke("exec", task, "true").returncode == 0
+    lab.gate.touch()
+    lab.until_over(sweep)
+    hint = lab.stoke("exec", sweep, "true").stderr.decode().partition("hint: ")[2].strip()
+    (same,) = filled(hint, "list its tasks: stoke show {}")
+    assert lab.stoke("show", same).returncode == 0

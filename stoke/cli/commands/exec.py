@@ -6,6 +6,7 @@ import click
 
 from stoke.cli.options import JOB, apply
 from stoke.errors import EngineError
+from stoke.history.job import SWEEP
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -33,6 +34,16 @@ def command(job: str, argv: tuple[str, ...]) -> int:
 
     with open_history() as history, closing(Backends(load_config())) as backends:
         found = find_job(history, job)
+        if found.kind == SWEEP:
+            from stoke.history.sweeps import Sweeps
+
+            task = next(iter(Sweeps(history).unfinished_jobs(found.id)), None)
+            raise EngineError(
+                f"{found.id} is a sweep; programs run inside its tasks",
+                f"list its tasks: stoke show {found.id}"
+                if task is None
+                else f"name one of its tasks: stoke exec {task.id}",
+            )
         backend = interactive(backends.get(found.backend))
         found = next(iter(fresh([found], history)), found)
         if found.state.finished and not found.held:
