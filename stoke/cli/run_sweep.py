@@ -20,7 +20,7 @@ from stoke.jobs.control import stop
 from stoke.jobs.document import job_document
 from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.sweep_report import report_on, task_documents
-from stoke.jobs.sweeps import SweepRequest, submit_sweep
+from stoke.jobs.sweeps import STOPPED, SweepRequest, submit_sweep
 from stoke.text.units import human_seconds
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def run_sweep(
     if counts.failed:
         told.append(f"{counts.failed:,} failed")
     if counts.of(JobState.STOPPED):
-        why = f" ({report.sweep.closed})" if report.sweep.closed else ""
+        closed = report.sweep.closed
+        why = f" ({closed})" if closed and closed != STOPPED else ""
         told.append(f"{counts.of(JobState.STOPPED):,} stopped{why}")
     progress.print(f"{', '.join(told)}; took {human_seconds(job.seconds)}")
     if counts.failed:

@@ -92,9 +92,8 @@ def show_sweep(job: Job, history: History, as_json: bool) -> None:
         text
         for text in (
             sweep.max_parallel and f"at most {sweep.max_parallel:,} at once",
-            None
-            if sweep.max_fails is None
-            else f"ends with more than {counted(sweep.max_fails, 'failure')}",
+            sweep.max_fails and f"ends with more than {counted(sweep.max_fails, 'failure')}",
+            sweep.max_fails == 0 and "ends with the first failure",
         )
         if text
     ]

@@ -99,7 +99,12 @@ def settle(sweep_id: str, history: History) -> bool:
     counts = sweeps.counts(sweep)
     too_many = sweep.max_fails is not None and counts.failed > sweep.max_fails
     if too_many and sweep.closed is None:
-        sweeps.close(sweep_id, f"more than {sweep.max_fails} of its tasks failed")
+        why = (
+            f"more than {sweep.max_fails:,} of its tasks failed"
+            if sweep.max_fails
+            else "a task failed"
+        )
+        sweeps.close(sweep_id, why)
         sweep = sweeps.get(sweep_id)
         assert sweep is not None
         counts = sweeps.counts(sweep)

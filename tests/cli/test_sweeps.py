@@ -221,7 +221,7 @@ def test_fail_fast_ends_the_sweep(lab: Lab) -> None:
     states = lab.states(sweep.id)
     assert sweep.state is JobState.FAILED and states[0] == "failed"
     assert set(states[1:]) == {"stopped"}
-    assert b"(more than 0 of its tasks failed)" in done.stderr
+    assert b" stopped (a task failed)" in done.stderr
     with History() as history:
         assert len(history.list(tasks=True)) < 6
 
