@@ -142,7 +142,7 @@ def _watch_job(
     last = history.get(job.id) or last
     progress.print_results(last)
     progress.print_end(last)
-    again = _run_again(last, history, progress) if has_sequel else None
+    again = run_again(last, history, progress) if has_sequel else None
     if again is not None:
         progress = ProgressPrinter(not progress.is_shown)
         return _watch_job(
@@ -175,8 +175,8 @@ def _watch_job(
     return exit_code(last)
 
 
-def _run_again(job: Job, history: History, progress: ProgressPrinter) -> Job | None:
-    """Return the next attempt of an ended job, and say why there is one."""
+def run_again(job: Job, history: History, progress: ProgressPrinter) -> Job | None:
+    """Return the next attempt of an ended job, and say why there is one. None if it was the last."""
     from stoke.jobs.attempts import decide
 
     attempt = decide(job.id, history)

@@ -103,6 +103,16 @@ def test_a_named_exit_code_is_run_again_and_each_attempt_is_kept(stoke: Stoke) -
     assert not list(job_dir(first).parent.rglob("retry*"))
 
 
+def test_logs_follow_a_job_to_its_last_attempt(stoke: Stoke) -> None:
+    code = COUNTS + "sys.exit(0 if number == 3 else 75)"
+    submitted = stoke("run", "-q", "-d", "--retries", "3", "--retry-exit", "75", "-c", code)
+    first = submitted.stdout.decode().strip()
+    followed = stoke("logs", "-f", first)
+    assert (followed.returncode, followed.stdout) == (0, b"run 1\nrun 2\nrun 3\n")
+    assert f"runs again as {first}-3, attempt 3".encode() in followed.stderr
+    assert stoke("logs", "-f", "--attempt", "1", first).stdout == b"run 1\n"
+
+
 def test_other_ends_are_not_run_again(stoke: Stoke) -> None:
     done = stoke("run", "--retries", "3", "--retry-exit", "75", "-c", "raise SystemExit(1)")
     assert done.returncode == 1 and b"runs again" not in done.stderr

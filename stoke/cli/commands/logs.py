@@ -134,16 +134,11 @@ def command(
         if engine:
             _print_engine_logs(found, history, locations, stdout)
         elif copied:
-            _copy(
-                found[0],
-                history,
-                locations.of(found[0].id),
-                stdout,
-                stderr,
-                follow,
-                tail,
-                timestamps,
-            )
+            job: Job | None = found[0]
+            while job is not None:
+                location = locations.of(job.id)
+                _copy(job, history, location, stdout, stderr, follow, tail, timestamps)
+                job = _next_attempt(job, history) if follow and attempt is None else None
         elif names:
             printer = LinePrinter(
                 stdout,
@@ -191,6 +186,18 @@ def _with_waiting_tasks(jobs: list[Job], history: History) -> list[Sweep]:
 
     sweeps = [Sweeps(history).of(job) for job in jobs if job.kind == SWEEP]
     return [sweep for sweep in sweeps if sweep.has_waiting]
+
+
+def _next_attempt(job: Job, history: History) -> Job | None:
+    """Return the attempt that follows a job which has just ended, and say why there is one."""
+    from stoke.history.queue import JobQueue
+
+    if not JobQueue(history).has_sequel(job.id):
+        return None
+    from stoke.cli.progress_output import ProgressPrinter
+    from stoke.cli.watch import run_again
+
+    return run_again(job, history, ProgressPrinter(quiet=False))
 
 
 def _print_lines(
