@@ -84,7 +84,10 @@ class Guard:
     def _is_known(self, origin: str, request: HTTPConnection, host: str) -> bool:
         if origin.lower() in self._origins:
             return True
-        own = urlsplit(origin)
+        try:
+            own = urlsplit(origin)
+        except ValueError:  # http://[
+            return False
         scheme = request.url.scheme
         return own.scheme == _SCHEMES.get(scheme, scheme) and own.netloc.lower() == host.lower()
 

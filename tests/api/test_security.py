@@ -241,7 +241,7 @@ def test_a_foreign_host_is_refused(client: Client, host: str) -> None:
     [
         "Origin: https://evil.example", "Origin: null", "Origin: http://127.0.0.1:1",
         "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site",
-        "Origin: http://localhost.evil.example",
+        "Origin: http://localhost.evil.example", "Origin: http://[",
     ],
 )  # fmt: skip
 def test_a_foreign_page_is_refused(client: Client, more: str) -> None:

@@ -152,7 +152,7 @@ def test_a_login_ends_with_its_token_and_when_it_is_not_used(own_home: Path) -> 
 def test_foreign_pages_and_names_are_refused(secret: str) -> None:
     with serving() as address:
         browser = Browser(address, secret)
-        for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
             assert browser.log_in(secret, Origin=origin).status_code == 403
             assert refusal(browser, origin=origin) == 403
         assert refusal(browser, origin=None) == 403
