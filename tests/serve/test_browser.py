@@ -150,6 +150,60 @@ def test_a_wrong_token_is_refused_on_the_page(browser: int, secret: str) -> None
         page.log_in("stoke_<b>wrong</b>")
         page.until("part('problem').textContent.startsWith('The token is unknown.')")
         assert page.evaluate("part('token').value") == ""
+        page.evaluate(
+            """
+            globalThis.announced = 0;
+            new MutationObserver(() => { announced += part("problem").textContent !== ""; })
+                .observe(part("problem"), { childList: true });
+            globalThis.emptied = 0;
+            new MutationObserver(() => { emptied += part("problem").textContent === ""; })
+                .observe(part("problem"), { childList: true });
+            """
+        )
+        page.log_in("stoke_wrong")
+        page.until("emptied === 1 && announced === 1")
         page.log_in(secret)
         page.shows(WELCOME)
+        page.close()
+
+
+def test_the_keyboard_reaches_the_button_of_a_notice(browser: int, secret: str) -> None:
+    with serving() as address:
+        page = Page(browser, address)
+        page.log_in(secret)
+        page.shows(WELCOME)
+        page.press("q", CONTROL)
+        page.until("document.activeElement === part('action')")
+        page.press("Enter")
+        page.shows("New job")
+        page.until("document.activeElement === terminal.textarea")
+        page.close()
+
+
+def test_a_hidden_tab_stays_connected_and_a_dead_server_is_noticed(
+    browser: int, secret: str
+) -> None:
+    with serving() as address:
+        page = Page(browser, address)
+        page.log_in(secret)
+        page.shows(WELCOME)
+        # Browsers run the timers of a hidden tab once a minute.
+        timers = "globalThis.ticks = []; globalThis.setInterval = (tick) => ticks.push(tick);"
+        page.ask("Page.addScriptToEvaluateOnNewDocument", source=timers)
+        page.ask("Page.reload")
+        page.until("ticks.length > 0 && isOpen()")
+        page.evaluate(
+            """
+            globalThis.mine = socket; globalThis.pongs = 0; globalThis.late = 0;
+            mine.addEventListener("message", ({ data }) => { pongs += data === '{"pong": true}'; });
+            globalThis.now = Date.now; Date.now = () => now() + late;
+            globalThis.pass = () => { late += 60000; ticks.forEach((tick) => tick()); };
+            """
+        )
+        for pongs in (1, 2, 3, 4):
+            page.evaluate("pass()")
+            page.until(f"pongs === {pongs}")
+        assert page.evaluate("socket === mine") is True
+        page.evaluate("mine.onmessage = null; for (const _ of [1, 2, 3, 4]) pass();")
+        assert page.evaluate("socket === mine") is False
         page.close()

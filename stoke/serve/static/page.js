@@ -26,7 +26,7 @@ const terminal = new Terminal({
 const fit = new FitAddon.FitAddon();
 let socket = null;
 let retryMs = 500;
-let heard = 0; // When the server was last heard.
+let unanswered = 0; // Pings since the server was last heard.
 
 terminal.loadAddon(fit);
 terminal.loadAddon(new Unicode11Addon.Unicode11Addon());
@@ -108,6 +108,8 @@ function notice(text, action = "", act = null) {
   part("notice").hidden = false;
   if (act === null) {
     noticeTimer = setTimeout(hideNotice, NOTICE_MS);
+  } else {
+    part("action").focus(); // The terminal takes the tab key, so it would never come here.
   }
 }
 
@@ -121,7 +123,7 @@ function connect() {
   socket = mine;
   mine.binaryType = "arraybuffer";
   mine.onopen = () => {
-    heard = Date.now();
+    unanswered = 0;
     terminal.reset();
     tell({
       key: localStorage.getItem(KEY) ?? "",
@@ -131,7 +133,7 @@ function connect() {
     });
   };
   mine.onmessage = ({ data }) => {
-    heard = Date.now();
+    unanswered = 0;
     if (typeof data !== "string") {
       terminal.write(new Uint8Array(data));
     } else if (data.includes("session")) {
@@ -145,10 +147,12 @@ setInterval(() => {
   if (!isOpen()) {
     return;
   }
-  if (Date.now() - heard > 3 * PING_MS) {
+  // Counted, because browsers run the timers of hidden tabs once a minute.
+  if (unanswered >= 3) {
     socket.close();
     closed({ code: 0, reason: "" });
   } else {
+    unanswered += 1;
     tell({ ping: true });
   }
 }, PING_MS);
@@ -198,6 +202,7 @@ function login(problem = "") {
 
 part("login").onsubmit = async (event) => {
   event.preventDefault();
+  part("problem").textContent = ""; // The same problem again is announced again.
   const token = part("token").value.trim();
   part("token").value = "";
   try {
