@@ -55,18 +55,17 @@ class Logins:
         return cookie, key
 
     def find(self, cookie: str) -> Login | None:
-        """Return a login that counts, and count a use of it."""
+        """Return a login that counts."""
         login = self._logins.get(_hash(cookie))
         if login is None:
             return None
         if not self.is_valid(login):
             del self._logins[_hash(cookie)]
             return None
-        self.touch(login)
         return login
 
     def touch(self, login: Login) -> None:
-        """Count a use of a login."""
+        """Count a use of a login: a key press. Pages connect again without their user."""
         login.used_at = self._clock()
 
     def is_valid(self, login: Login) -> bool:
