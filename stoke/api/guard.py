@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from stoke.api.errors import ProblemError
+from stoke.api.hosts import WILDCARDS, is_address_of
 from stoke.api.limits import RateLimit
 from stoke.api.tokens import PREFIX, Token, TokenFile
 from stoke.config.model import ListenConfig
@@ -56,9 +57,14 @@ class Guard:
             raise ProblemError(400, "The body has two lengths.", headers={"Connection": "close"})
         hosts = headers.getlist("host")
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-        if found is None or found[1].lower() not in self._hosts:
+        if found is None or not (
+            found[1].lower() in self._hosts or is_address_of(found[1], request)
+        ):
             raise ProblemError(
-                421, f"The Host is not a name of this server ({self._section}.hosts)."
+                421,
+                f"The Host is not a name of this server ({self._section}.hosts).",
+                hint=f"list it in the server's configuration under [{self._section}]: "
+                'hosts = ["NAME"]',
             )
         origins = headers.getlist("origin")
         if origins and not (len(origins) == 1 and self._is_known(origins[0], request, hosts[0])):
@@ -127,7 +133,7 @@ def host_names(host: str, more: tuple[str, ...]) -> frozenset[str]:
     """Return the names for a server that listens on `host`, with those of the configuration."""
     names = {name.lower() for name in more}
     own = f"[{host}]" if ":" in host else host
-    if own in ("0.0.0.0", "[::]"):  # noqa: S104 - Not listened on here.
-        own = "localhost"
+    if own in WILDCARDS:
+        own = "localhost"  # And the address that a client connects to: `is_address_of`.
     names.add(own.lower())
     return frozenset(names | LOOPBACK)

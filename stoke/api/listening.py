@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from stoke.api.hosts import WILDCARDS
 from stoke.config.model import ListenConfig
 from stoke.errors import EngineError, RequestError
 
@@ -32,7 +34,14 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(config: ListenConfig, command: str, *, without_tls: bool) -> None:
-    """Raise `RequestError` for an address that other machines reach, unless the server has TLS."""
+    """Raise `RequestError` for an address that other machines reach, unless the server has TLS, and for
+    a key without a certificate."""
+    if config.key and not config.certificate:
+        raise RequestError(
+            "key",
+            "without a certificate the server would have no TLS",
+            f"name the certificate, too: stoke {command} --certificate FILE --key FILE",
+        )
     if is_loopback(config.host) or config.certificate or without_tls:
         return
     raise RequestError(
@@ -75,9 +84,11 @@ def listen(config: ListenConfig, command: str) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
+        hint = f"choose another port: stoke {command} --port 0"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            hint = f"choose an address of this machine: stoke {command} --host 127.0.0.1"
         raise EngineError(
-            f"cannot listen on {config.host} port {config.port}: {error.strerror}",
-            f"choose another port: stoke {command} --port 0",
+            f"cannot listen on {config.host} port {config.port}: {error.strerror}", hint
         ) from error
     return listening
 
@@ -90,11 +101,14 @@ def tls_context(config: ListenConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         key = Path(config.key).expanduser() if config.key else None
-        context.load_cert_chain(Path(config.certificate).expanduser(), key)
+        # Without a password, OpenSSL asks for one at the terminal.
+        context.load_cert_chain(Path(config.certificate).expanduser(), key, password="")
     except (OSError, ssl.SSLError) as error:
-        raise EngineError(
-            f"cannot read the certificate {config.certificate}: {error.strerror or error}"
-        ) from error
+        files = " and ".join(filter(None, (config.certificate, config.key)))
+        reason = error.strerror or str(error)
+        if isinstance(error, ssl.SSLError):
+            reason = "this must be a certificate and its key, without a password, in PEM"
+        raise EngineError(f"cannot read the certificate {files}: {reason}") from error
     return context
 
 
@@ -114,6 +128,8 @@ def run_server(
     server = Server(settings, on_stop)
     port = listening.getsockname()[1]
     shown = f"[{config.host}]" if ":" in config.host else config.host
+    if shown in WILDCARDS:  # No address that a client can use.
+        shown = "localhost"
     address = f"{'https' if context else 'http'}://{shown}:{port}"
 
     async def run() -> None:

@@ -7,6 +7,7 @@ import os
 import ssl
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,93 @@ def test_tls(own_home: Path, tmp_path: Path) -> None:
         old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(OSError), Client(f"x:{port}", None).connect() as raw:
             old.wrap_socket(raw, server_hostname="127.0.0.1")
-    with pytest.raises(EngineError, match="cannot read the certificate"):
-        from stoke.api.listening import tls_context
 
-        tls_context(Config().api.model_copy(update={"certificate": str(tmp_path / "none")}))
+
+def test_an_unusable_certificate_is_named_with_its_key(tmp_path: Path) -> None:
+    from stoke.api.listening import tls_context
+
+    key, locked, none = tmp_path / "key.pem", tmp_path / "locked.pem", tmp_path / "none.pem"
+    certificate = tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run(
+        ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", key, "-out", locked],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    def reason(certificate: Path, key: Path | None) -> str:
+        config = Config().api.model_copy(
+            update={"certificate": str(certificate), "key": key and str(key)}
+        )
+        with pytest.raises(EngineError, match="cannot read the certificate") as caught:
+            tls_context(config)
+        return caught.value.what
+
+    assert reason(certificate, none).endswith(
+        f"{certificate} and {none}: No such file or directory"
+    )
+    in_pem = "this must be a certificate and its key, without a password, in PEM"
+    assert reason(certificate, None).endswith(f"{certificate}: {in_pem}")
+    # OpenSSL would ask for the password at the terminal.
+    assert reason(certificate, locked).endswith(f"{certificate} and {locked}: {in_pem}")
+
+
+def test_a_key_without_a_certificate_is_no_tls(own_home: Path) -> None:
+    from stoke.api.server import check_listening
+
+    make_token("ci")
+    config = Config().api.model_copy(update={"key": "key.pem"})
+    said = refused(
+        lambda: check_listening(config, without_tls=True),
+        "name the certificate, too: stoke {} --certificate FILE --key FILE",
+    )
+    arguments = iter(command(said)[1:])
+    given = {name.lstrip("-"): value for name, value in zip(arguments, arguments, strict=True)}
+    check_listening(config.model_copy(update=given), without_tls=True)
+
+
+def test_a_wildcard_is_served_by_the_address_that_a_client_uses(own_home: Path) -> None:
+    secret = make_token("ci")
+    with serving(host="0.0.0.0") as address:
+        assert address.startswith("http://localhost:")
+        port = address.rpartition(":")[2]
+        assert Client(address, secret).get("/api/v1/tasks").status_code == 200
+        client = Client(f"http://127.0.0.2:{port}", secret)
+        assert client.get("/api/v1/tasks").status_code == 200
+        for host in ("127.0.0.3", "2.0.0.127", "0.0.0.0", "[::1%1]"):
+            answer = client.get("/api/v1/tasks", headers={"Host": f"{host}:{port}"})
+            assert answer.status_code in (400, 421), host
+
+
+def test_the_hint_of_an_unknown_host_helps(own_home: Path) -> None:
+    secret = make_token("ci")
+    named = {"headers": {"Host": "jobs.example.org"}}
+    with serving() as address:
+        answer = Client(address, secret).get("/api/v1/tasks", **named)
+    assert answer.status_code == 421
+    said = is_hint(
+        problem(answer).get("hint"),
+        'list it in the server\'s configuration under [{}]: hosts = ["NAME"]',
+    )
+    section, _, line = said.rpartition(" under ")[2].partition(": ")
+    read = tomllib.loads(f"{section}\n{line}".replace("NAME", "jobs.example.org"))
+    with serving(hosts=tuple(read["api"]["hosts"])) as address:
+        assert Client(address, secret).get("/api/v1/tasks", **named).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "jobs.example.invalid"])
+def test_an_address_of_another_machine_is_named(own_home: Path, host: str) -> None:
+    from stoke.api.listening import listen
+
+    config = Config().api.model_copy(update={"host": host, "port": 0})
+    said = refused(
+        lambda: listen(config, "api"),
+        "choose an address of this machine: stoke {} --host 127.0.0.1",
+    )
+    listen(config.model_copy(update={"host": command(said)[-1]}), "api").close()
 
 
 # --- pages of other sites -------------------------------------------------------------------------
