@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from stoke.api.errors import ProblemError
 from stoke.api.log_cursor import NAMES, LogCursor
 from stoke.api.operation import Answer, Call, Operation, Parameter
 from stoke.api.sse import KEEP_ALIVE, MEDIA_TYPE, json_event, log_event, read_position
@@ -29,6 +30,8 @@ async def logs(call: Call) -> Response:
     follow = call.query.get("follow", MEDIA_TYPE in accepted)
     job = await call.api.job(call.job_id, call.caller)
     if follow:
+        if "stream" in call.query:
+            raise ProblemError(422, "is for a log as bytes, not for events", field="query.stream")
         return await _followed(call, job)
     await call.api.fresh([job])
     wanted = call.query.get("stream")

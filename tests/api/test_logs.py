@@ -88,6 +88,14 @@ def test_a_wrong_position_is_refused(client: Client, after: str) -> None:
     assert answer.status_code == 422 and problem(answer)["field"] == "Last-Event-ID"
 
 
+@pytest.mark.parametrize(("query", "accept"), [("follow=true&", "*/*"), ("", "text/event-stream")])
+def test_events_have_both_streams(client: Client, query: str, accept: str) -> None:
+    job = client.run({"code": "1"})["id"]
+    path = f"/api/v1/tasks/{job}/logs?{query}stream=stdout"
+    answer = client.get(path, headers={"Accept": accept})
+    assert answer.status_code == 422 and problem(answer)["field"] == "query.stream"
+
+
 def test_a_log_is_resumed_at_another_server(own_home: Path, tmp_path: Path) -> None:
     secret = make_token("ci")
     first: list[Event] = []
