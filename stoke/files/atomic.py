@@ -26,8 +26,10 @@ def replacing(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
         with open(os.open(aside, flags, mode), "wb") as file:
             yield file
         aside.replace(path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # Errors of write() do not name their file.
         raise
 
 

@@ -80,3 +80,18 @@ def test_a_lock_is_held_until_its_process_is_killed(tmp_path: Path) -> None:
     assert lock is not None and is_locked(path)
     os.close(lock)
     assert not is_locked(path)
+
+
+def test_the_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    program = (
+        "import resource, sys, pathlib\n"
+        "from stoke.files.atomic import write_atomically\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "try:\n    write_atomically(pathlib.Path(sys.argv[1]), 'x' * 100)\n"
+        "except OSError as error:\n    print(error.filename)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"{path}\n"
