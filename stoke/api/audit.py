@@ -3,6 +3,7 @@ folder."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -25,6 +26,8 @@ class AuditLog:
         self._path = api_folder() / "audit.jsonl"
         self._lock = threading.Lock()
         self._told = False
+        self._is_cut_off = False
+        """Whether the last line has no end, because the disk was full."""
 
     def write(self, **entry: Any) -> None:
         """Write one entry. A log that cannot be written is reported once, on standard error."""
@@ -39,7 +42,13 @@ class AuditLog:
             try:
                 file = os.open(self._path, flags, 0o600)
                 try:
-                    os.write(file, line)
+                    if self._is_cut_off:
+                        line = b"\n" + line
+                    written = os.write(file, line)
+                    if written < len(line):
+                        self._is_cut_off = True
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    self._is_cut_off = False
                     size = os.fstat(file).st_size
                 finally:
                     os.close(file)

@@ -42,6 +42,9 @@ class Guard:
         rate: RateLimit,
     ) -> None:
         self._section = section
+        self._making = "stoke api token add NAME"
+        if section == "serve":
+            self._making += " --right admin"
         self._hosts = host_names(config.host, config.hosts)
         self._origins = frozenset(origin.rstrip("/").lower() for origin in config.origins)
         self._tokens = tokens
@@ -113,7 +116,7 @@ class Guard:
             raise ProblemError(
                 401,
                 what,
-                hint="make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
+                hint=f"make a token: {self._making}; send it: Authorization: Bearer TOKEN",
                 headers={"WWW-Authenticate": 'Bearer realm="stoke"'},
             )
         wait = self._rate.take(token.name)

@@ -7,6 +7,7 @@ import os
 import ssl
 import stat
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_the_hint_of_a_missing_token_is_one_that_helps(client: Client) -> None:
     answer = Client(client.address, None).get("/api/v1/tasks")
     said = is_hint(
         problem(answer)["hint"],
-        "make a token: stoke api token add NAME; send it: Authorization: Bearer TOKEN",
+        "make a token: {}; send it: Authorization: Bearer TOKEN",
     )
     made = subprocess.run([STOKE, *command(said)], check=True, capture_output=True, text=True)
     helped = Client(client.address, made.stdout.strip()).get("/api/v1/tasks")
@@ -501,6 +502,28 @@ def test_changes_and_refusals_are_in_the_audit_log(client: Client) -> None:
     assert (stopped["method"], stopped["job"]) == ("DELETE", job)
     assert tricked["path"].startswith("/\r\n") and tricked["status"] == 403
     assert str(client.secret) not in path.read_text()
+
+
+def test_an_entry_that_a_full_disk_cuts_off_spoils_no_other(own_home: Path) -> None:
+    program = (
+        "import resource, os\n"
+        "from stoke.api.audit import AuditLog\n"
+        "from stoke.api.tokens import api_folder\n"
+        "log = AuditLog()\nlog.write(number=1)\n"
+        "size = (api_folder() / 'audit.jsonl').stat().st_size\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))\n"
+        "log.write(number=2)\nlog.write(number=3)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "log.write(number=4)\nlog.write(number=5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stderr.count("cannot write") == 1 and "audit.jsonl" in done.stderr
+    lines = (api_folder() / "audit.jsonl").read_text().splitlines()
+    whole = [json.loads(line)["number"] for line in lines if line.endswith("}")]
+    assert whole == [1, 4, 5]
 
 
 def test_an_audit_log_that_cannot_be_written_is_reported_once(

@@ -121,6 +121,16 @@ def test_only_a_token_that_may_do_everything_opens_the_screens(
         assert browser.log_in(made.stdout.strip()).status_code == 200
 
 
+def test_the_hint_of_a_wrong_token_makes_one_that_opens_the_screens(secret: str) -> None:
+    with serving() as address:
+        said = is_hint(
+            problem(Browser(address).log_in("stoke_wrong"))["hint"],
+            "make a token: {}; send it: Authorization: Bearer TOKEN",
+        )
+        made = subprocess.run([STOKE, *command(said)], check=True, capture_output=True, text=True)
+        assert Browser(address).log_in(made.stdout.strip()).status_code == 200
+
+
 def test_wrong_tokens_are_slowed_down(secret: str) -> None:
     with serving() as address:
         browser = Browser(address)
