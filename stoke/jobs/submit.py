@@ -99,12 +99,17 @@ def enqueue(
         _enqueue(delivery, placement, prepared.backend, history)
         also(job)
 
-    with submitting(job.id):
-        try:
-            _record(prepared, job, delivery, history, within)
-        except BaseException:
-            drop_delivery(job.id)  # It holds secrets.
-            raise
+    try:
+        with submitting(job.id):
+            try:
+                _record(prepared, job, delivery, history, within)
+            except BaseException:
+                drop_delivery(job.id)  # It holds secrets.
+                raise
+    except BaseException:
+        with suppress(OSError):
+            job_dir(job.id).rmdir()  # The history does not know the job.
+        raise
     return job
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stoke.files.paths import state_dir
 from stoke.history.database import History
 from stoke.history.listing import Listing, ListingQuery
 from tests.api.served import STOKE, Client, Process, make_token, problem, serving
@@ -257,7 +258,9 @@ def test_a_history_that_another_program_holds_refuses_and_loses_nothing(client: 
     assert {answer.status_code for answer in answers} == {503}
     assert all("Retry-After" in answer.headers for answer in answers)
     assert client.submit({"code": "3"})["state"] == "queued"
-    assert client.get("/api/v1/tasks").json()["total"] == 2
+    known = {job["id"] for job in client.get("/api/v1/tasks").json()["tasks"]}
+    assert len(known) == 2
+    assert {folder.name for folder in (state_dir() / "jobs").iterdir()} == known
 
 
 def test_a_full_queue_refuses(own_home: Path) -> None:
