@@ -134,11 +134,11 @@ def command(
         if engine:
             _print_engine_logs(found, history, locations, stdout)
         elif copied:
-            job: Job | None = found[0]
-            while job is not None:
-                location = locations.of(job.id)
-                _copy(job, history, location, stdout, stderr, follow, tail, timestamps)
-                job = _next_attempt(job, history) if follow and attempt is None else None
+            one: Job | None = found[0]
+            while one is not None:
+                location = locations.of(one.id)
+                _copy(one, history, location, stdout, stderr, follow, tail, timestamps)
+                one = _next_attempt(one, history) if follow and attempt is None else None
         elif names:
             printer = LinePrinter(
                 stdout,
