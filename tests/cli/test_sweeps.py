@@ -568,12 +568,12 @@ def test_schedulers_that_are_killed_run_every_task_exactly_once(lab: Lab) -> Non
             until(lambda: is_awake(history), "a scheduler")
             pid = scheduler_pid()
             if pid is not None and kills < 20:
-                time.sleep(dice.uniform(0, 1.0))
+                time.sleep(dice.uniform(0, 0.3))
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
                 until(lambda pid=pid: scheduler_pid() != pid, "its end")  # type: ignore[misc]
-    assert kills > 3
+    assert kills > 1
     assert lab.job(sweep).state is JobState.SUCCEEDED
     assert lab.states(sweep) == ["succeeded"] * 40
     assert sorted(map(int, lab.logged())) == list(range(1, 41))

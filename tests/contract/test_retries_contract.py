@@ -116,6 +116,7 @@ def kill_container(lab: Lab, job: Job, api: Cluster | None) -> Cause | None:
 
 
 def evict(lab: Lab, job: Job, api: Cluster | None) -> Cause | None:
+    """The scheduler looks once a second, and may find the pod deleted already."""
     assert api is not None
     about = {"name": job.id, "namespace": api.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
@@ -135,7 +136,7 @@ def test_a_job_that_its_engine_lost_is_run_again(lab: Lab, request: pytest.Fixtu
     tracker.close()
     cause = LOSES[lab.backend.name](lab, job, api)
     last = last_of(job, 1 if cause is None else 2)
-    assert cause_of(job) == cause
+    assert cause_of(job) in (cause, cause and Cause.POD_DELETED)
     if cause is not None:
         assert last.state is JobState.SUCCEEDED, last
         assert lab.output(last, 1) == b"run 2\n"

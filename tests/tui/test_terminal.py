@@ -195,12 +195,11 @@ def test_an_idle_program_writes_nothing_to_the_terminal(
     hostile_job: None, terminal: Terminal
 ) -> None:
     # Leave the editor, then the form.
-    caches = (b"\x1b", b"\x1b", b"3")
-    for keys, shown in (((), "a line"), ((b"2",), "Python code"), (caches, "share a scope")):
-        for key in keys:
+    caches = ((b"\x1b", "Accept"), (b"\x1b", "a line"), (b"3", "share a scope"))
+    for steps in (((b"", "a line"),), ((b"2", "Python code"),), caches):
+        for key, shown in steps:
             terminal.press(key)
-            terminal.read(0.3)
-        terminal.until(shown)
+            terminal.until(shown)
         while "Loading ..." in terminal.text():
             terminal.read(0.1)
         terminal.read(1.5)
