@@ -98,8 +98,10 @@ async def accept(
 
     try:
         document, known, status = await api.write(work)
-    except RequestError:
+    except RequestError as error:
         api.counters.submission("refused")
+        if error.field == "backend":  # It is not part of a body.
+            raise ProblemError(422, error.why, hint=error.hint, field="query.backend") from error
         raise
     call.audit |= {"job": document["id"], "key": key, "repeated": known or None}
     headers = {"Location": f"/api/v1/tasks/{document['id']}"}

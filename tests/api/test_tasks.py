@@ -100,6 +100,13 @@ def test_wrong_queries_are_named(client: Client) -> None:
     assert answer.status_code == 422 and "dokcer" in problem(answer)["detail"]
 
 
+def test_an_unknown_backend_is_named_as_a_parameter(client: Client) -> None:
+    job = client.run({"code": "1"})["id"]
+    for path in ("submit", f"{job}/rerun"):
+        answer = client.post(f"/api/v1/tasks/{path}?backend=none", b"")
+        assert answer.status_code == 422 and problem(answer)["field"] == "query.backend"
+
+
 def test_the_list_has_pages_and_filters(client: Client) -> None:
     ids = [client.submit({"code": f"print({n})"}, f"?name=job{n % 2}")["id"] for n in range(5)]
     first = client.get("/api/v1/tasks?limit=2").json()
