@@ -147,6 +147,8 @@ def test_a_wrong_token_is_refused_on_the_page(browser: int, secret: str) -> None
         page = Page(browser, address)
         # A browser that was used before may still have a login of another server.
         page.evaluate("localStorage.clear()")
+        page.ask("Page.reload")
+        page.until("document.activeElement === part('token') && part('problem').textContent === ''")
         page.log_in("stoke_<b>wrong</b>")
         page.until("part('problem').textContent.startsWith('The token is unknown.')")
         assert page.evaluate("part('token').value") == ""
@@ -164,6 +166,11 @@ def test_a_wrong_token_is_refused_on_the_page(browser: int, secret: str) -> None
         page.until("emptied === 1 && announced === 1")
         page.log_in(secret)
         page.shows(WELCOME)
+        page.evaluate("fetch('/logout', { method: 'POST' })")
+        page.until("part('problem').textContent === 'This login has ended.'")
+        page.ask("Page.reload")
+        page.until("globalThis.announced === undefined")
+        page.until("part('problem').textContent === 'This login has ended.'")
         page.close()
 
 

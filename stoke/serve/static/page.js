@@ -192,7 +192,7 @@ function closed({ code, reason }) {
   }
 }
 
-function login(problem = "") {
+function login(problem) {
   part("terminal").hidden = true;
   part("notice").hidden = true;
   part("problem").textContent = problem;
@@ -235,7 +235,7 @@ async function start() {
   try {
     const { token } = await (await fetch("/session")).json();
     if (token === null) {
-      login();
+      login(localStorage.getItem(KEY) === null ? "" : "This login has ended.");
     } else {
       show();
     }
