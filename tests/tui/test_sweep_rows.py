@@ -72,6 +72,17 @@ async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
         await until(pilot, lambda: len(rows(app)) == 1)
 
 
+async def test_removing_a_sweep_names_its_tasks(app: StokeApp, desk: Desk) -> None:
+    with History() as history:
+        add_sweep(history, 3, *[JobState.FAILED] * 3)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: "3/3 xxx" in screen_text(app))
+        await pilot.press("d")
+        await until(pilot, lambda: "Remove this job?" in screen_text(app))
+        assert "request, also of 3 tasks." in " ".join(re.findall(r"[^\s│]+", screen_text(app)))
+
+
 async def test_a_sweep_that_waits_shows_its_progress(app: StokeApp, desk: Desk) -> None:
     with History() as history:
         add_sweep(history, 5, JobState.SUCCEEDED, JobState.FAILED)

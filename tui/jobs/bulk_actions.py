@@ -13,7 +13,8 @@ from rich.text import Text
 from stoke.backend import pool
 from stoke.errors import StokeError
 from stoke.history.database import History
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
+from stoke.history.sweeps import Sweeps
 from stoke.jobs import control
 from tui import format as fmt
 
@@ -82,13 +83,24 @@ def remove_action(jobs: Sequence[Job], backends: pool.Backends, history: History
     lines = fmt.count(sum(job.log_lines for job in finished), "line")
     size = fmt.size(sum(job.log_bytes for job in finished))
     log = "log" if len(finished) == 1 else "logs"
-    body.append(f"\n\nDeletes the {log} ({lines}, {size}), phases and request. Keeps the caches.")
+    tasks = _tasks_of(finished, history)
+    theirs = f", also of {fmt.count(tasks, 'task')}" if tasks else ""
+    body.append(
+        f"\n\nDeletes the {log} ({lines}, {size}), results, phases and request{theirs}. "
+        "Keeps the caches."
+    )
     _append_skipped(body, len(jobs) - len(finished), "still running")
 
     def remove(job: Job) -> None:
         control.remove(job, control.backend_of(job, backends), history)
 
     return BulkAction(finished, _title("Remove", finished), body, "Remove", "removed", remove)
+
+
+def _tasks_of(jobs: Sequence[Job], history: History) -> int:
+    """Return how many tasks the sweeps among the jobs have."""
+    found = (Sweeps(history).get(job.id) for job in jobs if job.kind == SWEEP)
+    return sum(sweep.tasks for sweep in found if sweep is not None)
 
 
 def _title(verb: str, jobs: Sequence[Job]) -> str:
