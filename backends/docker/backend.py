@@ -243,7 +243,8 @@ class DockerBackend(WorkspaceMethods):
             state = _state(record["State"])
         if state.exit_code not in ENDED_FROM_OUTSIDE or state.reason is not None:
             return state
-        restarted = was_restarted(self._engine, _reference(record, job_id))
+        # Events name a container by its id alone.
+        restarted = was_restarted(self._engine, str(record.get("Id")))
         return replace(state, cause=Cause.ENGINE_RESTART) if restarted else state
 
     def logs(self, job_id: str, since: int, follow: bool) -> LogStream:
