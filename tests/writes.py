@@ -1,22 +1,26 @@
-"""Disks that refuse: `os.write` replaced for the thread of the test alone.
+"""Disks that refuse: `os.write` replaced for the files of one folder.
 
-Other threads of the process write too, those of the test run among them.
+Other parts of the process write too: threads of the test run, signal handlers, and what is left of
+earlier tests when Python collects it.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 
-def replace_write(monkeypatch: pytest.MonkeyPatch, write: Callable[[int, bytes], int]) -> None:
+def replace_write(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, write: Callable[[int, bytes], int]
+) -> None:
     real = os.write
-    own = threading.get_ident()
+    inside = os.path.realpath(folder) + "/"
 
     def chosen(descriptor: int, data: bytes) -> int:
-        return (write if threading.get_ident() == own else real)(descriptor, data)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        return (write if path.startswith(inside) else real)(descriptor, data)
 
     monkeypatch.setattr(os, "write", chosen)

@@ -184,7 +184,7 @@ def test_a_missing_spool_is_empty_until_it_is_created(tmp_path: Path) -> None:
 
 
 def between_system_calls(
-    monkeypatch: pytest.MonkeyPatch, look: Callable[[], None], slice_size: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look: Callable[[], None], slice_size: int
 ) -> None:
     """Call `look` after every write, and make every write a short one."""
     real = os.write
@@ -194,7 +194,7 @@ def between_system_calls(
         look()
         return done
 
-    replace_write(monkeypatch, write)
+    replace_write(monkeypatch, tmp_path, write)
 
 
 @pytest.mark.parametrize("slice_size", [1, 7, 16, 10**6])
@@ -226,7 +226,7 @@ def test_a_reader_never_gives_bytes_to_the_wrong_stream_or_twice(
         assert offsets == sorted(offsets)
         assert not offsets or offsets[-1] < size, "a row of which nothing can be read yet"
 
-    between_system_calls(monkeypatch, look, slice_size)
+    between_system_calls(monkeypatch, tmp_path, look, slice_size)
     writer = SpoolWriter(tmp_path)
     for stream, data in adds:
         writer.add(stream, 0, data)
@@ -262,7 +262,9 @@ def test_truncating_to_a_checkpoint_removes_later_output(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+def full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int | None], None]]:
     """Give the disk space for this many more bytes; None removes the limit."""
     real = os.write
     left: list[int | None] = [None]
@@ -280,7 +282,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None]
     def set_room(room: int | None) -> None:
         left[0] = room
 
-    replace_write(monkeypatch, write)
+    replace_write(monkeypatch, tmp_path, write)
     yield set_room
     left[0] = None
 

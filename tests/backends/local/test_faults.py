@@ -172,7 +172,7 @@ def test_a_write_that_fails_is_counted_and_leaves_no_half_frame(
             raise OSError(number, os.strerror(number))
         return real(descriptor, data[:some])
 
-    replace_write(monkeypatch, write)
+    replace_write(monkeypatch, tmp_path, write)
     frames.add(1, b"lost\n")
     monkeypatch.undo()
     frames.add(2, b"after\n")

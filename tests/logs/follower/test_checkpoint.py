@@ -109,7 +109,7 @@ def test_f13_a_full_disk_is_reported_and_tried_again(
             no_room()
             return real(descriptor, data)
 
-        replace_write(monkeypatch, write)
+        replace_write(monkeypatch, tmp_path, write)
 
     assert following.follower.run() == exited()
 
@@ -133,7 +133,7 @@ def test_f13_closing_while_the_disk_is_full_keeps_the_saved_part(
             raise OSError(28, "No space left on device")
         return real(descriptor, data)
 
-    replace_write(monkeypatch, write)
+    replace_write(monkeypatch, tmp_path, write)
     assert following.follower.run() is None
     monkeypatch.undo()
     assert joined(log, STDOUT).startswith(spooled(tmp_path, STDOUT))
@@ -150,7 +150,7 @@ def test_f13_catching_up_does_not_wait_for_room(
     def write(descriptor: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    replace_write(monkeypatch, write)
+    replace_write(monkeypatch, tmp_path, write)
     with pytest.raises(EngineError):
         following.follower.catch_up()
 
