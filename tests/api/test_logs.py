@@ -59,7 +59,7 @@ def test_lines_come_while_the_job_runs(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_log_is_resumed_after_any_event(client: Client) -> None:
-    code = "import os\nfor n in range(9): os.write(1 + n % 2, b'%d\\xff\\n' % n * (n * 20_000 + 1))"
+    code = "import os\nfor n in range(9): os.write(1 + n % 2, b'%d\\xff\\n' % n * (n * 2_000 + 1))"
     job = client.run({"code": code})["id"]
     events = client.followed(job)
     for number, event in enumerate(events[:-1]):
