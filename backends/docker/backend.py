@@ -294,8 +294,13 @@ class DockerBackend(WorkspaceMethods):
             with self._engine.call(f"stop {job_id}") as api:
                 send(api, _reference(record, job_id))
         except AnswerError as error:
-            if error.status not in (404, 409):  # removed or ended already
+            # 404 and 409: removed or ended already. Podman answers 500 for a container that has ended.
+            if error.status not in (404, 409) and self._is_running(job_id):
                 raise
+
+    def _is_running(self, job_id: str) -> bool:
+        record = self._record(job_id)
+        return record is not None and _state(record["State"]).status is EngineStatus.RUNNING
 
     def remove(self, job_id: str) -> None:
         self._remove(job_id, wait=True)

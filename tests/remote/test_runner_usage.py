@@ -79,6 +79,7 @@ def test_a_cgroup_is_read_without_the_file_contents_that_are_dropped_first(
 ) -> None:
     root = f"{tmp_path}/"
     monkeypatch.setattr(usage, "_CGROUP", root)
+    monkeypatch.setattr(usage, "_V1_ROOT", root + "freezer/cgroup.sane_behavior")
     memory = root + "memory/memory.usage_in_bytes", root + "memory/memory.stat"
     monkeypatch.setattr(usage, "_V1_MEMORY", memory)
     if version == 1:
@@ -100,6 +101,25 @@ def test_a_root_cgroup_without_figures_is_none_of_the_job(
     monkeypatch.setattr(usage, "_CGROUP", f"{tmp_path}/")
     monkeypatch.setattr(usage, "_V1_MEMORY", (f"{tmp_path}/a", f"{tmp_path}/b"))
     (tmp_path / "cpu.stat").write_text("usage_usec 2500000\n")
+    assert usage.cgroup_usage() is None
+
+
+def test_the_figures_of_the_whole_machine_are_none_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container of rootless Podman on cgroups v1 sees cgroups of others."""
+    monkeypatch.setattr(usage, "_CGROUP", f"{tmp_path}/")
+    memory = tmp_path / "memory"
+    figures = memory / "memory.usage_in_bytes", memory / "memory.stat"
+    monkeypatch.setattr(usage, "_V1_MEMORY", tuple(map(str, figures)))
+    monkeypatch.setattr(usage, "_V1_ROOT", str(tmp_path / "freezer/cgroup.sane_behavior"))
+    for path in (memory, tmp_path / "cpuacct", tmp_path / "freezer"):
+        path.mkdir()
+    (tmp_path / "cpuacct/cpuacct.usage").write_text("2500000000\n")
+    figures[0].write_text("1000\n")
+    figures[1].write_text("total_inactive_file 300\n")
+    assert usage.cgroup_usage() == (2.5, 700)
+    (tmp_path / "freezer/cgroup.sane_behavior").write_text("0\n")
     assert usage.cgroup_usage() is None
 
 

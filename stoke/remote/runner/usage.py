@@ -27,6 +27,8 @@ MOST_SHARE = 0.0005
 """Of a core, that reading and reporting take: a job of many processes reports less often."""
 _CGROUP = "/sys/fs/cgroup/"
 _V1_MEMORY = (_CGROUP + "memory/memory.usage_in_bytes", _CGROUP + "memory/memory.stat")
+_V1_ROOT = _CGROUP + "freezer/cgroup.sane_behavior"
+"""Only the root of a hierarchy has it. A container with cgroups of its own has one for the freezer."""
 
 
 class UsageReporter:
@@ -71,6 +73,8 @@ def cgroup_usage() -> Reading | None:
         return _field(text, "usage_usec ") / 1e6, max(0, memory - cache)
     except (OSError, ValueError):
         pass
+    if os.path.exists(_V1_ROOT):
+        return None  # Rootless Podman: figures of all that the user runs, or of the machine.
     try:
         seconds = int(_text(_CGROUP + "cpuacct/cpuacct.usage")) / 1e9
         memory = int(_text(_V1_MEMORY[0]))

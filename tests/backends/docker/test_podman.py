@@ -21,6 +21,7 @@ import pytest
 from backends.docker import DockerBackend
 from backends.docker.check import check_engine
 from backends.docker.engine import Engine
+from stoke.backend.api import EngineStatus
 from stoke.backend.pool import Backends
 from stoke.config.loader import load_config
 from stoke.errors import EngineError
@@ -159,6 +160,14 @@ def test_a_flood_that_is_followed_arrives_whole(lab: Lab) -> None:
 def test_stop_sends_sigterm_and_then_sigkill(lab: Lab) -> None:
     """The job's first line arrives while it runs."""
     contract.test_stop_sends_sigterm_and_then_sigkill(lab, "plain", 30.0, 143, b"ready\n")
+
+
+def test_a_stop_of_an_ended_job_does_nothing(lab: Lab) -> None:
+    job = lab.submit("print(1)")
+    until(lambda: lab.backend.inspect(job.id).status is EngineStatus.EXITED, "the end")
+    lab.backend.stop(job.id, 0)
+    lab.backend.interrupt(job.id)
+    assert lab.finish(job).job.state is JobState.SUCCEEDED
 
 
 def test_memory_is_limited_and_its_end_is_named(lab: Lab) -> None:
