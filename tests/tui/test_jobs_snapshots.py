@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw
 from pyarrow import parquet
 from textual.pilot import Pilot
 
-from stoke.history.job import JobState, Phase, Usage
+from stoke.history.job import Job, JobState, Phase, Usage
+from stoke.history.sweeps import Sweeps
 from stoke.history.usage import UsageCurves
 from stoke.history.volume_index import ScopeCache, VolumeIndex
+from stoke.request.sweep_values import Table
 from tests.tui.conftest import NOW, Desk, screen_text, until
 from tests.tui.test_hostile import ALL
 from tests.tui.test_results_tab import give_results
@@ -126,6 +128,34 @@ def test_hostile(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[i
     desk.job("job-aaaaaa", age=60, log=b"x\n")
     desk.raw("job-aaaaaa", "UPDATE jobs SET id = ? WHERE id = ?", f"[/nope]\t{ALL}界界界")
     assert snap_compare(app, terminal_size=size, run_before=shows("Spec", "b", "b"))
+
+
+@SIZES
+def test_a_sweep(snap_compare: Compare, app: StokeApp, desk: Desk, size: tuple[int, int]) -> None:
+    """Forty tasks: three have failed, so the rest never started. One value is hostile."""
+    values: list[tuple[str, ...]] = [
+        (rate, str(seed)) for rate in ("0.1", "0.01", "0.001", ALL) for seed in range(10)
+    ]
+    sweep = "fit-7k2pqa"
+    history = desk.history
+    with history.transaction():
+        job = Job(sweep, "fit", "local", "default", JobState.QUEUED, NOW - 600)
+        history.add(job, '{"code": "1"}', "n")
+        Sweeps(history).add(sweep, Table(("lr", "seed"), values))
+    for number in range(31):
+        task = Sweeps(history).begin_next(sweep)
+        assert task is not None
+        state = JobState.FAILED if number in (7, 12, 30) else JobState.SUCCEEDED
+        lines = {7: b"ValueError: the loss is not a number\n", 30: b""}
+        desk.spool(task.job_id, lines.get(number, b"loss 0.%d\n" % number))
+        times = {"submitted_at": NOW - 500 + number, "started_at": NOW - 499 + number}
+        ended = {"finished_at": NOW - 490 + number, "exit_code": int(state is JobState.FAILED)}
+        reason = ALL if number == 30 else None
+        history.update(task.job_id, state=state, reason=reason, **times, **ended)
+    Sweeps(history).close(sweep, "3 tasks have failed")
+    history.update(sweep, state=JobState.FAILED, exit_code=1, finished_at=NOW - 440)
+    before = shows("last line", "g")
+    assert snap_compare(app, terminal_size=size, run_before=before)
 
 
 @SIZES

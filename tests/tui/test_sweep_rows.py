@@ -72,6 +72,27 @@ async def test_a_sweep_unfolds_into_its_tasks_with_failures_first(
         await until(pilot, lambda: len(rows(app)) == 1)
 
 
+async def test_a_sweep_shows_its_tasks_in_place_of_a_log(app: StokeApp, desk: Desk) -> None:
+    done, failed = JobState.SUCCEEDED, JobState.FAILED
+    with History() as history:
+        add_sweep(history, 4, done, done, failed, done)
+    desk.spool(f"{SWEEP}-3", b"one\nValueError: \x1b[31m[/]\n")
+    desk.job("other-7k2pqa", age=1000, log=b"its log\n")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        table = await ready(pilot)
+        table.choose(SWEEP)
+        await until(pilot, lambda: "4 of 4 done, 1 failed" in screen_text(app))
+        tasks = [line for line in screen_text(app).splitlines() if re.match(r"\W*\d +[✓✗]", line)]
+        assert [line.split()[0] for line in tasks] == ["3", "1", "2", "4"]
+        assert tasks[0].rstrip().endswith("ValueError: [/]")
+        assert "Phases" not in screen_text(app) and "Spec" in screen_text(app)
+        table.choose("other-7k2pqa")
+        await until(pilot, lambda: "its log" in screen_text(app))
+        assert "Tasks" not in screen_text(app)
+        table.choose(SWEEP)
+        await until(pilot, lambda: "ValueError" in screen_text(app))
+
+
 async def test_removing_a_sweep_names_its_tasks(app: StokeApp, desk: Desk) -> None:
     with History() as history:
         add_sweep(history, 3, *[JobState.FAILED] * 3)

@@ -1,4 +1,7 @@
-"""Details of a job: its log, phases and request in tabs. The frame around it has the title."""
+"""Details of a job: its log, phases and request in tabs. The frame around it has the title.
+
+A sweep has no log and no phases; it has a tab with its tasks in their place.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from textual.widgets import Static, TabbedContent, TabPane
 from stoke.errors import RequestError, StokeError
 from stoke.files.paths import current_folder
 from stoke.history.database import History
-from stoke.history.job import Job, JobState, beyond_reason
+from stoke.history.job import SWEEP, Job, JobState, beyond_reason
 from stoke.history.usage import UsageCurves
 from stoke.jobs.missing_module import packages_to_add
 from stoke.request.spec import JobSpec
@@ -27,6 +30,7 @@ from tui.context import Context
 from tui.jobs.columns import STATES, state_mark
 from tui.jobs.results_view import ResultsView
 from tui.jobs.spec_view import Copies, SpecView
+from tui.jobs.sweep_view import SweepView
 from tui.log.pane import LogPane
 from tui.log.view import LogView
 from tui.threads import on_thread
@@ -39,6 +43,7 @@ _TABS = {
     "tab-spec": "Spec",
     "tab-results": "Results",
 }
+_SWEEP_TABS = {"tab-tasks": "Tasks", "tab-spec": "Spec"}
 
 
 _STATE_WIDTH = 24
@@ -82,6 +87,8 @@ class JobDetail(Vertical):
                 yield Waterfall(id="waterfall")
             with TabPane("Spec", id="tab-spec"):
                 yield SpecView(self.context, id="spec-view")
+            with TabPane("Tasks", id="tab-tasks"):
+                yield SweepView(self.context, id="sweep-view")
             with TabPane("Results", id="tab-results"):
                 yield ResultsView(self.context, id="results-view")
 
@@ -116,8 +123,11 @@ class JobDetail(Vertical):
     def show(self, job: Job | None, now: float) -> None:
         """Show a job; `now` is in epoch seconds."""
         self._job, self._now = job, now
-        self.query_one(TabNames).show(self.tabs.active, self._tabs())
         self.pane.show(job)
+        tabs = self._tabs()
+        if self.tabs.active not in tabs:
+            self.tabs.active = next(iter(tabs))
+        self.query_one(TabNames).show(self.tabs.active, tabs)
         self._look_for_missing(job)
         self._show_reason()
         self._show_tab()
@@ -221,6 +231,9 @@ class JobDetail(Vertical):
         elif self.tabs.active == "tab-results":
             if job is not None:
                 self.query_one(ResultsView).show(job)
+        elif self.tabs.active == "tab-tasks":
+            if job is not None and job.kind == SWEEP:
+                self.query_one(SweepView).show(job)
         elif self.tabs.active == "tab-spec" and job is not None and job.id != self._spec_of:
             self._spec_of = job.id
             self.query_one(SpecView).show(job, read_spec(self.context.reading, job.id))
@@ -247,6 +260,8 @@ class JobDetail(Vertical):
     def _tabs(self) -> dict[str, str]:
         """Return the tabs of the job: that of results only if it has some, or if it is shown."""
         job = self._job
+        if job is not None and job.kind == SWEEP and self.pane.merging is None:
+            return _SWEEP_TABS
         has_results = job is not None and bool(job.results_files or job.results_problem)
         shows = has_results or self.tabs.active == "tab-results"
         return {tab: name for tab, name in _TABS.items() if tab != "tab-results" or shows}
@@ -259,6 +274,8 @@ class JobDetail(Vertical):
             self.query_one("#phases-scroll").focus()
         elif self.tabs.active == "tab-spec":
             self.query_one(SpecView).focus()
+        elif self.tabs.active == "tab-tasks":
+            self.query_one(SweepView).focus()
         elif self.tabs.active == "tab-results":
             self.query_one(ResultsView).enter()
         else:

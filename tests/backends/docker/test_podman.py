@@ -166,6 +166,7 @@ def test_a_stop_of_an_ended_job_does_nothing(lab: Lab) -> None:
     job = lab.submit("print(1)")
     until(lambda: lab.backend.inspect(job.id).status is EngineStatus.EXITED, "the end")
     lab.backend.stop(job.id, 0)
+    assert isinstance(lab.backend, DockerBackend)
     lab.backend.interrupt(job.id)
     assert lab.finish(job).job.state is JobState.SUCCEEDED
 
