@@ -91,6 +91,9 @@ async def test_a_sweep_shows_its_tasks_in_place_of_a_log(app: StokeApp, desk: De
         assert "Tasks" not in screen_text(app)
         table.choose(SWEEP)
         await until(pilot, lambda: "ValueError" in screen_text(app))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: f"stoke rerun {SWEEP}" in screen_text(app))
+        assert "stoke run" not in screen_text(app)
 
 
 async def test_removing_a_sweep_names_its_tasks(app: StokeApp, desk: Desk) -> None:

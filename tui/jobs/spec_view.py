@@ -14,7 +14,7 @@ from textual.widgets import Static, TextArea
 from stoke.backend.api import CACHE_KINDS
 from stoke.cache.volumes import Housekeeper
 from stoke.errors import RequestError, StokeError
-from stoke.history.job import Job
+from stoke.history.job import SWEEP, Job
 from stoke.jobs.compare import packages_of
 from stoke.jobs.rendering import render_job
 from stoke.jobs.request import Request
@@ -113,7 +113,8 @@ class SpecView(VerticalScroll):
             request = masked_fields(spec.model_dump(mode="json"))
             command = command_line(spec, job.backend, job.name)
             copies |= {
-                "command": lambda: command.text,
+                # The command of a sweep would be that of one task.
+                **({"command": lambda: command.text} if job.kind != SWEEP else {}),
                 **({"code": lambda: spec.code} if spec.code else {}),
                 "request, as JSON for stoke submit": lambda: json.dumps(request, indent=2) + "\n",
             }
@@ -135,11 +136,9 @@ class SpecView(VerticalScroll):
         return housekeeper.lock_of(context.backends.get(job.backend), job)
 
     def _fields(self, job: Job, spec: JobSpec) -> Text:
-        rows = [
-            *_rows(spec),
-            ("run again", f"stoke rerun {job.id}"),
-            ("or", command_line(spec, job.backend, job.name).text),
-        ]
+        rows = [*_rows(spec), ("run again", f"stoke rerun {job.id}")]
+        if job.kind != SWEEP:
+            rows.append(("or", command_line(spec, job.backend, job.name).text))
         text = Text(overflow="fold")
         for name, value in rows:
             text.append(f"{name:<12}", style="$quiet")
