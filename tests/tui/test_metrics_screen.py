@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from stoke.config.model import Config
 from stoke.errors import EngineError
 from stoke.history.database import CacheSize
-from tests.tui.conftest import NOW, Desk, screen_text, shows, until
+from tests.tui.conftest import NOW, Desk, FakeBackend, screen_text, shows, until
 from tui.app import StokeApp
 from tui.metrics.screen import MetricsScreen
 
@@ -79,6 +81,21 @@ async def test_an_unreadable_history_is_reported(
         assert "put it aside" in screen_text(app)
         await pilot.press("3")
         await until(pilot, lambda: "history: the history is damaged" in screen_text(app))
+
+
+async def test_lines_differ_without_colours(
+    desk: Desk, backends: dict[str, FakeBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, size in (("python", 7 * 10**8), ("system", 3 * 10**8)):
+        desk.history.add_cache_size(CacheSize("local", None, "default", kind, NOW - 900, size, 3))
+    desk.job("fit-aaaaaa", hit=True, request_hash="a", spec={"dependencies": ["numpy"]})
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = StokeApp(Config(), clock=lambda: NOW)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app, "+ system 286 MiB")
+        await until(pilot, lambda: "++++++++" in screen_text(app))
+        assert "⠒ python 668 MiB" in screen_text(app)
+        assert re.search("[⠀-⣿]{8}", screen_text(app))
 
 
 async def test_charts_use_the_whole_width(app: StokeApp, jobs: Desk) -> None:

@@ -24,6 +24,9 @@ _ROLES = {"python": "$good", "system": "$busy"}
 # plotext writes the terminal's own colours; these are their names there, and their numbers in Rich.
 _ANSI = {"$good": "green", "$busy": "cyan", "$wait": "blue"}
 _OF_ANSI = {2: "$good", 6: "$busy", 4: "$wait"}
+_BRAILLE = "braille"
+_SIGNS = {"system": "+"}
+"""What the line of a kind is drawn with under NO_COLOR, where the title shows it too."""
 
 MOST_POINTS = 300
 """Of one line; more than a wide screen has columns for."""
@@ -88,7 +91,8 @@ class TimePlot(Vertical):
         plot.display = bool(known)
         title = Text(self._title, style="bold")
         for line in known:
-            title.append_text(fmt.plain(f"  {line.label} {line.figure}", _role(line)))
+            sign = f"{_SIGNS.get(line.label, '⠒')} " if self.app.no_color else ""
+            title.append_text(fmt.plain(f"  {sign}{line.label} {line.figure}", _role(line)))
         self.query_one(".plot-title", Static).update(title)
         plot.show(known, now)
 
@@ -118,11 +122,12 @@ class _Plot(Widget):
         figure.plot_size(self.size.width, self.size.height)
         figure.theme("colorless")
         for line in lines:
-            braille = plotext.marker("braille", _ANSI[_role(line)])
+            sign = _SIGNS.get(line.label, _BRAILLE) if self.app.no_color else _BRAILLE
+            marker = plotext.marker(sign, _ANSI[_role(line)])
             for step in steps(thinned(line.points), line.lasts, now):
                 times = [at - now for at, _ in step]
                 values = [value for _, value in step]
-                figure.draw(figure.signal(times, values, marker=braille).lines())
+                figure.draw(figure.signal(times, values, marker=marker).lines())
         top = scale.top or max(
             scale.least_top, *(value for line in lines for _, value in line.points)
         )
