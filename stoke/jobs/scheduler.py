@@ -65,8 +65,10 @@ STARTERS = 8
 COLLECT_SECONDS = 0.5
 """How long the results of an ended job may take before this process has them collected too."""
 AGAIN_SECONDS = 10.0
-ASK_AGAIN_SECONDS = 1.0
-"""Seconds between looks at a running job with retries."""
+ASK_SECONDS = 1.0
+"""Seconds until the next look at a job with retries; longer for one that has run for long."""
+MOST_ASK_SECONDS = 30.0
+ASKS_OF_AGE = 60
 
 
 class Scheduler:
@@ -95,8 +97,8 @@ class Scheduler:
         self._has_started = False
         # The reasons that this scheduler has recorded, by job.
         self._told: dict[str, str | None] = {}
-        # When a job with retries was last looked at (monotonic seconds).
-        self._asked: dict[str, float] = {}
+        # When a job with retries is next looked at (monotonic seconds).
+        self._asks: dict[str, float] = {}
         # When the results of an ended job are next asked for (monotonic seconds).
         self._collects: dict[str, float] = {}
 
@@ -262,21 +264,26 @@ class Scheduler:
         now = time.monotonic()
         notified = Notifications(self._history).pending()
         for job_id in dict.fromkeys([*Attempts(self._history).undecided(), *notified]):
-            if now - self._asked.get(job_id, 0.0) < ASK_AGAIN_SECONDS or self._queue.has(job_id):
+            if now < self._asks.get(job_id, 0.0) or self._queue.has(job_id):
                 continue
-            self._asked[job_id] = now
+            self._asks[job_id] = now + AGAIN_SECONDS
             try:
-                self._see_end(job_id)
+                self._asks[job_id] = now + self._see_end(job_id)
             except StokeError:
                 pass  # Its engine does not answer, or the history is full.
             except Exception:
                 _log.exception("queue: the end of %s cannot be seen", job_id)
 
-    def _see_end(self, job_id: str) -> None:
+    def _see_end(self, job_id: str) -> float:
+        """Look whether a job has ended; return the seconds until the next look."""
         job = self._latest(job_id)
-        is_over = job is not None and job.state.finished and not job.provisional
-        if job is not None and is_over and self._waits_for_results(job) is None:
+        if job is None:
+            return ASK_SECONDS
+        is_over = job.state.finished and not job.provisional
+        if is_over and self._waits_for_results(job) is None:
             notify_end(job.id, self._history)
+        age = time.time() - (job.started_at or job.submitted_at)
+        return min(MOST_ASK_SECONDS, max(ASK_SECONDS, age / ASKS_OF_AGE))
 
     def _latest(self, job_id: str) -> Job | None:
         """Return the newest attempt of a job, up to date."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Engine(ScriptedBackend):
         self.failures = failures
         self.silent = silent
         self.started: list[str] = []
+        self.inspected = 0
 
     def submit(self, delivery: Delivery, report: PhaseReport) -> None:
         if failure := self.failures.get(delivery.spec.code):
@@ -51,6 +53,7 @@ class Engine(ScriptedBackend):
         self.started.append(delivery.job_id)
 
     def inspect(self, job_id: str) -> EngineState:
+        self.inspected += 1
         if self.silent:
             raise EngineError("the engine does not answer")
         return RUNNING if job_id in self.started else ABSENT
@@ -179,3 +182,19 @@ def test_a_request_that_its_engine_refuses_is_not_submitted_again(history: Histo
         submit(prepared, history)
     (job,) = history.list()
     assert Attempts(history).of(job.id) == Attempt(job.id, job.id, 1, None, "", None)
+
+
+@pytest.mark.parametrize(("minutes", "looks"), [(0, 3), (20, 1)])
+def test_a_job_with_retries_that_has_run_for_long_is_looked_at_rarely(
+    history: History, monkeypatch: pytest.MonkeyPatch, minutes: int, looks: int
+) -> None:
+    monkeypatch.setattr("stoke.jobs.scheduler.ASK_SECONDS", 0.0)
+    engine = Engine({})
+    spec = make_spec({"code": "1", "retries": 1})
+    job = submit(prepare(Request(spec), engine, history), history)
+    history.update(job.id, state=JobState.RUNNING, started_at=time.time() - 60 * minutes)
+    scheduler = Scheduler(OneBackend(engine), history)
+    before = engine.inspected
+    for _ in range(3):
+        scheduler.start_due()
+    assert engine.inspected - before == looks
