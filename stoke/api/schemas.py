@@ -89,6 +89,7 @@ JOB_SCHEMA: dict[str, Any] = {
         "results": {"type": "object"},
         "attempts": {"type": "array", "items": {"type": "object"}},
         "damage": _MAYBE_TEXT,
+        "schedule": {**_MAYBE_TEXT, "description": "The schedule that it is a run of."},
         "task_of": {
             "type": ["object", "null"],
             "description": "The sweep that it is a task of, and its number there.",

@@ -86,15 +86,16 @@ class History(DatabaseFile):
         self.query(
             "INSERT OR IGNORE INTO jobs (id, name, backend, scope, state, submitted_at, image, "
             "request_hash, python_hash, system_hash, predicted_python, predicted_system, "
-            "predicted_seconds, predicted_counts, spec, nonce, checkpoint, job_kind, use_cache) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
+            "predicted_seconds, predicted_counts, spec, nonce, checkpoint, schedule, job_kind, "
+            "use_cache) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
             "CASE WHEN json_valid(?15) AND json_extract(?15, '$.shell') THEN 'shell' END, "
             "CASE WHEN json_valid(?15) THEN coalesce(json_extract(?15, '$.use_cache'), 1) ELSE 1 END)",
             (
                 job.id, job.name, job.backend, job.scope, job.state, job.submitted_at, job.image,
                 job.request_hash, job.python_hash, job.system_hash, job.predicted.python,
                 job.predicted.system, job.predicted.seconds, counts_text(job.predicted), spec,
-                nonce, job.checkpoint,
+                nonce, job.checkpoint, job.schedule,
             ),
         )  # fmt: skip
 
@@ -281,6 +282,11 @@ class History(DatabaseFile):
             "AND id NOT IN (SELECT job_id FROM queue)"
         )
         return self._jobs(self.query(sql, (backend,)))
+
+    def unfinished_of_schedule(self, name: str) -> Jobs:
+        """Return the jobs of a schedule that have no final end."""
+        sql = f"SELECT {JOB_COLUMNS} FROM jobs WHERE schedule = ? AND {_UNFINISHED}"  # noqa: S608
+        return self._jobs(self.query(sql, (name,)))
 
     def in_scope(self, backend: str, scope: str) -> Jobs:
         """All jobs of one scope, with their phases."""

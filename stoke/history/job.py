@@ -183,6 +183,8 @@ class Job:
     """The sweep that it is a task of."""
     task: int | None = None
     """Its number there."""
+    schedule: str | None = None
+    """The schedule that it is a run of (`stoke.schedules`)."""
     held_until: float | None = None
     """When its engine ends a job whose code has failed and that was held for `stoke exec`."""
     damage: str | None = None

@@ -21,7 +21,7 @@ JOB_KINDS = {
         (
             "reason", "image", "request_hash", "python_hash", "system_hash", "predicted_python",
             "predicted_system", "predicted_counts", "results_problem", "checkpoint", "job_kind",
-            "sweep",
+            "sweep", "schedule",
         ),
         (_TEXT, False),
     ),
@@ -120,6 +120,7 @@ def job_of(row: sqlite3.Row) -> Job:
         kind=values["job_kind"] or CODE,
         sweep=values["sweep"],
         task=values["task"],
+        schedule=values["schedule"],
         held_until=values["held_until"],
         damage=damage,
     )

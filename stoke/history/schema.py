@@ -220,4 +220,9 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX notifications_pending ON notifications (job_id) WHERE sent_at IS NULL;
     """,
+    # The name of the schedule that a job is a run of.
+    """
+    ALTER TABLE jobs ADD COLUMN schedule TEXT;
+    CREATE INDEX jobs_by_schedule ON jobs (schedule, submitted_at) WHERE schedule IS NOT NULL;
+    """,
 )

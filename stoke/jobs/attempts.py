@@ -168,6 +168,7 @@ def _add_attempt(job: Job, attempt: Attempt, why: str, history: History) -> None
             system_hash=job.system_hash,
             predicted=job.predicted,
             checkpoint=job.checkpoint,
+            schedule=job.schedule,
         )
         starts_at = time.time() + pause_before(number, load_config().queue.retry_delay)
         try:

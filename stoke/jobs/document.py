@@ -72,6 +72,7 @@ def job_document(job: Job, history: History) -> dict[str, Any]:
             for one in Attempts(history).all_of(job.id)
         ],
         "damage": job.damage,
+        "schedule": job.schedule,
         "task_of": None if job.sweep is None else {"sweep": job.sweep, "task": job.task},
         "sweep": _sweep_document(job, history),
         "spec": spec,

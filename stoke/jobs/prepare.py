@@ -36,15 +36,17 @@ class PreparedRequest:
     """That the job's workspace is a new one."""
 
 
-def prepare(request: Request, backend: Backend, history: History) -> PreparedRequest:
+def prepare(
+    request: Request, backend: Backend, history: History, snapshot: Snapshot | None = None
+) -> PreparedRequest:
     """Check and hash a request, take its project's snapshot and predict what the caches do for it.
     Submits nothing.
 
-    Raises `RequestError` for a request that the backend cannot run.
+    `snapshot` is the one that the request names, if the caller has it with all its contents. Raises
+    `RequestError` for a request that the backend cannot run.
     """
     note = check_request(request.spec, backend)
-    snapshot = None
-    if request.spec.project is not None:
+    if request.spec.project is not None and snapshot is None:
         from stoke.jobs.snapshot_delivery import with_snapshot
 
         request, snapshot = with_snapshot(request, backend)

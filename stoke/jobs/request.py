@@ -36,6 +36,8 @@ class Request:
     checkpoint: str | None = None
     """The name of the job whose checkpoint this one continues; by default its own (see
     `stoke.delivery.checkpoints`)."""
+    schedule: str | None = None
+    """The schedule that the job is a run of."""
     notes: tuple[str, ...] = ()
     """What the user should know about the request before it runs."""
     max_project: int = 50 * 1024**2

@@ -136,6 +136,7 @@ def _make_job(prepared: PreparedRequest, placement: Placement | None) -> tuple[J
         system_hash=prepared.keys.system,
         predicted=prepared.prediction,
         checkpoint=checkpoint,
+        schedule=request.schedule,
     )
     public_spec = spec.model_dump_json()
     delivery = Delivery(

@@ -115,6 +115,7 @@ def _show_job(job: Job) -> None:
             "name": job.name,
             "kind": None if job.kind == CODE else job.kind,
             "task": job.sweep and f"{job.task} of {job.sweep}: stoke show {job.sweep}",
+            "schedule": job.schedule and f"{job.schedule}: stoke schedule list",
             "backend": f"{job.backend}, scope {job.scope}",
             "submitted": f"{human_time(job.submitted_at)} ({time_ago(job.submitted_at)})",
             "code began": human_time(job.started_at) if job.started_at else None,
