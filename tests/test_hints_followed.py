@@ -208,6 +208,10 @@ NOT_FOLLOWED = {
     "raise its limit: sudo sysctl fs.file-max=1000000": "changes the machine that runs the tests",
     "see what uses it: ps aux --sort=-rss | head": "names only where to look",
     "start it from a shell with a higher limit: ulimit -v unlimited": "needs a new shell",
+    "install cron: sudo apt install cron": "changes the machine that runs the tests; "
+    "tests/cli/test_schedules.py has its condition",
+    "rename it, or name another state folder: export STOKE_STATE_DIR=/some/folder": "the path may be "
+    "that of the program that runs the tests; tests/cli/test_schedules.py has its condition",
     "install them: uv tool install 'stoke-tui[api]'": "needs an installation without the extra",
     "install them: uv tool install 'stoke-tui[serve]'": "needs an installation without the extra",
     "see how many there are, and the limit: ps -eLf | wc -l; ulimit -u": "names only where to look",

@@ -41,6 +41,10 @@ COMMANDS = {
     "schema": ("stoke.cli.commands.schema", "Print the JSON schema of a request."),
     "cache": ("stoke.cli.commands.cache", "List, prune, warm and clear the cache volumes."),
     "queue": ("stoke.cli.commands.queue", "List, pause and reorder the jobs that wait to start."),
+    "schedule": (
+        "stoke.cli.commands.schedule",
+        "Run requests regularly, at the times of cron expressions.",
+    ),
     "workspace": (
         "stoke.cli.commands.workspace",
         "List, copy, clone, rename and remove workspaces: named folders that outlive jobs.",

@@ -36,6 +36,17 @@ def complete_backend(
     return [CompletionItem(name) for name in backend_names() if name.startswith(typed)]
 
 
+def complete_schedule(
+    _ctx: click.Context, _argument: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    from stoke.schedules.store import schedule_names
+
+    try:
+        return [CompletionItem(name) for name in schedule_names() if name.startswith(typed)]
+    except (OSError, StokeError):
+        return []
+
+
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:

@@ -191,10 +191,10 @@ def schedule(every: str, unused: str | None, systemd: bool, backend: str | None)
     stoke setup schedule --every weekly --systemd
     """
     import shlex
-    import sys
-    from pathlib import Path
 
-    argv = [str(Path(sys.argv[0]).absolute()), "cache", "prune", "--yes", "--quiet"]
+    from stoke.schedules.command import own_program
+
+    argv = [own_program(), "cache", "prune", "--yes", "--quiet"]
     if unused is not None:
         _seconds(unused)
         argv += ["--unused", unused]

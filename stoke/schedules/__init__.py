@@ -1,0 +1,1 @@
+"""Requests that run regularly: `stoke schedule`."""
