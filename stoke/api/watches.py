@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +15,8 @@ from stoke.jobs.tracker import Tracker
 
 SUBMISSION_SECONDS = 0.05
 """How often a job that its engine does not have yet is looked at."""
+TROUBLE_SECONDS = 30.0
+"""For how long a reason counts. Trouble that lasts is reported at least as often."""
 
 Listener = Callable[[], None]
 
@@ -26,6 +29,8 @@ class Watch:
     ) -> None:
         self.job_id = job_id
         self.failure: StokeError | None = None
+        self._trouble: EngineError | None = None
+        self._trouble_at = 0.0
         self.is_over = False
         self.stays = False
         """Whether it is followed to its end without a listener, as a job that is being stopped."""
@@ -56,7 +61,13 @@ class Watch:
             job = history.get(self.job_id)
             if job is not None and not self._closed.is_set():
                 backend = connection.backend_of(job)
-                self._tracker = Tracker(backend, history, self.job_id, on_change=self.tell)
+                self._tracker = Tracker(
+                    backend,
+                    history,
+                    self.job_id,
+                    on_change=self.tell,
+                    on_trouble=self._note_trouble,
+                )
                 if self._closed.is_set():
                     self._tracker.close()
                 self._tracker.run()
@@ -71,6 +82,16 @@ class Watch:
             self.is_over = True
             self._forget(self)
             self.tell()
+
+    @property
+    def trouble(self) -> EngineError | None:
+        """Why the job waits, or why its log cannot be read or saved, as reported lately."""
+        lately = time.monotonic() - self._trouble_at < TROUBLE_SECONDS
+        return self._trouble if lately else None
+
+    def _note_trouble(self, trouble: EngineError) -> None:
+        self._trouble, self._trouble_at = trouble, time.monotonic()
+        self.tell()
 
     def tell(self) -> None:
         for listener in list(self.listeners):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from stoke.api import logs
 from stoke.api.log_cursor import PIECE, LogCursor
+from stoke.api.sse import KEEP_ALIVE
+from stoke.files.file_lock import release_lock, take_lock
 from stoke.files.paths import job_dir
+from stoke.jobs.tracker import POLL_SECONDS
 from stoke.logs.spool import STDERR, STDOUT, SpoolWriter
 from tests.api.served import Client, Event, make_token, output, problem, serving
 from tests.lab import until
@@ -24,6 +30,11 @@ os.write(1, b"\\r\\n\\n\\xff\\xfe\\x00 data: x\\n\\nid: 7\\n")
 os.write(2, b"\\xc3\\x28 to stderr")
 """
 EXACT = bytes(range(256)) * 4 + b"\r\n\n\xff\xfe\x00 data: x\n\nid: 7\n"
+WAITS = """
+import os, time
+while not os.path.exists({gate!r}):
+    time.sleep(0.01)
+"""
 TICKS = """
 import sys, os, time
 for number in range(20):
@@ -191,6 +202,58 @@ def test_a_job_that_waits_for_its_engine_can_be_followed_at_once(client: Client)
             return output(other.followed(job))
 
         assert list(pool.map(run, range(20))) == [b"%d\n" % number for number in range(20)]
+
+
+def test_a_log_that_the_disk_has_no_room_for_ends_with_the_reason(own_home: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    jobs = job_dir("x").parent
+    jobs.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "none"]
+    subprocess.run([*mount, jobs], check=True)
+    try:
+        with serving() as address:
+            client = Client(address, make_token("admin", "admin"))
+            gate = own_home / "gate"
+            code = WAITS.format(gate=str(gate)) + "print('x' * 1_000_000)"
+            job = client.submit({"code": "print('kept', flush=True)\n" + code})
+            with client.following(job["id"]) as events:
+                first = next(events)
+                assert first.bytes == b"kept\n"
+                gate.touch()
+                rest = list(events)
+            told = [event.name for event in rest if event.name not in ("stdout", "stderr")]
+            assert told == ["trouble", "error"]
+            for event in rest[-2:]:
+                assert "No space left on device" in json.loads(event.data)["detail"]
+                assert "export STOKE_STATE_DIR=" in json.loads(event.data)["hint"]
+            # A client that comes later gets the reason at once.
+            assert client.followed(job["id"], first.id)[-1].name == "error"
+    finally:
+        subprocess.run(["umount", "--lazy", jobs], check=True)
+
+
+def test_a_stream_without_output_is_kept_alive_whatever_changes(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies close a connection on which nothing comes. While another process reads the log, the
+    server looks for news several times a second."""
+    monkeypatch.setattr(logs, "KEEP_ALIVE_SECONDS", 4 * POLL_SECONDS)
+    gate = tmp_path / "gate"
+    job = client.submit({"code": WAITS.format(gate=str(gate))})["id"]
+    until(lambda: client.task(job)["state"] == "running", "the start of the code")
+    lock = take_lock(job_dir(job) / "follow.lock", wait=True)
+    assert lock is not None
+    path = f"/api/v1/tasks/{job}/logs?follow=true"
+    received = b""
+    with client.get(path, stream=True) as answer:
+        for piece in answer.iter_content(None):
+            received += piece
+            if received.count(KEEP_ALIVE) == 2:
+                break
+    release_lock(lock)
+    gate.touch()
+    client.over(job)
 
 
 def test_a_cursor_reads_what_a_writer_adds(own_home: Path) -> None:
