@@ -215,6 +215,23 @@ async def warm(call: Call) -> Response:
     return await accept(call, read, backend, data)
 
 
+_NO_CACHE = Answer(
+    404,
+    "There is no such cache.",
+    "application/problem+json",
+    {"$ref": "#/components/schemas/Problem"},
+)
+_WARM: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **{
+            name: {"$ref": f"#/components/schemas/Request/properties/{name}"}
+            for name in sorted(WARM_FIELDS)
+        },
+        "top": {"type": "integer", "minimum": 1, "maximum": 100},
+    },
+}
 _FREED = Answer(200, "What was removed.", schema=FREED, example={"freed": 0, "caches": []})
 OPERATIONS = (
     Operation(
@@ -235,7 +252,7 @@ OPERATIONS = (
         "budgets of the configuration apply. Entries that a job uses are kept.",
         "admin",
         prune,
-        (_FREED,),
+        (_FREED, _NO_CACHE),
         query=(BACKEND,),
         body=Body(
             {
@@ -258,7 +275,7 @@ OPERATIONS = (
         "Empty the caches of a scope. Refused while a job uses them.",
         "admin",
         clear,
-        (_FREED,),
+        (_FREED, _NO_CACHE),
         query=(BACKEND,),
         body=Body(
             {
@@ -282,6 +299,6 @@ OPERATIONS = (
         (Answer(202, "The job.", schema=JOB, example={**JOB_EXAMPLE, "name": "warm"}),),
         query=(BACKEND, UPGRADE),
         headers=(KEY,),
-        body=Body({"type": "object"}, {"numpy": {"dependencies": ["numpy"]}}, required=True),
+        body=Body(_WARM, {"numpy": {"dependencies": ["numpy"]}}, required=True),
     ),
 )
