@@ -23,7 +23,7 @@ JOB_KEYS = [
     "id", "name", "kind", "backend", "scope", "state", "provisional", "stale", "held_until",
     "exit_code", "reason", "submitted_at", "started_at", "finished_at", "seconds", "cpu_seconds",
     "peak_memory", "phases", "predicted", "lock", "packages", "notes", "log", "results",
-    "attempts", "damage", "task_of", "sweep", "spec",
+    "attempts", "damage", "schedule", "task_of", "sweep", "spec",
 ]  # fmt: skip
 SPEC_KEYS = [
     "code", "module", "exec", "shell", "project", "args", "dependencies", "requirements",
