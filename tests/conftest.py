@@ -8,8 +8,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +213,8 @@ def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
 
     from docker.errors import APIError, NotFound
 
+    from tests.lab import until
+
     managed = {"label": [f"{MANAGED}=true"]}
     for container in filter(ours, docker_engine.containers(all=True, filters=managed)):
         try:
@@ -221,9 +223,20 @@ def docker_cleanup(docker_engine: Any) -> Iterator[Callable[[str], None]]:
             # What started a container of housekeeping removes it, too: it is gone, or going.
             if error.status_code not in (404, 409):
                 raise
+
+    def is_gone(volume: str) -> bool:
+        try:
+            docker_engine.remove_volume(volume)
+        except NotFound:
+            pass
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            return False  # A container that is going has it still.
+        return True
+
     for volume in filter(ours, docker_engine.volumes(filters=managed)["Volumes"] or []):
-        with suppress(NotFound):
-            docker_engine.remove_volume(volume["Name"])
+        until(partial(is_gone, volume["Name"]), f"the end of {volume['Name']}")
 
 
 @pytest.fixture
