@@ -19,7 +19,7 @@ import urllib3
 
 from tests.cluster import host, images, manifests, pki, programs
 from tests.cluster.api import Api, ApiError
-from tests.cluster.layout import MAX_CLUSTERS, NAMESPACE, NODE, OWN_FOLDERS, Layout
+from tests.cluster.layout import MAX_CLUSTERS, NAMESPACE, OWN_FOLDERS, Layout
 from tests.cluster.process import Process
 
 # Where Debian, and most others, put the CNI plugins.
@@ -44,17 +44,17 @@ class ClusterError(Exception):
     """What did not come up, and the end of its log."""
 
 
-def up(folder: Path, wanted: list[str], argo: str) -> str:
+def up(folder: Path, wanted: list[str], argo: str, second: list[str] | None = None) -> str:
     """Starts a cluster in `folder`, unless it runs already; the environment for the tests, a line
-    a variable."""
+    a variable. `wanted` are the images of its node, `second` those of a second one, if it has that."""
     layout = found(folder)
     if layout is not None and _lives(layout):
         return layout.env.read_text()
     down(folder)
     plugins = _requirements()
     try:
-        layout = _start(folder, plugins)
-        _bring_up(layout, wanted, argo)
+        layout = _start(folder, plugins, with_second=second is not None)
+        _bring_up(layout, wanted, argo, second)
     except BaseException:
         _keep_logs(folder)
         down(folder)
@@ -69,14 +69,15 @@ def down(folder: Path) -> None:
     state = _state(folder)
     if not state:
         raise ClusterError(f"{folder} is no cluster's folder: name one that does not exist")
-    # The node last: with its first process all others end.
-    for name in ("argo", "node"):
+    # The nodes last: with the first process of each all others end.
+    for name in ("argo", "second", "node"):
         if name in state["processes"]:
             Process(*state["processes"][name]).end()
     if state["number"] is not None:
         layout = Layout(folder, state["number"])
         try:
             host.disconnect(layout)
+            host.remove_cgroup(layout.second)
             host.remove_cgroup(layout)
         except OSError as error:
             raise ClusterError(
@@ -100,9 +101,11 @@ def found(folder: Path) -> Layout | None:
 
 
 def processes(layout: Layout) -> dict[str, Process]:
-    """The programs of the node, as they are numbered outside of it."""
+    """The programs of a node, as they are numbered outside of it."""
+    folder = layout.folder.parent if layout.is_second else layout.folder
+    started = _state(folder)["processes"]["second" if layout.is_second else "node"]
     by_name = {}
-    for pid in Process(*_state(layout.folder)["processes"]["node"]).children():
+    for pid in Process(*started).children():
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
             by_name[name] = Process.of(pid)
@@ -129,24 +132,47 @@ def _requirements() -> str:
     return plugins[0]
 
 
-def _start(folder: Path, plugins: str) -> Layout:
-    """The node's first process, connected; its programs are still starting."""
+def _start(folder: Path, plugins: str, with_second: bool) -> Layout:
+    """The first process of each node, connected; their programs are still starting."""
     folder.mkdir(parents=True)
-    folder.chmod(0o711)  # a job may run as any user and has its volumes in here
     _write(folder / "state.json", json.dumps({"number": None, "processes": {}}))
-    for name in ("logs", "bin", "kernel", "etcd", *OWN_FOLDERS.values()):
-        (folder / name).mkdir(mode=0o755)
-    (folder / "tmp").chmod(0o1777)
-    (folder / "etcd").chmod(0o700)
+    _make_folders(folder)
+    (folder / "etcd").mkdir(mode=0o700)
     layout, lock = _claim_number(folder)
     mtu = host.packet_size()
     pki.make(layout)
     programs.write_configuration(layout, plugins, mtu)
-    host.make_cgroup(layout)
-    with layout.log("node").open("ab") as log:
+    first = _start_node(layout, layout, "node", lock)
+    host.connect(layout, first, mtu)
+    if with_second:
+        second = layout.second
+        _make_folders(second.folder)
+        second.logs.mkdir()
+        pki.share(layout, second)
+        programs.write_configuration(second, plugins, mtu)
+        inner = _start_node(layout, second, "second", lock)
+        host.connect_second(layout, first, inner, mtu)
+    os.close(lock)
+    return layout
+
+
+def _make_folders(folder: Path) -> None:
+    """The folders that every node mounts or writes to."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)  # a job may run as any user and has its volumes in here
+    for name in ("logs", "bin", "kernel", *OWN_FOLDERS.values()):
+        (folder / name).mkdir(mode=0o755)
+    (folder / "tmp").chmod(0o1777)
+
+
+def _start_node(layout: Layout, node: Layout, name: str, lock: int) -> int:
+    """A node's first process, in namespaces of its own."""
+    host.make_cgroup(node)
+    with node.log("node").open("ab") as log:
         process = subprocess.Popen(
             ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
-             sys.executable, "-m", "tests.cluster.node", str(folder), str(layout.number)],
+             sys.executable, "-m", "tests.cluster.node", str(node.folder), str(node.number),
+             *(["second"] if node.is_second else [])],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -154,13 +180,11 @@ def _start(folder: Path, plugins: str) -> Layout:
             start_new_session=True,
             pass_fds=[lock],
         )  # fmt: skip
-    os.close(lock)
     outer = Process.of(process.pid)
-    _remember(layout, node=outer)  # so that nothing is lost if we end here
+    _remember(layout, **{name: outer})  # so that nothing is lost if we end here
     inner = _until("node", layout, lambda: outer.children() or None)[0]
-    _remember(layout, node=Process.of(inner))
-    host.connect(layout, inner, mtu)
-    return layout
+    _remember(layout, **{name: Process.of(inner)})
+    return inner
 
 
 def _claim_number(folder: Path) -> tuple[Layout, int]:
@@ -175,25 +199,30 @@ def _claim_number(folder: Path) -> tuple[Layout, int]:
             continue
         layout = Layout(folder, number)
         host.disconnect(layout)  # of one that was killed
+        host.remove_cgroup(layout.second)
         host.remove_cgroup(layout)
         _write(layout.state, json.dumps({"number": number, "processes": {}}))
         return layout, lock
     raise ClusterError(f"{MAX_CLUSTERS} clusters run on this machine already")
 
 
-def _bring_up(layout: Layout, wanted: list[str], argo: str) -> None:
+def _bring_up(layout: Layout, wanted: list[str], argo: str, second: list[str] | None) -> None:
     admin = Api(layout.kubeconfig("admin"))
-    socket = layout.folder / "containerd.sock"
+    nodes = [(layout, wanted)] if second is None else [(layout, wanted), (layout.second, second)]
+    executor = Path(os.environ["STOKE_TEST_EXECUTOR"])
     with ThreadPoolExecutor() as pool:
-        # The node's images, while Kubernetes starts.
-        _until("containerd", layout, lambda: socket.is_socket() or None)
-        executor = Path(os.environ["STOKE_TEST_EXECUTOR"])
-        brought = [pool.submit(images.import_executor, socket, executor)]
-        brought += [pool.submit(images.import_from_docker, socket, image) for image in wanted]
+        # The nodes' images, while Kubernetes starts.
+        brought = []
+        for node, names in nodes:
+            socket = node.folder / "containerd.sock"
+            _until("containerd", layout, partial(_is_socket, socket))
+            brought.append(pool.submit(images.import_executor, socket, executor))
+            brought += [pool.submit(images.import_from_docker, socket, one) for one in names]
         _until("kube-apiserver", layout, lambda: _ready(admin))
         for path, body in manifests.all_of(argo=argo == "standin"):
             _until("kube-apiserver", layout, partial(_create, admin, path, body))
-        _until("kubelet", layout, lambda: _node_ready(admin))
+        for node, _ in nodes:
+            _until("kubelet", layout, partial(_node_ready, admin, node.name))
         _until("kube-controller-manager", layout, lambda: _account_there(admin))
         for one in brought:
             try:
@@ -210,6 +239,8 @@ def _bring_up(layout: Layout, wanted: list[str], argo: str) -> None:
         "STOKE_TEST_CLUSTER_HOST": layout.host,
         "STOKE_TEST_CLUSTER_DIR": layout.folder,
     }
+    if second is not None:
+        env["STOKE_TEST_SECOND_NODE"] = layout.second.name
     if argo == "standin":
         env["STOKE_TEST_ARGO"] = "standin"
     _write(layout.env, "".join(f"{name}={value}\n" for name, value in env.items()))
@@ -228,13 +259,17 @@ def _start_standin(layout: Layout) -> None:
     _remember(layout, argo=Process.of(process.pid))
 
 
+def _is_socket(path: Path) -> bool | None:
+    return path.is_socket() or None
+
+
 def _ready(admin: Api) -> bool | None:
     return _tried(lambda: admin.text("/readyz") == "ok")
 
 
-def _node_ready(admin: Api) -> bool | None:
+def _node_ready(admin: Api, node: str) -> bool | None:
     def asked() -> bool:
-        conditions = admin.get(f"/api/v1/nodes/{NODE}").get("status", {}).get("conditions", [])
+        conditions = admin.get(f"/api/v1/nodes/{node}").get("status", {}).get("conditions", [])
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
     return _tried(asked)
@@ -267,13 +302,14 @@ def _until(program: str, layout: Layout, ask: Callable[[], T | None]) -> T:
     or when it takes too long: then `program` is what we waited for."""
     until = time.monotonic() + START_SECONDS
     while (answer := ask()) is None:
-        ended = layout.folder / "ended"
-        if ended.exists():
-            name, code = ended.read_text().split()[:2]
-            raise ClusterError(f"{name} ended with code {code}\n{_end_of_log(layout, name)}")
-        state = _state(layout.folder)
-        if not Process(*state["processes"]["node"]).alive:
-            raise ClusterError(f"the node ended\n{_end_of_log(layout, 'node')}")
+        started = _state(layout.folder)["processes"]
+        for node, first in ((layout, "node"), (layout.second, "second")):
+            ended = node.folder / "ended"
+            if ended.exists():
+                name, code = ended.read_text().split()[:2]
+                raise ClusterError(f"{name} ended with code {code}\n{_end_of_log(node, name)}")
+            if first in started and not Process(*started[first]).alive:
+                raise ClusterError(f"{node.name} ended\n{_end_of_log(node, 'node')}")
         if time.monotonic() > until:
             log = _end_of_log(layout, program)
             raise ClusterError(f"{program} is not ready after {START_SECONDS} s\n{log}")

@@ -29,6 +29,24 @@ def connect(layout: Layout, node: int, mtu: int) -> None:
     FORWARDING.write_text("1")  # and it stays so: a Docker engine wants it as well
 
 
+def connect_second(layout: Layout, first: int, second: int, mtu: int) -> None:
+    """A line between the nodes, whose first processes these are: the second node reaches everything
+    through the first, so this machine needs nothing more."""
+    name = "second"
+    inside = ("nsenter", f"--net=/proc/{first}/ns/net")
+    # The interface is made in the first node's namespace, where it is to stay.
+    run(
+        *inside, "ip", "link", "add", name, "mtu", str(mtu), "type", "veth",
+        "peer", "name", "eth0", "mtu", str(mtu), "netns", str(second),
+    )  # fmt: skip
+    run(*inside, "ip", "address", "add", f"{layout.second.gateway}/30", "dev", name)
+    run(*inside, "ip", "link", "set", name, "up")
+    run(
+        *inside, "iptables", "-w", "-t", "nat", "-A", "POSTROUTING",
+        "-s", layout.second.line, "-o", "eth0", "-j", "MASQUERADE",
+    )  # fmt: skip
+
+
 def disconnect(layout: Layout) -> None:
     for rule in _rules(layout):
         while not _run("iptables", "-w", *_table(rule), "-D", *rule[1:]).returncode:

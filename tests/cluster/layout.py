@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE = "stoke-node"
+SECOND_NODE = "stoke-second"
+# Only pods that tolerate it go to the second node, so tests with one node are the same with two.
+SECOND_TAINT = {"key": "stoke-test/second", "effect": "NoSchedule"}
 NAMESPACE = "stoke-test"
 RESTRICTED_NAMESPACE = "stoke-restricted"
 
 # 198.18.0.0/15 is set apart for tests (RFC 2544): no real network that a job may want to reach uses it.
-POD_NETWORK = "198.18.0.0/24"
 SERVICE_NETWORK = "198.18.255.0/24"
 API_SERVICE = "198.18.255.1"
 
@@ -25,10 +27,20 @@ MAX_CLUSTERS = 20
 
 @dataclass(frozen=True)
 class Layout:
-    """One cluster: its folder, and its number among those of this machine."""
+    """One cluster: its folder, and its number among those of this machine; or its second node."""
 
     folder: Path
     number: int
+    is_second: bool = False
+
+    @property
+    def second(self) -> Layout:
+        """The cluster's second node: programs, caches and images of its own."""
+        return Layout(self.folder / "second", self.number, is_second=True)
+
+    @property
+    def name(self) -> str:
+        return SECOND_NODE if self.is_second else NODE
 
     @property
     def host(self) -> str:
@@ -36,13 +48,28 @@ class Layout:
         return f"198.19.{self.number}.1"
 
     @property
-    def node(self) -> str:
+    def api(self) -> str:
+        """The first node's address, which has the API server."""
         return f"198.19.{self.number}.2"
 
     @property
+    def node(self) -> str:
+        return f"198.19.{self.number}.6" if self.is_second else self.api
+
+    @property
+    def gateway(self) -> str:
+        """The other end of the node's line: this machine, and for the second node the first."""
+        return f"198.19.{self.number}.5" if self.is_second else self.host
+
+    @property
     def line(self) -> str:
-        """The network of these two."""
-        return f"198.19.{self.number}.0/30"
+        """The network of the node and its gateway."""
+        return f"198.19.{self.number}.{4 if self.is_second else 0}/30"
+
+    @property
+    def pods(self) -> str:
+        """The network of the node's pods."""
+        return f"198.18.{1 if self.is_second else 0}.0/24"
 
     @property
     def interface(self) -> str:
@@ -50,11 +77,11 @@ class Layout:
 
     @property
     def cgroup(self) -> str:
-        return f"stoke-k{self.number}"
+        return f"stoke-k{self.number}" + ("-second" if self.is_second else "")
 
     @property
     def server(self) -> str:
-        return f"https://{self.node}:443"
+        return f"https://{self.api}:443"
 
     @property
     def state(self) -> Path:
@@ -68,8 +95,13 @@ class Layout:
     def ca(self) -> Path:
         return self.folder / "pki/ca.crt"
 
+    @property
+    def logs(self) -> Path:
+        """The second node's are below the cluster's, with which they are kept after a failure."""
+        return self.folder.parent / "logs/second" if self.is_second else self.folder / "logs"
+
     def log(self, program: str) -> Path:
-        return self.folder / f"logs/{program}.log"
+        return self.logs / f"{program}.log"
 
     def kubeconfig(self, user: str) -> Path:
         return self.folder / f"{user}.kubeconfig"

@@ -1,4 +1,4 @@
-"""The node's first process: `python -m tests.cluster.node DIR NUMBER` in namespaces of its own.
+"""A node's first process: `python -m tests.cluster.node DIR NUMBER [second]` in namespaces of its own.
 
 Hides the machine's folders, brings the network up, starts the programs in their order, starts again
 what ends, and reaps what is left behind. When it ends the kernel ends all the others with it.
@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.layout import API_SERVICE, INSIDE, OWN_FOLDERS, Layout
@@ -32,15 +33,19 @@ KERNEL_SETTINGS = {
 
 
 def main() -> None:
-    layout = Layout(Path(sys.argv[1]), int(sys.argv[2]))
+    layout = Layout(Path(sys.argv[1]), int(sys.argv[2]), is_second=sys.argv[3:] == ["second"])
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _mount(layout)
     _connect(layout)
     node = Node(layout)
-    node.start("etcd", "containerd", "kube-apiserver")
+    if layout.is_second:
+        node.start("containerd")
+    else:
+        node.start("etcd", "containerd", "kube-apiserver")
     # The others would end themselves where there is no API server yet.
-    node.attend(until=_api_is_ready)
-    node.start("kube-controller-manager", "kube-scheduler")
+    node.attend(until=partial(_api_is_ready, layout))
+    if not layout.is_second:
+        node.start("kube-controller-manager", "kube-scheduler")
     node.attend(until=Path(CONTAINERD).is_socket)
     node.start("kubelet")
     node.attend()
@@ -80,6 +85,7 @@ class Node:
 
 def _mount(layout: Layout) -> None:
     _run("mount", "--bind", str(layout.folder), INSIDE)
+    _run("mount", "--bind", str(layout.logs), f"{INSIDE}/logs")
     _run("mount", "--bind", os.environ["STOKE_TEST_KUBERNETES"], f"{INSIDE}/bin")
     for folder, own in OWN_FOLDERS.items():
         _run("mount", "--bind", f"{INSIDE}/{own}", folder)
@@ -94,22 +100,23 @@ def _mount(layout: Layout) -> None:
 
 
 def _connect(layout: Layout) -> None:
-    """The other end of the line: `up` moves it into this namespace."""
+    """The node's end of its line: `up` moves it into this namespace."""
     # Asked of the kernel: /sys still shows the machine's.
     while subprocess.run(["ip", "link", "show", "eth0"], capture_output=True).returncode:
         time.sleep(0.02)
     _run("ip", "link", "set", "lo", "up")
-    _run("ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo")
+    if not layout.is_second:
+        _run("ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo")
     _run("ip", "address", "add", f"{layout.node}/30", "dev", "eth0")
     _run("ip", "link", "set", "eth0", "up")
-    _run("ip", "route", "add", "default", "via", layout.host)
+    _run("ip", "route", "add", "default", "via", layout.gateway)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
-def _api_is_ready() -> bool:
+def _api_is_ready(layout: Layout) -> bool:
     trusted = ssl.create_default_context(cafile=f"{INSIDE}/pki/ca.crt")
     try:
-        with urllib.request.urlopen("https://127.0.0.1/readyz", context=trusted, timeout=2):
+        with urllib.request.urlopen(f"{layout.server}/readyz", context=trusted, timeout=2):
             return True
     except (OSError, urllib.error.URLError):
         return False

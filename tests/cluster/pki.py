@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import subprocess
 from pathlib import Path
 
-from tests.cluster.layout import API_SERVICE, INSIDE, NAMESPACE, NODE, Layout
+from tests.cluster.layout import API_SERVICE, INSIDE, NAMESPACE, NODE, SECOND_NODE, Layout
 
+CA_INSIDE = Path(f"{INSIDE}/pki/ca.crt")
 # kubeconfig -> its user and groups. `user` and `nobody` have the rights that manifests.py or a test
 # gives them.
 USERS = {
     "admin": ("admin", ["system:masters"]),
     "kubelet": (f"system:node:{NODE}", ["system:nodes"]),
+    "second-kubelet": (f"system:node:{SECOND_NODE}", ["system:nodes"]),
     "user": ("user", []),
     "nobody": ("nobody", []),
 }
@@ -46,10 +49,18 @@ def make(layout: Layout) -> None:
         _private(layout.kubeconfig(name), _kubeconfig(name, layout.server, layout.ca, token))
     # The same for the programs on the node, which know the folder by another name.
     for name in ("admin", "kubelet"):
-        config = _kubeconfig(
-            name, "https://127.0.0.1:443", Path(f"{INSIDE}/pki/ca.crt"), tokens[name]
-        )
+        config = _kubeconfig(name, "https://127.0.0.1:443", CA_INSIDE, tokens[name])
         _private(layout.folder / f"{name}.inside", config)
+
+
+def share(layout: Layout, second: Layout) -> None:
+    """Writes what the second node needs to know of the cluster."""
+    (second.folder / "pki").mkdir(mode=0o700)
+    shutil.copy(layout.ca, second.ca)
+    config = json.loads(layout.kubeconfig("second-kubelet").read_text())
+    token = config["users"][0]["user"]["token"]
+    kubeconfig = _kubeconfig("kubelet", layout.server, CA_INSIDE, token)
+    _private(second.folder / "kubelet.inside", kubeconfig)
 
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")

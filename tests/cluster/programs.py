@@ -9,14 +9,15 @@ import json
 from pathlib import Path
 
 from tests.cluster.images import PAUSE_IMAGE
-from tests.cluster.layout import INSIDE, NODE, POD_NETWORK, SERVICE_NETWORK, Layout
+from tests.cluster.layout import INSIDE, SECOND_TAINT, SERVICE_NETWORK, Layout
 
 CONTAINERD = f"{INSIDE}/containerd.sock"
+OF_EVERY_NODE = ("containerd", "kubelet")
 
 
 def commands(layout: Layout) -> dict[str, list[str]]:
     """Program -> its command, in the order in which they are started."""
-    return {
+    every = {
         "etcd": [
             "etcd",
             "--data-dir", f"{INSIDE}/etcd",
@@ -64,10 +65,11 @@ def commands(layout: Layout) -> dict[str, list[str]]:
             f"{INSIDE}/bin/kubelet",
             f"--config={INSIDE}/kubelet.json",
             f"--kubeconfig={INSIDE}/kubelet.inside",
-            f"--hostname-override={NODE}",
+            f"--hostname-override={layout.name}",
             f"--node-ip={layout.node}",  # it refuses a loopback address
         ],
     }  # fmt: skip
+    return {one: every[one] for one in OF_EVERY_NODE} if layout.is_second else every
 
 
 def write_configuration(layout: Layout, plugins: str, mtu: int) -> None:
@@ -76,7 +78,7 @@ def write_configuration(layout: Layout, plugins: str, mtu: int) -> None:
     (folder / "containerd.toml").write_text(_containerd(plugins))
     (folder / "kubelet.json").write_text(json.dumps(_kubelet(layout), indent=1))
     (folder / "cni").mkdir()
-    (folder / "cni/10-pods.conflist").write_text(json.dumps(_pod_network(mtu), indent=1))
+    (folder / "cni/10-pods.conflist").write_text(json.dumps(_pod_network(layout, mtu), indent=1))
     # Pods ask the machine's own name servers: there is no name service in this cluster.
     (folder / "resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
 
@@ -131,10 +133,11 @@ def _kubelet(layout: Layout) -> dict[str, object]:
         "authorization": {"mode": "AlwaysAllow"},
         "resolvConf": f"{INSIDE}/resolv.conf",
         "healthzPort": 0,
+        "registerWithTaints": [SECOND_TAINT] if layout.is_second else [],
     }
 
 
-def _pod_network(mtu: int) -> dict[str, object]:
+def _pod_network(layout: Layout, mtu: int) -> dict[str, object]:
     bridge = {
         "type": "bridge",
         "bridge": "pods",
@@ -143,7 +146,7 @@ def _pod_network(mtu: int) -> dict[str, object]:
         "ipMasq": True,
         "ipam": {
             "type": "host-local",
-            "ranges": [[{"subnet": POD_NETWORK}]],
+            "ranges": [[{"subnet": layout.pods}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }

@@ -298,7 +298,7 @@ def traces(folder: Path, layout: Layout) -> list[str]:
     ]
     own = (f"{layout.interface} ", f"{layout.interface}@", layout.line, str(folder))
     lines = [line for one in said for line in one.splitlines() if any(part in line for part in own)]
-    groups = Path("/sys/fs/cgroup").glob(f"**/{layout.cgroup}")
+    groups = Path("/sys/fs/cgroup").glob(f"**/{layout.cgroup}*")
     return lines + [str(group) for group in groups] + ([str(folder)] if folder.exists() else [])
 
 
@@ -308,9 +308,10 @@ def test_a_killed_api_server_comes_back_and_nothing_is_left_of_a_cluster(
     """On a cluster of its own: other tests use the one that runs at the same time."""
     folder = tmp_path / "second"
     try:
-        cluster.up(folder, [IMAGE], "standin")
+        cluster.up(folder, [IMAGE], "standin", second=[])
         layout = cluster.found(folder)
         assert layout is not None
+        assert set(cluster.processes(layout.second)) == {"containerd", "kubelet"}
         assert layout.number != running.number
         api = Api(layout.kubeconfig("admin"))
         submit(api, "left", workflow("import time; print('up'); time.sleep(600)"))
