@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backends.argo.bundle import unpack_spec
+from backends.argo.ca_bundle import share_ca_bundle
 from backends.argo.check import check_cluster
 from backends.argo.cluster import ApiError
 from backends.argo.credential_plugins import allow, is_allowed
@@ -158,7 +159,9 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         if spec.workspace is not None:
             check_workspace(spec, self._config.argo)
             node = self._workspaces().ensure(spec.workspace, spec.scope)
-        manifests = make_job(delivery, self._config, nodes, reads, node)
+        resources = self._locations.current.resources
+        delivery, ca_bundle = share_ca_bundle(delivery, self._config.argo, resources)
+        manifests = make_job(delivery, self._config, nodes, reads, node, ca_bundle)
         sent: set[str] = set()
         try:
             self._create(delivery.job_id, manifests, sent)

@@ -22,6 +22,7 @@ PARTS = f"{FOLDER}/parts"
 """The mount point of the parts of long files, a file each."""
 PACK = "pack"
 INPUTS = "inputs"
+CA_BUNDLE = "ca.pem"
 ONCE = f"{FOLDER}/once"
 """The mount point of what `single_start.py` needs (`argo.at_most_once`)."""
 KEY = "bundle"
@@ -33,6 +34,11 @@ SECRET_PREFIX = "STOKE_SECRET_"  # noqa: S105
 """Prefix of the variables into which the cluster puts its own secrets."""
 MISSING_SECRETS = "stoke: not given: "
 """Prefix of the termination message of a pod that lacks a secret its job asks for."""
+
+CHANGED = "stoke: changed: "
+"""Prefix of the termination message of a pod that got a changed ConfigMap, which it names."""
+PART_PREFIX = "stoke-pack-"
+"""Prefix of the names of ConfigMaps with parts; the hash of their content follows."""
 
 BEGAN = "stoke: began"
 """The termination message of a pod whose container has run our code: a node may have rotated away
@@ -51,7 +57,7 @@ MAX_CARRIED = 1024**2
 
 # Runs first in the pod. It contains no user text.
 BOOTSTRAP = f"""\
-import base64, json, os, sys, zlib
+import base64, hashlib, json, os, sys, zlib
 try:
     with open("{TERMINATION_LOG}", "w") as file:
         file.write("{BEGAN}")
@@ -71,19 +77,23 @@ for name, size in head["files"]:
     with open(to, "wb") as file:
         file.write(rest[:size])
     rest = rest[size:]
-first = 0
-for name, count in head.get("parts", ()):
+number = 0
+for name, parts in head.get("parts", ()):
     stream = None
     with open(os.path.join("{FOLDER}", name), "ab") as file:
-        for number in range(first, first + count):
+        for part_name in parts:
             with open("{PARTS}/%04d" % number, "rb") as part:
                 data = part.read()
+            number += 1
+            if hashlib.sha256(data).hexdigest()[:40] not in part_name:
+                with open("{TERMINATION_LOG}", "w") as log:
+                    log.write("{CHANGED}" + part_name)
+                sys.exit(1)
             while data:
                 stream = stream or zlib.decompressobj()
                 file.write(stream.decompress(data))
                 data = stream.unused_data
                 stream = None if stream.eof else stream
-    first += count
 secrets = {{}}
 for name in list(os.environ):
     if name.startswith("ARGO_"):
@@ -111,13 +121,13 @@ def pack(
     files: Mapping[str, bytes],
     argv: Sequence[str],
     secrets: Mapping[str, str] | None = None,
-    parts: Mapping[str, int] | None = None,
+    parts: Mapping[str, Sequence[str]] | None = None,
 ) -> bytes:
     """Return a bundle whose `files` are written into FOLDER before Python runs `argv`.
 
     `secrets` maps each variable of the job to the variable that the cluster fills. No other secret
     reaches the job. `parts` are the files of FOLDER that come compressed in parts, in their order below
-    PARTS, with the number of their parts.
+    PARTS, with the names of the ConfigMaps that hold them.
     """
     head = json.dumps(
         {

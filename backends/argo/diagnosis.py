@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.bundle import BEGAN, MISSING_SECRETS
+from backends.argo.bundle import BEGAN, CHANGED, MISSING_SECRETS
 from backends.argo.names import AT_MOST_ONCE, CLAIM_PREFIX, GAVE_UP, labels_of
 from backends.argo.single_start import EXIT as NOT_STARTED
 from backends.argo.single_start import NOT_SURE, STARTED_BEFORE
@@ -204,10 +204,10 @@ def why_not_started(workflow: Object, ended: Object) -> Diagnosis | None:
     return None
 
 
-def lacks_secret(ended: Mapping[str, Any]) -> bool:
-    """Whether the container ended before the runner began because the cluster did not give it a
-    secret."""
-    return str(ended.get("message") or "").startswith(MISSING_SECRETS)
+def is_incomplete(ended: Mapping[str, Any]) -> bool:
+    """Whether the container ended before the runner began, because it lacked a secret or got a changed
+    ConfigMap."""
+    return str(ended.get("message") or "").startswith((MISSING_SECRETS, CHANGED))
 
 
 def _more_memory(pod: Object) -> str:
@@ -234,7 +234,13 @@ def why_ended(workflow: Object, pod: Object, ended: Mapping[str, Any]) -> Diagno
     not_once = why_not_started(workflow, ended)
     if not_once is not None:
         return not_once
-    if lacks_secret(ended):
+    if is_incomplete(ended) and said.startswith(CHANGED):
+        name = said.removeprefix(CHANGED)
+        return Diagnosis(
+            f"its ConfigMap {name} was changed by another program",
+            f"delete it: kubectl delete configmap {name}; then {RUN_AGAIN}",
+        )
+    if is_incomplete(ended):
         names = said.removeprefix(MISSING_SECRETS)
         return Diagnosis(
             f"its WorkflowTemplate provides no secret for {names}",

@@ -1,4 +1,5 @@
-"""A pack that is too long for a bundle, as ConfigMaps that jobs share; and long inputs likewise.
+"""A pack that is too long for a bundle, as ConfigMaps that jobs share; long inputs and the CA bundle
+likewise.
 
 A chunk is named by the hash of what it holds. Those of a pack hold contents whose own hashes begin
 alike. So a job whose project differs in one file needs two or three new chunks; the others are still
@@ -39,7 +40,8 @@ MOST_CHUNKS = 256
 READ_SIZE = 1024**2
 AT_ONCE = 4  # requests
 UPLOAD_SECONDS = 120.0  # for one chunk, on a slow link
-PREFIX = "stoke-pack-"
+FEW = 4
+"""Up to so many chunks, each is looked for by its name: a list has all those of the namespace."""
 LEAVE_OUT = "leave files out: --exclude GLOB, or use another backend: -b docker"
 
 
@@ -48,10 +50,12 @@ class Chunk:
     """The data of one ConfigMap; all of them in order are the compressed pack."""
 
     data: bytes
+    series: str = ""
+    """Tells copies of the same data apart (see ca_bundle.py)."""
 
     @property
     def name(self) -> str:
-        return PREFIX + hashlib.sha256(self.data).hexdigest()[:40]
+        return bundle.PART_PREFIX + hashlib.sha256(self.data).hexdigest()[:40] + self.series
 
     def manifest(self, owner: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -98,6 +102,10 @@ def chunks_of_inputs(inputs: Path, most: int) -> list[Chunk]:
                 )
             chunks.append(Chunk(data))
     return chunks
+
+
+def chunks_of_bytes(data: bytes) -> list[Chunk]:
+    return [Chunk(one) for one in _cut(_compressed([data]))]
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -165,7 +173,10 @@ def upload(
 ) -> int:
     """Create the chunks that are not there, and own all of them; return how many were created."""
     wanted = {chunk.name: chunk for chunk in chunks}
-    there = {one["metadata"]["name"] for one in resources.list_config_maps(f"{PACK_CHUNK}=true")}
+    there = set(wanted)
+    if len(wanted) > FEW:
+        listed = resources.list_config_maps(f"{PACK_CHUNK}=true")
+        there = {one["metadata"]["name"] for one in listed}
 
     def ensure(chunk: Chunk) -> bool:
         if chunk.name in there and resources.add_owner(chunk.name, owner):

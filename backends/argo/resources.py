@@ -70,6 +70,39 @@ class KubernetesResources:
         found: list[Object] = listed.get("items") or []
         return found
 
+    def count_owners(self, config_map: str) -> int | None:
+        """Return the number of owners of a ConfigMap, 0 if it does not exist.
+
+        None if the user may not change it, or not create it.
+        """
+        namespace = self._cluster.namespace
+        path = resource_path("v1", namespace, "configmaps", config_map)
+        try:
+            found = self._cluster.request(
+                "PATCH", path, body={}, content_type=MERGE, accept=METADATA_ONE
+            )
+            return len(found["metadata"].get("ownerReferences") or ())
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            if error.status == 403:
+                return None
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": config_map}}
+        try:
+            self._cluster.request(
+                "POST",
+                resource_path("v1", namespace, "configmaps"),
+                query={"dryRun": "All"},
+                body=body,
+                accept=METADATA_ONE,
+            )
+        except ApiError as error:
+            # Another job has just created it, or admission allows none.
+            if error.status // 100 != 4:
+                raise
+            return 0 if error.status == 409 else None
+        return 0
+
     def add_owner(self, config_map: str, owner: Mapping[str, Any]) -> bool:
         """Keep a ConfigMap for as long as `owner` exists, too; return whether it is there."""
         path = resource_path("v1", self._cluster.namespace, "configmaps", config_map)

@@ -35,7 +35,8 @@ USER = (
         "",
         "configmaps",
         ("create", "get", "list", "patch"),
-        "code and files beyond about 60 KB are refused, and caches of nodes are not recorded",
+        "code and files beyond about 60 KB are refused, caches of nodes are not recorded, and "
+        "a long index.ca_bundle is sent with every job",
     ),
     Right("", "configmaps", ("delete",), "workspaces on nodes cannot be removed"),
     Right("", "secrets", ("create",), "only secrets that are already in the cluster can be used"),

@@ -12,7 +12,7 @@ from backends.argo.diagnosis import (
     NO_DIAGNOSIS,
     RUN_AGAIN,
     Diagnosis,
-    lacks_secret,
+    is_incomplete,
     why_ended,
     why_given_up,
     why_not_started,
@@ -88,7 +88,7 @@ def _state_of_pod(workflow: Object, pod: Object, phases: Phases) -> EngineState:
         reason = why_ended(workflow, pod, ended)
         return EngineState(
             EngineStatus.EXITED,
-            None if lacks_secret(ended) or why_not_started(workflow, ended) else ended["exitCode"],
+            None if is_incomplete(ended) or why_not_started(workflow, ended) else ended["exitCode"],
             reason.text,
             epoch(ended.get("startedAt")),
             epoch(ended.get("finishedAt")),

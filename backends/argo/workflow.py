@@ -97,11 +97,13 @@ def make_job(
     nodes: tuple[str, ...] = (),
     reads: bool = False,
     node: str | None = None,
+    ca_bundle: tuple[Chunk, ...] = (),
 ) -> JobManifests:
     """Return a job's manifests. It runs on `node`, if one is named, because its workspace is there.
 
     `nodes` have the environment already and are preferred, not required. With `reads` the job
-    mounts its cache read-only, and need not wait for jobs that write to it.
+    mounts its cache read-only, and need not wait for jobs that write to it. `ca_bundle` are the chunks
+    of its CA bundle, if the delivery does not have that.
 
     Raises `RequestError` if the job is too large, or if Argo would change one of its fields.
     """
@@ -118,14 +120,14 @@ def make_job(
     caches = used_caches(spec.use_cache, bool(spec.system))
     pack = delivery.project.pack if delivery.project else None
     is_long = pack is not None and pack.stat().st_size > bundle.MAX_CARRIED
-    chunks = tuple(chunks_of(pack)) if pack is not None and is_long else ()
-    if chunks and argo.by_template:
+    long_pack = tuple(chunks_of(pack)) if pack is not None and is_long else ()
+    if long_pack and argo.by_template:
         raise RequestError(
             "project",
             "jobs refer to a template here, which carries at most 1 MiB of new files with a job",
             LEAVE_OUT,
         )
-    parts = {bundle.PACK: len(chunks)} if chunks else {}
+    parts = {bundle.CA_BUNDLE: ca_bundle, bundle.PACK: long_pack}
     if delivery.inputs and delivery.inputs.stat().st_size > MAX_INLINE_INPUTS:
         if argo.by_template:
             raise RequestError(
@@ -134,9 +136,10 @@ def make_job(
                 f"{human_bytes(MAX_INLINE_INPUTS)} of the results of earlier jobs",
                 "write them to a claim that both jobs mount: --mount claim:NAME:/path:rw",
             )
-        long_inputs = chunks_of_inputs(delivery.inputs, MOST_CHUNKS - len(chunks))
-        parts[bundle.INPUTS] = len(long_inputs)
-        chunks += tuple(long_inputs)
+        long_inputs = chunks_of_inputs(delivery.inputs, MOST_CHUNKS - len(long_pack))
+        parts[bundle.INPUTS] = tuple(long_inputs)
+    parts = {name: chunks for name, chunks in parts.items() if chunks}
+    chunks = tuple(chunk for one in parts.values() for chunk in one)
     flags = (RunnerOption.OWN_FILES, RunnerOption.CONTAINER, RunnerOption.TAGGED)
     argv = [
         f"{bundle.FOLDER}/runner.py",
@@ -148,6 +151,7 @@ def make_job(
             workspace=WORKSPACE if spec.workspace is not None else None,
             results=RESULTS_MOUNT,
             inputs=f"{bundle.FOLDER}/{bundle.INPUTS}" if delivery.inputs else None,
+            ca_bundle=f"{bundle.FOLDER}/{bundle.CA_BUNDLE}" if ca_bundle else None,
             flags=(*flags, RunnerOption.NIX) if spec.system else flags,
         ),
     ]
@@ -162,7 +166,8 @@ def make_job(
         ).read_bytes()
         argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
     secrets = {name: where for name, (where, _) in named.items()}
-    packed = bundle.pack(files, argv, secrets, parts)
+    names = {name: [chunk.name for chunk in chunks] for name, chunks in parts.items()}
+    packed = bundle.pack(files, argv, secrets, names)
     kind = _carrier(delivery, packed)
     request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)

@@ -27,6 +27,7 @@ def runner_arguments(
     workspace: str | None = None,
     results: str | None = None,
     inputs: str | None = None,
+    ca_bundle: str | None = None,
     flags: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the runner's arguments; `flags` are options without a value, from `RunnerOption.FLAGS`."""
@@ -41,6 +42,8 @@ def runner_arguments(
         arguments += [RunnerOption.RESULTS, results]
     if inputs is not None:
         arguments += [RunnerOption.INPUTS, inputs]
+    if ca_bundle is not None:
+        arguments += [RunnerOption.CA_BUNDLE, ca_bundle]
     if cache is not None:
         arguments += [RunnerOption.CACHE, cache]
     return arguments

@@ -44,6 +44,7 @@ class RunnerOption:
     PACK = "--pack"  # contents of the project that the cache volume lacks (stoke.project.pack)
     WORKSPACE = "--workspace"  # the folder of the job's workspace
     RESULTS = "--results"  # the folder whose content the submitting machine collects at the end
+    CA_BUNDLE = "--ca-bundle"  # a file in place of the payload's index.ca_bundle
     INPUTS = "--inputs"  # a file with the results of the jobs that this one follows
     # The job's copy of its project stays on the cache volume for the next job of that project.
     KEEP_COPY = "--keep-copy"

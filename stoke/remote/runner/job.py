@@ -43,6 +43,7 @@ class RemoteJob:
         self.pack = options.get(RunnerOption.PACK)
         self.workspace = options.get(RunnerOption.WORKSPACE)
         self.results = options.get(RunnerOption.RESULTS)
+        self.ca_bundle = options.get(RunnerOption.CA_BUNDLE)
         self.packed_inputs = options.get(RunnerOption.INPUTS)
         self.private_cache = os.path.join(self.work, ".cache")
         shared_cache = options.get(RunnerOption.CACHE) if payload["use_cache"] else None

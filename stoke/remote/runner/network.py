@@ -76,6 +76,8 @@ class ConnectionSettings:
         Without such, add the authorities of the submitting machine to the store here. Without either,
         uv trusts the public authorities.
         """
+        if self._job.ca_bundle:
+            return _trusting(self._job.ca_bundle)
         text = self._index["ca_bundle"]
         if text is None:
             if not self._index["authorities"]:
@@ -95,4 +97,8 @@ class ConnectionSettings:
             text = "\n".join([text, *missing])
         bundle = os.path.join(self._job.work, ".ca.pem")
         write_atomically(bundle, text)
-        return {"SSL_CERT_FILE": bundle, "GIT_SSL_CAINFO": bundle}
+        return _trusting(bundle)
+
+
+def _trusting(bundle: str) -> dict[str, str]:
+    return {"SSL_CERT_FILE": bundle, "GIT_SSL_CAINFO": bundle}
