@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,7 +22,9 @@ from backends.argo.templates import template_name
 from backends.common.names import PUBLIC_IMAGE
 from stoke.backend.api import CheckResult
 from stoke.config.model import Config
+from stoke.delivery.network import environment_proxies
 from stoke.errors import EngineError
+from stoke.remote.common.network import is_loopback
 from stoke.text.units import human_seconds
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
@@ -30,6 +33,7 @@ _TRY = "run a job: stoke run -b argo -c pass"
 # How long a workflow that a controller has labelled proves that a controller is running.
 RECENT_SECONDS = 600
 MOST_WORKFLOWS = 2000
+_EXPORT = "export STOKE_INDEX__PROXY="
 # Concurrent access reviews; a check makes about twenty.
 AT_ONCE = 8
 
@@ -57,7 +61,26 @@ def check_cluster(cluster: Cluster, config: Config) -> list[CheckResult]:
     image = config.argo.image or PUBLIC_IMAGE
     # Not a failure: the nodes pull the image if they can reach its registry.
     found.append(CheckResult("image", True, f"{image}, for requests that name no image"))
-    return found
+    return [*found, *_proxy(config)]
+
+
+def _proxy(config: Config) -> list[CheckResult]:
+    """Offer this machine's proxy for downloads in pods, which use only `index.proxy`."""
+    named = config.index.proxy
+    if named and is_loopback(named):
+        detail = f"index.proxy names {named}, a loopback address, which pods cannot reach"
+        hint = "name one that they reach: export STOKE_INDEX__PROXY=http://HOST:PORT"
+        return [CheckResult("proxy", False, detail, hint)]
+    if named:
+        return [CheckResult("proxy", True, f"{named}, which pods use for downloads")]
+    found = {name: at for name, at in environment_proxies().items() if name != "no_proxy"}
+    if not found:
+        return []
+    detail = f"pods do not use this machine's proxies ({', '.join(map(str.upper, found))})"
+    # A login is a secret, and index.proxy is stored with each job.
+    offered = [at for at in found.values() if not is_loopback(at) and "@" not in at]
+    address = shlex.quote(offered[0]) if offered else "http://HOST:PORT"
+    return [CheckResult("proxy", True, f"{detail}; if they need one: {_EXPORT}{address}")]
 
 
 def _argo(cluster: Cluster) -> CheckResult:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from backends.argo.admission import check_admission, check_gpus
-from backends.argo.check import _controller
+from backends.argo.check import _controller, _proxy
 from backends.argo.cluster import Cluster
 from stoke.config.model import Config
+from stoke.request.spec import IndexSettings
 from tests.backends.argo.scripted_server import forbidden, json_answer, scripted_server, status
+from tests.hints import is_hint
 
 
 def workflow(name: str, age: float, phase: str | None = None) -> dict[str, Any]:
@@ -112,3 +114,42 @@ def test_gpus_of_the_nodes_are_counted(tmp_path: Path) -> None:
             found = [check_gpus(cluster, Config()) for _ in range(2)]
     assert (found[0].works, found[0].detail) == (True, "12 of nvidia.com/gpu on 2 nodes")
     assert found[1].works is None
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize(
+    ("address", "offered"),
+    [
+        ("http://proxy.example:3128", "http://proxy.example:3128"),
+        ("http://127.0.0.1:3128", "http://HOST:PORT"),
+        ("http://ada:correct-horse@proxy.example:3128", "http://HOST:PORT"),
+        ("ada:correct-horse@proxy.example:3128", "http://HOST:PORT"),
+        ("http://proxy.example:3128/$(id)", "'http://proxy.example:3128/$(id)'"),
+    ],
+    ids=["usable", "loopback", "with a login", "without a scheme", "hostile"],
+)
+def test_the_proxy_of_this_machine_is_offered_for_pods(
+    monkeypatch: pytest.MonkeyPatch, address: str, offered: str
+) -> None:
+    assert _proxy(Config()) == []
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    (found,) = _proxy(Config())
+    assert found.works and "(HTTPS_PROXY)" in found.detail
+    assert found.detail.endswith(f"export STOKE_INDEX__PROXY={offered}")
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_configured_proxy_on_a_loopback_address_is_no_use_to_pods() -> None:
+    (found,) = _proxy(Config(index=IndexSettings(proxy="http://localhost:3128")))
+    assert found.works is False and "http://localhost:3128" in found.detail
+    template = "name one that they reach: export STOKE_INDEX__PROXY=http://HOST:PORT"
+    named = is_hint(found.hint, template).partition("=")[2].replace("HOST:PORT", "proxy:3128")
+    (found,) = _proxy(Config(index=IndexSettings(proxy=named)))
+    assert found.works is True
