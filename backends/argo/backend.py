@@ -64,6 +64,7 @@ from backends.argo.state import state_of, unnoticed_at
 from backends.argo.status import epoch, has_started, is_over, terminated
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
+from backends.argo.warm_nodes import ColdStarts
 from backends.argo.workflow import JobManifests, make_job, standalone_objects
 from backends.argo.workspace_volumes import check_workspace
 from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE, WORKSPACE_NAME
@@ -118,6 +119,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         # The last state seen of each pod. Only this remembers how a deleted pod ended.
         self._pods: dict[str, Object] = {}
         self._job_pods: dict[str, JobPods] = {}
+        self._cold_starts = ColdStarts()
         self.capabilities = Capabilities(
             images=True,
             limits=True,
@@ -381,6 +383,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             self._timelines.pop(job_id, None)
             self._pods.pop(job_id, None)
             self._job_pods.pop(job_id, None)
+        self._cold_starts.forget(job_id)
         self._locations.forget(job_id)
 
     def jobs(self) -> list[FoundJob]:
@@ -440,17 +443,17 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
     def _notes(
         self, job_id: str, workflow: Object, pod: Object | None
     ) -> tuple[tuple[str, str | None], ...]:
-        """Return a note if the code has started in more than one pod."""
+        """Return notes if the code has started in more than one pod, or on a node with a cold cache."""
         if pod is None:
             return ()
-        pods = self._pods_of(job_id)
+        pods, location = self._pods_of(job_id), self._locations.of(job_id)
         pods.record_pod(pod)
+        notes = self._cold_starts.notes(job_id, workflow, pod, location)
         if AT_MOST_ONCE in labels_of(workflow) or not has_started(pod):
-            return ()  # single_start.py refuses the second start and reports it.
-        resources = self._locations.of(job_id).resources
-        if not pods.ran_before(pod["metadata"], workflow, resources):
-            return ()
-        return ((RAN_TWICE.text or "", RAN_TWICE.hint),)
+            return notes  # single_start.py refuses the second start and reports it.
+        if not pods.ran_before(pod["metadata"], workflow, location.resources):
+            return notes
+        return (*notes, (RAN_TWICE.text or "", RAN_TWICE.hint))
 
     def _preface(self, job_id: str, pod: Object) -> str | None:
         """Return a line to print above the log of a pod (given its metadata) that is not the job's

@@ -32,6 +32,9 @@ STOPPED = "stoke.stopped"
 GAVE_UP = "stoke.gave-up"
 """An annotation: why a job that could not start was stopped, and on the next line the hint."""
 
+WARM_NODES = "stoke.warm-nodes"
+"""An annotation: the nodes that had the job's environment when it was submitted."""
+
 WORKFLOW = "workflows.argoproj.io/workflow"
 PHASE = "workflows.argoproj.io/phase"
 COMPLETED = "workflows.argoproj.io/completed"

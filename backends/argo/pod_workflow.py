@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.mounts import NOT_MOUNTED
-from backends.argo.names import AWAITS_BUNDLE
+from backends.argo.names import AWAITS_BUNDLE, WARM_NODES
 from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
 from backends.argo.skeletons import skeleton
@@ -144,8 +144,10 @@ def pod_workflow(
     waiting = {AWAITS_BUNDLE: "true"} if waits else {}
     spec = manifest["spec"]
     manifest["metadata"] = {"name": name, "labels": users | instance | labels | waiting}
-    if annotations:
-        manifest["metadata"]["annotations"] = annotations
+    # For every client that reads the job's metadata, which lacks the preference itself.
+    warm = {WARM_NODES: " ".join(shape.nodes)} if shape.nodes else {}
+    if annotations or warm:
+        manifest["metadata"]["annotations"] = annotations | warm
     if metadata := _without_empty({"labels": of_pod, "annotations": annotations}):
         spec["podMetadata"] = metadata
     spec["volumes"] = [{"name": one, **source} for one, _, source in mounts]

@@ -92,13 +92,15 @@ class ArgoVolumes:
 
     def warm_nodes(self, scope: str, request: str) -> tuple[str, ...]:
         """Return the nodes that are recorded to have the environment of a request."""
-        if self._argo.cache != "hostpath":
-            return ()
-        try:
-            used = self._register.last_use(scope, request)
-        except EngineError:
-            return ()  # Only a preference; the job runs without it.
+        used = self.last_use(scope, request) if self._argo.cache == "hostpath" else {}
         return tuple(sorted(used, key=lambda node: (-used[node], node))[:PREFERRED])
+
+    def last_use(self, scope: str, request: str) -> dict[str, float]:
+        """Return the nodes that are recorded to have an environment, and when it was used there."""
+        try:
+            return self._register.last_use(scope, request)
+        except EngineError:
+            return {}  # Only a preference; the job runs without it.
 
     def only_reads(self, scope: str, request: str, lock_ttl: float) -> bool:
         """Whether a job need not write to a claim that all nodes mount, because its environment is
@@ -108,11 +110,7 @@ class ArgoVolumes:
         """
         if self._argo.cache != "shared-claim" or self._argo.by_template:
             return False
-        try:
-            used = self._register.last_use(scope, request).get(SHARED, 0.0)
-        except EngineError:
-            return False
-        age = time.time() - used
+        age = time.time() - self.last_use(scope, request).get(SHARED, 0.0)
         # An expired lockfile is resolved again, and the new one has to be written.
         return age < min(READ_SECONDS, lock_ttl)
 
