@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, workflows_path
-from backends.argo.diagnosis import gives_up_at
+from backends.argo.diagnosis import NO_DIAGNOSIS, gives_up_at, why_silent
 from backends.argo.names import WORKFLOW
 from backends.argo.pod_log import PodLog
 from backends.argo.state import unnoticed_at
@@ -101,6 +101,7 @@ class JobLog:
     `on_pod` is called with each observed change of the pod (None: there is no pod yet), and
     `on_start` once when its container has started. After `start_timeout` seconds in which a pod
     could not start, the stream gives an empty batch, so that its reader asks for the job's state.
+    For the same reason it ends when the cluster loses contact with the job's node or regains it.
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class JobLog:
         self._job_id = job_id
         self._follow = follow
         self._on_pod = on_pod
+        self._node_is_lost: bool | None = None
+        self._node_changed = False
         self._on_start = on_start
         self._start_timeout = start_timeout
         self._node_timeout = node_timeout
@@ -141,16 +144,26 @@ class JobLog:
 
     @property
     def was_silent(self) -> bool:
-        """Whether the stream ended after a long silence, although the job may still run."""
-        return self._log.was_silent
+        """Whether the stream ended after a long silence or with its node's state, although the job may
+        still run."""
+        return self._log.was_silent or self._node_changed
 
     def close(self) -> None:
         with self._lock:
             self._closed.set()
-            job_watch = self._job_watch
+            # Each refers to the other, and would keep its connections.
+            job_watch, self._job_watch = self._job_watch, None
         if job_watch is not None:
             job_watch.close()
         self._log.close()
+
+    def _take_pod(self, pod: dict[str, Any] | None) -> None:
+        self._on_pod(pod)
+        is_lost = pod is not None and why_silent(pod) is not NO_DIAGNOSIS
+        if self._node_is_lost not in (None, is_lost):
+            self._node_changed = True
+            self._log.close()
+        self._node_is_lost = is_lost
 
     def _batches(self) -> Iterator[list[Frame]]:
         try:
@@ -209,7 +222,7 @@ class JobLog:
         with self._lock:
             if self._closed.is_set():
                 return
-            self._job_watch = job_watch = JobWatch(self._cluster, self._job_id, self._on_pod)
+            self._job_watch = job_watch = JobWatch(self._cluster, self._job_id, self._take_pod)
         try:
             while True:
                 job_watch.wait(self._patience(job_watch))

@@ -131,12 +131,12 @@ class Said:
         self._file = process.stderr
         self.text = b""
 
-    def until(self, text: bytes) -> None:
+    def until(self, text: bytes, seconds: float = 60) -> None:
         def came() -> bool:
             self.text += self._file.read() or b""
             return text in self.text
 
-        until(came, f"{text!r} in {self.text!r}")
+        until(came, repr(text), seconds)
 
 
 # --- a job that cannot start ---------------------------------------------------------------------

@@ -145,6 +145,35 @@ def test_a_pod_that_is_deleted_is_not_waited_for(server: ScriptedServer, tmp_pat
     assert [frame for batch in job_log(server, tmp_path) for frame in batch] == FRAMES
 
 
+def on_node(version: int, is_ready: bool) -> dict[str, Any]:
+    """A running pod on a node that the cluster is in contact with, or has lost."""
+    found = pod(RUNNING, version)
+    ready = {"type": "Ready", "status": str(is_ready)}
+    found["status"]["conditions"] = [ready, {"type": "ContainersReady", "status": "True"}]
+    return {**found, "spec": {"nodeName": "node-a"}}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["lost", "regained"])
+def test_a_log_ends_when_the_contact_with_its_node_is_lost_or_regained(
+    server: ScriptedServer, tmp_path: Path, before: bool
+) -> None:
+    printed = threading.Event()
+    change = ("MODIFIED", on_node(3, not before))
+    server.answers = {
+        "/log": log_answer(*LINES, end=Hold),
+        "/pods": watched([on_node(2, before)], printed, change),
+        "/workflows": watched([workflow()]),
+    }
+    log = job_log(server, tmp_path)
+    frames = []
+    for batch in log:
+        frames += batch
+        if len(frames) == len(FRAMES):
+            printed.set()
+    # Its reader asks for the state at once, and then for the rest of the log.
+    assert frames == FRAMES and log.was_silent
+
+
 def test_C19_a_log_that_fell_silent_ends_before_the_job_does(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
